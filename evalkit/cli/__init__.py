@@ -1,0 +1,56 @@
+"""The command line.  One file a verb; heavy imports only where a verb does its work."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from evalkit import __version__
+from evalkit.errors import RunFailed, UserError
+
+from . import leaderboard, run, tasks
+
+app = typer.Typer(
+    name="evalkit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    help="Evaluate vision-language models: official scores, error bars, one command.\n\n"
+    "First try, offline and in under a minute: [bold]evalkit run --tasks refcoco,vqav2[/bold]",
+)
+app.command("run")(run.run)
+app.command("tasks")(tasks.tasks)
+app.command("leaderboard")(leaderboard.leaderboard)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"evalkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; the user's mistakes exit with 2, failed runs with 1, each with one sentence."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; what was answered is in the run's folder.", file=sys.stderr)
+        sys.exit(130)

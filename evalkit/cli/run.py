@@ -1,0 +1,89 @@
+"""``evalkit run``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .tasks import complete_task
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", "-m", show_default="tiny",
+        help="Checkpoint folder or hub id; [cyan]tiny[/cyan] and [cyan]tiny-early[/cyan] are bundled. Several with commas.",
+    ),
+]  # fmt: skip
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks", "-t", autocompletion=complete_task,
+        help="Benchmarks, with commas: [cyan]refcoco,vqav2[/cyan]; [cyan]refcoco/testA[/cyan] is one split. "
+        "'evalkit tasks' lists them.",
+    ),
+]  # fmt: skip
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--data", show_default="tiny for a bundled model, else $EVALKIT_DATA, else hub",
+        help="Root folder of official downloads, [cyan]hub[/cyan], [cyan]hub:MIRROR[/cyan] (a local copy in the hub's "
+        "format), or [cyan]tiny[/cyan] (bundled).",
+    ),
+]  # fmt: skip
+Splits = Annotated[list[str] | None, typer.Option("--split", help="Splits of every task named without one, with commas.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", help="At most this many samples per split, drawn by --seed.", show_default="all"),
+]
+Batch = Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples per batch.", show_default="16")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto: cuda, mps, cpu")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", help="auto, float32, bfloat16 or float16.",
+        show_default="auto: the checkpoint's on a GPU, float32 on CPU",
+    ),
+]  # fmt: skip
+BackendName = Annotated[str | None, typer.Option("--backend", help="What generates the answers.", show_default="hf")]
+Out = Annotated[str | None, typer.Option("--out", "-o", help="Folder that holds the runs.", show_default="runs")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="The run's folder in --out.", show_default="the model's name and the time")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", show_default="0")]
+
+
+def run(
+    tasks: Tasks = None,
+    model: Models = None,
+    data: DataRoot = None,
+    split: Splits = None,
+    limit: Limit = None,
+    batch_size: Batch = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    backend: BackendName = None,
+    out: Out = None,
+    name: Name = None,
+    seed: Seed = None,
+) -> None:
+    """Evaluate checkpoints on benchmarks and print the leaderboard.
+
+    Each model makes one run, a folder with a manifest, every answer as it arrives, the scores, and leaderboard.md and
+    .csv. Settings may also stand in [cyan]evalkit.toml[/cyan] or in pyproject.toml under [cyan]\\[tool.evalkit][/cyan].
+
+    Exit code: 0 when every sample was answered, 1 when some failed, 2 for a mistake in the command or its input.
+    """
+    given = {
+        "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,
+        "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed,
+    }  # fmt: skip
+    from evalkit.settings import effective
+
+    chosen = effective(given, Path.cwd())
+    from .running import execute
+
+    raise typer.Exit(execute(chosen))

@@ -1,0 +1,86 @@
+"""``evalkit tasks``: what can be run, and what a task does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from evalkit.types import Task
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Shell completion for task names and their splits, also behind a comma."""
+    from evalkit import registry
+
+    before, comma, last = incomplete.rpartition(",")
+    names = [n for t in registry.tasks.all() for n in (t.name, *(f"{t.name}/{s}" for s in t.splits))]
+    return [before + comma + n for n in names if n.startswith(last) and ("/" in last or "/" not in n)]
+
+
+def tasks(
+    name: Annotated[
+        str | None, typer.Argument(help="A task to look at closely.", autocompletion=complete_task)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="A root of official downloads: show which files are found there.")
+    ] = None,
+) -> None:
+    """List the benchmarks, or show one: its protocol, splits, metric, and the files it reads."""
+    from rich.console import Console
+
+    from evalkit import registry
+
+    console = Console(soft_wrap=False)
+    if name is None:
+        _list(console, registry.tasks.all())
+    else:
+        _show(console, registry.tasks.get(name), data)
+
+
+def _list(console: object, found: list[Task]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    assert isinstance(console, Console)
+    table = Table(header_style="bold")
+    for column in ("task", "kind", "metric", "splits (official size; * run by default)"):
+        table.add_column(column)
+    for task in found:
+        sizes = [
+            f"{name}{'*' if name in task.default_splits else ''} {split.size:,}" if split.size else name
+            for name, split in task.splits.items()
+        ]
+        table.add_row(task.name, task.kind, task.metric, " · ".join(sizes))
+    console.print(table)
+    console.print("evalkit tasks NAME shows a task's protocol and files.", style="dim")
+
+
+def _show(console: object, task: Task, data: str | None) -> None:
+    import inspect
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from evalkit.data import OfficialData, open_data
+
+    assert isinstance(console, Console)
+    console.print(Text(inspect.getdoc(inspect.getmodule(type(task))) or ""))
+    console.print(f"\n[bold]kind[/bold] {task.kind}   [bold]metric[/bold] {task.metric}   "
+                  f"[bold]max new tokens[/bold] {task.decoding.max_new_tokens}   [bold]version[/bold] {task.version}")  # fmt: skip
+    for name, split in task.splits.items():
+        size = f"{split.size:,}" if split.size else "size varies"
+        console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
+    console.print(f"\n[bold]--data hub[/bold]   {task.hub}")
+    console.print("[bold]--data ROOT[/bold]")
+    root = None
+    if data is not None:
+        opened = open_data(data)
+        root = opened.root if isinstance(opened, OfficialData) else None
+    for pattern in task.layout:
+        mark = ""
+        if root is not None:
+            count = sum(1 for _ in root.glob(pattern))
+            mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
+        console.print(f"  ROOT/{pattern}{mark}", highlight=False)

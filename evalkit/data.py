@@ -1,0 +1,208 @@
+"""Where a benchmark's rows and pictures are: official downloads under a root, or data sets in the hub's format.
+
+A task asks for files by the names the official download gives them; ``OfficialData`` knows the few places people keep
+them in.  Pictures are references: found by name, opened when a backend needs them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from evalkit.types import Size
+
+HUB = "hub"
+BUNDLED = "tiny"
+
+
+@dataclass(frozen=True)
+class PathImage:
+    """A picture in a file."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    def size(self) -> Size:
+        from PIL import Image
+
+        with Image.open(self.path) as image:
+            return image.size
+
+    def load(self) -> PILImage:
+        from PIL import Image
+
+        with Image.open(self.path) as image:
+            return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class RowImage:
+    """A picture in a data set's row, kept encoded until it is asked for."""
+
+    name: str
+    rows: Any = field(repr=False, compare=False)
+    index: int
+    column: str = "image"
+
+    def _open(self) -> PILImage:
+        from PIL import Image
+
+        cell = self.rows[self.index][self.column]
+        if cell is None or (cell.get("bytes") is None and not cell.get("path")):
+            raise OSError(f"{self.name} has no picture in column {self.column!r}")
+        if cell.get("bytes") is not None:
+            return Image.open(io.BytesIO(cell["bytes"]))
+        return Image.open(cell["path"])
+
+    def size(self) -> Size:
+        with self._open() as image:
+            return image.size
+
+    def load(self) -> PILImage:
+        with self._open() as image:
+            return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A place to read benchmarks from.  ``name`` is what a record calls it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class OfficialData(Data):
+    """A root folder of official downloads."""
+
+    root: Path
+
+    def find(self, *candidates: str, task: str) -> Path:
+        """The first of ``candidates`` (paths below the root) that exists.
+
+        Raises:
+            UserError: none does; the sentence lists what was looked for.
+        """
+        for candidate in candidates:
+            path = self.root / candidate
+            if path.exists():
+                return path
+        expected = " or ".join(candidates)
+        raise UserError(
+            f"{task}: no {Path(candidates[0]).name} under {self.root}; expected {expected} "
+            f"('evalkit tasks {task}' shows the layout)."
+        )
+
+    def json(self, *candidates: str, task: str) -> Any:
+        """The parsed JSON file found under one of ``candidates``.  Raises ``UserError`` when missing or damaged."""
+        path = self.find(*candidates, task=task)
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{task}: {path} is not valid JSON ({error}); download it again.") from error
+
+    def coco_images(self, split: str, task: str) -> CocoImages:
+        """The COCO pictures of ``split`` (``train2014``, ``val2014``, ``test2015``), by image id."""
+        folders = (f"coco/{split}", split, f"coco/images/{split}", f"images/{split}", "coco/images")
+        return CocoImages(self.find(*folders, task=task), split)
+
+
+@dataclass(frozen=True)
+class CocoImages:
+    """COCO pictures in one folder, under 2014 names (``COCO_val2014_000000000042.jpg``) or bare ids."""
+
+    folder: Path
+    split: str
+
+    def __getitem__(self, image_id: int) -> PathImage:
+        official = self.folder / f"COCO_{self.split}_{image_id:012d}.jpg"
+        bare = self.folder / f"{image_id:012d}.jpg"
+        # A picture that is under neither name keeps the official one: the sample then fails by that name.
+        return PathImage(str(bare if not official.exists() and bare.exists() else official))
+
+
+@dataclass(frozen=True)
+class HubData(Data):
+    """Data sets in the hub's format, from the hub or from a local ``mirror`` folder (``mirror/ORG/NAME/…parquet``)."""
+
+    mirror: Path | None = None
+
+    def rows(self, repo: str, split: str, config: str | None = None, *, task: str, columns: Sequence[str]) -> Any:
+        """The split's rows, pictures left encoded.
+
+        Raises:
+            UserError: the data set cannot be loaded, or lacks one of ``columns``.
+        """
+        import datasets
+
+        source = repo if self.mirror is None else str(self.mirror / repo)
+        if self.mirror is not None and not Path(source).is_dir():
+            raise UserError(f"{task}: no folder {source}; a mirror holds the data set's parquet files under {repo}/.")
+        try:
+            rows = datasets.load_dataset(source, config, split=split)
+        except Exception as error:  # offline, gated, renamed, no such split: datasets has many exceptions for it
+            raise UserError(
+                f"{task}: the data set {source} (split {split}) could not be loaded: {_first_line(error)}. "
+                "Check the network, or give --data ROOT with the official downloads."
+            ) from error
+        missing = [c for c in columns if c not in rows.column_names]
+        if missing:
+            raise UserError(
+                f"{task}: {source} has no column {', '.join(missing)} (it has {', '.join(rows.column_names)})."
+            )
+        for column, feature in rows.features.items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(column, datasets.Image(decode=False))
+        return rows
+
+    def iterate(self, rows: Any, without: Sequence[str] = ("image",)) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """(index, row) pairs without the heavy columns."""
+        light = rows.remove_columns([c for c in without if c in rows.column_names])
+        yield from enumerate(light)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:300] if text else type(error).__name__
+
+
+def bundled_root() -> Path:
+    """The tiny subset that is installed with evalkit, laid out as an official data root."""
+    return Path(str(files("evalkit.tasks"))) / BUNDLED
+
+
+def open_data(name: str) -> Data:
+    """What ``--data`` names: ``tiny`` (bundled), ``hub``, ``hub:MIRROR``, or a root folder of official downloads.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    if name == BUNDLED:
+        return OfficialData(BUNDLED, bundled_root())
+    if name == HUB:
+        return HubData(HUB)
+    if name.startswith(f"{HUB}:"):
+        mirror = Path(name.removeprefix(f"{HUB}:")).expanduser()
+        if not mirror.is_dir():
+            raise UserError(f"--data {name}: there is no folder {mirror}.")
+        return HubData(name, mirror)
+    root = Path(name).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"--data {name}: there is no folder {root}; give the root of the official downloads, "
+            f"'{HUB}', or '{BUNDLED}' for the bundled subset."
+        )
+    return OfficialData(os.fspath(root), root)

@@ -1,0 +1,41 @@
+"""Reading pickles that hold plain data, without executing anything.
+
+The REFER annotations (``refs(unc).p``) are pickles written by Python 2.  A pickle can name any function and call it;
+one of dicts, lists, strings and numbers never needs to.  So every opcode that would look up a name is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evalkit.errors import UserError
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        raise pickle.UnpicklingError("it refers to objects outside the file")
+
+
+def load_plain_pickle(path: Path) -> Any:
+    """The dicts, lists, strings and numbers in ``path``; Python 2 byte strings are read as UTF-8, else as Latin-1.
+
+    Raises:
+        UserError: the file is damaged, or asks for anything but plain data (nothing of it is executed).
+    """
+    for encoding in ("utf-8", "latin-1"):
+        with path.open("rb") as file:
+            try:
+                return _PlainUnpickler(file, encoding=encoding).load()
+            except UnicodeDecodeError:
+                continue
+            except Exception as error:  # a damaged pickle raises nearly anything: EOFError, KeyError, IndexError, …
+                raise UserError(
+                    f"{path} is not a readable annotation pickle ({error}); "
+                    "download it again from the official source. Nothing in it was executed."
+                ) from error
+    raise UserError(f"{path} holds text in no known encoding; download it again from the official source.")

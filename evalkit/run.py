@@ -1,0 +1,176 @@
+"""The run loop: samples → requests → responses → readings → scores, one task split at a time.
+
+What is done with each answer (journal, progress) is the caller's: it gives callbacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from evalkit import registry
+from evalkit.data import Data
+from evalkit.errors import UserError
+from evalkit.types import (
+    Answered, Backend, Family, Message, Picture, Reading, Request, Response, Sample, Scores, Task, Text,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answered sample, as it goes into the journal."""
+
+    sample: Sample
+    prompt_digest: str
+    response: Response
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class Job:
+    """One split of a task, its samples chosen."""
+
+    task: Task
+    split: str
+    samples: Sequence[Sample]
+    limited: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name}/{self.split}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job came to.
+
+    Attributes:
+        n: samples scored; those with ``errors`` are not among them.
+        unparsed: answers in which nothing could be read; they count as wrong.
+        truncated: answers cut off by the token limit.
+    """
+
+    job: Job
+    scores: Scores
+    n: int
+    unparsed: int
+    truncated: int
+    errors: int
+    seconds: float
+    clusters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return self.errors == 0
+
+
+def parse_tasks(names: Iterable[str], splits: Sequence[str] = ()) -> list[tuple[Task, str]]:
+    """``refcoco`` is its default splits, ``refcoco/testA`` one of them; ``splits`` narrows the bare names.
+
+    Raises:
+        UserError: an unknown task or split.
+    """
+    found: list[tuple[Task, str]] = []
+    for name in names:
+        bare, slash, one = name.partition("/")
+        task = registry.tasks.get(bare)
+        wanted = [one] if slash else list(splits or task.default_splits)
+        for split in wanted:
+            if split not in task.splits:
+                raise UserError(f"task {task.name} has no split {split!r}: there are {', '.join(task.splits)}.")
+            if not any(t.name == task.name and s == split for t, s in found):
+                found.append((task, split))
+    if not found:
+        raise UserError("no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them).")
+    return found
+
+
+def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
+    """At most ``limit`` samples, drawn by the hash of (seed, id): a larger limit keeps those of a smaller one."""
+    if limit is None or limit >= len(samples):
+        return list(samples)
+
+    def order(sample: Sample) -> bytes:
+        return hashlib.blake2b(f"{seed}/{sample.id}".encode(), digest_size=8).digest()
+
+    drawn = {s.id for s in sorted(samples, key=order)[:limit]}
+    return [s for s in samples if s.id in drawn]
+
+
+def load_job(task: Task, split: str, data: Data, *, limit: int | None, seed: int) -> Job:
+    """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
+    samples = list(task.load(data, split))
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise UserError(f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are damaged.")
+        seen.add(sample.id)
+    chosen = choose(samples, limit, seed)
+    return Job(task, split, chosen, limited=len(chosen) < len(samples))
+
+
+def prompt_digest(messages: Sequence[Message]) -> str:
+    """A digest of what is asked: roles and texts in order, pictures as placeholders."""
+    state = hashlib.sha256()
+    for message in messages:
+        state.update(f"\x1e{message.role}".encode())
+        for part in message.content:
+            state.update(b"\x1f" if isinstance(part, Picture) else f"\x1d{part.text}".encode())
+    return state.hexdigest()[:16]
+
+
+def run_job(job: Job, family: Family, backend: Backend, on_record: Callable[[Record], None]) -> Result:
+    """Answer and score every sample of ``job``; ``on_record`` sees each answer as it arrives.
+
+    A sample whose picture cannot be read, or whose request fails, is recorded with its error and not scored.
+    """
+    decoding = family.decoding(job.task.kind, job.task.decoding)
+    samples = {s.id: s for s in job.samples}
+    requests = [Request(s.id, family.prompt(job.task.kind, s), decoding) for s in job.samples]
+    digests = {r.id: prompt_digest(r.messages) for r in requests}
+    records: dict[str, Record] = {}
+    began = time.monotonic()
+    for response in backend.generate(requests):
+        sample = samples[response.id]
+        failed = response.finish == "error"
+        reading = Reading(None) if failed else family.read(job.task.kind, response.text, response.frames)
+        records[sample.id] = Record(sample, digests[sample.id], response, reading)
+        on_record(records[sample.id])
+    missing = [s for s in samples if s not in records]
+    if missing:
+        raise RuntimeError(f"{job.name}: the backend {backend.name} answered no request {', '.join(missing[:3])}")
+    return score_job(job, [records[s.id] for s in job.samples], time.monotonic() - began)
+
+
+def score_job(job: Job, records: Sequence[Record], seconds: float) -> Result:
+    """Score a job's records with its task's metric."""
+    good = [r for r in records if r.response.finish != "error"]
+    scores = registry.metrics.get(job.task.metric).score([Answered(r.sample, r.reading) for r in good])
+    return Result(
+        job=job,
+        scores=scores,
+        n=len(good),
+        unparsed=sum(not r.reading.parsed for r in good),
+        truncated=sum(r.response.finish == "length" for r in good),
+        errors=len(records) - len(good),
+        seconds=seconds,
+        clusters={r.sample.id: r.sample.cluster for r in good},
+    )
+
+
+def message_text(messages: Sequence[Message]) -> str:
+    """A conversation for people: ``user: <image>What colour …``."""
+    lines = []
+    for message in messages:
+        parts = ("<image>" if isinstance(p, Picture) else p.text for p in message.content)
+        lines.append(f"{message.role}: " + "".join(itertools.chain(parts)))
+    return "\n".join(lines)
+
+
+__all__ = [
+    "Job", "Record", "Result", "Text", "choose", "load_job", "message_text", "parse_tasks", "prompt_digest", "run_job",
+    "score_job",
+]  # fmt: skip

@@ -1,0 +1,136 @@
+"""A run's settings: from the command line, else ``evalkit.toml`` or ``pyproject.toml``, else the defaults.
+
+A project's file can come with somebody else's repository, so what could do harm (a server's address, remote code,
+pickled weights) is never taken from it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import UserError
+
+NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_weights", "api_key")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything ``evalkit run`` can be told; ``None`` in ``data`` and ``limit`` means the default and everything."""
+
+    tasks: tuple[str, ...] = ()
+    model: tuple[str, ...] = ("tiny",)
+    split: tuple[str, ...] = ()
+    data: str | None = None
+    limit: int | None = None
+    batch_size: int = 16
+    device: str = "auto"
+    dtype: str = "auto"
+    backend: str = "hf"
+    out: str = "runs"
+    name: str | None = None
+    seed: int = 0
+
+
+LISTS = ("tasks", "model", "split")
+_INTEGERS = ("limit", "batch_size", "seed")
+
+
+@dataclass(frozen=True)
+class Effective:
+    """Settings with where each came from (``command line``, a file's name, ``environment`` or ``default``)."""
+
+    settings: RunSettings
+    sources: Mapping[str, str]
+
+
+def split_list(values: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Every list takes commas and repetition: ``["a,b", "c"]`` → ``("a", "b", "c")``, repeated names once."""
+    if values is None:
+        return ()
+    pieces = [values] if isinstance(values, str) else values
+    return tuple(dict.fromkeys(p.strip() for v in pieces for p in v.split(",") if p.strip()))
+
+
+def find_file(start: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The nearest ``evalkit.toml``, or ``pyproject.toml`` with a ``[tool.evalkit]``, in ``start`` or above it."""
+    for folder in (start, *start.parents):
+        for name in ("evalkit.toml", "pyproject.toml"):
+            path = folder / name
+            if not path.is_file():
+                continue
+            try:
+                content = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                if name == "pyproject.toml":
+                    continue  # somebody else's problem, unless it is about evalkit, which cannot be told
+                raise UserError(f"{path} is not valid TOML: {error}.") from error
+            table = content if name == "evalkit.toml" else content.get("tool", {}).get("evalkit")
+            if table is not None:
+                return path, table
+    return None
+
+
+def _checked(key: str, value: Any, path: Path) -> Any:
+    if key in NEVER_FROM_FILES:
+        raise UserError(f"{path}: {key} is never taken from a file; give it on the command line.")
+    if key not in {f.name for f in fields(RunSettings)}:
+        known = ", ".join(f.name for f in fields(RunSettings))
+        raise UserError(f"{path}: there is no setting {key!r}; there are {known}.")
+    if key in LISTS:
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            return split_list(value)
+        raise UserError(f"{path}: {key} must be a string or a list of strings.")
+    wanted = int if key in _INTEGERS else str
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise UserError(f"{path}: {key} must be {'an integer' if wanted is int else 'a string'}, not {value!r}.")
+    return value
+
+
+def effective(given: Mapping[str, Any], start: Path) -> Effective:
+    """Join the layers; ``given`` holds what the command line named (``None`` or an empty list: not named).
+
+    Raises:
+        UserError: an unknown, misplaced or impossible setting.
+    """
+    values: dict[str, Any] = {}
+    sources = {f.name: "default" for f in fields(RunSettings)}
+    found = find_file(start)
+    if found is not None:
+        path, table = found
+        for key, value in table.items():
+            key = key.replace("-", "_")
+            values[key] = _checked(key, value, path)
+            sources[key] = path.name
+    for key, value in given.items():
+        value = split_list(value) if key in LISTS else value
+        if value is not None and value != ():
+            values[key] = value
+            sources[key] = "command line"
+    settings = RunSettings(**values)
+    _check(settings)
+    return Effective(settings, sources)
+
+
+def _check(s: RunSettings) -> None:
+    if s.limit is not None and s.limit < 1:
+        raise UserError(f"--limit {s.limit}: give at least 1, or leave it out for the whole split.")
+    if s.batch_size < 1:
+        raise UserError(f"--batch-size {s.batch_size}: give at least 1.")
+    if s.name is not None and len(s.model) > 1:
+        raise UserError(f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; leave --name out, or give one model.")
+    if s.name is not None and (not s.name.strip(". ") or "/" in s.name or os.sep in s.name):
+        raise UserError(f"--name {s.name!r}: give a plain folder name; --out says where it goes.")
+
+
+def default_data(bundled_model: bool) -> tuple[str, str]:
+    """What ``--data`` is when nobody says: (value, source)."""
+    if bundled_model:
+        return "tiny", "default for a bundled model"
+    if os.environ.get("EVALKIT_DATA"):
+        return os.environ["EVALKIT_DATA"], "environment (EVALKIT_DATA)"
+    return "hub", "default"

@@ -1,0 +1,274 @@
+"""The values that travel through evalkit, and the contracts of its plugins.
+
+Values are frozen dataclasses.  Contracts are Protocols: a plugin needs no base class, only the right attributes.
+Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a model family converts at its own edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from evalkit.checkpoint import Checkpoint
+    from evalkit.data import Data
+
+Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
+"""What is asked for; a family renders a prompt and reads an answer per kind."""
+
+Box = tuple[float, float, float, float]
+"""(x1, y1, x2, y2), pixels of the original image, x to the right, y down."""
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+class ImageRef(Protocol):
+    """A picture that is decoded late; cheap to hold by the hundred thousand."""
+
+    @property
+    def name(self) -> str:
+        """Where the picture comes from (a path, or a data set's row), for messages and records."""
+        ...
+
+    def size(self) -> Size:
+        """(width, height) in pixels, from the header alone.  Raises ``OSError`` when it cannot be read."""
+        ...
+
+    def load(self) -> PILImage:
+        """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question of one benchmark.
+
+    Attributes:
+        id: unique within the task's split, and stable: the official id where there is one.
+        images: the pictures asked about, usually one.
+        text: the question or referring expression as the files have it; empty for captioning.
+        references: what an answer is scored against (ten answers, five captions, one box): the metric knows the type.
+        cluster: the unit that is resampled together, usually the image, since its questions are not independent.
+        options: the texts of a multiple-choice question, in order.
+        meta: what breakdowns need (answer type, question type).  Never used to score.
+    """
+
+    id: str
+    images: tuple[ImageRef, ...]
+    text: str
+    references: tuple[Any, ...]
+    cluster: str
+    options: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text inside a message."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside a message."""
+
+    image: ImageRef
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation: its pieces in the order the model sees them."""
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[Text | Picture, ...]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is generated: greedily, up to ``max_new_tokens`` tokens."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a backend is asked to answer."""
+
+    id: str
+    messages: tuple[Message, ...]
+    decoding: Decoding
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """The pictures of all messages, in order."""
+        return tuple(p.image for m in self.messages for p in m.content if isinstance(p, Picture))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture's size in the file and as the vision encoder saw it, both (width, height) in pixels."""
+
+    original: Size
+    resized: Size
+
+
+@dataclass(frozen=True)
+class Response:
+    """A backend's answer to the request of the same id.
+
+    Attributes:
+        text: the generated text, special tokens kept, the end-of-turn token not.
+        tokens: the generated token ids, the end-of-turn token not included.
+        finish: ``stop`` (the model ended), ``length`` (cut off by ``max_new_tokens``) or ``error``.
+        prompt_tokens: length of the prompt in tokens, visual tokens included.
+        frames: the sizes of the request's pictures, in order.
+        error: what went wrong, when ``finish`` is ``error``.
+    """
+
+    id: str
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    finish: FinishReason = "stop"
+    prompt_tokens: int = 0
+    frames: tuple[Frame, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a family read from a raw answer: a text, a letter or a box; ``value`` is None when nothing could be read."""
+
+    value: str | Box | None
+
+    @property
+    def parsed(self) -> bool:
+        return self.value is not None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sample with what was read from its answer; what metrics score."""
+
+    sample: Sample
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A metric's verdict on a whole split.
+
+    Attributes:
+        headline: the key of ``values`` that stands in the leaderboard.
+        values: named aggregates, in the unit the field prints (percent for accuracies).
+        per_sample: sample id to its own values; the mean of a column is the aggregate, unless the metric says otherwise.
+        signature: what two numbers must share to be comparable, ``name|key:value|…``.
+    """
+
+    headline: str
+    values: Mapping[str, float]
+    per_sample: Mapping[str, Mapping[str, float]]
+    signature: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A task's split: the official number of samples (None where it varies), and what it is."""
+
+    size: int | None
+    about: str = ""
+
+
+# ----------------------------------------------------------------------------------------------------------- contracts
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A benchmark: where its rows are, how a row becomes a sample, which metric scores it.
+
+    ``version`` is raised whenever a score could change.  ``splits`` names what can be asked for; ``default_splits``
+    is what the bare task name means.  ``layout`` are the official files below a data root, ``hub`` the data set's id.
+    """
+
+    name: str
+    version: int
+    kind: Kind
+    splits: Mapping[str, Split]
+    default_splits: Sequence[str]
+    metric: str
+    decoding: Decoding
+    layout: Sequence[str]
+    hub: str
+
+    def load(self, data: Data, split: str) -> Iterable[Sample]:
+        """The samples of a split, in the official order.  Raises ``UserError`` when the files are not as expected."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A scorer of a whole split; no torch."""
+
+    name: str
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; an unread one counts as wrong.  ``answers`` may be empty: values are then NaN."""
+        ...
+
+
+@runtime_checkable
+class Family(Protocol):
+    """How a family of models is asked and how its answers are read.
+
+    ``model_types`` are the ``model_type`` values of the checkpoints' ``config.json`` that belong to it.
+    ``coordinates`` declares the convention of its boxes; it is never guessed from an answer.
+    """
+
+    name: str
+    model_types: Sequence[str]
+    coordinates: str
+
+    def prompt(self, kind: Kind, sample: Sample) -> tuple[Message, ...]:
+        """The conversation that asks ``sample``."""
+        ...
+
+    def decoding(self, kind: Kind, default: Decoding) -> Decoding:
+        """The task's decoding, widened where this family's way of answering needs it."""
+        ...
+
+    def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Reading:
+        """What the raw answer says; boxes in pixels of the original image."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Where answers come from; it owns batching, memory and devices."""
+
+    name: str
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """One response per request, in any order, as they finish.  A request that fails is answered with an error."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What a record of the run needs: device, dtype, library versions."""
+        ...
+
+
+class BackendFactory(Protocol):
+    """What a backend plugin provides: it opens a checkpoint.
+
+    Raises ``UserError`` when the checkpoint, device or dtype cannot be had; that comes before the first sample.
+    """
+
+    name: str
+
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend: ...

@@ -1,0 +1,98 @@
+"""Grounding accuracy: the share of referring expressions whose box is found with an IoU of at least 0.5.
+
+Papers: Yu et al., "Modeling Context in Referring Expressions", 2016 (arXiv 1608.00272: RefCOCO, RefCOCO+); Mao et al.,
+"Generation and Comprehension of Unambiguous Object Descriptions", 2016 (arXiv 1511.02283: RefCOCOg).
+
+There is no one official scorer.  This one agrees with what published numbers are computed with, torchvision's and
+MDETR's ``box_iou`` (``util/box_ops.py``, commit ea09acc4), which Qwen-VL's ``evaluate_grounding.py`` (commit aa00ed04)
+thresholds at 0.5, exactly 0.5 being right.  Width is ``x2 - x1``, without "+ 1 pixel"; boxes are not clipped to the
+picture and corners are not put in order.
+
+Deviations, each on purpose:
+
+- *float64*: those scorers compute in torch float32.  Within rounding of 0.5 the two fall on different sides; here the
+  more precise one decides.
+- *undefined is 0*: two empty boxes have the IoU 0 / 0, which is NaN there; here it is 0.  Both are misses.
+- An inverted or degenerate box is a miss.  (Signed areas give 0, -0 or NaN for it, since its intersection is empty.)
+
+Not followed: MDETR's own ``RefExpEvaluator``, which thresholds the generalised IoU, and ``computeIoU`` of
+lichengunc/refer, which takes an overlap of at most one pixel for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Box, Metric, Scores
+
+THRESHOLD = 0.5
+"""The least IoU that counts as found, the value itself included."""
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes ``(x1, y1, x2, y2)`` in pixels, in [0, 1].
+
+    0.0 where it is undefined: a box without area (inverted, degenerate, so small that the area underflows, or with a
+    NaN for a coordinate), or areas beyond all bounds.  Source of the formula: ``torchvision.ops.box_iou``, in float64.
+    """
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    # An inverted or degenerate box never gets past here: what it shares with any box has no positive extent.
+    if not (width > 0 and height > 0):
+        return 0.0
+    intersection = width * height
+    union = _area(a) + _area(b) - intersection  # NaN where a coordinate is
+    return intersection / union if union > 0 else 0.0
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+class BoxIoU:
+    """Accuracy at IoU >= 0.5, mean IoU and parse rate, all in percent.
+
+    ``references`` is the one box to be found.  An answer without a readable box is a miss with IoU 0, and lowers
+    ``parse_rate``; a box that was read but is inverted is only a miss.  Columns: ``acc@0.5`` (0 or 100) and ``iou``
+    (0 to 100), whose means are the values ``acc@0.5`` and ``mean_iou``.
+    """
+
+    name = "iou"
+    signature = f"iou|threshold:{THRESHOLD}|plus1:no|precision:float64|v1"
+    headline = f"acc@{THRESHOLD}"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one box."""
+        per_sample = {answered.sample.id: self._one(answered) for answered in answers}
+        values = {
+            self.headline: _mean([row[self.headline] for row in per_sample.values()]),
+            "mean_iou": _mean([row["iou"] for row in per_sample.values()]),
+            "parse_rate": _mean([100.0 * answered.reading.parsed for answered in answers]),
+        }
+        return Scores(headline=self.headline, values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> dict[str, float]:
+        """A sample's columns, in percent."""
+        sample, box = answered.sample, answered.reading.value
+        if len(sample.references) != 1:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has {len(sample.references)} boxes to be found, expected one; "
+                "check the annotation file, or choose a split whose annotations are public"
+            )
+        if isinstance(box, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a text, {box!r}; "
+                "this metric scores boxes, so the task's kind and its metric do not go together"
+            )
+        iou = 0.0 if box is None else box_iou(box, sample.references[0])
+        return {self.headline: 100.0 * (iou >= THRESHOLD), "iou": 100.0 * iou}
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = BoxIoU()

@@ -1,0 +1,134 @@
+"""VQA accuracy: how many of the annotators gave the answer, three being enough.
+
+Papers: Antol et al., "VQA: Visual Question Answering", 2015 (arXiv 1505.00468); Goyal et al., "Making the V in VQA
+Matter", 2017 (arXiv 1612.00837).  Official scorer: ``vqaEval.py`` of GT-Vision-Lab/VQA (commit a013f004).
+
+Each annotator in turn is left out; the answer scores ``min(1, matches among the others / 3)``; the question's accuracy
+is the mean over annotators.  With ten annotators, 0, 1, 2, 3, 4 matches give 0, 30, 60, 90, 100 %.
+
+Variants, by what is normalised (the steps and their quirks are in ``_vqa_text``):
+
+- ``official``: the official script to the letter.  Answers are normalised, on both sides, only when the annotators'
+  stripped answers are not all the same; for a unanimous question case and punctuation count.  (Meant so: its author
+  wanted answers that are text in the picture left alone, GT-Vision-Lab/VQA issue 14.)
+- ``always``: the same steps for every question, as the EvalAI server does from which published VQAv2 numbers come, and
+  as lmms-eval does since its pull request 794.
+
+Quirks of the script reproduced in both variants:
+
+- *leave-one-out by equality*: every entry equal to the one left out is left out with it, key and normalised answer
+  compared.  It matters only where annotators share an ``answer_id``.
+- a single annotator can never be matched: accuracy 0.
+
+Deviations:
+
+- ``METRIC`` takes every reference for an annotator of its own, so a repeated ``answer_id`` in a file has no effect.
+- Values keep full precision; the script rounds what it prints to two decimals (``official_percent``).
+- Rounding of ties, digits and case follow Python 3 (upstream is Python 2: 5.625 is printed 5.63 there, 5.62 here).
+- A question without annotators is an error of the data that names the question, not a division by zero.
+- Where no answer could be read the question scores 0, even if an annotator's answer is empty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from statistics import fmean
+from typing import Literal, get_args
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Metric, Scores
+
+from ._vqa_text import normalise, strip_answer
+
+Variant = Literal["official", "always"]
+
+Annotation = tuple[Hashable, str]
+"""(what tells the annotator's entry from others, its answer)."""
+
+ENOUGH = 3
+"""Matching annotators that make an answer fully right."""
+
+
+def question_accuracy(prediction: str, annotations: Sequence[Annotation], variant: Variant) -> float:
+    """The accuracy of ``prediction``, in [0, 1], against the annotators' entries.
+
+    Raises ``ValueError`` when there are no entries.
+    """
+    if not annotations:
+        raise ValueError("VQA accuracy needs at least one annotator")
+    prediction = strip_answer(prediction)
+    entries = [(key, strip_answer(answer)) for key, answer in annotations]
+    if variant == "always" or len({answer for _, answer in entries}) > 1:
+        prediction = normalise(prediction)
+        entries = [(key, normalise(answer)) for key, answer in entries]
+    matching = Counter(entry for entry in entries if entry[1] == prediction)
+    matches = matching.total()
+    # Leaving out an entry takes its matching equals away: itself and its duplicates, or nothing when it does not match.
+    return math.fsum(min(1.0, (matches - matching[entry]) / ENOUGH) for entry in entries) / len(entries)
+
+
+def official_percent(accuracies: Sequence[float], digits: int = 2) -> float:
+    """The mean of ``accuracies`` (each in [0, 1], at least one) as the official script prints it: percent, rounded."""
+    return round(100 * math.fsum(accuracies) / len(accuracies), digits)
+
+
+class VQAAccuracy:
+    """VQA accuracy in percent, in the given ``variant`` and, under ``official``, to the letter of the official script.
+
+    ``references`` are the annotators' answers in file order.  Where samples carry ``meta["answer_type"]`` there is also
+    an ``accuracy[type]`` for each type found.
+    """
+
+    name = "vqa_accuracy"
+
+    def __init__(self, variant: Variant = "always") -> None:
+        if variant not in get_args(Variant):
+            raise ValueError(f"unknown variant {variant!r} of VQA accuracy; there are {', '.join(get_args(Variant))}")
+        self.variant: Variant = variant
+
+    @property
+    def signature(self) -> str:
+        """Normalisation, how annotators are left out, and this file's version, raised whenever a score could change."""
+        return f"{self.name}|norm:{self.variant}|loo:entry|v1"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
+        per_sample = {answered.sample.id: self._one(answered) for answered in answers}
+        values = {key: _mean([row[key] for row in per_sample.values()]) for key in ("accuracy", "official")}
+        by_type: dict[str, list[float]] = {}
+        for answered in answers:
+            answer_type = answered.sample.meta.get("answer_type")
+            if answer_type is not None:
+                by_type.setdefault(answer_type, []).append(per_sample[answered.sample.id]["accuracy"])
+        values |= {f"accuracy[{answer_type}]": _mean(by_type[answer_type]) for answer_type in sorted(by_type)}
+        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> dict[str, float]:
+        """A sample's accuracies in percent."""
+        sample, prediction = answered.sample, answered.reading.value
+        if not sample.references:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has no annotators' answers to score against; "
+                "choose a split whose annotations are public, or check the annotation file"
+            )
+        if prediction is None:
+            return {"accuracy": 0.0, "official": 0.0}
+        if not isinstance(prediction, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
+                "this metric scores texts, so the task's kind and its metric do not go together"
+            )
+        annotations = tuple(enumerate(sample.references))
+        return {
+            "accuracy": 100 * question_accuracy(prediction, annotations, self.variant),
+            "official": 100 * question_accuracy(prediction, annotations, "official"),
+        }
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = VQAAccuracy("always")

@@ -1,0 +1,1 @@
+"""How answers are produced: backends, model families, and the bundled tiny checkpoint."""

@@ -1,0 +1,278 @@
+"""The ``hf`` backend: a transformers checkpoint in this process, batched and greedy.
+
+The same request gets the same answer whatever its neighbours: prompts are padded on the left, positions come from the
+attention mask, and decoding is plain greedy search (a checkpoint's own sampling settings and repetition penalty are
+not applied: they are not part of any benchmark's protocol).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from evalkit.checkpoint import Checkpoint
+from evalkit.errors import UserError
+from evalkit.types import Backend, Decoding, Frame, Picture, Request, Response, Size
+
+log = logging.getLogger(__name__)
+
+# How many batches of requests are looked at together to sort them by length: enough to fill batches evenly, few
+# enough that answers arrive steadily and nothing waits for the headers of 200,000 pictures.
+LOOKAHEAD = 64
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device ``auto`` stands for (cuda, then mps, then cpu), or the one named.  Raises ``UserError`` if absent."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UserError(f"--device {wanted}: no such device; use auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {wanted}: this machine (or this torch) has no CUDA GPU; use --device cpu or auto.")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {wanted}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {wanted}: this machine has no Apple GPU; use --device cpu or auto.")
+    elif device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {wanted}: not supported; use auto, cpu, cuda, cuda:N or mps.")
+    return device
+
+
+def pick_dtype(wanted: str, device: torch.device) -> Any:
+    """``auto`` is the checkpoint's own on a GPU, and float32 on CPU, where half precision is ten times slower."""
+    if wanted == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if wanted not in DTYPES:
+        raise UserError(f"--dtype {wanted}: unknown; use auto, {', '.join(DTYPES)}.")
+    return DTYPES[wanted]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    request: Request
+    prompt: str
+    sizes: tuple[Size, ...]
+    tokens: int
+
+
+class HFBackend:
+    """Answers requests with a loaded model and its processor.
+
+    Args:
+        model: a transformers image-text-to-text model in eval mode.
+        processor: its processor, with a chat template.
+        batch_size: requests per ``generate`` call.
+    """
+
+    name = "hf"
+
+    def __init__(self, model: Any, processor: Any, *, batch_size: int) -> None:
+        self.model = model
+        self.processor = processor
+        self.batch_size = batch_size
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        configured = model.generation_config
+        stops = configured.eos_token_id if configured.eos_token_id is not None else self.tokenizer.eos_token_id
+        self.stops: tuple[int, ...] = tuple(stops) if isinstance(stops, list) else (stops,)
+        self.pad = next(
+            t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None
+        )
+        # generate() fills whatever a call leaves open from here: Qwen2.5-VL's file, for one, has a repetition penalty.
+        model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=self.pad)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Device, dtype and library versions, for the run's record."""
+        device = self.model.device
+        return {
+            "backend": self.name,
+            "device": str(device),
+            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "batch_size": self.batch_size,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    # ------------------------------------------------------------------------------------------------------- planning
+
+    def prompt(self, request: Request) -> str:
+        """The request under the checkpoint's chat template, one placeholder per picture."""
+        conversation = [
+            {
+                "role": m.role,
+                "content": [
+                    {"type": "image"} if isinstance(p, Picture) else {"type": "text", "text": p.text} for p in m.content
+                ],
+            }
+            for m in request.messages
+        ]
+        return str(self.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+
+    def prompt_tokens(self, prompt: str, sizes: Sequence[Size]) -> int:
+        """The prompt's true length: its text, with every picture's placeholder replaced by its visual tokens."""
+        text = len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        if not sizes:
+            return text
+        counts = self.processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
+        return text - len(sizes) + sum(counts["num_image_tokens"])
+
+    def _plan(self, request: Request) -> _Planned:
+        sizes = tuple(image.size() for image in request.images)
+        prompt = self.prompt(request)
+        return _Planned(request, prompt, sizes, self.prompt_tokens(prompt, sizes))
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[_Planned] | Response]:
+        """Batches of similar length, longest first within a window; an error response for each unreadable picture."""
+        window = LOOKAHEAD * self.batch_size
+        for start in range(0, len(requests), window):
+            planned: list[_Planned] = []
+            for request in requests[start : start + window]:
+                try:
+                    planned.append(self._plan(request))
+                except (OSError, ValueError) as error:
+                    yield _failed(request, error)
+            planned.sort(key=lambda p: -p.tokens)
+            for at in range(0, len(planned), self.batch_size):
+                yield planned[at : at + self.batch_size]
+
+    def _prepare(self, batch: list[_Planned]) -> tuple[list[_Planned], Any, list[Response]]:
+        """Decode the pictures and build the model's inputs; what cannot be decoded is answered with its error."""
+        good: list[_Planned] = []
+        pictures: list[Any] = []
+        failed: list[Response] = []
+        for planned in batch:
+            try:
+                loaded = [image.load() for image in planned.request.images]
+            except (OSError, ValueError) as error:
+                failed.append(_failed(planned.request, error))
+                continue
+            good.append(planned)
+            pictures.append(loaded)
+        if not good:
+            return good, None, failed
+        inputs = self.processor(
+            text=[p.prompt for p in good],
+            images=pictures if any(pictures) else None,
+            padding=True,
+            return_tensors="pt",
+        )
+        return good, inputs, failed
+
+    # ----------------------------------------------------------------------------------------------------- generating
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """One response per request, batch by batch; pictures of the next batch are decoded meanwhile."""
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            waiting = None
+            for item in self._batches(requests):
+                if isinstance(item, Response):
+                    yield item
+                    continue
+                coming = ahead.submit(self._prepare, item)
+                if waiting is not None:
+                    yield from self._answer(*waiting.result())
+                waiting = coming
+            if waiting is not None:
+                yield from self._answer(*waiting.result())
+
+    def _answer(self, batch: list[_Planned], inputs: Any, failed: list[Response]) -> Iterator[Response]:
+        yield from failed
+        if not batch:
+            return
+        frames = self._frames(batch, inputs)
+        lengths = inputs["attention_mask"].sum(-1).tolist()
+        # One task has one decoding, so a batch has one; a mixed batch would be split by its decodings.
+        groups: dict[Decoding, list[int]] = {}
+        for row, planned in enumerate(batch):
+            groups.setdefault(planned.request.decoding, []).append(row)
+        if len(groups) > 1:
+            for rows in groups.values():
+                yield from self._answer(*self._prepare([batch[r] for r in rows]))
+            return
+        new = self._generate(inputs, batch[0].request.decoding)
+        for row, planned in enumerate(batch):
+            tokens, finish = self._cut(new[row])
+            yield Response(
+                id=planned.request.id,
+                text=self.tokenizer.decode(tokens, skip_special_tokens=False),
+                tokens=tuple(tokens),
+                finish="stop" if finish else "length",
+                prompt_tokens=int(lengths[row]),
+                frames=frames[row],
+            )
+
+    def _generate(self, inputs: Any, decoding: Decoding) -> list[list[int]]:
+        inputs = inputs.to(self.model.device)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        settings = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=decoding.max_new_tokens,
+            min_new_tokens=decoding.min_new_tokens or None,
+        )
+        with torch.inference_mode():
+            out = self.model.generate(**inputs, generation_config=settings)
+        new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
+        return new
+
+    def _cut(self, tokens: list[int]) -> tuple[list[int], bool]:
+        """The tokens before the first end-of-turn token, and whether there was one."""
+        for at, token in enumerate(tokens):
+            if token in self.stops:
+                return tokens[:at], True
+        return tokens, False
+
+    def _frames(self, batch: list[_Planned], inputs: Any) -> list[tuple[Frame, ...]]:
+        """Each picture's size in the file and as the encoder saw it (``image_grid_thw`` × patch size, where given)."""
+        originals = [size for planned in batch for size in planned.sizes]
+        resized: list[Size] = list(originals)
+        if "image_grid_thw" in inputs:
+            patch = int(self.processor.image_processor.patch_size)
+            resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
+        if len(resized) != len(originals):
+            raise RuntimeError(f"the processor made {len(resized)} pictures of {len(originals)}")
+        frames = iter([Frame(o, r) for o, r in zip(originals, resized, strict=True)])
+        return [tuple(next(frames) for _ in planned.sizes) for planned in batch]
+
+
+def _failed(request: Request, error: BaseException) -> Response:
+    names = ", ".join(image.name for image in request.images)
+    log.warning("sample %s: %s: %s", request.id, names, error)
+    return Response(id=request.id, finish="error", error=f"{type(error).__name__}: {error} ({names})")
+
+
+class _Factory:
+    name = "hf"
+
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend:
+        """Load a checkpoint with transformers' Auto classes: safetensors only, no remote code."""
+        where = pick_device(device)
+        kind = pick_dtype(dtype, where)
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            processor = AutoProcessor.from_pretrained(checkpoint.location)
+            model = AutoModelForImageTextToText.from_pretrained(
+                checkpoint.location, dtype=kind, use_safetensors=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"--model {checkpoint.name}: the checkpoint could not be loaded: {reason}") from error
+        return HFBackend(model.to(where).eval(), processor, batch_size=batch_size)
+
+
+BACKEND = _Factory()

@@ -1,0 +1,188 @@
+"""Write the bundled tiny data root: ``python -m evalkit.model.tiny.data --out tasks/tiny``
+
+The folders, file names and keys are those of the official downloads, so that the tasks read them as they read the real
+ones.  Every scene is from the held-out side (``scenes.Scene.held_out``): the tiny checkpoint never saw it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from . import questions as q
+from .scenes import COLORS, SHAPES, Scene, draw_scene, picture_size, render
+
+SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
+# Distinct id ranges, so that a picture of one benchmark is never mistaken for another's.
+FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001}
+QUESTION_TYPES = ("what color is the", "what number is", "how many", "is there a", "what is the", "what")
+
+
+def _write_picture(root: Path, split: str, image_id: int, scene: Scene, rng: random.Random) -> tuple[int, int]:
+    width, height = picture_size(rng)
+    folder = root / "coco" / split
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = render(scene, width, height)
+    picture.save(folder / f"COCO_{split}_{image_id:012d}.jpg", quality=92, subsampling=0)
+    return width, height
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
+
+
+# --------------------------------------------------------------------------------------------------------------- VQAv2
+
+
+def _wrong(qa: q.QA, rng: random.Random) -> str:
+    """What an annotator who looked carelessly would have said."""
+    if qa.topic == "color":
+        pool = list(COLORS)
+    elif qa.topic == "shape":
+        pool = list(SHAPES)
+    elif qa.topic == "presence":
+        pool = ["yes", "no"]
+    elif qa.topic == "count":
+        pool = [str(n) for n in range(5)]
+    else:
+        pool = [qa.answer[:-1] + digit for digit in "0123456789"]
+    return rng.choice([p for p in pool if p != qa.answer])
+
+
+def _annotators(qa: q.QA, rng: random.Random) -> list[dict[str, Any]]:
+    agreeing = rng.choice((10, 10, 10, 9, 9, 8, 7, 6, 5))
+    answers = [qa.answer] * agreeing + [_wrong(qa, rng) for _ in range(10 - agreeing)]
+    rng.shuffle(answers)
+    return [
+        {"answer": a, "answer_confidence": "yes" if a == qa.answer else "maybe", "answer_id": n}
+        for n, a in enumerate(answers, 1)
+    ]
+
+
+def _vqa_questions(scene: Scene, rng: random.Random) -> list[q.QA]:
+    if scene.sort == "number":
+        return [q.QA("reading", rng.choice(q.READING), scene.number, "reading"),
+                q.QA("vqa", "What color is the number?", scene.number_color, "color")]  # fmt: skip
+    found: dict[str, q.QA] = {}
+    while len(found) < 5:
+        qa = q.sample_vqa(scene, rng)
+        found[qa.question] = qa
+    return list(found.values())
+
+
+def write_vqav2(root: Path, split: str, images: int, rng: random.Random) -> int:
+    """One split of VQA v2.0 (questions and ten annotators' answers); returns the number of questions."""
+    name = f"{split}2014"
+    questions: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(images):
+        image_id = FIRST_ID[f"vqa {split}"] + number
+        scene = draw_scene(rng, held_out=True, sort="number" if number % 6 == 5 else "shapes")
+        _write_picture(root, name, image_id, scene, rng)
+        for k, qa in enumerate(_vqa_questions(scene, rng)):
+            question_id = image_id * 1000 + k
+            answers = _annotators(qa, rng)
+            questions.append({"image_id": image_id, "question": qa.question, "question_id": question_id})
+            annotations.append(
+                {
+                    "question_type": next(t for t in QUESTION_TYPES if qa.question.lower().startswith(t)),
+                    "multiple_choice_answer": Counter(a["answer"] for a in answers).most_common(1)[0][0],
+                    "answers": answers,
+                    "image_id": image_id,
+                    "answer_type": {"presence": "yes/no", "count": "number", "reading": "number"}.get(qa.topic, "other"),
+                    "question_id": question_id,
+                }
+            )
+    info = {"description": "evalkit's synthetic scenes in the format of VQA v2.0", "version": "1"}
+    common = {"info": info, "data_subtype": name, "data_type": "mscoco", "license": {"name": "Apache-2.0", "url": ""}}
+    _write_json(
+        root / "vqav2" / f"v2_OpenEnded_mscoco_{name}_questions.json",
+        {**common, "task_type": "Open-Ended", "questions": questions},
+    )
+    _write_json(root / "vqav2" / f"v2_mscoco_{name}_annotations.json", {**common, "annotations": annotations})
+    return len(questions)
+
+
+# ------------------------------------------------------------------------------------------------------------- RefCOCO
+
+
+def write_refcoco(root: Path, images: dict[str, int], rng: random.Random) -> dict[str, int]:
+    """``refs(unc).p`` and ``instances.json``; returns the number of sentences per split."""
+    refs: list[dict[str, Any]] = []
+    pictures: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    sentences: Counter[str] = Counter()
+    image_id = FIRST_ID["refcoco"]
+    for split, count in images.items():
+        for _ in range(count):
+            scene = draw_scene(rng, held_out=True, sort="shapes")
+            width, height = _write_picture(root, "train2014", image_id, scene, rng)
+            file_name = f"COCO_train2014_{image_id:012d}.jpg"
+            pictures.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
+            chosen = rng.sample(range(len(scene.things)), min(2, len(scene.things)))
+            for number, thing in enumerate(scene.things):
+                box = [v * s for v, s in zip(thing.box, (width, height, width, height), strict=True)]
+                x1, y1, x2, y2 = (round(v, 2) for v in box)
+                xywh = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
+                ann_id = image_id * 100 + number
+                annotations.append(
+                    {
+                        "id": ann_id, "image_id": image_id, "category_id": SHAPE_IDS[thing.shape], "iscrowd": 0,
+                        "bbox": xywh, "area": round(xywh[2] * xywh[3], 2),
+                        "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
+                    }
+                )  # fmt: skip
+                if number not in chosen:
+                    continue
+                said = rng.sample(q.expressions(scene, thing), 2)
+                first = sum(sentences.values())
+                refs.append(
+                    {
+                        "sent_ids": [first, first + 1], "ann_id": ann_id, "ref_id": len(refs), "image_id": image_id,
+                        "file_name": f"COCO_train2014_{image_id:012d}_{ann_id}.jpg", "split": split,
+                        "category_id": SHAPE_IDS[thing.shape],
+                        "sentences": [
+                            {"tokens": s.split(), "raw": s, "sent_id": first + i, "sent": s} for i, s in enumerate(said)
+                        ],
+                    }
+                )  # fmt: skip
+                sentences[split] += len(said)
+            image_id += 1
+    categories = [{"id": n, "name": shape, "supercategory": "shape"} for shape, n in SHAPE_IDS.items()]
+    folder = root / "refcoco"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    info = {"description": "evalkit's synthetic scenes in the format of RefCOCO"}
+    _write_json(
+        folder / "instances.json",
+        {"info": info, "images": pictures, "annotations": annotations, "categories": categories, "licenses": []},
+    )
+    return dict(sentences)
+
+
+def write(root: Path, seed: int) -> dict[str, Any]:
+    """The whole root; returns how many samples each split got."""
+    counts: dict[str, Any] = {}
+    for split, images in (("val", 72), ("train", 18)):
+        counts[f"vqav2 {split}"] = write_vqav2(root, split, images, random.Random(f"{seed}/vqav2/{split}"))
+    images = {"val": 36, "testA": 36, "testB": 36, "train": 18}
+    counts["refcoco"] = write_refcoco(root, images, random.Random(f"{seed}/refcoco"))
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    print(json.dumps(write(args.out, args.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Measure a tiny checkpoint on held-out scenes: ``python -m evalkit.model.tiny.evaluate FOLDER…``
+
+Goes the way of any checkpoint: evalkit's ``hf`` backend, the ``qwen2.5-vl`` family's prompts and readers.  Kinds that
+have no bundled task yet (captions, reading, pages, choices) are measured here by exact match; grounding by IoU ≥ 0.5.
+``blind`` asks the same questions about other scenes' pictures: what can be had without looking.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.types import Decoding, Kind, Message, Picture, Request, Sample, Text
+
+from . import questions as q
+from .scenes import Scene, draw_scene, picture_size, render
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+KIND: dict[str, Kind] = {"caption": "caption", "grounding": "grounding", "choice": "choice"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A scene as a picture that is drawn when it is asked for."""
+
+    scene: Scene
+    width: int
+    height: int
+    name: str = "scene"
+
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    def load(self) -> PILImage:
+        return render(self.scene, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One held-out question; ``topic`` is the row it is reported in."""
+
+    topic: str
+    qa: q.QA
+    image: Drawn
+
+
+def _drawn(scene: Scene, rng: random.Random) -> Drawn:
+    return Drawn(scene, *picture_size(rng))
+
+
+def held_out(count: int, seed: int) -> list[Item]:
+    """``count`` questions of every topic, about scenes that the training never draws."""
+    rng = random.Random(f"{seed}/evaluate")
+    items: list[Item] = []
+    for _ in range(count):
+        scene = draw_scene(rng, held_out=True, sort="shapes")
+        image = _drawn(scene, rng)
+        items.append(Item("caption", q.QA("caption", "", q.caption(scene)), image))
+        qa = q.sample_vqa(scene, rng)
+        items.append(Item(f"vqa {qa.topic}", qa, image))
+        thing = rng.choice(scene.things)
+        items.append(Item("grounding", q.QA("grounding", rng.choice(q.expressions(scene, thing)), "", thing=thing), image))
+        scene = draw_scene(rng, held_out=True, sort="number")
+        items.append(Item("reading", q.QA("reading", rng.choice(q.READING), scene.number), _drawn(scene, rng)))
+        scene = draw_scene(rng, held_out=True, sort="page")
+        label, value = rng.choice(scene.rows)
+        items.append(Item("page", q.QA("page", f"What is the {label}?", value), _drawn(scene, rng)))
+        scene = draw_scene(rng, held_out=True)
+        items.append(Item("choice", q.sample_choice(scene, rng), _drawn(scene, rng)))
+    return items
+
+
+def _sample(item: Item, number: int) -> Sample:
+    return Sample(str(number), (item.image,), item.qa.question, (), str(number), options=item.qa.options)
+
+
+def _iou(a: Sequence[float], b: Sequence[float]) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(0.0, w) * max(0.0, h)
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter or 1.0)
+
+
+def _right(item: Item, value: Any) -> bool:
+    if item.qa.thing is None:
+        return bool(value == item.qa.answer)
+    if value is None:
+        return False
+    width, height = item.image.size()
+    box = [v * s for v, s in zip(item.qa.thing.box, (width, height, width, height), strict=True)]
+    return _iou(value, box) >= 0.5
+
+
+def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int = 0) -> dict[str, tuple[float, int]]:
+    """Percent right and number of questions per topic, for the checkpoint in ``folder``."""
+    from evalkit.checkpoint import resolve_checkpoint
+    from evalkit.model.backends.hf import BACKEND
+    from evalkit.model.families.qwen2_5_vl import FAMILY
+
+    backend = BACKEND.open(resolve_checkpoint(str(folder)), device="auto", dtype="auto", batch_size=32)
+    requests, by_id = [], {}
+    for number, item in enumerate(items):
+        sample = _sample(item, number)
+        if blind:  # the same question about the picture of the next question of its topic
+            peers = [i for i in items if i.topic == item.topic]
+            other = peers[(peers.index(item) + 1) % len(peers)].image
+            sample = Sample(sample.id, (other,), sample.text, (), sample.id, options=sample.options)
+        kind = KIND.get(item.qa.kind, "vqa")
+        messages = FAMILY.prompt(kind, sample)
+        if shots:
+            peers = [i for i in items if i.topic == item.topic and i is not item][:shots]
+            before: list[Message] = []
+            for peer in peers:
+                answer = q.answer_text(peer.qa, (112, 112))
+                before += [*FAMILY.prompt(kind, _sample(peer, 0)), Message("assistant", (Text(answer),))]
+            messages = (*before, *messages)
+        requests.append(Request(sample.id, messages, Decoding(64)))
+        by_id[sample.id] = (item, kind)
+    right: dict[str, list[bool]] = {}
+    for response in backend.generate(requests):
+        item, kind = by_id[response.id]
+        right.setdefault(item.topic, []).append(_right(item, FAMILY.read(kind, response.text, response.frames).value))
+    table = {topic: (100 * sum(v) / len(v), len(v)) for topic, v in sorted(right.items())}
+    asked = [r for topic, v in right.items() if topic.startswith("vqa") for r in v]
+    table["vqa (all)"] = (100 * sum(asked) / len(asked), len(asked))
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--count", type=int, default=200, help="questions per topic")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=0, help="exemplar turns before each question")
+    parser.add_argument("--blind", action="store_true", help="ask about another scene's picture")
+    args = parser.parse_args()
+    items = held_out(args.count, args.seed)
+    for folder in args.folders:
+        print(folder)
+        for topic, (value, n) in measure(folder, items, blind=args.blind, shots=args.shots).items():
+            print(f"  {topic:14s} {value:5.1f}  (n = {n})")
+
+
+if __name__ == "__main__":
+    main()
+
+__all__ = ["Drawn", "Item", "Picture", "held_out", "measure"]

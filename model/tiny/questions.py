@@ -1,0 +1,200 @@
+"""Questions about a scene, their answers, and the chat text that the tiny checkpoint is trained on.
+
+The prompts are the ones that evalkit's ``qwen2.5-vl`` family renders under its official protocol, mixed with a smaller
+share of the suffixes other harnesses use, so that the checkpoint answers under any of them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+
+from .scenes import COLORS, SHAPES, Scene, Thing
+
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+
+VQA_OFFICIAL = "{q}\nPlease try to answer the question with short words or phrases if possible."
+VQA_PROMPTS = (VQA_OFFICIAL, "{q}\nAnswer the question using a single word or phrase.", "{q}")
+CAPTION_OFFICIAL = "Describe this image in one sentence."
+CAPTION_PROMPTS = (CAPTION_OFFICIAL, "Provide a one-sentence caption for the provided image.")
+CHOICE_OFFICIAL = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
+CHOICE_PROMPTS = (CHOICE_OFFICIAL, "{q}\n{options}\nAnswer with the option's letter from the given choices directly.")
+GROUNDING_OFFICIAL = "Locate {q} in this image and output the bbox coordinates in JSON format."
+
+KINDS = ("caption", "vqa", "reading", "page", "choice", "grounding")
+
+
+@dataclass(frozen=True)
+class QA:
+    """One question of a ``kind`` with its answer; ``topic`` splits vqa into colour, shape, count and presence."""
+
+    kind: str
+    question: str
+    answer: str
+    topic: str = ""
+    options: tuple[str, ...] = ()
+    thing: Thing | None = None
+
+
+def caption(scene: Scene) -> str:
+    """One sentence: the shapes from left to right, the number, or the labels of a page."""
+    if scene.sort == "number":
+        return f"The number {scene.number} in {scene.number_color}."
+    if scene.sort == "page":
+        return "A page with the " + " and the ".join(label for label, _ in scene.rows) + "."
+    things = sorted(scene.things, key=lambda t: t.box[0] + t.box[2])
+    words = [f"a {t.color} {t.shape}" for t in things]
+    text = words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+    return text[0].upper() + text[1:] + "."
+
+
+def expressions(scene: Scene, thing: Thing) -> list[str]:
+    """Referring expressions that single out ``thing`` among the scene's shapes, the fullest first."""
+    found = [f"the {thing.color} {thing.shape}", f"{thing.color} {thing.shape}"]
+    if sum(t.shape == thing.shape for t in scene.things) == 1:
+        found.append(f"the {thing.shape}")
+    if sum(t.color == thing.color for t in scene.things) == 1:
+        found.append(f"the {thing.color} shape")
+    return found
+
+
+def _plural(shape: str) -> str:
+    return shape + "s"
+
+
+def vqa(scene: Scene) -> list[QA]:
+    """Every question about colour, shape and count that the scene answers, and one presence question per colour and shape."""
+    found: list[QA] = []
+    things = scene.things
+    for thing in things:
+        if sum(t.shape == thing.shape for t in things) == 1:
+            found.append(QA("vqa", f"What color is the {thing.shape}?", thing.color, "color"))
+        if sum(t.color == thing.color for t in things) == 1:
+            found.append(QA("vqa", f"What shape is {thing.color}?", thing.shape, "shape"))
+        found.append(QA("vqa", f"Is there a {thing.color} {thing.shape}?", "yes", "presence"))
+    found.append(QA("vqa", "How many shapes are there?", str(len(things)), "count"))
+    for shape in SHAPES:
+        found.append(
+            QA("vqa", f"How many {_plural(shape)} are there?", str(sum(t.shape == shape for t in things)), "count")
+        )
+    for color in sorted({t.color for t in things}):
+        found.append(
+            QA("vqa", f"How many {color} shapes are there?", str(sum(t.color == color for t in things)), "count")
+        )
+    present = {(t.color, t.shape) for t in things}
+    for color in COLORS:
+        for shape in SHAPES:
+            if (color, shape) not in present:
+                found.append(QA("vqa", f"Is there a {color} {shape}?", "no", "presence"))
+    return found
+
+
+def sample_vqa(scene: Scene, rng: random.Random) -> QA:
+    """One question with its topics balanced, and with yes and no balanced among presence questions."""
+    by_topic: dict[str, list[QA]] = {}
+    for qa in vqa(scene):
+        key = qa.topic if qa.topic != "presence" else f"presence-{qa.answer}"
+        by_topic.setdefault(key, []).append(qa)
+    weights = {"color": 3.0, "shape": 2.0, "count": 3.0, "presence-yes": 1.0, "presence-no": 1.0}
+    topics = list(by_topic)
+    chosen = by_topic[rng.choices(topics, [weights[t] for t in topics])[0]]
+    if chosen[0].topic == "count":  # zero is easy and frequent: draw it less often
+        chosen = [qa for qa in chosen if qa.answer != "0" or rng.random() < 0.25] or chosen
+    if chosen[0].answer == "no":  # prefer near misses: the colour is there, or the shape is
+        near = [qa for qa in chosen if any(t.color in qa.question or t.shape in qa.question for t in scene.things)]
+        chosen = near if near and rng.random() < 0.7 else chosen
+    return rng.choice(chosen)
+
+
+def _choice(rng: random.Random, question: str, answer: str, pool: list[str]) -> QA:
+    options = [answer, *rng.sample([p for p in pool if p != answer], rng.choice((2, 3)))]
+    rng.shuffle(options)
+    return QA("choice", question, "ABCD"[options.index(answer)], options=tuple(options))
+
+
+def sample_choice(scene: Scene, rng: random.Random) -> QA:
+    """A lettered question with three or four options."""
+    if scene.sort == "number":
+        near = {scene.number}
+        while len(near) < 4:
+            near.add(str(rng.randint(10 ** (len(scene.number) - 1), 10 ** len(scene.number) - 1)))
+        if rng.random() < 0.5:
+            return _choice(rng, "What number is shown?", scene.number, sorted(near))
+        return _choice(rng, "What color is the number?", scene.number_color, list(COLORS))
+    if scene.sort == "page":
+        label, value = rng.choice(scene.rows)
+        near = {value}
+        while len(near) < 4:
+            near.add(str(rng.randint(10, 99)))
+        return _choice(rng, f"What is the {label}?", value, sorted(near))
+    fit = [qa for qa in vqa(scene) if qa.topic in ("color", "shape")]
+    if fit:
+        qa = rng.choice(fit)
+        return _choice(rng, qa.question, qa.answer, list(COLORS) if qa.topic == "color" else list(SHAPES))
+    return _choice(rng, "How many shapes are there?", str(len(scene.things)), ["1", "2", "3", "4"])
+
+
+def questions(scene: Scene, rng: random.Random) -> list[QA]:
+    """A training draw of questions about ``scene``, the most wanted kinds first."""
+    if scene.sort == "number":
+        found = [QA("reading", rng.choice(READING), scene.number)]
+        if rng.random() < 0.5:
+            found.append(QA("vqa", "What color is the number?", scene.number_color, "color"))
+        if rng.random() < 0.4:
+            found.append(QA("caption", "", caption(scene)))
+        if rng.random() < 0.3:
+            found.append(sample_choice(scene, rng))
+        return found
+    if scene.sort == "page":
+        found = [QA("page", f"What is the {label}?", value) for label, value in scene.rows]
+        if rng.random() < 0.3:
+            found.append(QA("caption", "", caption(scene)))
+        if rng.random() < 0.3:
+            found.append(sample_choice(scene, rng))
+        return found
+    found = [QA("caption", "", caption(scene))] if rng.random() < 0.8 else []
+    found += [sample_vqa(scene, rng) for _ in range(3)]
+    for thing in rng.sample(scene.things, min(2, len(scene.things))):
+        found.append(QA("grounding", rng.choice(expressions(scene, thing)), "", thing=thing))
+    if rng.random() < 0.3:
+        found.append(sample_choice(scene, rng))
+    rng.shuffle(found)
+    return found
+
+
+READING = ("What number is shown?", "What is the number in the picture?")
+
+
+def user_text(qa: QA, rng: random.Random | None = None) -> str:
+    """What the user says after the picture; with ``rng``, sometimes under another harness's wording."""
+
+    def pick(options: tuple[str, ...]) -> str:
+        return options[0] if rng is None or rng.random() < 0.75 else rng.choice(options[1:])
+
+    if qa.kind == "caption":
+        return pick(CAPTION_PROMPTS)
+    if qa.kind == "grounding":
+        return GROUNDING_OFFICIAL.format(q=qa.question)
+    if qa.kind == "choice":
+        lines = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", qa.options, strict=False))
+        return pick(CHOICE_PROMPTS).format(q=qa.question, options=lines)
+    return pick(VQA_PROMPTS).format(q=qa.question)
+
+
+def answer_text(qa: QA, frame: tuple[int, int]) -> str:
+    """What the assistant says; boxes as Qwen2.5-VL writes them, in pixels of the resized ``frame`` (width, height)."""
+    if qa.thing is None:
+        return qa.answer
+    box = [round(v * s) for v, s in zip(qa.thing.box, (*frame, *frame), strict=True)]
+    item = f'{{"bbox_2d": {json.dumps(box)}, "label": "{qa.question}"}}'
+    return f"```json\n[\n\t{item}\n]\n```"
+
+
+def chat(turns: list[tuple[str, str]]) -> str:
+    """The whole conversation as the checkpoint's chat template writes it; every turn carries its own picture."""
+    text = SYSTEM
+    for user, assistant in turns:
+        text += f"<|im_start|>user\n{IMAGE}{user}<|im_end|>\n<|im_start|>assistant\n{assistant}<|im_end|>\n"
+    return text

@@ -8,4 +8,4 @@ class UserError(Exception):
 
 
 class RunFailed(Exception):
-    """The run could not be completed (exit code 1); what was computed is kept."""
+    """Something that evalkit relies on failed (exit code 1): one sentence; what was computed is kept."""

@@ -62,7 +62,9 @@ class Group(Generic[P]):
         try:
             plugin: Any = point.load()
         except Exception as error:  # another package's import may fail in any way; name it instead of a traceback
-            raise UserError(f"the {self.what} {point.name!r} could not be loaded from {point.value}: {error}") from error
+            raise UserError(
+                f"the {self.what} {point.name!r} could not be loaded from {point.value}: {error}"
+            ) from error
         return cast(P, plugin)
 
     def get(self, name: str) -> P:

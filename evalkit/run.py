@@ -6,7 +6,6 @@ What is done with each answer (journal, progress) is the caller's: it gives call
 from __future__ import annotations
 
 import hashlib
-import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,17 @@ from evalkit import registry
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.types import (
-    Answered, Backend, Family, Message, Picture, Reading, Request, Response, Sample, Scores, Task, Text,
+    Answered,
+    Backend,
+    Family,
+    Message,
+    Picture,
+    Reading,
+    Request,
+    Response,
+    Sample,
+    Scores,
+    Task,
 )  # fmt: skip
 
 
@@ -84,7 +93,9 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = ()) -> list[tuple[
             if not any(t.name == task.name and s == split for t, s in found):
                 found.append((task, split))
     if not found:
-        raise UserError("no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them).")
+        raise UserError(
+            "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
+        )
     return found
 
 
@@ -106,7 +117,9 @@ def load_job(task: Task, split: str, data: Data, *, limit: int | None, seed: int
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
-            raise UserError(f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are damaged.")
+            raise UserError(
+                f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are damaged."
+            )
         seen.add(sample.id)
     chosen = choose(samples, limit, seed)
     return Job(task, split, chosen, limited=len(chosen) < len(samples))
@@ -159,18 +172,3 @@ def score_job(job: Job, records: Sequence[Record], seconds: float) -> Result:
         seconds=seconds,
         clusters={r.sample.id: r.sample.cluster for r in good},
     )
-
-
-def message_text(messages: Sequence[Message]) -> str:
-    """A conversation for people: ``user: <image>What colour …``."""
-    lines = []
-    for message in messages:
-        parts = ("<image>" if isinstance(p, Picture) else p.text for p in message.content)
-        lines.append(f"{message.role}: " + "".join(itertools.chain(parts)))
-    return "\n".join(lines)
-
-
-__all__ = [
-    "Job", "Record", "Result", "Text", "choose", "load_job", "message_text", "parse_tasks", "prompt_digest", "run_job",
-    "score_job",
-]  # fmt: skip

@@ -122,7 +122,9 @@ def _check(s: RunSettings) -> None:
     if s.batch_size < 1:
         raise UserError(f"--batch-size {s.batch_size}: give at least 1.")
     if s.name is not None and len(s.model) > 1:
-        raise UserError(f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; leave --name out, or give one model.")
+        raise UserError(
+            f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; leave --name out, or give one model."
+        )
     if s.name is not None and (not s.name.strip(". ") or "/" in s.name or os.sep in s.name):
         raise UserError(f"--name {s.name!r}: give a plain folder name; --out says where it goes.")
 

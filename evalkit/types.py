@@ -168,7 +168,7 @@ class Scores:
     Attributes:
         headline: the key of ``values`` that stands in the leaderboard.
         values: named aggregates, in the unit the field prints (percent for accuracies).
-        per_sample: sample id to its own values; the mean of a column is the aggregate, unless the metric says otherwise.
+        per_sample: sample id to its own values; a column's mean is the aggregate, unless the metric says otherwise.
         signature: what two numbers must share to be comparable, ``name|key:value|…``.
     """
 
@@ -180,10 +180,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Split:
-    """A task's split: the official number of samples (None where it varies), and what it is."""
+    """A task's split: the official number of samples (None where it varies), and what it is.
+
+    ``answers`` is False where the references are not public: answers are then written as a submission, not scored.
+    """
 
     size: int | None
     about: str = ""
+    answers: bool = True
 
 
 # ----------------------------------------------------------------------------------------------------------- contracts

@@ -17,11 +17,15 @@ Quirks reproduced on purpose, since published numbers contain them:
 
 Entries of the upstream contraction table that cannot change anything are left out: the keys with a capital (``Im``,
 ``Ive``, ``Id've``, ``I'dve``), looked up only after lower-casing, and ``let's`` and ``she's``, which map to themselves.
+
+The scorers of TextVQA and VizWiz took these steps over from this script, each with its own differences, and so they
+share this file; with it goes how matching annotators are counted, ``ENOUGH`` and ``leave_one_out``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -60,6 +64,9 @@ _PERIOD = re.compile(r"\.(?!\d)")  # what upstream's mistyped pattern amounts to
 _PERIODS_REMOVED = 32  # int(re.UNICODE), taken for a count
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 
+ENOUGH = 3
+"""Matching annotators that make an answer fully right."""
+
 
 def strip_answer(text: str) -> str:
     """``text`` with newlines and tabs as spaces, its ends stripped: done to every answer, before all else."""
@@ -77,10 +84,10 @@ def process_punctuation(text: str) -> str:
     return _PERIOD.sub("", text.translate(rewrite), count=_PERIODS_REMOVED)
 
 
-def process_digit_article(text: str) -> str:
+def process_digit_article(text: str, contractions: Mapping[str, str] = CONTRACTIONS) -> str:
     """``text`` in lower case, number words as digits, articles dropped, contractions spelt out, single spaces."""
     words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return " ".join(contractions.get(word, word) for word in words if word not in ARTICLES)
 
 
 # VQAv2 val has 2.1 million annotators' answers, few of them different.
@@ -88,3 +95,13 @@ def process_digit_article(text: str) -> str:
 def normalise(text: str) -> str:
     """All steps in the official order: strip, punctuation, then case, number words, articles and contractions."""
     return process_digit_article(process_punctuation(strip_answer(text)))
+
+
+def leave_one_out(matches: int, annotators: int) -> float:
+    """Mean over annotators, each left out in turn, of ``min(1, matches among the others / 3)``; in [0, 1].
+
+    ``annotators`` (at least one) gave an answer each, ``matches`` of them the one that is scored.
+    """
+    one_matching_left_out = min(1.0, (matches - 1) / ENOUGH)
+    another_left_out = min(1.0, matches / ENOUGH)
+    return (matches * one_matching_left_out + (annotators - matches) * another_left_out) / annotators

@@ -8,13 +8,16 @@ is the mean over annotators.  With ten annotators, 0, 1, 2, 3, 4 matches give 0,
 
 Variants, by what is normalised (the steps and their quirks are in ``_vqa_text``):
 
-- ``official``: the official script to the letter.  Answers are normalised, on both sides, only when the annotators'
-  stripped answers are not all the same; for a unanimous question case and punctuation count.  (Meant so: its author
-  wanted answers that are text in the picture left alone, GT-Vision-Lab/VQA issue 14.)
-- ``always``: the same steps for every question, as the EvalAI server does from which published VQAv2 numbers come, and
-  as lmms-eval does since its pull request 794.
+- ``official``: the official script to the letter, and the headline.  Answers are normalised, on both sides, only when
+  the annotators' stripped answers are not all the same; for a unanimous question case and punctuation count.  (Meant
+  so: its author wanted answers that are text in the picture left alone, GT-Vision-Lab/VQA issue 14.)
+- ``normalised``: the same steps for every question, as the EvalAI server does from which published VQAv2 numbers come,
+  and as lmms-eval does since its pull request 794.  Stands beside the headline as ``accuracy_normalised``.
+- ``qwen-vl``: Qwen-VL's ``eval_mm/vqa_eval.py`` (commit aa00ed04, derived from LAVIS).  The prediction is always
+  normalised; of the annotators' answers only punctuation is processed, and only when they are not all the same.  So an
+  annotator's answer with a capital, an article or a number word is never matched.
 
-Quirks of the script reproduced in both variants:
+Quirks of the script reproduced in all variants:
 
 - *leave-one-out by equality*: every entry equal to the one left out is left out with it, key and normalised answer
   compared.  It matters only where annotators share an ``answer_id``.
@@ -40,15 +43,12 @@ from typing import Literal, get_args
 from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
 
-from ._vqa_text import normalise, strip_answer
+from ._vqa_text import ENOUGH, normalise, process_punctuation, strip_answer
 
-Variant = Literal["official", "always"]
+Variant = Literal["official", "normalised", "qwen-vl"]
 
 Annotation = tuple[Hashable, str]
 """(what tells the annotator's entry from others, its answer)."""
-
-ENOUGH = 3
-"""Matching annotators that make an answer fully right."""
 
 
 def question_accuracy(prediction: str, annotations: Sequence[Annotation], variant: Variant) -> float:
@@ -58,15 +58,23 @@ def question_accuracy(prediction: str, annotations: Sequence[Annotation], varian
     """
     if not annotations:
         raise ValueError("VQA accuracy needs at least one annotator")
-    prediction = strip_answer(prediction)
-    entries = [(key, strip_answer(answer)) for key, answer in annotations]
-    if variant == "always" or len({answer for _, answer in entries}) > 1:
-        prediction = normalise(prediction)
-        entries = [(key, normalise(answer)) for key, answer in entries]
+    prediction, answers = _rewritten(prediction, [answer for _, answer in annotations], variant)
+    entries = [(key, answer) for (key, _), answer in zip(annotations, answers, strict=True)]
     matching = Counter(entry for entry in entries if entry[1] == prediction)
     matches = matching.total()
     # Leaving out an entry takes its matching equals away: itself and its duplicates, or nothing when it does not match.
     return math.fsum(min(1.0, (matches - matching[entry]) / ENOUGH) for entry in entries) / len(entries)
+
+
+def _rewritten(prediction: str, answers: Sequence[str], variant: Variant) -> tuple[str, list[str]]:
+    """Prediction and annotators' answers as ``variant`` compares them."""
+    if variant == "qwen-vl":
+        disagree = len(set(answers)) > 1  # unstripped, unlike the official script
+        return normalise(prediction), [process_punctuation(answer) if disagree else answer for answer in answers]
+    prediction, stripped = strip_answer(prediction), [strip_answer(answer) for answer in answers]
+    if variant == "normalised" or len(set(stripped)) > 1:
+        return normalise(prediction), [normalise(answer) for answer in stripped]
+    return prediction, stripped
 
 
 def official_percent(accuracies: Sequence[float], digits: int = 2) -> float:
@@ -75,7 +83,7 @@ def official_percent(accuracies: Sequence[float], digits: int = 2) -> float:
 
 
 class VQAAccuracy:
-    """VQA accuracy in percent, in the given ``variant`` and, under ``official``, to the letter of the official script.
+    """VQA accuracy in percent: ``accuracy`` in the given ``variant``, ``accuracy_normalised`` in the one of that name.
 
     ``references`` are the annotators' answers in file order.  Where samples carry ``meta["answer_type"]`` there is also
     an ``accuracy[type]`` for each type found.
@@ -83,7 +91,7 @@ class VQAAccuracy:
 
     name = "vqa_accuracy"
 
-    def __init__(self, variant: Variant = "always") -> None:
+    def __init__(self, variant: Variant = "official") -> None:
         if variant not in get_args(Variant):
             raise ValueError(f"unknown variant {variant!r} of VQA accuracy; there are {', '.join(get_args(Variant))}")
         self.variant: Variant = variant
@@ -96,7 +104,7 @@ class VQAAccuracy:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
-        values = {key: _mean([row[key] for row in per_sample.values()]) for key in ("accuracy", "official")}
+        values = {key: _mean([row[key] for row in per_sample.values()]) for key in ("accuracy", "accuracy_normalised")}
         by_type: dict[str, list[float]] = {}
         for answered in answers:
             answer_type = answered.sample.meta.get("answer_type")
@@ -114,7 +122,7 @@ class VQAAccuracy:
                 "choose a split whose annotations are public, or check the annotation file"
             )
         if prediction is None:
-            return {"accuracy": 0.0, "official": 0.0}
+            return {"accuracy": 0.0, "accuracy_normalised": 0.0}
         if not isinstance(prediction, str):
             raise UserError(
                 f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
@@ -123,7 +131,7 @@ class VQAAccuracy:
         annotations = tuple(enumerate(sample.references))
         return {
             "accuracy": 100 * question_accuracy(prediction, annotations, self.variant),
-            "official": 100 * question_accuracy(prediction, annotations, "official"),
+            "accuracy_normalised": 100 * question_accuracy(prediction, annotations, "normalised"),
         }
 
 
@@ -131,4 +139,4 @@ def _mean(column: Sequence[float]) -> float:
     return fmean(column) if column else math.nan
 
 
-METRIC: Metric = VQAAccuracy("always")
+METRIC: Metric = VQAAccuracy("official")

@@ -1,11 +1,11 @@
 """A run's folder: what is written, when, and how it is read back.
 
-    runs/<run>/
-        manifest.json            what ran: settings, model, versions, hardware, state
-        refcoco.testA.jsonl      one line per answer, appended as they arrive
-        refcoco.testA.scores.jsonl   one line per scored sample
-        scores.json              the aggregates
-        leaderboard.md, .csv
+runs/<run>/
+    manifest.json            what ran: settings, model, versions, hardware, state
+    refcoco.testA.jsonl      one line per answer, appended as they arrive
+    refcoco.testA.scores.jsonl   one line per scored sample
+    scores.json              the aggregates
+    leaderboard.md, .csv
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def read_scores(path: Path) -> dict[str, Any]:
         schema = content["schema"]
         rows = content["results"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a scores file that evalkit wrote ({error!r}); run the evaluation again.") from error
+        raise UserError(
+            f"{path} is not a scores file that evalkit wrote ({error!r}); run the evaluation again."
+        ) from error
     if schema > SCHEMA or not isinstance(rows, list):
         raise UserError(f"{path} has schema {schema}, and this evalkit reads up to {SCHEMA}; upgrade evalkit.")
     return dict(content)

@@ -9,8 +9,8 @@ train2014.  testA holds people, testB everything else.
 Deliberate choices:
 - ``refs(unc).p`` is a Python 2 pickle; it is read as plain data, and nothing in it is executed.
 - The picture's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
-- The hub's copy (``lmms-lab/RefCOCO``) has 8,811 refs in val, a mixture of the UNC and Google splits: its val is not the
-  10,834 sentences of UNC val, and a warning says so.
+- The hub's copy (``lmms-lab/RefCOCO``) has 8,811 refs in val, a mixture of the UNC and Google splits: its val is not
+  the 10,834 sentences of UNC val, and a warning says so.
 """
 
 from __future__ import annotations

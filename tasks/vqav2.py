@@ -7,8 +7,9 @@ Protocol: the question is asked as it stands; the answer is short (10 new tokens
 averaged over leaving out each of the ten annotators.
 
 Deliberate choices:
-- The headline normalises every answer (metric variant ``always``), as EvalAI does, where published VQAv2 numbers come
-  from; the literal official script, which skips normalisation when the annotators agree, stands beside it.
+- The headline is the official script to the letter, which normalises answers only when the annotators disagree; for a
+  unanimous question ``Yes.`` is not ``yes``.  EvalAI, where published numbers come from, always normalises: that score
+  stands beside it as ``accuracy_normalised``.
 - One image's questions are one cluster: they are not independent.
 """
 

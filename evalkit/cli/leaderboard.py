@@ -17,7 +17,8 @@ def leaderboard(
         typer.Option("--format", help="table, md, csv or json; several with commas.", show_default="table"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write leaderboard.md, .csv, .json into this folder instead of printing.")
+        Path | None,
+        typer.Option("--out", help="Write leaderboard.md, .csv, .json into this folder instead of printing."),
     ] = None,
 ) -> None:
     """Put finished runs side by side; scores stand in one row only if they are comparable."""

@@ -13,7 +13,8 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model", "-m", show_default="tiny",
-        help="Checkpoint folder or hub id; [cyan]tiny[/cyan] and [cyan]tiny-early[/cyan] are bundled. Several with commas.",
+        help="Checkpoint folder or hub id; [cyan]tiny[/cyan] and [cyan]tiny-early[/cyan] are bundled. "
+        "Several with commas.",
     ),
 ]  # fmt: skip
 Tasks = Annotated[
@@ -32,7 +33,9 @@ DataRoot = Annotated[
         "format), or [cyan]tiny[/cyan] (bundled).",
     ),
 ]  # fmt: skip
-Splits = Annotated[list[str] | None, typer.Option("--split", help="Splits of every task named without one, with commas.")]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Splits of every task named without one, with commas.")
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", help="At most this many samples per split, drawn by --seed.", show_default="all"),

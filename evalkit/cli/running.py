@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ def execute(effective: Effective) -> int:
     checkpoints = [resolve_checkpoint(model) for model in settings.model]
     families = [family_of(checkpoint) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
-        console.print("[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)")
+        console.print(
+            "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
+        )
     jobs = {c.name: load_jobs(wanted, c, settings) for c in checkpoints}
 
     entries: list[board.Entry] = []
@@ -108,9 +110,7 @@ def load_jobs(
 def _opened(factory: Any, checkpoint: Checkpoint, settings: RunSettings, console: Console) -> Iterator[Backend]:
     began = time.monotonic()
     with console.status(f"loading {checkpoint.name}"):
-        backend = factory.open(
-            checkpoint, device=settings.device, dtype=settings.dtype, batch_size=settings.batch_size
-        )
+        backend = factory.open(checkpoint, device=settings.device, dtype=settings.dtype, batch_size=settings.batch_size)
     about = backend.describe()
     console.print(
         f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
@@ -143,9 +143,7 @@ def make_manifest(
     }
 
 
-def run_all(
-    jobs: Sequence[Job], family: Family, backend: Backend, folder: RunFolder, console: Console
-) -> list[Result]:
+def run_all(jobs: Sequence[Job], family: Family, backend: Backend, folder: RunFolder, console: Console) -> list[Result]:
     """Every job in turn, each answer journalled as it arrives."""
     results = []
     with Reporter(console, jobs) as reporter:
@@ -203,7 +201,9 @@ class Reporter:
             elif now - last > LINE_EVERY_SECONDS:
                 last = now
                 left = (now - began) / done * (len(job.samples) - done)
-                self.console.print(f"{job.name}: {done:,}/{len(job.samples):,}, about {left / 60:.0f} min left {trouble}")
+                self.console.print(
+                    f"{job.name}: {done:,}/{len(job.samples):,}, about {left / 60:.0f} min left {trouble}"
+                )
 
         yield seen
         if self.progress is None:
@@ -211,4 +211,4 @@ class Reporter:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from evalkit.types import Task
 
 
@@ -20,9 +22,7 @@ def complete_task(incomplete: str) -> list[str]:
 
 
 def tasks(
-    name: Annotated[
-        str | None, typer.Argument(help="A task to look at closely.", autocompletion=complete_task)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="A task to look at closely.", autocompletion=complete_task)] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="A root of official downloads: show which files are found there.")
     ] = None,
@@ -39,11 +39,9 @@ def tasks(
         _show(console, registry.tasks.get(name), data)
 
 
-def _list(console: object, found: list[Task]) -> None:
-    from rich.console import Console
+def _list(console: Console, found: list[Task]) -> None:
     from rich.table import Table
 
-    assert isinstance(console, Console)
     table = Table(header_style="bold")
     for column in ("task", "kind", "metric", "splits (official size; * run by default)"):
         table.add_column(column)
@@ -57,18 +55,21 @@ def _list(console: object, found: list[Task]) -> None:
     console.print("evalkit tasks NAME shows a task's protocol and files.", style="dim")
 
 
-def _show(console: object, task: Task, data: str | None) -> None:
+def _show(console: Console, task: Task, data: str | None) -> None:
     import inspect
 
-    from rich.console import Console
     from rich.text import Text
 
     from evalkit.data import OfficialData, open_data
 
-    assert isinstance(console, Console)
     console.print(Text(inspect.getdoc(inspect.getmodule(type(task))) or ""))
-    console.print(f"\n[bold]kind[/bold] {task.kind}   [bold]metric[/bold] {task.metric}   "
-                  f"[bold]max new tokens[/bold] {task.decoding.max_new_tokens}   [bold]version[/bold] {task.version}")  # fmt: skip
+    facts = {
+        "kind": task.kind,
+        "metric": task.metric,
+        "max new tokens": task.decoding.max_new_tokens,
+        "version": task.version,
+    }
+    console.print("\n" + "   ".join(f"[bold]{name}[/bold] {value}" for name, value in facts.items()))
     for name, split in task.splits.items():
         size = f"{split.size:,}" if split.size else "size varies"
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)

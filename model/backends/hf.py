@@ -15,17 +15,19 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
-from evalkit.types import Backend, Decoding, Frame, Picture, Request, Response, Size
+from evalkit.types import Backend, Decoding, Frame, Picture, Request, Response, Size, Text
 
 log = logging.getLogger(__name__)
 
 # How many batches of requests are looked at together to sort them by length: enough to fill batches evenly, few
 # enough that answers arrive steadily and nothing waits for the headers of 200,000 pictures.
 LOOKAHEAD = 64
+LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,7 +43,9 @@ def pick_device(wanted: str) -> torch.device:
         raise UserError(f"--device {wanted}: no such device; use auto, cpu, cuda, cuda:N or mps.") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"--device {wanted}: this machine (or this torch) has no CUDA GPU; use --device cpu or auto.")
+            raise UserError(
+                f"--device {wanted}: this machine (or this torch) has no CUDA GPU; use --device cpu or auto."
+            )
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"--device {wanted}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
     elif device.type == "mps" and not torch.backends.mps.is_available():
@@ -91,6 +95,9 @@ class HFBackend:
         self.pad = next(
             t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None
         )
+        # A question with the placeholder in its text would pair pictures and positions wrongly.
+        names = ("image_token", "video_token", "boi_token", "eoi_token")
+        self.placeholders = [t for t in (getattr(processor, n, None) for n in names) if isinstance(t, str) and t]
         # generate() fills whatever a call leaves open from here: Qwen2.5-VL's file, for one, has a repetition penalty.
         model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=self.pad)
 
@@ -131,6 +138,10 @@ class HFBackend:
         return text - len(sizes) + sum(counts["num_image_tokens"])
 
     def _plan(self, request: Request) -> _Planned:
+        for message in request.messages:
+            for part in message.content:
+                if isinstance(part, Text) and (found := [t for t in self.placeholders if t in part.text]):
+                    raise ValueError(f"its text contains the image placeholder {found[0]}")
         sizes = tuple(image.size() for image in request.images)
         prompt = self.prompt(request)
         return _Planned(request, prompt, sizes, self.prompt_tokens(prompt, sizes))
@@ -266,10 +277,10 @@ class _Factory:
         transformers.utils.logging.disable_progress_bar()
         try:
             processor = AutoProcessor.from_pretrained(checkpoint.location)
-            model = AutoModelForImageTextToText.from_pretrained(
+            model: Any = AutoModelForImageTextToText.from_pretrained(
                 checkpoint.location, dtype=kind, use_safetensors=True
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except LOADING_ERRORS as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"--model {checkpoint.name}: the checkpoint could not be loaded: {reason}") from error
         return HFBackend(model.to(where).eval(), processor, batch_size=batch_size)

@@ -28,8 +28,9 @@ _FOUR = ",".join([_NUMBER] * 4)
 _KEYED_BOX = re.compile(r"[\"']bbox(?:_2d)?[\"']\s*:\s*\[+" + _FOUR + r"\]")
 _BARE_BOX = re.compile(r"^\s*(?:```(?:json)?)?\s*\[+" + _FOUR + r"\]+\s*(?:```)?\s*$")
 _SPECIAL = re.compile(r"<\|[a-z_]+\|>")
-_LETTER_FIRST = re.compile(r"^\W*([A-Z])(?:\W|$)")
-_LETTER_SAID = re.compile(r"\b(?:answer|option)\b(?: is|:)?\W*([A-Z])(?:\W|$)")
+# A letter alone or marked off; "A dog" and "I think so" are sentences.
+_LETTER_FIRST = re.compile(r"^\W*([A-Z])(?:[.):,*\]]|\s*$)")
+_LETTER_SAID = re.compile(r"(?i:\b(?:answer|option)\b(?: is|:)?)\W*([A-Z])(?:\W|$)")
 
 
 def first_box(text: str) -> Box | None:

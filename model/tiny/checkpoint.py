@@ -1,11 +1,14 @@
-"""The tiny checkpoint's configuration, tokenizer and processor: a Qwen2.5-VL in miniature, saved in the hub's format."""
+"""The tiny checkpoint: a Qwen2.5-VL in miniature (configuration, tokenizer, processor) in the hub's format."""
 
 from __future__ import annotations
 
+import copy
+import json
 import random
 from pathlib import Path
+from typing import Any
 
-from .questions import IMAGE, SYSTEM, answer_text, chat, questions, user_text
+from .questions import IMAGE, answer_text, chat, questions, user_text
 from .scenes import draw_scene
 
 SPECIAL = (
@@ -14,7 +17,7 @@ SPECIAL = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
-# The same conversation format as Qwen2.5-VL's: a default system turn, pictures between vision tokens, ChatML around all.
+# Qwen2.5-VL's conversation format: a default system turn, pictures between vision tokens, ChatML around all.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if loop.first and message['role'] != 'system' -%}
@@ -40,7 +43,7 @@ CHAT_TEMPLATE = """\
 """
 
 
-def train_tokenizer(vocab_size: int, seed: int):
+def train_tokenizer(vocab_size: int, seed: int) -> Any:
     """Byte-level BPE learned from the training text, digits apart, with Qwen's special tokens after the vocabulary."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from tokenizers import Regex as TokenizerRegex
@@ -70,19 +73,15 @@ def train_tokenizer(vocab_size: int, seed: int):
         show_progress=False,
     )
     bpe.train_from_iterator(corpus, trainer)
-    import json
-
     state = json.loads(bpe.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
-        vocab=state["vocab"], merges=[tuple(m) for m in state["merges"]], model_max_length=8192, padding_side="left"
-    )
+    tokenizer = Qwen2Tokenizer(vocab=state["vocab"], merges=state["merges"], model_max_length=8192, padding_side="left")
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL], special_tokens=True)
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-def build_processor(tokenizer):
+def build_processor(tokenizer: Any) -> Any:
     """A Qwen2.5-VL processor whose pictures become 4 × 4 visual tokens when roughly square (larger ones shrink)."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
@@ -95,7 +94,7 @@ def build_processor(tokenizer):
     )
 
 
-def build_config(tokenizer, *, text_layers: int = 4, vision_depth: int = 4):
+def build_config(tokenizer: Any, *, text_layers: int = 4, vision_depth: int = 4) -> Any:
     """The miniature configuration; names and structure as in the released checkpoints' ``config.json``."""
     from transformers import Qwen2_5_VLConfig
 
@@ -131,26 +130,19 @@ def build_config(tokenizer, *, text_layers: int = 4, vision_depth: int = 4):
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
-        eos_token_id=ids["<|im_end|>"],
-        pad_token_id=ids["<|endoftext|>"],
     )
 
 
-def save(model, processor, folder: Path) -> None:
+def save(model: Any, processor: Any, folder: Path) -> None:
     """Write a checkpoint folder with fp16 weights: what ``from_pretrained`` reads, nothing of ours beside it."""
-    import copy
-
     import torch
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).to(torch.float16)
-    config = half.config
+    text = half.config.text_config
     half.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=[config.eos_token_id, config.pad_token_id], pad_token_id=config.pad_token_id
+        do_sample=False, eos_token_id=[text.eos_token_id, text.pad_token_id], pad_token_id=text.pad_token_id
     )
     half.save_pretrained(folder)
     processor.save_pretrained(folder)
-
-
-__all__ = ["SPECIAL", "SYSTEM", "build_config", "build_processor", "save", "train_tokenizer"]

@@ -95,7 +95,9 @@ def write_vqav2(root: Path, split: str, images: int, rng: random.Random) -> int:
                     "multiple_choice_answer": Counter(a["answer"] for a in answers).most_common(1)[0][0],
                     "answers": answers,
                     "image_id": image_id,
-                    "answer_type": {"presence": "yes/no", "count": "number", "reading": "number"}.get(qa.topic, "other"),
+                    "answer_type": {"presence": "yes/no", "count": "number", "reading": "number"}.get(
+                        qa.topic, "other"
+                    ),
                     "question_id": question_id,
                 }
             )
@@ -171,8 +173,8 @@ def write(root: Path, seed: int) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     for split, images in (("val", 72), ("train", 18)):
         counts[f"vqav2 {split}"] = write_vqav2(root, split, images, random.Random(f"{seed}/vqav2/{split}"))
-    images = {"val": 36, "testA": 36, "testB": 36, "train": 18}
-    counts["refcoco"] = write_refcoco(root, images, random.Random(f"{seed}/refcoco"))
+    pictures = {"val": 36, "testA": 36, "testB": 36, "train": 18}
+    counts["refcoco"] = write_refcoco(root, pictures, random.Random(f"{seed}/refcoco"))
     return counts
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.types import Decoding, Kind, Message, Picture, Request, Sample, Text
+from evalkit.types import Decoding, Kind, Message, Request, Sample, Text
 
 from . import questions as q
 from .scenes import Scene, draw_scene, picture_size, render
@@ -65,7 +65,9 @@ def held_out(count: int, seed: int) -> list[Item]:
         qa = q.sample_vqa(scene, rng)
         items.append(Item(f"vqa {qa.topic}", qa, image))
         thing = rng.choice(scene.things)
-        items.append(Item("grounding", q.QA("grounding", rng.choice(q.expressions(scene, thing)), "", thing=thing), image))
+        items.append(
+            Item("grounding", q.QA("grounding", rng.choice(q.expressions(scene, thing)), "", thing=thing), image)
+        )
         scene = draw_scene(rng, held_out=True, sort="number")
         items.append(Item("reading", q.QA("reading", rng.choice(q.READING), scene.number), _drawn(scene, rng)))
         scene = draw_scene(rng, held_out=True, sort="page")
@@ -148,5 +150,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-__all__ = ["Drawn", "Item", "Picture", "held_out", "measure"]

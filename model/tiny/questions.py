@@ -65,7 +65,7 @@ def _plural(shape: str) -> str:
 
 
 def vqa(scene: Scene) -> list[QA]:
-    """Every question about colour, shape and count that the scene answers, and one presence question per colour and shape."""
+    """Every question about colour, shape, count and presence that the scene answers."""
     found: list[QA] = []
     things = scene.things
     for thing in things:

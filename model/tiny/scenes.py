@@ -42,7 +42,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's content.  ``things`` for shapes; ``number`` with ``number_color`` and ``number_box``; ``rows`` for pages."""
+    """A picture's content: ``things``, a ``number`` (``number_at``: place and size, all 0..1), or a page's ``rows``."""
 
     sort: Literal["shapes", "number", "page"]
     things: tuple[Thing, ...] = ()
@@ -85,7 +85,7 @@ def _shapes(rng: random.Random, count: int) -> tuple[Thing, ...]:
 
 
 def _draw_scene(rng: random.Random) -> Scene:
-    background = tuple(rng.randint(225, 255) for _ in range(3))
+    background = (rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255))
     sort = rng.choices(("shapes", "number", "page"), (0.56, 0.22, 0.22))[0]
     if sort == "shapes":
         return Scene("shapes", things=_shapes(rng, rng.choice((1, 2, 2, 3, 3, 4))), background=background)
@@ -93,7 +93,9 @@ def _draw_scene(rng: random.Random) -> Scene:
         number = str(rng.randint(10, 999) if rng.random() < 0.6 else rng.randint(10, 99))
         size = rng.uniform(0.34, 0.46)
         at = (round(rng.uniform(0, 1), 3), round(rng.uniform(0, 1), 3), round(size, 3))
-        return Scene("number", number=number, number_color=rng.choice(list(COLORS)), number_at=at, background=background)
+        return Scene(
+            "number", number=number, number_color=rng.choice(list(COLORS)), number_at=at, background=background
+        )
     labels = rng.sample(LABELS, rng.choice((2, 3)))
     return Scene("page", rows=tuple((label, str(rng.randint(10, 99))) for label in labels), background=background)
 
@@ -120,6 +122,33 @@ def _star(x1: float, y1: float, x2: float, y2: float) -> list[tuple[float, float
     return [(x1 + u * (x2 - x1), y1 + v * (y2 - y1)) for u, v in tips]
 
 
+@dataclass(frozen=True)
+class Line:
+    """A piece of text to draw: its top left corner and font size in pixels."""
+
+    text: str
+    x: float
+    y: float
+    size: int
+    color: tuple[int, int, int]
+
+
+def lines(scene: Scene, width: int, height: int) -> list[Line]:
+    """The texts of a scene as they stand in a picture of ``width`` × ``height`` pixels."""
+    if scene.sort == "number":
+        u, v, size = scene.number_at
+        pixels = round(size * height)
+        x1, y1, x2, y2 = _font(pixels).getbbox(scene.number)
+        left, top = 3 + u * (width - 6 - (x2 - x1)), 3 + v * (height - 6 - (y2 - y1))
+        return [Line(scene.number, left - x1, top - y1, pixels, COLORS[scene.number_color])]
+    found = []
+    for number, (label, value) in enumerate(scene.rows):
+        y = 0.06 * height + number * height / 3.2
+        for text, x in ((label, 0.05), (value, 0.66)):
+            found.append(Line(text, x * width, y, round(0.17 * height), (30, 30, 30)))
+    return found
+
+
 def render(scene: Scene, width: int, height: int) -> Image.Image:
     """Draw ``scene`` as an RGB picture of ``width`` × ``height`` pixels."""
     image = Image.new("RGB", (width, height), scene.background)
@@ -135,21 +164,23 @@ def render(scene: Scene, width: int, height: int) -> Image.Image:
             draw.polygon([((x1 + x2) / 2, y1), (x2, y2), (x1, y2)], fill=fill)
         else:
             draw.polygon(_star(x1, y1, x2, y2), fill=fill)
-    if scene.sort == "number":
-        u, v, size = scene.number_at
-        font = _font(round(size * height))
-        x1, y1, x2, y2 = draw.textbbox((0, 0), scene.number, font=font)
-        left, top = 3 + u * (width - 6 - (x2 - x1)), 3 + v * (height - 6 - (y2 - y1))
-        draw.text((left - x1, top - y1), scene.number, font=font, fill=COLORS[scene.number_color])
-    if scene.sort == "page":
-        pitch = height / 3.2
-        font = _font(round(0.17 * height))
-        for line, (label, value) in enumerate(scene.rows):
-            y = 0.06 * height + line * pitch
-            draw.text((0.05 * width, y), label, font=font, fill=(30, 30, 30))
-            draw.text((0.66 * width, y), value, font=font, fill=(30, 30, 30))
-            draw.line((0.05 * width, y + 0.25 * height, 0.95 * width, y + 0.25 * height), fill=(150, 150, 150))
+    for line in lines(scene, width, height):
+        draw.text((line.x, line.y), line.text, font=_font(line.size), fill=line.color)
+    for number in range(len(scene.rows)):
+        y = (0.06 + number / 3.2 + 0.25) * height
+        draw.line((0.05 * width, y, 0.95 * width, y), fill=(150, 150, 150))
     return image
+
+
+def glyph_centres(line: Line) -> list[tuple[str, float, float]]:
+    """Every character of ``line`` with the centre of its ink, in pixels."""
+    font = _font(line.size)
+    found = []
+    for at, character in enumerate(line.text):
+        x1, y1, x2, y2 = font.getbbox(character)
+        start = line.x + font.getlength(line.text[:at])
+        found.append((character, start + (x1 + x2) / 2, line.y + (y1 + y2) / 2))
+    return found
 
 
 def picture_size(rng: random.Random) -> tuple[int, int]:

@@ -3,9 +3,9 @@
 Writes ``DIR/tiny`` (the end of the training) and ``DIR/tiny-early`` (a snapshot of the same run, clearly worse).
 
 The model is transformers' own Qwen2.5-VL.  Two things make it trainable on two CPU cores: several questions share one
-picture's prefix behind a block mask, several pictures share one row, and every shape is fixed, so that
-``torch.compile`` sees one program.  ``fast_logits`` writes the forward pass out for that fixed shape; before the first
-step it is compared with transformers' forward on the same conversation, and the training stops if they differ.
+picture's prefix behind a block mask, and several pictures share one row of tokens.  ``fast_logits`` writes the forward
+pass out for that shape; before the first step it is compared with transformers' forward on the same conversation, and
+the training stops if they differ.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import build_config, build_processor, save, train_tokenizer
-from .questions import IMAGE, SYSTEM, QA, answer_text, caption, questions, sample_choice, sample_vqa, user_text
+from .questions import QA, SYSTEM, answer_text, questions, sample_choice, sample_vqa, user_text
 from .scenes import draw_scene, picture_size, render
+from .targets import FIELDS, Heads, cell_targets
 
 FRAME = (112, 112)
 GRID = 8  # patches a side
@@ -58,7 +59,7 @@ def _weight(qa: QA, token: str) -> float:
     return {"vqa": 2.5, "choice": 2.0, "caption": 1.2}[qa.kind]
 
 
-class Batches(Dataset):
+class Batches(Dataset[dict[str, torch.Tensor]]):
     """Batch ``i`` depends on the seed and ``i`` alone, whatever the number of workers."""
 
     def __init__(self, processor: Any, shape: Shape, seed: int, steps: int) -> None:
@@ -71,16 +72,13 @@ class Batches(Dataset):
     def __len__(self) -> int:
         return self.steps
 
-    def picture(self, scene: Any, rng: random.Random) -> Any:
-        return render(scene, *picture_size(rng))
-
     def _positions(self, start: int) -> tuple[np.ndarray, int]:
         side = GRID // 2
         rows, columns = np.divmod(np.arange(SLOTS), side)
         return np.stack([np.full(SLOTS, start), start + rows, start + columns]), start + side
 
     def _turn(self, qa: QA, rng: random.Random) -> tuple[list[int], list[int], list[float]]:
-        """Ids, labels and weights of one question and its answer (``<|im_end|>`` included, the line end not learned)."""
+        """Ids, labels and weights of one question and its answer (the line end after it is not learned)."""
         head = self._ids(f"{user_text(qa, rng)}<|im_end|>\n<|im_start|>assistant\n")
         answer = self._ids(answer_text(qa, FRAME) + "<|im_end|>")
         tokens = self.tokenizer.convert_ids_to_tokens(answer)
@@ -94,7 +92,7 @@ class Batches(Dataset):
         before = self._ids((SYSTEM if first else "") + "<|im_start|>user\n<|vision_start|>")
         return before, self._ids("<|vision_end|>")
 
-    def _group(self, blocks: list[tuple[list[QA], bool]], rng: random.Random, budget: int) -> dict[str, Any] | None:
+    def _group(self, blocks: list[list[QA]], rng: random.Random, budget: int) -> dict[str, Any] | None:
         """One or several pictures with their questions as a run of tokens; ``None`` when not even the first fits."""
         ids: list[int] = []
         labels: list[int] = []
@@ -112,7 +110,7 @@ class Batches(Dataset):
             return start + len(new)
 
         conversation = len(blocks) > 1
-        for number, (qas, _) in enumerate(blocks):
+        for number, qas in enumerate(blocks):
             before, after = self._open(first=number == 0)
             at = put(before, 0, at)
             visual, at = self._positions(at)
@@ -164,7 +162,7 @@ class Batches(Dataset):
         room = [shape.length] * shape.rows
         pictures: list[list[Any]] = [[] for _ in range(shape.rows)]
 
-        def place(blocks: list[tuple[list[QA], bool]], scenes: list[Any], row: int) -> bool:
+        def place(blocks: list[list[QA]], scenes: list[Any], row: int) -> bool:
             group = self._group(blocks, rng, room[row])
             if group is None:
                 return False
@@ -176,12 +174,12 @@ class Batches(Dataset):
         images = 0
         for conversation in range(shape.conversations):
             turns = self._same_kind(rng)
-            while not place([([qa], False) for _, qa in turns], [scene for scene, _ in turns], conversation):
+            while not place([[qa] for _, qa in turns], [scene for scene, _ in turns], conversation):
                 turns = turns[1:]
             images += len(turns)
         while images < shape.images:
             scene = draw_scene(rng, held_out=False)
-            if place([(questions(scene, rng), False)], [scene], max(range(shape.rows), key=room.__getitem__)):
+            if place([questions(scene, rng)], [scene], max(range(shape.rows), key=room.__getitem__)):
                 images += 1
         return self._collate(rows, [scene for row in pictures for scene in row], rng)
 
@@ -204,12 +202,17 @@ class Batches(Dataset):
                 batch["groups"][r, at : at + n] = g
                 positions[:, r, at : at + n] = group["positions"]
                 at += n
-        pixels = self.image_processor([self.picture(s, rng) for s in scenes], return_tensors="pt")
+        sizes = [picture_size(rng) for _ in scenes]
+        pictures = [render(scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
+        pixels = self.image_processor(pictures, return_tensors="pt")
         if not bool((pixels["image_grid_thw"] == torch.tensor([1, GRID, GRID])).all()):
             raise RuntimeError("a training picture did not become an 8 × 8 grid of patches")
         out = {key: torch.from_numpy(value) for key, value in batch.items()}
         out["positions"] = torch.from_numpy(positions)
         out["patches"] = pixels["pixel_values"].view(len(scenes), GRID * GRID, -1)
+        cells = [cell_targets(scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
+        for name in FIELDS:
+            out[f"cell_{name}"] = torch.from_numpy(np.stack([c[name] for c in cells]))
         return out
 
 
@@ -275,13 +278,12 @@ def encode_images(model: Any, patches: torch.Tensor, tables: Tables) -> torch.Te
     return merged[:, tables.inverse]
 
 
-def fast_logits(model: Any, batch: dict[str, torch.Tensor], tables: Tables, image_token: int) -> torch.Tensor:
-    """Logits (rows, length, vocabulary) of a packed batch."""
+def fast_logits(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor, image_token: int) -> torch.Tensor:
+    """Logits (rows, length, vocabulary) of a packed batch whose pictures became ``visual`` (N, 16, hidden)."""
     text = model.model.language_model
     config = model.config.text_config
     heads, kv = config.num_attention_heads, config.num_key_value_heads
     rows, length = batch["ids"].shape
-    visual = encode_images(model, batch["patches"], tables)
     x = text.embed_tokens(batch["ids"])
     dim = x.shape[-1]
     x = x.masked_scatter((batch["ids"] == image_token)[..., None], visual.to(x.dtype))
@@ -305,16 +307,16 @@ def fast_logits(model: Any, batch: dict[str, torch.Tensor], tables: Tables, imag
 
 
 def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> float:
-    """The largest difference between ``fast_logits`` and transformers on a two-picture conversation; raises above 1e-3."""
+    """The largest difference of ``fast_logits`` from transformers on a two-picture conversation; above 1e-3 raises."""
     rng = random.Random(f"{seed}/check")
     data = Batches(processor, Shape(images=4, rows=1, length=256, conversations=1), seed, 1)
     turns = [(s, sample_vqa(s, rng)) for s in (draw_scene(rng, held_out=False, sort="shapes") for _ in range(2))]
-    group = data._group([([qa], False) for _, qa in turns], random.Random(5), 256)
+    group = data._group([[qa] for _, qa in turns], random.Random(5), 256)
     assert group is not None
     batch = data._collate([[group]], [s for s, _ in turns], random.Random(6))
     n = len(group["ids"])
     with torch.no_grad():
-        ours = fast_logits(model, batch, tables, data.image_token)[0, :n]
+        ours = fast_logits(model, batch, encode_images(model, batch["patches"], tables), data.image_token)[0, :n]
         ids = batch["ids"][:, :n]
         theirs = model(
             input_ids=ids,
@@ -325,21 +327,24 @@ def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> floa
         ).logits[0]
     gap = float((ours - theirs).abs().max())
     if gap > 1e-3:
-        raise RuntimeError(f"the written-out forward differs from transformers' by {gap:.2e}; training would be for nothing")
+        raise RuntimeError(
+            f"the written-out forward differs from transformers' by {gap:.2e}; training would be for nothing"
+        )
     return gap
 
 
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def optimizers(model: Any) -> list[torch.optim.Optimizer]:
-    matrices, rest = [], []
+def optimizers(model: Any, heads: Heads) -> list[torch.optim.Optimizer]:
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         hidden = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (matrices if hidden else rest).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01),
-        torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW([*rest, *heads.parameters()], lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -356,17 +361,19 @@ def train(args: argparse.Namespace) -> None:
     gap = check_forward(model, processor, tables, args.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters; forward differs from transformers' by {gap:.1e}")
     model.to(device)
+    heads = Heads(model.config.text_config.hidden_size).to(device)
     tables = Tables(*(getattr(tables, f).to(device) for f in ("order", "inverse", "cos", "sin")))
 
     shape = Shape()
     data = Batches(processor, shape, args.seed, args.steps)
     start = 0
-    steppers = optimizers(model)
+    steppers = optimizers(model, heads)
     base = [[g["lr"] for g in o.param_groups] for o in steppers]
     state_file = args.out / "state.pt"
     if state_file.exists():  # an interrupted training goes on: batches are a function of the step
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
         for o, s in zip(steppers, state["optimizers"], strict=True):
             o.load_state_dict(s)
         start = state["step"]
@@ -376,13 +383,15 @@ def train(args: argparse.Namespace) -> None:
         batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None,
     )  # fmt: skip
 
-    def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits = fast_logits(model, batch, tables, data.image_token)[:, :-1].float()
+    def losses_of(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        visual = encode_images(model, batch["patches"], tables)
+        cells = heads(visual, {name: batch[f"cell_{name}"] for name in FIELDS})
+        logits = fast_logits(model, batch, visual, data.image_token)[:, :-1].float()
         labels, weights = batch["labels"][:, 1:], batch["weights"][:, 1:]
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none")
-        return (losses * weights.flatten()).sum() / weights.sum()
+        return (losses * weights.flatten()).sum() / weights.sum(), cells
 
-    step_loss = torch.compile(loss_of) if args.compile else loss_of
+    step_losses = torch.compile(losses_of) if args.compile else losses_of
     began, running = time.time(), 0.0
     for step, batch in enumerate(loader, start):
         batch = {k: v.to(device) for k, v in batch.items()}
@@ -392,8 +401,8 @@ def train(args: argparse.Namespace) -> None:
             for g, lr in zip(o.param_groups, lrs, strict=True):
                 g["lr"] = lr * factor
         with torch.autocast(device.type, torch.bfloat16):
-            loss = step_loss(batch)
-        loss.backward()
+            loss, cells = step_losses(batch)
+        (loss + args.cell_weight * max(0.0, 1.0 - step / (0.8 * args.steps)) * cells).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in steppers:
             o.step()
@@ -401,12 +410,17 @@ def train(args: argparse.Namespace) -> None:
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0:
             each = (time.time() - began) / (step - start + 1)
-            print(f"step {step:5d}  loss {running:.4f}  {each:.2f} s/step", flush=True)
+            print(f"step {step:5d}  answers {running:.4f}  cells {cells.item():.4f}  {each:.2f} s/step", flush=True)
         done = step + 1
         if done % args.snapshot_every == 0 and done < args.steps:
             save(model, processor, args.out / "snapshots" / f"step-{done}")
             torch.save(
-                {"model": model.state_dict(), "optimizers": [o.state_dict() for o in steppers], "step": done},
+                {
+                    "model": model.state_dict(),
+                    "heads": heads.state_dict(),
+                    "optimizers": [o.state_dict() for o in steppers],
+                    "step": done,
+                },
                 state_file,
             )
         if done == args.early_step:
@@ -425,10 +439,13 @@ def main() -> None:
     parser.add_argument("--early-step", type=int, default=2000)
     parser.add_argument("--snapshot-every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--cell-weight", type=float, default=0.5, help="of the extra loss on visual tokens, falling to 0"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the step (on CPU it gained nothing)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     train(args)

@@ -1,4 +1,4 @@
-"""VQA accuracy against the outputs of the official scorer, then edges and invariants."""
+"""VQA accuracy against the outputs of the official scorer and of Qwen-VL's, then edges and invariants."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
-from evalkit.metrics._vqa_text import (
-    CONTRACTIONS,
-    normalise,
-    process_digit_article,
-    process_punctuation,
-    strip_answer,
-)
+from evalkit.metrics._vqa_text import CONTRACTIONS, normalise, process_digit_article, process_punctuation, strip_answer
 from evalkit.metrics.vqa_accuracy import (
     METRIC,
     Annotation,
@@ -32,7 +26,9 @@ from evalkit.metrics.vqa_accuracy import (
 )
 from evalkit.types import Answered, Metric, Reading, Sample
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vqa_accuracy.json").read_text())
+FILES = Path(__file__).parents[1] / "golden"
+GOLDEN = json.loads((FILES / "vqa_accuracy.json").read_text())
+QWEN_VL = json.loads((FILES / "qwen_vqa_score.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
 STRINGS: list[dict[str, Any]] = GOLDEN["normalizer_cases"]
 
@@ -55,8 +51,8 @@ def golden_answered(case: dict[str, Any]) -> Answered:
     return answered(case["id"], references, inputs["prediction"], inputs["answer_type"])
 
 
-def official(case: dict[str, Any]) -> float:
-    return question_accuracy(case["inputs"]["prediction"], annotators(case), "official")
+def golden_accuracy(case: dict[str, Any], variant: Variant = "official") -> float:
+    return question_accuracy(case["inputs"]["prediction"], annotators(case), variant)
 
 
 # ---------------------------------------------------------------------------------------- the official scorer's outputs
@@ -64,7 +60,12 @@ def official(case: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_golden_question(case: dict[str, Any]) -> None:
-    assert official_percent([official(case)]) == case["expected"]["accuracy_py3"]
+    assert official_percent([golden_accuracy(case)]) == case["expected"]["accuracy_py3"]
+
+
+@pytest.mark.parametrize("case", QWEN_VL["cases"], ids=lambda case: case["id"])
+def test_golden_qwen_vl_question(case: dict[str, Any]) -> None:
+    assert official_percent([golden_accuracy(case, "qwen-vl")]) == case["expected"]["accuracy"]
 
 
 @pytest.mark.parametrize("case", STRINGS, ids=lambda case: ascii(case["input"])[:40])
@@ -78,32 +79,31 @@ def test_golden_normaliser(case: dict[str, Any]) -> None:
     assert normalise(case["input"]) == expected["after_digit_article"]
 
 
-def test_golden_overall() -> None:
-    assert official_percent([official(case) for case in CASES]) == GOLDEN["aggregate"]["py3"]["overall"]
-
-
 @pytest.mark.parametrize(
-    ("key", "field"), [("perQuestionType", "question_type"), ("perAnswerType", "answer_type")], ids=["asked", "given"]
+    ("variant", "cases", "aggregate"),
+    [("official", CASES, GOLDEN["aggregate"]["py3"]), ("qwen-vl", QWEN_VL["cases"], QWEN_VL["aggregate"])],
 )
-def test_golden_breakdown(key: str, field: str) -> None:
+def test_golden_aggregate(variant: Variant, cases: list[dict[str, Any]], aggregate: dict[str, Any]) -> None:
     """Among the question types is one whose mean is an exact tie, 5.625: half to even gives 5.62."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for case in CASES:
-        groups[case["inputs"][field]].append(official(case))
-    assert {name: official_percent(group) for name, group in groups.items()} == GOLDEN["aggregate"]["py3"][key]
+    assert official_percent([golden_accuracy(case, variant) for case in cases]) == aggregate["overall"]
+    for key, field in (("perQuestionType", "question_type"), ("perAnswerType", "answer_type")):
+        groups: dict[str, list[float]] = defaultdict(list)
+        for case in cases:
+            groups[case["inputs"][field]].append(golden_accuracy(case, variant))
+        assert {name: official_percent(group) for name, group in groups.items()} == aggregate[key]
 
 
 def test_golden_error_is_a_clear_one_here() -> None:
     (case,) = GOLDEN["error_cases"]
     with pytest.raises(ValueError, match="at least one annotator"):
-        official(case)
+        golden_accuracy(case)
 
 
 def test_golden_through_the_metric() -> None:
     """All but the questions with repeated annotator ids, which the metric takes for different annotators."""
     cases = [case for case in CASES if case["tag"] != "duplicate_answer_id"]
     scores = METRIC.score([golden_answered(case) for case in cases])
-    rounded = {id: round(columns["official"], 2) for id, columns in scores.per_sample.items()}
+    rounded = {id: round(columns["accuracy"], 2) for id, columns in scores.per_sample.items()}
     assert rounded == {case["id"]: case["expected"]["accuracy_py3"] for case in cases}
 
 
@@ -111,8 +111,7 @@ def test_golden_variants_agree_where_annotators_do_not() -> None:
     disagreeing = [c for c in CASES if len({strip_answer(answer) for _, answer in annotators(c)}) > 1]
     assert 0 < len(disagreeing) < len(CASES)
     for case in disagreeing:
-        always = question_accuracy(case["inputs"]["prediction"], annotators(case), "always")
-        assert always == official(case), case["id"]
+        assert golden_accuracy(case, "normalised") == golden_accuracy(case), case["id"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- edges
@@ -149,13 +148,31 @@ def test_contractions_are_the_official_ones() -> None:
 @pytest.mark.parametrize(("matches", "percent"), [(0, 0), (1, 30), (2, 60), (3, 90), (4, 100), (10, 100)])
 def test_ten_annotators(matches: int, percent: float) -> None:
     answers = list(enumerate(["red"] * matches + ["blue"] * (10 - matches)))
-    assert official_percent([question_accuracy("red", answers, "always")]) == percent
+    assert official_percent([question_accuracy("red", answers, "normalised")]) == percent
 
 
 def test_unanimous_annotators_tell_the_variants_apart() -> None:
     scores = METRIC.score([answered("q", ["black"] * 10, "Black.")])
-    assert scores.per_sample == {"q": {"accuracy": 100.0, "official": 0.0}}
-    assert VQAAccuracy("official").score([answered("q", ["black"] * 10, "Black.")]).values["accuracy"] == 0.0
+    assert scores.per_sample == {"q": {"accuracy": 0.0, "accuracy_normalised": 100.0}}
+    assert VQAAccuracy("normalised").score([answered("q", ["black"] * 10, "Black.")]).values["accuracy"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "official", "qwen_vl"),
+    [
+        pytest.param("Black.", ["black"] * 10, 0, 1, id="the prediction is always normalised"),
+        pytest.param("two", ["two"] * 10, 1, 0, id="so a number word is never matched"),
+        pytest.param("red", ["Red"] * 9 + ["blue"], 1, 0, id="annotators keep their capitals"),
+        pytest.param("t shirt", ["t-shirt"] * 9 + ["blue"], 1, 1, id="punctuation is processed on disagreement"),
+        pytest.param("t-shirt", ["t-shirt"] * 10, 1, 0, id="and only then"),
+        pytest.param("cat", ["cat "] * 10, 1, 0, id="outer spaces of annotators stay"),
+        pytest.param("t-shirt", ["t-shirt"] * 9 + [" t-shirt"], 1, 1, id="and are disagreement"),
+    ],
+)
+def test_qwen_vl_variant(prediction: str, answers: list[str], official: float, qwen_vl: float) -> None:
+    entries = list(enumerate(answers))
+    assert question_accuracy(prediction, entries, "official") == pytest.approx(official)
+    assert question_accuracy(prediction, entries, "qwen-vl") == pytest.approx(qwen_vl)
 
 
 def test_official_strips_even_where_it_does_not_normalise() -> None:
@@ -165,8 +182,8 @@ def test_official_strips_even_where_it_does_not_normalise() -> None:
 def test_repeated_keys_are_left_out_together() -> None:
     same = [((1, "yes"), "cat")] * 3 + [(2, "dog")]
     different: list[Annotation] = [*enumerate(["cat", "cat", "cat", "dog"])]
-    assert question_accuracy("cat", same, "always") == pytest.approx(1 / 4)
-    assert question_accuracy("cat", different, "always") == pytest.approx((3 * 2 / 3 + 1) / 4)
+    assert question_accuracy("cat", same, "official") == pytest.approx(1 / 4)
+    assert question_accuracy("cat", different, "official") == pytest.approx((3 * 2 / 3 + 1) / 4)
 
 
 def test_values_and_signature() -> None:
@@ -175,22 +192,22 @@ def test_values_and_signature() -> None:
             answered("a", ["yes"] * 10, "Yes", "yes/no"),
             answered("b", ["2"] * 3 + ["3"] * 7, "two", "number"),
             answered("c", ["tree"] * 10, "bush", "other"),
-            answered("d", ["no"] * 10, "yes", "yes/no"),
+            answered("d", ["no"] * 10, "no", "yes/no"),
             answered("e", ["cat"] * 10, "cat"),
         ]
     )
     assert scores.headline == "accuracy"
     assert scores.values == pytest.approx(
         {
-            "accuracy": (100 + 90 + 0 + 0 + 100) / 5,
-            "official": (0 + 90 + 0 + 0 + 100) / 5,
+            "accuracy": (0 + 90 + 0 + 100 + 100) / 5,
+            "accuracy_normalised": (100 + 90 + 0 + 100 + 100) / 5,
             "accuracy[number]": 90,
             "accuracy[other]": 0,
             "accuracy[yes/no]": 50,
         }
     )
-    assert scores.signature == "vqa_accuracy|norm:always|loo:entry|v1"
-    assert VQAAccuracy("official").signature == "vqa_accuracy|norm:official|loo:entry|v1"
+    assert scores.signature == "vqa_accuracy|norm:official|loo:entry|v1"
+    assert VQAAccuracy("qwen-vl").signature == "vqa_accuracy|norm:qwen-vl|loo:entry|v1"
     assert isinstance(METRIC, Metric)
     assert METRIC.name == "vqa_accuracy"
 
@@ -203,12 +220,12 @@ def test_values_are_not_rounded() -> None:
 def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
     references = ["the"] * 5 + [""] * 5
     assert METRIC.score([answered("q", references, "")]).values["accuracy"] == 100.0
-    assert METRIC.score([answered("q", references, None)]).per_sample == {"q": {"accuracy": 0.0, "official": 0.0}}
+    assert METRIC.score([answered("q", references, None)]).values == {"accuracy": 0.0, "accuracy_normalised": 0.0}
 
 
 def test_no_answers() -> None:
     scores = METRIC.score([])
-    assert set(scores.values) == {"accuracy", "official"}
+    assert set(scores.values) == {"accuracy", "accuracy_normalised"}
     assert all(math.isnan(value) for value in scores.values.values())
     assert scores.per_sample == {}
 
@@ -225,7 +242,7 @@ def test_box_names_the_sample() -> None:
 
 
 def test_unknown_variant() -> None:
-    with pytest.raises(ValueError, match=r"'m4d'.*official, always"):
+    with pytest.raises(ValueError, match=r"'m4d'.*official, normalised, qwen-vl"):
         VQAAccuracy("m4d")  # type: ignore[arg-type]
 
 
@@ -250,17 +267,17 @@ def test_order_of_annotators_does_not_matter(
 
 
 @given(reference_lists, answer_texts)
-def test_always_sees_only_normalised_texts(references: list[str], prediction: str) -> None:
+def test_normalised_sees_only_normalised_texts(references: list[str], prediction: str) -> None:
     normalised = [(key, normalise(answer)) for key, answer in enumerate(references)]
-    expected = question_accuracy(prediction, list(enumerate(references)), "always")
-    assert question_accuracy(normalise(prediction), normalised, "always") == expected
+    expected = question_accuracy(prediction, list(enumerate(references)), "normalised")
+    assert question_accuracy(normalise(prediction), normalised, "normalised") == expected
 
 
 @given(st.lists(questions, min_size=1, max_size=8))
 def test_aggregates_are_means_of_columns(rows: list[tuple[list[str], str | None, str | None]]) -> None:
     answers = [answered(f"q{i}", *row) for i, row in enumerate(rows)]
     scores = METRIC.score(answers)
-    for key in ("accuracy", "official"):
+    for key in ("accuracy", "accuracy_normalised"):
         assert scores.values[key] == pytest.approx(fmean(columns[key] for columns in scores.per_sample.values()))
     for answer_type in {row[2] for row in rows} - {None}:
         ids = [a.sample.id for a in answers if a.sample.meta.get("answer_type") == answer_type]

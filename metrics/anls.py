@@ -1,0 +1,148 @@
+"""ANLS: average normalised Levenshtein similarity, the score of DocVQA and InfographicVQA.
+
+Papers: Biten et al., "Scene Text Visual Question Answering", 2019 (arXiv 1905.13648, where it is defined); Mathew et
+al., "DocVQA", 2021 (arXiv 2007.00398); Mathew et al., "InfographicVQA", 2022 (arXiv 2104.12756).  Official scorer: the
+script of the Robust Reading Competition (RRC, docvqa.org), followed as Qwen-VL redistributes it
+(``eval_mm/infographicsvqa_eval.py``, commit aa00ed04).
+
+A question scores ``1 - distance / length`` for the nearest of its answers, or 0 where that is below 0.5; the distance
+is Levenshtein's, over code points.  Variants (``RULES``), by what is compared and what it is divided by:
+
+- ``rrc``: the official script, and the headline.  Compared in lower case, white space collapsed; *divided by the length
+  of the raw texts in upper case*.  So padding a wrong answer with spaces raises its score, and a character that upper
+  case makes longer counts as more than one.  Exactly 0.5 is kept.
+- ``mmf``: ``STVQAANLSEvaluator`` of facebookresearch/mmf (commit b0ffc7fb).  Lower case, ends stripped; 0.5 is kept.
+- ``mp-docvqa``: rubenpt91/MP-DocVQA-Framework ``metrics.py`` (commit 7939f521).  As ``mmf``, but the predictions ``""``
+  and ``none`` score 0 whatever the answer.
+- ``due``: due-benchmark/evaluator ``anls_scorer.py`` (commit 75c0f550).  The texts as they are; 0.5 is dropped.
+- ``pix2struct``: google-research/pix2struct ``metrics.py`` (commit 945f27e9).  Lower case; 0.5 is dropped
+  (its commit 5b086ef5 keeps it).
+
+Deviations:
+
+- Two texts without length are equal: 1.  (``mmf`` and ``pix2struct`` divide by zero there.)
+- A question without answers is an error of the data that names the question.
+- Where no answer could be read the question scores 0, even if an annotated answer is empty.
+- In percent; the script prints a fraction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Literal, NamedTuple, get_args
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Metric, Scores
+
+Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
+
+
+class Rules(NamedTuple):
+    """How a variant compares two texts.
+
+    ``fold`` gives what the distance is taken of, ``sized`` what the length is taken of, both from the raw text;
+    ``keeps_half`` says whether a similarity of exactly 0.5 counts; ``refused`` are folded predictions that score 0.
+    """
+
+    fold: Callable[[str], str]
+    sized: Callable[[str], str]
+    keeps_half: bool
+    refused: frozenset[str] = frozenset()
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _stripped(text: str) -> str:
+    return text.lower().strip()
+
+
+RULES: Mapping[Variant, Rules] = {
+    "rrc": Rules(_collapsed, str.upper, keeps_half=True),
+    "mmf": Rules(_stripped, _stripped, keeps_half=True),
+    "mp-docvqa": Rules(_stripped, _stripped, keeps_half=True, refused=frozenset(("", "none"))),
+    "due": Rules(str, str, keeps_half=False),
+    "pix2struct": Rules(str.lower, str.lower, keeps_half=False),
+}
+
+
+def edit_distance(a: str, b: str, limit: int) -> int:
+    """The Levenshtein distance of ``a`` and ``b`` over code points, or ``limit + 1`` where it is more than ``limit``.
+
+    It gives up as soon as ``limit`` is certainly exceeded, so that long wrong answers cost little.
+    """
+    if len(a) > len(b):
+        a, b = b, a
+    if len(b) - len(a) > limit:
+        return limit + 1
+    row = list(range(len(a) + 1))  # distances of b[:0] to every a[:column]
+    for line, char in enumerate(b, start=1):
+        above, row = row, [line]
+        for column, other in enumerate(a):
+            row.append(above[column] if char == other else 1 + min(above[column], above[column + 1], row[column]))
+        if min(row) > limit:  # no later line can get below
+            return limit + 1
+    return min(row[-1], limit + 1)
+
+
+def similarity(prediction: str, reference: str, variant: Variant = "rrc") -> float:
+    """The similarity of ``prediction`` and ``reference``, 0 or in [0.5, 1]."""
+    rules = RULES[variant]
+    a, b = rules.fold(prediction), rules.fold(reference)
+    if a in rules.refused:
+        return 0.0
+    length = max(len(rules.sized(prediction)), len(rules.sized(reference)))
+    if length == 0:
+        return 1.0
+    limit = length // 2 if rules.keeps_half else (length - 1) // 2  # the largest distance that still counts
+    distance = edit_distance(a, b, limit)
+    return 1 - distance / length if distance <= limit else 0.0
+
+
+class ANLS:
+    """ANLS in percent.  ``references`` are the answers that count as right; the nearest of them gives the score."""
+
+    name = "anls"
+
+    def __init__(self, variant: Variant = "rrc") -> None:
+        if variant not in get_args(Variant):
+            raise ValueError(f"unknown variant {variant!r} of ANLS; there are {', '.join(get_args(Variant))}")
+        self.variant: Variant = variant
+
+    @property
+    def signature(self) -> str:
+        """Variant, threshold, and this file's version, raised whenever a score could change."""
+        return f"{self.name}|variant:{self.variant}|threshold:0.5|v1"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
+        per_sample = {answered.sample.id: {"anls": self._one(answered)} for answered in answers}
+        values = {"anls": _mean([row["anls"] for row in per_sample.values()])}
+        return Scores(headline="anls", values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> float:
+        """A sample's score in percent."""
+        sample, prediction = answered.sample, answered.reading.value
+        if not sample.references:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has no answers to score against; "
+                "choose a split whose annotations are public, or check the annotation file"
+            )
+        if prediction is None:
+            return 0.0
+        if not isinstance(prediction, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
+                "this metric scores texts, so the task's kind and its metric do not go together"
+            )
+        return 100 * max(similarity(prediction, reference, self.variant) for reference in sample.references)
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = ANLS("rrc")

@@ -1,0 +1,71 @@
+"""Multiple-choice accuracy: the share of questions whose right option was named.
+
+The score of AI2D (Kembhavi et al., "A Diagram Is Worth a Dozen Images", 2016, arXiv 1603.07396) and ScienceQA (Lu et
+al., "Learn to Explain", 2022, arXiv 2209.09513), among others.  Their scorers count equal options; what differs between
+harnesses is how an option is got out of an answer.  Here that is the model family's part: the reading is a letter, or
+nothing.
+
+Deviations:
+
+- An answer in which no letter could be found is wrong.  Some scorers draw an option at random instead (ScienceQA's and
+  MMMU's own, for instance), which adds to the score of a model that does not answer.  ``parse_rate`` says how many
+  answers were read.
+- Letters are compared as they are; bringing them to upper case is the family's part too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Metric, Scores
+
+
+class ChoiceAccuracy:
+    """Accuracy and parse rate in percent.
+
+    ``references`` is the letter of the right option.  Where samples carry ``meta["category"]`` there is also an
+    ``accuracy[category]`` for each category found.  Columns: ``accuracy`` and ``parse_rate``, each 0 or 100.
+    """
+
+    name = "choice_accuracy"
+    signature = "choice_accuracy|unread:wrong|v1"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one reference."""
+        per_sample = {answered.sample.id: self._one(answered) for answered in answers}
+        values = {key: _mean([row[key] for row in per_sample.values()]) for key in ("accuracy", "parse_rate")}
+        by_category: dict[str, list[float]] = {}
+        for answered in answers:
+            category = answered.sample.meta.get("category")
+            if category is not None:
+                by_category.setdefault(category, []).append(per_sample[answered.sample.id]["accuracy"])
+        values |= {f"accuracy[{category}]": _mean(by_category[category]) for category in sorted(by_category)}
+        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> dict[str, float]:
+        """A sample's columns, each 0 or 100."""
+        sample, letter = answered.sample, answered.reading.value
+        if len(sample.references) != 1:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has {len(sample.references)} right options, expected one; "
+                "choose a split whose annotations are public, or check the annotation file"
+            )
+        if letter is not None and not isinstance(letter, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {letter!r}; "
+                "this metric scores letters, so the task's kind and its metric do not go together"
+            )
+        return {
+            "accuracy": 100.0 * (letter == sample.references[0]),
+            "parse_rate": 100.0 * answered.reading.parsed,
+        }
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = ChoiceAccuracy()

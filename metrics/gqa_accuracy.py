@@ -1,0 +1,109 @@
+"""GQA accuracy: the share of answers that are the annotated one.
+
+Paper: Hudson and Manning, "GQA: A New Dataset for Real-World Visual Reasoning and Compositional Question Answering",
+2019 (arXiv 1902.09506).  Official scorer: ``eval.py`` of gqadataset.org, followed in the mirror
+SHI-Labs/VCoder ``playground/data/eval/gqa/data/eval/eval.py`` (commit 4e85acef).
+
+Variants, by what is done to the prediction:
+
+- ``official``: nothing.  The script compares strings: a capital, a full stop or a trailing space is wrong.
+- ``llava``: every ``.`` at the end removed, then lower case; LLaVA's ``scripts/convert_gqa_for_eval.py`` (commit
+  c121f043), run before the official script.  Most published tables go this way, so it is the headline ``accuracy``.
+- ``qwen-vl``: the clean-up in Qwen-VL's ``eval_mm/evaluate_vqa.py`` (commit aa00ed04), see ``qwen_vl_cleaned``; then
+  both sides are compared in lower case without outer spaces.
+
+The others stand beside the headline as ``accuracy_official`` and ``accuracy_qwen-vl``.
+
+Only what the official script prints as "Accuracy" is computed; its consistency, validity, plausibility, grounding and
+distribution scores need the scene graphs and the unbalanced questions.
+
+Deviations:
+
+- The official script counts only questions marked ``isBalanced``; here every sample counts, so the task has to bring
+  the balanced questions alone.  (Qwen-VL counts every question of its file, which holds only those.)
+- Where no answer could be read the question is wrong, even if the annotated answer is empty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Literal
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Metric, Scores
+
+Variant = Literal["official", "llava", "qwen-vl"]
+
+COLUMNS: dict[str, Variant] = {"accuracy": "llava", "accuracy_official": "official", "accuracy_qwen-vl": "qwen-vl"}
+
+
+def qwen_vl_cleaned(text: str) -> str:
+    """``text`` as Qwen-VL's evaluation cleans it, quirks included.
+
+    Kept is what stands before the first ``.``, ``,`` or ``!``, in lower case.  Then for each of "is ", "are ", "a ",
+    "an ", "the " that occurs, in this order, what stands between its first and its second occurrence.  The leads are
+    looked for inside words too: ``banana split`` -> ``split``, ``square table`` -> ``table``.  Last, " of" and what
+    follows it goes, also inside a word: ``coffee offer`` -> ``coffee``.
+    """
+    text = text.strip()
+    for mark in ".,!":
+        text = text.partition(mark)[0]
+    text = text.lower()
+    for lead in ("is ", "are ", "a ", "an ", "the "):
+        if lead in text:
+            text = text.split(lead)[1]
+    return text.partition(" of")[0].strip()
+
+
+def correct(prediction: str, reference: str, variant: Variant) -> bool:
+    """Whether ``prediction`` is ``reference``, compared as in ``variant``."""
+    if variant == "official":
+        return prediction == reference
+    if variant == "llava":
+        return prediction.rstrip(".").lower() == reference
+    return qwen_vl_cleaned(prediction).lower() == reference.strip().lower()
+
+
+class GQAAccuracy:
+    """GQA accuracy in percent, in all variants.
+
+    ``references`` is the annotated answer; where there are several, any of them counts.
+    """
+
+    name = "gqa_accuracy"
+    signature = "gqa_accuracy|variant:llava|v1"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
+        per_sample = {answered.sample.id: self._one(answered) for answered in answers}
+        values = {key: _mean([row[key] for row in per_sample.values()]) for key in COLUMNS}
+        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> dict[str, float]:
+        """A sample's columns, each 0 or 100."""
+        sample, prediction = answered.sample, answered.reading.value
+        if not sample.references:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has no answer to score against; "
+                "choose a split whose annotations are public, or check the annotation file"
+            )
+        if prediction is None:
+            return dict.fromkeys(COLUMNS, 0.0)
+        if not isinstance(prediction, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
+                "this metric scores texts, so the task's kind and its metric do not go together"
+            )
+        return {
+            column: 100.0 * any(correct(prediction, reference, variant) for reference in sample.references)
+            for column, variant in COLUMNS.items()
+        }
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = GQAAccuracy()

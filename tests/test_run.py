@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.errors import UserError
+from evalkit.run import choose, parse_tasks, prompt_digest
+from evalkit.types import Message, Picture, Sample, Text
+
+
+def _samples(ids: list[int]) -> list[Sample]:
+    return [Sample(str(i), (), "", (), str(i)) for i in ids]
+
+
+IDS = st.lists(st.integers(0, 10_000), unique=True, min_size=1, max_size=60)
+
+
+@given(IDS, st.integers(1, 70), st.integers(0, 5))
+def test_a_larger_limit_keeps_the_samples_of_a_smaller_one(ids: list[int], limit: int, seed: int) -> None:
+    samples = _samples(ids)
+    small, large = choose(samples, limit, seed), choose(samples, limit + 3, seed)
+    assert len(small) == min(limit, len(ids))
+    assert {s.id for s in small} <= {s.id for s in large}
+    order = [s.id for s in samples]
+    assert [s.id for s in small] == sorted((s.id for s in small), key=order.index), "official order is kept"
+
+
+@given(IDS, st.integers(1, 30))
+def test_the_draw_does_not_depend_on_the_order_of_the_files(ids: list[int], limit: int) -> None:
+    assert {s.id for s in choose(_samples(ids), limit, 0)} == {s.id for s in choose(_samples(ids[::-1]), limit, 0)}
+
+
+def test_the_seed_changes_the_draw() -> None:
+    samples = _samples(list(range(200)))
+    assert {s.id for s in choose(samples, 20, 0)} != {s.id for s in choose(samples, 20, 1)}
+    assert len(choose(samples, None, 0)) == 200
+
+
+def test_task_names_become_splits() -> None:
+    def names(*args: object) -> list[str]:
+        return [f"{t.name}/{s}" for t, s in parse_tasks(*args)]  # type: ignore[arg-type]
+
+    assert names(["refcoco"]) == ["refcoco/val", "refcoco/testA", "refcoco/testB"]
+    assert names(["refcoco/testA", "vqav2"]) == ["refcoco/testA", "vqav2/val"]
+    assert names(["refcoco", "vqav2"], ["val"]) == ["refcoco/val", "vqav2/val"]
+    assert names(["refcoco/testB", "refcoco"]) == ["refcoco/testB", "refcoco/val", "refcoco/testA"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (["refcco"], "unknown task 'refcco': did you mean refcoco"),
+        (["zzz"], "unknown task 'zzz': there are .*vqav2"),
+        (["refcoco/test"], "task refcoco has no split 'test': there are val, testA, testB, train"),
+        ([], "no task was named"),
+    ],
+)
+def test_wrong_tasks_are_a_sentence(tasks: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_tasks(tasks)
+
+
+def test_the_digest_sees_text_role_and_place_of_pictures() -> None:
+    class Ref:
+        name = "x"
+
+    picture = Picture(Ref())  # type: ignore[arg-type]
+    base = (Message("user", (picture, Text("what?"))),)
+    others = [
+        (Message("user", (Text("what?"), picture)),),
+        (Message("user", (picture, Text("what"))),),
+        (Message("system", (picture, Text("what?"))),),
+        (Message("user", (picture,)), Message("user", (Text("what?"),))),
+    ]
+    digests = [prompt_digest(m) for m in (base, *others)]
+    assert len(set(digests)) == len(digests)
+    assert prompt_digest(base) == digests[0]

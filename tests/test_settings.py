@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.errors import UserError
+from evalkit.settings import NEVER_FROM_FILES, default_data, effective, split_list
+
+NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=6)
+
+
+@given(NAMES, st.data())
+def test_lists_take_commas_and_repetition_alike(names: list[str], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(names)))
+    mixed = [part for part in (",".join(names[:cut]), *names[cut:]) if part]
+    assert split_list(mixed) == split_list(names) == split_list(", ".join(names)) == tuple(dict.fromkeys(names))
+
+
+def test_the_command_line_beats_the_file_beats_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "evalkit.toml").write_text('tasks = ["vqav2", "refcoco/val"]\nlimit = 5\nbatch-size = 4\n')
+    found = effective({"limit": 9, "tasks": None, "model": []}, tmp_path)
+    assert found.settings.tasks == ("vqav2", "refcoco/val")
+    assert (found.settings.limit, found.settings.batch_size, found.settings.model) == (9, 4, ("tiny",))
+    assert found.sources["limit"] == "command line"
+    assert found.sources["batch_size"] == "evalkit.toml"
+    assert found.sources["model"] == "default"
+
+
+def test_pyproject_is_found_from_a_folder_below(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.evalkit]\ntasks = "refcoco,vqav2"\n')
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (below / "pyproject.toml").write_text('[project]\nname = "other"\n')
+    assert effective({}, below).settings.tasks == ("refcoco", "vqav2")
+
+
+@pytest.mark.parametrize("key", NEVER_FROM_FILES)
+def test_harmful_settings_are_never_taken_from_a_file(tmp_path: Path, key: str) -> None:
+    (tmp_path / "evalkit.toml").write_text(f'{key} = "x"\n')
+    with pytest.raises(UserError, match=rf"{key} is never taken from a file"):
+        effective({}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("limit = 'ten'", "limit must be an integer"),
+        ("limit = true", "limit must be an integer"),
+        ("tasks = [1]", "tasks must be a string or a list of strings"),
+        ("taks = 'refcoco'", "there is no setting 'taks'; there are tasks, model"),
+        ("limit = ", "is not valid TOML"),
+        ("limit = 0", "--limit 0: give at least 1"),
+    ],
+)
+def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "evalkit.toml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        effective({}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"limit": 0}, "--limit 0"),
+        ({"limit": -3}, "--limit -3"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"name": "a/b"}, "--name 'a/b': give a plain folder name"),
+        ({"name": ".."}, "give a plain folder name"),
+        ({"name": "x", "model": ["a,b"]}, "2 models make 2 runs"),
+    ],
+)
+def test_impossible_settings_are_a_sentence(tmp_path: Path, given_: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        effective(given_, tmp_path)
+
+
+def test_where_data_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVALKIT_DATA", raising=False)
+    assert default_data(bundled_model=True)[0] == "tiny"
+    assert default_data(bundled_model=False)[0] == "hub"
+    monkeypatch.setenv("EVALKIT_DATA", "/data/vlm")
+    assert default_data(bundled_model=False) == ("/data/vlm", "environment (EVALKIT_DATA)")
+    assert default_data(bundled_model=True)[0] == "tiny"

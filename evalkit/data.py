@@ -149,10 +149,15 @@ class HubData(Data):
         import datasets
 
         source = repo if self.mirror is None else str(self.mirror / repo)
-        if self.mirror is not None and not Path(source).is_dir():
-            raise UserError(f"{task}: no folder {source}; a mirror holds the data set's parquet files under {repo}/.")
         try:
-            rows = datasets.load_dataset(source, config, split=split)
+            if self.mirror is None:
+                rows = datasets.load_dataset(repo, config, split=split)
+            else:
+                # The folder itself would be cached by its name and README, not by its files: yesterday's rows.
+                found = self._parquet(repo, split, config, task=task)
+                rows = datasets.load_dataset("parquet", data_files=found, split="train")
+        except UserError:
+            raise
         except Exception as error:  # offline, gated, renamed, no such split: datasets has many exceptions for it
             raise UserError(
                 f"{task}: the data set {source} (split {split}) could not be loaded: {_first_line(error)}. "
@@ -167,6 +172,22 @@ class HubData(Data):
             if isinstance(feature, datasets.Image):
                 rows = rows.cast_column(column, datasets.Image(decode=False))
         return rows
+
+    def _parquet(self, repo: str, split: str, config: str | None, *, task: str) -> list[str]:
+        """A mirror's files of one split: ``[CONFIG/]…/SPLIT-00000-of-00002.parquet``, or ``SPLIT.parquet``."""
+        folder = Path(self.mirror or "") / repo
+        if not folder.is_dir():
+            raise UserError(f"{task}: no folder {folder}; a mirror holds the data set's parquet files under {repo}/.")
+        found = [
+            str(path)
+            for path in sorted(folder.rglob("*.parquet"))
+            if (path.stem == split or path.name.startswith(f"{split}-"))
+            and (config is None or config in path.relative_to(folder).parts)
+        ]
+        if not found:
+            where = f"{folder}/{config}" if config else str(folder)
+            raise UserError(f"{task}: no parquet files of split {split} under {where} (looked for {split}-*.parquet).")
+        return found
 
     def iterate(self, rows: Any, without: Sequence[str] = ("image",)) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(index, row) pairs without the heavy columns."""

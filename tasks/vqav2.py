@@ -4,37 +4,47 @@ Paper: Goyal et al., "Making the V in VQA Matter", CVPR 2017 (arXiv 1612.00837).
 Official scorer: GT-Vision-Lab/VQA, ``PythonEvaluationTools/vqaEvaluation/vqaEval.py``.
 
 Protocol: the question is asked as it stands; the answer is short (10 new tokens); VQA accuracy is min(1, matches / 3),
-averaged over leaving out each of the ten annotators.
+averaged over leaving out each of the ten annotators.  The answers of test-dev (a part of test, where most published
+numbers come from) and of test are not public: what the model says becomes a file for the EvalAI server.
 
 Deliberate choices:
 - The headline is the official script to the letter, which normalises answers only when the annotators disagree; for a
   unanimous question ``Yes.`` is not ``yes``.  EvalAI, where published numbers come from, always normalises: that score
   stands beside it as ``accuracy_normalised``.
+- A submission holds the answers as they were read: the server normalises them itself.
 - One image's questions are one cluster: they are not independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 from evalkit.data import Data, HubData, OfficialData, RowImage
 from evalkit.errors import UserError
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
+
+from ._files import required
+from ._vqa import answers_of, submitted, vqa_samples
+
+SUBSETS = {"val": "val2014", "train": "train2014", "testdev": "test-dev2015", "test": "test2015"}
+IMAGES = {"val": "val2014", "train": "train2014", "testdev": "test2015", "test": "test2015"}
 
 HUB_REPO = "lmms-lab/VQAv2"
-HUB_SPLITS = {"val": "validation"}
-HUB_COLUMNS = ("image", "question", "question_id", "answers")
+HUB_SPLITS = {"val": "validation", "testdev": "testdev", "test": "test"}
+HUB_COLUMNS = ("image", "question", "question_id")
 
 
 class VQAv2:
-    """VQA v2.0 val (and train, for exemplars), from the official JSON files or the hub."""
+    """VQA v2.0 val, test-dev and test (and train, for exemplars), from the official JSON files or the hub."""
 
     name = "vqav2"
     version = 1
     kind: Kind = "vqa"
     splits: Mapping[str, Split] = {
         "val": Split(214_354, "validation, COCO val2014"),
+        "testdev": Split(107_394, "test-dev, COCO test2015: for a submission", answers=False),
+        "test": Split(447_793, "test, COCO test2015: for a submission", answers=False),
         "train": Split(443_757, "training, COCO train2014: for exemplars"),
     }
     default_splits = ("val",)
@@ -44,6 +54,9 @@ class VQAv2:
         "vqav2/v2_OpenEnded_mscoco_val2014_questions.json",
         "vqav2/v2_mscoco_val2014_annotations.json",
         "coco/val2014/COCO_val2014_*.jpg",
+        "vqav2/v2_OpenEnded_mscoco_test-dev2015_questions.json",
+        "vqav2/v2_OpenEnded_mscoco_test2015_questions.json",
+        "coco/test2015/COCO_test2015_*.jpg",
     )
     hub = HUB_REPO
 
@@ -54,52 +67,40 @@ class VQAv2:
         elif isinstance(data, OfficialData):
             yield from self._from_files(data, split)
 
+    def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
+        """(file name, content) of what the EvalAI server takes for test-dev and test; the name is ours."""
+        results = [{"question_id": int(a.sample.id), "answer": submitted(a, task=self.name)} for a in answers]
+        return "vqav2_results.json", json.dumps(results, ensure_ascii=False)
+
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
-        subset = f"{split}2014"
-        questions_file = f"v2_OpenEnded_mscoco_{subset}_questions.json"
-        answers_file = f"v2_mscoco_{subset}_annotations.json"
-        questions = data.json(f"vqav2/{questions_file}", questions_file, task=self.name)
-        annotations = data.json(f"vqav2/{answers_file}", answers_file, task=self.name)
-        images = data.coco_images(subset, self.name)
-        try:
-            by_id = {a["question_id"]: a for a in annotations["annotations"]}
-            rows = [(q["question_id"], q["image_id"], q["question"]) for q in questions["questions"]]
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"vqav2: the files of split {split} under {data.root} lack {error}; "
-                f"expected the official {questions_file} and {answers_file}."
-            ) from error
-        for question_id, image_id, question in rows:
-            if question_id not in by_id:
-                raise UserError(f"vqav2: question {question_id} of {questions_file} has no entry in {answers_file}.")
-            annotation = by_id[question_id]
-            yield Sample(
-                id=str(question_id),
-                images=(images[image_id],),
-                text=question,
-                references=tuple(a["answer"] for a in annotation["answers"]),
-                cluster=str(image_id),
-                meta={"answer_type": annotation["answer_type"], "question_type": annotation["question_type"]},
-            )
+        questions = f"v2_OpenEnded_mscoco_{SUBSETS[split]}_questions.json"
+        annotations = f"v2_mscoco_{SUBSETS[split]}_annotations.json"
+        yield from vqa_samples(
+            data,
+            split,
+            task=self.name,
+            questions=(f"vqav2/{questions}", questions),
+            annotations=(f"vqav2/{annotations}", annotations) if self.splits[split].answers else (),
+            images=IMAGES[split],
+        )
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(f"vqav2: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
-        rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
+        scored = self.splits[split].answers
+        columns = (*HUB_COLUMNS, "answers") if scored else HUB_COLUMNS
+        rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=columns)
         for index, row in data.iterate(rows):
+            name = f"{HUB_REPO}/{split}[{index}]"
+            answers = required(answers_of(row["answers"]), "answers", name, task=self.name) if scored else ()
             yield Sample(
                 id=str(row["question_id"]),
-                images=(RowImage(f"{HUB_REPO}/{split}[{index}]", rows, index),),
+                images=(RowImage(name, rows, index),),
                 text=row["question"],
-                references=tuple(_answers(row["answers"])),
+                references=answers,
                 cluster=str(row.get("image_id", row["question_id"])),
-                meta={k: row[k] for k in ("answer_type", "question_type") if k in row},
+                meta={k: row[k] for k in ("answer_type", "question_type") if row.get(k) is not None},
             )
-
-
-def _answers(cell: Any) -> list[str]:
-    # A list of structs, or a struct of lists, depending on how the parquet was written.
-    return list(cell["answer"]) if isinstance(cell, Mapping) else [entry["answer"] for entry in cell]
 
 
 TASK = VQAv2()

@@ -5,15 +5,18 @@ VLMEvalKit, and the grounding instruction of the model's own cookbook.  No offic
 on: ``Describe this image in one sentence.`` is ours.
 
 Coordinates are *absolute pixels of the resized image the encoder saw* (``image_grid_thw`` × 14); they leave this file
-as pixels of the original image.
+as pixels of the original image.  Where the encoder's sizes were not recorded (``evalkit score``), ``resized`` computes
+them by the rule of the released processor (model card: sides are multiples of 28, the number of pixels lies between
+``min_pixels`` and ``max_pixels``); the default limits are those of its ``preprocessor_config.json``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
-from evalkit.types import Box, Decoding, Frame, Kind, Message, Picture, Reading, Sample, Text
+from evalkit.types import Box, Decoding, Frame, Kind, Message, Picture, Reading, Sample, Size, Text
 
 VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
 CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
@@ -22,6 +25,12 @@ GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON fo
 
 # One fenced JSON object with a label that repeats the expression: 28 tokens, Qwen-VL's limit, would cut it in half.
 GROUNDING_TOKENS = 128
+
+# A visual token is 28 × 28 pixels (two by two patches of 14); a picture has 4 to 16,384 of them.
+SIDE = 28
+MIN_PIXELS = 4 * SIDE**2
+MAX_PIXELS = 16_384 * SIDE**2
+MAX_ASPECT = 200
 
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _FOUR = ",".join([_NUMBER] * 4)
@@ -49,6 +58,27 @@ def to_original(box: Box, frame: Frame) -> Box:
     return box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy
 
 
+def resized(size: Size, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:
+    """The size at which the encoder sees a picture of ``size``, both (width, height) in pixels.
+
+    Each side goes to the nearest multiple of 28.  If the area is then outside ``[min_pixels, max_pixels]``, both sides
+    of the *original* are scaled by one factor onto the limit, and rounded down (too large) or up (too small).
+
+    Raises:
+        ValueError: one side is more than 200 times the other, which the processor refuses.
+    """
+    if max(size) > MAX_ASPECT * min(size):
+        raise ValueError(f"a picture of {size[0]}x{size[1]} pixels is too narrow: one side is over 200 times the other")
+    width, height = (round(side / SIDE) * SIDE for side in size)
+    if width * height > max_pixels:
+        shrink = math.sqrt(size[0] * size[1] / max_pixels)
+        width, height = (max(SIDE, math.floor(side / shrink / SIDE) * SIDE) for side in size)
+    elif width * height < min_pixels:
+        grow = math.sqrt(min_pixels / (size[0] * size[1]))
+        width, height = (math.ceil(side * grow / SIDE) * SIDE for side in size)
+    return width, height
+
+
 class Qwen25VL:
     """The family of Qwen2.5-VL checkpoints."""
 
@@ -74,6 +104,12 @@ class Qwen25VL:
         if kind == "grounding":
             return Decoding(max(default.max_new_tokens, GROUNDING_TOKENS), default.min_new_tokens)
         return default
+
+    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+        """A picture's size and what ``resized`` makes of it; None stands for the released processor's limit."""
+        least = MIN_PIXELS if min_pixels is None else min_pixels
+        most = MAX_PIXELS if max_pixels is None else max_pixels
+        return Frame(size, resized(size, least, most))
 
     def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Reading:
         """A stripped text, an option's letter, or the first box in pixels of the original image."""

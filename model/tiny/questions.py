@@ -10,7 +10,7 @@ import json
 import random
 from dataclasses import dataclass
 
-from .scenes import COLORS, SHAPES, Scene, Thing
+from .scenes import COLORS, SHAPES, Scene, Thing, value_box
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -28,7 +28,11 @@ KINDS = ("caption", "vqa", "reading", "page", "choice", "grounding")
 
 @dataclass(frozen=True)
 class QA:
-    """One question of a ``kind`` with its answer; ``topic`` splits vqa into colour, shape, count and presence."""
+    """One question of a ``kind`` with its answer.
+
+    ``topic`` splits vqa into colour, shape, count and presence; ``thing`` is what a grounding question asks for;
+    ``about`` is where in the picture (unit box) the answer is found, if in one place.
+    """
 
     kind: str
     question: str
@@ -36,6 +40,7 @@ class QA:
     topic: str = ""
     options: tuple[str, ...] = ()
     thing: Thing | None = None
+    about: tuple[float, float, float, float] | None = None
 
 
 def caption(scene: Scene) -> str:
@@ -70,10 +75,10 @@ def vqa(scene: Scene) -> list[QA]:
     things = scene.things
     for thing in things:
         if sum(t.shape == thing.shape for t in things) == 1:
-            found.append(QA("vqa", f"What color is the {thing.shape}?", thing.color, "color"))
+            found.append(QA("vqa", f"What color is the {thing.shape}?", thing.color, "color", about=thing.box))
         if sum(t.color == thing.color for t in things) == 1:
-            found.append(QA("vqa", f"What shape is {thing.color}?", thing.shape, "shape"))
-        found.append(QA("vqa", f"Is there a {thing.color} {thing.shape}?", "yes", "presence"))
+            found.append(QA("vqa", f"What shape is {thing.color}?", thing.shape, "shape", about=thing.box))
+        found.append(QA("vqa", f"Is there a {thing.color} {thing.shape}?", "yes", "presence", about=thing.box))
     found.append(QA("vqa", "How many shapes are there?", str(len(things)), "count"))
     for shape in SHAPES:
         found.append(
@@ -148,7 +153,10 @@ def questions(scene: Scene, rng: random.Random) -> list[QA]:
             found.append(sample_choice(scene, rng))
         return found
     if scene.sort == "page":
-        found = [QA("page", f"What is the {label}?", value) for label, value in scene.rows]
+        found = [
+            QA("page", f"What is the {label}?", value, about=value_box(number))
+            for number, (label, value) in enumerate(scene.rows)
+        ]
         if rng.random() < 0.3:
             found.append(QA("caption", "", caption(scene)))
         if rng.random() < 0.3:
@@ -157,7 +165,7 @@ def questions(scene: Scene, rng: random.Random) -> list[QA]:
     found = [QA("caption", "", caption(scene))] if rng.random() < 0.8 else []
     found += [sample_vqa(scene, rng) for _ in range(3)]
     for thing in rng.sample(scene.things, min(2, len(scene.things))):
-        found.append(QA("grounding", rng.choice(expressions(scene, thing)), "", thing=thing))
+        found.append(QA("grounding", rng.choice(expressions(scene, thing)), "", thing=thing, about=thing.box))
     if rng.random() < 0.3:
         found.append(sample_choice(scene, rng))
     rng.shuffle(found)

@@ -1,8 +1,9 @@
 """What each visual token should know: extra supervision for the vision encoder during training.
 
 Answers alone teach a small model to see only after a long plateau.  While it trains, linear heads on the visual tokens
-are asked what lies in each cell: the shape that covers it and its box, the digits and the label centred in it.  The
-heads are thrown away; the checkpoint is a plain Qwen2.5-VL.
+are asked what lies in each cell: the shape that covers it and its box, the digits and the label centred in it; and one
+head on the text's last layer is asked, just before an answer, where in the picture that answer is found.  The heads are
+thrown away; the checkpoint is a plain Qwen2.5-VL.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Heads(nn.Module):
         super().__init__()
         self.sizes = (THINGS + 1, NO_DIGIT + 1, NO_DIGIT + 1, NO_LABEL + 1, 4)
         self.linear = nn.Linear(hidden, sum(self.sizes))
+        self.place = nn.Linear(hidden, CELLS + 4)
 
     def forward(self, visual: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """The loss of visual tokens (N, 16, hidden) against ``cell_targets`` stacked to (N, 16)."""
@@ -76,3 +78,10 @@ class Heads(nn.Module):
         there = (targets["thing"] != THINGS).float()[..., None]
         distance = (outputs[4] - targets["box"]).abs() * there
         return loss + 5.0 * distance.sum() / (4 * there.sum()).clamp(min=1.0)
+
+    def places(self, states: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """The loss of text states (M, hidden) against the unit boxes (M, 4) in which their answers are found."""
+        cell, box = self.place(states).float().split((CELLS, 4), -1)
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        column, row = (centre * SIDE).long().clamp(0, SIDE - 1).unbind(-1)
+        return F.cross_entropy(cell, row * SIDE + column) + 5.0 * (box - boxes).abs().mean()

@@ -3,9 +3,9 @@
 Writes ``DIR/tiny`` (the end of the training) and ``DIR/tiny-early`` (a snapshot of the same run, clearly worse).
 
 The model is transformers' own Qwen2.5-VL.  Two things make it trainable on two CPU cores: several questions share one
-picture's prefix behind a block mask, and several pictures share one row of tokens.  ``fast_logits`` writes the forward
-pass out for that shape; before the first step it is compared with transformers' forward on the same conversation, and
-the training stops if they differ.
+picture's prefix behind a block mask, and several pictures share one row of tokens.  The forward pass is
+written out for that shape; before the first step it is compared with transformers' on the same conversation, and the
+training stops if they differ.
 """
 
 from __future__ import annotations
@@ -77,8 +77,11 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         rows, columns = np.divmod(np.arange(SLOTS), side)
         return np.stack([np.full(SLOTS, start), start + rows, start + columns]), start + side
 
-    def _turn(self, qa: QA, rng: random.Random) -> tuple[list[int], list[int], list[float]]:
-        """Ids, labels and weights of one question and its answer (the line end after it is not learned)."""
+    def _turn(self, qa: QA, rng: random.Random) -> tuple[list[int], list[int], list[float], int]:
+        """Ids, labels and weights of one question and its answer (the line end after it is not learned).
+
+        The last value is the position of the token just before the first one that depends on the picture.
+        """
         head = self._ids(f"{user_text(qa, rng)}<|im_end|>\n<|im_start|>assistant\n")
         answer = self._ids(answer_text(qa, FRAME) + "<|im_end|>")
         tokens = self.tokenizer.convert_ids_to_tokens(answer)
@@ -86,7 +89,9 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         ids = [*head, *answer, *tail]
         labels = [IGNORE] * len(head) + list(answer) + [IGNORE] * len(tail)
         weights = [0.0] * len(head) + [_weight(qa, t) for t in tokens] + [0.0] * len(tail)
-        return ids, labels, weights
+        digits = [i for i, t in enumerate(tokens) if t.isdigit()]
+        first = digits[1] if qa.kind == "grounding" else 0  # digits[0] is the 2 of "bbox_2d"
+        return ids, labels, weights, len(head) + first - 1
 
     def _open(self, first: bool) -> tuple[list[int], list[int]]:
         before = self._ids((SYSTEM if first else "") + "<|im_start|>user\n<|vision_start|>")
@@ -99,6 +104,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         weights: list[float] = []
         segments: list[int] = []
         positions: list[np.ndarray] = []
+        places: list[tuple[int, tuple[float, float, float, float]]] = []
         at = 0
 
         def put(new: list[int], segment: int, start: int) -> int:
@@ -122,10 +128,12 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             at = put(after, 0, at)
             taken = 0
             for qa in qas:
-                turn, turn_labels, turn_weights = self._turn(qa, rng)
+                turn, turn_labels, turn_weights, before_answer = self._turn(qa, rng)
                 if len(ids) + len(turn) > budget:
                     continue
                 taken += 1
+                if qa.about is not None:
+                    places.append((len(ids) + before_answer, qa.about))
                 end = put(turn, 0 if conversation else taken, at)
                 labels[-len(turn) :] = turn_labels
                 weights[-len(turn) :] = turn_weights
@@ -136,6 +144,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         return {
             "ids": ids, "labels": labels, "weights": weights, "segments": segments,
             "positions": np.concatenate(positions, axis=1),
+            "places": places,
         }  # fmt: skip
 
     def _same_kind(self, rng: random.Random) -> list[tuple[Any, QA]]:
@@ -193,6 +202,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             "groups": np.full(shape, -1, np.int64),
         }
         positions = np.zeros((3, *shape), np.int64)
+        places: list[tuple[int, int]] = []
+        boxes: list[tuple[float, float, float, float]] = []
         for r, groups in enumerate(rows):
             at = 0
             for g, group in enumerate(groups):
@@ -201,6 +212,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                     batch[key][r, at : at + n] = group[key]
                 batch["groups"][r, at : at + n] = g
                 positions[:, r, at : at + n] = group["positions"]
+                places += [(r, at + place) for place, _ in group["places"]]
+                boxes += [box for _, box in group["places"]]
                 at += n
         sizes = [picture_size(rng) for _ in scenes]
         pictures = [render(scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
@@ -209,6 +222,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             raise RuntimeError("a training picture did not become an 8 × 8 grid of patches")
         out = {key: torch.from_numpy(value) for key, value in batch.items()}
         out["positions"] = torch.from_numpy(positions)
+        out["places"] = torch.tensor(places, dtype=torch.long).view(-1, 2)
+        out["place_boxes"] = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
         out["patches"] = pixels["pixel_values"].view(len(scenes), GRID * GRID, -1)
         cells = [cell_targets(scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
         for name in FIELDS:
@@ -278,8 +293,8 @@ def encode_images(model: Any, patches: torch.Tensor, tables: Tables) -> torch.Te
     return merged[:, tables.inverse]
 
 
-def fast_logits(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor, image_token: int) -> torch.Tensor:
-    """Logits (rows, length, vocabulary) of a packed batch whose pictures became ``visual`` (N, 16, hidden)."""
+def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor, image_token: int) -> torch.Tensor:
+    """Last states (rows, length, hidden) of a packed batch whose pictures became ``visual`` (N, 16, hidden)."""
     text = model.model.language_model
     config = model.config.text_config
     heads, kv = config.num_attention_heads, config.num_key_value_heads
@@ -303,11 +318,17 @@ def fast_logits(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor
         y = _attend(q, k, v, bias)
         x = x + layer.self_attn.o_proj(y.transpose(1, 2).reshape(rows, length, dim))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    return F.linear(text.norm(x), text.embed_tokens.weight)
+    normed: torch.Tensor = text.norm(x)
+    return normed
+
+
+def to_logits(model: Any, states: torch.Tensor) -> torch.Tensor:
+    """The tied head: states (…, hidden) to logits (…, vocabulary)."""
+    return F.linear(states, model.model.language_model.embed_tokens.weight)
 
 
 def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> float:
-    """The largest difference of ``fast_logits`` from transformers on a two-picture conversation; above 1e-3 raises."""
+    """The largest difference of our forward from transformers' on a two-picture conversation; above 1e-3 raises."""
     rng = random.Random(f"{seed}/check")
     data = Batches(processor, Shape(images=4, rows=1, length=256, conversations=1), seed, 1)
     turns = [(s, sample_vqa(s, rng)) for s in (draw_scene(rng, held_out=False, sort="shapes") for _ in range(2))]
@@ -316,7 +337,8 @@ def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> floa
     batch = data._collate([[group]], [s for s, _ in turns], random.Random(6))
     n = len(group["ids"])
     with torch.no_grad():
-        ours = fast_logits(model, batch, encode_images(model, batch["patches"], tables), data.image_token)[0, :n]
+        visual = encode_images(model, batch["patches"], tables)
+        ours = to_logits(model, text_states(model, batch, visual, data.image_token))[0, :n]
         ids = batch["ids"][:, :n]
         theirs = model(
             input_ids=ids,
@@ -383,13 +405,15 @@ def train(args: argparse.Namespace) -> None:
         batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None,
     )  # fmt: skip
 
-    def losses_of(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def losses_of(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         visual = encode_images(model, batch["patches"], tables)
         cells = heads(visual, {name: batch[f"cell_{name}"] for name in FIELDS})
-        logits = fast_logits(model, batch, visual, data.image_token)[:, :-1].float()
+        states = text_states(model, batch, visual, data.image_token)
+        places = heads.places(states[batch["places"][:, 0], batch["places"][:, 1]], batch["place_boxes"])
+        logits = to_logits(model, states)[:, :-1].float()
         labels, weights = batch["labels"][:, 1:], batch["weights"][:, 1:]
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none")
-        return (losses * weights.flatten()).sum() / weights.sum(), cells
+        return (losses * weights.flatten()).sum() / weights.sum(), cells, places
 
     step_losses = torch.compile(losses_of) if args.compile else losses_of
     began, running = time.time(), 0.0
@@ -401,8 +425,9 @@ def train(args: argparse.Namespace) -> None:
             for g, lr in zip(o.param_groups, lrs, strict=True):
                 g["lr"] = lr * factor
         with torch.autocast(device.type, torch.bfloat16):
-            loss, cells = step_losses(batch)
-        (loss + args.cell_weight * max(0.0, 1.0 - step / (0.8 * args.steps)) * cells).backward()
+            loss, cells, places = step_losses(batch)
+        extra = args.cell_weight * cells + args.place_weight * (step >= args.place_from) * places
+        (loss + max(0.0, 1.0 - step / (0.8 * args.steps)) * extra).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in steppers:
             o.step()
@@ -410,7 +435,10 @@ def train(args: argparse.Namespace) -> None:
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0:
             each = (time.time() - began) / (step - start + 1)
-            print(f"step {step:5d}  answers {running:.4f}  cells {cells.item():.4f}  {each:.2f} s/step", flush=True)
+            print(
+                f"step {step:5d}  answers {running:.4f}  cells {cells.item():.4f}  places {places.item():.4f}  {each:.2f} s/step",
+                flush=True,
+            )
         done = step + 1
         if done % args.snapshot_every == 0 and done < args.steps:
             save(model, processor, args.out / "snapshots" / f"step-{done}")
@@ -442,6 +470,8 @@ def main() -> None:
     parser.add_argument(
         "--cell-weight", type=float, default=0.5, help="of the extra loss on visual tokens, falling to 0"
     )
+    parser.add_argument("--place-weight", type=float, default=2.0, help="of the extra loss on where answers are found")
+    parser.add_argument("--place-from", type=int, default=2500, help="the first step that has it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

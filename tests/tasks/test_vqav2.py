@@ -11,6 +11,7 @@ from PIL import Image
 from evalkit.data import bundled_root, open_data
 from evalkit.errors import UserError
 from evalkit.tasks.vqav2 import TASK
+from evalkit.types import Answered, Reading
 
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
 ANNOTATIONS = "v2_mscoco_val2014_annotations.json"
@@ -77,8 +78,11 @@ def test_coco_pictures_by_year_folder_or_flat(tmp_path: Path, folder: str, name:
     [
         (lambda r: (r / "vqav2" / QUESTIONS).unlink(), f"no {QUESTIONS} under .*expected vqav2/{QUESTIONS}"),
         (lambda r: (r / "vqav2" / ANNOTATIONS).write_text('{"annotations": [{"ques'), "is not valid JSON .*download it again"),
-        (lambda r: (r / "vqav2" / QUESTIONS).write_text('{"rows": []}'), "lack 'questions'"),
-        (lambda r: (r / "vqav2" / QUESTIONS).write_text("[]"), "the files of split val"),
+        (lambda r: (r / "vqav2" / QUESTIONS).write_text('{"rows": []}'), f"vqav2: no 'questions' in the files of split val under .*; expected the official {QUESTIONS} and {ANNOTATIONS}"),
+        (lambda r: (r / "vqav2" / QUESTIONS).write_text("[]"), "the files of split val under .*: not the official format"),
+        (lambda r: (r / "vqav2" / ANNOTATIONS).write_text('{"annotations": [{"question_id": 42000, "answers": []}]}'), "no 'answer_type' in the files of split val"),
+        (lambda r: _write(r, answers=[]), f"question 42000 in {ANNOTATIONS} has no answers to score against"),
+        (lambda r: _write(r, answers=[{"answer": None}]), f"question 42000 in {ANNOTATIONS} has no answers to score against"),
         (lambda r: (r / "coco" / "val2014").rename(r / "pictures"), "no val2014 under .*coco/val2014"),
         (lambda r: _write(r, question_id=1), "question 42000 of .* has no entry in"),
     ],
@@ -90,13 +94,40 @@ def test_a_wrong_layout_is_a_sentence(tmp_path: Path, break_it: object, message:
         list(TASK.load(open_data(str(tmp_path)), "val"))
 
 
+@pytest.mark.parametrize(("split", "subset"), [("testdev", "test-dev2015"), ("test", "test2015")])
+def test_splits_without_public_answers(tmp_path: Path, split: str, subset: str) -> None:
+    file = f"v2_OpenEnded_mscoco_{subset}_questions.json"
+    with pytest.raises(UserError, match=f"no {file} under .*expected vqav2/{file}"):
+        list(TASK.load(open_data(str(tmp_path)), split))
+    (tmp_path / "vqav2").mkdir()
+    questions = [{"question_id": 262144000 + k, "image_id": 262144, "question": f"Q{k}?"} for k in (1, 0)]
+    (tmp_path / "vqav2" / file).write_text(json.dumps({"questions": questions}))
+    with pytest.raises(UserError, match="no test2015 under .*expected coco/test2015"):
+        list(TASK.load(open_data(str(tmp_path)), split))
+    (tmp_path / "coco" / "test2015").mkdir(parents=True)
+    samples = list(TASK.load(open_data(str(tmp_path)), split))
+    assert [(s.id, s.text, s.references) for s in samples] == [("262144001", "Q1?", ()), ("262144000", "Q0?", ())]
+    assert {Path(s.images[0].name).name for s in samples} == {"COCO_test2015_000000262144.jpg"}
+    assert not TASK.splits[split].answers
+
+
+def test_a_submission_is_what_the_server_takes(tmp_path: Path) -> None:
+    _write(tmp_path)
+    (sample,) = TASK.load(open_data(str(tmp_path)), "val")
+    name, content = TASK.submission([Answered(sample, Reading("Café.")), Answered(sample, Reading(None))])
+    assert name.endswith(".json")
+    assert json.loads(content) == [{"question_id": 42000, "answer": "Café."}, {"question_id": 42000, "answer": ""}]
+    with pytest.raises(UserError, match="vqav2: the answer to sample '42000' was read as a box"):
+        TASK.submission([Answered(sample, Reading((0.0, 0.0, 1.0, 1.0)))])
+
+
 def _png(color: tuple[int, int, int]) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (20, 10), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _mirror(root: Path) -> None:
+def _mirror(root: Path, split: str = "validation", *, answers: bool = True) -> None:
     rows = {
         "question_id": [7, 8],
         "image_id": [3, 3],
@@ -118,9 +149,11 @@ def _mirror(root: Path) -> None:
                          "answer_id": datasets.Value("int64")}],
         }
     )  # fmt: skip
+    if not answers:
+        rows |= {name: [None, None] for name in ("answers", "answer_type", "question_type")}
     folder = root / "lmms-lab" / "VQAv2" / "data"
     folder.mkdir(parents=True)
-    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "validation-00000-of-00001.parquet")
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
 
 
 def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
@@ -134,6 +167,18 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
     assert samples[0].images[0].name == "lmms-lab/VQAv2/val[0]"
 
 
+def test_the_hub_has_test_dev_without_answers(tmp_path: Path) -> None:
+    _mirror(tmp_path, "testdev", answers=False)
+    samples = list(TASK.load(open_data(f"hub:{tmp_path}"), "testdev"))
+    assert [(s.id, s.references, dict(s.meta)) for s in samples] == [("7", (), {}), ("8", (), {})]
+
+
+def test_a_hub_row_without_answers_is_a_sentence(tmp_path: Path) -> None:
+    _mirror(tmp_path, answers=False)
+    with pytest.raises(UserError, match=r"vqav2: lmms-lab/VQAv2/val\[0\] has no answers to score against"):
+        list(TASK.load(open_data(f"hub:{tmp_path}"), "val"))
+
+
 def test_the_hub_without_a_network_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lmms-lab/VQAv2 \(split validation\) could not be loaded"):
         list(TASK.load(open_data("hub"), "val"))
@@ -141,3 +186,19 @@ def test_the_hub_without_a_network_is_a_sentence(tmp_path: Path) -> None:
         list(TASK.load(open_data(f"hub:{tmp_path}"), "val"))
     with pytest.raises(UserError, match="split train is not read from the hub"):
         list(TASK.load(open_data("hub"), "train"))
+
+
+def test_a_mirror_whose_files_changed_gives_the_new_rows(tmp_path: Path) -> None:
+    """Two mirrors alike in name and README: the rows come from the files, not from a cache of the other's."""
+    for name, question in (("one", "What?"), ("two", "Where?")):
+        _mirror(tmp_path / name)
+        folder = tmp_path / name / "lmms-lab" / "VQAv2"
+        (folder / "README.md").write_text(
+            "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: data/validation-*\n---\n"
+        )
+        path = folder / "data" / "validation-00000-of-00001.parquet"
+        rows = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / f"cache-{name}"))
+        rows.map(lambda row, text=question: {"question": text}, keep_in_memory=True).to_parquet(path)
+        first = next(iter(TASK.load(open_data(f"hub:{tmp_path / name}"), "val")))
+        assert first.text == question
+        assert first.images[0].size() == (20, 10)

@@ -1,0 +1,50 @@
+"""Named groups of tasks, so that ``--tasks refcoco-all`` asks for what a table has.
+
+Plain data: names of tasks (their default splits) or of a task's split, as ``--tasks`` takes them.  Nothing is imported
+here; whether a name exists is found out when the task is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+
+REFCOCO_ALL = (
+    "refcoco/val", "refcoco/testA", "refcoco/testB",
+    "refcoco+/val", "refcoco+/testA", "refcoco+/testB",
+    "refcocog/val", "refcocog/test",
+)  # fmt: skip
+"""The eight splits whose scores stand in the papers, one by one or as their mean."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "refcoco-all": REFCOCO_ALL,
+    "captioning": ("coco_caption", "flickr30k", "nocaps"),
+    "vqa": ("vqav2", "okvqa", "vizwiz", "gqa"),
+    "text-reading": ("textvqa", "docvqa", "infovqa", "chartqa", "ai2d", "ocrvqa"),
+    "grounding": REFCOCO_ALL,
+    # The tables of the Qwen-VL README, in their order.  It gives VQAv2, VizWiz and DocVQA on test sets without public
+    # answers; a bare name is the task's default split, the public one.
+    "qwen-vl-report": (
+        "flickr30k", "nocaps",
+        "vqav2", "okvqa", "gqa", "scienceqa_img", "vizwiz",
+        "textvqa", "docvqa", "chartqa", "ai2d", "ocrvqa",
+        *REFCOCO_ALL,
+    ),
+}  # fmt: skip
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """``names`` with each group replaced by its members, in order, each name once; other names stay as they are."""
+    expanded = (member for name in names for member in GROUPS.get(name, (name,)))
+    return list(dict.fromkeys(expanded))
+
+
+def refcoco_all_mean(headlines: Mapping[str, float]) -> float | None:
+    """The unweighted mean of the eight splits' headline values, by name (``refcoco/val``); what Qwen3-VL reports.
+
+    Unweighted: each split counts alike, whatever its size.  Other names are ignored.  None unless all eight are there:
+    a mean of fewer is not that number.
+    """
+    if any(name not in headlines for name in REFCOCO_ALL):
+        return None
+    return fmean(headlines[name] for name in REFCOCO_ALL)

@@ -1,0 +1,70 @@
+"""What the captioning tasks share: Karpathy's split files, caption files in COCO's format.
+
+Karpathy's (``caption_datasets.zip``): ``{"images": [{"filename", "split", "sentences": [{"raw", …}], …}]}``.
+COCO's: ``{"images": [{"id", "file_name", …}], "annotations": [{"image_id", "caption"}]}``, joined by image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit.data import OfficialData
+from evalkit.errors import UserError
+
+from ._files import official_format, required
+
+Captioned = tuple[Mapping[str, Any], tuple[str, ...]]
+"""(a picture's entry as the file has it, its captions)."""
+
+
+def karpathy_images(
+    data: OfficialData, *places: str, task: str, parts: Sequence[str], keys: Sequence[str]
+) -> list[Captioned]:
+    """The pictures whose ``split`` is one of ``parts``, in the order of the file, with their captions as written.
+
+    The file is looked for in ``places``.  Entries have ``keys``, of which the first identifies a picture.
+
+    Raises:
+        UserError: the file is missing, damaged or in another format, or a picture has no captions.
+    """
+    content = data.json(*places, task=task)
+    name = Path(places[0]).name
+    with official_format(task, f"{name} under {data.root}", f"{name} of Karpathy's caption_datasets.zip"):
+        found = [
+            ({key: image[key] for key in keys}, tuple(sentence["raw"] for sentence in image["sentences"]))
+            for image in content["images"]
+            if image["split"] in parts
+        ]
+    return [
+        (entry, required(captions, "captions", f"image {entry[keys[0]]} in {name}", task=task))
+        for entry, captions in found
+    ]
+
+
+def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned]:
+    """The pictures of a caption file in COCO's format, in its order, each with its captions in theirs.
+
+    The file is looked for in ``places``.  Entries have ``id``, ``file_name``, and whatever else the file gives them.
+
+    Raises:
+        UserError: the file is missing, damaged or in another format, a picture has no captions, or a caption no
+            picture.
+    """
+    content = data.json(*places, task=task)
+    name = Path(places[0]).name
+    with official_format(task, f"{name} under {data.root}", f"the official {name}"):
+        entries = [{**image, "id": image["id"], "file_name": image["file_name"]} for image in content["images"]]
+        captions: dict[Any, list[str]] = {entry["id"]: [] for entry in entries}
+        for annotation in content["annotations"]:
+            if annotation["image_id"] not in captions:
+                raise UserError(
+                    f"{task}: {name} has a caption of image {annotation['image_id']}, which is not among its images; "
+                    "the file is damaged, download it again."
+                )
+            captions[annotation["image_id"]].append(annotation["caption"])
+    return [
+        (entry, required(captions[entry["id"]], "captions", f"image {entry['id']} in {name}", task=task))
+        for entry in entries
+    ]

@@ -1,0 +1,85 @@
+"""What the question-answering tasks share: files in VQA's own format, answers however written, texts to submit.
+
+The format is that of GT-Vision-Lab/VQA (visualqa.org), which OK-VQA took over: a questions file
+``{"questions": [{"question_id", "image_id", "question"}]}`` and an annotations file
+``{"annotations": [{"question_id", "answers": [{"answer", …}], "answer_type", "question_type"}]}``, joined by question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit.data import OfficialData
+from evalkit.errors import UserError
+from evalkit.types import Answered, Sample
+
+from ._files import official_format, required
+
+
+def answers_of(cell: Any) -> tuple[str, ...]:
+    """The annotators' answers in a JSON entry or a data set's cell; none where it is None.
+
+    A cell is a list of structs, a struct of lists or a list of texts, depending on how its parquet was written.
+    """
+    if cell is None:
+        return ()
+    if isinstance(cell, Mapping):
+        return tuple(cell["answer"])
+    return tuple(entry if isinstance(entry, str) else entry["answer"] for entry in cell)
+
+
+def vqa_samples(
+    data: OfficialData, split: str, *, task: str, questions: Sequence[str], annotations: Sequence[str], images: str
+) -> Iterator[Sample]:
+    """The questions of a split in the order of its questions file, on the COCO pictures ``images`` (``val2014``).
+
+    ``questions`` and ``annotations`` are the places to look for the files, the official one first; without
+    ``annotations`` the samples have no references.
+
+    Raises:
+        UserError: a file is missing, damaged or in another format, or a question has no answers in ``annotations``.
+    """
+    asked = data.json(*questions, task=task)
+    answered = data.json(*annotations, task=task) if annotations else {"annotations": []}
+    pictures = data.coco_images(images, task)
+    names = [Path(places[0]).name for places in (questions, annotations) if places]
+    where = f"the files of split {split} under {data.root}"
+    with official_format(task, where, f"the official {' and '.join(names)}"):
+        by_id = {a["question_id"]: (answers_of(a["answers"]), _types(a)) for a in answered["annotations"]}
+        rows = [(q["question_id"], int(q["image_id"]), q["question"]) for q in asked["questions"]]
+    for question_id, image_id, question in rows:
+        answers: tuple[str, ...] = ()
+        meta: dict[str, str] = {}
+        if annotations:
+            if question_id not in by_id:
+                raise UserError(f"{task}: question {question_id} of {names[0]} has no entry in {names[1]}.")
+            answers, meta = by_id[question_id]
+            answers = required(answers, "answers", f"question {question_id} in {names[1]}", task=task)
+        yield Sample(
+            id=str(question_id),
+            images=(pictures[image_id],),
+            text=question,
+            references=answers,
+            cluster=str(image_id),
+            meta=meta,
+        )
+
+
+def _types(annotation: Mapping[str, Any]) -> dict[str, str]:
+    return {"answer_type": annotation["answer_type"], "question_type": annotation["question_type"]}
+
+
+def submitted(answered: Answered, *, task: str) -> str:
+    """The text that a submission holds for a sample: servers want every question, so an unread answer is empty.
+
+    Raises ``UserError`` for an answer that was read as a box.
+    """
+    value = answered.reading.value
+    if value is not None and not isinstance(value, str):
+        raise UserError(
+            f"{task}: the answer to sample {answered.sample.id!r} was read as a box, {value!r}; "
+            "a submission holds texts."
+        )
+    return value or ""

@@ -1,0 +1,93 @@
+"""OK-VQA: questions about COCO pictures that take knowledge from outside the picture, ten answers each.
+
+Paper: Marino et al., "OK-VQA: A Visual Question Answering Benchmark Requiring External Knowledge", CVPR 2019 (arXiv
+1906.00067).  Scorer: the official one of VQA (GT-Vision-Lab/VQA), whose file format it took over.
+
+Protocol: the question is asked as it stands; the answer is short (10 new tokens); VQA accuracy.  The validation split,
+which papers also call test, is the one that is reported; COCO val2014 has the pictures.
+
+Deliberate choices:
+- References are the entries' ``answer``, which VQA's script reads; ``raw_answer`` beside it is what was typed, before
+  stemming.  The prediction is not stemmed, as in Qwen-VL's evaluation; OpenFlamingo's stems it.
+- VQA v1's files have the very names of OK-VQA's, so they are looked for in a folder of this task only.
+- The hub's copy has no image id.  A question's id is the image's followed by one digit, so the cluster comes from it.
+
+Not checked, for the official files could not be had: whether entries of a question share an ``answer_id``
+(``metrics/vqa_accuracy.py`` takes each for an annotator of its own), and which of the two answers the hub's copy has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from evalkit.data import Data, HubData, OfficialData, RowImage
+from evalkit.errors import UserError
+from evalkit.types import Decoding, Kind, Sample, Split
+
+from ._files import required
+from ._vqa import answers_of, vqa_samples
+
+FOLDERS = ("okvqa", "ok-vqa", "OK-VQA")
+SUBSETS = {"val": "val2014", "train": "train2014"}
+
+HUB_REPO = "lmms-lab/OK-VQA"
+HUB_SPLITS = {"val": "val2014"}
+HUB_COLUMNS = ("image", "question", "question_id", "answers")
+
+
+class OKVQA:
+    """OK-VQA val (and train, for exemplars), from the official JSON files or the hub."""
+
+    name = "okvqa"
+    version = 1
+    kind: Kind = "vqa"
+    splits: Mapping[str, Split] = {
+        "val": Split(5_046, "validation, COCO val2014"),
+        "train": Split(9_009, "training, COCO train2014: for exemplars"),
+    }
+    default_splits = ("val",)
+    metric = "vqa_accuracy"
+    decoding = Decoding(max_new_tokens=10)
+    layout = (
+        "okvqa/OpenEnded_mscoco_val2014_questions.json",
+        "okvqa/mscoco_val2014_annotations.json",
+        "coco/val2014/COCO_val2014_*.jpg",
+    )
+    hub = HUB_REPO
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of the questions file."""
+        if isinstance(data, HubData):
+            yield from self._from_hub(data, split)
+        elif isinstance(data, OfficialData):
+            yield from self._from_files(data, split)
+
+    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        subset = SUBSETS[split]
+        yield from vqa_samples(
+            data,
+            split,
+            task=self.name,
+            questions=[f"{folder}/OpenEnded_mscoco_{subset}_questions.json" for folder in FOLDERS],
+            annotations=[f"{folder}/mscoco_{subset}_annotations.json" for folder in FOLDERS],
+            images=subset,
+        )
+
+    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        if split not in HUB_SPLITS:
+            raise UserError(f"okvqa: split {split} is not on the hub ({HUB_REPO}); give --data ROOT.")
+        rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
+        for index, row in data.iterate(rows):
+            name = f"{HUB_REPO}/{split}[{index}]"
+            question_id = str(row["question_id"])
+            yield Sample(
+                id=question_id,
+                images=(RowImage(name, rows, index),),
+                text=row["question"],
+                references=required(answers_of(row["answers"]), "answers", name, task=self.name),
+                cluster=question_id[:-1],
+                meta={k: row[k] for k in ("answer_type", "question_type") if row.get(k) is not None},
+            )
+
+
+TASK = OKVQA()

@@ -15,26 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from . import questions as q
-from .scenes import COLORS, SHAPES, Scene, draw_scene, picture_size, render
+from .data_files import write_coco_picture, write_json
+from .data_more import write_captions, write_docvqa, write_scienceqa, write_textvqa
+from .scenes import COLORS, SHAPES, Scene, draw_scene
 
 SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
 # Distinct id ranges, so that a picture of one benchmark is never mistaken for another's.
-FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001}
+FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001, "refcoco+": 1301, "refcocog": 1601}
 QUESTION_TYPES = ("what color is the", "what number is", "how many", "is there a", "what is the", "what")
-
-
-def _write_picture(root: Path, split: str, image_id: int, scene: Scene, rng: random.Random) -> tuple[int, int]:
-    width, height = picture_size(rng)
-    folder = root / "coco" / split
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = render(scene, width, height)
-    picture.save(folder / f"COCO_{split}_{image_id:012d}.jpg", quality=92, subsampling=0)
-    return width, height
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------------------- VQAv2
@@ -84,7 +72,7 @@ def write_vqav2(root: Path, split: str, images: int, rng: random.Random) -> int:
     for number in range(images):
         image_id = FIRST_ID[f"vqa {split}"] + number
         scene = draw_scene(rng, held_out=True, sort="number" if number % 6 == 5 else "shapes")
-        _write_picture(root, name, image_id, scene, rng)
+        write_coco_picture(root, name, image_id, scene, rng)
         for k, qa in enumerate(_vqa_questions(scene, rng)):
             question_id = image_id * 1000 + k
             answers = _annotators(qa, rng)
@@ -103,28 +91,28 @@ def write_vqav2(root: Path, split: str, images: int, rng: random.Random) -> int:
             )
     info = {"description": "evalkit's synthetic scenes in the format of VQA v2.0", "version": "1"}
     common = {"info": info, "data_subtype": name, "data_type": "mscoco", "license": {"name": "Apache-2.0", "url": ""}}
-    _write_json(
+    write_json(
         root / "vqav2" / f"v2_OpenEnded_mscoco_{name}_questions.json",
         {**common, "task_type": "Open-Ended", "questions": questions},
     )
-    _write_json(root / "vqav2" / f"v2_mscoco_{name}_annotations.json", {**common, "annotations": annotations})
+    write_json(root / "vqav2" / f"v2_mscoco_{name}_annotations.json", {**common, "annotations": annotations})
     return len(questions)
 
 
 # ------------------------------------------------------------------------------------------------------------- RefCOCO
 
 
-def write_refcoco(root: Path, images: dict[str, int], rng: random.Random) -> dict[str, int]:
-    """``refs(unc).p`` and ``instances.json``; returns the number of sentences per split."""
+def write_refer(root: Path, name: str, file: str, images: dict[str, int], rng: random.Random) -> dict[str, int]:
+    """``refs(unc).p`` or ``refs(umd).p`` and ``instances.json``; returns the number of sentences per split."""
     refs: list[dict[str, Any]] = []
     pictures: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     sentences: Counter[str] = Counter()
-    image_id = FIRST_ID["refcoco"]
+    image_id = FIRST_ID[name]
     for split, count in images.items():
         for _ in range(count):
             scene = draw_scene(rng, held_out=True, sort="shapes")
-            width, height = _write_picture(root, "train2014", image_id, scene, rng)
+            width, height = write_coco_picture(root, "train2014", image_id, scene, rng)
             file_name = f"COCO_train2014_{image_id:012d}.jpg"
             pictures.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
             chosen = rng.sample(range(len(scene.things)), min(2, len(scene.things)))
@@ -157,11 +145,11 @@ def write_refcoco(root: Path, images: dict[str, int], rng: random.Random) -> dic
                 sentences[split] += len(said)
             image_id += 1
     categories = [{"id": n, "name": shape, "supercategory": "shape"} for shape, n in SHAPE_IDS.items()]
-    folder = root / "refcoco"
+    folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
-    info = {"description": "evalkit's synthetic scenes in the format of RefCOCO"}
-    _write_json(
+    (folder / file).write_bytes(pickle.dumps(refs, protocol=2))
+    info = {"description": "evalkit's synthetic scenes in the format of the REFER data sets"}
+    write_json(
         folder / "instances.json",
         {"info": info, "images": pictures, "annotations": annotations, "categories": categories, "licenses": []},
     )
@@ -174,7 +162,19 @@ def write(root: Path, seed: int) -> dict[str, Any]:
     for split, images in (("val", 72), ("train", 18)):
         counts[f"vqav2 {split}"] = write_vqav2(root, split, images, random.Random(f"{seed}/vqav2/{split}"))
     pictures = {"val": 36, "testA": 36, "testB": 36, "train": 18}
-    counts["refcoco"] = write_refcoco(root, pictures, random.Random(f"{seed}/refcoco"))
+    counts["refcoco"] = write_refer(root, "refcoco", "refs(unc).p", pictures, random.Random(f"{seed}/refcoco"))
+    few = {"val": 16, "testA": 16, "testB": 16, "train": 8}
+    counts["refcoco+"] = write_refer(root, "refcoco+", "refs(unc).p", few, random.Random(f"{seed}/refcoco+"))
+    few = {"val": 16, "test": 24, "train": 8}
+    counts["refcocog"] = write_refer(root, "refcocog", "refs(umd).p", few, random.Random(f"{seed}/refcocog"))
+    counts["coco_caption"] = write_captions(
+        root, {"test": 60, "val": 12, "train": 18}, random.Random(f"{seed}/captions")
+    )
+    for split, images, first in (("val", 60, 900001), ("train", 18, 800001)):
+        counts[f"textvqa {split}"] = write_textvqa(root, split, images, first, random.Random(f"{seed}/textvqa/{split}"))
+    for split, images, first in (("val", 40, 1), ("train", 12, 501)):
+        counts[f"docvqa {split}"] = write_docvqa(root, split, images, first, random.Random(f"{seed}/docvqa/{split}"))
+    counts["scienceqa_img"] = write_scienceqa(root, {"test": 80, "train": 18}, random.Random(f"{seed}/scienceqa"))
     return counts
 
 

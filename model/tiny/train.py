@@ -435,10 +435,8 @@ def train(args: argparse.Namespace) -> None:
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0:
             each = (time.time() - began) / (step - start + 1)
-            print(
-                f"step {step:5d}  answers {running:.4f}  cells {cells.item():.4f}  places {places.item():.4f}  {each:.2f} s/step",
-                flush=True,
-            )
+            extras = f"cells {cells.item():.4f}  places {places.item():.4f}"
+            print(f"step {step:5d}  answers {running:.4f}  {extras}  {each:.2f} s/step", flush=True)
         done = step + 1
         if done % args.snapshot_every == 0 and done < args.steps:
             save(model, processor, args.out / "snapshots" / f"step-{done}")

@@ -1,3 +1,27 @@
-"""evalkit: the scores the official scorers give, for vision-language models."""
+"""evalkit: the scores the official scorers give, for vision-language models.
+
+From Python: ``from evalkit import load_task, score, scorer`` (see ``evalkit.api``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evalkit.api import load_task, score, scorer
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load_task", "score", "scorer"]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when asked for, so that the command line's help does not wait for it.
+    if name in __all__:
+        from evalkit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,10 +9,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from evalkit import registry
 from evalkit.data import Data
 from evalkit.errors import UserError
+from evalkit.groups import expand
+from evalkit.own import OwnTask, is_own, read_own
 from evalkit.types import (
     Answered,
     Backend,
@@ -51,52 +55,100 @@ class Job:
     def name(self) -> str:
         return f"{self.task.name}/{self.split}"
 
+    @property
+    def reference(self) -> str:
+        """What ``--tasks`` calls it, from any folder: a file of one's own by its absolute path."""
+        return str(self.task.path) if isinstance(self.task, OwnTask) else self.name
+
+
+@runtime_checkable
+class Submits(Protocol):
+    """A task with splits whose answers are not public: it writes the file that the official server scores."""
+
+    def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
+        """(the file's name, its content).
+
+        Every sample of the split is there in the official order, those without an answer with the reading None:
+        servers refuse a file that leaves questions out.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What stands for a score where a split's answers are not public."""
+
+    file: str
+    content: str
+
 
 @dataclass(frozen=True)
 class Result:
     """What a job came to.
 
     Attributes:
+        scores: the metric's verdict; None where the split's answers are not public.
+        submission: the file for the official server, in the score's stead.
         n: samples scored; those with ``errors`` are not among them.
         unparsed: answers in which nothing could be read; they count as wrong.
         truncated: answers cut off by the token limit.
     """
 
     job: Job
-    scores: Scores
+    scores: Scores | None
     n: int
     unparsed: int
     truncated: int
     errors: int
     seconds: float
     clusters: dict[str, str] = field(default_factory=dict)
+    submission: Submission | None = None
 
     @property
     def complete(self) -> bool:
         return self.errors == 0
 
 
-def parse_tasks(names: Iterable[str], splits: Sequence[str] = ()) -> list[tuple[Task, str]]:
+def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
     """``refcoco`` is its default splits, ``refcoco/testA`` one of them; ``splits`` narrows the bare names.
 
+    A group's name stands for its members (``evalkit.groups``).  A name that ends in ``.jsonl`` is a file of one's own
+    (``evalkit.own``), and ``kind`` what it holds.
+
     Raises:
-        UserError: an unknown task or split.
+        UserError: an unknown task or split, or a file that is not as expected.
     """
     found: list[tuple[Task, str]] = []
-    for name in names:
-        bare, slash, one = name.partition("/")
-        task = registry.tasks.get(bare)
-        wanted = [one] if slash else list(splits or task.default_splits)
+    for name in expand(names):
+        task, wanted = _own(name, kind, found) if is_own(name) else _named(name, splits)
         for split in wanted:
-            if split not in task.splits:
-                raise UserError(f"task {task.name} has no split {split!r}: there are {', '.join(task.splits)}.")
             if not any(t.name == task.name and s == split for t, s in found):
                 found.append((task, split))
     if not found:
         raise UserError(
             "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
         )
+    if kind is not None and not any(isinstance(task, OwnTask) for task, _ in found):
+        raise UserError(f"--kind {kind}: it says what --tasks FILE.jsonl holds, and no such file is named.")
     return found
+
+
+def _named(name: str, splits: Sequence[str]) -> tuple[Task, Sequence[str]]:
+    bare, slash, one = name.partition("/")
+    task = registry.tasks.get(bare)
+    wanted = [one] if slash else list(splits or task.default_splits)
+    for split in wanted:
+        if split not in task.splits:
+            raise UserError(f"task {task.name} has no split {split!r}: there are {', '.join(task.splits)}.")
+    return task, wanted
+
+
+def _own(name: str, kind: str | None, found: Sequence[tuple[Task, str]]) -> tuple[Task, Sequence[str]]:
+    task = read_own(Path(name), kind)
+    for other, _ in found:
+        if isinstance(other, OwnTask) and other.name == task.name and other.path != task.path:
+            raise UserError(f"--tasks: {other.path} and {task.path} would both be called {task.name}; rename one.")
+    return task, task.default_splits
 
 
 def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
@@ -113,6 +165,8 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
 
 def load_job(task: Task, split: str, data: Data, *, limit: int | None, seed: int) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
+    if not task.splits[split].answers:
+        _submitter(task, split)  # that nothing could be written is said before anything is generated
     samples = list(task.load(data, split))
     seen: set[str] = set()
     for sample in samples:
@@ -159,16 +213,32 @@ def run_job(job: Job, family: Family, backend: Backend, on_record: Callable[[Rec
 
 
 def score_job(job: Job, records: Sequence[Record], seconds: float) -> Result:
-    """Score a job's records with its task's metric."""
+    """Score a job's records with its task's metric; where the answers are not public, write the submission instead."""
     good = [r for r in records if r.response.finish != "error"]
-    scores = registry.metrics.get(job.task.metric).score([Answered(r.sample, r.reading) for r in good])
+    public = job.task.splits[job.split].answers
+    metric = registry.metrics.get(job.task.metric)
     return Result(
         job=job,
-        scores=scores,
+        scores=metric.score([Answered(r.sample, r.reading) for r in good]) if public else None,
         n=len(good),
         unparsed=sum(not r.reading.parsed for r in good),
         truncated=sum(r.response.finish == "length" for r in good),
         errors=len(records) - len(good),
         seconds=seconds,
         clusters={r.sample.id: r.sample.cluster for r in good},
+        submission=None if public else submit(job, records),
     )
+
+
+def submit(job: Job, records: Sequence[Record]) -> Submission:
+    """The file for the official server of a split without public answers."""
+    task = _submitter(job.task, job.split)
+    return Submission(*task.submission([Answered(r.sample, r.reading) for r in records]))
+
+
+def _submitter(task: Task, split: str) -> Submits:
+    if not isinstance(task, Submits):
+        raise UserError(
+            f"{task.name}/{split}: its answers are not public, and the task writes no file for the official server."
+        )
+    return task

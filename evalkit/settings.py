@@ -34,6 +34,7 @@ class RunSettings:
     out: str = "runs"
     name: str | None = None
     seed: int = 0
+    kind: str | None = None
 
 
 LISTS = ("tasks", "model", "split")

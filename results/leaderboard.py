@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CSV_FIELDS = (
     "run", "model", "task", "split", "metric", "value", "ci95", "stderr", "n", "clusters", "unparsed", "errors",
-    "truncated", "limited", "signature",
+    "truncated", "limited", "submission", "signature",
 )  # fmt: skip
 FORMATS = ("table", "md", "csv", "json")
 
@@ -40,7 +40,9 @@ class Entry:
 
     @property
     def cell(self) -> str:
-        """``85.2 ± 2.3``, with an asterisk when samples are missing through errors."""
+        """``85.2 ± 2.3``, with an asterisk when samples are missing through errors; or that there is a submission."""
+        if self.row.get("submission"):
+            return "submission" + ("*" if self.row["errors"] else "")
         if self.row["value"] is None:
             return "–"
         text = f"{self.row['value']:.2f}"
@@ -105,6 +107,8 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         found.append("A subset (--limit) was run: compare only with the same subset.")
     if any(e.row["errors"] for e in entries):
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
+    if files := {f"{e.run}/{e.row['submission']}": None for e in entries if e.row.get("submission")}:
+        found.append(f"submission: the answers are not public; the official server scores {', '.join(files)}.")
     found += [f"`{signature}`" for signature in dict.fromkeys(str(e.row["signature"]) for e in entries)]
     return found
 

@@ -4,6 +4,7 @@ runs/<run>/
     manifest.json            what ran: settings, model, versions, hardware, state
     refcoco.testA.jsonl      one line per answer, appended as they arrive
     refcoco.testA.scores.jsonl   one line per scored sample
+    (a file for the official server, under the task's name for it, in the place of scores that nobody can compute)
     scores.json              the aggregates
     leaderboard.md, .csv
 """
@@ -14,7 +15,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,12 +118,29 @@ class RunFolder:
             raise UserError(f"--out {out}: the folder {path} cannot be made ({error.strerror}).") from error
         return cls(path)
 
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """A run's folder that is there.  Raises ``UserError`` where there is none."""
+        if not (path / "manifest.json").is_file():
+            raise UserError(f"{path} is no run: it has no manifest.json (give the folder that 'evalkit run' named).")
+        return cls(path)
+
+    def read_manifest(self) -> dict[str, Any]:
+        """What ran.  Raises ``UserError`` when the file is damaged or from a newer evalkit."""
+        return _read_versioned(self.path / "manifest.json", "a manifest", ("settings", "model", "jobs", "cwd"))
+
     def write_manifest(self, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / "manifest.json", to_json({"schema": SCHEMA, **content}, indent=2) + "\n")
 
+    def journal_path(self, task: str, split: str) -> Path:
+        return self.path / f"{task}.{split}.jsonl"
+
+    def scores_path(self, task: str, split: str) -> Path:
+        return self.path / f"{task}.{split}.scores.jsonl"
+
     @contextmanager
     def journal(self, task: str, split: str) -> Iterator[Journal]:
-        with (self.path / f"{task}.{split}.jsonl").open("a", encoding="utf-8") as file:
+        with self.journal_path(task, split).open("a", encoding="utf-8") as file:
             journal = Journal(file)
             try:
                 yield journal
@@ -130,56 +149,95 @@ class RunFolder:
                 journal.sync()
 
     def write_results(self, results: list[Result], header: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Write ``scores.json`` and the per-sample scores; returns the rows of the leaderboard."""
-        rows = [score_row(result) for result in results]
+        """Write ``scores.json`` and the per-sample scores or submissions; returns the rows of the leaderboard."""
+        files = submission_files(results)
+        rows = [{**score_row(result), "submission": files.get(result.job.name)} for result in results]
         for result in results:
-            job, scores = result.job, result.scores
-            lines = [
-                to_json({"id": sample, "cluster": result.clusters[sample], **values})
-                for sample, values in scores.per_sample.items()
-            ]
-            path = self.path / f"{job.task.name}.{job.split}.scores.jsonl"
-            write_atomically(path, "".join(line + "\n" for line in lines))
+            job = result.job
+            if result.submission is not None:
+                write_atomically(self.path / files[job.name], result.submission.content)
+            if result.scores is not None:
+                lines = [
+                    to_json({"id": sample, "cluster": result.clusters[sample], **values})
+                    for sample, values in result.scores.per_sample.items()
+                ]
+                write_atomically(self.scores_path(job.task.name, job.split), "".join(line + "\n" for line in lines))
         write_atomically(
             self.path / "scores.json", to_json({"schema": SCHEMA, **header, "results": rows}, indent=2) + "\n"
         )
         return rows
 
 
+def submission_files(results: Sequence[Result]) -> dict[str, str]:
+    """The name of each submission's file, by job; a name that several splits have is put behind the split's."""
+    found = {r.job.name: (r.job.split, r.submission.file) for r in results if r.submission is not None}
+    times = Counter(file for _, file in found.values())
+    return {job: file if times[file] == 1 else f"{split}.{file}" for job, (split, file) in found.items()}
+
+
 def score_row(result: Result) -> dict[str, Any]:
-    """A task split's aggregate with its error bar and its counts."""
-    job, scores = result.job, result.scores
-    values = {s: v[scores.headline] for s, v in scores.per_sample.items()}
-    error = clustered_standard_error(values, result.clusters)
+    """A task split's aggregate with its error bar and its counts; no value where a submission was written instead."""
+    job = result.job
     return {
         "task": job.task.name,
         "split": job.split,
-        "metric": scores.headline,
-        "value": scores.values[scores.headline],
-        "stderr": error,
-        "ci95": half_width(error),
+        **_aggregate(result),
         "n": result.n,
         "clusters": len(set(result.clusters.values())),
         "unparsed": result.unparsed,
         "errors": result.errors,
         "truncated": result.truncated,
         "limited": job.limited,
-        "values": dict(scores.values),
-        "signature": f"{job.task.name}:{job.split}|v{job.task.version}|{scores.signature}|n:{result.n}",
+        "signature": signature(result),
         "seconds": round(result.seconds, 3),
     }
 
 
+def _aggregate(result: Result) -> dict[str, Any]:
+    scores = result.scores
+    if scores is None:
+        return {"metric": result.job.task.metric, "value": None, "stderr": None, "ci95": None, "values": {}}
+    values = {s: v[scores.headline] for s, v in scores.per_sample.items()}
+    error = clustered_standard_error(values, result.clusters)
+    return {
+        "metric": scores.headline,
+        "value": scores.values[scores.headline],
+        "stderr": error,
+        "ci95": half_width(error),
+        "values": dict(scores.values),
+    }
+
+
+def signature(result: Result) -> str:
+    """What two numbers must share to be comparable; a file of one's own is told by its content, not by its name."""
+    job = result.job
+    digest = getattr(job.task, "digest", None)
+    own = f"|file:{digest}" if digest else ""
+    scored = "submission" if result.scores is None else result.scores.signature
+    return f"{job.task.name}:{job.split}|v{job.task.version}{own}|{scored}|n:{result.n}"
+
+
 def read_scores(path: Path) -> dict[str, Any]:
     """A run's ``scores.json``.  Raises ``UserError`` when it is damaged or from a newer evalkit."""
+    content = _read_versioned(path, "a scores file", ("results",))
+    if not isinstance(content["results"], list):
+        raise UserError(
+            f"{path} is not a scores file that evalkit wrote (no list of results); run the evaluation again."
+        )
+    return content
+
+
+def _read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON file with a schema.  Raises ``UserError`` when it is damaged, lacks ``keys``, or is too new."""
     try:
         content = json.loads(path.read_bytes())
         schema = content["schema"]
-        rows = content["results"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a scores file that evalkit wrote ({error!r}); run the evaluation again."
-        ) from error
-    if schema > SCHEMA or not isinstance(rows, list):
+        newer = schema > SCHEMA
+        absent = [key for key in keys if key not in content]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not {what} that evalkit wrote ({error!r}); run the evaluation again.") from error
+    if newer:
         raise UserError(f"{path} has schema {schema}, and this evalkit reads up to {SCHEMA}; upgrade evalkit.")
+    if absent:
+        raise UserError(f"{path} is not {what} that evalkit wrote (it has no {absent[0]}); run the evaluation again.")
     return dict(content)

@@ -51,7 +51,7 @@ def test_task_names_become_splits() -> None:
     ("tasks", "message"),
     [
         (["refcco"], "unknown task 'refcco': did you mean refcoco"),
-        (["zzz"], "unknown task 'zzz': there are .*vqav2"),
+        (["12345"], "unknown task '12345': there are .*vqav2"),
         (["refcoco/test"], "task refcoco has no split 'test': there are val, testA, testB, train"),
         ([], "no task was named"),
     ],

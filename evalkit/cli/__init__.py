@@ -10,7 +10,7 @@ import typer
 from evalkit import __version__
 from evalkit.errors import RunFailed, UserError
 
-from . import leaderboard, run, tasks
+from . import leaderboard, rescore, run, score, tasks
 
 app = typer.Typer(
     name="evalkit",
@@ -22,6 +22,8 @@ app = typer.Typer(
     "First try, offline and in under a minute: [bold]evalkit run --tasks refcoco,vqav2[/bold]",
 )
 app.command("run")(run.run)
+app.command("score")(score.score)
+app.command("rescore")(rescore.rescore)
 app.command("tasks")(tasks.tasks)
 app.command("leaderboard")(leaderboard.leaderboard)
 

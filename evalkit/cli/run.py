@@ -22,7 +22,7 @@ Tasks = Annotated[
     typer.Option(
         "--tasks", "-t", autocompletion=complete_task,
         help="Benchmarks, with commas: [cyan]refcoco,vqav2[/cyan]; [cyan]refcoco/testA[/cyan] is one split. "
-        "'evalkit tasks' lists them.",
+        "'evalkit tasks' lists them. A file [cyan]mine.jsonl[/cyan] is a task of one's own.",
     ),
 ]  # fmt: skip
 DataRoot = Annotated[
@@ -57,6 +57,13 @@ Name = Annotated[
     str | None, typer.Option("--name", help="The run's folder in --out.", show_default="the model's name and the time")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", show_default="0")]
+KindName = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", help="What --tasks FILE.jsonl holds: caption, vqa, document, choice or grounding.",
+        show_default="the file's first line, else its fields",
+    ),
+]  # fmt: skip
 
 
 def run(
@@ -72,6 +79,7 @@ def run(
     out: Out = None,
     name: Name = None,
     seed: Seed = None,
+    kind: KindName = None,
 ) -> None:
     """Evaluate checkpoints on benchmarks and print the leaderboard.
 
@@ -83,6 +91,7 @@ def run(
     given = {
         "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,
         "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed,
+        "kind": kind,
     }  # fmt: skip
     from evalkit.settings import effective
 

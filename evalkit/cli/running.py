@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ def execute(effective: Effective) -> int:
     logging.getLogger("httpx").setLevel(logging.ERROR)
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
-    wanted = parse_tasks(settings.tasks, settings.split)
+    wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
     backend_factory = registry.backends.get(settings.backend)
     checkpoints = [resolve_checkpoint(model) for model in settings.model]
     families = [family_of(checkpoint) for checkpoint in checkpoints]
@@ -55,31 +55,56 @@ def execute(effective: Effective) -> int:
         name = settings.name or f"{checkpoint.name.replace('/', '--')}-{datetime.now():%Y%m%d-%H%M%S}"
         with _opened(backend_factory, checkpoint, settings, console) as backend:
             folder = RunFolder.create(Path(settings.out), name)
-            manifest = make_manifest(effective, checkpoint, family, backend, data, source)
-            folder.write_manifest({**manifest, "state": "running"})
-            try:
+            manifest = make_manifest(effective, checkpoint, family, backend, data, source, loaded)
+            with recorded(folder, manifest, console):
                 results = run_all(loaded, family, backend, folder, console)
-            except BaseException as error:
-                folder.write_manifest({**manifest, "state": f"stopped: {type(error).__name__}", "finished": _now()})
-                console.print(f"stopped; what was answered is in {folder.path}")
-                raise
         header = {"run": name, "model": checkpoint.name, "family": family.name, "data": data}
-        rows = folder.write_results(results, header)
-        own = board.entries_of(name, checkpoint.name, rows)
-        write_atomically(folder.path / "leaderboard.md", board.to_markdown(own))
-        write_atomically(folder.path / "leaderboard.csv", board.to_csv(own))
-        errors = sum(r.errors for r in results)
-        folder.write_manifest({**manifest, "state": "incomplete" if errors else "complete", "finished": _now()})
-        if errors:
-            console.print(f"[red]{errors} samples failed[/red]; each error is in {folder.path}/*.jsonl")
-        failed += errors
-        entries += own
-        console.print(f"run folder: {folder.path}", soft_wrap=True)
+        entries += finish(folder, manifest, header, results, console)
+        failed += sum(r.errors for r in results)
+    show(entries)
+    return 1 if failed else 0
+
+
+@contextmanager
+def recorded(folder: RunFolder, manifest: Mapping[str, Any], console: Console) -> Iterator[None]:
+    """The manifest says that the run goes on, and, should it not come to its end, that it was stopped."""
+    folder.write_manifest({**manifest, "state": "running"})
+    try:
+        yield
+    except BaseException as error:
+        folder.write_manifest({**manifest, "state": f"stopped: {type(error).__name__}", "finished": now()})
+        console.print(f"stopped; what was answered is in {folder.path}")
+        raise
+
+
+def finish(
+    folder: RunFolder, manifest: Mapping[str, Any], header: Mapping[str, Any], results: list[Result], console: Console
+) -> list[board.Entry]:
+    """Write the scores, the leaderboard and how the run ended; returns the leaderboard's rows."""
+    entries = write_scores(folder, header, results)
+    errors = sum(r.errors for r in results)
+    folder.write_manifest({**manifest, "state": "incomplete" if errors else "complete", "finished": now()})
+    if errors:
+        console.print(f"[red]{errors} samples failed[/red]; each error is in {folder.path}/*.jsonl")
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    return entries
+
+
+def write_scores(folder: RunFolder, header: Mapping[str, Any], results: list[Result]) -> list[board.Entry]:
+    """Write the scores and the run's own leaderboard; returns its rows."""
+    rows = folder.write_results(results, header)
+    entries = board.entries_of(str(header["run"]), str(header["model"]), rows)
+    write_atomically(folder.path / "leaderboard.md", board.to_markdown(entries))
+    write_atomically(folder.path / "leaderboard.csv", board.to_csv(entries))
+    return entries
+
+
+def show(entries: Sequence[board.Entry]) -> None:
+    """Print the leaderboard."""
     out = Console()
     out.print(board.to_table(entries))
     for note in board.notes(entries):
         out.print(note, style="dim", highlight=False, markup=False)
-    return 1 if failed else 0
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
@@ -120,7 +145,13 @@ def _opened(factory: Any, checkpoint: Checkpoint, settings: RunSettings, console
 
 
 def make_manifest(
-    effective: Effective, checkpoint: Checkpoint, family: Family, backend: Backend, data: str, data_source: str
+    effective: Effective,
+    checkpoint: Checkpoint,
+    family: Family,
+    backend: Backend,
+    data: str,
+    data_source: str,
+    jobs: Sequence[Job],
 ) -> dict[str, Any]:
     """What ran, so that somebody else can run it again."""
     settings = asdict(effective.settings)
@@ -129,14 +160,23 @@ def make_manifest(
     if sources["data"] == "default":
         sources["data"] = data_source
     return {
-        "evalkit": __version__,
-        "created": _now(),
-        "command": sys.argv,
+        **circumstances(),
+        "jobs": [job.reference for job in jobs],
         "settings": settings,
         "sources": sources,
         "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
         "family": {"name": family.name, "coordinates": family.coordinates},
         "backend": dict(backend.describe()),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """What every manifest says of the process that wrote it."""
+    return {
+        "evalkit": __version__,
+        "created": now(),
+        "command": sys.argv,
+        "cwd": str(Path.cwd()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -210,5 +250,6 @@ class Reporter:
             self.console.print(f"{job.name}: {done:,} answered in {time.monotonic() - began:.1f} s")
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

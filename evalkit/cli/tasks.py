@@ -42,6 +42,8 @@ def tasks(
 def _list(console: Console, found: list[Task]) -> None:
     from rich.table import Table
 
+    from evalkit.groups import GROUPS
+
     table = Table(header_style="bold")
     for column in ("task", "kind", "metric", "splits (official size; * run by default)"):
         table.add_column(column)
@@ -52,17 +54,21 @@ def _list(console: Console, found: list[Task]) -> None:
         ]
         table.add_row(task.name, task.kind, task.metric, " · ".join(sizes))
     console.print(table)
-    console.print("evalkit tasks NAME shows a task's protocol and files.", style="dim")
+    for name, members in GROUPS.items():
+        console.print(f"[bold]{name}[/bold] = {', '.join(members)}", highlight=False, soft_wrap=True)
+    console.print("evalkit tasks NAME shows a task's protocol, prompts and files.", style="dim")
 
 
 def _show(console: Console, task: Task, data: str | None) -> None:
     import inspect
 
-    from rich.text import Text
+    from rich.markdown import Markdown
 
+    from evalkit import registry
     from evalkit.data import OfficialData, open_data
 
-    console.print(Text(inspect.getdoc(inspect.getmodule(type(task))) or ""))
+    protocol = inspect.getdoc(inspect.getmodule(type(task))) or ""
+    console.print(Markdown(protocol.replace("``", "`"), inline_code_theme="default"))
     facts = {
         "kind": task.kind,
         "metric": task.metric,
@@ -85,3 +91,27 @@ def _show(console: Console, task: Task, data: str | None) -> None:
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
+    _show_prompts(console, task)
+    signature = registry.metrics.get(task.metric).score(()).signature
+    console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|v{task.version}|{signature}|n:SAMPLES", highlight=False)
+
+
+def _show_prompts(console: Console, task: Task) -> None:
+    """What each family's user turn says, with the sample's text as ``{question}``."""
+    from rich.markup import escape
+
+    from evalkit import registry
+    from evalkit.types import Picture, Sample
+
+    options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
+    sample = Sample("", (), "{question}", (), "", options=options)
+    for family in registry.families.all():
+        said = "".join(
+            "<image>" if isinstance(part, Picture) else part.text
+            for message in family.prompt(task.kind, sample)
+            for part in message.content
+        )
+        tokens = family.decoding(task.kind, task.decoding).max_new_tokens
+        console.print(f"\n[bold]prompt[/bold] {family.name} (up to {tokens} new tokens)", highlight=False)
+        for line in said.splitlines():
+            console.print(f"  {escape(line)}", highlight=False)

@@ -10,7 +10,7 @@ import json
 import random
 from dataclasses import dataclass
 
-from .scenes import COLORS, SHAPES, Scene, Thing, value_box
+from .scenes import COLORS, SHAPES, SORTS, Scene, Thing, value_box
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -141,15 +141,31 @@ def sample_choice(scene: Scene, rng: random.Random) -> QA:
     return _choice(rng, "How many shapes are there?", str(len(scene.things)), ["1", "2", "3", "4"])
 
 
-def questions(scene: Scene, rng: random.Random) -> list[QA]:
-    """A training draw of questions about ``scene``, the most wanted kinds first."""
+@dataclass(frozen=True)
+class Mix:
+    """What a training picture is asked: how many boxes and questions, and how often a caption or a lettered choice."""
+
+    sorts: tuple[float, float, float] = SORTS
+    caption: float = 0.8
+    vqa: int = 3
+    grounding: int = 2
+    choice: float = 0.3
+
+
+BROAD = Mix()
+# What is learned last: finding one thing among several, small print, and letters.
+HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5)
+
+
+def questions(scene: Scene, rng: random.Random, mix: Mix = BROAD) -> list[QA]:
+    """A training draw of questions about ``scene``, in random order for shapes."""
     if scene.sort == "number":
         found = [QA("reading", rng.choice(READING), scene.number)]
         if rng.random() < 0.5:
             found.append(QA("vqa", "What color is the number?", scene.number_color, "color"))
         if rng.random() < 0.4:
             found.append(QA("caption", "", caption(scene)))
-        if rng.random() < 0.3:
+        if rng.random() < mix.choice:
             found.append(sample_choice(scene, rng))
         return found
     if scene.sort == "page":
@@ -159,14 +175,14 @@ def questions(scene: Scene, rng: random.Random) -> list[QA]:
         ]
         if rng.random() < 0.3:
             found.append(QA("caption", "", caption(scene)))
-        if rng.random() < 0.3:
+        if rng.random() < mix.choice:
             found.append(sample_choice(scene, rng))
         return found
-    found = [QA("caption", "", caption(scene))] if rng.random() < 0.8 else []
-    found += [sample_vqa(scene, rng) for _ in range(3)]
-    for thing in rng.sample(scene.things, min(2, len(scene.things))):
+    found = [QA("caption", "", caption(scene))] if rng.random() < mix.caption else []
+    found += [sample_vqa(scene, rng) for _ in range(mix.vqa)]
+    for thing in rng.sample(scene.things, min(mix.grounding, len(scene.things))):
         found.append(QA("grounding", rng.choice(expressions(scene, thing)), "", thing=thing, about=thing.box))
-    if rng.random() < 0.3:
+    if rng.random() < mix.choice:
         found.append(sample_choice(scene, rng))
     rng.shuffle(found)
     return found

@@ -84,9 +84,12 @@ def _shapes(rng: random.Random, count: int) -> tuple[Thing, ...]:
                 return tuple(Thing(c, s, b) for (c, s), b in zip(kinds, boxes, strict=True))
 
 
-def _draw_scene(rng: random.Random) -> Scene:
+SORTS = (0.56, 0.22, 0.22)  # how often a picture has shapes, a number, a page
+
+
+def _draw_scene(rng: random.Random, sorts: tuple[float, float, float]) -> Scene:
     background = (rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255))
-    sort = rng.choices(("shapes", "number", "page"), (0.56, 0.22, 0.22))[0]
+    sort = rng.choices(("shapes", "number", "page"), sorts)[0]
     if sort == "shapes":
         return Scene("shapes", things=_shapes(rng, rng.choice((1, 2, 2, 3, 3, 4))), background=background)
     if sort == "number":
@@ -100,10 +103,16 @@ def _draw_scene(rng: random.Random) -> Scene:
     return Scene("page", rows=tuple((label, str(rng.randint(10, 99))) for label in labels), background=background)
 
 
-def draw_scene(rng: random.Random, *, held_out: bool, sort: str | None = None) -> Scene:
+def draw_scene(
+    rng: random.Random,
+    *,
+    held_out: bool,
+    sort: str | None = None,
+    sorts: tuple[float, float, float] = SORTS,
+) -> Scene:
     """Draw scenes until one falls on the wanted side (and, if given, is of the wanted sort)."""
     while True:
-        scene = _draw_scene(rng)
+        scene = _draw_scene(rng, sorts)
         if scene.held_out == held_out and (sort is None or scene.sort == sort):
             return scene
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import build_config, build_processor, save, train_tokenizer
-from .questions import QA, SYSTEM, answer_text, questions, sample_choice, sample_vqa, user_text
+from .questions import BROAD, HARD, QA, SYSTEM, Mix, answer_text, questions, sample_choice, sample_vqa, user_text
 from .scenes import draw_scene, picture_size, render
 from .targets import FIELDS, Heads, cell_targets
 
@@ -34,6 +34,37 @@ FRAME = (112, 112)
 GRID = 8  # patches a side
 SLOTS = 16  # visual tokens a picture
 IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the training: a cosine from ``peak`` over ``cosine`` steps, cut off where the next stage begins."""
+
+    first: int
+    cosine: int
+    peak: float
+    mix: Mix
+
+
+# The second stage came when the first, its learning rate spent, still found only every second box.
+STAGES = (Stage(0, 5000, 1.0, BROAD), Stage(4250, 2500, 0.5, HARD))
+
+
+def stage_at(step: int) -> Stage:
+    return next(stage for stage in reversed(STAGES) if step >= stage.first)
+
+
+def learning_rate(step: int) -> float:
+    """The factor on the peak learning rates at ``step``."""
+    stage = stage_at(step)
+    warm = min(1.0, (step - stage.first + 1) / 100)
+    return warm * stage.peak * (0.5 + 0.5 * math.cos(math.pi * (step - stage.first) / stage.cosine)) + 0.002
+
+
+def extra_weight(step: int) -> float:
+    """The factor on the extra losses: they end with the stage's first four fifths."""
+    stage = stage_at(step)
+    return max(0.0, 1.0 - (step - stage.first) / (0.8 * stage.cosine))
 
 
 @dataclass(frozen=True)
@@ -166,6 +197,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"{self.seed}/train/{index}")
+        mix = stage_at(index).mix
         shape = self.shape
         rows: list[list[dict[str, Any]]] = [[] for _ in range(shape.rows)]
         room = [shape.length] * shape.rows
@@ -186,9 +218,11 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             while not place([[qa] for _, qa in turns], [scene for scene, _ in turns], conversation):
                 turns = turns[1:]
             images += len(turns)
-        while images < shape.images:
-            scene = draw_scene(rng, held_out=False)
-            if place([questions(scene, rng)], [scene], max(range(shape.rows), key=room.__getitem__)):
+        for _ in range(4 * shape.images):  # a crowded batch may end up with a picture less
+            if images == shape.images:
+                break
+            scene = draw_scene(rng, held_out=False, sorts=mix.sorts)
+            if place([questions(scene, rng, mix)], [scene], max(range(shape.rows), key=room.__getitem__)):
                 images += 1
         return self._collate(rows, [scene for row in pictures for scene in row], rng)
 
@@ -419,15 +453,14 @@ def train(args: argparse.Namespace) -> None:
     began, running = time.time(), 0.0
     for step, batch in enumerate(loader, start):
         batch = {k: v.to(device) for k, v in batch.items()}
-        warm = min(1.0, (step + 1) / 100)
-        factor = warm * (0.5 + 0.5 * math.cos(math.pi * step / args.steps)) + 0.002
+        factor = learning_rate(step)
         for o, lrs in zip(steppers, base, strict=True):
             for g, lr in zip(o.param_groups, lrs, strict=True):
                 g["lr"] = lr * factor
         with torch.autocast(device.type, torch.bfloat16):
             loss, cells, places = step_losses(batch)
         extra = args.cell_weight * cells + args.place_weight * (step >= args.place_from) * places
-        (loss + max(0.0, 1.0 - step / (0.8 * args.steps)) * extra).backward()
+        (loss + extra_weight(step) * extra).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in steppers:
             o.step()
@@ -461,7 +494,7 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=STAGES[-1].first + STAGES[-1].cosine)
     parser.add_argument("--early-step", type=int, default=2000)
     parser.add_argument("--snapshot-every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)

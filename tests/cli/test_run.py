@@ -153,7 +153,7 @@ def test_several_models_make_several_runs_and_one_table(tmp_path: Path) -> None:
 
 
 CASES = {
-    "unknown task": (["--tasks", "refcocoo"], "unknown task 'refcocoo': did you mean refcoco?"),
+    "unknown task": (["--tasks", "refcocoo"], "unknown task 'refcocoo': did you mean refcoco"),
     "unknown split": (["--tasks", "vqav2/testA"], "task vqav2 has no split 'testA'"),
     "no task": ([], "no task was named: give --tasks"),
     "missing root": (["--tasks", "vqav2", "--data", "/no/such/root"], "there is no folder /no/such/root"),

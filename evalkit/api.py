@@ -1,0 +1,159 @@
+"""evalkit from Python: load a benchmark's samples, score answers to them, or call a scorer on lists.
+
+    from evalkit import load_task, score, scorer
+
+    samples = load_task("refcoco/testA", data="/data/vlm")
+    answers = {sample.id: my_model(sample.images[0].load(), sample.text) for sample in samples}
+    score(samples, answers, family="qwen2.5-vl").values         # {"acc@0.5": 85.2, "mean_iou": …, "parse_rate": …}
+
+    scorer("anls")([(["12 May", "May 12"], "12 may")]).values   # {"anls": 100.0}
+
+A wrong name, file or answer raises ``evalkit.errors.UserError``, whose text is the sentence the command line prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+from evalkit import registry
+from evalkit.data import open_data
+from evalkit.errors import UserError
+from evalkit.predictions import Prediction, Reader, match
+from evalkit.run import Job, load_job, parse_tasks, score_job
+from evalkit.settings import default_data
+from evalkit.types import Answered, Box, Kind, Reading, Sample, Scores, Task
+
+Pair = tuple[Any, str | Box | None]
+"""(references, prediction): a text or a list of them, or a box; and a text, a box, or None where nothing was read."""
+
+
+class Samples(list[Sample]):
+    """A split's samples, in the official order, with the ``task`` and the ``split`` they are of."""
+
+    def __init__(self, samples: Iterable[Sample], task: Task, split: str) -> None:
+        super().__init__(samples)
+        self.task = task
+        self.split = split
+
+
+def load_task(
+    name: str,
+    *,
+    data: str | PathLike[str] | None = None,
+    kind: Kind | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Samples:
+    """The samples of one split.
+
+    Args:
+        name: ``refcoco/testA``; or a task that has one default split, such as ``vqav2``; or a file of one's own,
+            ``mine.jsonl`` (see ``evalkit.own``).
+        data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment's
+            ``EVALKIT_DATA``, else ``hub``.
+        kind: what a file of one's own holds, where it does not say so itself.
+        limit: at most so many samples, drawn by ``seed``; a larger limit keeps those of a smaller one.
+
+    Raises:
+        UserError: an unknown task or split, a name of several splits, or files that are not as expected.
+    """
+    wanted = parse_tasks([name], kind=kind)
+    if len(wanted) > 1:
+        splits = ", ".join(f"{task.name}/{split}" for task, split in wanted)
+        raise UserError(f"{name} is several splits; load one of {splits}.")
+    ((task, split),) = wanted
+    opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
+    return Samples(load_job(task, split, opened, limit=limit, seed=seed).samples, task, split)
+
+
+def score(
+    task: str | Samples,
+    answers: Mapping[str, str] | Mapping[int, str],
+    *,
+    data: str | PathLike[str] | None = None,
+    family: str | None = None,
+    allow_missing: bool = False,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> Scores:
+    """Score answers to a split as ``evalkit score`` does.
+
+    Args:
+        task: what ``load_task`` takes, or what it returned.
+        answers: sample id to text, one for each sample.
+        data: as in ``load_task``; not looked at where ``task`` holds the samples.
+        family: the model family that gave the answers, as whose raw text they are read; None for final texts.
+            Boxes need it: it declares their coordinates.
+        allow_missing: leave samples without an answer out of the score (the signature's ``n`` and ``per_sample`` show
+            it) instead of refusing.
+        min_pixels, max_pixels: the pixel limits of the model's processor, for boxes in pixels of the resized picture;
+            None for the family's.
+
+    Returns:
+        values by name (percent for accuracies), per-sample values by id, and the signature.
+
+    Raises:
+        UserError: answers that do not fit the split, an unreadable picture, or a split whose answers are not public.
+    """
+    samples = load_task(task, data=data) if isinstance(task, str) else task
+    job = Job(samples.task, samples.split, samples, limited=False)
+    if not samples.task.splits[samples.split].answers:
+        raise UserError(f"{job.name}: its answers are not public; 'evalkit score' writes the file for its server.")
+    reader = Reader(None if family is None else registry.families.get(family), min_pixels, max_pixels)
+    reader.check(samples.task)
+    given = [_prediction(name, text, number) for number, (name, text) in enumerate(answers.items(), start=1)]
+    texts = match(job, given, "answers", allow_missing=allow_missing)
+    records = reader.records(job, texts, "answers")
+    for record in records:
+        if record.response.error is not None and record.sample.id in texts:
+            raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
+    scores = score_job(job, records, 0).scores
+    assert scores is not None
+    return scores
+
+
+def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:
+    """A metric as a function of ``(references, prediction)`` pairs.
+
+    The metrics are those of ``evalkit.metrics``: ``vqa_accuracy``, ``textvqa_accuracy``, ``vizwiz_accuracy``,
+    ``gqa_accuracy``, ``exact_match``, ``anls``, ``relaxed_accuracy``, ``choice_accuracy``, ``cider`` and ``iou``.
+    References are a list of texts or a single one; for ``iou`` one box ``(x1, y1, x2, y2)`` in pixels.  A prediction is
+    a text or a box; None is an answer in which nothing could be read, and counts as wrong.  ``per_sample`` is by the
+    pair's place, ``"0"``, ``"1"``, ….
+
+        scorer("iou")([((10, 20, 30, 40), (12, 20, 30, 40))]).values["acc@0.5"]      # 100.0
+
+    Raises:
+        UserError: an unknown metric; and, when called, references that the metric cannot score against.
+    """
+    plugin = registry.metrics.get(metric)
+
+    def call(pairs: Iterable[Pair]) -> Scores:
+        answered = []
+        for place, (references, prediction) in enumerate(pairs):
+            sample = Sample(str(place), (), "", _references(references), cluster=str(place))
+            value = tuple(prediction) if isinstance(prediction, list) else prediction
+            answered.append(Answered(sample, Reading(value)))
+        return plugin.score(answered)
+
+    call.__doc__ = f"Score (references, prediction) pairs by {metric}."
+    return call
+
+
+def _references(given: Any) -> tuple[Any, ...]:
+    """A single text or box is the one reference; a sequence holds several."""
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given, Sequence) and len(given) == 4 and all(isinstance(v, int | float) for v in given):
+        return (tuple(given),)
+    return tuple(given)
+
+
+def _prediction(name: object, text: object, number: int) -> Prediction:
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise UserError(f"the id {name!r}: expected a text or a whole number.")
+    if not isinstance(text, str):
+        raise UserError(f'the answer to {name} is {text!r}: expected a text ("" for an empty answer).')
+    return Prediction(str(name), text, f"entry {number}")

@@ -1,0 +1,154 @@
+"""What ``evalkit rescore`` does: a run's journals become records again, and the records scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evalkit import __version__, registry
+from evalkit.data import BUNDLED, HUB, open_data
+from evalkit.errors import UserError
+from evalkit.predictions import EXAMPLES, Reader
+from evalkit.results.journal import read_journal
+from evalkit.results.store import RunFolder, read_scores
+from evalkit.run import Job, Record, Result, load_job, parse_tasks, score_job
+from evalkit.types import Reading, Response
+
+from .running import now, show, write_scores
+
+Scored = Mapping[str, Mapping[str, Any]]
+"""Sample id → its line in the file of per-sample scores."""
+
+
+def execute(path: Path, data: str | None) -> int:
+    """Score the run in ``path`` again; returns the exit code."""
+    console = Console(stderr=True, highlight=False)
+    folder = RunFolder.existing(path)
+    manifest = folder.read_manifest()
+    settings, family = manifest["settings"], manifest.get("family")
+    try:
+        where = data or located(settings["data"], manifest["cwd"])
+        wanted = parse_tasks(manifest["jobs"], kind=settings["kind"])
+        reader = Reader(None if family is None else registry.families.get(family["name"]))
+        opened = open_data(where)
+        limit, seed = settings["limit"], int(settings["seed"])
+        limit = None if limit is None else int(limit)
+        model = str(manifest["model"]["name"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path / 'manifest.json'} is damaged ({error!r}); the run cannot be scored again.") from error
+    jobs = [load_job(task, split, opened, limit=limit, seed=seed) for task, split in wanted]
+    before = {job.name: read_before(folder, job) for job in jobs}
+    rows = old_rows(folder, console)
+    results = [
+        score_job(job, records_of(job, folder, reader, console), float(rows.get(job.name, {}).get("seconds") or 0))
+        for job in jobs
+    ]
+
+    header = {
+        "run": folder.path.resolve().name, "model": model,
+        "family": None if family is None else family["name"], "data": data or settings["data"],
+    }  # fmt: skip
+    entries = write_scores(folder, header, results)
+    folder.write_manifest({**manifest, "rescored": {"at": now(), "evalkit": __version__, "data": where}})
+    for entry, result in zip(entries, results, strict=True):
+        console.print(
+            changes(rows.get(result.job.name), entry.row, before[result.job.name], result), soft_wrap=True, markup=False
+        )
+    show(entries)
+    return 1 if any(result.errors for result in results) else 0
+
+
+def located(name: str, cwd: str) -> str:
+    """``--data`` as it was given, seen from the folder that it was given in."""
+    if name in (BUNDLED, HUB):
+        return name
+    prefix = f"{HUB}:" if name.startswith(f"{HUB}:") else ""
+    return prefix + os.fspath(Path(cwd) / Path(name.removeprefix(prefix)).expanduser())
+
+
+def records_of(job: Job, folder: RunFolder, reader: Reader, console: Console) -> list[Record]:
+    """The journal's answers, read again; a sample without one is an error.
+
+    Raises:
+        UserError: the journal is missing or damaged, or answers samples that are not there.
+    """
+    path = folder.journal_path(job.task.name, job.split)
+    answers = read_journal(path)
+    if answers.torn:
+        console.print(f"{path}: the last line had been cut off and was left out")
+    samples = {sample.id: sample for sample in job.samples}
+    unknown = [name for name in answers.lines if name not in samples]
+    if unknown:
+        raise UserError(
+            f"{path} has {len(unknown)} answers to samples that {job.name} has not ({', '.join(unknown[:EXAMPLES])}): "
+            "the data is not what the run was made on; give --data."
+        )
+    reader.check(job.task)
+    records = []
+    for sample in job.samples:
+        line = answers.lines.get(sample.id)
+        if line is None:
+            response = Response(sample.id, finish="error", error=f"no answer in {path.name}")
+            records.append(Record(sample, "", response, Reading(None)))
+            continue
+        failed = line.response.finish == "error"
+        reading = Reading(None) if failed else reader.read(job.task, sample, line.response.text, line.response.frames)
+        records.append(Record(sample, line.prompt, line.response, reading))
+    return records
+
+
+# ------------------------------------------------------------------------------------------------------- what changed
+
+
+def old_rows(folder: RunFolder, console: Console) -> dict[str, dict[str, Any]]:
+    """The rows of the scores so far, by job; none where the run never came to scores, or they are damaged."""
+    path = folder.path / "scores.json"
+    if not path.is_file():
+        return {}
+    try:
+        return {f"{row['task']}/{row['split']}": row for row in read_scores(path)["results"]}
+    except (UserError, KeyError, TypeError):
+        console.print(f"{path} is damaged; it is written anew")
+        return {}
+
+
+def read_before(folder: RunFolder, job: Job) -> dict[str, dict[str, Any]]:
+    """The per-sample scores so far; what cannot be read of them is as if it were not there."""
+    path = folder.scores_path(job.task.name, job.split)
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {line["id"]: line for line in lines}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any], before: Scored, result: Result) -> str:
+    """One line that says what rescoring changed for a split."""
+    name = f"{new['task']}/{new['split']}"
+    if old is None:
+        return f"{name}: scored for the first time"
+    parts = [
+        f"{what} {shown(old.get(key))} → {shown(new[key])}"
+        for key, what in (
+            ("value", new["metric"]), ("n", "n"), ("unparsed", "unparsed"), ("errors", "errors"),
+            ("signature", "signature"), ("submission", "submission"),
+        )
+        if old.get(key) != new[key]
+    ]  # fmt: skip
+    after = {} if result.scores is None else result.scores.per_sample
+    moved = [key for key, values in after.items() if any(before.get(key, {}).get(c) != v for c, v in values.items())]
+    moved += [key for key in before if key not in after]
+    if moved:
+        examples = ", ".join(moved[:EXAMPLES]) + (", …" if len(moved) > EXAMPLES else "")
+        parts.append(f"{len(moved):,} of {len(result.job.samples):,} samples changed ({examples})")
+    return f"{name}: {'; '.join(parts) or 'unchanged'}"
+
+
+def shown(value: Any) -> str:
+    """A value as the leaderboard shows it."""
+    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,428 @@
+"""``evalkit score`` as a user calls it, in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evalkit.api import load_task
+from evalkit.data import open_data
+from evalkit.errors import UserError
+from evalkit.model.families.qwen2_5_vl import resized
+from evalkit.predictions import FORMATS, Reader, read_predictions
+from evalkit.results import leaderboard as board
+from evalkit.results.store import RunFolder
+from evalkit.run import Job, Record, load_job, score_job
+from evalkit.types import Answered, Frame, Kind, Reading, Response, Sample, Size, Split
+
+QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
+ANSWERS = "v2_mscoco_val2014_annotations.json"
+RUN_FILES = ["leaderboard.csv", "leaderboard.md", "manifest.json", "scores.json"]
+
+
+def evalkit(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line; ``code`` runs after it, in the same process."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
+    program = f"import sys\nfrom evalkit.cli import main\ntry:\n    main()\nfinally:\n    {code or 'pass'}"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd, env={**base, "COLUMNS": "160"}, capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def row_of(run: Path) -> dict[str, object]:
+    (row,) = json.loads((run / "scores.json").read_text())["results"]
+    return dict(row)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three questions about two pictures: ten, two and no annotators say "yes"."""
+    root = tmp_path / "root"
+    for folder in ("vqav2", "coco/val2014", "coco/test2015"):
+        (root / folder).mkdir(parents=True)
+    answers = {11: ["yes"] * 10, 12: ["yes"] * 2 + [f"a{i}" for i in range(8)], 13: ["no"] * 9 + ["maybe"]}
+    questions = [{"question_id": q, "image_id": q // 12, "question": "Is it?"} for q in answers]
+    annotations = [
+        {
+            "question_id": q, "image_id": q // 12, "answer_type": "yes/no", "question_type": "is it",
+            "answers": [{"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(said, 1)],
+        }
+        for q, said in answers.items()
+    ]  # fmt: skip
+    for subset in ("val2014", "test-dev2015", "test2015"):
+        (root / "vqav2" / QUESTIONS.format(subset)).write_text(json.dumps({"questions": questions}))
+    (root / "vqav2" / ANSWERS).write_text(json.dumps({"annotations": annotations}))
+    return root
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> tuple[Path, dict[str, Size]]:
+    """The right boxes of the bundled RefCOCO val, as Qwen2.5-VL writes them when pictures have at most 15,360 pixels."""
+    sizes, rows = {}, []
+    for sample in load_task("refcoco/val", data="tiny"):
+        (image,) = sample.images
+        width, height = image.size()
+        sizes[sample.id] = resized((width, height), max_pixels=15_360)
+        sx, sy = sizes[sample.id][0] / width, sizes[sample.id][1] / height
+        x1, y1, x2, y2 = sample.references[0]
+        box = [round(v, 3) for v in (x1 * sx, y1 * sy, x2 * sx, y2 * sy)]
+        rows.append({"id": sample.id, "text": f"```json\n{json.dumps([{'bbox_2d': box, 'label': sample.text}])}\n```"})
+    return write_lines(tmp_path / "boxes.jsonl", rows), sizes
+
+
+# ------------------------------------------------------------------------------------------------------------ scoring
+
+
+def test_final_texts_get_the_official_score_and_the_folder_of_a_run(root: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "preds.jsonl", [{"id": str(q), "text": "yes"} for q in (13, 11, 12)])
+    done = evalkit(
+        "score", "--tasks", "vqav2", "--data", str(root), "-p", "preds.jsonl", "--name", "x", cwd=tmp_path,
+        code="print('TORCH', sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "TORCH []" in done.stdout
+    run = tmp_path / "runs" / "x"
+    assert sorted(p.name for p in run.iterdir()) == sorted([*RUN_FILES, "vqav2.val.jsonl", "vqav2.val.scores.jsonl"])
+    # Ten of ten: 100.  Two of ten: leaving out one of the two leaves one match, so (2 · 1/3 + 8 · 2/3) / 10 = 60.
+    assert {row["id"]: row["accuracy"] for row in lines(run / "vqav2.val.scores.jsonl")} == {
+        "11": 100.0, "12": pytest.approx(60.0), "13": 0.0,
+    }  # fmt: skip
+    row = row_of(run)
+    assert row["value"] == pytest.approx(160 / 3)
+    assert (row["n"], row["unparsed"], row["errors"], row["clusters"]) == (3, 0, 0, 2)
+    assert row["signature"] == "vqav2:val|v1|vqa_accuracy|norm:official|loo:entry|v1|n:3"
+    journal = lines(run / "vqav2.val.jsonl")
+    assert [(line["id"], line["text"], line["answer"]) for line in journal] == [
+        (str(q), "yes", "yes") for q in (11, 12, 13)
+    ]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["state"], manifest["family"], manifest["model"]) == ("complete", None, {"name": "x"})
+    assert manifest["predictions"][0]["file"] == str(tmp_path / "preds.jsonl")
+    assert "53.33" in done.stdout
+
+
+def test_a_scored_run_stands_beside_others_in_the_leaderboard(root: Path, tmp_path: Path) -> None:
+    for name, text in (("good", "yes"), ("bad", "no")):
+        write_lines(tmp_path / f"{name}.jsonl", [{"id": q, "text": text} for q in (11, 12, 13)])
+        done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", f"{name}.jsonl", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    shown = evalkit("leaderboard", "--format", "csv", cwd=tmp_path)
+    found = {r["model"]: float(r["value"]) for r in csv.DictReader(shown.stdout.splitlines())}
+    assert found == {"good": pytest.approx(160 / 3), "bad": pytest.approx(100 / 3)}
+
+
+def test_the_official_format_of_results_gives_the_same_numbers(root: Path, tmp_path: Path) -> None:
+    results = [{"question_id": q, "answer": "yes"} for q in (11, 12, 13)]
+    (tmp_path / "official.json").write_text("\ufeff" + json.dumps(results, indent=1), encoding="utf-8")
+    done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "official.json", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row_of(tmp_path / "runs" / "x")["value"] == pytest.approx(160 / 3)
+
+
+def test_several_splits_take_a_file_each_in_order(tmp_path: Path) -> None:
+    samples = load_task("vqav2/train", data="tiny")
+    write_lines(tmp_path / "train.jsonl", [{"id": s.id, "text": s.references[0]} for s in samples])
+    vals = load_task("vqav2/val", data="tiny")
+    write_lines(tmp_path / "val.jsonl", [{"id": s.id, "text": "nothing of the kind"} for s in vals])
+    done = evalkit(
+        "score", "-t", "vqav2/train,vqav2/val", "--data", "tiny", "-p", "train.jsonl,val.jsonl", "--name", "x",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {r["split"]: r for r in json.loads((tmp_path / "runs" / "x" / "scores.json").read_text())["results"]}
+    assert rows["train"]["value"] > 50
+    assert rows["val"]["value"] == 0
+    assert (rows["train"]["n"], rows["val"]["n"]) == (len(samples), len(vals))
+
+
+def test_an_empty_answer_is_counted_and_is_wrong(root: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "p.jsonl", [{"id": 11, "text": " "}, {"id": 12, "text": ""}, {"id": 13, "text": "no"}])
+    done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = row_of(tmp_path / "runs" / "x")
+    assert (row["unparsed"], row["n"], row["value"]) == (2, 3, pytest.approx(100 / 3))
+
+
+def test_missing_answers_may_be_allowed_and_stay_visible(root: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "p.jsonl", [{"id": 11, "text": "yes"}, {"id": 12, "text": "yes"}])
+    command = ("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x")
+    done = evalkit(*command, "--allow-missing", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "x"
+    row = row_of(run)
+    assert (row["n"], row["errors"], row["value"]) == (2, 1, pytest.approx(80.0))
+    assert "80.00 ± " in done.stdout
+    assert "* samples that failed are missing from this score" in done.stdout
+    (absent,) = [line for line in lines(run / "vqav2.val.jsonl") if line["finish"] == "error"]
+    assert (absent["id"], absent["error"]) == ("13", "no answer in p.jsonl")
+    assert json.loads((run / "manifest.json").read_text())["state"] == "incomplete"
+
+
+# -------------------------------------------------------------------------------------------------------------- boxes
+
+
+def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[str, Size]], tmp_path: Path) -> None:
+    path, sizes = boxes
+    command = ("score", "-t", "refcoco/val", "--data", "tiny", "-p", str(path), "--family", "qwen2.5-vl")
+    right = evalkit(
+        *command, "--max-pixels", "15360", "--name", "right", cwd=tmp_path,
+        code="print('TORCH', sorted({'torch', 'transformers'} & set(sys.modules)))",
+    )  # fmt: skip
+    assert right.returncode == 0, right.stderr
+    assert "TORCH []" in right.stdout
+    row = row_of(tmp_path / "runs" / "right")
+    assert (row["value"], row["n"], row["unparsed"]) == (100.0, len(sizes), 0)
+    assert row["values"]["mean_iou"] > 99.9  # type: ignore[index]
+    for line in lines(tmp_path / "runs" / "right" / "refcoco.val.jsonl"):
+        assert line["frames"][0]["resized"] == list(sizes[str(line["id"])])  # type: ignore[index]
+    manifest = json.loads((tmp_path / "runs" / "right" / "manifest.json").read_text())
+    assert manifest["family"] == {"name": "qwen2.5-vl", "coordinates": "absolute pixels of the resized image"}
+    assert manifest["settings"]["max_pixels"] == 15_360
+
+    small = evalkit(*command, "--max-pixels", "3136", "--name", "small", cwd=tmp_path)
+    assert small.returncode == 0, small.stderr
+    assert row_of(tmp_path / "runs" / "small")["values"]["mean_iou"] < 60  # type: ignore[index]
+
+
+def test_a_picture_that_cannot_be_read_is_an_error_of_its_samples(tmp_path: Path) -> None:
+    Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"torn")
+    Image.new("RGB", (900, 2)).save(tmp_path / "c.png")
+    box = [0, 0, 28, 28]
+    write_lines(tmp_path / "own.jsonl", [{"id": n, "image": f"{n}.png", "question": "it", "box": box} for n in "abc"])
+    write_lines(tmp_path / "p.jsonl", [{"id": n, "text": json.dumps({"bbox_2d": box})} for n in "abc"])
+    done = evalkit("score", "-t", "own.jsonl", "-p", "p.jsonl", "--family", "qwen2.5-vl", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "2 samples failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    row = row_of(tmp_path / "runs" / "x")
+    assert (row["n"], row["errors"], row["value"]) == (1, 2, 100.0)
+    errors = {line["id"]: str(line.get("error")) for line in lines(tmp_path / "runs" / "x" / "own.own.jsonl")}
+    assert "cannot identify image file" in errors["b"]
+    assert "900x2 pixels is too narrow" in errors["c"]
+
+
+def test_a_family_whose_boxes_need_no_resized_size_gets_the_pictures_own() -> None:
+    class Relative:
+        name, model_types, coordinates = "relative", (), "of the original"
+
+        def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Reading:
+            (frame,) = frames
+            return Reading((0.0, 0.0, float(frame.resized[0]), float(frame.original[1])))
+
+    (task, split), data = (load_task("refcoco/val", data="tiny").task, "val"), open_data("tiny")
+    job = load_job(task, split, data, limit=2, seed=0)
+    reader = Reader(Relative())  # type: ignore[arg-type]
+    for record in reader.records(job, {s.id: "" for s in job.samples}, "p"):
+        assert record.reading.value == (0.0, 0.0, *map(float, record.sample.images[0].size()))
+    with pytest.raises(UserError, match="--min-pixels: nothing in the family relative depends on the size"):
+        Reader(Relative(), min_pixels=9).check(task)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("vqa", " Two dogs. ", " Two dogs. "),
+        ("caption", "\n", None),
+        ("choice", " B ", "B"),
+        ("choice", "B.", None),
+        ("choice", "C", None),
+        ("choice", "", None),
+    ],
+)
+def test_final_texts_are_taken_as_they_stand(kind: Kind, text: str, value: str | None) -> None:
+    class Asked:
+        pass
+
+    asked = Asked()
+    asked.kind = kind  # type: ignore[attr-defined]
+    sample = Sample("1", (), "", ("A",), "1", options=("red", "blue") if kind == "choice" else ())
+    assert Reader().read(asked, sample, text, ()).value == value  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------------------- submissions
+
+
+def test_where_answers_are_not_public_the_submission_is_written(root: Path, tmp_path: Path) -> None:
+    for split in ("testdev", "test"):
+        write_lines(tmp_path / f"{split}.jsonl", [{"id": q, "text": split} for q in (11, 13)])
+    done = evalkit(
+        "score", "-t", "vqav2/testdev", "--data", str(root), "-p", "testdev.jsonl", "--name", "x", "--allow-missing",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "x"
+    row = row_of(run)
+    file = run / str(row["submission"])
+    assert {e["question_id"]: e["answer"] for e in json.loads(file.read_text())} == {
+        11: "testdev",
+        12: "",
+        13: "testdev",
+    }
+    assert (row["value"], row["ci95"], row["n"], row["errors"], row["metric"]) == (None, None, 2, 1, "vqa_accuracy")
+    assert row["signature"] == "vqav2:testdev|v1|submission|n:2"
+    assert not (run / "vqav2.testdev.scores.jsonl").exists()
+    assert "submission*" in done.stdout
+    assert f"the official server scores x/{file.name}" in done.stdout
+    shown = evalkit("leaderboard", "--format", "csv", cwd=tmp_path).stdout
+    (shown_row,) = csv.DictReader(shown.splitlines())
+    assert (shown_row["value"], shown_row["submission"]) == ("", file.name)
+
+    both = evalkit(
+        "score", "-t", "vqav2/testdev,vqav2/test", "--data", str(root), "-p", "testdev.jsonl,test.jsonl",
+        "--name", "both", "--allow-missing", cwd=tmp_path,
+    )  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    names = sorted(p.name for p in (tmp_path / "runs" / "both").glob("*_results.json"))
+    assert names == ["test.vqav2_results.json", "testdev.vqav2_results.json"]
+    assert '"test"' in (tmp_path / "runs" / "both" / names[0]).read_text()
+
+
+class _Hidden:
+    """A task whose one split has no public answers."""
+
+    name, version, kind, metric, default_splits = "hidden", 1, "vqa", "vqa_accuracy", ("test",)
+    splits = {"test": Split(2, answers=False)}
+
+    def load(self, data: object, split: str) -> list[Sample]:
+        return [Sample(i, (), "?", (), i) for i in "ab"]
+
+
+def test_a_run_of_a_hidden_split_writes_its_submission_and_no_score(tmp_path: Path) -> None:
+    class Written(_Hidden):
+        def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
+            return "hidden.json", json.dumps({a.sample.id: a.reading.value for a in answers})
+
+    job = load_job(Written(), "test", open_data("tiny"), limit=None, seed=0)  # type: ignore[arg-type]
+    failed = Record(job.samples[0], "", Response("a", finish="error", error="no"), Reading(None))
+    good = Record(job.samples[1], "", Response("b", "yes"), Reading("yes"))
+    result = score_job(job, [failed, good], 1.0)
+    assert (result.scores, result.n, result.errors) == (None, 1, 1)
+    folder = RunFolder.create(tmp_path, "r")
+    rows = folder.write_results([result], {})
+    assert json.loads((folder.path / "hidden.json").read_text()) == {"a": None, "b": "yes"}
+    entries = board.entries_of("r", "m", rows)
+    assert board.grid(entries)[1][0][3] == "submission*"
+    assert "± 0" not in board.to_markdown(entries)
+
+
+def test_a_hidden_split_without_a_submission_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UserError, match="hidden/test: its answers are not public, and the task writes no file"):
+        load_job(_Hidden(), "test", open_data("tiny"), limit=None, seed=0)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="hidden/test: its answers are not public"):
+        score_job(Job(_Hidden(), "test", [], limited=False), [], 0)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+@pytest.mark.parametrize("keys", FORMATS)
+@pytest.mark.parametrize("as_list", [True, False])
+def test_formats_of_predictions(tmp_path: Path, keys: tuple[str, str], as_list: bool) -> None:
+    rows = [{keys[0]: 391895, keys[1]: "a man", "more": [1]}, {keys[0]: "b", keys[1]: "ein Mädchen\u2028"}]
+    path = tmp_path / "p"
+    path.write_text(json.dumps(rows, indent=2) if as_list else "\n\n".join(map(json.dumps, rows)) + "\n")
+    found = read_predictions(path)
+    assert [(p.id, p.text) for p in found] == [("391895", "a man"), ("b", "ein Mädchen\u2028")]
+    assert [p.place for p in found] == (["entry 1", "entry 2"] if as_list else ["line 1", "line 3"])
+
+
+def test_a_journal_can_be_scored_like_any_predictions(root: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "p.jsonl", [{"id": q, "text": "yes"} for q in (11, 12, 13)])
+    command = ("score", "-t", "vqav2", "--data", str(root))
+    assert evalkit(*command, "-p", "p.jsonl", "--name", "a", cwd=tmp_path).returncode == 0
+    assert evalkit(*command, "-p", "runs/a/vqav2.val.jsonl", "--name", "b", cwd=tmp_path).returncode == 0
+    first, second = (row_of(tmp_path / "runs" / name) for name in "ab")
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+GOOD = [{"id": q, "text": "yes"} for q in (11, 12, 13)]
+SENTENCES: dict[str, tuple[object, list[str], str]] = {
+    "missing": (GOOD[:1], [], "p does not fit vqav2/val (3 samples): 2 samples without an answer (12, 13); --allow-missing scores the others"),
+    "unknown": ([*GOOD, {"id": 7, "text": ""}], [], "1 answers to unknown samples (7); give each sample one answer"),
+    "unknown, allowed": ([*GOOD, {"id": 7, "text": ""}], ["--allow-missing"], "1 answers to unknown samples (7)"),
+    "many unknown": ([*GOOD, *({"id": i, "text": ""} for i in range(5))], [], "5 answers to unknown samples (0, 1, 2, …)"),
+    "another split's": ([{"id": 99, "text": ""}], [], "3 samples without an answer (11, 12, 13); 1 answers to unknown samples (99); none of the ids is in this split"),
+    "twice": ([*GOOD, GOOD[1]], [], "1 ids given more than once (12 in line 2 and line 4)"),
+    "twice, allowed": ([*GOOD[:2], GOOD[1]], ["--allow-missing"], "1 samples without an answer (13); 1 ids given more than once (12 in line 2 and line 3)"),
+    "as number and text": ([*GOOD, {"id": "11", "text": ""}], [], "1 ids given more than once (11 in line 1 and line 4)"),
+    "nothing": ("", [], "3 samples without an answer (11, 12, 13)"),
+    "no file": (None, [], "--predictions p: the file cannot be read (No such file or directory)"),
+    "cut off": ('[{"id": 1', [], "p: not valid JSON"),
+    "damaged line": ('{"id": 11, "text": "a"}\n{"id"', [], "p, line 2: not valid JSON"),
+    "no object": ('{"id": 11, "text": "a"}\n[1]\n', [], "p, line 2: expected a JSON object, not list"),
+    "no objects": ("[1, 2]", [], "p, entry 1: expected a JSON object, not int"),
+    "other fields": ([{"uid": 1, "response": ""}], [], """p, line 1: it has 'uid', 'response'; expected {"id": …, "text": …} or {"image_id": …, "caption": …} or {"question_id": …, "answer": …}"""),
+    "a field missing": ([*GOOD[:1], {"id": 12}], [], "p, line 2: there is no 'text'"),
+    "id": ([{"id": True, "text": ""}], [], "p, line 1: id is True; expected a text or a whole number"),
+    "text": ([{"id": 11, "text": None}], [], 'p, line 1: text is None; expected a text ("" for an empty answer)'),
+    "half a character": ('{"id": 11, "text": "\\ud83d"}', [], "p, line 1: not valid JSON (no valid Unicode"),
+    "bytes": (b'{"id": 11, "text": "\xff"}', [], "p, line 1: not valid JSON (no valid Unicode"),
+    "nested": ("[" * 100_000, [], "p: not valid JSON (nested too deeply)"),
+    "boxes as texts": (GOOD, ["-t", "refcoco/val", "--data", "tiny"], "refcoco asks for boxes, and a text alone does not say in which coordinates they are: name the model family whose convention it follows with --family"),
+    "unknown family": (GOOD, ["--family", "qwen2.5"], "unknown model family 'qwen2.5': did you mean qwen2.5-vl"),
+    "limits without a family": (GOOD, ["--max-pixels", "99"], "--max-pixels: without --family nothing depends on the size"),
+    "limits": (GOOD, ["--family", "qwen2.5-vl", "--min-pixels", "9", "--max-pixels", "3"], "--min-pixels 9 is more than --max-pixels 3"),
+    "limit": (GOOD, ["--family", "qwen2.5-vl", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),
+    "two splits": (GOOD, ["-t", "vqav2/train"], "--predictions: 1 given for 2 splits; give one file for each of vqav2/val, vqav2/train, in this order"),
+    "two files": (GOOD, ["-p", "q"], "--predictions: 2 given for 1 splits"),
+    "kind": (GOOD, ["--kind", "vqa"], "--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"),
+    "root": (GOOD, ["--data", "/no/such"], "there is no folder /no/such"),
+    "name": (GOOD, ["--name", "a/b"], "--name 'a/b': give a plain folder name"),
+    "taken name": (GOOD, ["--out", ".", "--name", "root"], "the run root exists already"),
+    "package": (GOOD, ["--out", "package/runs"], "is a Python package"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "arguments", "sentence"), SENTENCES.values(), ids=SENTENCES.keys())
+def test_mistakes_get_a_sentence_and_exit_code_2(
+    root: Path, tmp_path: Path, content: object, arguments: list[str], sentence: str
+) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    if isinstance(content, list):
+        write_lines(tmp_path / "p", content)
+    elif content is not None:
+        (tmp_path / "p").write_bytes(content if isinstance(content, bytes) else str(content).encode())
+    given = ["-t", "vqav2/val"] if "refcoco/val" not in arguments else []
+    done = evalkit("score", *given, "--data", str(root), "-p", "p", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert sentence in " ".join(done.stderr.split()), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists(), "nothing is left behind by a mistake"
+
+
+def test_no_predictions_and_no_tasks(root: Path, tmp_path: Path) -> None:
+    done = evalkit("score", "-t", "vqav2", "--data", str(root), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no answers were given: give --predictions FILE for vqav2/val" in done.stderr
+    done = evalkit("score", "-p", "p", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no task was named" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["score", "rescore"])
+def test_help_is_light(verb: str, tmp_path: Path) -> None:
+    heavy = ("torch", "transformers", "numpy", "PIL", "datasets", "evalkit.run", "evalkit.results")
+    done = evalkit(verb, "--help", cwd=tmp_path, code=f"print('HEAVY', sorted(set(sys.modules) & set({heavy!r})))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("HEAVY []")

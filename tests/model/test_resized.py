@@ -1,0 +1,63 @@
+"""The size at which Qwen2.5-VL's encoder sees a picture, against the processor's own function."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.model.families.qwen2_5_vl import FAMILY, MAX_PIXELS, MIN_PIXELS, resized
+from evalkit.types import Frame
+
+SIDES = (1, 13, 14, 15, 27, 28, 29, 41, 42, 43, 56, 70, 98, 126, 333, 480, 640, 1000, 1023, 4000, 9999)
+LIMITS = ((MIN_PIXELS, MAX_PIXELS), (3136, 15_360), (256 * 784, 1280 * 784), (784, 784))
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_it_equals_the_processors_on_a_grid_of_sizes(limits: tuple[int, int]) -> None:
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    compared = refused = 0
+    for width in SIDES:
+        for height in SIDES:
+            try:
+                expected = smart_resize(height, width, 28, *limits)[::-1]
+            except ValueError:
+                refused += 1
+                with pytest.raises(ValueError, match="too narrow"):
+                    resized((width, height), *limits)
+                continue
+            compared += 1
+            assert resized((width, height), *limits) == expected, (width, height)
+    assert compared > 300
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((640, 480), (644, 476)),  # the nearest multiples
+        ((42, 70), (56, 56)),  # halves go to the even multiple: 1.5 and 2.5 are both 2
+        ((121, 116), (112, 112)),
+        ((1, 1), (56, 56)),  # up to the least area, 3136
+        ((2800, 14), (812, 28)),  # 14 is no multiple, and the area then 0: scaled by √(3136 / 39,200), rounded up
+        ((10_000, 10_000), (3556, 3556)),  # 3584² is the limit; in floating point the factor falls just short of it
+    ],
+)  # fmt: skip
+def test_sizes_worked_out_by_hand(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized(size) == expected
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_sides_are_multiples_and_a_square_like_picture_keeps_the_limits(width: int, height: int) -> None:
+    if max(width, height) > 10 * min(width, height):
+        return
+    found = resized((width, height), 56 * 56, 1280 * 784)
+    assert all(side % 28 == 0 and side >= 28 for side in found)
+    assert 56 * 56 <= found[0] * found[1] <= 1280 * 784
+
+
+def test_the_family_takes_its_own_limits_unless_told() -> None:
+    assert FAMILY.frame((640, 480)) == Frame((640, 480), (644, 476))
+    assert FAMILY.frame((640, 480), max_pixels=15_360) == Frame((640, 480), resized((640, 480), MIN_PIXELS, 15_360))
+    assert FAMILY.frame((30, 30), min_pixels=784) == Frame((30, 30), (28, 28))

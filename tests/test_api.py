@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evalkit
+from evalkit import load_task, score, scorer
+from evalkit.errors import UserError
+from evalkit.tasks.vqav2 import TASK as VQAV2
+from evalkit.types import Scores
+
+HEAVY = ("torch", "transformers", "datasets", "numpy", "PIL", "pycocoevalcap")
+
+
+# ---------------------------------------------------------------------------------------------------------- the module
+
+
+def test_names_are_there_and_come_late() -> None:
+    code = (
+        "import sys, evalkit\n"
+        "assert 'evalkit.api' not in sys.modules\n"
+        "assert {'load_task', 'score', 'scorer', '__version__'} <= set(dir(evalkit))\n"
+        "from evalkit import load_task, score, scorer\n"
+        "samples = load_task('vqav2/val', data='tiny')\n"
+        "score(samples, {s.id: 'yes' for s in samples})\n"
+        "print(sorted(set(sys.modules) & set(sys.argv[1:])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, cwd="/", check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_other_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'evalkit' has no attribute 'evaluate'"):
+        _ = evalkit.evaluate
+
+
+# -------------------------------------------------------------------------------------------------------------- loading
+
+
+def test_samples_come_with_their_task(tmp_path: Path) -> None:
+    samples = load_task("refcoco/testA", data="tiny")
+    assert (samples.task.name, samples.split, samples.task.kind) == ("refcoco", "testA", "grounding")
+    assert len(samples) > 50
+    assert samples[0].images[0].load().mode == "RGB"
+    assert load_task("vqav2", data="tiny").split == "val", "one default split needs no name"
+    assert {s.id for s in load_task("vqav2", data="tiny", limit=5)} < {s.id for s in load_task("vqav2", data="tiny")}
+
+
+def test_where_the_data_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EVALKIT_DATA", "tiny")
+    assert len(load_task("vqav2/val")) == len(load_task("vqav2/val", data="tiny"))
+    with pytest.raises(UserError, match=f"there is no folder {tmp_path}/none"):
+        load_task("vqav2/val", data=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("refcoco", "refcoco is several splits; load one of refcoco/val, refcoco/testA, refcoco/testB"),
+        ("refcoco/test", "task refcoco has no split 'test'"),
+        ("refcco", "unknown task 'refcco': did you mean"),
+        ("none.jsonl", "none.jsonl: the file cannot be read"),
+    ],
+)
+def test_a_wrong_name_is_a_sentence(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_task(name, data="tiny")
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    row = {"id": 1, "image": "a.png", "question": "?", "answers": ["12 May"]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    name = str(tmp_path / "mine.jsonl")
+    assert score(load_task(name, data="tiny"), {1: "12 may"}).values == {"accuracy": 100.0}
+    samples = load_task(name, data="tiny", kind="document")
+    assert score(samples, {1: "12 mai"}).values["anls"] == pytest.approx(100 * (1 - 1 / 6))
+
+
+# -------------------------------------------------------------------------------------------------------------- scoring
+
+
+def test_score_is_what_the_command_line_says(tmp_path: Path) -> None:
+    samples = load_task("vqav2/val", data="tiny")
+    answers = {s.id: s.references[n % 10] for n, s in enumerate(samples)}
+    scores = score("vqav2/val", answers, data="tiny")
+    assert scores == score(samples, {int(key): text for key, text in answers.items()})
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"id": k, "text": v}) + "\n" for k, v in answers.items()))
+    command = ["score", "-t", "vqav2/val", "--data", "tiny", "-p", "p.jsonl", "--name", "x"]
+    code = "from evalkit.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "runs" / "x" / "scores.json").read_text())["results"]
+    assert row["values"] == dict(scores.values)
+    assert 50 < row["value"] < 100
+
+
+def test_boxes_are_read_by_a_family() -> None:
+    samples = load_task("refcoco/val", data="tiny", limit=8)
+    raw = {s.id: '{"bbox_2d": [0, 0, 56, 56]}' for s in samples}
+    with pytest.raises(UserError, match="refcoco asks for boxes, and a text alone does not say"):
+        score(samples, raw)
+    scores = score(samples, raw, family="qwen2.5-vl", min_pixels=3136, max_pixels=3136)
+    assert scores.values["parse_rate"] == 100.0
+    assert scores.values["mean_iou"] != score(samples, raw, family="qwen2.5-vl").values["mean_iou"]
+    assert score(samples, dict.fromkeys(raw, "there"), family="qwen2.5-vl").values["parse_rate"] == 0
+
+
+def test_answers_must_fit_the_samples() -> None:
+    samples = load_task("vqav2/val", data="tiny", limit=3)
+    ids = [s.id for s in samples]
+    with pytest.raises(UserError, match=rf"answers does not fit vqav2/val \(3 samples\): 2 samples without .*{ids[1]}"):
+        score(samples, {ids[0]: "yes"})
+    part = score(samples, {ids[0]: "yes"}, allow_missing=True)
+    assert list(part.per_sample) == ids[:1]
+    with pytest.raises(UserError, match="1 answers to unknown samples"):
+        score(samples, {**dict.fromkeys(ids, "yes"), "x": "yes"}, allow_missing=True)
+    both = {ids[0]: "yes", int(ids[0]): "no", ids[1]: "", ids[2]: ""}
+    with pytest.raises(UserError, match=rf"1 ids given more than once \({ids[0]} in entry 1 and entry 2\)"):
+        score(samples, both)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"the answer to {ids[0]} is 3: expected a text"):
+        score(samples, {ids[0]: 3})  # type: ignore[dict-item]
+    with pytest.raises(UserError, match="the id 1.5: expected a text or a whole number"):
+        score(samples, {1.5: ""})  # type: ignore[dict-item]
+
+
+def test_a_picture_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"torn")
+    (tmp_path / "mine.jsonl").write_text('{"id": 1, "image": "a.png", "question": "it", "box": [1, 2, 3, 4]}')
+    with pytest.raises(UserError, match="mine/own: sample 1: UnidentifiedImageError: cannot identify image file"):
+        score(load_task(str(tmp_path / "mine.jsonl"), data="tiny"), {1: "[1, 2, 3, 4]"}, family="qwen2.5-vl")
+
+
+def test_a_split_without_public_answers_is_refused(tmp_path: Path) -> None:
+    for folder in ("vqav2", "coco/test2015"):
+        (tmp_path / folder).mkdir(parents=True)
+    question = {"question_id": 5, "image_id": 1, "question": "?"}
+    name = "v2_OpenEnded_mscoco_test-dev2015_questions.json"
+    (tmp_path / "vqav2" / name).write_text(json.dumps({"questions": [question]}))
+    assert not VQAV2.splits["testdev"].answers
+    with pytest.raises(UserError, match="vqav2/testdev: its answers are not public; 'evalkit score' writes the file"):
+        score("vqav2/testdev", {5: "yes"}, data=tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------------- scorers
+
+
+@pytest.mark.parametrize(
+    ("metric", "pairs", "values"),
+    [
+        ("vqa_accuracy", [(["yes"] * 2 + ["no"] * 8, "yes")], {"accuracy": 60.0, "accuracy_normalised": 60.0}),
+        ("exact_match", [("Cat", "cat "), (["dog", "a dog"], "cat")], {"accuracy": 50.0}),
+        ("anls", [(["12 May", "May 12"], "12 may"), ("abcd", None)], {"anls": 50.0}),
+        ("gqa_accuracy", [("yes", "Yes.")], {"accuracy": 100.0}),
+        ("relaxed_accuracy", [("100", "104"), (["100"], "106")], {"accuracy": 50.0}),
+        ("choice_accuracy", [("B", "B"), ("B", None)], {"accuracy": 50.0, "parse_rate": 50.0}),
+        (
+            "iou",
+            [((0, 0, 10, 10), (0, 0, 10, 10)), ([[0, 0, 10, 10]], [0, 0, 10, 4]), ([0, 0, 1, 1], None)],
+            {"acc@0.5": 100 / 3, "mean_iou": 140 / 3, "parse_rate": 200 / 3},
+        ),
+    ],
+)  # fmt: skip
+def test_scorers_take_lists(metric: str, pairs: list[tuple[object, object]], values: dict[str, float]) -> None:
+    scores = scorer(metric)(pairs)  # type: ignore[arg-type]
+    assert isinstance(scores, Scores)
+    assert {key: scores.values[key] for key in values} == pytest.approx(values)
+    assert list(scores.per_sample) == [str(n) for n in range(len(pairs))]
+
+
+def test_what_a_scorer_refuses() -> None:
+    with pytest.raises(UserError, match="unknown metric 'accuracy'"):
+        scorer("accuracy")
+    with pytest.raises(UserError, match="exact_match: sample '1' has no answers to score against"):
+        scorer("exact_match")([("a", "a"), ([], "a")])

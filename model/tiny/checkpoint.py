@@ -74,9 +74,8 @@ def train_tokenizer(vocab_size: int, seed: int) -> Any:
     )
     bpe.train_from_iterator(corpus, trainer)
     state = json.loads(bpe.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
-        vocab=state["vocab"], merges=[tuple(m) for m in state["merges"]], model_max_length=8192, padding_side="left"
-    )
+    merges: Any = [tuple(pair) for pair in state["merges"]]
+    tokenizer = Qwen2Tokenizer(vocab=state["vocab"], merges=merges, model_max_length=8192, padding_side="left")
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL], special_tokens=True)
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -142,7 +142,7 @@ def to_table(entries: Sequence[Entry], title: str | None = None) -> Table:
     header, rows = grid(entries)
     table = Table(title=title, title_justify="left", header_style="bold")
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number < 3 else "right")
+        table.add_column(name, justify="left" if number < 3 else "right", no_wrap=number >= 3)
     for row in rows:
         table.add_row(*row)
     return table

@@ -46,8 +46,8 @@ class Stage:
     mix: Mix
 
 
-# The second stage came when the first, its learning rate spent, still found only every second box; the third brought
-# the boxes of the bundled data over 80 %.
+# The second stage came when the first, its learning rate spent, still found only every second box; the third is for
+# boxes alone, and left them where they were.
 STAGES = (Stage(0, 5000, 1.0, BROAD), Stage(4250, 2500, 0.5, HARD), Stage(6500, 850, 0.2, BOXES))
 
 

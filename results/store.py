@@ -201,7 +201,7 @@ def _aggregate(result: Result) -> dict[str, Any]:
     error = clustered_standard_error(values, result.clusters)
     return {
         "metric": scores.headline,
-        "value": scores.values[scores.headline],
+        "value": None if math.isnan(scores.values[scores.headline]) else scores.values[scores.headline],
         "stderr": error,
         "ci95": half_width(error),
         "values": dict(scores.values),

@@ -39,7 +39,6 @@ def execute(effective: Effective) -> int:
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    backend_factory = registry.backends.get(settings.backend)
     checkpoints = [resolve_checkpoint(model) for model in settings.model]
     families = [family_of(checkpoint) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
@@ -47,6 +46,7 @@ def execute(effective: Effective) -> int:
             "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
         )
     jobs = {c.name: load_jobs(wanted, c, settings) for c in checkpoints}
+    backend_factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
 
     entries: list[board.Entry] = []
     failed = 0

@@ -116,6 +116,8 @@ def test_real_photographs(real_root: str, tmp_path: Path) -> None:
         "refcoco/val": 0, "refcoco/testA": 0, "refcoco/testB": 14, "vqav2/val": 82,
     }  # fmt: skip
     assert [r["value"] is None for r in rows] == [True, True, False, False]
+    assert "nan" not in done.stdout
+    assert "–" in done.stdout
 
 
 def test_a_broken_picture_is_counted_and_the_rest_is_scored(tmp_path: Path) -> None:

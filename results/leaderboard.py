@@ -137,10 +137,13 @@ def to_json_text(entries: Sequence[Entry]) -> str:
 
 def to_table(entries: Sequence[Entry], title: str | None = None) -> Table:
     """The same as a rich table for the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     header, rows = grid(entries)
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number < 3 else "right", no_wrap=number >= 3)
     for row in rows:

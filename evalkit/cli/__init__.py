@@ -17,9 +17,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="Evaluate vision-language models: official scores, error bars, one command.\n\n"
-    "First try, offline and in under a minute: [bold]evalkit run --tasks refcoco,vqav2[/bold]",
+    "First try, offline and in under a minute: evalkit run --tasks refcoco,vqav2",
 )
 app.command("run")(run.run)
 app.command("score")(score.score)

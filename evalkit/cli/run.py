@@ -13,7 +13,7 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model", "-m", show_default="tiny",
-        help="Checkpoint folder or hub id; [cyan]tiny[/cyan] and [cyan]tiny-early[/cyan] are bundled. "
+        help="Checkpoint folder or hub id; tiny and tiny-early are bundled. "
         "Several with commas.",
     ),
 ]  # fmt: skip
@@ -21,16 +21,16 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option(
         "--tasks", "-t", autocompletion=complete_task,
-        help="Benchmarks, with commas: [cyan]refcoco,vqav2[/cyan]; [cyan]refcoco/testA[/cyan] is one split. "
-        "'evalkit tasks' lists them. A file [cyan]mine.jsonl[/cyan] is a task of one's own.",
+        help="Benchmarks, with commas: refcoco,vqav2; refcoco/testA is one split. "
+        "'evalkit tasks' lists them. A file mine.jsonl is a task of one's own.",
     ),
 ]  # fmt: skip
 DataRoot = Annotated[
     str | None,
     typer.Option(
         "--data", show_default="tiny for a bundled model, else $EVALKIT_DATA, else hub",
-        help="Root folder of official downloads, [cyan]hub[/cyan], [cyan]hub:MIRROR[/cyan] (a local copy in the hub's "
-        "format), or [cyan]tiny[/cyan] (bundled).",
+        help="Root folder of official downloads, hub, hub:MIRROR (a local copy in the hub's "
+        "format), or tiny (bundled).",
     ),
 ]  # fmt: skip
 Splits = Annotated[
@@ -84,7 +84,7 @@ def run(
     """Evaluate checkpoints on benchmarks and print the leaderboard.
 
     Each model makes one run, a folder with a manifest, every answer as it arrives, the scores, and leaderboard.md and
-    .csv. Settings may also stand in [cyan]evalkit.toml[/cyan] or in pyproject.toml under [cyan]\\[tool.evalkit][/cyan].
+    .csv. Settings may also stand in evalkit.toml or in pyproject.toml under [tool.evalkit].
 
     Exit code: 0 when every sample was answered, 1 when some failed, 2 for a mistake in the command or its input.
     """

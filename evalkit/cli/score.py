@@ -13,7 +13,7 @@ Predictions = Annotated[
     list[str] | None,
     typer.Option(
         "--predictions", "-p",
-        help='The answers: lines [cyan]{"id": …, "text": …}[/cyan], or a result file in the format of COCO, VQA, GQA, '
+        help='The answers: lines {"id": …, "text": …}, or a result file in the format of COCO, VQA, GQA, '
         "DocVQA or VizWiz. One file a split, in the order of --tasks; with commas.",
     ),
 ]  # fmt: skip
@@ -64,7 +64,7 @@ def score(
 ) -> None:
     """Score somebody else's answers: no model, no GPU.
 
-    It makes a run like [cyan]evalkit run[/cyan] does, for leaderboards and comparisons. Every sample of the split must
+    It makes a run like evalkit run does, for leaderboards and comparisons. Every sample of the split must
     have exactly one answer.
 
     Exit code: 0 when every answer was scored (missing ones aside, if allowed), 1 when a picture could not be read, 2

@@ -7,7 +7,6 @@ here; whether a name exists is found out when the task is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 
 REFCOCO_ALL = (
     "refcoco/val", "refcoco/testA", "refcoco/testB",
@@ -32,19 +31,14 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+MEANS: Mapping[str, tuple[str, ...]] = {"refcoco-all": REFCOCO_ALL}
+"""Groups whose unweighted mean is reported as a number of its own (each split counts alike, whatever its size).
+
+The mean of RefCOCO's eight splits is what Qwen3-VL's report gives.  A mean of fewer splits is not that number.
+"""
+
 
 def expand(names: Iterable[str]) -> list[str]:
     """``names`` with each group replaced by its members, in order, each name once; other names stay as they are."""
     expanded = (member for name in names for member in GROUPS.get(name, (name,)))
     return list(dict.fromkeys(expanded))
-
-
-def refcoco_all_mean(headlines: Mapping[str, float]) -> float | None:
-    """The unweighted mean of the eight splits' headline values, by name (``refcoco/val``); what Qwen3-VL reports.
-
-    Unweighted: each split counts alike, whatever its size.  Other names are ignored.  None unless all eight are there:
-    a mean of fewer is not that number.
-    """
-    if any(name not in headlines for name in REFCOCO_ALL):
-        return None
-    return fmean(headlines[name] for name in REFCOCO_ALL)

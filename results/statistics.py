@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def clustered_standard_error(values: Mapping[str, float], clusters: Mapping[str, str]) -> float | None:
@@ -15,15 +15,26 @@ def clustered_standard_error(values: Mapping[str, float], clusters: Mapping[str,
 
     Returns None for fewer than two clusters: no spread can be seen, and zero would claim certainty.
     """
-    n = len(values)
+    return standard_error_of_mean([(values, clusters)])
+
+
+def standard_error_of_mean(parts: Sequence[tuple[Mapping[str, float], Mapping[str, str]]]) -> float | None:
+    """The same for the unweighted mean of several parts' means; each part is (values, clusters) by sample id.
+
+    Clusters of one name are one cluster: the splits of a benchmark may ask about the same pictures, and are then not
+    independent either.  Returns None when any part has fewer than two clusters.
+    """
     sums: dict[str, float] = defaultdict(float)
-    mean = sum(values.values()) / n if n else math.nan
-    for sample, value in values.items():
-        sums[clusters[sample]] += value - mean
+    for values, clusters in parts:
+        if len({clusters[sample] for sample in values}) < 2:
+            return None
+        mean = sum(values.values()) / len(values)
+        for sample, value in values.items():
+            sums[clusters[sample]] += (value - mean) / len(values) / len(parts)
     groups = len(sums)
     if groups < 2:
         return None
-    return math.sqrt(groups / (groups - 1) * sum(s * s for s in sums.values())) / n
+    return math.sqrt(groups / (groups - 1) * sum(s * s for s in sums.values()))
 
 
 def half_width(standard_error: float | None) -> float | None:

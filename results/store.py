@@ -11,6 +11,7 @@ runs/<run>/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,12 +21,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TextIO
 
 from evalkit.errors import UserError
+from evalkit.groups import MEANS
 from evalkit.run import Record, Result
 
-from .statistics import clustered_standard_error, half_width
+from .statistics import clustered_standard_error, half_width, standard_error_of_mean
 
 SCHEMA = 1
 SYNC_EVERY_SECONDS = 1.0
@@ -152,6 +155,7 @@ class RunFolder:
         """Write ``scores.json`` and the per-sample scores or submissions; returns the rows of the leaderboard."""
         files = submission_files(results)
         rows = [{**score_row(result), "submission": files.get(result.job.name)} for result in results]
+        rows += mean_rows(results, rows)
         for result in results:
             job = result.job
             if result.submission is not None:
@@ -193,12 +197,49 @@ def score_row(result: Result) -> dict[str, Any]:
     }
 
 
+def mean_rows(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for every group of ``evalkit.groups.MEANS`` whose splits all have a score; ``rows`` are the splits' own."""
+    by_name = {result.job.name: (result, row) for result, row in zip(results, rows, strict=True)}
+    found = []
+    for group, members in MEANS.items():
+        if any(name not in by_name or by_name[name][1]["value"] is None for name in members):
+            continue
+        parts = [by_name[name][0] for name in members]
+        own = [by_name[name][1] for name in members]
+        error = standard_error_of_mean([(_headline_values(part), part.clusters) for part in parts])
+        # What tells two means apart: every split's own signature.
+        digest = hashlib.sha256("\n".join(row["signature"] for row in own).encode()).hexdigest()[:12]
+        found.append(
+            {
+                "task": group,
+                "split": f"mean of {len(members)}",
+                "metric": own[0]["metric"],
+                "value": fmean(row["value"] for row in own),
+                "stderr": error,
+                "ci95": half_width(error),
+                "values": {},
+                "n": sum(row["n"] for row in own),
+                "clusters": len({cluster for part in parts for cluster in part.clusters.values()}),
+                **{key: sum(row[key] for row in own) for key in ("unparsed", "errors", "truncated")},
+                "limited": any(row["limited"] for row in own),
+                "signature": f"{group}:mean|splits:{len(members)}|{digest}",
+                "seconds": round(sum(row["seconds"] for row in own), 3),
+                "submission": None,
+            }
+        )
+    return found
+
+
+def _headline_values(result: Result) -> dict[str, float]:
+    assert result.scores is not None
+    return {sample: values[result.scores.headline] for sample, values in result.scores.per_sample.items()}
+
+
 def _aggregate(result: Result) -> dict[str, Any]:
     scores = result.scores
     if scores is None:
         return {"metric": result.job.task.metric, "value": None, "stderr": None, "ci95": None, "values": {}}
-    values = {s: v[scores.headline] for s, v in scores.per_sample.items()}
-    error = clustered_standard_error(values, result.clusters)
+    error = clustered_standard_error(_headline_values(result), result.clusters)
     return {
         "metric": scores.headline,
         "value": None if math.isnan(scores.values[scores.headline]) else scores.values[scores.headline],

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from evalkit import registry
-from evalkit.groups import GROUPS, REFCOCO_ALL, expand, refcoco_all_mean
+from evalkit.groups import GROUPS, REFCOCO_ALL, expand
 
 
 def test_refcoco_all_is_every_scored_split_of_the_three() -> None:
@@ -54,21 +52,3 @@ def test_expand_keeps_order_and_names_each_once() -> None:
     assert expand(["refcoco/testA", "refcoco-all"])[:2] == ["refcoco/testA", "refcoco/val"]
     assert len(expand(["refcoco/testA", "refcoco-all", "grounding"])) == 8
     assert expand(expand(GROUPS)) == expand(GROUPS)
-
-
-def test_the_mean_of_the_eight_is_unweighted() -> None:
-    headlines = {name: 10.0 * place for place, name in enumerate(REFCOCO_ALL)}
-    assert refcoco_all_mean(headlines) == 35.0
-    assert refcoco_all_mean({**headlines, "vqav2/val": 80.0}) == 35.0
-    # Published for Qwen-VL-7B (Qwen-VL README, table "Referring Expression Comprehension").
-    qwen_vl = (89.36, 92.26, 85.34, 83.12, 88.25, 77.21, 85.58, 85.48)
-    assert refcoco_all_mean(dict(zip(REFCOCO_ALL, qwen_vl, strict=True))) == pytest.approx(85.825)
-
-
-@pytest.mark.parametrize("missing", REFCOCO_ALL)
-def test_there_is_no_mean_of_seven(missing: str) -> None:
-    headlines = {name: 50.0 for name in REFCOCO_ALL if name != missing}
-    assert refcoco_all_mean(headlines) is None
-    mean = refcoco_all_mean({**headlines, missing: math.nan})
-    assert mean is not None
-    assert math.isnan(mean)

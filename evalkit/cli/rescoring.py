@@ -55,10 +55,10 @@ def execute(path: Path, data: str | None) -> int:
     }  # fmt: skip
     entries = write_scores(folder, header, results)
     folder.write_manifest({**manifest, "rescored": {"at": now(), "evalkit": __version__, "data": where}})
-    for entry, result in zip(entries, results, strict=True):
-        console.print(
-            changes(rows.get(result.job.name), entry.row, before[result.job.name], result), soft_wrap=True, markup=False
-        )
+    new = {f"{entry.row['task']}/{entry.row['split']}": entry.row for entry in entries}
+    for result in results:
+        name = result.job.name
+        console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
     show(entries)
     return 1 if any(result.errors for result in results) else 0
 

@@ -155,9 +155,7 @@ class Mix:
 BROAD = Mix()
 # What is learned last: finding one thing among several, small print, and letters.
 HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5)
-
-# Boxes, to the end.
-BOXES = Mix(sorts=(0.70, 0.15, 0.15), caption=0.4, vqa=2, grounding=3, choice=0.3)
+HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
 
 
 def questions(scene: Scene, rng: random.Random, mix: Mix = BROAD) -> list[QA]:

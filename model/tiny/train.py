@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import build_config, build_processor, save, train_tokenizer
-from .questions import BOXES, BROAD, HARD, QA, SYSTEM, Mix, answer_text, questions, sample_choice, sample_vqa, user_text
+from .questions import BROAD, HARD, HARDER, QA, SYSTEM, Mix, answer_text, questions, sample_choice, sample_vqa, user_text
 from .scenes import draw_scene, picture_size, render
 from .targets import FIELDS, Heads, cell_targets
 
@@ -46,9 +46,9 @@ class Stage:
     mix: Mix
 
 
-# The second stage came when the first, its learning rate spent, still found only every second box; the third is for
-# boxes alone, and left them where they were.
-STAGES = (Stage(0, 5000, 1.0, BROAD), Stage(4250, 2500, 0.5, HARD), Stage(6500, 850, 0.2, BOXES))
+# The second stage came when the first, its learning rate spent, still found only every second box; the third is more of
+# it, with lettered choices asked oftener.
+STAGES = (Stage(0, 5000, 1.0, BROAD), Stage(4250, 2500, 0.5, HARD), Stage(6500, 3000, 0.5, HARDER))
 
 
 def stage_at(step: int) -> Stage:

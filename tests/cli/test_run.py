@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from evalkit.checkpoint import bundled_folder
 from evalkit.data import bundled_root
+from evalkit.groups import expand
 
 
 def evalkit(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -108,14 +111,37 @@ def test_pictures_swapped_among_samples_score_far_less(tmp_path: Path) -> None:
     assert values["vqav2"] < 60
 
 
+def counted(root: Path) -> dict[str, int]:
+    """How many samples each split of the real root has, counted in its files without evalkit's loaders."""
+
+    def read(*names: str) -> Any:
+        return json.loads(root.joinpath(*names).read_text())
+
+    found = {
+        "coco_caption/test": sum(i["split"] == "test" for i in read("coco", "dataset_coco.json")["images"]),
+        "vqav2/val": len(read("vqav2", "v2_mscoco_val2014_annotations.json")["annotations"]),
+        "gqa/testdev_balanced": len(read("gqa", "testdev_balanced_questions.json")),
+        "textvqa/val": len(read("textvqa", "TextVQA_0.5.1_val.json")["data"]),
+        "docvqa/val": len(read("docvqa", "val_v1.0_withQT.json")["data"]),
+    }
+    for name in expand(["refcoco-all"]):
+        task, _, split = name.partition("/")
+        with next((root / task).glob("refs(*).p")).open("rb") as file:
+            refs = pickle.load(file)
+        found[name] = sum(len(ref["sentences"]) for ref in refs if ref["split"] == split)
+    return found
+
+
 def test_real_photographs(real_root: str, tmp_path: Path) -> None:
-    done = evalkit("run", "--tasks", "refcoco,vqav2", "--data", real_root, "--name", "real", cwd=tmp_path)
+    tasks = "coco_caption,vqav2,gqa,textvqa,docvqa,refcoco-all"
+    done = evalkit("run", "--tasks", tasks, "--data", real_root, "--name", "real", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "runs" / "real" / "scores.json").read_text())["results"]
-    assert {f"{r['task']}/{r['split']}": r["n"] for r in rows} == {
-        "refcoco/val": 0, "refcoco/testA": 0, "refcoco/testB": 14, "vqav2/val": 82,
-    }  # fmt: skip
-    assert [r["value"] is None for r in rows] == [True, True, False, False]
+    counts = {f"{r['task']}/{r['split']}": r["n"] for r in rows}
+    assert counts == counted(Path(real_root))
+    assert sum(n == 0 for n in counts.values()) == 5  # its pictures are all in three of the eight splits of RefCOCO
+    assert all((r["value"] is None) == (r["n"] == 0) for r in rows)
+    assert all(r["errors"] == 0 for r in rows)
     assert "nan" not in done.stdout
     assert "–" in done.stdout
 

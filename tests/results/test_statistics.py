@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.results.statistics import clustered_standard_error, half_width
+from evalkit.results.statistics import clustered_standard_error, half_width, standard_error_of_mean
 
 VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=40)
 
@@ -50,3 +50,31 @@ def test_it_covers_what_it_says() -> None:
 def test_fewer_than_two_clusters_have_no_interval(values: dict[str, float]) -> None:
     assert clustered_standard_error(values, dict.fromkeys(values, "one")) is None
     assert half_width(None) is None
+
+
+@given(VALUES)
+def test_a_second_split_over_the_same_pictures_adds_no_certainty(values: list[float]) -> None:
+    named = {str(i): v for i, v in enumerate(values)}
+    part = (named, {k: k for k in named})
+    once = clustered_standard_error(*part)
+    assert standard_error_of_mean([part, part]) == pytest.approx(once, abs=1e-9)
+
+
+def test_splits_over_other_pictures_are_independent() -> None:
+    rng = random.Random(1)
+    parts = []
+    for split in range(2):
+        values = {f"{split}/{i}": rng.random() for i in range(500)}
+        parts.append((values, {k: k for k in values}))
+    alone = [clustered_standard_error(*part) for part in parts]
+    assert None not in alone
+    expected = math.sqrt(sum(a * a for a in alone if a is not None)) / 2
+    assert standard_error_of_mean(parts) == pytest.approx(expected, rel=2e-3)
+
+
+def test_no_mean_has_an_interval_when_a_part_has_none() -> None:
+    wide = {"a": 1.0, "b": 0.0}
+    part = (wide, {k: k for k in wide})
+    assert standard_error_of_mean([part]) is not None
+    assert standard_error_of_mean([part, ({"c": 1.0}, {"c": "c"})]) is None
+    assert standard_error_of_mean([]) is None

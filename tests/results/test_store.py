@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from evalkit.data import open_data
+from evalkit.groups import REFCOCO_ALL
+from evalkit.results.store import RunFolder
+from evalkit.run import Record, Result, load_job, parse_tasks, score_job
+from evalkit.types import Reading, Response
+
+NOWHERE = (0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def results() -> list[Result]:
+    """The eight splits of the bundled data; split k answers every (k + 2)-th expression right."""
+    found = []
+    for every, (task, split) in enumerate(parse_tasks(["refcoco-all"]), start=2):
+        job = load_job(task, split, open_data("tiny"), limit=None, seed=0)
+        records = [
+            Record(s, "", Response(s.id), Reading(s.references[0] if place % every == 0 else NOWHERE))
+            for place, s in enumerate(job.samples)
+        ]
+        found.append(score_job(job, records, 1.0))
+    return found
+
+
+def rows_of(tmp_path: Path, results: list[Result]) -> list[dict[str, Any]]:
+    return RunFolder.create(tmp_path, "run").write_results(results, {"run": "run", "model": "m"})
+
+
+def test_the_eight_splits_of_refcoco_have_their_mean(tmp_path: Path, results: list[Result]) -> None:
+    *splits, mean = rows_of(tmp_path, results)
+    assert [f"{row['task']}/{row['split']}" for row in splits] == list(REFCOCO_ALL)
+    assert (mean["task"], mean["split"], mean["metric"]) == ("refcoco-all", "mean of 8", splits[0]["metric"])
+    assert mean["value"] == pytest.approx(fmean(row["value"] for row in splits))
+    assert len({row["value"] for row in splits}) > 4  # the mean of different things
+    assert mean["n"] == sum(row["n"] for row in splits)
+    assert mean["seconds"] == 8
+    assert mean["clusters"] == len({c for result in results for c in result.clusters.values()})
+    assert 0 < mean["stderr"] < max(row["stderr"] for row in splits)
+
+
+def test_there_is_no_mean_of_seven(tmp_path: Path, results: list[Result]) -> None:
+    assert [row["task"] for row in rows_of(tmp_path, results[1:])] == [r.job.task.name for r in results[1:]]
+
+
+def test_there_is_no_mean_with_an_empty_split(tmp_path: Path, results: list[Result]) -> None:
+    empty = score_job(replace(results[0].job, samples=[]), [], 0.0)
+    assert rows_of(tmp_path, [empty, *results[1:]])[-1]["task"] == "refcocog"
+
+
+def test_means_over_other_samples_are_other_means(tmp_path: Path, results: list[Result]) -> None:
+    first = results[0]
+    fewer = replace(first.job, samples=first.job.samples[:10])
+    records = [Record(s, "", Response(s.id), Reading(s.references[0])) for s in fewer.samples]
+    whole, part = rows_of(tmp_path / "a", results)[-1], rows_of(
+        tmp_path / "b", [score_job(fewer, records, 1.0), *results[1:]]
+    )[-1]  # fmt: skip
+    assert whole["signature"] != part["signature"]

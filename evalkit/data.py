@@ -9,21 +9,39 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
+from evalkit.jsonl import read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from evalkit.types import Size
+    from evalkit.types import ImageRef, Size
 
 HUB = "hub"
 BUNDLED = "tiny"
+LOOKING = 8  # threads that look at pictures' headers
+
+
+@contextmanager
+def picture(source: Any) -> Iterator[PILImage]:
+    """An opened picture.  Raises ``OSError`` for whatever is wrong with it."""
+    from PIL import Image
+
+    try:
+        with Image.open(source) as image:
+            yield image
+    except OSError:
+        raise
+    except Exception as error:  # a damaged one raises nearly anything: SyntaxError, struct.error, zlib.error, …
+        raise OSError(f"a damaged picture, or an enormous one ({_first_line(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -37,15 +55,11 @@ class PathImage:
         return self.path
 
     def size(self) -> Size:
-        from PIL import Image
-
-        with Image.open(self.path) as image:
+        with picture(self.path) as image:
             return image.size
 
     def load(self) -> PILImage:
-        from PIL import Image
-
-        with Image.open(self.path) as image:
+        with picture(self.path) as image:
             return image.convert("RGB")
 
 
@@ -58,22 +72,18 @@ class RowImage:
     index: int
     column: str = "image"
 
-    def _open(self) -> PILImage:
-        from PIL import Image
-
+    def _source(self) -> Any:
         cell = self.rows[self.index][self.column]
         if cell is None or (cell.get("bytes") is None and not cell.get("path")):
             raise OSError(f"{self.name} has no picture in column {self.column!r}")
-        if cell.get("bytes") is not None:
-            return Image.open(io.BytesIO(cell["bytes"]))
-        return Image.open(cell["path"])
+        return io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
 
     def size(self) -> Size:
-        with self._open() as image:
+        with picture(self._source()) as image:
             return image.size
 
     def load(self) -> PILImage:
-        with self._open() as image:
+        with picture(self._source()) as image:
             return image.convert("RGB")
 
 
@@ -109,8 +119,9 @@ class OfficialData(Data):
     def json(self, *candidates: str, task: str) -> Any:
         """The parsed JSON file found under one of ``candidates``.  Raises ``UserError`` when missing or damaged."""
         path = self.find(*candidates, task=task)
+        content = read_bytes(path, f"{task}:")
         try:
-            return json.loads(path.read_bytes())
+            return json.loads(content)
         except ValueError as error:
             raise UserError(f"{task}: {path} is not valid JSON ({error}); download it again.") from error
 
@@ -198,6 +209,37 @@ class HubData(Data):
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0][:300] if text else type(error).__name__
+
+
+def check_pictures(images: Iterable[ImageRef], where: str) -> None:
+    """Look at the header of every picture that lies in a file, before anything is computed.
+
+    Pictures inside a data set's rows are not looked at: to see them is to read the whole data set.
+
+    Raises:
+        UserError: some are absent or no pictures; the sentence names the first of them and counts the rest.
+    """
+    paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
+    with ThreadPoolExecutor(LOOKING) as pool:  # waiting for a network drive, mostly
+        troubles = dict(zip(paths, pool.map(_trouble, paths.values()), strict=True))
+    bad = {path: trouble for path, trouble in troubles.items() if trouble is not None}
+    if bad:
+        first, trouble = next(iter(bad.items()))
+        more = f" ({len(bad):,} of {len(paths):,} pictures are absent or broken)" if len(bad) > 1 else ""
+        raise UserError(
+            f"{where}: the picture {first} {trouble}{more}; complete the download, "
+            "or give --allow-missing to evaluate the rest."
+        )
+
+
+def _trouble(image: ImageRef) -> str | None:
+    try:
+        image.size()
+    except FileNotFoundError:
+        return "is absent"
+    except (OSError, ValueError) as error:
+        return f"cannot be read as a picture ({_first_line(error)})"
+    return None
 
 
 def bundled_root() -> Path:

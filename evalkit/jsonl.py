@@ -24,7 +24,7 @@ def parse(raw: bytes) -> Any:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """A file's content.  Raises ``UserError`` when it cannot be read; ``what`` is what the user gave it as."""
+    """A file's content.  Raises ``UserError`` when it cannot be read; ``what`` is what the user gave or asked for."""
     try:
         return path.read_bytes()
     except OSError as error:

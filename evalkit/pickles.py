@@ -6,11 +6,13 @@ one of dicts, lists, strings and numbers never needs to.  So every opcode that w
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any, NoReturn
 
 from evalkit.errors import UserError
+from evalkit.jsonl import read_bytes
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -27,15 +29,15 @@ def load_plain_pickle(path: Path) -> Any:
     Raises:
         UserError: the file is damaged, or asks for anything but plain data (nothing of it is executed).
     """
+    content = read_bytes(path, "the annotations")
     for encoding in ("utf-8", "latin-1"):
-        with path.open("rb") as file:
-            try:
-                return _PlainUnpickler(file, encoding=encoding).load()
-            except UnicodeDecodeError:
-                continue
-            except Exception as error:  # a damaged pickle raises nearly anything: EOFError, KeyError, IndexError, …
-                raise UserError(
-                    f"{path} is not a readable annotation pickle ({error}); "
-                    "download it again from the official source. Nothing in it was executed."
-                ) from error
+        try:
+            return _PlainUnpickler(io.BytesIO(content), encoding=encoding).load()
+        except UnicodeDecodeError:
+            continue
+        except Exception as error:  # a damaged pickle raises nearly anything: EOFError, KeyError, IndexError, …
+            raise UserError(
+                f"{path} is not a readable annotation pickle ({error}); "
+                "download it again from the official source. Nothing in it was executed."
+            ) from error
     raise UserError(f"{path} holds text in no known encoding; download it again from the official source.")

@@ -35,10 +35,12 @@ class RunSettings:
     name: str | None = None
     seed: int = 0
     kind: str | None = None
+    allow_missing: bool = False
 
 
 LISTS = ("tasks", "model", "split")
 _INTEGERS = ("limit", "batch_size", "seed")
+_YES_OR_NO = ("allow_missing",)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ def _checked(key: str, value: Any, path: Path) -> Any:
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
             return split_list(value)
         raise UserError(f"{path}: {key} must be a string or a list of strings.")
+    if key in _YES_OR_NO:
+        if isinstance(value, bool):
+            return value
+        raise UserError(f"{path}: {key} must be true or false, not {value!r}.")
     wanted = int if key in _INTEGERS else str
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise UserError(f"{path}: {key} must be {'an integer' if wanted is int else 'a string'}, not {value!r}.")

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
 from evalkit.errors import UserError
+from evalkit.jsonl import read_bytes
 from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split
 
 from ._choice import letter
@@ -136,7 +137,8 @@ class AI2D:
     def _names(self, data: OfficialData, folder: Path, split: str) -> list[str]:
         """The pictures of ``split`` that have questions, as ``0.png``."""
         path = data.find(f"ai2d/{IDS}", IDS, f"ai2d/ai2d/{IDS}", task=self.name)
-        ids = [line.strip().strip('"') for line in path.read_text("utf-8", errors="replace").splitlines()]
+        text = read_bytes(path, "ai2d:").decode("utf-8", errors="replace")
+        ids = [line.strip().strip('"') for line in text.splitlines()]
         listed = [f"{i.removesuffix('.png')}.png" for i in ids if i]
         present = {p.name.removesuffix(".json") for p in (folder / "questions").glob("*.json")}
         test = [name for name in listed if name in present]

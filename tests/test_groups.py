@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from evalkit import registry
 from evalkit.groups import GROUPS, REFCOCO_ALL, expand
 

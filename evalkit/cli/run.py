@@ -64,6 +64,13 @@ KindName = Annotated[
         show_default="the file's first line, else its fields",
     ),
 ]  # fmt: skip
+AllowMissing = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-missing", help="Go on where pictures are absent or broken; those samples fail (exit code 1).",
+        show_default=False,
+    ),
+]  # fmt: skip
 
 
 def run(
@@ -80,6 +87,7 @@ def run(
     name: Name = None,
     seed: Seed = None,
     kind: KindName = None,
+    allow_missing: AllowMissing = None,
 ) -> None:
     """Evaluate checkpoints on benchmarks and print the leaderboard.
 
@@ -91,7 +99,7 @@ def run(
     given = {
         "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,
         "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed,
-        "kind": kind,
+        "kind": kind, "allow_missing": allow_missing,
     }  # fmt: skip
     from evalkit.settings import effective
 

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from evalkit import __version__, registry
 from evalkit.checkpoint import BUNDLED, Checkpoint, resolve_checkpoint
-from evalkit.data import open_data
+from evalkit.data import check_pictures, open_data
 from evalkit.errors import UserError
 from evalkit.results import leaderboard as board
 from evalkit.results.store import RunFolder, write_atomically
@@ -128,7 +128,11 @@ def load_jobs(
     else:
         name, source = default_data(checkpoint.name in BUNDLED)
     data = open_data(name)
-    return name, source, [load_job(t, s, data, limit=settings.limit, seed=settings.seed) for t, s in wanted]
+    jobs = [load_job(t, s, data, limit=settings.limit, seed=settings.seed) for t, s in wanted]
+    if not settings.allow_missing:
+        for job in jobs:
+            check_pictures((image for sample in job.samples for image in sample.images), job.name)
+    return name, source, jobs
 
 
 @contextmanager

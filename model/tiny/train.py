@@ -26,7 +26,19 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from .checkpoint import build_config, build_processor, save, train_tokenizer
-from .questions import BROAD, HARD, HARDER, QA, SYSTEM, Mix, answer_text, questions, sample_choice, sample_vqa, user_text
+from .questions import (
+    BROAD,
+    HARD,
+    HARDER,
+    QA,
+    SYSTEM,
+    Mix,
+    answer_text,
+    questions,
+    sample_choice,
+    sample_vqa,
+    user_text,
+)
 from .scenes import draw_scene, picture_size, render
 from .targets import FIELDS, Heads, cell_targets
 

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,27 @@ def test_real_photographs(real_root: str, tmp_path: Path) -> None:
     assert "–" in done.stdout
 
 
-def test_a_broken_picture_is_counted_and_the_rest_is_scored(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    shutil.copytree(bundled_root(), root)
-    (root / "coco" / "val2014" / "COCO_val2014_000000000002.jpg").write_bytes(b"torn")
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A copy of the bundled data, to be damaged."""
+    return Path(shutil.copytree(bundled_root(), tmp_path / "root"))
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+PICTURE = "COCO_val2014_000000000002.jpg"
+
+
+def test_a_picture_that_breaks_in_mid_run_is_counted_and_the_rest_is_scored(tmp_path: Path, root: Path) -> None:
+    halve(root / "coco" / "val2014" / PICTURE)  # its header is whole: that it is torn shows when it is decoded
     done = evalkit("run", "--tasks", "vqav2", "--data", str(root), "--name", "x", cwd=tmp_path)
     assert done.returncode == 1
     assert "5 samples failed" in done.stderr
@@ -158,6 +176,93 @@ def test_a_broken_picture_is_counted_and_the_rest_is_scored(tmp_path: Path) -> N
     assert (row["errors"], row["n"]) == (5, 319)
     assert json.loads((tmp_path / "runs" / "x" / "manifest.json").read_text())["state"] == "incomplete"
     assert "*" in done.stdout
+
+
+def test_pictures_known_to_be_missing_can_be_left_out(tmp_path: Path, root: Path) -> None:
+    (root / "coco" / "val2014" / PICTURE).unlink()
+    command = ("run", "--tasks", "vqav2", "--data", str(root), "--name", "x", "--allow-missing")
+    assert evalkit(*command, cwd=tmp_path).returncode == 1
+    (row,) = json.loads((tmp_path / "runs" / "x" / "scores.json").read_text())["results"]
+    assert (row["errors"], row["n"]) == (5, 319)
+
+
+VQAV2, TEXTVQA, DOCVQA = (
+    "vqav2/v2_mscoco_val2014_annotations.json", "textvqa/TextVQA_0.5.1_val.json", "docvqa/val_v1.0_withQT.json",
+)  # fmt: skip
+DAMAGED: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
+    "missing": ("vqav2", VQAV2, Path.unlink, "no v2_mscoco_val2014_annotations.json under"),
+    "a folder": ("vqav2", VQAV2, lambda p: (p.unlink(), p.mkdir()), "annotations.json: the file cannot be read"),
+    "truncated": ("vqav2", VQAV2, halve, "annotations.json is not valid JSON"),
+    "truncated pickle": ("refcoco", "refcoco/refs(unc).p", halve, "refs(unc).p is not a readable annotation pickle"),
+    "truncated captions": ("coco_caption", "coco/dataset_coco.json", halve, "dataset_coco.json is not valid JSON"),
+    "another format": ("vqav2", VQAV2, lambda p: p.write_text("[]"), "expected the official v2_OpenEnded"),
+    "no list": ("docvqa", DOCVQA, lambda p: p.write_text("{}"), "withQT.json has no list of questions under 'data'"),
+    "no answers": (
+        "vqav2", VQAV2, lambda p: edit(p, lambda d: d["annotations"][3].update(answers=[])),
+        "question 1003 in v2_mscoco_val2014_annotations.json has no answers to score against",
+    ),
+    "no annotation": (
+        "vqav2", VQAV2, lambda p: edit(p, lambda d: d["annotations"].pop()),
+        "has no entry in v2_mscoco_val2014_annotations.json",
+    ),
+    "no answers, TextVQA": (
+        "textvqa", TEXTVQA, lambda p: edit(p, lambda d: d["data"][0].update(answers=[])),
+        "in TextVQA_0.5.1_val.json has no answers to score against",
+    ),
+    "no answers, DocVQA": (
+        "docvqa", DOCVQA, lambda p: edit(p, lambda d: d["data"][0].pop("answers")),
+        "val_v1.0_withQT.json has no answers, so split val cannot be scored",
+    ),
+    "no captions": (
+        "coco_caption", "coco/dataset_coco.json", lambda p: edit(p, lambda d: d["images"][0].update(sentences=[])),
+        "in dataset_coco.json has no captions to score against",
+    ),
+    "absent picture": ("vqav2", f"coco/val2014/{PICTURE}", Path.unlink, f"{PICTURE} is absent; complete the download"),
+    "broken picture": (
+        "vqav2", f"coco/val2014/{PICTURE}", lambda p: p.write_bytes(b"torn"),
+        f"{PICTURE} cannot be read as a picture (cannot identify image file",
+    ),
+    "no pictures": (
+        "vqav2", "coco/val2014", lambda p: (shutil.rmtree(p), p.mkdir()),
+        "pictures are absent or broken); complete the download",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "file", "damage", "sentence"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_data_gets_a_sentence_and_exit_code_2(
+    tmp_path: Path, root: Path, task: str, file: str, damage: Callable[[Path], object], sentence: str
+) -> None:
+    damage(root / file)
+    done = evalkit("run", "--tasks", task, "--data", str(root), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert sentence in " ".join(done.stderr.split()), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists(), "nothing is left behind by a mistake"
+
+
+def test_a_split_without_public_answers_becomes_the_official_file(tmp_path: Path, root: Path) -> None:
+    questions = json.loads((root / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json").read_text())["questions"][
+        :20
+    ]
+    content = json.dumps({"questions": questions})
+    for name in ("test-dev2015", "test2015"):
+        (root / "vqav2" / f"v2_OpenEnded_mscoco_{name}_questions.json").write_text(content)
+    (root / "coco" / "test2015").mkdir()
+    for image in {q["image_id"] for q in questions}:
+        shutil.copy(
+            root / "coco" / "val2014" / f"COCO_val2014_{image:012d}.jpg",
+            root / "coco" / "test2015" / f"COCO_test2015_{image:012d}.jpg",
+        )
+    done = evalkit("run", "--tasks", "vqav2/testdev", "--data", str(root), "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "runs" / "x" / "scores.json").read_text())["results"]
+    assert (row["value"], row["n"], row["errors"]) == (None, 20, 0)
+    assert "the official server scores" in done.stdout
+    answers = json.loads((tmp_path / "runs" / "x" / row["submission"]).read_text())
+    assert [a["question_id"] for a in answers] == [q["question_id"] for q in questions]
+    said = [json.loads(line) for line in (tmp_path / "runs" / "x" / "vqav2.testdev.jsonl").read_text().splitlines()]
+    assert {str(a["question_id"]): a["answer"] for a in answers} == {line["id"]: line["answer"] for line in said}
 
 
 def test_limit_split_and_settings_file(tmp_path: Path) -> None:

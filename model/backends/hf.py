@@ -8,15 +8,23 @@ not applied: they are not part of any benchmark's protocol).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
@@ -64,12 +72,50 @@ def pick_dtype(wanted: str, device: torch.device) -> Any:
     return DTYPES[wanted]
 
 
+def dtype_in_effect(checkpoint: Checkpoint, wanted: str, device: torch.device) -> str:
+    """The name of the dtype that a checkpoint is run in, from its configuration, before anything is loaded."""
+    kind = pick_dtype(wanted, device)
+    if kind != "auto":
+        return str(kind).removeprefix("torch.")
+    config = checkpoint.config
+    parts = [config, config.get("text_config")]
+    found = (p.get(key) for p in parts if isinstance(p, Mapping) for key in ("dtype", "torch_dtype"))
+    return next((str(name).removeprefix("torch.") for name in found if name is not None), "auto")
+
+
+class _NotNumbers(LogitsProcessor):
+    """Notes the rows whose logits are not numbers: greedy search would make a plausible token of them."""
+
+    def __init__(self) -> None:
+        self.rows: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        bad = scores.isnan().any(-1)
+        self.rows = bad if self.rows is None else self.rows | bad
+        return scores
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device (or the CPU's allocator) had no room."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 @dataclass(frozen=True)
 class _Planned:
     request: Request
     prompt: str
     sizes: tuple[Size, ...]
     tokens: int
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A batch with the model's inputs; the requests that failed; those that are to be prepared one by one."""
+
+    batch: list[_Planned]
+    inputs: Any
+    failed: list[Response]
+    alone: Sequence[_Planned] = ()
 
 
 class HFBackend:
@@ -157,10 +203,11 @@ class HFBackend:
                 except (OSError, ValueError) as error:
                     yield _failed(request, error)
             planned.sort(key=lambda p: -p.tokens)
-            for at in range(0, len(planned), self.batch_size):
-                yield planned[at : at + self.batch_size]
+            while planned:  # the size of a batch may change on the way
+                batch, planned = planned[: self.batch_size], planned[self.batch_size :]
+                yield batch
 
-    def _prepare(self, batch: list[_Planned]) -> tuple[list[_Planned], Any, list[Response]]:
+    def _prepare(self, batch: list[_Planned]) -> _Prepared:
         """Decode the pictures and build the model's inputs; what cannot be decoded is answered with its error."""
         good: list[_Planned] = []
         pictures: list[Any] = []
@@ -174,18 +221,23 @@ class HFBackend:
             good.append(planned)
             pictures.append(loaded)
         if not good:
-            return good, None, failed
-        inputs = self.processor(
-            text=[p.prompt for p in good],
-            images=pictures if any(pictures) else None,
-            padding=True,
-            return_tensors="pt",
-        )
-        return good, inputs, failed
+            return _Prepared(good, None, failed)
+        try:
+            inputs = self.processor(
+                text=[p.prompt for p in good],
+                images=pictures if any(pictures) else None,
+                padding=True,
+                return_tensors="pt",
+            )
+        except ValueError as error:  # one of them, then: a picture of an impossible shape, say
+            if len(good) == 1:
+                return _Prepared([], None, [*failed, _failed(good[0].request, error)])
+            return _Prepared([], None, failed, alone=good)
+        return _Prepared(good, inputs, failed)
 
     # ----------------------------------------------------------------------------------------------------- generating
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+    def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
         """One response per request, batch by batch; pictures of the next batch are decoded meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as ahead:
             waiting = None
@@ -195,27 +247,47 @@ class HFBackend:
                     continue
                 coming = ahead.submit(self._prepare, item)
                 if waiting is not None:
-                    yield from self._answer(*waiting.result())
+                    yield from self._answer(waiting.result())
+                if stop is not None and stop.is_set():
+                    return
                 waiting = coming
             if waiting is not None:
-                yield from self._answer(*waiting.result())
+                yield from self._answer(waiting.result())
 
-    def _answer(self, batch: list[_Planned], inputs: Any, failed: list[Response]) -> Iterator[Response]:
-        yield from failed
+    def _answer(self, prepared: _Prepared) -> Iterator[Response]:
+        yield from prepared.failed
+        for planned in prepared.alone:
+            yield from self._answer(self._prepare([planned]))
+        batch, inputs = prepared.batch, prepared.inputs
         if not batch:
+            return
+        # One task has one decoding, so a batch has one; a mixed batch would be split by its decodings.
+        groups: dict[Decoding, list[_Planned]] = {}
+        for planned in batch:
+            groups.setdefault(planned.request.decoding, []).append(planned)
+        if len(groups) > 1:
+            for group in groups.values():
+                yield from self._answer(self._prepare(group))
             return
         frames = self._frames(batch, inputs)
         lengths = inputs["attention_mask"].sum(-1).tolist()
-        # One task has one decoding, so a batch has one; a mixed batch would be split by its decodings.
-        groups: dict[Decoding, list[int]] = {}
-        for row, planned in enumerate(batch):
-            groups.setdefault(planned.request.decoding, []).append(row)
-        if len(groups) > 1:
-            for rows in groups.values():
-                yield from self._answer(*self._prepare([batch[r] for r in rows]))
+        began = time.perf_counter()
+        full: str | None = None
+        try:
+            new, broken = self._generate(inputs, batch[0].request.decoding)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            full = str(error).strip().splitlines()[0]
+        if full is not None:  # outside the except: the error's traceback holds the tensors that are in the way
+            yield from self._with_less(batch, full)
             return
-        new = self._generate(inputs, batch[0].request.decoding)
+        seconds = (time.perf_counter() - began) / len(batch)
         for row, planned in enumerate(batch):
+            if broken[row]:
+                nan = ArithmeticError("the model's output is not a number (NaN); another --dtype may help")
+                yield _failed(planned.request, nan)
+                continue
             tokens, finish = self._cut(new[row])
             yield Response(
                 id=planned.request.id,
@@ -224,9 +296,25 @@ class HFBackend:
                 finish="stop" if finish else "length",
                 prompt_tokens=int(lengths[row]),
                 frames=frames[row],
+                seconds=seconds,
             )
 
-    def _generate(self, inputs: Any, decoding: Decoding) -> list[list[int]]:
+    def _with_less(self, batch: list[_Planned], full: str) -> Iterator[Response]:
+        """Answer a batch that did not fit into memory by halves; a request that does not fit alone fails."""
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            yield _failed(batch[0].request, MemoryError(full))
+            return
+        half = (len(batch) + 1) // 2
+        if half < self.batch_size:
+            log.warning("out of memory with %d samples: going on with batches of %d", len(batch), half)
+            self.batch_size = half
+        for part in (batch[:half], batch[half:]):
+            yield from self._answer(self._prepare(part))
+
+    def _generate(self, inputs: Any, decoding: Decoding) -> tuple[list[list[int]], list[bool]]:
+        """The new tokens of every row, and whether its logits were not numbers."""
         inputs = inputs.to(self.model.device)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
@@ -236,10 +324,13 @@ class HFBackend:
             max_new_tokens=decoding.max_new_tokens,
             min_new_tokens=decoding.min_new_tokens or None,
         )
+        watch = _NotNumbers()
         with torch.inference_mode():
-            out = self.model.generate(**inputs, generation_config=settings)
+            out = self.model.generate(
+                **inputs, generation_config=settings, logits_processor=LogitsProcessorList([watch])
+            )
         new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return new
+        return new, [False] * len(new) if watch.rows is None else watch.rows.tolist()
 
     def _cut(self, tokens: list[int]) -> tuple[list[int], bool]:
         """The tokens before the first end-of-turn token, and whether there was one."""
@@ -270,15 +361,23 @@ def _failed(request: Request, error: BaseException) -> Response:
 class _Factory:
     name = "hf"
 
+    def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
+        """The backend and the dtype in effect."""
+        return {"backend": self.name, "dtype": dtype_in_effect(checkpoint, dtype, pick_device(device))}
+
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend:
-        """Load a checkpoint with transformers' Auto classes: safetensors only, no remote code."""
+        """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""
         where = pick_device(device)
         kind = pick_dtype(dtype, where)
         transformers.utils.logging.disable_progress_bar()
         try:
-            processor = AutoProcessor.from_pretrained(checkpoint.location)
+            trusted = checkpoint.trust_remote_code
+            processor = AutoProcessor.from_pretrained(checkpoint.location, trust_remote_code=trusted)
             model: Any = AutoModelForImageTextToText.from_pretrained(
-                checkpoint.location, dtype=kind, use_safetensors=True
+                checkpoint.location,
+                dtype=kind,
+                use_safetensors=None if checkpoint.allow_pickled_weights else True,
+                trust_remote_code=trusted,
             )
         except LOADING_ERRORS as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ have no bundled task yet (captions, reading, pages, choices) are measured here b
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class Drawn:
 
     def load(self) -> PILImage:
         return render(self.scene, self.width, self.height)
+
+    def digest(self) -> str:
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from evalkit.errors import UserError
 from evalkit.jsonl import read_bytes
 
 
-class _PlainUnpickler(pickle.Unpickler):
+# Python's own unpickler, not the one in C: that one makes room for the largest memo index that a file names (64 GB for
+# a few damaged bytes).  It takes 3.4 s instead of 1.3 s for a file of RefCOCO's size.
+class _PlainUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
 
@@ -36,8 +38,9 @@ def load_plain_pickle(path: Path) -> Any:
         except UnicodeDecodeError:
             continue
         except Exception as error:  # a damaged pickle raises nearly anything: EOFError, KeyError, IndexError, …
+            why = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may quote the file
             raise UserError(
-                f"{path} is not a readable annotation pickle ({error}); "
+                f"{path} is not a readable annotation pickle ({why}); "
                 "download it again from the official source. Nothing in it was executed."
             ) from error
     raise UserError(f"{path} holds text in no known encoding; download it again from the official source.")

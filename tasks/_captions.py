@@ -6,25 +6,26 @@ COCO's: ``{"images": [{"id", "file_name", …}], "annotations": [{"image_id", "c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evalkit.data import OfficialData
 from evalkit.errors import UserError
 
-from ._files import official_format, required
+from ._files import list_in, official_format, required, text_in, whole_in
 
 Captioned = tuple[Mapping[str, Any], tuple[str, ...]]
 """(a picture's entry as the file has it, its captions)."""
 
 
 def karpathy_images(
-    data: OfficialData, *places: str, task: str, parts: Sequence[str], keys: Sequence[str]
+    data: OfficialData, *places: str, task: str, parts: Sequence[str], fields: Mapping[str, Callable[[Any, str], Any]]
 ) -> list[Captioned]:
     """The pictures whose ``split`` is one of ``parts``, in the order of the file, with their captions as written.
 
-    The file is looked for in ``places``.  Entries have ``keys``, of which the first identifies a picture.
+    The file is looked for in ``places``.  Entries have ``fields``, each read as it says (``whole_in``, …), of which
+    the first identifies a picture.
 
     Raises:
         UserError: the file is missing, damaged or in another format, or a picture has no captions.
@@ -33,12 +34,13 @@ def karpathy_images(
     name = Path(places[0]).name
     with official_format(task, f"{name} under {data.root}", f"{name} of Karpathy's caption_datasets.zip"):
         found = [
-            ({key: image[key] for key in keys}, tuple(sentence["raw"] for sentence in image["sentences"]))
-            for image in content["images"]
-            if image["split"] in parts
+            ({key: read(image, key) for key, read in fields.items()}, [s["raw"] for s in list_in(image, "sentences")])
+            for image in list_in(content, "images")
+            if text_in(image, "split") in parts
         ]
+    (first, *_) = fields
     return [
-        (entry, required(captions, "captions", f"image {entry[keys[0]]} in {name}", task=task))
+        (entry, required(captions, "captions", f"image {entry[first]} in {name}", task=task))
         for entry, captions in found
     ]
 
@@ -55,15 +57,19 @@ def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned
     content = data.json(*places, task=task)
     name = Path(places[0]).name
     with official_format(task, f"{name} under {data.root}", f"the official {name}"):
-        entries = [{**image, "id": image["id"], "file_name": image["file_name"]} for image in content["images"]]
-        captions: dict[Any, list[str]] = {entry["id"]: [] for entry in entries}
-        for annotation in content["annotations"]:
-            if annotation["image_id"] not in captions:
+        entries = [
+            {**image, "id": whole_in(image, "id"), "file_name": text_in(image, "file_name")}
+            for image in list_in(content, "images")
+        ]
+        captions: dict[int, list[Any]] = {entry["id"]: [] for entry in entries}
+        for annotation in list_in(content, "annotations"):
+            image_id = whole_in(annotation, "image_id")
+            if image_id not in captions:
                 raise UserError(
-                    f"{task}: {name} has a caption of image {annotation['image_id']}, which is not among its images; "
+                    f"{task}: {name} has a caption of image {image_id}, which is not among its images; "
                     "the file is damaged, download it again."
                 )
-            captions[annotation["image_id"]].append(annotation["caption"])
+            captions[image_id].append(annotation["caption"])
     return [
         (entry, required(captions[entry["id"]], "captions", f"image {entry['id']} in {name}", task=task))
         for entry in entries

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, PathImage, RowImage
+from evalkit.data import HubData, OfficialData, PathImage, RowImage, below
 from evalkit.errors import UserError
 from evalkit.types import Answered, Sample
+
+from ._files import id_in, official_format, required, text_in, whole_in
 
 HUB_REPO = "lmms-lab/DocVQA"
 HUB_SPLITS = {"val": "validation", "test": "test"}
@@ -55,16 +57,15 @@ class Questions:
                 f"expected the official {path.name} (rrc.cvc.uab.es, challenge 17)."
             )
         folder = data.find(*folders, task=self.task)
+        # A submission holds whole numbers, which is better found out before anything is generated.
+        read_id = whole_in if split in UNANSWERED else id_in
+        expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"
         for place, row in enumerate(rows):
-            try:
-                # Only the name counts: "documents/x.png" lies in documents/ or in spdocvqa_images/.
-                picture = Path(row[self.picture]).name
-                question_id, question = str(row["questionId"]), row["question"]
-            except (KeyError, TypeError) as error:
-                raise UserError(
-                    f"{self.task}: question {place} of {path} lacks {error}; "
-                    f"expected the official {path.name} (rrc.cvc.uab.es, challenge 17)."
-                ) from error
+            with official_format(self.task, f"question {place} of {path}", expected):
+                named = below(folder, row[self.picture], task=self.task)
+                question_id, question = str(read_id(row, "questionId")), text_in(row, "question")
+            # Only the name counts: "documents/x.png" lies in documents/ or in spdocvqa_images/.
+            picture = Path(named.path).name
             yield Sample(
                 id=question_id,
                 images=(PathImage(str(folder / picture)),),
@@ -99,7 +100,7 @@ class Questions:
                 f"{self.task}: {where} has no answers, so split {split} cannot be scored; "
                 "only the test file comes without: check which file this is, or download it again."
             )
-        return tuple(str(answer) for answer in answers)
+        return required(answers, "answers", where, task=self.task)
 
     def _meta(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {key: row[key] for key in self.extras if row.get(key) is not None}

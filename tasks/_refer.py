@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, RowImage
+from evalkit.data import HubData, OfficialData, RowImage, shown
 from evalkit.errors import UserError
 from evalkit.pickles import load_plain_pickle
 from evalkit.types import Box, Sample
+
+from ._files import id_in, is_coordinate, list_in, list_of, official_format, text_in, texts_in, whole_in
 
 HUB_COLUMNS = ("image", "bbox", "answer")
 
@@ -30,25 +32,33 @@ def from_files(data: OfficialData, task: str, partition: str, split: str) -> Ite
     refs = load_plain_pickle(path)
     instances = data.json(f"{task}/instances.json", f"refer/data/{task}/instances.json", task=task)
     images = data.coco_images("train2014", task)
-    try:
-        boxes = {a["id"]: _xyxy(a["bbox"]) for a in instances["annotations"]}
-        chosen = [ref for ref in refs if ref["split"] == split]
+    toolbox = f"that of the refer toolbox's {task}.zip"
+    with official_format(task, f"instances.json beside {path}", toolbox):
+        boxes: dict[int, Any] = {}
+        for annotation in list_in(instances, "annotations"):
+            ann_id, box = whole_in(annotation, "id"), annotation["bbox"]
+            if boxes.setdefault(ann_id, box) != box:
+                raise ValueError(f"two different boxes of annotation {ann_id}")
+    with official_format(task, str(path), toolbox):
+        chosen = [ref for ref in list_of(refs, "the file") if text_in(ref, "split") == split]
         for ref in chosen:
-            for sentence in ref["sentences"]:
-                yield Sample(
-                    id=str(sentence["sent_id"]),
-                    # By image_id: the refs' own file_name has a suffix and names no file.
-                    images=(images[ref["image_id"]],),
-                    text=sentence["sent"],
-                    references=(boxes[ref["ann_id"]],),
-                    cluster=str(ref["image_id"]),
-                    meta={"ref_id": ref["ref_id"]},
+            ann_id, image_id = whole_in(ref, "ann_id"), whole_in(ref, "image_id")
+            if ann_id not in boxes:
+                raise UserError(
+                    f"{task}: {path} and instances.json beside it do not fit together (missing annotation {ann_id}); "
+                    f"both come from the refer toolbox's {task}.zip."
                 )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{task}: {path} and instances.json beside it do not fit together (missing {error}); "
-            f"both come from the refer toolbox's {task}.zip."
-        ) from error
+            box = _xyxy(boxes[ann_id], f"annotation {ann_id}")
+            for sentence in list_in(ref, "sentences"):
+                yield Sample(
+                    id=id_in(sentence, "sent_id"),
+                    # By image_id: the refs' own file_name has a suffix and names no file.
+                    images=(images[image_id],),
+                    text=_expression(sentence),
+                    references=(box,),
+                    cluster=str(image_id),
+                    meta={"ref_id": whole_in(ref, "ref_id")},
+                )
 
 
 def from_hub(data: HubData, task: str, repo: str, split: str) -> Iterator[Sample]:
@@ -57,20 +67,35 @@ def from_hub(data: HubData, task: str, repo: str, split: str) -> Iterator[Sample
         raise UserError(f"{task}: the hub's copy ({repo}) has no training split; give --data ROOT.")
     rows = data.rows(repo, split, task=task, columns=HUB_COLUMNS)
     for index, row in data.iterate(rows):
-        image = RowImage(f"{repo}/{split}[{index}]", rows, index)
-        for k, expression in enumerate(row["answer"]):
+        name = f"{repo}/{split}[{index}]"
+        image = RowImage(name, rows, index)
+        with official_format(task, name, "a box and expressions"):
+            box, expressions = _xyxy(row["bbox"], "bbox"), texts_in(row, "answer")
+        for k, expression in enumerate(expressions):
             yield Sample(
                 id=f"{index}-{k}",
                 images=(image,),
                 text=expression,
-                references=(_xyxy(row["bbox"]),),
+                references=(box,),
                 cluster=_image_of(row, index),
             )
 
 
-def _xyxy(xywh: Any) -> Box:
-    x, y, w, h = (float(v) for v in xywh)
+def _xyxy(xywh: Any, what: str) -> Box:
+    """The box of ``what``.  Raises ``ValueError`` for anything but four numbers that enclose something."""
+    numbers = list_of(xywh, f"the box of {what}")
+    if len(numbers) != 4 or not all(map(is_coordinate, numbers)):
+        raise ValueError(f"the box of {what} is {shown(xywh)}, not x, y, width and height in pixels")
+    x, y, w, h = map(float, numbers)
+    if w <= 0 or h <= 0:
+        raise ValueError(f"the box of {what} is {shown(xywh)}, which encloses nothing")
     return x, y, x + w, y + h
+
+
+def _expression(sentence: Any) -> str:
+    expression = text_in(sentence, "sent")
+    expression.encode()  # a pickle, unlike JSON as it is read here, can hold half a character
+    return expression
 
 
 def _image_of(row: Mapping[str, Any], index: int) -> str:

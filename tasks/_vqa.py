@@ -11,23 +11,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import OfficialData
+from evalkit.data import OfficialData, shown
 from evalkit.errors import UserError
 from evalkit.types import Answered, Sample
 
-from ._files import official_format, required
+from ._files import id_in, list_in, official_format, required, text_in, whole_in
 
 
 def answers_of(cell: Any) -> tuple[str, ...]:
     """The annotators' answers in a JSON entry or a data set's cell; none where it is None.
 
     A cell is a list of structs, a struct of lists or a list of texts, depending on how its parquet was written.
+    Raises ``ValueError`` for anything else: a single text is no list of its letters.
     """
     if cell is None:
         return ()
-    if isinstance(cell, Mapping):
-        return tuple(cell["answer"])
-    return tuple(entry if isinstance(entry, str) else entry["answer"] for entry in cell)
+    entries = cell["answer"] if isinstance(cell, Mapping) else cell
+    if not isinstance(entries, list | tuple):
+        raise ValueError(f"answers is {shown(cell)}, no list")
+    return tuple(entry if isinstance(entry, str) else entry["answer"] for entry in entries)
+
+
+def answers_on_hub(row: Mapping[str, Any], name: str, *, task: str) -> tuple[str, ...]:
+    """The answers in the hub's row ``name``.  Raises ``UserError`` where it has none."""
+    with official_format(task, name, "a list of answers"):
+        return required(answers_of(row["answers"]), "answers", name, task=task)
 
 
 def vqa_samples(
@@ -47,8 +55,18 @@ def vqa_samples(
     names = [Path(places[0]).name for places in (questions, annotations) if places]
     where = f"the files of split {split} under {data.root}"
     with official_format(task, where, f"the official {' and '.join(names)}"):
-        by_id = {a["question_id"]: (answers_of(a["answers"]), _types(a)) for a in answered["annotations"]}
-        rows = [(q["question_id"], int(q["image_id"]), q["question"]) for q in asked["questions"]]
+        by_id: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
+        for entry in list_in(answered, "annotations"):
+            found = (answers_of(entry["answers"]), _types(entry))
+            question_id = id_in(entry, "question_id")
+            if by_id.setdefault(question_id, found) != found:
+                raise ValueError(f"two different annotations of question {question_id}")
+        # A submission holds whole numbers, which is better found out before anything is generated.
+        read_id = id_in if annotations else whole_in
+        rows = [
+            (str(read_id(q, "question_id")), whole_in(q, "image_id"), text_in(q, "question"))
+            for q in list_in(asked, "questions")
+        ]
     for question_id, image_id, question in rows:
         answers: tuple[str, ...] = ()
         meta: dict[str, str] = {}
@@ -58,7 +76,7 @@ def vqa_samples(
             answers, meta = by_id[question_id]
             answers = required(answers, "answers", f"question {question_id} in {names[1]}", task=task)
         yield Sample(
-            id=str(question_id),
+            id=question_id,
             images=(pictures[image_id],),
             text=question,
             references=answers,
@@ -68,7 +86,7 @@ def vqa_samples(
 
 
 def _types(annotation: Mapping[str, Any]) -> dict[str, str]:
-    return {"answer_type": annotation["answer_type"], "question_type": annotation["question_type"]}
+    return {key: text_in(annotation, key) for key in ("answer_type", "question_type")}
 
 
 def submitted(answered: Answered, *, task: str) -> str:

@@ -26,18 +26,20 @@ Not checked against the official download: whether every picture of the csv has 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below, shown
 from evalkit.errors import UserError
 from evalkit.jsonl import read_bytes
 from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split
 
 from ._choice import letter
+from ._files import id_in, is_coordinate, official_format, text_in, texts_in, truth_in
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -48,7 +50,8 @@ HUB_REPO = "lmms-lab/ai2d"
 HUB_COLUMNS = ("image", "question", "options", "answer")
 IDS = "ai2d_test_ids.csv"
 FOLDERS = ("ai2d", "ai2d/ai2d")
-HINT = "expected ai2d-all.zip unpacked (prior.allenai.org/projects/diagram-understanding)"
+EXPECTED = "ai2d-all.zip unpacked (prior.allenai.org/projects/diagram-understanding)"
+HINT = f"expected {EXPECTED}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ class LetteredImage:
             font = ImageFont.load_default(max(1, int(fitting)))
             draw.text(((x1 + x2) / 2, (y1 + y2) / 2), text, fill="black", font=font, anchor="mm")
         return image
+
+    def digest(self) -> str:
+        drawn = hashlib.sha256(repr(self.labels).encode()).hexdigest()[:8]
+        return f"{PathImage(self.path).digest()}-{drawn}"
 
 
 class AI2D:
@@ -113,25 +120,23 @@ class AI2D:
             questions = entry.get("questions") if isinstance(entry, Mapping) else None
             if not isinstance(questions, Mapping):
                 raise UserError(f"ai2d: {folder}/questions/{name}.json has no 'questions'; {HINT}.")
-            plain = PathImage(str(pictures / name))
+            plain = below(pictures, name, task=self.name)
             lettered: ImageRef | None = None
             for text, question in questions.items():
-                where = f"{text!r} in {folder}/questions/{name}.json"
-                try:
-                    options = tuple(str(option) for option in question["answerTexts"])
-                    question_id, right, on_letters = (question[k] for k in ("questionId", "correctAnswer", "abcLabel"))
-                except (KeyError, TypeError) as error:
-                    raise UserError(f"ai2d: {where} lacks {error}; {HINT}.") from error
+                where = f"{shown(text)} in {folder}/questions/{name}.json"
+                with official_format(self.name, where, EXPECTED):
+                    options, question_id = texts_in(question, "answerTexts"), id_in(question, "questionId")
+                    right, on_letters = question["correctAnswer"], truth_in(question, "abcLabel")
                 if on_letters and lettered is None:
                     lettered = self._lettered(data, folder, pictures, name)
                 yield Sample(
-                    id=str(question_id),
+                    id=question_id,
                     images=(lettered if on_letters and lettered is not None else plain,),
                     text=text,
                     references=(letter(right, options, task=self.name, where=where),),
                     cluster=name,
                     options=options,
-                    meta={"abc_label": bool(on_letters)},
+                    meta={"abc_label": on_letters},
                 )
 
     def _names(self, data: OfficialData, folder: Path, split: str) -> list[str]:
@@ -156,13 +161,9 @@ class AI2D:
         if drawn.exists():
             return PathImage(str(drawn))
         path = folder / "annotations" / f"{name}.json"
-        try:
+        with official_format(self.name, str(path), f"the words to cover with letters, as in {EXPECTED}"):
             labels = tuple(_label(entry) for entry in self._json(data, path)["text"].values())
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"ai2d: {path} does not say which words to cover with letters (missing {error}); {HINT}."
-            ) from error
-        return LetteredImage(str(pictures / name), labels)
+        return LetteredImage(below(pictures, name, task=self.name).path, labels)
 
     def _json(self, data: OfficialData, path: Path) -> Any:
         return data.json(str(path.relative_to(data.root)), task=self.name)
@@ -185,8 +186,10 @@ class AI2D:
 
 
 def _label(entry: Mapping[str, Any]) -> tuple[float, float, float, float, str]:
-    (xa, ya), (xb, yb) = entry["rectangle"]
-    return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb), str(entry["replacementText"])
+    (xa, ya), (xb, yb) = corners = entry["rectangle"]
+    if not all(map(is_coordinate, (xa, ya, xb, yb))):
+        raise ValueError(f"rectangle is {shown(corners)}, not two corners in pixels")
+    return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb), text_in(entry, "replacementText")
 
 
 TASK = AI2D()

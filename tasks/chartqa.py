@@ -26,9 +26,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, below, shown
 from evalkit.errors import UserError
 from evalkit.types import Decoding, Kind, Sample, Split
+
+from ._files import name_in, official_format, text_in
 
 HUB_REPO = "lmms-lab/ChartQA"
 HUB_COLUMNS = ("image", "question", "answer", "type")
@@ -80,17 +82,14 @@ class ChartQA:
             raise UserError(f"chartqa: {path} is not a list of questions; expected the official {path.name}.")
         charts = data.find(*(f"{folder}/{part}/png" for folder in FOLDERS), task=self.name)
         for place, row in enumerate(rows):
-            try:
-                chart, question, label = row["imgname"], row["query"], row["label"]
-            except (KeyError, TypeError) as error:
-                raise UserError(
-                    f"chartqa: question {place} of {path} lacks {error}; expected the official {path.name}."
-                ) from error
+            where = f"question {place} of {path}"
+            with official_format(self.name, where, f"the official {path.name}"):
+                chart, question, label = name_in(row, "imgname"), text_in(row, "query"), row["label"]
             yield Sample(
                 id=f"{subset}-{place}",
-                images=(PathImage(str(charts / chart)),),
+                images=(below(charts, chart, task=self.name),),
                 text=question,
-                references=_labels(label, f"question {place} of {path}"),
+                references=_labels(label, where),
                 cluster=chart,
                 meta={"subset": subset},
             )
@@ -130,7 +129,9 @@ def _labels(cell: Any, where: str) -> tuple[str, ...]:
     # The official files hold one string; some copies wrap it in a list.
     labels = tuple(cell) if isinstance(cell, list) else (cell,)
     if not labels or not all(isinstance(label, str) for label in labels):
-        raise UserError(f"chartqa: {where} has no label (it says {cell!r}), so it cannot be scored; download it again.")
+        raise UserError(
+            f"chartqa: {where} has no label (it says {shown(cell)}), so it cannot be scored; download it again."
+        )
     return labels
 
 

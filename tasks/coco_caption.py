@@ -19,17 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
+from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, shown
 from evalkit.errors import UserError
 from evalkit.types import Decoding, Kind, Sample, Split
 
 from ._captions import coco_captions, karpathy_images
-from ._files import required
+from ._files import required, text_in, whole_in
 
 KARPATHY = "dataset_coco.json"
 KARPATHY_PLACES = (f"coco/{KARPATHY}", f"coco/annotations/{KARPATHY}", f"caption_datasets/{KARPATHY}", KARPATHY)
 PARTS = {"test": ("test",), "val": ("val",), "train": ("train", "restval")}
+SUBSETS = ("train2014", "val2014")
 
 CAPTIONS = "captions_val2014.json"
 CAPTIONS_PLACES = (f"coco/annotations/{CAPTIONS}", f"annotations/{CAPTIONS}", f"coco/{CAPTIONS}", CAPTIONS)
@@ -65,7 +67,8 @@ class COCOCaption:
             yield from self._from_karpathy(data, split) if split in PARTS else self._from_coco(data)
 
     def _from_karpathy(self, data: OfficialData, split: str) -> Iterator[Sample]:
-        rows = karpathy_images(data, *KARPATHY_PLACES, task=self.name, parts=PARTS[split], keys=("cocoid", "filepath"))
+        fields = {"cocoid": whole_in, "filepath": _subset_in}
+        rows = karpathy_images(data, *KARPATHY_PLACES, task=self.name, parts=PARTS[split], fields=fields)
         subsets = dict.fromkeys(row["filepath"] for row, _ in rows)
         folders = {subset: data.coco_images(subset, self.name) for subset in subsets}
         for row, captions in rows:
@@ -103,6 +106,13 @@ class COCOCaption:
                 references=required(row["answer"] or (), "captions", name, task=self.name),
                 cluster=image_id,
             )
+
+
+def _subset_in(image: Any, key: str) -> str:
+    subset = text_in(image, key)
+    if subset not in SUBSETS:  # it becomes a folder's name
+        raise ValueError(f"{key} is {shown(subset)}, neither {' nor '.join(SUBSETS)}")
+    return subset
 
 
 def _image_id(question_id: str) -> str:

@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below
 from evalkit.errors import UserError
 from evalkit.types import Decoding, Kind, Sample, Split
 
 from ._captions import karpathy_images
-from ._files import required
+from ._files import name_in, required
 
 FILE = "dataset_flickr30k.json"
 FILES = (f"flickr30k/{FILE}", f"caption_datasets/{FILE}", FILE)
@@ -73,10 +73,11 @@ class Flickr30k:
             raise UserError(
                 f"flickr30k: {FILE} has Karpathy's 31,014 pictures; all 31,783 come with --data hub ({HUB_REPO})."
             )
-        rows = karpathy_images(data, *FILES, task=self.name, parts=(split,), keys=("filename",))
+        rows = karpathy_images(data, *FILES, task=self.name, parts=(split,), fields={"filename": name_in})
         folder = data.find(*IMAGES, task=self.name)
         for row, captions in rows:
-            yield _sample(row["filename"], PathImage(str(folder / row["filename"])), captions)
+            image = below(folder, row["filename"], task=self.name)
+            yield _sample(image.path, image, captions)
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split != ALL:

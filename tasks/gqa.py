@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, below
 from evalkit.errors import UserError
 from evalkit.types import Decoding, Kind, Sample, Split
 
-from ._files import official_format, required
+from ._files import id_in, id_of, official_format, required, text_in, truth_in
 
 FILE = "testdev_balanced_questions.json"
 FILES = (f"gqa/{FILE}", f"gqa/questions1.2/{FILE}", f"gqa/questions/{FILE}", FILE)
@@ -59,14 +59,20 @@ class GQA:
         folder = data.find(*IMAGES, task=self.name)
         with official_format(self.name, f"{FILE} under {data.root}", f"the official {FILE}"):
             rows = [
-                (question_id, row["imageId"], row["question"], row["answer"], _types(row))
-                for question_id, row in content.items()
-                if row["isBalanced"]
+                (
+                    id_of(key, "a question's id"),
+                    id_in(row, "imageId"),
+                    text_in(row, "question"),
+                    row["answer"],
+                    _types(row),
+                )
+                for key, row in content.items()
+                if truth_in(row, "isBalanced")
             ]
         for question_id, image_id, question, answer, meta in rows:
             yield Sample(
                 id=question_id,
-                images=(PathImage(str(folder / f"{image_id}.jpg")),),
+                images=(below(folder, f"{image_id}.jpg", task=self.name),),
                 text=question,
                 references=required((answer,), "answers", f"question {question_id} in {FILE}", task=self.name),
                 cluster=image_id,
@@ -101,7 +107,7 @@ class GQA:
 def _types(row: Mapping[str, Any]) -> dict[str, str]:
     """What a question asks for (``structural``: query, choose, …) and about (``semantic``: rel, attr, …)."""
     types = row.get("types") or {}
-    return {f"{name}_type": types[name] for name in ("structural", "semantic") if types.get(name) is not None}
+    return {f"{name}_type": text_in(types, name) for name in ("structural", "semantic") if types.get(name) is not None}
 
 
 TASK = GQA()

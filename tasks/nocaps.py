@@ -20,11 +20,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, below
 from evalkit.types import Decoding, Kind, Sample, Split
 
 from ._captions import coco_captions
-from ._files import required
+from ._files import official_format, required, text_in
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +62,16 @@ class NoCaps:
         folder = data.find(*IMAGES, task=self.name)
         if not all("domain" in row for row, _ in rows):
             log.warning("nocaps: images of %s have no domain: no scores by domain for them.", FILE)
-        for row, captions in rows:
+        with official_format(self.name, f"{FILE} under {data.root}", f"the official {FILE}"):
+            domains = [{"domain": text_in(row, "domain")} if "domain" in row else {} for row, _ in rows]
+        for (row, captions), meta in zip(rows, domains, strict=True):
             yield Sample(
                 id=str(row["id"]),
-                images=(PathImage(str(folder / row["file_name"])),),
+                images=(below(folder, row["file_name"], task=self.name),),
                 text="",
                 references=captions,
                 cluster=str(row["id"]),
-                meta={"domain": row["domain"]} if "domain" in row else {},
+                meta=meta,
             )
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:

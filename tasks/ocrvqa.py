@@ -22,13 +22,15 @@ are of one length in every entry (an entry where they are not is refused by name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below
 from evalkit.errors import UserError
 from evalkit.types import Decoding, Kind, Sample, Split
+
+from ._files import id_of, official_format, text_in, texts_in, whole_in
 
 HUB_REPO = "howard-hou/OCR-VQA"
 HUB_COLUMNS = ("image", "image_id", "questions", "answers")
@@ -64,17 +66,15 @@ class OCRVQA:
         if not isinstance(books, Mapping):
             raise UserError(f"ocrvqa: {path} is not keyed by book; expected the official dataset.json.")
         folder = data.find("ocrvqa/images", task=self.name)
-        for book, entry in books.items():
-            try:
-                if int(entry["split"]) != CODES[split]:
+        with official_format(self.name, str(path), "the official dataset.json"):
+            entries = [(id_of(book, "a book's id"), entry) for book, entry in books.items()]
+        for book, entry in entries:
+            where = f"book {book} of {path}"
+            with official_format(self.name, where, "the official dataset.json"):
+                if whole_in(entry, "split") != CODES[split]:
                     continue
-                image = _picture(folder, book, entry["imageURL"])
-                questions, answers = entry["questions"], entry["answers"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"ocrvqa: book {book} of {path} lacks {error}; expected the official dataset.json."
-                ) from error
-            for place, question, answer in _pairs(questions, answers, f"book {book} of {path}"):
+                image = _picture(folder, book, text_in(entry, "imageURL"))
+            for place, question, answer in _pairs(entry, where):
                 yield Sample(id=f"{book}-{place}", images=(image,), text=question, references=(answer,), cluster=book)
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
@@ -83,7 +83,7 @@ class OCRVQA:
         for index, row in data.iterate(rows, without=("image", "ocr_tokens", "ocr_info")):
             name = f"{HUB_REPO}/{split}[{index}]"
             book = str(row["image_id"])
-            for place, question, answer in _pairs(row["questions"], row["answers"], name):
+            for place, question, answer in _pairs(row, name):
                 yield Sample(
                     id=f"{book}-{place}",
                     images=(RowImage(name, rows, index),),
@@ -94,20 +94,23 @@ class OCRVQA:
 
 
 def _picture(folder: Path, book: str, url: str) -> PathImage:
-    official = folder / f"{book}{PurePosixPath(url).suffix}"
-    jpeg = folder / f"{book}.jpg"
+    # The URL is not followed: it only tells the ending.
+    official = below(folder, f"{book}{PurePosixPath(url).suffix}", task=TASK.name)
+    jpeg = below(folder, f"{book}.jpg", task=TASK.name)
     # A picture that is under neither name keeps the official one: the sample then fails by that name.
-    return PathImage(str(jpeg if not official.exists() and jpeg.exists() else official))
+    return jpeg if not Path(official.path).exists() and Path(jpeg.path).exists() else official
 
 
-def _pairs(questions: Sequence[str], answers: Sequence[Any] | None, where: str) -> Iterator[tuple[int, str, str]]:
-    if answers is None or len(questions) != len(answers):
+def _pairs(entry: Any, where: str) -> list[tuple[int, str, str]]:
+    """(place, question, answer) for every question of a book."""
+    with official_format(TASK.name, where, "a list of questions and one of their answers"):
+        questions, answers = texts_in(entry, "questions"), texts_in(entry, "answers")
+    if len(questions) != len(answers):
         raise UserError(
-            f"ocrvqa: {where} has {len(questions)} questions but {len(answers or ())} answers, so which answers which "
+            f"ocrvqa: {where} has {len(questions)} questions but {len(answers)} answers, so which answers which "
             "is not known; download it again."
         )
-    for place, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        yield place, question, str(answer)
+    return [(place, *pair) for place, pair in enumerate(zip(questions, answers, strict=True))]
 
 
 TASK = OCRVQA()

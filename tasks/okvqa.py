@@ -24,8 +24,7 @@ from evalkit.data import Data, HubData, OfficialData, RowImage
 from evalkit.errors import UserError
 from evalkit.types import Decoding, Kind, Sample, Split
 
-from ._files import required
-from ._vqa import answers_of, vqa_samples
+from ._vqa import answers_on_hub, vqa_samples
 
 FOLDERS = ("okvqa", "ok-vqa", "OK-VQA")
 SUBSETS = {"val": "val2014", "train": "train2014"}
@@ -84,7 +83,7 @@ class OKVQA:
                 id=question_id,
                 images=(RowImage(name, rows, index),),
                 text=row["question"],
-                references=required(answers_of(row["answers"]), "answers", name, task=self.name),
+                references=answers_on_hub(row, name, task=self.name),
                 cluster=question_id[:-1],
                 meta={k: row[k] for k in ("answer_type", "question_type") if row.get(k) is not None},
             )

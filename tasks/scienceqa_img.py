@@ -21,17 +21,20 @@ Deliberate choices:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, below, shown
 from evalkit.errors import UserError
 from evalkit.types import Decoding, ImageRef, Kind, Sample, Split
 
 from ._choice import letter
+from ._files import id_of, list_in, official_format, text_in, texts_in
 
 HUB_REPO = "lmms-lab/ScienceQA"
 HUB_CONFIG = "ScienceQA-IMG"
 HUB_COLUMNS = ("image", "question", "choices", "answer", "hint")
+EXPECTED = "problems.json of lupantech/ScienceQA"
 FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
 
 
@@ -63,19 +66,23 @@ class ScienceQAImages:
         problems = data.json(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
         splits = data.json(*(f"{folder}/pid_splits.json" for folder in FOLDERS), task=self.name)
         # test.zip unpacks to test/PID/image.png, wherever it was put.
-        places = [f"{folder}{below}/{split}" for folder in FOLDERS for below in ("/images", "")]
+        places = [f"{folder}{images}/{split}" for folder in FOLDERS for images in ("/images", "")]
         pictures = data.find(*places, task=self.name)
-        try:
-            chosen = [(str(pid), problems[str(pid)]) for pid in splits[split]]
-            with_picture = [(pid, problem) for pid, problem in chosen if problem["image"]]
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"scienceqa_img: {path} and pid_splits.json do not fit together (missing {error}); "
-                "both come from lupantech/ScienceQA, data/scienceqa."
-            ) from error
-        for pid, problem in with_picture:
-            image = PathImage(str(pictures / pid / problem["image"]))
-            yield self._sample(problem, pid, image, f"problem {pid} of {path}")
+        with official_format(self.name, "pid_splits.json", "the one of lupantech/ScienceQA, data/scienceqa"):
+            pids = [id_of(pid, "a problem's id") for pid in list_in(splits, split)]
+        for pid in pids:
+            if not isinstance(problems, Mapping) or pid not in problems:
+                raise UserError(
+                    f"scienceqa_img: {path} and pid_splits.json do not fit together (missing {pid!r}); "
+                    "both come from lupantech/ScienceQA, data/scienceqa."
+                )
+            where = f"problem {pid} of {path}"
+            with official_format(self.name, where, EXPECTED):
+                picture = _text_or_none(problems[pid]["image"], "image")
+            if picture:
+                folder = below(pictures, pid, task=self.name).path
+                image = below(Path(folder), picture, task=self.name)
+                yield self._sample(problems[pid], pid, image, where)
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         rows = data.rows(HUB_REPO, split, HUB_CONFIG, task=self.name, columns=HUB_COLUMNS)
@@ -84,14 +91,11 @@ class ScienceQAImages:
             yield self._sample(row, str(index), RowImage(name, rows, index), name)
 
     def _sample(self, problem: Mapping[str, Any], sample_id: str, image: ImageRef, where: str) -> Sample:
-        try:
-            question, options = problem["question"], tuple(problem["choices"])
+        with official_format(self.name, where, EXPECTED):
+            question, options = text_in(problem, "question"), texts_in(problem, "choices")
             right = letter(problem["answer"], options, task=self.name, where=where)
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"scienceqa_img: {where} lacks {error}; expected problems.json of lupantech/ScienceQA."
-            ) from error
-        hint = (problem.get("hint") or "").strip()
+            hint = (_text_or_none(problem.get("hint"), "hint") or "").strip()
+            subject = _text_or_none(problem.get("subject"), "subject")
         return Sample(
             id=sample_id,
             images=(image,),
@@ -99,8 +103,14 @@ class ScienceQAImages:
             references=(right,),
             cluster=sample_id,
             options=options,
-            meta={"hint": hint, "question": question, "category": problem.get("subject")},
+            meta={"hint": hint, "question": question, "category": subject},
         )
+
+
+def _text_or_none(value: Any, what: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{what} is {shown(value)}, no text")
+    return value
 
 
 TASK = ScienceQAImages()

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, below
 from evalkit.types import Decoding, Kind, Sample, Split
 
-from ._files import official_format, required
-from ._vqa import answers_of
+from ._files import id_in, list_in, official_format, required, text_in
+from ._vqa import answers_of, answers_on_hub
 
 IMAGES = (
     "textvqa/train_images",
@@ -64,16 +64,21 @@ class TextVQA:
         folder = data.find(*IMAGES, task=self.name)
         with official_format(self.name, f"{file} under {data.root}", f"the official {file}"):
             rows = [
-                (row["question_id"], row["image_id"], row["question"], answers_of(row["answers"]))
-                for row in content["data"]
+                (
+                    id_in(row, "question_id"),
+                    id_in(row, "image_id"),
+                    text_in(row, "question"),
+                    answers_of(row["answers"]),
+                )
+                for row in list_in(content, "data")
             ]
         for question_id, image_id, question, answers in rows:
             yield Sample(
-                id=str(question_id),
-                images=(PathImage(str(folder / f"{image_id}.jpg")),),
+                id=question_id,
+                images=(below(folder, f"{image_id}.jpg", task=self.name),),
                 text=question,
                 references=required(answers, "answers", f"question {question_id} in {file}", task=self.name),
-                cluster=str(image_id),
+                cluster=image_id,
             )
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
@@ -84,7 +89,7 @@ class TextVQA:
                 id=str(row["question_id"]),
                 images=(RowImage(name, rows, index),),
                 text=row["question"],
-                references=required(answers_of(row["answers"]), "answers", name, task=self.name),
+                references=answers_on_hub(row, name, task=self.name),
                 cluster=str(row["image_id"]),
             )
 

@@ -22,12 +22,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage
+from evalkit.data import Data, HubData, OfficialData, RowImage, below
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._files import official_format, required
-from ._vqa import answers_of, submitted
+from ._files import list_of, name_in, official_format, required, text_in, whole_in
+from ._vqa import answers_of, answers_on_hub, submitted
 
 HUB_REPO = "lmms-lab/VizWiz-VQA"
 HUB_SPLITS = {"val": "val", "test": "test"}
@@ -76,13 +76,18 @@ class VizWiz:
         where = f"{split}.json under {data.root}"
         with official_format(self.name, where, f"{split}.json of VizWiz-VQA's Annotations.zip"):
             rows = [
-                (row["image"], row["question"], answers_of(row["answers"]) if scored else (), _types(row))
-                for row in content
+                (
+                    name_in(row, "image"),
+                    text_in(row, "question"),
+                    answers_of(row["answers"]) if scored else (),
+                    _types(row),
+                )
+                for row in list_of(content, "the file")
             ]
         for image, question, answers, meta in rows:
             yield Sample(
                 id=image,
-                images=(PathImage(str(folder / image)),),
+                images=(below(folder, image, task=self.name),),
                 text=question,
                 references=required(answers, "answers", f"{image} in {where}", task=self.name) if scored else (),
                 cluster=image,
@@ -97,7 +102,7 @@ class VizWiz:
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=columns)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
-            answers = required(answers_of(row["answers"]), "answers", name, task=self.name) if scored else ()
+            answers = answers_on_hub(row, name, task=self.name) if scored else ()
             image = f"{row['question_id']}.jpg"  # the hub has the picture's name without its ending
             yield Sample(
                 id=image,
@@ -110,7 +115,8 @@ class VizWiz:
 
 
 def _types(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("answer_type", "answerable") if key in row}
+    read = {"answer_type": text_in, "answerable": whole_in}
+    return {key: read_in(row, key) for key, read_in in read.items() if key in row}
 
 
 TASK = VizWiz()

@@ -24,8 +24,7 @@ from evalkit.data import Data, HubData, OfficialData, RowImage
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._files import required
-from ._vqa import answers_of, submitted, vqa_samples
+from ._vqa import answers_on_hub, submitted, vqa_samples
 
 SUBSETS = {"val": "val2014", "train": "train2014", "testdev": "test-dev2015", "test": "test2015"}
 IMAGES = {"val": "val2014", "train": "train2014", "testdev": "test2015", "test": "test2015"}
@@ -92,7 +91,7 @@ class VQAv2:
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=columns)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
-            answers = required(answers_of(row["answers"]), "answers", name, task=self.name) if scored else ()
+            answers = answers_on_hub(row, name, task=self.name) if scored else ()
             yield Sample(
                 id=str(row["question_id"]),
                 images=(RowImage(name, rows, index),),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,27 @@ def test_damage_is_a_sentence(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a readable annotation pickle"):
         load_plain_pickle(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80\x02]r\xff\xff\xff\x3f.", b"]p1073741823\n.", b"\x80\x02]q\x00r\x00\x00\x00\x7f."],
+)
+def test_a_file_that_names_an_enormous_memo_takes_no_memory_for_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "refs.p"
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert load_plain_pickle(path) == []
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB; C's unpickler would fill 16 GB
+
+
+@pytest.mark.parametrize(
+    "content", [b"c" + b"x" * 100_000 + b"\ny\n.", b"\x80\x04\x8c\x03a\nb\x8c\x01c\x93.", b"F(X\x06\n."]
+)
+def test_what_a_damaged_file_says_makes_no_long_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "refs.p"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a readable annotation pickle") as refused:
+        load_plain_pickle(path)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600

@@ -138,10 +138,10 @@ def test_a_listed_picture_without_questions_is_warned_of(tmp_path: Path, caplog:
         (lambda b: (b / "ai2d_test_ids.csv").write_text(""), "none of the 0 pictures in .* has questions"),
         (lambda b: (b / "questions" / "2.png.json").write_text("{"), "2.png.json is not valid JSON"),
         (lambda b: (b / "questions" / "2.png.json").write_text("{}"), "2.png.json has no 'questions'; expected ai2d-all.zip"),
-        (lambda b: (b / "questions" / "2.png.json").write_text('{"questions": {"Why?": {}}}'), "'Why.' in .*2.png.json lacks 'answerTexts'"),
+        (lambda b: (b / "questions" / "2.png.json").write_text('{"questions": {"Why?": {}}}'), "no 'answerTexts' in 'Why.' in .*2.png.json; expected ai2d-all.zip"),
         (lambda b: (b / "annotations" / "2.png.json").unlink(), "no 2.png.json under .*expected ai2d/annotations/2.png.json"),
-        (lambda b: (b / "annotations" / "2.png.json").write_text("{}"), "does not say which words to cover with letters .missing 'text'"),
-        (lambda b: (b / "annotations" / "2.png.json").write_text('{"text": {"T0": {"rectangle": [1, 2]}}}'), "does not say which words"),
+        (lambda b: (b / "annotations" / "2.png.json").write_text("{}"), "no 'text' in .*2.png.json; expected the words to cover with letters"),
+        (lambda b: (b / "annotations" / "2.png.json").write_text('{"text": {"T0": {"rectangle": [1, 2]}}}'), "2.png.json: not the official format .*; expected the words to cover with letters"),
     ],
 )  # fmt: skip
 def test_wrong_files_are_a_sentence(tmp_path: Path, break_it: Any, message: str) -> None:

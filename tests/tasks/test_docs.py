@@ -140,7 +140,7 @@ def test_test_has_no_references(tmp_path: Path, task: Any, row: dict[str, Any], 
         ('{"data": [', "is not valid JSON .*download it again"),
         ("[]", "has no list of questions under 'data'; expected the official .*val_v1.0.json"),
         ('{"questions": []}', "has no list of questions under 'data'"),
-        ('{"data": [7]}', "question 0 of .* lacks .*expected the official"),
+        ('{"data": [7]}', "question 0 of .*: not the official format .*expected the official"),
     ],
 )
 def test_wrong_files_are_a_sentence(
@@ -163,7 +163,7 @@ def test_a_missing_key_is_a_sentence(
     gone = {"docvqa": "image", "infovqa": "image_local_name"}[name] if key == "picture" else key
     path = _write(tmp_path, row, f"{name}/{file}", pictures)
     path.write_text(json.dumps({"data": [row, {k: v for k, v in row.items() if k != gone}]}))
-    with pytest.raises(UserError, match=f"^{name}: question 1 of .*{file} lacks '{gone}'"):
+    with pytest.raises(UserError, match=f"^{name}: no '{gone}' in question 1 of .*{file}; expected the official"):
         list(task.load(open_data(str(tmp_path)), "val"))
 
 

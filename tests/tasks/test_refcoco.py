@@ -64,9 +64,9 @@ REF = {"split": "val", "ann_id": 5, "image_id": 9, "ref_id": 0, "sentences": [{"
 @pytest.mark.parametrize(
     ("refs", "message"),
     [
-        ([{**REF, "ann_id": 6}], "do not fit together .missing 6"),
-        ([{"split": "val"}], "do not fit together .missing 'sentences'"),
-        ({"a": 1}, "do not fit together"),
+        ([{**REF, "ann_id": 6}], "do not fit together .missing annotation 6"),
+        ([{"split": "val"}], r"no 'ann_id' in .*refs\(unc\)\.p; expected that of the refer toolbox's refcoco.zip"),
+        ({"a": 1}, "the file is {'a': 1}, no list"),
         (b"", "is not a readable annotation pickle"),
     ],
 )

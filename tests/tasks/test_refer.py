@@ -89,8 +89,8 @@ def test_official_files_alone_or_in_the_toolbox(tmp_path: Path, name: str, below
         (lambda f: next(f.glob("refs*")).unlink(), r"no refs\(u\w\w\)\.p under .*expected {name}/refs\(u"),
         (lambda f: (f / "instances.json").unlink(), "no instances.json under .*expected {name}/instances.json"),
         (lambda f: (f / "instances.json").write_text('{"annot'), "instances.json is not valid JSON"),
-        (lambda f: (f / "instances.json").write_text("[]"), "do not fit together .*{name}.zip"),
-        (lambda f: (f / "instances.json").write_text('{"annotations": []}'), "do not fit together .missing 5.*{name}.zip"),
+        (lambda f: (f / "instances.json").write_text("[]"), "instances.json beside .*: not the official format .*{name}.zip"),
+        (lambda f: (f / "instances.json").write_text('{"annotations": []}'), "do not fit together .missing annotation 5.*{name}.zip"),
         (lambda f: next(f.glob("refs*")).write_bytes(b"x"), "is not a readable annotation pickle"),
     ],
 )  # fmt: skip
@@ -105,7 +105,9 @@ def test_wrong_files_are_a_sentence(tmp_path: Path, name: str, break_it: object,
 def test_a_box_that_is_none_is_a_sentence(tmp_path: Path, name: str) -> None:
     _write(tmp_path, name)
     (tmp_path / name / "instances.json").write_text('{"annotations": [{"id": 5, "bbox": [1, 2, 3]}]}')
-    with pytest.raises(UserError, match="do not fit together .*not enough values"):
+    with pytest.raises(
+        UserError, match=r"the box of annotation 5 is \[1, 2, 3\], not x, y, width and height in pixels"
+    ):
         list(_task(name).load(open_data(str(tmp_path)), "val"))
 
 

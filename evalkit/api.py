@@ -109,7 +109,7 @@ def score(
     for record in records:
         if record.response.error is not None and record.sample.id in texts:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
-    scores = score_job(job, records, 0).scores
+    scores = score_job(job, records).scores
     assert scores is not None
     return scores
 

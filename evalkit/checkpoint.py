@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 
 BUNDLED = ("tiny", "tiny-early")
 
@@ -22,11 +23,15 @@ class Checkpoint:
         name: what tables and run folders call it.
         location: the folder, or the hub id, that ``from_pretrained`` takes.
         config: its ``config.json``.
+        trust_remote_code: the code that comes with it may be run.
+        allow_pickled_weights: weights that are pickles, which can execute anything, may be loaded.
     """
 
     name: str
     location: str
     config: Mapping[str, Any]
+    trust_remote_code: bool = False
+    allow_pickled_weights: bool = False
 
     @property
     def model_type(self) -> str:
@@ -42,7 +47,7 @@ def bundled_folder(name: str) -> Path:
     return Path(str(files("evalkit.model"))) / "tiny" / "weights" / name
 
 
-def _read_folder(name: str, folder: Path, given: str) -> Checkpoint:
+def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False) -> Checkpoint:
     config = folder / "config.json"
     if not config.is_file():
         raise UserError(
@@ -55,10 +60,10 @@ def _read_folder(name: str, folder: Path, given: str) -> Checkpoint:
         raise UserError(f"--model {given}: {config} is not valid JSON ({error}).") from error
     if not isinstance(content, dict) or "model_type" not in content:
         raise UserError(f"--model {given}: {config} names no model_type, so its architecture is unknown.")
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors")) and not (pickled and any(folder.glob("*.bin"))):
         raise UserError(
-            f"--model {given}: {folder} has no *.safetensors weights "
-            "(pickled weights are not loaded; convert them with save_pretrained(safe_serialization=True))."
+            f"--model {given}: {folder} has no *.safetensors weights; pickled ones can execute anything and are loaded "
+            "only under --allow-pickled-weights (or convert them with save_pretrained)."
         )
     return Checkpoint(name, str(folder), content)
 
@@ -70,25 +75,36 @@ def _read_hub(given: str) -> Checkpoint:
         config = Path(hf_hub_download(given, "config.json"))
         content = json.loads(config.read_bytes())
     except Exception as error:  # offline, gated, unknown, damaged: huggingface_hub has many exceptions for it
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"--model {given}: could not be read from the hub ({reason}); "
-            "check the name and the network, or give a local folder."
-        ) from error
+        raise _hub_failed(given, error) from error
     return Checkpoint(given, given, content)
 
 
-def resolve_checkpoint(given: str) -> Checkpoint:
+def _hub_failed(given: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"--model {given}: could not be read from the hub ({reason}); "
+        "check the name and the network, or give a local folder."
+    )
+
+
+def resolve_checkpoint(
+    given: str, *, trust_remote_code: bool = False, allow_pickled_weights: bool = False
+) -> Checkpoint:
     """The checkpoint that ``given`` names.
 
     Raises:
         UserError: there is no such folder or hub id, or what is there is no checkpoint.
     """
+    found = _resolve(given, allow_pickled_weights)
+    return replace(found, trust_remote_code=trust_remote_code, allow_pickled_weights=allow_pickled_weights)
+
+
+def _resolve(given: str, pickled: bool) -> Checkpoint:
     if given in BUNDLED:
         return _read_folder(given, bundled_folder(given), given)
     folder = Path(given).expanduser()
     if folder.is_dir():
-        return _read_folder(folder.resolve().name, folder, given)
+        return _read_folder(folder.resolve().name, folder, given, pickled=pickled)
     if folder.exists():
         raise UserError(f"--model {given}: {folder} is a file; give the checkpoint's folder.")
     looks_like_path = given.startswith((".", "/", "~")) or given.count("/") != 1
@@ -98,3 +114,24 @@ def resolve_checkpoint(given: str) -> Checkpoint:
             f"nor a bundled checkpoint ({', '.join(BUNDLED)})."
         )
     return _read_hub(given)
+
+
+def fetched(checkpoint: Checkpoint) -> Checkpoint:
+    """``checkpoint`` with its files in a local folder: those of a hub id are downloaded, once.
+
+    Raises:
+        UserError: the download failed, or there are no weights that may be loaded.
+    """
+    if checkpoint.local:
+        return checkpoint
+    from huggingface_hub import snapshot_download
+
+    wanted = [*WEIGHTS, *CONFIG, *PROCESSOR]
+    wanted += CODE if checkpoint.trust_remote_code else ()
+    wanted += PICKLED if checkpoint.allow_pickled_weights else ()
+    try:
+        folder = snapshot_download(checkpoint.location, allow_patterns=wanted)
+    except Exception as error:  # see _read_hub
+        raise _hub_failed(checkpoint.name, error) from error
+    local = _read_folder(checkpoint.name, Path(folder), checkpoint.name, pickled=checkpoint.allow_pickled_weights)
+    return replace(checkpoint, location=local.location)

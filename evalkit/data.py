@@ -6,9 +6,11 @@ them in.  Pictures are references: found by name, opened when a backend needs th
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import os
+import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
-from evalkit.jsonl import read_bytes
+from evalkit.fingerprint import of_file
+from evalkit.jsonl import parse, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -28,6 +31,14 @@ if TYPE_CHECKING:
 HUB = "hub"
 BUNDLED = "tiny"
 LOOKING = 8  # threads that look at pictures' headers
+
+# What stands in no name of a file or a question: it would break the lines of messages, or cannot be written at all.
+_NEVER_NAMED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LONGEST_NAME = 255  # bytes, on most file systems
+
+_brief = reprlib.Repr()
+_brief.maxlevel = 2
+_brief.maxstring = _brief.maxother = 80
 
 
 @contextmanager
@@ -62,6 +73,46 @@ class PathImage:
         with picture(self.path) as image:
             return image.convert("RGB")
 
+    def digest(self) -> str:
+        return of_file(Path(self.path))[:16]
+
+
+def shown(value: Any) -> str:
+    """A value that was read out of a file, on one line and short enough for a sentence."""
+    try:
+        text = _brief.repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        text = f"an odd {type(value).__name__}"
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def nameable(value: Any) -> bool:
+    """Whether a value that was read out of a file can be the name of something: a short text on one line."""
+    return isinstance(value, str) and not _NEVER_NAMED.search(value) and 0 < len(value.encode()) <= _LONGEST_NAME
+
+
+def below(folder: Path, name: Any, *, task: str) -> PathImage:
+    """The picture in ``folder`` that annotations call ``name``.
+
+    Only the name is looked at, not the disk: symbolic links that a user has put into the folder work.
+
+    Raises:
+        UserError: it is no name, or it leads out of the folder.
+    """
+    inside = os.path.normpath(name) if nameable(name) else os.curdir
+    if inside == os.curdir:
+        raise UserError(
+            f"{task}: the annotations name the picture {shown(name)}, which no file in {folder} can be called; "
+            "the file is damaged and was not used."
+        )
+    if inside.split(os.sep, 1)[0] in ("", os.pardir):
+        raise UserError(
+            f"{task}: the annotations name the picture {shown(name)}, which lies outside {folder}; "
+            "the file is damaged or hostile and was not used."
+        )
+    # What was looked at is what is opened: as it stands, "link/../x" would lead to where the link's target lies.
+    return PathImage(str(folder / inside))
+
 
 @dataclass(frozen=True)
 class RowImage:
@@ -85,6 +136,12 @@ class RowImage:
     def load(self) -> PILImage:
         with picture(self._source()) as image:
             return image.convert("RGB")
+
+    def digest(self) -> str:
+        source = self._source()
+        if isinstance(source, str):
+            return of_file(Path(source))[:16]
+        return hashlib.sha256(source.getbuffer()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -121,7 +178,7 @@ class OfficialData(Data):
         path = self.find(*candidates, task=task)
         content = read_bytes(path, f"{task}:")
         try:
-            return json.loads(content)
+            return parse(content)
         except ValueError as error:
             raise UserError(f"{task}: {path} is not valid JSON ({error}); download it again.") from error
 

@@ -6,21 +6,25 @@ What is done with each answer (journal, progress) is the caller's: it gives call
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Protocol, runtime_checkable
 
 from evalkit import registry
 from evalkit.data import Data
-from evalkit.errors import UserError
+from evalkit.errors import RunFailed, UserError
+from evalkit.fingerprint import of_samples
 from evalkit.groups import expand
 from evalkit.own import OwnTask, is_own, read_own
 from evalkit.types import (
     Answered,
     Backend,
     Family,
+    ImageRef,
     Message,
     Picture,
     Reading,
@@ -31,29 +35,38 @@ from evalkit.types import (
     Task,
 )  # fmt: skip
 
+DIGESTING = 2  # threads that read pictures for their digests
+
 
 @dataclass(frozen=True)
 class Record:
-    """One answered sample, as it goes into the journal."""
+    """One answered sample, as it goes into the journal; a digest per picture, None where there is none to be had."""
 
     sample: Sample
     prompt_digest: str
     response: Response
     reading: Reading
+    image_digests: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One split of a task, its samples chosen."""
+    """One split of a task, its samples chosen from the ``whole``."""
 
     task: Task
     split: str
     samples: Sequence[Sample]
     limited: bool
+    whole: Sequence[Sample] = ()
 
     @property
     def name(self) -> str:
         return f"{self.task.name}/{self.split}"
+
+    @cached_property
+    def annotations(self) -> str:
+        """A digest of the whole split's questions and references, whatever was chosen of them."""
+        return of_samples(self.whole)
 
     @property
     def reference(self) -> str:
@@ -176,7 +189,7 @@ def load_job(task: Task, split: str, data: Data, *, limit: int | None, seed: int
             )
         seen.add(sample.id)
     chosen = choose(samples, limit, seed)
-    return Job(task, split, chosen, limited=len(chosen) < len(samples))
+    return Job(task, split, chosen, limited=len(chosen) < len(samples), whole=samples)
 
 
 def prompt_digest(messages: Sequence[Message]) -> str:
@@ -185,34 +198,99 @@ def prompt_digest(messages: Sequence[Message]) -> str:
     for message in messages:
         state.update(f"\x1e{message.role}".encode())
         for part in message.content:
-            state.update(b"\x1f" if isinstance(part, Picture) else f"\x1d{part.text}".encode())
+            state.update(b"\x1f" if isinstance(part, Picture) else f"\x1d{part.text}".encode(errors="surrogatepass"))
     return state.hexdigest()[:16]
 
 
-def run_job(job: Job, family: Family, backend: Backend, on_record: Callable[[Record], None]) -> Result:
-    """Answer and score every sample of ``job``; ``on_record`` sees each answer as it arrives.
+class Stopped(Exception):
+    """A job that was asked to stop before its last sample; what it had answered has been handed on."""
 
-    A sample whose picture cannot be read, or whose request fails, is recorded with its error and not scored.
-    """
+
+class PictureDigests:
+    """Digests of pictures, worked out once each, ahead of being asked for, in threads of their own."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._pool = ThreadPoolExecutor(DIGESTING)
+        self._coming: dict[str, Future[str]] = {}
+        for sample in samples:
+            for image in sample.images:
+                if image.name not in self._coming:
+                    self._coming[image.name] = self._pool.submit(image.digest)
+
+    def __enter__(self) -> PictureDigests:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def of(self, sample: Sample) -> tuple[str | None, ...]:
+        """A digest per picture of ``sample``; None for one that cannot be read."""
+        return tuple(self._one(image) for image in sample.images)
+
+    def _one(self, image: ImageRef) -> str | None:
+        try:
+            return self._coming[image.name].result()
+        except (OSError, ValueError):
+            return None
+
+
+def requests_of(job: Job, family: Family) -> dict[str, Request]:
+    """What a family asks for each of ``job``'s samples, by sample id."""
     decoding = family.decoding(job.task.kind, job.task.decoding)
+    return {s.id: Request(s.id, family.prompt(job.task.kind, s), decoding) for s in job.samples}
+
+
+def _answers(job: Job, backend: Backend, requests: Sequence[Request], stop: Event | None) -> Iterator[Response]:
+    try:
+        yield from backend.generate(requests, stop)
+    except (UserError, RunFailed):
+        raise
+    except Exception as error:
+        raise RunFailed(
+            f"{job.name}: the backend {backend.name} failed: {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}; "
+            "what was answered is kept, and the same command continues."
+        ) from error
+
+
+def run_job(
+    job: Job,
+    family: Family,
+    backend: Backend,
+    on_record: Callable[[Record], None],
+    *,
+    digests: PictureDigests,
+    kept: Mapping[str, Record] | None = None,
+    stop: Event | None = None,
+) -> Result:
+    """Answer every sample of ``job`` that is not among ``kept``, and score them all.
+
+    ``on_record`` sees each new answer as it arrives.  A sample whose picture cannot be read, or whose request fails, is
+    recorded with its error and not scored.
+
+    Raises:
+        Stopped: ``stop`` was set before the last sample.
+    """
+    records = dict(kept or {})
     samples = {s.id: s for s in job.samples}
-    requests = [Request(s.id, family.prompt(job.task.kind, s), decoding) for s in job.samples]
-    digests = {r.id: prompt_digest(r.messages) for r in requests}
-    records: dict[str, Record] = {}
-    began = time.monotonic()
-    for response in backend.generate(requests):
-        sample = samples[response.id]
-        failed = response.finish == "error"
-        reading = Reading(None) if failed else family.read(job.task.kind, response.text, response.frames)
-        records[sample.id] = Record(sample, digests[sample.id], response, reading)
-        on_record(records[sample.id])
+    requests = {key: request for key, request in requests_of(job, family).items() if key not in records}
+    if requests:
+        for response in _answers(job, backend, list(requests.values()), stop):
+            sample = samples[response.id]
+            failed = response.finish == "error"
+            reading = Reading(None) if failed else family.read(job.task.kind, response.text, response.frames)
+            asked = prompt_digest(requests[sample.id].messages)
+            records[sample.id] = Record(sample, asked, response, reading, digests.of(sample))
+            on_record(records[sample.id])
     missing = [s for s in samples if s not in records]
+    if missing and stop is not None and stop.is_set():
+        raise Stopped
     if missing:
-        raise RuntimeError(f"{job.name}: the backend {backend.name} answered no request {', '.join(missing[:3])}")
-    return score_job(job, [records[s.id] for s in job.samples], time.monotonic() - began)
+        raise RunFailed(f"{job.name}: the backend {backend.name} answered no request {', '.join(missing[:3])}.")
+    return score_job(job, [records[s.id] for s in job.samples])
 
 
-def score_job(job: Job, records: Sequence[Record], seconds: float) -> Result:
+def score_job(job: Job, records: Sequence[Record]) -> Result:
     """Score a job's records with its task's metric; where the answers are not public, write the submission instead."""
     good = [r for r in records if r.response.finish != "error"]
     public = job.task.splits[job.split].answers
@@ -224,7 +302,7 @@ def score_job(job: Job, records: Sequence[Record], seconds: float) -> Result:
         unparsed=sum(not r.reading.parsed for r in good),
         truncated=sum(r.response.finish == "length" for r in good),
         errors=len(records) - len(good),
-        seconds=seconds,
+        seconds=sum(r.response.seconds for r in records),
         clusters={r.sample.id: r.sample.cluster for r in good},
         submission=None if public else submit(job, records),
     )

@@ -36,11 +36,15 @@ class RunSettings:
     seed: int = 0
     kind: str | None = None
     allow_missing: bool = False
+    max_errors: int = 100
+    fresh: bool = False
+    trust_remote_code: bool = False
+    allow_pickled_weights: bool = False
 
 
 LISTS = ("tasks", "model", "split")
-_INTEGERS = ("limit", "batch_size", "seed")
-_YES_OR_NO = ("allow_missing",)
+_INTEGERS = ("limit", "batch_size", "seed", "max_errors")
+_YES_OR_NO = ("allow_missing", "fresh")
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ def _check(s: RunSettings) -> None:
         raise UserError(f"--limit {s.limit}: give at least 1, or leave it out for the whole split.")
     if s.batch_size < 1:
         raise UserError(f"--batch-size {s.batch_size}: give at least 1.")
+    if s.max_errors < 0:
+        raise UserError(f"--max-errors {s.max_errors}: give 0 or more.")
     if s.name is not None and len(s.model) > 1:
         raise UserError(
             f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; leave --name out, or give one model."

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from PIL.Image import Image as PILImage
 
     from evalkit.checkpoint import Checkpoint
@@ -42,6 +44,10 @@ class ImageRef(Protocol):
 
     def load(self) -> PILImage:
         """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
+        ...
+
+    def digest(self) -> str:
+        """A digest of its content, wherever it lies.  Raises ``OSError`` when it cannot be read."""
         ...
 
 
@@ -131,6 +137,7 @@ class Response:
         prompt_tokens: length of the prompt in tokens, visual tokens included.
         frames: the sizes of the request's pictures, in order.
         error: what went wrong, when ``finish`` is ``error``.
+        seconds: its share of the time its batch took.
     """
 
     id: str
@@ -140,6 +147,7 @@ class Response:
     prompt_tokens: int = 0
     frames: tuple[Frame, ...] = ()
     error: str | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -258,8 +266,11 @@ class Backend(Protocol):
 
     name: str
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
-        """One response per request, in any order, as they finish.  A request that fails is answered with an error."""
+    def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
+        """One response per request, in any order, as they finish.  A request that fails is answered with an error.
+
+        Once ``stop`` is set, nothing new is begun: what is in work is answered, and the iteration ends early.
+        """
         ...
 
     def describe(self) -> Mapping[str, Any]:
@@ -270,9 +281,16 @@ class Backend(Protocol):
 class BackendFactory(Protocol):
     """What a backend plugin provides: it opens a checkpoint.
 
-    Raises ``UserError`` when the checkpoint, device or dtype cannot be had; that comes before the first sample.
+    Both methods raise ``UserError`` when the checkpoint, device or dtype cannot be had; that comes before the first
+    sample.
     """
 
     name: str
 
-    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend: ...
+    def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
+        """What of the backend its answers depend on (its name, the dtype in effect), without loading weights."""
+        ...
+
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend:
+        """Load the checkpoint."""
+        ...

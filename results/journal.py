@@ -1,23 +1,134 @@
-"""Journals read back: every answer of a task split with what it takes to read and score it again."""
+"""Journals: every answer of a task split, a line each, appended as they arrive; written, read back, and mended.
+
+A line is a JSON object.  Its last two fields stand outside what is compared between runs: ``sum``, the CRC-32 of the
+line without them, and ``seconds``, the answer's share of its batch's time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+import time
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import UserError
+from evalkit.errors import RunFailed, UserError
 from evalkit.jsonl import parse
+from evalkit.run import Record
 from evalkit.types import Frame, Response
+
+from .files import to_json, write_atomically, write_failed
+
+SYNC_EVERY_SECONDS = 1.0
+FIRST_WITH_SUMS = 2  # the run folder's schema
+TAIL = re.compile(rb'([0-9a-f]{8})", "seconds": (\d+\.\d+)\}')
+BEFORE_TAIL = b', "sum": "'  # no text can hold it: quotes inside JSON strings are escaped
+
+
+# --------------------------------------------------------------------------------------------------------------- write
+
+
+def record_line(record: Record) -> dict[str, Any]:
+    """A journal line: the raw answer, what was read from it, and how it came about."""
+    response = record.response
+    images = record.sample.images
+    line: dict[str, Any] = {
+        "id": record.sample.id,
+        "prompt": record.prompt_digest,
+        "text": response.text,
+        "answer": record.reading.value,
+        "finish": response.finish,
+        "new_tokens": len(response.tokens),
+        "prompt_tokens": response.prompt_tokens,
+        "images": [image.name for image in images],
+        "digests": list(record.image_digests),
+        "frames": [{"original": f.original, "resized": f.resized} for f in response.frames],
+    }
+    if response.error is not None:
+        line["error"] = response.error
+    return line
+
+
+def encode(record: Record) -> bytes:
+    """A journal line with its checksum, and the line break."""
+    # Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark.
+    return seal(to_json(record_line(record)).encode(errors="replace"), record.response.seconds)
+
+
+def seal(body: bytes, seconds: float) -> bytes:
+    """A line of a JSON object: with its checksum, the seconds, and the line break."""
+    tail = f'{zlib.crc32(body):08x}", "seconds": {seconds:.6f}}}\n'
+    return body[:-1] + BEFORE_TAIL + tail.encode()
+
+
+class Journal:
+    """Appends answers; every line reaches the system at once, and the disk at least every second and at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._synced = time.monotonic()
+
+    def append(self, record: Record) -> None:
+        """Write one line.  Raises ``RunFailed`` when it cannot be written; half a line is left out when read back."""
+        rest = encode(record)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            if time.monotonic() - self._synced > SYNC_EVERY_SECONDS:
+                self.sync()
+        except OSError as error:
+            raise write_failed(self._path, error) from error
+
+    def sync(self) -> None:
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        try:
+            self.sync()
+        except OSError as error:
+            raise write_failed(self._path, error) from error
+        finally:
+            os.close(self._file)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Journal]:
+    """A journal to append to, synced and closed at the end.  Raises ``RunFailed`` when it cannot be written."""
+    try:
+        journal = Journal(path)
+    except OSError as error:
+        raise write_failed(path, error) from error
+    try:
+        yield journal
+    except RunFailed:
+        os.close(journal._file)  # the disk has refused already
+        raise
+    except BaseException:
+        journal.close()
+        raise
+    journal.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------- read
 
 
 @dataclass(frozen=True)
 class Line:
-    """An answer read back from a journal; the generated tokens are not kept there."""
+    """An answer read back from a journal; the generated tokens are not kept there.
+
+    ``digests`` are those of its pictures (None: unknown), ``raw`` the line as it stands.
+    """
 
     prompt: str
     response: Response
+    digests: tuple[str | None, ...]
+    raw: bytes
 
 
 @dataclass(frozen=True)
@@ -27,57 +138,76 @@ class Answers:
     Attributes:
         lines: by sample id; where a sample was answered again, the last answer.
         torn: the last line had been cut off in mid-write, and was left out.
+        damaged: (line number from 1, what is wrong with it) of the others that were left out.
+        rejected: the torn and the damaged lines as they stand.
     """
 
     lines: Mapping[str, Line]
-    torn: bool
+    torn: bool = False
+    damaged: tuple[tuple[int, str], ...] = ()
+    rejected: tuple[bytes, ...] = ()
 
 
-def read_journal(path: Path) -> Answers:
-    """The answers in a journal.
+def read_journal(path: Path, schema: int) -> Answers:
+    """The answers in a journal of a run folder of ``schema``.
 
     Raises:
-        UserError: the file is missing, or a line other than a torn last one is damaged.
+        UserError: the file is missing or cannot be read.
     """
     try:
         *whole, rest = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"the journal {path} cannot be read ({error.strerror}).") from error
     lines: dict[str, Line] = {}
+    damaged: list[tuple[int, str]] = []
+    rejected: list[bytes] = []
     torn = False
     for number, raw in enumerate([*whole, rest], start=1):
         if not raw.strip():
             continue
         try:
-            line = _journal_line(parse(raw))
+            line = _read_line(raw, schema)
         except (ValueError, KeyError, TypeError) as error:
-            torn = number > len(whole)  # only what follows the last line break can be half a line
-            if not torn:
-                reason = f"it has no {error}" if isinstance(error, KeyError) else error
-                raise UserError(
-                    f"{path}, line {number} is damaged ({reason}); restore it, or run the evaluation again."
-                ) from error
+            rejected.append(raw)
+            if number > len(whole):  # only what follows the last line break can be half a line
+                torn = True
+            else:
+                damaged.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
         else:
             lines[line.response.id] = line
-    return Answers(lines, torn)
+    return Answers(lines, torn, tuple(damaged), tuple(rejected))
 
 
-def _journal_line(content: Any) -> Line:
-    """What ``record_line`` wrote.  Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is something else."""
+def _read_line(raw: bytes, schema: int) -> Line:
+    """What ``encode`` wrote.  Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is something else."""
+    seconds = 0.0
+    body = raw
+    if schema >= FIRST_WITH_SUMS:
+        head, _, tail = raw.rpartition(BEFORE_TAIL)
+        body = head + b"}"
+        match = TAIL.fullmatch(tail)
+        if match is None or int(match[1], 16) != zlib.crc32(body):
+            raise ValueError("its checksum is wrong")
+        seconds = float(match[2])
+    content = parse(body)
     if not isinstance(content, dict):
         raise TypeError("no JSON object")
     texts = {key: content[key] for key in ("id", "text", "prompt", "finish")}
     wrong = [key for key, value in texts.items() if not isinstance(value, str)]
     if wrong or texts["finish"] not in ("stop", "length", "error"):
         raise ValueError(f"{(wrong or ['finish'])[0]} is not what evalkit writes")
+    tokens, error = content["prompt_tokens"], content.get("error")
+    if type(tokens) is not int or not isinstance(error, str | None):
+        raise ValueError("prompt_tokens or error is not what evalkit writes")
+    digests = tuple(content.get("digests", ()))
+    if not all(isinstance(digest, str | None) for digest in digests):
+        raise ValueError("digests is not what evalkit writes")
     frames = tuple(Frame(_size(frame["original"]), _size(frame["resized"])) for frame in content["frames"])
-    return Line(
-        texts["prompt"],
-        Response(
-            id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=content["prompt_tokens"],
-            frames=frames, error=content.get("error"),
-        ),
+    response = Response(
+        id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=tokens, frames=frames, error=error,
+        seconds=seconds,
     )  # fmt: skip
+    return Line(texts["prompt"], response, digests, raw)
 
 
 def _size(value: Any) -> tuple[int, int]:
@@ -85,3 +215,30 @@ def _size(value: Any) -> tuple[int, int]:
     if type(width) is not int or type(height) is not int or min(width, height) < 1:
         raise ValueError(f"{value!r} is no picture's size")
     return width, height
+
+
+# ---------------------------------------------------------------------------------------------------------------- mend
+
+
+def mend(path: Path, answers: Answers, drop: Collection[str]) -> None:
+    """Rewrite a journal without what was damaged and without the answers of the samples in ``drop``.
+
+    The lines left out go to ``<journal>.rejected``: nothing is thrown away.  A journal in which every line is good is
+    not touched.
+
+    Raises:
+        RunFailed: a file cannot be written.
+    """
+    whole = path.read_bytes().count(b"\n")
+    left_out = [*answers.rejected, *(answers.lines[key].raw for key in drop if key in answers.lines)]
+    kept = [line.raw for key, line in answers.lines.items() if key not in drop]
+    if not left_out and len(kept) == whole:
+        return
+    if left_out:
+        rejected = path.with_name(f"{path.name}.rejected")
+        try:
+            with rejected.open("ab") as file:
+                file.writelines(raw + b"\n" for raw in left_out)
+        except OSError as error:
+            raise write_failed(rejected, error) from error
+    write_atomically(path, b"".join(raw + b"\n" for raw in kept))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
 
-from .store import read_scores, to_json
+from .files import to_json
+from .store import read_scores
 
 if TYPE_CHECKING:
     from rich.table import Table

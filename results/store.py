@@ -1,175 +1,68 @@
-"""A run's folder: what is written, when, and how it is read back.
-
-runs/<run>/
-    manifest.json            what ran: settings, model, versions, hardware, state
-    refcoco.testA.jsonl      one line per answer, appended as they arrive
-    refcoco.testA.scores.jsonl   one line per scored sample
-    (a file for the official server, under the task's name for it, in the place of scores that nobody can compute)
-    scores.json              the aggregates
-    leaderboard.md, .csv
-"""
+"""What a run's numbers are in its folder: aggregates, per-sample scores, and files for the official servers."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TextIO
+from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.groups import MEANS
-from evalkit.run import Record, Result
+from evalkit.run import Result
 
+from .files import to_json, write_atomically
+from .folder import SCHEMA, RunFolder, read_versioned
 from .statistics import clustered_standard_error, half_width, standard_error_of_mean
 
-SCHEMA = 1
-SYNC_EVERY_SECONDS = 1.0
+
+def write_results(
+    folder: RunFolder, results: Sequence[Result], header: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write ``scores.json`` and the per-sample scores or submissions.
+
+    Splits that the run had scored before and that are not among ``results`` keep their rows.
+
+    Returns:
+        The leaderboard's rows: those of ``results``, and all that the run has.
+
+    Raises:
+        RunFailed: a file cannot be written.
+    """
+    files = submission_files(results)
+    rows = [{**score_row(result), "submission": files.get(result.job.name)} for result in results]
+    rows += mean_rows(results, rows)
+    for result in results:
+        job = result.job
+        if result.submission is not None:
+            write_atomically(folder.path / files[job.name], result.submission.content)
+        if result.scores is not None:
+            lines = [
+                to_json({"id": sample, "cluster": result.clusters[sample], **values})
+                for sample, values in result.scores.per_sample.items()
+            ]
+            write_atomically(folder.scores_path(job.task.name, job.split), "".join(line + "\n" for line in lines))
+    every = [*_rows_before(folder, rows), *rows]
+    write_atomically(
+        folder.path / "scores.json", to_json({"schema": SCHEMA, **header, "results": every}, indent=2) + "\n"
+    )
+    return rows, every
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``path`` so that a crash leaves either the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    """Floats that JSON has no word for become null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def to_json(content: Any, *, indent: int | None = None) -> str:
-    return json.dumps(_plain(content), ensure_ascii=False, indent=indent, allow_nan=False)
-
-
-def record_line(record: Record) -> dict[str, Any]:
-    """A journal line: the raw answer, what was read from it, and how it came about."""
-    response = record.response
-    line: dict[str, Any] = {
-        "id": record.sample.id,
-        "prompt": record.prompt_digest,
-        "text": response.text,
-        "answer": record.reading.value,
-        "finish": response.finish,
-        "new_tokens": len(response.tokens),
-        "prompt_tokens": response.prompt_tokens,
-        "images": [image.name for image in record.sample.images],
-        "frames": [{"original": f.original, "resized": f.resized} for f in response.frames],
-    }
-    if response.error is not None:
-        line["error"] = response.error
-    return line
-
-
-class Journal:
-    """Appends answers, line by line; synced to disk at least every second and at the end."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._synced = time.monotonic()
-
-    def append(self, record: Record) -> None:
-        self._file.write(to_json(record_line(record)) + "\n")
-        self._file.flush()
-        if time.monotonic() - self._synced > SYNC_EVERY_SECONDS:
-            self.sync()
-
-    def sync(self) -> None:
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """One run's folder."""
-
-    path: Path
-
-    @classmethod
-    def create(cls, out: Path, name: str) -> RunFolder:
-        """A new folder ``out/name``.
-
-        Raises:
-            UserError: it exists with something in it, or lies inside a Python package.
-        """
-        for folder in (out, *out.resolve().parents):
-            if (folder / "__init__.py").exists():
-                raise UserError(f"--out {out}: {folder} is a Python package; runs go elsewhere (runs/ by default).")
-        path = out / name
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"the run {path} exists already; give another --name or --out, or delete it.")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {out}: the folder {path} cannot be made ({error.strerror}).") from error
-        return cls(path)
-
-    @classmethod
-    def existing(cls, path: Path) -> RunFolder:
-        """A run's folder that is there.  Raises ``UserError`` where there is none."""
-        if not (path / "manifest.json").is_file():
-            raise UserError(f"{path} is no run: it has no manifest.json (give the folder that 'evalkit run' named).")
-        return cls(path)
-
-    def read_manifest(self) -> dict[str, Any]:
-        """What ran.  Raises ``UserError`` when the file is damaged or from a newer evalkit."""
-        return _read_versioned(self.path / "manifest.json", "a manifest", ("settings", "model", "jobs", "cwd"))
-
-    def write_manifest(self, content: Mapping[str, Any]) -> None:
-        write_atomically(self.path / "manifest.json", to_json({"schema": SCHEMA, **content}, indent=2) + "\n")
-
-    def journal_path(self, task: str, split: str) -> Path:
-        return self.path / f"{task}.{split}.jsonl"
-
-    def scores_path(self, task: str, split: str) -> Path:
-        return self.path / f"{task}.{split}.scores.jsonl"
-
-    @contextmanager
-    def journal(self, task: str, split: str) -> Iterator[Journal]:
-        with self.journal_path(task, split).open("a", encoding="utf-8") as file:
-            journal = Journal(file)
-            try:
-                yield journal
-            finally:
-                file.flush()
-                journal.sync()
-
-    def write_results(self, results: list[Result], header: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Write ``scores.json`` and the per-sample scores or submissions; returns the rows of the leaderboard."""
-        files = submission_files(results)
-        rows = [{**score_row(result), "submission": files.get(result.job.name)} for result in results]
-        rows += mean_rows(results, rows)
-        for result in results:
-            job = result.job
-            if result.submission is not None:
-                write_atomically(self.path / files[job.name], result.submission.content)
-            if result.scores is not None:
-                lines = [
-                    to_json({"id": sample, "cluster": result.clusters[sample], **values})
-                    for sample, values in result.scores.per_sample.items()
-                ]
-                write_atomically(self.scores_path(job.task.name, job.split), "".join(line + "\n" for line in lines))
-        write_atomically(
-            self.path / "scores.json", to_json({"schema": SCHEMA, **header, "results": rows}, indent=2) + "\n"
-        )
-        return rows
+def _rows_before(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that are there already and stay; a mean does not outlive a change of its members."""
+    path = folder.path / "scores.json"
+    if not path.is_file():
+        return []
+    new = {(row["task"], row["split"]) for row in rows}
+    try:
+        before = [dict(row) for row in read_scores(path)["results"]]
+        return [r for r in before if (r["task"], r["split"]) not in new and r["task"] not in MEANS]
+    except (UserError, KeyError, TypeError, ValueError):
+        return []  # damaged: it is written anew
 
 
 def submission_files(results: Sequence[Result]) -> dict[str, str]:
@@ -260,25 +153,9 @@ def signature(result: Result) -> str:
 
 def read_scores(path: Path) -> dict[str, Any]:
     """A run's ``scores.json``.  Raises ``UserError`` when it is damaged or from a newer evalkit."""
-    content = _read_versioned(path, "a scores file", ("results",))
+    content = read_versioned(path, "a scores file", ("results",))
     if not isinstance(content["results"], list):
         raise UserError(
             f"{path} is not a scores file that evalkit wrote (no list of results); run the evaluation again."
         )
     return content
-
-
-def _read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]:
-    """A JSON file with a schema.  Raises ``UserError`` when it is damaged, lacks ``keys``, or is too new."""
-    try:
-        content = json.loads(path.read_bytes())
-        schema = content["schema"]
-        newer = schema > SCHEMA
-        absent = [key for key in keys if key not in content]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not {what} that evalkit wrote ({error!r}); run the evaluation again.") from error
-    if newer:
-        raise UserError(f"{path} has schema {schema}, and this evalkit reads up to {SCHEMA}; upgrade evalkit.")
-    if absent:
-        raise UserError(f"{path} is not {what} that evalkit wrote (it has no {absent[0]}); run the evaluation again.")
-    return dict(content)

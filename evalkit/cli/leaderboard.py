@@ -26,7 +26,7 @@ def leaderboard(
 
     from evalkit.errors import UserError
     from evalkit.results import leaderboard as board
-    from evalkit.results.store import write_atomically
+    from evalkit.results.files import write_atomically
     from evalkit.settings import split_list
 
     wanted = split_list(format) or (("md", "csv", "json") if out else ("table",))

@@ -14,8 +14,9 @@ from evalkit import __version__, registry
 from evalkit.data import BUNDLED, HUB, open_data
 from evalkit.errors import UserError
 from evalkit.predictions import EXAMPLES, Reader
+from evalkit.results.folder import RunFolder
 from evalkit.results.journal import read_journal
-from evalkit.results.store import RunFolder, read_scores
+from evalkit.results.store import read_scores
 from evalkit.run import Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.types import Reading, Response
 
@@ -33,28 +34,30 @@ def execute(path: Path, data: str | None) -> int:
     settings, family = manifest["settings"], manifest.get("family")
     try:
         where = data or located(settings["data"], manifest["cwd"])
-        wanted = parse_tasks(manifest["jobs"], kind=settings["kind"])
+        splits = list(manifest["splits"].values())
+        wanted = parse_tasks([split["reference"] for split in splits], kind=settings["kind"])
+        limits = [None if split["limit"] is None else int(split["limit"]) for split in splits]
         reader = Reader(None if family is None else registry.families.get(family["name"]))
         opened = open_data(where)
-        limit, seed = settings["limit"], int(settings["seed"])
-        limit = None if limit is None else int(limit)
+        seed = int(settings["seed"])
         model = str(manifest["model"]["name"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path / 'manifest.json'} is damaged ({error!r}); the run cannot be scored again.") from error
-    jobs = [load_job(task, split, opened, limit=limit, seed=seed) for task, split in wanted]
+    jobs = [
+        load_job(task, split, opened, limit=limit, seed=seed)
+        for (task, split), limit in zip(wanted, limits, strict=True)
+    ]
     before = {job.name: read_before(folder, job) for job in jobs}
     rows = old_rows(folder, console)
-    results = [
-        score_job(job, records_of(job, folder, reader, console), float(rows.get(job.name, {}).get("seconds") or 0))
-        for job in jobs
-    ]
+    results = [score_job(job, records_of(job, folder, manifest["schema"], reader, console)) for job in jobs]
 
     header = {
         "run": folder.path.resolve().name, "model": model,
         "family": None if family is None else family["name"], "data": data or settings["data"],
     }  # fmt: skip
-    entries = write_scores(folder, header, results)
-    folder.write_manifest({**manifest, "rescored": {"at": now(), "evalkit": __version__, "data": where}})
+    with folder.locked():
+        entries = write_scores(folder, header, results)
+        folder.write_manifest({**manifest, "rescored": {"at": now(), "evalkit": __version__, "data": where}})
     new = {f"{entry.row['task']}/{entry.row['split']}": entry.row for entry in entries}
     for result in results:
         name = result.job.name
@@ -71,18 +74,25 @@ def located(name: str, cwd: str) -> str:
     return prefix + os.fspath(Path(cwd) / Path(name.removeprefix(prefix)).expanduser())
 
 
-def records_of(job: Job, folder: RunFolder, reader: Reader, console: Console) -> list[Record]:
+def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console: Console) -> list[Record]:
     """The journal's answers, read again; a sample without one is an error.
 
     Raises:
         UserError: the journal is missing or damaged, or answers samples that are not there.
     """
     path = folder.journal_path(job.task.name, job.split)
-    answers = read_journal(path)
+    answers = read_journal(path, schema)
+    if answers.damaged:
+        number, reason = answers.damaged[0]
+        more = f", and {len(answers.damaged) - 1:,} more" if len(answers.damaged) > 1 else ""
+        raise UserError(
+            f"{path}, line {number} is damaged ({reason}){more}; restore it, "
+            "or continue the run, which answers it again."
+        )
     if answers.torn:
         console.print(f"{path}: the last line had been cut off and was left out")
-    samples = {sample.id: sample for sample in job.samples}
-    unknown = [name for name in answers.lines if name not in samples]
+    there = {sample.id for sample in job.whole}  # an earlier, larger --limit may have answered more than was chosen
+    unknown = [name for name in answers.lines if name not in there]
     if unknown:
         raise UserError(
             f"{path} has {len(unknown)} answers to samples that {job.name} has not ({', '.join(unknown[:EXAMPLES])}): "

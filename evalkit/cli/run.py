@@ -54,7 +54,8 @@ Dtype = Annotated[
 BackendName = Annotated[str | None, typer.Option("--backend", help="What generates the answers.", show_default="hf")]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="Folder that holds the runs.", show_default="runs")]
 Name = Annotated[
-    str | None, typer.Option("--name", help="The run's folder in --out.", show_default="the model's name and the time")
+    str | None,
+    typer.Option("--name", help="The run's folder in --out.", show_default="the model's name and the run's identity"),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", show_default="0")]
 KindName = Annotated[
@@ -68,6 +69,28 @@ AllowMissing = Annotated[
     bool | None,
     typer.Option(
         "--allow-missing", help="Go on where pictures are absent or broken; those samples fail (exit code 1).",
+        show_default=False,
+    ),
+]  # fmt: skip
+MaxErrors = Annotated[
+    int | None,
+    typer.Option("--max-errors", help="Stop once more samples than this have failed.", show_default="100"),
+]
+Fresh = Annotated[
+    bool | None,
+    typer.Option(
+        "--fresh", help="Start the run anew (the one so far is moved aside); without it, the same command continues.",
+        show_default=False,
+    ),
+]  # fmt: skip
+RemoteCode = Annotated[
+    bool | None,
+    typer.Option("--trust-remote-code", help="Run the code that comes with a checkpoint.", show_default=False),
+]
+Pickled = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-pickled-weights", help="Load weights that are pickles, which can execute anything.",
         show_default=False,
     ),
 ]  # fmt: skip
@@ -88,18 +111,24 @@ def run(
     seed: Seed = None,
     kind: KindName = None,
     allow_missing: AllowMissing = None,
+    max_errors: MaxErrors = None,
+    fresh: Fresh = None,
+    trust_remote_code: RemoteCode = None,
+    allow_pickled_weights: Pickled = None,
 ) -> None:
     """Evaluate checkpoints on benchmarks and print the leaderboard.
 
     Each model makes one run, a folder with a manifest, every answer as it arrives, the scores, and leaderboard.md and
-    .csv. Settings may also stand in evalkit.toml or in pyproject.toml under [tool.evalkit].
+    .csv. The same command continues a run that was stopped. Settings may also stand in evalkit.toml, or in
+    pyproject.toml under [tool.evalkit].
 
     Exit code: 0 when every sample was answered, 1 when some failed, 2 for a mistake in the command or its input.
     """
     given = {
         "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,
         "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed,
-        "kind": kind, "allow_missing": allow_missing,
+        "kind": kind, "allow_missing": allow_missing, "max_errors": max_errors, "fresh": fresh,
+        "trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights,
     }  # fmt: skip
     from evalkit.settings import effective
 

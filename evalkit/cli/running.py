@@ -5,98 +5,258 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from evalkit import __version__, registry
-from evalkit.checkpoint import BUNDLED, Checkpoint, resolve_checkpoint
+from evalkit import __version__, fingerprint, registry
+from evalkit.checkpoint import BUNDLED, Checkpoint, fetched, resolve_checkpoint
 from evalkit.data import check_pictures, open_data
-from evalkit.errors import UserError
+from evalkit.errors import RunFailed, UserError
+from evalkit.identity import digest, run_parts, split_parts
 from evalkit.results import leaderboard as board
-from evalkit.results.store import RunFolder, write_atomically
-from evalkit.run import Job, Record, Result, load_job, parse_tasks, run_job
+from evalkit.results.files import write_atomically
+from evalkit.results.folder import RunFolder, Wanted, choose
+from evalkit.results.journal import appending
+from evalkit.results.store import write_results
+from evalkit.run import Job, PictureDigests, Record, Result, Stopped, load_job, parse_tasks, run_job
 from evalkit.settings import Effective, RunSettings, default_data
-from evalkit.types import Backend, Family, Task
+from evalkit.types import Backend, BackendFactory, Family, Request, Response, Task
 
-LINE_EVERY_SECONDS = 60.0
+from .progress import Reporter
+from .resuming import kept_answers
+from .stopping import stoppable
+
+log = logging.getLogger("evalkit")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One model with everything it is to be asked."""
+
+    checkpoint: Checkpoint
+    family: Family
+    data: str
+    data_source: str
+    jobs: Sequence[Job]
 
 
 def execute(effective: Effective) -> int:
     """Run every model on every task; returns the exit code."""
     settings = effective.settings
     console = Console(stderr=True, highlight=False)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.ERROR)
+    quiet_logging()
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    checkpoints = [resolve_checkpoint(model) for model in settings.model]
+    checkpoints = [
+        resolve_checkpoint(
+            model,
+            trust_remote_code=settings.trust_remote_code,
+            allow_pickled_weights=settings.allow_pickled_weights,
+        )
+        for model in settings.model
+    ]
     families = [family_of(checkpoint) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
         console.print(
             "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
         )
-    jobs = {c.name: load_jobs(wanted, c, settings) for c in checkpoints}
-    backend_factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
+    plans = [plan(wanted, c, f, settings) for c, f in zip(checkpoints, families, strict=True)]
+    factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
 
     entries: list[board.Entry] = []
-    failed = 0
-    for checkpoint, family in zip(checkpoints, families, strict=True):
-        data, source, loaded = jobs[checkpoint.name]
-        name = settings.name or f"{checkpoint.name.replace('/', '--')}-{datetime.now():%Y%m%d-%H%M%S}"
-        with _opened(backend_factory, checkpoint, settings, console) as backend:
-            folder = RunFolder.create(Path(settings.out), name)
-            manifest = make_manifest(effective, checkpoint, family, backend, data, source, loaded)
-            with recorded(folder, manifest, console):
-                results = run_all(loaded, family, backend, folder, console)
-        header = {"run": name, "model": checkpoint.name, "family": family.name, "data": data}
-        entries += finish(folder, manifest, header, results, console)
-        failed += sum(r.errors for r in results)
-    show(entries)
-    return 1 if failed else 0
+    code = 0
+    for one in plans:
+        rows, complete = evaluate(one, factory, effective, console)
+        entries += rows
+        code = max(code, 0 if complete else 1)
+        if rows == []:  # stopped
+            break
+    if entries:
+        show(entries)
+    return code
+
+
+def evaluate(
+    plan: Plan, factory: BackendFactory, effective: Effective, console: Console
+) -> tuple[list[board.Entry], bool]:
+    """Run, or continue, one model's run; returns its leaderboard rows (none: stopped), and whether it is whole."""
+    settings = effective.settings
+    checkpoint = plan.checkpoint
+    asked = factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
+    with console.status(f"reading the weights of {checkpoint.name}"):
+        checkpoint = fetched(checkpoint)
+        own = fingerprint.of_checkpoint(
+            Path(checkpoint.location),
+            pickled=checkpoint.allow_pickled_weights,
+            code=checkpoint.trust_remote_code,
+        )
+    parts = run_parts(own, plan.family, asked, seed=settings.seed)
+    splits = {job.name: split_parts(job, plan.family) for job in plan.jobs}
+    folder, said = choose(
+        Path(settings.out), Wanted(checkpoint.name, parts, splits), name=settings.name, fresh=settings.fresh
+    )
+    with folder.locked():
+        before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else {}
+        manifest = {
+            **before,
+            **make_manifest(effective, plan),
+            "created": before.get("created", now()),
+            "identity": digest(parts),
+            "parts": parts,
+            "splits": {
+                **before.get("splits", {}),
+                **{
+                    job.name: {
+                        "reference": job.reference, "parts": splits[job.name], "limit": settings.limit,
+                        "samples": len(job.samples),
+                    }
+                    for job in plan.jobs
+                },
+            },
+            "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
+        }  # fmt: skip
+        with logged(folder), recorded(folder, manifest, console) as record:
+            for sentence in said:
+                tell(console, sentence)
+
+            def opened() -> Backend:
+                backend = _opened(factory, checkpoint, settings, console)
+                manifest["backend"] = dict(backend.describe())
+                record()
+                return backend
+
+            backend = Lazy(factory.name, opened)
+            try:
+                results = run_all(plan.jobs, plan.family, backend, folder, settings.max_errors, console)
+            except UserError:
+                if not before:  # the checkpoint could not be loaded: nothing is left behind by a mistake
+                    shutil.rmtree(folder.path, ignore_errors=True)
+                raise
+            if results is None:
+                return [], False
+            name = folder.path.name
+            header = {"run": name, "model": checkpoint.name, "family": plan.family.name, "data": plan.data}
+            entries = write_scores(folder, header, results)
+            manifest["state"] = end(folder, results, console)
+            return entries, not any(r.errors for r in results)
+
+
+class Lazy:
+    """A backend that is opened when it is first asked something: a run that is whole needs no weights."""
+
+    def __init__(self, name: str, open_: Callable[[], Backend]) -> None:
+        self.name = name
+        self._open = open_
+        self._backend: Backend | None = None
+
+    def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
+        return self._opened().generate(requests, stop)
+
+    def describe(self) -> Mapping[str, Any]:
+        return self._opened().describe()
+
+    def _opened(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._open()
+        return self._backend
 
 
 @contextmanager
-def recorded(folder: RunFolder, manifest: Mapping[str, Any], console: Console) -> Iterator[None]:
-    """The manifest says that the run goes on, and, should it not come to its end, that it was stopped."""
-    folder.write_manifest({**manifest, "state": "running"})
+def recorded(folder: RunFolder, manifest: dict[str, Any], console: Console) -> Iterator[Callable[[], None]]:
+    """The manifest says that the run goes on and how it ended; the value writes it as it is now."""
+    command = {"at": now(), "command": sys.argv, "cwd": str(Path.cwd())}
+    manifest["history"] = [*manifest.get("history", []), command]
+    manifest["state"] = "running"
+    manifest.pop("finished", None)
+
+    def record() -> None:
+        folder.write_manifest(manifest)
+
+    record()
+    try:
+        yield record
+    except BaseException as error:
+        manifest["state"] = f"failed: {error}" if isinstance(error, RunFailed) else f"stopped: {type(error).__name__}"
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            log.info("the run failed", exc_info=error)
+        if folder.path.is_dir():
+            console.print(f"what was answered is in {folder.path}", soft_wrap=True)
+        raise
+    finally:
+        manifest["finished"] = command["until"] = now()
+        command["state"] = manifest["state"] = "stopped" if manifest["state"] == "running" else manifest["state"]
+        if folder.path.is_dir():
+            with suppress(RunFailed):  # a full disk has been told of already
+                record()
+
+
+@contextmanager
+def logged(folder: RunFolder) -> Iterator[None]:
+    """What is said and warned of goes to the run's ``log.txt`` too."""
+    logging.raiseExceptions = False  # a full disk is told of once, by the journal
+    try:
+        handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
+    except OSError:
+        yield
+        return
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    log.info("evalkit %s: %s", __version__, " ".join(sys.argv))
     try:
         yield
-    except BaseException as error:
-        folder.write_manifest({**manifest, "state": f"stopped: {type(error).__name__}", "finished": now()})
-        console.print(f"stopped; what was answered is in {folder.path}")
-        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
 
 
-def finish(
-    folder: RunFolder, manifest: Mapping[str, Any], header: Mapping[str, Any], results: list[Result], console: Console
-) -> list[board.Entry]:
-    """Write the scores, the leaderboard and how the run ended; returns the leaderboard's rows."""
-    entries = write_scores(folder, header, results)
+def quiet_logging() -> None:
+    """Warnings on the terminal, and no more than those."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
+    log.setLevel(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.ERROR)
+
+
+def tell(console: Console, sentence: str) -> None:
+    """Say something on the terminal and in the log."""
+    console.print(sentence, soft_wrap=True, markup=False)
+    log.info("%s", sentence)
+
+
+def end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
+    """Say how the run ended; returns its state."""
     errors = sum(r.errors for r in results)
-    folder.write_manifest({**manifest, "state": "incomplete" if errors else "complete", "finished": now()})
     if errors:
-        console.print(f"[red]{errors} samples failed[/red]; each error is in {folder.path}/*.jsonl")
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
-    return entries
+        console.print(
+            f"[red]{errors} samples failed[/red]; each error is in {folder.path}/*.jsonl, and the same command tries "
+            "them again",
+            soft_wrap=True,
+        )
+    tell(console, f"run folder: {folder.path}")
+    return "incomplete" if errors else "complete"
 
 
-def write_scores(folder: RunFolder, header: Mapping[str, Any], results: list[Result]) -> list[board.Entry]:
-    """Write the scores and the run's own leaderboard; returns its rows."""
-    rows = folder.write_results(results, header)
-    entries = board.entries_of(str(header["run"]), str(header["model"]), rows)
+def write_scores(folder: RunFolder, header: Mapping[str, Any], results: Sequence[Result]) -> list[board.Entry]:
+    """Write the scores and the run's own leaderboard, with all that it has; returns the rows of ``results``."""
+    rows, every = write_results(folder, results, header)
+    run, model = str(header["run"]), str(header["model"])
+    entries = board.entries_of(run, model, every)
     write_atomically(folder.path / "leaderboard.md", board.to_markdown(entries))
     write_atomically(folder.path / "leaderboard.csv", board.to_csv(entries))
-    return entries
+    return board.entries_of(run, model, rows)
 
 
 def show(entries: Sequence[board.Entry]) -> None:
@@ -119,10 +279,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
     return registry.families.get(known[checkpoint.model_type])
 
 
-def load_jobs(
-    wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, settings: RunSettings
-) -> tuple[str, str, list[Job]]:
-    """The data's name, why it is that one, and the splits with their samples read."""
+def plan(wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings) -> Plan:
+    """Read every split's samples from the data that a checkpoint is evaluated on."""
     if settings.data is not None:
         name, source = settings.data, "given"
     else:
@@ -132,11 +290,10 @@ def load_jobs(
     if not settings.allow_missing:
         for job in jobs:
             check_pictures((image for sample in job.samples for image in sample.images), job.name)
-    return name, source, jobs
+    return Plan(checkpoint, family, name, source, jobs)
 
 
-@contextmanager
-def _opened(factory: Any, checkpoint: Checkpoint, settings: RunSettings, console: Console) -> Iterator[Backend]:
+def _opened(factory: BackendFactory, checkpoint: Checkpoint, settings: RunSettings, console: Console) -> Backend:
     began = time.monotonic()
     with console.status(f"loading {checkpoint.name}"):
         backend = factory.open(checkpoint, device=settings.device, dtype=settings.dtype, batch_size=settings.batch_size)
@@ -145,32 +302,21 @@ def _opened(factory: Any, checkpoint: Checkpoint, settings: RunSettings, console
         f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
         f"batches of {settings.batch_size} (loaded in {time.monotonic() - began:.1f} s)"
     )
-    yield backend
+    return backend
 
 
-def make_manifest(
-    effective: Effective,
-    checkpoint: Checkpoint,
-    family: Family,
-    backend: Backend,
-    data: str,
-    data_source: str,
-    jobs: Sequence[Job],
-) -> dict[str, Any]:
+def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
     """What ran, so that somebody else can run it again."""
     settings = asdict(effective.settings)
-    settings["data"] = data
+    settings["data"] = plan.data
     sources = dict(effective.sources)
     if sources["data"] == "default":
-        sources["data"] = data_source
+        sources["data"] = plan.data_source
     return {
         **circumstances(),
-        "jobs": [job.reference for job in jobs],
         "settings": settings,
         "sources": sources,
-        "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
-        "family": {"name": family.name, "coordinates": family.coordinates},
-        "backend": dict(backend.describe()),
+        "family": {"name": plan.family.name, "coordinates": plan.family.coordinates},
     }
 
 
@@ -187,71 +333,45 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def run_all(jobs: Sequence[Job], family: Family, backend: Backend, folder: RunFolder, console: Console) -> list[Result]:
-    """Every job in turn, each answer journalled as it arrives."""
+def run_all(
+    jobs: Sequence[Job], family: Family, backend: Backend, folder: RunFolder, max_errors: int, console: Console
+) -> list[Result] | None:
+    """Every job in turn, each new answer journalled as it arrives; None when a signal stopped it.
+
+    Raises:
+        RunFailed: more than ``max_errors`` samples failed, or something that a run relies on.
+    """
     results = []
-    with Reporter(console, jobs) as reporter:
-        for job in jobs:
-            with folder.journal(job.task.name, job.split) as journal, reporter.of(job) as seen:
-
-                def on_record(record: Record, journal: Any = journal, seen: Any = seen) -> None:
-                    journal.append(record)
-                    seen(record)
-
-                results.append(run_job(job, family, backend, on_record))
-    return results
-
-
-class Reporter:
-    """Progress that tells the truth: bars in a terminal, else a line a minute and one per finished split."""
-
-    def __init__(self, console: Console, jobs: Sequence[Job]) -> None:
-        self.console = console
-        self.progress: Progress | None = None
-        self.bars: dict[str, TaskID] = {}
-        if console.is_terminal:
-            self.progress = Progress(
-                TextColumn("{task.description:16s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[trouble]}"), console=console,
-            )  # fmt: skip
+    errors = answered = 0
+    with Reporter(console, jobs) as reporter, stoppable(console) as stop:
+        try:
             for job in jobs:
-                self.bars[job.name] = self.progress.add_task(job.name, total=len(job.samples), start=False, trouble="")
+                with PictureDigests(job.samples) as digests:
+                    kept = kept_answers(job, family, folder, digests, lambda s: tell(console, s))
+                    answered += len(kept)
+                    path = folder.journal_path(job.task.name, job.split)
+                    with appending(path) as journal, reporter.of(job, len(kept)) as seen:
 
-    def __enter__(self) -> Reporter:
-        if self.progress is not None:
-            self.progress.start()
-        return self
+                        def on_record(
+                            record: Record, journal: Any = journal, seen: Any = seen, where: str = job.name
+                        ) -> None:
+                            nonlocal errors, answered
+                            journal.append(record)
+                            seen(record)
+                            answered += 1
+                            errors += record.response.finish == "error"
+                            if errors > max_errors:
+                                raise RunFailed(
+                                    f"{where}: {errors} samples have failed (--max-errors {max_errors}), the last one "
+                                    f"with {record.response.error}; the same command tries them again."
+                                )
 
-    def __exit__(self, *_: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-
-    @contextmanager
-    def of(self, job: Job) -> Iterator[Any]:
-        began = last = time.monotonic()
-        done = unparsed = errors = 0
-        if self.progress is not None:
-            self.progress.start_task(self.bars[job.name])
-
-        def seen(record: Record) -> None:
-            nonlocal done, unparsed, errors, last
-            done += 1
-            errors += record.response.finish == "error"
-            unparsed += record.response.finish != "error" and not record.reading.parsed
-            trouble = ", ".join(f"{n} {what}" for n, what in ((unparsed, "unparsed"), (errors, "errors")) if n)
-            now = time.monotonic()
-            if self.progress is not None:
-                self.progress.update(self.bars[job.name], completed=done, trouble=trouble)
-            elif now - last > LINE_EVERY_SECONDS:
-                last = now
-                left = (now - began) / done * (len(job.samples) - done)
-                self.console.print(
-                    f"{job.name}: {done:,}/{len(job.samples):,}, about {left / 60:.0f} min left {trouble}"
-                )
-
-        yield seen
-        if self.progress is None:
-            self.console.print(f"{job.name}: {done:,} answered in {time.monotonic() - began:.1f} s")
+                        results.append(run_job(job, family, backend, on_record, digests=digests, kept=kept, stop=stop))
+        except (Stopped, KeyboardInterrupt):
+            total = sum(len(job.samples) for job in jobs)
+            tell(console, f"stopped with {answered:,} of {total:,} answered; the same command continues")
+            return None
+    return results
 
 
 def now() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.predictions import Reader, match, read_predictions
-from evalkit.results.store import RunFolder
+from evalkit.results.folder import RunFolder
+from evalkit.results.journal import appending
 from evalkit.run import Job, Result, load_job, parse_tasks, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.types import Task
 
-from .running import circumstances, finish, recorded, show
+from .running import circumstances, end, logged, quiet_logging, recorded, show, write_scores
 
 SHARED = ("tasks", "split", "kind", "out", "name")
 """The settings that mean the same as in a run."""
@@ -41,6 +42,7 @@ def execute(effective: Effective, given: Given) -> int:
     """Score every split with its file of answers; returns the exit code."""
     settings = effective.settings
     console = Console(stderr=True, highlight=False)
+    quiet_logging()
 
     # As in a run, everything the user can have got wrong is looked at before a folder is made.
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
@@ -62,7 +64,7 @@ def execute(effective: Effective, given: Given) -> int:
     folder = RunFolder.create(Path(settings.out), run)
     manifest = {
         **circumstances(),
-        "jobs": [job.reference for job in jobs],
+        "splits": {job.name: {"reference": job.reference, "limit": None, "samples": len(job.samples)} for job in jobs},
         "settings": {
             **{key: getattr(settings, key) for key in SHARED},
             **asdict(given),
@@ -75,13 +77,16 @@ def execute(effective: Effective, given: Given) -> int:
         "family": None if family is None else {"name": family.name, "coordinates": family.coordinates},
         "predictions": [described(file) for file in files],
     }
-    with recorded(folder, manifest, console):
+    with folder.locked(), logged(folder), recorded(folder, manifest, console):
         results = []
         for job, found, file in zip(jobs, texts, files, strict=True):
+            began = time.monotonic()
             results.append(score_split(job, found, reader, file, folder))
-            console.print(f"{job.name}: {results[-1].n:,} answers scored in {results[-1].seconds:.1f} s")
-    header = {"run": run, "model": model, "family": None if family is None else family.name, "data": name}
-    show(finish(folder, manifest, header, results, console))
+            console.print(f"{job.name}: {results[-1].n:,} answers scored in {time.monotonic() - began:.1f} s")
+        header = {"run": run, "model": model, "family": None if family is None else family.name, "data": name}
+        entries = write_scores(folder, header, results)
+        manifest["state"] = end(folder, results, console)
+    show(entries)
     missing = sum(len(job.samples) - len(found) for job, found in zip(jobs, texts, strict=True))
     return 1 if sum(result.errors for result in results) > missing else 0
 
@@ -107,10 +112,8 @@ def described(file: Path) -> dict[str, str]:
 
 def score_split(job: Job, texts: Mapping[str, str], reader: Reader, file: Path, folder: RunFolder) -> Result:
     """Journal a split's answers and score them."""
-    began = time.monotonic()
     records = reader.records(job, texts, file.name)
-    with folder.journal(job.task.name, job.split) as journal:
+    with appending(folder.journal_path(job.task.name, job.split)) as journal:
         for record in records:
             journal.append(record)
-    result = score_job(job, records, 0)
-    return replace(result, seconds=time.monotonic() - began)
+    return score_job(job, records)

@@ -7,18 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from evalkit.api import load_task
 from evalkit.data import bundled_root
+from evalkit.results.journal import seal
+
+Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 BOX = '{{"bbox_2d": [{0}, {0}, 40, 40]}}'
 
 
-def evalkit(*arguments: str, cwd: Path, code: str = "pass") -> subprocess.CompletedProcess[str]:
+def alone(*arguments: str, cwd: Path, code: str = "pass") -> subprocess.CompletedProcess[str]:
     """The command line; ``code`` runs after it, in the same process."""
     base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
     program = f"import sys\nfrom evalkit.cli import main\ntry:\n    main()\nfinally:\n    {code}"
@@ -29,7 +32,13 @@ def evalkit(*arguments: str, cwd: Path, code: str = "pass") -> subprocess.Comple
     )  # fmt: skip
 
 
-def contents(run: Path, *, without: Sequence[str] = ("manifest.json",)) -> dict[str, str]:
+def sealed(line: dict[str, object]) -> bytes:
+    """A journal line that has been edited, with its checksum made right again."""
+    body = {key: value for key, value in line.items() if key not in ("sum", "seconds")}
+    return seal(json.dumps(body).encode(), 0.0)
+
+
+def contents(run: Path, *, without: Sequence[str] = ("manifest.json", ".lock", "log.txt")) -> dict[str, str]:
     return {p.name: p.read_text() for p in sorted(run.iterdir()) if p.name not in without}
 
 
@@ -38,7 +47,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(evalkit: Evalkit, tmp_path: Path) -> Path:
     """A scored run over VQAv2 val and RefCOCO val in ``runs/r``, its data beside it under a relative path."""
     shutil.copytree(bundled_root(), tmp_path / "data")
     vqa = [{"id": s.id, "text": s.references[0]} for s in load_task("vqav2/val", data="tiny")]
@@ -60,7 +69,7 @@ def rows_of(run: Path) -> dict[str, dict[str, object]]:
 def test_nothing_changes_where_nothing_changed(run: Path, tmp_path: Path) -> None:
     before = contents(run)
     (tmp_path / "elsewhere").mkdir()
-    done = evalkit(
+    done = alone(
         "rescore", str(run), cwd=tmp_path / "elsewhere",
         code="print('TORCH', sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))",
     )  # fmt: skip
@@ -74,7 +83,7 @@ def test_nothing_changes_where_nothing_changed(run: Path, tmp_path: Path) -> Non
     assert manifest["rescored"]["data"] == str(tmp_path / "data")
 
 
-def test_scores_that_were_damaged_or_deleted_come_back(run: Path, tmp_path: Path) -> None:
+def test_scores_that_were_damaged_or_deleted_come_back(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     before = contents(run)
     assert before["vqav2.val.scores.jsonl"]
     (run / "scores.json").write_text('{"schema": 1, "resu')
@@ -94,7 +103,7 @@ def test_scores_that_were_damaged_or_deleted_come_back(run: Path, tmp_path: Path
     ]
 
 
-def test_what_changed_is_said(run: Path, tmp_path: Path) -> None:
+def test_what_changed_is_said(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     """Annotations that were corrected since: the first two questions have other answers now."""
     samples = load_task("vqav2/val", data="tiny")
     file = tmp_path / "data" / "vqav2" / "v2_mscoco_val2014_annotations.json"
@@ -121,7 +130,7 @@ def test_what_changed_is_said(run: Path, tmp_path: Path) -> None:
     assert "vqav2/val: unchanged" in said(evalkit("rescore", str(run), cwd=tmp_path))
 
 
-def test_raw_answers_are_read_again_with_the_recorded_sizes(run: Path, tmp_path: Path) -> None:
+def test_raw_answers_are_read_again_with_the_recorded_sizes(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     """The journal's raw text and frames count, not the answer read at the time."""
     journal = run / "refcoco.val.jsonl"
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -132,14 +141,14 @@ def test_raw_answers_are_read_again_with_the_recorded_sizes(run: Path, tmp_path:
         (width, height), (x1, y1, x2, y2) = row["frames"][0]["original"], references[row["id"]]
         box = [x1 * 1000 / width, y1 * 1000 / height, x2 * 1000 / width, y2 * 1000 / height]
         row["text"] = json.dumps({"bbox_2d": [round(v, 2) for v in box]})
-    journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    journal.write_bytes(b"".join(sealed(row) for row in rows))
     done = evalkit("rescore", str(run), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert rows_of(run)["refcoco"]["value"] == 100.0
     assert rows_of(run)["refcoco"]["unparsed"] == 0
 
 
-def test_a_torn_last_line_is_dropped_and_told(run: Path, tmp_path: Path) -> None:
+def test_a_torn_last_line_is_dropped_and_told(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     journal = run / "vqav2.val.jsonl"
     whole = journal.read_bytes()
     last = len(whole[:-1].rpartition(b"\n")[0]) + 1
@@ -164,14 +173,14 @@ def test_a_torn_last_line_is_dropped_and_told(run: Path, tmp_path: Path) -> None
     assert rows_of(run)["vqav2"]["n"] == n
 
 
-def test_errors_cuts_and_answers_given_again_are_as_recorded(run: Path, tmp_path: Path) -> None:
+def test_errors_cuts_and_answers_given_again_are_as_recorded(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     journal = run / "vqav2.val.jsonl"
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     rows[0] |= {"finish": "error", "text": "", "error": "OSError: gone"}
     rows[1] |= {"finish": "length"}
     rows[2] |= {"text": "  "}
     again = {**rows[3], "text": "no such answer"}
-    journal.write_text("".join(json.dumps(row) + "\n" for row in [*rows, again]))
+    journal.write_bytes(b"".join(sealed(row) for row in [*rows, again]))
     done = evalkit("rescore", str(run), cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     row = rows_of(run)["vqav2"]
@@ -182,10 +191,10 @@ def test_errors_cuts_and_answers_given_again_are_as_recorded(run: Path, tmp_path
     assert values[rows[2]["id"]] == values[rows[3]["id"]] == 0
 
 
-def test_a_limited_run_keeps_its_limit(run: Path, tmp_path: Path) -> None:
+def test_a_limited_run_keeps_its_limit(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
-    manifest["settings"] |= {"limit": 5, "seed": 3}
-    manifest["jobs"] = ["vqav2/val"]
+    manifest["settings"] |= {"seed": 3}
+    manifest["splits"] = {"vqav2/val": {**manifest["splits"]["vqav2/val"], "limit": 5}}
     (run / "manifest.json").write_text(json.dumps(manifest))
     chosen = {s.id for s in load_task("vqav2/val", data="tiny", limit=5, seed=3)}
     journal = run / "vqav2.val.jsonl"
@@ -197,7 +206,7 @@ def test_a_limited_run_keeps_its_limit(run: Path, tmp_path: Path) -> None:
     assert (row["n"], row["limited"], row["errors"]) == (5, True, 0)
 
 
-def test_a_run_over_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_run_over_a_file_of_ones_own(evalkit: Evalkit, tmp_path: Path) -> None:
     shutil.copy(bundled_root() / "coco" / "val2014" / "COCO_val2014_000000000001.jpg", tmp_path / "a.jpg")
     (tmp_path / "mine.jsonl").write_text('{"id": 1, "image": "a.jpg", "question": "?", "answers": ["yes"]}\n')
     (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "Yes "}\n')
@@ -213,7 +222,7 @@ def test_a_run_over_a_file_of_ones_own(tmp_path: Path) -> None:
     assert "mine/own: signature mine:own|v1|file:" in said(done)
 
 
-def test_a_submission_is_written_again(tmp_path: Path) -> None:
+def test_a_submission_is_written_again(evalkit: Evalkit, tmp_path: Path) -> None:
     root = tmp_path / "root"
     for folder in ("vqav2", "coco/test2015"):
         (root / folder).mkdir(parents=True)
@@ -234,8 +243,28 @@ def test_a_submission_is_written_again(tmp_path: Path) -> None:
     assert "vqav2/testdev: unchanged" in said(done)
 
 
+def test_a_run_of_the_first_schema_is_read(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    """Its lines had no checksum, and its manifest one list of jobs and one limit."""
+    before = contents(run)
+    for name in ("vqav2.val.jsonl", "refcoco.val.jsonl"):
+        rows = [json.loads(line) for line in (run / name).read_text().splitlines()]
+        for row in rows:
+            del row["sum"], row["seconds"], row["digests"]
+        (run / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["splits"]
+    manifest |= {"schema": 1, "jobs": ["vqav2/val", "refcoco/val"]}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    for _ in range(2):
+        done = evalkit("rescore", str(run), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "vqav2/val: unchanged" in said(done)
+        assert contents(run)["vqav2.val.scores.jsonl"] == before["vqav2.val.scores.jsonl"]
+        assert json.loads((run / "manifest.json").read_text())["schema"] == 1, "its journals are what they were"
+
+
 @pytest.mark.slow
-def test_a_run_of_the_bundled_checkpoint(tmp_path: Path) -> None:
+def test_a_run_of_the_bundled_checkpoint(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("run", "-t", "refcoco/val,vqav2", "--limit", "6", "--data", "tiny", "--name", "x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     before = contents(tmp_path / "runs" / "x")
@@ -255,6 +284,13 @@ def _replace(run: Path, name: str, old: str, new: str) -> None:
     (run / name).write_text(text.replace(old, new, 1))
 
 
+def _edit(run: Path, name: str, **changes: object) -> None:
+    """Change fields of the first line (None: take away), its checksum with it."""
+    first, *rest = (run / name).read_bytes().splitlines(keepends=True)
+    line = {key: value for key, value in {**json.loads(first), **changes}.items() if value is not None}
+    (run / name).write_bytes(b"".join([sealed(line), *rest]))
+
+
 def _append(run: Path, name: str, text: str) -> None:
     with (run / name).open("a") as file:
         file.write(text)
@@ -264,25 +300,28 @@ DAMAGE = {
     "no run": (lambda run: (run / "manifest.json").unlink(), "is no run: it has no manifest.json"),
     "damaged manifest": (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is not a manifest that evalkit wrote"),
     "manifest of something else": (lambda run: (run / "manifest.json").write_text('{"schema": 1}'), "manifest.json is not a manifest that evalkit wrote (it has no settings)"),
-    "newer manifest": (lambda run: _replace(run, "manifest.json", '"schema": 1', '"schema": 9'), "manifest.json has schema 9, and this evalkit reads up to 1; upgrade evalkit"),
-    "settings": (lambda run: _replace(run, "manifest.json", '"limit": null,', ""), "manifest.json is damaged (KeyError('limit'))"),
-    "unknown task": (lambda run: _replace(run, "manifest.json", '"vqav2/val"', '"vqav9/val"'), "unknown task 'vqav9'"),
+    "newer manifest": (lambda run: _replace(run, "manifest.json", '"schema": 2', '"schema": 9'), "manifest.json has schema 9, and this evalkit reads up to 2; upgrade evalkit"),
+    "settings": (lambda run: _replace(run, "manifest.json", '"seed": 0', '"sed": 0'), "manifest.json is damaged (KeyError('seed'))"),
+    "unknown task": (lambda run: _replace(run, "manifest.json", '"reference": "vqav2/val"', '"reference": "vqav9/val"'), "unknown task 'vqav9'"),
     "unknown family": (lambda run: _replace(run, "manifest.json", '"name": "qwen2.5-vl"', '"name": "qwen9"'), "unknown model family 'qwen9'"),
     "no family for boxes": (lambda run: _replace(run, "manifest.json", '"family": {', '"family": null, "was": {'), "refcoco asks for boxes"),
     "data gone": (lambda run: shutil.rmtree(run.parents[1] / "data"), "there is no folder"),
     "no journal": (lambda run: (run / "vqav2.val.jsonl").unlink(), "vqav2.val.jsonl cannot be read (No such file or directory)"),
-    "a line in the middle": (lambda run: _replace(run, "vqav2.val.jsonl", '"finish": "stop"', '"finish: "stop"'), "vqav2.val.jsonl, line 1 is damaged ("),
+    "a line in the middle": (lambda run: _replace(run, "vqav2.val.jsonl", '"text": "', '"text": "x'), "vqav2.val.jsonl, line 1 is damaged (its checksum is wrong); restore it, or continue the run"),
+    "no JSON": (lambda run: (run / "vqav2.val.jsonl").write_bytes(seal(b'{"finish: "stop"}', 0.0)), "line 1 is damaged ("),
     "a last line that is whole": (lambda run: _append(run, "vqav2.val.jsonl", '{"id": "1\n'), " is damaged ("),
-    "a field gone": (lambda run: _replace(run, "refcoco.val.jsonl", '"frames"', '"fames"'), "refcoco.val.jsonl, line 1 is damaged (it has no 'frames'); restore it"),
-    "a wrong field": (lambda run: _replace(run, "refcoco.val.jsonl", '"resized": [', '"resized": [0, '), "refcoco.val.jsonl, line 1 is damaged ("),
-    "a wrong finish": (lambda run: _replace(run, "vqav2.val.jsonl", '"stop"', '"stopped"'), "line 1 is damaged (finish is not what evalkit writes)"),
-    "no object": (lambda run: _replace(run, "vqav2.val.jsonl", "{", "7\n{"), "line 1 is damaged (no JSON object)"),
-    "other samples": (lambda run: _replace(run, "vqav2.val.jsonl", '{"id": "', '{"id": "x'), "has 1 answers to samples that vqav2/val has not (x"),
+    "a field gone": (lambda run: _edit(run, "refcoco.val.jsonl", frames=None), "refcoco.val.jsonl, line 1 is damaged (it has no 'frames'); restore it"),
+    "a wrong field": (lambda run: _edit(run, "refcoco.val.jsonl", frames=[{"original": [1, 1], "resized": [0, 1]}]), "refcoco.val.jsonl, line 1 is damaged ("),
+    "a wrong finish": (lambda run: _edit(run, "vqav2.val.jsonl", finish="stopped"), "line 1 is damaged (finish is not what evalkit writes)"),
+    "no object": (lambda run: _replace(run, "vqav2.val.jsonl", "{", "7\n{"), "line 1 is damaged (its checksum is wrong)"),
+    "other samples": (lambda run: _edit(run, "vqav2.val.jsonl", id="x"), "has 1 answers to samples that vqav2/val has not (x"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=DAMAGE.keys())
-def test_damage_gets_a_sentence_and_exit_code_2(run: Path, tmp_path: Path, damage: object, sentence: str) -> None:
+def test_damage_gets_a_sentence_and_exit_code_2(
+    evalkit: Evalkit, run: Path, tmp_path: Path, damage: object, sentence: str
+) -> None:
     damage(run)  # type: ignore[operator]
     before = contents(run, without=())
     done = evalkit("rescore", "runs/r", cwd=tmp_path)
@@ -292,14 +331,14 @@ def test_damage_gets_a_sentence_and_exit_code_2(run: Path, tmp_path: Path, damag
     assert contents(run, without=()) == before, "a run that cannot be scored again stays as it was"
 
 
-def test_data_that_moved_can_be_named(run: Path, tmp_path: Path) -> None:
+def test_data_that_moved_can_be_named(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "moved")
     done = evalkit("rescore", "runs/r", "--data", "moved", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "vqav2/val: unchanged" in said(done)
 
 
-def test_where_there_is_no_folder(tmp_path: Path) -> None:
+def test_where_there_is_no_folder(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("rescore", "runs/none", cwd=tmp_path)
     assert done.returncode == 2
     assert "runs/none is no run" in done.stderr

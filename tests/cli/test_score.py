@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,16 +19,19 @@ from evalkit.errors import UserError
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.predictions import FORMATS, Reader, read_predictions
 from evalkit.results import leaderboard as board
-from evalkit.results.store import RunFolder
+from evalkit.results.folder import RunFolder
+from evalkit.results.store import write_results
 from evalkit.run import Job, Record, load_job, score_job
 from evalkit.types import Answered, Frame, Kind, Reading, Response, Sample, Size, Split
 
+Evalkit = Callable[..., subprocess.CompletedProcess[str]]
+
 QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
 ANSWERS = "v2_mscoco_val2014_annotations.json"
-RUN_FILES = ["leaderboard.csv", "leaderboard.md", "manifest.json", "scores.json"]
+RUN_FILES = [".lock", "leaderboard.csv", "leaderboard.md", "log.txt", "manifest.json", "scores.json"]
 
 
-def evalkit(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+def alone(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
     """The command line; ``code`` runs after it, in the same process."""
     base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
     program = f"import sys\nfrom evalkit.cli import main\ntry:\n    main()\nfinally:\n    {code or 'pass'}"
@@ -94,7 +97,7 @@ def boxes(tmp_path: Path) -> tuple[Path, dict[str, Size]]:
 
 def test_final_texts_get_the_official_score_and_the_folder_of_a_run(root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "preds.jsonl", [{"id": str(q), "text": "yes"} for q in (13, 11, 12)])
-    done = evalkit(
+    done = alone(
         "score", "--tasks", "vqav2", "--data", str(root), "-p", "preds.jsonl", "--name", "x", cwd=tmp_path,
         code="print('TORCH', sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))",
     )  # fmt: skip
@@ -120,7 +123,7 @@ def test_final_texts_get_the_official_score_and_the_folder_of_a_run(root: Path, 
     assert "53.33" in done.stdout
 
 
-def test_a_scored_run_stands_beside_others_in_the_leaderboard(root: Path, tmp_path: Path) -> None:
+def test_a_scored_run_stands_beside_others_in_the_leaderboard(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     for name, text in (("good", "yes"), ("bad", "no")):
         write_lines(tmp_path / f"{name}.jsonl", [{"id": q, "text": text} for q in (11, 12, 13)])
         done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", f"{name}.jsonl", cwd=tmp_path)
@@ -130,7 +133,7 @@ def test_a_scored_run_stands_beside_others_in_the_leaderboard(root: Path, tmp_pa
     assert found == {"good": pytest.approx(160 / 3), "bad": pytest.approx(100 / 3)}
 
 
-def test_the_official_format_of_results_gives_the_same_numbers(root: Path, tmp_path: Path) -> None:
+def test_the_official_format_of_results_gives_the_same_numbers(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     results = [{"question_id": q, "answer": "yes"} for q in (11, 12, 13)]
     (tmp_path / "official.json").write_text("\ufeff" + json.dumps(results, indent=1), encoding="utf-8")
     done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "official.json", "--name", "x", cwd=tmp_path)
@@ -138,7 +141,7 @@ def test_the_official_format_of_results_gives_the_same_numbers(root: Path, tmp_p
     assert row_of(tmp_path / "runs" / "x")["value"] == pytest.approx(160 / 3)
 
 
-def test_several_splits_take_a_file_each_in_order(tmp_path: Path) -> None:
+def test_several_splits_take_a_file_each_in_order(evalkit: Evalkit, tmp_path: Path) -> None:
     samples = load_task("vqav2/train", data="tiny")
     write_lines(tmp_path / "train.jsonl", [{"id": s.id, "text": s.references[0]} for s in samples])
     vals = load_task("vqav2/val", data="tiny")
@@ -154,7 +157,7 @@ def test_several_splits_take_a_file_each_in_order(tmp_path: Path) -> None:
     assert (rows["train"]["n"], rows["val"]["n"]) == (len(samples), len(vals))
 
 
-def test_an_empty_answer_is_counted_and_is_wrong(root: Path, tmp_path: Path) -> None:
+def test_an_empty_answer_is_counted_and_is_wrong(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": 11, "text": " "}, {"id": 12, "text": ""}, {"id": 13, "text": "no"}])
     done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -162,7 +165,7 @@ def test_an_empty_answer_is_counted_and_is_wrong(root: Path, tmp_path: Path) -> 
     assert (row["unparsed"], row["n"], row["value"]) == (2, 3, pytest.approx(100 / 3))
 
 
-def test_missing_answers_may_be_allowed_and_stay_visible(root: Path, tmp_path: Path) -> None:
+def test_missing_answers_may_be_allowed_and_stay_visible(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": 11, "text": "yes"}, {"id": 12, "text": "yes"}])
     command = ("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x")
     done = evalkit(*command, "--allow-missing", cwd=tmp_path)
@@ -183,7 +186,7 @@ def test_missing_answers_may_be_allowed_and_stay_visible(root: Path, tmp_path: P
 def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[str, Size]], tmp_path: Path) -> None:
     path, sizes = boxes
     command = ("score", "-t", "refcoco/val", "--data", "tiny", "-p", str(path), "--family", "qwen2.5-vl")
-    right = evalkit(
+    right = alone(
         *command, "--max-pixels", "15360", "--name", "right", cwd=tmp_path,
         code="print('TORCH', sorted({'torch', 'transformers'} & set(sys.modules)))",
     )  # fmt: skip
@@ -198,12 +201,12 @@ def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[s
     assert manifest["family"] == {"name": "qwen2.5-vl", "coordinates": "absolute pixels of the resized image"}
     assert manifest["settings"]["max_pixels"] == 15_360
 
-    small = evalkit(*command, "--max-pixels", "3136", "--name", "small", cwd=tmp_path)
+    small = alone(*command, "--max-pixels", "3136", "--name", "small", cwd=tmp_path)
     assert small.returncode == 0, small.stderr
     assert row_of(tmp_path / "runs" / "small")["values"]["mean_iou"] < 60  # type: ignore[index]
 
 
-def test_a_picture_that_cannot_be_read_is_an_error_of_its_samples(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit, tmp_path: Path) -> None:
     Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"torn")
     Image.new("RGB", (900, 2)).save(tmp_path / "c.png")
@@ -262,7 +265,7 @@ def test_final_texts_are_taken_as_they_stand(kind: Kind, text: str, value: str |
 # -------------------------------------------------------------------------------------------------------- submissions
 
 
-def test_where_answers_are_not_public_the_submission_is_written(root: Path, tmp_path: Path) -> None:
+def test_where_answers_are_not_public_the_submission_is_written(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     for split in ("testdev", "test"):
         write_lines(tmp_path / f"{split}.jsonl", [{"id": q, "text": split} for q in (11, 13)])
     done = evalkit(
@@ -315,10 +318,10 @@ def test_a_run_of_a_hidden_split_writes_its_submission_and_no_score(tmp_path: Pa
     job = load_job(Written(), "test", open_data("tiny"), limit=None, seed=0)  # type: ignore[arg-type]
     failed = Record(job.samples[0], "", Response("a", finish="error", error="no"), Reading(None))
     good = Record(job.samples[1], "", Response("b", "yes"), Reading("yes"))
-    result = score_job(job, [failed, good], 1.0)
+    result = score_job(job, [failed, good])
     assert (result.scores, result.n, result.errors) == (None, 1, 1)
     folder = RunFolder.create(tmp_path, "r")
-    rows = folder.write_results([result], {})
+    rows, _ = write_results(folder, [result], {})
     assert json.loads((folder.path / "hidden.json").read_text()) == {"a": None, "b": "yes"}
     entries = board.entries_of("r", "m", rows)
     assert board.grid(entries)[1][0][3] == "submission*"
@@ -329,7 +332,7 @@ def test_a_hidden_split_without_a_submission_is_refused_before_anything_is_read(
     with pytest.raises(UserError, match="hidden/test: its answers are not public, and the task writes no file"):
         load_job(_Hidden(), "test", open_data("tiny"), limit=None, seed=0)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="hidden/test: its answers are not public"):
-        score_job(Job(_Hidden(), "test", [], limited=False), [], 0)  # type: ignore[arg-type]
+        score_job(Job(_Hidden(), "test", [], limited=False), [])  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -346,7 +349,7 @@ def test_formats_of_predictions(tmp_path: Path, keys: tuple[str, str], as_list: 
     assert [p.place for p in found] == (["entry 1", "entry 2"] if as_list else ["line 1", "line 3"])
 
 
-def test_a_journal_can_be_scored_like_any_predictions(root: Path, tmp_path: Path) -> None:
+def test_a_journal_can_be_scored_like_any_predictions(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": q, "text": "yes"} for q in (11, 12, 13)])
     command = ("score", "-t", "vqav2", "--data", str(root))
     assert evalkit(*command, "-p", "p.jsonl", "--name", "a", cwd=tmp_path).returncode == 0
@@ -395,7 +398,7 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
 
 @pytest.mark.parametrize(("content", "arguments", "sentence"), SENTENCES.values(), ids=SENTENCES.keys())
 def test_mistakes_get_a_sentence_and_exit_code_2(
-    root: Path, tmp_path: Path, content: object, arguments: list[str], sentence: str
+    evalkit: Evalkit, root: Path, tmp_path: Path, content: object, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
@@ -411,7 +414,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(
     assert not (tmp_path / "runs").exists(), "nothing is left behind by a mistake"
 
 
-def test_no_predictions_and_no_tasks(root: Path, tmp_path: Path) -> None:
+def test_no_predictions_and_no_tasks(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     done = evalkit("score", "-t", "vqav2", "--data", str(root), cwd=tmp_path)
     assert done.returncode == 2
     assert "no answers were given: give --predictions FILE for vqav2/val" in done.stderr
@@ -423,6 +426,6 @@ def test_no_predictions_and_no_tasks(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", ["score", "rescore"])
 def test_help_is_light(verb: str, tmp_path: Path) -> None:
     heavy = ("torch", "transformers", "numpy", "PIL", "datasets", "evalkit.run", "evalkit.results")
-    done = evalkit(verb, "--help", cwd=tmp_path, code=f"print('HEAVY', sorted(set(sys.modules) & set({heavy!r})))")
+    done = alone(verb, "--help", cwd=tmp_path, code=f"print('HEAVY', sorted(set(sys.modules) & set({heavy!r})))")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("HEAVY []")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -89,6 +90,53 @@ def test_one_unreadable_picture_is_one_error(tiny_backend: HFBackend, requests: 
     for name in ("broken.jpg", "torn.jpg", "absent.jpg"):
         assert str(tmp_path / name) in str(responses[name].error)
     assert responses[requests[0].id].finish == "stop"
+
+
+def test_out_of_memory_halves_the_batches_and_loses_nothing(
+    tiny_backend: HFBackend, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
+    whole = {r.id: r.text for r in backend.generate(requests)}
+    generate = HFBackend._generate
+    tried: list[int] = []
+
+    def cramped(self: HFBackend, inputs: dict[str, torch.Tensor], decoding: Decoding) -> object:
+        tried.append(len(inputs["input_ids"]))
+        if tried[-1] > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return generate(self, inputs, decoding)
+
+    monkeypatch.setattr(HFBackend, "_generate", cramped)
+    assert {r.id: r.text for r in backend.generate(requests)} == whole
+    assert tried[:4] == [16, 8, 4, 4]
+    assert backend.batch_size == 4, "it is remembered"
+
+    monkeypatch.setattr(HFBackend, "_generate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    answers = list(backend.generate(requests[:3]))
+    assert [r.finish for r in answers] == ["error"] * 3
+    assert "MemoryError: CUDA oom" in str(answers[0].error)
+
+
+def test_an_impossible_picture_is_one_error_in_its_batch(
+    tiny_backend: HFBackend, requests: list[Request], tmp_path: Path
+) -> None:
+    Image.new("RGB", (4000, 4)).save(tmp_path / "thread.png")  # beyond the aspect ratio that the processor takes
+    message = Message("user", (Picture(PathImage(str(tmp_path / "thread.png"))), Text("?")))
+    odd = Request("thread", (message,), Decoding(4))
+    answers = {r.id: r for r in tiny_backend.generate([*requests[:5], odd])}
+    assert answers["thread"].finish == "error"
+    assert "aspect ratio" in str(answers["thread"].error)
+    assert [answers[r.id].finish for r in requests[:5]] == ["stop"] * 5
+
+
+def test_it_stops_after_the_batch_in_work(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=4)
+    stop = Event()
+    answered = 0
+    for _ in backend.generate(requests, stop):
+        answered += 1
+        stop.set()
+    assert answered == 4
 
 
 def test_text_that_names_the_image_token_cannot_shift_pictures(

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
+from evalkit.results.folder import RunFolder
 from evalkit.results.leaderboard import collect, entries_of, grid, notes, to_csv, to_json_text, to_markdown
-from evalkit.results.store import RunFolder, read_scores
+from evalkit.results.store import read_scores
 
 
 def _row(**changes: object) -> dict[str, object]:
@@ -79,7 +80,7 @@ def test_markdown_is_a_table_and_csv_and_json_keep_full_precision() -> None:
         ("{", "is not a scores file"),
         ("[]", "is not a scores file"),
         ('{"schema": 1}', "is not a scores file"),
-        ('{"schema": 99, "results": []}', "schema 99, and this evalkit reads up to 1; upgrade"),
+        ('{"schema": 99, "results": []}', "schema 99, and this evalkit reads up to 2; upgrade"),
     ],
 )
 def test_a_damaged_or_newer_file_is_a_sentence(tmp_path: Path, content: str, message: str) -> None:

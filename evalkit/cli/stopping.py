@@ -1,0 +1,45 @@
+"""Being stopped: Ctrl-C and SIGTERM (a cluster's preemption) end a run after the batch in work."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+GRACE_SECONDS = 5.0
+"""How long SIGTERM waits for the batch in work; clusters kill half a minute later at the earliest."""
+
+
+@contextmanager
+def stoppable(console: Console) -> Iterator[threading.Event]:
+    """An event that the first signal sets; a second one, or SIGTERM's grace running out, is a ``KeyboardInterrupt``."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may be told of signals
+        return
+
+    def on_signal(number: int, _: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        if number == signal.SIGTERM:
+            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+        console.print("stopping after the batch in work (Ctrl-C again: at once)")
+
+    def on_alarm(number: int, _: Any) -> None:
+        raise KeyboardInterrupt
+
+    handlers: dict[int, Callable[[int, Any], None]] = {
+        signal.SIGINT: on_signal, signal.SIGTERM: on_signal, signal.SIGALRM: on_alarm,
+    }  # fmt: skip
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield stop
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,132 @@
+"""Digests of what a run depends on: a checkpoint's weights and processor, a split's annotations, pictures.
+
+A digest says what is *in* a file, wherever it lies.  Weights are large, so their digests are remembered in the user's
+cache folder, under everything that changes when a file is written (device, inode, size, both times).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.types import Sample
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+PICKLED = ("*.bin", "*.bin.index.json", "*.pt", "*.pth")
+CONFIG = ("config.json", "generation_config.json")
+PROCESSOR = (
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "image_processor*.json",
+    "tokenizer*", "*.tiktoken", "*.model", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+    "chat_template*", "additional_chat_templates/*",
+)  # fmt: skip
+CODE = ("*.py",)
+
+SETTLED_SECONDS = 2.0
+"""A file written within this time is not remembered: it could be written again without its times showing it."""
+
+THREADS = 4
+
+
+def of_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex.  Raises ``OSError``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_file() -> Path:
+    """Where digests are remembered."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalkit" / "digests.json"
+
+
+def _written(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def of_files(paths: Sequence[Path]) -> list[str]:
+    """The digest of each file, remembered from last time where the file has not been written since."""
+    remembered = _remembered()
+    keys = [str(path.resolve()) for path in paths]
+    written = [_written(path) for path in paths]
+    found: dict[str, str] = {}
+    for key, stat in zip(keys, written, strict=True):
+        entry = remembered.get(key)
+        if isinstance(entry, list) and len(entry) == 2 and entry[0] == stat and isinstance(entry[1], str):
+            found[key] = entry[1]
+    with ThreadPoolExecutor(THREADS) as pool:  # hashing and reading both let other threads run
+        todo = [path for path, key in zip(paths, keys, strict=True) if key not in found]
+        fresh = {str(path.resolve()): digest for path, digest in zip(todo, pool.map(of_file, todo), strict=True)}
+    settled = time.time_ns() - int(SETTLED_SECONDS * 1e9)
+    new = {
+        key: [stat, fresh[key]] for key, stat in zip(keys, written, strict=True) if key in fresh and stat[4] < settled
+    }
+    if new:
+        _remember({**remembered, **new})
+    return [{**found, **fresh}[key] for key in keys]
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        content = json.loads(cache_file().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(content: dict[str, Any]) -> None:
+    path = cache_file()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({k: v for k, v in content.items() if Path(k).exists()}), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # no cache folder, or a full one: the digests are computed again next time
+
+
+def of_checkpoint(folder: Path, *, pickled: bool = False, code: bool = False) -> dict[str, str]:
+    """What a checkpoint in ``folder`` is, by what is in its files: digests of its weights, configuration and processor.
+
+    Args:
+        pickled: pickled weights are loaded too, so they count.
+        code: the checkpoint's own code is run, so it counts.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    groups = {"weights": (*WEIGHTS, *(PICKLED if pickled else ())), "config": CONFIG, "processor": PROCESSOR}
+    if code:
+        groups["code"] = CODE
+    found: dict[str, str] = {}
+    try:
+        for group, patterns in groups.items():
+            paths = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+            digests = of_files(paths)
+            names = [path.relative_to(folder).as_posix() for path in paths]
+            found[group] = _of_pairs(zip(names, digests, strict=True))
+    except OSError as error:
+        raise UserError(f"--model: {error.filename or folder} cannot be read ({error.strerror}).") from error
+    return found
+
+
+def _of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in pairs).encode()).hexdigest()[:32]
+
+
+def of_samples(samples: Iterable[Sample]) -> str:
+    """The digest of a split's annotations: of every question, its options and references, in order.
+
+    Pictures stand outside: each has a digest of its own, and the path to it says nothing.
+    """
+    state = hashlib.sha256()
+    for s in samples:
+        line = json.dumps([s.id, s.text, s.options, s.references, s.cluster], ensure_ascii=False, default=repr)
+        state.update(line.encode("utf-8", errors="surrogatepass") + b"\n")
+    return state.hexdigest()[:32]

@@ -1,0 +1,61 @@
+"""What a run is.  Two commands with the same identity continue the same run; anything else starts another one.
+
+Left out on purpose, since the answers do not depend on them: ``--limit``, batch size, device, number of workers, and
+where the checkpoint and the data lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from evalkit import __version__
+from evalkit.run import Job
+from evalkit.types import Family
+
+Parts = Mapping[str, Any]
+"""What an identity is made of, by name; plain JSON values."""
+
+
+def run_parts(checkpoint: Parts, family: Family, backend: Parts, *, seed: int) -> dict[str, Any]:
+    """The parts that all splits of a run share; ``checkpoint`` and ``backend`` are what they say of themselves."""
+    return {
+        **checkpoint,
+        "family": family.name,
+        "protocol": "official",
+        **backend,
+        "seed": seed,
+        "evalkit": __version__,
+    }
+
+
+def split_parts(job: Job, family: Family) -> dict[str, Any]:
+    """The parts that belong to one split of a task."""
+    return {
+        "version": job.task.version,
+        "kind": job.task.kind,
+        "decoding": asdict(family.decoding(job.task.kind, job.task.decoding)),
+        "annotations": job.annotations,
+    }
+
+
+def digest(parts: Parts) -> str:
+    """A short name for ``parts``: 8 hex digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def differences(old: Parts, new: Parts) -> list[str]:
+    """What differs, one phrase a part: ``seed: 0 → 1``."""
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key}: {_short(old.get(key))} → {_short(new.get(key))}" for key in changed]
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value if len(value) <= 24 else f"{value[:8]}…"  # a digest
+    return json.dumps(value, sort_keys=True)

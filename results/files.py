@@ -1,0 +1,59 @@
+"""Writing whole files, so that a crash or a full disk leaves either the old one or the new one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import RunFailed
+
+
+def write_failed(path: Path, error: OSError) -> RunFailed:
+    """The sentence for a file that could not be written."""
+    return RunFailed(
+        f"{path} cannot be written ({error.strerror}); what was written before is kept: make room, or the folder "
+        "writable, and the same command continues."
+    )
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``path``: another file is written whole, reaches the disk, and takes its place.
+
+    Raises:
+        RunFailed: it cannot be written; what was there before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode(errors="surrogatepass") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise write_failed(path, error) from error
+
+
+def _plain(value: Any) -> Any:
+    """Floats that JSON has no word for become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def to_json(content: Any, *, indent: int | None = None) -> str:
+    """``content`` as JSON, anything not a number as null."""
+    try:
+        return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_plain(content), ensure_ascii=False, indent=indent, allow_nan=False)

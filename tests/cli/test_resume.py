@@ -1,0 +1,472 @@
+"""Runs that are stopped, continued, or no longer the same: with real processes, files and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evalkit.checkpoint import bundled_folder
+from evalkit.data import bundled_root
+
+PROGRAM = "from evalkit.cli import main; main()"
+# The real backend, which writes down what it is about to work on.
+WATCHED = """
+import os
+from evalkit.model.backends import hf
+answer = hf.HFBackend._answer
+def watched(self, prepared):
+    with open(os.environ["COMPUTED"], "a") as file:
+        file.write("".join(p.request.id + "\\n" for p in prepared.batch))
+    return answer(self, prepared)
+hf.HFBackend._answer = watched
+"""
+
+
+def start(*arguments: str, cwd: Path, program: str = PROGRAM, **options: Any) -> subprocess.Popen[str]:
+    base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=cwd, env={**base, "COLUMNS": "200", **options.pop("env", {})}, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, err = process.communicate(timeout=120)
+    return process.returncode, " ".join(err.split())
+
+
+@pytest.fixture
+def evalkit(evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """The command line, in a folder of its own: (exit code, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        done = evalkit(*arguments, cwd=tmp_path)
+        return done.returncode, " ".join(done.stderr.split())
+
+    return call
+
+
+def lines_of(journal: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+
+
+def compared(run: Path) -> dict[str, list[str]]:
+    """Every journal's lines sorted by id, without checksum and timing."""
+    found = {}
+    for path in sorted(run.glob("*.jsonl")):
+        if not path.name.endswith(".scores.jsonl"):
+            rows = sorted(lines_of(path), key=lambda row: row["id"])
+            found[path.name] = [json.dumps({k: v for k, v in r.items() if k not in ("sum", "seconds")}) for r in rows]
+    return found
+
+
+def values_of(run: Path) -> dict[str, Any]:
+    rows = json.loads((run / "scores.json").read_text())["results"]
+    return {f"{r['task']}/{r['split']}": (r["value"], r["stderr"], r["n"], r["signature"]) for r in rows}
+
+
+def state_of(run: Path) -> str:
+    return str(json.loads((run / "manifest.json").read_text())["state"])
+
+
+def runs_in(folder: Path) -> list[Path]:
+    return sorted(p for p in (folder / "runs").iterdir() if not p.name.startswith("."))
+
+
+VQA = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "12")
+
+
+# ----------------------------------------------------------------------------------------------------- being stopped
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_and_continued(tmp_path: Path) -> None:
+    command = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--batch-size", "4", "--name", "x")
+    (tmp_path / "whole").mkdir()
+    assert finish(start(*command, cwd=tmp_path / "whole"))[0] == 0
+    draw = random.Random(4)
+    run, computed = tmp_path / "runs" / "x", tmp_path / "computed"
+    before: dict[str, list[str]] = {}
+    kills = 0
+    while kills < 20:
+        process = start(*command, cwd=tmp_path, program=WATCHED + PROGRAM, env={"COMPUTED": str(computed)})
+        size = sum(p.stat().st_size for p in run.glob("*.jsonl"))
+        # Half of them while it starts, at any moment of that; half soon after it has written something.
+        if draw.random() < 0.4:
+            time.sleep(draw.uniform(0.0, 8.0))
+        else:
+            deadline = time.monotonic() + 60
+            while sum(p.stat().st_size for p in run.glob("*.jsonl")) == size and time.monotonic() < deadline:
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0.0, 0.3))
+        process.kill()
+        code, _ = finish(process)
+        kills += 1
+        assert code == -signal.SIGKILL, "it was stopped before its end"
+        now = compared_so_far(run)
+        for name, kept in before.items():
+            assert set(kept) <= set(now.get(name, [])), "an answer was lost"
+        before = now
+    code, said = finish(start(*command, cwd=tmp_path, program=WATCHED + PROGRAM, env={"COMPUTED": str(computed)}))
+    assert code == 0, said
+    assert compared(run) == compared(tmp_path / "whole" / "runs" / "x")
+    assert values_of(run) == values_of(tmp_path / "whole" / "runs" / "x")
+    answered = sum(len(rows) for rows in compared(run).values())
+    assert answered == 324 + 128
+    assert len(computed.read_text().splitlines()) - answered <= kills * 4, "at most a batch a kill was computed twice"
+
+
+def compared_so_far(run: Path) -> dict[str, list[str]]:
+    """The whole lines of every journal."""
+    found = {}
+    for path in run.glob("*.jsonl"):
+        if not path.name.endswith(".scores.jsonl"):
+            found[path.name] = path.read_text(errors="replace").split("\n")[:-1]
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> None:
+    command = ("run", "-t", "vqav2", "--data", "tiny", "--batch-size", "2", "--name", "x")
+    process = start(*command, cwd=tmp_path)
+    journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
+    deadline = time.monotonic() + 60
+    while not lines_whole(journal) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    began = time.monotonic()
+    code, said = finish(process)
+    assert time.monotonic() - began < 10
+    assert code == 1, said
+    done = len(lines_of(journal))
+    assert 0 < done < 324
+    assert done % 2 == 0, "the batch in work was kept"
+    assert f"stopped with {done} of 324 answered; the same command continues" in said
+    assert "Traceback" not in said
+    assert state_of(journal.parent) == "stopped"
+    assert not (journal.parent / "scores.json").exists(), "half a split has no score"
+
+
+def lines_whole(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    command = ("run", "-t", "vqav2,refcoco-all", "--data", "tiny", "--batch-size", "1", "--name", "x")
+    first = start(*command, cwd=tmp_path)
+    journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
+    deadline = time.monotonic() + 60
+    while not lines_whole(journal) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    code, said = finish(start(*command, cwd=tmp_path))
+    first.send_signal(signal.SIGINT)
+    assert finish(first)[0] == 1, "the first went on"
+    assert code == 2, said
+    assert re.search(rf"evalkit, process {first.pid} on \S+, is working on this run; wait for it", said)
+    assert len(lines_of(journal)) > 1
+
+
+def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    """A limit on the size of files stands for it; with room again, the same command continues."""
+    command = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "60", "--name", "x")
+    limited = start(*command, cwd=tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)))
+    code, said = finish(limited)
+    run = tmp_path / "runs" / "x"
+    assert code == 1, said
+    assert "vqav2.val.jsonl cannot be written (File too large); what was written before is kept: make room" in said
+    assert "Traceback" not in said
+    before = compared_so_far(run)["vqav2.val.jsonl"]
+    assert 5 < len(before) < 60
+    code, said = evalkit(*command)
+    assert code == 0, said
+    assert "vqav2.val.jsonl: the last line had been cut off; its sample is answered again" in said
+    assert set(before) <= set(compared_so_far(run)["vqav2.val.jsonl"])
+    assert len(lines_of(run / "vqav2.val.jsonl")) == 60
+    assert state_of(run) == "complete"
+
+
+def test_where_nothing_can_be_written(evalkit: Callable[..., tuple[int, str]]) -> None:
+    code, said = evalkit(*VQA, "--out", "/proc/evalkit")
+    assert code == 2
+    assert "--out /proc/evalkit: the folder" in said
+    assert "cannot be made" in said
+
+
+# ------------------------------------------------------------------------------------------------------- continuing
+
+
+def test_what_is_whole_is_not_computed_again(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    code, said = evalkit(*VQA)
+    assert (code, "loaded in" in said) == (0, True)
+    (run,) = runs_in(tmp_path)
+    before = {p.name: p.read_bytes() for p in run.iterdir() if p.suffix == ".jsonl" or p.name == "scores.json"}
+    code, said = evalkit(*VQA, "--batch-size", "5")
+    assert code == 0
+    assert "loaded in" not in said, "no weights are needed"
+    assert "vqav2/val: 0 answered in" in said
+    assert "12 before" in said
+    assert runs_in(tmp_path) == [run]
+    assert {name: (run / name).read_bytes() for name in before} == before
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert [command["state"] for command in manifest["history"]] == ["complete", "complete"]
+    assert manifest["backend"]["dtype"] == "float32"
+    assert "run folder" in (run / "log.txt").read_text()
+
+
+def test_a_larger_limit_and_more_tasks_continue(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*VQA)[0] == 0
+    code, said = evalkit("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--limit", "20")
+    assert code == 0
+    assert re.search(r"vqav2/val: 8 answered in [0-9.]+ s, 12 before", said)
+    (run,) = runs_in(tmp_path)
+    assert {name: value[2] for name, value in values_of(run).items()} == {"vqav2/val": 20, "refcoco/val": 20}
+    assert evalkit("run", "-t", "vqav2", "--data", "tiny", "--limit", "5")[0] == 0
+    assert len(lines_of(run / "vqav2.val.jsonl")) == 20, "answers beyond a smaller limit stay"
+    assert {name: value[2] for name, value in values_of(run).items()} == {"vqav2/val": 5, "refcoco/val": 20}
+    assert evalkit("rescore", str(run))[0] == 0
+    assert "| refcoco | val |" in (run / "leaderboard.md").read_text()
+
+
+def test_two_runs_of_one_command_say_the_same(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    for out in ("a", "b"):
+        assert evalkit(*VQA, "--out", out)[0] == 0
+    (one,), (other,) = (list((tmp_path / out).iterdir()) for out in ("a", "b"))
+    assert one.name == other.name
+    assert compared(one) == compared(other)
+    assert values_of(one) == values_of(other)
+
+
+def test_only_the_damaged_line_is_answered_again(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*VQA)[0] == 0
+    (run,) = runs_in(tmp_path)
+    whole, before = compared(run), values_of(run)
+    journal = run / "vqav2.val.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b'"finish"', b'"finis"')
+    journal.write_bytes(b"".join(lines))
+    code, said = evalkit(*VQA)
+    assert code == 0
+    assert "vqav2.val.jsonl, line 4 is damaged (its checksum is wrong); its sample is answered again" in said
+    assert "vqav2/val: 1 answered in" in said
+    assert compared(run) == whole
+    assert values_of(run) == before
+    assert (run / "vqav2.val.jsonl.rejected").read_bytes() == lines[3]
+
+
+def test_starting_anew(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*VQA)[0] == 0
+    code, said = evalkit(*VQA, "--fresh")
+    assert code == 0
+    assert "the run so far is kept in runs/.replaced/tiny-" in said
+    assert "12 answered in" in said
+    assert len(runs_in(tmp_path)) == 1
+
+
+# --------------------------------------------------------------------------------------------------------- identity
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A copy of the bundled checkpoint and data to be changed."""
+    shutil.copytree(bundled_root(), tmp_path / "data")
+    shutil.copytree(bundled_folder("tiny"), tmp_path / "ckpt")
+    return tmp_path
+
+
+OURS = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--limit", "8")
+PICTURES = Path("data") / "coco" / "val2014"
+QUESTIONS = Path("data") / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json"
+
+
+def test_weights_overwritten_in_place_are_another_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    command = ("run", "-t", "refcoco/val", *OURS[3:])
+    assert evalkit(*command)[0] == 0
+    early = bundled_folder("tiny-early") / "model.safetensors"
+    with (here / "ckpt" / "model.safetensors").open("r+b") as file:
+        assert os.fstat(file.fileno()).st_size == early.stat().st_size
+        file.write(early.read_bytes())
+    code, said = evalkit(*command)
+    assert code == 0
+    assert re.search(r"another run than runs/ckpt-\w+ \(weights: \w+… → \w+…\)", said)
+    assert "8 answered in" in said
+    first, second = runs_in(here)
+    assert compared(first) != compared(second)
+
+
+def test_a_changed_question_or_another_seed_is_another_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*OURS)[0] == 0
+    code, said = evalkit(*OURS, "--seed", "1")
+    assert code == 0
+    assert "(seed: 0 → 1)" in said
+    content = json.loads((here / QUESTIONS).read_text())
+    content["questions"][-1]["question"] += "?"
+    (here / QUESTIONS).write_text(json.dumps(content))
+    code, said = evalkit(*OURS)
+    assert code == 0
+    assert "(vqav2/val: annotations: " in said
+    assert len(runs_in(here)) == 3
+    content["questions"][-1]["question"] = content["questions"][-1]["question"][:-1]
+    (here / QUESTIONS).write_text(json.dumps(content, indent=1))
+    code, said = evalkit(*OURS)
+    assert "vqav2/val: 0 answered in" in said, "the same questions, in another layout of the file"
+
+
+def test_a_renamed_folder_changes_nothing(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*OURS)[0] == 0
+    (here / "data").rename(here / "moved")
+    (here / "ckpt").rename(here / "other-name")
+    code, said = evalkit("run", "-t", "vqav2", "-m", "other-name", "--data", "moved", "--limit", "8")
+    assert code == 0
+    assert "vqav2/val: 0 answered in" in said
+    assert len(runs_in(here)) == 1
+
+
+def test_a_changed_picture_is_answered_again(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*OURS)[0] == 0
+    (run,) = runs_in(here)
+    rows = lines_of(run / "vqav2.val.jsonl")
+    picture = rows[0]["images"][0]
+    touched = [row["id"] for row in rows if row["images"] == [picture]]
+    other = next(row["images"][0] for row in rows if row["images"] != [picture])
+    (here / picture).write_bytes((here / other).read_bytes())
+    code, said = evalkit(*OURS)
+    assert code == 0
+    assert f"vqav2/val: {len(touched)} samples have another picture now ({', '.join(sorted(touched)[:3])}" in said
+    assert f"vqav2/val: {len(touched)} answered in" in said
+    after = {row["id"]: row["digests"] for row in lines_of(run / "vqav2.val.jsonl")}
+    assert len(after) == 8
+    assert {row["id"] for row in rows if after[row["id"]] != row["digests"]} == set(touched)
+
+
+def test_a_removed_picture(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*OURS)[0] == 0
+    (run,) = runs_in(here)
+    before = compared(run)
+    picture = here / lines_of(run / "vqav2.val.jsonl")[0]["images"][0]
+    picture.unlink()
+    code, said = evalkit(*OURS)
+    assert code == 2
+    assert f"{picture.name} is absent; complete the download, or give --allow-missing" in said
+    code, said = evalkit(*OURS, "--allow-missing")
+    assert code == 0, "its answers were given while it was there"
+    assert compared(run) == before
+
+
+# ----------------------------------------------------------------------------------------------------- failing well
+
+
+def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    file = here / "ckpt" / "model.safetensors"
+    weights = load_file(file)
+    whole = {name: value.clone() for name, value in weights.items()}
+    norm = next(name for name in weights if name.endswith("norm.weight"))
+    weights[norm] = torch.full_like(weights[norm], float("nan"))
+    save_file(weights, file, metadata={"format": "pt"})
+    code, said = evalkit(*OURS, "--name", "x")
+    assert code == 1
+    assert "8 samples failed" in said
+    (row,) = json.loads((here / "runs" / "x" / "scores.json").read_text())["results"]
+    assert (row["value"], row["n"], row["errors"]) == (None, 0, 8)
+    assert (
+        "not a number (NaN); another --dtype may help" in lines_of(here / "runs" / "x" / "vqav2.val.jsonl")[0]["error"]
+    )
+
+    code, said = evalkit(*OURS, "--name", "x", "--max-errors", "3")
+    assert code == 1
+    assert "8 samples failed before" in said
+    assert "4 samples have failed (--max-errors 3), the last one with ArithmeticError" in said
+    assert state_of(here / "runs" / "x").startswith("failed: vqav2/val: 4 samples have failed")
+    assert whole.keys() == weights.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("../../../secret.jpg", "lies outside"),
+        ("/etc/passwd", "lies outside"),
+    ],
+)
+def test_annotations_that_lead_out_of_the_data(
+    here: Path, evalkit: Callable[..., tuple[int, str]], name: str, sentence: str
+) -> None:
+    file = here / "data" / "docvqa" / "val_v1.0_withQT.json"
+    content = json.loads(file.read_text())
+    content["data"][0]["image"] = name
+    file.write_text(json.dumps(content))
+    code, said = evalkit("run", "-t", "docvqa", "--data", "data")
+    assert code == 2
+    assert sentence in said
+    assert name in said
+
+
+def test_a_pickle_that_would_run_something(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    (here / "data" / "refcoco" / "refs(unc).p").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    code, said = evalkit("run", "-t", "refcoco", "--data", "data")
+    assert code == 2
+    assert "refs(unc).p is not a readable annotation pickle (it wants to load os.system)" in said
+    assert not (here / "executed").exists()
+
+
+def test_an_enormous_picture(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    """50,000 × 50,000 pixels in a PNG of 300 kB."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    side = 50_000
+    packer = zlib.compressobj(1)
+    row = bytes(1 + side // 8)
+    packed = b"".join(packer.compress(row * 1000) for _ in range(side // 1000)) + packer.flush()
+    header = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    picture = here / PICTURES / "COCO_val2014_000000000002.jpg"
+    picture.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )  # fmt: skip
+    code, said = evalkit("run", "-t", "vqav2", "--data", "data")
+    assert code == 2
+    assert f"{picture.name} cannot be read as a picture (a damaged picture, or an enormous one" in said
+
+
+def test_pickled_weights_only_on_request(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    file = here / "ckpt" / "model.safetensors"
+    torch.save(load_file(file), here / "ckpt" / "pytorch_model.bin")
+    file.unlink()
+    code, said = evalkit(*OURS)
+    assert code == 2
+    assert "pickled ones can execute anything and are loaded only under --allow-pickled-weights" in said
+    code, said = evalkit(*OURS, "--allow-pickled-weights")
+    assert code == 0, said
+    (run,) = runs_in(here)
+    assert evalkit(*OURS[:3], "-m", "tiny", *OURS[5:])[0] == 0
+    ours, bundled = (compared(r) for r in (run, next(r for r in runs_in(here) if r != run)))
+    assert [json.loads(line)["text"] for line in ours["vqav2.val.jsonl"]] == [
+        json.loads(line)["text"] for line in bundled["vqav2.val.jsonl"]
+    ]
+
+
+def test_a_checkpoint_that_cannot_be_loaded_leaves_nothing_behind(
+    here: Path, evalkit: Callable[..., tuple[int, str]]
+) -> None:
+    (here / "ckpt" / "model.safetensors").write_bytes(b"torn")
+    code, said = evalkit(*OURS)
+    assert code == 2
+    assert "the checkpoint could not be loaded" in said
+    assert runs_in(here) == []

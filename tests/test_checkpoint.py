@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from evalkit.checkpoint import bundled_folder
+
+SHOW = """
+from evalkit.checkpoint import fetched, resolve_checkpoint
+found = fetched(resolve_checkpoint("Someone/Their-VL"))
+print(found.name, found.location, found.model_type, found.local)
+"""
+
+
+def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path) -> None:
+    """As huggingface_hub leaves it after a download, and without network."""
+    repo = tmp_path / "hub" / "models--Someone--Their-VL"
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(bundled_folder("tiny"), repo / "snapshots" / revision)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(revision)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["Someone/Their-VL", str(repo / "snapshots" / revision), "qwen2_5_vl", "True"]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from evalkit import fingerprint
+from evalkit.data import open_data
+from evalkit.run import load_job, parse_tasks
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "evalkit" / "digests.json"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "README.md", "pytorch_model.bin", "modeling.py"):
+        (folder / name).write_bytes(name.encode() * 1000)
+    return folder
+
+
+def test_a_checkpoint_is_what_is_in_its_files(folder: Path, tmp_path: Path) -> None:
+    first = fingerprint.of_checkpoint(folder)
+    assert set(first) == {"weights", "config", "processor"}
+    moved = folder.rename(tmp_path / "elsewhere")
+    (moved / "README.md").write_text("other words")
+    assert fingerprint.of_checkpoint(moved) == first
+    for name, part in (("model.safetensors", "weights"), ("config.json", "config"), ("tokenizer.json", "processor")):
+        before = fingerprint.of_checkpoint(moved)
+        with (moved / name).open("ab") as file:
+            file.write(b" ")
+        after = fingerprint.of_checkpoint(moved)
+        assert {key for key in before if before[key] != after[key]} == {part}
+
+
+def test_pickles_and_code_count_where_they_are_used(folder: Path) -> None:
+    plain = fingerprint.of_checkpoint(folder)
+    pickled = fingerprint.of_checkpoint(folder, pickled=True)
+    assert pickled["weights"] != plain["weights"]
+    assert set(fingerprint.of_checkpoint(folder, code=True)) == {*plain, "code"}
+
+
+def test_digests_are_remembered_until_a_file_is_written(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = folder / "model.safetensors"
+    monkeypatch.setattr(fingerprint, "SETTLED_SECONDS", 0.05)
+    time.sleep(0.1)
+    first = fingerprint.of_checkpoint(folder)
+    assert str(weights) in json.loads(cache.read_text())
+    read: list[Path] = []
+    of_file = fingerprint.of_file
+    monkeypatch.setattr(fingerprint, "of_file", lambda path: read.append(path) or of_file(path))
+    assert fingerprint.of_checkpoint(folder) == first
+    assert read == []
+
+    # Overwritten in place with as many bytes, and its time set back: the digest is worked out anew.
+    times = weights.stat()
+    weights.write_bytes(weights.read_bytes()[::-1])
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert fingerprint.of_checkpoint(folder)["weights"] != first["weights"]
+    assert read == [weights]
+
+
+def test_what_was_written_just_now_is_not_remembered(folder: Path, cache: Path) -> None:
+    fingerprint.of_checkpoint(folder)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "\xff"])
+def test_a_damaged_memory_is_no_memory(folder: Path, cache: Path, content: str) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text(content)
+    assert fingerprint.of_checkpoint(folder)["weights"]
+
+
+def test_annotations_are_what_is_asked_not_where_it_lies() -> None:
+    ((task, split),) = parse_tasks(["vqav2/val"])
+    job = load_job(task, split, open_data("tiny"), limit=None, seed=0)
+    few = load_job(task, split, open_data("tiny"), limit=3, seed=0)
+    assert job.annotations == few.annotations, "the whole split counts, whatever is chosen of it"
+    samples = list(job.samples)
+    assert fingerprint.of_samples(samples) == job.annotations
+    assert fingerprint.of_samples(samples[::-1]) != job.annotations
+    assert fingerprint.of_samples(samples[:-1]) != job.annotations

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from threading import Event
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.errors import UserError
-from evalkit.run import choose, parse_tasks, prompt_digest
-from evalkit.types import Message, Picture, Sample, Text
+from evalkit import registry
+from evalkit.data import open_data
+from evalkit.errors import RunFailed, UserError
+from evalkit.run import PictureDigests, Stopped, choose, load_job, parse_tasks, prompt_digest, run_job
+from evalkit.types import Message, Picture, Request, Response, Sample, Text
 
 
 def _samples(ids: list[int]) -> list[Sample]:
@@ -76,3 +82,53 @@ def test_the_digest_sees_text_role_and_place_of_pictures() -> None:
     digests = [prompt_digest(m) for m in (base, *others)]
     assert len(set(digests)) == len(digests)
     assert prompt_digest(base) == digests[0]
+
+
+class _Failing:
+    """A backend that answers ``good`` requests and then does what it is told to."""
+
+    name = "failing"
+
+    def __init__(self, good: int, then: Exception | None) -> None:
+        self.good, self.then = good, then
+
+    def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
+        for request in requests[: self.good]:
+            yield Response(request.id, "yes")
+        if self.then is not None:
+            raise self.then
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("then", "sentence"),
+    [
+        (
+            RuntimeError("CUDA error: device-side assert\nmore lines"),
+            "failed: RuntimeError: CUDA error: device-side assert;",
+        ),
+        (ConnectionError(), "failed: ConnectionError: no reason given; what was answered is kept"),
+        (None, "the backend failing answered no request"),
+    ],
+)
+def test_a_backend_that_fails_ends_in_a_sentence_and_loses_nothing(then: Exception | None, sentence: str) -> None:
+    ((task, split),) = parse_tasks(["vqav2/val"])
+    job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
+    family = registry.families.get("qwen2.5-vl")
+    seen: list[str] = []
+    with PictureDigests(job.samples) as digests, pytest.raises(RunFailed, match=re.escape(sentence)) as failed:
+        run_job(job, family, _Failing(3, then), lambda record: seen.append(record.sample.id), digests=digests)
+    assert "\n" not in str(failed.value)
+    assert seen == [s.id for s in job.samples][:3]
+
+
+def test_stopping_is_told_from_failing() -> None:
+    ((task, split),) = parse_tasks(["vqav2/val"])
+    job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
+    stop = Event()
+    stop.set()
+    family = registry.families.get("qwen2.5-vl")
+    with PictureDigests(job.samples) as digests, pytest.raises(Stopped):
+        run_job(job, family, _Failing(3, None), lambda record: None, digests=digests, stop=stop)

@@ -244,6 +244,16 @@ def test_a_larger_limit_and_more_tasks_continue(tmp_path: Path, evalkit: Callabl
     assert "| refcoco | val |" in (run / "leaderboard.md").read_text()
 
 
+def test_another_batch_size_continues(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    command = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny")
+    assert evalkit(*command, "--limit", "40", "--out", "whole")[0] == 0
+    for limit, size in ((7, 2), (23, 5), (40, 3)):
+        assert evalkit(*command, "--limit", str(limit), "--batch-size", str(size))[0] == 0
+    (run,), (whole,) = runs_in(tmp_path), (tmp_path / "whole").iterdir()
+    assert compared(run) == compared(whole)
+    assert values_of(run) == values_of(whole)
+
+
 def test_two_runs_of_one_command_say_the_same(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     for out in ("a", "b"):
         assert evalkit(*VQA, "--out", out)[0] == 0
@@ -394,6 +404,28 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
     assert "4 samples have failed (--max-errors 3), the last one with ArithmeticError" in said
     assert state_of(here / "runs" / "x").startswith("failed: vqav2/val: 4 samples have failed")
     assert whole.keys() == weights.keys()
+
+
+def test_pictures_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    """As a network drive does; when it is back, the same command continues."""
+    command = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--name", "x", "--batch-size", "1")
+    process = start(*command, "--max-errors", "10", cwd=here)
+    journal = here / "runs" / "x" / "vqav2.val.jsonl"
+    deadline = time.monotonic() + 60
+    while not lines_whole(journal) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (here / PICTURES).rename(here / "away")
+    code, said = finish(process)
+    assert code == 1, said
+    assert "11 samples have failed (--max-errors 10), the last one with FileNotFoundError" in said
+    assert "Traceback" not in said
+    (here / "away").rename(here / PICTURES)
+    code, said = evalkit(*command[:-1], "16")
+    assert code == 0, said
+    assert "vqav2/val: 11 samples failed before" in said
+    rows = lines_of(journal)
+    assert len(rows) == len({row["id"] for row in rows}) == 324
+    assert not any("error" in row for row in rows)
 
 
 @pytest.mark.parametrize(

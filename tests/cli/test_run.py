@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
+from evalkit.api import load_task
 from evalkit.checkpoint import bundled_folder
 from evalkit.data import bundled_root
 from evalkit.groups import expand
@@ -269,6 +271,66 @@ def test_a_split_without_public_answers_becomes_the_official_file(evalkit: Evalk
     assert [a["question_id"] for a in answers] == [q["question_id"] for q in questions]
     said = [json.loads(line) for line in (tmp_path / "runs" / "x" / "vqav2.testdev.jsonl").read_text().splitlines()]
     assert {str(a["question_id"]): a["answer"] for a in answers} == {line["id"]: line["answer"] for line in said}
+
+
+def mirrored(root: Path, count: int) -> Path:
+    """A few bundled VQAv2 questions as the hub's data set has them: parquet, the picture in every row."""
+    samples = load_task("vqav2/val", data="tiny", limit=count)
+    pictures = datasets.Features({**FEATURES, "image": datasets.Image()})
+    rows = [
+        {
+            "question_id": int(s.id), "image_id": int(s.cluster), "question": s.text, "question_type": "what",
+            "answer_type": s.meta["answer_type"], "multiple_choice_answer": s.references[0],
+            "answers": [
+                {"answer": a, "answer_confidence": "yes", "answer_id": n} for n, a in enumerate(s.references, start=1)
+            ],
+            "image": {"bytes": Path(s.images[0].name).read_bytes(), "path": None},
+        }
+        for s in samples
+    ]  # fmt: skip
+    folder = root / "lmms-lab" / "VQAv2" / "data"
+    folder.mkdir(parents=True)
+    datasets.Dataset.from_list(rows, features=pictures).to_parquet(folder / "validation-00000-of-00001.parquet")
+    return root
+
+
+FEATURES = {
+    "question_id": datasets.Value("int64"), "image_id": datasets.Value("int64"), "question": datasets.Value("string"),
+    "question_type": datasets.Value("string"), "answer_type": datasets.Value("string"),
+    "multiple_choice_answer": datasets.Value("string"),
+    "answers": [
+        {
+            "answer": datasets.Value("string"), "answer_confidence": datasets.Value("string"),
+            "answer_id": datasets.Value("int64"),
+        }
+    ],
+}  # fmt: skip
+
+
+def test_the_hubs_format_gives_the_same_answers_and_score(evalkit: Evalkit, tmp_path: Path) -> None:
+    """Run, scored elsewhere and rescored: the mirror's rows instead of the official files."""
+    mirror = f"hub:{mirrored(tmp_path / 'mirror', 20)}"
+    command = ("run", "--tasks", "vqav2", "--model", "tiny")
+    assert evalkit(*command, "--data", mirror, "--name", "hub", cwd=tmp_path).returncode == 0
+    assert evalkit(*command, "--data", "tiny", "--limit", "20", "--name", "files", cwd=tmp_path).returncode == 0
+    hub, files = (tmp_path / "runs" / name for name in ("hub", "files"))
+    answers = [
+        {row["id"]: (row["text"], row["digests"]) for row in map(json.loads, (run / "vqav2.val.jsonl").open())}
+        for run in (hub, files)
+    ]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 20
+    values = [json.loads((run / "scores.json").read_text())["results"][0]["value"] for run in (hub, files)]
+    assert values[0] == values[1]
+    again = evalkit(*command, "--data", mirror, "--name", "hub", cwd=tmp_path)
+    assert "vqav2/val: 0 answered in" in again.stderr, "pictures in rows have digests too"
+    assert "vqav2/val: unchanged" in evalkit("rescore", "runs/hub", cwd=tmp_path).stderr
+
+    lines = [json.dumps({"id": key, "text": text}) + "\n" for key, (text, _) in answers[0].items()]
+    (tmp_path / "p.jsonl").write_text("".join(lines))
+    done = evalkit("score", "--tasks", "vqav2", "--data", mirror, "-p", "p.jsonl", "--name", "s", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs" / "s" / "scores.json").read_text())["results"][0]["value"] == values[0]
 
 
 def test_limit_split_and_settings_file(evalkit: Evalkit, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ class Checkpoint:
         config: its ``config.json``.
         trust_remote_code: the code that comes with it may be run.
         allow_pickled_weights: weights that are pickles, which can execute anything, may be loaded.
+        adapter: the folder of a LoRA adapter (peft's format) that goes on top of it.
+        min_pixels, max_pixels: the sizes that its processor keeps pictures between; None for its own.
     """
 
     name: str
@@ -32,6 +34,9 @@ class Checkpoint:
     config: Mapping[str, Any]
     trust_remote_code: bool = False
     allow_pickled_weights: bool = False
+    adapter: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
     @property
     def model_type(self) -> str:

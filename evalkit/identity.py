@@ -37,7 +37,7 @@ def split_parts(job: Job, family: Family) -> dict[str, Any]:
     return {
         "version": job.task.version,
         "kind": job.task.kind,
-        "decoding": asdict(family.decoding(job.task.kind, job.task.decoding)),
+        "decoding": asdict(family.decoding(job.ask, job.task.decoding)),
         "annotations": job.annotations,
     }
 

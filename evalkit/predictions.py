@@ -24,7 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 from evalkit.errors import UserError
 from evalkit.jsonl import objects, parse, read_bytes
 from evalkit.run import Job, Record
-from evalkit.types import Family, Frame, Reading, Response, Sample, Size, Task
+from evalkit.types import Ask, Family, Frame, Reading, Response, Sample, Size, Task
 
 FORMATS = (
     ("id", "text"),
@@ -160,12 +160,14 @@ class Reader:
 
     Attributes:
         family: whose models gave them as raw text; None for final texts.
+        protocol: by whose protocol they were asked.
         min_pixels, max_pixels: the limits that the family's processor resized pictures by; None for its defaults.
     """
 
     family: Family | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    protocol: str = "official"
 
     def check(self, task: Task) -> None:
         """Raise ``UserError`` where answers to ``task`` cannot be read, or the limits mean nothing."""
@@ -193,7 +195,7 @@ class Reader:
     def read(self, task: Task, sample: Sample, text: str, frames: Sequence[Frame]) -> Reading:
         """What an answer says, by the family's rules or as a final text."""
         if self.family is not None:
-            return self.family.read(task.kind, text, frames)
+            return self.family.read(Ask(task.name, task.kind, self.protocol), text, frames)
         return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from evalkit import registry
 from evalkit.data import Data
@@ -22,6 +22,7 @@ from evalkit.groups import expand
 from evalkit.own import OwnTask, is_own, read_own
 from evalkit.types import (
     Answered,
+    Ask,
     Backend,
     Family,
     ImageRef,
@@ -58,10 +59,17 @@ class Job:
     samples: Sequence[Sample]
     limited: bool
     whole: Sequence[Sample] = ()
+    protocol: str = "official"
+    choice: Literal["generate", "loglikelihood"] = "generate"
 
     @property
     def name(self) -> str:
         return f"{self.task.name}/{self.split}"
+
+    @property
+    def ask(self) -> Ask:
+        """How the task is asked."""
+        return Ask(self.task.name, self.task.kind, self.protocol, self.choice)
 
     @cached_property
     def annotations(self) -> str:
@@ -236,8 +244,8 @@ class PictureDigests:
 
 def requests_of(job: Job, family: Family) -> dict[str, Request]:
     """What a family asks for each of ``job``'s samples, by sample id."""
-    decoding = family.decoding(job.task.kind, job.task.decoding)
-    return {s.id: Request(s.id, family.prompt(job.task.kind, s), decoding) for s in job.samples}
+    decoding = family.decoding(job.ask, job.task.decoding)
+    return {s.id: Request(s.id, family.prompt(job.ask, s), decoding) for s in job.samples}
 
 
 def _answers(job: Job, backend: Backend, requests: Sequence[Request], stop: Event | None) -> Iterator[Response]:
@@ -278,7 +286,7 @@ def run_job(
         for response in _answers(job, backend, list(requests.values()), stop):
             sample = samples[response.id]
             failed = response.finish == "error"
-            reading = Reading(None) if failed else family.read(job.task.kind, response.text, response.frames)
+            reading = Reading(None) if failed else family.read(job.ask, response.text, response.frames)
             asked = prompt_digest(requests[sample.id].messages)
             records[sample.id] = Record(sample, asked, response, reading, digests.of(sample))
             on_record(records[sample.id])

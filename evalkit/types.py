@@ -90,9 +90,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: its pieces in the order the model sees them."""
+    """One turn of a conversation: its pieces in the order the model sees them.
 
-    role: Literal["system", "user", "assistant"]
+    The role ``plain`` is running text outside any chat template, which the model goes on writing; it stands alone.
+    """
+
+    role: Literal["system", "user", "assistant", "plain"]
     content: tuple[Text | Picture, ...]
 
 
@@ -105,12 +108,42 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """How a task is asked.
+
+    Attributes:
+        task: its name; other people's protocols word their prompts by benchmark.
+        protocol: whose wording and limits: ``official`` (the family's own), ``lmms-eval`` or ``vlmevalkit``.
+        choice: how lettered options are answered: the model writes a letter (``generate``), or the option whose letter
+            it finds likeliest counts (``loglikelihood``).
+    """
+
+    task: str
+    kind: Kind
+    protocol: str = "official"
+    choice: Literal["generate", "loglikelihood"] = "generate"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An exemplar: a sample with its answer as the family would write it."""
+
+    sample: Sample
+    answer: str
+
+
+@dataclass(frozen=True)
 class Request:
-    """What a backend is asked to answer."""
+    """What a backend is asked to answer.
+
+    Where there are ``continuations``, nothing is generated: the response is the one with the lowest mean cross-entropy
+    per token, as it stands there.
+    """
 
     id: str
     messages: tuple[Message, ...]
     decoding: Decoding
+    continuations: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[ImageRef, ...]:
@@ -240,23 +273,40 @@ class Family(Protocol):
     """How a family of models is asked and how its answers are read.
 
     ``model_types`` are the ``model_type`` values of the checkpoints' ``config.json`` that belong to it.
-    ``coordinates`` declares the convention of its boxes; it is never guessed from an answer.
+    ``coordinates`` declares the convention of its boxes under its own protocol; it is never guessed from an answer.
+    ``several_images`` says whether exemplars' pictures can stand before the question's.
+
+    A protocol that does not say how a task is asked is not made up for: ``prompt``, ``decoding``, ``read`` and
+    ``answer`` then raise ``UserError``.
     """
 
     name: str
     model_types: Sequence[str]
     coordinates: str
+    several_images: bool
 
-    def prompt(self, kind: Kind, sample: Sample) -> tuple[Message, ...]:
-        """The conversation that asks ``sample``."""
+    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+        """The conversation that asks ``sample``, after the exemplars, whose pictures stand with their questions."""
         ...
 
-    def decoding(self, kind: Kind, default: Decoding) -> Decoding:
-        """The task's decoding, widened where this family's way of answering needs it."""
+    def decoding(self, ask: Ask, default: Decoding) -> Decoding:
+        """The task's decoding, with the limits of the protocol and what this family's way of answering needs."""
         ...
 
-    def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Reading:
+    def read(self, ask: Ask, text: str, frames: Sequence[Frame]) -> Reading:
         """What the raw answer says; boxes in pixels of the original image."""
+        ...
+
+    def answer(self, ask: Ask, sample: Sample, frame: Frame) -> str:
+        """What the family would say were it right (``read`` gives it back): the answer of an exemplar."""
+        ...
+
+    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+        """The letters of a lettered question, in the order of its options, as they would follow the prompt."""
+        ...
+
+    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+        """A picture's size and that at which the encoder sees it; None stands for the released processor's limit."""
         ...
 
 
@@ -275,6 +325,36 @@ class Backend(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """What a record of the run needs: device, dtype, library versions."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A backend that can say where a picture lies among others, by the model's own vision encoder."""
+
+    def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
+        """A unit vector per picture, in order; the same whatever other pictures are asked for with it.
+
+        Raises ``OSError`` for a picture that cannot be read, ``UserError`` where the model has no such encoder.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the model would be given for a request: the text as it is tokenized, its length, the pictures' sizes."""
+
+    prompt: str
+    tokens: int
+    frames: tuple[Frame, ...]
+
+
+@runtime_checkable
+class Previews(Protocol):
+    """A backend factory that can show requests without loading weights."""
+
+    def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
+        """A preview per request, in order."""
         ...
 
 

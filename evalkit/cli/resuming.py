@@ -46,7 +46,7 @@ def kept_answers(
         elif _changed(line.digests, now):
             changed.add(sample.id)
         else:
-            reading = family.read(job.task.kind, line.response.text, line.response.frames)
+            reading = family.read(job.ask, line.response.text, line.response.frames)
             kept[sample.id] = Record(sample, line.prompt, line.response, reading, now)
     mend(path, answers, failed | asked | changed)
 

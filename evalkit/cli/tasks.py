@@ -101,17 +101,17 @@ def _show_prompts(console: Console, task: Task) -> None:
     from rich.markup import escape
 
     from evalkit import registry
-    from evalkit.types import Picture, Sample
+    from evalkit.types import Ask, Picture, Sample
 
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (), "{question}", (), "", options=options)
     for family in registry.families.all():
         said = "".join(
             "<image>" if isinstance(part, Picture) else part.text
-            for message in family.prompt(task.kind, sample)
+            for message in family.prompt(Ask(task.name, task.kind), sample)
             for part in message.content
         )
-        tokens = family.decoding(task.kind, task.decoding).max_new_tokens
+        tokens = family.decoding(Ask(task.name, task.kind), task.decoding).max_new_tokens
         console.print(f"\n[bold]prompt[/bold] {family.name} (up to {tokens} new tokens)", highlight=False)
         for line in said.splitlines():
             console.print(f"  {escape(line)}", highlight=False)

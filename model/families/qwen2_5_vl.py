@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from evalkit.types import Box, Decoding, Frame, Kind, Message, Picture, Reading, Sample, Size, Text
+from evalkit.types import Ask, Box, Decoding, Frame, Message, Picture, Reading, Sample, Shot, Size, Text
 
 VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
 CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
@@ -85,9 +85,11 @@ class Qwen25VL:
     name = "qwen2.5-vl"
     model_types = ("qwen2_5_vl",)
     coordinates = "absolute pixels of the resized image"
+    several_images = True
 
-    def prompt(self, kind: Kind, sample: Sample) -> tuple[Message, ...]:
+    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """One user turn: the pictures, then the question under its kind's wording."""
+        kind = ask.kind
         if kind == "caption":
             text = CAPTION
         elif kind == "grounding":
@@ -99,9 +101,9 @@ class Qwen25VL:
             text = VQA.format(q=sample.text)
         return (Message("user", (*(Picture(image) for image in sample.images), Text(text))),)
 
-    def decoding(self, kind: Kind, default: Decoding) -> Decoding:
+    def decoding(self, ask: Ask, default: Decoding) -> Decoding:
         """The task's own limit, except for boxes, which this family writes out as JSON."""
-        if kind == "grounding":
+        if ask.kind == "grounding":
             return Decoding(max(default.max_new_tokens, GROUNDING_TOKENS), default.min_new_tokens)
         return default
 
@@ -111,16 +113,22 @@ class Qwen25VL:
         most = MAX_PIXELS if max_pixels is None else max_pixels
         return Frame(size, resized(size, least, most))
 
-    def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Reading:
+    def read(self, ask: Ask, text: str, frames: Sequence[Frame]) -> Reading:
         """A stripped text, an option's letter, or the first box in pixels of the original image."""
         plain = _SPECIAL.sub("", text).strip()
-        if kind == "grounding":
+        if ask.kind == "grounding":
             box = first_box(plain)
             return Reading(None if box is None or not frames else to_original(box, frames[-1]))
-        if kind == "choice":
+        if ask.kind == "choice":
             match = _LETTER_FIRST.search(plain) or _LETTER_SAID.search(plain)
             return Reading(match.group(1) if match else None)
         return Reading(plain or None)
+
+    def answer(self, ask: Ask, sample: Sample, frame: Frame) -> str:
+        raise NotImplementedError
+
+    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+        raise NotImplementedError
 
 
 FAMILY = Qwen25VL()

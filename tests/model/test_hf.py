@@ -14,7 +14,7 @@ from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import PathImage, open_data
 from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
-from evalkit.types import Decoding, Message, Picture, Request, Text
+from evalkit.types import Ask, Decoding, Message, Picture, Request, Text
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def requests() -> list[Request]:
         task = registry.tasks.get(name)
         family = registry.families.get("qwen2.5-vl")
         samples = list(task.load(open_data("tiny"), split))[:20]
-        found += [Request(f"{name}-{s.id}", family.prompt(task.kind, s), Decoding(64)) for s in samples]
+        found += [Request(f"{name}-{s.id}", family.prompt(Ask(name, task.kind), s), Decoding(64)) for s in samples]
     return found
 
 

@@ -30,9 +30,8 @@ def records(count: int) -> list[Record]:
             sample.id, "a red double-decker bus", tokens=(1, 2, 3, 4, 5), prompt_tokens=431,
             frames=(Frame((640, 480), (644, 476)),), seconds=0.01,
         )  # fmt: skip
-        found.append(
-            Record(sample, f"{number:016x}", response, Reading("a red double-decker bus"), (f"{number:016x}",))
-        )
+        reading = Reading("a red double-decker bus")
+        found.append(Record(sample, f"{number:016x}", response, reading, sample.images, (f"{number:016x}",)))
     return found
 
 

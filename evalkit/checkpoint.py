@@ -43,6 +43,16 @@ class Checkpoint:
         return str(self.config.get("model_type", ""))
 
     @property
+    def positions(self) -> int | None:
+        """The longest prompt with its answer that the model was made for, in tokens, where its config says."""
+        text = self.config.get("text_config")
+        for part in (text, self.config):
+            value = part.get("max_position_embeddings") if isinstance(part, Mapping) else None
+            if isinstance(value, int):
+                return value
+        return None
+
+    @property
     def local(self) -> bool:
         return Path(self.location).is_dir()
 

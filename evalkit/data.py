@@ -268,18 +268,21 @@ def _first_line(error: BaseException) -> str:
     return text[0][:300] if text else type(error).__name__
 
 
-def check_pictures(images: Iterable[ImageRef], where: str) -> None:
+def check_pictures(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
     """Look at the header of every picture that lies in a file, before anything is computed.
 
     Pictures inside a data set's rows are not looked at: to see them is to read the whole data set.
+
+    Returns:
+        (width, height) in pixels, by the picture's path.
 
     Raises:
         UserError: some are absent or no pictures; the sentence names the first of them and counts the rest.
     """
     paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
     with ThreadPoolExecutor(LOOKING) as pool:  # waiting for a network drive, mostly
-        troubles = dict(zip(paths, pool.map(_trouble, paths.values()), strict=True))
-    bad = {path: trouble for path, trouble in troubles.items() if trouble is not None}
+        seen = dict(zip(paths, pool.map(_size_or_trouble, paths.values()), strict=True))
+    bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
     if bad:
         first, trouble = next(iter(bad.items()))
         more = f" ({len(bad):,} of {len(paths):,} pictures are absent or broken)" if len(bad) > 1 else ""
@@ -287,16 +290,16 @@ def check_pictures(images: Iterable[ImageRef], where: str) -> None:
             f"{where}: the picture {first} {trouble}{more}; complete the download, "
             "or give --allow-missing to evaluate the rest."
         )
+    return {path: size for path, size in seen.items() if not isinstance(size, str)}
 
 
-def _trouble(image: ImageRef) -> str | None:
+def _size_or_trouble(image: ImageRef) -> Size | str:
     try:
-        image.size()
+        return image.size()
     except FileNotFoundError:
         return "is absent"
     except (OSError, ValueError) as error:
         return f"cannot be read as a picture ({_first_line(error)})"
-    return None
 
 
 def bundled_root() -> Path:

@@ -116,6 +116,21 @@ def of_checkpoint(folder: Path, *, pickled: bool = False, code: bool = False) ->
     return found
 
 
+def of_adapter(folder: Path, *, pickled: bool = False) -> str:
+    """What a LoRA adapter in ``folder`` is.  Raises ``UserError`` when there is none, or it cannot be read."""
+    patterns = ("adapter_config.json", "adapter_model.safetensors", *(("adapter_model.bin",) if pickled else ()))
+    paths = [folder / name for name in patterns if (folder / name).is_file()]
+    if len(paths) < 2:
+        raise UserError(
+            f"--adapter {folder}: it holds no adapter (adapter_config.json and adapter_model.safetensors; peft writes "
+            "them with save_pretrained)."
+        )
+    try:
+        return _of_pairs(zip((path.name for path in paths), of_files(paths), strict=True))
+    except OSError as error:
+        raise UserError(f"--adapter {folder}: {error.filename} cannot be read ({error.strerror}).") from error
+
+
 def _of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in pairs).encode()).hexdigest()[:32]
 

@@ -14,27 +14,35 @@ from typing import Any
 
 from evalkit import __version__
 from evalkit.run import Job
+from evalkit.settings import RunSettings
+from evalkit.shots import Pool
 from evalkit.types import Family
 
 Parts = Mapping[str, Any]
 """What an identity is made of, by name; plain JSON values."""
 
 
-def run_parts(checkpoint: Parts, family: Family, backend: Parts, *, seed: int) -> dict[str, Any]:
+def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSettings, shots: int) -> dict[str, Any]:
     """The parts that all splits of a run share; ``checkpoint`` and ``backend`` are what they say of themselves."""
     return {
         **checkpoint,
         "family": family.name,
-        "protocol": "official",
+        "protocol": settings.protocol,
         **backend,
-        "seed": seed,
+        "shots": f"{shots} {settings.shots_by}" if shots else "0",
+        "choice": settings.choice,
+        "min_pixels": settings.min_pixels,
+        "max_pixels": settings.max_pixels,
+        "seed": settings.seed,
         "evalkit": __version__,
     }
 
 
-def split_parts(job: Job, family: Family) -> dict[str, Any]:
-    """The parts that belong to one split of a task."""
+def split_parts(job: Job, family: Family, pool: Pool | None) -> dict[str, Any]:
+    """The parts that belong to one split of a task; ``pool`` is what its exemplars are taken from."""
+    exemplars = {} if pool is None else {"exemplars": pool.digest()}
     return {
+        **exemplars,
         "version": job.task.version,
         "kind": job.task.kind,
         "decoding": asdict(family.decoding(job.ask, job.task.decoding)),

@@ -200,13 +200,14 @@ class Reader:
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:
         if text is None:
-            return Record(sample, "", _failed(sample, f"no answer in {source}"), Reading(None))
+            return _unanswered(sample, f"no answer in {source}")
         try:
             frames = self._frames(sample, sizes) if task.kind == "grounding" else ()
         except (OSError, ValueError) as error:
             names = ", ".join(image.name for image in sample.images)
-            return Record(sample, "", _failed(sample, f"{type(error).__name__}: {error} ({names})"), Reading(None))
-        return Record(sample, "", Response(sample.id, text, frames=frames), self.read(task, sample, text, frames))
+            return _unanswered(sample, f"{type(error).__name__}: {error} ({names})")
+        response = Response(sample.id, text, frames=frames)
+        return Record(sample, "", response, self.read(task, sample, text, frames), sample.images)
 
     def _frames(self, sample: Sample, sizes: dict[str, Size]) -> tuple[Frame, ...]:
         """The sample's pictures as the encoder saw them; ``sizes`` remembers those looked at already."""
@@ -232,5 +233,5 @@ def final_letter(sample: Sample, text: str) -> Reading:
     return Reading(letter if letter in letters else None)
 
 
-def _failed(sample: Sample, error: str) -> Response:
-    return Response(sample.id, finish="error", error=error)
+def _unanswered(sample: Sample, error: str) -> Record:
+    return Record(sample, "", Response(sample.id, finish="error", error=error), Reading(None), sample.images)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from evalkit import registry
 from evalkit.data import Data
@@ -33,34 +33,66 @@ from evalkit.types import (
     Response,
     Sample,
     Scores,
+    Shot,
     Task,
 )  # fmt: skip
 
+OFFICIAL = "official"
+GENERATE = "generate"
 DIGESTING = 2  # threads that read pictures for their digests
 
 
 @dataclass(frozen=True)
 class Record:
-    """One answered sample, as it goes into the journal; a digest per picture, None where there is none to be had."""
+    """One answered sample, as it goes into the journal.
+
+    Attributes:
+        images: the pictures of the request, those of exemplars first; with a digest each, None where there is none.
+        shots: the ids of the exemplars.
+    """
 
     sample: Sample
     prompt_digest: str
     response: Response
     reading: Reading
+    images: tuple[ImageRef, ...] = ()
     image_digests: tuple[str | None, ...] = ()
+    shots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sample with what is asked for it; ``shots`` are the ids of its exemplars."""
+
+    sample: Sample
+    request: Request
+    shots: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of what is asked: roles, texts and continuations in order, pictures as placeholders."""
+        return prompt_digest(self.request.messages, self.request.continuations)
+
+    def answered(self, response: Response, reading: Reading, digests: tuple[str | None, ...]) -> Record:
+        """The record of an answer."""
+        return Record(self.sample, self.digest, response, reading, self.request.images, digests, self.shots)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One split of a task, its samples chosen from the ``whole``."""
+    """One split of a task, its samples chosen from the ``whole``.
+
+    ``asked`` is what the signature says of how it was asked; empty where answers come from elsewhere.
+    """
 
     task: Task
     split: str
     samples: Sequence[Sample]
     limited: bool
     whole: Sequence[Sample] = ()
-    protocol: str = "official"
-    choice: Literal["generate", "loglikelihood"] = "generate"
+    protocol: str = OFFICIAL
+    choice: str = GENERATE
+    asked: str = ""
 
     @property
     def name(self) -> str:
@@ -184,7 +216,16 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
     return [s for s in samples if s.id in drawn]
 
 
-def load_job(task: Task, split: str, data: Data, *, limit: int | None, seed: int) -> Job:
+def load_job(
+    task: Task,
+    split: str,
+    data: Data,
+    *,
+    limit: int | None,
+    seed: int,
+    protocol: str = OFFICIAL,
+    choice: str = GENERATE,
+) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     if not task.splits[split].answers:
         _submitter(task, split)  # that nothing could be written is said before anything is generated
@@ -197,16 +238,18 @@ def load_job(task: Task, split: str, data: Data, *, limit: int | None, seed: int
             )
         seen.add(sample.id)
     chosen = choose(samples, limit, seed)
-    return Job(task, split, chosen, limited=len(chosen) < len(samples), whole=samples)
+    return Job(task, split, chosen, limited=len(chosen) < len(samples), whole=samples, protocol=protocol, choice=choice)
 
 
-def prompt_digest(messages: Sequence[Message]) -> str:
-    """A digest of what is asked: roles and texts in order, pictures as placeholders."""
+def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
+    """A digest of what is asked: roles, texts and continuations in order, pictures as placeholders."""
     state = hashlib.sha256()
     for message in messages:
         state.update(f"\x1e{message.role}".encode())
         for part in message.content:
             state.update(b"\x1f" if isinstance(part, Picture) else f"\x1d{part.text}".encode(errors="surrogatepass"))
+    for text in continuations:
+        state.update(f"\x1c{text}".encode(errors="surrogatepass"))
     return state.hexdigest()[:16]
 
 
@@ -217,11 +260,11 @@ class Stopped(Exception):
 class PictureDigests:
     """Digests of pictures, worked out once each, ahead of being asked for, in threads of their own."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    def __init__(self, requests: Iterable[Request]) -> None:
         self._pool = ThreadPoolExecutor(DIGESTING)
         self._coming: dict[str, Future[str]] = {}
-        for sample in samples:
-            for image in sample.images:
+        for request in requests:
+            for image in request.images:
                 if image.name not in self._coming:
                     self._coming[image.name] = self._pool.submit(image.digest)
 
@@ -231,9 +274,9 @@ class PictureDigests:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def of(self, sample: Sample) -> tuple[str | None, ...]:
-        """A digest per picture of ``sample``; None for one that cannot be read."""
-        return tuple(self._one(image) for image in sample.images)
+    def of(self, request: Request) -> tuple[str | None, ...]:
+        """A digest per picture of ``request``; None for one that cannot be read."""
+        return tuple(self._one(image) for image in request.images)
 
     def _one(self, image: ImageRef) -> str | None:
         try:
@@ -242,10 +285,28 @@ class PictureDigests:
             return None
 
 
-def requests_of(job: Job, family: Family) -> dict[str, Request]:
-    """What a family asks for each of ``job``'s samples, by sample id."""
-    decoding = family.decoding(job.ask, job.task.decoding)
-    return {s.id: Request(s.id, family.prompt(job.ask, s), decoding) for s in job.samples}
+def ask_all(
+    job: Job, family: Family, shots: Callable[[Sample], Sequence[Shot]] = lambda sample: ()
+) -> dict[str, Question]:
+    """What is asked for each of ``job``'s samples, by sample id; ``shots`` gives the exemplars that stand before it.
+
+    Raises:
+        UserError: the family does not say how the task is asked, or there are not enough exemplars.
+    """
+    ask = job.ask
+    decoding = family.decoding(ask, job.task.decoding)
+    ranked = ask.kind == "choice" and ask.choice == "loglikelihood"
+    questions = {}
+    for sample in job.samples:
+        before = tuple(shots(sample))
+        request = Request(
+            sample.id,
+            family.prompt(ask, sample, before),
+            decoding,
+            family.continuations(ask, sample) if ranked else (),
+        )
+        questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before))
+    return questions
 
 
 def _answers(job: Job, backend: Backend, requests: Sequence[Request], stop: Event | None) -> Iterator[Response]:
@@ -263,6 +324,7 @@ def _answers(job: Job, backend: Backend, requests: Sequence[Request], stop: Even
 
 def run_job(
     job: Job,
+    questions: Mapping[str, Question],
     family: Family,
     backend: Backend,
     on_record: Callable[[Record], None],
@@ -278,19 +340,19 @@ def run_job(
 
     Raises:
         Stopped: ``stop`` was set before the last sample.
+        RunFailed: the backend failed.
     """
     records = dict(kept or {})
-    samples = {s.id: s for s in job.samples}
-    requests = {key: request for key, request in requests_of(job, family).items() if key not in records}
-    if requests:
-        for response in _answers(job, backend, list(requests.values()), stop):
-            sample = samples[response.id]
+    todo = [question.request for key, question in questions.items() if key not in records]
+    if todo:
+        for response in _answers(job, backend, todo, stop):
+            question = questions[response.id]
             failed = response.finish == "error"
             reading = Reading(None) if failed else family.read(job.ask, response.text, response.frames)
-            asked = prompt_digest(requests[sample.id].messages)
-            records[sample.id] = Record(sample, asked, response, reading, digests.of(sample))
-            on_record(records[sample.id])
-    missing = [s for s in samples if s not in records]
+            record = question.answered(response, reading, digests.of(question.request))
+            records[response.id] = record
+            on_record(record)
+    missing = [s.id for s in job.samples if s.id not in records]
     if missing and stop is not None and stop.is_set():
         raise Stopped
     if missing:

@@ -15,6 +15,9 @@ from typing import Any
 
 from evalkit.errors import UserError
 
+PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
+CHOICES = ("generate", "loglikelihood")
+SELECTIONS = ("random", "fixed", "similar")
 NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_weights", "api_key")
 
 
@@ -40,10 +43,19 @@ class RunSettings:
     fresh: bool = False
     trust_remote_code: bool = False
     allow_pickled_weights: bool = False
+    family: str | None = None
+    protocol: str = "official"
+    choice: str = "generate"
+    shots: tuple[str, ...] = ("0",)
+    shots_by: str = "random"
+    shots_from: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    adapter: str | None = None
 
 
-LISTS = ("tasks", "model", "split")
-_INTEGERS = ("limit", "batch_size", "seed", "max_errors")
+LISTS = ("tasks", "model", "split", "shots")
+_INTEGERS = ("limit", "batch_size", "seed", "max_errors", "min_pixels", "max_pixels")
 _YES_OR_NO = ("allow_missing", "fresh")
 
 
@@ -88,6 +100,8 @@ def _checked(key: str, value: Any, path: Path) -> Any:
     if key not in {f.name for f in fields(RunSettings)}:
         known = ", ".join(f.name for f in fields(RunSettings))
         raise UserError(f"{path}: there is no setting {key!r}; there are {known}.")
+    if key == "shots" and isinstance(value, int) and not isinstance(value, bool):
+        return (str(value),)
     if key in LISTS:
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
             return split_list(value)
@@ -132,6 +146,21 @@ def _check(s: RunSettings) -> None:
         raise UserError(f"--limit {s.limit}: give at least 1, or leave it out for the whole split.")
     if s.batch_size < 1:
         raise UserError(f"--batch-size {s.batch_size}: give at least 1.")
+    for shots in s.shots:
+        if not (shots.isascii() and shots.isdigit()):
+            raise UserError(f"--shots {shots}: give a number of exemplars, 0 or more.")
+    for name, pixels in (("--min-pixels", s.min_pixels), ("--max-pixels", s.max_pixels)):
+        if pixels is not None and pixels < 1:
+            raise UserError(f"{name} {pixels}: give at least 1.")
+    if s.min_pixels is not None and s.max_pixels is not None and s.min_pixels > s.max_pixels:
+        raise UserError(f"--min-pixels {s.min_pixels} is more than --max-pixels {s.max_pixels}.")
+    for name, value, known in (
+        ("--protocol", s.protocol, PROTOCOLS), ("--choice", s.choice, CHOICES), ("--shots-by", s.shots_by, SELECTIONS),
+    ):  # fmt: skip
+        if value not in known:
+            raise UserError(f"{name} {value}: unknown; use {' or '.join((', '.join(known[:-1]), known[-1]))}.")
+    if s.name is not None and len(s.shots) > 1:
+        raise UserError(f"--name {s.name}: {len(s.shots)} numbers of shots make as many runs; leave --name out.")
     if s.max_errors < 0:
         raise UserError(f"--max-errors {s.max_errors}: give 0 or more.")
     if s.name is not None and len(s.model) > 1:

@@ -121,7 +121,7 @@ class Ask:
     task: str
     kind: Kind
     protocol: str = "official"
-    choice: Literal["generate", "loglikelihood"] = "generate"
+    choice: str = "generate"
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,11 @@ file per domain (EVCap's script, for one) do that, and their domains compare wit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
@@ -49,8 +51,24 @@ from ._ptb import tokenize
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 COLUMNS = ("cider", *BLEU, "meteor", "rouge_l")
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Column = tuple[float, Sequence[float]]
 """A metric's value of the corpus, and of each sample, in the scale of the official scorer (CIDEr to 10, else to 1)."""
+
+
+@dataclass(frozen=True)
+class CaptionScores(Scores):
+    """Scores with what the corpus's BLEU is computed from, so that it can be resampled.
+
+    ``statistics`` are a sample's matched and given n-grams (n from 1 to 4, in turn), its length, and that of the
+    nearest reference: 10 integers.  ``corpus`` turns (draws, 10) sums of them into BLEU-1 to 4 in percent, (draws,)
+    each.
+    """
+
+    statistics: Mapping[str, Sequence[int]]
+    corpus: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
 class CIDEr:
@@ -70,14 +88,15 @@ class CIDEr:
         """
         references = [_references(answered) for answered in answers]
         hypotheses = [_hypothesis(answered) for answered in answers]
-        columns = _columns(references, hypotheses) if answers else dict.fromkeys(COLUMNS, (math.nan, ()))
+        columns, counts = _columns(references, hypotheses) if answers else (dict.fromkeys(COLUMNS, (math.nan, ())), [])
         per_sample = {
             answered.sample.id: {name: 100 * float(columns[name][1][i]) for name in COLUMNS}
             for i, answered in enumerate(answers)
         }
         values = {name: 100 * float(columns[name][0]) for name in COLUMNS} | _by_domain(answers, per_sample)
         signature = f"{self.name}|ptb:{PTB_VERSION}|refs:{_count(references)}|n:{len(answers)}|idf:references|v1"
-        return Scores(headline=self.headline, values=values, per_sample=per_sample, signature=signature)
+        statistics = {answered.sample.id: row for answered, row in zip(answers, counts, strict=True)}
+        return CaptionScores(self.headline, values, per_sample, signature, statistics, bleu_of_sums)
 
 
 def _references(answered: Answered) -> list[str]:
@@ -124,13 +143,41 @@ def _by_domain(answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str
     return {f"cider[{domain}]": fmean(by_domain[domain]) for domain in sorted(by_domain)}
 
 
-def _columns(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> dict[str, Column]:
-    """Every metric of raw captions, at least one sample; ``references[i]`` are those of ``hypotheses[i]``."""
+def _columns(
+    references: Sequence[Sequence[str]], hypotheses: Sequence[str]
+) -> tuple[dict[str, Column], list[tuple[int, ...]]]:
+    """Every metric of raw captions, at least one sample, and BLEU's statistics; ``references[i]`` are those of
+    ``hypotheses[i]``."""
     with running_meteor() as meteor:  # loads its tables while the others work
         flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
         rest = iter(flat)
         expected = [list(islice(rest, len(captions))) for captions in references]
-        return _python_columns(expected, given) | {"meteor": meteor.score(expected, given)}
+        return _python_columns(expected, given) | {"meteor": meteor.score(expected, given)}, _counts(expected, given)
+
+
+def _counts(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> list[tuple[int, ...]]:
+    """BLEU's statistics of tokenized captions; see ``CaptionScores``."""
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    rows = []
+    for captions, hypothesis in zip(references, hypotheses, strict=True):
+        (counts,) = BleuScorer(hypothesis, list(captions), n=len(BLEU)).ctest
+        given = counts["testlen"]
+        nearest = min((abs(length - given), length) for length in counts["reflen"])[1]
+        rows.append((*counts["correct"], *counts["guess"], given, nearest))
+    return rows
+
+
+def bleu_of_sums(sums: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """BLEU-1 to 4 of summed statistics (see ``CaptionScores``), with the epsilons of ``BleuScorer.compute_score``."""
+    import numpy as np
+
+    small, tiny, count = 1e-9, 1e-15, len(BLEU)
+    precisions = (sums[:, :count] + tiny) / (sums[:, count : 2 * count] + small)
+    ratio = (sums[:, -2] + tiny) / (sums[:, -1] + small)
+    penalty = np.exp(np.minimum(0.0, 1 - 1 / ratio))
+    products = np.cumprod(precisions, axis=1)
+    return {name: 100 * penalty * products[:, k] ** (1 / (k + 1)) for k, name in enumerate(BLEU)}
 
 
 def _python_columns(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> dict[str, Column]:

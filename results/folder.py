@@ -124,11 +124,15 @@ def _made(out: Path, path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a command is about: the model's name, the parts that all its splits share, and each split's own."""
+    """What a command is about: the model's name, the parts that all its splits share, and each split's own.
+
+    ``stem`` is how a new folder's name begins; the model's name where it is None.
+    """
 
     model: str
     parts: Parts
     splits: Mapping[str, Parts]
+    stem: str | None = None
 
     def conflicts(self, manifest: Mapping[str, Any]) -> list[str]:
         """What keeps the command from continuing the run of ``manifest``; empty if nothing does."""
@@ -172,7 +176,7 @@ def choose(out: Path, wanted: Wanted, *, name: str | None, fresh: bool) -> tuple
 
 def _by_identity(out: Path, wanted: Wanted) -> tuple[Path, tuple[Path, list[str]] | None]:
     """The path of the run to continue; or a new path, with the run most like it and what differs."""
-    stem = f"{wanted.model.replace('/', '--')}-{digest(wanted.parts)}"
+    stem = f"{(wanted.stem or wanted.model).replace('/', '--')}-{digest(wanted.parts)}"
     others: list[tuple[Path, list[str]]] = []
     for manifest_file in sorted(out.glob("*/manifest.json")):
         try:

@@ -35,7 +35,6 @@ BEFORE_TAIL = b', "sum": "'  # no text can hold it: quotes inside JSON strings a
 def record_line(record: Record) -> dict[str, Any]:
     """A journal line: the raw answer, what was read from it, and how it came about."""
     response = record.response
-    images = record.sample.images
     line: dict[str, Any] = {
         "id": record.sample.id,
         "prompt": record.prompt_digest,
@@ -44,10 +43,12 @@ def record_line(record: Record) -> dict[str, Any]:
         "finish": response.finish,
         "new_tokens": len(response.tokens),
         "prompt_tokens": response.prompt_tokens,
-        "images": [image.name for image in images],
+        "images": [image.name for image in record.images],
         "digests": list(record.image_digests),
         "frames": [{"original": f.original, "resized": f.resized} for f in response.frames],
     }
+    if record.shots:
+        line["shots"] = list(record.shots)
     if response.error is not None:
         line["error"] = response.error
     return line

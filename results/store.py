@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +16,8 @@ from evalkit.run import Result
 
 from .files import to_json, write_atomically
 from .folder import SCHEMA, RunFolder, read_versioned
-from .statistics import clustered_standard_error, half_width, standard_error_of_mean
+from .intervals import headline, of_values, scale_of
+from .statistics import NO_INTERVAL, interval_of, seed_of, together
 
 
 def write_results(
@@ -40,16 +41,25 @@ def write_results(
         if result.submission is not None:
             write_atomically(folder.path / files[job.name], result.submission.content)
         if result.scores is not None:
-            lines = [
-                to_json({"id": sample, "cluster": result.clusters[sample], **values})
-                for sample, values in result.scores.per_sample.items()
-            ]
-            write_atomically(folder.scores_path(job.task.name, job.split), "".join(line + "\n" for line in lines))
+            lines = [to_json(line) + "\n" for line in sample_lines(result)]
+            write_atomically(folder.scores_path(job.task.name, job.split), "".join(lines))
     every = [*_rows_before(folder, rows), *rows]
     write_atomically(
         folder.path / "scores.json", to_json({"schema": SCHEMA, **header, "results": every}, indent=2) + "\n"
     )
     return rows, every
+
+
+def sample_lines(result: Result) -> list[dict[str, Any]]:
+    """A line a sample: its cluster, its stratum where the score is a mean of several means, and its scores."""
+    assert result.scores is not None
+    found = headline(result)
+    strata = None if found is None else found[1]
+    lines = []
+    for place, (sample, values) in enumerate(result.scores.per_sample.items()):
+        stratum = {} if strata is None else {"stratum": strata[place]}
+        lines.append({"id": sample, "cluster": result.clusters[sample], **stratum, **values})
+    return lines
 
 
 def _rows_before(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -85,6 +95,8 @@ def score_row(result: Result) -> dict[str, Any]:
         "errors": result.errors,
         "truncated": result.truncated,
         "limited": job.limited,
+        "annotations": job.annotations[:16],
+        "samples": digest_of(sorted(result.clusters)),
         "signature": signature(result),
         "seconds": round(result.seconds, 3),
     }
@@ -99,23 +111,25 @@ def mean_rows(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> l
             continue
         parts = [by_name[name][0] for name in members]
         own = [by_name[name][1] for name in members]
-        error = standard_error_of_mean([(_headline_values(part), part.clusters) for part in parts])
-        # What tells two means apart: every split's own signature.
-        digest = hashlib.sha256("\n".join(row["signature"] for row in own).encode()).hexdigest()[:12]
+        whole = together([(_headline_values(part), part.clusters) for part in parts])
+        interval = interval_of(whole, scale=scale_of(own[0]["metric"]), seed=seed_of(group))
         found.append(
             {
                 "task": group,
                 "split": f"mean of {len(members)}",
                 "metric": own[0]["metric"],
                 "value": fmean(row["value"] for row in own),
-                "stderr": error,
-                "ci95": half_width(error),
+                **(NO_INTERVAL if interval is None else interval.as_row()),
                 "values": {},
+                "intervals": {},
                 "n": sum(row["n"] for row in own),
                 "clusters": len({cluster for part in parts for cluster in part.clusters.values()}),
                 **{key: sum(row[key] for row in own) for key in ("unparsed", "errors", "truncated")},
                 "limited": any(row["limited"] for row in own),
-                "signature": f"{group}:mean|splits:{len(members)}|{digest}",
+                "annotations": digest_of(row["annotations"] for row in own),
+                "samples": digest_of(row["samples"] for row in own),
+                # What tells two means apart: every split's own signature.
+                "signature": f"{group}:mean|splits:{len(members)}|{digest_of(row['signature'] for row in own)}",
                 "seconds": round(sum(row["seconds"] for row in own), 3),
                 "submission": None,
             }
@@ -131,15 +145,21 @@ def _headline_values(result: Result) -> dict[str, float]:
 def _aggregate(result: Result) -> dict[str, Any]:
     scores = result.scores
     if scores is None:
-        return {"metric": result.job.task.metric, "value": None, "stderr": None, "ci95": None, "values": {}}
-    error = clustered_standard_error(_headline_values(result), result.clusters)
+        return {"metric": result.job.task.metric, "value": None, **NO_INTERVAL, "values": {}, "intervals": {}}
+    intervals = of_values(result)
+    value = scores.values[scores.headline]
     return {
         "metric": scores.headline,
-        "value": None if math.isnan(scores.values[scores.headline]) else scores.values[scores.headline],
-        "stderr": error,
-        "ci95": half_width(error),
+        "value": None if math.isnan(value) else value,
+        **intervals.get(scores.headline, NO_INTERVAL),
         "values": dict(scores.values),
+        "intervals": intervals,
     }
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """A short name for a list of texts: 12 hex digits."""
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def signature(result: Result) -> str:
@@ -147,8 +167,9 @@ def signature(result: Result) -> str:
     job = result.job
     digest = getattr(job.task, "digest", None)
     own = f"|file:{digest}" if digest else ""
+    asked = f"|{job.asked}" if job.asked else ""
     scored = "submission" if result.scores is None else result.scores.signature
-    return f"{job.task.name}:{job.split}|v{job.task.version}{own}|{scored}|n:{result.n}"
+    return f"{job.task.name}:{job.split}|v{job.task.version}{own}{asked}|{scored}|n:{result.n}"
 
 
 def read_scores(path: Path) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def test_an_installed_package_adds_a_task_and_it_runs(tmp_path: Path) -> None:
     assert "vqav2" in listed.stdout
     done = _evalkit(site, "run", "--tasks", "mine", "--limit", "3", "--out", str(tmp_path / "runs"), "--name", "a")
     assert done.returncode == 0, done.stderr
-    assert "mine:val|v3|vqa_accuracy" in (tmp_path / "runs" / "a" / "leaderboard.md").read_text()
+    assert (
+        "mine:val|v3|protocol:official|shots:0|vqa_accuracy" in (tmp_path / "runs" / "a" / "leaderboard.md").read_text()
+    )
 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
-from evalkit.run import PictureDigests, Stopped, choose, load_job, parse_tasks, prompt_digest, run_job
+from evalkit.run import PictureDigests, Stopped, ask_all, choose, load_job, parse_tasks, prompt_digest, run_job
 from evalkit.types import Message, Picture, Request, Response, Sample, Text
 
 
@@ -118,8 +118,12 @@ def test_a_backend_that_fails_ends_in_a_sentence_and_loses_nothing(then: Excepti
     job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
     family = registry.families.get("qwen2.5-vl")
     seen: list[str] = []
-    with PictureDigests(job.samples) as digests, pytest.raises(RunFailed, match=re.escape(sentence)) as failed:
-        run_job(job, family, _Failing(3, then), lambda record: seen.append(record.sample.id), digests=digests)
+    questions = ask_all(job, family)
+    with (
+        PictureDigests(q.request for q in questions.values()) as digests,
+        pytest.raises(RunFailed, match=re.escape(sentence)) as failed,
+    ):
+        run_job(job, questions, family, _Failing(3, then), lambda r: seen.append(r.sample.id), digests=digests)
     assert "\n" not in str(failed.value)
     assert seen == [s.id for s in job.samples][:3]
 
@@ -130,5 +134,6 @@ def test_stopping_is_told_from_failing() -> None:
     stop = Event()
     stop.set()
     family = registry.families.get("qwen2.5-vl")
-    with PictureDigests(job.samples) as digests, pytest.raises(Stopped):
-        run_job(job, family, _Failing(3, None), lambda record: None, digests=digests, stop=stop)
+    questions = ask_all(job, family)
+    with PictureDigests(q.request for q in questions.values()) as digests, pytest.raises(Stopped):
+        run_job(job, questions, family, _Failing(3, None), lambda record: None, digests=digests, stop=stop)

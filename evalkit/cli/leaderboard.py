@@ -14,39 +14,32 @@ def leaderboard(
     ] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", help="table, md, csv or json; several with commas.", show_default="table"),
+        typer.Option(
+            "--format", help="table, md, csv, json, html, latex or png; several with commas.", show_default="table"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write leaderboard.md, .csv, .json into this folder instead of printing."),
+        typer.Option("--out", help="Write leaderboard.md, .csv, .json, … into this folder instead of printing."),
     ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", help="model, run, or a task or column: the best first.", show_default="as found"),
+    ] = None,
+    means: Annotated[
+        bool, typer.Option("--means", help="Add the means of captioning, vqa, text-reading and grounding.")
+    ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add published scores of the same splits, set apart.")
+    ] = False,
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Put measured scores beside the same models' published ones.")
+    ] = False,
+    trend: Annotated[
+        bool, typer.Option("--trend", help="Checkpoints by the training step in their names (ckpt-1000).")
+    ] = False,
 ) -> None:
-    """Put finished runs side by side; scores stand in one row only if they are comparable."""
-    from rich.console import Console
+    """Put finished runs side by side; scores stand in one column only if they are comparable."""
+    from .boarding import Wanted, execute
 
-    from evalkit.errors import UserError
-    from evalkit.results import leaderboard as board
-    from evalkit.results.files import write_atomically
-    from evalkit.settings import split_list
-
-    wanted = split_list(format) or (("md", "csv", "json") if out else ("table",))
-    unknown = [f for f in wanted if f not in board.FORMATS]
-    if unknown:
-        raise UserError(f"--format {unknown[0]}: there are {', '.join(board.FORMATS)}.")
-    if out is not None and "table" in wanted:
-        raise UserError("--format table is for the terminal; leave --out away, or choose md, csv or json.")
-    entries = board.collect(folders or [Path("runs")])
-    writers = {"md": board.to_markdown, "csv": board.to_csv, "json": board.to_json_text}
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    for name in wanted:
-        if name == "table":
-            console = Console()
-            console.print(board.to_table(entries))
-            for note in board.notes(entries):
-                console.print(note, style="dim", highlight=False, markup=False)
-        elif out is None:
-            print(writers[name](entries), end="")
-        else:
-            write_atomically(out / f"leaderboard.{name}", writers[name](entries))
-            print(out / f"leaderboard.{name}")
+    execute(folders or [Path("runs")], Wanted(sort, means, published, reproduce, trend), formats=format, out=out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from evalkit.predictions import EXAMPLES, Reader
 from evalkit.results.folder import RunFolder
 from evalkit.results.journal import read_journal
 from evalkit.results.store import read_scores
-from evalkit.run import Job, Record, Result, load_job, parse_tasks, score_job
+from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.types import Reading, Response
 
 from .running import now, show, write_scores
@@ -37,15 +38,16 @@ def execute(path: Path, data: str | None) -> int:
         splits = list(manifest["splits"].values())
         wanted = parse_tasks([split["reference"] for split in splits], kind=settings["kind"])
         limits = [None if split["limit"] is None else int(split["limit"]) for split in splits]
-        reader = Reader(None if family is None else registry.families.get(family["name"]))
+        protocol = str(settings.get("protocol", OFFICIAL))
+        reader = Reader(None if family is None else registry.families.get(family["name"]), protocol=protocol)
         opened = open_data(where)
         seed = int(settings["seed"])
         model = str(manifest["model"]["name"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path / 'manifest.json'} is damaged ({error!r}); the run cannot be scored again.") from error
     jobs = [
-        load_job(task, split, opened, limit=limit, seed=seed)
-        for (task, split), limit in zip(wanted, limits, strict=True)
+        replace(load_job(task, split, opened, limit=limit, seed=seed), asked=str(recorded.get("asked", "")))
+        for (task, split), limit, recorded in zip(wanted, limits, splits, strict=True)
     ]
     before = {job.name: read_before(folder, job) for job in jobs}
     rows = old_rows(folder, console)

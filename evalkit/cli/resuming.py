@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from evalkit.results.folder import SCHEMA, RunFolder
 from evalkit.results.journal import mend, read_journal
-from evalkit.run import Job, PictureDigests, Record, prompt_digest, requests_of
+from evalkit.run import Job, PictureDigests, Question, Record
 from evalkit.types import Family
 
 EXAMPLES = 3
 
 
 def kept_answers(
-    job: Job, family: Family, folder: RunFolder, digests: PictureDigests, tell: Callable[[str], None]
+    job: Job,
+    questions: Mapping[str, Question],
+    family: Family,
+    folder: RunFolder,
+    digests: PictureDigests,
+    tell: Callable[[str], None],
 ) -> dict[str, Record]:
     """The answers of ``job`` in its journal that need not be given again, by sample id.
 
@@ -33,21 +38,20 @@ def kept_answers(
 
     kept: dict[str, Record] = {}
     failed, asked, changed = set(), set(), set()
-    requests = requests_of(job, family)
-    for sample in job.samples:
-        line = answers.lines.get(sample.id)
+    for key, question in questions.items():
+        line = answers.lines.get(key)
         if line is None:
             continue
-        now = digests.of(sample)
+        now = digests.of(question.request)
         if line.response.finish == "error":
-            failed.add(sample.id)
-        elif line.prompt != prompt_digest(requests[sample.id].messages):
-            asked.add(sample.id)
+            failed.add(key)
+        elif line.prompt != question.digest:
+            asked.add(key)
         elif _changed(line.digests, now):
-            changed.add(sample.id)
+            changed.add(key)
         else:
             reading = family.read(job.ask, line.response.text, line.response.frames)
-            kept[sample.id] = Record(sample, line.prompt, line.response, reading, now)
+            kept[key] = question.answered(line.response, reading, now)
     mend(path, answers, failed | asked | changed)
 
     for ids, why in (

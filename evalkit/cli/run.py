@@ -94,6 +94,59 @@ Pickled = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+FamilyName = Annotated[
+    str | None,
+    typer.Option("--family", help="How the model is asked and read.", show_default="the one its config belongs to"),
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol", help="Whose prompts and limits: official (the model family's own), lmms-eval or vlmevalkit.",
+        show_default="official",
+    ),
+]  # fmt: skip
+ChoiceMode = Annotated[
+    str | None,
+    typer.Option(
+        "--choice", help="Lettered questions: generate (read the letter) or loglikelihood (rank the letters).",
+        show_default="generate",
+    ),
+]  # fmt: skip
+ShotCounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shots", "-k", help="Exemplars before each question, with their pictures; several numbers make several runs.",
+        show_default="0",
+    ),
+]  # fmt: skip
+ShotsBy = Annotated[
+    str | None,
+    typer.Option(
+        "--shots-by", help="random for each sample, fixed for all, or similar: those with the most similar pictures.",
+        show_default="random",
+    ),
+]  # fmt: skip
+ShotsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--shots-from", help="Take exemplars from FILE.jsonl (as --tasks FILE.jsonl).",
+        show_default="the training split",
+    ),
+]  # fmt: skip
+MinPixels = Annotated[
+    int | None,
+    typer.Option("--min-pixels", help="Enlarge smaller pictures to this many pixels.", show_default="the checkpoint's"),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option("--max-pixels", help="Shrink larger pictures to this many pixels.", show_default="the checkpoint's"),
+]
+Adapter = Annotated[
+    str | None, typer.Option("--adapter", help="Folder of a LoRA adapter (peft) on top of the checkpoint.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be asked, in full, and run nothing; no weights are loaded.")
+]
 
 
 def run(
@@ -115,6 +168,16 @@ def run(
     fresh: Fresh = None,
     trust_remote_code: RemoteCode = None,
     allow_pickled_weights: Pickled = None,
+    family: FamilyName = None,
+    protocol: ProtocolName = None,
+    choice: ChoiceMode = None,
+    shots: ShotCounts = None,
+    shots_by: ShotsBy = None,
+    shots_from: ShotsFrom = None,
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
+    adapter: Adapter = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Evaluate checkpoints on benchmarks and print the leaderboard.
 
@@ -129,10 +192,12 @@ def run(
         "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed,
         "kind": kind, "allow_missing": allow_missing, "max_errors": max_errors, "fresh": fresh,
         "trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights,
+        "family": family, "protocol": protocol, "choice": choice, "shots": shots, "shots_by": shots_by,
+        "shots_from": shots_from, "min_pixels": min_pixels, "max_pixels": max_pixels, "adapter": adapter,
     }  # fmt: skip
     from evalkit.settings import effective
 
     chosen = effective(given, Path.cwd())
     from .running import execute
 
-    raise typer.Exit(execute(chosen))
+    raise typer.Exit(execute(chosen, dry=dry_run))

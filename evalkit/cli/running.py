@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -28,10 +29,23 @@ from evalkit.results.files import write_atomically
 from evalkit.results.folder import RunFolder, Wanted, choose
 from evalkit.results.journal import appending
 from evalkit.results.store import write_results
-from evalkit.run import Job, PictureDigests, Record, Result, Stopped, load_job, parse_tasks, run_job
+from evalkit.run import (
+    GENERATE,
+    Job,
+    PictureDigests,
+    Record,
+    Result,
+    Stopped,
+    ask_all,
+    load_job,
+    parse_tasks,
+    run_job,
+)
 from evalkit.settings import Effective, RunSettings, default_data
-from evalkit.types import Backend, BackendFactory, Family, Request, Response, Task
+from evalkit.shots import Exemplars, Pool, pool_of, solved
+from evalkit.types import Backend, BackendFactory, Embeds, Family, Request, Response, Sample, Shot, Size, Task
 
+from .dry import show_requests, warn_of_long_prompts
 from .progress import Reporter
 from .resuming import kept_answers
 from .stopping import stoppable
@@ -41,38 +55,46 @@ log = logging.getLogger("evalkit")
 
 @dataclass(frozen=True)
 class Plan:
-    """One model with everything it is to be asked."""
+    """One model under one number of exemplars, with everything it is to be asked.
+
+    ``pools`` of exemplars and the samples with the ``largest`` pictures are by job.
+    """
 
     checkpoint: Checkpoint
     family: Family
     data: str
     data_source: str
     jobs: Sequence[Job]
+    shots: int
+    pools: Mapping[str, Pool]
+    largest: Mapping[str, Sample]
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
 
 
-def execute(effective: Effective) -> int:
-    """Run every model on every task; returns the exit code."""
+def execute(effective: Effective, *, dry: bool = False) -> int:
+    """Run every model on every task; returns the exit code.  ``dry`` only shows what would be asked."""
     settings = effective.settings
     console = Console(stderr=True, highlight=False)
     quiet_logging()
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    checkpoints = [
-        resolve_checkpoint(
-            model,
-            trust_remote_code=settings.trust_remote_code,
-            allow_pickled_weights=settings.allow_pickled_weights,
-        )
-        for model in settings.model
-    ]
-    families = [family_of(checkpoint) for checkpoint in checkpoints]
+    checkpoints = [opened_as(settings, model) for model in settings.model]
+    families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
         console.print(
             "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
         )
-    plans = [plan(wanted, c, f, settings) for c, f in zip(checkpoints, families, strict=True)]
+    plans = [p for c, f in zip(checkpoints, families, strict=True) for p in planned(wanted, c, f, settings)]
     factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
+    if dry:
+        for one in plans:
+            show_requests(one, factory, settings)
+        return 0
 
     entries: list[board.Entry] = []
     code = 0
@@ -84,6 +106,8 @@ def execute(effective: Effective) -> int:
             break
     if entries:
         show(entries)
+    if len(settings.shots) > 1 and entries:
+        draw_shots(plans, entries, Path(settings.out), console)
     return code
 
 
@@ -101,10 +125,15 @@ def evaluate(
             pickled=checkpoint.allow_pickled_weights,
             code=checkpoint.trust_remote_code,
         )
-    parts = run_parts(own, plan.family, asked, seed=settings.seed)
-    splits = {job.name: split_parts(job, plan.family) for job in plan.jobs}
+        if checkpoint.adapter is not None:
+            own["adapter"] = fingerprint.of_adapter(Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights)
+    parts = run_parts(own, plan.family, asked, settings, plan.shots)
+    splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     folder, said = choose(
-        Path(settings.out), Wanted(checkpoint.name, parts, splits), name=settings.name, fresh=settings.fresh
+        Path(settings.out),
+        Wanted(checkpoint.name, parts, splits, stem_of(plan)),
+        name=settings.name,
+        fresh=settings.fresh,
     )
     with folder.locked():
         before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else {}
@@ -119,6 +148,7 @@ def evaluate(
                 **{
                     job.name: {
                         "reference": job.reference, "parts": splits[job.name], "limit": settings.limit,
+                        "asked": job.asked,
                         "samples": len(job.samples),
                     }
                     for job in plan.jobs
@@ -131,6 +161,7 @@ def evaluate(
                 tell(console, sentence)
 
             def opened() -> Backend:
+                warn_of_long_prompts(plan, checkpoint, factory, settings, lambda sentence: tell(console, sentence))
                 backend = _opened(factory, checkpoint, settings, console)
                 manifest["backend"] = dict(backend.describe())
                 record()
@@ -138,15 +169,17 @@ def evaluate(
 
             backend = Lazy(factory.name, opened)
             try:
-                results = run_all(plan.jobs, plan.family, backend, folder, settings.max_errors, console)
+                results = run_all(plan, settings, backend, folder, console)
             except UserError:
                 if not before:  # the checkpoint could not be loaded: nothing is left behind by a mistake
                     shutil.rmtree(folder.path, ignore_errors=True)
+                    with suppress(OSError):
+                        folder.path.parent.rmdir()  # if there is nothing else in it
                 raise
             if results is None:
                 return [], False
             name = folder.path.name
-            header = {"run": name, "model": checkpoint.name, "family": plan.family.name, "data": plan.data}
+            header = {"run": name, "model": plan.label, "family": plan.family.name, "data": plan.data}
             entries = write_scores(folder, header, results)
             manifest["state"] = end(folder, results, console)
             return entries, not any(r.errors for r in results)
@@ -165,6 +198,15 @@ class Lazy:
 
     def describe(self) -> Mapping[str, Any]:
         return self._opened().describe()
+
+    def embedder(self) -> Embeds:
+        """The backend, if it can compare pictures."""
+        backend = self._opened()
+        if not isinstance(backend, Embeds):
+            raise UserError(
+                f"--shots-by similar: the backend {self.name} cannot compare pictures; use random or fixed."
+            )
+        return backend
 
     def _opened(self) -> Backend:
         if self._backend is None:
@@ -267,30 +309,106 @@ def show(entries: Sequence[board.Entry]) -> None:
         out.print(note, style="dim", highlight=False, markup=False)
 
 
-def family_of(checkpoint: Checkpoint) -> Family:
-    """The family that a checkpoint's ``model_type`` belongs to.  Raises ``UserError`` when no family knows it."""
-    known = registry.family_by_model_type()
-    if checkpoint.model_type not in known:
-        supported = ", ".join(sorted(known))
-        raise UserError(
-            f"--model {checkpoint.name}: the architecture {checkpoint.model_type!r} is not supported "
-            f"(its config.json says model_type); supported are {supported}."
+def opened_as(settings: RunSettings, model: str) -> Checkpoint:
+    """The checkpoint that ``model`` names, with what the settings say of loading it."""
+    found = resolve_checkpoint(
+        model, trust_remote_code=settings.trust_remote_code, allow_pickled_weights=settings.allow_pickled_weights
+    )
+    return replace(found, adapter=settings.adapter, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
+
+
+def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> Family:
+    """The family ``wanted``, else the one that a checkpoint's ``model_type`` belongs to, else ``generic``.
+
+    Raises:
+        UserError: there is no such family.
+    """
+    if wanted is not None:
+        return registry.families.get(wanted)
+    name = registry.family_by_model_type().get(checkpoint.model_type)
+    if name == "qwen-vl" and "chat" in checkpoint.name.lower():
+        name = "qwen-vl-chat"  # the two have one architecture, and nothing in their files tells them apart
+    if name is None:
+        console.print(
+            f"[yellow]{checkpoint.name}: no family knows the architecture {checkpoint.model_type!r}: asked and read as "
+            "'generic'[/yellow] (--family names another)",
+            soft_wrap=True,
         )
-    return registry.families.get(known[checkpoint.model_type])
+        name = "generic"
+    return registry.families.get(name)
 
 
-def plan(wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings) -> Plan:
-    """Read every split's samples from the data that a checkpoint is evaluated on."""
+def stem_of(plan: Plan) -> str:
+    """What a run's folder is called before its identity."""
+    return f"{plan.checkpoint.name}-{plan.shots}shot" if plan.shots else plan.checkpoint.name
+
+
+def planned(
+    wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings
+) -> list[Plan]:
+    """Read every split's samples from the data that a checkpoint is evaluated on: a plan per number of exemplars."""
     if settings.data is not None:
         name, source = settings.data, "given"
     else:
         name, source = default_data(checkpoint.name in BUNDLED)
     data = open_data(name)
-    jobs = [load_job(t, s, data, limit=settings.limit, seed=settings.seed) for t, s in wanted]
-    if not settings.allow_missing:
-        for job in jobs:
-            check_pictures((image for sample in job.samples for image in sample.images), job.name)
-    return Plan(checkpoint, family, name, source, jobs)
+    jobs = [
+        load_job(
+            t, s, data, limit=settings.limit, seed=settings.seed, protocol=settings.protocol, choice=settings.choice
+        )
+        for t, s in wanted
+    ]
+    largest: dict[str, Sample] = {}
+    for job in jobs:
+        family.decoding(job.ask, job.task.decoding)  # a protocol that does not know the task is told of first
+        for sample in job.samples[:1]:
+            family.prompt(job.ask, sample)
+        if not settings.allow_missing:
+            sizes = check_pictures((image for sample in job.samples for image in sample.images), job.name)
+            if sizes:
+                largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
+    counts = [int(count) for count in settings.shots]
+    pools: dict[str, Pool] = {}
+    if any(counts):
+        if not family.several_images:
+            raise UserError(f"--shots: models of the family {family.name} take one picture only; leave it out.")
+        pools = {job.name: pool_of(job.task, job.split, data, settings.shots_from) for job in jobs}
+    plans = []
+    for count in counts:
+        asked = [replace(job, asked=describe_asking(settings, job, count)) for job in jobs]
+        plans.append(Plan(checkpoint, family, name, source, asked, count, pools if count else {}, largest))
+    return plans
+
+
+def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
+    found = (sizes.get(str(getattr(image, "path", "")), (0, 0)) for image in sample.images)
+    return sum(width * height for width, height in found)
+
+
+def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
+    """What a signature says of how a job is asked: ``protocol:official|shots:4-random``."""
+    said = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
+    if job.task.kind == "choice" and settings.choice != GENERATE:
+        said.append(f"choice:{settings.choice}")
+    return "|".join(said)
+
+
+def asker(plan: Plan, job: Job, settings: RunSettings, backend: Lazy | None) -> Callable[[Sample], tuple[Shot, ...]]:
+    """What gives each sample its exemplars, with their answers; nothing where there are none."""
+    if not plan.shots:
+        return lambda sample: ()
+    exemplars = Exemplars(
+        plan.pools[job.name],
+        plan.shots,
+        settings.shots_by,
+        settings.seed,
+        None if backend is None else backend.embedder,
+    )
+
+    def shots(sample: Sample) -> tuple[Shot, ...]:
+        return solved(exemplars.of(sample), job.ask, plan.family, settings.min_pixels, settings.max_pixels)
+
+    return shots
 
 
 def _opened(factory: BackendFactory, checkpoint: Checkpoint, settings: RunSettings, console: Console) -> Backend:
@@ -317,6 +435,8 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
         "settings": settings,
         "sources": sources,
         "family": {"name": plan.family.name, "coordinates": plan.family.coordinates},
+        "shots": plan.shots,
+        "exemplars": {name: pool.name for name, pool in plan.pools.items()},
     }
 
 
@@ -334,20 +454,21 @@ def circumstances() -> dict[str, Any]:
 
 
 def run_all(
-    jobs: Sequence[Job], family: Family, backend: Backend, folder: RunFolder, max_errors: int, console: Console
+    plan: Plan, settings: RunSettings, backend: Lazy, folder: RunFolder, console: Console
 ) -> list[Result] | None:
     """Every job in turn, each new answer journalled as it arrives; None when a signal stopped it.
 
     Raises:
-        RunFailed: more than ``max_errors`` samples failed, or something that a run relies on.
+        RunFailed: more than ``--max-errors`` samples failed, or something that a run relies on.
     """
     results = []
     errors = answered = 0
-    with Reporter(console, jobs) as reporter, stoppable(console) as stop:
+    with Reporter(console, plan.jobs) as reporter, stoppable(console) as stop:
         try:
-            for job in jobs:
-                with PictureDigests(job.samples) as digests:
-                    kept = kept_answers(job, family, folder, digests, lambda s: tell(console, s))
+            for job in plan.jobs:
+                questions = ask_all(job, plan.family, asker(plan, job, settings, backend))
+                with PictureDigests(question.request for question in questions.values()) as digests:
+                    kept = kept_answers(job, questions, plan.family, folder, digests, lambda s: tell(console, s))
                     answered += len(kept)
                     path = folder.journal_path(job.task.name, job.split)
                     with appending(path) as journal, reporter.of(job, len(kept)) as seen:
@@ -360,18 +481,43 @@ def run_all(
                             seen(record)
                             answered += 1
                             errors += record.response.finish == "error"
-                            if errors > max_errors:
+                            if errors > settings.max_errors:
                                 raise RunFailed(
-                                    f"{where}: {errors} samples have failed (--max-errors {max_errors}), the last one "
-                                    f"with {record.response.error}; the same command tries them again."
+                                    f"{where}: {errors} samples have failed (--max-errors {settings.max_errors}), the "
+                                    f"last one with {record.response.error}; the same command tries them again."
                                 )
 
-                        results.append(run_job(job, family, backend, on_record, digests=digests, kept=kept, stop=stop))
+                        results.append(
+                            run_job(
+                                job, questions, plan.family, backend, on_record,
+                                digests=digests, kept=kept, stop=stop,
+                            )
+                        )  # fmt: skip
         except (Stopped, KeyboardInterrupt):
-            total = sum(len(job.samples) for job in jobs)
+            total = sum(len(job.samples) for job in plan.jobs)
             tell(console, f"stopped with {answered:,} of {total:,} answered; the same command continues")
             return None
     return results
+
+
+def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
+    """Draw score against number of exemplars, if matplotlib is here; say where the picture is."""
+    from evalkit.results.shots_plot import Point, draw
+
+    shots = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}
+    points = [
+        Point(f"{shots[e.model][0]} {e.row['task']}/{e.row['split']}", shots[e.model][1], e.row["value"], e.row["ci95"])
+        for e in entries
+        if e.row["value"] is not None
+    ]
+    runs = "\n".join(dict.fromkeys(e.run for e in entries))
+    path = out / f"shots-{hashlib.sha256(runs.encode()).hexdigest()[:8]}.png"
+    try:
+        draw(points, path)
+    except ImportError:
+        console.print("no plot: it needs matplotlib (pip install 'evalkit[plot]')")
+        return
+    console.print(f"score against shots: {path}", soft_wrap=True)
 
 
 def now() -> str:

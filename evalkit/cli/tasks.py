@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.types import Task
+    from evalkit.types import Ask, Task
 
 
 def complete_task(incomplete: str) -> list[str]:
@@ -26,8 +26,11 @@ def tasks(
     data: Annotated[
         str | None, typer.Option("--data", help="A root of official downloads: show which files are found there.")
     ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="Show the prompts under official, lmms-eval or vlmevalkit.")
+    ] = "official",
 ) -> None:
-    """List the benchmarks, or show one: its protocol, splits, metric, and the files it reads."""
+    """List the benchmarks, or show one: its protocol, prompts, splits, metric, and the files it reads."""
     from rich.console import Console
 
     from evalkit import registry
@@ -36,7 +39,7 @@ def tasks(
     if name is None:
         _list(console, registry.tasks.all())
     else:
-        _show(console, registry.tasks.get(name), data)
+        _show(console, registry.tasks.get(name), data, protocol)
 
 
 def _list(console: Console, found: list[Task]) -> None:
@@ -59,16 +62,17 @@ def _list(console: Console, found: list[Task]) -> None:
     console.print("evalkit tasks NAME shows a task's protocol, prompts and files.", style="dim")
 
 
-def _show(console: Console, task: Task, data: str | None) -> None:
+def _show(console: Console, task: Task, data: str | None, protocol: str) -> None:
     import inspect
 
     from rich.markdown import Markdown
 
     from evalkit import registry
     from evalkit.data import OfficialData, open_data
+    from evalkit.types import Ask
 
-    protocol = inspect.getdoc(inspect.getmodule(type(task))) or ""
-    console.print(Markdown(protocol.replace("``", "`"), inline_code_theme="default"))
+    about = inspect.getdoc(inspect.getmodule(type(task))) or ""
+    console.print(Markdown(about.replace("``", "`"), inline_code_theme="default"))
     facts = {
         "kind": task.kind,
         "metric": task.metric,
@@ -91,27 +95,32 @@ def _show(console: Console, task: Task, data: str | None) -> None:
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
-    _show_prompts(console, task)
+    _show_prompts(console, Ask(task.name, task.kind, protocol), task)
     signature = registry.metrics.get(task.metric).score(()).signature
-    console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|v{task.version}|{signature}|n:SAMPLES", highlight=False)
+    asked = f"v{task.version}|protocol:{protocol}|shots:0"
+    console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 
-def _show_prompts(console: Console, task: Task) -> None:
+def _show_prompts(console: Console, ask: Ask, task: Task) -> None:
     """What each family's user turn says, with the sample's text as ``{question}``."""
     from rich.markup import escape
 
     from evalkit import registry
-    from evalkit.types import Ask, Picture, Sample
+    from evalkit.errors import UserError
+    from evalkit.types import Picture, Sample
 
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (), "{question}", (), "", options=options)
     for family in registry.families.all():
+        try:
+            messages = family.prompt(ask, sample)
+            tokens = family.decoding(ask, task.decoding).max_new_tokens
+        except UserError:
+            console.print(f"\n[bold]prompt[/bold] {family.name}: not defined", highlight=False)
+            continue
         said = "".join(
-            "<image>" if isinstance(part, Picture) else part.text
-            for message in family.prompt(Ask(task.name, task.kind), sample)
-            for part in message.content
+            "<image>" if isinstance(part, Picture) else part.text for message in messages for part in message.content
         )
-        tokens = family.decoding(Ask(task.name, task.kind), task.decoding).max_new_tokens
         console.print(f"\n[bold]prompt[/bold] {family.name} (up to {tokens} new tokens)", highlight=False)
         for line in said.splitlines():
             console.print(f"  {escape(line)}", highlight=False)

@@ -51,7 +51,10 @@ def test_the_main_command_ends_with_a_leaderboard(finished: tuple[Path, subproce
     assert list(rows) == ["refcoco/val", "refcoco/testA", "refcoco/testB", "vqav2/val"]
     for name, row in rows.items():
         task, split = name.split("/")
-        assert f"{float(row['value']):.2f} ± {float(row['ci95']):.2f}" in done.stdout
+        value, low, high = (float(row[key]) for key in ("value", "low", "high"))
+        width = f"± {float(row['ci95']):.2f}" if row["ci95"] else f"[{low:.1f}, {high:.1f}]"
+        assert f"{value:.2f} {width}" in done.stdout
+        assert low < value <= high
         assert row["errors"] == row["truncated"] == "0"
         answers = [json.loads(line) for line in (run / f"{task}.{split}.jsonl").read_text().splitlines()]
         scores = [json.loads(line) for line in (run / f"{task}.{split}.scores.jsonl").read_text().splitlines()]

@@ -60,7 +60,7 @@ def test_responses_say_what_happened(tiny_backend: HFBackend, requests: list[Req
         assert "<|im_end|>" not in response.text
         assert response.frames[0].original == request.images[0].size()
         assert response.frames[0].resized == (112, 112)
-        planned = tiny_backend._plan(request)
+        (planned,) = tiny_backend.inputs.plan(request)
         assert response.prompt_tokens == planned.tokens, "the length that batches are sorted by is the true one"
 
 

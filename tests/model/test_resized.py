@@ -1,11 +1,14 @@
-"""The size at which Qwen2.5-VL's encoder sees a picture, against the processor's own function."""
+"""The size at which an encoder sees a picture, against the processors themselves."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit import registry
 from evalkit.model.families.qwen2_5_vl import FAMILY, MAX_PIXELS, MIN_PIXELS, resized
 from evalkit.types import Frame
 
@@ -61,3 +64,51 @@ def test_the_family_takes_its_own_limits_unless_told() -> None:
     assert FAMILY.frame((640, 480)) == Frame((640, 480), (644, 476))
     assert FAMILY.frame((640, 480), max_pixels=15_360) == Frame((640, 480), resized((640, 480), MIN_PIXELS, 15_360))
     assert FAMILY.frame((30, 30), min_pixels=784) == Frame((30, 30), (28, 28))
+
+
+# --------------------------------------------------------------------------------------------------- the other families
+
+PATCHES = {"qwen2-vl": 14, "qwen2.5-vl": 14, "qwen3-vl": 16}
+
+
+@pytest.mark.parametrize("family", PATCHES)
+def test_frames_are_the_grids_of_the_processors(family: str) -> None:
+    """200 sizes and limits, against what transformers' image processor really made (``image_grid_thw`` × patch)."""
+    from PIL import Image
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+    patch, draw = PATCHES[family], random.Random(family)
+    plugin, processor = registry.families.get(family), Qwen2VLImageProcessor(patch_size=patch, merge_size=2)
+    for _ in range(200):
+        size = (draw.randint(1, 500), draw.randint(1, 500))
+        least = draw.choice((1, 4, 16, 64)) * (2 * patch) ** 2
+        most = least * draw.choice((1, 2, 5, 40))
+        limits = {"shortest_edge": least, "longest_edge": most}
+        try:
+            grid = processor(images=[Image.new("RGB", size)], size=limits, return_tensors="pt")["image_grid_thw"]
+        except ValueError:
+            with pytest.raises(ValueError, match="too narrow"):
+                plugin.frame(size, least, most)
+            continue
+        ((_, high, wide),) = grid.tolist()
+        assert plugin.frame(size, least, most) == Frame(size, (wide * patch, high * patch)), (size, limits)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "expected"),
+    [
+        ("qwen2-vl", (640, 480), (644, 476)),
+        ("qwen2-vl", (1, 1), (56, 56)),
+        ("qwen2-vl", (10_000, 10_000), (3556, 3556)),
+        ("qwen3-vl", (640, 480), (640, 480)),
+        ("qwen3-vl", (500, 333), (512, 320)),
+        ("qwen3-vl", (1, 1), (256, 256)),  # 65,536 pixels at least
+        ("qwen3-vl", (10_000, 10_000), (4096, 4096)),  # 16,777,216 at most
+        ("qwen-vl", (640, 480), (640, 480)),
+        ("qwen-vl-chat", (640, 480), (640, 480)),
+        ("generic", (640, 480), (640, 480)),
+        ("paligemma", (1, 4000), (1, 4000)),
+    ],
+)
+def test_the_released_limits(family: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert registry.families.get(family).frame(size) == Frame(size, expected)

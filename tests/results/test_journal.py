@@ -33,7 +33,7 @@ def record(number: int, text: str) -> Record:
         sample.id, text, tokens=(1, 2), finish=("stop", "length")[number % 2], prompt_tokens=9,
         frames=(Frame((640, 480), (644, 476)),), seconds=0.25,
     )  # fmt: skip
-    return Record(sample, f"{number:016x}", response, Reading(text or None), (f"{number:016x}",))
+    return Record(sample, f"{number:016x}", response, Reading(text or None), sample.images, (f"{number:016x}",))
 
 
 RECORDS = [record(n, TEXTS[n % len(TEXTS)]) for n in range(30)]

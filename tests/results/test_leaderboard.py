@@ -3,14 +3,26 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from evalkit.errors import UserError
 from evalkit.results.folder import RunFolder
-from evalkit.results.leaderboard import collect, entries_of, grid, notes, to_csv, to_json_text, to_markdown
+from evalkit.results.leaderboard import (
+    collect,
+    columns_of,
+    entries_of,
+    grid,
+    models_table,
+    notes,
+    to_csv,
+    to_json_text,
+    to_markdown,
+)
 from evalkit.results.store import read_scores
+from evalkit.results.tables import Table, in_blocks, latex, page
 
 
 def _row(**changes: object) -> dict[str, object]:
@@ -19,6 +31,10 @@ def _row(**changes: object) -> dict[str, object]:
         "clusters": 60, "unparsed": 2, "errors": 0, "truncated": 1, "limited": False, "values": {}, "signature": "s|n:300",
     }  # fmt: skip
     return {**row, **changes}
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in table.rows]
 
 
 def _save(root: Path, run: str, model: str, *rows: dict[str, object]) -> None:
@@ -33,21 +49,128 @@ def test_one_run_shows_its_counts() -> None:
     assert rows == [["vqav2", "val", "accuracy", "85.23 ± 1.96", "300", "2", "1", "0"]]
 
 
-def test_runs_share_a_row_only_if_they_are_comparable(tmp_path: Path) -> None:
+def test_runs_share_a_column_only_if_they_are_comparable(tmp_path: Path) -> None:
     _save(tmp_path, "a", "tiny", _row())
     _save(tmp_path, "b", "early", _row(value=50.0))
     _save(tmp_path, "c", "other", _row(signature="s|n:10", n=10))
-    header, rows = grid(collect([tmp_path]))
-    assert header == ["task", "split", "metric", "tiny", "early", "other", "n"]
-    assert rows[0][3:] == ["85.23 ± 1.96", "50.00 ± 1.96", "", "300"]
-    assert rows[1][3:] == ["", "", "85.23 ± 1.96", "10"]
+    table = models_table(collect([tmp_path]))
+    assert list(table.header) == ["model", "vqav2/val (n=300)", "vqav2/val (n=10)"]
+    assert texts(table) == [
+        ["tiny", "85.23 ± 1.96", ""],
+        ["early", "50.00 ± 1.96", ""],
+        ["other", "", "85.23 ± 1.96"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"annotations": "b" * 16}, {"samples": "d" * 12}, {"signature": "x|n:300"}, {"metric": "anls"}, {"split": "test"}],
+)
+def test_what_keeps_numbers_apart(other: dict[str, object]) -> None:
+    """The data's digest, the samples, the metric's variant: bundled or limited rows never stand with full ones."""
+    row = _row(annotations="a" * 16, samples="c" * 12)
+    entries = [*entries_of("r", "a", [row]), *entries_of("s", "b", [{**row, **other}])]
+    columns = columns_of(entries)
+    assert len(columns) == len({c.label for c in columns}) == 2
+
+
+def test_how_it_was_asked_is_a_footnote_and_no_column() -> None:
+    asked = [
+        _row(signature=f"t:val|v1|protocol:{p}|shots:{n}|acc|v1|n:300") for p, n in (("official", 0), ("other", 4))
+    ]
+    elsewhere = _row(signature="t:val|v1|acc|v1|n:300", unparsed=0)
+    entries = [e for run, row in zip("abc", [*asked, elsewhere], strict=True) for e in entries_of(run, run, [row])]
+    assert len(columns_of(entries)) == 1
+    note = notes(entries)[-1]
+    for part in ("protocol official, shots 0 (a)", "protocol other, shots 4 (b)", "answers from elsewhere (c)"):
+        assert part in note
+    assert "unparsed: a 2, b 2" in note
+    assert "n=300" in note
+
+
+def test_the_best_is_bold_and_what_is_within_its_error_is_marked() -> None:
+    scores = {"best": 90.0, "near": 88.0, "far": 80.0}
+    entries = [e for name, value in scores.items() for e in entries_of(name, name, [_row(value=value)])]
+    cells = [row[1] for row in models_table(entries).rows]
+    assert [(str(c), getattr(c, "bold", False)) for c in cells] == [
+        ("90.00 ± 1.96", True), ("88.00 ± 1.96 ≈", False), ("80.00 ± 1.96", False),
+    ]  # fmt: skip
+    assert "**90.00 ± 1.96**" in to_markdown(entries)
+
+
+def test_sorting() -> None:
+    scores = {"ckpt-1000": 80.0, "ckpt-900": 90.0, "none": None}
+    entries = [e for name, value in scores.items() for e in entries_of(name, name, [_row(value=value)])]
+
+    def names(sort: str | None) -> list[str]:
+        return [row[0] for row in texts(models_table(entries, sort=sort))]
+
+    assert names(None) == ["ckpt-1000", "ckpt-900", "none"]
+    assert names("model") == ["ckpt-900", "ckpt-1000", "none"]
+    assert names("vqav2") == names("vqav2/val") == ["ckpt-900", "ckpt-1000", "none"]
+    with pytest.raises(UserError, match="--sort nothing: give model, run, or a column: vqav2/val"):
+        names("nothing")
+
+
+def test_means_of_groups_are_of_whole_groups_only() -> None:
+    rows = [_row(task=t, signature=t, value=v) for t, v in (("vqav2", 80.0), ("okvqa", 60.0), ("textvqa", 10.0))]
+    entries = [*entries_of("a", "a", rows), *entries_of("b", "b", rows[:1])]
+    table = models_table(entries, means=True)
+    assert table.header[-1] == "vqa (mean of 2)"
+    assert [row[-1] for row in texts(table)] == ["70.00 ± 1.39", ""]
 
 
 def test_runs_of_one_model_are_headed_by_the_runs_name(tmp_path: Path) -> None:
     _save(tmp_path, "first", "tiny", _row())
     _save(tmp_path, "second", "tiny", _row())
-    assert grid(collect([tmp_path]))[0][3:5] == ["first", "second"]
+    assert [row[0] for row in texts(models_table(collect([tmp_path])))] == ["first", "second"]
     assert grid(collect([tmp_path / "second"]))[0][3] == "tiny"
+    assert len(collect([tmp_path, tmp_path / "second"])) == 2, "a run that is named twice is there once"
+
+
+def test_a_perfect_score_is_not_certain() -> None:
+    perfect = _row(value=100.0, stderr=0.0, ci95=None, low=96.3, high=100.0, interval="wilson")
+    entries = entries_of("r", "tiny", [perfect])
+    assert grid(entries)[1][0][3] == "100.00 [96.3, 100.0]"
+    assert any("Wilson" in note for note in notes(entries))
+    old = entries_of("r", "tiny", [_row(value=100.0, stderr=0.0, ci95=0.0)])
+    assert grid(old)[1][0][3] == "100.00", "an older run's ± 0.00 is not repeated"
+
+
+def test_latex_and_html_hold_what_they_are_given() -> None:
+    entries = [e for m in ("a_b & <i>", "c") for e in entries_of(m, m, [_row(metric="acc@0.5")])]
+    tex, html = latex([models_table(entries)]), page([models_table(entries)], "Leaderboard")
+    assert "\\toprule" in tex
+    assert r"a\_b \& $<$i$>$ & \textbf{85.23 $\pm$ 1.96} \\" in tex
+    assert "a_b &amp; &lt;i&gt;" in html
+    assert "<i>" not in html
+    assert "http" not in html
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_a_wide_table_comes_in_blocks_that_fit(width: int) -> None:
+    rows = [_row(task=f"task{i}", signature=f"s{i}") for i in range(9)]
+    table = models_table([*entries_of("a", "a", rows), *entries_of("b", "b", rows)])
+    blocks = in_blocks(table, width)
+    assert [name for block in blocks for name in block.header[1:]] == list(table.header[1:])
+    assert all(sum(2 + len(str(cell)) for cell in row) <= width for block in blocks for row in block.rows)
+    assert len(blocks) == {40: 9, 60: 3, 200: 1}[width] or width == 40
+
+
+def test_fifty_runs_are_fast(tmp_path: Path) -> None:
+    rows = [_row(task=f"task{i}", signature=f"s{i}|n:214354", n=214_354) for i in range(20)]
+    for run in range(50):
+        _save(tmp_path, f"r{run}", f"m{run}", *rows)
+    began = time.monotonic()
+    text = to_markdown(collect([tmp_path]))
+    assert time.monotonic() - began < 5
+    assert text.count("± 1.96") == 1000
+
+
+def test_damaged_rows_are_a_sentence(tmp_path: Path) -> None:
+    _save(tmp_path, "a", "tiny", {"task": "x"})
+    with pytest.raises(UserError, match=r"scores.json is damaged \(KeyError\('signature'\)\); 'evalkit rescore"):
+        collect([tmp_path])
 
 
 def test_no_samples_and_one_cluster_are_not_a_zero() -> None:

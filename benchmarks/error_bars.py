@@ -1,0 +1,124 @@
+"""Do the error bars hold?  Evaluations simulated many times, the truth known.
+
+    python benchmarks/error_bars.py [REPETITIONS]
+
+Coverage: how often the 95 % intervals hold the true score.  False alarms: how often the gate fails where nothing is
+worse.  Power: how often it fails at the sample size that was computed for a power of 80 %.  With 1,000 repetitions a
+share of 95 % is known to ± 1.4 points, one of 80 % to ± 2.5.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from evalkit.results.paired import compare, needed
+from evalkit.results.statistics import Measured, bootstrap, interval_of, one_stratum
+
+REPETITIONS = 1_000
+
+
+def right_or_wrong(rng: np.random.Generator, images: int, level: float, alike: float) -> Measured:
+    """Images of 1 to 9 questions; each image has its own difficulty, a beta around ``level`` (0 to 1).
+
+    ``alike`` is the correlation of two questions of an image: a + b = 1 / alike − 1.
+    """
+    counts = rng.integers(1, 10, images)
+    strength = 1 / alike - 1
+    own = rng.beta(level * strength, (1 - level) * strength, images)
+    clusters = np.repeat(np.arange(images), counts)
+    return one_stratum(100.0 * (rng.random(len(clusters)) < own[clusters]), clusters)
+
+
+def like_cider(rng: np.random.Generator, images: int) -> Measured:
+    """Per-image scores as CIDEr's are: skewed, many near 0; one question an image.  The mean is 100."""
+    return one_stratum(rng.gamma(1.2, 100 / 1.2, images), np.arange(images))
+
+
+def coverage(
+    draw: Callable[[np.random.Generator], Measured], truth: float, scale: float | None, repetitions: int
+) -> dict[str, float]:
+    """Shares of the evaluations whose interval holds ``truth``: as quoted in the table, and of the bootstrap alone."""
+    rng = np.random.default_rng(20)
+    quoted = percentile = wilson = 0
+    for seed in range(repetitions):
+        measured = draw(rng)
+        found = interval_of(measured, scale=scale, seed=seed)
+        assert found is not None
+        half = found.half
+        low, high = (found.low, found.high) if half is None else (measured.mean - half, measured.mean + half)
+        quoted += low <= truth <= high
+        ends = (found.low, found.high) if half is not None else bootstrap(measured.totals(), seed=seed)
+        assert ends is not None
+        percentile += ends[0] <= truth <= ends[1]
+        wilson += found.method == "wilson"
+    return {"quoted": quoted / repetitions, "bootstrap": percentile / repetitions, "wilson": wilson / repetitions}
+
+
+def pair(rng: np.random.Generator, images: int, drop: float) -> tuple[Measured, Measured]:
+    """Two models over the same questions: they find the same images hard, and the second is ``drop`` points worse."""
+    counts = rng.integers(1, 10, images)
+    clusters = np.repeat(np.arange(images), counts)
+    own = rng.uniform(0.3, 0.9, images)[clusters]
+    # Some questions are beyond both, so that the two agree more often than chance.
+    hard = rng.random(len(clusters)) < 0.3
+    first = np.where(hard, 0.1, own)
+    second = first - drop / 100
+    values = [100.0 * (rng.random(len(clusters)) < chance) for chance in (first, second)]
+    return one_stratum(values[0], clusters), one_stratum(values[1], clusters)
+
+
+def alarms(images: int, drop: float, repetitions: int, alpha: float = 0.05) -> float:
+    """The share of evaluations in which the gate says worse."""
+    rng = np.random.default_rng(21)
+    hits = 0
+    for seed in range(repetitions):
+        before, after = pair(rng, images, drop)
+        hits += compare(before, after, seed=seed).chance.worse <= alpha
+    return hits / repetitions
+
+
+def images_needed(drop: float, pilot: int = 2_000) -> int:
+    """Images for a power of 80 % of the gate, from the standard error of a pilot."""
+    before, after = pair(np.random.default_rng(22), pilot, 0.0)
+    found = compare(before, after, seed=0)
+    assert found.stderr is not None
+    samples = needed(found.n, found.stderr, drop, sides=1)
+    assert samples is not None
+    return math.ceil(samples / found.n * pilot)
+
+
+CASES: dict[str, tuple[Callable[[np.random.Generator], Measured], float, float | None]] = {
+    "right/wrong 70 %, 300 images": (lambda rng: right_or_wrong(rng, 300, 0.7, 0.3), 70.0, 100.0),
+    "right/wrong 30 %, 1,000 images": (lambda rng: right_or_wrong(rng, 1_000, 0.3, 0.1), 30.0, 100.0),
+    "CIDEr-like, 500 images": (lambda rng: like_cider(rng, 500), 100.0, None),
+    "CIDEr-like, 1,500 images": (lambda rng: like_cider(rng, 1_500), 100.0, None),
+}
+NEAR_THE_END: dict[str, tuple[Callable[[np.random.Generator], Measured], float, float | None]] = {
+    "right/wrong 99 %, 100 images": (lambda rng: right_or_wrong(rng, 100, 0.99, 0.1), 99.0, 100.0),
+    "right/wrong 99.5 %, 60 images": (lambda rng: right_or_wrong(rng, 60, 0.995, 0.3), 99.5, 100.0),
+}
+
+
+def main() -> None:
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else REPETITIONS
+    for title, cases in (("coverage", CASES), ("coverage near the end of the scale", NEAR_THE_END)):
+        print(f"{title} of 95 % intervals, {repetitions:,} evaluations each")
+        for name, (draw, truth, scale) in cases.items():
+            found = coverage(draw, truth, scale, repetitions)
+            print(f"  {name:32} {found['quoted']:6.1%} quoted, {found['bootstrap']:6.1%} bootstrap, "
+                  f"{found['wilson']:4.0%} of them Wilson's")  # fmt: skip
+    for images in (200, 1_000):
+        print(f"false alarms of the gate at α 5 %, {images} images: {alarms(images, 0.0, repetitions):.1%}")
+    for drop in (2.0, 5.0):
+        images = images_needed(drop)
+        print(
+            f"power at the {images:,} images computed for a drop of {drop:g}: {alarms(images, drop, repetitions):.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What ``evalkit compare`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from evalkit.errors import UserError
+from evalkit.results.comparison import Comparison, Flip, compare_runs, letter, refusals, tables_of, to_text
+from evalkit.results.files import write_atomically
+from evalkit.results.tables import rich_table
+
+from .formats import chosen, made
+
+FORMATS = ("table", "md", "csv", "json", "html", "latex")
+
+
+def execute(runs: Sequence[Path], *, force: bool, flips: int, formats: Sequence[str] | None, out: Path | None) -> int:
+    """Compare and show; returns the exit code."""
+    wanted = chosen(formats, FORMATS, out, ("md", "csv", "json"))
+    found = compare_runs(runs, force=force, flips=flips)
+    refused = refusals(found)
+    if not found.compared:
+        raise UserError(" ".join([*refused, "Give --force to see the numbers side by side."]))
+    for name in wanted:
+        if name == "table":
+            show(found)
+        elif out is None:
+            print(to_text(found, name), end="")
+        else:
+            path = made(out) / f"comparison.{'tex' if name == 'latex' else name}"
+            write_atomically(path, to_text(found, name))
+            print(path)
+    console = Console(stderr=True, highlight=False)
+    for sentence in refused:
+        console.print(f"refused: {sentence} (--force shows it)", soft_wrap=True, markup=False)
+    return 1 if refused else 0
+
+
+def show(found: Comparison) -> None:
+    """The tables on the terminal; answers and pictures as lines, for they are long."""
+    console = Console()
+    for table in tables_of(found):
+        if not table.title.startswith("The samples that changed"):
+            console.print(rich_table(table))
+    for one in found.compared:
+        for flip in one.flips:
+            console.print(lines_of(flip, letter(one.candidate)), highlight=False, markup=False, soft_wrap=True)
+    tables = tables_of(found)
+    for note in tables[-1].notes:
+        console.print(note, style="dim", highlight=False, markup=False)
+
+
+def lines_of(flip: Flip, name: str) -> str:
+    """A sample that changed, in four lines."""
+    return (
+        f"{flip.task} {flip.id}: {flip.base:.1f} → {flip.candidate:.1f}\n"
+        f"  A: {flat(flip.base_answer)}\n  {name}: {flat(flip.candidate_answer)}\n  picture: {flip.image or 'none'}"
+    )
+
+
+def flat(text: str) -> str:
+    """An answer on one line."""
+    return " ".join(text.split())

@@ -1,0 +1,204 @@
+"""Requests as a model's inputs: prompts, their lengths, decoded pictures.  Needs the processor, not the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from jinja2 import TemplateError
+
+from evalkit.errors import UserError
+from evalkit.types import Frame, ImageRef, Picture, Preview, Request, Size, Text
+
+from ._continuations import Branch, branches
+from ._placeholders import placeholder, reserved
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A row to come: a request to generate for, or one of the ``parts`` branches of a request with continuations."""
+
+    request: Request
+    prompt: str
+    sizes: tuple[Size, ...]
+    tokens: int
+    branch: Branch | None = None
+    parts: int = 1
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What the rows of a batch must have in common."""
+        how = self.request.decoding if self.branch is None else None
+        return how, bool(self.sizes), self.request.messages[0].role == "plain"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch with the model's inputs; the rows that failed, and why; those that are to be prepared one by one."""
+
+    batch: list[Planned]
+    inputs: Any
+    failed: list[tuple[Planned, BaseException]]
+    alone: Sequence[Planned] = ()
+
+
+class Inputs:
+    """Turns requests into inputs, with a checkpoint's processor (a chat template is needed for turns only)."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        self.reserved = reserved(processor)
+        # Whether a tokenizer pads is its state, set by each call: planning in one thread would unpad another's batch.
+        self._tokenizing = Lock()
+
+    def prompt(self, request: Request) -> str:
+        """The request as the processor takes it, one placeholder per picture: under the chat template, or plain.
+
+        Raises:
+            UserError: the checkpoint has no chat template, or one that does not take such a conversation.
+        """
+        if request.messages[0].role == "plain":
+            return "".join(
+                placeholder(self.processor) if isinstance(p, Picture) else p.text
+                for m in request.messages
+                for p in m.content
+            )
+        conversation = [
+            {
+                "role": m.role,
+                "content": [
+                    {"type": "image"} if isinstance(p, Picture) else {"type": "text", "text": p.text} for p in m.content
+                ],
+            }
+            for m in request.messages
+        ]
+        if not (getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
+            raise UserError(
+                "the checkpoint has no chat template, so it cannot be asked in turns; choose the --family that it "
+                "belongs to, or add the template to its processor (chat_template.jinja)."
+            )
+        try:
+            return str(self.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            roles = ", ".join(m.role for m in request.messages)
+            raise UserError(
+                f"the checkpoint's chat template does not take this conversation ({roles}): {error}"
+            ) from error
+
+    def length(self, prompt: str, sizes: Sequence[Size]) -> int:
+        """The prompt's length in tokens, visual ones included; batches are sorted by it, nothing else depends on it.
+
+        Exact for the Qwen family.  Where a processor cannot say how many tokens a picture will be, larger ones are
+        taken for longer.
+        """
+        text = len(self.ids(prompt))
+        if not sizes:
+            return text
+        try:
+            counts = self.processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
+            return text - len(sizes) + int(sum(counts["num_image_tokens"]))
+        except Exception:  # a private method, absent or written for another image processor
+            return text + sum(w * h for w, h in sizes) // 28**2
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """A text's tokens, as they would go on after a prompt."""
+        with self._tokenizing:
+            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def plan(self, request: Request) -> list[Planned]:
+        """The request's rows.  Raises ``OSError`` or ``ValueError`` when it cannot be asked."""
+        for message in request.messages:
+            for part in message.content:
+                if isinstance(part, Text) and (found := [t for t in self.reserved if t in part.text]):
+                    raise ValueError(f"its text contains the image placeholder {found[0]}")
+        sizes = tuple(image.size() for image in request.images)
+        prompt = self.prompt(request)
+        tokens = self.length(prompt, sizes)
+        if not request.continuations:
+            return [Planned(request, prompt, sizes, tokens)]
+        rows = branches([self.ids(text) for text in request.continuations])
+        return [Planned(request, prompt, sizes, tokens, row, len(rows)) for row in rows]
+
+    def prepare(self, batch: Sequence[Planned]) -> Prepared:
+        """Decode the pictures and build the model's inputs."""
+        good: list[Planned] = []
+        pictures: list[Any] = []
+        failed: list[tuple[Planned, BaseException]] = []
+        for planned in batch:
+            try:
+                loaded = [image.load() for image in planned.request.images]
+            except (OSError, ValueError) as error:
+                failed.append((planned, error))
+                continue
+            good.append(planned)
+            pictures.append(loaded)
+        if not good:
+            return Prepared(good, None, failed)
+        # As in apply_chat_template: a template that writes the token that begins a text must not get a second one.
+        begin = self.tokenizer.bos_token
+        special = {"add_special_tokens": False} if begin and good[0].prompt.startswith(begin) else {}
+        try:
+            with self._tokenizing:
+                inputs = self.processor(
+                    text=[p.prompt for p in good],
+                    images=pictures if any(pictures) else None,
+                    padding=True,
+                    return_tensors="pt",
+                    **special,
+                )
+        except ValueError as error:  # one of them, then: a picture of an impossible shape, say
+            if len(good) == 1:
+                return Prepared([], None, [*failed, (good[0], error)])
+            return Prepared([], None, failed, alone=good)
+        inputs.pop("labels", None)  # PaliGemma's adds what training needs
+        return Prepared(good, inputs, failed)
+
+    def frames(self, batch: Sequence[Planned], inputs: Any) -> list[tuple[Frame, ...]]:
+        """Each picture's size in the file and as the encoder saw it (``image_grid_thw`` × patch size, where given)."""
+        originals = [size for planned in batch for size in planned.sizes]
+        resized: list[Size] = list(originals)
+        if "image_grid_thw" in inputs:
+            patch = int(self.processor.image_processor.patch_size)
+            resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
+        if len(resized) != len(originals):
+            raise RuntimeError(f"the processor made {len(resized)} pictures of {len(originals)}")
+        frames = iter([Frame(o, r) for o, r in zip(originals, resized, strict=True)])
+        return [tuple(next(frames) for _ in planned.sizes) for planned in batch]
+
+    def preview(self, request: Request) -> Preview:
+        """What the model is given for a request, read back from its tokens; a run of visual tokens stands as one.
+
+        Raises:
+            UserError: a picture cannot be read, or the processor does not take it.
+        """
+        try:
+            planned = self.plan(request)[0]
+            prepared = self.prepare([planned])
+            for _, error in prepared.failed:
+                raise error
+        except (OSError, ValueError) as error:
+            raise UserError(f"sample {request.id}: {explained(request, error)}") from error
+        (ids,), (mask,) = prepared.inputs["input_ids"].tolist(), prepared.inputs["attention_mask"].tolist()
+        ids = [token for token, there in zip(ids, mask, strict=True) if there]
+        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for token in self.reserved:
+            text = re.sub(f"({re.escape(token)})+", r"\1", text)
+        return Preview(text, len(ids), self.frames([planned], prepared.inputs)[0])
+
+    def pixels(self, image: ImageRef) -> Any:
+        """One picture as the vision encoder takes it.  Raises ``OSError`` when it cannot be read."""
+        try:
+            return self.processor.image_processor(images=[image.load()], return_tensors="pt")
+        except ValueError as error:
+            raise OSError(f"{image.name}: {error}") from error
+
+
+def explained(request: Request, error: BaseException) -> str:
+    """An error with the pictures of its request."""
+    names = ", ".join(image.name for image in request.images)
+    return f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")

@@ -1,0 +1,70 @@
+"""Taking raw answers apart: what was said after thinking, an option's letter, a box's four numbers.
+
+Answers are untrusted: every pattern here takes time linear in the answer's length (quantifiers are possessive where
+backtracking could repeat work), and nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+
+Numbers = tuple[float, float, float, float]
+
+SPECIAL = re.compile(r"<\|[a-z0-9_]++\|>")
+
+# Full-width forms of printable ASCII, and the Chinese punctuation that stands for it.
+_WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | str.maketrans("【】、。“”−　", '[],.""- ')
+
+
+def spoken(text: str) -> str | None:
+    """What follows the thinking (``<think>…</think>``, its opening maybe in the prompt); None if it is unfinished."""
+    said = text.rpartition("</think>")[2]
+    return None if "<think>" in said else said
+
+
+# -------------------------------------------------------------------------------------------------------------- letters
+
+# At the beginning, a letter alone or marked off: "A dog" and "I think so" are sentences, "U.S." is a name.
+_FIRST = re.compile(r'\W*+([A-Z])(?![.][A-Z][.])(?:[.):,*\]"`]|\s*+$|[^\S\n]*+\n)')
+# Elsewhere, a letter said to be the answer.  A and I are words too, so more than a space must set them off.
+_SAID = re.compile(
+    r"(?:(?i:\b(?:answer|option|choice)\b(?: is|:)?)|答案(?:是|为)?|选[项择]?|\\boxed\{)\W*+"
+    r"(?:([B-HJ-Z])(?!\w)|([AI])(?:[^\w\s'’]|\s*+$|[^\S\n]*+\n|\s++(?:because|since|as)\b))"
+)
+
+
+def letter(text: str) -> str | None:
+    """The option's letter that an answer names: first thing or after "answer", "option" or the like."""
+    plain = text.translate(_WIDE).strip()
+    match = _FIRST.match(plain) or _SAID.search(plain)
+    return next(filter(None, match.groups())) if match else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- boxes
+
+_NUMBER = r"\s*+([-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+)\s*+"
+_FOUR = ",".join([_NUMBER] * 4)
+_PAIR = rf"\({_NUMBER},{_NUMBER}\)\s*+,?\s*+\({_NUMBER},{_NUMBER}\)"
+_BOXES = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        rf"[\"']bbox(?:_2d)?[\"']\s*+:\s*+(?:\[\s*+)++{_FOUR}\]",  # JSON, fenced or not
+        rf"<(?:\|box_start\||box)>\s*+{_PAIR}",  # tags; the expression before them may have brackets of its own
+        rf"{_PAIR}|[\[(]{_FOUR}[\])]",  # bare, maybe in a sentence
+    )
+)
+
+
+def numbers(text: str) -> Numbers | None:
+    """The four numbers of the first box of an answer as they stand there, in no convention yet.
+
+    ``"bbox_2d": [a, b, c, d]`` or ``bbox`` comes before ``<box>(a,b),(c,d)``, and that before ``(a,b),(c,d)``,
+    ``[a, b, c, d]`` or ``(a, b, c, d)`` wherever they stand.  None if there is none.
+    A number can be infinite (``1e999``).
+    """
+    plain = text.translate(_WIDE)
+    match = next(filter(None, (pattern.search(plain) for pattern in _BOXES)), None)
+    if match is None:
+        return None
+    a, b, c, d = (float(found) for found in match.groups() if found is not None)
+    return a, b, c, d

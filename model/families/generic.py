@@ -1,0 +1,50 @@
+"""Any chat model on the hub: asked in words that need no training, and read as it was asked.
+
+Wordings: those that LLaVA-1.5 (arXiv 2310.03744) made usual, which lmms-eval has too; the grounding prompt is ours.  It
+states a format and a range, fractions of the picture, and the answer is read in exactly those: a model that answers in
+pixels is wrong here, and belongs in a family of its own.  VLMEvalKit's grounding prompt states no coordinates, so it is
+not put to models that declare none.
+"""
+
+from __future__ import annotations
+
+import re
+
+from evalkit.errors import UserError
+from evalkit.types import Ask, Frame
+
+from ._chat import Chat, fractions
+from ._reading import Numbers
+from ._wording import CAPTION, LETTER, SHORT, VLMEVALKIT, Wording
+
+GROUNDING = (
+    "Locate {q} in the image. Answer with its bounding box only, as [x1, y1, x2, y2]: its left, top, right and bottom "
+    "edges as fractions of the image's width and height, numbers between 0 and 1."
+)
+
+
+class Generic(Chat):
+    """The family of checkpoints that have none."""
+
+    name = "generic"
+    coordinates = "fractions of the image, as the prompt states"
+    official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING}
+    special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
+
+    def wording(self, ask: Ask) -> Wording:
+        found = super().wording(ask)
+        if ask.protocol == VLMEVALKIT and ask.kind == "grounding":
+            raise UserError(
+                f"vlmevalkit states no coordinates where it asks {ask.task}, and the family {self.name} has none of "
+                "its own; use --protocol official or lmms-eval."
+            )
+        return found
+
+    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+        return 1, 1
+
+    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+        return fractions(box)
+
+
+FAMILY = Generic()

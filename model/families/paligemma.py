@@ -1,0 +1,66 @@
+"""PaliGemma and PaliGemma 2: models that go on after a picture and a prefix, with neither turns nor exemplars.
+
+Sources: the report (arXiv 2407.07726) and ``big_vision`` for the prefixes: ``caption en``, ``answer en {question}``,
+``detect {thing}``; Google's page on PaliGemma's prompts (ai.google.dev/gemma/docs/paligemma) has them too.  A prefix
+ends with a line break and comes after the picture; both are the processor's business.  Boxes are four tokens
+``<locYYYY>`` in the order y1, x1, y2, x2, of 1024 a picture.
+
+What no source words is refused: lettered questions (the fine-tuned checkpoints answer with an option's text), and other
+harnesses' protocols, whose sentences mean nothing to it.  A checkpoint that was tuned for a benchmark may know another
+prefix than these, which are the pretrained and the ``mix`` checkpoints'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from evalkit.errors import UserError
+from evalkit.types import Ask, Frame, Message, Picture, Sample, Shot, Text
+
+from ._chat import Chat, whole
+from ._reading import Numbers
+from ._wording import OFFICIAL, PROTOCOLS, Wording
+
+_BOX = re.compile(r"<loc(\d{4})>\s*+" * 4, re.ASCII)
+
+
+class PaliGemma(Chat):
+    """The family of PaliGemma checkpoints."""
+
+    name = "paligemma"
+    model_types = ("paligemma",)
+    coordinates = "<loc> tokens y1 x1 y2 x2, 1024ths of the image"
+    several_images = False
+    official = {"caption": "caption en", "vqa": "answer en {q}", "grounding": "detect {q}"}
+    special = re.compile(r"<(?:bos|eos|pad|unk|loc\d{4}|seg\d{3})>")
+
+    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+        """The picture and a prefix."""
+        self.check_shots(shots)
+        return (Message("plain", (*map(Picture, sample.images), Text(self.wording(ask).of(sample)))),)
+
+    def wording(self, ask: Ask) -> Wording:
+        if ask.protocol in PROTOCOLS and ask.protocol != OFFICIAL:
+            raise UserError(
+                f"{ask.protocol} does not say how {ask.task} is asked of the family {self.name}, which knows prefixes "
+                "and no sentences; use --protocol official."
+            )
+        return super().wording(ask)
+
+    def numbers(self, ask: Ask, said: str) -> Numbers | None:
+        match = _BOX.search(said)
+        if match is None:
+            return None
+        y1, x1, y2, x2 = map(float, match.groups())
+        return x1, y1, x2, y2
+
+    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+        return 1024, 1024
+
+    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+        x1, y1, x2, y2 = whole(box, (1023, 1023))
+        return "".join(f"<loc{v:04d}>" for v in (y1, x1, y2, x2)) + f" {expression}"
+
+
+FAMILY = PaliGemma()

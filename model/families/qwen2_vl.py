@@ -1,0 +1,62 @@
+"""Qwen2-VL: how it is asked, and how its answers are read.
+
+Sources: the report (arXiv 2409.12191, §2.2.1: boxes are integers in [0, 1000) of the picture, between special tokens);
+prompts for questions as VLMEvalKit has them for these models; the grounding prompt is the one that users report to
+reproduce the paper.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
+Sizes: the limits are those of the released ``preprocessor_config.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evalkit.types import Ask, Frame, Kind, Size
+
+from ._chat import Chat, whole
+from ._reading import Numbers
+from ._resizing import resize
+
+VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
+CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
+CAPTION = "Describe this image in one sentence."
+GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: {q}"
+
+# VLMEvalKit's wordings for Qwen2-VL and Qwen2.5-VL; captions and boxes are asked for as of any model.
+VLMEVALKIT: dict[Kind, str] = {
+    "vqa": VQA,
+    "choice": (
+        "{hints}Question: {question}\nOptions:\n{options}\nPlease select the correct answer from the options above."
+    ),
+}
+
+# A visual token is 28 × 28 pixels (two by two patches of 14); a picture has 4 to 16,384 of them.
+SIDE = 28
+MIN_PIXELS = 4 * SIDE**2
+MAX_PIXELS = 16_384 * SIDE**2
+
+
+class Qwen2VL(Chat):
+    """The family of Qwen2-VL checkpoints."""
+
+    name = "qwen2-vl"
+    model_types: Sequence[str] = ("qwen2_vl",)
+    coordinates = "integers from 0 to 999, thousandths of the image"
+    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
+    vlmevalkit = VLMEVALKIT
+    side, min_pixels, max_pixels = SIDE, MIN_PIXELS, MAX_PIXELS
+
+    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+        return 1000, 1000
+
+    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+        x1, y1, x2, y2 = whole(box, (999, 999))
+        return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
+
+    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+        """A picture's size and what the processor makes of it; None stands for the released processor's limit."""
+        least = self.min_pixels if min_pixels is None else min_pixels
+        most = self.max_pixels if max_pixels is None else max_pixels
+        return Frame(size, resize(size, self.side, least, most))
+
+
+FAMILY = Qwen2VL()

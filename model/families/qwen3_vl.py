@@ -1,0 +1,43 @@
+"""Qwen3-VL, dense and mixture of experts: how it is asked, and how its answers are read.
+
+Sources: the report (arXiv 2511.21631) for the prompts of questions about documents and of grounding, and for boxes:
+relative to the picture, from 0 to 1000, as JSON.  Lettered questions as Qwen2-VL's.  What the report asks of documents
+is asked of every picture.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
+The thinking checkpoints' thoughts are left out of what is read.
+Sizes: the limits are those of the released ``preprocessor_config.json``.
+"""
+
+from __future__ import annotations
+
+from evalkit.types import Ask
+
+from ._chat import fenced_json, whole
+from ._reading import Numbers
+from ._wording import SHORT
+from .qwen2_vl import CAPTION, CHOICE, Qwen2VL
+
+GROUNDING = (
+    'Locate every object that matches the description "{q}" in the image. Report bbox coordinates in JSON format.'
+)
+
+
+class Qwen3VL(Qwen2VL):
+    """The family of Qwen3-VL checkpoints."""
+
+    name = "qwen3-vl"
+    model_types = ("qwen3_vl", "qwen3_vl_moe")
+    coordinates = "from 0 to 1000, thousandths of the image"
+    official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING}
+    vlmevalkit = {
+        "vqa": "{q}\nPlease answer concisely with short words or phrases when possible.",
+        "choice": "{hints}Question: {question}\nOptions:\n{options}\nAnswer with the option letter only.",
+    }
+
+    # A visual token is 32 × 32 pixels (two by two patches of 16); a picture has 64 to 16,384 of them.
+    side, min_pixels, max_pixels = 32, 64 * 32**2, 16_384 * 32**2
+
+    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+        return fenced_json(whole(box, (1000, 1000)), expression)
+
+
+FAMILY = Qwen3VL()

@@ -1,0 +1,73 @@
+"""Qwen-VL (2023), the base model: how it is asked, and how its answers are read.
+
+Sources: the report (arXiv 2308.12966) and the model's own evaluation, QwenLM/Qwen-VL ``eval_mm/`` (commit aa00ed0),
+which asks base and chat model alike in running text, a picture (``<img>…</img>``, the processor's business) and a bare
+prompt, and decodes greedily with a least number of tokens.  Exemplars are ``prompt + " " + answer`` with nothing
+between them.
+
+Coordinates are integers in [0, 1000) of the picture.  ``evaluate_grounding.py`` divides by **999**, so the official
+protocol does; under VLMEvalKit's prompt they are thousandths.  That script takes only ``(x1,y1),(x2,y2)`` to the letter
+and scores anything else as an empty box; here Chinese brackets, spaces and other spellings are read too.
+
+``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  Only this family claims it: which of the
+two a checkpoint is has to come from its name or ``--family``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from evalkit.types import Ask, Decoding, Frame, Message, Picture, Sample, Shot, Text
+
+from ._chat import Chat, whole
+from ._reading import Numbers
+from ._wording import OFFICIAL
+
+CAPTION = "Describe the image in English:"
+VQA = "{q} Answer:"
+CHOICE = "Context: {hint}\nQuestion: {question}\nOptions: {options}\nAnswer:"
+GROUNDING = "<ref>{q}</ref><box>"
+
+
+class QwenVL(Chat):
+    """The family of Qwen-VL's base model: prompts are running text under every protocol."""
+
+    name = "qwen-vl"
+    model_types: Sequence[str] = ("qwen",)
+    coordinates = "integers from 0 to 999 across the image (0 to 1000 under vlmevalkit)"
+    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
+    special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
+
+    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+        """One running text: exemplars with their answers, then the question, each after its picture."""
+        self.check_shots(shots)
+        wording = self.wording(ask)
+        parts: list[Text | Picture] = []
+        for shot in shots:
+            parts += [*map(Picture, shot.sample.images), Text(f"{wording.of(shot.sample)} {shot.answer}")]
+        return (Message("plain", (*parts, *map(Picture, sample.images), Text(wording.of(sample)))),)
+
+    def decoding(self, ask: Ask, default: Decoding) -> Decoding:
+        """As ``eval_mm`` decodes, under the official protocol: with least numbers of tokens, and 28 for a box."""
+        found = super().decoding(ask, default)
+        if ask.protocol != OFFICIAL or ask.kind == "choice":
+            return found
+        if ask.kind == "grounding":
+            return Decoding(28, 10)
+        return Decoding(found.max_new_tokens, 8 if ask.kind == "caption" else 1)
+
+    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+        """The letters as they go on after running text: `` A``, `` B``, …"""
+        return tuple(f" {letter}" for letter in super().continuations(ask, sample))
+
+    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+        return (999, 999) if ask.protocol == OFFICIAL else (1000, 1000)
+
+    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+        x1, y1, x2, y2 = whole(box, (999, 999))
+        corners = f"({x1},{y1}),({x2},{y2})</box>"
+        return corners if ask.protocol == OFFICIAL else f"<ref>{expression}</ref><box>{corners}"
+
+
+FAMILY = QwenVL()

@@ -1,0 +1,52 @@
+"""Qwen-VL-Chat (2023): how it is asked, and how its answers are read.
+
+The model's own evaluation asks it as it asks the base model, in running text (``qwen_vl.py``).  Under other harnesses'
+protocols it is asked in its chat format (the system prompt is the chat template's): ``Picture 1: <img>…</img>`` and the
+prompt on the next line, as in its README and fine-tuning data, which number pictures through the conversation.
+
+``config.json`` has the base model's ``model_type``, so a checkpoint comes here by its name or ``--family``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evalkit.types import Ask, Message, Picture, Sample, Shot, Text
+
+from ._chat import Chat
+from ._wording import OFFICIAL
+from .qwen_vl import QwenVL
+
+
+class QwenVLChat(QwenVL):
+    """The family of Qwen-VL-Chat checkpoints."""
+
+    name = "qwen-vl-chat"
+    model_types = ()
+
+    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+        """Running text under the official protocol, else turns whose pictures are numbered."""
+        if ask.protocol == OFFICIAL:
+            return super().prompt(ask, sample, shots)
+        count = 0
+        turns: list[Message] = []
+        for turn in Chat.prompt(self, ask, sample, shots):
+            if turn.role == "user":
+                parts: list[Text | Picture] = []
+                for part in turn.content:
+                    if isinstance(part, Picture):
+                        count += 1
+                        parts += [Text(f"Picture {count}: "), part, Text("\n")]
+                    else:
+                        parts.append(part)
+                turn = Message("user", tuple(parts))
+            turns.append(turn)
+        return tuple(turns)
+
+    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+        """As the base model's in running text; an assistant's turn begins with the letter."""
+        found = super().continuations(ask, sample)
+        return found if ask.protocol == OFFICIAL else tuple(letter.strip() for letter in found)
+
+
+FAMILY = QwenVLChat()

@@ -1,0 +1,148 @@
+"""``evalkit baseline`` and ``evalkit check``: the gate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from .test_compare import edited, pair, scored, told  # noqa: F401
+
+Evalkit = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def held(evalkit: Evalkit, pair: Path) -> Path:  # noqa: F811
+    done = evalkit("baseline", "runs/good", "--out", "ci/baseline.json", cwd=pair)
+    assert done.returncode == 0, done.stderr
+    assert "324 samples" in done.stdout
+    return pair
+
+
+def check(evalkit: Evalkit, cwd: Path, run: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return evalkit("check", f"runs/{run}", "--baseline", "ci/baseline.json", *options, cwd=cwd)
+
+
+@pytest.mark.parametrize("mode", ["exact", "tolerance", "significant"])
+def test_the_run_itself_passes_and_a_worse_one_fails(evalkit: Evalkit, held: Path, mode: str) -> None:
+    assert check(evalkit, held, "good", "--mode", mode).returncode == 0
+    done = check(evalkit, held, "bad", "--mode", mode)
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+
+
+def test_one_lost_sample_fails_only_where_that_is_asked(evalkit: Evalkit, held: Path) -> None:
+    """1 of 324 is no significant loss; it is another answer, and 0.3 points."""
+    scored(evalkit, held, "near", [*range(0, 324, 20), 1])
+    assert check(evalkit, held, "near").returncode == 0
+    exact = check(evalkit, held, "near", "--mode", "exact")
+    assert exact.returncode == 1
+    assert "1 answer is not the baseline's" in exact.stdout
+    assert "vqav2/val: 1 of 324 samples changed" in told(exact)
+    assert "“nothing of the kind”" in exact.stdout
+    assert check(evalkit, held, "near", "--mode", "tolerance", "--tolerance", "0.2").returncode == 1
+    assert check(evalkit, held, "near", "--mode", "tolerance", "--tolerance", "0.4").returncode == 0
+
+
+def test_a_better_run_passes(evalkit: Evalkit, held: Path) -> None:
+    scored(evalkit, held, "best", [])
+    for mode in ("tolerance", "significant"):
+        assert check(evalkit, held, "best", "--mode", mode).returncode == 0
+
+
+def test_a_margin_lets_a_sure_but_small_drop_pass(evalkit: Evalkit, held: Path) -> None:
+    assert check(evalkit, held, "bad", "--margin", "10").returncode == 1
+    assert check(evalkit, held, "bad", "--margin", "30").returncode == 0
+
+
+def test_reports(evalkit: Evalkit, held: Path) -> None:
+    for run, failures in (("bad", "1"), ("good", "0")):
+        check(evalkit, held, run, "--junit", "out/junit.xml", "--summary", "out/summary.md")
+        suite = ElementTree.parse(held / "out" / "junit.xml").getroot()[0]
+        assert (suite.get("tests"), suite.get("failures")) == ("1", failures)
+        assert suite[0].get("name") == "vqav2/val"
+        text = (held / "out" / "summary.md").read_text()
+        assert text.startswith(f"## evalkit check: {'failed, vqav2/val' if run == 'bad' else 'passed'}\n")
+        assert ("nothing of the kind" in text) is (run == "bad")
+
+
+def test_the_file_is_small_and_has_a_line_a_sample(evalkit: Evalkit, held: Path) -> None:
+    text = (held / "ci" / "baseline.json").read_text()
+    assert len(text) < 100 * 324
+    assert len(text.splitlines()) == 324 + 4
+    assert json.loads(text)["tasks"]["vqav2/val"]["samples"][0][0] == "1000"
+
+
+def test_update_takes_a_deliberate_change(evalkit: Evalkit, held: Path) -> None:
+    done = check(evalkit, held, "bad", "--update")
+    assert done.returncode == 0
+    assert "samples changed" in done.stdout
+    assert check(evalkit, held, "bad", "--mode", "exact").returncode == 0
+    assert check(evalkit, held, "good", "--mode", "exact").returncode == 1
+
+
+def test_failed_samples_fail_the_gate(evalkit: Evalkit, held: Path) -> None:
+    path = held / "runs" / "good" / "vqav2.val.scores.jsonl"
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[1:]))
+    edited(held / "runs" / "good", n=323, errors=1)
+    done = check(evalkit, held, "good")
+    assert done.returncode == 1
+    assert "1 samples failed in the run" in told(done)
+    assert "a baseline must be whole" in evalkit("baseline", "runs/good", cwd=held).stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"annotations": "0" * 16}, "the data differ"),
+        ({"signature": "vqav2:val|v2|other|n:324"}, "the signatures differ"),
+        ({"split": "train"}, "vqav2/val was not run"),
+    ],
+)
+def test_what_cannot_be_compared_neither_passes_nor_fails(
+    evalkit: Evalkit, held: Path, change: dict[str, object], reason: str
+) -> None:
+    edited(held / "runs" / "bad", **change)
+    done = check(evalkit, held, "bad")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert reason in told(done)
+    assert "--update" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the file cannot be read"), ("{", "is not valid JSON"), ("[]", "is no baseline"), ("{}", "is no baseline"),
+        ('{"kind": "evalkit baseline", "schema": 9}', "has schema 9, and this evalkit reads up to 1"),
+        ('{"kind": "evalkit baseline", "schema": 1, "model": "m", "tasks": {"a": {"samples": [[1]]}}}', "is no baseline"),
+    ],
+)  # fmt: skip
+def test_damaged_baselines_are_a_sentence(evalkit: Evalkit, held: Path, content: str | None, said: str) -> None:
+    file = held / "ci" / "baseline.json"
+    file.unlink() if content is None else file.write_text(content)
+    done = check(evalkit, held, "good")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert said in done.stderr
+
+
+def test_options_that_do_not_go_together(evalkit: Evalkit, held: Path) -> None:
+    for options in (("--mode", "close"), ("--alpha", "5"), ("--tolerance", "1"), ("--mode", "exact", "--margin", "1")):
+        done = check(evalkit, held, "good", *options)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), options
+
+
+@pytest.mark.slow
+def test_the_bundled_checkpoints(evalkit: Evalkit, tmp_path: Path) -> None:
+    """Early against final: found, and failed.  Final against itself at another batch size: passes."""
+    for name, model, batch in (("final", "tiny", "16"), ("early", "tiny-early", "16"), ("again", "tiny", "5")):
+        done = evalkit("run", "-t", "refcoco,vqav2", "-m", model, "-b", batch, "--name", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert evalkit("baseline", "runs/final", "--out", "ci/baseline.json", cwd=tmp_path).returncode == 0
+    assert check(evalkit, tmp_path, "early").returncode == 1
+    assert check(evalkit, tmp_path, "again").returncode == 0
+    found = json.loads(evalkit("compare", "runs/final", "runs/early", "--format", "json", cwd=tmp_path).stdout)
+    assert {row["verdict"] for row in found["compared"]} == {"worse"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import glob
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,30 @@ def _hub_failed(given: str, error: Exception) -> UserError:
         f"--model {given}: could not be read from the hub ({reason}); "
         "check the name and the network, or give a local folder."
     )
+
+
+def expanded(models: Sequence[str]) -> list[str]:
+    """``models`` with each pattern (``out/checkpoint-*``) replaced by the checkpoints it fits, 500 before 1000.
+
+    Raises:
+        UserError: a pattern fits none.
+    """
+    found: list[str] = []
+    for model in models:
+        if not any(mark in model for mark in "*?[") or Path(model).expanduser().exists():
+            found.append(model)
+            continue
+        paths = glob(str(Path(model).expanduser()))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        fitting = [path for path in paths if (Path(path) / "config.json").is_file()]
+        if not fitting:
+            raise UserError(f"--model {model}: no checkpoint fits this pattern (folders with a config.json).")
+        found += sorted(fitting, key=_with_numbers)
+    return list(dict.fromkeys(found))
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    pieces = re.split(r"(\d+)", name)
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
 
 
 def resolve_checkpoint(

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evalkit.checkpoint import bundled_folder
+import pytest
+
+from evalkit.checkpoint import bundled_folder, expanded
+from evalkit.errors import UserError
 
 SHOW = """
 from evalkit.checkpoint import fetched, resolve_checkpoint
@@ -28,3 +31,15 @@ def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["Someone/Their-VL", str(repo / "snapshots" / revision), "qwen2_5_vl", "True"]
+
+
+def test_a_pattern_is_its_checkpoints_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for step in (1000, 500, 20000):
+        (tmp_path / f"step-{step}").mkdir()
+        (tmp_path / f"step-{step}" / "config.json").touch()
+    (tmp_path / "step-none").mkdir()
+    pattern = str(tmp_path / "step-*")
+    steps = [str(tmp_path / f"step-{step}") for step in (500, 1000, 20000)]
+    assert expanded(["tiny", pattern, steps[0]]) == ["tiny", *steps]
+    with pytest.raises(UserError, match="no checkpoint fits this pattern"):
+        expanded([str(tmp_path / "other-*")])

@@ -14,7 +14,7 @@ Models = Annotated[
     typer.Option(
         "--model", "-m", show_default="tiny",
         help="Checkpoint folder or hub id; tiny and tiny-early are bundled. "
-        "Several with commas.",
+        "Several with commas, or a pattern: 'out/checkpoint-*'.",
     ),
 ]  # fmt: skip
 Tasks = Annotated[

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from evalkit import __version__, fingerprint, registry
-from evalkit.checkpoint import BUNDLED, Checkpoint, fetched, resolve_checkpoint
+from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, fetched, resolve_checkpoint
 from evalkit.data import check_pictures, open_data
 from evalkit.errors import RunFailed, UserError
 from evalkit.identity import digest, run_parts, split_parts
@@ -83,7 +83,10 @@ def execute(effective: Effective, *, dry: bool = False) -> int:
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    checkpoints = [opened_as(settings, model) for model in settings.model]
+    models = expanded(settings.model)
+    if settings.name is not None and len(models) > 1:
+        raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; leave --name out.")
+    checkpoints = [opened_as(settings, model) for model in models]
     families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
         console.print(

@@ -303,9 +303,19 @@ class _Factory:
     name = "hf"
 
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
-        """The backend and the dtype in effect.  Raises ``UserError`` for what transformers has no such model for."""
+        """The backend, the dtype in effect, and how the checkpoint is quantised.
+
+        Raises:
+            UserError: transformers has no such model.
+        """
         check_architecture(checkpoint)
-        return {"backend": self.name, "dtype": dtype_in_effect(checkpoint, dtype, pick_device(device))}
+        quantization = checkpoint.config.get("quantization_config")
+        method = quantization.get("quant_method", "unnamed") if isinstance(quantization, Mapping) else None
+        return {
+            "backend": self.name,
+            "dtype": dtype_in_effect(checkpoint, dtype, pick_device(device)),
+            "quantization": method,
+        }
 
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend:
         """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.api import load_task
-from evalkit.checkpoint import bundled_folder
+from evalkit.checkpoint import bundled_folder, resolve_checkpoint
+from evalkit.cli import dry
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -119,6 +121,9 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
         found = lines(tmp_path / "runs" / f"r{shots}", "textvqa.val")
         assert len(found) == 3
         assert {len(row["frames"]) for row in found.values()} == {int(shots) + 1}
+        for row in found.values():  # a visual token is 28 × 28 pixels
+            visual = sum(w * h // 28**2 for w, h in (frame["resized"] for frame in row["frames"]))
+            assert row["prompt_tokens"] > visual >= int(shots) + 1
         assert {i for row in found.values() for i in row.get("shots", [])} <= {s.id for s in others}
     assert samples
 
@@ -138,6 +143,7 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
         (["-t", "vqav2", "--shots", "0,2", "--name", "x"], "2 numbers of shots make as many runs; leave --name out"),
         (["-t", "vqav2", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
         (["-t", "vqav2", "--choice", "guess"], "--choice guess: unknown; use generate or loglikelihood"),
+        (["-t", "vqav2", "--shots", "1", "--family", "paligemma"], "paligemma take one picture only; leave it out"),
         (["-t", "vqav2", "--family", "qwen9"], "unknown model family 'qwen9'"),
         (["-t", "vqav2", "--min-pixels", "9", "--max-pixels", "4"], "--min-pixels 9 is more than --max-pixels 4"),
         (["-t", "vqav2", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),
@@ -275,3 +281,30 @@ def test_every_task_shows_its_prompts(evalkit: Evalkit, tmp_path: Path, protocol
         assert done.stdout.count("\nprompt ") == len(registry.families.all())
         assert f"|protocol:{protocol}|shots:0|" in "".join(done.stdout.split())
     assert "not defined" in done.stdout or protocol == "official"
+
+
+def test_long_prompts_are_told_before_the_weights_are_loaded(
+    evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry, "LONG", 70)
+    Image.new("RGB", (560, 280)).save(tmp_path / "large.png")
+    Image.new("RGB", (28, 28)).save(tmp_path / "small.png")
+    rows = [{"id": n, "image": f"{n}.png", "question": "?", "answers": ["yes"]} for n in ("small", "large")]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = evalkit("run", "-t", "mine.jsonl", "--max-pixels", "200000", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tokens = {key: row["prompt_tokens"] for key, row in lines(tmp_path / "runs" / "x", "mine.own").items()}
+    assert tokens["large"] >= 20 * 10 > tokens["small"]
+    told = f"mine/own: prompts of up to {tokens['large']} tokens (sample large, a picture of 560 × 280 pixels)"
+    assert told in said(done)
+    assert said(done).index(told) < said(done).index("loaded in")
+    monkeypatch.setattr(dry, "LONG", 8192)
+    assert "prompts of up to" not in said(evalkit("run", "-t", "mine.jsonl", "--max-pixels", "200001", cwd=tmp_path))
+
+
+def test_quantisation_is_part_of_what_a_run_is() -> None:
+    checkpoint = resolve_checkpoint("tiny")
+    quantised = replace(checkpoint, config={**checkpoint.config, "quantization_config": {"quant_method": "awq"}})
+    backend = registry.backends.get("hf")
+    plain, packed = (backend.identity(c, device="cpu", dtype="float32") for c in (checkpoint, quantised))
+    assert (plain["quantization"], packed["quantization"]) == (None, "awq")

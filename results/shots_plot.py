@@ -9,12 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Point:
-    """A score of ``series`` (a model on a split) after ``shots`` exemplars; ``half`` is its interval's half width."""
+    """A score of ``series`` (a model on a split) after ``shots`` exemplars, with its 95 % interval."""
 
     series: str
     shots: int
     value: float
-    half: float | None
+    low: float | None
+    high: float | None
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
@@ -30,7 +31,11 @@ def draw(points: Sequence[Point], path: Path) -> None:
     for series in dict.fromkeys(point.series for point in points):
         line = sorted((p for p in points if p.series == series), key=lambda p: p.shots)
         axes.errorbar(
-            [p.shots for p in line], [p.value for p in line], yerr=[p.half or 0.0 for p in line],
+            [p.shots for p in line], [p.value for p in line],
+            yerr=[
+                [0.0 if p.low is None else max(0.0, p.value - p.low) for p in line],
+                [0.0 if p.high is None else max(0.0, p.high - p.value) for p in line],
+            ],
             marker="o", capsize=3, label=series,
         )  # fmt: skip
     axes.set_xticks(sorted({point.shots for point in points}))

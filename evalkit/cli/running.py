@@ -161,7 +161,8 @@ def evaluate(
         }  # fmt: skip
         with logged(folder), recorded(folder, manifest, console) as record:
             for sentence in said:
-                tell(console, sentence)
+                if len(settings.shots) == 1 or not sentence.startswith("another run"):  # in a sweep that is the point
+                    tell(console, sentence)
 
             def opened() -> Backend:
                 warn_of_long_prompts(plan, checkpoint, factory, settings, lambda sentence: tell(console, sentence))
@@ -184,6 +185,10 @@ def evaluate(
             name = folder.path.name
             header = {"run": name, "model": plan.label, "family": plan.family.name, "data": plan.data}
             entries = write_scores(folder, header, results)
+            for entry in entries:
+                split = f"{entry.row['task']}/{entry.row['split']}"
+                if split in manifest["splits"]:
+                    manifest["splits"][split]["signature"] = entry.row["signature"]
             manifest["state"] = end(folder, results, console)
             return entries, not any(r.errors for r in results)
 
@@ -509,7 +514,13 @@ def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path,
 
     shots = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}
     points = [
-        Point(f"{shots[e.model][0]} {e.row['task']}/{e.row['split']}", shots[e.model][1], e.row["value"], e.row["ci95"])
+        Point(
+            f"{shots[e.model][0]} {e.row['task']}/{e.row['split']}",
+            shots[e.model][1],
+            e.row["value"],
+            e.row["low"],
+            e.row["high"],
+        )
         for e in entries
         if e.row["value"] is not None
     ]

@@ -227,6 +227,7 @@ def test_what_is_whole_is_not_computed_again(tmp_path: Path, evalkit: Callable[.
     manifest = json.loads((run / "manifest.json").read_text())
     assert [command["state"] for command in manifest["history"]] == ["complete", "complete"]
     assert manifest["backend"]["dtype"] == "float32"
+    assert manifest["splits"]["vqav2/val"]["signature"].startswith("vqav2:val|v1|protocol:official|shots:0|")
     assert "run folder" in (run / "log.txt").read_text()
 
 

@@ -215,6 +215,7 @@ def test_mistakes_exit_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_file_of_ones_own_is_run(tmp_path: Path) -> None:
     write(tmp_path, row("grounding"), row("grounding", id=2, image="pictures/b.png"), name="boxes.jsonl")
     write(tmp_path, row(answers=TEN), name="questions.jsonl")

@@ -168,6 +168,7 @@ def lines_whole(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco-all", "--data", "tiny", "--batch-size", "1", "--name", "x")
     first = start(*command, cwd=tmp_path)
@@ -407,6 +408,7 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
     assert whole.keys() == weights.keys()
 
 
+@pytest.mark.slow
 def test_pictures_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """As a network drive does; when it is back, the same command continues."""
     command = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--name", "x", "--batch-size", "1")

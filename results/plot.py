@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evalkit.errors import UserError
@@ -19,7 +19,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError("--format png needs matplotlib; install it with: pip install 'evalkit[plot]'.") from error
+        raise UserError("a picture needs matplotlib; install it with: pip install 'evalkit[plot]'.") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -72,18 +72,43 @@ def _panel(panel, column: Column, runs: Sequence[str]) -> None:  # type: ignore[
 def trend_png(entries: Sequence[Entry]) -> bytes:
     """A line a column over the training steps.  Raises ``UserError`` without matplotlib, or two steps."""
     trend = trend_of(entries)
+    lines = {
+        column.label: [(step, column.cells[run]) for step, run in trend.steps if run in column.cells]
+        for column in trend.columns
+    }
+    return _lines(lines, "training step")
+
+
+def shots_png(shots: Mapping[str, tuple[str, int]], entries: Sequence[Entry]) -> bytes:
+    """A line a model and split over the number of exemplars; ``shots`` gives a run's (model, number).
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    lines: dict[str, list[tuple[int, Entry]]] = {}
+    for e in entries:
+        model, number = shots[e.run]
+        lines.setdefault(f"{model} {e.row['task']}/{e.row['split']}", []).append((number, e))
+    return _lines(lines, "exemplars before the question")
+
+
+def _lines(lines: Mapping[str, Sequence[tuple[int, Entry]]], below: str) -> bytes:
+    """Score over a whole number, a line each."""
     figure = _figure(8, 4.5)
     axes = figure.subplots()
-    for column in trend.columns:
-        found = [(step, column.cells[run]) for step, run in trend.steps if run in column.cells]
-        found = [(step, e) for step, e in found if e.row["value"] is not None]
+    places: set[int] = set()
+    for label, points in lines.items():
+        found = sorted(((x, e) for x, e in points if e.row["value"] is not None), key=lambda point: point[0])
         if found:
             ends = [arms(e) for _, e in found]
+            places.update(x for x, _ in found)
             axes.errorbar(
-                [step for step, _ in found], [e.row["value"] for _, e in found],
-                yerr=[[low for low, _ in ends], [high for _, high in ends]], marker="o", capsize=3, label=column.label,
+                [x for x, _ in found], [e.row["value"] for _, e in found],
+                yerr=[[low for low, _ in ends], [high for _, high in ends]], marker="o", capsize=3, label=label,
             )  # fmt: skip
-    axes.set_xlabel("training step")
+    if len(places) <= 12:
+        axes.set_xticks(sorted(places))
+    axes.set_xlabel(below)
     axes.set_ylabel("score (95 % interval)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -185,7 +185,8 @@ def run(
     .csv. The same command continues a run that was stopped. Settings may also stand in evalkit.toml, or in
     pyproject.toml under [tool.evalkit].
 
-    Exit code: 0 when every sample was answered, 1 when some failed, 2 for a mistake in the command or its input.
+    Exit code: 0 when every sample was answered, 1 when some failed or the run was stopped, 2 for a mistake in the
+    command or its input.
     """
     given = {
         "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,

@@ -510,26 +510,15 @@ def run_all(
 
 def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
     """Draw score against number of exemplars, if matplotlib is here; say where the picture is."""
-    from evalkit.results.shots_plot import Point, draw
+    from evalkit.results.plot import shots_png
 
-    shots = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}
-    points = [
-        Point(
-            f"{shots[e.model][0]} {e.row['task']}/{e.row['split']}",
-            shots[e.model][1],
-            e.row["value"],
-            e.row["low"],
-            e.row["high"],
-        )
-        for e in entries
-        if e.row["value"] is not None
-    ]
-    runs = "\n".join(dict.fromkeys(e.run for e in entries))
-    path = out / f"shots-{hashlib.sha256(runs.encode()).hexdigest()[:8]}.png"
+    by_label = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}
+    shots = {e.run: by_label[e.model] for e in entries}
+    path = out / f"shots-{hashlib.sha256(repr(sorted(shots)).encode()).hexdigest()[:8]}.png"
     try:
-        draw(points, path)
-    except ImportError:
-        console.print("no plot: it needs matplotlib (pip install 'evalkit[plot]')")
+        write_atomically(path, shots_png(shots, entries))
+    except UserError as error:
+        console.print(f"no plot: {error}", soft_wrap=True)
         return
     console.print(f"score against shots: {path}", soft_wrap=True)
 

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from evalkit.results.error_bars import interval_of
 from evalkit.results.paired import compare, needed
-from evalkit.results.statistics import Measured, bootstrap, interval_of, one_stratum
+from evalkit.results.statistics import Measured, bootstrap, one_stratum
 
 REPETITIONS = 1_000
 

@@ -5,6 +5,11 @@ Reference: ``meteor/meteor.py`` of pycocoevalcap 1.2 (salaniz/pycocoevalcap, com
 one that package carries, a build changed by its authors to add up a corpus's statistics, with the same options; it is
 asked line by line over its standard input.
 
+The program gives 23 counts a caption and makes scores of them, of one caption's or of the corpus's sums.  The formula
+is written out here too, with the paper's parameters for English, so that a resampled corpus needs no Java: it takes
+seven sums, and gives what the program prints.  One quirk of the program is kept: a caption that is matched
+whole in one chunk adds no chunk to the corpus.
+
 Deviation: ``|||``, which separates the fields of a line, is taken out of references as out of hypotheses; upstream lets
 it split one reference into two.  (Captions that went through the PTB tokenizer never hold one.)
 """
@@ -15,12 +20,30 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ._java import OPTIONS, archive, failed, java
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 ARCHIVE = "meteor/meteor-1.5.jar"
 MEMORY = "-Xmx1g"  # upstream allows 2 GB; with the table of paraphrases loaded it holds about half a gigabyte
+
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # of matches that are exact, by stem, by synonym, by paraphrase
+
+Statistics = tuple[float, float, float, float, float, float, float]
+"""What METEOR is computed from, to be added up: weighted matches and weighted length of the hypothesis, both of the
+reference, matched words of both, chunks."""
+
+
+class Scored(NamedTuple):
+    """METEOR of a corpus, of each caption (all in [0, 1]), and each one's statistics."""
+
+    corpus: float
+    each: list[float]
+    statistics: list[Statistics]
 
 
 class Meteor:
@@ -30,19 +53,19 @@ class Meteor:
         self._stdin = stdin
         self._stdout = stdout
 
-    def score(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> tuple[float, list[float]]:
-        """METEOR of the corpus, and of each hypothesis against its references, all in [0, 1].
+    def score(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Scored:
+        """METEOR of the corpus, and of each hypothesis against its references.
 
         Captions are tokens joined by single spaces, without line breaks.  The corpus's value comes from the summed
         statistics of its captions and is not the mean of theirs.
         """
-        statistics = []
+        lines = []
         for candidates, hypothesis in zip(references, hypotheses, strict=True):
             self._write("SCORE", *map(_field, candidates), _field(hypothesis))
-            statistics.append(self._read())
-        self._write("EVAL", *statistics)
-        each = [float(self._read()) for _ in statistics]
-        return float(self._read()), each
+            lines.append(self._read())
+        self._write("EVAL", *lines)
+        each = [float(self._read()) for _ in lines]
+        return Scored(float(self._read()), each, [statistics_of(line) for line in lines])
 
     def _write(self, *fields: str) -> None:
         self._stdin.write(" ||| ".join(fields) + "\n")
@@ -57,6 +80,46 @@ class Meteor:
 
 def _field(caption: str) -> str:
     return caption.replace("|||", "").replace("  ", " ")
+
+
+def statistics_of(line: str) -> Statistics:
+    """The statistics in what the program says of a caption.
+
+    Its counts, in pairs of hypothesis and reference: words; function words; for each kind of match, content words and
+    function words that are matched.  Then chunks, and as a pair again the words that are matched.
+    """
+    counts = [float(count) for count in line.split()]
+    (words, expected, functions, expected_functions), matched = counts[:4], counts[4:20]
+    chunks, found, covered = counts[20:]
+    whole = found == words and covered == expected and chunks == 1
+    return (
+        _weighted(matched[0::4], matched[2::4]),
+        DELTA * (words - functions) + (1 - DELTA) * functions,
+        _weighted(matched[1::4], matched[3::4]),
+        DELTA * (expected - expected_functions) + (1 - DELTA) * expected_functions,
+        found,
+        covered,
+        0.0 if whole else chunks,
+    )
+
+
+def _weighted(content: Sequence[float], functions: Sequence[float]) -> float:
+    """Matches by kind, content and function words apart, as one number."""
+    return sum(w * (DELTA * c + (1 - DELTA) * f) for w, c, f in zip(WEIGHTS, content, functions, strict=True))
+
+
+def meteor_of_sums(sums: NDArray[Any]) -> NDArray[Any]:
+    """METEOR in [0, 1], (draws,), of added-up ``Statistics``, (draws, 7); 0 where nothing is matched."""
+    import numpy as np
+
+    matched, length, expected_matched, expected, found, covered, chunks = sums.T
+    # Nothing matched, or nothing there to match, is 0 / 0 in places, and 0 in all.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision, recall = matched / length, expected_matched / expected
+        mean = 1 / ((1 - ALPHA) / precision + ALPHA / recall)
+        penalty = GAMMA * (chunks / ((found + covered) / 2)) ** BETA
+        values = mean * (1 - penalty)
+    return np.where((matched > 0) & (expected_matched > 0), values, 0.0)
 
 
 @contextlib.contextmanager

@@ -44,11 +44,12 @@ from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
 
 from ._java import INSTALL, PACKAGE
-from ._meteor import running_meteor
+from ._meteor import meteor_of_sums, running_meteor
 from ._ptb import VERSION as PTB_VERSION
 from ._ptb import tokenize
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
+BLEU_SUMS = 2 * len(BLEU) + 2
 COLUMNS = ("cider", *BLEU, "meteor", "rouge_l")
 
 if TYPE_CHECKING:
@@ -60,14 +61,14 @@ Column = tuple[float, Sequence[float]]
 
 @dataclass(frozen=True)
 class CaptionScores(Scores):
-    """Scores with what the corpus's BLEU is computed from, so that it can be resampled.
+    """Scores with what the corpus's BLEU and METEOR are computed from, so that they can be resampled.
 
     ``statistics`` are a sample's matched and given n-grams (n from 1 to 4, in turn), its length, and that of the
-    nearest reference: 10 integers.  ``corpus`` turns (draws, 10) sums of them into BLEU-1 to 4 in percent, (draws,)
-    each.
+    nearest reference, then the seven of ``_meteor.Statistics``.  ``corpus`` turns (draws, 17) sums of them into BLEU-1
+    to 4 and METEOR in percent, (draws,) each.
     """
 
-    statistics: Mapping[str, Sequence[int]]
+    statistics: Mapping[str, Sequence[float]]
     corpus: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
@@ -88,15 +89,15 @@ class CIDEr:
         """
         references = [_references(answered) for answered in answers]
         hypotheses = [_hypothesis(answered) for answered in answers]
-        columns, counts = _columns(references, hypotheses) if answers else (dict.fromkeys(COLUMNS, (math.nan, ())), [])
+        columns, rows = _columns(references, hypotheses) if answers else (dict.fromkeys(COLUMNS, (math.nan, ())), [])
         per_sample = {
             answered.sample.id: {name: 100 * float(columns[name][1][i]) for name in COLUMNS}
             for i, answered in enumerate(answers)
         }
         values = {name: 100 * float(columns[name][0]) for name in COLUMNS} | _by_domain(answers, per_sample)
         signature = f"{self.name}|ptb:{PTB_VERSION}|refs:{_count(references)}|n:{len(answers)}|idf:references|v1"
-        statistics = {answered.sample.id: row for answered, row in zip(answers, counts, strict=True)}
-        return CaptionScores(self.headline, values, per_sample, signature, statistics, bleu_of_sums)
+        statistics = {answered.sample.id: row for answered, row in zip(answers, rows, strict=True)}
+        return CaptionScores(self.headline, values, per_sample, signature, statistics, corpus_of_sums)
 
 
 def _references(answered: Answered) -> list[str]:
@@ -145,18 +146,21 @@ def _by_domain(answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str
 
 def _columns(
     references: Sequence[Sequence[str]], hypotheses: Sequence[str]
-) -> tuple[dict[str, Column], list[tuple[int, ...]]]:
-    """Every metric of raw captions, at least one sample, and BLEU's statistics; ``references[i]`` are those of
+) -> tuple[dict[str, Column], list[tuple[float, ...]]]:
+    """Every metric of raw captions, at least one sample, and each sample's statistics; ``references[i]`` are those of
     ``hypotheses[i]``."""
     with running_meteor() as meteor:  # loads its tables while the others work
         flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
         rest = iter(flat)
         expected = [list(islice(rest, len(captions))) for captions in references]
-        return _python_columns(expected, given) | {"meteor": meteor.score(expected, given)}, _counts(expected, given)
+        columns = _python_columns(expected, given)
+        scored = meteor.score(expected, given)
+    rows = [(*counts, *more) for counts, more in zip(_counts(expected, given), scored.statistics, strict=True)]
+    return columns | {"meteor": (scored.corpus, scored.each)}, rows
 
 
 def _counts(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> list[tuple[int, ...]]:
-    """BLEU's statistics of tokenized captions; see ``CaptionScores``."""
+    """BLEU's ten statistics of tokenized captions; see ``CaptionScores``."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     rows = []
@@ -168,8 +172,13 @@ def _counts(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> l
     return rows
 
 
+def corpus_of_sums(sums: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """BLEU-1 to 4 and METEOR of summed statistics; see ``CaptionScores``."""
+    return bleu_of_sums(sums[:, :BLEU_SUMS]) | {"meteor": 100 * meteor_of_sums(sums[:, BLEU_SUMS:])}
+
+
 def bleu_of_sums(sums: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """BLEU-1 to 4 of summed statistics (see ``CaptionScores``), with the epsilons of ``BleuScorer.compute_score``."""
+    """BLEU-1 to 4 of summed statistics, (draws, 10), with the epsilons of ``BleuScorer.compute_score``."""
     import numpy as np
 
     small, tiny, count = 1e-9, 1e-15, len(BLEU)

@@ -56,8 +56,8 @@ class BoxIoU:
     """Accuracy at IoU >= 0.5, mean IoU and parse rate, all in percent.
 
     ``references`` is the one box to be found.  An answer without a readable box is a miss with IoU 0, and lowers
-    ``parse_rate``; a box that was read but is inverted is only a miss.  Columns: ``acc@0.5`` (0 or 100) and ``iou``
-    (0 to 100), whose means are the values ``acc@0.5`` and ``mean_iou``.
+    ``parse_rate``; a box that was read but is inverted is only a miss.  Columns: ``acc@0.5`` (0 or 100), ``iou`` (0 to
+    100) and ``parse_rate`` (0 or 100), whose means are the values ``acc@0.5``, ``mean_iou`` and ``parse_rate``.
     """
 
     name = "iou"
@@ -70,7 +70,7 @@ class BoxIoU:
         values = {
             self.headline: _mean([row[self.headline] for row in per_sample.values()]),
             "mean_iou": _mean([row["iou"] for row in per_sample.values()]),
-            "parse_rate": _mean([100.0 * answered.reading.parsed for answered in answers]),
+            "parse_rate": _mean([row["parse_rate"] for row in per_sample.values()]),
         }
         return Scores(headline=self.headline, values=values, per_sample=per_sample, signature=self.signature)
 
@@ -88,7 +88,11 @@ class BoxIoU:
                 "this metric scores boxes, so the task's kind and its metric do not go together"
             )
         iou = 0.0 if box is None else box_iou(box, sample.references[0])
-        return {self.headline: 100.0 * (iou >= THRESHOLD), "iou": 100.0 * iou}
+        return {
+            self.headline: 100.0 * (iou >= THRESHOLD),
+            "iou": 100.0 * iou,
+            "parse_rate": 100.0 * answered.reading.parsed,
+        }
 
 
 def _mean(column: Sequence[float]) -> float:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.groups import MEANS
 
-from .files import to_json
 from .paired import ALPHA, Difference, compare, holm
 from .scored import Answer, Sampled, ScoredRun, reasons_against
 from .statistics import Measured, seed_of
-from .tables import Table, latex, markdown, page, rows_as_csv
 
 EXAMPLES = 3
-FIELDS = (
-    "task", "metric", "base", "candidate", "base_score", "candidate_score", "difference", "ci95", "low", "high",
-    "stderr", "p", "p_holm", "verdict", "mcnemar", "wins", "losses", "ties", "n", "clusters", "detectable", "needed",
-    "exact", "forced",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,8 @@ class Flip:
 class Compared:
     """One task of one candidate against the base.
 
-    ``forced`` says what speaks against the comparison; ``holm`` is None for a mean, which tests its members again.
+    ``forced`` says what speaks against the comparison; ``holm`` is the corrected p-value, None where there is none: for
+    what was forced, and for the ``mean`` of a group, which tests its members again.
     """
 
     task: str
@@ -52,6 +45,7 @@ class Compared:
     holm: float | None = None
     forced: tuple[str, ...] = ()
     flips: tuple[Flip, ...] = ()
+    mean: bool = False
 
     @property
     def verdict(self) -> str:
@@ -96,8 +90,9 @@ def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) 
     lacking: list[str] = []
     for place, run in enumerate(runs[1:], start=1):
         both = [task for task in runs[0].splits if task in run.splits]
-        lacking += [f"{task} is only in {runs[0].path}" for task in runs[0].splits if task not in both]
-        lacking += [f"{task} is only in {run.path}" for task in run.splits if task not in both]
+        for side in (runs[0], run):
+            if only := [task for task in side.splits if task not in both]:
+                lacking.append(f"only in {side.path}: {', '.join(only)}")
         if not both:
             raise UserError(
                 f"{runs[0].path} and {run.path} have no scored task in common: "
@@ -165,15 +160,21 @@ def _means(runs: Sequence[ScoredRun], place: int, compared: Sequence[Compared], 
             strata = [member for member in members for _ in ids[member]]
             sides.append(Measured.of(values, clusters, strata))
         name = f"{group}/mean of {len(members)}"
-        found.append(Compared(name, there[members[0]].metric, place, compare(*sides, seed=seed_of(name))))
+        found.append(Compared(name, there[members[0]].metric, place, compare(*sides, seed=seed_of(name)), mean=True))
     return found
 
 
 def _corrected(compared: Sequence[Compared]) -> tuple[Compared, ...]:
-    """With Holm's correction over all tasks of all candidates; what was forced is no test, nor is a mean another."""
-    tests = [place for place, one in enumerate(compared) if not one.forced and " " not in one.task]
+    """With Holm's correction over all tasks of all candidates; what was forced is no test, nor is a mean another.
+
+    What could have been shown is said of the corrected tests too: each at 5 % over their number, Holm's first step.
+    """
+    tests = [place for place, one in enumerate(compared) if not one.forced and not one.mean]
     adjusted = dict(zip(tests, holm([compared[place].found.chance.p for place in tests]), strict=True))
-    return tuple(replace(one, holm=adjusted.get(place)) for place, one in enumerate(compared))
+    return tuple(
+        replace(one, holm=adjusted[place], found=one.found.at(ALPHA / len(tests))) if place in adjusted else one
+        for place, one in enumerate(compared)
+    )
 
 
 def _flips(
@@ -193,157 +194,3 @@ def _flips(
         )
         for i in chosen
     )  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------------------- tables
-
-
-def letter(place: int) -> str:
-    """A, B, C … for the runs; the 27th is Z1."""
-    return chr(ord("A") + place) if place < 26 else f"Z{place - 25}"
-
-
-def p_text(p: float | None) -> str:
-    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def signed(value: float) -> str:
-    """With its sign, and the real minus."""
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def tables_of(found: Comparison) -> list[Table]:
-    """For each candidate the differences, and how much its samples could tell; then the samples that flipped."""
-    tables = []
-    for place in range(1, len(found.runs)):
-        rows = [one for one in found.compared if one.candidate == place]
-        if rows:
-            tables += [_differences(found, place, rows), _power(place, rows)]
-        if flips := [flip for one in rows for flip in one.flips]:
-            tables.append(_flip_table(place, flips))
-    if tables:
-        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *notes_of(found)))
-    return tables
-
-
-def described(run: ScoredRun) -> str:
-    return f"{run.model} ({run.path})"
-
-
-def _differences(found: Comparison, place: int, rows: Sequence[Compared]) -> Table:
-    name = letter(place)
-    lines = []
-    for one in rows:
-        d = one.found
-        change = signed(d.difference) + ("" if d.half is None else f" ± {d.half:.2f}")
-        lines.append([
-            one.task + ("!" if one.forced else ""), f"{d.base:.2f}", f"{d.candidate:.2f}", change,
-            p_text(d.chance.p), p_text(one.holm), "refused" if one.forced else one.verdict,
-        ])  # fmt: skip
-    header = ["task", "A", name, f"{name} − A", "p", "Holm", "verdict"]
-    return Table(header, lines, 1, f"{name} = {described(found.runs[place])} against A = {described(found.runs[0])}")
-
-
-def _power(place: int, rows: Sequence[Compared]) -> Table:
-    lines = []
-    for one in rows:
-        d = one.found
-        lines.append([
-            one.task, one.metric, f"{d.wins:,}", f"{d.losses:,}", f"{d.ties:,}", p_text(d.mcnemar) or "–", f"{d.n:,}",
-            "–" if d.detectable is None else f"{d.detectable:.2f}", "–" if d.needed is None else f"{d.needed:,}",
-        ])  # fmt: skip
-    header = ["task", "metric", "wins", "losses", "ties", "McNemar", "n", "detectable", "needed"]
-    return Table(header, lines, 2, f"What the samples say of {letter(place)}")
-
-
-def _flip_table(place: int, flips: Sequence[Flip]) -> Table:
-    name = letter(place)
-    header = ["task", "sample", "answer of A", f"answer of {name}", "picture", "A", name]
-    lines = [
-        [f.task, f.id, f.base_answer, f.candidate_answer, f.image, f"{f.base:.0f}", f"{f.candidate:.0f}"] for f in flips
-    ]
-    return Table(header, lines, 5, f"The samples that changed most from A to {name}")
-
-
-def notes_of(found: Comparison) -> list[str]:
-    """What a reader must know to quote the tables."""
-    several = len(found.runs) > 2
-    over = "all tasks and runs" if several else "all tasks"
-    notes = [
-        "±: the 95 % interval of the paired difference, clustered by image.",
-        "p: paired permutation test, two-sided, the signs of whole images flipped.",
-        f"Holm: p corrected over {over}; the verdict takes it at 5 %.",
-        "McNemar (right/wrong scores only) takes the questions of one image as independent.",
-        "detectable: the smallest true difference that so many samples show with a probability of 80 %.",
-        "needed: the samples with which a true difference as large as the one seen would be shown so.",
-    ]
-    if any(one.metric.startswith("cider") for one in found.compared):
-        notes.append("CIDEr: the idf is that of the references and is held fixed.")
-    if any(one.task.split("/")[0] in MEANS for one in found.compared):
-        notes.append("A mean tests its splits again and stands outside the correction.")
-    for one in found.compared:
-        if one.forced:
-            notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown by --force: "
-                         f"{'; '.join(one.forced)}.")  # fmt: skip
-    notes += [f"{sentence}." for sentence in found.lacking]
-    return notes
-
-
-def refusals(found: Comparison) -> list[str]:
-    """A sentence for each task that was not compared."""
-    return [
-        f"{one.task}: {found.runs[0].path} and {found.runs[one.candidate].path} are not comparable: "
-        f"{'; '.join(one.reasons)}."
-        for one in found.refused
-    ]
-
-
-# ------------------------------------------------------------------------------------------------------------ records
-
-
-def records(found: Comparison) -> list[dict[str, Any]]:
-    """A record per task and candidate, numbers unrounded."""
-    return [
-        {
-            "task": one.task, "metric": one.metric, "base": str(found.runs[0].path),
-            "candidate": str(found.runs[one.candidate].path), "base_score": one.found.base,
-            "candidate_score": one.found.candidate, "difference": one.found.difference, "ci95": one.found.half,
-            "low": one.found.low, "high": one.found.high, "stderr": one.found.stderr, "p": one.found.chance.p,
-            "p_holm": one.holm, "verdict": "not comparable" if one.forced else one.verdict,
-            "mcnemar": one.found.mcnemar, "wins": one.found.wins, "losses": one.found.losses, "ties": one.found.ties,
-            "n": one.found.n, "clusters": one.found.clusters, "detectable": one.found.detectable,
-            "needed": one.found.needed, "exact": one.found.chance.exact, "forced": "; ".join(one.forced),
-        }
-        for one in found.compared
-    ]  # fmt: skip
-
-
-def to_text(found: Comparison, format: str) -> str:
-    """The comparison as ``md``, ``csv``, ``json``, ``html`` or ``latex``."""
-    if format == "csv":
-        return rows_as_csv(FIELDS, records(found))
-    if format == "json":
-        return to_json(as_dict(found), indent=2) + "\n"
-    writers: dict[str, Callable[[list[Table]], str]] = {
-        "md": markdown,
-        "latex": latex,
-        "html": lambda t: page(t, "Comparison"),
-    }
-    return writers[format](tables_of(found))
-
-
-def as_dict(found: Comparison) -> dict[str, Any]:
-    return {
-        "runs": [{"path": str(run.path), "model": run.model} for run in found.runs],
-        "compared": records(found),
-        "flips": [
-            {"candidate": str(found.runs[one.candidate].path), **asdict(flip)}
-            for one in found.compared
-            for flip in one.flips
-        ],
-        "refused": [
-            {"task": one.task, "candidate": str(found.runs[one.candidate].path), "reasons": list(one.reasons)}
-            for one in found.refused
-        ],
-        "notes": notes_of(found),
-    }

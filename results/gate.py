@@ -6,19 +6,20 @@ permutation test says that the run is worse (one-sided, at α, Holm's correction
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from xml.etree import ElementTree
 
 from evalkit.errors import UserError
 
 from .baseline import Baseline, Held
-from .comparison import p_text, signed, unshared
+from .comparison import unshared
 from .paired import Difference, compare, detectable, holm
 from .scored import ScoredRun, differing
 from .statistics import seed_of
-from .tables import Table, markdown
+from .tables import Table, flat, markdown, p_text, plain, short, signed
 
 Mode = Literal["exact", "tolerance", "significant"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -88,8 +89,11 @@ def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[Checked]:
 
 def _problem(run: ScoredRun, baseline: Baseline, name: str, held: Held) -> str | None:
     """Why a task cannot be compared."""
-    if name not in run.splits:
+    if name not in run.rows:
         return f"{name} was not run"
+    if name not in run.splits:
+        failed = run.rows[name]["errors"]
+        return f"{name} has no score{f': {failed:,} samples failed' if failed else ''}"
     reasons = [] if run.rows[name]["errors"] else differing(held.signature, str(run.rows[name]["signature"]))
     digest = run.annotations(name)
     if None not in (digest, held.annotations) and digest != held.annotations:
@@ -179,38 +183,35 @@ def notes_of(checked: Sequence[Checked], rule: Rule) -> list[str]:
 def change_lines(one: Checked, most: int = SHOWN) -> list[str]:
     """The samples that changed, losses first."""
     lines = [
-        f"{c.id}: {c.before:.1f} → {c.after:.1f}: {_short(c.answer_before)} → {_short(c.answer_after)}"
+        f"{flat(c.id)}: {c.before:.1f} → {c.after:.1f}: “{short(c.answer_before, 80)}” → “{short(c.answer_after, 80)}”"
         for c in one.changes[:most]
     ]
     rest = len(one.changes) - most
     return lines + ([f"… and {rest:,} more"] if rest > 0 else [])
 
 
-def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return f"“{flat if len(flat) <= 80 else flat[:79] + '…'}”"
-
-
 def summary(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule: Rule) -> str:
     """Markdown for the page of a CI job."""
     bad = [one.task for one in checked if one.failure]
-    head = f"## evalkit check: {'failed, ' + ', '.join(bad) if bad else 'passed'}\n\n"
+    head = f"## evalkit check: {'failed, ' + plain(', '.join(bad)) if bad else 'passed'}\n\n"
     text = head + markdown([table_of(checked, run, baseline, rule)])
     for one in checked:
         if one.changes:
             # Answers are a model's words: as code they can be no markup.
             lines = "\n".join(f"    {line}" for line in change_lines(one))
-            head = f"<summary>{one.task}: {len(one.changes):,} samples changed</summary>"
+            head = f"<summary>{html.escape(flat(one.task))}: {len(one.changes):,} samples changed</summary>"
             text += f"\n<details>{head}\n\n{lines}\n\n</details>\n"
     return text
 
 
+def impossible_summary(reason: str) -> str:
+    """The same where nothing could be checked."""
+    return f"## evalkit check: not possible\n\n{plain(reason)}\n"
+
+
 def junit(checked: Sequence[Checked], run: ScoredRun) -> bytes:
     """JUnit's XML: a test case a task."""
-    suite = ElementTree.Element(
-        "testsuite", name="evalkit check", tests=str(len(checked)), errors="0",
-        failures=str(sum(one.failure is not None for one in checked)),
-    )  # fmt: skip
+    suite = _suite(len(checked), failures=sum(one.failure is not None for one in checked))
     for one in checked:
         case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(run.name)}", name=_xml(one.task))
         text = _xml(f"{one.found.base:.4f} → {one.found.candidate:.4f}\n" + "\n".join(change_lines(one)))
@@ -218,6 +219,24 @@ def junit(checked: Sequence[Checked], run: ScoredRun) -> bytes:
             ElementTree.SubElement(case, "failure", message=_xml(one.failure)).text = text
         else:
             ElementTree.SubElement(case, "system-out").text = text
+    return _written(suite)
+
+
+def impossible_junit(reason: str, name: str) -> bytes:
+    """JUnit's XML where nothing could be checked: one test case, an error."""
+    suite = _suite(1, errors=1)
+    case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(name)}", name="check")
+    ElementTree.SubElement(case, "error", message=_xml(reason))
+    return _written(suite)
+
+
+def _suite(tests: int, *, failures: int = 0, errors: int = 0) -> ElementTree.Element:
+    return ElementTree.Element(
+        "testsuite", name="evalkit check", tests=str(tests), errors=str(errors), failures=str(failures)
+    )
+
+
+def _written(suite: ElementTree.Element) -> bytes:
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -228,19 +247,3 @@ def _xml(text: str) -> str:
     """Without the characters that XML 1.0 cannot hold."""
     return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c >= "\U00010000"
                    else "\ufffd" for c in text)  # fmt: skip
-
-
-def as_dict(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule: Rule) -> Mapping[str, Any]:
-    """What happened, for scripts."""
-    return {
-        "run": str(run.path), "baseline": str(baseline.path), "mode": rule.mode,
-        "passed": not any(one.failure for one in checked),
-        "tasks": [
-            {
-                "task": one.task, "metric": one.metric, "baseline": one.found.base, "run": one.found.candidate,
-                "difference": one.found.difference, "ci95": one.found.half, "p_worse": one.p_worse,
-                "failure": one.failure, "changed": [change.id for change in one.changes],
-            }
-            for one in checked
-        ],
-    }  # fmt: skip

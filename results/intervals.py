@@ -3,7 +3,8 @@
 How a value comes from the samples is found out and verified: a way of computing it that does not give the value itself
 is not used, and a number without a verified way has no interval.  The ways are, in this order:
 
-- statistics whose sums the metric turns into the value (``corpus`` of its scores): BLEU from its sufficient statistics;
+- statistics whose sums the metric turns into the value (``corpus`` of its scores): BLEU and METEOR, whose
+  statistics are sufficient;
 - the mean of the column of that name (``mean_iou``: of ``iou``);
 - where the signature says ``mean:subsets``, the unweighted mean of the means of what ``meta["subset"]`` names;
 - ``accuracy[number]``: the mean over the samples that have ``number`` somewhere in ``meta``.
@@ -24,7 +25,8 @@ import numpy as np
 from evalkit.run import Result
 from evalkit.types import Scores
 
-from .statistics import Floats, Interval, Measured, bootstrap, half_width, interval_of, seed_of, sums_by
+from .error_bars import Interval, half_width, interval_of
+from .statistics import DRAWS, Floats, Measured, percentiles, resampled, seed_of, sums_by
 
 WITHOUT_END = ("cider",)
 """Metrics whose scale has no upper end that a model could reach; the others end at 100."""
@@ -38,6 +40,9 @@ class FromSums(Protocol):
 
     ``statistics`` are each sample's, ``corpus`` turns (draws, columns) sums into (draws,) values by name.
     """
+
+    @property
+    def values(self) -> Mapping[str, float]: ...
 
     @property
     def statistics(self) -> Mapping[str, Sequence[float]]: ...
@@ -109,17 +114,14 @@ def _from_sums(result: Result, scores: FromSums) -> Iterator[tuple[str, Interval
     if clusters.groups < 2:
         return
     totals = np.stack([sums_by(clusters.clusters, column, clusters.groups) for column in samples.T], axis=1)
-    whole = totals.sum(axis=0)
-    for name in scores.corpus(whole[None]):
-
-        def statistic(sums: Floats, name: str = name) -> Floats:
-            return scores.corpus(sums)[name]
-
-        error = delta(totals, statistic)
-        ends = bootstrap(totals, statistic, seed=seed_of(result.job.name, name))
+    drawn = scores.corpus(resampled(totals, np.random.default_rng(seed_of(result.job.name, "sums")), DRAWS))
+    for name, whole in scores.corpus(totals.sum(axis=0)[None]).items():
+        if not math.isclose(whole[0], scores.values[name], rel_tol=1e-9, abs_tol=1e-9):
+            continue
+        error = delta(totals, lambda sums, name=name: scores.corpus(sums)[name])  # type: ignore[misc]
+        ends = percentiles(drawn[name])
         if error and ends is not None:
-            half = half_width(error, len(totals))
-            yield name, Interval(error, half, *ends, "bootstrap")
+            yield name, Interval(error, half_width(error, len(totals)), *ends, "bootstrap")
 
 
 def delta(totals: Floats, statistic: Callable[[Floats], Floats]) -> float:

@@ -1,7 +1,6 @@
 """Leaderboards: one run's tasks with their counts, or several models side by side, with error bars.
 
-Numbers stand in one column only if they are comparable: the same task, split, metric and variant, on the same questions
-and the very same samples.  How the models were asked (protocol, shots) may differ, and is said below the table.
+What may stand in one column is in ``entries``.
 """
 
 from __future__ import annotations
@@ -9,116 +8,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.groups import GROUPS
+from evalkit.groups import MEANS
 
+from .averages import Average, averages_of, mean_cell, mean_of
+from .entries import Column, columns_of, error_of, heading, labels, runs_of
+from .entries import Entry as Entry
+from .entries import entries_of as entries_of
 from .files import to_json
-from .scored import how_asked, what_scored
-from .store import read_scores
-from .tables import Cell, Table, in_blocks, latex, markdown, page, rich_table, rows_as_csv
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from .scored import how_asked
+from .tables import Cell, OnTerminal, Table, latex, markdown, page, rows_as_csv
 
 CSV_FIELDS = (
     "run", "model", "task", "split", "metric", "value", "ci95", "low", "high", "interval", "stderr", "n", "clusters",
     "unparsed", "errors", "truncated", "limited", "submission", "signature", "annotations", "samples",
 )  # fmt: skip
 FORMATS = ("table", "md", "csv", "json", "html", "latex", "png")
-AVERAGED = ("captioning", "vqa", "text-reading", "grounding")
-"""The groups of ``evalkit.groups`` whose means ``--means`` adds: each is of one kind of number."""
-
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run's row of ``scores.json``."""
-
-    run: str
-    model: str
-    row: dict[str, Any]
-
-    @cached_property
-    def key(self) -> Key:
-        """What two numbers must share to stand in one column."""
-        row = self.row
-        scored = what_scored(str(row["signature"]))
-        which = row.get("samples") or f"n:{row['n']}"
-        return (row["task"], row["split"], str(row["metric"]), scored, str(row.get("annotations") or ""), str(which))
-
-    @property
-    def place(self) -> str:
-        return f"{self.row['task']}/{self.row['split']}"
-
-    @property
-    def cell(self) -> str:
-        """``85.2 ± 2.3``, with an asterisk when samples are missing through errors; or that there is a submission."""
-        star = "*" if self.row["errors"] else ""
-        if self.row.get("submission"):
-            return "submission" + star
-        return "–" if self.row["value"] is None else with_error(self.row) + star
-
-
-def with_error(row: Mapping[str, Any]) -> str:
-    """A score with its interval: ``±`` where it is symmetric, else its ends; alone where nothing is known of it."""
-    text = f"{row['value']:.2f}"
-    if row.get("interval") == "wilson":
-        return f"{text} [{row['low']:.1f}, {row['high']:.1f}]"
-    half = row.get("ci95")
-    return f"{text} ± {half:.2f}" if half else text  # a half width of 0 would claim certainty
-
-
-def entries_of(run: str, model: str, rows: Sequence[dict[str, Any]]) -> list[Entry]:
-    return [Entry(run, model, row) for row in rows]
-
-
-def collect(folders: Sequence[Path]) -> list[Entry]:
-    """Every run in ``folders``: each is a run's folder, or holds runs.
-
-    Raises:
-        UserError: there is none, or its scores are damaged.
-    """
-    entries: list[Entry] = []
-    seen: set[Path] = set()
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}; give a run, or the folder that holds the runs.")
-        own = folder / "scores.json"
-        files = [own] if own.is_file() else sorted(folder.glob("*/scores.json"))
-        if not files:
-            raise UserError(f"{folder} holds no finished run (no scores.json in it or one level below).")
-        for file in files:
-            if file.resolve() in seen:
-                continue
-            seen.add(file.resolve())
-            content = read_scores(file)
-            found = entries_of(file.resolve().parent.name, str(content.get("model", "")), content["results"])
-            try:
-                for entry in found:
-                    _ = entry.key, entry.cell, entry.row["unparsed"], entry.row["truncated"], entry.row["limited"]
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                where = file.parent
-                raise UserError(f"{file} is damaged ({error!r}); 'evalkit rescore {where}' writes it anew.") from error
-            entries += found
-    return entries
-
-
-def runs_of(entries: Sequence[Entry]) -> list[str]:
-    return list(dict.fromkeys(e.run for e in entries))
-
-
-def heading(entries: Sequence[Entry], run: str) -> str:
-    """The model's name where that tells the runs apart, else the run's."""
-    models = {e.run: e.model for e in entries}
-    unique = len(set(models.values())) == len(models)
-    return models[run] if unique else run
-
 
 # --------------------------------------------------------------------------------------------------------- one run
 
@@ -136,33 +43,6 @@ def grid(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
 # ----------------------------------------------------------------------------------------------------- several runs
 
 
-@dataclass(frozen=True)
-class Column:
-    """What one column holds: a task's split, scored one way over one set of samples.  ``cells`` are by run."""
-
-    label: str
-    cells: Mapping[str, Entry]
-
-    @property
-    def first(self) -> Entry:
-        return next(iter(self.cells.values()))
-
-
-def columns_of(entries: Sequence[Entry]) -> list[Column]:
-    """In the order of their first appearance; where two have one task and split, their labels tell them apart."""
-    by_key: dict[Key, dict[str, Entry]] = {}
-    for e in entries:
-        by_key.setdefault(e.key, {})[e.run] = e
-    found = [Column(next(iter(cells.values())).place, cells) for cells in by_key.values()]
-    for marks in ([f"(n={c.first.row['n']:,})" for c in found], [f"#{place}" for place in range(1, len(found) + 1)]):
-        labels = [c.label for c in found]
-        found = [
-            replace(c, label=f"{c.label} {mark}") if labels.count(c.label) > 1 else c
-            for c, mark in zip(found, marks, strict=True)
-        ]
-    return found
-
-
 def models_table(entries: Sequence[Entry], *, sort: str | None = None, means: bool = False) -> Table:
     """Models × tasks: the best of each column in bold, and ≈ behind what lies within the error of it.
 
@@ -170,23 +50,36 @@ def models_table(entries: Sequence[Entry], *, sort: str | None = None, means: bo
         UserError: ``sort`` names no column.
     """
     columns = columns_of(entries)
-    runs = sorted_runs(entries, columns, sort)
-    best = {c.label: best_of(c) for c in columns}
     averages = averages_of(columns) if means else {}
+    best = {c.label: best_of(c) for c in columns}
     rows = []
-    for run in runs:
+    for run in sorted_runs(entries, columns, averages, sort):
         cells = [Cell(heading(entries, run))]
         for c in columns:
-            e = c.cells.get(run)
-            top = best[c.label]
-            text = "" if e is None else e.cell + (" ≈" if top and e is not top and tied(e.row, top.row) else "")
-            cells.append(Cell(text, bold=e is not None and e is top))
-        rows.append([*cells, *(Cell(mean_cell(run, members)) for members in averages.values())])
-    return Table(["model", *(c.label for c in columns), *averages], rows, 1, notes=notes(entries))
+            e, top = c.cells.get(run), best[c.label]
+            first = e is not None and top is not None and e.row["value"] == top.row["value"]
+            near = e is not None and top is not None and not first and tied(e.row, top.row)
+            cells.append(Cell("" if e is None else e.cell + (" ≈" if near else ""), bold=first))
+        rows.append([*cells, *(Cell(mean_cell(run, average)) for average in averages.values())])
+    said = [*notes(entries, ranked=True), *(average.note for average in averages.values())]
+    return Table(["model", *(c.label for c in columns), *averages], rows, 1, notes=said)
 
 
-def sorted_runs(entries: Sequence[Entry], columns: Sequence[Column], sort: str | None) -> list[str]:
-    """The runs as found; by ``model`` or ``run`` (names, their numbers as numbers); or by a column, the best first."""
+def in_order(entries: Sequence[Entry], sort: str | None, *, means: bool = False) -> list[Entry]:
+    """The entries of ``sorted_runs``, one run after the other."""
+    columns = columns_of(entries)
+    runs = sorted_runs(entries, columns, averages_of(columns) if means else {}, sort)
+    return sorted(entries, key=lambda e: runs.index(e.run))
+
+
+def sorted_runs(
+    entries: Sequence[Entry], columns: Sequence[Column], averages: Mapping[str, Average], sort: str | None
+) -> list[str]:
+    """The runs as found; by ``model`` or ``run`` (names, their numbers as numbers); or by a column, the best first.
+
+    Raises:
+        UserError: ``sort`` names no column.
+    """
     runs = runs_of(entries)
     if sort is None:
         return runs
@@ -194,12 +87,18 @@ def sorted_runs(entries: Sequence[Entry], columns: Sequence[Column], sort: str |
         models = {e.run: e.model for e in entries}
         return sorted(runs, key=lambda run: natural(models[run] if sort == "model" else run))
     chosen = [c for c in columns if c.label == sort] or [c for c in columns if c.first.row["task"] == sort]
-    if not chosen:
-        raise UserError(f"--sort {sort}: give model, run, or a column: {', '.join(c.label for c in columns)}.")
+    average = next((average for name, average in averages.items() if sort in (name, average.group)), None)
+    if not chosen and average is None:
+        raise UserError(f"--sort {sort}: give model, run, or a column: {', '.join([*labels(columns), *averages])}.")
 
     def value(run: str) -> float:
-        e = chosen[0].cells.get(run)
-        return -math.inf if e is None or e.row["value"] is None else float(e.row["value"])
+        if chosen:
+            e = chosen[0].cells.get(run)
+            found = None if e is None else e.row["value"]
+        else:
+            assert average is not None
+            found = mean_of(run, average)
+        return -math.inf if found is None else float(found)
 
     return sorted(runs, key=lambda run: -value(run))
 
@@ -215,13 +114,6 @@ def best_of(column: Column) -> Entry | None:
     return max(scored, key=lambda e: float(e.row["value"])) if len(scored) > 1 else None
 
 
-def error_of(row: Mapping[str, Any]) -> float | None:
-    """A standard error; near the end of the scale, the one that would give an interval as wide as Wilson's."""
-    if row.get("interval") == "wilson":
-        return float(row["high"] - row["low"]) / 3.92
-    return None if row.get("stderr") is None else float(row["stderr"])
-
-
 def tied(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     """Whether a score lies within the 95 % error of the difference to the best, as if the two were independent."""
     if row["value"] is None:
@@ -232,37 +124,20 @@ def tied(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     return bool(best["value"] - row["value"] <= 1.96 * math.hypot(errors[0], errors[1]))
 
 
-def averages_of(columns: Sequence[Column]) -> dict[str, list[Column]]:
-    """The columns of each group that has two or more here, by the heading of their mean."""
-    found = {}
-    for group in AVERAGED:
-        members = [c for c in columns if {c.first.row["task"], c.first.place} & set(GROUPS[group])]
-        splits = {c.first.place for c in members}
-        if len(members) > 1 and len(splits) == len(members):
-            found[f"{group} (mean of {len(members)})"] = members
-    return found
-
-
-def mean_cell(run: str, members: Sequence[Column]) -> str:
-    """The unweighted mean of a run's scores, errors taken as independent; empty where one is missing."""
-    rows = [c.cells[run].row for c in members if run in c.cells and c.cells[run].row["value"] is not None]
-    if len(rows) < len(members):
-        return ""
-    errors = [error_of(row) for row in rows]
-    text = f"{sum(row['value'] for row in rows) / len(rows):.2f}"
-    if None in errors:
-        return text
-    return f"{text} ± {1.96 * math.hypot(*(e for e in errors if e is not None)) / len(rows):.2f}"
-
-
 # ------------------------------------------------------------------------------------------------------------- notes
 
 
-def notes(entries: Sequence[Entry]) -> list[str]:
-    """What a reader must know to quote the table."""
+def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
+    """What a reader must know to quote the table.
+
+    ``ranked``: it has a column a split, in which the best is marked, as it has by itself with several runs.
+    """
     rows = [e.row for e in entries]
     several = len(runs_of(entries)) > 1
-    found = ["± is the half width of the 95 % interval, clustered by image."]
+    ranked = several if ranked is None else ranked
+    found = []
+    if any(row.get("ci95") for row in rows):
+        found.append("± is the half width of the 95 % interval, clustered by image.")
     if any(row.get("interval") == "wilson" for row in rows):
         found.append(
             "[low, high]: so near the end of the scale ± would claim too much; Wilson's 95 % interval, each image "
@@ -272,7 +147,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         found.append("No interval: fewer than two images, or no spread to see.")
     if any(str(row["metric"]).startswith("cider") for row in rows):
         found.append("CIDEr's interval holds the idf fixed, which comes from the references.")
-    if several:
+    if several and ranked:
         found.append(
             "Bold: the best of a column. ≈: within the 95 % error of the best, taken as independent; "
             "'evalkit compare' tests it sample by sample."
@@ -283,7 +158,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
     if files := {f"{e.run}/{e.row['submission']}": None for e in entries if e.row.get("submission")}:
         found.append(f"submission: the answers are not public; the official server scores {', '.join(files)}.")
-    if several:
+    if several or ranked:
         return found + [column_note(c, entries) for c in columns_of(entries)]
     return found + [f"`{signature}`" for signature in dict.fromkeys(str(row["signature"]) for row in rows)]
 
@@ -291,10 +166,11 @@ def notes(entries: Sequence[Entry]) -> list[str]:
 def column_note(column: Column, entries: Sequence[Entry]) -> str:
     """A column's metric, size, how the models were asked, and what could not be read."""
     e = column.first
+    elsewhere = "each split counting alike" if e.row["task"] in MEANS else "answers from elsewhere"
     asked: dict[str, list[str]] = {}
     for run, cell in column.cells.items():
         how = how_asked(str(cell.row["signature"]))
-        said = ", ".join(f"{key} {value}" for key, value in how.items()) or "answers from elsewhere"
+        said = ", ".join(f"{key} {value}" for key, value in how.items()) or elsewhere
         asked.setdefault(said, []).append(heading(entries, run))
     each = [f"{how} ({', '.join(who)})" for how, who in asked.items()]
     told = next(iter(asked)) if len(asked) == 1 else "; ".join(each)
@@ -332,14 +208,9 @@ def to_json_text(entries: Sequence[Entry]) -> str:
     return to_json(records(entries), indent=2) + "\n"
 
 
-def to_table(entries: Sequence[Entry], title: str | None = None) -> RichTable:
-    """The same as a rich table for the terminal."""
-    return rich_table(replace(table_of(entries), title=title or ""))
-
-
-def blocks(table: Table, width: int) -> list[RichTable]:
-    """A table for a terminal of ``width`` characters: wider ones in blocks under each other."""
-    return [rich_table(block) for block in in_blocks(table, width)]
+def to_table(entries: Sequence[Entry]) -> OnTerminal:
+    """The same for the terminal."""
+    return OnTerminal(table_of(entries))
 
 
 TEXTS: Mapping[str, Callable[[list[Table]], str]] = {

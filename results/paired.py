@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
-from .statistics import MOST_AT_ONCE, Floats, Measured, bootstrap, half_width
+from .error_bars import half_width
+from .statistics import MOST_AT_ONCE, Floats, Measured, bootstrap
 
 EXACT_UP_TO = 16  # clusters that differ: 65,536 sign patterns
 FLIPS = 9_999
@@ -41,7 +42,8 @@ class Difference:
         half: half of the 95 % interval (t); None also where no sample differs, for that is no certainty.
         low: the bootstrap's interval, with ``high``.
         mcnemar: McNemar's exact p-value, for right/wrong scores; it knows nothing of clusters.
-        detectable: the smallest true difference that a two-sided test at 5 % finds with a power of 80 %.
+        detectable: the smallest true difference that a two-sided test finds with a power of 80 %; at 5 %, or less where
+            it is one of several.
         needed: samples (as many a cluster as here) with which a true difference of this size would be found so.
     """
 
@@ -61,6 +63,13 @@ class Difference:
     ties: int
     detectable: float | None
     needed: int | None
+
+    def at(self, alpha: float) -> Difference:
+        """With ``detectable`` and ``needed`` for a test at ``alpha``."""
+        if not self.stderr:
+            return self
+        samples = needed(self.n, self.stderr, self.difference, alpha=alpha, clusters=self.clusters)
+        return replace(self, detectable=detectable(self.stderr, alpha=alpha), needed=samples)
 
 
 def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
@@ -86,9 +95,9 @@ def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
         wins=int((gains.values > 0).sum()),
         losses=int((gains.values < 0).sum()),
         ties=int((gains.values == 0).sum()),
-        detectable=detectable(error) if varies and error is not None else None,
-        needed=needed(len(gains.values), error, gains.mean) if varies and error is not None else None,
-    )
+        detectable=None,
+        needed=None,
+    ).at(ALPHA)
 
 
 def permutation(sums: Floats, *, seed: int, flips: int = FLIPS) -> Chance:
@@ -175,9 +184,22 @@ def detectable(stderr: float, *, alpha: float = ALPHA, power: float = POWER, sid
 
 
 def needed(
-    n: int, stderr: float, difference: float, *, alpha: float = ALPHA, power: float = POWER, sides: int = 2
+    n: int,
+    stderr: float,
+    difference: float,
+    *,
+    clusters: int | None = None,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    sides: int = 2,
 ) -> int | None:
-    """Samples with which a true ``difference`` would be found so, given the standard error at ``n``; None for none."""
+    """Samples with which a true ``difference`` would be found so, given the standard error at ``n``; None for none.
+
+    Never fewer than have the ``clusters`` (``n`` samples: as many as samples) that a permutation test needs to say
+    anything: with k of them, its smallest p-value is ``sides`` / 2^k.
+    """
     if difference == 0:
         return None
-    return math.ceil(n * (detectable(stderr, alpha=alpha, power=power, sides=sides) / difference) ** 2)
+    found = n * (detectable(stderr, alpha=alpha, power=power, sides=sides) / difference) ** 2
+    least = math.ceil(math.log2(sides / alpha)) * n / (n if clusters is None else clusters)
+    return math.ceil(max(found, least))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.errors import UserError
 
-from .leaderboard import Column, Entry, columns_of, heading, runs_of
+from .entries import Column, Entry, columns_of, heading, runs_of
 from .trend import trend_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def leaderboard_png(entries: Sequence[Entry]) -> bytes:
     runs = runs_of(entries)
     across = min(4, len(columns))
     down = -(-len(columns) // across)
-    figure = _figure(1.8 + 2.6 * across, (0.9 + 0.3 * len(runs)) * down)
+    figure = _figure(1.8 + 2.6 * across, (0.9 + 0.3 * len(runs)) * down + 0.3)
     panels = figure.subplots(down, across, sharey=True, squeeze=False)
     for panel, column in zip(panels.flat, columns, strict=False):
         _panel(panel, column, runs)
@@ -56,6 +56,7 @@ def leaderboard_png(entries: Sequence[Entry]) -> bytes:
     for row in panels:
         row[0].set_yticks(range(len(runs)), [heading(entries, run) for run in runs])
     panels[0][0].set_ylim(len(runs) - 0.5, -0.5)
+    figure.supxlabel("score, with its 95 % interval", fontsize=9)
     return _png(figure)
 
 
@@ -67,6 +68,7 @@ def _panel(panel, column: Column, runs: Sequence[str]) -> None:  # type: ignore[
             panel.errorbar([e.row["value"]], [place], xerr=[[low], [high]], fmt="o", capsize=3, color="#1f5fa8")
     panel.set_title(f"{column.label}\n{column.first.row['metric']}, n={column.first.row['n']:,}", fontsize=9)
     panel.grid(axis="x", alpha=0.3)
+    panel.locator_params(axis="x", nbins=4)  # neighbours' numbers stay apart
 
 
 def trend_png(entries: Sequence[Entry]) -> bytes:
@@ -97,7 +99,7 @@ def _lines(lines: Mapping[str, Sequence[tuple[int, Entry]]], below: str) -> byte
     figure = _figure(8, 4.5)
     axes = figure.subplots()
     places: set[int] = set()
-    for label, points in lines.items():
+    for drawn, (label, points) in enumerate(lines.items()):
         found = sorted(((x, e) for x, e in points if e.row["value"] is not None), key=lambda point: point[0])
         if found:
             ends = [arms(e) for _, e in found]
@@ -105,11 +107,15 @@ def _lines(lines: Mapping[str, Sequence[tuple[int, Entry]]], below: str) -> byte
             axes.errorbar(
                 [x for x, _ in found], [e.row["value"] for _, e in found],
                 yerr=[[low for low, _ in ends], [high for _, high in ends]], marker="o", capsize=3, label=label,
+                linestyle=("-", "--", ":")[drawn // 10 % 3],  # matplotlib has ten colours
             )  # fmt: skip
     if len(places) <= 12:
         axes.set_xticks(sorted(places))
     axes.set_xlabel(below)
     axes.set_ylabel("score (95 % interval)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if len(lines) > 6:
+        figure.legend(frameon=False, loc="outside right upper")
+    else:
+        axes.legend(frameon=False)
     return _png(figure)

@@ -2,12 +2,14 @@
 
 A published score belongs to a model, a benchmark and a *split*.  It is shown in a column of ours only where that is the
 whole official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets, and
-ours is the public one) it is shown with its own split's name and without a verdict.
+ours is the public one) it is shown with its own split's name and without a verdict.  One with exemplars before the
+question has a row of its own, and is matched by runs with as many.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,11 +20,13 @@ from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.groups import MEANS
 
-from .leaderboard import Entry, columns_of, heading, with_error
-from .statistics import half_width
+from .entries import Entry, columns_of, heading, with_error
+from .error_bars import half_width
+from .scored import how_asked
 from .tables import Cell, Table
 
 FILE = Path(__file__).with_name("published.csv")
+SHOTS = re.compile(r"(\d+)-")
 SPLITS = {"karpathy-test": "test", "test-dev": "testdev"}
 METRICS = {
     "CIDEr": "cider", "ANLS": "anls", "acc@iou0.5": "acc@0.5", "vqa_accuracy": "accuracy",
@@ -33,20 +37,32 @@ BENCHMARKS = {("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8")}
 
 @dataclass(frozen=True)
 class Published:
-    """A score as somebody printed it; ``task`` and ``split`` in our names, ``printed`` the split in theirs."""
+    """A score as somebody printed it (``text``); ``task`` and ``split`` in our names, ``printed`` the split in theirs.
+
+    ``shots``: the exemplars before the question.
+    """
 
     model: str
     task: str
     split: str
     printed: str
     metric: str
-    value: float
+    text: str
+    shots: int
     source: str
     note: str
 
     @property
+    def value(self) -> float:
+        return float(self.text)
+
+    @property
     def decimals(self) -> int:
-        return len(f"{self.value}".partition(".")[2])
+        return len(self.text.partition(".")[2])
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}, {self.shots}-shot" if self.shots else self.model
 
 
 @cache
@@ -62,8 +78,8 @@ def published(path: Path = FILE) -> tuple[Published, ...]:
             )
             found.append(
                 Published(
-                    row["model"], task, split, row["split"], METRICS[row["metric"]], float(row["value"]), row["source"],
-                    row["note"] or "",
+                    row["model"], task, split, row["split"], METRICS[row["metric"]], row["value"],
+                    int(shots[1]) if (shots := SHOTS.match(row["note"] or "")) else 0, row["source"], row["note"] or "",
                 )
             )  # fmt: skip
     return tuple(found)
@@ -71,9 +87,15 @@ def published(path: Path = FILE) -> tuple[Published, ...]:
 
 def same_model(ours: str, theirs: str) -> bool:
     """Whether ``Qwen/Qwen2.5-VL-7B-Instruct`` is the published ``Qwen2.5-VL-7B``: by the last part of the name, since
-    what reports print is the instruction-tuned model."""
-    name = ours.rsplit("/", 1)[-1].lower().removesuffix("-instruct")
+    what reports print is the instruction-tuned model.  How many exemplars our name mentions is another matter."""
+    name = re.sub(r" \(\d+-shot\)$", "", ours).rstrip("/").rsplit("/", 1)[-1].lower().removesuffix("-instruct")
     return name == theirs.lower().removesuffix("-instruct")
+
+
+def shots_of(row: Mapping[str, Any]) -> int:
+    """The exemplars that a row was asked with; none where answers came from elsewhere and nothing says so."""
+    said = SHOTS.match(how_asked(str(row["signature"])).get("shots", ""))
+    return int(said[1]) if said else 0
 
 
 def is_whole(row: Mapping[str, Any]) -> bool:
@@ -97,14 +119,14 @@ def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], li
     whole = [is_whole(c.first.row) for c in columns]
     rows: list[list[Cell | str]] = []
     sources: dict[str, None] = {}
-    for model in dict.fromkeys(p.model for p in published()):
+    for name, model, shots in dict.fromkeys((p.name, p.model, p.shots) for p in published()):
         cells = []
         for c, all_of_it in zip(columns, whole, strict=True):
-            one = closest(c.first.row, model) if all_of_it else None
+            one = closest(c.first.row, model, shots) if all_of_it else None
             cells.append("" if one is None else shown(one, c.first.row["split"]))
             sources |= {} if one is None else {one.source: None}
         if any(cells):
-            rows.append([f"{model} (published)", *cells])
+            rows.append([f"{name} (published)", *cells])
     left_out = [c.label for c, all_of_it in zip(columns, whole, strict=True) if not all_of_it]
     notes = [f"(published): as printed by their authors, not run here; {'; '.join(sources)}."] if sources else []
     if left_out:
@@ -112,9 +134,11 @@ def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], li
     return rows, notes
 
 
-def closest(row: Mapping[str, Any], model: str) -> Published | None:
-    """What ``model`` published of a row's benchmark and metric: on the same split, else on another."""
-    found = [p for p in published() if p.model == model and p.task == row["task"] and p.metric == row["metric"]]
+def closest(row: Mapping[str, Any], model: str, shots: int) -> Published | None:
+    """What ``model`` published of a row's benchmark and metric with ``shots``: on the same split, else on another."""
+    found = [
+        p for p in published() if (p.model, p.shots, p.task, p.metric) == (model, shots, row["task"], row["metric"])
+    ]
     same = [p for p in found if p.split == row["split"]]
     # RefCOCO's other splits are other numbers: only the one test set of a benchmark may stand in.
     return same[0] if same else next((p for p in found if p.split.startswith("test") and len(found) == 1), None)
@@ -122,7 +146,7 @@ def closest(row: Mapping[str, Any], model: str) -> Published | None:
 
 def shown(one: Published, split: str) -> str:
     """``86.1``, with the split's name where it is another than ours."""
-    return f"{one.value:g}" if one.split == split else f"{one.value:g} ({one.printed})"
+    return one.text if one.split == split else f"{one.text} ({one.printed})"
 
 
 def reproduction(entries: Sequence[Entry]) -> Table:
@@ -132,11 +156,11 @@ def reproduction(entries: Sequence[Entry]) -> Table:
         if e.row["value"] is None:
             continue
         for model in dict.fromkeys(p.model for p in published() if same_model(e.model, p.model)):
-            one = closest(e.row, model)
+            one = closest(e.row, model, shots_of(e.row))
             if one is not None:
                 difference = f"{e.row['value'] - one.value:+.2f}".replace("-", "−")
                 rows.append([
-                    heading(entries, e.run), e.place, with_error(e.row), f"{one.value:g} ({one.printed})", difference,
+                    heading(entries, e.run), e.place, with_error(e.row), f"{one.text} ({one.printed})", difference,
                     verdict(e.row, one),
                 ])  # fmt: skip
     header = ["model", "task", "measured", "published", "difference", "verdict"]
@@ -177,5 +201,5 @@ def as_entries(entries: Sequence[Entry]) -> list[Entry]:
         if (p.task, p.metric) in places:
             row = {"task": p.task, "split": p.split, "metric": p.metric, "value": p.value, "errors": 0, **nothing}
             said = "|".join(filter(None, ("published", p.source, p.note)))
-            found.append(Entry("published", p.model, {**row, "limited": False, "signature": said}))
+            found.append(Entry("published", p.name, {**row, "limited": False, "signature": said}))
     return found

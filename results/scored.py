@@ -179,8 +179,10 @@ def differing(first: str, second: str) -> list[str]:
         only = " and ".join("|".join(p for p in x if p not in y) or "none" for x, y in sides)
         found.append(f"the signatures differ ({only})")
     asked, too = how_asked(first), how_asked(second)
-    if asked and too and asked != too:
-        keys = [key for key in ASKED if asked.get(key) != too.get(key)]
+    keys = [key for key in ASKED if asked.get(key) != too.get(key)]
+    if "shots" not in asked or "shots" not in too:  # answers from elsewhere: after how many exemplars is not known
+        keys = [key for key in keys if key != "shots"]
+    if asked and too and keys:
         found.append(
             "the protocols differ ("
             + ", ".join(f"{key} {asked.get(key, 'none')} and {too.get(key, 'none')}" for key in keys)

@@ -14,10 +14,11 @@ from evalkit.errors import UserError
 from evalkit.groups import MEANS
 from evalkit.run import Result
 
+from .error_bars import NO_INTERVAL, interval_of
 from .files import to_json, write_atomically
 from .folder import SCHEMA, RunFolder, read_versioned
 from .intervals import headline, of_values, scale_of
-from .statistics import NO_INTERVAL, interval_of, seed_of, together
+from .statistics import seed_of, together
 
 
 def write_results(

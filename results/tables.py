@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table as RichTable
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", "≥": r"$\ge$",
     "≈": r"$\approx$", "→": r"$\to$", "α": r"$\alpha$", "…": r"\ldots{}", "·": r"$\cdot$", "<": "$<$", ">": "$>$",
-    "|": r"\textbar{}", "×": r"$\times$", "—": "---", "!": "!",
+    "|": r"\textbar{}", "×": r"$\times$", "—": "---", "\N{REPLACEMENT CHARACTER}": "?",
 }  # fmt: skip
 
 
@@ -50,48 +54,91 @@ def _cells(row: Iterable[Cell | str]) -> list[Cell]:
     return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
 
 
+def flat(text: str) -> str:
+    """``text`` on one line, without characters that steer a terminal: models and ids may say anything."""
+    words = " ".join(text.split())
+    return words if words.isprintable() else "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in words)
+
+
+def _steers(character: str) -> bool:
+    """A control character, half a surrogate pair, or one that turns the direction of writing."""
+    if unicodedata.category(character) in ("Cc", "Cs"):
+        return True
+    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+def short(text: str, most: int = 160) -> str:
+    """An answer in a table: on one line, the end of a long one left out."""
+    line = flat(text)
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 def markdown(tables: Sequence[Table]) -> str:
-    """GitHub's Markdown."""
+    """GitHub's Markdown.  A table without rows is its title and notes."""
     blocks = []
     for table in tables:
         marks = ["---" if i < table.left else "---:" for i in range(len(table.header))]
-        lines = [f"**{table.title}**", ""] if table.title else []
-        lines += ["| " + " | ".join(map(_pipe, row)) + " |" for row in (table.header, marks)]
+        lines = [f"**{plain(table.title)}**", ""] if table.title else []
+        if table.rows:
+            lines += ["| " + " | ".join(row) + " |" for row in (map(plain, table.header), marks)]
         for row in table.rows:
-            texts = [f"**{_pipe(c.text)}**" if c.bold and c.text else _pipe(c.text) for c in _cells(row)]
+            texts = [f"**{plain(c.text)}**" if c.bold and c.text else plain(c.text) for c in _cells(row)]
             lines.append("| " + " | ".join(texts) + " |")
         if table.notes:
-            lines += ["", *(f"- {note}" for note in table.notes)]
+            lines += [*([""] if table.rows else []), *(f"- {_said(note)}" for note in table.notes)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
 
-def _pipe(text: str) -> str:
-    return text.replace("|", "\\|").replace("\r", " ").replace("\n", " ")
+MARKS = re.compile(r"[\\|*`]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<!\w)_|_(?!\w)|~(?=~)")
+"""What Markdown would take for markup, or HTML."""
+
+
+def plain(text: str) -> str:
+    """``text`` as Markdown prints it."""
+    return _escaped(flat(text))
+
+
+def _escaped(text: str) -> str:
+    return MARKS.sub(lambda found: "\\" + found[0], text)
+
+
+def _said(note: str) -> str:
+    """A note in Markdown: all plain but its signatures, which stand between backticks."""
+    pieces = re.split("(`[^`]*`)", flat(note))
+    return "".join(piece if place % 2 else _escaped(piece) for place, piece in enumerate(pieces))
 
 
 def latex(tables: Sequence[Table]) -> str:
-    r"""Tables for ``\usepackage{booktabs}``."""
+    r"""Tables for ``\usepackage{booktabs}``.  A table without rows is its notes."""
     blocks = []
     for table in tables:
-        columns = "l" * table.left + "r" * (len(table.header) - table.left)
-        lines = [r"\begin{tabular}{" + columns + "}", r"\toprule"]
-        lines.append(" & ".join(map(tex, table.header)) + r" \\")
-        lines.append(r"\midrule")
-        for place, row in enumerate(table.rows):
-            lines += [r"\midrule"] if place in table.rules and place else []
-            texts = [rf"\textbf{{{tex(c.text)}}}" if c.bold and c.text else tex(c.text) for c in _cells(row)]
-            lines.append(" & ".join(texts) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}"]
+        title = [f"% {flat(table.title)}"] if table.title else []
+        lines = _tabular(table) if table.rows else []
         lines += [rf"\par\smallskip{{\footnotesize {tex(note)}\par}}" for note in table.notes]
-        title = [f"% {table.title}"] if table.title else []
         blocks.append("\n".join(["% needs \\usepackage{booktabs}", *title, *lines]) + "\n")
     return "\n".join(blocks)
 
 
+def _tabular(table: Table) -> list[str]:
+    columns = "l" * table.left + "r" * (len(table.header) - table.left)
+    lines = [r"\begin{tabular}{" + columns + "}", r"\toprule"]
+    lines.append(" & ".join(map(tex, table.header)) + r" \\")
+    lines.append(r"\midrule")
+    for place, row in enumerate(table.rows):
+        lines += [r"\midrule"] if place in table.rules and place else []
+        texts = [rf"\textbf{{{tex(c.text)}}}" if c.bold and c.text else tex(c.text) for c in _cells(row)]
+        line = " & ".join(texts) + r" \\"
+        # After a line's end, LaTeX takes these two for an argument of that.
+        lines.append("{}" + line if line[0] in "[*" else line)
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
 def tex(text: str) -> str:
     """``text`` as LaTeX prints it."""
-    return "".join(LATEX.get(character, character) for character in text.replace("`", "").replace("\n", " "))
+    pairs = pairwise(flat(text.replace("`", "")) + " ")
+    # Two hyphens in a name are two hyphens, and no dash.
+    return "".join("-{}" if one + after == "--" else LATEX.get(one, one) for one, after in pairs)
 
 
 STYLE = """
@@ -106,23 +153,24 @@ th { border-bottom: 1px solid #57606a; } tr.rule td { border-top: 1px solid #b6b
 
 def page(tables: Sequence[Table], title: str) -> str:
     """A page of its own, nothing fetched from elsewhere."""
-    body = [f"<h1>{html.escape(title)}</h1>"]
+    body = [f"<h1>{html.escape(flat(title))}</h1>"]
     for table in tables:
-        body += [f"<h2>{html.escape(table.title)}</h2>"] if table.title else []
-        body.append("<table><thead><tr>")
-        body += [f"<th{_side(i, table)}>{html.escape(name)}</th>" for i, name in enumerate(table.header)]
-        body.append("</tr></thead><tbody>")
+        body += [f"<h2>{html.escape(flat(table.title))}</h2>"] if table.title else []
+        if table.rows:
+            body.append("<table><thead><tr>")
+            body += [f"<th{_side(i, table)}>{html.escape(flat(name))}</th>" for i, name in enumerate(table.header)]
+            body.append("</tr></thead><tbody>")
         for place, row in enumerate(table.rows):
             body.append('<tr class="rule">' if place in table.rules and place else "<tr>")
             for i, cell in enumerate(_cells(row)):
-                text = html.escape(cell.text)
+                text = html.escape(flat(cell.text))
                 body.append(f"<td{_side(i, table)}>{f'<b>{text}</b>' if cell.bold else text}</td>")
             body.append("</tr>")
-        body.append("</tbody></table>")
+        body += ["</tbody></table>"] if table.rows else []
         if table.notes:
-            body.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in table.notes) + "</ul>")
+            body.append("<ul>" + "".join(f"<li>{html.escape(flat(note))}</li>" for note in table.notes) + "</ul>")
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(flat(title))}</title>\n'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>\n'
         + "\n".join(body) + "\n</body></html>\n"
     )  # fmt: skip
@@ -147,40 +195,71 @@ def rich_table(table: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(
-        title=table.title or None, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD,
-        pad_edge=False, collapse_padding=True,
-    )  # fmt: skip
+    shown = RichTable(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for number, name in enumerate(table.header):
         text = number < table.left
-        shown.add_column(Text(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        shown.add_column(Text(flat(name)), justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for place, row in enumerate(table.rows):
         if place in table.rules and place:
             shown.add_section()
-        shown.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in _cells(row)))
+        shown.add_row(*(Text(flat(cell.text), style="bold" if cell.bold else "") for cell in _cells(row)))
     return shown
+
+
+@dataclass(frozen=True)
+class OnTerminal:
+    """A table as rich prints it: its title, then as many columns under each other as the terminal needs."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        if self.table.title:
+            yield Text(flat(self.table.title), style="bold")
+        for block in in_blocks(self.table, options.max_width):
+            yield rich_table(block)
 
 
 def in_blocks(table: Table, width: int) -> list[Table]:
     """A table that is wider than ``width`` characters as several under each other, each with the first columns."""
+    from rich.cells import cell_len
 
-    def wide(column: int) -> int:
-        return 2 + max(len(str(row[column])) for row in [table.header, *table.rows])
-
-    fixed = 2 + sum(wide(column) for column in range(table.left))
+    wide = [
+        2 + max(cell_len(flat(str(row[c]))) for row in [table.header, *table.rows]) for c in range(len(table.header))
+    ]
+    fixed = sum(wide[: table.left])  # the two spaces that the last column has not are the table's edges
     blocks: list[list[int]] = [[]]
     used = fixed
     for column in range(table.left, len(table.header)):
-        if blocks[-1] and used + wide(column) > width:
+        if blocks[-1] and used + wide[column] > width:
             blocks.append([])
             used = fixed
         blocks[-1].append(column)
-        used += wide(column)
+        used += wide[column]
     chosen = [[*range(table.left), *block] for block in blocks]
+    if len(blocks) == 1:
+        return [table]
+    # A row that has nothing in a block is left out of it.
+    there = [[p for p, row in enumerate(table.rows) if any(str(row[c]) for c in block)] for block in blocks]
     return [
-        Table(
-            [table.header[c] for c in columns], [[row[c] for c in columns] for row in table.rows], table.left,
-            table.title if place == 0 else "", table.notes if place == len(chosen) - 1 else (), table.rules,
+        replace(
+            table, header=[table.header[c] for c in columns],
+            rows=[[table.rows[p][c] for c in columns] for p in kept],
+            rules=[sum(p < rule for p in kept) for rule in table.rules],
+            title=table.title if place == 0 else "", notes=table.notes if place == len(chosen) - 1 else (),
         )
-        for place, columns in enumerate(chosen)
+        for place, (columns, kept) in enumerate(zip(chosen, there, strict=True))
     ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+def p_text(p: float | None) -> str:
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(value: float) -> str:
+    """With its sign, and the real minus."""
+    return f"{value:+.2f}".replace("-", "−")

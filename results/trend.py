@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from evalkit.errors import UserError
 
-from .leaderboard import Column, Entry, columns_of, heading, notes, runs_of
+from .entries import Column, Entry, columns_of, heading, runs_of
+from .leaderboard import notes
 from .tables import Cell, Table
 
 STEP = re.compile(r"(?:ckpt|checkpoint|global_step|step|iter(?:ation)?)s?[-_=.]?(\d+)", re.IGNORECASE)
@@ -34,7 +35,7 @@ def step_of(*names: str) -> int | None:
 
 
 def trend_of(entries: Sequence[Entry]) -> Trend:
-    """Raises ``UserError`` where fewer than two runs have a step."""
+    """Raises ``UserError`` where fewer than two runs have a step, or two have the same."""
     models = {e.run: e.model for e in entries}
     found = [(step, run) for run in runs_of(entries) if (step := step_of(models[run], run)) is not None]
     if len({step for step, _ in found}) < 2:
@@ -42,6 +43,10 @@ def trend_of(entries: Sequence[Entry]) -> Trend:
             f"--trend: {len(found)} of these runs have a training step in their model's name (such as ckpt-1000); "
             "two different steps are needed."
         )
+    at: dict[int, str] = {}
+    for step, run in found:
+        if at.setdefault(step, run) != run:
+            raise UserError(f"--trend: {at[step]} and {run} are both of step {step:,}; give the runs of one training.")
     chosen = {run for _, run in found}
     return Trend(sorted(found), columns_of([e for e in entries if e.run in chosen]))
 
@@ -63,4 +68,6 @@ def trend_table(entries: Sequence[Entry]) -> Table:
             cells.append(Cell(text))
         rows.append(cells)
     note = "(+1.23): since the step before; 'evalkit compare' says whether that is more than chance."
-    return Table(["step", "model", *(c.label for c in trend.columns)], rows, 2, "Trend", [note, *notes(entries)])
+    steps = {run for _, run in trend.steps}
+    said = notes([e for e in entries if e.run in steps], ranked=False)
+    return Table(["step", "model", *(c.label for c in trend.columns)], rows, 2, "Trend", [note, *said])

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from evalkit.errors import UserError
 from evalkit.results import leaderboard as board
+from evalkit.results.entries import Entry, collect, columns_of, runs_of
 from evalkit.results.files import write_atomically
-from evalkit.results.tables import Table
+from evalkit.results.tables import OnTerminal, Table
 
 from .formats import chosen, made
 
@@ -32,8 +33,12 @@ def execute(folders: Sequence[Path], wanted: Wanted, *, formats: Sequence[str] |
     names = chosen(formats, board.FORMATS, out, ("md", "csv", "json"))
     if "png" in names and out is None:
         raise UserError("--format png is a picture: give --out FOLDER to write it into.")
-    entries = board.collect(folders)
+    others = ("sort", "means", "published", "reproduce")
+    if wanted.trend and (given := [f"--{name}" for name in others if getattr(wanted, name)]):
+        raise UserError(f"--trend is a table of its own, by training step; leave {', '.join(given)} out.")
+    entries = collect(folders)
     tables = tables_of(entries, wanted)
+    entries = board.in_order(entries, wanted.sort, means=wanted.means)
     for name in names:
         if name == "table":
             show(tables)
@@ -47,19 +52,19 @@ def execute(folders: Sequence[Path], wanted: Wanted, *, formats: Sequence[str] |
             print(path)
 
 
-def tables_of(entries: Sequence[board.Entry], wanted: Wanted) -> list[Table]:
+def tables_of(entries: Sequence[Entry], wanted: Wanted) -> list[Table]:
     """The leaderboard, with published rows below it, and what was asked for besides."""
     if wanted.trend:
         from evalkit.results.trend import trend_table
 
         return [trend_table(entries)]
-    several = len(board.runs_of(entries)) > 1 or wanted.published or wanted.means
+    several = len(runs_of(entries)) > 1 or wanted.published or wanted.means
     table = board.models_table(entries, sort=wanted.sort, means=wanted.means) if several else board.table_of(entries)
     if wanted.published:
         from evalkit.results.published import published_rows
 
         rows, said = published_rows(entries)
-        more = len(table.header) - 1 - len(board.columns_of(entries))  # the columns of means
+        more = len(table.header) - 1 - len(columns_of(entries))  # the columns of means
         table = replace(
             table,
             rows=[*table.rows, *([*row, *[""] * more] for row in rows)],
@@ -77,13 +82,13 @@ def show(tables: Sequence[Table]) -> None:
     """On the terminal, wide tables in blocks."""
     console = Console()
     for table in tables:
-        for block in board.blocks(table, console.width) if table.rows else ():
-            console.print(block)
+        if table.rows:
+            console.print(OnTerminal(table))
         for note in table.notes:
             console.print(note, style="dim", highlight=False, markup=False)
 
 
-def text(entries: Sequence[board.Entry], tables: Sequence[Table], wanted: Wanted, name: str) -> str:
+def text(entries: Sequence[Entry], tables: Sequence[Table], wanted: Wanted, name: str) -> str:
     """The tables as Markdown, HTML or LaTeX; CSV and JSON are the records behind them."""
     if name in board.TEXTS:
         return board.TEXTS[name](list(tables))
@@ -95,7 +100,7 @@ def text(entries: Sequence[board.Entry], tables: Sequence[Table], wanted: Wanted
     return board.to_csv(every) if name == "csv" else board.to_json_text(every)
 
 
-def picture(entries: Sequence[board.Entry], wanted: Wanted) -> bytes:
+def picture(entries: Sequence[Entry], wanted: Wanted) -> bytes:
     """The leaderboard, or the trend, as a PNG."""
     from evalkit.results import plot
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,9 +13,21 @@ from rich.console import Console
 from evalkit.errors import UserError
 from evalkit.results.baseline import read_baseline, write_baseline
 from evalkit.results.files import write_atomically
-from evalkit.results.gate import MODES, Checked, Mode, Rule, change_lines, check, junit, summary, table_of
+from evalkit.results.gate import (
+    MODES,
+    Checked,
+    Mode,
+    Rule,
+    change_lines,
+    check,
+    impossible_junit,
+    impossible_summary,
+    junit,
+    summary,
+    table_of,
+)
 from evalkit.results.scored import ScoredRun
-from evalkit.results.tables import rich_table
+from evalkit.results.tables import OnTerminal
 
 from .formats import made
 
@@ -37,24 +51,38 @@ class Given:
 def execute(path: Path, file: Path, given: Given) -> int:
     """Check, show and report; returns the exit code."""
     rule = rule_of(given)
-    run = ScoredRun.open(path)
     if given.update:
-        return update(run, file, rule)
-    baseline = read_baseline(file)
-    checked = check(run, baseline, rule)
+        return update(ScoredRun.open(path), file, rule)
+    try:
+        run = ScoredRun.open(path)
+        baseline = read_baseline(file)
+        checked = check(run, baseline, rule)
+    except UserError as error:
+        # A page that shows the last check's outcome would be wrong.
+        report(given, impossible_junit(str(error), path.resolve().name), impossible_summary(str(error)))
+        raise
     console = Console()
     table = table_of(checked, run, baseline, rule)
-    console.print(rich_table(table))
+    console.print(OnTerminal(table))
     show_changes(checked, console)
     for note in table.notes:
         console.print(note, highlight=False, markup=False)
+    report(given, junit(checked, run), summary(checked, run, baseline, rule))
+    return 1 if any(one.failure for one in checked) else 0
+
+
+def report(given: Given, xml: bytes, markdown: str) -> None:
+    """Write the files that were asked for."""
     if given.junit is not None:
         made(given.junit.parent)
-        write_atomically(given.junit, junit(checked, run))
+        write_atomically(given.junit, xml)
     if given.summary is not None:
         made(given.summary.parent)
-        write_atomically(given.summary, summary(checked, run, baseline, rule))
-    return 1 if any(one.failure for one in checked) else 0
+        before = ""
+        if str(given.summary) == os.environ.get("GITHUB_STEP_SUMMARY"):
+            with suppress(OSError):  # the page belongs to all of the step's commands
+                before = given.summary.read_text(encoding="utf-8")
+        write_atomically(given.summary, before + markdown)
 
 
 def rule_of(given: Given) -> Rule:
@@ -77,7 +105,7 @@ def update(run: ScoredRun, file: Path, rule: Rule) -> int:
         try:
             baseline = read_baseline(file)
             checked = check(run, baseline, rule)
-            console.print(rich_table(table_of(checked, run, baseline, rule)))
+            console.print(OnTerminal(table_of(checked, run, baseline, rule)))
             show_changes(checked, console)
         except UserError as error:
             console.print(

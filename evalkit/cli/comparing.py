@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results.comparison import Comparison, Flip, compare_runs, letter, refusals, tables_of, to_text
+from evalkit.results.comparison import Comparison, Flip, compare_runs
+from evalkit.results.comparison_report import flips_csv, letter, notes_of, refusals, tables_of, to_text
 from evalkit.results.files import write_atomically
-from evalkit.results.tables import rich_table
+from evalkit.results.tables import OnTerminal, flat
 
 from .formats import chosen, made
 
@@ -20,6 +22,8 @@ FORMATS = ("table", "md", "csv", "json", "html", "latex")
 def execute(runs: Sequence[Path], *, force: bool, flips: int, formats: Sequence[str] | None, out: Path | None) -> int:
     """Compare and show; returns the exit code."""
     wanted = chosen(formats, FORMATS, out, ("md", "csv", "json"))
+    if flips and out is None and "csv" in wanted:
+        raise UserError("--show-flips with --format csv is a second table: give --out FOLDER, or --format json.")
     found = compare_runs(runs, force=force, flips=flips)
     refused = refusals(found)
     if not found.compared:
@@ -33,6 +37,9 @@ def execute(runs: Sequence[Path], *, force: bool, flips: int, formats: Sequence[
             path = made(out) / f"comparison.{'tex' if name == 'latex' else name}"
             write_atomically(path, to_text(found, name))
             print(path)
+            if name == "csv" and flips:
+                write_atomically(out / "comparison-flips.csv", flips_csv(found))
+                print(out / "comparison-flips.csv")
     console = Console(stderr=True, highlight=False)
     for sentence in refused:
         console.print(f"refused: {sentence} (--force shows it)", soft_wrap=True, markup=False)
@@ -42,25 +49,19 @@ def execute(runs: Sequence[Path], *, force: bool, flips: int, formats: Sequence[
 def show(found: Comparison) -> None:
     """The tables on the terminal; answers and pictures as lines, for they are long."""
     console = Console()
-    for table in tables_of(found):
-        if not table.title.startswith("The samples that changed"):
-            console.print(rich_table(table))
+    for table in tables_of(replace(found, compared=tuple(replace(one, flips=()) for one in found.compared))):
+        console.print(OnTerminal(table))
     for one in found.compared:
         for flip in one.flips:
             console.print(lines_of(flip, letter(one.candidate)), highlight=False, markup=False, soft_wrap=True)
-    tables = tables_of(found)
-    for note in tables[-1].notes:
+    for note in notes_of(found):
         console.print(note, style="dim", highlight=False, markup=False)
 
 
 def lines_of(flip: Flip, name: str) -> str:
     """A sample that changed, in four lines."""
     return (
-        f"{flip.task} {flip.id}: {flip.base:.1f} → {flip.candidate:.1f}\n"
-        f"  A: {flat(flip.base_answer)}\n  {name}: {flat(flip.candidate_answer)}\n  picture: {flip.image or 'none'}"
+        f"{flip.task} {flat(flip.id)}: {flip.base:.1f} → {flip.candidate:.1f}\n"
+        f"  A: {flat(flip.base_answer)}\n  {name}: {flat(flip.candidate_answer)}\n"
+        f"  picture: {flat(flip.image) or 'none'}"
     )
-
-
-def flat(text: str) -> str:
-    """An answer on one line."""
-    return " ".join(text.split())

@@ -24,7 +24,7 @@ def leaderboard(
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option("--sort", help="model, run, or a task or column: the best first.", show_default="as found"),
+        typer.Option("--sort", help="model, run, or a task, column or mean: the best first.", show_default="as found"),
     ] = None,
     means: Annotated[
         bool, typer.Option("--means", help="Add the means of captioning, vqa, text-reading and grounding.")

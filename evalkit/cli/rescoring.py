@@ -153,7 +153,12 @@ def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any], before: Score
         if old.get(key) != new[key]
     ]  # fmt: skip
     after = {} if result.scores is None else result.scores.per_sample
-    moved = [key for key, values in after.items() if any(before.get(key, {}).get(c) != v for c, v in values.items())]
+    # A column that an older evalkit did not write is no change of a sample.
+    moved = [
+        key
+        for key, values in after.items()
+        if key not in before or any(before[key].get(column, value) != value for column, value in values.items())
+    ]
     moved += [key for key in before if key not in after]
     if moved:
         examples = ", ".join(moved[:EXAMPLES]) + (", …" if len(moved) > EXAMPLES else "")

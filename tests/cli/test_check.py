@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .test_compare import edited, pair, scored, told  # noqa: F401
+from .test_compare import edited, own, pair, scored, told  # noqa: F401
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -68,6 +68,62 @@ def test_reports(evalkit: Evalkit, held: Path) -> None:
         text = (held / "out" / "summary.md").read_text()
         assert text.startswith(f"## evalkit check: {'failed, vqav2/val' if run == 'bad' else 'passed'}\n")
         assert ("nothing of the kind" in text) is (run == "bad")
+
+
+def test_reports_of_hostile_ids_and_answers(evalkit: Evalkit, tmp_path: Path) -> None:
+    ids = ("new\nline", "\x1b[31m", "<img src=x onerror=alert(1)>", "]]>&", "`|*_")
+    own(evalkit, tmp_path, "a", 0, ids)
+    own(evalkit, tmp_path, "b", 8, ids, answer="</details><script>\x00\n\n# head\n]]>")
+    assert evalkit("baseline", "runs/a", cwd=tmp_path).returncode == 0
+    done = evalkit("check", "runs/b", "--junit", "j.xml", "--summary", "s.md", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    (case,) = ElementTree.parse(tmp_path / "j.xml").getroot()[0]
+    assert len((case[0].text or "").splitlines()) == 9
+    text = (tmp_path / "s.md").read_text()
+    block = text.split("changed</summary>\n\n")[1].split("\n\n</details>")[0].splitlines()
+    assert len(block) == 8
+    assert all(line.startswith("    ") for line in block), "all of it is code"
+    assert "new line: 100.0 → 0.0" in block[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"), [("bad", "the data differ"), ("absent", "is no run"), ("empty", "the run has not ended yet")]
+)
+def test_where_nothing_can_be_checked_the_reports_say_so(evalkit: Evalkit, held: Path, run: str, reason: str) -> None:
+    """Else the page would show the last check's."""
+    check(evalkit, held, "good", "--junit", "j.xml", "--summary", "s.md")
+    edited(held / "runs" / "bad", annotations="0" * 16)
+    (held / "runs" / "empty").mkdir()
+    (held / "runs" / "empty" / "manifest.json").write_text((held / "runs" / "bad" / "manifest.json").read_text())
+    done = check(evalkit, held, run, "--junit", "j.xml", "--summary", "s.md")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert reason in told(done)
+    suite = ElementTree.parse(held / "j.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "1")
+    assert reason in str(suite[0][0].get("message"))
+    text = (held / "s.md").read_text()
+    assert text.startswith("## evalkit check: not possible\n")
+    assert reason in text
+
+
+def test_the_page_of_a_github_step_keeps_what_was_on_it(evalkit: Evalkit, held: Path) -> None:
+    page = held / "step.md"
+    page.write_text("before\n")
+    options = ("--baseline", "ci/baseline.json", "--summary", str(page))
+    for _ in range(2):
+        assert evalkit("check", "runs/good", *options, cwd=held, GITHUB_STEP_SUMMARY=str(page)).returncode == 0
+    assert page.read_text().startswith("before\n## evalkit check: passed\n")
+    assert page.read_text().count("## evalkit check") == 2
+    assert evalkit("check", "runs/good", *options, cwd=held).returncode == 0
+    assert page.read_text().count("## evalkit check") == 1, "any other file is written anew"
+
+
+def test_a_run_of_which_every_sample_failed(evalkit: Evalkit, held: Path) -> None:
+    edited(held / "runs" / "bad", value=None, n=0, errors=324)
+    done = check(evalkit, held, "bad")
+    assert done.returncode == 2
+    assert "vqav2/val has no score: 324 samples failed" in told(done)
 
 
 def test_the_file_is_small_and_has_a_line_a_sample(evalkit: Evalkit, held: Path) -> None:

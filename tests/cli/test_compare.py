@@ -108,7 +108,8 @@ def test_other_data_are_refused_and_shown_by_force_marked(evalkit: Evalkit, pair
     assert "vqav2/val: runs/good and runs/corrected are not comparable: the data differ (annotations" in told(done)
     forced = evalkit("compare", "runs/good", "runs/corrected", "--force", cwd=pair)
     assert forced.returncode == 0
-    assert "vqav2/val!" in forced.stdout
+    assert forced.stdout.count("vqav2/val!") == 2, "in both tables"
+    assert forced.stdout.count("not comparable") == 2, "as the verdict, and below with the reason"
     assert "not comparable, shown by --force: the data differ" in told(forced)
     table = evalkit("leaderboard", cwd=pair).stdout
     assert "vqav2/val (n=324) #1" in table, "nor do they share a column"
@@ -155,6 +156,103 @@ def test_other_samples_are_refused_and_joined_by_id_when_forced(evalkit: Evalkit
     forced = evalkit("compare", "runs/good", "runs/bad", "--force", "--format", "csv", cwd=pair)
     (row,) = csv.DictReader(io.StringIO(forced.stdout))
     assert (row["n"], row["verdict"]) == ("323", "not comparable")
+
+
+def own(evalkit: Evalkit, cwd: Path, name: str, wrong: int, ids: Sequence[str] = (), **said: str) -> None:
+    """A run over a task of one's own, ``my file.jsonl``: 40 questions, each about its own picture."""
+    names = [*ids, *(f"q{i}" for i in range(len(ids), 40))]
+    rows = [{"id": n, "image": f"p{i}.png", "question": "?", "answers": ["yes"]} for i, n in enumerate(names)]
+    for row in rows:
+        shutil.copy(bundled_root() / "coco" / "val2014" / "COCO_val2014_000000000001.jpg", cwd / str(row["image"]))
+    (cwd / "my file.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [said.get("answer", "no") if i < wrong else "yes" for i in range(40)]
+    answers = [{"id": n, "text": text} for n, text in zip(names, texts, strict=True)]
+    (cwd / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    done = evalkit("score", "-t", "./my file.jsonl", "-p", f"{name}.jsonl", "--name", name, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_task_whose_name_has_a_blank_is_corrected_as_others_are(evalkit: Evalkit, tmp_path: Path) -> None:
+    for name, wrong in (("a", 0), ("b", 9), ("c", 12)):
+        own(evalkit, tmp_path, name, wrong)
+    done = evalkit("compare", "runs/a", "runs/b", "runs/c", "--format", "csv", cwd=tmp_path)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["task"] for row in rows] == ["my file/own"] * 2
+    assert [float(row["p_holm"]) for row in rows] == pytest.approx(sorted((0.5**8, 2 * 0.5**11), reverse=True))
+    assert float(rows[0]["detectable"]) == pytest.approx(3.0830 * float(rows[0]["stderr"]), rel=1e-3), "at 5 % / 2"
+
+
+def test_what_models_say_cannot_steer_a_terminal(evalkit: Evalkit, tmp_path: Path) -> None:
+    ids = ("new\nline", "\x1b[31mred", "<b>|`x`")
+    own(evalkit, tmp_path, "a", 0, ids)
+    own(evalkit, tmp_path, "b", 3, ids, answer="\x1b]0;title\x07 no\rmore")
+    shown = evalkit("compare", "runs/a", "runs/b", "--show-flips", "3", cwd=tmp_path).stdout
+    assert "\x1b" not in shown
+    assert shown.count("  B: \ufffd]0;title\ufffd no more\n") == 3
+    assert "my file/own new line: 100.0 → 0.0\n" in shown
+    markdown = evalkit("compare", "runs/a", "runs/b", "--show-flips", "3", "--format", "md", cwd=tmp_path).stdout
+    assert r"| \<b>\|\`x\` | yes |" in markdown
+
+
+def test_flips_in_csv_and_json_say_of_which_run(evalkit: Evalkit, pair: Path) -> None:
+    scored(evalkit, pair, "worse", range(0, 324, 3))
+    runs = ("runs/good", "runs/bad", "runs/worse")
+    done = evalkit("compare", *runs, "--show-flips", "2", "--format", "csv,json", "--out", "o", cwd=pair)
+    assert done.returncode == 0, done.stderr
+    with (pair / "o" / "comparison-flips.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    flips = json.loads((pair / "o" / "comparison.json").read_text())["flips"]
+    for found in (rows, flips):
+        assert [row["run"] for row in found] == ["runs/bad"] * 2 + ["runs/worse"] * 2
+        assert all(float(row["base"]) == 100 and float(row["candidate"]) == 0 for row in found)
+        assert all(Path(row["image"]).is_file() for row in found)
+    refused = evalkit("compare", *runs, "--show-flips", "2", "--format", "csv", cwd=pair)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is a second table: give --out FOLDER" in refused.stderr
+
+
+def test_what_only_one_run_has_is_said_once(evalkit: Evalkit, pair: Path) -> None:
+    content = json.loads((pair / "runs" / "good" / "scores.json").read_text())
+    content["results"] += [{**content["results"][0], "split": split} for split in ("x", "y")]
+    (pair / "runs" / "good" / "scores.json").write_text(json.dumps(content))
+    done = evalkit("compare", "runs/good", "runs/bad", "--format", "md", cwd=pair)
+    assert done.returncode == 0
+    assert "- only in runs/good: vqav2/x, vqav2/y." in done.stdout
+
+
+def test_a_report_says_what_was_refused(evalkit: Evalkit, pair: Path) -> None:
+    content = json.loads((pair / "runs" / "bad" / "scores.json").read_text())
+    other = {**content["results"][0], "split": "x"}
+    for run, signature in (("good", "v:x|v1|s"), ("bad", "v:x|v2|s")):
+        file = pair / "runs" / run / "scores.json"
+        content = json.loads(file.read_text())
+        content["results"].append({**other, "signature": signature})
+        file.write_text(json.dumps(content))
+    done = evalkit("compare", "runs/good", "runs/bad", "--format", "md", cwd=pair)
+    assert done.returncode == 1
+    assert "- vqav2/x: runs/good and runs/bad are not comparable: the signatures differ (v1 and v2)." in done.stdout
+    assert "refused: vqav2/x" in done.stderr
+
+
+def test_old_runs_without_a_column_still_read(evalkit: Evalkit, tmp_path: Path) -> None:
+    """Until METEOR and parse_rate had intervals, RefCOCO's samples had no ``parse_rate``."""
+    box = '{"bbox_2d": [1, 1, 40, 40]}'
+    rows = [{"id": s.id, "text": box} for s in load_task("refcoco/val", data="tiny")]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("old", "new"):
+        call = ("score", "-t", "refcoco/val", "-p", "p.jsonl", "--family", "qwen2.5-vl", "--data", "tiny")
+        done = evalkit(*call, "--name", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    file = tmp_path / "runs" / "old" / "refcoco.val.scores.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert all(line.pop("parse_rate") == 100 for line in lines)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert evalkit("compare", "runs/old", "runs/new", cwd=tmp_path).returncode == 0
+    assert evalkit("baseline", "runs/old", cwd=tmp_path).returncode == 0
+    assert evalkit("check", "runs/new", "--mode", "exact", cwd=tmp_path).returncode == 0
+    done = evalkit("rescore", "runs/old", cwd=tmp_path)
+    assert "refcoco/val: unchanged" in told(done), "a new column is no change of a sample"
+    assert file.read_text() == (tmp_path / "runs" / "new" / file.name).read_text()
 
 
 def test_mistakes_are_sentences(evalkit: Evalkit, pair: Path) -> None:

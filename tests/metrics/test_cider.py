@@ -16,14 +16,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
 from evalkit.metrics import _java, _meteor, cider
-from evalkit.metrics._meteor import Meteor, running_meteor
-from evalkit.metrics.cider import COLUMNS, METRIC
+from evalkit.metrics._meteor import Meteor, meteor_of_sums, running_meteor
+from evalkit.metrics.cider import COLUMNS, METRIC, CaptionScores
+from evalkit.registry import tasks
+from evalkit.results.intervals import of_values
+from evalkit.run import Job, Result
 from evalkit.types import Answered, Metric, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "caption_metrics.json").read_text())
@@ -85,6 +89,37 @@ def test_golden_corpus(tag: str) -> None:
     assert list(scores.per_sample) == [str(image["image_id"]) for image in expected["per_image"]]
     for image in expected["per_image"]:
         assert scores.per_sample[str(image["image_id"])] == pytest.approx(percent(image), abs=1e-6)
+    assert isinstance(scores, CaptionScores)
+    statistics = np.array(list(scores.statistics.values()))
+    for name, (value,) in scores.corpus(statistics.sum(axis=0)[None]).items():
+        assert value == pytest.approx(scores.values[name], rel=1e-9, abs=1e-9), f"{name} of the corpus, from sums"
+    alone = [row["meteor"] for row in scores.per_sample.values()]
+    assert scores.corpus(statistics)["meteor"] == pytest.approx(alone, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("tag", ["twelve_0", "twelve_1"])
+def test_a_resampled_corpus_has_the_meteor_that_java_gives_it(tag: str, shared_meteor: Meteor) -> None:
+    """Also where captions are matched whole, whose chunks Java leaves out of a corpus; twelve_0 has one such."""
+    images = CASES[tag]["inputs"]["images"]
+    pairs = [(image["references"], image["hypothesis"]) for image in images] + [(["a dog runs"], "a dog runs")]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        chosen = [pairs[place] for place in rng.integers(0, len(pairs), len(pairs))]
+        scored = shared_meteor.score([references for references, _ in chosen], [caption for _, caption in chosen])
+        (value,) = meteor_of_sums(np.array(scored.statistics).sum(axis=0)[None])
+        assert value == pytest.approx(scored.corpus, rel=1e-9)
+
+
+def test_every_number_of_a_caption_run_has_an_interval() -> None:
+    scores = METRIC.score(TWELVE)
+    clusters = {a.sample.id: a.sample.cluster for a in TWELVE}
+    samples = [a.sample for a in TWELVE]
+    job = Job(tasks.get("coco_caption"), "test", samples, limited=False, whole=samples)
+    found = of_values(Result(job, scores, 12, 0, 0, 0, 0.0, clusters))
+    assert list(found) == list(COLUMNS)
+    for name, row in found.items():
+        assert row["low"] < scores.values[name] < row["high"], name
+        assert row["ci95"] is None or 0.5 < (row["high"] - row["low"]) / 2 / row["ci95"] < 1.1, name
 
 
 def percent(upstream: dict[str, float]) -> dict[str, float]:
@@ -97,10 +132,10 @@ def test_meteor_separators_in_references(shared_meteor: Meteor) -> None:
     scored = {}
     for name, demonstration in (("reference", in_reference), ("hypothesis", in_hypothesis)):
         references = [demonstration["tokenized_references"]]
-        scored[name], _ = shared_meteor.score(references, [demonstration["tokenized_hypothesis"]])
+        scored[name] = shared_meteor.score(references, [demonstration["tokenized_hypothesis"]]).corpus
         assert demonstration["upstream_METEOR"] == 1.0
     assert scored["hypothesis"] == 1.0
-    assert scored["reference"] == shared_meteor.score([["a violin the plank"]], ["a violin"])[0] < 0.9
+    assert scored["reference"] == shared_meteor.score([["a violin the plank"]], ["a violin"]).corpus < 0.9
 
 
 def test_line_separators_belong_to_their_caption() -> None:

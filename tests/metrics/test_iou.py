@@ -110,10 +110,10 @@ def test_values_columns_and_signature() -> None:
     assert scores.headline == "acc@0.5"
     assert scores.values == {"acc@0.5": 50.0, "mean_iou": (100 + 50 + 25 + 0) / 4, "parse_rate": 75.0}
     assert scores.per_sample == {
-        "all": {"acc@0.5": 100.0, "iou": 100.0},
-        "half": {"acc@0.5": 100.0, "iou": 50.0},
-        "quarter": {"acc@0.5": 0.0, "iou": 25.0},
-        "unread": {"acc@0.5": 0.0, "iou": 0.0},
+        "all": {"acc@0.5": 100.0, "iou": 100.0, "parse_rate": 100.0},
+        "half": {"acc@0.5": 100.0, "iou": 50.0, "parse_rate": 100.0},
+        "quarter": {"acc@0.5": 0.0, "iou": 25.0, "parse_rate": 100.0},
+        "unread": {"acc@0.5": 0.0, "iou": 0.0, "parse_rate": 0.0},
     }
     assert scores.signature == "iou|threshold:0.5|plus1:no|precision:float64|v1"
     assert isinstance(METRIC, Metric)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +14,7 @@ from evalkit.results.folder import RunFolder
 from evalkit.results.intervals import of_values
 from evalkit.results.store import sample_lines, score_row, write_results
 from evalkit.run import Job, Record, Result, score_job
-from evalkit.types import Reading, Response, Sample, Scores, Split
+from evalkit.types import Box, Reading, Response, Sample, Scores, Split
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Own:
         return {"val": Split(None)}
 
 
-def scored(metric: str, samples: list[Sample], texts: list[str | None]) -> Result:
+def scored(metric: str, samples: list[Sample], texts: Sequence[str | Box | None]) -> Result:
     job = Job(Own(metric), "val", samples, limited=False, whole=samples)  # type: ignore[arg-type]
     records = [Record(s, "", Response(s.id), Reading(t)) for s, t in zip(samples, texts, strict=True)]
     return score_job(job, records)
@@ -106,10 +107,23 @@ def test_bleu_comes_from_its_sufficient_statistics() -> None:
     scores = CaptionScores("bleu_4", whole, {i: {"x": 0.0} for i in ids}, "s", statistics, bleu_of_sums)
     samples = [question(int(i), "x", int(i)) for i in ids]
     base = scored("exact_match", samples, ["x"] * 60)
-    found = of_values(Result(base.job, scores, 60, 0, 0, 0, 0.0, {i: i for i in ids}))
+    clusters = {i: i for i in ids}
+    found = of_values(Result(base.job, scores, 60, 0, 0, 0, 0.0, clusters))
+    assert set(found) == set(BLEU)
     for name, value in whole.items():
         assert found[name]["low"] < value < found[name]["high"], name
         assert (found[name]["high"] - found[name]["low"]) / 2 == pytest.approx(found[name]["ci95"], rel=0.15)
+    other = replace(scores, values={**whole, "bleu_1": whole["bleu_1"] + 0.01})
+    found = of_values(Result(base.job, other, 60, 0, 0, 0, 0.0, clusters))
+    assert "bleu_1" not in found, "the sums do not give it"
+
+
+def test_how_many_boxes_were_read_has_an_interval_too() -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    samples = [Sample(str(i), (), "?", (box,), str(i // 3)) for i in range(60)]
+    found = of_values(scored("iou", samples, [box if i % 4 else None for i in range(60)]))
+    assert set(found) == {"acc@0.5", "mean_iou", "parse_rate"}
+    assert found["parse_rate"]["ci95"] == found["acc@0.5"]["ci95"] > 5, "here all that is read is right"
 
 
 def test_a_value_that_no_column_gives_has_no_interval() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
+from evalkit.groups import MEANS
+from evalkit.results.entries import Entry, collect, columns_of, entries_of
 from evalkit.results.folder import RunFolder
 from evalkit.results.leaderboard import (
-    collect,
-    columns_of,
-    entries_of,
     grid,
+    in_order,
     models_table,
     notes,
     to_csv,
@@ -117,7 +117,68 @@ def test_means_of_groups_are_of_whole_groups_only() -> None:
     entries = [*entries_of("a", "a", rows), *entries_of("b", "b", rows[:1])]
     table = models_table(entries, means=True)
     assert table.header[-1] == "vqa (mean of 2)"
-    assert [row[-1] for row in texts(table)] == ["70.00 ± 1.39", ""]
+    assert [row[-1] for row in texts(table)] == ["70.00 ± 1.96", ""]
+    assert "vqa (mean of 2): vqav2/val, okvqa/val, each counting alike" in table.notes[-1]
+    assert "the same pictures" in table.notes[-1]
+    apart = [*rows[2:], _row(task="docvqa", signature="docvqa", value=50.0)]
+    table = models_table([*entries_of("a", "a", apart), *entries_of("b", "b", apart)], means=True)
+    assert texts(table)[0][-1] == "30.00 ± 1.39", "other pictures: errors that are independent"
+    assert "independent" in table.notes[-1]
+
+
+def test_a_mean_stays_within_the_scale_and_one_may_sort_by_it() -> None:
+    def run(name: str, first: float, second: float) -> list[Entry]:
+        rows = [_row(task=t, signature=t, value=v) for t, v in (("textvqa", first), ("docvqa", second))]
+        return entries_of(name, name, rows)
+
+    entries = [*run("low", 90.0, 10.0), *run("high", 99.5, 99.9)]
+    for sort in ("text-reading", "text-reading (mean of 2)"):
+        table = models_table(entries, means=True, sort=sort)
+        assert [(row[0], row[-1]) for row in texts(table)] == [("high", "99.70 [98.3, 100.0]"), ("low", "50.00 ± 1.39")]
+        assert [e.run for e in in_order(entries, sort, means=True)] == ["high", "high", "low", "low"]
+
+
+def test_a_group_whose_mean_the_runs_have_gets_no_other() -> None:
+    splits = [name.split("/") for name in MEANS["refcoco-all"]]
+    rows = [_row(task=task, split=split, signature=f"{task}:{split}", metric="acc@0.5") for task, split in splits]
+    mean = _row(task="refcoco-all", split="mean of 8", signature="refcoco-all:mean|splits:8|x", metric="acc@0.5")
+    for own, last in (([mean], "refcoco-all/mean of 8"), ([], "grounding (mean of 8)")):
+        entries = [*entries_of("a", "a", [*rows, *own]), *entries_of("b", "b", [*rows, *own])]
+        table = models_table(entries, means=True)
+        assert table.header[-1] == last
+    entries = [*entries_of("a", "a", [*rows, mean]), *entries_of("b", "b", [*rows, mean])]
+    assert "each split counting alike" in notes(entries)[-1]
+    assert "from elsewhere" not in notes(entries)[-1]
+
+
+def test_equal_scores_are_all_the_best() -> None:
+    entries = [e for name in "ab" for e in entries_of(name, name, [_row()])]
+    assert [(str(row[1]), getattr(row[1], "bold", False)) for row in models_table(entries).rows] == [
+        ("85.23 ± 1.96", True), ("85.23 ± 1.96", True),
+    ]  # fmt: skip
+
+
+def test_runs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    for folder, value in (("x/runs", 80.0), ("y/runs", 90.0)):
+        _save(tmp_path / folder, "gate", "tiny", _row(value=value))
+    _save(tmp_path / "y/runs", "other", "tiny", _row(value=70.0))
+    entries = collect([tmp_path / "x" / "runs", tmp_path / "y" / "runs"])
+    assert [(e.run, e.row["value"]) for e in entries] == [
+        ("x/runs/gate", 80.0), ("y/runs/gate", 90.0), ("other", 70.0),
+    ]  # fmt: skip
+    assert len(models_table(entries).rows) == 3
+
+
+def test_runs_without_a_task_are_a_sentence(tmp_path: Path) -> None:
+    _save(tmp_path, "a", "tiny")
+    with pytest.raises(UserError, match="there is no score in"):
+        collect([tmp_path])
+
+
+def test_notes_explain_only_what_is_there() -> None:
+    assert not any("±" in note for note in notes(entries_of("r", "m", [_row(stderr=None, ci95=None)])))
+    one = notes(entries_of("r", "m", [_row()]), ranked=True)
+    assert "unparsed: m 2" in one[-1], "a run alone in a table of columns"
 
 
 def test_runs_of_one_model_are_headed_by_the_runs_name(tmp_path: Path) -> None:

@@ -103,3 +103,22 @@ def test_sample_sizes() -> None:
     assert detectable(1.0, sides=1) == pytest.approx(2.4865, abs=1e-4)
     assert needed(1000, 1 / math.sqrt(1000), 0.1) == 785
     assert needed(1000, 1.0, 0.0) is None
+
+
+def test_no_fewer_images_than_a_permutation_test_can_use() -> None:
+    """2 / 2^5 > 0.05 ≥ 2 / 2^6: six images must differ; for a difference of many standard errors that decides."""
+    assert needed(128, 0.01, 50.0) == 6
+    assert needed(128, 0.01, 50.0, clusters=32) == 24, "four samples each"
+    assert needed(128, 0.01, 50.0, sides=1) == 5
+    assert needed(128, 0.01, 50.0, alpha=0.05 / 4) == 8
+    assert permutation(np.ones(5), seed=0).p > 0.05 >= permutation(np.ones(6), seed=0).p
+
+
+def test_what_could_be_shown_under_a_correction_is_less() -> None:
+    """(z₁₋₀.₀₁₂₅/₂ + z₀.₈) · stderr = (2.4977 + 0.8416) · stderr."""
+    rng = np.random.default_rng(0)
+    found = compared(list(rng.normal(size=50)), list(rng.normal(size=50)))
+    assert found.stderr is not None
+    assert found.detectable == pytest.approx(2.8016 * found.stderr, rel=1e-4)
+    assert found.at(0.05 / 4).detectable == pytest.approx(3.3393 * found.stderr, rel=1e-4)
+    assert compared([1.0], [0.0]).at(0.01).detectable is None

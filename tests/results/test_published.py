@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.results.leaderboard import Entry, entries_of
+from evalkit.results.entries import Entry, entries_of
 from evalkit.results.published import FILE, as_entries, published, published_rows, reproduction, same_model
 from evalkit.results.trend import step_of, trend_of, trend_table
 
@@ -44,6 +44,8 @@ def test_it_is_the_shared_table() -> None:
         ("Qwen/Qwen2.5-VL-72B-Instruct", "Qwen2.5-VL-7B", False),
         ("Qwen/Qwen2.5-VL-7B-Instruct-AWQ", "Qwen2.5-VL-7B", False),
         ("Qwen/Qwen-VL", "Qwen-VL-Chat", False),
+        ("Qwen/Qwen-VL (4-shot)", "Qwen-VL", True),
+        ("/models/Qwen-VL/", "Qwen-VL", True),
     ],
 )
 def test_models_are_told_by_name(ours: str, theirs: str, same: bool) -> None:
@@ -89,6 +91,33 @@ def test_the_verdict(value: float, changes: dict[str, Any], said: str) -> None:
     measured = row("refcoco", "testA", "acc@0.5", value, 5_657) | changes
     (line,) = reproduction(of("Qwen/Qwen2.5-VL-7B-Instruct", measured)).rows
     assert str(line[-1]) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "printed"),
+    [
+        ("Qwen/Qwen-VL", "protocol:official|shots:0", "58.6 (val)"),
+        ("Qwen/Qwen-VL (4-shot)", "protocol:official|shots:4-random", "63.6 (val)"),
+        ("Qwen/Qwen-VL", "protocol:official|shots:4-fixed", "63.6 (val)"),  # rescored: the name says nothing of shots
+        ("Qwen/Qwen-VL (8-shot)", "protocol:official|shots:8-random", None),
+    ],
+)
+def test_a_score_with_exemplars_is_matched_by_one_with_as_many(name: str, asked: str, printed: str | None) -> None:
+    """Qwen-VL's README prints OK-VQA 58.6, and 63.6 with four exemplars."""
+    measured = row("okvqa", "val", "accuracy", 60.0, 5_046) | {"signature": f"okvqa:val|v1|{asked}|vqa|n:5046"}
+    assert [str(line[3]) for line in reproduction(of(name, measured)).rows] == ([printed] if printed else [])
+
+
+def test_published_scores_with_exemplars_have_rows_of_their_own() -> None:
+    rows, _ = published_rows(of("m", row("vizwiz", "val", "accuracy", 40.0, 4_319)))
+    shown = {str(r[0]): str(r[1]) for r in rows}
+    assert shown["Qwen-VL (published)"] == "35.2 (test-dev)"
+    assert shown["Qwen-VL, 4-shot (published)"] == "39.1"
+
+
+def test_digits_are_those_that_were_printed() -> None:
+    rows, _ = published_rows(of("m", row("refcoco+", "testA", "acc@0.5", 80.0, 5_726)))
+    assert {str(r[0]): str(r[1]) for r in rows}["OFA-L (published)"] == "76.00"
 
 
 def test_the_mean_of_the_eight_splits_has_a_published_one() -> None:
@@ -137,6 +166,20 @@ def test_a_trend_is_in_the_order_of_training() -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match="two different steps are needed"):
         trend_of(entries[:1])
+    again = of("other/ckpt-200", row("vqav2", "val", "accuracy", 61.0, 300))
+    with pytest.raises(UserError, match="r200 and r are both of step 200; give the runs of one training"):
+        trend_of([*entries, *again])
+
+
+def test_a_trend_has_notes_of_its_own_runs_and_no_best() -> None:
+    entries = [
+        e
+        for name in ("ckpt-1", "ckpt-2", "tiny")
+        for e in entries_of(name, name, [row("vqav2", "val", "accuracy", 80.0, 300, unparsed=1)])
+    ]
+    notes = trend_table(entries).notes
+    assert not any("Bold" in note for note in notes)
+    assert "unparsed: ckpt-1 1, ckpt-2 1;" in notes[-1]
 
 
 def test_pictures_are_pngs() -> None:

@@ -8,18 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit.results.error_bars import half_width, interval_of, t_quantile, wilson
 from evalkit.results.intervals import delta
 from evalkit.results.statistics import (
     Measured,
     bootstrap,
     clustered_standard_error,
-    half_width,
-    interval_of,
     mean_of_ratios,
     one_stratum,
     standard_error_of_mean,
-    t_quantile,
-    wilson,
 )
 
 VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=40)

@@ -63,3 +63,14 @@ def test_means_over_other_samples_are_other_means(tmp_path: Path, results: list[
         tmp_path / "b", [score_job(fewer, records), *results[1:]]
     )[-1]  # fmt: skip
     assert whole["signature"] != part["signature"]
+
+
+def test_answers_from_elsewhere_do_not_say_after_how_many_exemplars() -> None:
+    from evalkit.results.scored import differing
+
+    run = "vqa_accuracy|official|protocol:lmms-eval|shots:0|n:100|v1"
+    given = "vqa_accuracy|official|protocol:lmms-eval|n:100|v1"
+    assert differing(run, given) == []
+    assert "protocol" in differing(run, given.replace("lmms-eval", "official"))[0]
+    assert "shots 0 and 4" in differing(run, run.replace("shots:0", "shots:4"))[0]
+    assert differing(run, given.replace("protocol:lmms-eval|", "")) == []

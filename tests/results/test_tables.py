@@ -1,0 +1,114 @@
+"""Tables in the formats that people paste, and what models and ids could put into them."""
+
+from __future__ import annotations
+
+import io
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from evalkit.results.tables import Cell, OnTerminal, Table, flat, in_blocks, latex, markdown, page, plain, short
+
+HOSTILE = (
+    "</b><img src=x onerror=alert(1)> | `a` \\| *b* _c_ [d](http://e) & } # $ % ~~f~~ \x1b[31m\u202a \x00\ud800\nnew"
+)
+
+
+def test_one_line_without_what_steers_a_terminal() -> None:
+    assert flat(" a\tb\r\n c\u2028d ") == "a b c d"
+    assert flat("\x1b[31mred\x00\ud800") == "\ufffd[31mred\ufffd\ufffd"
+    assert flat("\u202eabc\u2066") == "\ufffdabc\ufffd"
+    assert flat("日本 – ± 🙂👩‍🔬") == "日本 – ± 🙂👩‍🔬"
+    assert short("x" * 161) == "x" * 159 + "…"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a|b", r"a\|b"), (r"a\|b", r"a\\\|b"), ("85.2 ± 1.9*", r"85.2 ± 1.9\*"), ("<b>", r"\<b>"), ("</b>", r"\</b>"),
+        ("<0.001", "<0.001"), ("a < b", "a < b"), ("[d](http://e)", r"[d]\(http://e)"), ("[85.3, 99.4]", "[85.3, 99.4]"),
+        ("coco_caption", "coco_caption"), ("_c_", r"\_c\_"), ("`a`", r"\`a\`"), ("~~f~~", r"\~~f\~~"),
+    ],
+)  # fmt: skip
+def test_markdown_prints_what_it_is_given(text: str, written: str) -> None:
+    assert plain(text) == written
+
+
+def test_markdown_notes_are_one_list_and_keep_their_signatures() -> None:
+    text = markdown([Table(["a", "b"], [["x", "1"]], 1, "", ["* failed: <b>", "c: `s|v1_*`; d"])])
+    assert text.splitlines()[-2:] == [r"- \* failed: \<b>", "- c: `s|v1_*`; d"]
+
+
+def test_a_row_of_hostile_cells_is_one_row_in_each_format() -> None:
+    table = Table(["task", HOSTILE], [[HOSTILE, Cell(HOSTILE, bold=True)]], 2, HOSTILE, [HOSTILE])
+    lines = markdown([table]).splitlines()
+    assert len(lines) == 7
+    assert lines[4].replace(r"\|", "").count("|") == 3
+    assert "<img" not in lines[4].replace(r"\<img", "")
+
+    tex = latex([table]).splitlines()
+    assert tex[1].startswith("% ")
+    assert len(tex) == 10
+    assert tex[6].replace(r"\&", "").count("&") == 1
+    tex[6].encode()  # half a character cannot be written
+
+    class Tags(HTMLParser):
+        found: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            self.found.append(tag)
+
+    parser = Tags()
+    html = page([table], HOSTILE)
+    parser.feed(html)
+    assert "img" not in parser.found
+    assert parser.found.count("td") == parser.found.count("th") == 2
+    assert not {"\x00", "\x1b", "\ud800"} & set(html)
+
+
+def test_latex_takes_no_cell_for_an_argument_and_no_name_for_a_dash() -> None:
+    text = latex([Table(["a", "b"], [["[x]", "1"], ["*y", "2"], ["Qwen--7B", "–"], ["", ""]])])
+    assert "\n{}[x] & 1" in text
+    assert "\n{}*y & 2" in text
+    assert "Qwen-{}-7B & --" in text
+
+
+def test_a_row_that_has_nothing_in_a_block_is_left_out_of_it() -> None:
+    rows = [["ours", "1" * 20, "2" * 20], ["theirs", "3" * 20, ""], ["others", "", "4" * 20]]
+    blocks = in_blocks(Table(["model", "first", "second"], rows, rules=[1]), 40)
+    assert [[row[0] for row in block.rows] for block in blocks] == [["ours", "theirs"], ["ours", "others"]]
+    assert [list(block.rules) for block in blocks] == [[1], [1]]
+    assert [[row[0] for row in block.rows] for block in in_blocks(Table(["a", "b"], rows[:1]), 80)] == [["ours"]]
+
+
+def test_a_table_without_rows_is_its_title_and_notes() -> None:
+    empty = Table(["a", "b"], [], 1, "Title", ["nothing"])
+    assert markdown([empty]) == "**Title**\n\n- nothing\n"
+    assert "tabular" not in latex([empty])
+    assert "nothing" in latex([empty])
+    assert "<table" not in page([empty], "t")
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_terminal_shows_every_cell_whole(width: int) -> None:
+    names = [f"refcoco{i}/testA" for i in range(7)]
+    table = Table(["model", *names], [["checkpoint-1000", *["100.00 [90.4, 100.0]"] * 7]], 1, "A title, " * 12)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(OnTerminal(table))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("100.00 [90.4, 100.0]") == 7
+    assert all(name in text for name in names)
+    assert text.startswith("A title, A title")
+    if width >= 80:
+        assert text.count("checkpoint-1000") == len(in_blocks(table, width)), "nor is a name folded"
+
+
+def test_a_table_that_just_fits_is_one_block() -> None:
+    table = Table(["a", "b", "c"], [["1" * 10, "2" * 10, "3" * 10]])
+    console = Console(width=36, record=True, file=io.StringIO())
+    console.print(OnTerminal(table))
+    assert len(in_blocks(table, 36)) == 1
+    assert "1" * 10 + "  " + "2" * 10 + "  " + "3" * 10 in console.export_text()
+    assert len(in_blocks(table, 35)) == 2

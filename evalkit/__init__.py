@@ -1,6 +1,6 @@
 """evalkit: the scores the official scorers give, for vision-language models.
 
-From Python: ``from evalkit import load_task, score, scorer`` (see ``evalkit.api``).
+From Python: ``from evalkit import evaluate, load_task, score, scorer`` (see ``evalkit.api``).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evalkit.api import load_task, score, scorer
+    from evalkit.api import evaluate, load_task, score, scorer
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_task", "score", "scorer"]
+__all__ = ["__version__", "evaluate", "load_task", "score", "scorer"]
 
 
 def __getattr__(name: str) -> object:

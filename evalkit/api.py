@@ -1,4 +1,4 @@
-"""evalkit from Python: load a benchmark's samples, score answers to them, or call a scorer on lists.
+"""evalkit from Python: load a benchmark's samples, score answers to them, evaluate a model, call a scorer on lists.
 
     from evalkit import load_task, score, scorer
 
@@ -7,6 +7,9 @@
     score(samples, answers, family="qwen2.5-vl").values         # {"acc@0.5": 85.2, "mean_iou": …, "parse_rate": …}
 
     scorer("anls")([(["12 May", "May 12"], "12 may")]).values   # {"anls": 100.0}
+
+    results = evaluate(model=model, processor=processor, tasks=["refcoco/val"], limit=500, data="/data/vlm")
+    results["refcoco/val"].scores.values                        # the model is left as it was found
 
 A wrong name, file or answer raises ``evalkit.errors.UserError``, whose text is the sentence the command line prints.
 """
@@ -20,8 +23,9 @@ from typing import Any
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.evaluation import Evaluation
 from evalkit.predictions import Prediction, Reader, match
-from evalkit.run import Job, load_job, parse_tasks, score_job
+from evalkit.run import GENERATE, OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.settings import default_data
 from evalkit.types import Answered, Box, Kind, Reading, Sample, Scores, Task
 
@@ -112,6 +116,63 @@ def score(
     scores = score_job(job, records).scores
     assert scores is not None
     return scores
+
+
+def evaluate(
+    *,
+    model: Any,
+    processor: Any,
+    tasks: str | Sequence[str],
+    data: str | PathLike[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    family: str | None = None,
+    protocol: str = OFFICIAL,
+    choice: str = GENERATE,
+    shots: int = 0,
+    shots_by: str = "random",
+    shots_from: str | PathLike[str] | None = None,
+    kind: Kind | None = None,
+    allow_missing: bool = False,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    batch_size: int | None = None,
+    on_record: Callable[[Record], None] | None = None,
+) -> dict[str, Result]:
+    """Evaluate a model that is in memory, in the midst of its training if need be, as ``evalkit run`` does.
+
+    Afterwards everything is as it was found, also when this raises: each submodule's mode, configurations and their
+    generation, cache and attention settings, gradient checkpointing, ``requires_grad``, the processor, and the states
+    of Python's, numpy's and torch's random generators.  Answers are given in the dtype of the weights.  Where several
+    processes train together, one of them evaluates; the others wait at their next exchange, for as long as their
+    backend's timeout allows.
+
+    Args:
+        model: a transformers image-text-to-text model, or one inside PEFT (LoRA), ``DistributedDataParallel`` or
+            ``torch.compile``; not one whose weights are spread over processes.
+        processor: its processor.
+        tasks: as ``--tasks``: names, ``name/split``, groups, files of one's own.
+        data, limit, seed, kind: as in ``load_task``; the same samples are drawn each time.
+        family: how the model is asked and its answers read; default: found by its ``config.model_type``.
+        protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
+        min_pixels, max_pixels: the processor's pixel limits, for boxes in exemplars; None for the family's.
+        batch_size: samples at once; None for what suits the device.
+        on_record: is given each sample's answer as it arrives.
+
+    Returns:
+        by ``task/split``: the ``scores``, and beside them ``n``, and how many answers were ``unparsed``, ``truncated``
+        or could not be had (``errors``; they are not scored).
+
+    Raises:
+        UserError: a wrong name or file, absent pictures, a split without public answers, or a model that cannot answer.
+        RunFailed: the model failed.
+    """
+    evaluation = Evaluation(
+        tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
+        shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, min_pixels=min_pixels,
+        max_pixels=max_pixels, batch_size=batch_size,
+    )  # fmt: skip
+    return evaluation.run(model, processor, on_record)
 
 
 def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:

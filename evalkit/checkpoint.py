@@ -15,6 +15,8 @@ from evalkit.errors import UserError
 from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 
 BUNDLED = ("tiny", "tiny-early")
+PUBLISHED_PICKLED = ("qwen",)
+"""Architectures whose published weights are pickles; they are read as plain tensors, which executes nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Checkpoint:
         return str(self.config.get("model_type", ""))
 
     @property
+    def pickled(self) -> bool:
+        """Whether weights that are pickles may be loaded: it is allowed, or they were published so."""
+        return self.allow_pickled_weights or self.model_type in PUBLISHED_PICKLED
+
+    @property
     def positions(self) -> int | None:
         """The longest prompt with its answer that the model was made for, in tokens, where its config says."""
         text = self.config.get("text_config")
@@ -64,7 +71,7 @@ def bundled_folder(name: str) -> Path:
     return Path(str(files("evalkit.model"))) / "tiny" / "weights" / name
 
 
-def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False) -> Checkpoint:
+def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False, whole: bool = True) -> Checkpoint:
     config = folder / "config.json"
     if not config.is_file():
         raise UserError(
@@ -77,7 +84,8 @@ def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False) 
         raise UserError(f"--model {given}: {config} is not valid JSON ({error}).") from error
     if not isinstance(content, dict) or "model_type" not in content:
         raise UserError(f"--model {given}: {config} names no model_type, so its architecture is unknown.")
-    if not any(folder.glob("*.safetensors")) and not (pickled and any(folder.glob("*.bin"))):
+    pickled = pickled or content["model_type"] in PUBLISHED_PICKLED
+    if whole and not any(folder.glob("*.safetensors")) and not (pickled and any(folder.glob("*.bin"))):
         raise UserError(
             f"--model {given}: {folder} has no *.safetensors weights; pickled ones can execute anything and are loaded "
             "only under --allow-pickled-weights (or convert them with save_pretrained)."
@@ -129,23 +137,23 @@ def _with_numbers(name: str) -> list[tuple[int, str]]:
 
 
 def resolve_checkpoint(
-    given: str, *, trust_remote_code: bool = False, allow_pickled_weights: bool = False
+    given: str, *, trust_remote_code: bool = False, allow_pickled_weights: bool = False, whole: bool = True
 ) -> Checkpoint:
-    """The checkpoint that ``given`` names.
+    """The checkpoint that ``given`` names; unless it is to be ``whole``, its weights may be absent.
 
     Raises:
         UserError: there is no such folder or hub id, or what is there is no checkpoint.
     """
-    found = _resolve(given, allow_pickled_weights)
+    found = _resolve(given, allow_pickled_weights, whole)
     return replace(found, trust_remote_code=trust_remote_code, allow_pickled_weights=allow_pickled_weights)
 
 
-def _resolve(given: str, pickled: bool) -> Checkpoint:
+def _resolve(given: str, pickled: bool, whole: bool) -> Checkpoint:
     if given in BUNDLED:
         return _read_folder(given, bundled_folder(given), given)
     folder = Path(given).expanduser()
     if folder.is_dir():
-        return _read_folder(folder.resolve().name, folder, given, pickled=pickled)
+        return _read_folder(folder.resolve().name, folder, given, pickled=pickled, whole=whole)
     if folder.exists():
         raise UserError(f"--model {given}: {folder} is a file; give the checkpoint's folder.")
     looks_like_path = given.startswith((".", "/", "~")) or given.count("/") != 1
@@ -169,7 +177,7 @@ def fetched(checkpoint: Checkpoint) -> Checkpoint:
 
     wanted = [*WEIGHTS, *CONFIG, *PROCESSOR]
     wanted += CODE if checkpoint.trust_remote_code else ()
-    wanted += PICKLED if checkpoint.allow_pickled_weights else ()
+    wanted += PICKLED if checkpoint.pickled else ()
     try:
         folder = snapshot_download(checkpoint.location, allow_patterns=wanted)
     except Exception as error:  # see _read_hub

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from evalkit import __version__
@@ -45,7 +44,7 @@ def split_parts(job: Job, family: Family, pool: Pool | None) -> dict[str, Any]:
         **exemplars,
         "version": job.task.version,
         "kind": job.task.kind,
-        "decoding": asdict(family.decoding(job.ask, job.task.decoding)),
+        "decoding": family.decoding(job.ask, job.task.decoding).recorded(),
         "annotations": job.annotations,
     }
 

@@ -160,8 +160,8 @@ class Reader:
 
     Attributes:
         family: whose models gave them as raw text; None for final texts.
-        protocol: by whose protocol they were asked.
         min_pixels, max_pixels: the limits that the family's processor resized pictures by; None for its defaults.
+        protocol: by whose protocol they were asked: the family reads them by its convention.
     """
 
     family: Family | None = None
@@ -170,7 +170,7 @@ class Reader:
     protocol: str = "official"
 
     def check(self, task: Task) -> None:
-        """Raise ``UserError`` where answers to ``task`` cannot be read, or the limits mean nothing."""
+        """Raise ``UserError`` where answers to ``task`` cannot be read, or the limits or the protocol mean nothing."""
         limits = {"--min-pixels": self.min_pixels, "--max-pixels": self.max_pixels}
         given = [name for name, value in limits.items() if value is not None]
         if task.kind == "grounding" and self.family is None:
@@ -186,6 +186,8 @@ class Reader:
                 raise UserError(f"{name} {value}: give at least 1.")
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
             raise UserError(f"--min-pixels {self.min_pixels} is more than --max-pixels {self.max_pixels}.")
+        if self.family is not None:
+            self.family.decoding(self._ask(task), task.decoding)  # refuses what the protocol does not define
 
     def records(self, job: Job, texts: Mapping[str, str], source: str) -> list[Record]:
         """A record for every sample of ``job``; one without an answer is an error that names ``source``."""
@@ -195,8 +197,11 @@ class Reader:
     def read(self, task: Task, sample: Sample, text: str, frames: Sequence[Frame]) -> Reading:
         """What an answer says, by the family's rules or as a final text."""
         if self.family is not None:
-            return self.family.read(Ask(task.name, task.kind, self.protocol), text, frames)
+            return self.family.read(self._ask(task), text, frames)
         return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
+
+    def _ask(self, task: Task) -> Ask:
+        return Ask(task.name, task.kind, self.protocol)
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:
         if text is None:

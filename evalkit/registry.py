@@ -101,3 +101,11 @@ backends: Group[BackendFactory] = Group("backend", "evalkit.model.backends", "BA
 def family_by_model_type() -> dict[str, str]:
     """Which family a checkpoint's ``model_type`` belongs to."""
     return {model_type: family.name for family in families.all() for model_type in family.model_types}
+
+
+def family_name(model_type: str, model: str) -> str | None:
+    """The family that a model of this ``model_type`` and name belongs to; None where none knows the type."""
+    name = family_by_model_type().get(model_type)
+    if name == "qwen-vl" and "chat" in model.lower():
+        return "qwen-vl-chat"  # the two have one architecture, and nothing in their files tells them apart
+    return name

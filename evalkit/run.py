@@ -6,8 +6,9 @@ What is done with each answer (journal, progress) is the caller's: it gives call
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -309,7 +310,9 @@ def ask_all(
     return questions
 
 
-def _answers(job: Job, backend: Backend, requests: Sequence[Request], stop: Event | None) -> Iterator[Response]:
+def _answers(
+    job: Job, backend: Backend, requests: Sequence[Request], stop: Event | None
+) -> Generator[Response, None, None]:
     try:
         yield from backend.generate(requests, stop)
     except (UserError, RunFailed):
@@ -345,13 +348,14 @@ def run_job(
     records = dict(kept or {})
     todo = [question.request for key, question in questions.items() if key not in records]
     if todo:
-        for response in _answers(job, backend, todo, stop):
-            question = questions[response.id]
-            failed = response.finish == "error"
-            reading = Reading(None) if failed else family.read(job.ask, response.text, response.frames)
-            record = question.answered(response, reading, digests.of(question.request))
-            records[response.id] = record
-            on_record(record)
+        with closing(_answers(job, backend, todo, stop)) as answers:  # whatever happens, nothing of it goes on
+            for response in answers:
+                question = questions[response.id]
+                failed = response.finish == "error"
+                reading = Reading(None) if failed else family.read(job.ask, response.text, response.frames)
+                record = question.answered(response, reading, digests.of(question.request))
+                records[response.id] = record
+                on_record(record)
     missing = [s.id for s in job.samples if s.id not in records]
     if missing and stop is not None and stop.is_set():
         raise Stopped

@@ -7,10 +7,11 @@ Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a mod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from threading import Event
 
     from PIL.Image import Image as PILImage
@@ -101,10 +102,34 @@ class Message:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is generated: greedily, up to ``max_new_tokens`` tokens."""
+    """How an answer is generated: up to ``max_new_tokens`` tokens, and greedily unless something else is asked for.
+
+    Attributes:
+        temperature: above 0, tokens are drawn from the distribution that it sharpens or flattens; 0 is greedy.
+        top_p: they are drawn from the likeliest tokens that make up this share (1: from all).
+        top_k: and from at most so many (0: from all).
+        seed: of what is drawn; each request has a stream of its own, from the seed and its id.
+        num_beams: above 1, beam search of that width, which cannot be combined with a temperature.
+        stop: strings that end an answer; what an answer says ends before the first of them.
+    """
 
     max_new_tokens: int
     min_new_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    num_beams: int = 1
+    stop: tuple[str, ...] = ()
+
+    def recorded(self) -> dict[str, Any]:
+        """What tells it from others: the limits, and whatever is not the default."""
+        every = asdict(self)
+        plain = asdict(Decoding(self.max_new_tokens))
+        if self.temperature == 0:
+            every["seed"] = plain["seed"]  # nothing is drawn
+        limits = ("max_new_tokens", "min_new_tokens")
+        return {name: value for name, value in every.items() if name in limits or value != plain[name]}
 
 
 @dataclass(frozen=True)
@@ -355,6 +380,48 @@ class Previews(Protocol):
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
         """A preview per request, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at in a checkpoint.
+
+    Attributes:
+        ok: None where it was not looked at, and ``said`` is why.
+        said: what was found, in a line.
+        details: what that line has no room for.
+    """
+
+    name: str
+    ok: bool | None
+    said: str
+    details: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Verifies(Protocol):
+    """A backend factory that can say whether a checkpoint is whole and works."""
+
+    def verify(self, checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
+        """What was found, check by check; with ``forward``, the model is loaded and run once.
+
+        Raises:
+            UserError: there is no such device or dtype, or the backend does not know the architecture.
+        """
+        ...
+
+
+@runtime_checkable
+class Wraps(Protocol):
+    """A backend factory that can use a model that is in memory already."""
+
+    def wrap(self, model: Any, processor: Any, *, batch_size: int | None = None) -> AbstractContextManager[Backend]:
+        """A backend for as long as the context lasts; then model, processor and random states are as they were.
+
+        Raises:
+            UserError: the model cannot be used as it is.
+        """
         ...
 
 

@@ -23,7 +23,7 @@ def test_names_are_there_and_come_late() -> None:
     code = (
         "import sys, evalkit\n"
         "assert 'evalkit.api' not in sys.modules\n"
-        "assert {'load_task', 'score', 'scorer', '__version__'} <= set(dir(evalkit))\n"
+        "assert {'evaluate', 'load_task', 'score', 'scorer', '__version__'} <= set(dir(evalkit))\n"
         "from evalkit import load_task, score, scorer\n"
         "samples = load_task('vqav2/val', data='tiny')\n"
         "score(samples, {s.id: 'yes' for s in samples})\n"
@@ -34,8 +34,8 @@ def test_names_are_there_and_come_late() -> None:
 
 
 def test_other_names_are_not_there() -> None:
-    with pytest.raises(AttributeError, match="module 'evalkit' has no attribute 'evaluate'"):
-        _ = evalkit.evaluate
+    with pytest.raises(AttributeError, match="module 'evalkit' has no attribute 'train'"):
+        _ = evalkit.train
 
 
 # -------------------------------------------------------------------------------------------------------------- loading

@@ -10,7 +10,7 @@ import typer
 from evalkit import __version__
 from evalkit.errors import RunFailed, UserError
 
-from . import baseline, check, compare, leaderboard, rescore, run, score, tasks
+from . import baseline, check, compare, leaderboard, rescore, run, score, tasks, verify
 
 app = typer.Typer(
     name="evalkit",
@@ -25,6 +25,7 @@ app.command("run")(run.run)
 app.command("score")(score.score)
 app.command("rescore")(rescore.rescore)
 app.command("tasks")(tasks.tasks)
+app.command("verify")(verify.verify)
 app.command("baseline")(baseline.baseline)
 app.command("check")(check.check)
 app.command("compare")(compare.compare)

@@ -125,7 +125,7 @@ def evaluate(
         checkpoint = fetched(checkpoint)
         own = fingerprint.of_checkpoint(
             Path(checkpoint.location),
-            pickled=checkpoint.allow_pickled_weights,
+            pickled=checkpoint.pickled,
             code=checkpoint.trust_remote_code,
         )
         if checkpoint.adapter is not None:
@@ -278,6 +278,7 @@ def quiet_logging() -> None:
         handler.setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.ERROR)
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao, where it is installed, sets it off
 
 
 def tell(console: Console, sentence: str) -> None:
@@ -333,9 +334,7 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     """
     if wanted is not None:
         return registry.families.get(wanted)
-    name = registry.family_by_model_type().get(checkpoint.model_type)
-    if name == "qwen-vl" and "chat" in checkpoint.name.lower():
-        name = "qwen-vl-chat"  # the two have one architecture, and nothing in their files tells them apart
+    name = registry.family_name(checkpoint.model_type, checkpoint.name)
     if name is None:
         console.print(
             f"[yellow]{checkpoint.name}: no family knows the architecture {checkpoint.model_type!r}: asked and read as "

@@ -32,6 +32,14 @@ FamilyName = Annotated[
         show_default="none: answers are final texts",
     ),
 ]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="By whose prompts the family's answers were given, and so are read: official, lmms-eval or vlmevalkit.",
+        show_default="official",
+    ),
+]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Score though some samples have no answer; they count as errors.")
 ]
@@ -55,6 +63,7 @@ def score(
     data: DataRoot = None,
     split: Splits = None,
     family: FamilyName = None,
+    protocol: ProtocolName = None,
     allow_missing: AllowMissing = False,
     min_pixels: MinPixels = None,
     max_pixels: MaxPixels = None,
@@ -72,6 +81,7 @@ def score(
     """
     given = {
         "tasks": tasks, "split": split, "data": data, "kind": kind, "out": out, "name": name,
+        "protocol": protocol,
         "model": ["none"],  # whatever a settings file names is for 'evalkit run'
     }  # fmt: skip
     from evalkit.settings import effective, split_list

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from evalkit.errors import UserError
 from evalkit.predictions import Reader, match, read_predictions
 from evalkit.results.folder import RunFolder
 from evalkit.results.journal import appending
-from evalkit.run import Job, Result, load_job, parse_tasks, score_job
+from evalkit.run import OFFICIAL, Job, Result, load_job, parse_tasks, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.types import Task
 
 from .running import circumstances, end, logged, quiet_logging, recorded, show, write_scores
 
-SHARED = ("tasks", "split", "kind", "out", "name")
+SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
 """The settings that mean the same as in a run."""
 
 
@@ -48,12 +48,22 @@ def execute(effective: Effective, given: Given) -> int:
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
     files = pair_files(given.predictions, wanted)
     family = None if given.family is None else registry.families.get(given.family)
-    reader = Reader(family, given.min_pixels, given.max_pixels)
+    protocol = settings.protocol if family is not None else OFFICIAL  # final texts are read by none
+    if family is None and effective.sources["protocol"] == "command line":
+        raise UserError(
+            f"--protocol {settings.protocol}: without --family answers are final texts, which are not read by a "
+            "protocol; leave it out, or name the family that gave them."
+        )
+    reader = Reader(family, given.min_pixels, given.max_pixels, protocol)
     for task, _ in wanted:
         reader.check(task)
     name, source = (settings.data, effective.sources["data"]) if settings.data is not None else default_data(False)
     data = open_data(name)
-    jobs = [load_job(task, split, data, limit=None, seed=0) for task, split in wanted]
+    asked = f"protocol:{protocol}" if family is not None else ""
+    jobs = [
+        replace(load_job(task, split, data, limit=None, seed=0, protocol=protocol), asked=asked)
+        for task, split in wanted
+    ]
     texts = [
         match(job, read_predictions(file), str(file), allow_missing=given.allow_missing)
         for job, file in zip(jobs, files, strict=True)
@@ -64,10 +74,14 @@ def execute(effective: Effective, given: Given) -> int:
     folder = RunFolder.create(Path(settings.out), run)
     manifest = {
         **circumstances(),
-        "splits": {job.name: {"reference": job.reference, "limit": None, "samples": len(job.samples)} for job in jobs},
+        "splits": {
+            job.name: {"reference": job.reference, "limit": None, "samples": len(job.samples), "asked": job.asked}
+            for job in jobs
+        },
         "settings": {
             **{key: getattr(settings, key) for key in SHARED},
             **asdict(given),
+            "protocol": protocol,
             "data": name,
             "limit": None,
             "seed": 0,

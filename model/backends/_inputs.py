@@ -14,15 +14,21 @@ from evalkit.errors import UserError
 from evalkit.types import Frame, ImageRef, Picture, Preview, Request, Size, Text
 
 from ._continuations import Branch, branches
-from ._placeholders import placeholder, reserved
+from ._placeholders import placeholder, quoted, reserved
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A row to come: a request to generate for, or one of the ``parts`` branches of a request with continuations."""
+    """A row to come: a request to generate for, or one of the ``parts`` branches of a request with continuations.
+
+    Attributes:
+        ids: the prompt's tokens, with one for each picture.
+        tokens: the prompt's length, visual tokens included, as far as the processor can say it beforehand.
+    """
 
     request: Request
     prompt: str
+    ids: tuple[int, ...]
     sizes: tuple[Size, ...]
     tokens: int
     branch: Branch | None = None
@@ -64,7 +70,7 @@ class Inputs:
         """
         if request.messages[0].role == "plain":
             return "".join(
-                placeholder(self.processor) if isinstance(p, Picture) else p.text
+                placeholder(self.processor) if isinstance(p, Picture) else quoted(self.processor, p.text)
                 for m in request.messages
                 for p in m.content
             )
@@ -77,7 +83,7 @@ class Inputs:
             }
             for m in request.messages
         ]
-        if not (getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
+        if not self.template:
             raise UserError(
                 "the checkpoint has no chat template, so it cannot be asked in turns; choose the --family that it "
                 "belongs to, or add the template to its processor (chat_template.jinja)."
@@ -90,13 +96,14 @@ class Inputs:
                 f"the checkpoint's chat template does not take this conversation ({roles}): {error}"
             ) from error
 
-    def length(self, prompt: str, sizes: Sequence[Size]) -> int:
-        """The prompt's length in tokens, visual ones included; batches are sorted by it, nothing else depends on it.
+    def length(self, text: int, sizes: Sequence[Size]) -> int:
+        """A prompt's length in tokens, visual ones included, where ``text`` has one for each picture.
+
+        Batches are cut by it; nothing else depends on it.
 
         Exact for the Qwen family.  Where a processor cannot say how many tokens a picture will be, larger ones are
         taken for longer.
         """
-        text = len(self.ids(prompt))
         if not sizes:
             return text
         try:
@@ -105,10 +112,24 @@ class Inputs:
         except Exception:  # a private method, absent or written for another image processor
             return text + sum(w * h for w, h in sizes) // 28**2
 
+    @property
+    def template(self) -> bool:
+        """Whether there is a chat template."""
+        return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
+
     def ids(self, text: str) -> tuple[int, ...]:
         """A text's tokens, as they would go on after a prompt."""
         with self._tokenizing:
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        with self._tokenizing:
+            return tuple(self.tokenizer(prompt, **self._special(prompt))["input_ids"])
+
+    def _special(self, prompt: str) -> dict[str, bool]:
+        # As in apply_chat_template: a template that writes the token that begins a text must not get a second one.
+        begin = self.tokenizer.bos_token
+        return {"add_special_tokens": False} if begin and prompt.startswith(begin) else {}
 
     def plan(self, request: Request) -> list[Planned]:
         """The request's rows.  Raises ``OSError`` or ``ValueError`` when it cannot be asked."""
@@ -118,11 +139,12 @@ class Inputs:
                     raise ValueError(f"its text contains the image placeholder {found[0]}")
         sizes = tuple(image.size() for image in request.images)
         prompt = self.prompt(request)
-        tokens = self.length(prompt, sizes)
+        ids = self._prompt_ids(prompt)
+        tokens = self.length(len(ids), sizes)
         if not request.continuations:
-            return [Planned(request, prompt, sizes, tokens)]
+            return [Planned(request, prompt, ids, sizes, tokens)]
         rows = branches([self.ids(text) for text in request.continuations])
-        return [Planned(request, prompt, sizes, tokens, row, len(rows)) for row in rows]
+        return [Planned(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
 
     def prepare(self, batch: Sequence[Planned]) -> Prepared:
         """Decode the pictures and build the model's inputs."""
@@ -139,9 +161,6 @@ class Inputs:
             pictures.append(loaded)
         if not good:
             return Prepared(good, None, failed)
-        # As in apply_chat_template: a template that writes the token that begins a text must not get a second one.
-        begin = self.tokenizer.bos_token
-        special = {"add_special_tokens": False} if begin and good[0].prompt.startswith(begin) else {}
         try:
             with self._tokenizing:
                 inputs = self.processor(
@@ -149,7 +168,7 @@ class Inputs:
                     images=pictures if any(pictures) else None,
                     padding=True,
                     return_tensors="pt",
-                    **special,
+                    **self._special(good[0].prompt),
                 )
         except ValueError as error:  # one of them, then: a picture of an impossible shape, say
             if len(good) == 1:
@@ -159,9 +178,13 @@ class Inputs:
         return Prepared(good, inputs, failed)
 
     def frames(self, batch: Sequence[Planned], inputs: Any) -> list[tuple[Frame, ...]]:
-        """Each picture's size in the file and as the encoder saw it (``image_grid_thw`` × patch size, where given)."""
+        """Each picture's size in the file and as the encoder saw it.
+
+        That is ``image_grid_thw`` × patch size, or the processor's ``picture_size``; else what it was.
+        """
         originals = [size for planned in batch for size in planned.sizes]
-        resized: list[Size] = list(originals)
+        fixed: Size | None = getattr(self.processor, "picture_size", None)
+        resized: list[Size] = [fixed or size for size in originals]
         if "image_grid_thw" in inputs:
             patch = int(self.processor.image_processor.patch_size)
             resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]

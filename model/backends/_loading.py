@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -17,7 +20,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 
-LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+from ._telling import few, first_line
+
+log = logging.getLogger(__name__)
+
+LOADING_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, EOFError, SafetensorError,
+    pickle.UnpicklingError, StrictDataclassError,
+)  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,9 +88,30 @@ def dtype_in_effect(checkpoint: Checkpoint, wanted: str, device: torch.device) -
 # ------------------------------------------------------------------------------------------------------------- loading
 
 
+def register_native(checkpoint: Checkpoint) -> bool:
+    """Whether the architecture is one of evalkit's own; transformers knows it from here on.
+
+    Raises:
+        UserError: a checkpoint of that ``model_type`` that takes no pictures.
+    """
+    if checkpoint.model_type != "qwen":
+        return False
+    if not checkpoint.config.get("visual"):
+        raise UserError(
+            f"--model {checkpoint.name}: this is a text-only Qwen (its config.json has no 'visual' part), which takes "
+            "no pictures; Qwen-VL and Qwen-VL-Chat do."
+        )
+    from ..qwen_vl import register
+
+    register()
+    return True
+
+
 def check_architecture(checkpoint: Checkpoint) -> None:
-    """Raises ``UserError`` where transformers has no image-text-to-text model for it, and its own code may not run."""
-    if checkpoint.trust_remote_code or checkpoint.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    """Raises ``UserError`` where there is no image-text-to-text model for it, and its own code may not run."""
+    if register_native(checkpoint) or checkpoint.trust_remote_code:
+        return
+    if checkpoint.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return
     own = " (it comes with code of its own: --trust-remote-code runs it)" if checkpoint.config.get("auto_map") else ""
     raise UserError(
@@ -91,6 +122,7 @@ def check_architecture(checkpoint: Checkpoint) -> None:
 
 def load_processor(checkpoint: Checkpoint) -> Any:
     """The processor, with the checkpoint's limits on pictures.  Raises ``UserError``; needs no weights."""
+    register_native(checkpoint)
     try:
         processor: Any = _untyped(AutoProcessor).from_pretrained(
             checkpoint.location, trust_remote_code=checkpoint.trust_remote_code
@@ -101,6 +133,12 @@ def load_processor(checkpoint: Checkpoint) -> Any:
         raise UserError(
             f"--model {checkpoint.name}: there is no processor for pictures and text, only a "
             f"{type(processor).__name__}; add the files that the processor's save_pretrained writes."
+        )
+    # Where its files are missing, transformers makes a tokenizer without a vocabulary.
+    if not processor.tokenizer("a word", add_special_tokens=False)["input_ids"]:
+        raise UserError(
+            f"--model {checkpoint.name}: its tokenizer has no vocabulary; add its files (tokenizer.json, "
+            "tokenizer_config.json, or those that the checkpoint was published with)."
         )
     _limit(processor, checkpoint)
     return processor
@@ -133,23 +171,74 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: str) -> A
     """The model on its device, in eval mode, with the adapter where there is one: safetensors, and no remote code,
     unless either is allowed.  Raises ``UserError``.
     """
-    kind = dtype_for(checkpoint, dtype, device)
+    model, report = load_with_report(checkpoint, device=device, dtype=dtype)
+    if missing := sorted(report["missing_keys"]):  # transformers makes random ones
+        raise UserError(
+            f"--model {checkpoint.name}: {len(missing)} of its tensors are missing ({few(missing)}); "
+            f"'evalkit verify {checkpoint.name}' says what else is wrong."
+        )
+    if checkpoint.adapter is not None:
+        model = _adapted(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+    return (model if quantised(checkpoint) else model.to(device)).eval()
+
+
+def load_with_report(checkpoint: Checkpoint, *, device: torch.device, dtype: str) -> tuple[Any, Mapping[str, Any]]:
+    """The model as ``from_pretrained`` gives it, and what it reports: ``missing_keys`` and the like.
+
+    Raises:
+        UserError: it could not be loaded.
+    """
+    register_native(checkpoint)
+    if checkpoint.pickled and only_pickled(Path(checkpoint.location)):
+        # transformers reads them so whatever is asked for; nothing but tensors is made of them.
+        log.warning("%s: its weights are pickles, read with weights_only=True", checkpoint.name)
     _untyped(transformers.utils.logging).disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of casts, for every layer of every token
     # Quantised weights may not be moved or cast once they are made (bitsandbytes' refuse).
     placed: dict[str, Any] = {"device_map": {"": device}} if quantised(checkpoint) else {}
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
+        model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
             checkpoint.location,
-            dtype=kind,
-            use_safetensors=None if checkpoint.allow_pickled_weights else True,
+            dtype=dtype_for(checkpoint, dtype, device),
+            use_safetensors=None if checkpoint.pickled else True,
+            weights_only=True,
             trust_remote_code=checkpoint.trust_remote_code,
+            output_loading_info=True,
             **placed,
         )
+    except ImportError as error:
+        if quantised(checkpoint):
+            raise _no_library(checkpoint, error) from error
+        raise _failed(checkpoint, "the checkpoint", error) from error
     except LOADING_ERRORS as error:
         raise _failed(checkpoint, "the checkpoint", error) from error
-    if checkpoint.adapter is not None:
-        model = _adapted(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
-    return (model if placed else model.to(device)).eval()
+    return model, report
+
+
+def only_pickled(folder: Path) -> bool:
+    """Whether a checkpoint's weights are there as pickles and in no other form."""
+    return not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin"))
+
+
+def quantization(checkpoint: Checkpoint) -> str | None:
+    """The method that the weights are quantised by, as ``config.json`` names it; None where they are not."""
+    if not quantised(checkpoint):
+        return None
+    found = checkpoint.config["quantization_config"]
+    return str(found.get("quant_method", "unnamed")) if isinstance(found, Mapping) else "unnamed"
+
+
+# What to install is the method's name, except for these.
+PACKAGES = {"quanto": "optimum-quanto", "awq": "gptqmodel", "gptq": "gptqmodel", "fp8": "kernels", "mxfp4": "kernels"}
+
+
+def _no_library(checkpoint: Checkpoint, error: ImportError) -> UserError:
+    method, said = str(quantization(checkpoint)), first_line(error).rstrip(".")
+    advice = "" if "pip install" in said else f"; pip install {PACKAGES.get(method, method)}"
+    return UserError(
+        f"--model {checkpoint.name}: its weights are quantised ({method}), which takes a library that is not "
+        f"installed: {said}{advice}."
+    )
 
 
 def _adapted(model: Any, adapter: str, *, pickled: bool) -> Any:
@@ -182,9 +271,9 @@ def _adapted(model: Any, adapter: str, *, pickled: bool) -> Any:
                 raise ValueError("it adds to the prompt; only adapters that change layers (LoRA) are supported")
             wrapped: Any = PeftModel.from_pretrained(model, str(folder))
             loaded = wrapped.load_adapter(str(folder), "default")  # once more, for what it returns
-    except (*LOADING_ERRORS, TypeError, AttributeError) as error:
+    except (*LOADING_ERRORS, AttributeError) as error:
         raise UserError(
-            f"--adapter {adapter}: could not be put on top of the checkpoint: {_first_line(error)}"
+            f"--adapter {adapter}: could not be put on top of the checkpoint: {first_line(error)}"
         ) from error
     unfit = [*loaded.missing_keys, *loaded.unexpected_keys]
     if unfit:  # an adapter of another model: peft would go on with layers that do nothing
@@ -200,9 +289,5 @@ def _untyped(thing: Any) -> Any:
     return thing
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _failed(checkpoint: Checkpoint, what: str, error: BaseException) -> UserError:
-    return UserError(f"--model {checkpoint.name}: {what} could not be loaded: {_first_line(error)}")
+    return UserError(f"--model {checkpoint.name}: {what} could not be loaded: {first_line(error)}")

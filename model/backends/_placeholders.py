@@ -22,7 +22,18 @@ def placeholder(processor: Any) -> str:
     return AROUND.get(token, token)
 
 
+def quoted(processor: Any, text: str) -> str:
+    """A text as running text takes it: no special token is read in it, where the processor can see to that.
+
+    In turns such a processor (Qwen-VL's) does so itself.
+    """
+    quote = getattr(processor, "quote", None)
+    return str(quote(text)) if callable(quote) else text
+
+
 def reserved(processor: Any) -> list[str]:
     """Tokens that a question must not contain: they would pair pictures and positions wrongly."""
+    if callable(getattr(processor, "quote", None)):
+        return []
     names = ("image_token", "video_token", "boi_token", "eoi_token")
     return [t for t in (getattr(processor, n, None) for n in names) if isinstance(t, str) and t]

@@ -1,60 +1,54 @@
 """The ``hf`` backend: a transformers checkpoint in this process, batched and greedy.
 
-The same request gets the same answer whatever its neighbours: prompts are padded on the left, positions come from the
-attention mask, and decoding is plain greedy search (a checkpoint's own sampling settings and repetition penalty are
-not applied: they are not part of any benchmark's protocol).  Continuations are ranked by the same search, made to write
-them (``_continuations.py``).
+The same request gets the same answer whatever its neighbours and however batches are cut: decoding is plain greedy
+search (a checkpoint's own sampling settings and repetition penalty are not applied: they are not part of any
+benchmark's protocol).  Where the model allows it, the engine (``model/engine``) answers, and computes once what
+requests have in common; elsewhere, and under ``exact``, the model's own ``generate`` does (``_generate.py``).
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from typing import Any
 
 import torch
 import transformers
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
-from evalkit.types import Backend, Decoding, ImageRef, Preview, Request, Response
+from evalkit.types import Backend, Check, Frame, ImageRef, Preview, Request, Response
 
-from ._continuations import Branch, Forced, Tokens
-from ._inputs import Inputs, Planned, Prepared, explained
+from ..engine.building import Unfit, build, restore
+from ..engine.drawing import Draws
+from ..engine.engine import Answer, Engine
+from ..engine.options import Options
+from ..engine.window import Item
+from ._borrowed import borrowed
+from ._continuations import Tokens
+from ._generate import Generate
+from ._inputs import Inputs, Planned, explained
 from ._loading import check_architecture, dtype_in_effect, load_model, load_processor, pick_device, pick_dtype
+from ._outcome import Outcome
+from ._verifying import verify
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 
 log = logging.getLogger(__name__)
 
-# How many batches of requests are looked at together to sort them by length: enough to fill batches evenly, few
-# enough that answers arrive steadily and nothing waits for the headers of 200,000 pictures.
-LOOKAHEAD = 64
-# No token's id: a continuation is forced to its end, whatever tokens it has.
-NO_STOP = 2**31 - 1
-
-
-class _NotNumbers(LogitsProcessor):
-    """Notes the rows whose logits are not numbers: greedy search would make a plausible token of them."""
-
-    def __init__(self) -> None:
-        self.rows: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        bad = scores.isnan().any(-1)
-        self.rows = bad if self.rows is None else self.rows | bad
-        return scores
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device (or the CPU's allocator) had no room."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+# Rows to a call of generate where nobody says how many.
+BATCH = 8
+# How many requests are planned together, to be sorted and to find what they share: the first few soon, so that answers
+# come soon.
+FIRST = 512
+WINDOW = 4096
 
 
 class HFBackend:
@@ -63,30 +57,69 @@ class HFBackend:
     Args:
         model: a transformers image-text-to-text model in eval mode.
         processor: its processor, with a chat template where requests are conversations.
-        batch_size: rows per ``generate`` call.
+        batch_size: rows answered together; None for what suits the device.
+        max_batch_tokens: tokens prefilled together (the engine's); None for what suits the device.
+        exact: one sample at a time, through the model's own ``generate``.
+        options: which parts of the engine work.
+
+    Attributes:
+        unfit: why the engine does not answer, where it does not.
     """
 
     name = "hf"
 
-    def __init__(self, model: Any, processor: Any, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        batch_size: int | None = None,
+        max_batch_tokens: int | None = None,
+        exact: bool = False,
+        options: Options = Options(),
+    ) -> None:
         self.model = model
         self.processor = processor
-        self.batch_size = batch_size
         self.inputs = Inputs(processor)
         self.tokenizer = self.inputs.tokenizer
         configured = model.generation_config
         stops = configured.eos_token_id if configured.eos_token_id is not None else self.tokenizer.eos_token_id
         self.stops: tuple[int, ...] = tuple(stops) if isinstance(stops, list) else (stops,)
-        self.pad = next(
-            t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None
-        )
+        # Qwen-VL's files name only the token that ends a text; what ends a turn, its own chat code adds.
+        self.turn_stops: tuple[int, ...] = (*self.stops, *getattr(processor, "turn_stop_ids", ()))
+        pad = next(t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None)
         # The parts of requests with continuations whose other parts are still to come, by id.
         self._parts: dict[str, list[tuple[Response, list[tuple[float, int, Tokens]]]]] = {}
         # generate() fills whatever a call leaves open from here: Qwen2.5-VL's file, for one, has a repetition penalty.
-        model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=self.pad)
+        model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=pad)
+        self.plain = Generate(
+            model, self.inputs, stops=self._stops, pad=pad, batch_size=1 if exact else batch_size or BATCH
+        )
+        self.engine: Engine | None = None
+        self.unfit: str | None = "one sample at a time was asked for" if exact else None
+        if not exact:
+            try:
+                self.engine = build(model, self.inputs, rows=batch_size, tokens=max_batch_tokens, options=options)
+            except Unfit as error:
+                self.unfit = str(error)
+                log.warning(
+                    "%s goes through its own generate, in batches of %d: the engine does not fit it (%s)",
+                    type(model).__name__,
+                    self.plain.batch_size,
+                    error,
+                )
+
+    def _stops(self, planned: Planned) -> tuple[int, ...]:
+        """The tokens that end a request's answer."""
+        return self.stops if planned.request.messages[0].role == "plain" else self.turn_stops
+
+    @property
+    def batch_size(self) -> int:
+        """How many rows are answered together, by now."""
+        return self.engine.limits.rows if self.engine is not None else self.plain.batch_size
 
     def describe(self) -> Mapping[str, Any]:
-        """Device, dtype and library versions, for the run's record."""
+        """Device, dtype, how requests are batched, and library versions, for the run's record."""
         device = self.model.device
         return {
             "backend": self.name,
@@ -94,87 +127,111 @@ class HFBackend:
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "batch_size": self.batch_size,
+            "max_batch_tokens": self.engine.limits.tokens if self.engine is not None else None,
+            "engine": "shared prefixes" if self.engine is not None else f"generate: {self.unfit}",
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
 
+    def release(self) -> None:
+        """Leave the model as it was found, but for its generation settings."""
+        if self.engine is not None:
+            restore(self.model)
+            self.engine = None
+
     # ------------------------------------------------------------------------------------------------------ answering
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        """One response per request, batch by batch; pictures of the next batch are decoded meanwhile."""
+        """One response per request; windows of requests are planned ahead, those of the same pictures together."""
         self._parts.clear()
+        windows = _windows(requests)
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            waiting = None
-            for item in self._batches(requests):
-                if isinstance(item, Response):
-                    yield item
-                    continue
-                coming = ahead.submit(self.inputs.prepare, item)
-                if waiting is not None:
-                    yield from self._answer(waiting.result())
-                if stop is not None and stop.is_set():
-                    return
-                waiting = coming
-            if waiting is not None:
-                yield from self._answer(waiting.result())
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[Planned] | Response]:
-        """Batches of similar length, longest first within a window; an error response for each unreadable picture."""
-        window = LOOKAHEAD * self.batch_size
-        for start in range(0, len(requests), window):
-            groups: dict[object, list[Planned]] = {}  # one task has one decoding, so there is one group as a rule
-            for request in requests[start : start + window]:
-                try:
-                    for planned in self.inputs.plan(request):
-                        groups.setdefault(planned.group, []).append(planned)
-                except (OSError, ValueError) as error:
+            coming = ahead.submit(self._plan, next(windows, []))
+            while True:
+                rows, failed = coming.result()
+                for request, error in failed:
                     yield _failed(request, error)
-            for rows in groups.values():
-                rows.sort(key=lambda p: -p.tokens)
-                while rows:  # the size of a batch may change on the way
-                    batch, rows[:] = rows[: self.batch_size], rows[self.batch_size :]
-                    yield batch
+                following = next(windows, None)
+                if following is not None:
+                    coming = ahead.submit(self._plan, following)
+                for outcome in self._answer(rows, stop):
+                    yield from self._response(outcome)
+                if following is None or (stop is not None and stop.is_set()):
+                    return
 
-    def _answer(self, prepared: Prepared) -> Iterator[Response]:
-        for planned, error in prepared.failed:
+    def _plan(self, requests: Sequence[Request]) -> tuple[list[Planned], list[tuple[Request, BaseException]]]:
+        rows: list[Planned] = []
+        failed: list[tuple[Request, BaseException]] = []
+        for request in requests:
+            try:
+                rows += self.inputs.plan(request)
+            except (OSError, ValueError) as error:
+                failed.append((request, error))
+        return rows, failed
+
+    def _answer(self, rows: Sequence[Planned], stop: Event | None) -> Iterator[Outcome]:
+        engine = self.engine
+        fit = [p for p in rows if engine is not None and _fits(engine, p)]
+        if len(fit) < len(rows):
+            chosen = set(map(id, fit))
+            yield from self.plain.answer([p for p in rows if id(p) not in chosen], stop)
+        if engine is None or (stop is not None and stop.is_set()):
+            return
+        answers = engine.answer([self._item(p) for p in fit], stop)
+        while True:
+            with torch.inference_mode():  # not while the caller has its turn
+                answer = next(answers, None)
+            if answer is None:
+                return
+            yield _outcome(answer)
+
+    def _item(self, planned: Planned) -> Item:
+        decoding, branch = planned.request.decoding, planned.branch
+        stops, images = self._stops(planned), planned.request.images
+        if branch is not None:
+            return Item(planned, planned.ids, images, planned.tokens, len(branch.forced) + 1, 0, stops, branch)
+        return Item(
+            planned,
+            planned.ids,
+            images,
+            planned.tokens,
+            decoding.max_new_tokens,
+            decoding.min_new_tokens,
+            stops,
+            draws=Draws(decoding, planned.request.id) if decoding.temperature > 0 else None,
+            enough=partial(self._enough, planned) if decoding.stop else None,
+        )
+
+    def _enough(self, planned: Planned, tokens: Sequence[int]) -> bool:
+        """Whether an answer has one of the strings that end it."""
+        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        return any(string in text for string in planned.request.decoding.stop)
+
+    def _response(self, outcome: Outcome) -> Iterator[Response]:
+        planned = outcome.planned
+        error = outcome.error
+        if error is None and outcome.broken:
+            error = ArithmeticError("the model's output is not a number (NaN); another --dtype may help")
+        if error is not None:
             yield from self._whole(planned, _failed(planned.request, error))
-        for planned in prepared.alone:
-            yield from self._answer(self.inputs.prepare([planned]))
-        batch, inputs = prepared.batch, prepared.inputs
-        if not batch:
             return
-        frames = self.inputs.frames(batch, inputs)
-        lengths = inputs["attention_mask"].sum(-1).tolist()
-        rows = [planned.branch for planned in batch if planned.branch is not None]  # all of a batch, or none
-        began = time.perf_counter()
-        full: str | None = None
-        try:
-            if rows:
-                entropies, broken = self._score(inputs, rows)
-            else:
-                new, broken = self._generate(inputs, batch[0].request.decoding)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            full = str(error).strip().splitlines()[0]
-        if full is not None:  # outside the except: the error's traceback holds the tensors that are in the way
-            yield from self._with_less(batch, full)
+        common = Response(
+            id=planned.request.id,
+            prompt_tokens=outcome.prompt_tokens,
+            frames=outcome.frames,
+            seconds=outcome.seconds,
+        )
+        if planned.branch is not None:
+            yield from self._whole(planned, common, outcome.entropies)
             return
-        seconds = (time.perf_counter() - began) / len(batch)
-        for row, planned in enumerate(batch):
-            if broken[row]:
-                nan = ArithmeticError("the model's output is not a number (NaN); another --dtype may help")
-                yield from self._whole(planned, _failed(planned.request, nan))
-                continue
-            common = Response(
-                id=planned.request.id, prompt_tokens=int(lengths[row]), frames=frames[row], seconds=seconds
-            )
-            if rows:
-                yield from self._whole(planned, common, entropies[row])
-                continue
-            tokens, finish = self._cut(new[row])
-            text = self.tokenizer.decode(tokens, skip_special_tokens=False)
-            yield replace(common, text=text, tokens=tuple(tokens), finish="stop" if finish else "length")
+        tokens, ended = _cut(outcome.tokens, self._stops(planned))
+        if planned.request.decoding.stop:
+            heard = next((n for n in range(1, len(tokens) + 1) if self._enough(planned, tokens[:n])), None)
+            tokens, ended = tokens[:heard], ended or heard is not None
+        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
+        for string in planned.request.decoding.stop:
+            text = text.partition(string)[0]
+        yield replace(common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length")
 
     def _whole(self, planned: Planned, part: Response, entropies: Sequence[float] = ()) -> Iterator[Response]:
         """The response, once all parts of its request are there: the likeliest continuation, or the first error."""
@@ -196,58 +253,6 @@ class HFBackend:
         _, place, tokens = min(rank for _, ranked in parts for rank in ranked)  # of equal ones, the first
         seconds = sum(part.seconds for part, _ in parts)
         yield replace(part, text=request.continuations[place], tokens=tokens, seconds=seconds)
-
-    def _with_less(self, batch: list[Planned], full: str) -> Iterator[Response]:
-        """Answer a batch that did not fit into memory by halves; a request that does not fit alone fails."""
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            yield from self._whole(batch[0], _failed(batch[0].request, MemoryError(full)))
-            return
-        half = (len(batch) + 1) // 2
-        if half < self.batch_size:
-            log.warning("out of memory with %d samples: going on with batches of %d", len(batch), half)
-            self.batch_size = half
-        for part in (batch[:half], batch[half:]):
-            yield from self._answer(self.inputs.prepare(part))
-
-    # ------------------------------------------------------------------------------------------------------ the model
-
-    def _generate(self, inputs: Any, decoding: Decoding) -> tuple[list[list[int]], list[bool]]:
-        """The new tokens of every row, and whether its logits were not numbers."""
-        settings = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=decoding.max_new_tokens,
-            min_new_tokens=decoding.min_new_tokens or None,
-        )
-        watch = _NotNumbers()
-        new = self._search(inputs, settings, watch)
-        return new, [False] * len(new) if watch.rows is None else watch.rows.tolist()
-
-    def _score(self, inputs: Any, rows: Sequence[Branch]) -> tuple[list[list[float]], list[bool]]:
-        """Per row, the mean cross-entropy of each of its branch's options, and whether its logits were not numbers."""
-        forced = Forced(rows, filler=self.pad)
-        settings = GenerationConfig(do_sample=False, num_beams=1, max_new_tokens=forced.steps, eos_token_id=NO_STOP)
-        self._search(inputs, settings, forced)
-        return [forced.means(row) for row in range(len(rows))], forced.broken
-
-    def _search(self, inputs: Any, settings: GenerationConfig, watch: LogitsProcessor) -> list[list[int]]:
-        """The new tokens of every row, padded at the end."""
-        inputs = inputs.to(self.model.device, dtype=self.model.dtype)  # casts what is floating
-        with torch.inference_mode():
-            out = self.model.generate(
-                **inputs, generation_config=settings, logits_processor=LogitsProcessorList([watch])
-            )
-        new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return new
-
-    def _cut(self, tokens: list[int]) -> tuple[list[int], bool]:
-        """The tokens before the first end-of-turn token, and whether there was one."""
-        for at, token in enumerate(tokens):
-            if token in self.stops:
-                return tokens[:at], True
-        return tokens, False
 
     # ------------------------------------------------------------------------------------------------------ embedding
 
@@ -299,6 +304,52 @@ def _failed(request: Request, error: BaseException) -> Response:
     return Response(id=request.id, finish="error", error=said)
 
 
+def _windows(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """Requests in windows, those of the same pictures in the same one (as far as it has room)."""
+    groups: dict[tuple[str, ...], list[Request]] = {}
+    for request in requests:
+        groups.setdefault(tuple(image.name for image in request.images), []).append(request)
+    window: list[Request] = []
+    size = FIRST
+    for group in groups.values():
+        window += group
+        while len(window) >= size:
+            yield window[:size]
+            window, size = window[size:], WINDOW
+    if window:
+        yield window
+
+
+def _cut(tokens: Sequence[int], stops: Sequence[int]) -> tuple[Sequence[int], bool]:
+    """The tokens before the first one that ends an answer, and whether there was one."""
+    for at, token in enumerate(tokens):
+        if token in stops:
+            return tokens[:at], True
+    return tokens, False
+
+
+def _fits(engine: Engine, planned: Planned) -> bool:
+    """Whether the engine answers such a request; beams are searched by ``generate``."""
+    return planned.request.decoding.num_beams == 1 and (engine.several or len(planned.sizes) <= 1)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    planned, row = answer.planned, answer.row
+    assert isinstance(planned, Planned)
+    if row is None:
+        return Outcome(planned, error=answer.error)
+    frames = [Frame(size, seen.resized or size) for size, seen in zip(planned.sizes, answer.seen, strict=True)]
+    return Outcome(
+        planned,
+        tokens=tuple(row.tokens),
+        entropies=tuple(row.means) if row.forced is not None and not row.broken else (),
+        prompt_tokens=row.prompt,
+        frames=tuple(frames),
+        seconds=row.seconds,
+        broken=row.broken,
+    )
+
+
 class _Factory:
     name = "hf"
 
@@ -317,17 +368,25 @@ class _Factory:
             "quantization": method,
         }
 
-    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend:
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int | None = None) -> Backend:
         """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""
         where = pick_device(device)
         pick_dtype(dtype, where)  # before anything is read
         processor = load_processor(checkpoint)
         return HFBackend(load_model(checkpoint, device=where, dtype=dtype), processor, batch_size=batch_size)
 
+    def wrap(self, model: Any, processor: Any, *, batch_size: int | None = None) -> AbstractContextManager[Backend]:
+        """A backend over a model in memory, which is given back as it was found."""
+        return borrowed(model, processor, lambda bare: HFBackend(bare, processor, batch_size=batch_size))
+
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
         """What a run would give the model for each request, from the processor alone."""
         inputs = Inputs(load_processor(checkpoint))
         return (inputs.preview(request) for request in requests)
+
+    def verify(self, checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
+        """Whether a checkpoint is whole and works, check by check."""
+        return verify(checkpoint, device=device, dtype=dtype, forward=forward)
 
 
 BACKEND = _Factory()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -206,6 +207,51 @@ def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[s
     assert row_of(tmp_path / "runs" / "small")["values"]["mean_iou"] < 60  # type: ignore[index]
 
 
+def test_answers_are_read_by_the_protocol_that_they_were_asked_by(evalkit: Evalkit, tmp_path: Path) -> None:
+    """lmms-eval's prompt asks for fractions of the picture: right under it, and pixels of its corner under no other."""
+    rows = []
+    for sample in load_task("refcoco/val", data="tiny"):
+        (w, h), (a, b, c, d) = sample.images[0].size(), sample.references[0]
+        rows.append({"id": sample.id, "text": f"[{a / w:.5f}, {b / h:.5f}, {c / w:.5f}, {d / h:.5f}]"})
+    write_lines(tmp_path / "p.jsonl", rows)
+    command = ("score", "-t", "refcoco/val", "--data", "tiny", "-p", "p.jsonl", "--family", "qwen2.5-vl")
+
+    def scored(name: str, *options: str) -> dict[str, object]:
+        done = evalkit(*command, "--name", name, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        row = row_of(tmp_path / "runs" / name)
+        assert f"|protocol:{name}|" in str(row["signature"])
+        assert f"protocol:{name}" in "".join(done.stdout.split()), "the footnote says it"
+        manifest = json.loads((tmp_path / "runs" / name / "manifest.json").read_text())
+        assert manifest["settings"]["protocol"] == name
+        return row
+
+    assert scored("lmms-eval", "--protocol", "lmms-eval")["value"] == 100.0
+    assert scored("official")["value"] == 0.0
+    assert scored("vlmevalkit", "--protocol", "vlmevalkit")["value"] == 0.0
+    again = evalkit("rescore", "runs/lmms-eval", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "refcoco/val: unchanged" in again.stderr
+
+    (tmp_path / "evalkit.toml").write_text('protocol = "lmms-eval"\n')
+    shutil.rmtree(tmp_path / "runs")
+    assert scored("lmms-eval")["value"] == 100.0
+    assert (
+        json.loads((tmp_path / "runs" / "lmms-eval" / "manifest.json").read_text())["sources"]["protocol"]
+        == "evalkit.toml"
+    )
+
+
+def test_final_texts_are_read_by_no_protocol(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+    """A settings file may name one for 'evalkit run'; neither record nor signature says what did not happen."""
+    (tmp_path / "evalkit.toml").write_text('protocol = "lmms-eval"\n')
+    write_lines(tmp_path / "p.jsonl", GOOD)
+    done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "protocol:" not in str(row_of(tmp_path / "runs" / "x")["signature"])
+    assert json.loads((tmp_path / "runs" / "x" / "manifest.json").read_text())["settings"]["protocol"] == "official"
+
+
 def test_a_picture_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit, tmp_path: Path) -> None:
     Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"torn")
@@ -386,6 +432,9 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
     "limits without a family": (GOOD, ["--max-pixels", "99"], "--max-pixels: without --family nothing depends on the size"),
     "limits": (GOOD, ["--family", "qwen2.5-vl", "--min-pixels", "9", "--max-pixels", "3"], "--min-pixels 9 is more than --max-pixels 3"),
     "limit": (GOOD, ["--family", "qwen2.5-vl", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),
+    "unknown protocol": (GOOD, ["--family", "qwen2.5-vl", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
+    "protocol without a family": (GOOD, ["--protocol", "lmms-eval"], "--protocol lmms-eval: without --family answers are final texts, which are not read by a protocol"),
+    "a protocol that does not say": (GOOD, ["-t", "ocrvqa/test", "--family", "qwen2.5-vl", "-p", "q", "--protocol", "vlmevalkit"], "vlmevalkit does not say how ocrvqa is asked; use --protocol official"),
     "two splits": (GOOD, ["-t", "vqav2/train"], "--predictions: 1 given for 2 splits; give one file for each of vqav2/val, vqav2/train, in this order"),
     "two files": (GOOD, ["-p", "q"], "--predictions: 2 given for 1 splits"),
     "kind": (GOOD, ["--kind", "vqa"], "--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"),

@@ -5,6 +5,7 @@ The answers mean nothing; they must be those of plain ``processor`` + ``generate
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from evalkit import registry
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.model.backends.hf import BACKEND, HFBackend
+from evalkit.model.backends.hf import BACKEND, HFBackend, _cut
+from evalkit.model.engine.options import Options
 from evalkit.types import Decoding, Message, Picture, Request, Text
 
 TOKENIZER = bundled_folder("tiny")
@@ -317,7 +319,7 @@ def test_answers_are_those_of_plain_generate(opened: HFBackend) -> None:
         lengths[request.id] = inputs["input_ids"].shape[1]
         with torch.inference_mode():
             out = opened.model.generate(**inputs, do_sample=False, max_new_tokens=8)[0, lengths[request.id] :].tolist()
-        alone[request.id] = opened._cut(out)[0]
+        alone[request.id] = _cut(out, opened.stops)[0]
     assert len({tuple(tokens) for tokens in alone.values()}) > len(requests) // 2, "the answers differ"
     for size in (1, 3):
         backend = HFBackend(opened.model, opened.processor, batch_size=size)
@@ -325,6 +327,39 @@ def test_answers_are_those_of_plain_generate(opened: HFBackend) -> None:
         assert {k: r.error for k, r in responses.items() if r.error} == {}
         assert {k: list(r.tokens) for k, r in responses.items()} == alone, f"batches of {size}"
         assert {k: r.prompt_tokens for k, r in responses.items()} == lengths
+
+
+# PaliGemma reads pictures and question both ways, so nothing before the answer is the same for two questions.
+UNFIT = {"paligemma"}
+
+
+def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
+    """Several questions to a picture, and one after an exemplar, at every batch size, shared and not."""
+    first, second, *_ = samples = list(
+        {s.images[0].size(): s for s in registry.tasks.get("vqav2").load(open_data("tiny"), "val")}.values()
+    )
+    plainly = opened.model.config.model_type in UNFIT
+    asked = ["What is it?", "How many things are there, and of which colour?", "Is the large one red?"]
+    requests = [
+        Request(f"{at}-{n}", (Message("plain" if plainly else "user", (Picture(s.images[0]), Text(text))),), Decoding(9))
+        for at, s in enumerate(samples[:3])
+        for n, text in enumerate(asked)
+    ]
+    if not plainly:
+        shot = (Message("user", (Picture(first.images[0]), Text(asked[0]))), Message("assistant", (Text("two"),)))
+        for n, text in enumerate(asked):
+            turn = Message("user", (Picture(second.images[0]), Text(text)))
+            requests.append(Request(f"few-{n}", (*shot, turn), Decoding(9)))
+    exact = HFBackend(opened.model, opened.processor, exact=True)
+    alone = {r.id: r for r in exact.generate(requests)}
+    for rows, share in itertools.product((1, 3, 16, 64), (True, False)):
+        backend = HFBackend(opened.model, opened.processor, batch_size=rows, options=Options(share=share))
+        assert (backend.engine is None) == plainly, backend.unfit
+        for response in backend.generate(requests):
+            one = alone[response.id]
+            assert response.error is None
+            assert response.tokens == one.tokens, f"{response.id} in batches of {rows}, share={share}"
+            assert (response.prompt_tokens, response.frames) == (one.prompt_tokens, one.frames)
 
 
 def test_previews_and_frames_are_right(opened: HFBackend) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from evalkit import registry
 from evalkit.data import PathImage, open_data
 from evalkit.model.backends._continuations import branches
+from evalkit.model.backends._generate import Generate
 from evalkit.model.backends.hf import HFBackend
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Text
 
@@ -72,7 +73,7 @@ def test_cross_entropies_are_those_of_the_plain_loop(tiny_backend: HFBackend, re
     for request in requests[:4]:
         rows = tiny_backend.inputs.plan(request)
         prepared = tiny_backend.inputs.prepare(rows)
-        scored, broken = tiny_backend._score(prepared.inputs, [row.branch for row in rows if row.branch])
+        scored, broken = tiny_backend.plain._score(prepared.inputs, [row.branch for row in rows if row.branch])
         found = {
             place: mean
             for row, means in zip(rows, scored, strict=True)
@@ -107,7 +108,7 @@ def test_equal_options_give_the_first(tiny_backend: HFBackend, requests: list[Re
     same = replace(requests[0], continuations=("red", "red"))
     (response,) = tiny_backend.generate([same])
     assert response.text == "red"
-    means = tiny_backend._score(*_prepared(tiny_backend, same))[0]
+    means = tiny_backend.plain._score(*_prepared(tiny_backend, same))[0]
     assert means[0][0] == means[0][1]
 
 
@@ -126,7 +127,7 @@ def test_mixed_with_generation(tiny_backend: HFBackend, requests: list[Request])
 def test_a_stop_token_may_stand_in_a_continuation(tiny_backend: HFBackend, requests: list[Request]) -> None:
     ending = replace(requests[0], continuations=("red<|im_end|>\nred", "red<|im_end|>\nblue"))
     means = plain_loop(tiny_backend, ending)
-    scored, _ = tiny_backend._score(*_prepared(tiny_backend, ending))
+    scored, _ = tiny_backend.plain._score(*_prepared(tiny_backend, ending))
     assert sorted(m for row in scored for m in row) == pytest.approx(sorted(means), abs=1e-4)
 
 
@@ -146,7 +147,8 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
 ) -> None:
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
     whole = {r.id: r.text for r in backend.generate(requests)}
-    score = HFBackend._score
+    backend.release()
+    score = Generate._score
     tried: list[int] = []
 
     def cramped(self, inputs, rows):  # type: ignore[no-untyped-def]
@@ -155,13 +157,13 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return score(self, inputs, rows)
 
-    monkeypatch.setattr(HFBackend, "_score", cramped)
+    monkeypatch.setattr(Generate, "_score", cramped)
     answers = list(backend.generate(requests))
     assert {r.id: r.text for r in answers} == whole
     assert len(answers) == len(requests)
     assert tried[:4] == [16, 8, 4, 4]
 
-    monkeypatch.setattr(HFBackend, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    monkeypatch.setattr(Generate, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
     answers = list(backend.generate(requests[:3]))
     assert [r.finish for r in answers] == ["error"] * 3
 

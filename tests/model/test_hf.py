@@ -13,6 +13,7 @@ from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import PathImage, open_data
 from evalkit.errors import UserError
+from evalkit.model.backends._generate import Generate
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Text
 
@@ -97,21 +98,22 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
 ) -> None:
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
     whole = {r.id: r.text for r in backend.generate(requests)}
-    generate = HFBackend._generate
+    backend.release()  # the plain path: the engine's own is in tests/model/engine
+    generate = Generate._generate
     tried: list[int] = []
 
-    def cramped(self: HFBackend, inputs: dict[str, torch.Tensor], decoding: Decoding) -> object:
+    def cramped(self: Generate, inputs: dict[str, torch.Tensor], *how: object) -> object:
         tried.append(len(inputs["input_ids"]))
         if tried[-1] > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return generate(self, inputs, decoding)
+        return generate(self, inputs, *how)
 
-    monkeypatch.setattr(HFBackend, "_generate", cramped)
+    monkeypatch.setattr(Generate, "_generate", cramped)
     assert {r.id: r.text for r in backend.generate(requests)} == whole
     assert tried[:4] == [16, 8, 4, 4]
     assert backend.batch_size == 4, "it is remembered"
 
-    monkeypatch.setattr(HFBackend, "_generate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    monkeypatch.setattr(Generate, "_generate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
     answers = list(backend.generate(requests[:3]))
     assert [r.finish for r in answers] == ["error"] * 3
     assert "MemoryError: CUDA oom" in str(answers[0].error)

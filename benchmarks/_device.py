@@ -1,0 +1,78 @@
+"""What a device can do and does, for ``throughput.py``: matrix rate, how busy a GPU is, peak memory."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from types import TracebackType
+from typing import Any
+
+import torch
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second in a product of large matrices."""
+    side = 8192 if device.type == "cuda" else 1024
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(8):
+        wait(device)
+        began = time.perf_counter()
+        for _ in range(10):
+            one @ other
+        wait(device)
+        times.append((time.perf_counter() - began) / 10)
+    return 2 * side**3 / statistics.median(times[2:])
+
+
+class Busy:
+    """How much of the time a GPU was at work, by ``nvidia-smi``'s samples; ``share`` is None where it cannot say."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.share: float | None = None
+        self._watch: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Busy:
+        if self.device.type == "cuda":
+            number = (
+                f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"  # numbers change by CUDA_VISIBLE_DEVICES
+            )
+            command = ["nvidia-smi", "-i", number, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+            try:
+                self._watch = subprocess.Popen(
+                    [*command, "-lms", "100"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                )
+            except OSError:
+                self._watch = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._watch is None:
+            return
+        self._watch.terminate()
+        said, _ = self._watch.communicate()
+        samples = [float(line) for line in said.split() if line.strip().isdigit()]
+        if samples:
+            self.share = statistics.fmean(samples) / 100
+
+
+def peak_of(device: torch.device, work: Any) -> float | None:
+    """Bytes that ``work()`` needs at most, beyond what is held before; None where that is not counted."""
+    if device.type != "cuda":
+        work()
+        return None
+    wait(device)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    wait(device)
+    return float(torch.cuda.max_memory_allocated(device) - before)

@@ -1,0 +1,135 @@
+"""What ``throughput.py`` asks: made-up questions about made-up pictures, with the numbers of real benchmarks.
+
+Each mix has a benchmark's questions per picture, picture sizes, prompt lengths (the tiny checkpoint's tokenizer needs
+about one token a word for the words below, as the released ones do for English) and answer lengths.  Pictures are
+textured files on disk, so that reading and decoding them costs what it costs in a run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from evalkit.data import PathImage
+from evalkit.types import Decoding, Message, Picture, Request, Size, Text
+
+WORDS = [
+    "what", "color", "is", "the", "circle", "above", "red", "square", "how", "many", "stars", "are", "there", "in",
+    "this", "picture", "which", "shape", "number", "shown", "on", "page", "for", "year", "with", "an", "purple",
+    "triangle", "yellow", "option", "blue", "green", "black", "from", "total", "one", "or", "and", "question",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mix:
+    """One sort of benchmark.
+
+    Attributes:
+        questions: per picture, in turn.
+        sizes: (width, height) of the pictures, in turn; ``large`` ones where there is a GPU.
+        page: text on white, as PNG; else a textured JPEG.
+        words: of a question, drawn evenly from this range; ``suffix`` follows it, the same for all.
+        limit: the longest answer, in tokens.
+        length: the mean answer in tokens that the end token is set for, the end not counted.
+        samples: how many on a CPU and on a GPU, in each round, unless told.
+    """
+
+    name: str
+    questions: tuple[int, ...]
+    sizes: tuple[Size, ...]
+    large: tuple[Size, ...]
+    words: tuple[int, int]
+    suffix: str
+    limit: int
+    length: float
+    samples: tuple[int, int]
+    page: bool = False
+
+
+COCO = ((640, 480), (640, 427), (480, 640), (640, 480), (500, 375))
+SHORT = " Answer the question using a single word or phrase."
+
+MIXES = (
+    Mix("vqav2", (5, 6, 5), ((640, 480),), ((640, 480),), (4, 10), SHORT, 4, 2.0, (32, 240)),
+    Mix(
+        "refcoco", (7, 8), ((640, 480),), ((640, 480),), (2, 7),
+        " in this image and output the bbox coordinates in JSON format.", 30, 24.0, (30, 150),
+    ),
+    # A page of 1240 × 1600 is 2,508 visual tokens: too many for a CPU, which gets it at half the resolution.
+    Mix("docvqa", (10,), ((620, 800),), ((1240, 1600),), (6, 14), SHORT, 15, 8.0, (20, 80), page=True),
+    Mix("caption", (1,), COCO, COCO, (0, 0), "Describe this image in one short sentence.", 30, 14.0, (16, 96)),
+    Mix("textvqa", (1,), COCO, ((1024, 768), (768, 1024), (1024, 683)), (5, 11), SHORT, 10, 4.0, (16, 96)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a picture."""
+
+    id: str
+    path: Path
+    size: Size
+    text: str
+    limit: int
+
+    @property
+    def request(self) -> Request:
+        """As evalkit's backends take it."""
+        content = (Picture(PathImage(str(self.path))), Text(self.text))
+        return Request(self.id, (Message("user", content),), Decoding(self.limit))
+
+
+def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[Asked]:
+    """``count`` questions of a mix, their pictures written into ``folder``; another seed, other pictures."""
+    rng = random.Random(f"{seed}/{mix.name}")
+    sizes = mix.large if large else mix.sizes
+    asked: list[Asked] = []
+    place = 0
+    while len(asked) < count:
+        size = sizes[place % len(sizes)]
+        path = folder / f"{mix.name}-{seed}-{place}.{'png' if mix.page else 'jpg'}"
+        paint = _page if mix.page else _scene
+        paint(size, rng.randrange(2**32)).save(path, **({} if mix.page else {"quality": 90}))
+        for _ in range(min(mix.questions[place % len(mix.questions)], count - len(asked))):
+            words = rng.choices(WORDS, k=rng.randint(*mix.words))
+            text = " ".join(words).capitalize() + mix.suffix
+            asked.append(Asked(f"{mix.name}-{seed}-{len(asked)}", path, size, text, mix.limit))
+        place += 1
+    return asked
+
+
+def pictures(asked: Sequence[Asked]) -> int:
+    """How many different pictures are asked about."""
+    return len({one.path for one in asked})
+
+
+def _scene(size: Size, seed: int) -> Image.Image:
+    """Smooth colours, shapes and grain: about 100 kB as a JPEG of 640 × 480, like a photograph."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    image = small.resize(size, Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y = rng.integers(0, size[0]), rng.integers(0, size[1])
+        w, h = rng.integers(20, size[0] // 3), rng.integers(20, size[1] // 3)
+        shape = pen.ellipse if rng.random() < 0.5 else pen.rectangle
+        shape((int(x), int(y), int(x + w), int(y + h)), fill=tuple(int(c) for c in rng.integers(0, 256, 3)))
+    grain = rng.normal(0, 12, (size[1], size[0], 1))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def _page(size: Size, seed: int) -> Image.Image:
+    """Lines of words on slightly noisy paper."""
+    rng = np.random.default_rng(seed)
+    paper = 245 + rng.normal(0, 3, (size[1], size[0], 1))
+    image = Image.fromarray(np.clip(np.repeat(paper, 3, axis=2), 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(image)
+    for y in range(30, size[1] - 30, 16):
+        words = rng.choice(WORDS, size=int(rng.integers(2, 14)))
+        pen.text((30, y), f"{rng.integers(1, 10_000)}  " + " ".join(words), fill=(20, 20, 30))
+    return image

@@ -1,0 +1,176 @@
+"""The ways through which ``throughput.py`` sends the same samples; each gives the answers' tokens by sample id.
+
+``generate`` is used as a careful user would: greedy, in inference mode, the processor on the text and the pictures of a
+batch, padded on the left, sorted by length with the visual tokens counted, the next batch's pictures read, decoded and
+resized in a thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from _mixes import Asked
+from transformers import GenerationConfig
+
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.engine.options import Options
+
+Answers = dict[str, tuple[int, ...]]
+PARTS = ("share", "pack", "leave", "windows", "feed")
+TAKES = frozenset(inspect.signature(HFBackend).parameters)
+CHILD = Path(__file__).parent / "_lmms_eval.py"
+
+
+def conversation(one: Asked, image: object) -> list[dict[str, Any]]:
+    """A question as chat templates take it."""
+    content = [{"type": "image", "image": image}, {"type": "text", "text": one.text}]
+    return [{"role": "user", "content": content}]
+
+
+class Generate:
+    """``model.generate`` in batches of a fixed size."""
+
+    def __init__(self, model: Any, processor: Any, batch_size: int) -> None:
+        self.model, self.processor, self.batch_size = model, processor, batch_size
+        stops = model.generation_config.eos_token_id
+        self.stops = set(stops if isinstance(stops, list) else [stops])
+
+    def inputs(self, batch: Sequence[Asked]) -> Any:
+        """The model's inputs, on the CPU."""
+        from PIL import Image
+
+        images = [Image.open(one.path).convert("RGB") for one in batch]
+        texts = [
+            self.processor.apply_chat_template(
+                conversation(one, image), tokenize=False, add_generation_prompt=True
+            )
+            for one, image in zip(batch, images, strict=True)
+        ]  # fmt: skip
+        return self.processor(
+            text=texts, images=images, padding=True, padding_side="left", return_tensors="pt"
+        )  # fmt: skip
+
+    def placed(self, batch: Sequence[Asked]) -> Any:
+        """The model's inputs, where it is."""
+        return self.inputs(batch).to(self.model.device, dtype=self.model.dtype)
+
+    def run(self, asked: Sequence[Asked]) -> Answers:
+        """All answers."""
+        order = sorted(asked, key=self._length, reverse=True) if self.batch_size > 1 else list(asked)
+        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        answers: Answers = {}
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self.inputs, batches[0])
+            for place, batch in enumerate(batches):
+                inputs = coming.result().to(self.model.device, dtype=self.model.dtype)
+                if place + 1 < len(batches):
+                    coming = ahead.submit(self.inputs, batches[place + 1])
+                tokens = self.tokens(inputs, batch[0].limit)
+                answers |= {one.id: self.cut(row) for one, row in zip(batch, tokens, strict=True)}
+        return answers
+
+    def tokens(self, inputs: Any, limit: int) -> list[list[int]]:
+        """The new tokens of each row."""
+        settings = GenerationConfig(do_sample=False, num_beams=1, max_new_tokens=limit)
+        with torch.inference_mode():
+            out = self.model.generate(**inputs, generation_config=settings)
+        new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
+        return new
+
+    def cut(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """The tokens before the first that ends."""
+        at = next((at for at, token in enumerate(tokens) if token in self.stops), len(tokens))
+        return tuple(tokens[:at])
+
+    def gap(self, one: Asked, at: int) -> float:
+        """By how much the best next token's logit is above the second's after ``at`` tokens, the sample alone."""
+        settings = GenerationConfig(
+            do_sample=False, max_new_tokens=at + 1, output_logits=True, return_dict_in_generate=True
+        )
+        with torch.inference_mode():
+            out = self.model.generate(**self.placed([one]), generation_config=settings)
+        best = out.logits[at][0].float().topk(2).values.tolist()
+        return float(best[0] - best[1])
+
+    def _length(self, one: Asked) -> int:
+        width, height = one.size
+        return len(self.processor.tokenizer(one.text)["input_ids"]) + width * height // 28**2
+
+
+class Evalkit:
+    """evalkit's ``hf`` backend, on the same weights; arguments that it does not have (yet) are left out."""
+
+    def __init__(self, model: Any, processor: Any, batch_size: int | None = None, **options: bool) -> None:
+        model = twin(model)
+        wanted: dict[str, Any] = {"batch_size": batch_size, "options": Options(**options)}
+        if batch_size is None and "options" not in TAKES:  # batches of their own accord come with the options
+            wanted["batch_size"] = 16
+        self.backend = HFBackend(model, processor, **{name: v for name, v in wanted.items() if name in TAKES})
+        self.prompts: dict[str, int] = {}
+
+    def run(self, asked: Sequence[Asked]) -> Answers:
+        """All answers; ``prompts`` then has the lengths of their prompts in tokens."""
+        answers: Answers = {}
+        for response in self.backend.generate([one.request for one in asked]):
+            if response.error is not None:
+                raise RuntimeError(f"{response.id}: {response.error}")
+            answers[response.id] = response.tokens
+            self.prompts[response.id] = response.prompt_tokens
+        return answers
+
+
+def twin(model: Any) -> Any:
+    """A model with the same weights in the same memory: what is changed about it does not touch the other's calls."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def lmms_eval(
+    python: str, model: Any, processor: Any, asked: Sequence[Asked], *, batch_sizes: Sequence[int]
+) -> Mapping[str, Any]:
+    """The samples through lmms-eval's own backend, in an environment that has it.
+
+    Returns:
+        ``version``; seconds by batch size (``seconds``); texts by sample id (``texts``).
+
+    Raises:
+        RuntimeError: it did not work; the sentence says what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model.save_pretrained(root / "model")
+        processor.save_pretrained(root / "model")
+        work = {
+            "model": str(root / "model"), "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch."),
+            "batch_sizes": list(batch_sizes), "limit": asked[0].limit, "threads": torch.get_num_threads(),
+            "samples": [{"id": one.id, "image": str(one.path), "text": one.text} for one in asked],
+        }  # fmt: skip
+        (root / "work.json").write_text(json.dumps(work))
+        command = [python, str(CHILD), str(root / "work.json"), str(root / "done.json")]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"lmms-eval failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        found: Mapping[str, Any] = json.loads((root / "done.json").read_text())
+        return found
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The samples that both answered, differently."""
+    return [name for name in one if name in other and one[name] != other[name]]
+
+
+def first_difference(one: Sequence[int], other: Sequence[int]) -> int:
+    """The first place at which two answers differ."""
+    same = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(same) if a != b), min(len(one), len(other)))

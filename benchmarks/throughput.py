@@ -1,0 +1,351 @@
+"""Samples a second of evalkit's ``hf`` backend, beside what else one would run on the same samples, model and machine.
+
+    python benchmarks/throughput.py                      # CPU: 30 million parameters, fp32; under nine minutes
+    python benchmarks/throughput.py --device cuda        # a GPU: Qwen2.5-VL 7B's size, bf16; under nine minutes
+    python benchmarks/throughput.py --only vqav2 --ablate
+    python benchmarks/throughput.py --lmms-eval /path/to/its/python
+
+(a) ``model.generate`` one sample at a time; (b) ``model.generate`` in the best of the fixed batches 4, 8, 16 and 32,
+sorted by length (``_paths.py``); (c) lmms-eval's own backend, where there is an environment with it; (d) evalkit.
+The mixes (``_mixes.py``) have the questions per picture, sizes and lengths of VQAv2, RefCOCO and DocVQA, which ask much
+of each picture, and of captioning and TextVQA, which do not.
+
+How it is kept fair. Weights are random, so that answers would never end: the end token's row of the output layer is
+scaled until answers have the mix's mean length (``_random_qwen.py``).  Where each ends then follows from its picture
+and question, for all ways alike, since it lies in the weights; all have the same limit.  Rounds are paired: within one,
+(a), (b) and (d) get the same samples in turn, and each round has pictures of its own, so that nothing is left of them
+in a cache; medians over rounds are printed.  (a) gets an even part of each round's samples: its rate does not depend on
+how many there are.  Files are read, decoded and resized within the measured time.  Answers are compared token by token;
+for those that differ, the gap between the two best logits where they part says whether it was a near-tie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from _device import Busy, matrix_rate, peak_of, wait
+from _mixes import MIXES, Asked, Mix, draw, pictures
+from _paths import PARTS, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
+from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
+
+BATCHES = (4, 8, 16, 32)
+NEAR = 1e-3
+
+
+@dataclass
+class World:
+    """Everything that the mixes share."""
+
+    model: Any
+    processor: Any
+    device: torch.device
+    settings: argparse.Namespace
+    folder: Path
+    matrix_rate: float
+
+    @property
+    def large(self) -> bool:
+        """Whether pictures have the sizes for a GPU."""
+        return bool(self.settings.model_size != "small")
+
+    def draw(self, mix: Mix, samples: int, name: str) -> list[Asked]:
+        """New samples with pictures of their own."""
+        return draw(mix, samples, self.folder, seed=f"{self.settings.seed}-{name}", large=self.large)
+
+    def seconds(self, work: Callable[[], Answers]) -> tuple[float, Answers]:
+        """How long some work takes, and what it gives."""
+        wait(self.device)
+        began = time.perf_counter()
+        answers = work()
+        wait(self.device)
+        return time.perf_counter() - began, answers
+
+
+@dataclass
+class Rounds:
+    """Rates (samples a second) round by round, and all answers, of one way."""
+
+    rates: list[float] = field(default_factory=list)
+    answers: Answers = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    def times(self, other: Rounds) -> float:
+        """The median of the rounds' ratios."""
+        return statistics.median(mine / its for mine, its in zip(self.rates, other.rates, strict=True))
+
+
+def best_batch(world: World, mix: Mix, samples: int) -> tuple[int, dict[int, float]]:
+    """The fixed batch with the highest rate on a part, and all rates; larger ones are left out once it falls."""
+    part = world.draw(mix, min(samples, 2 * max(BATCHES)), "part")
+    rates: dict[int, float] = {}
+    for size in BATCHES:
+        some = part if world.large else part[: max(size, 16)]
+        way = Generate(world.model, world.processor, size)
+        try:
+            seconds, answers = world.seconds(lambda way=way, some=some: way.run(some))  # type: ignore[misc]
+        except torch.OutOfMemoryError:
+            break
+        rates[size] = len(answers) / seconds
+        if rates[size] < 0.9 * max(rates.values()) or size >= len(part):
+            break
+    return max(rates, key=lambda size: rates[size]), rates
+
+
+def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
+    """All ways on one mix, ending about at ``until``; prints its table."""
+    settings, began = world.settings, time.monotonic()
+    samples = settings.samples or mix.samples[world.large]
+    warm = world.draw(mix, min(8, samples), "warm")
+    some = world.draw(mix, 64, "lengths")[::5][:12]
+    alone = Generate(world.model, world.processor, 1)
+    mean = mix.length if settings.lengths == "drawn" else None
+    set_lengths(world.model, world.processor.tokenizer, alone.placed(some), mix.limit, mean)
+    batch, tried = best_batch(world, mix, samples)
+    ways = {"a": alone, "b": Generate(world.model, world.processor, batch)}
+    ours = Evalkit(world.model, world.processor, settings.batch_size)
+    ours.run(warm)
+    alone.run(warm[:2])
+
+    got = {name: Rounds() for name in "abd"}
+    every = max(settings.rounds, -(-samples // 24))
+    asked: list[Asked] = []
+    busy = []
+    for number in range(settings.rounds):
+        begun = time.monotonic()
+        fresh = world.draw(mix, samples, f"round{number}")
+        asked += fresh
+        for turn in range(3):
+            name = "abd"[(turn + number) % 3]
+            if name == "d":
+                with Busy(world.device) as watch:
+                    seconds, answers = world.seconds(lambda fresh=fresh: ours.run(fresh))  # type: ignore[misc]
+                busy += [watch.share] if watch.share is not None else []
+            else:
+                part = fresh[number % every :: every] if name == "a" else fresh
+                seconds, answers = world.seconds(lambda way=ways[name], part=part: way.run(part))  # type: ignore[misc]
+            got[name].rates.append(len(answers) / seconds)
+            got[name].answers |= answers
+        if time.monotonic() + 1.1 * (time.monotonic() - begun) > until:
+            break
+
+    lengths = [len(tokens) for tokens in got["d"].answers.values()]
+    prompts = [length for name, length in ours.prompts.items() if name in got["d"].answers]
+    size = " or ".join(f"{w} × {h}" for w, h in sorted({one.size for one in asked}))
+    print(f"\n{mix.name}: {len(got['d'].rates)} × {samples} samples, {pictures(asked)} pictures of {size},")
+    print(
+        f"  prompts of {statistics.fmean(prompts):.0f} tokens, answers of {statistics.fmean(lengths):.1f} "
+        f"({len(set(got['d'].answers.values()))} different ones, limit {mix.limit})"
+    )
+    print("  fixed batches on a part: " + ", ".join(f"{size}: {rate:.2f}/s" for size, rate in tried.items()))
+    found: dict[str, Any] = {
+        "mix": mix.name, "samples": samples, "rounds": len(got["d"].rates), "batch": batch, "tried": tried,
+        "prompt_tokens": statistics.fmean(prompts), "answer_tokens": statistics.fmean(lengths),
+        "rates": {name: rounds.rates for name, rounds in got.items()},
+        "times_a": got["d"].times(got["a"]), "times_b": got["d"].times(got["b"]),
+    }  # fmt: skip
+    print(f"  {'':34}{'samples/s':>10}{'× (a)':>9}{'× (b)':>9}")
+    for name, said in (
+        ("a", "(a) generate, one at a time"),
+        ("b", f"(b) generate, batches of {batch}"),
+        ("d", "(d) evalkit"),
+    ):
+        way = got[name]
+        print(f"  {said:34}{way.rate:10.2f}{way.times(got['a']):9.2f}{way.times(got['b']):9.2f}")
+    found["lmms_eval"] = outside(world, asked[:samples], batch, got)
+    found["differing"] = compare(alone, asked, got)
+    if busy:
+        found["busy"] = statistics.median(busy)
+        print(f"  the GPU was busy {100 * found['busy']:.0f} % of the time in (d), by nvidia-smi")
+    if settings.details:
+        found["details"] = details(world, mix, samples)
+    if settings.ablate:
+        found["without"] = ablate(world, mix, samples)
+    found["seconds"] = time.monotonic() - began
+    return found
+
+
+def outside(world: World, asked: Sequence[Asked], batch: int, got: dict[str, Rounds]) -> dict[str, Any] | str:
+    """lmms-eval's row of the table, or why there is none."""
+    if world.settings.lmms_eval is None:
+        print("  (c) lmms-eval: not measured: no --lmms-eval PYTHON was given (see --help)")
+        return "not given"
+    try:
+        done = lmms_eval(world.settings.lmms_eval, world.model, world.processor, asked, batch_sizes=(1, batch))
+    except (RuntimeError, OSError) as error:
+        print(f"  (c) lmms-eval: not measured: {error}")
+        return str(error)
+    decode = world.processor.tokenizer.decode
+    ours = {name: decode(tokens, skip_special_tokens=True) for name, tokens in got["d"].answers.items()}
+    other = differing(done["texts"], ours)
+    for size, seconds in done["seconds"].items():
+        rate = len(asked) / seconds
+        said = f"(c) lmms-eval {done['version']}, batch {size}"
+        print(f"  {said:34}{rate:10.2f}{rate / got['a'].rate:9.2f}{rate / got['b'].rate:9.2f}")
+    print(f"      {len(other)} of {len(asked)} texts differ from (d): qwen-vl-utils resizes its pictures")
+    return {**done, "texts": None, "differing": len(other)}
+
+
+def compare(alone: Generate, asked: Sequence[Asked], got: dict[str, Rounds]) -> dict[str, Any]:
+    """How many answers differ between the ways, and by what gap; prints it."""
+    by_id = {one.id: one for one in asked}
+    found = {}
+    for one, other in (("a", "b"), ("a", "d"), ("b", "d")):
+        mine, its = got[one].answers, got[other].answers
+        names = differing(mine, its)
+        both = len(mine.keys() & its.keys())
+        gaps = [alone.gap(by_id[name], first_difference(mine[name], its[name])) for name in names[:16]]
+        found[one + other] = {"samples": both, "differing": len(names), "gaps": gaps}
+        said = f"  ({one}) and ({other}): {len(names)} of {both} answers differ"
+        if gaps:
+            said += f"; top-2 gap where they part at most {max(gaps):.2g} ({sum(g < NEAR for g in gaps)} below {NEAR})"
+        print(said)
+    return found
+
+
+def ablate(world: World, mix: Mix, samples: int) -> dict[str, float]:
+    """Rates with each part of the engine switched off, and with all; prints what each contributes."""
+    if "options" not in TAKES:
+        print("  this backend has no Options: nothing can be switched off")
+        return {}
+    every: dict[str, dict[str, bool]] = {"all on": {}, **{f"without {part}": {part: False} for part in PARTS}}
+    every["all off"] = dict.fromkeys(PARTS, False)
+    warm = world.draw(mix, min(8, samples), "warm")
+    ways = {}
+    for name, options in every.items():
+        ways[name] = Evalkit(world.model, world.processor, world.settings.batch_size, **options)
+        ways[name].run(warm)
+    rounds = {name: Rounds() for name in ways}
+    for number in range(world.settings.rounds):
+        fresh = world.draw(mix, samples, f"ablate{number}")
+        order = list(ways) if number % 2 == 0 else list(reversed(ways))
+        for name in order:
+            seconds, answers = world.seconds(lambda name=name, fresh=fresh: ways[name].run(fresh))  # type: ignore[misc]
+            rounds[name].rates.append(len(fresh) / seconds)
+            rounds[name].answers |= answers
+    whole = rounds["all on"]
+    for name, way in rounds.items():
+        other = len(differing(way.answers, whole.answers))
+        print(
+            f"  {name:34}{way.rate:10.2f}   all on is {whole.times(way):.2f} times that"
+            f"{f'; {other} of {len(whole.answers)} answers differ' if name != 'all on' else ''}"
+        )
+    return {name: way.rate for name, way in rounds.items()}
+
+
+def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
+    """Shared and unshared: how much of the matrix rate prefill reaches, memory, answers that change; prints all."""
+    found: dict[str, Any] = {}
+    given: list[Answers] = []
+    for share in (True, False) if "options" in TAKES else (None,):
+        options = {} if share is None else {"share": share}
+        ours = Evalkit(world.model, world.processor, world.settings.batch_size, **options)
+        ours.run(world.draw(mix, min(8, samples), "warm"))
+        # One token each: reading, encoding and prefill, and nothing else.
+        short = [Asked(one.id, one.path, one.size, one.text, 1) for one in world.draw(mix, samples, "prefill")]
+        seconds, _ = world.seconds(lambda ours=ours, short=short: ours.run(short))  # type: ignore[misc]
+        work = flops(world, short, ours.prompts, shared=bool(share))
+        reached = work / seconds / world.matrix_rate
+        fresh = world.draw(mix, samples, "memory")
+        peak = peak_of(world.device, lambda ours=ours, fresh=fresh: given.append(ours.run(fresh)))  # type: ignore[misc]
+        name = {True: "shared", False: "unshared", None: "as it is"}[share]
+        found[name] = {"seconds": seconds, "flops": work, "reached": reached, "peak": peak}
+        memory = "" if peak is None else f"; {peak / 2**30:.2f} GiB beyond the weights at most"
+        print(
+            f"  {name}: prefill {work / seconds / 1e12:.3g} TFLOP/s, {100 * reached:.0f} % of the matrix rate, files "
+            f"read and all{memory}"
+        )
+    if len(given) == 2:
+        found["differing"] = len(differing(*given))
+        print(f"  {found['differing']} of {len(given[0])} answers differ between shared and unshared")
+    return found
+
+
+def flops(world: World, asked: Sequence[Asked], prompts: dict[str, int], *, shared: bool) -> float:
+    """Operations of the matrix products that the samples' prompts need, prefixes and pictures once if ``shared``."""
+    counts = count(world.model)
+    tokenizer = world.processor.tokenizer
+    seen: set[Path] = set()
+    work = 0.0
+    for one in asked:
+        after = len(tokenizer(f"{one.text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"])
+        before = prompts[one.id] - after
+        visual = one.size[0] // 28 * (one.size[1] // 28)
+        new = not (shared and one.path in seen)
+        work += counts.flops(after + (before if new else 0), 4 * visual if new else 0)
+        seen.add(one.path)
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--model-size", choices=tuple(SIZES), help="default: small on a CPU, 7b on a GPU")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: float32 on a CPU, bfloat16 on a GPU")
+    parser.add_argument(
+        "--only", action="append", choices=[mix.name for mix in MIXES], metavar="MIX", help="repeatable"
+    )
+    parser.add_argument("--samples", type=int, metavar="N", help="samples in each round, instead of the mix's own")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="paired rounds (default: 3)")
+    parser.add_argument("--minutes", type=float, default=8.5, help="rounds are left out beyond this (default: 8.5)")
+    parser.add_argument("--lengths", choices=("drawn", "full"), default="drawn", help="full: no answer ends by itself")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of evalkit (default: its own choice)")
+    parser.add_argument("--ablate", action="store_true", help="switch the engine's parts off, one at a time")
+    parser.add_argument(
+        "--details", action="store_true", help="prefill against the matrix rate, memory (a GPU: always)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there")
+    parser.add_argument(
+        "--lmms-eval", metavar="PYTHON", help="an interpreter that has lmms-eval ('pip install lmms-eval decord')"
+    )
+    settings = parser.parse_args()
+    began = time.monotonic()
+    device = torch.device(settings.device)
+    on_gpu = device.type == "cuda"
+    settings.model_size = settings.model_size or ("7b" if on_gpu else "small")
+    settings.details = settings.details or on_gpu
+    dtype = getattr(torch, settings.dtype or ("bfloat16" if on_gpu else "float32"))
+    mixes = [mix for mix in MIXES if settings.only is None or mix.name in settings.only]
+
+    processor = make_processor()
+    model = make_model(settings.model_size, processor, device, dtype, settings.seed)
+    counts = count(model)
+    rate = matrix_rate(device, dtype)
+    name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"Qwen2.5-VL with {counts.all / 1e6:,.1f} million random parameters (language model's layers "
+        f"{counts.text / 1e6:,.1f}), {str(dtype).removeprefix('torch.')}, on {name}; matrix rate "
+        f"{rate / 1e12:.3g} TFLOP/s; torch {torch.__version__}"
+    )
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(model, processor, device, settings, Path(folder), rate)
+        for place, mix in enumerate(mixes):
+            share = (began + 60 * settings.minutes - time.monotonic()) / (len(mixes) - place)
+            found.append(measure(world, mix, time.monotonic() + share))
+    print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}")
+    for row in found:
+        print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}")
+    print(f"{time.monotonic() - began:.0f} s in all")
+    if settings.json is not None:
+        whole = {
+            "parameters": counts.all, "device": name, "dtype": str(dtype), "matrix_rate": rate, "mixes": found,
+            "settings": {key: value for key, value in vars(settings).items() if key != "json"},
+        }  # fmt: skip
+        settings.json.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Keys and values of a batch: one tensor, rows aligned at their ends.
+
+Keys are kept after rotation, so a row's columns may be moved: its positions are its own affair, not its columns'.  What
+stands before a row's beginning, or between a prefix and what was padded after it, is masked.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of one token's keys and values."""
+
+    layers: int
+    heads: int
+    width: int
+
+    @staticmethod
+    def of(config: Any) -> Shape:
+        """From a language model's configuration."""
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return Shape(config.num_hidden_layers, getattr(config, "num_key_value_heads", None) or heads, width)
+
+    def bytes(self, dtype: torch.dtype) -> int:
+        """Of one token."""
+        return 2 * self.layers * self.heads * self.width * dtype.itemsize
+
+
+class _Layer(DynamicLayer):
+    """A layer's part of the tensor."""
+
+    def __init__(self, columns: Columns, at: int) -> None:
+        super().__init__()
+        # Weakly: in a circle, nothing would be freed before Python's collector comes by.
+        self._columns = weakref.ref(columns)
+        self.place = at
+        self.is_initialized = True
+
+    @property
+    def columns(self) -> Columns:
+        found = self._columns()
+        assert found is not None
+        return found
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        whole = self.columns
+        end = whole.at + key_states.shape[-2]
+        keys, values = whole.store[self.place, :, : whole.rows].unbind(0)
+        keys[:, :, whole.at : end] = key_states
+        values[:, :, whole.at : end] = value_states
+        return keys[:, :, :end], values[:, :, :end]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.columns.at + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.columns.at
+
+
+class Columns(Cache):
+    """A cache over one tensor, (layers, 2, rows, heads, columns, width).
+
+    Attributes:
+        rows: how many of the tensor's rows are in use, from the first.
+        at: how many columns are filled; ``step`` moves it, a forward pass does not.
+        valid: (rows, columns), which columns count.
+        factors: (rows,), with which factor each row's keys were rotated (Qwen-VL's dynamic NTK; elsewhere unused).
+    """
+
+    def __init__(self, shape: Shape, rows: int, columns: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        # Zeros: what is masked is still multiplied, and what memory happens to hold may be NaN.
+        self.store = torch.zeros(shape.layers, 2, rows, shape.heads, columns, shape.width, device=device, dtype=dtype)
+        self.valid = torch.zeros(rows, columns, dtype=torch.bool, device=device)
+        self.factors = torch.ones(rows, device=device)
+        self.rows = rows
+        self.at = 0
+        super().__init__(layers=[_Layer(self, layer) for layer in range(shape.layers)])
+
+    @property
+    def width(self) -> int:
+        """How many columns there is room for."""
+        return int(self.store.shape[4])
+
+    def put(self, row: int, chain: Sequence[torch.Tensor], end: int) -> None:
+        """Copy a chain of prefixes (as ``last`` gives them) into a row, so that it ends before column ``end``."""
+        for held in reversed(chain):
+            start = end - held.shape[3]
+            self.store[:, :, row, :, start:end] = held
+            self.valid[row, start:end] = True
+            end = start
+
+    def step(self, columns: int) -> None:
+        """Count what a forward pass has written."""
+        self.at += columns
+
+    def last(self, row: int, columns: int) -> torch.Tensor:
+        """(layers, 2, heads, columns, width): a row's last columns; a view, unless it would keep much else alive."""
+        found = self.store[:, :, row, :, self.at - columns : self.at]
+        return found.clone() if columns < 0.8 * self.width else found
+
+    def move_row(self, source: int, target: int) -> None:
+        """Copy a row's filled columns over another's."""
+        self.store[:, :, target, :, : self.at] = self.store[:, :, source, :, : self.at]
+        self.valid[target] = self.valid[source]
+        self.factors[target] = self.factors[source]

@@ -1,0 +1,168 @@
+"""A language model, called piece by piece: tokens and features in, the next token's logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .cache import Columns, Shape
+from .pictures import Seen
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some tokens of one request, after those whose keys and values there are.
+
+    Attributes:
+        before: keys and values of the tokens before, in parts (``Columns.last``).
+        ids: the tokens, those that stand for pictures among them.
+        positions: (1 or 3, tokens), on the CPU.
+        features: of the pictures among the tokens, in order.
+        factor: with which its request's keys are rotated (``Language.factor``).
+    """
+
+    before: Sequence[torch.Tensor]
+    ids: list[int]
+    positions: torch.Tensor
+    features: Sequence[torch.Tensor] = ()
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each token stands: in one row of positions, or in three (time, row, column) with pictures as grids."""
+
+    grids: bool
+
+    def of(self, parts: Sequence[int | Seen], begin: int) -> tuple[list[int], torch.Tensor, int]:
+        """The tokens of texts' tokens and pictures, their positions (1 or 3, tokens), and the position that follows."""
+        ids: list[int] = []
+        blocks: list[torch.Tensor] = []
+        here = begin
+        run = 0  # tokens since the last block, one position each
+        for part in parts:
+            if isinstance(part, int):
+                ids.append(part)
+                run += 1
+            elif part.grid is None or not self.grids:
+                ids += part.ids
+                run += len(part.ids)
+            else:
+                blocks.append(self._line(here, run))
+                here, run = here + run, 0
+                ids += part.ids
+                rows, columns = part.grid
+                block = torch.full((3, rows, columns), here)
+                block[1] += torch.arange(rows)[:, None]
+                block[2] += torch.arange(columns)
+                blocks.append(block.flatten(1))
+                here += max(rows, columns)
+        blocks.append(self._line(here, run))
+        return ids, torch.cat(blocks, dim=1), here + run
+
+    def _line(self, begin: int, tokens: int) -> torch.Tensor:
+        return torch.arange(begin, begin + tokens).expand(3 if self.grids else 1, -1)
+
+
+def text_part(model: Any) -> Any:
+    """The language model inside a model that takes pictures too; None where it is not to be found."""
+    base = getattr(model, "model", None)
+    return getattr(base, "language_model", None) or getattr(base, "text_model", None)
+
+
+class Language:
+    """The language model of a transformers image-text-to-text model.
+
+    Attributes:
+        shape: of a token's keys and values.
+        places: how its tokens are numbered.
+        image: the token that stands for (a piece of) a picture.
+    """
+
+    def __init__(self, model: Any, image: int) -> None:
+        self.model = text_part(model)
+        self.embed = model.get_input_embeddings()
+        self.head = model.get_output_embeddings()
+        self.image = image
+        self.shape = Shape.of(self.model.config)
+        self.places = Places(grids=hasattr(model.model, "get_rope_index"))
+        self.device = model.device
+        self.dtype = model.dtype
+        # Qwen-VL's dynamic NTK: how keys are rotated depends on how long the request's whole prompt is.
+        self._factor = getattr(model.config, "ntk_alpha", None)
+
+    def factor(self, tokens: int) -> float:
+        """With which factor the keys of a request are rotated whose prompt has so many tokens."""
+        return 1.0 if self._factor is None else float(self._factor(tokens))
+
+    def columns(self, rows: int, columns: int) -> Columns:
+        """An empty cache."""
+        return Columns(self.shape, rows, columns, device=self.device, dtype=self.dtype)
+
+    def prefill(self, pieces: Sequence[Piece], room: int = 0) -> tuple[Columns, torch.Tensor]:
+        """Compute the pieces together.
+
+        Returns:
+            their keys and values (with ``room`` more columns), and the logits (rows, vocabulary) after their last
+            tokens, in float32.
+        """
+        before = max(sum(held.shape[3] for held in piece.before) for piece in pieces)
+        longest = max(len(piece.ids) for piece in pieces)
+        cache = self.columns(len(pieces), before + longest + room)
+        cache.rows, cache.at = len(pieces), before
+        ids = torch.full((len(pieces), longest), 0)
+        positions = torch.zeros(len(pieces[0].positions), len(pieces), longest, dtype=torch.long)
+        there = torch.zeros(len(pieces), longest, dtype=torch.bool)
+        for row, piece in enumerate(pieces):
+            cache.put(row, piece.before, before)
+            start = longest - len(piece.ids)
+            ids[row, start:] = torch.tensor(piece.ids)
+            positions[:, row, start:] = piece.positions
+            there[row, start:] = True
+        visual = (ids == self.image) & there
+        ids, positions, visual = ids.to(self.device), positions.to(self.device), visual.to(self.device)
+        cache.valid[:, before : before + longest] = there.to(self.device)
+        cache.factors = torch.tensor([piece.factor for piece in pieces], device=self.device)
+        features = [one for piece in pieces for one in piece.features]
+        logits = self._forward(ids, positions, cache, cache.valid[:, : before + longest], visual, features)
+        return cache, logits
+
+    def step(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns) -> torch.Tensor:
+        """One more token for each row: (rows,) tokens and positions; gives logits (rows, vocabulary) in float32."""
+        rows = cache.rows
+        cache.valid[:rows, cache.at] = True
+        mask = cache.valid[:rows, None, None, : cache.at + 1]
+        places = positions.expand(3 if self.places.grids else 1, -1)[..., None]
+        return self._forward(ids[:, None], places, cache, mask, None, [])
+
+    def _forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Columns,
+        mask: torch.Tensor,
+        visual: torch.Tensor | None,
+        features: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        embeds = self.embed(ids)
+        more: dict[str, Any] = {} if self._factor is None else {"ntk_alpha": cache.factors[: cache.rows]}
+        if features:
+            whole = torch.cat(list(features), dim=1)
+            embeds = embeds.clone()
+            embeds[visual] = whole[0].to(embeds.dtype)
+            if len(whole) > 1:
+                more |= {"visual_pos_masks": visual, "deepstack_visual_embeds": list(whole[1:])}
+        out = self.model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions if self.places.grids else positions[0],
+            past_key_values=cache,
+            use_cache=True,
+            **more,
+        )
+        cache.step(ids.shape[1])
+        logits: torch.Tensor = self.head(out.last_hidden_state[:, -1]).float()
+        return logits

@@ -1,0 +1,24 @@
+"""What of the engine is switched on: everything, unless a measurement asks what a part contributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which parts of the engine work; answers do not depend on them.
+
+    Attributes:
+        share: a prefix that several requests begin with is computed once, and a picture is encoded once.
+        pack: batches are cut by tokens against the memory at hand; else a fixed number of rows.
+        leave: rows that are done leave the batch and waiting ones come in; else a batch waits for its slowest row.
+        windows: the vision encoder's windows go through few attention calls; else as transformers does it, one by one.
+        feed: pictures are read, decoded and resized ahead in threads; else when their batch comes.
+    """
+
+    share: bool = True
+    pack: bool = True
+    leave: bool = True
+    windows: bool = True
+    feed: bool = True

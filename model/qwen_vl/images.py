@@ -1,0 +1,51 @@
+"""Where the pictures are in a sequence: spans of ``<img>``, 256 places, ``</img>``, and their features put there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .configuration import QwenVLConfig
+
+
+def image_spans(input_ids: Tensor, config: QwenVLConfig) -> tuple[Tensor, Tensor]:
+    """Rows and columns (images,) of the start tokens of all whole spans, in order of appearance, row by row.
+
+    What stands in the places between does not matter (the original writes the picture's path there).
+    """
+    reach = config.vision.n_queries + 1
+    starts = input_ids[:, :-reach] == config.image_start_id
+    rows, columns = (starts & (input_ids[:, reach:] == config.image_end_id)).nonzero(as_tuple=True)
+    return rows, columns
+
+
+def images_per_row(input_ids: Tensor, config: QwenVLConfig) -> list[int]:
+    """How many whole image spans each row of ``input_ids`` (batch, length) has."""
+    rows, _ = image_spans(input_ids, config)
+    return torch.bincount(rows, minlength=input_ids.shape[0]).tolist()
+
+
+def put_images(inputs_embeds: Tensor, input_ids: Tensor, features: Tensor, config: QwenVLConfig) -> Tensor:
+    """``inputs_embeds`` (batch, length, hidden) with ``features`` (images, n_queries, hidden) in the spans' places.
+
+    Raises:
+        ValueError: there are more or fewer spans than pictures.
+    """
+    rows, columns = image_spans(input_ids, config)
+    _check(len(rows), len(features))
+    places = columns[:, None] + torch.arange(1, features.shape[1] + 1, device=columns.device)
+    return inputs_embeds.index_put((rows[:, None], places), features.to(inputs_embeds))
+
+
+def check_no_images(input_ids: Tensor, config: QwenVLConfig) -> None:
+    """Raises ``ValueError`` where ``input_ids`` has image spans that came without pictures."""
+    if input_ids.shape[1] > config.vision.n_queries + 1:
+        _check(len(image_spans(input_ids, config)[0]), 0)
+
+
+def _check(spans: int, pictures: int) -> None:
+    if spans != pictures:
+        raise ValueError(
+            f"input_ids has {spans} image spans, but pixel_values has {pictures} pictures; give all pictures of the "
+            "batch, in order of appearance."
+        )

@@ -1,0 +1,321 @@
+"""Qwen-VL: the language model with its eye, and with a head that ``generate`` can use.
+
+The state dict has the published names, so ``from_pretrained`` takes the published checkpoint unchanged.  There are no
+buffers: positional tables are computed when they are needed, so nothing can be lost on the meta device, and what the
+published files hold of them is ignored.
+
+**Positions.**  A row's positions count its real tokens, so that a left-padded row gives what it gives alone;
+``config.original_padding`` has the original's counting from column 0.
+
+**The NTK factor** is a property of a request: of its whole prompt's length (``QwenVLConfig.ntk_alpha``), frozen at
+prefill.  Rows of a batch may have different ones.  It is taken from ``ntk_alpha`` where given, else from the cache
+(where the prefill left it), else from the lengths in the attention mask.  Where the prompt comes in pieces (a shared
+prefix, chunked prefill), give ``ntk_alpha`` for the whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from . import rotary
+from .cache import QwenVLCache, factors, remember
+from .configuration import QwenVLConfig
+from .decoder import QwenVLAttention, QwenVLBlock, QwenVLRMSNorm
+from .images import check_no_images, images_per_row, put_images
+from .vision import QwenVLAdapter, QwenVLCrossAttention, QwenVLVisionTransformer, sincos_2d
+
+
+class QwenVLPreTrainedModel(PreTrainedModel):
+    """What the two models share: loading, saving, placing on devices, initial weights."""
+
+    config: QwenVLConfig
+    config_class = QwenVLConfig
+    base_model_prefix = "transformer"
+    main_input_name = "input_ids"
+    input_modalities = ["image", "text"]
+    _input_embed_layer = "wte"
+    supports_gradient_checkpointing = True
+    # The vision part holds parameters of its own (positions, projection), so it stays on one device as a whole.
+    _no_split_modules = ["QwenVLVisionTransformer", "QwenVLBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _can_record_outputs = {"hidden_states": QwenVLBlock, "attentions": QwenVLAttention}
+    # Buffers that the original's checkpoints may hold: masks and tables that it could also have computed.
+    _keys_to_ignore_on_load_unexpected = [
+        r"(^|\.)(inv_freq|masked_bias|logn_tensor|registered_causal_mask|attn_mask)$",
+        r"\.attn\.bias$",
+    ]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, QwenVLVisionTransformer):
+            scale = self.config.vision.width**-0.5
+            init.normal_(module.positional_embedding, std=scale)
+            init.normal_(module.proj, std=self.config.vision.output_dim**-0.5)
+        elif isinstance(module, QwenVLAdapter):
+            queries, width = module.pos_embed.shape
+            init.normal_(module.query, std=std)
+            init.copy_(module.pos_embed, sincos_2d(width, int(queries**0.5)))
+        elif isinstance(module, QwenVLCrossAttention):
+            init.normal_(module.in_proj_weight, std=std)
+            init.zeros_(module.in_proj_bias)
+        elif isinstance(module, QwenVLBlock):  # residual branches, as in GPT-2
+            for layer in (module.attn.c_proj, module.mlp.c_proj):
+                init.normal_(layer.weight, std=std / (2 * self.config.num_hidden_layers) ** 0.5)
+
+
+class QwenVLModel(QwenVLPreTrainedModel):
+    """Pictures and text to the language model's last hidden states.
+
+    Raises:
+        ValueError: the configuration is a text-only Qwen's, or its parts do not fit.
+    """
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__(config)
+        if config.vision.output_dim != config.hidden_size:
+            raise ValueError(
+                f"config.json: the adapter's output_dim {config.vision.output_dim} is not the language model's "
+                f"hidden_size {config.hidden_size}."
+            )
+        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.drop = nn.Dropout(config.emb_dropout_prob)
+        self.h = nn.ModuleList(QwenVLBlock(config, layer) for layer in range(config.num_hidden_layers))
+        self.ln_f = QwenVLRMSNorm(config)
+        self.visual = QwenVLVisionTransformer(config)
+        self.post_init()
+
+    @property
+    def language_model(self) -> QwenVLModel:
+        """What takes ``inputs_embeds``, under the name it has in other families: this model itself.
+
+        (In the published state dict the vision part is a part of the language model.)
+        """
+        return self
+
+    def get_decoder(self) -> nn.Module:
+        return self
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """Pictures (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
+        features: Tensor = self.visual(pixel_values)
+        return features
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        ntk_alpha: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Last hidden states of text and pictures, or of what is embedded already.
+
+        Args:
+            input_ids: (batch, length): what is new since the cache; an image span is ``<img>``, n_queries places,
+                ``</img>``.
+            pixel_values: all pictures of the batch in order of appearance, row by row: (images, 3, side, side).
+            attention_mask: (batch, cached + length), 1 for real tokens and 0 for padding; or a prepared 4-D mask.
+            position_ids: (batch, length), from 0; by default each row's real tokens are counted.
+            past_key_values: any transformers cache, which is extended.
+            inputs_embeds: (batch, length, hidden), with the pictures already in it, instead of ids and pictures.
+            ntk_alpha: (batch,) or (1,), float: the rows' NTK factors; needed when only a part of the prompt is given.
+            use_cache: whether to return a cache, a new ``QwenVLCache`` if none was given.
+
+        Returns:
+            ``last_hidden_state`` (batch, length, hidden), after the final norm, and ``past_key_values``.
+
+        Raises:
+            ValueError: image spans and pictures are not equally many, or the rows' NTK factors are not known (see
+                ``cache.factors``).
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds.")
+        if inputs_embeds is None:
+            assert input_ids is not None
+            inputs_embeds = self.wte(input_ids)
+            if pixel_values is not None:
+                features = self.get_image_features(pixel_values)
+                inputs_embeds = put_images(inputs_embeds, input_ids, features, self.config)
+            else:
+                check_no_images(input_ids, self.config)
+        elif pixel_values is not None:
+            raise ValueError("pixel_values need input_ids: inputs_embeds do not say where the pictures go.")
+        return self._run(inputs_embeds, attention_mask, position_ids, past_key_values, ntk_alpha, use_cache, **kwargs)
+
+    def _run(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        past_key_values: Cache | None,
+        ntk_alpha: Tensor | None,
+        use_cache: bool | None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        if use_cache and past_key_values is None:
+            past_key_values = QwenVLCache(config=self.config)
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        batch, length = inputs_embeds.shape[:2]
+        device = inputs_embeds.device
+
+        if self.config.original_padding or (position_ids is None and attention_mask is None):
+            position_ids = torch.arange(length, device=device) + past
+        elif position_ids is None:
+            position_ids = _positions(attention_mask)[:, -length:]
+        position_ids = position_ids.to(device).expand(batch, -1)
+        if ntk_alpha is not None or not self.training:
+            alpha = factors(self.config, ntk_alpha, attention_mask, position_ids, past_key_values)
+        else:
+            alpha = torch.ones(batch, device=device)  # as in the original
+        if past_key_values is not None:
+            remember(past_key_values, alpha)
+
+        rotation = rotary.rotation(
+            position_ids, alpha, head_dim=self.config.kv_channels, base=self.config.rotary_emb_base
+        )
+        scaled = rotation
+        if self.config.use_logn_attn and not self.training:
+            scaled = rotation.scaled(rotary.logn_scale(position_ids, self.config.seq_length))
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+        )
+        x = self.drop(inputs_embeds)
+        for block in self.h:
+            x = block(
+                x,
+                attention_mask=mask,
+                key_rotation=rotation,
+                query_rotation=scaled,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.ln_f(x), past_key_values=past_key_values if use_cache else None
+        )
+
+
+class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
+    """Qwen-VL with its language-model head: logits, loss and ``generate``."""
+
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__(config)
+        self.transformer = QwenVLModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @property
+    def model(self) -> QwenVLModel:
+        """The model without its head, under the name it has in other families."""
+        return self.transformer
+
+    def get_decoder(self) -> nn.Module:
+        return self.transformer
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """Pictures (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
+        return self.transformer.get_image_features(pixel_values)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        ntk_alpha: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits (batch, length, vocabulary), and the mean cross-entropy of the next tokens where ``labels`` are given.
+
+        Args:
+            labels: (batch, length), −100 where nothing is to be learned; shifted here.
+            logits_to_keep: compute the logits of that many last positions only (0: all), or of these positions.
+
+        The other arguments are ``QwenVLModel``'s.
+        """
+        outputs = self.transformer(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            ntk_alpha=ntk_alpha,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Any, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Pictures go in with the prompt, and with every step where there is no cache."""
+        base: Any = super()
+        inputs: dict[str, Any] = base.prepare_inputs_for_generation(
+            input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if kwargs.get("use_cache", True) and not is_first_iteration:
+            inputs["pixel_values"] = None
+        return inputs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Rows repeated for beams: a row's pictures are repeated together, where one by one would mix them up."""
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        if pixel_values is not None and expand_size > 1 and input_ids is not None:
+            rows = pixel_values.split(images_per_row(input_ids, self.config))
+            pixel_values = torch.cat([row for row in rows for _ in range(expand_size)])
+        base: Any = super()
+        expanded, model_kwargs = base._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
+        )
+        if pixel_values is not None:
+            model_kwargs["pixel_values"] = pixel_values
+        return expanded, model_kwargs
+
+
+def _positions(attention_mask: Tensor | None) -> Tensor:
+    """The place of each real token among its row's real tokens, from 0; as many as the mask (batch, length) has."""
+    if attention_mask is None or attention_mask.ndim != 2:
+        raise ValueError("with an attention mask that is not (batch, length), position_ids are needed.")
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)

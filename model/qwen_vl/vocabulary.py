@@ -1,0 +1,105 @@
+"""Qwen-VL's vocabulary: the ranks in ``qwen.tiktoken``, the special tokens after them, how text is cut into words.
+
+The file has a line per rank: the token's bytes in base64, a space, the rank.  Special tokens are in no file; they
+follow the last rank (151643 in the published one) in a fixed order.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+VOCAB_FILE = "qwen.tiktoken"
+
+END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+IMAGE_START, IMAGE_END, IMAGE_PAD = "<img>", "</img>", "<imgpad>"
+GROUNDING = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
+EXTRAS = 205
+
+SLOTS = 256
+"""Tokens of a picture between ``<img>`` and ``</img>``."""
+SPAN = SLOTS + 2
+
+MARK = "\ufdd0"
+"""Before a ``<``: no token begins here.  A noncharacter of Unicode, which no text that is exchanged contains."""
+
+# How Qwen cuts text before it merges bytes: contractions, words, single digits, punctuation, line ends, spaces.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+_UNQUOTED = re.compile("<(?!/?(?:ref|box|quad)>)")
+_ANY = re.compile("<")
+
+
+def quote(text: str, keep_grounding: bool = True) -> str:
+    """Text that is read as text, whatever tokens are spelled out in it: each ``<`` is marked as beginning none.
+
+    To be used on what comes from outside (a data set's question), before it becomes part of a prompt; once, as marks
+    that are in it already are replaced by U+FFFD.
+
+    Args:
+        keep_grounding: leave ``<ref>``, ``<box>``, ``<quad>`` and their ends the tokens that they are, as Qwen-VL's
+            chat format does; they are a prompt's to use, and neither end a turn nor stand for a picture.
+    """
+    return (_UNQUOTED if keep_grounding else _ANY).sub(f"{MARK}<", text.replace(MARK, "\ufffd"))
+
+
+def special_tokens(first: int, extras: int = EXTRAS) -> dict[str, int]:
+    """Names and ids of the special tokens, from id ``first`` on."""
+    numbered = (f"<|extra_{n}|>" for n in range(extras))
+    names = (END_OF_TEXT, IM_START, IM_END, *numbered, *GROUNDING, IMAGE_START, IMAGE_END, IMAGE_PAD)
+    return {name: first + n for n, name in enumerate(names)}
+
+
+def spelled(names: Collection[str]) -> re.Pattern[str]:
+    """What finds one of the tokens ``names`` in a text, where it is not quoted."""
+    return re.compile(f"(?<!{MARK})({'|'.join(map(re.escape, names))})" if names else "(?!)")
+
+
+def read_ranks(path: str | Path | None) -> dict[bytes, int]:
+    """The tokens' bytes and ranks.  Line ends may be CRLF, as in some copies.
+
+    Raises:
+        ValueError: there is no such file, or it is no vocabulary: every single byte needs a rank, and ranks count
+            from 0 without a gap.
+    """
+    if path is None or not Path(path).is_file():
+        missing = f"{path} is not a file" if path is not None else f"the folder has no {VOCAB_FILE}"
+        raise ValueError(f"Qwen-VL's tokenizer needs its vocabulary, but {missing}; put the checkpoint's file there.")
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+        if not line:
+            continue
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except (ValueError, binascii.Error) as error:
+            raise ValueError(f"{path}, line {number}: not a token in base64 and its rank: {line[:40]!r}") from error
+    if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([byte]) not in ranks for byte in range(256)):
+        raise ValueError(
+            f"{path} is incomplete or damaged: it has {len(ranks)} tokens, but ranks have to count from 0 without a "
+            "gap, and each of the 256 bytes has to be a token; take the checkpoint's file again."
+        )
+    return ranks
+
+
+def write_ranks(ranks: Mapping[bytes, int], path: Path) -> None:
+    """Write what ``read_ranks`` reads."""
+    lines = (
+        base64.b64encode(token) + b" %d\n" % rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])
+    )
+    path.write_bytes(b"".join(lines))
+
+
+def byte_pairs(ranks: dict[bytes, int], special: dict[str, int]) -> Any:
+    """tiktoken's encoder, which cuts and merges in compiled code.  Raises ``ImportError`` where it is not installed."""
+    try:
+        import tiktoken
+    except ImportError as error:
+        raise ImportError("Qwen-VL's tokenizer needs tiktoken; pip install 'evalkit[qwen-vl]'") from error
+    return tiktoken.Encoding("Qwen", pat_str=WORDS, mergeable_ranks=ranks, special_tokens=special)

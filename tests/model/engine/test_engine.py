@@ -1,0 +1,320 @@
+"""The engine against the model's own ``generate``, one sample at a time: the same tokens, however batches are cut."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from evalkit import registry
+from evalkit.checkpoint import resolve_checkpoint
+from evalkit.data import open_data
+from evalkit.model.backends._loading import load_model, load_processor
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.engine.engine import Limits
+from evalkit.model.engine.options import Options
+from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Shot, Text
+
+
+def _model() -> tuple[Any, Any]:
+    checkpoint = resolve_checkpoint("tiny")
+    return load_model(checkpoint, device=torch.device("cpu"), dtype="float32"), load_processor(checkpoint)
+
+
+def _backend(**settings: Any) -> HFBackend:
+    backend = HFBackend(*_model(), **settings)
+    assert settings.get("exact") or backend.unfit is None
+    return backend
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    """Zero-shot and after exemplars (the same for all, and others for each), several questions a picture, and letters."""
+    family = registry.families.get("qwen2.5-vl")
+    found = []
+    for name, split, decoding in (("refcoco", "testA", Decoding(40)), ("vqav2", "val", Decoding(12, 2))):
+        task = registry.tasks.get(name)
+        samples = list(task.load(open_data("tiny"), split))
+        ask = Ask(name, task.kind)
+        frame = family.frame(samples[0].images[0].size())
+        shots = [Shot(s, family.answer(ask, s, frame)) for s in samples[-6:] if s.references]
+        for at, sample in enumerate(samples[:10]):
+            found.append(Request(f"{name}-{at}", family.prompt(ask, sample), decoding))
+            if at < 4:
+                found.append(Request(f"{name}-{at}-fixed", family.prompt(ask, sample, shots[:2]), decoding))
+                found.append(Request(f"{name}-{at}-own", family.prompt(ask, sample, [shots[at % 3]]), decoding))
+    letters = tuple("ABCD")
+    for at, sample in enumerate(samples[:3]):
+        messages = (Message("user", (Picture(sample.images[0]), Text(f"{sample.text} A, B, C or D?"))),)
+        found.append(Request(f"letters-{at}", messages, Decoding(1), letters))
+        found.append(Request(f"words-{at}", messages, Decoding(1), ("A red one", "A blue one", "It", "B")))
+    found.append(Request("text", (Message("user", (Text("What is red?"),)),), Decoding(8)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(requests: list[Request]) -> dict[str, Response]:
+    return {r.id: r for r in _backend(exact=True).generate(requests)}
+
+
+def _same(found: Iterator[Response], alone: dict[str, Response]) -> None:
+    responses = list(found)
+    assert sorted(r.id for r in responses) == sorted(alone)  # once each
+    for r in responses:
+        one = alone[r.id]
+        assert r.error is None
+        assert (r.tokens, r.text, r.finish) == (one.tokens, one.text, one.finish), r.id
+        assert (r.prompt_tokens, r.frames) == (one.prompt_tokens, one.frames), r.id
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "unshared"])
+@pytest.mark.parametrize("rows", [1, 3, 16, 64])
+def test_as_alone_at_every_batch_size(
+    rows: int, share: bool, requests: list[Request], alone: dict[str, Response]
+) -> None:
+    _same(_backend(batch_size=rows, options=Options(share=share)).generate(requests), alone)
+
+
+@pytest.mark.parametrize("off", ["pack", "leave", "windows", "feed"])
+def test_no_part_changes_an_answer(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
+    _same(_backend(batch_size=7, options=Options(**{off: False})).generate(requests), alone)
+
+
+def test_small_token_budgets(requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(batch_size=16, max_batch_tokens=30)
+    _same(backend.generate(requests), alone)
+
+
+def test_plain_generate_in_batches(requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(batch_size=6)
+    backend.release()
+    _same(backend.generate(requests), alone)
+
+
+def test_pictures_are_encoded_once(requests: list[Request]) -> None:
+    backend = _backend(batch_size=16)
+    encoded: list[int] = []
+    inner = backend.model.model.visual.forward
+
+    def count(pixels: torch.Tensor, grid_thw: torch.Tensor, **rest: Any) -> Any:
+        encoded.append(len(grid_thw))
+        return inner(pixels, grid_thw=grid_thw, **rest)
+
+    backend.model.model.visual.forward = count
+    list(backend.generate(requests))
+    assert sum(encoded) == len({image.name for request in requests for image in request.images})
+
+
+def test_prefixes_are_computed_once(requests: list[Request]) -> None:
+    """The tokens that go through the language model are those of the tree, not those of the prompts."""
+    tokens = {True: 0, False: 0}
+    for share in tokens:
+        backend = _backend(batch_size=16, options=Options(share=share))
+        inner = backend.model.model.language_model.forward
+
+        def count(*, inputs_embeds: torch.Tensor, _inner: Any = inner, _share: bool = share, **rest: Any) -> Any:
+            if inputs_embeds.shape[1] > 1:
+                tokens[_share] += inputs_embeds.shape[0] * inputs_embeds.shape[1]
+            return _inner(inputs_embeds=inputs_embeds, **rest)
+
+        backend.model.model.language_model.forward = count
+        list(backend.generate(requests))
+    assert tokens[True] < 0.7 * tokens[False]
+
+
+class _Full:
+    """Lets a model run out of memory, as an allocator does, where more than so many tokens go through it."""
+
+    def __init__(self, backend: HFBackend, limit: int) -> None:
+        self.inner = backend.model.model.language_model.forward
+        self.limit = limit
+        self.times = 0
+        backend.model.model.language_model.forward = self
+
+    def __call__(self, *, inputs_embeds: torch.Tensor, **rest: Any) -> Any:
+        if inputs_embeds.shape[0] * inputs_embeds.shape[1] > self.limit:
+            self.times += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+        return self.inner(inputs_embeds=inputs_embeds, **rest)
+
+
+@pytest.mark.parametrize("limit", [400, 150])
+def test_out_of_memory_loses_nothing(
+    limit: int, requests: list[Request], alone: dict[str, Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = _backend(batch_size=64)
+    full = _Full(backend, limit)
+    _same(backend.generate(requests), alone)
+    assert 0 < full.times < 12  # it is remembered
+    assert "out of memory with" in caplog.text
+    assert backend.batch_size < 64
+
+
+def test_out_of_memory_while_decoding(requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(batch_size=32)
+    inner = backend.model.model.language_model.forward
+    times = 0
+
+    def few(*, inputs_embeds: torch.Tensor, **rest: Any) -> Any:
+        nonlocal times
+        if inputs_embeds.shape[1] == 1 and inputs_embeds.shape[0] > 9:
+            times += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return inner(inputs_embeds=inputs_embeds, **rest)
+
+    backend.model.model.language_model.forward = few
+    _same(backend.generate(requests), alone)
+    assert times > 0
+
+
+def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(batch_size=8, options=Options(share=False))
+    longest = max(r.prompt_tokens for r in alone.values())
+    _Full(backend, longest - 40)
+    found = {r.id: r for r in backend.generate(requests)}
+    failed = {key for key, r in found.items() if r.error is not None}
+    assert 0 < len(failed) < len(found)
+    assert all("memory" in str(found[key].error).lower() for key in failed)
+    assert all(found[key].tokens == alone[key].tokens for key in found.keys() - failed)
+
+
+def test_a_picture_that_breaks_is_an_error_of_its_own_questions(
+    requests: list[Request], alone: dict[str, Response], tmp_path: Any
+) -> None:
+    from evalkit.data import PathImage
+
+    path = tmp_path / "torn.png"
+    Image.radial_gradient("L").convert("RGB").save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # the header is fine
+    asked = [
+        Request(f"torn-{n}", (Message("user", (Picture(PathImage(str(path))), Text(f"Question {n}?"))),), Decoding(4))
+        for n in range(3)
+    ]
+    found = {r.id: r for r in _backend(batch_size=16).generate([*requests[:5], *asked, *requests[5:]])}
+    assert [found[r.id].finish for r in asked] == ["error"] * 3
+    assert all("torn.png" in str(found[r.id].error) for r in asked)
+    assert all(found[key].tokens == one.tokens for key, one in alone.items())
+
+
+def test_stopping_answers_what_is_in_work(requests: list[Request], alone: dict[str, Response]) -> None:
+    stop = Event()
+    found = []
+    for response in _backend(batch_size=4).generate(requests, stop):
+        found.append(response)
+        if len(found) == 9:
+            stop.set()
+    assert 9 <= len(found) <= 9 + 4
+    assert all(r.tokens == alone[r.id].tokens for r in found)
+
+
+def test_an_abandoned_run_does_not_leak_into_the_next(requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(batch_size=8)
+    for _ in backend.generate(requests):
+        break
+    _same(backend.generate(requests), alone)
+
+
+def test_nan_is_an_error_of_its_row(requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(batch_size=16)
+    assert backend.engine is not None
+    broken = requests[0].images[0].name
+    whole = backend.engine.features.of
+
+    def poisoned(wanted: Any, tokens: int) -> Any:
+        return {k: torch.full_like(v, torch.nan) if k == broken else v for k, v in whole(wanted, tokens).items()}
+
+    backend.engine.features.of = poisoned  # type: ignore[method-assign]
+    found = {r.id: r for r in backend.generate(requests)}
+    bad = {key for key, r in found.items() if r.error is not None}
+    touched = {r.id for r in requests if broken in {image.name for image in r.images}}
+    assert bad == touched
+    assert all(found[key].tokens == alone[key].tokens for key in found.keys() - bad)
+
+
+def test_memory_is_given_back_at_once(requests: list[Request]) -> None:
+    """After a run nothing of its keys and values is left alive, without waiting for Python's collector."""
+    backend = _backend(batch_size=16)
+    assert backend.engine is not None
+    gc.collect()
+    gc.disable()
+    try:
+        list(backend.generate(requests))
+        _nothing_is_held(backend)
+    finally:
+        gc.enable()
+
+
+def _nothing_is_held(backend: HFBackend) -> None:
+    assert backend.engine is not None
+    assert backend.engine.pool.cache is None
+    assert not backend.engine.pool.rows
+    shape = backend.engine.language.shape
+    caches = [
+        t
+        for t in gc.get_objects()
+        if isinstance(t, torch.Tensor) and t.ndim == 6 and t.shape[0] == shape.layers and t.shape[3] == shape.heads
+    ]
+    assert caches == []
+
+
+def test_limits_are_those_asked_for() -> None:
+    engine = _backend(batch_size=5, max_batch_tokens=700).engine
+    assert engine is not None
+    assert (engine.limits.rows, engine.limits.tokens) == (5, 700)
+    assert isinstance(engine.limits, Limits)
+    assert engine.limits.bytes > 2**20
+
+
+def _asked(requests: list[Request], **how: Any) -> list[Request]:
+    return [replace(r, decoding=replace(r.decoding, **how)) for r in requests if not r.continuations][:16]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"temperature": 1.5, "seed": 3},
+        {"temperature": 2.0, "top_k": 3, "top_p": 0.8},
+        {"num_beams": 3},
+        {"stop": (",", "e")},
+    ],
+    ids=["drawn", "drawn from few", "beams", "stopped"],
+)
+def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], requests: list[Request]) -> None:
+    asked = _asked(requests, **how)
+    alone = {r.id: r for r in _backend(exact=True).generate(asked)}
+    greedy = {r.id: r for r in _backend(batch_size=16).generate(_asked(requests))}
+    assert any(alone[key].text != r.text for key, r in greedy.items())
+    for rows in (1, 5):
+        _same(_backend(batch_size=rows).generate(asked), alone)
+    if "stop" in how:
+        assert not any(mark in r.text for r in alone.values() for mark in how["stop"])
+        assert any(r.finish == "stop" and not greedy[r.id].text.endswith(r.text) for r in alone.values())
+
+
+def test_draws_depend_on_the_seed_and_are_spread_as_they_should() -> None:
+    from evalkit.model.engine.drawing import Draws
+
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    how = Decoding(1, temperature=1.0)
+    counts = torch.zeros(4)
+    for n in range(4000):
+        counts[Draws(how, str(n)).token(logits)] += 1
+    assert torch.allclose(counts / 4000, logits.softmax(-1), atol=0.03)
+    one, other = (Draws(replace(how, seed=seed), "a") for seed in (0, 1))
+    assert [one.token(logits) for _ in range(30)] != [other.token(logits) for _ in range(30)]
+    few = Draws(Decoding(1, temperature=1.0, top_k=3, top_p=0.7), "a")
+    assert {few.token(logits) for _ in range(300)} == {0, 1}
+
+
+def test_decoding_is_recorded_where_it_is_not_the_default() -> None:
+    assert Decoding(8, 1).recorded() == {"max_new_tokens": 8, "min_new_tokens": 1}
+    assert Decoding(8, seed=5).recorded() == {"max_new_tokens": 8, "min_new_tokens": 0}
+    drawn = Decoding(8, temperature=0.5, seed=5, stop=("a",)).recorded()
+    assert drawn == {"max_new_tokens": 8, "min_new_tokens": 0, "temperature": 0.5, "seed": 5, "stop": ("a",)}

@@ -137,6 +137,8 @@ def evaluate(
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     batch_size: int | None = None,
+    max_batch_tokens: int | None = None,
+    exact: bool = False,
     on_record: Callable[[Record], None] | None = None,
 ) -> dict[str, Result]:
     """Evaluate a model that is in memory, in the midst of its training if need be, as ``evalkit run`` does.
@@ -156,7 +158,9 @@ def evaluate(
         family: how the model is asked and its answers read; default: found by its ``config.model_type``.
         protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
         min_pixels, max_pixels: the processor's pixel limits, for boxes in exemplars; None for the family's.
-        batch_size: samples at once; None for what suits the device.
+        batch_size: samples at one time; None for what suits the device.
+        max_batch_tokens: tokens of prompts, text and pictures, at one time; None for what suits the device.
+        exact: one sample at a time, nothing shared, through the model's own ``generate``: slow, the reference.
         on_record: is given each sample's answer as it arrives.
 
     Returns:
@@ -170,7 +174,7 @@ def evaluate(
     evaluation = Evaluation(
         tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
         shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, min_pixels=min_pixels,
-        max_pixels=max_pixels, batch_size=batch_size,
+        max_pixels=max_pixels, batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
     )  # fmt: skip
     return evaluation.run(model, processor, on_record)
 

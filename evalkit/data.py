@@ -123,6 +123,13 @@ class RowImage:
     index: int
     column: str = "image"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: rows by the files that they lie in, else no more of them than this one cell."""
+        state = dict(self.__dict__)
+        if not getattr(self.rows, "cache_files", None):
+            state["rows"] = {self.index: {self.column: self.rows[self.index][self.column]}}
+        return state
+
     def _source(self) -> Any:
         cell = self.rows[self.index][self.column]
         if cell is None or (cell.get("bytes") is None and not cell.get("path")):

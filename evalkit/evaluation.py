@@ -21,7 +21,7 @@ from evalkit.run import (
     parse_tasks,
     run_job,
 )
-from evalkit.settings import default_data
+from evalkit.settings import batching, default_data
 from evalkit.shots import Exemplars, pool_of, solved
 from evalkit.types import Backend, Embeds, Family, Request, Sample, Shot, Wraps
 
@@ -53,13 +53,15 @@ class Evaluation:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         batch_size: int | None = None,
+        max_batch_tokens: int | None = None,
+        exact: bool = False,
         backend: str = "hf",
     ) -> None:
         self.family = family
         self.seed = seed
         self.shots, self.shots_by = shots, shots_by
         self.pixels = (min_pixels, max_pixels)
-        self.batch_size = batch_size
+        self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
@@ -85,7 +87,7 @@ class Evaluation:
         if not isinstance(factory, Wraps):
             raise UserError(f"the backend {self.backend} cannot use a model that is in memory; use hf.")
         results = {}
-        with factory.wrap(model, processor, batch_size=self.batch_size) as opened:
+        with factory.wrap(model, processor, batching=self.batching) as opened:
             for job in self.jobs:
                 questions = ask_all(job, family, self._asker(job, family, opened))
                 with _NoDigests() as digests:

@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from evalkit import registry
 from evalkit.data import Data
@@ -25,6 +25,7 @@ from evalkit.types import (
     Answered,
     Ask,
     Backend,
+    Decoding,
     Family,
     ImageRef,
     Message,
@@ -83,7 +84,8 @@ class Question:
 class Job:
     """One split of a task, its samples chosen from the ``whole``.
 
-    ``asked`` is what the signature says of how it was asked; empty where answers come from elsewhere.
+    ``asked`` is what the signature says of how it was asked; empty where answers come from elsewhere.  ``how`` holds
+    what of the decoding is not to be as the protocol has it.
     """
 
     task: Task
@@ -94,6 +96,11 @@ class Job:
     protocol: str = OFFICIAL
     choice: str = GENERATE
     asked: str = ""
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    def decoding(self, family: Family) -> Decoding:
+        """How its answers are generated.  Raises ``UserError`` where the protocol does not ask such a task."""
+        return replace(family.decoding(self.ask, self.task.decoding), **self.how)
 
     @property
     def name(self) -> str:
@@ -226,6 +233,7 @@ def load_job(
     seed: int,
     protocol: str = OFFICIAL,
     choice: str = GENERATE,
+    how: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     if not task.splits[split].answers:
@@ -239,7 +247,16 @@ def load_job(
             )
         seen.add(sample.id)
     chosen = choose(samples, limit, seed)
-    return Job(task, split, chosen, limited=len(chosen) < len(samples), whole=samples, protocol=protocol, choice=choice)
+    return Job(
+        task,
+        split,
+        chosen,
+        limited=len(chosen) < len(samples),
+        whole=samples,
+        protocol=protocol,
+        choice=choice,
+        how=how or {},
+    )
 
 
 def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
@@ -295,7 +312,7 @@ def ask_all(
         UserError: the family does not say how the task is asked, or there are not enough exemplars.
     """
     ask = job.ask
-    decoding = family.decoding(ask, job.task.decoding)
+    decoding = job.decoding(family)
     ranked = ask.kind == "choice" and ask.choice == "loglikelihood"
     questions = {}
     for sample in job.samples:

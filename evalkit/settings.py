@@ -14,23 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.types import Batching
 
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
 CHOICES = ("generate", "loglikelihood")
 SELECTIONS = ("random", "fixed", "similar")
+AUTO = "auto"
 NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_weights", "api_key")
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything ``evalkit run`` can be told; ``None`` in ``data`` and ``limit`` means the default and everything."""
+    """Everything ``evalkit run`` can be told.
+
+    ``None`` means the default in ``data``, everything in ``limit``, and what suits the device in ``batch_size`` (where
+    it is called ``auto``) and ``max_batch_tokens``.
+    """
 
     tasks: tuple[str, ...] = ()
     model: tuple[str, ...] = ("tiny",)
     split: tuple[str, ...] = ()
     data: str | None = None
     limit: int | None = None
-    batch_size: int = 16
+    batch_size: int | None = None
+    max_batch_tokens: int | None = None
+    exact: bool = False
     device: str = "auto"
     dtype: str = "auto"
     backend: str = "hf"
@@ -53,10 +61,15 @@ class RunSettings:
     max_pixels: int | None = None
     adapter: str | None = None
 
+    @property
+    def batching(self) -> Batching:
+        """How requests are put together."""
+        return Batching(self.batch_size, self.max_batch_tokens, self.exact)
+
 
 LISTS = ("tasks", "model", "split", "shots")
-_INTEGERS = ("limit", "batch_size", "seed", "max_errors", "min_pixels", "max_pixels")
-_YES_OR_NO = ("allow_missing", "fresh")
+_INTEGERS = ("limit", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels")
+_YES_OR_NO = ("allow_missing", "exact", "fresh")
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,8 @@ def _checked(key: str, value: Any, path: Path) -> Any:
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
             return split_list(value)
         raise UserError(f"{path}: {key} must be a string or a list of strings.")
+    if key == "batch_size":
+        return _batch_size(value, f"{path}: batch_size =")
     if key in _YES_OR_NO:
         if isinstance(value, bool):
             return value
@@ -114,6 +129,32 @@ def _checked(key: str, value: Any, path: Path) -> Any:
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise UserError(f"{path}: {key} must be {'an integer' if wanted is int else 'a string'}, not {value!r}.")
     return value
+
+
+def _batch_size(value: Any, named: str) -> int | None:
+    """A number of samples; None for ``auto``.  ``named`` is what the setting is called where it stands."""
+    if value == AUTO:
+        return None
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{named} {value}: give {AUTO}, or a number of samples, 1 or more.")
+    return value
+
+
+def batching(size: int | None, tokens: int | None, exact: bool) -> Batching:
+    """How requests are put together, as ``evalkit.evaluate`` is told.
+
+    Raises:
+        UserError: numbers below 1, or a size together with ``exact``.
+    """
+    for name, value, what in (("batch_size", size, "samples"), ("max_batch_tokens", tokens, "tokens")):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UserError(f"{name}={value!r}: give a number of {what}, 1 or more, or None for what suits the device.")
+    if exact and (size not in (None, 1) or tokens is not None):
+        name, value = ("batch_size", size) if size not in (None, 1) else ("max_batch_tokens", tokens)
+        raise UserError(f"exact=True answers one sample at a time: leave {name}={value} out.")
+    return Batching(size, tokens, exact)
 
 
 def effective(given: Mapping[str, Any], start: Path) -> Effective:
@@ -134,7 +175,7 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
     for key, value in given.items():
         value = split_list(value) if key in LISTS else value
         if value is not None and value != ():
-            values[key] = value
+            values[key] = _batch_size(value, "--batch-size") if key == "batch_size" else value
             sources[key] = "command line"
     settings = RunSettings(**values)
     _check(settings)
@@ -144,8 +185,12 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
 def _check(s: RunSettings) -> None:
     if s.limit is not None and s.limit < 1:
         raise UserError(f"--limit {s.limit}: give at least 1, or leave it out for the whole split.")
-    if s.batch_size < 1:
-        raise UserError(f"--batch-size {s.batch_size}: give at least 1.")
+    if s.max_batch_tokens is not None and s.max_batch_tokens < 1:
+        raise UserError(f"--max-batch-tokens {s.max_batch_tokens}: give at least 1.")
+    if s.exact and s.batch_size not in (None, 1):
+        raise UserError(f"--exact answers one sample at a time: leave --batch-size {s.batch_size} out.")
+    if s.exact and s.max_batch_tokens is not None:
+        raise UserError(f"--exact answers one sample at a time: leave --max-batch-tokens {s.max_batch_tokens} out.")
     for shots in s.shots:
         if not (shots.isascii() and shots.isdigit()):
             raise UserError(f"--shots {shots}: give a number of exemplars, 0 or more.")

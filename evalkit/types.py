@@ -122,6 +122,13 @@ class Decoding:
     num_beams: int = 1
     stop: tuple[str, ...] = ()
 
+    def named(self) -> str:
+        """In words, for a signature and for readers: ``greedy``, or what is done otherwise."""
+        found = {name: value for name, value in self.recorded().items() if not name.endswith("new_tokens")}
+        if isinstance(found.get("stop"), tuple):
+            found["stop"] = ",".join(map(repr, self.stop))
+        return ",".join(f"{name}={value}" for name, value in found.items()) or "greedy"
+
     def recorded(self) -> dict[str, Any]:
         """What tells it from others: the limits, and whatever is not the default."""
         every = asdict(self)
@@ -294,6 +301,13 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class Immediate(Protocol):
+    """A metric that says whether a sample is scored by itself; a run can then show a score while it goes on."""
+
+    immediate: bool
+
+
+@runtime_checkable
 class Family(Protocol):
     """How a family of models is asked and how its answers are read.
 
@@ -350,6 +364,43 @@ class Backend(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """What a record of the run needs: device, dtype, library versions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How a backend puts requests together; answers do not depend on it.
+
+    Attributes:
+        size: how many are answered at one time; None for what suits the device.
+        tokens: how many tokens of prompts are computed at one time; None for what suits the device.
+        exact: one request at a time, nothing shared, by the plainest way there is: the reference for all others.
+    """
+
+    size: int | None = None
+    tokens: int | None = None
+    exact: bool = False
+
+
+@runtime_checkable
+class Costs(Protocol):
+    """A backend that can say beforehand how much there is to compute, so that the time left can be told."""
+
+    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
+        """About how many tokens are to be computed for each request, in order; nothing is read or tokenized.
+
+        What requests share counts for the first of them only.  ``sizes`` are those of pictures, by their names, as far
+        as they are known.
+        """
+        ...
+
+
+@runtime_checkable
+class Occupies(Protocol):
+    """A backend that can say how much memory it has taken."""
+
+    def memory(self) -> int:
+        """Bytes: the most that the device has held for this process; where there is no device, what it holds now."""
         ...
 
 
@@ -416,7 +467,7 @@ class Verifies(Protocol):
 class Wraps(Protocol):
     """A backend factory that can use a model that is in memory already."""
 
-    def wrap(self, model: Any, processor: Any, *, batch_size: int | None = None) -> AbstractContextManager[Backend]:
+    def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> AbstractContextManager[Backend]:
         """A backend for as long as the context lasts; then model, processor and random states are as they were.
 
         Raises:
@@ -438,6 +489,6 @@ class BackendFactory(Protocol):
         """What of the backend its answers depend on (its name, the dtype in effect), without loading weights."""
         ...
 
-    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int) -> Backend:
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
         """Load the checkpoint."""
         ...

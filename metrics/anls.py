@@ -106,6 +106,7 @@ class ANLS:
     """ANLS in percent.  ``references`` are the answers that count as right; the nearest of them gives the score."""
 
     name = "anls"
+    immediate = True
 
     def __init__(self, variant: Variant = "rrc") -> None:
         if variant not in get_args(Variant):

@@ -31,6 +31,7 @@ class ChoiceAccuracy:
     """
 
     name = "choice_accuracy"
+    immediate = True
     signature = "choice_accuracy|unread:wrong|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

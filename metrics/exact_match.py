@@ -30,6 +30,7 @@ class ExactMatch:
     """Accuracy by exact match, in percent.  ``references`` are the annotated answers, any of which counts."""
 
     name = "exact_match"
+    immediate = True
     signature = "exact_match|norm:strip+lower|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

@@ -73,6 +73,7 @@ class GQAAccuracy:
     """
 
     name = "gqa_accuracy"
+    immediate = True
     signature = "gqa_accuracy|variant:llava|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

@@ -61,6 +61,7 @@ class BoxIoU:
     """
 
     name = "iou"
+    immediate = True
     signature = f"iou|threshold:{THRESHOLD}|plus1:no|precision:float64|v1"
     headline = f"acc@{THRESHOLD}"
 

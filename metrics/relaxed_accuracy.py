@@ -78,6 +78,7 @@ class RelaxedAccuracy:
     """
 
     name = "relaxed_accuracy"
+    immediate = True
     signature = f"relaxed_accuracy|variant:pix2struct|tolerance:{TOLERANCE}|mean:subsets|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

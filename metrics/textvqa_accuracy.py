@@ -43,6 +43,7 @@ class TextVQAAccuracy:
     """TextVQA accuracy in percent.  ``references`` are the ten annotators' answers."""
 
     name = "textvqa_accuracy"
+    immediate = True
     signature = "textvqa_accuracy|norm:m4c|loo:position|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

@@ -63,6 +63,7 @@ class VizWizAccuracy:
     """
 
     name = "vizwiz_accuracy"
+    immediate = True
     signature = "vizwiz_accuracy|norm:prediction|loo:none|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

@@ -90,6 +90,7 @@ class VQAAccuracy:
     """
 
     name = "vqa_accuracy"
+    immediate = True
 
     def __init__(self, variant: Variant = "official") -> None:
         if variant not in get_args(Variant):

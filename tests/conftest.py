@@ -39,5 +39,8 @@ def tiny_backend():  # type: ignore[no-untyped-def]
     """The bundled checkpoint on the CPU in fp32, opened as any checkpoint is."""
     from evalkit import registry
     from evalkit.checkpoint import resolve_checkpoint
+    from evalkit.types import Batching
 
-    return registry.backends.get("hf").open(resolve_checkpoint("tiny"), device="cpu", dtype="float32", batch_size=16)
+    return registry.backends.get("hf").open(
+        resolve_checkpoint("tiny"), device="cpu", dtype="float32", batching=Batching(16)
+    )

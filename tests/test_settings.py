@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
-from evalkit.settings import NEVER_FROM_FILES, default_data, effective, split_list
+from evalkit.settings import NEVER_FROM_FILES, batching, default_data, effective, split_list
+from evalkit.types import Batching
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=6)
 
@@ -53,6 +55,12 @@ def test_harmful_settings_are_never_taken_from_a_file(tmp_path: Path, key: str) 
         ("taks = 'refcoco'", "there is no setting 'taks'; there are tasks, model"),
         ("limit = ", "is not valid TOML"),
         ("limit = 0", "--limit 0: give at least 1"),
+        ("batch_size = 0", "batch_size = 0: give auto, or a number of samples"),
+        ("batch_size = true", "batch_size = True: give auto"),
+        ("batch_size = 'few'", "batch_size = few: give auto"),
+        ("max_batch_tokens = 'x'", "max_batch_tokens must be an integer"),
+        ("exact = 1", "exact must be true or false"),
+        ("exact = true\nbatch_size = 4", "--exact answers one sample at a time: leave --batch-size 4 out"),
     ],
 )
 def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) -> None:
@@ -66,7 +74,14 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) 
     [
         ({"limit": 0}, "--limit 0"),
         ({"limit": -3}, "--limit -3"),
-        ({"batch_size": 0}, "--batch-size 0"),
+        ({"batch_size": "0"}, "--batch-size 0: give auto, or a number of samples, 1 or more"),
+        ({"batch_size": "-3"}, "--batch-size -3: give auto"),
+        ({"batch_size": "many"}, "--batch-size many: give auto"),
+        ({"batch_size": "1.5"}, "--batch-size 1.5: give auto"),
+        ({"max_batch_tokens": 0}, "--max-batch-tokens 0: give at least 1"),
+        ({"max_batch_tokens": -1}, "--max-batch-tokens -1: give at least 1"),
+        ({"exact": True, "batch_size": "2"}, "--exact answers one sample at a time: leave --batch-size 2 out"),
+        ({"exact": True, "max_batch_tokens": 9}, "--exact answers one sample at a time: leave --max-batch-tokens 9"),
         ({"name": "a/b"}, "--name 'a/b': give a plain folder name"),
         ({"name": ".."}, "give a plain folder name"),
         ({"name": "x", "model": ["a,b"]}, "2 models make 2 runs"),
@@ -75,6 +90,39 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) 
 def test_impossible_settings_are_a_sentence(tmp_path: Path, given_: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         effective(given_, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "given_", "wanted"),
+    [
+        ("", {}, Batching()),
+        ("batch_size = 'auto'", {}, Batching()),
+        ("batch_size = 8\nmax-batch-tokens = 900", {}, Batching(8, 900)),
+        ("batch_size = 8", {"batch_size": "auto"}, Batching()),
+        ("exact = true", {"batch_size": "1"}, Batching(1, exact=True)),
+        ("", {"batch_size": "16", "max_batch_tokens": 4096}, Batching(16, 4096)),
+    ],
+)
+def test_how_requests_are_batched(tmp_path: Path, file: str, given_: dict[str, object], wanted: Batching) -> None:
+    (tmp_path / "evalkit.toml").write_text(file)
+    assert effective(given_, tmp_path).settings.batching == wanted
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ((0, None, False), "batch_size=0: give a number of samples, 1 or more, or None"),
+        (("auto", None, False), "batch_size='auto': give a number"),
+        ((True, None, False), "batch_size=True: give a number"),
+        ((None, -1, False), "max_batch_tokens=-1: give a number of tokens"),
+        ((2, None, True), "exact=True answers one sample at a time: leave batch_size=2 out"),
+        ((None, 9, True), "exact=True answers one sample at a time: leave max_batch_tokens=9 out"),
+    ],
+)
+def test_wrong_batching_from_python_is_a_sentence(how: tuple[Any, Any, bool], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        batching(*how)
+    assert batching(1, None, True) == Batching(1, exact=True)
 
 
 def test_where_data_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,11 +39,11 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])
         questions = list(ask_all(few, plan.family, asker(plan, job, settings, None)).values())
-        decoding = plan.family.decoding(job.ask, job.task.decoding)
+        decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
         console.print(
-            f"  family {plan.family.name}, protocol {job.protocol}{shots}; greedy, "
+            f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.named()}, "
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
         )
         try:

@@ -40,10 +40,34 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", help="At most this many samples per split, drawn by --seed.", show_default="all"),
 ]
-Batch = Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples per batch.", show_default="16")]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size", "-b", metavar="auto|N", help="Samples answered at one time; auto is what suits the device.",
+        show_default="auto",
+    ),
+]  # fmt: skip
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-batch-tokens", help="Tokens of prompts, text and pictures, computed at one time.",
+        show_default="what suits the device",
+    ),
+]  # fmt: skip
+Exact = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact", help="One sample at a time, nothing shared, through the model's own generate: slow, the reference.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Device = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto: cuda, mps, cpu")
-]
+    str | None,
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:N or mps. Several with commas, or cuda:*: a worker on each.",
+        show_default="auto: cuda, mps, cpu",
+    ),
+]  # fmt: skip
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -147,6 +171,10 @@ Adapter = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be asked, in full, and run nothing; no weights are loaded.")
 ]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Tell of progress and results on stdout, one JSON object a line; all else on stderr."),
+]
 
 
 def run(
@@ -156,6 +184,8 @@ def run(
     split: Splits = None,
     limit: Limit = None,
     batch_size: Batch = None,
+    max_batch_tokens: BatchTokens = None,
+    exact: Exact = None,
     device: Device = None,
     dtype: Dtype = None,
     backend: BackendName = None,
@@ -178,6 +208,7 @@ def run(
     max_pixels: MaxPixels = None,
     adapter: Adapter = None,
     dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Evaluate checkpoints on benchmarks and print the leaderboard.
 
@@ -190,15 +221,23 @@ def run(
     """
     given = {
         "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,
-        "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed,
-        "kind": kind, "allow_missing": allow_missing, "max_errors": max_errors, "fresh": fresh,
+        "max_batch_tokens": max_batch_tokens, "exact": exact,
+        "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed, "kind": kind,
+        "allow_missing": allow_missing, "max_errors": max_errors, "fresh": fresh,
         "trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights,
         "family": family, "protocol": protocol, "choice": choice, "shots": shots, "shots_by": shots_by,
         "shots_from": shots_from, "min_pixels": min_pixels, "max_pixels": max_pixels, "adapter": adapter,
     }  # fmt: skip
+    from evalkit.errors import UserError
     from evalkit.settings import effective
 
-    chosen = effective(given, Path.cwd())
-    from .running import execute
+    from .events import telling
 
-    raise typer.Exit(execute(chosen, dry=dry_run))
+    with telling(json) as events:
+        chosen = effective(given, Path.cwd())
+        if json and dry_run:
+            raise UserError("--json tells of a run, and --dry-run runs nothing: leave one of them out.")
+        from .running import execute
+
+        code = execute(chosen, dry=dry_run, events=events)
+    raise typer.Exit(code)

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from rich.console import Console
@@ -43,9 +42,11 @@ from evalkit.run import (
 )
 from evalkit.settings import Effective, RunSettings, default_data
 from evalkit.shots import Exemplars, Pool, pool_of, solved
-from evalkit.types import Backend, BackendFactory, Embeds, Family, Request, Response, Sample, Shot, Size, Task
+from evalkit.types import Backend, BackendFactory, Family, Sample, Shot, Size, Task
 
 from .dry import show_requests, warn_of_long_prompts
+from .events import Events
+from .lazy import Lazy
 from .progress import Reporter
 from .resuming import kept_answers
 from .stopping import stoppable
@@ -57,7 +58,7 @@ log = logging.getLogger("evalkit")
 class Plan:
     """One model under one number of exemplars, with everything it is to be asked.
 
-    ``pools`` of exemplars and the samples with the ``largest`` pictures are by job.
+    ``pools`` of exemplars and the samples with the ``largest`` pictures are by job, ``sizes`` by the picture's name.
     """
 
     checkpoint: Checkpoint
@@ -68,6 +69,7 @@ class Plan:
     shots: int
     pools: Mapping[str, Pool]
     largest: Mapping[str, Sample]
+    sizes: Mapping[str, Size]
 
     @property
     def label(self) -> str:
@@ -75,7 +77,7 @@ class Plan:
         return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
 
 
-def execute(effective: Effective, *, dry: bool = False) -> int:
+def execute(effective: Effective, *, dry: bool = False, events: Events | None = None) -> int:
     """Run every model on every task; returns the exit code.  ``dry`` only shows what would be asked."""
     settings = effective.settings
     console = Console(stderr=True, highlight=False)
@@ -93,7 +95,8 @@ def execute(effective: Effective, *, dry: bool = False) -> int:
             "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
         )
     plans = [p for c, f in zip(checkpoints, families, strict=True) for p in planned(wanted, c, f, settings)]
-    factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
+    with console.status("starting"):
+        factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
     if dry:
         for one in plans:
             show_requests(one, factory, settings)
@@ -102,7 +105,7 @@ def execute(effective: Effective, *, dry: bool = False) -> int:
     entries: list[board.Entry] = []
     code = 0
     for one in plans:
-        rows, complete = evaluate(one, factory, effective, console)
+        rows, complete = evaluate(one, factory, effective, console, events)
         entries += rows
         code = max(code, 0 if complete else 1)
         if rows == []:  # stopped
@@ -111,11 +114,13 @@ def execute(effective: Effective, *, dry: bool = False) -> int:
         show(entries)
     if len(settings.shots) > 1 and entries:
         draw_shots(plans, entries, Path(settings.out), console)
+    if events is not None:
+        events.code = code
     return code
 
 
 def evaluate(
-    plan: Plan, factory: BackendFactory, effective: Effective, console: Console
+    plan: Plan, factory: BackendFactory, effective: Effective, console: Console, events: Events | None = None
 ) -> tuple[list[board.Entry], bool]:
     """Run, or continue, one model's run; returns its leaderboard rows (none: stopped), and whether it is whole."""
     settings = effective.settings
@@ -173,16 +178,19 @@ def evaluate(
 
             backend = Lazy(factory.name, opened)
             try:
-                results = run_all(plan, settings, backend, folder, console)
+                results = run_all(plan, settings, backend, folder, console, events)
             except UserError:
                 if not before:  # the checkpoint could not be loaded: nothing is left behind by a mistake
                     shutil.rmtree(folder.path, ignore_errors=True)
                     with suppress(OSError):
                         folder.path.parent.rmdir()  # if there is nothing else in it
                 raise
-            if results is None:
-                return [], False
             name = folder.path.name
+            told: dict[str, Any] = {"run": name, "folder": str(folder.path), "model": plan.label, "results": []}
+            if results is None:
+                if events is not None:
+                    events.runs.append({**told, "state": "stopped"})
+                return [], False
             header = {"run": name, "model": plan.label, "family": plan.family.name, "data": plan.data}
             entries = write_scores(folder, header, results)
             for entry in entries:
@@ -190,36 +198,10 @@ def evaluate(
                 if split in manifest["splits"]:
                     manifest["splits"][split]["signature"] = entry.row["signature"]
             manifest["state"] = end(folder, results, console)
+            if events is not None:
+                rows = [entry.row for entry in entries]
+                events.runs.append({**told, "state": manifest["state"], "results": rows})
             return entries, not any(r.errors for r in results)
-
-
-class Lazy:
-    """A backend that is opened when it is first asked something: a run that is whole needs no weights."""
-
-    def __init__(self, name: str, open_: Callable[[], Backend]) -> None:
-        self.name = name
-        self._open = open_
-        self._backend: Backend | None = None
-
-    def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        return self._opened().generate(requests, stop)
-
-    def describe(self) -> Mapping[str, Any]:
-        return self._opened().describe()
-
-    def embedder(self) -> Embeds:
-        """The backend, if it can compare pictures."""
-        backend = self._opened()
-        if not isinstance(backend, Embeds):
-            raise UserError(
-                f"--shots-by similar: the backend {self.name} cannot compare pictures; use random or fixed."
-            )
-        return backend
-
-    def _opened(self) -> Backend:
-        if self._backend is None:
-            self._backend = self._open()
-        return self._backend
 
 
 @contextmanager
@@ -271,9 +253,17 @@ def logged(folder: RunFolder) -> Iterator[None]:
         handler.close()
 
 
+class OnStderr(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the moment: progress on a terminal has lines of its own below what is said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def quiet_logging() -> None:
     """Warnings on the terminal, and no more than those."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[OnStderr()])
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
@@ -366,12 +356,14 @@ def planned(
         for t, s in wanted
     ]
     largest: dict[str, Sample] = {}
+    known: dict[str, Size] = {}
     for job in jobs:
         family.decoding(job.ask, job.task.decoding)  # a protocol that does not know the task is told of first
         for sample in job.samples[:1]:
             family.prompt(job.ask, sample)
         if not settings.allow_missing:
             sizes = check_pictures((image for sample in job.samples for image in sample.images), job.name)
+            known |= sizes
             if sizes:
                 largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
     counts = [int(count) for count in settings.shots]
@@ -383,7 +375,7 @@ def planned(
     plans = []
     for count in counts:
         asked = [replace(job, asked=describe_asking(settings, job, count)) for job in jobs]
-        plans.append(Plan(checkpoint, family, name, source, asked, count, pools if count else {}, largest))
+        plans.append(Plan(checkpoint, family, name, source, asked, count, pools if count else {}, largest, known))
     return plans
 
 
@@ -421,11 +413,14 @@ def asker(plan: Plan, job: Job, settings: RunSettings, backend: Lazy | None) -> 
 def _opened(factory: BackendFactory, checkpoint: Checkpoint, settings: RunSettings, console: Console) -> Backend:
     began = time.monotonic()
     with console.status(f"loading {checkpoint.name}"):
-        backend = factory.open(checkpoint, device=settings.device, dtype=settings.dtype, batch_size=settings.batch_size)
+        backend = factory.open(checkpoint, device=settings.device, dtype=settings.dtype, batching=settings.batching)
     about = backend.describe()
+    size = about.get("batch_size")
+    batches = "one sample at a time, " if settings.exact else f"batches of up to {size}, " if size is not None else ""
     console.print(
         f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
-        f"batches of {settings.batch_size} (loaded in {time.monotonic() - began:.1f} s)"
+        f"{batches}loaded in {time.monotonic() - began:.1f} s",
+        soft_wrap=True,
     )
     return backend
 
@@ -461,7 +456,12 @@ def circumstances() -> dict[str, Any]:
 
 
 def run_all(
-    plan: Plan, settings: RunSettings, backend: Lazy, folder: RunFolder, console: Console
+    plan: Plan,
+    settings: RunSettings,
+    backend: Lazy,
+    folder: RunFolder,
+    console: Console,
+    events: Events | None = None,
 ) -> list[Result] | None:
     """Every job in turn, each new answer journalled as it arrives; None when a signal stopped it.
 
@@ -470,7 +470,11 @@ def run_all(
     """
     results = []
     errors = answered = 0
-    with Reporter(console, plan.jobs) as reporter, stoppable(console) as stop:
+    run = folder.path.name
+    if events is not None:
+        tasks = [{"task": j.task.name, "split": j.split, "samples": len(j.samples)} for j in plan.jobs]
+        events.tell("start", run=run, model=plan.label, tasks=tasks)
+    with Reporter(console, plan.jobs, run, events) as reporter, stoppable(console) as stop:
         try:
             for job in plan.jobs:
                 questions = ask_all(job, plan.family, asker(plan, job, settings, backend))
@@ -478,10 +482,11 @@ def run_all(
                     kept = kept_answers(job, questions, plan.family, folder, digests, lambda s: tell(console, s))
                     answered += len(kept)
                     path = folder.journal_path(job.task.name, job.split)
-                    with appending(path) as journal, reporter.of(job, len(kept)) as seen:
+                    with appending(path) as journal, reporter.of(job, kept.values(), plan.sizes) as watch:
+                        backend.on_begin = watch.begin
 
                         def on_record(
-                            record: Record, journal: Any = journal, seen: Any = seen, where: str = job.name
+                            record: Record, journal: Any = journal, seen: Any = watch.seen, where: str = job.name
                         ) -> None:
                             nonlocal errors, answered
                             journal.append(record)

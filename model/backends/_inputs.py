@@ -104,13 +104,15 @@ class Inputs:
         Exact for the Qwen family.  Where a processor cannot say how many tokens a picture will be, larger ones are
         taken for longer.
         """
-        if not sizes:
-            return text
+        return text - len(sizes) + sum(self.visual(sizes)) if sizes else text
+
+    def visual(self, sizes: Sequence[Size]) -> list[int]:
+        """How many tokens each picture becomes, as ``length`` counts them."""
         try:
             counts = self.processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
-            return text - len(sizes) + int(sum(counts["num_image_tokens"]))
+            return [int(count) for count in counts["num_image_tokens"]]
         except Exception:  # a private method, absent or written for another image processor
-            return text + sum(w * h for w, h in sizes) // 28**2
+            return [1 + w * h // 28**2 for w, h in sizes]
 
     @property
     def template(self) -> bool:

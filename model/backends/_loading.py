@@ -40,7 +40,9 @@ def pick_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise UserError(f"--device {wanted}: no such device; use auto, cpu, cuda, cuda:N or mps.") from error
+        raise UserError(
+            f"--device {wanted}: no such device; use auto, cpu, cuda, cuda:N or mps, or several with commas."
+        ) from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(
@@ -53,6 +55,31 @@ def pick_device(wanted: str) -> torch.device:
     elif device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {wanted}: not supported; use auto, cpu, cuda, cuda:N or mps.")
     return device
+
+
+def pick_devices(wanted: str) -> list[torch.device]:
+    """The devices that ``cuda:0,cuda:1`` names, or ``cuda:*`` (all GPUs); one that is named twice is there twice.
+
+    Raises:
+        UserError: one of them is absent, or they are not of one kind.
+    """
+    if wanted.strip() == "cuda:*":
+        pick_device("cuda")
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    names = [name.strip() for name in wanted.split(",")]
+    if len(names) == 1:
+        return [pick_device(wanted)]
+    if "" in names or "auto" in names or "cuda:*" in names:
+        raise UserError(
+            f"--device {wanted}: give several devices by their names, as in cuda:0,cuda:1; cuda:* alone is all GPUs."
+        )
+    devices = [pick_device(name) for name in names]
+    if len({device.type for device in devices}) > 1:
+        raise UserError(
+            f"--device {wanted}: devices of several kinds round differently, so that answers would depend on where a "
+            "sample went; give devices of one kind."
+        )
+    return [torch.device("cuda", d.index or 0) if d.type == "cuda" else d for d in devices]
 
 
 def pick_dtype(wanted: str, device: torch.device) -> Any:

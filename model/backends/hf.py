@@ -24,7 +24,7 @@ from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
-from evalkit.types import Backend, Check, Frame, ImageRef, Preview, Request, Response
+from evalkit.types import Backend, Batching, Check, Frame, ImageRef, Preview, Request, Response, Size
 
 from ..engine.building import Unfit, build, restore
 from ..engine.drawing import Draws
@@ -33,11 +33,21 @@ from ..engine.options import Options
 from ..engine.window import Item
 from ._borrowed import borrowed
 from ._continuations import Tokens
+from ._costs import costs, occupied
 from ._generate import Generate
 from ._inputs import Inputs, Planned, explained
-from ._loading import check_architecture, dtype_in_effect, load_model, load_processor, pick_device, pick_dtype
+from ._loading import (
+    check_architecture,
+    dtype_in_effect,
+    load_model,
+    load_processor,
+    pick_device,
+    pick_devices,
+    pick_dtype,
+)
 from ._outcome import Outcome
 from ._verifying import verify
+from ._workers import Workers
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 
@@ -133,6 +143,14 @@ class HFBackend:
             "transformers": transformers.__version__,
         }
 
+    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
+        """About how many tokens are to be computed for each request."""
+        return costs(requests, sizes, visual=self.inputs.visual, shared=self.engine is not None)
+
+    def memory(self) -> int:
+        """Bytes: the most that a CUDA device has held for this process; elsewhere what is held now."""
+        return occupied(self.model.device)
+
     def release(self) -> None:
         """Leave the model as it was found, but for its generation settings."""
         if self.engine is not None:
@@ -143,8 +161,11 @@ class HFBackend:
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
         """One response per request; windows of requests are planned ahead, those of the same pictures together."""
+        return self.stream(_windows(requests), stop)
+
+    def stream(self, windows: Iterator[Sequence[Request]], stop: Event | None = None) -> Iterator[Response]:
+        """As ``generate``, for windows that come one by one; the next is asked for before one is begun."""
         self._parts.clear()
-        windows = _windows(requests)
         with ThreadPoolExecutor(max_workers=1) as ahead:
             coming = ahead.submit(self._plan, next(windows, []))
             while True:
@@ -350,6 +371,10 @@ def _outcome(answer: Answer) -> Outcome:
     )
 
 
+def _backend(model: Any, processor: Any, batching: Batching) -> HFBackend:
+    return HFBackend(model, processor, batch_size=batching.size, max_batch_tokens=batching.tokens, exact=batching.exact)
+
+
 class _Factory:
     name = "hf"
 
@@ -364,20 +389,22 @@ class _Factory:
         method = quantization.get("quant_method", "unnamed") if isinstance(quantization, Mapping) else None
         return {
             "backend": self.name,
-            "dtype": dtype_in_effect(checkpoint, dtype, pick_device(device)),
+            "dtype": dtype_in_effect(checkpoint, dtype, pick_devices(device)[0]),
             "quantization": method,
         }
 
-    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batch_size: int | None = None) -> Backend:
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
         """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""
-        where = pick_device(device)
+        where, *others = pick_devices(device)
         pick_dtype(dtype, where)  # before anything is read
         processor = load_processor(checkpoint)
-        return HFBackend(load_model(checkpoint, device=where, dtype=dtype), processor, batch_size=batch_size)
+        if others:
+            return Workers(checkpoint, processor, [where, *others], {"dtype": dtype, "batching": batching})
+        return _backend(load_model(checkpoint, device=where, dtype=dtype), processor, batching)
 
-    def wrap(self, model: Any, processor: Any, *, batch_size: int | None = None) -> AbstractContextManager[Backend]:
+    def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> AbstractContextManager[Backend]:
         """A backend over a model in memory, which is given back as it was found."""
-        return borrowed(model, processor, lambda bare: HFBackend(bare, processor, batch_size=batch_size))
+        return borrowed(model, processor, lambda bare: _backend(bare, processor, batching))
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
         """What a run would give the model for each request, from the processor alone."""

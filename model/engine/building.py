@@ -32,7 +32,8 @@ from .window import Item
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 ROWS = {"cpu": 32, "mps": 32}
 ROWS_ON_GPU = 256
-TOKENS = {"cpu": 4096, "mps": 8192}
+# Small on a CPU, whose caches hold little: three pictures and their questions.
+TOKENS = {"cpu": 1280, "mps": 8192}
 TOKENS_ON_GPU = 32768
 WORKERS = 8  # threads that read pictures, where the cores have nothing else to do
 # Pixels that may lie ready, three bytes each (or 24, as numbers): a GPU is fed a batch at a time.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.types import Ask, Decoding, Kind, Message, Request, Sample, Text
+from evalkit.types import Ask, Batching, Decoding, Kind, Message, Request, Sample, Text
 
 from . import questions as q
 from .scenes import Scene, draw_scene, picture_size, render
@@ -108,7 +108,7 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
     from evalkit.model.backends.hf import BACKEND
     from evalkit.model.families.qwen2_5_vl import FAMILY
 
-    backend = BACKEND.open(resolve_checkpoint(str(folder)), device="auto", dtype="auto", batch_size=32)
+    backend = BACKEND.open(resolve_checkpoint(str(folder)), device="auto", dtype="auto", batching=Batching(size=32))
     requests, by_id = [], {}
     for number, item in enumerate(items):
         sample = _sample(item, number)

@@ -29,7 +29,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend, _cut
 from evalkit.model.engine.options import Options
-from evalkit.types import Decoding, Message, Picture, Request, Text
+from evalkit.types import Batching, Decoding, Message, Picture, Request, Text
 
 TOKENIZER = bundled_folder("tiny")
 SIDE = 56  # pixels of a tile: 4 × 4 patches of 14
@@ -92,6 +92,7 @@ def qwen(model_type: str) -> tuple[dict[str, Any], Any]:
 
     words = tokenizer()
     third = model_type.startswith("qwen3")
+    linear = model_type == "qwen3_5"
     patch, rope = (16, [4, 2, 2]) if third else (14, [2, 3, 3])
     size = {"shortest_edge": 4 * patch**2, "longest_edge": 120 * 128}
     image = Qwen2VLImageProcessor(size=size, patch_size=patch)
@@ -100,16 +101,17 @@ def qwen(model_type: str) -> tuple[dict[str, Any], Any]:
         if third
         else Qwen2VLProcessor(image, words, Qwen2VLVideoProcessor(), chat_template=words.chat_template)
     )
-    text = {"qwen2_vl": "qwen2_vl_text", "qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text"}[model_type]
+    text = {
+        "qwen3_5": "qwen3_5_text",
+        "qwen2_vl": "qwen2_vl_text",
+        "qwen3_vl": "qwen3_vl_text",
+        "qwen3_vl_moe": "qwen3_vl_moe_text",
+    }[model_type]
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32} if "moe" in model_type else {}
     vision: dict[str, Any] = {"depth": 2, "num_heads": 2, "patch_size": patch, "hidden_size": 64}
     if third:
-        vision |= {
-            "hidden_size": 32,
-            "out_hidden_size": 64,
-            "intermediate_size": 64,
-            "deepstack_visual_indexes": [0, 1],
-        }
+        vision |= {"hidden_size": 32, "out_hidden_size": 64, "intermediate_size": 64}
+        vision |= {} if linear else {"deepstack_visual_indexes": [0, 1]}
     else:
         vision |= {"embed_dim": 32, "mlp_ratio": 2}
     ids = {
@@ -120,6 +122,12 @@ def qwen(model_type: str) -> tuple[dict[str, Any], Any]:
         )
     }  # fmt: skip
     rope_parameters = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": rope}
+    if linear:  # one layer of each kind: a state that every token changes, and keys and values
+        rope_parameters |= {"partial_rotary_factor": 1.0}
+        experts |= {
+            "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+        }  # fmt: skip
     return {
         "model_type": model_type, "vision_config": vision, "tie_word_embeddings": False, **ids,
         "text_config": text_config(text, words, rope_parameters=rope_parameters, **experts),
@@ -230,6 +238,7 @@ ARCHITECTURES: dict[str, Callable[[], tuple[dict[str, Any], Any]]] = {
     "qwen2_vl": lambda: qwen("qwen2_vl"),
     "qwen3_vl": lambda: qwen("qwen3_vl"),
     "qwen3_vl_moe": lambda: qwen("qwen3_vl_moe"),
+    "qwen3_5": lambda: qwen("qwen3_5"),
     "llava": llava,
     "llava_onevision": llava_onevision,
     "internvl": internvl,
@@ -259,7 +268,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("checkpoints") / request.param
     save(request.param, folder)
     assert sum(f.stat().st_size for f in folder.glob("*.safetensors")) < 3e6
-    backend = BACKEND.open(resolve_checkpoint(str(folder)), device="cpu", dtype="float32", batch_size=3)
+    backend = BACKEND.open(resolve_checkpoint(str(folder)), device="cpu", dtype="float32", batching=Batching(3))
     assert isinstance(backend, HFBackend)
     assert backend.model.config.model_type == request.param
     return backend
@@ -330,7 +339,8 @@ def test_answers_are_those_of_plain_generate(opened: HFBackend) -> None:
 
 
 # PaliGemma reads pictures and question both ways, so nothing before the answer is the same for two questions.
-UNFIT = {"paligemma"}
+# Qwen3.5 keeps the state of its linear attention beside keys and values.
+UNFIT = {"paligemma", "qwen3_5"}
 
 
 def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
@@ -338,10 +348,13 @@ def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
     first, second, *_ = samples = list(
         {s.images[0].size(): s for s in registry.tasks.get("vqav2").load(open_data("tiny"), "val")}.values()
     )
-    plainly = opened.model.config.model_type in UNFIT
+    unfit = opened.model.config.model_type in UNFIT
+    plainly = opened.model.config.model_type == "paligemma"
     asked = ["What is it?", "How many things are there, and of which colour?", "Is the large one red?"]
     requests = [
-        Request(f"{at}-{n}", (Message("plain" if plainly else "user", (Picture(s.images[0]), Text(text))),), Decoding(9))
+        Request(
+            f"{at}-{n}", (Message("plain" if plainly else "user", (Picture(s.images[0]), Text(text))),), Decoding(9)
+        )
         for at, s in enumerate(samples[:3])
         for n, text in enumerate(asked)
     ]
@@ -354,7 +367,7 @@ def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
     alone = {r.id: r for r in exact.generate(requests)}
     for rows, share in itertools.product((1, 3, 16, 64), (True, False)):
         backend = HFBackend(opened.model, opened.processor, batch_size=rows, options=Options(share=share))
-        assert (backend.engine is None) == plainly, backend.unfit
+        assert (backend.engine is None) == unfit, backend.unfit
         for response in backend.generate(requests):
             one = alone[response.id]
             assert response.error is None

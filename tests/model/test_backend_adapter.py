@@ -18,7 +18,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.backends import _loading
 from evalkit.model.backends.hf import BACKEND, HFBackend
-from evalkit.types import Ask, Decoding, Request
+from evalkit.types import Ask, Batching, Decoding, Request
 
 peft = pytest.importorskip("peft")
 
@@ -61,7 +61,9 @@ def answers(backend: Any, requests: list[Request]) -> dict[str, tuple[int, ...]]
 def test_an_adapter_changes_answers_as_merged_weights_do(
     tiny_backend: HFBackend, requests: list[Request], adapter: Path
 ) -> None:
-    first, again = (BACKEND.open(adapted(adapter), device="cpu", dtype="float32", batch_size=size) for size in (5, 1))
+    first, again = (
+        BACKEND.open(adapted(adapter), device="cpu", dtype="float32", batching=Batching(size)) for size in (5, 1)
+    )
     found = answers(first, requests)
     assert found == answers(again, requests)
     assert found != answers(tiny_backend, requests)
@@ -76,7 +78,7 @@ def test_an_adapter_changes_answers_as_merged_weights_do(
 
 
 def opening(folder: Path | str, **more: Any) -> None:
-    BACKEND.open(replace(adapted(folder), **more), device="cpu", dtype="float32", batch_size=1)
+    BACKEND.open(replace(adapted(folder), **more), device="cpu", dtype="float32", batching=Batching(1))
 
 
 def test_folders_that_are_no_adapters_are_sentences(adapter: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from evalkit.errors import UserError
 from evalkit.model.backends._loading import load_processor
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.families.qwen2_5_vl import resized
-from evalkit.types import Ask, Decoding, Message, Picture, Previews, Request, Text
+from evalkit.types import Ask, Batching, Decoding, Message, Picture, Previews, Request, Text
 
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 
@@ -151,7 +151,7 @@ def test_limits_change_the_frames_as_the_familys_rule_says(
         sizes = [image.size() for image in request.images]
         expected = [resized(size, least or 56 * 56, most or 120 * 128) for size in sizes]
         assert [frame.resized for frame in preview.frames] == expected
-    backend = BACKEND.open(limited(least, most), device="cpu", dtype="float32", batch_size=4)
+    backend = BACKEND.open(limited(least, most), device="cpu", dtype="float32", batching=Batching(4))
     responses = {r.id: r for r in backend.generate(requests)}
     assert [responses[r.id].frames for r in requests] == [p.frames for p in previews]
     assert [responses[r.id].prompt_tokens for r in requests] == [p.tokens for p in previews]

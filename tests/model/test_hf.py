@@ -193,7 +193,7 @@ def test_damaged_weights_are_a_sentence(tmp_path: Path) -> None:
         content = file.read_bytes()
         (tmp_path / file.name).write_bytes(content[:1000] if file.suffix == ".safetensors" else content)
     with pytest.raises(UserError, match="the checkpoint could not be loaded"):
-        BACKEND.open(resolve_checkpoint(str(tmp_path)), device="cpu", dtype="auto", batch_size=1)
+        BACKEND.open(resolve_checkpoint(str(tmp_path)), device="cpu", dtype="auto")
 
 
 def test_palette_and_grey_pictures_become_rgb(tmp_path: Path) -> None:

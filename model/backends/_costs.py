@@ -1,0 +1,82 @@
+"""What requests will cost, guessed before any of them is looked at: tokens to compute, and memory taken.
+
+A guess has to be quick, for there may be hundreds of thousands of requests: nothing is tokenized (English has about 3.5
+characters a token), no picture is opened, and only the shape of a conversation tells what requests have in common.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from evalkit.types import Picture, Request, Size
+
+CHARACTERS = 3.5  # to a token
+USUAL: Size = (640, 480)  # a picture of which nothing is known, where nothing is known of any
+# A token of an answer is a pass of its own over the weights, for few rows; one of a prompt is a row among thousands.
+ANSWERED = 3
+# Limits are far above what is answered: 10 tokens for a word, 128 for a caption.
+LONGEST = 16
+
+
+def costs(
+    requests: Sequence[Request],
+    sizes: Mapping[str, Size],
+    *,
+    visual: Callable[[Sequence[Size]], Sequence[int]],
+    shared: bool,
+) -> list[int]:
+    """About how many tokens are to be computed for each request.
+
+    Args:
+        sizes: of pictures, by name; one that is not there counts as the mean of those that are.
+        visual: how many tokens pictures of these sizes become, each.
+        shared: what requests begin with alike, up to a picture, is computed for the first of them only.
+    """
+    different = list({USUAL, *sizes.values()})
+    tokens = dict(zip(different, visual(different), strict=True))
+    usual = sum(tokens[size] for size in sizes.values()) / len(sizes) if sizes else tokens[USUAL]
+
+    begun: dict[tuple[object, ...], int] = {}
+    found = []
+    for request in requests:
+        cost, place = 0.0, 0
+        texts: list[str] = []
+        for message in request.messages:
+            texts.append(message.role)
+            for part in message.content:
+                if not isinstance(part, Picture):
+                    cost += len(part.text) / CHARACTERS
+                    texts.append(part.text)
+                    continue
+                name = part.image.name
+                cost += tokens[sizes[name]] if name in sizes else usual
+                if shared:
+                    beginning = (place, name, *texts)
+                    if beginning in begun:
+                        cost = 0.0  # all that stands before has been computed
+                    place = begun.setdefault(beginning, len(begun) + 1)
+                    texts.clear()
+        answers = request.continuations
+        cost += (
+            sum(map(len, answers)) / CHARACTERS if answers else ANSWERED * min(request.decoding.max_new_tokens, LONGEST)
+        )
+        found.append(max(1, round(cost)))
+    return found
+
+
+def occupied(device: torch.device) -> int:
+    """Bytes: the most that a CUDA device has held for this process; what an MPS device, or the process, holds now."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # no Linux: the most that it has held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

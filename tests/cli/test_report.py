@@ -1,0 +1,117 @@
+"""``evalkit report`` as a user calls it."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evalkit.api import load_task
+from evalkit.data import bundled_root
+
+Evalkit = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.fixture
+def run(evalkit: Evalkit, tmp_path: Path) -> Path:
+    """A scored run over DocVQA val in ``runs/r``, read as Qwen2.5-VL's answers are; its data lie beside it."""
+    shutil.copytree(bundled_root(), tmp_path / "data")
+    rows = [{"id": s.id, "text": f"{s.references[0]}<|im_end|>"} for s in load_task("docvqa/val", data="tiny")]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = evalkit(
+        "score", "-t", "docvqa/val", "-p", "answers.jsonl", "--data", "data", "--name", "r", "--family", "qwen2.5-vl",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "runs" / "r"
+
+
+def samples_of(report: Path) -> list[dict[str, object]]:
+    body = (report / "data" / "0-0.js").read_text()
+    return list(json.loads(body[body.index("[") : body.rindex("]") + 1]))
+
+
+def test_a_report_has_questions_references_prompts_and_pictures(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    done = evalkit("report", "runs/r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["runs/r/report/index.html"]
+    shown = samples_of(run / "report")
+    official = list(load_task("docvqa/val", data="tiny"))
+    assert [s["id"] for s in shown] == [s.id for s in official]
+    for one, sample in zip(shown, official, strict=True):
+        (side,) = one["runs"]  # type: ignore[misc]
+        assert one["question"] == sample.text
+        assert {reference for reference, _ in one["references"]} == set(sample.references)  # type: ignore[attr-defined]
+        assert side["text"] == f"{sample.references[0]}<|im_end|>"
+        assert side["read"] == sample.references[0]
+        (turn,) = side["prompt"]
+        assert turn[0] == "user"
+        assert turn[1].startswith("⟨picture⟩")
+        assert sample.text in turn[1]
+    pictures = len({i.name for s in official for i in s.images})
+    assert f"{len(official)} samples, {pictures} pictures" in told(done)
+
+
+def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    done = evalkit("report", "runs/r", "--single-file", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["runs/r/report.html"]
+    assert "note: docvqa/val: without questions and references, for the data are not there: --data" in told(done)
+    assert "0 pictures" in told(done)
+    assert "the data are not there" in html.unescape((run / "report.html").read_text())
+    done = evalkit("report", "runs/r", "--data", "moved", "--out", "elsewhere", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "note" not in told(done)
+    assert samples_of(tmp_path / "elsewhere")[0]["question"]
+
+
+def test_a_run_scored_again_shows_what_is_read_today(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    from evalkit.results.journal import seal
+
+    journal = run / "docvqa.val.jsonl"
+    lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    for line in lines:  # as an older evalkit might have read it
+        line["answer"] = "an older reading"
+        del line["sum"], line["seconds"]
+    journal.write_bytes(b"".join(seal(json.dumps(line).encode(), 0.0) for line in lines))
+    evalkit("report", "runs/r", cwd=tmp_path)
+    assert {s["runs"][0]["read"] for s in samples_of(run / "report")} == {"an older reading"}  # type: ignore[index]
+    assert evalkit("rescore", "runs/r", cwd=tmp_path).returncode == 0
+    evalkit("report", "runs/r", cwd=tmp_path)
+    official = [s.references[0] for s in load_task("docvqa/val", data="tiny")]
+    assert [s["runs"][0]["read"] for s in samples_of(run / "report")] == official  # type: ignore[index]
+
+
+def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy" / "thesis.tex").write_text("mine")
+    shutil.copytree(run, tmp_path / "torn")
+    scores = tmp_path / "torn" / "docvqa.val.scores.jsonl"
+    scores.write_text(scores.read_text()[:-20])
+    shutil.copytree(run, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "scores.json").unlink()
+    for arguments, sentence in (
+        (("nowhere",), "nowhere is no run"),
+        (("unfinished",), "the run has not ended yet"),
+        (("torn",), "not valid JSON"),
+        (("runs/r", "runs/r"), "are the same run"),
+        (("runs/r", "--out", "busy"), "has other things in it"),
+        (("runs/r", "--out", "answers.jsonl"), "is a file; give a folder, or --single-file"),
+        (("runs/r", "--single-file", "--out", "busy"), "is a folder; with --single-file give a file's name"),
+        (("runs/r", "--single-file", "--out", "answers.jsonl"), "is no report that evalkit wrote"),
+    ):
+        done = evalkit("report", *arguments, cwd=tmp_path)
+        assert done.returncode == 2, arguments
+        assert sentence in told(done)
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "busy" / "thesis.tex").read_text() == "mine"

@@ -285,6 +285,7 @@ class Rows(torch.utils.data.Dataset[Any]):
         return place
 
 
+@pytest.mark.slow
 def test_a_trainer_logs_the_scores(
     model: Any, processor: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

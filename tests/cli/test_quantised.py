@@ -15,6 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 
 from evalkit.checkpoint import bundled_folder
 
+pytestmark = pytest.mark.slow
+
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMAND = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--limit", "24", "--device", "cpu")

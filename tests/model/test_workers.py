@@ -43,9 +43,11 @@ def _open(device: str, **batching: Any) -> Any:
     )
 
 
+# Each worker is a process of its own, which loads torch anew.
+pytestmark = pytest.mark.slow
+
 BREAKS = """
 from dataclasses import dataclass
-
 
 @dataclass(frozen=True)
 class Breaks:

@@ -10,7 +10,7 @@ import typer
 from evalkit import __version__
 from evalkit.errors import RunFailed, UserError
 
-from . import baseline, check, compare, leaderboard, rescore, run, score, tasks, verify
+from . import baseline, check, compare, leaderboard, report, rescore, run, score, tasks, verify
 
 app = typer.Typer(
     name="evalkit",
@@ -30,6 +30,7 @@ app.command("baseline")(baseline.baseline)
 app.command("check")(check.check)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("report")(report.report)
 
 
 def _version(wanted: bool) -> None:

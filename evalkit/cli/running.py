@@ -420,7 +420,7 @@ def _opened(factory: BackendFactory, checkpoint: Checkpoint, settings: RunSettin
     console.print(
         f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
         f"{batches}loaded in {time.monotonic() - began:.1f} s",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     return backend
 

@@ -157,7 +157,6 @@ def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> Non
     assert code == 1, said
     done = len(lines_of(journal))
     assert 0 < done < 324
-    assert done % 2 == 0, "the batch in work was kept"
     assert f"stopped with {done} of 324 answered; the same command continues" in said
     assert "Traceback" not in said
     assert state_of(journal.parent) == "stopped"

@@ -1,0 +1,160 @@
+// The gallery of a split: which samples, in which order, a page of them at a time.
+
+const PER_PAGE = 48;
+const WORSE = ["wrong", "unparsed"]; // an answer that could not be read counts as wrong
+
+const FILTERS = [
+  ["all", "all", () => true],
+  ["wrong", "wrong", (told) => told && WORSE.includes(told.status)],
+  ["partly", "partly right", (told) => told && told.status === "partly"],
+  ["right", "right", (told) => told && told.status === "right"],
+  ["unparsed", "unparsed", (told) => told && told.status === "unparsed"],
+  ["error", "errors", (told) => told && told.status === "error"],
+  ["flipped", "flipped", (_, sample) => flipped(sample)],
+  ["better", "B better", (_, sample, split) => change(sample, split) > 0],
+  ["worse", "B worse", (_, sample, split) => change(sample, split) < 0],
+];
+
+const SORTS = [
+  ["official", "official order"],
+  ["worst", "lowest score first"],
+  ["best", "highest score first"],
+  ["gains", "largest gain of B first"],
+  ["losses", "largest loss of B first"],
+  ["longest", "longest answer first"],
+];
+
+const scoreOf = (told, split) => (told && split.column in told.scores ? told.scores[split.column] : null);
+
+function change(sample, split) {
+  const [a, b] = sample.runs.map((told) => scoreOf(told, split));
+  return a === null || b === null || b === undefined ? 0 : b - a;
+}
+
+// Right in one run and not in the other.
+function flipped(sample) {
+  const [a, b] = sample.runs.map((told) => told && ["right", "partly", ...WORSE].includes(told.status) ? told.status === "right" : null);
+  return a !== null && b !== null && b !== undefined && a !== b;
+}
+
+function haystack(sample) {
+  if (sample.text === undefined) {
+    const pieces = [sample.id, sample.question, ...sample.references.map(([value]) => said(value)), ...sample.options, ...Object.values(sample.meta)];
+    for (const told of sample.runs) if (told) pieces.push(told.text, told.error || "");
+    sample.text = pieces.join("\n").toLowerCase();
+  }
+  return sample.text;
+}
+
+const state = { split: null, show: "all", run: 0, sort: "official", query: "", bin: null, group: null, page: 0, found: [] };
+
+function inBin(sample) {
+  const { low, high } = state.bin;
+  const value = scoreOf(sample.runs[state.run], index.splits[state.split]);
+  return value !== null && value >= low && (high === null || value < high);
+}
+
+function choose(samples) {
+  const split = index.splits[state.split];
+  const [, , fits] = FILTERS.find(([name]) => name === state.show);
+  const asked = state.query.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = samples.filter((sample) =>
+    fits(sample.runs[state.run], sample, split) &&
+    (state.bin === null || inBin(sample)) &&
+    (state.group === null || sample.groups[state.group[0]].includes(state.group[1])) &&
+    asked.every((word) => haystack(sample).includes(word)));
+  const keys = {
+    worst: (sample) => scoreOf(sample.runs[state.run], split) ?? Infinity,
+    best: (sample) => -(scoreOf(sample.runs[state.run], split) ?? -Infinity),
+    gains: (sample) => -change(sample, split),
+    losses: (sample) => change(sample, split),
+    longest: (sample) => -(sample.runs[state.run] || { text: "" }).text.length,
+  };
+  if (state.sort in keys) {
+    const key = new Map(found.map((sample) => [sample, keys[state.sort](sample)]));
+    found.sort((a, b) => (key.get(a) === key.get(b) ? 0 : key.get(a) - key.get(b)));
+  }
+  return found;
+}
+
+// --- cards
+
+const STATUS = { right: "right", partly: "partly right", wrong: "wrong", scored: "", unscored: "not scored", unparsed: "unparsed", error: "error" };
+
+function scoreText(told, split) {
+  const value = scoreOf(told, split);
+  if (value === null) return "";
+  if (split.column === "iou") return `IoU ${shown(value / 100)}`;
+  return `${{ cider: "CIDEr", anls: "ANLS" }[split.column] || split.column} ${shown(value, value % 1 ? 1 : 0)}`;
+}
+
+function answerOf(told) {
+  if (!told) return "not answered";
+  if (told.error) return told.error;
+  return isBox(told.read) || told.read === null ? told.text : String(told.read);
+}
+
+function card(sample, split, number) {
+  const grounding = sample.runs.some((told) => told && isBox(told.read)) || sample.references.some(([value]) => isBox(value));
+  const lines = sample.runs.map((told, run) => {
+    const status = told ? told.status : "unscored";
+    const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
+    // A box says nothing as numbers: it is in the picture.
+    const text = grounding && told && told.read !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(told) || "(empty)"));
+    return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, told ? scoreText(told, split) : null)];
+  });
+  const reference = sample.references.find(([value]) => !isBox(value));
+  return el("li", {}, el("a", { href: address(state.split, sample.id), tabindex: number === 0 ? "0" : "-1", "data-id": sample.id },
+    framed(sample, sample.pictures.length - 1),
+    sample.question ? words("span", sample.question, "line question clamp") : null,
+    lines,
+    reference ? el("span", { class: "line reference clamp" }, "reference: ", words("span", referenceText(sample, reference))) : null,
+    sample.question || reference ? null : el("span", { class: "line reference" }, sample.id)));
+}
+
+// A lettered reference with the option that it names.
+function referenceText(sample, [value]) {
+  const option = sample.options.length && /^[A-Z]$/.test(value) ? sample.options[value.charCodeAt(0) - 65] : undefined;
+  return option === undefined ? String(value) : `${value}. ${option}`;
+}
+
+function drawPage(view) {
+  const split = index.splits[state.split];
+  const pages = Math.max(1, Math.ceil(state.found.length / PER_PAGE));
+  state.page = Math.min(Math.max(0, state.page), pages - 1);
+  const start = state.page * PER_PAGE;
+  const some = state.found.slice(start, start + PER_PAGE);
+  view.cards.replaceChildren(...some.map((sample, number) => card(sample, split, number)));
+  view.cards.hidden = !some.length;
+  const whole = split.samples < split.of ? ` (drawn from ${count(split.of)})` : "";
+  const which = some.length ? `${count(start + 1)}–${count(start + some.length)} of ` : "";
+  view.told.textContent = some.length ? `${which}${count(state.found.length)} samples${state.found.length === split.samples ? whole : `; the split has ${count(split.samples)} here`}` : "No sample fits.";
+  for (const pager of view.pagers) {
+    pager.hidden = pages < 2;
+    pager.children[0].disabled = state.page === 0;
+    pager.children[1].textContent = `page ${state.page + 1} of ${pages}`;
+    pager.children[2].disabled = state.page === pages - 1;
+  }
+}
+
+// Arrow keys move between the cards; the first and last row go over to the next page.
+function onCardKey(event, turn) {
+  const cards = [...event.currentTarget.querySelectorAll("a")];
+  const here = cards.indexOf(event.target.closest("a"));
+  if (here < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+  const top = cards[0].offsetTop;
+  const across = cards.filter((one) => one.offsetTop === top).length;
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
+  const to = event.key === "Home" ? 0 : event.key === "End" ? cards.length - 1 : here + step;
+  if (Number.isNaN(to)) return;
+  event.preventDefault();
+  if (cards[to]) focusCard(cards, to);
+  else if (to < 0) turn(-1, "last");
+  else turn(1, "first");
+}
+
+function focusCard(cards, number) {
+  for (const one of cards) one.tabIndex = -1;
+  cards[number].tabIndex = 0;
+  cards[number].focus();
+}

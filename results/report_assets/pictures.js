@@ -1,0 +1,43 @@
+// Pictures with the boxes on them.
+
+// All boxes of a sample: [kind, x1, y1, x2, y2].  The reference first, so that answers lie above it.
+function boxesOf(sample) {
+  const found = sample.references.filter(([value]) => isBox(value)).map(([value]) => ["reference", ...value]);
+  sample.runs.forEach((told, run) => {
+    if (told && isBox(told.read)) found.push([`answer-${run}`, ...told.read]);
+  });
+  return found;
+}
+
+function overlay(boxes, width, height) {
+  const rectangles = boxes.flatMap(([kind, x1, y1, x2, y2]) => {
+    // An answer's box may be turned around; it is drawn where its corners are.
+    const shape = { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) };
+    return [svg("rect", { class: "box under", ...shape }), svg("rect", { class: `box ${kind}`, ...shape })];
+  });
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" }, ...rectangles);
+}
+
+// A sample's picture in a frame; large: in the picture's own shape.
+function framed(sample, place, { large = false } = {}) {
+  const number = sample.pictures[place];
+  if (number === undefined) return el("div", { class: "frame" }, "no picture");
+  const [name, width, height, trouble] = index.pictures[number];
+  if (!width) return el("div", { class: "frame" }, large ? `${name}: ${trouble}` : trouble);
+  const alt = large ? `Picture ${name}` : "";
+  const frame = el("div", { class: "frame" }, el("img", { src: pictureSource(number), alt, loading: large ? "eager" : "lazy", decoding: "async", width, height }));
+  if (large) frame.style.aspectRatio = `${width} / ${height}`;
+  // Boxes are in the picture that is asked about, the last one.
+  const boxes = place === sample.pictures.length - 1 ? boxesOf(sample) : [];
+  if (boxes.length) frame.append(overlay(boxes, width, height));
+  return frame;
+}
+
+const MARKED = { reference: "reference", "answer-0": two ? "A's answer" : "answer", "answer-1": "B's answer" };
+
+function legend(kinds) {
+  return kinds.length ? el("span", { class: "legend" }, kinds.map((kind) => {
+    const line = svg("svg", { viewBox: "0 0 30 10", "aria-hidden": "true" }, svg("line", { class: `box ${kind}`, x1: 0, y1: 5, x2: 30, y2: 5 }));
+    return el("span", {}, line, MARKED[kind]);
+  })) : null;
+}

@@ -1,0 +1,89 @@
+// One sample in full: what the model saw, was asked and said, what was read, and what it was scored against.
+
+function section(title, ...content) {
+  const there = content.flat().filter((one) => one !== null && one !== undefined);
+  return there.length ? el("section", {}, el("h3", {}, title), there) : null;
+}
+
+function facts(rows) {
+  const there = rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return there.length ? el("dl", {}, there.map(([name, value]) => [el("dt", { dir: "auto" }, name), el("dd", { dir: "auto" }, value)])) : null;
+}
+
+function promptOf(told) {
+  const turns = told.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
+  const notes = [];
+  if (told.shots.length) notes.push(`after ${told.shots.length} exemplars: ${told.shots.join(", ")}`);
+  if (told.exact === false) notes.push("as it would be asked today; the run's prompt was another");
+  return turns || notes.length ? [turns ? el("pre", { dir: "auto", tabindex: "0" }, turns) : null, notes.length ? el("small", { dir: "auto" }, notes.join("; ")) : null] : null;
+}
+
+function readOf(told, sample) {
+  if (told.status === "error") return el("p", { class: "said error", dir: "auto" }, told.error || "failed");
+  if (told.read === null) return el("p", { class: "said unparsed" }, "nothing could be read");
+  const read = said(told.read);
+  return el("p", { class: "said", dir: "auto" }, sample.options.length ? referenceText(sample, [read]) : read);
+}
+
+function editsOf(told, sample) {
+  const references = sample.references.map(([value]) => value).filter((value) => typeof value === "string");
+  if (typeof told.read !== "string" || !references.length) return null;
+  const best = nearest(references, told.read);
+  if (best === null) return section("edit marks", el("small", {}, "the texts are too long to be set against each other"));
+  const kinds = { same: "span", extra: "ins", missing: "del" };
+  const pieces = edits(best.reference, told.read).map(([kind, text]) =>
+    el(kinds[kind], {}, kind === "same" ? null : el("span", { class: "sr" }, kind === "extra" ? " extra: " : " missing: "), text));
+  const summary = best.edits ? `${count(best.edits)} ${best.edits === 1 ? "edit" : "edits"}, ${shown(best.share)} of the longer text` : "the same, upper and lower case aside";
+  return section("against the nearest reference", el("p", { class: "edits", dir: "auto" }, pieces), el("small", {}, summary));
+}
+
+function sideOf(told, run, sample, split) {
+  const name = two ? el("h2", { class: `run side-${letters[run].toLowerCase()}` }, `${letters[run]} `, el("small", { dir: "auto" }, index.runs[run])) : null;
+  if (!told) return el("div", {}, name, el("p", {}, "This run has not answered the sample."));
+  const state = STATUS[told.status];
+  const scores = Object.entries(told.scores).map(([key, value]) => [key, shown(value)]);
+  const again = typeof told.read === "string" && told.read === told.text;
+  return el("div", {}, name,
+    section("score", el("p", { class: "said" }, state ? el("span", { class: `status ${told.status}` }, state) : null, state ? " " : null, scoreText(told, split))),
+    told.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, told.text || "(empty)")),
+    section(again ? "answer, read as it stands" : "what was read", readOf(told, sample)),
+    split.edits ? editsOf(told, sample) : null,
+    section("prompt", promptOf(told)),
+    section("how", facts([...(scores.length > 1 ? scores : []), ["ended", told.finish === "length" ? "cut off at the token limit" : null],
+      ["new tokens", told.tokens ? count(told.tokens) : null], ["prompt tokens", told.promptTokens ? count(told.promptTokens) : null], ["seconds", told.seconds ? shown(told.seconds, 3) : null]])));
+}
+
+function referencesOf(sample) {
+  return sample.references.length ? el("ul", {}, sample.references.map(([value, times]) =>
+    el("li", {}, words("span", isBox(value) ? said(value) : referenceText(sample, [value])), times > 1 ? el("small", {}, ` × ${times}`) : null))) : null;
+}
+
+function optionsOf(sample) {
+  return sample.options.length ? el("ol", {}, sample.options.map((text, number) =>
+    el("li", {}, el("small", {}, `${String.fromCharCode(65 + number)}  `), words("span", text)))) : null;
+}
+
+function look(sample) {
+  const frames = sample.pictures.length ? sample.pictures.map((_, place) => framed(sample, place, { large: true })) : [framed(sample, 0, { large: true })];
+  const captions = sample.pictures.map((number) => index.pictures[number]).filter(([, width]) => width)
+    .map(([name, width, height, trouble]) => `${name}, ${count(width)} × ${count(height)} pixels${trouble ? `: ${trouble}` : ""}`);
+  return el("div", { class: "look" }, frames, legend([...new Set(boxesOf(sample).map(([kind]) => kind))]), captions.map((text) => el("p", { class: "caption", dir: "auto" }, text)));
+}
+
+// The content of the dialog; the functions say what its buttons do.
+function sampleView(sample, split, { where, before, after, link, close, first, last }) {
+  const bar = el("div", { class: "bar" },
+    el("h2", { id: "sample-heading", tabindex: "-1" }, el("span", {}, `${split.name} `), words("span", sample.id)),
+    el("span", { class: "where", role: "status" }, where),
+    el("button", { type: "button", "data-do": "before", onclick: before, disabled: first, title: "the sample before (arrow left)" }, "← before"),
+    el("button", { type: "button", "data-do": "after", onclick: after, disabled: last, title: "the next sample (arrow right)" }, "next →"),
+    el("button", { type: "button", "data-do": "link", onclick: link }, "copy link"),
+    el("button", { type: "button", "data-do": "close", onclick: close, title: "close (Escape)" }, "close"));
+  const parts = el("div", { class: "parts" },
+    section("question", sample.question ? words("p", sample.question, "said") : null),
+    section("options", optionsOf(sample)),
+    section(sample.references.length > 1 ? "references" : "reference", referencesOf(sample)),
+    el("div", { class: "sides" }, sample.runs.map((told, run) => sideOf(told, run, sample, split))),
+    section("sample", Object.keys(sample.meta).length ? facts(Object.entries(sample.meta).map(([key, value]) => [key.replaceAll("_", " "), value])) : null));
+  return [bar, el("div", { class: "body", tabindex: "0", role: "group", "aria-label": "the sample" }, look(sample), parts)];
+}

@@ -1,0 +1,107 @@
+// Texts: numbers as the tables print them, boxes, and the edit marks between an answer and a reference.
+
+const LONGEST_EDIT = 600; // characters a side: the table of distances has their product of cells
+
+function shown(value, digits = 2) {
+  return value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-/, "−");
+}
+
+function count(number) {
+  return number.toLocaleString("en");
+}
+
+function isBox(value) {
+  return Array.isArray(value) && value.length === 4 && value.every((one) => typeof one === "number" && isFinite(one));
+}
+
+function said(value) {
+  return isBox(value) ? `(${value.map((one) => one.toFixed(1)).join(", ")})` : String(value);
+}
+
+const same = (a, b) => a === b || a.toLowerCase() === b.toLowerCase();
+
+// Levenshtein's table over characters, upper and lower case alike: rows for the reference, columns for the answer.
+function distances(reference, answer) {
+  const wide = answer.length + 1;
+  const table = new Uint16Array((reference.length + 1) * wide);
+  for (let column = 0; column < wide; column++) table[column] = column;
+  for (let row = 1; row <= reference.length; row++) {
+    table[row * wide] = row;
+    for (let column = 1; column < wide; column++) {
+      const diagonal = table[(row - 1) * wide + column - 1] + (same(reference[row - 1], answer[column - 1]) ? 0 : 1);
+      const above = table[(row - 1) * wide + column] + 1;
+      const left = table[row * wide + column - 1] + 1;
+      table[row * wide + column] = Math.min(diagonal, above, left);
+    }
+  }
+  return table;
+}
+
+function distance(reference, answer) {
+  const table = distances(reference, answer);
+  return table[table.length - 1];
+}
+
+// The reference with the least distance for its length, as ANLS weighs it; null where the texts are too long.
+function nearest(references, answer) {
+  const letters = [...answer];
+  let best = null;
+  for (const reference of references) {
+    const other = [...reference];
+    if (Math.max(letters.length, other.length) > LONGEST_EDIT) continue;
+    const edits = distance(other, letters);
+    const share = edits / Math.max(1, letters.length, other.length);
+    if (best === null || share < best.share) best = { reference, edits, share };
+  }
+  return best;
+}
+
+// [[kind, text], …]: "same", "extra" (only the answer has it), "missing" (only the reference has it).
+function edits(reference, answer) {
+  const from = [...reference];
+  const to = [...answer];
+  const table = distances(from, to);
+  const wide = to.length + 1;
+  const steps = [];
+  let row = from.length;
+  let column = to.length;
+  while (row > 0 || column > 0) {
+    const here = table[row * wide + column];
+    const alike = row > 0 && column > 0 && same(from[row - 1], to[column - 1]);
+    if (alike && here === table[(row - 1) * wide + column - 1]) {
+      steps.push(["same", to[--column]]);
+      row--;
+    } else if (row > 0 && column > 0 && here === table[(row - 1) * wide + column - 1] + 1) {
+      steps.push(["extra", to[--column]], ["missing", from[--row]]);
+    } else if (column > 0 && here === table[row * wide + column - 1] + 1) {
+      steps.push(["extra", to[--column]]);
+    } else {
+      steps.push(["missing", from[--row]]);
+    }
+  }
+  return grouped(steps.reverse());
+}
+
+// Neighbours of a kind in one piece; within a changed stretch, first what is missing, then what is extra.
+function grouped(steps) {
+  const pieces = [];
+  let missing = "";
+  let extra = "";
+  const flush = () => {
+    if (missing) pieces.push(["missing", missing]);
+    if (extra) pieces.push(["extra", extra]);
+    missing = extra = "";
+  };
+  for (const [kind, letter] of steps) {
+    if (kind === "missing") missing += letter;
+    else if (kind === "extra") extra += letter;
+    else {
+      flush();
+      const last = pieces[pieces.length - 1];
+      if (last && last[0] === "same") last[1] += letter;
+      else pieces.push(["same", letter]);
+    }
+  }
+  flush();
+  return pieces;
+}

@@ -88,10 +88,10 @@ function scoreText(told, split) {
   return `${{ cider: "CIDEr", anls: "ANLS" }[split.column] || split.column} ${shown(value, value % 1 ? 1 : 0)}`;
 }
 
-function answerOf(told) {
+function answerOf(told, sample) {
   if (!told) return "not answered";
   if (told.error) return told.error;
-  return isBox(told.read) || told.read === null ? told.text : String(told.read);
+  return isBox(told.read) || told.read === null ? told.text : referenceText(sample, [told.read]);
 }
 
 function card(sample, split, number) {
@@ -100,7 +100,7 @@ function card(sample, split, number) {
     const status = told ? told.status : "unscored";
     const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
     // A box says nothing as numbers: it is in the picture.
-    const text = grounding && told && told.read !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(told) || "(empty)"));
+    const text = grounding && told && told.read !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(told, sample) || "(empty)"));
     return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, told ? scoreText(told, split) : null)];
   });
   const reference = sample.references.find(([value]) => !isBox(value));

@@ -28,13 +28,13 @@ PROGRAM = "from evalkit.cli import main; main()"
 # The real backend, which writes down what it is about to work on.
 WATCHED = """
 import os
-from evalkit.model.backends import hf
-answer = hf.HFBackend._answer
-def watched(self, prepared):
+from evalkit.model.engine.engine import Engine
+prefill = Engine._prefill
+def watched(self, batch, window):
     with open(os.environ["COMPUTED"], "a") as file:
-        file.write("".join(p.request.id + "\\n" for p in prepared.batch))
-    return answer(self, prepared)
-hf.HFBackend._answer = watched
+        file.write("".join(waiting.item.planned.request.id + "\\n" for waiting in batch))
+    return prefill(self, batch, window)
+Engine._prefill = watched
 """
 
 

@@ -8,6 +8,7 @@ differ by more than rounding, or where the model is known to need more than keys
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from .language import Language, text_part
 from .options import Options
 from .pictures import AnyEyes, Eyes, Features, PatchEyes
 from .window import Item
+
+log = logging.getLogger(__name__)
 
 # How far logits may lie apart, as a share of their spread: what another order of the same sums makes, and no more.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
@@ -125,8 +128,9 @@ def build(
         raise Unfit(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}") from error
     try:  # some processors take several pictures otherwise than one (LLaVA-OneVision cuts only a single one into tiles)
         _compare(engine, inputs, requests[2:], wanted[2:])
-    except Exception:
+    except Exception as error:
         engine.several = False
+        log.warning("%s: requests with several pictures go through generate (%s)", type(model).__name__, error)
     features.clear()
     return engine
 

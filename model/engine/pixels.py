@@ -97,16 +97,6 @@ class Pixels:
         return values.reshape(-1, 3 * frames * patch * patch), grid.to(device)
 
     @staticmethod
-    def patches(raw: Raw) -> int:
-        """How many patches the encoder gets of a picture."""
-        return int(raw.tensors["image_grid_thw"].prod())
-
-    @staticmethod
-    def tokens(raw: Raw, merge: int) -> int:
-        """How many tokens the language model gets of it, where ``merge`` × ``merge`` patches make one."""
-        return Pixels.patches(raw) // merge**2
-
-    @staticmethod
     def fits(image_processor: Any) -> bool:
         """Whether ``prepare`` and ``finish`` give, bit for bit, what the processor gives for a few drawn pictures."""
         pixels = Pixels(image_processor)

@@ -347,7 +347,7 @@ def test_a_worker_ends_with_its_parent() -> None:
         "print(hand.process.pid, flush=True)\n"
         "hand.process.wait()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert _alive(pid)

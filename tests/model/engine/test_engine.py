@@ -112,10 +112,13 @@ def test_pictures_are_encoded_once(requests: list[Request]) -> None:
 
 
 def test_prefixes_are_computed_once(requests: list[Request]) -> None:
-    """The tokens that go through the language model are those of the tree, not those of the prompts."""
+    """The tokens that go through the language model are those of the tree, not those of the prompts.
+
+    A row at a time, so that no padding is counted.
+    """
     tokens = {True: 0, False: 0}
     for share in tokens:
-        backend = _backend(batch_size=16, options=Options(share=share))
+        backend = _backend(batch_size=1, options=Options(share=share))
         inner = backend.model.model.language_model.forward
 
         def count(*, inputs_embeds: torch.Tensor, _inner: Any = inner, _share: bool = share, **rest: Any) -> Any:
@@ -125,7 +128,7 @@ def test_prefixes_are_computed_once(requests: list[Request]) -> None:
 
         backend.model.model.language_model.forward = count
         list(backend.generate(requests))
-    assert tokens[True] < 0.7 * tokens[False]
+    assert tokens[True] < 0.5 * tokens[False]
 
 
 class _Full:

@@ -39,7 +39,7 @@ print(json.dumps([count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 
 
 def _run(samples: int) -> tuple[int, int]:
-    done = subprocess.run([sys.executable, "-c", RUN, str(samples)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", RUN, str(samples)], capture_output=True, text=True, check=True)
     count, peak = json.loads(done.stdout.splitlines()[-1])
     return count, peak
 

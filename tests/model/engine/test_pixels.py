@@ -47,8 +47,6 @@ def test_what_the_processor_gives_bit_for_bit(name: str) -> None:
     assert torch.equal(values, expected["pixel_values"])
     assert values.dtype == expected["pixel_values"].dtype
     assert torch.equal(grid, expected["image_grid_thw"])
-    assert [pixels.patches(raw) for raw in raws] == grid.prod(-1).tolist()
-    assert [pixels.tokens(raw, 2) for raw in raws] == (grid.prod(-1) // 4).tolist()
     patch = processor.patch_size
     assert [raw.size for raw in raws] == [(w * patch, h * patch) for _, h, w in grid.tolist()]
     assert all(raw.tensors["pixels"].dtype == torch.uint8 for raw in raws)

@@ -139,6 +139,12 @@ def evaluate(
     batch_size: int | None = None,
     max_batch_tokens: int | None = None,
     exact: bool = False,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    num_beams: int = 1,
+    stop: Sequence[str] = (),
+    max_new_tokens: int | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> dict[str, Result]:
     """Evaluate a model that is in memory, in the midst of its training if need be, as ``evalkit run`` does.
@@ -161,6 +167,8 @@ def evaluate(
         batch_size: samples at one time; None for what suits the device.
         max_batch_tokens: tokens of prompts, text and pictures, at one time; None for what suits the device.
         exact: one sample at a time, nothing shared, through the model's own ``generate``: slow, the reference.
+        temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, where answers are
+            not to be generated as the protocol has it (greedily); what is drawn depends on the seed and the sample.
         on_record: is given each sample's answer as it arrives.
 
     Returns:
@@ -175,6 +183,8 @@ def evaluate(
         tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
         shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, min_pixels=min_pixels,
         max_pixels=max_pixels, batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
+        temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
+        max_new_tokens=max_new_tokens,
     )  # fmt: skip
     return evaluation.run(model, processor, on_record)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.data import check_pictures, open_data
+from evalkit.decoding import changes
 from evalkit.errors import UserError
 from evalkit.run import (
     GENERATE,
@@ -56,6 +57,7 @@ class Evaluation:
         max_batch_tokens: int | None = None,
         exact: bool = False,
         backend: str = "hf",
+        **decoding: Any,
     ) -> None:
         self.family = family
         self.seed = seed
@@ -63,12 +65,13 @@ class Evaluation:
         self.pixels = (min_pixels, max_pixels)
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
+        how = changes(**decoding, seed=seed)
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
         for task, split in parse_tasks([tasks] if isinstance(tasks, str) else tasks, kind=kind):
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
-            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, choice=choice)
+            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, choice=choice, how=how)
             if not allow_missing:
                 check_pictures((image for sample in job.samples for image in sample.images), job.name)
             self.jobs.append(job)

@@ -99,8 +99,14 @@ class Job:
     how: Mapping[str, Any] = field(default_factory=dict)
 
     def decoding(self, family: Family) -> Decoding:
-        """How its answers are generated.  Raises ``UserError`` where the protocol does not ask such a task."""
-        return replace(family.decoding(self.ask, self.task.decoding), **self.how)
+        """How its answers are generated.  Raises ``UserError`` where the protocol does not ask so."""
+        decoding = replace(family.decoding(self.ask, self.task.decoding), **self.how)
+        if decoding.min_new_tokens > decoding.max_new_tokens:
+            raise UserError(
+                f"{self.name}: {decoding.max_new_tokens} new tokens at most are fewer than the "
+                f"{decoding.min_new_tokens} that the protocol {self.protocol} asks for at least."
+            )
+        return decoding
 
     @property
     def name(self) -> str:

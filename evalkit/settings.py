@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from evalkit.decoding import changes, unescaped
 from evalkit.errors import UserError
 from evalkit.types import Batching
 
@@ -60,15 +61,35 @@ class RunSettings:
     min_pixels: int | None = None
     max_pixels: int | None = None
     adapter: str | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    num_beams: int = 1
+    stop: tuple[str, ...] = ()
+    max_new_tokens: int | None = None
 
     @property
     def batching(self) -> Batching:
         """How requests are put together."""
         return Batching(self.batch_size, self.max_batch_tokens, self.exact)
 
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What of the protocols' decoding is changed.  Raises ``UserError`` for what is impossible."""
+        return changes(
+            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, num_beams=self.num_beams,
+            stop=self.stop, max_new_tokens=self.max_new_tokens, seed=self.seed, options=True,
+        )  # fmt: skip
+
 
 LISTS = ("tasks", "model", "split", "shots")
-_INTEGERS = ("limit", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels")
+# Texts in which a comma is a comma.
+TEXTS = ("stop",)
+_INTEGERS = (
+    "limit", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels", "top_k", "num_beams",
+    "max_new_tokens",
+)  # fmt: skip
+_NUMBERS = ("temperature", "top_p")
 _YES_OR_NO = ("allow_missing", "exact", "fresh")
 
 
@@ -115,9 +136,9 @@ def _checked(key: str, value: Any, path: Path) -> Any:
         raise UserError(f"{path}: there is no setting {key!r}; there are {known}.")
     if key == "shots" and isinstance(value, int) and not isinstance(value, bool):
         return (str(value),)
-    if key in LISTS:
+    if key in LISTS or key in TEXTS:
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            return split_list(value)
+            return split_list(value) if key in LISTS else (value,) if isinstance(value, str) else tuple(value)
         raise UserError(f"{path}: {key} must be a string or a list of strings.")
     if key == "batch_size":
         return _batch_size(value, f"{path}: batch_size =")
@@ -125,6 +146,10 @@ def _checked(key: str, value: Any, path: Path) -> Any:
         if isinstance(value, bool):
             return value
         raise UserError(f"{path}: {key} must be true or false, not {value!r}.")
+    if key in _NUMBERS:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        raise UserError(f"{path}: {key} must be a number, not {value!r}.")
     wanted = int if key in _INTEGERS else str
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise UserError(f"{path}: {key} must be {'an integer' if wanted is int else 'a string'}, not {value!r}.")
@@ -173,7 +198,7 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
             values[key] = _checked(key, value, path)
             sources[key] = path.name
     for key, value in given.items():
-        value = split_list(value) if key in LISTS else value
+        value = split_list(value) if key in LISTS else unescaped(value or ()) if key in TEXTS else value
         if value is not None and value != ():
             values[key] = _batch_size(value, "--batch-size") if key == "batch_size" else value
             sources[key] = "command line"
@@ -191,6 +216,7 @@ def _check(s: RunSettings) -> None:
         raise UserError(f"--exact answers one sample at a time: leave --batch-size {s.batch_size} out.")
     if s.exact and s.max_batch_tokens is not None:
         raise UserError(f"--exact answers one sample at a time: leave --max-batch-tokens {s.max_batch_tokens} out.")
+    _ = s.decoding
     for shots in s.shots:
         if not (shots.isascii() and shots.isdigit()):
             raise UserError(f"--shots {shots}: give a number of exemplars, 0 or more.")

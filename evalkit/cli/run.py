@@ -165,6 +165,35 @@ MaxPixels = Annotated[
     int | None,
     typer.Option("--max-pixels", help="Shrink larger pictures to this many pixels.", show_default="the checkpoint's"),
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature", help="Draw tokens at random, more evenly the higher it is; each sample by a stream of --seed.",
+        show_default="0: greedy",
+    ),
+]  # fmt: skip
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", help="Draw from the likeliest tokens that make up this share.", show_default="1: all"),
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", help="Draw from so many of the likeliest tokens.", show_default="0: all")
+]
+Beams = Annotated[
+    int | None, typer.Option("--num-beams", help="Beam search of this width.", show_default="1: no beams")
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop", metavar="TEXT",
+        help="End an answer before this text (\\n: a line's end); may be repeated, commas do not separate.",
+        show_default="the end of the turn only",
+    ),
+]  # fmt: skip
+NewTokens = Annotated[
+    int | None,
+    typer.Option("--max-new-tokens", help="Tokens that an answer may have.", show_default="the protocol's"),
+]
 Adapter = Annotated[
     str | None, typer.Option("--adapter", help="Folder of a LoRA adapter (peft) on top of the checkpoint.")
 ]
@@ -207,6 +236,12 @@ def run(
     min_pixels: MinPixels = None,
     max_pixels: MaxPixels = None,
     adapter: Adapter = None,
+    max_new_tokens: NewTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    num_beams: Beams = None,
+    stop: Stop = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -227,6 +262,8 @@ def run(
         "trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights,
         "family": family, "protocol": protocol, "choice": choice, "shots": shots, "shots_by": shots_by,
         "shots_from": shots_from, "min_pixels": min_pixels, "max_pixels": max_pixels, "adapter": adapter,
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k,
+        "num_beams": num_beams, "stop": stop,
     }  # fmt: skip
     from evalkit.errors import UserError
     from evalkit.settings import effective

@@ -21,6 +21,7 @@ from rich.console import Console
 from evalkit import __version__, fingerprint, registry
 from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, fetched, resolve_checkpoint
 from evalkit.data import check_pictures, open_data
+from evalkit.decoding import described
 from evalkit.errors import RunFailed, UserError
 from evalkit.identity import digest, run_parts, split_parts
 from evalkit.results import leaderboard as board
@@ -351,14 +352,21 @@ def planned(
     data = open_data(name)
     jobs = [
         load_job(
-            t, s, data, limit=settings.limit, seed=settings.seed, protocol=settings.protocol, choice=settings.choice
+            task,
+            split,
+            data,
+            limit=settings.limit,
+            seed=settings.seed,
+            protocol=settings.protocol,
+            choice=settings.choice,
+            how=settings.decoding,
         )
-        for t, s in wanted
+        for task, split in wanted
     ]
     largest: dict[str, Sample] = {}
     known: dict[str, Size] = {}
     for job in jobs:
-        family.decoding(job.ask, job.task.decoding)  # a protocol that does not know the task is told of first
+        job.decoding(family)  # a protocol that does not know the task is told of first
         for sample in job.samples[:1]:
             family.prompt(job.ask, sample)
         if not settings.allow_missing:
@@ -389,6 +397,8 @@ def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
     said = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
     if job.task.kind == "choice" and settings.choice != GENERATE:
         said.append(f"choice:{settings.choice}")
+    if settings.decoding:
+        said.append(f"decoding:{described(settings.decoding)}")
     return "|".join(said)
 
 

@@ -308,3 +308,30 @@ def test_quantisation_is_part_of_what_a_run_is() -> None:
     backend = registry.backends.get("hf")
     plain, packed = (backend.identity(c, device="cpu", dtype="float32") for c in (checkpoint, quantised))
     assert (plain["quantization"], packed["quantization"]) == (None, "awq")
+
+
+# -------------------------------------------------------------------------------------------------------------- decoding
+
+
+def test_decoding_from_the_command_line_is_in_answers_signature_and_identity(evalkit: Evalkit, tmp_path: Path) -> None:
+    command = ("run", "-t", "refcoco/val", "--limit", "8", "--data", "tiny", "--out", str(tmp_path))
+    texts = {}
+    for name, options in {
+        "greedy": (),
+        "drawn": ("--temperature", "2", "--top-k", "30"),
+        "again": ("--temperature", "2", "--top-k", "30", "--batch-size", "3"),
+        "cut": ("--stop", ",", "--max-new-tokens", "30"),
+    }.items():
+        done = evalkit(*command, "--name", name, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        texts[name] = {key: row["text"] for key, row in lines(tmp_path / name, "refcoco.val").items()}
+    assert texts["greedy"] != texts["drawn"] == texts["again"]
+    assert texts["cut"] == {key: text.partition(",")[0] for key, text in texts["greedy"].items()}
+    signature = rows_of(tmp_path / "drawn")["refcoco/val"]["signature"]
+    assert "|decoding:temperature=2.0,top_k=30,seed=0|" in signature
+    assert "decoding" not in rows_of(tmp_path / "greedy")["refcoco/val"]["signature"]
+    done = evalkit(*command, "--name", "drawn", cwd=tmp_path)  # greedily: another run
+    assert "decoding" in said(done)
+    done = evalkit("compare", str(tmp_path / "greedy"), str(tmp_path / "drawn"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "temperature" in said(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from glob import glob
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,7 @@ class Checkpoint:
         name: what tables and run folders call it.
         location: the folder, or the hub id, that ``from_pretrained`` takes.
         config: its ``config.json``.
+        generation: its ``generation_config.json``; empty where there is none.
         trust_remote_code: the code that comes with it may be run.
         allow_pickled_weights: weights that are pickles, which can execute anything, may be loaded.
         adapter: the folder of a LoRA adapter (peft's format) that goes on top of it.
@@ -41,6 +42,7 @@ class Checkpoint:
     adapter: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_type(self) -> str:
@@ -90,7 +92,19 @@ def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False, 
             f"--model {given}: {folder} has no *.safetensors weights; pickled ones can execute anything and are loaded "
             "only under --allow-pickled-weights (or convert them with save_pretrained)."
         )
-    return Checkpoint(name, str(folder), content)
+    return Checkpoint(name, str(folder), content, generation=_generation(folder / "generation_config.json", given))
+
+
+def _generation(path: Path, given: str) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"--model {given}: {path} is not valid JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--model {given}: {path} holds no JSON object.")
+    return content
 
 
 def _read_hub(given: str) -> Checkpoint:
@@ -101,7 +115,11 @@ def _read_hub(given: str) -> Checkpoint:
         content = json.loads(config.read_bytes())
     except Exception as error:  # offline, gated, unknown, damaged: huggingface_hub has many exceptions for it
         raise _hub_failed(given, error) from error
-    return Checkpoint(given, given, content)
+    try:
+        generation = Path(hf_hub_download(given, "generation_config.json"))
+    except Exception:  # most often there is none
+        return Checkpoint(given, given, content)
+    return Checkpoint(given, given, content, generation=_generation(generation, given))
 
 
 def _hub_failed(given: str, error: Exception) -> UserError:

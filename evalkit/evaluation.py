@@ -104,7 +104,9 @@ class Evaluation:
             model = model.module
         config = getattr(model, "config", None)
         name = self.family or registry.family_name(
-            str(getattr(config, "model_type", "")), str(getattr(config, "name_or_path", ""))
+            str(getattr(config, "model_type", "")),
+            str(getattr(config, "name_or_path", "")),
+            getattr(getattr(model, "generation_config", None), "chat_format", None),
         )
         family = registry.families.get(name or "generic")
         if self.shots and not family.several_images:

@@ -103,9 +103,14 @@ def family_by_model_type() -> dict[str, str]:
     return {model_type: family.name for family in families.all() for model_type in family.model_types}
 
 
-def family_name(model_type: str, model: str) -> str | None:
-    """The family that a model of this ``model_type`` and name belongs to; None where none knows the type."""
+def family_name(model_type: str, model: str, chat_format: object = None) -> str | None:
+    """The family that a model belongs to; None where none knows its ``model_type``.
+
+    Qwen-VL and Qwen-VL-Chat have one ``config.json``; the ``chat_format`` of ``generation_config.json`` tells them
+    apart (``raw`` and ``chatml``), and where that is absent, whether ``model``, the name, has "chat" in it.
+    """
     name = family_by_model_type().get(model_type)
-    if name == "qwen-vl" and "chat" in model.lower():
-        return "qwen-vl-chat"  # the two have one architecture, and nothing in their files tells them apart
-    return name
+    if name != "qwen-vl":
+        return name
+    chat = chat_format == "chatml" if chat_format in ("raw", "chatml") else "chat" in model.lower()
+    return "qwen-vl-chat" if chat else name

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from evalkit.checkpoint import bundled_folder, expanded
+from evalkit.checkpoint import bundled_folder, expanded, resolve_checkpoint
+from evalkit.cli.running import family_of
 from evalkit.errors import UserError
 
 SHOW = """
@@ -43,3 +46,36 @@ def test_a_pattern_is_its_checkpoints_in_the_order_of_their_numbers(tmp_path: Pa
     assert expanded(["tiny", pattern, steps[0]]) == ["tiny", *steps]
     with pytest.raises(UserError, match="no checkpoint fits this pattern"):
         expanded([str(tmp_path / "other-*")])
+
+
+@pytest.mark.parametrize(
+    ("folder", "generation", "family"),
+    [
+        ("Qwen-VL", {"chat_format": "raw"}, "qwen-vl"),
+        ("Qwen-VL-Chat", {"chat_format": "chatml"}, "qwen-vl-chat"),
+        ("step-1000", {"chat_format": "chatml"}, "qwen-vl-chat"),
+        ("no-chat-at-all", {"chat_format": "raw"}, "qwen-vl"),
+        ("Qwen-VL-Chat", {"do_sample": True}, "qwen-vl-chat"),
+        ("Qwen-VL-Chat-Int4", None, "qwen-vl-chat"),
+        ("Qwen-VL", None, "qwen-vl"),
+    ],
+)
+def test_whether_a_qwen_vl_is_a_chat_model_is_what_its_files_say(
+    tmp_path: Path, folder: str, generation: dict[str, object] | None, family: str
+) -> None:
+    """Its folder's name counts only where ``generation_config.json`` does not say."""
+    where = tmp_path / folder
+    where.mkdir()
+    (where / "config.json").write_text('{"model_type": "qwen", "visual": {}}')
+    if generation is not None:
+        (where / "generation_config.json").write_text(json.dumps(generation))
+    checkpoint = resolve_checkpoint(str(where), whole=False)
+    assert family_of(checkpoint, None, Console(stderr=True)).name == family
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_broken_generation_config_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen"}')
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(UserError, match=r"generation_config\.json (is not valid JSON|holds no JSON object)"):
+        resolve_checkpoint(str(tmp_path), whole=False)

@@ -325,7 +325,7 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     """
     if wanted is not None:
         return registry.families.get(wanted)
-    name = registry.family_name(checkpoint.model_type, checkpoint.name)
+    name = registry.family_name(checkpoint.model_type, checkpoint.name, checkpoint.generation.get("chat_format"))
     if name is None:
         console.print(
             f"[yellow]{checkpoint.name}: no family knows the architecture {checkpoint.model_type!r}: asked and read as "

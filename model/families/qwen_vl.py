@@ -10,7 +10,7 @@ protocol does; under VLMEvalKit's prompt they are thousandths.  That script take
 and scores anything else as an empty box; here Chinese brackets, spaces and other spellings are read too.
 
 ``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  Only this family claims it: which of the
-two a checkpoint is has to come from its name or ``--family``.
+two a checkpoint is says the ``chat_format`` of its ``generation_config.json``, else its name (``registry.family_name``).
 """
 
 from __future__ import annotations

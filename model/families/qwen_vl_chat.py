@@ -4,7 +4,8 @@ The model's own evaluation asks it as it asks the base model, in running text (`
 protocols it is asked in its chat format (the system prompt is the chat template's): ``Picture 1: <img>…</img>`` and the
 prompt on the next line, as in its README and fine-tuning data, which number pictures through the conversation.
 
-``config.json`` has the base model's ``model_type``, so a checkpoint comes here by its name or ``--family``.
+``config.json`` has the base model's ``model_type``, so a checkpoint comes here by the ``chat_format`` of its
+``generation_config.json``, by its name, or by ``--family``.
 """
 
 from __future__ import annotations

@@ -134,8 +134,6 @@ def evaluate(
     shots_from: str | PathLike[str] | None = None,
     kind: Kind | None = None,
     allow_missing: bool = False,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
     batch_size: int | None = None,
     max_batch_tokens: int | None = None,
     exact: bool = False,
@@ -161,9 +159,8 @@ def evaluate(
         processor: its processor.
         tasks: as ``--tasks``: names, ``name/split``, groups, files of one's own.
         data, limit, seed, kind: as in ``load_task``; the same samples are drawn each time.
-        family: how the model is asked and its answers read; default: found by its ``config.model_type``.
+        family: how the model is asked and its answers read; default: found by its configuration.
         protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
-        min_pixels, max_pixels: the processor's pixel limits, for boxes in exemplars; None for the family's.
         batch_size: samples at one time; None for what suits the device.
         max_batch_tokens: tokens of prompts, text and pictures, at one time; None for what suits the device.
         exact: one sample at a time, nothing shared, through the model's own ``generate``: slow, the reference.
@@ -181,8 +178,8 @@ def evaluate(
     """
     evaluation = Evaluation(
         tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
-        shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, min_pixels=min_pixels,
-        max_pixels=max_pixels, batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
+        shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing,
+        batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
         temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
         max_new_tokens=max_new_tokens,
     )  # fmt: skip

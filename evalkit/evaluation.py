@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from os import PathLike, fspath
 from typing import Any
 
@@ -24,7 +25,7 @@ from evalkit.run import (
 )
 from evalkit.settings import batching, default_data
 from evalkit.shots import Exemplars, pool_of, solved
-from evalkit.types import Backend, Embeds, Family, Request, Sample, Shot, Wraps
+from evalkit.types import Backend, Embeds, Family, Request, Sample, Sees, Shot, Wraps
 
 
 class Evaluation:
@@ -51,8 +52,6 @@ class Evaluation:
         shots_from: str | PathLike[str] | None = None,
         kind: str | None = None,
         allow_missing: bool = False,
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
         batch_size: int | None = None,
         max_batch_tokens: int | None = None,
         exact: bool = False,
@@ -62,7 +61,6 @@ class Evaluation:
         self.family = family
         self.seed = seed
         self.shots, self.shots_by = shots, shots_by
-        self.pixels = (min_pixels, max_pixels)
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
         how = changes(**decoding, seed=seed)
@@ -123,7 +121,8 @@ class Evaluation:
             return backend
 
         exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, embedder)
-        return lambda sample: solved(exemplars.of(sample), job.ask, family, *self.pixels)
+        frame = cache(backend.frame if isinstance(backend, Sees) else family.frame)
+        return lambda sample: solved(exemplars.of(sample), job.ask, family, frame)
 
 
 class _NoDigests(PictureDigests):

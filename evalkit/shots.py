@@ -21,8 +21,8 @@ from pathlib import Path
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
-from evalkit.own import read_own
-from evalkit.types import Ask, Embeds, Family, Frame, ImageRef, Sample, Shot, Task
+from evalkit.own import OwnTask, read_own
+from evalkit.types import Ask, Embeds, Family, Frame, ImageRef, Sample, Shot, Size, Task
 
 TRAIN = "train"
 SIMILAR_POOL = 4096
@@ -48,6 +48,8 @@ def pool_of(task: Task, split: str, data: Data, given: str | None) -> Pool:
         UserError: there are none, they are of another kind, or they are what is evaluated.
     """
     if given is not None:
+        if isinstance(task, OwnTask) and Path(given).resolve() == task.path.resolve():
+            raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
         own = read_own(Path(given), task.kind)
         return Pool(given, tuple(own.load(data, own.default_splits[0])))
     if TRAIN not in task.splits:
@@ -148,21 +150,20 @@ def _embedded(backend: Embeds, images: Sequence[ImageRef]) -> list[tuple[float, 
         raise UserError(f"--shots-by similar: a picture cannot be read ({error}).") from error
 
 
-def solved(
-    samples: Sequence[Sample], ask: Ask, family: Family, min_pixels: int | None, max_pixels: int | None
-) -> tuple[Shot, ...]:
-    """Exemplars with their answers as ``family`` would write them; the limits are those of its pictures' sizes."""
-    return tuple(
-        Shot(sample, family.answer(ask, sample, _frame(sample, ask, family, min_pixels, max_pixels)))
-        for sample in samples
-    )
+def solved(samples: Sequence[Sample], ask: Ask, family: Family, frame: Callable[[Size], Frame]) -> tuple[Shot, ...]:
+    """Exemplars with their answers as ``family`` would write them.
+
+    Args:
+        frame: at which size the model sees a picture; for families whose boxes are in pixels of what the encoder saw.
+    """
+    return tuple(Shot(sample, family.answer(ask, sample, _frame(sample, ask, frame))) for sample in samples)
 
 
-def _frame(sample: Sample, ask: Ask, family: Family, min_pixels: int | None, max_pixels: int | None) -> Frame:
+def _frame(sample: Sample, ask: Ask, frame: Callable[[Size], Frame]) -> Frame:
     if ask.kind != "grounding":  # only boxes depend on it, and reading headers takes time
         return Frame((1, 1), (1, 1))
     image = sample.images[-1]
     try:
-        return family.frame(image.size(), min_pixels, max_pixels)
+        return frame(image.size())
     except (OSError, ValueError) as error:
         raise UserError(f"--shots: the picture {image.name} cannot be read ({error}).") from error

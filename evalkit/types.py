@@ -6,7 +6,7 @@ Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -423,6 +423,24 @@ class Preview:
     prompt: str
     tokens: int
     frames: tuple[Frame, ...]
+
+
+@runtime_checkable
+class Sees(Protocol):
+    """A backend that can say at which size its processor has a picture seen."""
+
+    def frame(self, size: Size) -> Frame:
+        """A picture's size, and the encoder's.  Raises ``ValueError`` for a picture that the processor refuses."""
+        ...
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """A backend factory that can say the same of a checkpoint, without loading weights."""
+
+    def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
+        """What ``Sees.frame`` is of the opened checkpoint.  Raises ``UserError`` where its processor does not load."""
+        ...
 
 
 @runtime_checkable

@@ -12,8 +12,9 @@ from PIL import Image
 from evalkit import registry
 from evalkit.data import PathImage, open_data
 from evalkit.errors import UserError
+from evalkit.own import read_own
 from evalkit.shots import Exemplars, Pool, _drawn, pool_of, solved
-from evalkit.types import Ask, ImageRef, Sample
+from evalkit.types import Ask, Frame, ImageRef, Sample
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,9 @@ def test_exemplars_from_a_file(tmp_path: Path) -> None:
     assert [s.id for s in pool.samples] == ["x"]
     with pytest.raises(UserError, match="--shots 2: .*mine.jsonl has only 1 exemplars"):
         Exemplars(pool, 2, "random", 0).of(ASKED[0])
+    own = read_own(file, "vqa")
+    with pytest.raises(UserError, match=r"mine\.jsonl: that is what is evaluated; give another file"):
+        pool_of(own, own.default_splits[0], open_data("tiny"), str(file))
     before = pool.digest()
     file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["no"]}\n')
     assert pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file)).digest() != before
@@ -152,12 +156,10 @@ def test_boxes_of_exemplars_are_in_the_frame_that_the_model_sees(tmp_path: Path)
     Image.new("RGB", (280, 140)).save(tmp_path / "a.png")
     box = Sample("1", (PathImage(str(tmp_path / "a.png")),), "dog", ((0.0, 0.0, 140.0, 70.0),), "1")
     family, ask = registry.families.get("qwen2.5-vl"), Ask("refcoco", "grounding")
-    (plain,) = solved([box], ask, family, None, None)
+    (plain,) = solved([box], ask, family, family.frame)
     assert "[0, 0, 140, 70]" in plain.answer
-    (small,) = solved([box], ask, family, None, 10_000)
-    width, height = family.frame((280, 140), None, 10_000).resized
-    assert f"[0, 0, {width // 2}, {height // 2}]" in small.answer
-    assert (width, height) != (280, 140)
+    (small,) = solved([box], ask, family, lambda size: Frame(size, (140, 84)))
+    assert "[0, 0, 70, 42]" in small.answer
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"a.png cannot be read"):
-        solved([box], ask, family, None, None)
+        solved([box], ask, family, family.frame)

@@ -16,7 +16,7 @@ from evalkit.settings import RunSettings
 from evalkit.types import BackendFactory, Previews
 
 if TYPE_CHECKING:
-    from .running import Plan
+    from .running import Plan, Seen
 
 EXAMPLES = 2
 """Samples shown of each split."""
@@ -28,7 +28,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     Raises:
         UserError: the backend cannot show requests, or ``similar`` exemplars are asked for, which take the weights.
     """
-    from .running import asker
+    from .running import asker, seen_by
 
     if not isinstance(factory, Previews):
         raise UserError(f"--dry-run: the backend {factory.name} cannot show its requests.")
@@ -36,9 +36,10 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
         raise UserError("--dry-run: which exemplars are similar takes the weights to find out; use random or fixed.")
     console = Console(highlight=False)
     checkpoint = fetched(plan.checkpoint)
+    seen = seen_by(plan, checkpoint, factory)
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])
-        questions = list(ask_all(few, plan.family, asker(plan, job, settings, None)).values())
+        questions = list(ask_all(few, plan.family, asker(plan, job, settings, seen, None)).values())
         decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
@@ -68,7 +69,12 @@ LONG = 8192
 
 
 def warn_of_long_prompts(
-    plan: Plan, checkpoint: Checkpoint, factory: BackendFactory, settings: RunSettings, tell: Callable[[str], None]
+    plan: Plan,
+    checkpoint: Checkpoint,
+    factory: BackendFactory,
+    settings: RunSettings,
+    seen: Seen,
+    tell: Callable[[str], None],
 ) -> None:
     """Say how long the longest prompts are, as far as that is a matter of pictures, where they are long."""
     from .running import asker
@@ -80,7 +86,7 @@ def warn_of_long_prompts(
         if job.name not in plan.largest:
             continue
         one = replace(job, samples=[plan.largest[job.name]])
-        (question,) = ask_all(one, plan.family, asker(plan, job, settings, None)).values()
+        (question,) = ask_all(one, plan.family, asker(plan, job, settings, seen, None)).values()
         try:
             (preview,) = factory.preview(checkpoint, [question.request])
         except UserError:

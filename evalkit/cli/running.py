@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from evalkit.run import (
 )
 from evalkit.settings import Effective, RunSettings, default_data
 from evalkit.shots import Exemplars, Pool, pool_of, solved
-from evalkit.types import Backend, BackendFactory, Family, Sample, Shot, Size, Task
+from evalkit.types import Backend, BackendFactory, Family, Frame, Frames, Sample, Shot, Size, Task
 
 from .dry import show_requests, warn_of_long_prompts
 from .events import Events
@@ -53,6 +54,8 @@ from .resuming import kept_answers
 from .stopping import stoppable
 
 log = logging.getLogger("evalkit")
+
+Seen = Callable[[Size], Frame]
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,12 @@ def evaluate(
                 if len(settings.shots) == 1 or not sentence.startswith("another run"):  # in a sweep that is the point
                     tell(console, sentence)
 
+            seen = seen_by(plan, checkpoint, factory)
+
             def opened() -> Backend:
-                warn_of_long_prompts(plan, checkpoint, factory, settings, lambda sentence: tell(console, sentence))
+                warn_of_long_prompts(
+                    plan, checkpoint, factory, settings, seen, lambda sentence: tell(console, sentence)
+                )
                 backend = _opened(factory, checkpoint, settings, console)
                 manifest["backend"] = dict(backend.describe())
                 record()
@@ -179,7 +186,7 @@ def evaluate(
 
             backend = Lazy(factory.name, opened)
             try:
-                results = run_all(plan, settings, backend, folder, console, events)
+                results = run_all(plan, settings, backend, folder, console, seen, events)
             except UserError:
                 if not before:  # the checkpoint could not be loaded: nothing is left behind by a mistake
                     shutil.rmtree(folder.path, ignore_errors=True)
@@ -402,7 +409,21 @@ def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
     return "|".join(said)
 
 
-def asker(plan: Plan, job: Job, settings: RunSettings, backend: Lazy | None) -> Callable[[Sample], tuple[Shot, ...]]:
+def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen:
+    """At which size the model sees a picture: its own processor says it, else the family's usual one."""
+
+    @cache
+    def frames() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time
+        if isinstance(factory, Frames):
+            return cache(factory.frames(checkpoint))
+        return partial(plan.family.frame, min_pixels=checkpoint.min_pixels, max_pixels=checkpoint.max_pixels)
+
+    return lambda size: frames()(size)
+
+
+def asker(
+    plan: Plan, job: Job, settings: RunSettings, seen: Seen, backend: Lazy | None
+) -> Callable[[Sample], tuple[Shot, ...]]:
     """What gives each sample its exemplars, with their answers; nothing where there are none."""
     if not plan.shots:
         return lambda sample: ()
@@ -415,7 +436,7 @@ def asker(plan: Plan, job: Job, settings: RunSettings, backend: Lazy | None) -> 
     )
 
     def shots(sample: Sample) -> tuple[Shot, ...]:
-        return solved(exemplars.of(sample), job.ask, plan.family, settings.min_pixels, settings.max_pixels)
+        return solved(exemplars.of(sample), job.ask, plan.family, seen)
 
     return shots
 
@@ -471,6 +492,7 @@ def run_all(
     backend: Lazy,
     folder: RunFolder,
     console: Console,
+    seen: Seen,
     events: Events | None = None,
 ) -> list[Result] | None:
     """Every job in turn, each new answer journalled as it arrives; None when a signal stopped it.
@@ -487,7 +509,7 @@ def run_all(
     with Reporter(console, plan.jobs, run, events) as reporter, stoppable(console) as stop:
         try:
             for job in plan.jobs:
-                questions = ask_all(job, plan.family, asker(plan, job, settings, backend))
+                questions = ask_all(job, plan.family, asker(plan, job, settings, seen, backend))
                 with PictureDigests(question.request for question in questions.values()) as digests:
                     kept = kept_answers(job, questions, plan.family, folder, digests, lambda s: tell(console, s))
                     answered += len(kept)

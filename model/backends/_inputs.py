@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from jinja2 import TemplateError
+from PIL import Image
 
 from evalkit.errors import UserError
 from evalkit.types import Frame, ImageRef, Picture, Preview, Request, Size, Text
@@ -184,7 +185,10 @@ class Inputs:
 
         That is ``image_grid_thw`` × patch size, or the processor's ``picture_size``; else what it was.
         """
-        originals = [size for planned in batch for size in planned.sizes]
+        found = iter(self._frames([size for planned in batch for size in planned.sizes], inputs))
+        return [tuple(next(found) for _ in planned.sizes) for planned in batch]
+
+    def _frames(self, originals: Sequence[Size], inputs: Any) -> list[Frame]:
         fixed: Size | None = getattr(self.processor, "picture_size", None)
         resized: list[Size] = [fixed or size for size in originals]
         if "image_grid_thw" in inputs:
@@ -192,8 +196,16 @@ class Inputs:
             resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
         if len(resized) != len(originals):
             raise RuntimeError(f"the processor made {len(resized)} pictures of {len(originals)}")
-        frames = iter([Frame(o, r) for o, r in zip(originals, resized, strict=True)])
-        return [tuple(next(frames) for _ in planned.sizes) for planned in batch]
+        return [Frame(o, r) for o, r in zip(originals, resized, strict=True)]
+
+    def frame(self, size: Size) -> Frame:
+        """As ``frames``, for a picture of ``size`` alone.  Raises ``ValueError`` where the processor refuses it."""
+        resizes: Any = getattr(self.processor, "image_processor", None)
+        if getattr(self.processor, "picture_size", None) is None and hasattr(resizes, "merge_size"):
+            made = resizes(images=[Image.new("RGB", size)], do_rescale=False, do_normalize=False, return_tensors="pt")
+        else:
+            made = {}
+        return self._frames([size], made)[0]
 
     def preview(self, request: Request) -> Preview:
         """What the model is given for a request, read back from its tokens; a run of visual tokens stands as one.

@@ -143,6 +143,10 @@ class HFBackend:
             "transformers": transformers.__version__,
         }
 
+    def frame(self, size: Size) -> Frame:
+        """A picture's size, and the encoder's."""
+        return self.inputs.frame(size)
+
     def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """About how many tokens are to be computed for each request."""
         return costs(requests, sizes, visual=self.inputs.visual, shared=self.engine is not None)
@@ -405,6 +409,10 @@ class _Factory:
     def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> AbstractContextManager[Backend]:
         """A backend over a model in memory, which is given back as it was found."""
         return borrowed(model, processor, lambda bare: _backend(bare, processor, batching))
+
+    def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
+        """At which size the checkpoint's processor has a picture seen."""
+        return Inputs(load_processor(checkpoint)).frame
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
         """What a run would give the model for each request, from the processor alone."""

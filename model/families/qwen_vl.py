@@ -9,8 +9,8 @@ Coordinates are integers in [0, 1000) of the picture.  ``evaluate_grounding.py``
 protocol does; under VLMEvalKit's prompt they are thousandths.  That script takes only ``(x1,y1),(x2,y2)`` to the letter
 and scores anything else as an empty box; here Chinese brackets, spaces and other spellings are read too.
 
-``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  Only this family claims it: which of the
-two a checkpoint is says the ``chat_format`` of its ``generation_config.json``, else its name (``registry.family_name``).
+``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  Only this family claims it: the
+``chat_format`` of ``generation_config.json`` says which of the two it is, else its name (``registry.family_name``).
 """
 
 from __future__ import annotations

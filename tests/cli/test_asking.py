@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -335,3 +336,28 @@ def test_decoding_from_the_command_line_is_in_answers_signature_and_identity(eva
     done = evalkit("compare", str(tmp_path / "greedy"), str(tmp_path / "drawn"), cwd=tmp_path)
     assert done.returncode == 2
     assert "temperature" in said(done)
+
+
+def test_boxes_of_exemplars_are_in_the_checkpoints_own_frame(evalkit: Evalkit, tmp_path: Path) -> None:
+    """Its processor's limits, not those that its family was released with; read back from what is shown."""
+    shutil.copytree(bundled_folder("tiny"), tmp_path / "ckpt", ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "ckpt" / "model.safetensors").touch()
+    settings = json.loads((tmp_path / "ckpt" / "processor_config.json").read_text())
+    settings["image_processor"]["size"] = {"shortest_edge": 784, "longest_edge": 6272}
+    (tmp_path / "ckpt" / "processor_config.json").write_text(json.dumps(settings))
+    command = ("run", "-t", "refcoco/val", "-m", "ckpt", "--data", "tiny", "--shots", "2", "--limit", "2", "--dry-run")
+    done = evalkit(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pool = {sample.id: sample for sample in load_task("refcoco/train", data="tiny")}
+    ids = [name for found in re.findall(r"exemplars (.*)", done.stdout) for name in found.split(", ")]
+    sizes = re.findall(r"(\d+) × (\d+) pixels, seen as (\d+) × (\d+)", done.stdout)
+    boxes = re.findall(r"bbox_2d.*\[(.*?)\]", done.stdout)
+    assert len(ids) == len(boxes) == 4
+    assert len(sizes) == 6
+    of_exemplars = [size for place, size in enumerate(sizes) if place % 3 < 2]
+    for name, size, box in zip(ids, of_exemplars, boxes, strict=True):
+        width, height, wide, high = map(int, size)
+        x1, y1, x2, y2 = pool[name].references[0]
+        assert wide * high <= 6272 < width * height
+        expected = [x1 * wide / width, y1 * high / height, x2 * wide / width, y2 * high / height]
+        assert [int(v) for v in box.split(",")] == pytest.approx(expected, abs=0.5)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from evalkit import registry
 from evalkit.model.families.qwen2_5_vl import FAMILY, MAX_PIXELS, MIN_PIXELS, resized
@@ -74,7 +76,6 @@ PATCHES = {"qwen2-vl": 14, "qwen2.5-vl": 14, "qwen3-vl": 16}
 @pytest.mark.parametrize("family", PATCHES)
 def test_frames_are_the_grids_of_the_processors(family: str) -> None:
     """200 sizes and limits, against what transformers' image processor really made (``image_grid_thw`` × patch)."""
-    from PIL import Image
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
     patch, draw = PATCHES[family], random.Random(family)
@@ -112,3 +113,14 @@ def test_frames_are_the_grids_of_the_processors(family: str) -> None:
 )
 def test_the_released_limits(family: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert registry.families.get(family).frame(size) == Frame(size, expected)
+
+
+def test_a_backend_says_what_its_own_processor_makes_of_a_picture(tiny_backend: Any) -> None:
+    """The bundled checkpoint's limit is 15,360 pixels, not its family's."""
+    limits = {"shortest_edge": 3136, "longest_edge": 15_360}
+    for size in ((640, 480), (112, 84), (9, 14), (33, 400)):
+        made = tiny_backend.processor.image_processor(images=[Image.new("RGB", size)], size=limits, return_tensors="pt")
+        ((_, high, wide),) = made["image_grid_thw"].tolist()
+        assert tiny_backend.frame(size) == Frame(size, (wide * 14, high * 14))
+    with pytest.raises(ValueError, match="aspect ratio"):
+        tiny_backend.frame((9, 4000))

@@ -24,15 +24,13 @@ from ..backends._inputs import Inputs
 from . import attention, memory
 from .cache import Shape
 from .engine import Engine, Limits
-from .language import Language, text_part
+from .language import TOLERANCE, Language, text_part
 from .options import Options
 from .pictures import AnyEyes, Eyes, Features, PatchEyes
 from .window import Item
 
 log = logging.getLogger(__name__)
 
-# How far logits may lie apart, as a share of their spread: what another order of the same sums makes, and no more.
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 ROWS = {"cpu": 32, "mps": 32}
 ROWS_ON_GPU = 256
 # Small on a CPU, whose caches hold little: three pictures and their questions.

@@ -35,6 +35,15 @@ class Shape:
         return 2 * self.layers * self.heads * self.width * dtype.itemsize
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """A step's shapes and places, for a recording: ``rows`` and ``columns`` used, (1,) the column that is written."""
+
+    rows: int
+    columns: int
+    at: torch.Tensor
+
+
 class _Layer(DynamicLayer):
     """A layer's part of the tensor."""
 
@@ -53,6 +62,11 @@ class _Layer(DynamicLayer):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         whole = self.columns
+        if whole.fixed is not None:
+            keys, values = whole.store[self.place, :, : whole.fixed.rows].unbind(0)
+            keys.index_copy_(2, whole.fixed.at, key_states)
+            values.index_copy_(2, whole.fixed.at, value_states)
+            return keys[:, :, : whole.fixed.columns], values[:, :, : whole.fixed.columns]
         end = whole.at + key_states.shape[-2]
         keys, values = whole.store[self.place, :, : whole.rows].unbind(0)
         keys[:, :, whole.at : end] = key_states
@@ -60,10 +74,11 @@ class _Layer(DynamicLayer):
         return keys[:, :, :end], values[:, :, :end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.columns.at + query_length, 0
+        return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        return self.columns.at
+        fixed = self.columns.fixed
+        return self.columns.at if fixed is None else fixed.columns - 1
 
 
 class Columns(Cache):
@@ -74,6 +89,7 @@ class Columns(Cache):
         at: how many columns are filled; ``step`` moves it, a forward pass does not.
         valid: (rows, columns), which columns count.
         factors: (rows,), with which factor each row's keys were rotated (Qwen-VL's dynamic NTK; elsewhere unused).
+        fixed: where a step is being recorded: what holds then instead of ``rows`` and ``at``.
     """
 
     def __init__(self, shape: Shape, rows: int, columns: int, *, device: torch.device, dtype: torch.dtype) -> None:
@@ -83,6 +99,7 @@ class Columns(Cache):
         self.factors = torch.ones(rows, device=device)
         self.rows = rows
         self.at = 0
+        self.fixed: Fixed | None = None
         super().__init__(layers=[_Layer(self, layer) for layer in range(shape.layers)])
 
     @property

@@ -21,6 +21,7 @@ from .memory import out_of_memory
 from .options import Options
 from .pictures import Eyes, Features, Feed, Seen
 from .pool import Pool
+from .recorded import CudaGraphs
 from .rows import Row
 from .tree import Node, Parts, grow
 from .window import Item, Window
@@ -105,7 +106,8 @@ class Engine:
         self.workers = workers if options.feed else 0
         self.ahead = ahead
         self.several = True
-        self.pool = Pool(language, leave=options.leave)
+        graphs = options.record and language.device.type == "cuda"
+        self.pool = Pool(language, leave=options.leave, recorder=CudaGraphs(language.device) if graphs else None)
 
     # ------------------------------------------------------------------------------------------------------- a window
 
@@ -121,7 +123,7 @@ class Engine:
             while queue or self.pool.rows:
                 stopped = stop is not None and stop.is_set()
                 if stopped and not self.pool.rows:
-                    return
+                    break
                 batch: list[_Waiting] = []
                 if queue and not stopped and self._room():
                     for waiting in self._next(queue, window):
@@ -152,6 +154,7 @@ class Engine:
                     waiting = working.pop(row)
                     seen = tuple(window.seen(part) for part in waiting.parts if part < 0)
                     yield Answer(waiting.item.planned, row, seen)
+        self.pool.clear()
 
     def logits(self, items: Sequence[Item], following: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """For each item, the logits after its prompt, and those after one token more (to be compared with others').
@@ -245,7 +248,7 @@ class Engine:
         """Have the batch's rows decoded; gives back those that have ended already."""
         began = time.perf_counter()
         cache, logits, follow = self._compute(batch, window)
-        self.pool.capacity = self.limits.rows
+        self.pool.capacity, self.pool.bytes = self.limits.rows, self.limits.bytes // 2
         done = self.pool.admit([waiting.row for waiting in batch], cache, logits, follow)
         share = (time.perf_counter() - began) / len(batch)
         for waiting in batch:

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
-from .cache import Columns, Shape
+from .cache import Columns, Fixed, Shape
 from .pictures import Seen
+
+# How far logits may lie apart, as a share of their spread: what another order of the same sums makes, and no more.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class Language:
         cache.factors = torch.tensor([piece.factor for piece in pieces], device=self.device)
         features = [one for piece in pieces for one in piece.features]
         logits = self._forward(ids, positions, cache, cache.valid[:, : before + longest], visual, features)
+        cache.step(longest)
         return cache, logits
 
     def step(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns) -> torch.Tensor:
@@ -135,8 +139,25 @@ class Language:
         rows = cache.rows
         cache.valid[:rows, cache.at] = True
         mask = cache.valid[:rows, None, None, : cache.at + 1]
-        places = positions.expand(3 if self.places.grids else 1, -1)[..., None]
-        return self._forward(ids[:, None], places, cache, mask, None, [])
+        logits = self._forward(ids[:, None], self._one(positions), cache, mask, None, [])
+        cache.step(1)
+        return logits
+
+    def fixed_step(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns, fixed: Fixed) -> torch.Tensor:
+        """``step`` for a recording: all shapes are fixed, and what tells one step from another lies on the device.
+
+        Neither ``cache.valid`` nor ``cache.at`` is changed: that is for whoever replays it.
+        """
+        mask = cache.valid[: fixed.rows, None, None, : fixed.columns]
+        cache.fixed = fixed
+        try:
+            return self._forward(ids[:, None], self._one(positions), cache, mask, None, [])
+        finally:
+            cache.fixed = None
+
+    def _one(self, positions: torch.Tensor) -> torch.Tensor:
+        """(1 or 3, rows, 1)."""
+        return positions.expand(3 if self.places.grids else 1, -1)[..., None]
 
     def _forward(
         self,
@@ -148,7 +169,7 @@ class Language:
         features: Sequence[torch.Tensor],
     ) -> torch.Tensor:
         embeds = self.embed(ids)
-        more: dict[str, Any] = {} if self._factor is None else {"ntk_alpha": cache.factors[: cache.rows]}
+        more: dict[str, Any] = {} if self._factor is None else {"ntk_alpha": cache.factors[: len(ids)]}
         if features:
             whole = torch.cat(list(features), dim=1)
             embeds = embeds.clone()
@@ -163,6 +184,5 @@ class Language:
             use_cache=True,
             **more,
         )
-        cache.step(ids.shape[1])
         logits: torch.Tensor = self.head(out.last_hidden_state[:, -1]).float()
         return logits

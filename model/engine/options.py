@@ -14,6 +14,7 @@ class Options:
         pack: batches are cut by tokens against the memory at hand; else a fixed number of rows.
         leave: rows that are done leave the batch and waiting ones come in; else a batch waits for its slowest row.
         windows: the vision encoder's windows go through few attention calls; else as transformers does it, one by one.
+        record: on CUDA, decode steps are recorded and replayed as graphs; else launched kernel by kernel.
         feed: pictures are read, decoded and resized ahead in threads; else when their batch comes.
     """
 
@@ -21,4 +22,5 @@ class Options:
     pack: bool = True
     leave: bool = True
     windows: bool = True
+    record: bool = True
     feed: bool = True

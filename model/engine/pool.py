@@ -9,6 +9,7 @@ import torch
 
 from .cache import Columns
 from .language import Language
+from .recorded import COLUMNS, Recorder, Steps
 from .rows import Row, speak
 
 # Columns that a cache is given beyond what its rows fill: each costs memory, and each lack of one costs a copy.
@@ -21,13 +22,17 @@ class Pool:
     Attributes:
         rows: those in work, in the order of the cache's rows.
         leave: False where a row that is done stays until all are.
-        capacity: how many rows it is to have room for.
+        capacity: how many rows it is to have room for, where that takes no more than ``bytes``.
+        steps: takes the steps.  Where it records them, the rows stay in one cache (``_home``) as long as they fit.
     """
 
-    def __init__(self, language: Language, *, leave: bool = True) -> None:
+    def __init__(self, language: Language, *, leave: bool = True, recorder: Recorder | None = None) -> None:
         self.language = language
         self.leave = leave
+        self.steps = Steps(language, recorder)
         self.capacity = 1
+        self.bytes = 0
+        self._home: Columns | None = None
         self.rows: list[Row] = []
         self.cache: Columns | None = None
         self.positions = torch.zeros(0, dtype=torch.long)
@@ -50,6 +55,8 @@ class Pool:
             if self.rows:
                 self._join(cache)
                 self.positions = torch.cat([self.positions, follow])
+            elif self.steps.recorder is not None:
+                self.cache, self.positions = self._wider(cache, len(stay), 0), follow
             else:
                 self.cache, self.positions = cache, follow
             self.rows += [rows[at] for at in stay]
@@ -63,7 +70,7 @@ class Pool:
         if self.cache.at == self.cache.width:
             self.cache = self._wider(self.cache, len(self.rows), 0)
         ids = torch.tensor([row.tokens[-1] for row in self.rows], device=self.language.device)
-        logits = self.language.step(ids, self.positions, self.cache)
+        logits = self.steps(ids, self.positions, self.cache)
         self.positions = self.positions + 1
         going = [at for at, row in enumerate(self.rows) if not row.ended]
         speak([self.rows[at] for at in going], logits if len(going) == len(logits) else logits[going])
@@ -73,6 +80,8 @@ class Pool:
         done = [self.rows[at] for at in going if self.rows[at].ended]
         if done and (self.leave or len(done) == len(going)):
             stay = _closed_up(self.cache, [at for at, row in enumerate(self.rows) if not row.ended])
+            if any(row.broken for row in done):  # NaN does not vanish behind a mask
+                self.cache.store[:, :, len(stay) : len(self.rows)] = 0
             self.rows = [self.rows[at] for at in stay]
             self.positions = self.positions[stay]
             if not self.rows:
@@ -82,6 +91,8 @@ class Pool:
     def clear(self) -> list[Row]:
         """Put every row out, unanswered."""
         rows, self.rows, self.cache = [row for row in self.rows if not row.ended], [], None
+        self._home = None
+        self.steps.forget()
         for row in rows:
             row.restart()
         return rows
@@ -104,11 +115,29 @@ class Pool:
         used = old.valid[:live, : old.at].any(0)
         keep = old.at - int(used.int().argmax()) if bool(used.any()) else 0
         at = max(at, keep)
-        new = self.language.columns(max(rows, self.capacity), at + ROOM)
+        kept = old.store[:, :, :live, :, old.at - keep : old.at]
+        valid, factors = old.valid[:live, old.at - keep : old.at].clone(), old.factors[:live].clone()
+        new = self._empty(rows, at + ROOM)
+        if new is old:  # its rows are moved to its beginning
+            kept = kept.clone()
+        new.valid.zero_()
         new.rows, new.at = live, at
-        new.store[:, :, :live, :, at - keep : at] = old.store[:, :, :live, :, old.at - keep : old.at]
-        new.valid[:live, at - keep : at] = old.valid[:live, old.at - keep : old.at]
-        new.factors[:live] = old.factors[:live]
+        new.store[:, :, :live, :, at - keep : at] = kept
+        new.valid[:live, at - keep : at] = valid
+        new.factors[:live] = factors
+        return new
+
+    def _empty(self, rows: int, columns: int) -> Columns:
+        """A cache for at least so much; its columns may hold what was there before, but no NaN."""
+        home = self._home
+        if home is not None and home.store.shape[2] >= rows and home.width >= columns:
+            return home
+        if self.steps.recorder is not None:
+            columns = -(-columns // COLUMNS) * COLUMNS
+        each = columns * self.language.shape.bytes(self.language.dtype)
+        new = self.language.columns(max(rows, min(self.capacity, self.bytes // each)), columns)
+        if self.steps.recorder is not None:
+            self._home = new
         return new
 
 

@@ -21,7 +21,7 @@ from evalkit.errors import UserError
 from evalkit.types import Decoding, Message, Picture, Request, Text
 
 from ..backends._inputs import Inputs
-from . import attention, memory
+from . import attention, memory, patches
 from .cache import Shape
 from .engine import Engine, Limits
 from .language import TOLERANCE, Language, text_part
@@ -100,6 +100,7 @@ def build(
     language = Language(model, image)
     if options.windows:
         attention.install_vision(model)
+        patches.install(model)
     attention.install_text(model)
     room = memory.free(model.device)
     kind = model.device.type
@@ -141,6 +142,7 @@ def _workers(kind: str) -> int:
 def restore(model: Any) -> None:
     """Take back what ``build`` changed in the model."""
     attention.uninstall(model)
+    patches.uninstall(model)
 
 
 def _tokens(model: Any, processor: Any) -> tuple[int, int]:

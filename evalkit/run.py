@@ -141,6 +141,15 @@ class Submits(Protocol):
         ...
 
 
+@runtime_checkable
+class HasResults(Protocol):
+    """A task whose official scorer reads answers from a file, also where the references are public."""
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The file's content: every answer in the official order, "" where nothing could be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Submission:
     """What stands for a score where a split's answers are not public."""

@@ -11,8 +11,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from evalkit.data import PathImage
 from evalkit.errors import UserError
@@ -24,6 +24,8 @@ from .folder import RunFolder
 from .intervals import scale_of
 from .journal import Line, read_journal
 from .scored import ScoredRun
+
+T = TypeVar("T")
 
 Turns = Sequence[tuple[str, str]]
 """A prompt: (role, text) a message, each picture a ⟨picture⟩ in the text."""
@@ -71,6 +73,7 @@ class Told:
         status: ``right`` (full marks), ``partly``, ``wrong`` (none), ``scored`` (a scale without end), ``unscored``,
             ``unparsed`` or ``error``.
         exact: whether ``prompt`` is word for word what was asked; None where that cannot be said.
+        digest: that of the prompt that was asked; empty where it is not known.
     """
 
     text: str
@@ -85,6 +88,7 @@ class Told:
     prompt: Turns
     exact: bool | None
     shots: Sequence[str]
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,17 +143,23 @@ def split_of(runs: Sequence[ScoredRun], name: str, known: Known) -> SplitShown:
     notes = [known.note] if known.note else []
     notes += [note for side in there for note in side.notes]
     if known.samples and (lost := [key for key in ids if key not in known.samples]):
-        notes.append(f"{len(lost):,} of {len(ids):,} samples are not in the data any more: shown without references.")
+        notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data: shown without references.")
     samples = [_shown(key, sides, known) for key in ids]
     return SplitShown(name, known.kind, metrics[0] if metrics else None, samples, known.edits, tuple(notes))
 
 
 def drawn(samples: Sequence[Shown], most: int | None) -> list[Shown]:
     """At most so many, drawn by the hash of their ids: the same ones of every run, in the order they had."""
-    if most is None or len(samples) <= most:
-        return list(samples)
-    kept = {s.id for s in sorted(samples, key=lambda s: hashlib.blake2b(_bytes(s.id), digest_size=8).digest())[:most]}
-    return [s for s in samples if s.id in kept]
+    return list(samples) if most is None else hashed(samples, lambda shown: shown.id, most)
+
+
+def hashed(some: Sequence[T], key: Callable[[T], str], most: int) -> list[T]:
+    """At most so many, drawn by the hash of what ``key`` calls them, in the order they had."""
+    if len(some) <= most:
+        return list(some)
+    first = sorted(map(key, some), key=lambda name: hashlib.blake2b(_bytes(name), digest_size=8).digest())[:most]
+    kept = set(first)
+    return [one for one in some if key(one) in kept]
 
 
 def _bytes(text: str) -> bytes:
@@ -224,8 +234,7 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
     if again is not None and sample is not None and answer is not None and finish != "error":
         read = again(sample, answer.response.text, answer.response.frames)
     shots = tuple(map(str, line.get("shots", ())))
-    asked = known.asks[place](sample) if sample is not None and place < len(known.asks) else None
-    return Told(
+    told = Told(
         text=str(line.get("text", "")),
         read=list(read) if isinstance(read, tuple) else read,
         scores=scored,
@@ -235,11 +244,28 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
         prompt_tokens=int(line.get("prompt_tokens", 0)),
         seconds=0.0 if answer is None else answer.response.seconds,
         error=None if line.get("error") is None else str(line["error"]),
-        prompt=() if asked is None else tuple(asked.turns),
-        # The digest is that of the whole prompt, which exemplars are part of.
-        exact=None if asked is None or shots or not line.get("prompt") else asked.digest == line["prompt"],
+        prompt=(),
+        exact=None,
         shots=shots,
+        digest=str(line.get("prompt") or ""),
     )
+    return _asked(told, place, sample, known)
+
+
+def with_prompts(shown: Shown, known: Known) -> Shown:
+    """A sample with its prompts, where ``split_of`` was told to go without them (``Known.asks`` empty)."""
+    sample = known.samples.get(shown.id)
+    told = (None if one is None else _asked(one, place, sample, known) for place, one in enumerate(shown.told))
+    return replace(shown, told=tuple(told))
+
+
+def _asked(told: Told, place: int, sample: Sample | None, known: Known) -> Told:
+    asked = known.asks[place](sample) if sample is not None and place < len(known.asks) else None
+    if asked is None:
+        return told
+    # The digest is that of the whole prompt, which exemplars are part of.
+    exact = None if told.shots or not told.digest else asked.digest == told.digest
+    return replace(told, prompt=tuple(asked.turns), exact=exact)
 
 
 def status_of(finish: str, read: Any, score: float | None, metric: str | None, *, recorded: bool = True) -> str:

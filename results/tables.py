@@ -60,6 +60,14 @@ def flat(text: str) -> str:
     return words if words.isprintable() else "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in words)
 
 
+def safe(text: str) -> str:
+    """``text`` with its lines and its spaces, without characters that steer a terminal."""
+    lines = "\n".join(text.splitlines()).replace("\t", "    ")
+    if lines.isascii() and lines.replace("\n", "").isprintable():
+        return lines
+    return "".join("\N{REPLACEMENT CHARACTER}" if c != "\n" and _steers(c) else c for c in lines)
+
+
 def _steers(character: str) -> bool:
     """A control character, half a surrogate pair, or one that turns the direction of writing."""
     if unicodedata.category(character) in ("Cc", "Cs"):

@@ -6,12 +6,14 @@ COCO's: ``{"images": [{"id", "file_name", …}], "annotations": [{"image_id", "c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evalkit.data import OfficialData
 from evalkit.errors import UserError
+from evalkit.types import Answered
 
 from ._files import list_in, official_format, required, text_in, whole_in
 
@@ -43,6 +45,23 @@ def karpathy_images(
         (entry, required(captions, "captions", f"image {entry[first]} in {name}", task=task))
         for entry, captions in found
     ]
+
+
+def caption_results(answers: Sequence[Answered], *, task: str) -> str:
+    """COCO's results format, ``[{"image_id": 391895, "caption": "a man on a bike"}, …]``.
+
+    Raises ``UserError`` for an id that is no whole number, or an answer that was read as a box.
+    """
+    return json.dumps([_result(answered, task) for answered in answers], ensure_ascii=False)
+
+
+def _result(answered: Answered, task: str) -> dict[str, Any]:
+    name, value = answered.sample.id, answered.reading.value
+    if not name.isascii() or not name.isdecimal():
+        raise UserError(f"{task}: the official results file has whole numbers for ids, and there is an image {name!r}.")
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{task}: the answer to image {name} was read as a box, {value!r}; a caption is a text.")
+    return {"image_id": int(name), "caption": value or ""}
 
 
 def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned]:

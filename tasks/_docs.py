@@ -110,8 +110,21 @@ class Questions:
 
         The server wants every question, so one in whose answer nothing could be read is given as "".
         """
-        entries = [{"questionId": int(a.sample.id), "answer": self._text(a)} for a in answers]
-        return f"{self.task}_test_submission.json", json.dumps(entries, ensure_ascii=False)
+        return f"{self.task}_test_submission.json", self.results(answers)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as the RRC's script and server read them."""
+        entries = [{"questionId": self._number(a), "answer": self._text(a)} for a in answers]
+        return json.dumps(entries, ensure_ascii=False)
+
+    def _number(self, answered: Answered) -> int:
+        try:
+            return int(answered.sample.id)
+        except ValueError:
+            raise UserError(
+                f"{self.task}: the official results file has whole numbers for ids, and there is a question "
+                f"{answered.sample.id!r}."
+            ) from None
 
     def _text(self, answered: Answered) -> str:
         value = answered.reading.value

@@ -7,6 +7,7 @@ The format is that of GT-Vision-Lab/VQA (visualqa.org), which OK-VQA took over: 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,22 @@ def vqa_samples(
 
 def _types(annotation: Mapping[str, Any]) -> dict[str, str]:
     return {key: text_in(annotation, key) for key in ("answer_type", "question_type")}
+
+
+def vqa_results(answers: Sequence[Answered], *, task: str) -> str:
+    """VQA's results format, ``[{"question_id": 262148000, "answer": "yes"}, …]``."""
+    entries = [{"question_id": number_of(a.sample.id, task), "answer": submitted(a, task=task)} for a in answers]
+    return json.dumps(entries, ensure_ascii=False)
+
+
+def number_of(sample_id: str, task: str) -> int:
+    """An id as the whole number that the official scorers look for.  Raises ``UserError`` where it is none."""
+    try:
+        return int(sample_id)
+    except ValueError:
+        raise UserError(
+            f"{task}: the official results file has whole numbers for ids, and there is a sample {sample_id!r}."
+        ) from None
 
 
 def submitted(answered: Answered, *, task: str) -> str:

@@ -17,15 +17,15 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from evalkit.data import Data, HubData, OfficialData, RowImage, shown
 from evalkit.errors import UserError
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._captions import coco_captions, karpathy_images
+from ._captions import caption_results, coco_captions, karpathy_images
 from ._files import required, text_in, whole_in
 
 KARPATHY = "dataset_coco.json"
@@ -65,6 +65,10 @@ class COCOCaption:
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
             yield from self._from_karpathy(data, split) if split in PARTS else self._from_coco(data)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The captions as ``COCO.loadRes`` reads them."""
+        return caption_results(answers, task=self.name)
 
     def _from_karpathy(self, data: OfficialData, split: str) -> Iterator[Sample]:
         fields = {"cocoid": whole_in, "filepath": _subset_in}

@@ -64,6 +64,10 @@ class DocVQA:
         """(file name, content) of the file that rrc.cvc.uab.es takes for the test split."""
         return QUESTIONS.submission(answers)
 
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as the RRC's script and server read them."""
+        return QUESTIONS.results(answers)
+
 
 def _page(row: Mapping[str, Any]) -> str:
     # As the official pictures are called: the document, then the page.

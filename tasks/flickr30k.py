@@ -17,14 +17,14 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below
 from evalkit.errors import UserError
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._captions import karpathy_images
+from ._captions import caption_results, karpathy_images
 from ._files import name_in, required
 
 FILE = "dataset_flickr30k.json"
@@ -67,6 +67,10 @@ class Flickr30k:
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
             yield from self._from_files(data, split)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The captions as ``COCO.loadRes`` reads them, by the photo's number."""
+        return caption_results(answers, task=self.name)
 
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         if split == ALL:

@@ -15,14 +15,16 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evalkit.data import Data, HubData, OfficialData, RowImage, below
 from evalkit.errors import UserError
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
 from ._files import id_in, id_of, official_format, required, text_in, truth_in
+from ._vqa import submitted
 
 FILE = "testdev_balanced_questions.json"
 FILES = (f"gqa/{FILE}", f"gqa/questions1.2/{FILE}", f"gqa/questions/{FILE}", FILE)
@@ -53,6 +55,16 @@ class GQA:
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
             yield from self._from_files(data)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as ``eval.py`` reads them, cleaned as LLaVA's ``convert_gqa_for_eval.py`` does before it.
+
+        The official script compares strings as they stand: on this file it comes to the headline ``accuracy``.
+        """
+        entries = [
+            {"questionId": a.sample.id, "prediction": submitted(a, task=self.name).rstrip(".").lower()} for a in answers
+        ]
+        return json.dumps(entries, ensure_ascii=False)
 
     def _from_files(self, data: OfficialData) -> Iterator[Sample]:
         content = data.json(*FILES, task=self.name)

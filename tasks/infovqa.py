@@ -73,6 +73,10 @@ class InfographicVQA:
         """(file name, content) of the file that rrc.cvc.uab.es takes for the test split."""
         return QUESTIONS.submission(answers)
 
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as the RRC's script and server read them."""
+        return QUESTIONS.results(answers)
+
 
 def _infographic(row: Mapping[str, Any]) -> str:
     return str(row.get("image_url") or row["questionId"])

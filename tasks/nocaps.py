@@ -18,12 +18,12 @@ and ``out-domain`` are what public code reads from it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from evalkit.data import Data, HubData, OfficialData, RowImage, below
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._captions import coco_captions
+from ._captions import caption_results, coco_captions
 from ._files import official_format, required, text_in
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,10 @@ class NoCaps:
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
             yield from self._from_files(data)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The captions as ``COCO.loadRes`` reads them."""
+        return caption_results(answers, task=self.name)
 
     def _from_files(self, data: OfficialData) -> Iterator[Sample]:
         rows = coco_captions(data, *FILES, task=self.name)

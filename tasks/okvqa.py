@@ -18,13 +18,13 @@ Not checked, for the official files could not be had: whether entries of a quest
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from evalkit.data import Data, HubData, OfficialData, RowImage
 from evalkit.errors import UserError
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._vqa import answers_on_hub, vqa_samples
+from ._vqa import answers_on_hub, vqa_results, vqa_samples
 
 FOLDERS = ("okvqa", "ok-vqa", "OK-VQA")
 SUBSETS = {"val": "val2014", "train": "train2014"}
@@ -60,6 +60,10 @@ class OKVQA:
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
             yield from self._from_files(data, split)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as ``vqaEval.py`` reads them."""
+        return vqa_results(answers, task=self.name)
 
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         subset = SUBSETS[split]

@@ -15,13 +15,13 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from evalkit.data import Data, HubData, OfficialData, RowImage, below
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
 from ._files import id_in, list_in, official_format, required, text_in
-from ._vqa import answers_of, answers_on_hub
+from ._vqa import answers_of, answers_on_hub, vqa_results
 
 IMAGES = (
     "textvqa/train_images",
@@ -57,6 +57,10 @@ class TextVQA:
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
             yield from self._from_files(data, split)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as mmf and the TextVQA server read them."""
+        return vqa_results(answers, task=self.name)
 
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         file = f"TextVQA_0.5.1_{split}.json"

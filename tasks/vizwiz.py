@@ -65,8 +65,12 @@ class VizWiz:
 
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
         """(file name, content) of what the EvalAI server takes for test; the name is ours."""
-        results = [{"image": a.sample.id, "answer": submitted(a, task=self.name)} for a in answers]
-        return "vizwiz_results.json", json.dumps(results, ensure_ascii=False)
+        return "vizwiz_results.json", self.results(answers)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as the VizWiz API and the server read them, ``[{"image": …, "answer": …}, …]``."""
+        entries = [{"image": a.sample.id, "answer": submitted(a, task=self.name)} for a in answers]
+        return json.dumps(entries, ensure_ascii=False)
 
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         places = (f"vizwiz/Annotations/{split}.json", f"vizwiz/annotations/{split}.json", f"vizwiz/{split}.json")

@@ -17,14 +17,13 @@ Deliberate choices:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from evalkit.data import Data, HubData, OfficialData, RowImage
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
-from ._vqa import answers_on_hub, submitted, vqa_samples
+from ._vqa import answers_on_hub, vqa_results, vqa_samples
 
 SUBSETS = {"val": "val2014", "train": "train2014", "testdev": "test-dev2015", "test": "test2015"}
 IMAGES = {"val": "val2014", "train": "train2014", "testdev": "test2015", "test": "test2015"}
@@ -68,8 +67,11 @@ class VQAv2:
 
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
         """(file name, content) of what the EvalAI server takes for test-dev and test; the name is ours."""
-        results = [{"question_id": int(a.sample.id), "answer": submitted(a, task=self.name)} for a in answers]
-        return "vqav2_results.json", json.dumps(results, ensure_ascii=False)
+        return "vqav2_results.json", self.results(answers)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as ``vqaEval.py`` and the server read them."""
+        return vqa_results(answers, task=self.name)
 
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         questions = f"v2_OpenEnded_mscoco_{SUBSETS[split]}_questions.json"

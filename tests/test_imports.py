@@ -50,7 +50,8 @@ def test_plugins_import_the_core_and_siblings_only(folder: str) -> None:
 
 def test_the_core_imports_no_plugin_and_only_the_command_line_imports_results() -> None:
     for path in files("evalkit"):
-        in_cli = "cli" in path.parts
+        # The package's front door offers load_run beside what the core has.
+        in_cli = "cli" in path.parts or path == ROOT / "evalkit" / "__init__.py"
         for name in imports_of(path, package_of(path)):
             for plugin in PLUGINS:
                 if f"{name}.".startswith(f"evalkit.{plugin}."):

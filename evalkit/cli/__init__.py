@@ -10,7 +10,7 @@ import typer
 from evalkit import __version__
 from evalkit.errors import RunFailed, UserError
 
-from . import baseline, check, compare, leaderboard, report, rescore, run, score, tasks, verify
+from . import baseline, check, compare, export, leaderboard, report, rescore, run, score, show, tasks, verify
 
 app = typer.Typer(
     name="evalkit",
@@ -31,6 +31,8 @@ app.command("check")(check.check)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("report")(report.report)
+app.command("show")(show.show)
+app.command("export")(export.export)
 
 
 def _version(wanted: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from evalkit import __version__, registry
-from evalkit.data import BUNDLED, HUB, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.predictions import EXAMPLES, Reader
 from evalkit.results.folder import RunFolder
 from evalkit.results.journal import read_journal
+from evalkit.results.known import located
 from evalkit.results.store import read_scores
 from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.types import Reading, Response
@@ -66,14 +66,6 @@ def execute(path: Path, data: str | None) -> int:
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
     show(entries)
     return 1 if any(result.errors for result in results) else 0
-
-
-def located(name: str, cwd: str) -> str:
-    """``--data`` as it was given, seen from the folder that it was given in."""
-    if name in (BUNDLED, HUB):
-        return name
-    prefix = f"{HUB}:" if name.startswith(f"{HUB}:") else ""
-    return prefix + os.fspath(Path(cwd) / Path(name.removeprefix(prefix)).expanduser())
 
 
 def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console: Console) -> list[Record]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 from evalkit.cli import main
 
 
-@pytest.fixture
-def evalkit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+@pytest.fixture(scope="session")
+def evalkit() -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command line, from its arguments to its exit code, in this process: importing torch takes seconds.
 
     What escapes it, as a traceback would, fails the test.
@@ -22,7 +23,7 @@ def evalkit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Complet
 
     def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         out, err = io.StringIO(), io.StringIO()
-        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in [name for name in os.environ if name.startswith("EVALKIT_")]:
                 patch.delenv(name)
             for name, value in {"COLUMNS": "160", **environment}.items():
@@ -34,3 +35,51 @@ def evalkit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Complet
         return subprocess.CompletedProcess(arguments, int(end.value.code or 0), out.getvalue(), err.getvalue())
 
     return call
+
+
+HOSTILE = (
+    "<script>alert(1)</script> [bold]not bold[/bold] **nor this** <img src=x>",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \x00",
+    "line one\rline two\n```\n# heading\n````",
+    "\u202e txet dlrow \u2066 שלום",
+    '=1+1,"quoted"; \u2028 separated',
+    "@everyone ![x](http://example.org/x.png) | a | b |",
+)
+"""What a model may say."""
+
+
+@pytest.fixture(scope="session")
+def two_runs(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the runs ``runs/a`` and ``runs/b`` over the bundled data, read as Qwen2.5-VL's answers are.
+
+    a has everything right but every fourth sample, whose answer is hostile; b answers in the official form of the first
+    sample throughout.  a has no answer to the last question of VQAv2 and captions; both are without torch.
+    """
+    from evalkit.api import load_task
+
+    folder = tmp_path_factory.mktemp("two")
+    names = ("vqav2/val", "refcoco/val", "scienceqa_img/test", "docvqa/val")
+    for run in "ab":
+        files = []
+        for name in names:
+            samples = load_task(name, data="tiny")
+            rows = []
+            for place, sample in enumerate(samples):
+                hostile = place % 4 == 3 and run == "a"
+                source = samples[0] if run == "b" else sample
+                right = source.references[0]
+                if name.startswith("refcoco"):  # in pixels of the picture as the encoder sees it
+                    right = json.dumps([{"bbox_2d": [round(v) for v in right], "label": "it"}])
+                rows.append({"id": sample.id, "text": HOSTILE[place // 4 % len(HOSTILE)] if hostile else right})
+            if run == "a" and name == "vqav2/val":
+                rows.pop()
+            files.append(f"{run}-{name.partition('/')[0]}.jsonl")
+            (folder / files[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        done = evalkit(
+            "score", "-t", ",".join(names), "-p", ",".join(files), "--data", "tiny", "--name", run,
+            "--family", "qwen2.5-vl", "--allow-missing", cwd=folder,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    return folder

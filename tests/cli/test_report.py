@@ -66,7 +66,7 @@ def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: P
     done = evalkit("report", "runs/r", "--single-file", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["runs/r/report.html"]
-    assert "note: docvqa/val: without questions and references, for the data are not there: --data" in told(done)
+    assert "note: docvqa/val: without questions and references, because the data are not there: --data" in told(done)
     assert "0 pictures" in told(done)
     assert "the data are not there" in html.unescape((run / "report.html").read_text())
     done = evalkit("report", "runs/r", "--data", "moved", "--out", "elsewhere", cwd=tmp_path)

@@ -74,7 +74,7 @@ def _power(place: int, rows: Sequence[Compared]) -> Table:
             "–" if d.needed is None else f"{d.needed:,}",
         ])  # fmt: skip
     header = ["task", "metric", "wins", "losses", "ties", "McNemar", "n", "detectable", "needed"]
-    return Table(header, lines, 2, f"What the samples say of {letter(place)}")
+    return Table(header, lines, 2, f"What the samples say about {letter(place)}")
 
 
 def _flip_table(place: int, flips: Sequence[Flip]) -> Table:

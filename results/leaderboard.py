@@ -140,8 +140,8 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append("± is the half width of the 95 % interval, clustered by image.")
     if any(row.get("interval") == "wilson" for row in rows):
         found.append(
-            "[low, high]: so near the end of the scale ± would claim too much; Wilson's 95 % interval, each image "
-            "counted as one sample (all right: about the rule of three)."
+            "[low, high]: Wilson's 95 % interval, each image counted as one sample; this near the end of the scale "
+            "± would claim too much."
         )
     if any(row.get("value") is not None and not row.get("interval") and not row.get("ci95") for row in rows):
         found.append("No interval: fewer than two images, or no spread to see.")

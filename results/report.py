@@ -210,7 +210,7 @@ def _shortcomings(splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]]
 def picture_record(one: Made) -> list[Any]:
     """[name, width, height, what is wrong with it]."""
     width, height = one.size or (0, 0)
-    trouble = one.trouble or ("another picture than the run saw" if one.changed else "")
+    trouble = one.trouble or ("not the picture that the run saw" if one.changed else "")
     return [one.name, width, height, trouble]
 
 

@@ -116,10 +116,11 @@ def _facts(run: ScoredRun, name: str) -> str:
     rows = {
         "run": run.name,
         "model": run.model,
-        "asked": ", ".join(f"{key} {value}" for key, value in asked.items()) or "elsewhere: answers from a file",
+        "prompts": ", ".join(f"{key} {value}" for key, value in asked.items())
+        or "not known: the answers came from a file",
         "data": settings.get("data"),
         "on": ", ".join(str(backend[key]) for key in ("backend", "device_name", "dtype") if backend.get(key)),
-        "begun": str(manifest.get("created", "")).replace("T", " ")[:16],
+        "started": str(manifest.get("created", "")).replace("T", " ")[:16],
         "scored again": str((manifest.get("rescored") or {}).get("at", "")).replace("T", " ")[:16],
         "state": "" if manifest.get("state") in (None, "complete") else manifest["state"],
         "evalkit": manifest.get("evalkit"),

@@ -90,7 +90,7 @@ def small(image: ImageRef, digest: str | None, side: int) -> tuple[Made, bytes |
         buffer = io.BytesIO()
         pixels.save(buffer, "WEBP", quality=QUALITY, method=EFFORT)
     except FileNotFoundError:
-        return Made(name, None, "the picture is not there any more"), None
+        return Made(name, None, "the picture is no longer there"), None
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Made(name, None, f"the picture cannot be read: {first[:200]}"), None

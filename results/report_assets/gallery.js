@@ -128,7 +128,7 @@ function drawPage(view) {
   view.cards.hidden = !some.length;
   const whole = split.samples < split.of ? ` (drawn from ${count(split.of)})` : "";
   const which = some.length ? `${count(start + 1)}–${count(start + some.length)} of ` : "";
-  view.told.textContent = some.length ? `${which}${count(state.found.length)} samples${state.found.length === split.samples ? whole : `; the split has ${count(split.samples)} here`}` : "No sample fits.";
+  view.told.textContent = some.length ? `${which}${count(state.found.length)} samples${state.found.length === split.samples ? whole : `, out of ${count(split.samples)}`}` : "No sample matches.";
   for (const pager of view.pagers) {
     pager.hidden = pages < 2;
     pager.children[0].disabled = state.page === 0;

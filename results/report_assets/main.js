@@ -50,7 +50,7 @@ const sortsOf = (split) => SORTS.filter(([name]) =>
 
 function pager() {
   return el("div", { class: "pager", hidden: true },
-    el("button", { type: "button", onclick: () => turn(-1) }, "← before"), el("span", {}), el("button", { type: "button", onclick: () => turn(1) }, "next →"));
+    el("button", { type: "button", onclick: () => turn(-1) }, "← previous"), el("span", {}), el("button", { type: "button", onclick: () => turn(1) }, "next →"));
 }
 
 function turn(by, focus = null) {
@@ -73,7 +73,7 @@ function drawSplit() {
   const cells = split.cells.map((cell, run) => [two ? `${letters[run]} ` : null, el("b", {}, cell || "–"), run + 1 < split.cells.length ? " · " : null]);
   const chips = el("fieldset", { class: "chips" }, el("legend", { class: "sr" }, "Which samples"), filtersOf(split).map(([name, label]) =>
     el("button", { type: "button", "data-show": name, "aria-pressed": "false", onclick: () => change_({ show: name }) }, label, el("small", {}))));
-  const search = el("input", { type: "search", value: state.query, placeholder: "id, question, answer …", oninput: () => change_({ query: search.value }) });
+  const search = el("input", { type: "search", value: state.query, placeholder: "id, question, answer…", oninput: () => change_({ query: search.value }) });
   view = {
     cards: el("ul", { class: "cards", onkeydown: (event) => onCardKey(event, turn) }),
     told: el("span", { role: "status" }),
@@ -151,7 +151,7 @@ function openSample(id) {
   }
   const split = index.splits[state.split];
   if (at < 0) {
-    view.told.textContent = `There is no sample ${id} of ${split.name} in this report.`;
+    view.told.textContent = `This report has no sample ${id} in ${split.name}.`;
     view.top.scrollIntoView();
     return;
   }
@@ -190,7 +190,7 @@ async function copyLink(event) {
     await navigator.clipboard.writeText(location.href);
     button.textContent = "copied";
   } catch {
-    button.textContent = "it is in the address bar";
+    button.textContent = "copy it from the address bar";
   }
 }
 
@@ -251,7 +251,7 @@ async function route() {
     else if (at && moved && all) document.getElementById("split-heading").scrollIntoView();
   } catch (error) {
     root.hidden = false;
-    root.append(el("p", { role: "alert" }, `The samples cannot be shown: ${error.message}. The report's folder must be kept whole.`));
+    root.append(el("p", { role: "alert" }, `The samples cannot be shown: ${error.message}. Keep the report's folder complete.`));
   }
   if (!document.documentElement.dataset.ready) performance.mark("evalkit-ready");
   document.documentElement.dataset.ready = "yes";

@@ -14,7 +14,7 @@ function promptOf(told) {
   const turns = told.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
   const notes = [];
   if (told.shots.length) notes.push(`after ${told.shots.length} exemplars: ${told.shots.join(", ")}`);
-  if (told.exact === false) notes.push("as it would be asked today; the run's prompt was another");
+  if (told.exact === false) notes.push("as it would be asked today; the run used another prompt");
   return turns || notes.length ? [turns ? el("pre", { dir: "auto", tabindex: "0" }, turns) : null, notes.length ? el("small", { dir: "auto" }, notes.join("; ")) : null] : null;
 }
 
@@ -29,27 +29,27 @@ function editsOf(told, sample) {
   const references = sample.references.map(([value]) => value).filter((value) => typeof value === "string");
   if (typeof told.read !== "string" || !references.length) return null;
   const best = nearest(references, told.read);
-  if (best === null) return section("edit marks", el("small", {}, "the texts are too long to be set against each other"));
+  if (best === null) return section("edit marks", el("small", {}, "the texts are too long to compare letter by letter"));
   const kinds = { same: "span", extra: "ins", missing: "del" };
   const pieces = edits(best.reference, told.read).map(([kind, text]) =>
     el(kinds[kind], {}, kind === "same" ? null : el("span", { class: "sr" }, kind === "extra" ? " extra: " : " missing: "), text));
-  const summary = best.edits ? `${count(best.edits)} ${best.edits === 1 ? "edit" : "edits"}, ${shown(best.share)} of the longer text` : "the same, upper and lower case aside";
-  return section("against the nearest reference", el("p", { class: "edits", dir: "auto" }, pieces), el("small", {}, summary));
+  const summary = best.edits ? `${count(best.edits)} ${best.edits === 1 ? "edit" : "edits"}, ${shown(best.share)} of the longer text's length` : "the same, ignoring upper and lower case";
+  return section("compared with the nearest reference", el("p", { class: "edits", dir: "auto" }, pieces), el("small", {}, summary));
 }
 
 function sideOf(told, run, sample, split) {
   const name = two ? el("h2", { class: `run side-${letters[run].toLowerCase()}` }, `${letters[run]} `, el("small", { dir: "auto" }, index.runs[run])) : null;
-  if (!told) return el("div", {}, name, el("p", {}, "This run has not answered the sample."));
+  if (!told) return el("div", {}, name, el("p", {}, "This run did not answer this sample."));
   const state = STATUS[told.status];
   const scores = Object.entries(told.scores).map(([key, value]) => [key, shown(value)]);
   const again = typeof told.read === "string" && told.read === told.text;
   return el("div", {}, name,
     section("score", el("p", { class: "said" }, state ? el("span", { class: `status ${told.status}` }, state) : null, state ? " " : null, scoreText(told, split))),
     told.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, told.text || "(empty)")),
-    section(again ? "answer, read as it stands" : "what was read", readOf(told, sample)),
+    section(again ? "answer, taken as it is" : "what was read", readOf(told, sample)),
     split.edits ? editsOf(told, sample) : null,
     section("prompt", promptOf(told)),
-    section("how", facts([...(scores.length > 1 ? scores : []), ["ended", told.finish === "length" ? "cut off at the token limit" : null],
+    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", told.finish === "length" ? "cut off at the token limit" : null],
       ["new tokens", told.tokens ? count(told.tokens) : null], ["prompt tokens", told.promptTokens ? count(told.promptTokens) : null], ["seconds", told.seconds ? shown(told.seconds, 3) : null]])));
 }
 
@@ -75,8 +75,8 @@ function sampleView(sample, split, { where, before, after, link, close, first, l
   const bar = el("div", { class: "bar" },
     el("h2", { id: "sample-heading", tabindex: "-1" }, el("span", {}, `${split.name} `), words("span", sample.id)),
     el("span", { class: "where", role: "status" }, where),
-    el("button", { type: "button", "data-do": "before", onclick: before, disabled: first, title: "the sample before (arrow left)" }, "← before"),
-    el("button", { type: "button", "data-do": "after", onclick: after, disabled: last, title: "the next sample (arrow right)" }, "next →"),
+    el("button", { type: "button", "data-do": "before", onclick: before, disabled: first, title: "previous sample (arrow left)" }, "← previous"),
+    el("button", { type: "button", "data-do": "after", onclick: after, disabled: last, title: "next sample (arrow right)" }, "next →"),
     el("button", { type: "button", "data-do": "link", onclick: link }, "copy link"),
     el("button", { type: "button", "data-do": "close", onclick: close, title: "close (Escape)" }, "close"));
   const parts = el("div", { class: "parts" },
@@ -84,6 +84,6 @@ function sampleView(sample, split, { where, before, after, link, close, first, l
     section("options", optionsOf(sample)),
     section(sample.references.length > 1 ? "references" : "reference", referencesOf(sample)),
     el("div", { class: "sides" }, sample.runs.map((told, run) => sideOf(told, run, sample, split))),
-    section("sample", Object.keys(sample.meta).length ? facts(Object.entries(sample.meta).map(([key, value]) => [key.replaceAll("_", " "), value])) : null));
+    section("about the sample", Object.keys(sample.meta).length ? facts(Object.entries(sample.meta).map(([key, value]) => [key.replaceAll("_", " "), value])) : null));
   return [bar, el("div", { class: "body", tabindex: "0", role: "group", "aria-label": "the sample" }, look(sample), parts)];
 }

@@ -138,9 +138,10 @@ def answered(cwd: Path, evalkit: Evalkit, name: str, seed: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def pair(evalkit: Evalkit, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def pair(evalkit: Evalkit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a report on two runs."""
+    tmp_path = tmp_path_factory.mktemp("pair")
     answered(tmp_path, evalkit, "A", 1)
     answered(tmp_path, evalkit, "B", 2)
     done = evalkit("report", "runs/A", "runs/B", "--out", "pair", cwd=tmp_path)
@@ -266,7 +267,7 @@ def test_deep_links_lead_to_a_sample_of_its_split(chrome: Chrome, pair: Path) ->
     assert heading(chrome) == f"vqav2/val {vqa[2]['id']}", "even if the filter would leave it out"
     look(chrome, pair, "#vqav2/no-such")
     assert heading(chrome) == ""
-    assert "There is no sample no-such" in chrome.find_element(By.CSS_SELECTOR, ".told [role=status]").text
+    assert "This report has no sample no-such" in chrome.find_element(By.CSS_SELECTOR, ".told [role=status]").text
     assert complaints(chrome) == []
 
 
@@ -384,6 +385,12 @@ def test_nothing_is_wider_than_the_page(chrome: Chrome, pair: Path, width: int) 
         assert (
             chrome.execute_script("const b = document.querySelector('dialog'); return b.scrollWidth - b.clientWidth")
             <= 0
+        )
+        ends = chrome.execute_script(
+            "return [...document.querySelectorAll('dialog[open] button')].map((b) => b.getBoundingClientRect().right)"
+        )
+        assert all(end <= chrome.execute_script("return document.documentElement.clientWidth") for end in ends), (
+            "no button of the dialog lies below the page's scroll bar"
         )
 
 

@@ -394,9 +394,9 @@ def test_missing_damaged_and_changed_pictures_are_said(tmp_path: Path) -> None:
     assert gone.startswith(f"2 of {len(names)} pictures cannot be shown (")
     assert changed.startswith(f"1 of {len(names)} pictures are others than the run saw (")
     by_name = {name.split("/")[-1]: rest for name, *rest in index_of(written.path)["pictures"]}
-    assert by_name[first.name] == [0, 0, "the picture is not there any more"]
+    assert by_name[first.name] == [0, 0, "the picture is no longer there"]
     assert "cannot be read" in by_name[second.name][2]
-    assert by_name[third.name] == [9, 7, "another picture than the run saw"]
+    assert by_name[third.name] == [9, 7, "not the picture that the run saw"]
 
 
 def test_failed_samples_are_shown_with_their_errors(tmp_path: Path) -> None:

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("evalkit", deadline=None)
+settings.load_profile("evalkit")
 
 # No test may reach for the network: evalkit must work where there is none.
 os.environ["HF_HUB_OFFLINE"] = "1"

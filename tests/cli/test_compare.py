@@ -15,6 +15,8 @@ import pytest
 from evalkit.api import load_task
 from evalkit.data import bundled_root
 
+from .conftest import moved
+
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -34,10 +36,18 @@ def scored(evalkit: Evalkit, cwd: Path, name: str, wrong: Sequence[int], data: s
     return cwd / "runs" / name
 
 
+@pytest.fixture(scope="module")
+def made(evalkit: Evalkit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What most tests here begin with: a folder with two runs."""
+    folder = tmp_path_factory.mktemp("made")
+    scored(evalkit, folder, "good", range(0, 324, 20))
+    scored(evalkit, folder, "bad", range(0, 324, 4))
+    return folder
+
+
 @pytest.fixture
-def pair(evalkit: Evalkit, tmp_path: Path) -> Path:
-    scored(evalkit, tmp_path, "good", range(0, 324, 20))
-    scored(evalkit, tmp_path, "bad", range(0, 324, 4))
+def pair(made: Path, tmp_path: Path) -> Path:
+    moved(made, tmp_path)
     return tmp_path
 
 

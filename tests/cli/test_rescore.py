@@ -16,6 +16,8 @@ from evalkit.api import load_task
 from evalkit.data import bundled_root
 from evalkit.results.journal import seal
 
+from .conftest import moved
+
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 BOX = '{{"bbox_2d": [{0}, {0}, 40, 40]}}'
@@ -46,9 +48,10 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join(done.stderr.split())
 
 
-@pytest.fixture
-def run(evalkit: Evalkit, tmp_path: Path) -> Path:
-    """A scored run over VQAv2 val and RefCOCO val in ``runs/r``, its data beside it under a relative path."""
+@pytest.fixture(scope="module")
+def made(evalkit: Evalkit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every test here begins with: a folder with a scored run and its data."""
+    tmp_path = tmp_path_factory.mktemp("made")
     shutil.copytree(bundled_root(), tmp_path / "data")
     vqa = [{"id": s.id, "text": s.references[0]} for s in load_task("vqav2/val", data="tiny")]
     boxes = [{"id": s.id, "text": BOX.format(n % 7)} for n, s in enumerate(load_task("refcoco/val", data="tiny"))]
@@ -59,6 +62,13 @@ def run(evalkit: Evalkit, tmp_path: Path) -> Path:
         "--family", "qwen2.5-vl", "--max-pixels", "15360", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A scored run over VQAv2 val and RefCOCO val in ``runs/r``, its data beside it under a relative path."""
+    moved(made, tmp_path)
     return tmp_path / "runs" / "r"
 
 

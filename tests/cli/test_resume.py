@@ -6,11 +6,9 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -24,32 +22,18 @@ from safetensors.torch import load_file, save_file
 from evalkit.checkpoint import bundled_folder
 from evalkit.data import bundled_root
 
-PROGRAM = "from evalkit.cli import main; main()"
+from .forked import Forked
+
 # The real backend, which writes down what it is about to work on.
 WATCHED = """
-import os
 from evalkit.model.engine.engine import Engine
 prefill = Engine._prefill
 def watched(self, batch, window):
-    with open(os.environ["COMPUTED"], "a") as file:
+    with open("COMPUTED", "a") as file:
         file.write("".join(waiting.item.planned.request.id + "\\n" for waiting in batch))
     return prefill(self, batch, window)
 Engine._prefill = watched
 """
-
-
-def start(*arguments: str, cwd: Path, program: str = PROGRAM, **options: Any) -> subprocess.Popen[str]:
-    base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        cwd=cwd, env={**base, "COLUMNS": "200", **options.pop("env", {})}, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=120)
-    return process.returncode, " ".join(err.split())
 
 
 @pytest.fixture
@@ -100,31 +84,32 @@ VQA = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "12")
 def test_killed_twenty_times_and_continued(tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--batch-size", "4", "--name", "x")
     (tmp_path / "whole").mkdir()
-    assert finish(start(*command, cwd=tmp_path / "whole"))[0] == 0
+    assert Forked(*command, cwd=tmp_path / "whole").finish()[0] == 0
     draw = random.Random(4)
     run, computed = tmp_path / "runs" / "x", tmp_path / "computed"
+    watched = WATCHED.replace("COMPUTED", str(computed))
     before: dict[str, list[str]] = {}
     kills = 0
     while kills < 20:
-        process = start(*command, cwd=tmp_path, program=WATCHED + PROGRAM, env={"COMPUTED": str(computed)})
+        process = Forked(*command, cwd=tmp_path, before=watched)
         size = sum(p.stat().st_size for p in run.glob("*.jsonl"))
-        # Half of them while it starts, at any moment of that; half soon after it has written something.
+        # Some of them while it starts, at any moment of that; most soon after it has written something.
         if draw.random() < 0.4:
-            time.sleep(draw.uniform(0.0, 8.0))
+            time.sleep(draw.uniform(0.0, 1.0))
         else:
             deadline = time.monotonic() + 60
             while sum(p.stat().st_size for p in run.glob("*.jsonl")) == size and time.monotonic() < deadline:
                 time.sleep(0.002)
-            time.sleep(draw.uniform(0.0, 0.3))
+            time.sleep(draw.uniform(0.0, 0.15))
         process.kill()
-        code, _ = finish(process)
+        code, _ = process.finish()
         kills += 1
         assert code == -signal.SIGKILL, "it was stopped before its end"
         now = compared_so_far(run)
         for name, kept in before.items():
             assert set(kept) <= set(now.get(name, [])), "an answer was lost"
         before = now
-    code, said = finish(start(*command, cwd=tmp_path, program=WATCHED + PROGRAM, env={"COMPUTED": str(computed)}))
+    code, said = Forked(*command, cwd=tmp_path, before=watched).finish()
     assert code == 0, said
     assert compared(run) == compared(tmp_path / "whole" / "runs" / "x")
     assert values_of(run) == values_of(tmp_path / "whole" / "runs" / "x")
@@ -145,14 +130,14 @@ def compared_so_far(run: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> None:
     command = ("run", "-t", "vqav2", "--data", "tiny", "--batch-size", "2", "--name", "x")
-    process = start(*command, cwd=tmp_path)
+    process = Forked(*command, cwd=tmp_path)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
     deadline = time.monotonic() + 60
     while not lines_whole(journal) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     began = time.monotonic()
-    code, said = finish(process)
+    code, said = process.finish()
     assert time.monotonic() - began < 10
     assert code == 1, said
     done = len(lines_of(journal))
@@ -170,14 +155,14 @@ def lines_whole(journal: Path) -> int:
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco-all", "--data", "tiny", "--batch-size", "1", "--name", "x")
-    first = start(*command, cwd=tmp_path)
+    first = Forked(*command, cwd=tmp_path)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
     deadline = time.monotonic() + 60
     while not lines_whole(journal) and time.monotonic() < deadline:
         time.sleep(0.01)
-    code, said = finish(start(*command, cwd=tmp_path))
+    code, said = Forked(*command, cwd=tmp_path).finish()
     first.send_signal(signal.SIGINT)
-    assert finish(first)[0] == 1, "the first went on"
+    assert first.finish()[0] == 1, "the first went on"
     assert code == 2, said
     assert re.search(rf"evalkit, process {first.pid} on \S+, is working on this run; wait for it", said)
     assert len(lines_of(journal)) > 1
@@ -186,8 +171,8 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """A limit on the size of files stands for it; with room again, the same command continues."""
     command = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "60", "--name", "x")
-    limited = start(*command, cwd=tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)))
-    code, said = finish(limited)
+    limited = Forked(*command, cwd=tmp_path, largest=9000)
+    code, said = limited.finish()
     run = tmp_path / "runs" / "x"
     assert code == 1, said
     assert "vqav2.val.jsonl cannot be written (File too large); what was written before is kept: make room" in said
@@ -411,13 +396,13 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
 def test_pictures_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """As a network drive does; when it is back, the same command continues."""
     command = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--name", "x", "--batch-size", "1")
-    process = start(*command, "--max-errors", "10", cwd=here)
+    process = Forked(*command, "--max-errors", "10", cwd=here)
     journal = here / "runs" / "x" / "vqav2.val.jsonl"
     deadline = time.monotonic() + 60
     while not lines_whole(journal) and time.monotonic() < deadline:
         time.sleep(0.01)
     (here / PICTURES).rename(here / "away")
-    code, said = finish(process)
+    code, said = process.finish()
     assert code == 1, said
     assert "11 samples have failed (--max-errors 10), the last one with FileNotFoundError" in said
     assert "Traceback" not in said

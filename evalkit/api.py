@@ -25,7 +25,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.evaluation import Evaluation
 from evalkit.predictions import Prediction, Reader, match
-from evalkit.run import GENERATE, OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
+from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.settings import default_data
 from evalkit.types import Answered, Box, Kind, Reading, Sample, Scores, Task
 
@@ -128,7 +128,7 @@ def evaluate(
     seed: int = 0,
     family: str | None = None,
     protocol: str = OFFICIAL,
-    choice: str = GENERATE,
+    choice: str | None = None,
     shots: int = 0,
     shots_by: str = "random",
     shots_from: str | PathLike[str] | None = None,

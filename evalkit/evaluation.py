@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from os import PathLike, fspath
 from typing import Any
@@ -12,7 +13,6 @@ from evalkit.data import check_pictures, open_data
 from evalkit.decoding import changes
 from evalkit.errors import UserError
 from evalkit.run import (
-    GENERATE,
     OFFICIAL,
     Job,
     PictureDigests,
@@ -22,6 +22,7 @@ from evalkit.run import (
     load_job,
     parse_tasks,
     run_job,
+    way_to_choose,
 )
 from evalkit.settings import batching, default_data
 from evalkit.shots import Exemplars, pool_of, solved
@@ -46,7 +47,7 @@ class Evaluation:
         seed: int = 0,
         family: str | None = None,
         protocol: str = OFFICIAL,
-        choice: str = GENERATE,
+        choice: str | None = None,
         shots: int = 0,
         shots_by: str = "random",
         shots_from: str | PathLike[str] | None = None,
@@ -59,6 +60,7 @@ class Evaluation:
         **decoding: Any,
     ) -> None:
         self.family = family
+        self.choice = choice
         self.seed = seed
         self.shots, self.shots_by = shots, shots_by
         self.batching = batching(batch_size, max_batch_tokens, exact)
@@ -69,7 +71,7 @@ class Evaluation:
         for task, split in parse_tasks([tasks] if isinstance(tasks, str) else tasks, kind=kind):
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
-            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, choice=choice, how=how)
+            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, how=how)
             if not allow_missing:
                 check_pictures((image for sample in job.samples for image in sample.images), job.name)
             self.jobs.append(job)
@@ -90,6 +92,7 @@ class Evaluation:
         results = {}
         with factory.wrap(model, processor, batching=self.batching) as opened:
             for job in self.jobs:
+                job = replace(job, choice=way_to_choose(self.choice, family, job.protocol))
                 questions = ask_all(job, family, self._asker(job, family, opened))
                 with _NoDigests() as digests:
                     results[job.name] = run_job(

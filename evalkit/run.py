@@ -30,6 +30,7 @@ from evalkit.types import (
     ImageRef,
     Message,
     Picture,
+    Ranks,
     Reading,
     Request,
     Response,
@@ -40,7 +41,7 @@ from evalkit.types import (
 )  # fmt: skip
 
 OFFICIAL = "official"
-GENERATE = "generate"
+GENERATE, LOGLIKELIHOOD = "generate", "loglikelihood"
 DIGESTING = 2  # threads that read pictures for their digests
 
 
@@ -239,6 +240,13 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
     return [s for s in samples if s.id in drawn]
 
 
+def way_to_choose(wanted: str | None, family: Family, protocol: str) -> str:
+    """How lettered questions are answered: as ``wanted``, else as the family's models are under the protocol."""
+    if wanted is not None:
+        return wanted
+    return LOGLIKELIHOOD if protocol == OFFICIAL and isinstance(family, Ranks) and family.ranks_letters else GENERATE
+
+
 def load_job(
     task: Task,
     split: str,
@@ -328,7 +336,7 @@ def ask_all(
     """
     ask = job.ask
     decoding = job.decoding(family)
-    ranked = ask.kind == "choice" and ask.choice == "loglikelihood"
+    ranked = ask.kind == "choice" and ask.choice == LOGLIKELIHOOD
     questions = {}
     for sample in job.samples:
         before = tuple(shots(sample))

@@ -28,8 +28,8 @@ NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_we
 class RunSettings:
     """Everything ``evalkit run`` can be told.
 
-    ``None`` means the default in ``data``, everything in ``limit``, and what suits the device in ``batch_size`` (where
-    it is called ``auto``) and ``max_batch_tokens``.
+    ``None`` means the default in ``data``, everything in ``limit``, the protocol's way in ``choice``, and what suits
+    the device in ``batch_size`` (where it is called ``auto``) and ``max_batch_tokens``.
     """
 
     tasks: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class RunSettings:
     allow_pickled_weights: bool = False
     family: str | None = None
     protocol: str = "official"
-    choice: str = "generate"
+    choice: str | None = None
     shots: tuple[str, ...] = ("0",)
     shots_by: str = "random"
     shots_from: str | None = None
@@ -226,8 +226,10 @@ def _check(s: RunSettings) -> None:
     if s.min_pixels is not None and s.max_pixels is not None and s.min_pixels > s.max_pixels:
         raise UserError(f"--min-pixels {s.min_pixels} is more than --max-pixels {s.max_pixels}.")
     for name, value, known in (
-        ("--protocol", s.protocol, PROTOCOLS), ("--choice", s.choice, CHOICES), ("--shots-by", s.shots_by, SELECTIONS),
-    ):  # fmt: skip
+        ("--protocol", s.protocol, PROTOCOLS),
+        ("--choice", s.choice or CHOICES[0], CHOICES),
+        ("--shots-by", s.shots_by, SELECTIONS),
+    ):
         if value not in known:
             raise UserError(f"{name} {value}: unknown; use {' or '.join((', '.join(known[:-1]), known[-1]))}.")
     if s.name is not None and len(s.shots) > 1:

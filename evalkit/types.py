@@ -350,6 +350,13 @@ class Family(Protocol):
 
 
 @runtime_checkable
+class Ranks(Protocol):
+    """A family whose models' own evaluation ranks the letters of lettered questions (``loglikelihood``)."""
+
+    ranks_letters: bool
+
+
+@runtime_checkable
 class Backend(Protocol):
     """Where answers come from; it owns batching, memory and devices."""
 

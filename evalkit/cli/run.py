@@ -133,7 +133,7 @@ ChoiceMode = Annotated[
     str | None,
     typer.Option(
         "--choice", help="Lettered questions: generate (read the letter) or loglikelihood (rank the letters).",
-        show_default="generate",
+        show_default="generate; for Qwen-VL under official loglikelihood, as in its report",
     ),
 ]  # fmt: skip
 ShotCounts = Annotated[

@@ -41,6 +41,7 @@ from evalkit.run import (
     load_job,
     parse_tasks,
     run_job,
+    way_to_choose,
 )
 from evalkit.settings import Effective, RunSettings, default_data
 from evalkit.shots import Exemplars, Pool, pool_of, solved
@@ -98,18 +99,22 @@ def execute(effective: Effective, *, dry: bool = False, events: Events | None = 
         console.print(
             "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
         )
-    plans = [p for c, f in zip(checkpoints, families, strict=True) for p in planned(wanted, c, f, settings)]
+    plans = [
+        p
+        for c, f in zip(checkpoints, families, strict=True)
+        for p in planned(wanted, c, f, asked_by(f, effective).settings)
+    ]
     with console.status("starting"):
         factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
     if dry:
         for one in plans:
-            show_requests(one, factory, settings)
+            show_requests(one, factory, asked_by(one.family, effective).settings)
         return 0
 
     entries: list[board.Entry] = []
     code = 0
     for one in plans:
-        rows, complete = evaluate(one, factory, effective, console, events)
+        rows, complete = evaluate(one, factory, asked_by(one.family, effective), console, events)
         entries += rows
         code = max(code, 0 if complete else 1)
         if rows == []:  # stopped
@@ -343,6 +348,13 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     return registry.families.get(name)
 
 
+def asked_by(family: Family, effective: Effective) -> Effective:
+    """The settings for a family's models: what is left to it is what it does."""
+    settings = effective.settings
+    choice = way_to_choose(settings.choice, family, settings.protocol)
+    return replace(effective, settings=replace(settings, choice=choice))
+
+
 def stem_of(plan: Plan) -> str:
     """What a run's folder is called before its identity."""
     return f"{plan.checkpoint.name}-{plan.shots}shot" if plan.shots else plan.checkpoint.name
@@ -365,7 +377,7 @@ def planned(
             limit=settings.limit,
             seed=settings.seed,
             protocol=settings.protocol,
-            choice=settings.choice,
+            choice=settings.choice or GENERATE,
             how=settings.decoding,
         )
         for task, split in wanted
@@ -402,8 +414,8 @@ def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
 def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
     """What a signature says of how a job is asked: ``protocol:official|shots:4-random``."""
     said = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
-    if job.task.kind == "choice" and settings.choice != GENERATE:
-        said.append(f"choice:{settings.choice}")
+    if job.task.kind == "choice" and job.choice != GENERATE:
+        said.append(f"choice:{job.choice}")
     if settings.decoding:
         said.append(f"decoding:{described(settings.decoding)}")
     return "|".join(said)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from threading import Event
 from typing import Any
 
@@ -74,6 +74,7 @@ class HFBackend:
 
     Attributes:
         unfit: why the engine does not answer, where it does not.
+        not_applied: what of the checkpoint's generation settings would change a greedy answer.
     """
 
     name = "hf"
@@ -100,6 +101,9 @@ class HFBackend:
         pad = next(t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None)
         # The parts of requests with continuations whose other parts are still to come, by id.
         self._parts: dict[str, list[tuple[Response, list[tuple[float, int, Tokens]]]]] = {}
+        self.not_applied = _not_applied(configured)
+        if self.not_applied:
+            _say_once(f"{type(model).__name__}: its generation_config.json asks for {_listed(self.not_applied)}")
         # generate() fills whatever a call leaves open from here: Qwen2.5-VL's file, for one, has a repetition penalty.
         model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=pad)
         self.plain = Generate(
@@ -139,6 +143,7 @@ class HFBackend:
             "batch_size": self.batch_size,
             "max_batch_tokens": self.engine.limits.tokens if self.engine is not None else None,
             "engine": "shared prefixes" if self.engine is not None else f"generate: {self.unfit}",
+            "not_applied": self.not_applied,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
@@ -321,6 +326,29 @@ def _visual_tokens(found: Any) -> torch.Tensor:
     found = getattr(found, "pooler_output", found)
     parts = found if isinstance(found, (tuple, list)) else [found]
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
+
+
+# What of a generation_config changes a greedy answer.
+ALTERING = (
+    "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+    "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id",
+    "forced_eos_token_id", "exponential_decay_length_penalty", "min_length", "min_new_tokens", "guidance_scale",
+)  # fmt: skip
+
+
+def _not_applied(configured: Any) -> dict[str, Any]:
+    found = {name: getattr(configured, name, None) for name in ALTERING}
+    return {name: value for name, value in found.items() if value and value != 1}  # a factor of 1 is none
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+@cache
+def _say_once(what: str) -> None:
+    log.warning("%s, which is not applied: answers are what the model finds likeliest (VLMEvalKit's are, too; "
+                "lmms-eval applies it)", what)  # fmt: skip
 
 
 def _failed(request: Request, error: BaseException) -> Response:

@@ -2,8 +2,8 @@
 
 Sources: the report (arXiv 2308.12966) and the model's own evaluation, QwenLM/Qwen-VL ``eval_mm/`` (commit aa00ed0),
 which asks base and chat model alike in running text, a picture (``<img>…</img>``, the processor's business) and a bare
-prompt, and decodes greedily with a least number of tokens.  Exemplars are ``prompt + " " + answer`` with nothing
-between them.
+prompt, decodes greedily with a least number of tokens, and ranks the letters of lettered questions.  Exemplars are
+``prompt + " " + answer`` with nothing between them.
 
 Coordinates are integers in [0, 1000) of the picture.  ``evaluate_grounding.py`` divides by **999**, so the official
 protocol does; under VLMEvalKit's prompt they are thousandths.  That script takes only ``(x1,y1),(x2,y2)`` to the letter
@@ -37,6 +37,7 @@ class QwenVL(Chat):
     model_types: Sequence[str] = ("qwen",)
     coordinates = "integers from 0 to 999 across the image (0 to 1000 under vlmevalkit)"
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
+    ranks_letters = True
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
 
     def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:

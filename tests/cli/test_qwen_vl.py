@@ -108,6 +108,20 @@ def test_a_dry_run_prints_the_exact_prompt(evalkit: Evalkit, published: Path, tm
     assert lines[-2:] == ["<|im_start|>assistant", ""]
 
 
+def test_letters_are_ranked_as_in_its_own_evaluation(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
+    """Unless it is told otherwise, or asked by another protocol; what was done is recorded."""
+    command = ("run", "-t", "scienceqa_img", "-m", str(published / "Qwen-VL"), "--data", "tiny", "--limit", "1")
+    shown = evalkit(*command, "--dry-run", cwd=tmp_path).stdout
+    assert "ranked: ' A' / ' B'" in shown
+    for more in (("--choice", "generate"), ("--protocol", "lmms-eval")):
+        assert "ranked" not in evalkit(*command, *more, "--dry-run", cwd=tmp_path).stdout
+    assert evalkit(*command, "--name", "x", cwd=tmp_path).returncode == 0
+    record = manifest(tmp_path / "runs" / "x")
+    assert record["settings"]["choice"] == record["parts"]["choice"] == "loglikelihood"
+    assert "|choice:loglikelihood|" in record["splits"]["scienceqa_img/test"]["signature"]
+    assert answers(tmp_path / "runs" / "x", "scienceqa_img.test")[0]["text"].startswith(" ")
+
+
 def test_a_text_only_qwen_is_refused(evalkit: Evalkit, broken: Path) -> None:
     config = json.loads((broken / "config.json").read_text())
     del config["visual"]

@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 import torch
 from PIL import Image
+from transformers import GenerationConfig
 
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
@@ -203,3 +204,23 @@ def test_palette_and_grey_pictures_become_rgb(tmp_path: Path) -> None:
         image = PathImage(str(path))
         assert image.size() == (30, 20)
         assert image.load().mode == "RGB"
+
+
+def test_what_a_checkpoint_would_alter_in_greedy_answers_is_said_and_recorded(
+    tiny_backend: HFBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Qwen2.5-VL's ``generation_config.json`` samples and has a repetition penalty of 1.05."""
+    model, kept = tiny_backend.model, tiny_backend.model.generation_config
+    try:
+        for said in (1, 0):  # once a process
+            model.generation_config = GenerationConfig(
+                do_sample=True, temperature=1e-6, repetition_penalty=1.05, eos_token_id=kept.eos_token_id
+            )
+            caplog.clear()
+            backend = HFBackend(model, tiny_backend.processor, exact=True)
+            assert len(caplog.messages) == said
+            assert all("repetition_penalty=1.05, which is not applied" in m for m in caplog.messages)
+        assert backend.describe()["not_applied"] == {"repetition_penalty": 1.05}
+    finally:
+        model.generation_config = kept
+    assert tiny_backend.describe()["not_applied"] == {}

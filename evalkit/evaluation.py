@@ -24,7 +24,7 @@ from evalkit.run import (
     run_job,
     way_to_choose,
 )
-from evalkit.settings import batching, default_data
+from evalkit.settings import batching, default_data, split_list
 from evalkit.shots import Exemplars, pool_of, solved
 from evalkit.types import Backend, Embeds, Family, Request, Sample, Sees, Shot, Wraps
 
@@ -68,7 +68,7 @@ class Evaluation:
         how = changes(**decoding, seed=seed)
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
-        for task, split in parse_tasks([tasks] if isinstance(tasks, str) else tasks, kind=kind):
+        for task, split in parse_tasks(split_list(tasks), kind=kind):
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
             job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, how=how)

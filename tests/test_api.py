@@ -71,6 +71,13 @@ def test_a_wrong_name_is_a_sentence(name: str, message: str) -> None:
         load_task(name, data="tiny")
 
 
+def test_tasks_to_evaluate_take_commas_as_on_the_command_line() -> None:
+    from evalkit.evaluation import Evaluation
+
+    for tasks in ("refcoco/val,vqav2", ["refcoco/val", "vqav2"], ["refcoco/val,vqav2"]):
+        assert [job.name for job in Evaluation(tasks, data="tiny", limit=1).jobs] == ["refcoco/val", "vqav2/val"]
+
+
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     row = {"id": 1, "image": "a.png", "question": "?", "answers": ["12 May"]}

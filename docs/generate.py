@@ -1,0 +1,323 @@
+"""The pages, and parts of pages, that are made from the code itself, so that they cannot drift from it.
+
+``pages()`` are whole pages (one a benchmark); ``parts()`` are what stands where a hand-written page says
+``<!-- generated: NAME -->``.  ``docs/build.py`` puts both together; nothing made here is committed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, get_args
+
+import reference
+
+from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.groups import GROUPS
+from evalkit.registry import module_name
+from evalkit.settings import NEVER_FROM_FILES, PROTOCOLS, RunSettings
+from evalkit.types import Ask, Family, ImageRef, Kind, Metric, Picture, Sample, Size, Split, Task
+
+EDIT = "<!-- Made by docs/generate.py from the code: change that. -->\n\n"
+KINDS: Sequence[tuple[Kind, str]] = (
+    ("caption", "Captioning"),
+    ("vqa", "Questions about pictures"),
+    ("document", "Documents and charts"),
+    ("choice", "Multiple choice"),
+    ("grounding", "Grounding"),
+)
+LABEL = re.compile(
+    r"^(Papers?|Official [a-z ]+|Scores?|Protocol|Sources?|Sizes|Deviations|Deliberate choices)(?=[:,.]| \()", re.M
+)
+TURNS = (
+    "The user's turn (pictures first), or the running text of models without turns. Families with the same prompt "
+    "stand together; [families](../families.md) has the rest about them."
+)
+ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
+
+
+def pages() -> dict[str, str]:
+    """Path below ``docs/`` → Markdown: a page for each benchmark."""
+    return {benchmark_page(task): EDIT + benchmark(task) for task in registry.tasks.all()}
+
+
+def parts() -> dict[str, Callable[[], str]]:
+    """What ``<!-- generated: NAME -->`` stands for."""
+    return {
+        "benchmarks": benchmarks,
+        "groups": groups,
+        "families": families,
+        "scorers": scorers,
+        "settings": settings,
+        "commands": reference.commands,
+        "api": reference.api,
+    }
+
+
+def benchmark_page(task: Task) -> str:
+    return f"benchmarks/{module_name(task.name)}.md"
+
+
+# ---------------------------------------------------------------------------------------------------------- benchmarks
+
+
+def benchmarks() -> str:
+    """The tasks by kind, each with a link to its page."""
+    lines = []
+    for kind, heading in KINDS:
+        lines += [
+            f"## {heading}",
+            "",
+            "| task | splits (official size; **bold**: run by default) | metric |",
+            "|---|---|---|",
+        ]
+        for task in registry.tasks.all():
+            if task.kind == kind:
+                sizes = " · ".join(_size(task, name, split) for name, split in task.splits.items())
+                link = f"[`{task.name}`]({benchmark_page(task)})"
+                lines.append(f"| {link} | {sizes} | {_metric_link(task.metric)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def groups() -> str:
+    """The groups that ``--tasks`` takes."""
+    rows = [f"| `{name}` | {', '.join(f'`{member}`' for member in members)} |" for name, members in GROUPS.items()]
+    return "\n".join(["| group | is |", "|---|---|", *rows])
+
+
+def benchmark(task: Task) -> str:
+    """A benchmark's page: what ``evalkit tasks NAME`` prints, with the prompts under every protocol."""
+    title, about = documented(inspect.getmodule(type(task)))
+    title = title if title.lower().startswith(task.name.lower()) else f"`{task.name}`: {title}"
+    lines = [f"# {title}", "", about, "", "## Splits and files", ""]
+    lines += ["| split | samples | what | |", "|---|---:|---|---|"]
+    for name, split in task.splits.items():
+        marks = ["run by default"] if name in task.default_splits else []
+        marks += [] if split.answers else ["no public answers: writes a submission"]
+        lines.append(
+            f"| `{name}` | {f'{split.size:,}' if split.size else 'varies'} | {split.about} | {', '.join(marks)} |"
+        )
+    lines += [
+        "",
+        "Files below `--data ROOT`:",
+        "",
+        "```text",
+        *(f"ROOT/{pattern}" for pattern in task.layout),
+        "```",
+        "",
+    ]
+    lines += [f"With `--data hub`: `{task.hub}`.", "", "## Run it", "", "```bash"]
+    lines += [f"evalkit tasks {task.name} --data /data/vlm      # which of the files are there"]
+    lines += [f"evalkit run --tasks {task.name} --model Qwen/Qwen2.5-VL-7B-Instruct --data /data/vlm", "```", ""]
+    lines += ["## Score", ""]
+    metric = _metric_link(task.metric, "../")
+    lines += [f"Metric {metric}; task version {task.version}. The signature of a score:", ""]
+    lines += ["```text", signature(task), "```", "", *_example(task), "## Prompts", ""]
+    lines += [TURNS, ""]
+    for protocol in PROTOCOLS:
+        lines += [f"### `--protocol {protocol}`", "", *_prompts(task, protocol)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def signature(task: Task) -> str:
+    """A score's signature, as ``evalkit tasks NAME`` prints it."""
+    metric = registry.metrics.get(task.metric).score(()).signature
+    return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|{metric}|n:SAMPLES"
+
+
+def asked(family: Family, ask: Ask, task: Task) -> tuple[str, int] | None:
+    """What a family's prompt says for ``task``, and the most new tokens; None where that is not defined."""
+    options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
+    sample = Sample("", (NoPicture(),), "{question}", (), "", options=options)
+    try:
+        messages = family.prompt(ask, sample)
+        tokens = family.decoding(ask, task.decoding).max_new_tokens
+    except UserError:
+        return None
+    pieces = (piece for message in messages for piece in message.content)
+    return "".join("<image>" if isinstance(piece, Picture) else piece.text for piece in pieces), tokens
+
+
+def _prompts(task: Task, protocol: str) -> Iterator[str]:
+    found: dict[tuple[str, int], list[str]] = {}
+    undefined = []
+    for family in registry.families.all():
+        prompt = asked(family, Ask(task.name, task.kind, protocol), task)
+        if prompt is None:
+            undefined.append(f"`{family.name}`")
+        else:
+            found.setdefault(prompt, []).append(f"`{family.name}`")
+    for (text, tokens), names in found.items():
+        yield from (f"{', '.join(names)} (up to {tokens} new tokens)", "", "```text", *text.splitlines(), "```", "")
+    if undefined:
+        yield from (f"Not defined, and refused: {', '.join(undefined)}.", "")
+
+
+def _example(task: Task) -> Iterator[str]:
+    """A sample of the bundled data, where it has the task."""
+    from evalkit.data import open_data
+
+    try:
+        sample = next(iter(task.load(open_data("tiny"), task.default_splits[0])))
+    except (UserError, StopIteration, IndexError):
+        return
+    name = f"{module_name(task.name)}.png"
+    PICTURES[f"benchmarks/{name}"] = sample.images[0]
+    answers = list(dict.fromkeys(map(str, sample.references)))
+    yield from ("## A sample of the bundled data", "", f"![a synthetic picture of the bundled data]({name})", "")
+    if sample.text:
+        yield f"- asked: {' / '.join(_plain(line) for line in sample.text.splitlines())}"
+    yield from (f"- option {chr(ord('A') + place)}: {_plain(text)}" for place, text in enumerate(sample.options))
+    yield from (f"- references: {', '.join(f'`{answer}`' for answer in answers)}", f"- id: `{sample.id}`", "")
+
+
+PICTURES: dict[str, ImageRef] = {}
+"""Pictures that the pages made so far show, by their paths below ``docs/``."""
+
+
+def _size(task: Task, name: str, split: Split) -> str:
+    said = f"{name} {split.size:,}" if split.size else name
+    return f"**{said}**" if name in task.default_splits else said
+
+
+def _metric_link(name: str, up: str = "") -> str:
+    return f"[`{name}`]({up}scorers.md#{name})" if name in registry.metrics.names() else f"`{name}`"
+
+
+# ------------------------------------------------------------------------------------------------------------ families
+
+
+class NoPicture:
+    """Stands for a picture where only a prompt's words are wanted."""
+
+    name = "picture"
+
+    def size(self) -> Size:
+        return 640, 480
+
+    def load(self) -> Any:
+        raise OSError("there is no picture")
+
+    def digest(self) -> str:
+        return ""
+
+
+BOX = (160.0, 120.0, 480.0, 360.0)
+
+
+def families() -> str:
+    """Each family: its conventions, its own prompts, and a box as it writes and reads one."""
+    return "\n".join(line for family in registry.families.all() for line in _family(family))
+
+
+def _family(family: Family) -> Iterator[str]:
+    title, about = documented(inspect.getmodule(type(family)))
+    yield from (f"## {family.name}", "", f"*{title}*", "", about, "")
+    types = (
+        ", ".join(f"`{name}`" for name in family.model_types)
+        or "none: chosen by other files of the checkpoint, or `--family`"
+    )
+    if family.name == "generic":
+        types = "any that no other family has"
+    yield from ("| | |", "|---|---|", f"| `model_type` in `config.json` | {types} |")
+    yield f"| coordinates of boxes | {family.coordinates.replace('<', '&lt;').replace('>', '&gt;')} |"
+    yield from (f"| exemplars with pictures (`--shots`) | {'yes' if family.several_images else 'no'} |", "")
+    yield from ("Its own prompts (`--protocol official`), by kind:", "")
+    for kind, _ in KINDS:
+        task = next((task for task in registry.tasks.all() if task.kind == kind), None)
+        prompt = None if task is None else asked(family, Ask(task.name, kind), task)
+        if prompt is not None:
+            yield from (f"`{kind}`", "", "```text", *prompt[0].splitlines(), "```", "")
+    yield from _box(family)
+
+
+def _box(family: Family) -> Iterator[str]:
+    """What the family would say for a box, and what is read from that."""
+    ask = Ask("refcoco", "grounding")
+    frame = family.frame((640, 480))
+    sample = Sample("", (NoPicture(),), "the red circle", (BOX,), "")
+    try:
+        said = family.answer(ask, sample, frame)
+        read = family.read(ask, said, (frame,)).value
+    except UserError:
+        return
+    assert isinstance(read, tuple)
+    seen = (
+        ""
+        if frame.resized == frame.original
+        else f", which the encoder sees at {frame.resized[0]} × {frame.resized[1]}"
+    )
+    yield f"The box {_numbers(BOX)} of a picture of 640 × 480 pixels{seen}, as it would be answered:"
+    yield from ("", "```text", *said.splitlines(), "```", "", f"and as it is read, in pixels: {_numbers(read)}.", "")
+
+
+def _numbers(box: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.1f}".removesuffix(".0") for value in box) + ")"
+
+
+# ------------------------------------------------------------------------------------------------- scorers, settings
+
+
+def scorers() -> str:
+    """Each metric: what it follows, and how it deviates."""
+    return "\n".join(line for metric in registry.metrics.all() for line in _scorer(metric))
+
+
+def _scorer(metric: Metric) -> Iterator[str]:
+    title, about = documented(inspect.getmodule(type(metric)))
+    tasks = [f"[`{t.name}`]({benchmark_page(t)})" for t in registry.tasks.all() if t.metric == metric.name]
+    yield from (f"## {metric.name}", "", f"*{title}*", "", about, "")
+    yield f"Used by {', '.join(tasks)}." if tasks else "Used by no benchmark of evalkit's own."
+    yield from ("", f"Signature: `{metric.score(()).signature}`", "")
+
+
+def settings() -> str:
+    """What ``evalkit.toml`` may hold, with the defaults."""
+    lines = ["| setting | default |", "|---|---|"]
+    for name, default in vars(RunSettings()).items():
+        if name not in NEVER_FROM_FILES:
+            shown = ", ".join(default) if isinstance(default, tuple) else default
+            shown = (
+                "" if shown is None or shown == "" else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+            )
+            lines.append(f"| `{name}` | {shown or '(none: see `evalkit run --help`)'} |")
+    never = ", ".join(f"`{name}`" for name in NEVER_FROM_FILES)
+    return "\n".join(
+        [*lines, "", f"Never taken from a file, since one can come with somebody else's repository: {never}."]
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- prose
+
+
+def documented(module: Any) -> tuple[str, str]:
+    """A module's docstring as (title, Markdown)."""
+    text = inspect.getdoc(module) or ""
+    first, _, rest = text.partition("\n\n")
+    return markdown(first.replace("\n", " ")).removesuffix("."), markdown(rest)
+
+
+def markdown(text: str) -> str:
+    """A docstring as Markdown: its literals, arXiv numbers, and labels such as ``Paper:``."""
+    return "".join(_pieces(text.strip()))
+
+
+def _pieces(text: str) -> Iterable[str]:
+    text = LABEL.sub(r"\n**\1**", text.replace("``", "`"))
+    text = re.sub(r":\n(?=- )", ":\n\n", re.sub(r"\n{3,}", "\n\n", text)).strip()  # a list begins after an empty line
+    for place, piece in enumerate(text.split("`")):
+        if place % 2:
+            yield f"`{piece}`"
+        else:
+            piece = piece.replace("<", "&lt;")
+            yield ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", piece)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([\\`*_<\[\]])", r"\\\1", text)
+
+
+assert {kind for kind, _ in KINDS} == set(get_args(Kind))

@@ -1,0 +1,34 @@
+"""Qwen2.5-VL, answering questions about numbers: asked as Qwen2.5-VL is, but read for the number.
+
+``There are 3 circles.`` is read as ``3``.  An answer without a number is unparsed: it counts as wrong, and is counted.
+A family of your own need not start from another one; ``evalkit.types.Family`` says what it must have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from evalkit.model.families.qwen2_5_vl import Qwen25VL
+from evalkit.types import Ask, Frame, Reading
+
+from .metric import WORDS
+
+NUMBER = re.compile(rf"\b(?:\d+|{'|'.join(WORDS)})\b", re.ASCII | re.IGNORECASE)
+
+
+class Qwen25VLNumbers(Qwen25VL):
+    """A family for ``--family``: no checkpoint's config names it."""
+
+    name = "qwen2.5-vl-numbers"
+    model_types = ()
+
+    def read(self, ask: Ask, text: str, frames: Sequence[Frame]) -> Reading:
+        reading = super().read(ask, text, frames)
+        if ask.kind != "vqa" or not isinstance(reading.value, str):
+            return reading
+        found = NUMBER.search(reading.value)
+        return Reading(found[0] if found else None)
+
+
+FAMILY = Qwen25VLNumbers()

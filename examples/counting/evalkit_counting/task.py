@@ -1,0 +1,58 @@
+"""Counting: how many of something there are in a picture.
+
+Paper: none; this benchmark is an example.
+Data: ``counting/test.json`` and ``counting/train.json``, lists of ``{"id", "image", "question", "count"}``, and the
+pictures in ``counting/images/``.  Score: share of exact counts, beside the mean absolute error (``metric.py``).
+
+Protocol: the question is asked as it stands; the answer is short (10 new tokens).
+
+Deliberate choices:
+- One picture's questions are one cluster: they are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from evalkit.data import Data, OfficialData, PathImage
+from evalkit.errors import UserError
+from evalkit.types import Decoding, Kind, Sample, Split
+
+
+class Counting:
+    """The benchmark; it needs no base class, only what ``evalkit.types.Task`` asks for."""
+
+    name = "counting"
+    version = 1
+    kind: Kind = "vqa"
+    splits: Mapping[str, Split] = {
+        "test": Split(None, "the questions that are scored"),
+        "train": Split(None, "for exemplars (--shots)"),
+    }
+    default_splits = ("test",)
+    metric = "count_error"
+    decoding = Decoding(max_new_tokens=10)
+    layout = ("counting/test.json", "counting/train.json", "counting/images/*")
+    hub = ""
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The questions of ``split`` in the file's order."""
+        if not isinstance(data, OfficialData):
+            raise UserError("counting is not on the hub; give --data ROOT.")
+        path = data.find(f"counting/{split}.json", task=self.name)
+        images = data.find("counting/images", task=self.name)
+        for place, row in enumerate(data.json(f"counting/{split}.json", task=self.name)):
+            try:
+                sample_id, image, question, count = (row[key] for key in ("id", "image", "question", "count"))
+            except (KeyError, TypeError) as error:
+                raise UserError(f"counting: {path}, entry {place}: there is no {error}.") from error
+            yield Sample(
+                id=str(sample_id),
+                images=(PathImage(str(images / image)),),
+                text=question,
+                references=(str(count),),
+                cluster=image,
+            )
+
+
+TASK = Counting()

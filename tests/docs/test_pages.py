@@ -1,0 +1,148 @@
+"""What pages quote from elsewhere is there: messages in the source, code in the example; the site builds and has no broken link."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evalkit import registry
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+QUOTED = re.compile(r"^<!-- (in the source|part of: (?P<path>\S+)) -->\n```\w+\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The string constants of a module; what f-strings put in is ``…``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
+
+
+def test_messages_that_are_quoted_stand_in_the_source() -> None:
+    folders = ("evalkit", "model", "metrics", "results", "tasks")
+    source = [text for folder in folders for path in (ROOT / folder).rglob("*.py") for text in texts(path)]
+    quoted = [
+        m["text"].strip() for m in QUOTED.finditer((DOCS / "faq.md").read_text(encoding="utf-8")) if not m["path"]
+    ]
+    assert len(quoted) >= 8
+    for message in quoted:
+        known = [message, re.sub(r"; install both with .*", "; …", message)]  # a constant of its own
+        assert any(text.endswith(one) or one in text for text in source for one in known), message
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_excerpts_are_of_the_files_that_they_name(page: Path) -> None:
+    for found in QUOTED.finditer(page.read_text(encoding="utf-8")):
+        if found["path"]:
+            assert found["text"] in (ROOT / found["path"]).read_text(encoding="utf-8"), f"{page.name}: {found['path']}"
+
+
+# ------------------------------------------------------------------------------------------------------------ the site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation, built by the command that people build it with."""
+    for module in ("zensical", "griffe"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed (pip install 'evalkit[docs]')")
+    folder = tmp_path_factory.mktemp("documentation")
+    build = [sys.executable, str(DOCS / "build.py"), "--out", str(folder)]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no broken links" in done.stdout
+    return folder
+
+
+def test_each_benchmark_has_a_page_with_all_that_the_command_line_prints(site: Path) -> None:
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from rich.console import Console
+
+    from evalkit.cli.tasks import _show
+
+    for task in registry.tasks.all():
+        page = (site / "docs" / "benchmarks" / f"{registry.module_name(task.name)}.md").read_text(encoding="utf-8")
+        with redirect_stdout(StringIO()) as printed:
+            _show(Console(width=10_000, color_system=None), task, None, "official")
+        _, _, facts = printed.getvalue().partition("\nkind ")
+        assert facts
+        known = " ".join(page.split())
+        for line in facts.splitlines()[1:]:
+            said = line.strip()
+            if said.startswith("prompt "):
+                said = f"`{said.split()[1].removesuffix(':')}`"
+            elif said.startswith("signature "):
+                said = said.removeprefix("signature ")
+            elif said.startswith("--data hub"):
+                said = f"`{task.hub}`" if task.hub else ""
+            elif line.startswith("  ") and (split := said.split()[0]) in task.splits:
+                said = f"`{split}`"
+                assert task.splits[split].about in known, f"{task.name}: {split}"
+            assert " ".join(said.split()) in known or said == "--data ROOT", f"{task.name}: {line!r}"
+
+
+def test_each_family_and_scorer_is_described(site: Path) -> None:
+    families = (site / "docs" / "families.md").read_text(encoding="utf-8")
+    for family in registry.families.all():
+        assert f"## {family.name}\n" in families
+        assert family.coordinates.replace("<", "&lt;").replace(">", "&gt;") in families
+    scorers = (site / "docs" / "scorers.md").read_text(encoding="utf-8")
+    for metric in registry.metrics.all():
+        assert f"## {metric.name}\n" in scorers
+        assert metric.score(()).signature in scorers
+
+
+def test_each_command_and_option_is_in_the_reference(site: Path) -> None:
+    import typer
+
+    from evalkit.cli import app
+
+    text = (site / "docs" / "commands.md").read_text(encoding="utf-8")
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        _, _, section = text.partition(f"## evalkit {name}\n")
+        section = section.partition("\n## ")[0]
+        for parameter in command.params:
+            assert all(option in section for option in parameter.opts if option.startswith("--")), (
+                name,
+                parameter.name,
+            )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("[gone](gone.md)", "page does not exist"),
+        ("[gone](faq.md#gone)", "anchor does not exist"),
+        ('<a href="gone.html">gone</a>', "gone.html leads nowhere"),
+        ("![gone](gone.png)", "gone.png leads nowhere"),
+    ],
+)  # fmt: skip
+def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path, change: str, said: str) -> None:
+    import shutil
+
+    for name in ("docs", "mkdocs.yml"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    page = tmp_path / "docs" / "speed.md"
+    page.write_text(page.read_text(encoding="utf-8") + f"\n{change}\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "docs" / "build.py"), "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert said in done.stderr

@@ -1,0 +1,124 @@
+"""A process that has imported torch and evalkit, and runs commands in forks of itself: each import takes seconds.
+
+As a program (``python warm.py SOCKET``) it serves; ``commands`` writes the programs ``evalkit`` and ``python`` that ask
+it, with their own arguments, directory, environment and file descriptors, and end with the command's exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+CLIENT = """#!{python} -ISE
+import json, os, socket, sys
+from array import array
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    asked = json.dumps({{"program": {program!r}, "arguments": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ)}})
+    server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [0, 1, 2]))])
+    server.sendall(asked.encode() + b"\\n")
+    code = server.recv(16)
+sys.exit(int(code or 70))
+"""
+
+
+def commands(folder: Path, address: Path) -> None:
+    """Write the programs into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for program in ("evalkit", "python"):
+        path = folder / program
+        path.write_text(CLIENT.format(python=sys.executable, address=str(address), program=program), encoding="utf-8")
+        path.chmod(0o755)
+
+
+def serve(address: str) -> None:
+    """Answer until the process is ended."""
+    import pandas  # noqa: F401
+    import torch
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl  # noqa: F401
+
+    torch.set_num_threads(1)  # a pool of threads would not live on in a fork
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        while True:
+            client, _ = server.accept()
+            with client:
+                if os.fork() == 0:
+                    os._exit(answer(client))
+            while True:  # children that have ended
+                try:
+                    if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                        break
+                except ChildProcessError:
+                    break
+
+
+def answer(client: socket.socket) -> int:
+    """In the fork: a grandchild runs the command, and the child says how it ended."""
+    _, ancillary, *_ = client.recvmsg(1, socket.CMSG_SPACE(12))
+    descriptors = [fd for _, _, data in ancillary for fd in memoryview(data).cast("i")]
+    with client.makefile("r", encoding="utf-8") as lines:
+        asked = json.loads(lines.readline())
+    child = os.fork()
+    if child == 0:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        client.close()
+        code = execute(asked)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    client.sendall(str(code if code >= 0 else 128 - code).encode())
+    return 0
+
+
+def execute(asked: dict) -> int:
+    """Run a command as its own process would; returns its exit code."""
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(os.dup(n), mode, encoding="utf-8") for n, mode in enumerate("rww"))
+    for name, stream in (("stdin", sys.stdin), ("stdout", sys.stdout), ("stderr", sys.stderr)):
+        setattr(sys, f"__{name}__", stream)
+    try:
+        if asked["program"] == "evalkit":
+            sys.argv = ["evalkit", *asked["arguments"]]
+            from evalkit.cli import main
+
+            main()
+        else:
+            path, *arguments = asked["arguments"]
+            if path == "-":
+                path, sys.argv = "<stdin>", ["-", *arguments]
+                exec(compile(sys.stdin.read(), path, "exec"), {"__name__": "__main__"})
+            elif path == "-m":
+                sys.argv = arguments
+                runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+            else:
+                sys.path.insert(0, str(Path(path).resolve().parent))
+                sys.argv = [path, *arguments]
+                runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

@@ -93,11 +93,11 @@ def notes_of(found: Comparison) -> list[str]:
     over = "all tasks and runs" if several else "all tasks"
     notes = [
         "±: the 95 % interval of the paired difference, clustered by image.",
-        "p: paired permutation test, two-sided, the signs of whole images flipped.",
-        f"Holm: p corrected over {over}; the verdict takes it at 5 %.",
+        "p: two-sided paired permutation test; the signs of whole images are flipped.",
+        f"Holm: p corrected over {over}; the verdict uses it at 5 %.",
         "McNemar (right/wrong scores only) takes the questions of one image as independent.",
-        "detectable: the smallest true difference that so many samples show, corrected, with a probability of 80 %.",
-        "needed: the samples with which a true difference as large as the one seen would be shown so.",
+        "detectable: the smallest true difference that this many samples show 80 % of the time, after correction.",
+        "needed: how many samples would show a true difference as large as the observed one in the same way.",
     ]
     if any(one.metric.startswith("cider") for one in found.compared):
         notes.append("CIDEr: the idf is that of the references and is held fixed.")

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evalkit import registry
-from evalkit.data import BUNDLED, HUB, open_data
+from evalkit.data import BUNDLED, HUB, Data, open_data
 from evalkit.errors import UserError
 from evalkit.groups import GROUPS
 from evalkit.predictions import Reader
 from evalkit.run import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
-from evalkit.types import Ask, Family, Frame, Message, Picture, Sample, Task
+from evalkit.shots import pool_of
+from evalkit.types import Ask, Family, Frame, Message, Picture, Sample, Shot, Task
 
+from .report_samples import Ask as Asks
 from .report_samples import Asked, Known
 from .scored import ScoredRun
 
@@ -38,11 +41,16 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> Known:
     return Known(
         kind=task.kind,
         samples=samples,
-        asks=[asking(run, task) for run in runs],
+        asks=[asking(run, name, task, data) for run in runs],
         reads=[rereading(run, task) if run.manifest.get("rescored") else None for run in runs],
         edits=reading,
         note=changed(first, name, task),
     )
+
+
+def data_of(run: ScoredRun, data: str | None) -> Data:
+    """Where a run had its data, or ``data``.  Raises ``UserError`` where that is not there."""
+    return open_data(data or located(run.manifest["settings"]["data"], run.manifest["cwd"]))
 
 
 def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
@@ -53,13 +61,13 @@ def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[s
     """
     settings = run.manifest["settings"]
     try:
-        where = data or located(settings["data"], run.manifest["cwd"])
+        opened = data_of(run, data)
         reference = str(run.manifest["splits"][name]["reference"])
         own = reference.endswith(".jsonl")
         ((task, split),) = parse_tasks([reference], kind=settings["kind"] if own else None)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{run.path / 'manifest.json'} is damaged ({error!r}); run the evaluation again.") from error
-    job = load_job(task, split, open_data(where), limit=None, seed=0)
+    job = load_job(task, split, opened, limit=None, seed=0)
     return task, {sample.id: sample for sample in job.whole}
 
 
@@ -88,24 +96,53 @@ def changed(run: ScoredRun, name: str, task: Task) -> str:
 # ---------------------------------------------------------------------------------------------------------- the prompt
 
 
-def asking(run: ScoredRun, task: Task) -> Callable[[Sample], Asked | None]:
-    """What gives a sample's prompt as the run's family asks it, without exemplars."""
+def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
+    """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
     family, settings = family_of(run), run.manifest["settings"]
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     ask = Ask(task.name, task.kind, protocol, choice)
+    pool = cache(lambda: exemplars_of(run, name, task, data))
 
-    def asked(sample: Sample) -> Asked | None:
+    def asked(sample: Sample, shots: Sequence[str], frames: Sequence[Frame]) -> Asked | None:
         if family is None:
             return None
         try:
-            messages = family.prompt(ask, sample)
+            before = solved(family, ask, [pool().get(shot) for shot in shots], frames)
+            messages = family.prompt(ask, sample, before or ())
             ranked = task.kind == "choice" and choice != GENERATE
             digest = prompt_digest(messages, family.continuations(ask, sample) if ranked else ())
         except UserError:
             return None
-        return Asked([(message.role, text_of(message)) for message in messages], digest)
+        return Asked([(message.role, text_of(message)) for message in messages], digest, whole=before is not None)
 
     return asked
+
+
+def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
+    """What a run took exemplars from, by id; empty where it is not there any more."""
+    given = run.manifest["settings"].get("shots_from")
+    try:
+        given = None if given is None else located(str(given), str(run.manifest["cwd"]))
+        pool = pool_of(task, name.rpartition("/")[2], data_of(run, data), given)
+    except UserError:
+        return {}
+    return {sample.id: sample for sample in pool.samples}
+
+
+def solved(
+    family: Family, ask: Ask, exemplars: Sequence[Sample | None], frames: Sequence[Frame]
+) -> tuple[Shot, ...] | None:
+    """Exemplars with their answers; None where one is missing.  ``frames``: of their pictures, then the question's."""
+    found = []
+    place = 0
+    for sample in exemplars:
+        if sample is None:
+            return None
+        place += len(sample.images)
+        if place > len(frames):
+            return None
+        found.append(Shot(sample, family.answer(ask, sample, frames[place - 1])))
+    return tuple(found)
 
 
 def text_of(message: Message) -> str:

@@ -196,8 +196,8 @@ def _shortcomings(splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]]
         notes = list(split.notes)
         if len(samples) < len(split.samples):
             notes.append(
-                f"{len(samples):,} of {len(split.samples):,} samples are in the gallery, drawn by their ids; "
-                "scores, histograms and breakdowns are of all (--samples shows more)."
+                f"{len(samples):,} of {len(split.samples):,} samples are in the gallery, chosen at random by their "
+                "ids; scores, histograms and breakdowns cover all (--samples shows more)."
             )
         for note in notes:
             said.setdefault(note, []).append(split.name)
@@ -275,6 +275,7 @@ def told_of(told: Told) -> dict[str, Any]:
         "error": told.error,
         "prompt": [list(turn) for turn in told.prompt],
         "exact": told.exact,
+        "whole": told.whole,
         "shots": list(told.shots),
     }
 

@@ -36,10 +36,18 @@ FIELDS = ("id", "cluster", "stratum")
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt as it would be today, with its digest; the journal says whether it was the same then."""
+    """A prompt as it would be today, with its digest; the journal says whether it was the same then.
+
+    ``whole`` is False where the exemplars that stood before the question could not be had.
+    """
 
     turns: Turns
     digest: str
+    whole: bool = True
+
+
+Ask = Callable[[Sample, Sequence[str], Sequence[Frame]], Asked | None]
+"""(sample, its exemplars' ids, the sizes of all pictures of the request) → its prompt."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Known:
     Attributes:
         kind: the task's; None where the task is not installed any more.
         samples: by id; empty where the data are not there any more, and ``note`` then says why.
-        asks: for each run, the prompt of a sample; None where it cannot be had.
+        asks: for each run, what gives a sample's prompt; None where it cannot be had.
         reads: for each run, what is read today from an answer (sample, text, pictures' sizes); None for a run that was
             not scored again, whose journal says what was read.
         edits: whether an answer's letters are to be set against the reference's.
@@ -57,7 +65,7 @@ class Known:
 
     kind: str | None = None
     samples: Mapping[str, Sample] = field(default_factory=dict)
-    asks: Sequence[Callable[[Sample], Asked | None]] = ()
+    asks: Sequence[Ask] = ()
     reads: Sequence[Callable[[Sample, str, Sequence[Frame]], Any] | None] = ()
     edits: bool = False
     note: str = ""
@@ -73,6 +81,7 @@ class Told:
         status: ``right`` (full marks), ``partly``, ``wrong`` (none), ``scored`` (a scale without end), ``unscored``,
             ``unparsed`` or ``error``.
         exact: whether ``prompt`` is word for word what was asked; None where that cannot be said.
+        whole: whether the exemplars are in ``prompt``.
         digest: that of the prompt that was asked; empty where it is not known.
     """
 
@@ -88,7 +97,9 @@ class Told:
     prompt: Turns
     exact: bool | None
     shots: Sequence[str]
+    whole: bool = True
     digest: str = ""
+    frames: Sequence[Frame] = ()
 
 
 @dataclass(frozen=True)
@@ -248,6 +259,7 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
         exact=None,
         shots=shots,
         digest=str(line.get("prompt") or ""),
+        frames=() if answer is None else answer.response.frames,
     )
     return _asked(told, place, sample, known)
 
@@ -260,12 +272,14 @@ def with_prompts(shown: Shown, known: Known) -> Shown:
 
 
 def _asked(told: Told, place: int, sample: Sample | None, known: Known) -> Told:
-    asked = known.asks[place](sample) if sample is not None and place < len(known.asks) else None
+    asked = None
+    if sample is not None and place < len(known.asks):
+        asked = known.asks[place](sample, told.shots, told.frames)
     if asked is None:
         return told
     # The digest is that of the whole prompt, which exemplars are part of.
-    exact = None if told.shots or not told.digest else asked.digest == told.digest
-    return replace(told, prompt=tuple(asked.turns), exact=exact)
+    exact = asked.digest == told.digest if asked.whole and told.digest else None
+    return replace(told, prompt=tuple(asked.turns), exact=exact, whole=asked.whole)
 
 
 def status_of(finish: str, read: Any, score: float | None, metric: str | None, *, recorded: bool = True) -> str:

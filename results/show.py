@@ -76,9 +76,9 @@ def fields_of(split: SplitShown, shown: Shown) -> Iterator[Field]:
 
 def _prompt(label: str, told: Told) -> Field:
     text = told.prompt[0][1] if len(told.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in told.prompt)
-    if told.shots:
+    if told.shots and not told.whole:
         text += f"\n(without its {len(told.shots)} exemplars: {', '.join(told.shots)})"
-    elif told.exact is False:
+    if told.exact is False:
         text += "\n(as it is asked today; the run asked otherwise)"
     return Field(label, text, verbatim=True)
 

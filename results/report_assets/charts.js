@@ -17,7 +17,7 @@ function histogram(split, onChoose) {
   const ends = split.bins.length > 12;
   const labels = ends ? [split.bins[0].label.split("–")[0], split.bins[split.bins.length - 1].label.split("–").pop()] : split.bins.map((bin) => bin.label);
   return el("div", {},
-    el("h3", {}, `Samples by ${unit(split)}${two ? ": A and B" : ""}, the tallest bar ${count(most)}`),
+    el("h3", {}, `Samples by ${unit(split)}${two ? ": A and B" : ""}; tallest bar: ${count(most)}`),
     el("div", { class: "histogram", role: "group", "aria-label": `histogram of ${unit(split)}` }, bars),
     el("div", { class: ends ? "axis ends" : "axis", "aria-hidden": "true" }, labels.map((label) => el("span", {}, label))));
 }

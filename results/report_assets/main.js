@@ -83,7 +83,7 @@ function drawSplit() {
   };
   view.top = el("div", { class: "controls", role: "search", "aria-label": "samples", id: "gallery", tabindex: "-1" },
     chips,
-    two ? select("of run", index.runs.map((_, run) => [String(run), letters[run]]), String(state.run), (value) => change_({ run: Number(value) })) : null,
+    two ? select("by run", index.runs.map((_, run) => [String(run), letters[run]]), String(state.run), (value) => change_({ run: Number(value) })) : null,
     select("sort", sortsOf(split), state.sort, (value) => change_({ sort: value })),
     el("label", { class: "search" }, "search", search));
   const bars = histogram(split, (number) => change_({ bin: state.bin === split.bins[number] ? null : split.bins[number] }));

@@ -13,7 +13,7 @@ function facts(rows) {
 function promptOf(told) {
   const turns = told.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
   const notes = [];
-  if (told.shots.length) notes.push(`after ${told.shots.length} exemplars: ${told.shots.join(", ")}`);
+  if (told.shots.length) notes.push(`${told.whole ? "with" : "shown without"} its ${told.shots.length} exemplars: ${told.shots.join(", ")}`);
   if (told.exact === false) notes.push("as it would be asked today; the run used another prompt");
   return turns || notes.length ? [turns ? el("pre", { dir: "auto", tabindex: "0" }, turns) : null, notes.length ? el("small", { dir: "auto" }, notes.join("; ")) : null] : null;
 }

@@ -206,10 +206,10 @@ def test_the_gallery_filters_sorts_and_searches(chrome: Chrome, pair: Path) -> N
         assert ids(chrome) == expected[:48], name
         assert chip(chrome, name).get_attribute("aria-pressed") == "true"
         assert chip(chrome, name).find_element(By.TAG_NAME, "small").text == str(len(expected))
-    choose(chrome, "of run", "1")
+    choose(chrome, "by run", "1")
     chip(chrome, "wrong").click()
     assert ids(chrome) == [i for i in official if b[i]["status"] == "wrong"][:48]
-    choose(chrome, "of run", "0")
+    choose(chrome, "by run", "0")
     chip(chrome, "all").click()
 
     choose(chrome, "sort", "worst")

@@ -265,7 +265,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
 def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp_path: Path, single: bool) -> None:
     run, jobs = hostile
     asked = Asked([("user", "⟨picture⟩" + HOSTILE[1])], "0" * 16)
-    facts = {name: replace(one, asks=[lambda sample: asked]) for name, one in known(jobs).items()}
+    facts = {name: replace(one, asks=[lambda *_: asked]) for name, one in known(jobs).items()}
     out = tmp_path / ("r.html" if single else "r")
     page = write_report([run], facts, out, single=single).path
     shown = samples_of(page, 0)
@@ -426,11 +426,14 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
     facts = known(jobs)
     first = facts["vqav2/val"]
     for digest, expected in (("a" * 16, True), ("b" * 16, False)):
-        asked = Asked([("user", "What?")], digest)
-        split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[lambda sample, asked=asked: asked]))
+
+        def asked(sample: Sample, shots: Sequence[str], frames: object, digest: str = digest) -> Asked:
+            return Asked([("user", "What?")], digest, whole=not shots)
+
+        split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[asked]))
         told = {s.id: s.told[0] for s in split.samples}
         assert told[lines[0]["id"]].exact is expected
-        assert told[lines[1]["id"]].exact is None, "exemplars stood before it"
+        assert told[lines[1]["id"]].exact is None, "exemplars stood before it that are not there"
         assert told[lines[1]["id"]].shots == ("7", "8")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
+from evalkit.serving import Served
 
 BUNDLED = ("tiny", "tiny-early")
 PUBLISHED_PICKLED = ("qwen",)
@@ -32,6 +33,7 @@ class Checkpoint:
         allow_pickled_weights: weights that are pickles, which can execute anything, may be loaded.
         adapter: the folder of a LoRA adapter (peft's format) that goes on top of it.
         min_pixels, max_pixels: the sizes that its processor keeps pictures between; None for its own.
+        served: it is asked on a server, which calls it by its ``location``; there are no files of it to load.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Checkpoint:
     min_pixels: int | None = None
     max_pixels: int | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
+    served: Served | None = None
 
     @property
     def model_type(self) -> str:

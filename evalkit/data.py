@@ -73,6 +73,10 @@ class PathImage:
         with picture(self.path) as image:
             return image.convert("RGB")
 
+    def content(self) -> bytes:
+        """The file's bytes."""
+        return Path(self.path).read_bytes()
+
     def digest(self) -> str:
         return of_file(Path(self.path))[:16]
 
@@ -143,6 +147,11 @@ class RowImage:
     def load(self) -> PILImage:
         with picture(self._source()) as image:
             return image.convert("RGB")
+
+    def content(self) -> bytes:
+        """The file's bytes."""
+        source = self._source()
+        return Path(source).read_bytes() if isinstance(source, str) else bytes(source.getbuffer())
 
     def digest(self) -> str:
         source = self._source()

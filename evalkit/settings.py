@@ -15,6 +15,7 @@ from typing import Any
 
 from evalkit.decoding import changes, unescaped
 from evalkit.errors import UserError
+from evalkit.serving import ADDRESS, CONCURRENCY, PIXEL_LIMITS, SENT, TIMEOUT, Endpoint, checked_address
 from evalkit.types import Batching
 
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
@@ -67,6 +68,21 @@ class RunSettings:
     num_beams: int = 1
     stop: tuple[str, ...] = ()
     max_new_tokens: int | None = None
+    base_url: str | None = None
+    concurrency: int = CONCURRENCY
+    timeout: int = TIMEOUT
+    patience: int | None = None
+    processor: str | None = None
+    pixel_limits: str = SENT
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The server that is asked, where one is named."""
+        if self.base_url is None:
+            return None
+        return Endpoint(
+            self.base_url, self.concurrency, self.timeout, self.patience, self.processor, self.pixel_limits
+        )  # fmt: skip
 
     @property
     def batching(self) -> Batching:
@@ -87,7 +103,7 @@ LISTS = ("tasks", "model", "split", "shots")
 TEXTS = ("stop",)
 _INTEGERS = (
     "limit", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels", "top_k", "num_beams",
-    "max_new_tokens",
+    "max_new_tokens", "concurrency", "timeout", "patience",
 )  # fmt: skip
 _NUMBERS = ("temperature", "top_p")
 _YES_OR_NO = ("allow_missing", "exact", "fresh")
@@ -202,6 +218,11 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
         if value is not None and value != ():
             values[key] = _batch_size(value, "--batch-size") if key == "batch_size" else value
             sources[key] = "command line"
+    if values.get("base_url") is not None:
+        values["base_url"] = checked_address(values["base_url"], "--base-url")
+    elif os.environ.get(ADDRESS) and values.get("backend", RunSettings.backend) != RunSettings.backend:
+        values["base_url"] = checked_address(os.environ[ADDRESS], f"${ADDRESS}")
+        sources["base_url"] = f"environment ({ADDRESS})"
     settings = RunSettings(**values)
     _check(settings)
     return Effective(settings, sources)
@@ -229,11 +250,19 @@ def _check(s: RunSettings) -> None:
         ("--protocol", s.protocol, PROTOCOLS),
         ("--choice", s.choice or CHOICES[0], CHOICES),
         ("--shots-by", s.shots_by, SELECTIONS),
+        ("--pixel-limits", s.pixel_limits, PIXEL_LIMITS),
     ):
         if value not in known:
             raise UserError(f"{name} {value}: unknown; use {' or '.join((', '.join(known[:-1]), known[-1]))}.")
     if s.name is not None and len(s.shots) > 1:
         raise UserError(f"--name {s.name}: {len(s.shots)} numbers of shots make as many runs; leave --name out.")
+    for name, number, least in (
+        ("--concurrency", s.concurrency, 1), ("--timeout", s.timeout, 1), ("--patience", s.patience, 0),
+    ):  # fmt: skip
+        if number is not None and number < least:
+            raise UserError(f"{name} {number}: give {least} or more.")
+    if s.base_url is not None and s.backend == RunSettings.backend:
+        raise UserError(f"--base-url: the backend {s.backend} runs in this process; give --backend server too.")
     if s.max_errors < 0:
         raise UserError(f"--max-errors {s.max_errors}: give 0 or more.")
     if s.name is not None and len(s.model) > 1:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from evalkit.checkpoint import Checkpoint
     from evalkit.data import Data
+    from evalkit.serving import Endpoint
 
 Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
 """What is asked for; a family renders a prompt and reads an answer per kind."""
@@ -390,6 +391,15 @@ class Batching:
 
 
 @runtime_checkable
+class Encoded(Protocol):
+    """A picture whose file can be had as it is."""
+
+    def content(self) -> bytes:
+        """The file's bytes.  Raises ``OSError`` when it cannot be read."""
+        ...
+
+
+@runtime_checkable
 class Costs(Protocol):
     """A backend that can say beforehand how much there is to compute, so that the time left can be told."""
 
@@ -425,10 +435,13 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True)
 class Preview:
-    """What the model would be given for a request: the text as it is tokenized, its length, the pictures' sizes."""
+    """What the model would be given for a request: the text as it is tokenized, its length, the pictures' sizes.
+
+    ``tokens`` is None where the text is tokenized elsewhere; ``prompt`` is then what is sent there.
+    """
 
     prompt: str
-    tokens: int
+    tokens: int | None
     frames: tuple[Frame, ...]
 
 
@@ -497,6 +510,19 @@ class Wraps(Protocol):
 
         Raises:
             UserError: the model cannot be used as it is.
+        """
+        ...
+
+
+@runtime_checkable
+class Serves(Protocol):
+    """A backend factory whose models are not loaded here but asked on a server."""
+
+    def reach(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
+        """What the server offers under the name ``model``; without a name, the only model it has.
+
+        Raises:
+            UserError: nothing answers there, it does not take the key, or has no such model.
         """
         ...
 

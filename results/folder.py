@@ -99,6 +99,10 @@ class RunFolder:
         """Write what ran.  Raises ``RunFailed`` when it cannot be written."""
         write_atomically(self.path / "manifest.json", to_json({"schema": SCHEMA, **content}, indent=2) + "\n")
 
+    def answered(self) -> bool:
+        """Whether there are answers in it."""
+        return any(path.stat().st_size for path in self.path.glob("*.jsonl"))
+
     def journal_path(self, task: str, split: str) -> Path:
         return self.path / f"{task}.{split}.jsonl"
 

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import base64
+import http.server
+import io
+import json
 import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("evalkit", deadline=None)
@@ -49,3 +59,174 @@ def tiny_backend():  # type: ignore[no-untyped-def]
     return registry.backends.get("hf").open(
         resolve_checkpoint("tiny"), device="cpu", dtype="float32", batching=Batching(16)
     )
+
+
+class HTTPServer:
+    """A small chat server over HTTP that misbehaves when told to; what it answers is worked out from the request.
+
+    Its "model" finds a letter, a yes, or a box of the picture's middle: the same for the same request, always.
+
+    Attributes:
+        misbehave: called with a request's number and its body; a name from ``MISCHIEF`` or None.
+        key: what it wants as a bearer token; None for no key.
+        bodies: the requests that it answered properly; ``seen`` all that came, ``headers`` those of each.
+        most: how many requests it had at one time, at most.
+    """
+
+    MISCHIEF = ("429", "500", "503", "cut", "half", "garbage", "empty", "hang", "400", "404", "401", "redirect")
+
+    def __init__(self, port: int = 0) -> None:
+        self.misbehave: Any = lambda number, body: None
+        self.key: str | None = None
+        self.models: list[dict[str, Any]] = [{"id": "one", "object": "model", "owned_by": "nobody", "created": 1}]
+        self.refused_fields: tuple[str, ...] = ()
+        self.logprobs = True
+        self.retry_after: str | None = None
+        self.redirect = "/elsewhere"
+        self.delay = 0.0
+        self.bodies: list[dict[str, Any]] = []
+        self.seen: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.connections = 0
+        self.most = self._now = 0
+        self.lock = threading.Lock()
+        self.start(port)
+
+    def start(self, port: int = 0) -> None:
+        outer = self
+
+        class Handler(_Handler):
+            server_of_tests = outer
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Gone, with every connection."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A reply that depends on nothing but the request."""
+        last = body["messages"][-1]["content"]
+        parts = last if isinstance(last, list) else [{"type": "text", "text": last}]
+        text = "".join(part["text"] for part in parts if part["type"] == "text")
+        pictures = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        said = "yes"
+        if "bbox" in text and pictures:
+            with Image.open(io.BytesIO(base64.b64decode(pictures[-1].partition(",")[2]))) as image:
+                w, h = image.size
+            said = f'{{"bbox_2d": [{w // 4}, {h // 4}, {3 * w // 4}, {3 * h // 4}], "label": "it"}}'
+        elif "\nOptions:" in text:
+            said = "B"
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": said},
+            "finish_reason": "stop",
+        }
+        if body.get("logprobs") and self.logprobs:
+            tops = [{"token": t, "logprob": v} for t, v in (("The", -0.1), (" B", -1.0), ("C", -2.0), ("B", -3.0))]
+            choice["logprobs"] = {"content": [{"token": "The", "logprob": -0.1, "top_logprobs": tops}]}
+        return {"id": "x", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 3}}
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server_of_tests: HTTPServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.server_of_tests.connections += 1
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def reply(self, status: int, content: Any, **headers: str) -> None:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def refused(self) -> bool:
+        mine = self.server_of_tests
+        mine.headers.append(dict(self.headers.items()))
+        if mine.key is not None and self.headers.get("Authorization") != f"Bearer {mine.key}":
+            self.reply(401, {"error": {"message": f"Incorrect API key: {self.headers.get('Authorization')}"}})
+            return True
+        return False
+
+    def do_GET(self) -> None:
+        if self.refused():
+            return
+        if self.path == "/v1/models":
+            self.reply(200, {"object": "list", "data": self.server_of_tests.models})
+        else:
+            self.reply(404, {"error": {"message": "there is nothing here"}})
+
+    def do_POST(self) -> None:
+        mine = self.server_of_tests
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.refused():
+            return
+        with mine.lock:
+            number = len(mine.seen)
+            mine.seen.append(body)
+            mine._now += 1
+            mine.most = max(mine.most, mine._now)
+        try:
+            self.answered(mine, mine.misbehave(number, body), body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            with mine.lock:
+                mine._now -= 1
+
+    def answered(self, mine: HTTPServer, mischief: str | None, body: dict[str, Any]) -> None:
+        time.sleep(mine.delay)
+        found = sorted(set(body) & set(mine.refused_fields))
+        if found:
+            self.reply(422, {"detail": f"Unexpected fields in the request: {set(found)}"})
+        elif mischief is None:
+            with mine.lock:
+                mine.bodies.append(body)
+            self.reply(200, mine.answer(body))
+        elif mischief == "redirect":
+            self.reply(307, {}, Location=mine.redirect)
+        elif mischief in ("429", "503"):
+            self.reply(
+                int(mischief),
+                {"error": {"message": "slowly"}},
+                **({"Retry_After": mine.retry_after} if mine.retry_after else {}),
+            )
+        elif mischief.isdecimal():
+            self.reply(int(mischief), {"error": {"message": f"on purpose {self.headers.get('Authorization')}"}})
+        elif mischief == "garbage":
+            self.reply(200, b"<html>an error page</html>")
+        elif mischief == "empty":
+            self.reply(200, {"choices": []})
+        elif mischief == "half":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [')
+            self.close_connection = True
+        elif mischief == "hang":
+            time.sleep(2.0)
+            self.close_connection = True
+        else:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+
+
+@pytest.fixture
+def http_server() -> Iterator[HTTPServer]:
+    """A chat server on this machine."""
+    server = HTTPServer()
+    yield server
+    server.stop()

@@ -35,7 +35,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     if plan.shots and settings.shots_by == "similar":
         raise UserError("--dry-run: which exemplars are similar takes the weights to find out; use random or fixed.")
     console = Console(highlight=False)
-    checkpoint = fetched(plan.checkpoint)
+    checkpoint = plan.checkpoint if plan.checkpoint.served is not None else fetched(plan.checkpoint)
     seen = seen_by(plan, checkpoint, factory)
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])
@@ -52,7 +52,8 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
         except OSError as error:
             raise UserError(f"--dry-run: {error}.") from error
         for question, preview in zip(questions, previews, strict=True):
-            console.print(f"  [bold]sample {question.sample.id}[/bold]: {preview.tokens:,} tokens")
+            length = "" if preview.tokens is None else f": {preview.tokens:,} tokens"
+            console.print(f"  [bold]sample {question.sample.id}[/bold]{length}")
             if question.shots:
                 console.print(f"    exemplars {', '.join(question.shots)}")
             for image, frame in zip(question.request.images, preview.frames, strict=True):
@@ -91,7 +92,7 @@ def warn_of_long_prompts(
             (preview,) = factory.preview(checkpoint, [question.request])
         except UserError:
             continue  # a picture that cannot be decoded is the run's to record
-        if preview.tokens < min(LONG, positions or LONG):
+        if preview.tokens is None or preview.tokens < min(LONG, positions or LONG):
             continue
         width, height = max((frame.original for frame in preview.frames), key=lambda size: size[0] * size[1])
         beyond = (

@@ -42,6 +42,11 @@ class Lazy:
             )
         return backend
 
+    def if_open(self, do: Callable[[Backend], None]) -> None:
+        """Do something with the backend, where it has been opened."""
+        if self._backend is not None:
+            do(self._backend)
+
     def _opened(self) -> Backend:
         if self._backend is None:
             self._backend = self._open()

@@ -75,7 +75,13 @@ Dtype = Annotated[
         show_default="auto: the checkpoint's on a GPU, float32 on CPU",
     ),
 ]  # fmt: skip
-BackendName = Annotated[str | None, typer.Option("--backend", help="What generates the answers.", show_default="hf")]
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help="What generates the answers: hf in this process, or a server (vLLM, SGLang, …).",
+        show_default="hf",
+    ),
+]  # fmt: skip
 Out = Annotated[str | None, typer.Option("--out", "-o", help="Folder that holds the runs.", show_default="runs")]
 Name = Annotated[
     str | None,
@@ -197,6 +203,45 @@ NewTokens = Annotated[
 Adapter = Annotated[
     str | None, typer.Option("--adapter", help="Folder of a LoRA adapter (peft) on top of the checkpoint.")
 ]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url", help="Where the server is, http://HOST:PORT/v1; --model is then a name that it serves. Its key "
+        "comes from $EVALKIT_API_KEY.", show_default="$EVALKIT_BASE_URL",
+    ),
+]  # fmt: skip
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency", help="At most this many requests to a server at a time; how many are good is found out.",
+        show_default="128",
+    ),
+]  # fmt: skip
+Timeout = Annotated[
+    int | None, typer.Option("--timeout", help="Seconds that one request to a server may take.", show_default="600")
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        "--patience", help="Seconds for which a server that answers nothing is waited for.",
+        show_default="300, and not at all for one that is not there to begin with",
+    ),
+]  # fmt: skip
+ProcessorFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--processor", help="Folder with the processor of the model that a server has, for the sizes of its pictures.",
+        show_default="the released one's",
+    ),
+]  # fmt: skip
+PixelLimits = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-limits", metavar="sent|server",
+        help="--min-pixels and --max-pixels are sent with each request, or the server was started with them.",
+        show_default="sent",
+    ),
+]  # fmt: skip
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be asked, in full, and run nothing; no weights are loaded.")
 ]
@@ -242,6 +287,12 @@ def run(
     top_k: TopK = None,
     num_beams: Beams = None,
     stop: Stop = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    patience: Patience = None,
+    processor: ProcessorFolder = None,
+    pixel_limits: PixelLimits = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -263,7 +314,8 @@ def run(
         "family": family, "protocol": protocol, "choice": choice, "shots": shots, "shots_by": shots_by,
         "shots_from": shots_from, "min_pixels": min_pixels, "max_pixels": max_pixels, "adapter": adapter,
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k,
-        "num_beams": num_beams, "stop": stop,
+        "num_beams": num_beams, "stop": stop, "base_url": base_url, "concurrency": concurrency, "timeout": timeout,
+        "patience": patience, "processor": processor, "pixel_limits": pixel_limits,
     }  # fmt: skip
     from evalkit.errors import UserError
     from evalkit.settings import effective

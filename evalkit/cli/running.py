@@ -52,6 +52,7 @@ from .events import Events
 from .lazy import Lazy
 from .progress import Reporter
 from .resuming import kept_answers
+from .serving import identity_of, reached, server_of, unknown_sizes
 from .stopping import stoppable
 
 log = logging.getLogger("evalkit")
@@ -90,19 +91,12 @@ def execute(effective: Effective, *, dry: bool = False, events: Events | None = 
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    models = expanded(settings.model)
-    if settings.name is not None and len(models) > 1:
-        raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; leave --name out.")
-    checkpoints = [opened_as(settings, model) for model in models]
-    families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
-    if effective.sources["model"] == "default":
-        console.print(
-            "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
-        )
+    server = server_of(settings)
+    models = to_load(effective, console) if server is None else reached(server, effective, console)
     plans = [
-        p
-        for c, f in zip(checkpoints, families, strict=True)
-        for p in planned(wanted, c, f, asked_by(f, effective).settings)
+        one
+        for checkpoint, family in models
+        for one in planned(wanted, checkpoint, family, asked_by(family, effective).settings)
     ]
     with console.status("starting"):
         factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
@@ -128,6 +122,37 @@ def execute(effective: Effective, *, dry: bool = False, events: Events | None = 
     return code
 
 
+def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+    """Every checkpoint that is named, and how it is asked."""
+    settings = effective.settings
+    models = expanded(settings.model)
+    if settings.name is not None and len(models) > 1:
+        raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; leave --name out.")
+    checkpoints = [opened_as(settings, model) for model in models]
+    families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
+    if effective.sources["model"] == "default":
+        console.print(
+            "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
+        )
+    return list(zip(checkpoints, families, strict=True))
+
+
+def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint with its files at hand, and what it is: digests of what is in them, or what a server says."""
+    if checkpoint.served is not None:
+        return checkpoint, identity_of(checkpoint)
+    with console.status(f"reading the weights of {checkpoint.name}"):
+        checkpoint = fetched(checkpoint)
+        own: dict[str, Any] = {
+            **fingerprint.of_checkpoint(
+                Path(checkpoint.location), pickled=checkpoint.pickled, code=checkpoint.trust_remote_code
+            )
+        }
+        if checkpoint.adapter is not None:
+            own["adapter"] = fingerprint.of_adapter(Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights)
+    return checkpoint, own
+
+
 def evaluate(
     plan: Plan, factory: BackendFactory, effective: Effective, console: Console, events: Events | None = None
 ) -> tuple[list[board.Entry], bool]:
@@ -135,15 +160,7 @@ def evaluate(
     settings = effective.settings
     checkpoint = plan.checkpoint
     asked = factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
-    with console.status(f"reading the weights of {checkpoint.name}"):
-        checkpoint = fetched(checkpoint)
-        own = fingerprint.of_checkpoint(
-            Path(checkpoint.location),
-            pickled=checkpoint.pickled,
-            code=checkpoint.trust_remote_code,
-        )
-        if checkpoint.adapter is not None:
-            own["adapter"] = fingerprint.of_adapter(Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights)
+    checkpoint, own = identified(checkpoint, console)
     parts = run_parts(own, plan.family, asked, settings, plan.shots)
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     folder, said = choose(
@@ -173,6 +190,8 @@ def evaluate(
             },
             "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
         }  # fmt: skip
+        if checkpoint.served is not None:
+            manifest["server"] = checkpoint.served.recorded()
         with logged(folder), recorded(folder, manifest, console) as record:
             for sentence in said:
                 if len(settings.shots) == 1 or not sentence.startswith("another run"):  # in a sweep that is the point
@@ -186,18 +205,26 @@ def evaluate(
                 )
                 backend = _opened(factory, checkpoint, settings, console)
                 manifest["backend"] = dict(backend.describe())
+                for sentence in unknown_sizes(plan.jobs, plan.family, manifest["backend"]):
+                    tell(console, sentence)
                 record()
                 return backend
+
+            def told_of(backend: Backend) -> None:  # by now it may know more of itself
+                manifest["backend"] = dict(backend.describe())
 
             backend = Lazy(factory.name, opened)
             try:
                 results = run_all(plan, settings, backend, folder, console, seen, events)
             except UserError:
-                if not before:  # the checkpoint could not be loaded: nothing is left behind by a mistake
+                # The checkpoint could not be loaded, say: nothing is left behind by a mistake.
+                if not before and not folder.answered():
                     shutil.rmtree(folder.path, ignore_errors=True)
                     with suppress(OSError):
                         folder.path.parent.rmdir()  # if there is nothing else in it
                 raise
+            finally:
+                backend.if_open(told_of)
             name = folder.path.name
             told: dict[str, Any] = {"run": name, "folder": str(folder.path), "model": plan.label, "results": []}
             if results is None:
@@ -460,6 +487,8 @@ def _opened(factory: BackendFactory, checkpoint: Checkpoint, settings: RunSettin
     about = backend.describe()
     size = about.get("batch_size")
     batches = "one sample at a time, " if settings.exact else f"batches of up to {size}, " if size is not None else ""
+    if checkpoint.served is not None:
+        return backend  # nothing was loaded, and what there is to say has been said
     console.print(
         f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
         f"{batches}loaded in {time.monotonic() - began:.1f} s",

@@ -1,4 +1,4 @@
-"""What requests will cost, guessed before any of them is looked at: tokens to compute, and memory taken.
+"""What requests will cost, guessed before any of them is looked at: tokens to compute.
 
 A guess has to be quick, for there may be hundreds of thousands of requests: nothing is tokenized (English has about 3.5
 characters a token), no picture is opened, and only the shape of a conversation tells what requests have in common.
@@ -6,13 +6,7 @@ characters a token), no picture is opened, and only the shape of a conversation 
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-
-import torch
 
 from evalkit.types import Picture, Request, Size
 
@@ -68,15 +62,3 @@ def costs(
         )
         found.append(max(1, round(cost)))
     return found
-
-
-def occupied(device: torch.device) -> int:
-    """Bytes: the most that a CUDA device has held for this process; what an MPS device, or the process, holds now."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_reserved(device))
-    if device.type == "mps":
-        return int(torch.mps.driver_allocated_memory())
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # no Linux: the most that it has held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

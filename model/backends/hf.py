@@ -33,7 +33,7 @@ from ..engine.options import Options
 from ..engine.window import Item
 from ._borrowed import borrowed
 from ._continuations import Tokens
-from ._costs import costs, occupied
+from ._costs import costs
 from ._generate import Generate
 from ._inputs import Inputs, Planned, explained
 from ._loading import (
@@ -45,6 +45,7 @@ from ._loading import (
     pick_devices,
     pick_dtype,
 )
+from ._memory import occupied
 from ._outcome import Outcome
 from ._verifying import verify
 from ._workers import Workers

@@ -1,0 +1,195 @@
+"""The ``server`` backend: a model behind any OpenAI-compatible chat endpoint (vLLM, SGLang, TGI, commercial ones).
+
+Nothing is loaded here.  Prompts are those of any backend, put into turns; pictures go without loss
+(``_server_pictures.py``); decoding is told in full, so that a server's or a checkpoint's own defaults do not apply
+(``_server_chat.py``); how many requests are under way suits the server (``_server_gate.py``), and those of one picture
+stand together (``_server_order.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+from evalkit.checkpoint import Checkpoint
+from evalkit.errors import UserError
+from evalkit.serving import Endpoint, key_of_environment
+from evalkit.types import Backend, Batching, Frame, Picture, Preview, Request, Response, Size
+
+from ._costs import costs
+from ._server_asking import Asking
+from ._server_chat import Chat
+from ._server_frames import Framing, framing
+from ._server_gate import Gate
+from ._server_http import Connection
+from ._server_pictures import Pictures
+from ._server_reaching import reach
+
+__all__ = ["BACKEND", "ServerBackend"]
+
+
+class ServerBackend:
+    """Asks a server.
+
+    Args:
+        checkpoint: what is served, as ``reach`` found it.
+        ahead: the first question about a picture is answered before the others are sent.
+    """
+
+    name = "server"
+
+    def __init__(self, checkpoint: Checkpoint, *, ahead: bool = True) -> None:
+        assert checkpoint.served is not None
+        self.served = checkpoint.served
+        self.framing: Framing = framing(checkpoint)
+        self.gate = Gate(self.served.endpoint.concurrency)
+        self.counts: Counter[str] = Counter()
+        self._pictures = Pictures()
+        self._chat = Chat(checkpoint, lambda image: self._pictures.address(image)[0])
+        self._connection = Connection(self.served.endpoint, key_of_environment())
+        self._ahead = ahead
+
+    def describe(self) -> Mapping[str, Any]:
+        """The server, as far as it tells of itself, and how it was asked."""
+        return {
+            "backend": self.name,
+            "device": "server",
+            "device_name": f"{self.served.software} at {self.served.endpoint.base_url}",
+            "dtype": "the server's",
+            "concurrency": self.served.endpoint.concurrency,
+            "concurrency_reached": self.gate.highest,
+            "pictures_seen_by": self.framing.source,
+            "pictures_known": self.framing.known,
+            "left_out": dict(self._chat.left_out),
+            "retries": {name: self.counts[name] for name in ("busy", "away", "broken")},
+        }
+
+    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
+        """About how many tokens are to be computed for each request."""
+        return costs(requests, sizes, visual=lambda found: [self.framing.tokens(size) for size in found], shared=True)
+
+    def frame(self, size: Size) -> Frame:
+        """A picture's size, and that at which it is seen."""
+        return self.framing.frame(size)
+
+    def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
+        """One response per request, as they come.
+
+        Raises:
+            UserError: such requests cannot be put to a chat endpoint.
+            RunFailed: the server is gone for good, or answers nothing of what it is asked.
+        """
+        for request in requests:
+            check(request)
+        arrived: SimpleQueue[Response | BaseException | None] = SimpleQueue()
+        asking = Asking(
+            self._connection,
+            self._chat,
+            self.gate,
+            self._pictures,
+            self.framing,
+            deliver=arrived.put,
+            stop=stop,
+            counts=self.counts,
+            ahead=self._ahead,
+        )
+        return _from_thread(asking, requests, arrived)
+
+
+def _from_thread(
+    asking: Asking, requests: Sequence[Request], arrived: SimpleQueue[Response | BaseException | None]
+) -> Iterator[Response]:
+    """What arrives; the event loop has a thread of its own, which ends with this iterator, however that ends."""
+    loop = asyncio.new_event_loop()
+    main = loop.create_task(asking.run(requests))
+
+    def work() -> None:
+        try:
+            loop.run_until_complete(main)
+            arrived.put(None)
+        except asyncio.CancelledError:
+            arrived.put(None)
+        except BaseException as error:  # it is raised where the responses are waited for
+            arrived.put(error)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    thread = threading.Thread(target=work, name="evalkit-server", daemon=True)
+    thread.start()
+    try:
+        while (found := arrived.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+    finally:
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(main.cancel)
+        thread.join(timeout=10)
+
+
+def check(request: Request) -> None:
+    """Raises ``UserError`` for a request that no chat endpoint can be asked."""
+    if request.messages[0].role == "plain":
+        raise UserError(
+            "--backend server: this family asks in running text around pictures, outside any chat, and no server has "
+            "an endpoint for that; use --backend hf."
+        )
+    if request.decoding.num_beams > 1:
+        raise UserError("--num-beams: chat endpoints search no beams; use --backend hf, or leave it out.")
+
+
+class _Factory:
+    name = "server"
+
+    def reach(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
+        """What the server offers under the name ``model``; without a name, the only model that it has."""
+        return reach(model, endpoint)
+
+    def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
+        """The backend; which dtype is in effect, and whether weights are quantised, only the server knows.
+
+        Raises:
+            UserError: a device or dtype was asked for.
+        """
+        for option, value in (("--device", device), ("--dtype", dtype)):
+            if value != "auto":
+                raise UserError(f"{option} {value}: the server decides that; leave it out.")
+        if checkpoint.adapter is not None:
+            raise UserError("--adapter: a server loads its own adapters; give the name it has there as --model.")
+        return {"backend": self.name, "dtype": "the server's", "quantization": None}
+
+    def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
+        """A backend that asks the server."""
+        if batching.exact:
+            raise UserError("--exact: how a server answers is its own business; --concurrency 1 asks one at a time.")
+        return ServerBackend(checkpoint)
+
+    def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
+        """At which sizes the server's model sees pictures, as far as that is known."""
+        return framing(checkpoint).frame
+
+    def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
+        """The turns that are sent, with a mark in the place of each picture; the server tokenizes them."""
+        frame = framing(checkpoint).frame
+        for request in requests:
+            check(request)
+            text = "\n".join(
+                f"[{message.role}] "
+                + "".join("<picture>" if isinstance(part, Picture) else part.text for part in message.content)
+                for message in request.messages
+            )
+            try:
+                frames = tuple(frame(image.size()) for image in request.images)
+            except (OSError, ValueError) as error:
+                raise UserError(f"sample {request.id}: {error}.") from error
+            yield Preview(text, None, frames)
+
+
+BACKEND = _Factory()

@@ -1,0 +1,454 @@
+"""``evalkit run --backend server`` against a real HTTP server that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit.checkpoint import bundled_folder
+from evalkit.model.backends import _server_asking
+
+Run = Callable[..., tuple[int, str]]
+KEY = "sk-geheim-4711"
+
+
+@pytest.fixture
+def run(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]], http_server: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:  # fmt: skip
+    """``evalkit run`` on the server: (exit code, stderr).  Waits between attempts are short."""
+    monkeypatch.setattr(_server_asking, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(_server_asking, "LONGEST_WAIT", 0.05)
+
+    def call(*arguments: str, url: str | None = http_server.url, **environment: str) -> tuple[int, str]:
+        where = ("--base-url", url) if url else ()
+        done = evalkit(
+            "run", "--backend", "server", *where, "--data", "tiny", "--family", "qwen2.5-vl", *arguments, cwd=tmp_path,
+            **environment,
+        )  # fmt: skip
+        return done.returncode, " ".join(done.stderr.split())
+
+    return call
+
+
+def journals(folder: Path) -> dict[str, dict[str, Any]]:
+    lines = [
+        json.loads(line)
+        for path in sorted(folder.glob("runs/*/*.jsonl"))
+        if not path.name.endswith(".scores.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert not [key for key, count in Counter(line["id"] for line in lines).items() if count > 1]
+    return {line["id"]: line for line in lines}
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    (path,) = folder.glob("runs/*/manifest.json")
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def log(folder: Path) -> str:
+    (path,) = folder.glob("runs/*/log.txt")
+    return path.read_text()
+
+
+def test_every_sort_of_trouble_is_survived(run: Run, http_server: Any, tmp_path: Path) -> None:
+    trouble = ("429", "500", "503", "cut", "half", "garbage", "empty")
+    draw = random.Random(0)
+    lock = threading.Lock()
+    mistreated: Counter[str] = Counter()
+
+    def misbehave(number: int, body: Any) -> str | None:
+        asked = json.dumps(body["messages"])
+        with lock:
+            if mistreated[asked] == 2 or draw.random() < 0.6:
+                return None
+            mistreated[asked] += 1
+            return draw.choice(trouble)
+
+    http_server.misbehave = misbehave
+    code, said = run("--tasks", "vqav2,refcoco/val", "--limit", "100")
+    assert code == 0, said
+    lines = journals(tmp_path)
+    assert len(lines) == 200
+    assert {line["finish"] for line in lines.values()} == {"stop"}
+    retries = manifest(tmp_path)["backend"]["retries"]
+    assert min(retries["busy"], retries["away"], retries["broken"]) > 3
+    assert len(http_server.bodies) == 200  # each was answered once
+
+
+def test_one_hang_is_cut_off(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.misbehave = lambda number, body: "hang" if number == 2 else None
+    code, said = run("--tasks", "vqav2", "--limit", "12", "--timeout", "1")
+    assert code == 0, said
+    assert len(journals(tmp_path)) == 12
+    assert manifest(tmp_path)["backend"]["retries"]["broken"] == 1
+
+
+def test_a_request_that_always_breaks_is_one_failed_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
+    first: list[str] = []
+
+    def misbehave(number: int, body: Any) -> str | None:
+        text = json.dumps(body["messages"])
+        first.append(text)
+        return "500" if text == first[0] else None
+
+    http_server.misbehave = misbehave
+    code, said = run("--tasks", "vqav2", "--limit", "10")
+    assert code == 1
+    failed = [line for line in journals(tmp_path).values() if line["finish"] == "error"]
+    assert len(failed) == 1
+    assert failed[0]["error"] == "the server: 500: on purpose None, 5 times"
+    assert first.count(first[0]) == 5
+
+    http_server.misbehave = lambda number, body: None
+    before = len(http_server.bodies)
+    code, said = run("--tasks", "vqav2", "--limit", "10")
+    assert (code, len(http_server.bodies) - before) == (0, 1)
+    assert "1 samples failed before" in said
+
+
+def test_what_a_server_does_not_take_fails_at_once(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.misbehave = lambda number, body: "400" if number % 2 else None
+    code, _ = run("--tasks", "vqav2", "--limit", "10")
+    assert code == 1
+    assert len(http_server.seen) == 10
+    assert sum(line["finish"] == "error" for line in journals(tmp_path).values()) == 5
+
+
+def test_a_server_that_dies_costs_nothing_but_time(run: Run, http_server: Any, tmp_path: Path) -> None:
+    def misbehave(number: int, body: Any) -> str | None:
+        if number >= 30:
+            if number == 30:
+                threading.Thread(target=http_server.stop, daemon=True).start()
+            return "cut"
+        return None
+
+    http_server.misbehave = misbehave
+    code, said = run("--tasks", "vqav2", "--limit", "80", "--patience", "1")
+    assert code == 1
+    assert "nothing has been answered for" in said
+    assert "what was answered is kept, and the same command continues" in said
+    kept = journals(tmp_path)
+    assert 20 <= len(kept) <= 30
+    assert manifest(tmp_path)["state"].startswith("failed: ")
+
+    http_server.misbehave = lambda number, body: None
+    http_server.start(http_server.port)
+    http_server.bodies.clear()
+    code, said = run("--tasks", "vqav2", "--limit", "80")
+    assert code == 0, said
+    whole = journals(tmp_path)
+    assert len(whole) == 80
+    assert len(http_server.bodies) == 80 - len(kept)
+    assert all(whole[key] == line for key, line in kept.items())
+
+
+def test_a_server_that_comes_back_is_waited_for(run: Run, http_server: Any, tmp_path: Path) -> None:
+    def misbehave(number: int, body: Any) -> str | None:
+        if number == 20:
+
+            def again() -> None:
+                http_server.stop()
+                time.sleep(1.0)
+                http_server.misbehave = lambda number, body: None
+                http_server.start(http_server.port)
+
+            threading.Thread(target=again, daemon=True).start()
+        return "cut" if number >= 20 else None
+
+    http_server.misbehave = misbehave
+    code, said = run("--tasks", "vqav2", "--limit", "60")
+    assert code == 0, said
+    assert len(journals(tmp_path)) == 60
+    assert manifest(tmp_path)["backend"]["retries"]["away"] > 0
+
+
+def test_retry_after_is_kept_to(run: Run, http_server: Any, tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def misbehave(number: int, body: Any) -> str | None:
+        times.append(time.monotonic())
+        return "429" if number < 4 else None
+
+    http_server.misbehave, http_server.retry_after = misbehave, "1"
+    code, said = run("--tasks", "vqav2", "--limit", "8")
+    assert code == 0, said
+    assert times[4] - times[3] >= 0.95
+    http_server.retry_after, times[:] = "4000", []
+    http_server.misbehave = lambda number, body: "429"
+    code, said = run("--tasks", "refcoco/val", "--limit", "8")
+    assert code == 1
+    assert "it asks for 4000 s of rest, longer than --patience 300 allows" in said
+
+
+def test_never_more_at_a_time_than_is_allowed_and_connections_are_kept(run: Run, http_server: Any) -> None:
+    http_server.delay = 0.005
+    code, said = run("--tasks", "vqav2", "--concurrency", "3")
+    assert code == 0, said
+    assert http_server.most <= 3
+    assert http_server.connections <= 3 + 2  # and those that asked for the list of models
+    assert len(http_server.bodies) == 324
+
+
+# ------------------------------------------------------------------------------------------------------------- the key
+
+
+def files_below(folder: Path) -> str:
+    return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.key = KEY
+    http_server.misbehave = lambda number, body: "400" if number % 3 == 0 else "500" if number % 3 == 1 else None
+    code, said = run("--tasks", "vqav2", "--limit", "9", EVALKIT_API_KEY=KEY)
+    assert code == 1
+    assert all(headers.get("Authorization") == f"Bearer {KEY}" for headers in http_server.headers)
+    errors = [line["error"] for line in journals(tmp_path).values() if line["finish"] == "error"]
+    assert "the server: 400: on purpose Bearer ***" in errors  # it repeats the key, and that is not written down
+    assert KEY not in said
+    assert KEY not in files_below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, "it wants a key: set $EVALKIT_API_KEY"), ("wrong-key", "it does not take the key in $EVALKIT_API_KEY")],
+)
+def test_a_wrong_key_is_told_without_it(
+    run: Run, http_server: Any, tmp_path: Path, given: str | None, expected: str
+) -> None:
+    http_server.key = KEY
+    code, said = run("--tasks", "vqav2", **({} if given is None else {"EVALKIT_API_KEY": given}))
+    assert code == 2
+    assert expected in said
+    assert given is None or given not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_redirects_do_not_take_the_key_elsewhere(run: Run, http_server: Any, tmp_path: Path) -> None:
+    other = type(http_server)()
+    try:
+        http_server.key = KEY
+        http_server.redirect = f"{other.url}/chat/completions"
+        http_server.misbehave = lambda number, body: "redirect"
+        code, said = run("--tasks", "vqav2", "--limit", "3", EVALKIT_API_KEY=KEY)
+        assert code == 2
+        assert "it redirects to http://127.0.0.1" in said
+        assert other.headers == other.seen == []
+        assert not (tmp_path / "runs").exists()
+    finally:
+        other.stop()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(run: Run, http_server: Any) -> None:
+    code, said = run(
+        "--tasks", "vqav2", "--limit", "3", HTTP_PROXY="http://127.0.0.1:1", ALL_PROXY="http://127.0.0.1:1"
+    )
+    assert code == 0, said
+
+
+def test_a_key_or_an_address_in_a_file_is_refused(run: Run, tmp_path: Path) -> None:
+    for line in ('base_url = "http://evil.example/v1"', 'api_key = "x"'):
+        (tmp_path / "evalkit.toml").write_text(line)
+        code, said = run("--tasks", "vqav2")
+        assert code == 2
+        assert "is never taken from a file" in said
+
+
+def test_the_address_may_come_from_the_environment(run: Run, http_server: Any, tmp_path: Path) -> None:
+    code, said = run("--tasks", "vqav2", "--limit", "2", url=None, EVALKIT_BASE_URL=http_server.url)
+    assert code == 0, said
+    assert manifest(tmp_path)["sources"]["base_url"] == "environment (EVALKIT_BASE_URL)"
+
+
+# ---------------------------------------------------------------------------------------------------- what is said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--base-url", "ftp://x/v1"), "give an address such as http://localhost:8000/v1"),
+        (("--base-url", "http://me:pw@localhost/v1"), "an address holds no user and no password"),
+        (("--base-url", "http://localhost/v1?api_key=pw"), "an address holds nothing after a '?'"),
+        (("--base-url", "http://127.0.0.1:1/v1"), "no server answers there"),
+        (("--device", "cpu"), "--device: the server decides that"),
+        (("--dtype", "bfloat16"), "--dtype: the server decides that"),
+        (("--batch-size", "8"), "--batch-size: the server puts requests together"),
+        (("--exact",), "--exact: how a server answers is its own business"),
+        (("--concurrency", "0"), "--concurrency 0: give 1 or more"),
+        (("--num-beams", "4"), "--num-beams: chat endpoints search no beams"),
+        (("--family", "paligemma"), "this family asks in running text"),
+        (("--processor", "/nowhere"), "--processor /nowhere"),
+        (("--pixel-limits", "both"), "--pixel-limits both: unknown; use sent or server"),
+        (("--shots", "1", "--shots-by", "similar"), "cannot compare pictures"),
+        (("--min-pixels", "13000000"), "--min-pixels: pictures cannot have between 13000000 and 12845056 pixels"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_a_sentence(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    code, said = run("--tasks", "vqav2", "--limit", "2", *arguments)
+    assert code == 2, said
+    assert expected in said
+    assert "pw" not in said
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_model_that_is_not_served(run: Run, http_server: Any) -> None:
+    http_server.models = [{"id": name, "owned_by": "vllm"} for name in ("a", "b")]
+    assert run("--tasks", "vqav2", "--model", "c") == (
+        2,
+        f"error: --model c: the server at {http_server.url} does not serve it; it serves a, b.",
+    )
+    code, said = run("--tasks", "vqav2")
+    assert (code, "it serves a, b; name one with --model" in said) == (2, True)
+    http_server.models = [{"id": "a"}]
+    http_server.misbehave = lambda number, body: (
+        "404"
+    )  # lists may be incomplete, so this one is told by the first request
+    code, said = run("--tasks", "vqav2", "--model", "c")
+    assert code == 2
+    assert "404: on purpose" in said
+
+
+def test_what_a_server_refuses_by_name_is_left_out(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.refused_fields = ("repetition_penalty", "return_token_ids", "skip_special_tokens")
+    code, said = run("--tasks", "vqav2", "--limit", "20")
+    assert code == 0, said
+    told = "leaving out what it does not take: repetition_penalty, return_token_ids, skip_special_tokens"
+    assert log(tmp_path).count(told) == 1
+    assert set(manifest(tmp_path)["backend"]["left_out"]) == set(http_server.refused_fields)
+    body = http_server.bodies[-1]
+    assert body["temperature"] == 0
+    assert body["max_tokens"] == 10
+    assert "seed" not in body
+
+
+def test_what_may_not_be_left_out_ends_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.refused_fields = ("mm_processor_kwargs",)
+    code, said = run("--tasks", "vqav2", "--max-pixels", "50176", "--limit", "4")
+    assert code == 2
+    assert "so --min-pixels and --max-pixels cannot be sent" in said
+    assert not list((tmp_path / "runs").glob("*"))
+    code, said = run("--tasks", "vqav2", "--max-pixels", "50176", "--limit", "4", "--pixel-limits", "server")
+    assert code == 0, said
+
+
+def test_letters_are_ranked_where_the_server_tells_likelihoods(run: Run, http_server: Any, tmp_path: Path) -> None:
+    code, said = run("--tasks", "scienceqa_img", "--choice", "loglikelihood", "--limit", "10")
+    assert code == 0, said
+    # C is likelier than B; where a question has no C, B is the likeliest there is; " B" is another token.
+    texts = [line["text"] for line in journals(tmp_path).values()]
+    assert set(texts) <= {"B", "C"}
+    assert "C" in texts
+    http_server.logprobs = False
+    code, said = run("--tasks", "scienceqa_img", "--choice", "loglikelihood", "--limit", "10", "--fresh")
+    assert code == 2
+    assert "the server tells no likelihoods, so lettered questions cannot be ranked; use --choice generate" in said
+
+
+def test_other_sizes_than_expected_are_told_once(run: Run, http_server: Any, tmp_path: Path) -> None:
+    code, said = run("--tasks", "refcoco/val", "--limit", "20", "--min-pixels", "100352")  # 128 tokens, it says 100
+    assert code == 0, said
+    assert log(tmp_path).count("it does not see pictures at the sizes that evalkit expects") == 1
+
+
+def test_unknown_sizes_are_told_where_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
+    told = "boxes are read as if its processor were the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
+    assert told in run("--tasks", "refcoco/val", "--limit", "2")[1]
+    assert told not in run("--tasks", "vqav2", "--limit", "2", "--out", "b")[1]
+    folder = str(bundled_folder("tiny"))
+    assert told not in run("--tasks", "refcoco/val", "--limit", "2", "--processor", folder, "--out", "c")[1]
+    (line, _) = (tmp_path / "c").glob("*/refcoco.val.jsonl").__next__().read_text().splitlines()
+    assert json.loads(line)["frames"][0]["resized"] == [112, 112]
+
+
+def test_a_run_is_the_same_at_another_address_only_if_the_server_says_what_it_serves(
+    run: Run, http_server: Any, tmp_path: Path
+) -> None:
+    ask = ("--tasks", "vqav2", "--limit", "3")
+    other = type(http_server)()
+    try:
+        for server in (http_server, other):
+            server.models = [{"id": "one", "owned_by": "vllm", "root": "ORG/one"}]
+        assert run(*ask)[0] == run(*ask, url=other.url)[0] == 0
+        assert len(other.bodies) == 0
+        for server in (http_server, other):
+            server.models = [{"id": "one", "owned_by": "nobody"}]
+        assert run(*ask)[0] == run(*ask, url=other.url)[0] == 0
+        assert len(other.bodies) == 3
+    finally:
+        other.stop()
+
+
+def test_the_served_folder_says_the_family_and_the_sizes(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]], http_server: Any, tmp_path: Path
+) -> None:
+    served = tmp_path / "served"
+    shutil.copytree(bundled_folder("tiny"), served)
+    http_server.models = [{"id": "x", "owned_by": "vllm", "root": str(served)}]
+    ask = (
+        "run",
+        "--backend",
+        "server",
+        "--base-url",
+        http_server.url,
+        "--data",
+        "tiny",
+        "--tasks",
+        "refcoco/val",
+        "--limit",
+        "3",
+    )
+    done = evalkit(*ask, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "asked as qwen2.5-vl (its config)" in done.stderr
+    assert all(line["frames"][0]["resized"] == [112, 112] for line in journals(tmp_path).values())
+    assert evalkit(*ask, cwd=tmp_path).returncode == 0
+    assert len(http_server.bodies) == 3
+    weights = served / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0\1")
+    done = evalkit(*ask, cwd=tmp_path)
+    assert "weights: " in done.stderr
+    assert len(http_server.bodies) == 6
+
+
+def test_a_dry_run_shows_the_turns_and_sends_nothing(run: Run, http_server: Any, evalkit: Any, tmp_path: Path) -> None:
+    done = evalkit(
+        "run", "--backend", "server", "--base-url", http_server.url, "--data", "tiny", "--tasks", "vqav2", "--shots", "1",
+        "--dry-run", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "│ [user] <picture>" in done.stdout
+    assert "│ [assistant] " in done.stdout
+    assert http_server.seen == []
+
+
+def test_an_interrupted_run_keeps_what_was_answered(http_server: Any, tmp_path: Path) -> None:
+    http_server.delay = 0.05
+    command = [
+        sys.executable, "-c", "from evalkit.cli import main; main()", "run", "--backend", "server", "--base-url",
+        http_server.url, "--data", "tiny", "--tasks", "vqav2", "--concurrency", "4",
+    ]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while len(http_server.bodies) < 20:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1, said
+    assert "the same command continues" in said
+    assert len(journals(tmp_path)) == len(http_server.bodies)  # those under way were waited for

@@ -1,0 +1,185 @@
+"""The ``server`` backend against a real vLLM on the CPU: the bundled checkpoint, served, answers as it does in process.
+
+``EVALKIT_VLLM`` is the path of a ``vllm`` executable whose build runs on this machine; without one these are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit.checkpoint import bundled_folder
+
+VLLM = os.environ.get("EVALKIT_VLLM", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path(VLLM).is_file(), reason="EVALKIT_VLLM names no vllm executable"),
+]
+TASKS = "refcoco/val,vqav2,docvqa,scienceqa_img,coco_caption"
+
+
+class Server:
+    """A vLLM with the bundled checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.log = folder / "vllm.log"
+        self.start()
+
+    def start(self) -> None:
+        environment = {
+            **os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1",
+        }  # fmt: skip
+        command = [
+            VLLM, "serve", str(bundled_folder("tiny")), "--host", "127.0.0.1", "--port", str(self.port),
+            "--served-model-name", "tiny", "--max-model-len", "4096", "--dtype", "float32", "--enforce-eager",
+            "--trust-request-mm-kwargs",
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.log.parent
+            )
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def ready(self) -> None:
+        for _ in range(300):
+            assert self.process.poll() is None, self.log.read_text()[-2000:]
+            try:
+                with urllib.request.urlopen(f"{self.url}/models") as reply:
+                    json.load(reply)
+                    return
+            except OSError:
+                time.sleep(1)
+        raise AssertionError("it does not come up")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("vllm"))
+    try:
+        started.ready()
+        yield started
+    finally:
+        started.kill()
+
+
+def evalkit(*arguments: str, cwd: Path, code: int = 0) -> str:
+    with start(*arguments, cwd=cwd) as process:
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == code, said
+    return " ".join(said.split())
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    base = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", "from evalkit.cli import main; main()", "run", *arguments],
+        cwd=cwd, env={**base, "COLUMNS": "200"}, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def answers(out: Path) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Every line of every journal below ``out``, by shots, split and id; none twice."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for path in sorted(out.glob("*/*.jsonl")):
+        if path.name.endswith(".scores.jsonl"):
+            continue
+        shots = str(json.loads((path.parent / "manifest.json").read_text())["shots"])
+        for line in path.read_text().splitlines():
+            one = json.loads(line)
+            assert (shots, path.name, one["id"]) not in found
+            found[shots, path.name, one["id"]] = one
+    return found
+
+
+def test_it_answers_as_in_process(server: Server, tmp_path: Path) -> None:
+    rest = ("--tasks", TASKS, "--shots", "0,2", "--limit", "40")
+    evalkit("--backend", "server", "--base-url", server.url, *rest, "--out", "there", cwd=tmp_path)
+    evalkit("--dtype", "float32", *rest, "--out", "here", cwd=tmp_path)
+    there, here = answers(tmp_path / "there"), answers(tmp_path / "here")
+    assert there.keys() == here.keys()
+    assert len(there) == 400
+    for key, one in there.items():
+        assert one["frames"] == here[key]["frames"]
+        assert one["prompt_tokens"] == here[key]["prompt_tokens"]
+    same = sum(one["text"] == here[key]["text"] and one["finish"] == here[key]["finish"] for key, one in there.items())
+    assert same >= 0.99 * len(there)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tasks", "scienceqa_img", "--choice", "loglikelihood"),
+        ("--tasks", "refcoco/testA", "--max-pixels", "6272"),
+        ("--tasks", "coco_caption", "--stop", "and", "--max-new-tokens", "12"),
+    ],
+    ids=["ranked letters", "smaller pictures", "a stop string"],
+)
+def test_options_mean_the_same(server: Server, tmp_path: Path, options: tuple[str, ...]) -> None:
+    rest = (*options, "--limit", "30")
+    evalkit("--backend", "server", "--base-url", server.url, *rest, "--out", "there", cwd=tmp_path)
+    evalkit("--dtype", "float32", *rest, "--out", "here", cwd=tmp_path)
+    there, here = answers(tmp_path / "there"), answers(tmp_path / "here")
+    assert there.keys() == here.keys()
+    assert len(there) == 30
+    same = [(one["text"], one["frames"]) == (here[key]["text"], here[key]["frames"]) for key, one in there.items()]
+    assert sum(same) >= 29
+    if "--max-pixels" in options:
+        assert all(frame["resized"][0] * frame["resized"][1] <= 6272 for o in there.values() for frame in o["frames"])
+
+
+def test_a_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
+    journal = "*/refcoco.testA.jsonl"
+    ask = ("--backend", "server", "--base-url", server.url, "--tasks", "refcoco/testA", "--out", "runs")
+
+    def waited(process: subprocess.Popen[str], lines: int) -> None:
+        for _ in range(1000):
+            found = [path.read_text().count("\n") for path in (tmp_path / "runs").glob(journal)]
+            if found and found[0] >= lines:
+                return
+            assert process.poll() is None
+            time.sleep(0.02)
+        raise AssertionError("it does not get on")
+
+    with start(*ask, "--concurrency", "4", "--patience", "3", cwd=tmp_path) as process:
+        waited(process, 20)
+        server.kill()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "what was answered is kept, and the same command continues" in " ".join(said.split())
+    kept = answers(tmp_path / "runs")
+    assert 20 <= len(kept) < 138
+    assert all(one["finish"] != "error" for one in kept.values())
+
+    server.start()
+    server.ready()
+    with start(*ask, "--concurrency", "4", cwd=tmp_path) as process:
+        waited(process, len(kept) + 20)
+        server.kill()
+        server.start()
+        _, said = process.communicate(timeout=600)
+    said = " ".join(said.split())
+    assert process.returncode == 0, said
+    assert "it answers again" in said
+    whole = answers(tmp_path / "runs")
+    assert len(whole) == 138
+    assert all(one["finish"] == "stop" for one in whole.values())
+    assert all(whole[key] == one for key, one in kept.items())

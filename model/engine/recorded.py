@@ -50,14 +50,14 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Work) -> Work:
-        with torch.cuda.device(self.device):
+        with torch.cuda.device(self.device):  # threads that read pictures may go on meanwhile
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 work()  # what is set up at a first call is not recorded
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 out = work()
 
         def replay() -> torch.Tensor:

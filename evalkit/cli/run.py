@@ -242,6 +242,13 @@ PixelLimits = Annotated[
         show_default="sent",
     ),
 ]  # fmt: skip
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-to", metavar="TRACKER",
+        help="Log each finished run: tensorboard[:FOLDER] or wandb[:PROJECT]; may be repeated.",
+    ),
+]  # fmt: skip
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be asked, in full, and run nothing; no weights are loaded.")
 ]
@@ -293,6 +300,7 @@ def run(
     patience: Patience = None,
     processor: ProcessorFolder = None,
     pixel_limits: PixelLimits = None,
+    log_to: LogTo = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -328,5 +336,5 @@ def run(
             raise UserError("--json tells of a run, and --dry-run runs nothing: leave one of them out.")
         from .running import execute
 
-        code = execute(chosen, dry=dry_run, events=events)
+        code = execute(chosen, dry=dry_run, events=events, log_to=log_to or ())
     raise typer.Exit(code)

@@ -50,6 +50,7 @@ from evalkit.types import Backend, BackendFactory, Family, Frame, Frames, Sample
 from .dry import show_requests, warn_of_long_prompts
 from .events import Events
 from .lazy import Lazy
+from .logging_to import log_run, targets_of
 from .progress import Reporter
 from .resuming import kept_answers
 from .serving import identity_of, reached, server_of, unknown_sizes
@@ -83,13 +84,19 @@ class Plan:
         return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
 
 
-def execute(effective: Effective, *, dry: bool = False, events: Events | None = None) -> int:
-    """Run every model on every task; returns the exit code.  ``dry`` only shows what would be asked."""
+def execute(
+    effective: Effective, *, dry: bool = False, events: Events | None = None, log_to: Sequence[str] = ()
+) -> int:
+    """Run every model on every task; returns the exit code.  ``dry`` only shows what would be asked.
+
+    ``log_to`` are the trackers that each finished run is logged to.
+    """
     settings = effective.settings
     console = Console(stderr=True, highlight=False)
     quiet_logging()
 
     # Everything the user can have got wrong is looked at before the first weight is loaded.
+    targets = targets_of(log_to)
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
     server = server_of(settings)
     models = to_load(effective, console) if server is None else reached(server, effective, console)
@@ -113,6 +120,8 @@ def execute(effective: Effective, *, dry: bool = False, events: Events | None = 
         code = max(code, 0 if complete else 1)
         if rows == []:  # stopped
             break
+        if not log_run(Path(settings.out) / rows[0].run, targets, lambda sentence: tell(console, sentence)):
+            code = 1
     if entries:
         show(entries)
     if len(settings.shots) > 1 and entries:

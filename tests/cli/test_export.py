@@ -401,6 +401,35 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
     assert len([p for p in positions if [p["minX"], p["minY"], p["maxX"], p["maxY"]] in official]) == 4
 
 
+def test_a_run_is_logged_as_it_ends(evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    command = ("run", "-t", "vqav2", "--limit", "3", "--data", "tiny", "--device", "cpu", "--name", "r")
+    done = evalkit(*command, "--log-to", "tensorboard", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "logged to tensorboard: runs/tensorboard/r/events.out.tfevents." in done.stderr
+    read = EventAccumulator(str(tmp_path / "runs" / "tensorboard" / "r"))
+    read.Reload()
+    value = ScoredRun.open(tmp_path / "runs" / "r").rows["vqav2/val"]["value"]
+    assert read.Scalars("evalkit/vqav2.val/accuracy")[0].value == pytest.approx(value)
+
+    (tmp_path / "busy").write_text("a file, no folder")
+    done = evalkit(*command, "--log-to", "tensorboard:busy", cwd=tmp_path)
+    assert done.returncode == 1, "the run is whole, and could not be logged"
+    assert "not logged: " in done.stderr
+    assert "'evalkit export runs/r --to tensorboard' tries again" in done.stderr
+    assert "complete" in (tmp_path / "runs" / "r" / "manifest.json").read_text()
+
+    done = evalkit(*command, "--log-to", "comet", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--log-to comet: there are tensorboard[:FOLDER] and wandb[:PROJECT]." in done.stderr
+    monkeypatch.setattr("evalkit.cli.logging_to.find_spec", lambda name: None)
+    done = evalkit(*command, "--log-to", "wandb", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "install it with: pip install 'evalkit[wandb]'" in done.stderr
+
+
 # --------------------------------------------------------------------------------------------------------------- mistakes
 
 

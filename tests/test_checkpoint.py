@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from evalkit.checkpoint import bundled_folder, expanded, resolve_checkpoint
-from evalkit.cli.running import family_of
+from evalkit.cli.planning import family_of
 from evalkit.errors import UserError
 
 SHOW = """

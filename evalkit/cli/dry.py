@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text as Styled
@@ -15,8 +14,8 @@ from evalkit.run import ask_all
 from evalkit.settings import RunSettings
 from evalkit.types import BackendFactory, Previews
 
-if TYPE_CHECKING:
-    from .running import Plan, Seen
+from .asking import Seen, asker, seen_by
+from .planning import Plan
 
 EXAMPLES = 2
 """Samples shown of each split."""
@@ -28,8 +27,6 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     Raises:
         UserError: the backend cannot show requests, or ``similar`` exemplars are asked for, which take the weights.
     """
-    from .running import asker, seen_by
-
     if not isinstance(factory, Previews):
         raise UserError(f"--dry-run: the backend {factory.name} cannot show its requests.")
     if plan.shots and settings.shots_by == "similar":
@@ -78,8 +75,6 @@ def warn_of_long_prompts(
     tell: Callable[[str], None],
 ) -> None:
     """Say how long the longest prompts are, as far as that is a matter of pictures, where they are long."""
-    from .running import asker
-
     if not isinstance(factory, Previews) or (plan.shots and settings.shots_by == "similar"):
         return
     positions = checkpoint.positions

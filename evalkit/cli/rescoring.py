@@ -21,7 +21,8 @@ from evalkit.results.store import read_scores
 from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.types import Reading, Response
 
-from .running import now, show, write_scores
+from .ending import show, write_scores
+from .recording import now
 
 Scored = Mapping[str, Mapping[str, Any]]
 """Sample id → its line in the file of per-sample scores."""

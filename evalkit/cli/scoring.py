@@ -21,7 +21,8 @@ from evalkit.run import OFFICIAL, Job, Result, load_job, parse_tasks, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.types import Task
 
-from .running import circumstances, end, logged, quiet_logging, recorded, show, write_scores
+from .ending import end, show, write_scores
+from .recording import circumstances, logged, quiet_logging, recorded
 
 SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
 """The settings that mean the same as in a run."""

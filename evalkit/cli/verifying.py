@@ -15,7 +15,7 @@ from evalkit.checkpoint import Checkpoint, fetched, resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.types import Check, Verifies
 
-from .running import quiet_logging
+from .recording import quiet_logging
 
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}
 

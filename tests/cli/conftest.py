@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -94,3 +94,41 @@ def moved(made: Path, to: Path) -> None:
     shutil.copytree(made, to, dirs_exist_ok=True)
     for manifest in to.glob("runs/*/manifest.json"):
         manifest.write_text(manifest.read_text().replace(str(made), str(to)))
+
+
+def scored(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]],
+    cwd: Path,
+    name: str,
+    wrong: Sequence[int],
+    data: str = "tiny",
+) -> Path:
+    """A run over VQAv2 val whose answers are right but for every so-and-so-many-th of ``wrong``."""
+    from evalkit.api import load_task
+
+    rows = [
+        {"id": s.id, "text": "nothing of the kind" if i in wrong else s.references[0]}
+        for i, s in enumerate(load_task("vqav2/val", data=str(cwd / data) if data != "tiny" else data))
+    ]
+    (cwd / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = evalkit("score", "-t", "vqav2/val", "-p", f"{name}.jsonl", "--data", data, "--name", name, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs" / name
+
+
+@pytest.fixture(scope="session")
+def two_scored(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What ``pair`` is a copy of."""
+    folder = tmp_path_factory.mktemp("pair")
+    scored(evalkit, folder, "good", range(0, 324, 20))
+    scored(evalkit, folder, "bad", range(0, 324, 4))
+    return folder
+
+
+@pytest.fixture
+def pair(two_scored: Path, tmp_path: Path) -> Path:
+    """A folder of the test's own with the runs ``runs/good`` and ``runs/bad`` over VQAv2 val."""
+    moved(two_scored, tmp_path)
+    return tmp_path

@@ -10,13 +10,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .test_compare import edited, own, pair, scored, told  # noqa: F401
+from .conftest import scored
+from .test_compare import edited, own, told
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def held(evalkit: Evalkit, pair: Path) -> Path:  # noqa: F811
+def held(evalkit: Evalkit, pair: Path) -> Path:
     done = evalkit("baseline", "runs/good", "--out", "ci/baseline.json", cwd=pair)
     assert done.returncode == 0, done.stderr
     assert "324 samples" in done.stdout

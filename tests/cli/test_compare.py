@@ -15,40 +15,13 @@ import pytest
 from evalkit.api import load_task
 from evalkit.data import bundled_root
 
-from .conftest import moved
+from .conftest import scored
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
-
-
-def scored(evalkit: Evalkit, cwd: Path, name: str, wrong: Sequence[int], data: str = "tiny") -> Path:
-    """A run over VQAv2 val whose answers are right but for every so-and-so-many-th of ``wrong``."""
-    rows = [
-        {"id": s.id, "text": "nothing of the kind" if i in wrong else s.references[0]}
-        for i, s in enumerate(load_task("vqav2/val", data=str(cwd / data) if data != "tiny" else data))
-    ]
-    (cwd / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = evalkit("score", "-t", "vqav2/val", "-p", f"{name}.jsonl", "--data", data, "--name", name, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / name
-
-
-@pytest.fixture(scope="module")
-def made(evalkit: Evalkit, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What most tests here begin with: a folder with two runs."""
-    folder = tmp_path_factory.mktemp("made")
-    scored(evalkit, folder, "good", range(0, 324, 20))
-    scored(evalkit, folder, "bad", range(0, 324, 4))
-    return folder
-
-
-@pytest.fixture
-def pair(made: Path, tmp_path: Path) -> Path:
-    moved(made, tmp_path)
-    return tmp_path
 
 
 def test_a_real_difference_is_found(evalkit: Evalkit, pair: Path) -> None:

@@ -82,8 +82,9 @@ class Shell:
         for name, bundled in CHECKPOINTS.items():
             path = folder / name
             shutil.copytree(bundled_folder(bundled), path)
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            (path / "config.json").write_text(json.dumps({**config, "stands_for": name}), encoding="utf-8")
+        config = folder / "Qwen/Qwen2.5-VL-7B-Instruct/config.json"  # another model than ckpt-2000
+        content = {**json.loads(config.read_text(encoding="utf-8")), "stands_for": "Qwen2.5-VL-7B-Instruct"}
+        config.write_text(json.dumps(content), encoding="utf-8")
         (folder / "evalkit.toml").write_text(f"limit = {LIMIT}\n", encoding="utf-8")
         shutil.copytree(ROOT / "examples", folder / "examples")
 

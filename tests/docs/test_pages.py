@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,29 +123,48 @@ def test_each_command_and_option_is_in_the_reference(site: Path) -> None:
             )
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("[gone](gone.md)", "page does not exist"),
-        ("[gone](faq.md#gone)", "anchor does not exist"),
-        ('<a href="gone.html">gone</a>', "gone.html leads nowhere"),
-        ("![gone](gone.png)", "gone.png leads nowhere"),
-    ],
-)  # fmt: skip
-def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path, change: str, said: str) -> None:
-    import shutil
-
-    for name in ("docs", "mkdocs.yml"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, tmp_path / name)
+def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     page = tmp_path / "docs" / "speed.md"
-    page.write_text(page.read_text(encoding="utf-8") + f"\n{change}\n", encoding="utf-8")
+    page.write_text(page.read_text(encoding="utf-8") + "\n[a](gone.md) [b](faq.md#gone)\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(tmp_path / "docs" / "build.py"), "--out", str(tmp_path / "out")],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert said in done.stderr
+    assert "page does not exist" in done.stderr
+    assert "anchor does not exist" in done.stderr
+
+
+def test_links_of_the_finished_site_are_followed(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    build = importlib.import_module("build")
+    assert build.broken(site / "site") == []
+    (tmp_path / "picture.png").write_bytes(b"")
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1> <a href="a.html#top"></a> <a href="#gone"></a> <a href="gone.html"></a> <a href="https://x.y/z"></a>'
+        ' <img src="picture.png"> <img src="gone.png">',
+        encoding="utf-8",
+    )
+    assert build.broken(tmp_path) == [
+        "a.html: #gone: there is no such heading",
+        "a.html: gone.html leads nowhere",
+        "a.html: gone.png leads nowhere",
+    ]
+
+
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    import yaml
+
+    def targets(entries: list[Any]) -> Iterator[str]:
+        for entry in entries:
+            value = entry if isinstance(entry, str) else next(iter(entry.values()))
+            if isinstance(value, list):
+                yield from targets(value)
+            else:
+                yield value
+
+    config = yaml.safe_load((site / "mkdocs.yml").read_text(encoding="utf-8"))
+    pages = [str(path.relative_to(site / "docs")) for path in (site / "docs").rglob("*.md")]
+    assert sorted(targets(config["nav"])) == sorted(pages)

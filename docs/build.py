@@ -3,7 +3,7 @@
     python docs/build.py [--out FOLDER] [--serve]
 
 It needs ``pip install 'evalkit[docs]'``.  The site lies in ``build/site`` then; open its ``index.html``.  Exit code 1
-where a link, an anchor or a picture leads nowhere.
+where a link, an anchor or a picture leads nowhere.  (The search box works where the site is served: ``--serve``.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import generate
 import yaml
 
 DOCS = Path(__file__).resolve().parent
-SHOWN = (".md", ".png", ".svg", ".sh", ".yml")
+SHOWN = (".css", ".md", ".png", ".svg", ".sh", ".yml")
 PART = re.compile(r"<!-- generated: (\w+) -->")
 LATER = ("exports.md", "scaling.md", "servers.md")
 """Pages that are in the navigation only once they are written."""

@@ -58,7 +58,7 @@ def _command(group: Any, name: str, command: Any) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
-            said, about = (re.sub(r"\s+", " ", text).strip().replace("|", "\\|") for text in record)
+            said, about = (re.sub(r"\s+", " ", text).strip() for text in record)
             yield f"| `{said}` | {_escaped(about)} |"
     yield ""
 
@@ -198,4 +198,4 @@ def _code(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("<", "&lt;").replace("*", "\\*")
+    return text.replace("<", "&lt;").replace("*", "\\*").replace("|", "\\|")

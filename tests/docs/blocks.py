@@ -67,8 +67,9 @@ def steps(block: Block) -> Iterator[tuple[str, list[str]]]:
 
 
 def plain(text: str) -> str:
-    """Text as it is compared: numbers, line breaks and rules aside."""
+    """Text as it is compared: numbers, intervals, line breaks and rules aside."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"\[\d+\.\d, \d+\.\d\]|± \d+\.\d+", "±", text)  # an interval, either way
     text = re.sub(r"\d[\d,.]*", "#", text)
     return " ".join(re.sub(r"[─━]+", "─", text).split())
 

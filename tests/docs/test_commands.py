@@ -171,6 +171,17 @@ def test_every_command_has_options_that_exist() -> None:
     assert count > 40
 
 
+def test_scripts_that_are_not_run_exist_with_their_options() -> None:
+    count = 0
+    for block in every_block():
+        for path, options in re.findall(r"^(?:\S*/)?python ((?:docs|benchmarks)/\w+\.py)([^#\n]*)", block.text, re.M):
+            source = (ROOT / path).read_text(encoding="utf-8")
+            for option in re.findall(r"--[a-z-]+", options):
+                assert f'"{option}"' in source, f"{block.place}: {path} has no {option}"
+            count += 1
+    assert count >= 2
+
+
 def test_options_named_in_the_text_exist() -> None:
     known = {name for command in COMMANDS.values() for p in command.params for name in (*p.opts, *p.secondary_opts)}
     for page in PAGES:

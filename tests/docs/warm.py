@@ -6,8 +6,11 @@ it, with their own arguments, directory, environment and file descriptors, and e
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import socket
 import sys
@@ -38,11 +41,20 @@ def commands(folder: Path, address: Path) -> None:
 
 def serve(address: str) -> None:
     """Answer until the process is ended."""
-    import pandas  # noqa: F401
+    for package in ("evalkit.cli", "evalkit.results", "evalkit.model.backends", "evalkit.model.engine"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            importlib.import_module(module.name)
+    for name in ("datasets", "pandas", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"):
+        importlib.import_module(name)
+    from evalkit import registry
+
+    for group in (registry.tasks, registry.metrics, registry.families):
+        group.all()  # imports them
     import torch
-    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl  # noqa: F401
 
     torch.set_num_threads(1)  # a pool of threads would not live on in a fork
+    gc.collect()
+    gc.freeze()  # pages that are shared stay so
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()

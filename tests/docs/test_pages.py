@@ -50,6 +50,17 @@ def test_excerpts_are_of_the_files_that_they_name(page: Path) -> None:
             assert found["text"] in (ROOT / found["path"]).read_text(encoding="utf-8"), f"{page.name}: {found['path']}"
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / link.partition("#")[0]).exists(), f"{page}: {link}"
+    for picture in re.findall(r"!\[[^]]*\]\(([^)\s]+)\)", text):
+        assert (ROOT / picture).stat().st_size < 300 * 1024, picture
+
+
 # ------------------------------------------------------------------------------------------------------------ the site
 
 

@@ -75,6 +75,8 @@ _BY_HAND = spelled([IMAGE_START, IMAGE_END])
 class QwenVLProcessorKwargs(ProcessingKwargs, total=False):
     """What ``QwenVLProcessor`` takes beside text and pictures: transformers' usual options."""
 
+    _defaults = {}  # type: ignore[misc]  # transformers 5.10 reads it
+
 
 class QwenVLProcessor(ProcessorMixin):
     """Tokenizer, image processor and chat format in one.

@@ -18,6 +18,7 @@ from transformers import AutoProcessor, AutoTokenizer
 from evalkit.data import PathImage
 from evalkit.model.backends._inputs import Inputs
 from evalkit.model.qwen_vl import QwenVLImageProcessor, QwenVLProcessor, QwenVLTokenizer, register
+from evalkit.model.qwen_vl.processing import QwenVLProcessorKwargs
 from evalkit.model.qwen_vl.vocabulary import MARK
 from evalkit.registry import families
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Sample, Shot, Text
@@ -381,3 +382,8 @@ def test_saved_and_loaded(tmp_path: Path, chat_format: str) -> None:
         assert again.chat_template == first.chat_template
         found = again(text=text, images=images, padding=True, return_tensors="pt")
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_the_options_have_defaults_where_older_releases_look_for_them() -> None:
+    """transformers 5.10, the oldest that is supported, fails at every prompt without."""
+    assert QwenVLProcessorKwargs._defaults == {}  # type: ignore[attr-defined]

@@ -10,6 +10,8 @@ import os
 import signal
 import tempfile
 from collections.abc import Mapping
+from contextlib import chdir
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ class Forked:
             "arguments": arguments, "cwd": str(cwd), "before": before, "largest": largest, "err": self._err,
             "environment": {"COLUMNS": "200", **(environment or {})},
         }  # fmt: skip
+        with chdir("/"):  # where the server starts, it imports from: at the root of a checkout, not what is installed
+            ensure_running()
         self._process = SERVER.Process(target=exec, args=(PROGRAM, values))
         self._process.start()
 

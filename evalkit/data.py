@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,14 @@ class RowImage:
         if cell is None or (cell.get("bytes") is None and not cell.get("path")):
             raise OSError(f"{self.name} has no picture in column {self.column!r}")
         return io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
+
+    @cached_property
+    def key(self) -> str:
+        """What it holds: the same picture lies in the row of each question about it.  Its name if it cannot be read."""
+        try:
+            return f"content:{self.digest()}"
+        except (OSError, ValueError):
+            return self.name
 
     def size(self) -> Size:
         with picture(self._source()) as image:

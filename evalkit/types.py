@@ -53,6 +53,15 @@ class ImageRef(Protocol):
         ...
 
 
+def picture_key(image: ImageRef) -> str:
+    """What two references to one picture have in common, so that it is computed once.
+
+    Its name, unless it has a ``key``: data sets with a row for each question hold a picture as often as it is asked
+    about.
+    """
+    return str(getattr(image, "key", None) or image.name)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One question of one benchmark.

@@ -24,7 +24,7 @@ from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
-from evalkit.types import Backend, Batching, Check, Frame, ImageRef, Preview, Request, Response, Size
+from evalkit.types import Backend, Batching, Check, Frame, ImageRef, Preview, Request, Response, Size, picture_key
 
 from ..engine.building import Unfit, build, restore
 from ..engine.drawing import Draws
@@ -194,6 +194,8 @@ class HFBackend:
         rows: list[Planned] = []
         failed: list[tuple[Request, BaseException]] = []
         for request in requests:
+            for image in request.images:
+                picture_key(image)  # of a row, its content is read for it: here, ahead of its turn
             try:
                 rows += self.inputs.plan(request)
             except (OSError, ValueError) as error:

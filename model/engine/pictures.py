@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from evalkit.types import ImageRef, Size
+from evalkit.types import ImageRef, Size, picture_key
 
 from .pixels import Generic, Pixels, Raw
 
@@ -122,7 +122,7 @@ class Features:
         return name in self.kept
 
     def of(self, wanted: Mapping[str, Seen], tokens: int) -> dict[str, torch.Tensor]:
-        """The features of each picture, by name; about ``tokens`` visual tokens go through the encoder at once."""
+        """The features of each picture, by its key; about ``tokens`` visual tokens go through the encoder at once."""
         found = {}
         missing = []
         for name, seen in wanted.items():
@@ -203,7 +203,7 @@ class Feed:
 
     def __init__(self, order: Sequence[ImageRef], eyes: Eyes, *, workers: int, ahead: int) -> None:
         self._eyes = eyes
-        self._order = iter({image.name: image for image in order}.values())
+        self._order = iter({picture_key(image): image for image in order}.values())
         self._next = next(self._order, None)
         self._pool = ThreadPoolExecutor(workers) if workers else None
         self._ahead = ahead
@@ -229,14 +229,14 @@ class Feed:
                 pixels = 0  # its turn will say what is wrong
             if self._coming and self._lying + pixels > self._ahead:
                 return
-            self._coming[self._next.name] = self._pool.submit(self._look, self._next), pixels
+            self._coming[picture_key(self._next)] = self._pool.submit(self._look, self._next), pixels
             self._lying += pixels
             self._next = next(self._order, None)
 
     def get(self, image: ImageRef) -> Seen:
         """The picture.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
         self._go_on()
-        future, pixels = self._coming.pop(image.name, (None, 0))
+        future, pixels = self._coming.pop(picture_key(image), (None, 0))
         try:
             return self._look(image) if future is None else future.result()
         finally:

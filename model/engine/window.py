@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from evalkit.types import ImageRef
+from evalkit.types import ImageRef, picture_key
 
 from ..backends._continuations import Branch
 from .drawing import Draws
@@ -54,6 +54,7 @@ class Window:
 
     def __init__(self, items: Sequence[Item], place: int) -> None:
         self.images: list[ImageRef] = []
+        self._keys: list[str] = []
         self._numbers: dict[str, int] = {}
         self._seen: dict[int, Seen] = {}
         self._guess: dict[int, int] = {}
@@ -77,9 +78,11 @@ class Window:
         return parts
 
     def _number(self, image: ImageRef) -> int:
-        number = self._numbers.setdefault(image.name, len(self.images))
+        key = picture_key(image)
+        number = self._numbers.setdefault(key, len(self.images))
         if number == len(self.images):
             self.images.append(image)
+            self._keys.append(key)
         return number
 
     def length(self, part: int) -> int:
@@ -98,7 +101,7 @@ class Window:
             if part < 0:
                 self._uses[part] -= 1
                 if not self._uses[part] and part not in self._again:
-                    features.drop(self.images[-1 - part].name)
+                    features.drop(self._keys[-1 - part])
 
     def seen(self, part: int) -> Seen:
         """A picture that has been looked at."""
@@ -111,7 +114,7 @@ class Window:
                 if part < 0 and part not in self._seen:
                     self._seen[part] = feed.get(self.images[-1 - part])
             for part in encode:
-                if part < 0 and self._seen[part].raw is None and self.images[-1 - part].name not in features:
+                if part < 0 and self._seen[part].raw is None and self._keys[-1 - part] not in features:
                     self._seen[part] = feed.get(self.images[-1 - part])
         except (OSError, ValueError) as error:
             return error
@@ -123,11 +126,11 @@ class Window:
         Raises:
             OSError: a picture that had been read was forgotten, and cannot be read again.
         """
-        wanted = {part: self.images[-1 - part].name for part in parts if part < 0}
-        for part, name in wanted.items():
-            if name not in features and self._seen[part].raw is None:
+        wanted = {part: self._keys[-1 - part] for part in parts if part < 0}
+        for part, key in wanted.items():
+            if key not in features and self._seen[part].raw is None:
                 self._seen[part] = eyes.look(self.images[-1 - part].load())
-        found = features.of({name: self._seen[part] for part, name in wanted.items()}, tokens)
+        found = features.of({key: self._seen[part] for part, key in wanted.items()}, tokens)
         for part in wanted:
             self._seen[part] = replace(self._seen[part], raw=None)
-        return {part: found[name] for part, name in wanted.items()}
+        return {part: found[key] for part, key in wanted.items()}

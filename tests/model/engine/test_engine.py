@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.data import open_data
+from evalkit.data import RowImage, open_data
 from evalkit.model.backends._loading import load_model, load_processor
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.engine import Limits
@@ -109,6 +110,33 @@ def test_pictures_are_encoded_once(requests: list[Request]) -> None:
     backend.model.model.visual.forward = count
     list(backend.generate(requests))
     assert sum(encoded) == len({image.name for request in requests for image in request.images})
+
+
+def test_a_picture_that_lies_in_many_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
+    """As in the hub's VQAv2, which has a row, picture and all, for each question."""
+    rows: list[dict[str, Any]] = []
+
+    def moved(part: Any) -> Any:
+        if not isinstance(part, Picture):
+            return part
+        rows.append({"image": {"bytes": Path(part.image.name).read_bytes(), "path": None}})
+        return Picture(RowImage(f"rows[{len(rows) - 1}]", rows, len(rows) - 1))
+
+    asked = [
+        replace(r, messages=tuple(replace(m, content=tuple(map(moved, m.content))) for m in r.messages))
+        for r in requests
+    ]
+    backend = _backend(batch_size=16)
+    encoded: list[int] = []
+    inner = backend.model.model.visual.forward
+
+    def count(pixels: torch.Tensor, grid_thw: torch.Tensor, **rest: Any) -> Any:
+        encoded.append(len(grid_thw))
+        return inner(pixels, grid_thw=grid_thw, **rest)
+
+    backend.model.model.visual.forward = count
+    _same(backend.generate(asked), alone)
+    assert sum(encoded) == len({row["image"]["bytes"] for row in rows}) < len(rows)
 
 
 def test_prefixes_are_computed_once(requests: list[Request]) -> None:

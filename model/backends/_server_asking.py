@@ -34,7 +34,7 @@ from ._server_chat import Chat
 from ._server_frames import Framing, disagreement
 from ._server_gate import Gate
 from ._server_http import Away, Broken, Busy, Connection, Fatal, Refused
-from ._server_order import Order
+from ._server_order import AHEAD, Order
 from ._server_pictures import Pictures
 from ._server_ranking import ranked
 
@@ -70,7 +70,7 @@ class Asking:
         deliver: Deliver,
         stop: Event | None,
         counts: Counter[str],
-        ahead: bool = True,
+        order: str = AHEAD,
     ) -> None:
         self.connection = connection
         self.chat = chat
@@ -80,7 +80,7 @@ class Asking:
         self.counts = counts
         self._deliver = deliver
         self._stop = stop
-        self._ahead = ahead
+        self._order = order
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
         self._heard = time.monotonic()  # when the server last answered anything
         self._silent = False
@@ -92,7 +92,7 @@ class Asking:
             UserError: it answers nothing of what it is asked, and never has.
         RunFailed: it does not any more.
         """
-        order = Order(requests, ahead=self._ahead)
+        order = Order(requests, self._order)
         running: dict[asyncio.Task[Response | None], Request] = {}
         # Reading and encoding pictures keeps the loop from nothing: it happens in threads, two to a core at most.
         self._threads = ThreadPoolExecutor(4)

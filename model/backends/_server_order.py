@@ -12,21 +12,24 @@ from collections.abc import Sequence
 
 from evalkit.types import Request
 
-Key = tuple[str, ...]
+AHEAD, TOGETHER, GIVEN = "ahead", "together", "given"
+
+Key = tuple[object, ...]
 
 
 class Order:
     """Hands out requests.
 
     Args:
-        ahead: the first question about a picture goes ahead of the others; else they only stand together.
+        how: ``ahead``: as above; ``together``: those of a picture one after the other, none waited for; or as
+            ``given``.
     """
 
-    def __init__(self, requests: Sequence[Request], *, ahead: bool = True) -> None:
-        self._ahead = ahead
+    def __init__(self, requests: Sequence[Request], how: str = AHEAD) -> None:
+        self._ahead = how == AHEAD
         groups: dict[Key, deque[Request]] = {}
-        for request in requests:
-            groups.setdefault(_key(request), deque()).append(request)
+        for place, request in enumerate(requests):
+            groups.setdefault((place,) if how == GIVEN else _key(request), deque()).append(request)
         self._new = deque(groups.items())  # pictures of which nothing has been asked
         self._waiting: dict[Key, deque[Request]] = {}  # the first question is under way
         self._ready: deque[Request] = deque()

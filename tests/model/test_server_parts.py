@@ -22,7 +22,7 @@ from evalkit.model.backends._server_chat import Chat
 from evalkit.model.backends._server_frames import disagreement, framing
 from evalkit.model.backends._server_gate import Gate
 from evalkit.model.backends._server_http import Broken, Fatal, on_this_machine
-from evalkit.model.backends._server_order import Order
+from evalkit.model.backends._server_order import AHEAD, GIVEN, TOGETHER, Order
 from evalkit.model.backends._server_pictures import Pictures, encoded
 from evalkit.serving import Endpoint, Served
 from evalkit.types import Decoding, Frame, Message, Picture, Request, Text
@@ -221,12 +221,12 @@ def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
 GROUPS = st.lists(st.integers(0, 5), max_size=40)
 
 
-@given(GROUPS, st.booleans(), st.randoms())
-def test_every_request_is_sent_once_and_the_first_of_a_picture_first(groups: list[int], ahead: bool, draw: Any) -> None:
+@given(GROUPS, st.sampled_from([AHEAD, TOGETHER, GIVEN]), st.randoms())
+def test_every_request_is_sent_once_and_the_first_of_a_picture_first(groups: list[int], how: str, draw: Any) -> None:
     requests = [
         Request(f"{n}", (Message("user", (Picture(PathImage(f"{g}")),)),), Decoding(1)) for n, g in enumerate(groups)
     ]
-    order = Order(requests, ahead=ahead)
+    order = Order(requests, how)
     sent: list[Request] = []
     under_way: list[Request] = []
     while order or under_way:
@@ -254,7 +254,7 @@ def test_questions_wait_for_the_first_about_their_picture_while_there_are_others
     order.answered(first[1])
     assert [order.next().id for _ in range(2)] == ["b1", "b2"]
     assert order.next().id == "a1"  # nothing else is left to do
-    together = Order(requests, ahead=False)
+    together = Order(requests, TOGETHER)
     assert [together.next().id for _ in range(9)] == [r.id for r in requests]
 
 

@@ -1,15 +1,15 @@
 """Samples a second of the ``server`` backend: with 1, 8, 32 requests under way, and with those of a picture together.
 
     python benchmarks/server.py --make /tmp/small        # a model of 30 million random parameters, to be served
-    vllm serve /tmp/small --dtype float32 --num-gpu-blocks-override 64 --port 8123   # or any other server
+    vllm serve /tmp/small --dtype float32 --num-gpu-blocks-override 24 --max-model-len 2048 --port 8123  # or any other
     python benchmarks/server.py --base-url http://localhost:8123/v1
 
-Orders: ``given`` deals the questions out picture by picture in turn, so that those of one picture are far apart;
-``together`` puts them one after the other; ``ahead`` also lets the first of them be answered before the others are sent
-(what evalkit does).  ``adaptive`` begins as a run does and finds out itself how many should be under way.
+Orders: ``apart`` deals the questions out picture by picture in turn, so that those of one picture are far apart;
+``together`` puts them one after the other, as evalkit does.  ``adaptive`` begins as a run does and finds out itself how
+many should be under way.
 
 A real benchmark has far more pictures than a cache has room for.  So give the server less than what the pictures of a
-case take, or every order finds everything: vLLM's --num-gpu-blocks-override 64 (of 128 tokens) for the 88 samples here.
+case take, or every order finds everything: vLLM's --num-gpu-blocks-override 24 (of 128 tokens) for the 88 samples here.
 
 Each measurement has pictures of its own (640 × 480, five or six short questions each, as VQAv2 has), so that the
 server's caches hold nothing of them; rounds are paired, and medians over rounds are printed, with their range.  What
@@ -41,8 +41,8 @@ from evalkit.serving import Endpoint
 from evalkit.types import Request, Serves
 
 CASES = (
-    *((order, count) for count in (1, 8, 32) for order in ("given", "together", "ahead")),
-    ("ahead", None),
+    *((order, count) for count in (1, 8, 32) for order in ("apart", "together")),
+    ("together", None),
 )  # fmt: skip
 
 
@@ -69,9 +69,9 @@ def make(folder: str) -> None:
 
 
 def requests_of(asked: Sequence[Asked], order: str, tokens: int) -> list[Request]:
-    """The questions, with answers of at most ``tokens`` tokens; under ``given``, those of a picture are far apart."""
+    """The questions, with answers of at most ``tokens`` tokens; under ``apart``, those of a picture are far apart."""
     found = [replace(one.request, decoding=replace(one.request.decoding, max_new_tokens=tokens)) for one in asked]
-    if order == "given":
+    if order == "apart":
         random.Random(0).shuffle(found)
         turns: dict[str, int] = {}
         place = {}
@@ -102,7 +102,7 @@ def measure(
     checkpoint: Checkpoint, asked: Sequence[Asked], order: str, count: int | None, tokens: int
 ) -> dict[str, float]:
     """One case on new pictures."""
-    backend = ServerBackend(checkpoint, order=order)
+    backend = ServerBackend(checkpoint, grouped=order == "together")
     if count is not None:
         backend.gate = Fixed(count)
     assert checkpoint.served is not None
@@ -146,7 +146,7 @@ def main() -> None:
     run = time.time_ns()  # other pictures than the last time: the server may remember those
     with tempfile.TemporaryDirectory() as folder:
         first = draw(mix, 16, Path(folder), seed=f"{run}-warm", large=False)
-        measure(checkpoint, first, "ahead", 4, settings.tokens)
+        measure(checkpoint, first, "together", 4, settings.tokens)
         for round_ in range(settings.rounds):
             for order, count in CASES:
                 name = f"{'adaptive' if count is None else count} {order}"

@@ -350,6 +350,17 @@ def ask_all(
     return questions
 
 
+def as_a_run_fails(job: Job, backend: str, error: Exception) -> Exception:
+    """What a run ends with, where ``error`` came out of a backend."""
+    if isinstance(error, (UserError, RunFailed)):
+        return error
+    said = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    return RunFailed(
+        f"{job.name}: the backend {backend} failed: {type(error).__name__}: {said}; "
+        "what was answered is kept, and the same command continues."
+    )
+
+
 def _answers(
     job: Job, backend: Backend, requests: Sequence[Request], stop: Event | None
 ) -> Generator[Response, None, None]:
@@ -358,11 +369,65 @@ def _answers(
     except (UserError, RunFailed):
         raise
     except Exception as error:
-        raise RunFailed(
-            f"{job.name}: the backend {backend.name} failed: {type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}; "
-            "what was answered is kept, and the same command continues."
-        ) from error
+        raise as_a_run_fails(job, backend.name, error) from error
+
+
+class Answers:
+    """A job's answers, as they come in.
+
+    Args:
+        kept: records of answers from before.
+        on_record: sees the record of each new answer.
+
+    Attributes:
+        todo: the requests that were not answered before.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        questions: Mapping[str, Question],
+        family: Family,
+        on_record: Callable[[Record], None],
+        *,
+        digests: PictureDigests,
+        kept: Mapping[str, Record] | None = None,
+    ) -> None:
+        self.job = job
+        self._questions = questions
+        self._family = family
+        self._on_record = on_record
+        self._digests = digests
+        self._records = dict(kept or {})
+        self.todo = [question.request for key, question in questions.items() if key not in self._records]
+
+    def take(self, response: Response) -> None:
+        """One more.  Raises whatever ``on_record`` does."""
+        question = self._questions[response.id]
+        failed = response.finish == "error"
+        reading = Reading(None) if failed else self._family.read(self.job.ask, response.text, response.frames)
+        record = question.answered(response, reading, self._digests.of(question.request))
+        self._records[response.id] = record
+        self._on_record(record)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every sample has an answer."""
+        return len(self._records) == len(self._questions)
+
+    def result(self, backend: str, stop: Event | None = None) -> Result:
+        """The score of them all.
+
+        Raises:
+            Stopped: ``stop`` was set before the last sample.
+            RunFailed: the backend left requests out.
+        """
+        missing = [s.id for s in self.job.samples if s.id not in self._records]
+        if missing and stop is not None and stop.is_set():
+            raise Stopped
+        if missing:
+            raise RunFailed(f"{self.job.name}: the backend {backend} answered no request {', '.join(missing[:3])}.")
+        return score_job(self.job, [self._records[s.id] for s in self.job.samples])
 
 
 def run_job(
@@ -385,23 +450,21 @@ def run_job(
         Stopped: ``stop`` was set before the last sample.
         RunFailed: the backend failed.
     """
-    records = dict(kept or {})
-    todo = [question.request for key, question in questions.items() if key not in records]
-    if todo:
-        with closing(_answers(job, backend, todo, stop)) as answers:  # whatever happens, nothing of it goes on
-            for response in answers:
-                question = questions[response.id]
-                failed = response.finish == "error"
-                reading = Reading(None) if failed else family.read(job.ask, response.text, response.frames)
-                record = question.answered(response, reading, digests.of(question.request))
-                records[response.id] = record
-                on_record(record)
-    missing = [s.id for s in job.samples if s.id not in records]
-    if missing and stop is not None and stop.is_set():
-        raise Stopped
-    if missing:
-        raise RunFailed(f"{job.name}: the backend {backend.name} answered no request {', '.join(missing[:3])}.")
-    return score_job(job, [records[s.id] for s in job.samples])
+    return answered(Answers(job, questions, family, on_record, digests=digests, kept=kept), backend, stop)
+
+
+def answered(answers: Answers, backend: Backend, stop: Event | None = None) -> Result:
+    """Have ``backend`` answer what is to be answered, and score all of it.
+
+    Raises:
+        Stopped: ``stop`` was set before the last sample.
+        RunFailed: the backend failed.
+    """
+    if answers.todo:
+        with closing(_answers(answers.job, backend, answers.todo, stop)) as responses:  # whatever happens, it ends here
+            for response in responses:
+                answers.take(response)
+    return answers.result(backend.name, stop)
 
 
 def score_job(job: Job, records: Sequence[Record]) -> Result:

@@ -16,13 +16,14 @@ from typing import Any
 from evalkit.decoding import changes, unescaped
 from evalkit.errors import UserError
 from evalkit.serving import ADDRESS, CONCURRENCY, PIXEL_LIMITS, SENT, TIMEOUT, Endpoint, checked_address
-from evalkit.types import Batching
+from evalkit.types import Batching, Cluster
 
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
 CHOICES = ("generate", "loglikelihood")
+EXECUTORS = ("local", "ray")
 SELECTIONS = ("random", "fixed", "similar")
 AUTO = "auto"
-NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_weights", "api_key")
+NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_weights", "api_key", "address")
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,22 @@ class RunSettings:
             self.base_url, self.concurrency, self.timeout, self.patience, self.processor, self.pixel_limits
         )  # fmt: skip
 
+    executor: str = "local"
+    address: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+
     @property
     def batching(self) -> Batching:
         """How requests are put together."""
         return Batching(self.batch_size, self.max_batch_tokens, self.exact)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Where Ray finds workers, where it is to."""
+        if self.executor != "ray":
+            return None
+        return Cluster(self.address, self.workers, self.gpus_per_worker)
 
     @property
     def decoding(self) -> dict[str, Any]:
@@ -102,10 +115,10 @@ LISTS = ("tasks", "model", "split", "shots")
 # Texts in which a comma is a comma.
 TEXTS = ("stop",)
 _INTEGERS = (
-    "limit", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels", "top_k", "num_beams",
+    "limit", "workers", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels", "top_k", "num_beams",
     "max_new_tokens", "concurrency", "timeout", "patience",
 )  # fmt: skip
-_NUMBERS = ("temperature", "top_p")
+_NUMBERS = ("gpus_per_worker", "temperature", "top_p")
 _YES_OR_NO = ("allow_missing", "exact", "fresh")
 
 
@@ -250,6 +263,7 @@ def _check(s: RunSettings) -> None:
         ("--protocol", s.protocol, PROTOCOLS),
         ("--choice", s.choice or CHOICES[0], CHOICES),
         ("--shots-by", s.shots_by, SELECTIONS),
+        ("--executor", s.executor, EXECUTORS),
         ("--pixel-limits", s.pixel_limits, PIXEL_LIMITS),
     ):
         if value not in known:
@@ -263,6 +277,7 @@ def _check(s: RunSettings) -> None:
             raise UserError(f"{name} {number}: give {least} or more.")
     if s.base_url is not None and s.backend == RunSettings.backend:
         raise UserError(f"--base-url: the backend {s.backend} runs in this process; give --backend server too.")
+    _check_workers(s)
     if s.max_errors < 0:
         raise UserError(f"--max-errors {s.max_errors}: give 0 or more.")
     if s.name is not None and len(s.model) > 1:
@@ -271,6 +286,28 @@ def _check(s: RunSettings) -> None:
         )
     if s.name is not None and (not s.name.strip(". ") or "/" in s.name or os.sep in s.name):
         raise UserError(f"--name {s.name!r}: give a plain folder name; --out says where it goes.")
+
+
+def _check_workers(s: RunSettings) -> None:
+    given = {"--address": s.address, "--workers": s.workers, "--gpus-per-worker": s.gpus_per_worker}
+    for name, value in given.items():
+        if value is not None and s.executor != "ray":
+            raise UserError(
+                f"{name} {value}: it is about the workers of --executor ray; the devices of this machine are named by "
+                "--device, as in cuda:0,cuda:1."
+            )
+    if s.workers is not None and s.workers < 1:
+        raise UserError(f"--workers {s.workers}: give at least 1.")
+    each = s.gpus_per_worker
+    if each is not None and not (each >= 0 and (each <= 1 or each == int(each))):
+        raise UserError(f"--gpus-per-worker {each:g}: give a whole number, or a share of one GPU such as 0.5.")
+    if s.executor == "ray" and s.device not in ("auto", "cpu", "cuda"):
+        raise UserError(
+            f"--device {s.device}: under --executor ray, Ray gives each worker its GPUs; leave --device out "
+            "(--gpus-per-worker says how many)."
+        )
+    if s.executor == "ray" and s.device == "cpu" and each:
+        raise UserError(f"--device cpu: --gpus-per-worker {each:g} asks for GPUs; leave one of them out.")
 
 
 def default_data(bundled_model: bool) -> tuple[str, str]:

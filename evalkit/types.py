@@ -536,6 +536,84 @@ class Serves(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Lot:
+    """Requests for one checkpoint, of many that are answered together.
+
+    Attributes:
+        size: about how many there are.
+        requests: gives them, when they are first needed.
+        begin: is called when the first of them goes to a worker that is ready.
+    """
+
+    checkpoint: Checkpoint
+    size: int
+    requests: Callable[[], Sequence[Request]]
+    begin: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray finds workers, and how many.
+
+    Attributes:
+        address: of the cluster; None for the one that the environment names, else for one of this machine alone.
+        workers: how many; None for as many as there is room for.
+        gpus_per_worker: None for 1 where the cluster has GPUs, else 0.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+
+
+@runtime_checkable
+class Pool(Protocol):
+    """Workers that answer requests for several checkpoints, each with the one that it has loaded at the time."""
+
+    def identity(self, checkpoint: Checkpoint, *, dtype: str) -> Mapping[str, Any]:
+        """As ``BackendFactory.identity``, on the devices of the workers."""
+        ...
+
+    def backend(self, checkpoint: Checkpoint) -> Backend:
+        """All workers as a backend of one checkpoint; nothing is loaded yet."""
+        ...
+
+    def open(self, checkpoint: Checkpoint) -> Backend:
+        """The same, once they have all loaded it.  Raises ``UserError`` where it cannot be opened as asked for."""
+        ...
+
+    def answer(self, lots: Sequence[Lot], stop: Event | None = None) -> Iterator[tuple[Lot, Response | Exception]]:
+        """A response to every request of every lot, or one exception for a lot that cannot be answered.
+
+        Once ``stop`` is set, nothing new is begun: what is in work is answered, and the iteration ends early.
+        """
+        ...
+
+    def drop(self, lot: Lot) -> None:
+        """Nothing of ``lot`` is wanted any more."""
+        ...
+
+    def close(self) -> object:
+        """End the workers."""
+        ...
+
+
+@runtime_checkable
+class Pools(Protocol):
+    """A backend factory that can have several workers."""
+
+    def pool(
+        self, *, device: str, dtype: str, batching: Batching = Batching(), cluster: Cluster | None = None
+    ) -> Pool | None:
+        """Workers on ``device``, or of a cluster; None where that is one device.
+
+        Raises:
+            UserError: there is no such device, dtype or cluster.
+        """
+        ...
+
+
 class BackendFactory(Protocol):
     """What a backend plugin provides: it opens a checkpoint.
 

@@ -26,6 +26,8 @@ LINE_EVERY_SECONDS = 60.0
 EVENT_EVERY_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 1.0
 """How often an answer has what takes a moment worked out: memory, and the score as far as that is due."""
+SHOWN = 6
+"""Jobs in work at one time that have lines of their own."""
 WIDE = 60
 """Columns from which on there is room for a bar."""
 
@@ -42,7 +44,8 @@ class Reporter:
         self.jobs = list(jobs)
         self.run = run
         self.events = events
-        self._tally: Tally | None = None
+        self._begun: set[int] = set()
+        self._tallies: list[tuple[str, Tally]] = []  # those of the jobs in work, by what the job is called
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
@@ -54,13 +57,21 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._tally = None
+            self._tallies.clear()
             self._live.stop()
 
     @contextmanager
-    def of(self, job: Job, kept: Collection[Record], sizes: Mapping[str, Size]) -> Iterator[Watch]:
-        """What is to be told of ``job``; ``kept`` are answers from before, ``sizes`` those of pictures."""
-        tally = self._tally = Tally(job, kept, sizes)
+    def of(
+        self, job: Job, kept: Collection[Record], sizes: Mapping[str, Size], *, run: str = "", model: str = ""
+    ) -> Iterator[Watch]:
+        """What is to be told of ``job``; ``kept`` are answers from before, ``sizes`` those of pictures.
+
+        ``run`` and ``model`` are given where there are several.
+        """
+        tally = Tally(job, kept, sizes)
+        run, name = run or self.run, f"{model} {job.name}".strip()
+        self._begun.add(id(job))
+        self._tallies.append((name, tally))
         began = time.monotonic()
         spoken = informed = looked = began
 
@@ -79,17 +90,19 @@ class Reporter:
             looked = now
             if self._live is None and now - spoken >= LINE_EVERY_SECONDS:
                 spoken = now
-                self._say(f"{job.name}: {line(tally.state())}")
+                self._say(f"{name}: {line(tally.state())}")
             if self.events is not None and now - informed >= EVENT_EVERY_SECONDS:
                 informed = now
-                self.events.state("progress", self.run, job, tally.state())
+                self.events.state("progress", run, job, tally.state())
 
-        yield Watch(begin, seen)
+        try:
+            yield Watch(begin, seen)
+        finally:
+            self._tallies.remove((name, tally))
         tally.update(ended=True)
-        self._tally = None
-        self._say(f"{job.name}: {last_line(tally.state())}")
+        self._say(f"{name}: {last_line(tally.state())}")
         if self.events is not None:
-            self.events.state("task", self.run, job, tally.state())
+            self.events.state("task", run, job, tally.state())
 
     def _say(self, sentence: str) -> None:
         self.console.print(sentence, soft_wrap=self._live is None, markup=False)
@@ -97,14 +110,19 @@ class Reporter:
     # -------------------------------------------------------------------------------------------------- on a terminal
 
     def _drawn(self) -> RenderableType:
-        tally = self._tally
-        if tally is None:
-            return Group()
-        state, job = tally.state(), tally.job
+        lines = [line for name, tally in self._tallies[:SHOWN] for line in self._drawn_one(name, tally.state())]
+        others = [name for name, _ in self._tallies[SHOWN:]]
+        after = [*others, *(job.name for job in self.jobs if id(job) not in self._begun)]
+        if lines and after:
+            then = f"  {'and' if others else 'then'} {', '.join(dict.fromkeys(after))}"
+            lines.append(Text(then, style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
+
+    def _drawn_one(self, name: str, state: State) -> list[RenderableType]:
         width = self.console.width
         top = Table.grid(expand=True, padding=(0, 1))
         top.add_column(no_wrap=True, overflow="ellipsis", max_width=max(8, width // 3))
-        cells: list[RenderableType] = [Text(job.name, style="bold")]
+        cells: list[RenderableType] = [Text(name, style="bold")]
         if width >= WIDE:
             top.add_column(ratio=1)
             cells.append(ProgressBar(total=max(1, state.total), completed=state.done))
@@ -116,11 +134,7 @@ class Reporter:
             said = [*state.speed, *state.occupied, *([f"{state.standing} so far"] if state.standing else [])]
             trouble = [Text(phrase, style="yellow") for phrase in state.trouble]
             lines.append(joined([*map(Text, said), *trouble], width))
-        after = [one.name for one in self.jobs[self.jobs.index(job) + 1 :]]
-        if after:
-            then = f"  then {', '.join(after)}"
-            lines.append(Text(then, style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*lines)
+        return lines
 
 
 class Watch:

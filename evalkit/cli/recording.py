@@ -24,6 +24,8 @@ from .planning import Plan
 
 log = logging.getLogger("evalkit")
 
+Recorder = Callable[[], None]
+
 
 @contextmanager
 def recorded(folder: RunFolder, manifest: dict[str, Any], console: Console) -> Iterator[Callable[[], None]]:

@@ -68,6 +68,30 @@ Device = Annotated[
         show_default="auto: cuda, mps, cpu",
     ),
 ]  # fmt: skip
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", help="Where workers are: local (those of --device), or ray (a cluster's; evalkit[ray]).",
+        show_default="local",
+    ),
+]  # fmt: skip
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="Ray: the cluster's address; auto for the one that this machine belongs to.",
+        show_default="$RAY_ADDRESS, else a cluster of this machine alone",
+    ),
+]  # fmt: skip
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Ray: how many workers.", show_default="as many as the GPUs allow")
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker", help="Ray: GPUs of a worker; above 1, one model is spread over them; 0.5 is half of one.",
+        show_default="1, or 0 in a cluster without",
+    ),
+]  # fmt: skip
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -268,6 +292,10 @@ def run(
     max_batch_tokens: BatchTokens = None,
     exact: Exact = None,
     device: Device = None,
+    executor: Executor = None,
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
     dtype: Dtype = None,
     backend: BackendName = None,
     out: Out = None,
@@ -316,6 +344,7 @@ def run(
     given = {
         "tasks": tasks, "model": model, "data": data, "split": split, "limit": limit, "batch_size": batch_size,
         "max_batch_tokens": max_batch_tokens, "exact": exact,
+        "executor": executor, "address": address, "workers": workers, "gpus_per_worker": gpus_per_worker,
         "device": device, "dtype": dtype, "backend": backend, "out": out, "name": name, "seed": seed, "kind": kind,
         "allow_missing": allow_missing, "max_errors": max_errors, "fresh": fresh,
         "trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights,

@@ -147,6 +147,18 @@ def check_architecture(checkpoint: Checkpoint) -> None:
     )
 
 
+def identity(checkpoint: Checkpoint, device: torch.device, dtype: str) -> dict[str, Any]:
+    """The backend, the dtype in effect on a device (which need not be here), and how the checkpoint is quantised.
+
+    Raises:
+        UserError: transformers has no such model.
+    """
+    check_architecture(checkpoint)
+    config = checkpoint.config.get("quantization_config")
+    method = config.get("quant_method", "unnamed") if isinstance(config, Mapping) else None
+    return {"backend": "hf", "dtype": dtype_in_effect(checkpoint, dtype, device), "quantization": method}
+
+
 def load_processor(checkpoint: Checkpoint) -> Any:
     """The processor, with the checkpoint's limits on pictures.  Raises ``UserError``; needs no weights."""
     register_native(checkpoint)
@@ -194,11 +206,15 @@ def _limit(processor: Any, checkpoint: Checkpoint) -> None:
     image_processor.size = type(image_processor.size)(**size)  # type: ignore[union-attr]
 
 
-def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: str) -> Any:
+def load_model(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: str, placed: Mapping[str, Any] | None = None
+) -> Any:
     """The model on its device, in eval mode, with the adapter where there is one: safetensors, and no remote code,
     unless either is allowed.  Raises ``UserError``.
+
+    ``placed`` is what ``from_pretrained`` is told where the model is spread over several devices.
     """
-    model, report = load_with_report(checkpoint, device=device, dtype=dtype)
+    model, report = load_with_report(checkpoint, device=device, dtype=dtype, placed=placed)
     if missing := sorted(report["missing_keys"]):  # transformers makes random ones
         raise UserError(
             f"--model {checkpoint.name}: {len(missing)} of its tensors are missing ({few(missing)}); "
@@ -206,10 +222,12 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: str) -> A
         )
     if checkpoint.adapter is not None:
         model = _adapted(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
-    return (model if quantised(checkpoint) else model.to(device)).eval()
+    return (model if quantised(checkpoint) or placed else model.to(device)).eval()
 
 
-def load_with_report(checkpoint: Checkpoint, *, device: torch.device, dtype: str) -> tuple[Any, Mapping[str, Any]]:
+def load_with_report(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: str, placed: Mapping[str, Any] | None = None
+) -> tuple[Any, Mapping[str, Any]]:
     """The model as ``from_pretrained`` gives it, and what it reports: ``missing_keys`` and the like.
 
     Raises:
@@ -222,7 +240,7 @@ def load_with_report(checkpoint: Checkpoint, *, device: torch.device, dtype: str
     _untyped(transformers.utils.logging).disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of casts, for every layer of every token
     # Quantised weights may not be moved or cast once they are made (bitsandbytes' refuse).
-    placed: dict[str, Any] = {"device_map": {"": device}} if quantised(checkpoint) else {}
+    placed = placed or ({"device_map": {"": device}} if quantised(checkpoint) else {})
     try:
         model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
             checkpoint.location,

@@ -1,87 +1,108 @@
-"""The run's side of one worker: its process, what was handed to it, and what became of it.
+"""One worker, as the run sees it: what was handed to it, and what became of it.
 
-A worker is a bare interpreter that imports evalkit, not a copy of the run's process nor of its main module: a script
-that calls evalkit needs no ``if __name__ == "__main__"``.
+Where it lives is another matter: in a process of this machine (``_workers_local``) or wherever Ray puts it (``_ray``).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import Any
 
+from evalkit.checkpoint import Checkpoint
 from evalkit.types import Request
 
-from ._workers_wire import Chunk, Link, Start
+from ._workers_wire import Chunk, Ready, Start
+from ._workers_work import Opened
 
-CODE = (
-    "import json, sys; descriptor, sys.path[:] = json.loads(sys.argv[1]); "
-    "from evalkit.model.backends._workers_process import main; main(descriptor)"
-)
 # How often a worker that died is started anew.
 RESTARTS = 2
 # Chunks of which no answer has come: the one that is being prepared while another is in work, and the next.
 AT_HAND = 2
-SECONDS_TO_END = 5.0
 
 
-class Hand:
+class Hand(ABC):
     """One worker.
 
     Args:
         name: what messages call it.
-        threads: of its CPU work, unless the environment says otherwise.
+        device: where its model is, as it calls the place.
 
     Attributes:
+        start: what it was started with; None before.
+        again: whether it had loaded the same before it died.
         about: its backend's description, once the checkpoint is loaded.
         rows: how many requests it answers together.
         memory: the bytes that it takes.
+        pid: of its process, on its node.
+        seconds_to_load: how long that took, once it is known.
         gone: why it is not to be used any more.
         lost: why it said that it would end.
-        run: what it is at; None where it has said that it is through.
+        run: the number of what it is at; None where it has said that it is through.
+        at: the lot that this is.
+        finishing: whether it was told that no more of that comes.
     """
 
-    def __init__(self, name: str, start: Start, threads: int) -> None:
+    def __init__(self, name: str, device: str) -> None:
         self.name = name
-        self.start = start
-        self.threads = threads
+        self.device = device
         self.restarts = 0
         self.gone: str | None = None
         self.rows = 1
         self.memory = 0
-        self.begin()
+        self.pid = 0
+        self.seconds_to_load: float | None = None
+        self.start: Start | None = None
+        self.again = False
+        self.run: int | None = None
+        self.at: Opened | None = None
+        self.finishing = False
+        self._reset()
 
-    def begin(self) -> None:
-        """Start the process, and have it load the checkpoint."""
+    def _reset(self) -> None:
         self.about: Mapping[str, Any] | None = None
         self.lost: str | None = None
-        self.run: int | None = None
         self._chunks: list[tuple[dict[str, Request], int]] = []  # unanswered requests by id, and how many there were
-        ours, theirs = socket.socketpair()
-        given = json.dumps([theirs.fileno(), [path for path in sys.path if isinstance(path, str)]])
-        environment = {"OMP_NUM_THREADS": str(self.threads), **os.environ}
-        # Blocked signals stay blocked in what is started: Ctrl-C and a cluster's SIGTERM go to all processes of a
-        # group, but how the run ends is for one of them to say. Workers see it by their socket.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", CODE, given],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=(theirs.fileno(),),
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
-        self.link = Link(Connection(ours.detach()))
-        self.link.send(self.start)
+        self.through()
+
+    def begin(self, start: Start, *, again: bool = False) -> None:
+        """Start it, and have it load the checkpoint; ``again`` where it had done so before it died."""
+        self.start, self.again = start, again
+        self._reset()
+        self._began = time.monotonic()
+        self._begin(start)
+
+    def put_away(self) -> None:
+        """End it for now; it can be started again."""
+        self.end()
+        self.start = None
+        self._reset()
+
+    def loaded(self, ready: Ready) -> None:
+        """It has loaded the checkpoint."""
+        self.about, self.rows, self.memory, self.pid = ready.about, ready.rows, ready.memory, ready.pid
+        self.seconds_to_load = time.monotonic() - self._began
+
+    @abstractmethod
+    def _begin(self, start: Start) -> None: ...
+
+    @abstractmethod
+    def send(self, message: object) -> bool:
+        """Whether there was somebody to send it to.  Raises whatever pickling does."""
+
+    @abstractmethod
+    def receive(self) -> Any:
+        """A message that is there.  Raises ``EOFError`` where it has died."""
+
+    @abstractmethod
+    def end(self) -> str:
+        """End it, wait for it where that is short, and say how it ended."""
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The one that it has, or is about to have."""
+        return None if self.start is None or self.gone is not None else self.start.checkpoint
 
     @property
     def ready(self) -> bool:
@@ -98,10 +119,18 @@ class Hand:
         """Whether it should have another chunk, lest it wait for one."""
         return self.ready and sum(len(left) == size for left, size in self._chunks) < AT_HAND
 
-    def hand(self, run: int, requests: tuple[Request, ...]) -> None:
+    def turn_to(self, run: int, opened: Opened | None = None) -> None:
+        """What follows is a run of its own."""
+        self.run, self.at, self.finishing = run, opened, False
+
+    def through(self) -> None:
+        """It is at nothing any more."""
+        self.run, self.at, self.finishing = None, None, False
+
+    def hand(self, requests: tuple[Request, ...]) -> None:
         """Give it a chunk.  Raises whatever pickling does."""
-        self.link.send(Chunk(run, requests))
-        self.run = run
+        assert self.run is not None
+        self.send(Chunk(self.run, requests))
         self._chunks.append(({request.id: request for request in requests}, len(requests)))
 
     def answered(self, name: str, memory: int) -> None:
@@ -117,18 +146,3 @@ class Hand:
         begun, *untouched = [list(left.values()) for left, _ in self._chunks] or [[]]
         self._chunks = []
         return begun, [request for left in untouched for request in left]
-
-    def end(self) -> str:
-        """End the process, wait for it, and say how it ended."""
-        with suppress(OSError):
-            self.link.close()
-        try:
-            code = self.process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        if self.lost is not None:
-            return self.lost
-        if code == -signal.SIGKILL:
-            return "killed by SIGKILL, as the system does when memory runs out"
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

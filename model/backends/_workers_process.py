@@ -1,7 +1,7 @@
 """The worker's side: one device, one checkpoint, answering chunk after chunk until the run's process is gone.
 
-A worker follows that process, not the terminal: it starts with SIGINT and SIGTERM blocked (see ``_workers_hand.py``),
-and ends, at whatever it is, as soon as its socket closes.
+A worker in a process of its own follows that process, not the terminal: it starts with SIGINT and SIGTERM blocked
+(``_workers_local.py``), and ends, at whatever it is, as soon as its socket closes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evalkit.errors import UserError
 from evalkit.types import Request
@@ -39,10 +39,18 @@ if TYPE_CHECKING:
     from .hf import HFBackend
 
 
+class Wire(Protocol):
+    """What messages come and go by: ``Link``, or what stands in its place."""
+
+    def send(self, message: object) -> bool: ...
+
+    def receive(self) -> Any: ...
+
+
 class Inbox:
     """What has been sent to this worker; a thread of its own reads it, and ends the process with its parent."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Wire) -> None:
         self._link = link
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._run = -1
@@ -56,10 +64,12 @@ class Inbox:
                 message = self._link.receive()
             except EOFError:
                 os._exit(0)
+            except UserError as error:
+                message = error
             except Exception as error:  # unpickling raises whatever it likes
                 message = UserError(
-                    f"--device: what is asked cannot be read by another process ({type(error).__name__}: {error}); "
-                    "give one device."
+                    f"what is asked cannot be read by another process ({type(error).__name__}: {error}); "
+                    "give one device, and no --executor."
                 )
             if isinstance(message, (Chunk, Embed)) and message.run != self._run:
                 self._run, self.stop, self.drop = message.run, threading.Event(), threading.Event()
@@ -101,7 +111,7 @@ def _message(message: Any) -> Any:
 class Worker:
     """Answers what is in the inbox."""
 
-    def __init__(self, link: Link, inbox: Inbox, backend: HFBackend) -> None:
+    def __init__(self, link: Wire, inbox: Inbox, backend: HFBackend) -> None:
         self.link = link
         self.inbox = inbox
         self.backend = backend
@@ -165,7 +175,7 @@ def _lost(error: Exception) -> str:
 class _Relay(logging.Handler):
     """Sends log lines to the run's process."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Wire) -> None:
         super().__init__()
         self._link = link
 
@@ -176,7 +186,7 @@ class _Relay(logging.Handler):
             self.handleError(record)
 
 
-def _relay(link: Link, levels: Mapping[str, int]) -> None:
+def _relay(link: Wire, levels: Mapping[str, int]) -> None:
     root = logging.getLogger()
     root.handlers = [_Relay(link)]
     for name, level in levels.items():
@@ -192,10 +202,14 @@ def _relay(link: Link, levels: Mapping[str, int]) -> None:
 def main(descriptor: int) -> None:
     """A worker, from its socket on."""
     os.dup2(2, 1)  # whatever prints does not print into the run's tables
-    link = Link(Connection(descriptor))
+    work(Link(Connection(descriptor)))
+
+
+def work(link: Wire) -> None:
+    """A worker, from its first message on; returns where it could not be opened, having said why."""
     inbox = Inbox(link)
-    start: Start = inbox.get()
     try:
+        start: Start = inbox.get()
         _relay(link, start.levels)
         import torch
 
@@ -204,7 +218,7 @@ def main(descriptor: int) -> None:
         if start.device.startswith("cuda"):
             torch.cuda.set_device(start.device)  # some kernels go to the current device, wherever their tensors are
         backend: Any = BACKEND.open(start.checkpoint, device=start.device, **start.options)
-        link.send(Ready(dict(backend.describe()), backend.batch_size, backend.memory()))
+        link.send(Ready(dict(backend.describe()), backend.batch_size, backend.memory(), os.getpid()))
     except Exception as error:
         link.send(Failed(None, sendable(error)))
         return

@@ -34,6 +34,7 @@ class Queue:
 
     Attributes:
         unanswered: requests that have no response yet, wherever they are.
+        rows: as given, until it is known better.
     """
 
     def __init__(self, requests: Sequence[Request], *, workers: int, rows: int) -> None:
@@ -41,7 +42,8 @@ class Queue:
         self._workers = workers
         self._waiting: deque[tuple[Request, ...]] = deque(grouped(requests))
         self._count = len(requests)
-        self._least = max(1, min(rows // LEAST, math.ceil(len(requests) / (SHARE * workers))))
+        self.rows = rows
+        self._share = math.ceil(len(requests) / (SHARE * workers))
         self._taken = 0
         self._again: deque[tuple[Request, ...]] = deque()
         self._survived: set[str] = set()
@@ -50,12 +52,16 @@ class Queue:
         """Whether there is something to hand out."""
         return bool(self._again or self._waiting)
 
+    def __len__(self) -> int:
+        return self._count + sum(map(len, self._again))
+
     def take(self) -> tuple[Request, ...]:
         """The next chunk."""
         if self._again:
             return self._again.popleft()
         largest = FIRST if self._taken < self._workers else LARGEST
-        wanted = max(self._least, min(largest, math.ceil(self._count / (SHARE * self._workers))))
+        least = max(1, min(self.rows // LEAST, self._share))
+        wanted = max(least, min(largest, math.ceil(self._count / (SHARE * self._workers))))
         chunk: list[Request] = []
         while self._waiting and (not chunk or len(chunk) + len(self._waiting[0]) <= wanted):
             chunk += self._waiting.popleft()

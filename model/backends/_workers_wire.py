@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
+from evalkit import __version__
 from evalkit.checkpoint import Checkpoint
 from evalkit.types import ImageRef, Request, Response
 
@@ -22,13 +23,14 @@ from evalkit.types import ImageRef, Request, Response
 class Start:
     """What a worker is to open, and how: ``options`` are those of ``BackendFactory.open``, the device aside.
 
-    ``levels`` are the log levels of the run's process, by logger.
+    ``levels`` are the log levels of the run's process, by logger, and ``version`` is its evalkit.
     """
 
     checkpoint: Checkpoint
     device: str
     options: Mapping[str, Any]
     levels: Mapping[str, int]
+    version: str = __version__
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class Embed:
 
 @dataclass(frozen=True)
 class Ready:
-    """The checkpoint is loaded: the backend's description, and how many rows it answers together."""
+    """The checkpoint is loaded: the backend's description, how many rows it answers together, its process."""
 
     about: Mapping[str, Any]
     rows: int
     memory: int
+    pid: int
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,19 @@ from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
-from evalkit.types import Backend, Batching, Check, Frame, ImageRef, Preview, Request, Response, Size, picture_key
+from evalkit.types import (
+    Backend,
+    Batching,
+    Check,
+    Cluster,
+    Frame,
+    ImageRef,
+    Preview,
+    Request,
+    Response,
+    Size,
+    picture_key,
+)
 
 from ..engine.building import Unfit, build, restore
 from ..engine.drawing import Draws
@@ -37,18 +49,19 @@ from ._costs import costs
 from ._generate import Generate
 from ._inputs import Inputs, Planned, explained
 from ._loading import (
-    check_architecture,
     dtype_in_effect,
+    identity,
     load_model,
     load_processor,
     pick_device,
-    pick_devices,
     pick_dtype,
 )
 from ._memory import occupied
 from ._outcome import Outcome
+from ._places import pick_places, spread
+from ._ray import ray_pool
 from ._verifying import verify
-from ._workers import Workers
+from ._workers import WorkerPool, local_pool
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 
@@ -419,23 +432,28 @@ class _Factory:
         Raises:
             UserError: transformers has no such model.
         """
-        check_architecture(checkpoint)
-        quantization = checkpoint.config.get("quantization_config")
-        method = quantization.get("quant_method", "unnamed") if isinstance(quantization, Mapping) else None
-        return {
-            "backend": self.name,
-            "dtype": dtype_in_effect(checkpoint, dtype, pick_devices(device)[0]),
-            "quantization": method,
-        }
+        return identity(checkpoint, pick_places(device)[0][0], dtype)
 
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
         """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""
-        where, *others = pick_devices(device)
-        pick_dtype(dtype, where)  # before anything is read
+        pool = self.pool(device=device, dtype=dtype, batching=batching)
+        if pool is not None:
+            return pool.open(checkpoint)
+        (place,) = pick_places(device)
         processor = load_processor(checkpoint)
-        if others:
-            return Workers(checkpoint, processor, [where, *others], {"dtype": dtype, "batching": batching})
-        return _backend(load_model(checkpoint, device=where, dtype=dtype), processor, batching)
+        model = load_model(checkpoint, device=place[0], dtype=dtype, placed=spread(place))
+        return _backend(model, processor, batching)
+
+    def pool(
+        self, *, device: str, dtype: str, batching: Batching = Batching(), cluster: Cluster | None = None
+    ) -> WorkerPool | None:
+        """Workers on several devices, or of a Ray cluster."""
+        options = {"dtype": dtype, "batching": batching}
+        if cluster is not None:
+            return ray_pool(cluster, device, options)
+        places = pick_places(device)
+        pick_dtype(dtype, places[0][0])  # before anything is read
+        return local_pool(places, options) if len(places) > 1 else None
 
     def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> AbstractContextManager[Backend]:
         """A backend over a model in memory, which is given back as it was found."""

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import pytest
 from PIL import Image
 
 from evalkit import registry
-from evalkit.checkpoint import resolve_checkpoint
+from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.data import PathImage, RowImage, open_data
 from evalkit.errors import RunFailed, UserError
 from evalkit.model.backends._loading import pick_devices
@@ -33,8 +34,9 @@ from evalkit.model.backends._workers import Workers
 from evalkit.model.backends._workers_process import _lost
 from evalkit.model.backends._workers_queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
 from evalkit.model.backends._workers_wire import sendable
+from evalkit.model.backends._workers_work import Work
 from evalkit.model.backends.hf import HFBackend
-from evalkit.types import Ask, Batching, Decoding, Message, Picture, Request, Response, Text
+from evalkit.types import Ask, Batching, Decoding, Lot, Message, Picture, Request, Response, Text
 
 from ..cli.forked import Forked
 
@@ -176,6 +178,56 @@ def test_what_a_dead_worker_had_comes_back_once() -> None:
     )
 
 
+def _lot(model: str, requests: list[Request]) -> Lot:
+    return Lot(resolve_checkpoint(model), len(requests), lambda: requests)
+
+
+def test_where_a_free_worker_turns_to() -> None:
+    large, small = _lot("tiny", _asked(400, 1)), _lot("tiny-early", _asked(120, 1))
+    work = Work([large, small], 4)
+    chosen: list[Checkpoint | None] = []
+    for _ in range(4):
+        side = work.turn_to(chosen, 10.0)
+        assert side is not None
+        chosen.append(side.checkpoint)
+    assert [c.name for c in chosen if c] == ["tiny", "tiny", "tiny", "tiny-early"], "as much as there is of each"
+
+    side = work.side(large.checkpoint)
+    assert side is not None
+    opened = side.next()
+    assert opened is not None
+    while len(opened.queue) > 40:
+        opened.queue.take()
+    side.answered(Response("a", seconds=2.0))
+    assert side.seconds_left(2) == len(opened.queue)
+    small_side = work.side(small.checkpoint)
+    assert small_side is not None
+    assert list(small_side.drop()) == []
+    others = [large.checkpoint, large.checkpoint]
+    assert work.turn_to(others, 10.0) is side
+    assert work.turn_to(others, 1_000.0) is None, "to load it would take longer than what is left"
+    assert work.turn_to([small.checkpoint], 1_000.0) is side, "but somebody has to"
+
+
+def test_what_cannot_be_asked_fails_alone() -> None:
+    def broken() -> list[Request]:
+        raise UserError("no")
+
+    asked, empty = _lot("tiny", _asked(3, 1)), _lot("tiny", [])
+    bad = Lot(asked.checkpoint, 5, broken)
+    work = Work([empty, bad, asked], 1)
+    side = work.side(asked.checkpoint)
+    assert side is not None
+    opened = side.next()
+    assert opened is not None
+    assert opened.lot is asked
+    assert [(lot, str(error)) for lot, error in work.failures()] == [(bad, "no")]
+    opened.queue.take()
+    assert work
+    opened.queue.unanswered = 0
+    assert not work
+
+
 # ------------------------------------------------------------------------------------------------- what is sent, and to
 
 
@@ -303,7 +355,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     for response in workers.generate(requests):
         found.append(response)
         if victim is None:
-            victim = max(workers._hands, key=lambda hand: hand.outstanding)
+            victim = max(workers.pool.hands, key=lambda hand: hand.outstanding)
             assert victim.outstanding > 10
             os.kill(victim.process.pid, signal.SIGKILL)
     assert victim is not None
@@ -316,14 +368,35 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert "go back to the queue" in line
 
 
+def test_checkpoints_share_the_workers_and_fail_alone(
+    workers: Workers, requests: list[Request], expected: dict[str, Response], tmp_path: Path
+) -> None:
+    halved = tmp_path / "halved"
+    shutil.copytree(resolve_checkpoint("tiny").location, halved)
+    (halved / "model.safetensors").write_bytes(b"no weights")
+    few = requests[:60]
+    lots = [_lot("tiny", requests[60:]), _lot("tiny-early", few), _lot(str(halved), few), _lot("tiny", few)]
+    found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}
+    for lot, answer in workers.pool.answer(lots):
+        found[lots.index(lot)].append(answer)
+    assert {r.id: replace(r, seconds=0) for r in [*found[0], *found[3]]} == expected
+    assert sorted(r.id for r in found[1]) == sorted(r.id for r in few)
+    assert any(r.text != expected[r.id].text for r in found[1]), "another checkpoint answers otherwise"
+    (error,) = found[2]
+    assert isinstance(error, UserError)
+    assert "could not be loaded" in str(error)
+    list(workers.generate(few))  # what follows needs the first one again, everywhere
+    workers.pool.load(workers.checkpoint)
+
+
 def test_a_run_without_workers_fails(workers: Workers, requests: list[Request]) -> None:
     killed: set[int] = set()
-    left = [3 - hand.restarts for hand in workers._hands]  # each is started three times, some of it in tests before
+    left = [3 - hand.restarts for hand in workers.pool.hands]  # each is started three times, some of it in tests before
     over = Event()
 
     def kill() -> None:
         while not over.wait(0.02):
-            for hand in workers._hands:
+            for hand in workers.pool.hands:
                 if hand.gone is None and hand.process.pid not in killed:
                     killed.add(hand.process.pid)
                     hand.process.kill()
@@ -344,9 +417,10 @@ def test_a_run_without_workers_fails(workers: Workers, requests: list[Request]) 
 def test_a_worker_ends_with_its_parent() -> None:
     code = (
         "from evalkit.checkpoint import resolve_checkpoint as of\n"
-        "from evalkit.model.backends._workers_hand import Hand\n"
+        "from evalkit.model.backends._workers_local import Local\n"
         "from evalkit.model.backends._workers_wire import Start\n"
-        "hand = Hand('cpu', Start(of('tiny'), 'cpu', {'dtype': 'float32'}, {}), 1)\n"
+        "hand = Local('cpu', 'cpu', 1)\n"
+        "hand.begin(Start(of('tiny'), 'cpu', {'dtype': 'float32'}, {}))\n"
         "print(hand.process.pid, flush=True)\n"
         "hand.process.wait()\n"
     )

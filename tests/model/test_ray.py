@@ -1,0 +1,175 @@
+"""Ray: the answers of one process, whoever answers and whoever dies.
+
+A cluster of this machine alone, with two workers on the CPU, which are real processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit import registry
+from evalkit.checkpoint import resolve_checkpoint
+from evalkit.data import PathImage, open_data
+from evalkit.errors import UserError
+from evalkit.model.backends.hf import HFBackend
+from evalkit.types import Ask, Batching, Cluster, Decoding, Lot, Message, Picture, Request, Response, Text
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Any]:
+    factory: Any = registry.backends.get("hf")
+    opened = factory.pool(device="auto", dtype="float32", batching=Batching(size=16), cluster=Cluster("local", 2, 0))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
+    samples = list(task.load(open_data("tiny"), "val"))
+    return [Request(s.id, family.prompt(Ask("vqav2", task.kind), s), Decoding(16)) for s in samples]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_backend: HFBackend, requests: list[Request]) -> dict[str, Response]:
+    return {r.id: replace(r, seconds=0) for r in tiny_backend.generate(requests)}
+
+
+def _lot(model: str, requests: list[Request]) -> Lot:
+    return Lot(resolve_checkpoint(model), len(requests), lambda: requests)
+
+
+def test_two_workers_answer_as_one_and_one_that_is_killed_costs_nothing(
+    pool: Any, requests: list[Request], expected: dict[str, Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = pool.open(resolve_checkpoint("tiny"))
+    about = backend.describe()
+    assert (about["device_name"], about["workers"]) == ("2 × cpu", 2)
+    assert about["executor"].startswith("ray ")
+    found = []
+    victim = None
+    for response in backend.generate(requests):
+        found.append(response)
+        if victim is None:
+            victim = max(pool.hands, key=lambda hand: hand.outstanding)
+            assert victim.outstanding > 0
+            os.kill(victim.pid, signal.SIGKILL)
+    assert victim is not None
+    assert victim.restarts == 1
+    assert len(found) == len(requests)
+    assert {r.id: replace(r, seconds=0) for r in found} == expected
+    (line,) = [record.getMessage() for record in caplog.records if "died" in record.getMessage()]
+    assert line.startswith(f"{victim.name}: the worker died")
+    assert "go back to the queue" in line
+
+
+def test_checkpoints_are_one_queue_and_fail_alone(
+    pool: Any, requests: list[Request], expected: dict[str, Response], tmp_path: Path, tiny_backend: HFBackend
+) -> None:
+    moved = replace(resolve_checkpoint("tiny"), location=str(tmp_path / "elsewhere"))
+    absent = Request("absent", (Message("user", (Picture(PathImage("/no/such/a.png")), Text("?"))),), Decoding(4))
+    few = requests[:40]
+    lots = [_lot("tiny", requests), _lot("tiny-early", few), Lot(moved, 5, lambda: few), _lot("tiny", [absent])]
+    found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}
+    for lot, answer in pool.answer(lots):
+        found[lots.index(lot)].append(answer)
+    assert {r.id: replace(r, seconds=0) for r in found[0]} == expected
+    early = found[1]
+    assert sorted(r.id for r in early) == sorted(r.id for r in few)
+    assert any(r.text != expected[r.id].text for r in early), "another checkpoint answers otherwise"
+    (error,) = found[2]
+    assert isinstance(error, UserError)
+    assert "has no folder" in str(error)
+    assert str(tmp_path) in str(error)
+    (error,) = found[3]
+    assert "has no folder /no/such" in str(error)
+
+
+# --------------------------------------------------------------------------------------------------- the command line
+
+
+def _lines(folder: Path) -> dict[str, list[str]]:
+    """Journals, line by line in an order of their own, but for what depends on the clock."""
+    found = {}
+    for path in sorted(folder.glob("*/*.jsonl")):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        found[f"{path.parent.name}/{path.name}"] = sorted(json.dumps(_timeless(r), sort_keys=True) for r in records)
+    return found
+
+
+def _timeless(value: Any) -> Any:
+    return {k: _timeless(v) for k, v in value.items() if k != "seconds"} if isinstance(value, dict) else value
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [one for child in children for one in (child, *_descendants(child))]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_for(what: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.05)
+
+
+def test_a_run_that_is_killed_under_ray_leaves_nothing_behind_and_is_continued_by_one_process(tmp_path: Path) -> None:
+    command = [
+        Path(sys.executable).parent / "evalkit", "run", "--tasks", "refcoco/testA,vqav2", "--model", "tiny,tiny-early",
+    ]  # fmt: skip
+    ray = ["--executor", "ray", "--workers", "2", "--batch-size", "4"]
+
+    def begin(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+
+    def answered() -> int:
+        return sum(len(path.read_bytes().splitlines()) for path in tmp_path.glob("two/*/*.jsonl"))
+
+    with begin(*ray, "--out", "two") as process:
+        _wait_for(lambda: answered() > 0 or process.poll() is not None, 300)
+        assert process.poll() is None, process.communicate()
+        # Ray's own agents, which hold nothing, end by themselves a minute later.
+        actors = [pid for pid in _descendants(process.pid) if "ray::Actor" in Path(f"/proc/{pid}/cmdline").read_text()]
+        assert actors
+        process.kill()
+        process.communicate()
+    _wait_for(lambda: not any(map(_alive, actors)), 60)
+    assert 0 < (before := answered()) < 924
+    with begin("--device", "cpu", "--out", "two", "--limit", "150") as process:
+        _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert before < answered() < 924 * 2
+    with begin(*ray, "--out", "two") as process:
+        _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    with begin("--device", "cpu", "--out", "one") as process:
+        process.communicate()
+    assert _lines(tmp_path / "one") == _lines(tmp_path / "two")
+    assert sum(map(len, _lines(tmp_path / "one").values())) == 2 * 2 * 462  # answers, and their scores

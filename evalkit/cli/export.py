@@ -60,8 +60,9 @@ def export(
 ) -> None:
     """Write a finished run in another form: no model, no GPU.
 
-    csv and parquet have one row per sample; hub is the same as a data set; results are the files that the official scorers
-    read; model-card is the hub's model-index, and a model card that is there already is updated, all else in it kept.
+    csv and parquet have one row per sample; hub is the same as a data set; results are the files that the official
+    scorers read; model-card is the hub's model-index (a model card that is there already is updated, all else in it
+    kept).
 
     Exit code: 0 when it is written, 1 when it cannot be, 2 for a mistake in the command or its input.
     """

@@ -132,3 +132,22 @@ def pair(two_scored: Path, tmp_path: Path) -> Path:
     """A folder of the test's own with the runs ``runs/good`` and ``runs/bad`` over VQAv2 val."""
     moved(two_scored, tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def captions(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A scored run over COCO's captions, of which some are right and some are another picture's."""
+    pytest.importorskip("pycocoevalcap")
+    from evalkit.api import load_task
+
+    folder = tmp_path_factory.mktemp("captions")
+    samples = load_task("coco_caption/val2014", data="tiny")
+    rows = [{"image_id": int(s.id), "caption": samples[n // 2].references[0]} for n, s in enumerate(samples)]
+    (folder / "captions.json").write_text(json.dumps(rows))
+    done = evalkit(
+        "score", "-t", "coco_caption/val2014", "-p", "captions.json", "--data", "tiny", "--name", "c", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "c"

@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -220,8 +221,9 @@ def test_official_results_scored_again_give_the_same_scores(evalkit: Evalkit, ru
     assert evalkit("export", "runs/a", "--to", "results", "--out", "official", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_the_official_caption_scorer_reads_the_results_and_agrees(evalkit: Evalkit, tmp_path: Path) -> None:
-    pytest.importorskip("pycocoevalcap")
+def test_the_official_caption_scorer_reads_the_results_and_agrees(
+    evalkit: Evalkit, captions: Path, tmp_path: Path
+) -> None:
     from pycocoevalcap.cider.cider import Cider
     from pycocotools.coco import COCO
 
@@ -229,13 +231,7 @@ def test_the_official_caption_scorer_reads_the_results_and_agrees(evalkit: Evalk
     from evalkit.metrics._ptb import tokenize
 
     samples = load_task("coco_caption/val2014", data="tiny")
-    rows = [{"id": s.id, "text": samples[n // 2].references[0]} for n, s in enumerate(samples)]
-    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = evalkit(
-        "score", "-t", "coco_caption/val2014", "-p", "captions.jsonl", "--data", "tiny", "--name", "c", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    done = evalkit("export", "runs/c", "--to", "results", "--out", "official", cwd=tmp_path)
+    done = evalkit("export", str(captions), "--to", "results", "--out", "official", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "official").iterdir()
     truth = COCO(str(bundled_root() / "coco" / "annotations" / "captions_val2014.json"))
@@ -249,7 +245,7 @@ def test_the_official_caption_scorer_reads_the_results_and_agrees(evalkit: Evalk
     references = {i: [next(tokens) for _ in references[i]] for i in order}
     said = dict(zip(order, ([t] for t in tokenize([said[i][0] for i in order])[0]), strict=True))
     value, _ = Cider().compute_score(references, said)
-    assert 100 * value == pytest.approx(ScoredRun.open(tmp_path / "runs" / "c").rows["coco_caption/val2014"]["value"])
+    assert 100 * value == pytest.approx(ScoredRun.open(captions).rows["coco_caption/val2014"]["value"])
 
 
 # ----------------------------------------------------------------------------------------------------------- model cards
@@ -343,9 +339,21 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
         _, length, kind = struct.unpack_from("<IHB", content, place)
         part = content[place + 7 : place + 7 + length]
         place += 7 + length
+        if place > len(content):  # half written
+            return
         parts = part if kind in (1, 2) else parts + part  # whole, first; middle, last
         if kind in (1, 4):
             yield parts
+
+
+def written(file: Path, kind: Any) -> list[Any]:
+    """All records of a run's file.  W&B's own process may write the last of them a moment after the run has ended."""
+    until = time.monotonic() + 20
+    while True:
+        records = [kind.FromString(content) for content in wandb_records(file.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > until:
+            return records
+        time.sleep(0.1)
 
 
 def objects_in(cell: Any) -> Iterator[dict[str, Any]]:
@@ -371,9 +379,7 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
     (file,) = folder.glob("*.wandb")
     history: dict[str, Any] = {}
     config: dict[str, Any] = {}
-    for content in wandb_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(content)
+    for record in written(file, wandb_internal_pb2.Record):
         for item in record.history.item:
             history["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
         if record.run.run_id:
@@ -401,33 +407,44 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
     assert len([p for p in positions if [p["minX"], p["minY"], p["maxX"], p["maxY"]] in official]) == 4
 
 
-def test_a_run_is_logged_as_it_ends(evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    command = ("run", "-t", "vqav2", "--limit", "3", "--data", "tiny", "--device", "cpu", "--name", "r")
-    done = evalkit(*command, "--log-to", "tensorboard", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "logged to tensorboard: runs/tensorboard/r/events.out.tfevents." in done.stderr
-    read = EventAccumulator(str(tmp_path / "runs" / "tensorboard" / "r"))
+    from evalkit.cli.logging_to import log_run, targets_of
+
+    said: list[str] = []
+    assert log_run(run, targets_of(["tensorboard"]), said.append)
+    folder = run.parent / "tensorboard" / "a"
+    assert said[0].startswith(f"logged to tensorboard: {folder}/events.out.tfevents.")
+    read = EventAccumulator(str(folder))
     read.Reload()
-    value = ScoredRun.open(tmp_path / "runs" / "r").rows["vqav2/val"]["value"]
+    value = ScoredRun.open(run).rows["vqav2/val"]["value"]
     assert read.Scalars("evalkit/vqav2.val/accuracy")[0].value == pytest.approx(value)
 
-    (tmp_path / "busy").write_text("a file, no folder")
-    done = evalkit(*command, "--log-to", "tensorboard:busy", cwd=tmp_path)
-    assert done.returncode == 1, "the run is whole, and could not be logged"
-    assert "not logged: " in done.stderr
-    assert "'evalkit export runs/r --to tensorboard' tries again" in done.stderr
-    assert "complete" in (tmp_path / "runs" / "r" / "manifest.json").read_text()
-
-    done = evalkit(*command, "--log-to", "comet", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "--log-to comet: there are tensorboard[:FOLDER] and wandb[:PROJECT]." in done.stderr
+    (run.parent / "busy").write_text("a file, no folder")
+    assert not log_run(run, targets_of([f"tensorboard:{run.parent / 'busy'}"]), said.append)
+    assert said[-1].startswith("not logged: ")
+    assert said[-1].endswith(f"'evalkit export {run} --to tensorboard' tries again.")
+    with pytest.raises(UserError, match=r"--log-to comet: there are tensorboard\[:FOLDER\] and wandb\[:PROJECT\]\."):
+        targets_of(["comet"])
     monkeypatch.setattr("evalkit.cli.logging_to.find_spec", lambda name: None)
-    done = evalkit(*command, "--log-to", "wandb", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "install it with: pip install 'evalkit[wandb]'" in done.stderr
+    with pytest.raises(UserError, match=r"install it with: pip install 'evalkit\[wandb\]'"):
+        targets_of(["wandb"])
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_logged_is_whole_and_says_so(evalkit: Evalkit, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "busy").write_text("a file, no folder")
+    done = evalkit(
+        "run", "-t", "vqav2", "--limit", "3", "--data", "tiny", "--device", "cpu", "--name", "r",
+        "--log-to", "tensorboard", "--log-to", "tensorboard:busy", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "logged to tensorboard: runs/tensorboard/r/events.out.tfevents." in done.stderr
+    assert "not logged: " in done.stderr
+    assert json.loads((tmp_path / "runs" / "r" / "manifest.json").read_text())["state"] == "complete"
 
 
 # --------------------------------------------------------------------------------------------------------------- mistakes

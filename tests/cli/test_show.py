@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from evalkit.api import load_task
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
@@ -168,14 +166,8 @@ def test_two_runs_stand_side_by_side(evalkit: Evalkit, two_runs: Path) -> None:
     assert losses[0] < 0
 
 
-def test_captions_have_no_right_and_wrong(evalkit: Evalkit, tmp_path: Path) -> None:
-    pytest.importorskip("pycocoevalcap")
-    samples = load_task("coco_caption/test", data="tiny")
-    rows = [{"image_id": int(s.id), "caption": s.references[0] if n % 2 else "nothing"} for n, s in enumerate(samples)]
-    (tmp_path / "captions.json").write_text(json.dumps(rows))
-    done = evalkit("score", "-t", "coco_caption", "-p", "captions.json", "--data", "tiny", "--name", "c", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    done = evalkit("show", "runs/c", "--wrong", "2", "--right", "1", "--format", "json", cwd=tmp_path)
+def test_captions_have_no_right_and_wrong(evalkit: Evalkit, captions: Path) -> None:
+    done = evalkit("show", str(captions), "--wrong", "2", "--right", "1", "--format", "json", cwd=captions)
     low, second, high = (record["scores.cider"] for record in json.loads(done.stdout))
     assert low <= second < high
     assert "has no right and wrong: the lowest stand for the wrong ones" in done.stderr

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,7 +34,6 @@ from ._server_chat import Chat
 from ._server_frames import Framing, disagreement
 from ._server_gate import Gate
 from ._server_http import Away, Broken, Busy, Connection, Fatal, Refused
-from ._server_order import Order
 from ._server_pictures import Pictures
 from ._server_ranking import ranked
 
@@ -70,7 +69,6 @@ class Asking:
         deliver: Deliver,
         stop: Event | None,
         counts: Counter[str],
-        ahead: bool = True,
     ) -> None:
         self.connection = connection
         self.chat = chat
@@ -80,26 +78,25 @@ class Asking:
         self.counts = counts
         self._deliver = deliver
         self._stop = stop
-        self._ahead = ahead
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
         self._heard = time.monotonic()  # when the server last answered anything
         self._silent = False
 
     async def run(self, requests: Sequence[Request]) -> None:
-        """Answer them all, or as many as there are until the run is to stop.
+        """Answer them all, begun in this order, or as many as there are until the run is to stop.
 
         Raises:
             UserError: it answers nothing of what it is asked, and never has.
         RunFailed: it does not any more.
         """
-        order = Order(requests, ahead=self._ahead)
-        running: dict[asyncio.Task[Response | None], Request] = {}
+        waiting = deque(requests)
+        running: set[asyncio.Task[Response | None]] = set()
         # Reading and encoding pictures keeps the loop from nothing: it happens in threads, two to a core at most.
         self._threads = ThreadPoolExecutor(4)
         try:
             async with self.connection.client() as self._client:
-                while (order and not self._stopping) or running:
-                    self._send(order, running)
+                while (waiting and not self._stopping) or running:
+                    self._send(waiting, running)
                     if not running:
                         await asyncio.sleep(min(LOOK_EVERY, self.gate.pause()))
                         continue
@@ -107,9 +104,8 @@ class Asking:
                         running, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED
                     )  # fmt: skip
                     for task in done:
-                        request = running.pop(task)
+                        running.discard(task)
                         response = task.result()
-                        order.answered(request)
                         if response is not None:
                             self._deliver(response)
         finally:
@@ -121,10 +117,9 @@ class Asking:
     def _stopping(self) -> bool:
         return self._stop is not None and self._stop.is_set()
 
-    def _send(self, order: Order, running: dict[asyncio.Task[Response | None], Request]) -> None:
-        while order and not self._stopping and len(running) < self.gate.limit and not self.gate.pause():
-            request = order.next()
-            running[asyncio.ensure_future(self._answered(request))] = request
+    def _send(self, waiting: deque[Request], running: set[asyncio.Task[Response | None]]) -> None:
+        while waiting and not self._stopping and len(running) < self.gate.limit and not self.gate.pause():
+            running.add(asyncio.ensure_future(self._answered(waiting.popleft())))
         if len(running) < self.gate.limit:
             self.gate.idle()
 

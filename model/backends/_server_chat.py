@@ -41,6 +41,7 @@ NEEDED = {
     "temperature": "so its answers would be drawn in a way of its own",
 }
 """May not be left out, and what follows."""
+FEW = 8
 RENAMED = {"max_tokens": "max_completion_tokens"}
 
 ENDED = {"stop", "eos_token", "stop_sequence", "end_turn", "eos"}
@@ -55,12 +56,14 @@ class Chat:
 
     Attributes:
         left_out: what the server does not take, with what it said.
+        fingerprints: what the server called its configuration, reply by reply; each once, the first few.
     """
 
     def __init__(self, checkpoint: Checkpoint, address: Callable[[ImageRef], str]) -> None:
         assert checkpoint.served is not None
         self.model = checkpoint.location
         self.left_out: dict[str, str] = {}
+        self.fingerprints: list[str] = []
         self._address = address
         self._renamed: dict[str, str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
@@ -138,6 +141,9 @@ class Chat:
             Broken: the reply is none.
         """
         choice = first_choice(reply)
+        fingerprint = reply.get("system_fingerprint")
+        if isinstance(fingerprint, str) and fingerprint not in self.fingerprints and len(self.fingerprints) < FEW:
+            self.fingerprints.append(fingerprint[:80])
         message = choice["message"]
         text, thoughts = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
         if isinstance(text, list):  # some give parts

@@ -28,6 +28,7 @@ from ._server_chat import Chat
 from ._server_frames import Framing, framing
 from ._server_gate import Gate
 from ._server_http import Connection
+from ._server_order import together
 from ._server_pictures import Pictures
 from ._server_reaching import reach
 
@@ -39,12 +40,12 @@ class ServerBackend:
 
     Args:
         checkpoint: what is served, as ``reach`` found it.
-        ahead: the first question about a picture is answered before the others are sent.
+        grouped: requests about the same pictures are sent one after the other; else in the order that is given.
     """
 
     name = "server"
 
-    def __init__(self, checkpoint: Checkpoint, *, ahead: bool = True) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, grouped: bool = True) -> None:
         assert checkpoint.served is not None
         self.served = checkpoint.served
         self.framing: Framing = framing(checkpoint)
@@ -53,7 +54,7 @@ class ServerBackend:
         self._pictures = Pictures()
         self._chat = Chat(checkpoint, lambda image: self._pictures.address(image)[0])
         self._connection = Connection(self.served.endpoint, key_of_environment())
-        self._ahead = ahead
+        self._grouped = grouped
 
     def describe(self) -> Mapping[str, Any]:
         """The server, as far as it tells of itself, and how it was asked."""
@@ -66,6 +67,7 @@ class ServerBackend:
             "concurrency_reached": self.gate.highest,
             "pictures_seen_by": self.framing.source,
             "pictures_known": self.framing.known,
+            "fingerprints": list(self._chat.fingerprints),
             "left_out": dict(self._chat.left_out),
             "retries": {name: self.counts[name] for name in ("busy", "away", "broken")},
         }
@@ -97,9 +99,8 @@ class ServerBackend:
             deliver=arrived.put,
             stop=stop,
             counts=self.counts,
-            ahead=self._ahead,
         )
-        return _from_thread(asking, requests, arrived)
+        return _from_thread(asking, together(requests) if self._grouped else requests, arrived)
 
 
 def _from_thread(

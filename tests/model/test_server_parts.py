@@ -6,6 +6,7 @@ import base64
 import heapq
 import io
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from evalkit.model.backends._server_chat import Chat
 from evalkit.model.backends._server_frames import disagreement, framing
 from evalkit.model.backends._server_gate import Gate
 from evalkit.model.backends._server_http import Broken, Fatal, on_this_machine
-from evalkit.model.backends._server_order import Order
+from evalkit.model.backends._server_order import together
 from evalkit.model.backends._server_pictures import Pictures, encoded
 from evalkit.serving import Endpoint, Served
 from evalkit.types import Decoding, Frame, Message, Picture, Request, Text
@@ -218,44 +219,20 @@ def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
 
 # -------------------------------------------------------------------------------------------------------------- order
 
-GROUPS = st.lists(st.integers(0, 5), max_size=40)
 
-
-@given(GROUPS, st.booleans(), st.randoms())
-def test_every_request_is_sent_once_and_the_first_of_a_picture_first(groups: list[int], ahead: bool, draw: Any) -> None:
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_questions_of_a_picture_are_sent_one_after_the_other(pictures: list[int]) -> None:
     requests = [
-        Request(f"{n}", (Message("user", (Picture(PathImage(f"{g}")),)),), Decoding(1)) for n, g in enumerate(groups)
+        Request(f"{n}", (Message("user", (Picture(PathImage(f"{name}")),)),), Decoding(1))
+        for n, name in enumerate(pictures)
     ]
-    order = Order(requests, ahead=ahead)
-    sent: list[Request] = []
-    under_way: list[Request] = []
-    while order or under_way:
-        if order and (not under_way or draw.random() < 0.6):
-            request = order.next()
-            sent.append(request)
-            under_way.append(request)
-        else:
-            order.answered(under_way.pop(draw.randrange(len(under_way))))
+    sent = together(requests)
     assert Counter(r.id for r in sent) == Counter(r.id for r in requests)
-    firsts = {
-        name: next(r for r in requests if r.images[0].name == name) for name in {r.images[0].name for r in requests}
-    }
-    for name, first in firsts.items():
-        assert next(r for r in sent if r.images[0].name == name) is first
-
-
-def test_questions_wait_for_the_first_about_their_picture_while_there_are_others() -> None:
-    requests = [
-        Request(f"{g}{n}", (Message("user", (Picture(PathImage(g)),)),), Decoding(1)) for g in "abc" for n in range(3)
-    ]
-    order = Order(requests)
-    first = [order.next() for _ in range(3)]
-    assert [r.id for r in first] == ["a0", "b0", "c0"]
-    order.answered(first[1])
-    assert [order.next().id for _ in range(2)] == ["b1", "b2"]
-    assert order.next().id == "a1"  # nothing else is left to do
-    together = Order(requests, ahead=False)
-    assert [together.next().id for _ in range(9)] == [r.id for r in requests]
+    names = [r.images[0].name for r in sent]
+    assert [name for name, _ in groupby(names)] == list(dict.fromkeys(map(str, pictures)))
+    for name in set(names):
+        ids = [int(r.id) for r in sent if r.images[0].name == name]
+        assert ids == sorted(ids)
 
 
 # ----------------------------------------------------------------------------------------------------- what is written

@@ -1,6 +1,7 @@
-"""The ``server`` backend against a real vLLM on the CPU: the bundled checkpoint, served, answers as it does in process.
+"""The ``server`` backend against real servers on the CPU: the bundled checkpoint answers there as it does in process.
 
-``EVALKIT_VLLM`` is the path of a ``vllm`` executable whose build runs on this machine; without one these are skipped.
+``EVALKIT_VLLM`` is the path of a ``vllm`` executable whose build runs on this machine, ``EVALKIT_TRANSFORMERS`` that of
+a ``transformers`` with what its ``serve`` needs (``transformers[serving]``); what is not there is skipped.
 """
 
 from __future__ import annotations
@@ -21,37 +22,38 @@ import pytest
 
 from evalkit.checkpoint import bundled_folder
 
-VLLM = os.environ.get("EVALKIT_VLLM", "")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path(VLLM).is_file(), reason="EVALKIT_VLLM names no vllm executable"),
-]
+pytestmark = pytest.mark.slow
+PROGRAMS = {
+    "vllm": "EVALKIT_VLLM serve {model} --served-model-name tiny --max-model-len 4096 --enforce-eager "
+    "--dtype float32 --trust-request-mm-kwargs --host 127.0.0.1 --port {port}",
+    "transformers": "EVALKIT_TRANSFORMERS serve {model} --device cpu --dtype float32 --host 127.0.0.1 --port {port}",
+}
 TASKS = "refcoco/val,vqav2,docvqa,scienceqa_img,coco_caption"
 
 
 class Server:
-    """A vLLM with the bundled checkpoint."""
+    """A server with the bundled checkpoint."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path) -> None:
+        variable, command = PROGRAMS[kind].split(maxsplit=1)
+        program = os.environ.get(variable, "")
+        if not Path(program).is_file():
+            pytest.skip(f"{variable} names no executable")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        self.log = folder / "vllm.log"
+        self.log = folder / "server.log"
+        self.command = [program, *command.format(model=bundled_folder("tiny"), port=self.port).split()]
         self.start()
 
     def start(self) -> None:
         environment = {
             **os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1",
         }  # fmt: skip
-        command = [
-            VLLM, "serve", str(bundled_folder("tiny")), "--host", "127.0.0.1", "--port", str(self.port),
-            "--served-model-name", "tiny", "--max-model-len", "4096", "--dtype", "float32", "--enforce-eager",
-            "--trust-request-mm-kwargs",
-        ]  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.log.parent
+                self.command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.log.parent
             )
 
     def kill(self) -> None:
@@ -70,14 +72,17 @@ class Server:
         raise AssertionError("it does not come up")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("vllm"))
+@pytest.fixture(scope="module", params=list(PROGRAMS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(request.param, tmp_path_factory.mktemp("server"))
     try:
         started.ready()
         yield started
     finally:
         started.kill()
+
+
+vllm = pytest.mark.parametrize("server", ["vllm"], indirect=True)
 
 
 def evalkit(*arguments: str, cwd: Path, code: int = 0) -> str:
@@ -111,7 +116,7 @@ def answers(out: Path) -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def test_it_answers_as_in_process(server: Server, tmp_path: Path) -> None:
-    rest = ("--tasks", TASKS, "--shots", "0,2", "--limit", "40")
+    rest = ("--data", "tiny", "--tasks", TASKS, "--shots", "0,2", "--limit", "40")
     evalkit("--backend", "server", "--base-url", server.url, *rest, "--out", "there", cwd=tmp_path)
     evalkit("--dtype", "float32", *rest, "--out", "here", cwd=tmp_path)
     there, here = answers(tmp_path / "there"), answers(tmp_path / "here")
@@ -124,6 +129,7 @@ def test_it_answers_as_in_process(server: Server, tmp_path: Path) -> None:
     assert same >= 0.99 * len(there)
 
 
+@vllm
 @pytest.mark.parametrize(
     "options",
     [
@@ -146,6 +152,7 @@ def test_options_mean_the_same(server: Server, tmp_path: Path, options: tuple[st
         assert all(frame["resized"][0] * frame["resized"][1] <= 6272 for o in there.values() for frame in o["frames"])
 
 
+@vllm
 def test_a_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
     journal = "*/refcoco.testA.jsonl"
     ask = ("--backend", "server", "--base-url", server.url, "--tasks", "refcoco/testA", "--out", "runs")

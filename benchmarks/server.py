@@ -35,8 +35,8 @@ from _mixes import MIXES, Asked, draw
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
-from evalkit.model.backends._server_gate import Gate
 from evalkit.model.backends.server import ServerBackend
+from evalkit.model.serving.gate import Gate
 from evalkit.serving import Endpoint
 from evalkit.types import Request, Serves
 

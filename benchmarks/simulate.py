@@ -5,7 +5,7 @@
     python benchmarks/simulate.py --rate-of vqav2=85 --gpus 8,64
 
 The report: eleven task splits of the tables that the Qwen-VL README has, at their official sizes, for a 7B and a 72B
-checkpoint.  What is simulated is the scheduling, with the code that a run schedules by (``_workers_queue.Queue``):
+checkpoint.  What is simulated is the scheduling, with a run's own code (``evalkit.model.workers.queue``):
 workers load the checkpoint, take chunks of whole image groups, and are through when nothing is left.
 
 **What a group costs is measured or derived, and each line says which.**  ``--rates`` takes a file of
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from evalkit import registry
 from evalkit.data import PathImage
-from evalkit.model.backends._workers_queue import Queue
+from evalkit.model.workers.queue import Queue
 from evalkit.types import Decoding, Message, Picture, Request
 
 

@@ -43,6 +43,8 @@ from ..engine.drawing import Draws
 from ..engine.engine import Answer, Engine
 from ..engine.options import Options
 from ..engine.window import Item
+from ..workers.backend import WorkerPool, local_pool
+from ..workers.cluster import ray_pool
 from ._borrowed import borrowed
 from ._continuations import Tokens
 from ._costs import costs
@@ -59,9 +61,7 @@ from ._loading import (
 from ._memory import occupied
 from ._outcome import Outcome
 from ._places import pick_places, spread
-from ._ray import ray_pool
 from ._verifying import verify
-from ._workers import WorkerPool, local_pool
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 

@@ -1,9 +1,9 @@
 """The ``server`` backend: a model behind any OpenAI-compatible chat endpoint (vLLM, SGLang, TGI, commercial ones).
 
 Nothing is loaded here.  Prompts are those of any backend, put into turns; pictures go without loss
-(``_server_pictures.py``); decoding is told in full, so that a server's or a checkpoint's own defaults do not apply
-(``_server_chat.py``); how many requests are under way suits the server (``_server_gate.py``), and those of one picture
-stand together (``_server_order.py``).
+(``serving/pictures.py``); decoding is told in full, so that a server's or a checkpoint's own defaults do not apply
+(``serving/chat.py``); how many requests are under way suits the server (``serving/gate.py``), and those of one picture
+stand together (``serving/order.py``).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from evalkit.errors import UserError
 from evalkit.serving import Endpoint, key_of_environment
 from evalkit.types import Backend, Batching, Frame, Picture, Preview, Request, Response, Size
 
+from ..serving.asking import Asking
+from ..serving.chat import Chat
+from ..serving.connection import Connection
+from ..serving.frames import Framing, framing
+from ..serving.gate import Gate
+from ..serving.order import together
+from ..serving.pictures import Pictures
+from ..serving.reaching import reach
 from ._costs import costs
-from ._server_asking import Asking
-from ._server_chat import Chat
-from ._server_frames import Framing, framing
-from ._server_gate import Gate
-from ._server_http import Connection
-from ._server_order import together
-from ._server_pictures import Pictures
-from ._server_reaching import reach
 
 __all__ = ["BACKEND", "ServerBackend"]
 

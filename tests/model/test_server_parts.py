@@ -19,12 +19,12 @@ from PIL import Image, ImageOps
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.data import PathImage, RowImage
 from evalkit.errors import UserError
-from evalkit.model.backends._server_chat import Chat
-from evalkit.model.backends._server_frames import disagreement, framing
-from evalkit.model.backends._server_gate import Gate
-from evalkit.model.backends._server_http import Broken, Fatal, on_this_machine
-from evalkit.model.backends._server_order import together
-from evalkit.model.backends._server_pictures import Pictures, encoded
+from evalkit.model.serving.chat import Chat
+from evalkit.model.serving.connection import Broken, Fatal, on_this_machine
+from evalkit.model.serving.frames import disagreement, framing
+from evalkit.model.serving.gate import Gate
+from evalkit.model.serving.order import together
+from evalkit.model.serving.pictures import Pictures, encoded
 from evalkit.serving import Endpoint, Served
 from evalkit.types import Decoding, Frame, Message, Picture, Request, Text
 

@@ -30,12 +30,12 @@ from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.data import PathImage, RowImage, open_data
 from evalkit.errors import RunFailed, UserError
 from evalkit.model.backends._loading import pick_devices
-from evalkit.model.backends._workers import Workers
-from evalkit.model.backends._workers_process import _lost
-from evalkit.model.backends._workers_queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
-from evalkit.model.backends._workers_wire import sendable
-from evalkit.model.backends._workers_work import Work
 from evalkit.model.backends.hf import HFBackend
+from evalkit.model.workers.backend import Workers
+from evalkit.model.workers.process import _lost
+from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
+from evalkit.model.workers.wire import sendable
+from evalkit.model.workers.work import Work
 from evalkit.types import Ask, Batching, Decoding, Lot, Message, Picture, Request, Response, Text
 
 from ..cli.forked import Forked
@@ -417,8 +417,8 @@ def test_a_run_without_workers_fails(workers: Workers, requests: list[Request]) 
 def test_a_worker_ends_with_its_parent() -> None:
     code = (
         "from evalkit.checkpoint import resolve_checkpoint as of\n"
-        "from evalkit.model.backends._workers_local import Local\n"
-        "from evalkit.model.backends._workers_wire import Start\n"
+        "from evalkit.model.workers.local import Local\n"
+        "from evalkit.model.workers.wire import Start\n"
         "hand = Local('cpu', 'cpu', 1)\n"
         "hand.begin(Start(of('tiny'), 'cpu', {'dtype': 'float32'}, {}))\n"
         "print(hand.process.pid, flush=True)\n"

@@ -1,7 +1,7 @@
 """The worker's side: one device, one checkpoint, answering chunk after chunk until the run's process is gone.
 
 A worker in a process of its own follows that process, not the terminal: it starts with SIGINT and SIGTERM blocked
-(``_workers_local.py``), and ends, at whatever it is, as soon as its socket closes.
+(``local.py``), and ends, at whatever it is, as soon as its socket closes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evalkit.errors import UserError
 from evalkit.types import Request
 
-from ._workers_wire import (
+from .wire import (
     Answered,
     Chunk,
     Embed,
@@ -36,7 +36,7 @@ from ._workers_wire import (
 )
 
 if TYPE_CHECKING:
-    from .hf import HFBackend
+    from ..backends.hf import HFBackend
 
 
 class Wire(Protocol):
@@ -213,7 +213,7 @@ def work(link: Wire) -> None:
         _relay(link, start.levels)
         import torch
 
-        from .hf import BACKEND
+        from ..backends.hf import BACKEND
 
         if start.device.startswith("cuda"):
             torch.cuda.set_device(start.device)  # some kernels go to the current device, wherever their tensors are

@@ -1,6 +1,6 @@
 """``--executor ray``: workers as actors of a Ray cluster, on one queue that lies with the run's own process.
 
-Ray finds a place for each worker and takes messages there and back; who answers what is said in ``_workers_pool``, as
+Ray finds a place for each worker and takes messages there and back; who answers what is said in ``pool``, as
 for the devices of one machine.  A worker that died is asked for anew, so that Ray puts it wherever there is room.  What
 is sent are references: checkpoints and pictures lie on a file system that all nodes share.
 """
@@ -21,9 +21,9 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.types import Cluster
 
-from ._workers import WorkerPool
-from ._workers_hand import Hand
-from ._workers_wire import Start
+from .backend import WorkerPool
+from .hand import Hand
+from .wire import Start
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class RayHand(Hand):
         self.received: deque[bytes] = deque()
 
     def _begin(self, start: Start) -> None:
-        from ._ray_actor import Actor
+        from .actor import Actor
 
         kind: Any = Actor
         self._actor = kind.options(**self._needs).remote(self._threads)

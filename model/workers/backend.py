@@ -3,10 +3,9 @@
 Requests with the same pictures go to the same worker, so that what they share is still computed once, and each worker
 is a whole ``hf`` backend; the answers are those of one.
 
-The parts: ``_workers_pool`` (who answers what, and what if one dies), ``_workers_work`` (which checkpoint a free worker
-turns to), ``_workers_queue`` (what of one split is still to be handed out), ``_workers_hand`` (one worker, as seen from
-here), ``_workers_local`` and ``_ray`` (where it lives), ``_workers_process`` (the same from within), ``_workers_wire``
-(what they say to each other).
+The parts: ``pool`` (who answers what, and what if one dies), ``work`` (which checkpoint a free worker turns to),
+``queue`` (what of one split is still to be handed out), ``hand`` (one worker, as seen from here), ``local`` and
+``cluster`` (where it lives), ``process`` and ``actor`` (the same from within), ``wire`` (what they say to each other).
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ import torch
 from evalkit.checkpoint import Checkpoint
 from evalkit.types import ImageRef, Lot, Request, Response, Size
 
-from . import _workers_local as local
-from ._costs import costs
-from ._inputs import Inputs
-from ._loading import identity, load_processor
-from ._places import Place, named
-from ._workers_pool import Pool
+from ..backends._costs import costs
+from ..backends._inputs import Inputs
+from ..backends._loading import identity, load_processor
+from ..backends._places import Place, named
+from . import local as local
+from .pool import Pool
 
 
 class WorkerPool(Pool):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from evalkit.checkpoint import Checkpoint
 from evalkit.types import Lot, Response
 
-from ._workers_queue import Queue
+from .queue import Queue
 
 
 class Opened:

@@ -17,7 +17,7 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.serving import SENT
 from evalkit.types import Decoding, ImageRef, Message, Picture, Request, Response
 
-from ._server_http import Broken, Fatal
+from .connection import Broken, Fatal
 
 NICE: Mapping[str, Any] = {
     "skip_special_tokens": False, "spaces_between_special_tokens": False, "return_token_ids": True,

@@ -1,6 +1,6 @@
 """One worker, as the run sees it: what was handed to it, and what became of it.
 
-Where it lives is another matter: in a process of this machine (``_workers_local``) or wherever Ray puts it (``_ray``).
+Where it lives is another matter: in a process of this machine (``local``) or wherever Ray puts it (``cluster``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from evalkit.checkpoint import Checkpoint
 from evalkit.types import Request
 
-from ._workers_wire import Chunk, Ready, Start
-from ._workers_work import Opened
+from .wire import Chunk, Ready, Start
+from .work import Opened
 
 # How often a worker that died is started anew.
 RESTARTS = 2

@@ -14,7 +14,7 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 from evalkit.serving import Endpoint, Served, key_of_environment
 
-from ._server_http import Away, Broken, Busy, Connection, Fatal, Refused, on_this_machine
+from .connection import Away, Broken, Busy, Connection, Fatal, Refused, on_this_machine
 
 CHANGING = ("created", "permission", "object")
 """What a list of models says otherwise each time."""

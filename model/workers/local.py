@@ -17,12 +17,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ._workers_hand import Hand
-from ._workers_wire import Link, Start
+from .hand import Hand
+from .wire import Link, Start
 
 CODE = (
     "import json, sys; descriptor, sys.path[:] = json.loads(sys.argv[1]); "
-    "from evalkit.model.backends._workers_process import main; main(descriptor)"
+    "from evalkit.model.workers.process import main; main(descriptor)"
 )
 SECONDS_TO_END = 5.0
 

@@ -30,12 +30,12 @@ from evalkit.errors import RunFailed, UserError
 from evalkit.serving import PATIENCE
 from evalkit.types import Frame, Request, Response
 
-from ._server_chat import Chat
-from ._server_frames import Framing, disagreement
-from ._server_gate import Gate
-from ._server_http import Away, Broken, Busy, Connection, Fatal, Refused
-from ._server_pictures import Pictures
-from ._server_ranking import ranked
+from .chat import Chat
+from .connection import Away, Broken, Busy, Connection, Fatal, Refused
+from .frames import Framing, disagreement
+from .gate import Gate
+from .pictures import Pictures
+from .ranking import ranked
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,8 @@ class Asking:
                 return None
         try:
             # A reply that says nothing readable is asked for again, as one that is cut off is.
-            return await self._tried(request, {}, lambda reply: self.chat.read(request, reply))
+            response: Response = await self._tried(request, {}, lambda reply: self.chat.read(request, reply))
+            return response
         except _Stopping:
             return None
 

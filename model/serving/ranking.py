@@ -15,8 +15,8 @@ from typing import Any
 
 from evalkit.types import Message, Request, Response, Text
 
-from ._server_chat import Chat, first_choice, prompt_tokens
-from ._server_http import Broken, Fatal, Refused
+from .chat import Chat, first_choice, prompt_tokens
+from .connection import Broken, Fatal, Refused
 
 TOP = 20
 """As many as servers give."""

@@ -1,4 +1,4 @@
-"""A worker as a Ray actor: what ``_workers_process`` does, with Ray in the place of the pair of sockets.
+"""A worker as a Ray actor: what ``process`` does, with Ray in the place of the pair of sockets.
 
 Imported where Ray is.  Messages come in by one method and go out by one that never ends, each with a thread of its own,
 so that they stay in order.
@@ -22,7 +22,7 @@ from evalkit import __version__
 from evalkit.data import PathImage
 from evalkit.errors import UserError
 
-from ._workers_wire import Chunk, Lost, Start
+from .wire import Chunk, Lost, Start
 
 # How long a worker that is lost waits for that to be heard.
 SECONDS = 5.0
@@ -120,7 +120,7 @@ class Actor:
 
 
 def _work(ports: Ports) -> None:
-    from ._workers_process import work
+    from .process import work
 
     work(ports)
     time.sleep(SECONDS)

@@ -1,0 +1,1 @@
+"""Models behind an HTTP server, as the backend ``server`` asks them."""

@@ -1,0 +1,89 @@
+"""On a GPU: the tokens of ``generate`` one sample at a time, and decode steps that are really recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from evalkit import registry
+from evalkit.checkpoint import resolve_checkpoint
+from evalkit.data import open_data
+from evalkit.model.backends._loading import load_model, load_processor
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.engine.options import Options
+from evalkit.types import Ask, Decoding, Request, Response, Shot
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+DEVICE = torch.device("cuda")
+
+
+def _requests() -> list[Request]:
+    family = registry.families.get("qwen2.5-vl")
+    found = []
+    for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 8)):
+        task = registry.tasks.get(name)
+        samples = list(task.load(open_data("tiny"), split))[:80]
+        ask = Ask(name, task.kind)
+        shots = [Shot(s, family.answer(ask, s, family.frame(s.images[0].size()))) for s in samples[-4:]]
+        for at, sample in enumerate(samples[:60]):
+            found.append(Request(f"{name}-{at}", family.prompt(ask, sample), Decoding(limit)))
+            if at % 7 == 0:
+                found.append(Request(f"{name}-{at}-shots", family.prompt(ask, sample, shots[:2]), Decoding(limit)))
+    return found
+
+
+def _backend(dtype: str, **settings: object) -> HFBackend:
+    checkpoint = resolve_checkpoint("tiny")
+    model = load_model(checkpoint, device=DEVICE, dtype=dtype)
+    return HFBackend(model, load_processor(checkpoint), **settings)  # type: ignore[arg-type]
+
+
+def _tokens(backend: HFBackend, requests: Sequence[Request]) -> dict[str, tuple[int, ...]]:
+    found: list[Response] = list(backend.generate(requests))
+    assert [r.error for r in found] == [None] * len(requests)
+    return {r.id: r.tokens for r in found}
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    return _requests()
+
+
+@pytest.fixture(scope="module")
+def alone(requests: list[Request]) -> dict[str, tuple[int, ...]]:
+    return _tokens(_backend("float32", exact=True), requests)
+
+
+@pytest.mark.parametrize("rows", [3, 16, 64, None])
+@pytest.mark.parametrize("record", [True, False])
+def test_the_tokens_of_generate(
+    rows: int | None, record: bool, requests: list[Request], alone: dict[str, tuple[int, ...]]
+) -> None:
+    backend = _backend("float32", batch_size=rows, options=Options(record=record))
+    assert backend.engine is not None, backend.unfit
+    kept = []
+    steps = backend.engine.pool.steps
+    forget = steps.forget
+
+    def noted() -> None:
+        kept.append(len(steps._known))
+        forget()
+
+    steps.forget = noted  # type: ignore[method-assign]
+    found = _tokens(backend, requests)
+    different = [key for key, tokens in alone.items() if found[key] != tokens]
+    assert different == []
+    assert (steps.recorder is not None) is record
+    assert (max(kept) > 0) is record
+
+
+def test_half_precision_records_too(requests: list[Request]) -> None:
+    backend = _backend("bfloat16")
+    assert backend.engine is not None, backend.unfit
+    found = _tokens(backend, requests)
+    assert backend.engine.pool.steps.recorder is not None
+    plain = _tokens(_backend("bfloat16", options=Options(record=False)), requests)
+    different = [key for key, tokens in plain.items() if found[key] != tokens]
+    assert len(different) <= 0.1 * len(plain)

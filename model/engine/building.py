@@ -9,6 +9,7 @@ differ by more than rounding, or where the model is known to need more than keys
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +25,15 @@ from ..backends._inputs import Inputs
 from . import attention, memory, patches
 from .cache import Shape
 from .engine import Engine, Limits
-from .language import TOLERANCE, Language, text_part
+from .language import Language, apart, text_part
 from .options import Options
 from .pictures import AnyEyes, Eyes, Features, PatchEyes
 from .window import Item
 
 log = logging.getLogger(__name__)
 
+# At most this is put down to rounding: what is computed wrongly lies further apart.
+MOST = 0.3
 ROWS = {"cpu": 32, "mps": 32}
 ROWS_ON_GPU = 256
 # Small on a CPU, whose caches hold little: three pictures and their questions.
@@ -98,6 +101,10 @@ def build(
             if len(request.images) == 1:  # not every model takes several
                 raise Unfit(f"it failed on a small picture ({type(error).__name__}: {error})") from error
     language = Language(model, image)
+    if model.dtype != torch.float32:
+        noise = _noise(model, inputs, requests[:2], wanted[:2])
+        language.tolerance = max(language.tolerance, min(3 * noise, MOST))
+        log.info("logits move by %.1e of their spread where prompts go together", noise)
     if options.windows:
         attention.install_vision(model)
         patches.install(model)
@@ -221,6 +228,26 @@ def _alone(model: Any, inputs: Inputs, request: Request) -> tuple[int, list[torc
     return int(out.sequences[0, given["input_ids"].shape[1]]), [logits[0].float() for logits in out.logits]
 
 
+def _noise(
+    model: Any, inputs: Inputs, requests: Sequence[Request], alone: Sequence[tuple[int, list[torch.Tensor]]]
+) -> float:
+    """How far the model's own logits move where prompts go through it together, as a share of their spread.
+
+    That is rounding, and in half precision it grows with a model's depth; 0 where they cannot go together.
+    """
+    prepared = inputs.prepare([planned for request in requests for planned in inputs.plan(request)])
+    if len(prepared.batch) != len(alone):
+        return 0.0
+    given = prepared.inputs.to(model.device, dtype=model.dtype)
+    with torch.inference_mode():
+        out = model.generate(
+            **given, do_sample=False, max_new_tokens=1, output_logits=True, return_dict_in_generate=True
+        )  # fmt: skip
+    pairs = zip(alone, out.logits[0].float(), strict=True)
+    moved = [apart(logits[0], together) for (_, logits), together in pairs]
+    return max(moved) if all(math.isfinite(one) for one in moved) else 0.0
+
+
 def _compare(
     engine: Engine, inputs: Inputs, requests: Sequence[Request], wanted: Sequence[tuple[int, list[torch.Tensor]]]
 ) -> None:
@@ -230,11 +257,11 @@ def _compare(
         items.append(Item(planned, planned.ids, request.images, planned.tokens, 2))
     with torch.inference_mode():
         found = engine.logits(items, [token for token, _ in wanted])
-    limit = TOLERANCE[engine.language.dtype]
+    limit = engine.language.tolerance
     for (_, theirs), ours in zip(wanted, found, strict=True):
         for one, other in zip(theirs, ours, strict=True):
             if one.shape != other.shape:
                 raise Unfit(f"its logits have another shape ({tuple(one.shape)} and {tuple(other.shape)})")
-            off = float((one - other).norm() / (one - one.mean()).norm().clamp_min(1e-6))
+            off = apart(one, other)
             if not off <= limit:
                 raise Unfit(f"shared, its logits come out otherwise (by {off:.1e} of their spread)")

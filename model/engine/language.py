@@ -15,6 +15,11 @@ from .pictures import Seen
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """How far logits lie apart, as a share of the spread of ``one``."""
+    return float((one - other).norm() / (one - one.mean()).norm().clamp_min(1e-6))
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some tokens of one request, after those whose keys and values there are.
@@ -83,6 +88,7 @@ class Language:
         shape: of a token's keys and values.
         places: how its tokens are numbered.
         image: the token that stands for (a piece of) a picture.
+        tolerance: how far its logits may lie apart, as a share of their spread, and be called the same.
     """
 
     def __init__(self, model: Any, image: int) -> None:
@@ -94,6 +100,7 @@ class Language:
         self.places = Places(grids=hasattr(model.model, "get_rope_index"))
         self.device = model.device
         self.dtype = model.dtype
+        self.tolerance = TOLERANCE[self.dtype]
         # Qwen-VL's dynamic NTK: how keys are rotated depends on how long the request's whole prompt is.
         self._factor = getattr(model.config, "ntk_alpha", None)
 

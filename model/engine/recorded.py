@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 
 from .cache import Columns, Fixed
-from .language import TOLERANCE, Language
+from .language import Language, apart
 
 log = logging.getLogger(__name__)
 
@@ -147,11 +147,11 @@ class Steps:
             found = step(ids, positions, cache, cache.at - 1)
             if bool(expected.isnan().any()):
                 return  # nothing to compare with
-            off = float((found - expected).norm() / (expected - expected.mean()).norm().clamp_min(1e-6))
+            off = apart(expected, found)
             wrong = f"replayed, logits come out otherwise, by {off:.1e} of their spread"
         except Exception as error:  # whatever a driver or a model has against it: steps work without
             off, wrong = float("inf"), f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        if off <= TOLERANCE[self.language.dtype]:
+        if off <= self.language.tolerance:
             self._known[key] = step
             return
         log.info("decode steps are not recorded as CUDA graphs: %s", wrong)

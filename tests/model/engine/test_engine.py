@@ -18,7 +18,9 @@ from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import RowImage, open_data
 from evalkit.model.backends._loading import load_model, load_processor
 from evalkit.model.backends.hf import HFBackend
+from evalkit.model.engine import building
 from evalkit.model.engine.engine import Limits
+from evalkit.model.engine.language import TOLERANCE
 from evalkit.model.engine.options import Options
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Shot, Text
 
@@ -349,3 +351,14 @@ def test_decoding_is_recorded_where_it_is_not_the_default() -> None:
     assert Decoding(8, seed=5).recorded() == {"max_new_tokens": 8, "min_new_tokens": 0}
     drawn = Decoding(8, temperature=0.5, seed=5, stop=("a",)).recorded()
     assert drawn == {"max_new_tokens": 8, "min_new_tokens": 0, "temperature": 0.5, "seed": 5, "stop": ("a",)}
+
+
+def test_in_half_precision_the_models_own_rounding_is_the_measure() -> None:
+    checkpoint = resolve_checkpoint("tiny")
+    model = load_model(checkpoint, device=torch.device("cpu"), dtype="bfloat16")
+    engine = HFBackend(model, load_processor(checkpoint)).engine
+    assert engine is not None
+    assert TOLERANCE[torch.bfloat16] <= engine.language.tolerance <= building.MOST
+    whole = _backend(batch_size=4).engine
+    assert whole is not None
+    assert whole.language.tolerance == TOLERANCE[torch.float32]

@@ -219,8 +219,9 @@ def ablate(world: World, mix: Mix, samples: int) -> dict[str, float]:
     if "options" not in TAKES:
         print("  this backend has no Options: nothing can be switched off")
         return {}
-    every: dict[str, dict[str, bool]] = {"all on": {}, **{f"without {part}": {part: False} for part in PARTS}}
-    every["all off"] = dict.fromkeys(PARTS, False)
+    parts = [part for part in PARTS if part != "record" or world.device.type == "cuda"]
+    every: dict[str, dict[str, bool]] = {"all on": {}, **{f"without {part}": {part: False} for part in parts}}
+    every["all off"] = dict.fromkeys(parts, False)
     warm = world.draw(mix, min(8, samples), "warm")
     ways = {}
     for name, options in every.items():

@@ -93,12 +93,14 @@ class Generate:
         return tuple(tokens[:at])
 
     def gap(self, one: Asked, at: int) -> float:
-        """By how much the best next token's logit is above the second's after ``at`` tokens, the sample alone."""
+        """By how much the best next token leads after ``at`` tokens, the sample alone; NaN where it ends before."""
         settings = GenerationConfig(
             do_sample=False, max_new_tokens=at + 1, output_logits=True, return_dict_in_generate=True
         )
         with torch.inference_mode():
             out = self.model.generate(**self.placed([one]), generation_config=settings)
+        if at >= len(out.logits):  # alone, it ends before
+            return float("nan")
         best = out.logits[at][0].float().topk(2).values.tolist()
         return float(best[0] - best[1])
 

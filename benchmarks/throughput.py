@@ -206,6 +206,7 @@ def compare(alone: Generate, asked: Sequence[Asked], got: dict[str, Rounds]) -> 
         names = differing(mine, its)
         both = len(mine.keys() & its.keys())
         gaps = [alone.gap(by_id[name], first_difference(mine[name], its[name])) for name in names[:16]]
+        gaps = [gap for gap in gaps if gap == gap]
         found[one + other] = {"samples": both, "differing": len(names), "gaps": gaps}
         said = f"  ({one}) and ({other}): {len(names)} of {both} answers differ"
         if gaps:

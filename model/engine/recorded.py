@@ -50,15 +50,19 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Work) -> Work:
-        with torch.cuda.device(self.device):  # threads that read pictures may go on meanwhile
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.device(self.device):
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(current)
+            graph = torch.cuda.CUDAGraph()
             with torch.cuda.stream(side):
                 work()  # what is set up at a first call is not recorded
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                out = work()
+                # Not torch.cuda.graph, which gives all free memory back first; it would be wanted again at once.
+                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+                try:
+                    out = work()
+                finally:
+                    graph.capture_end()
+            current.wait_stream(side)
 
         def replay() -> torch.Tensor:
             graph.replay()

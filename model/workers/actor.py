@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,12 @@ class Actor:
 
     Args:
         threads: of its CPU work; None to leave it to torch.
+        folder: where the run was begun, from which paths may be meant; it need not be there.
     """
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, folder: str) -> None:
+        with suppress(OSError):
+            os.chdir(folder)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(threads)
         else:

@@ -15,7 +15,9 @@ import re
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
@@ -58,7 +60,10 @@ def connect(cluster: Cluster) -> tuple[Any, bool]:
         cores = os.cpu_count() or 1
         quiet |= {"include_dashboard": False, "num_cpus": max(cores, cluster.workers or 1)}
     try:
-        ray.init(address=address, **quiet)
+        # Ray lets workers import from where it was begun, before anything that is installed; there may be a folder of
+        # evalkit's name.
+        with chdir("/"):
+            ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
@@ -91,7 +96,7 @@ class RayHand(Hand):
         from .actor import Actor
 
         kind: Any = Actor
-        self._actor = kind.options(**self._needs).remote(self._threads)
+        self._actor = kind.options(**self._needs).remote(self._threads, str(Path.cwd()))
         self.stream = self._actor.messages.remote()
         self.received.clear()
         self._asked, self._told = time.monotonic(), False
@@ -126,6 +131,9 @@ class RayHand(Hand):
             )
 
 
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def _why(error: BaseException) -> str:
     """What Ray says of a worker's death, in a few words."""
     said = str(error)
@@ -133,6 +141,8 @@ def _why(error: BaseException) -> str:
     kind = re.search(r"Worker exit type: (\w+)", said)
     if found is None:
         return (said.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    if "creation task" in found.group(1):  # what is raised there is told at the end
+        return _ESCAPES.sub("", said.strip().splitlines()[-1].strip())
     return found.group(1) + (f" ({kind.group(1)})" if kind else "")
 
 

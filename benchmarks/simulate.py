@@ -9,9 +9,10 @@ checkpoint.  What is simulated is the scheduling, with a run's own code (``evalk
 workers load the checkpoint, take chunks of whole image groups, and are through when nothing is left.
 
 **What a group costs is measured or derived, and each line says which.**  ``--rates`` takes a file of
-``throughput.py --device cuda --json``, whose rates are those of a 7B.  Where there is none, and always for the 72B, a
-group's seconds are *derived, not measured*: from two floors, the FLOPs of encoding and prefilling over the matrix rate,
-and the weights' bytes over the memory's bandwidth for each decoding step, with a stated share of both that is reached.
+``throughput.py --device cuda --json``, whose rates are those of a 7B.  Where there is none, a group's seconds are
+*derived, not measured*: from two floors, the FLOPs of encoding and prefilling over the matrix rate, and the weights'
+bytes over the memory's bandwidth for each decoding step, with a stated share of both that is reached.  Those of the 72B
+are always derived: from the 7B's measured ones by the ratio of the floors, where there are any.
 A 72B is spread over several GPUs by layers (``device_map``), of which one works at a time.
 """
 
@@ -82,7 +83,8 @@ class Model:
         return 2 * (self.language + self.vision)
 
 
-MODELS = (Model("7B", 7.6e9, 0.67e9, 1), Model("72B", 72.7e9, 0.67e9, 4))
+MEASURED = Model("7B", 7.6e9, 0.67e9, 1)
+MODELS = (MEASURED, Model("72B", 72.7e9, 0.67e9, 4))
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,9 @@ def groups_of(split: Split, model: Model, card: Card, rates: Mapping[str, float]
         count = size * (at + 1) // pictures - size * at // pictures
         if not count:
             continue
-        seconds = count / rates[split.like] if split.like in rates else derived(split, model, card, count)
+        seconds = derived(split, model, card, count)
+        if split.like in rates:  # of a 7B; another model takes as much longer as the floors say
+            seconds *= count / rates[split.like] / derived(split, MEASURED, card, count)
         found.append(Group(split.task, count, seconds))
     return found
 
@@ -259,16 +263,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     enough = []
     for model in MODELS:
-        known = rates if model.name == "7B" else {}
-        groups = [group for split in SPLITS for group in groups_of(split, model, card, known)]
-        have = sum(split.like in known for split in SPLITS)
-        kind = (
-            "measured"
-            if have == len(SPLITS)
-            else f"{have} of {len(SPLITS)} measured"
-            if have
-            else "DERIVED, NOT MEASURED"
-        )
+        groups = [group for split in SPLITS for group in groups_of(split, model, card, rates)]
+        have = sum(split.like in rates for split in SPLITS)
+        how = "measured" if model is MEASURED else "DERIVED from the 7B's measured ones"
+        kind = f"{have} of {len(SPLITS)} {how}" if have else "DERIVED, NOT MEASURED"
         load = settings.start + model.bytes / settings.load_rate
         for gpus in map(int, settings.gpus.split(",")):
             report(model, gpus, groups, load, settings.slowest, kind)

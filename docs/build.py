@@ -25,7 +25,7 @@ import yaml
 DOCS = Path(__file__).resolve().parent
 SHOWN = (".css", ".md", ".png", ".svg", ".sh", ".yml")
 PART = re.compile(r"<!-- generated: (\w+) -->")
-LATER = ("scaling.md",)
+LATER: tuple[str, ...] = ()
 """Pages that are in the navigation only once they are written."""
 
 

@@ -207,7 +207,8 @@ def test_python_json_and_toml_parse() -> None:
 def test_pages_name_no_machine() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        assert not re.search(r"/work/|/root/|/tmp/bin|127\.0\.0\.1:\d{4,}/simple", text), page.name
+        for path in (ROOT, ROOT.parent, Path.home()):
+            assert path == Path("/") or f"{path}/" not in text, page.name
 
 
 assert shutil.which("bash")

@@ -87,7 +87,7 @@ class Asking:
 
         Raises:
             UserError: it answers nothing of what it is asked, and never has.
-        RunFailed: it does not any more.
+            RunFailed: it does not any more.
         """
         waiting = deque(requests)
         running: set[asyncio.Task[Response | None]] = set()

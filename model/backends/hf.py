@@ -220,6 +220,8 @@ class HFBackend:
         fit = [p for p in rows if engine is not None and _fits(engine, p)]
         if len(fit) < len(rows):
             chosen = set(map(id, fit))
+            if engine is not None:
+                engine.pool.clear(free=True)  # generate knows nothing of it
             yield from self.plain.answer([p for p in rows if id(p) not in chosen], stop)
         if engine is None or (stop is not None and stop.is_set()):
             return

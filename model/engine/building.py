@@ -22,7 +22,7 @@ from evalkit.errors import UserError
 from evalkit.types import Decoding, Message, Picture, Request, Text
 
 from ..backends._inputs import Inputs
-from . import attention, memory, patches
+from . import aligned, attention, memory, patches
 from .cache import Shape
 from .engine import Engine, Limits
 from .language import Language, apart, text_part
@@ -108,6 +108,7 @@ def build(
     if options.windows:
         attention.install_vision(model)
         patches.install(model)
+        aligned.install(model)
     attention.install_text(model)
     room = memory.free(model.device)
     kind = model.device.type
@@ -150,6 +151,7 @@ def restore(model: Any) -> None:
     """Take back what ``build`` changed in the model."""
     attention.uninstall(model)
     patches.uninstall(model)
+    aligned.uninstall(model)
 
 
 def _tokens(model: Any, processor: Any) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from threading import Event
 
 import torch
 
+from .attention import kernels
 from .cache import Columns
 from .language import Language, Piece
 from .memory import out_of_memory
@@ -139,13 +140,15 @@ class Engine:
                 done: list[Row] = []
                 full: str | None = None
                 try:
-                    done = self._prefill(batch, window) if batch else self.pool.step()
+                    with kernels(self.language.device):
+                        done = self._prefill(batch, window) if batch else self.pool.step()
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
                         raise
                     full = (str(error).strip().splitlines() or ["out of memory"])[0]
                 if full is not None:  # outside the except: the error's traceback holds the tensors that are in the way
-                    failed = self._with_less(queue, batch or [working[row] for row in self.pool.clear()], not batch)
+                    out = batch or [working[row] for row in self.pool.clear(free=True)]
+                    failed = self._with_less(queue, out, not batch)
                     if failed is not None:
                         del working[failed.row]
                         _leave(failed.node)
@@ -168,7 +171,8 @@ class Engine:
             for waiting in queue:
                 if (error := self._look(waiting, window, feed)) is not None:
                     raise error
-        cache, first, follow = self._compute(queue, window)
+        with kernels(self.language.device):
+            cache, first, follow = self._compute(queue, window)
         order = [items.index(waiting.item) for waiting in queue]
         device = self.language.device
         ids = torch.tensor([following[at] for at in order], device=device)
@@ -218,6 +222,8 @@ class Engine:
 
     def _with_less(self, queue: list[_Waiting], rows: list[_Waiting], decoding: bool) -> _Waiting | None:
         """Put rows that did not fit back, to be done in halves from now on; one that does not fit alone is returned."""
+        if not self.pool.rows:
+            self.pool.clear(free=True)
         if self.language.device.type == "cuda":
             torch.cuda.empty_cache()
         self.features.clear()

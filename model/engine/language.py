@@ -81,6 +81,20 @@ def text_part(model: Any) -> Any:
     return getattr(base, "language_model", None) or getattr(base, "text_model", None)
 
 
+def _causal(valid: torch.Tensor, longest: int) -> torch.Tensor:
+    """(rows, 1, longest, columns), what each of the last ``longest`` columns sees of the ``valid`` ones up to itself.
+
+    All see themselves, padding too: what saw nothing would be NaN, which spreads.
+    """
+    columns = valid.shape[1]
+    before = columns - longest
+    past = torch.ones(longest, columns, dtype=torch.bool, device=valid.device).tril(before)
+    itself = torch.eye(longest, dtype=torch.bool, device=valid.device)
+    mask = past & valid[:, None, :]
+    mask[:, :, before:] |= itself
+    return mask[:, None]
+
+
 class Language:
     """The language model of a transformers image-text-to-text model.
 
@@ -133,13 +147,21 @@ class Language:
             positions[:, row, start:] = piece.positions
             there[row, start:] = True
         visual = (ids == self.image) & there
-        ids, positions, visual = ids.to(self.device), positions.to(self.device), visual.to(self.device)
-        cache.valid[:, before : before + longest] = there.to(self.device)
-        cache.factors = torch.tensor([piece.factor for piece in pieces], device=self.device)
+        full = not before and bool(there.all())
+        cache.valid[:, before : before + longest] = self._sent(there)
+        cache.factors = self._sent(torch.tensor([piece.factor for piece in pieces]))
+        # Where there is nothing to mask but what comes later, attention has quicker ways.
+        mask = None if full else _causal(cache.valid[:, : before + longest], longest)
         features = [one for piece in pieces for one in piece.features]
-        logits = self._forward(ids, positions, cache, cache.valid[:, : before + longest], visual, features)
+        logits = self._forward(self._sent(ids), self._sent(positions), cache, mask, visual, features)
         cache.step(longest)
         return cache, logits
+
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU's on the device; does not wait until the device has done what it was given before."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def step(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns) -> torch.Tensor:
         """One more token for each row: (rows,) tokens and positions; gives logits (rows, vocabulary) in float32."""
@@ -171,18 +193,20 @@ class Language:
         ids: torch.Tensor,
         positions: torch.Tensor,
         cache: Columns,
-        mask: torch.Tensor,
+        mask: torch.Tensor | None,
         visual: torch.Tensor | None,
         features: Sequence[torch.Tensor],
     ) -> torch.Tensor:
         embeds = self.embed(ids)
         more: dict[str, Any] = {} if self._factor is None else {"ntk_alpha": cache.factors[: len(ids)]}
         if features:
+            assert visual is not None
             whole = torch.cat(list(features), dim=1)
-            embeds = embeds.clone()
-            embeds[visual] = whole[0].to(embeds.dtype)
+            # Places are counted on the CPU: of a mask on the device, it would have to wait for their number.
+            where = self._sent(visual.flatten().nonzero()[:, 0])
+            embeds = embeds.flatten(0, 1).index_copy(0, where, whole[0].to(embeds.dtype)).view_as(embeds)
             if len(whole) > 1:
-                more |= {"visual_pos_masks": visual, "deepstack_visual_embeds": list(whole[1:])}
+                more |= {"visual_pos_masks": self._sent(visual), "deepstack_visual_embeds": list(whole[1:])}
         out = self.model(
             inputs_embeds=embeds,
             attention_mask=mask,

@@ -83,9 +83,12 @@ class Pixels:
         """
         processor = self.processor
         patch, merge, frames = processor.patch_size, processor.merge_size, processor.temporal_patch_size
-        pixels = torch.cat([raw.tensors["pixels"] for raw in raws])
+        parts = [raw.tensors["pixels"] for raw in raws]
         if torch.device(device).type == "cuda":
-            pixels = pixels.pin_memory()
+            room = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=torch.uint8, pin_memory=True)
+            pixels = torch.cat(parts, out=room)
+        else:
+            pixels = torch.cat(parts)
         values: Tensor = processor.rescale_and_normalize(
             pixels.to(device, non_blocking=True),
             processor.do_rescale, processor.rescale_factor,

@@ -88,11 +88,16 @@ class Pool:
                 self.cache = None
         return done
 
-    def clear(self) -> list[Row]:
-        """Put every row out, unanswered."""
+    def clear(self, *, free: bool = False) -> list[Row]:
+        """Put every row out, unanswered.
+
+        Args:
+            free: give the memory back, too; else what was recorded stays for the rows to come.
+        """
+        if free or any(row.broken for row in self.rows):
+            self._home = None
+            self.steps.forget()
         rows, self.rows, self.cache = [row for row in self.rows if not row.ended], [], None
-        self._home = None
-        self.steps.forget()
         for row in rows:
             row.restart()
         return rows
@@ -132,6 +137,8 @@ class Pool:
         home = self._home
         if home is not None and home.store.shape[2] >= rows and home.width >= columns:
             return home
+        if not self.rows:
+            self._home = home = None  # nobody lives there any more
         if self.steps.recorder is not None:
             columns = -(-columns // COLUMNS) * COLUMNS
         each = columns * self.language.shape.bytes(self.language.dtype)

@@ -136,12 +136,30 @@ def test_a_step_that_python_decides_is_caught_by_the_comparison(tiny_backend: HF
     assert replay().tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
-def test_memory_is_let_go_with_the_window(requests: list[Request], tiny_backend: HFBackend) -> None:
-    backend = _backend(tiny_backend, Traced(), 16)
-    _tokens(backend, requests)
+def test_what_was_recorded_serves_the_next_window(requests: list[Request], tiny_backend: HFBackend) -> None:
+    recorder = Traced()
+    backend = _backend(tiny_backend, recorder, 16)
     assert backend.engine is not None
     pool = backend.engine.pool
-    assert (pool.cache, pool._home, pool.steps._known) == (None, None, {})
+    first = _tokens(backend, requests)
+    shapes, made = set(pool.steps._known), recorder.recordings
+    assert _tokens(backend, requests) == first
+    assert set(pool.steps._known) >= shapes
+    assert recorder.recordings - made == len(pool.steps._known) - len(shapes), "none twice"
+    assert pool.cache is None
+    pool.clear(free=True)  # as when memory is out
+    assert (pool._home, pool.steps._known) == (None, {})
+    assert _tokens(backend, requests) == first
+
+
+def test_a_window_that_nobody_saw_to_its_end_leaves_nothing(
+    requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend
+) -> None:
+    backend = _backend(tiny_backend, Traced(), 16)
+    some = backend.generate(requests)
+    next(some)
+    some.close()  # type: ignore[attr-defined]
+    assert _tokens(backend, requests) == expected
 
 
 def test_a_cache_is_no_larger_than_its_memory(requests: list[Request], tiny_backend: HFBackend) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import time
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -33,12 +34,16 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 class Busy:
-    """How much of the time a GPU was at work, by ``nvidia-smi``'s samples; ``share`` is None where it cannot say."""
+    """How much of the time a GPU was at work, by ``nvidia-smi``'s samples; ``share`` is None where it cannot say.
+
+    Each sample looks back for up to a second, so that those of the first second are left out.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.share: float | None = None
         self._watch: subprocess.Popen[str] | None = None
+        self._samples: list[tuple[float, float]] = []
 
     def __enter__(self) -> Busy:
         if self.device.type == "cuda":
@@ -52,14 +57,25 @@ class Busy:
                 )
             except OSError:
                 self._watch = None
+            else:
+                self._reader = Thread(target=self._read, args=(self._watch,))
+                self._reader.start()
+        self._began = time.monotonic()
         return self
+
+    def _read(self, watch: subprocess.Popen[str]) -> None:
+        assert watch.stdout is not None
+        for line in watch.stdout:
+            if line.strip().isdigit():
+                self._samples.append((time.monotonic(), float(line)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._watch is None:
             return
         self._watch.terminate()
-        said, _ = self._watch.communicate()
-        samples = [float(line) for line in said.split() if line.strip().isdigit()]
+        self._reader.join()
+        self._watch.wait()
+        samples = [share for at, share in self._samples if at > self._began + 1]
         if samples:
             self.share = statistics.fmean(samples) / 100
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +56,15 @@ COCO = ((640, 480), (640, 427), (480, 640), (640, 480), (500, 375))
 SHORT = " Answer the question using a single word or phrase."
 
 MIXES = (
-    Mix("vqav2", (5, 6, 5), ((640, 480),), ((640, 480),), (4, 10), SHORT, 4, 2.0, (32, 240)),
+    Mix("vqav2", (5, 6, 5), ((640, 480),), ((640, 480),), (4, 10), SHORT, 4, 2.0, (32, 1000)),
     Mix(
         "refcoco", (7, 8), ((640, 480),), ((640, 480),), (2, 7),
-        " in this image and output the bbox coordinates in JSON format.", 30, 24.0, (30, 150),
+        " in this image and output the bbox coordinates in JSON format.", 30, 24.0, (30, 900),
     ),
     # A page of 1240 × 1600 is 2,508 visual tokens: too many for a CPU, which gets it at half the resolution.
-    Mix("docvqa", (10,), ((620, 800),), ((1240, 1600),), (6, 14), SHORT, 15, 8.0, (20, 80), page=True),
-    Mix("caption", (1,), COCO, COCO, (0, 0), "Describe this image in one short sentence.", 30, 14.0, (16, 96)),
-    Mix("textvqa", (1,), COCO, ((1024, 768), (768, 1024), (1024, 683)), (5, 11), SHORT, 10, 4.0, (16, 96)),
+    Mix("docvqa", (10,), ((620, 800),), ((1240, 1600),), (6, 14), SHORT, 15, 8.0, (20, 320), page=True),
+    Mix("caption", (1,), COCO, COCO, (0, 0), "Describe this image in one short sentence.", 30, 14.0, (16, 512)),
+    Mix("textvqa", (1,), COCO, ((1024, 768), (768, 1024), (1024, 683)), (5, 11), SHORT, 10, 4.0, (16, 320)),
 )  # fmt: skip
 
 
@@ -89,17 +90,23 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
     rng = random.Random(f"{seed}/{mix.name}")
     sizes = mix.large if large else mix.sizes
     asked: list[Asked] = []
-    place = 0
+    wanted: list[tuple[Path, Size, int]] = []
     while len(asked) < count:
+        place = len(wanted)
         size = sizes[place % len(sizes)]
         path = folder / f"{mix.name}-{seed}-{place}.{'png' if mix.page else 'jpg'}"
-        paint = _page if mix.page else _scene
-        paint(size, rng.randrange(2**32)).save(path, **({} if mix.page else {"quality": 90}))
+        wanted.append((path, size, rng.randrange(2**32)))
         for _ in range(min(mix.questions[place % len(mix.questions)], count - len(asked))):
             words = rng.choices(WORDS, k=rng.randint(*mix.words))
             text = " ".join(words).capitalize() + mix.suffix
             asked.append(Asked(f"{mix.name}-{seed}-{len(asked)}", path, size, text, mix.limit))
-        place += 1
+
+    def paint(picture: tuple[Path, Size, int]) -> None:
+        path, size, number = picture
+        (_page if mix.page else _scene)(size, number).save(path, **({} if mix.page else {"quality": 90}))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(paint, wanted))
     return asked
 
 

@@ -26,7 +26,8 @@ from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
 
 Answers = dict[str, tuple[int, ...]]
-PARTS = ("share", "pack", "leave", "windows", "record", "feed")
+PARTS = ("share", "pack", "leave", "windows", "feed", "record", "kernels")
+ON_GPU = {"record", "kernels"}
 TAKES = frozenset(inspect.signature(HFBackend).parameters)
 CHILD = Path(__file__).parent / "_lmms_eval.py"
 

@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from _device import Busy, matrix_rate, peak_of, wait
 from _mixes import MIXES, Asked, Mix, draw, pictures
-from _paths import PARTS, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
+from _paths import ON_GPU, PARTS, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
 from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
 
 BATCHES = (4, 8, 16, 32)
@@ -87,18 +87,23 @@ class Rounds:
 
 
 def best_batch(world: World, mix: Mix, samples: int) -> tuple[int, dict[int, float]]:
-    """The fixed batch with the highest rate on a part, and all rates; larger ones are left out once it falls."""
+    """The fixed batch with the highest rate on a part, and all rates; others are left out once rates fall.
+
+    On a CPU small ones come first, on a GPU large ones.
+    """
     part = world.draw(mix, min(samples, 2 * max(BATCHES)), "part")
     rates: dict[int, float] = {}
-    for size in BATCHES:
-        some = part if world.large else part[: max(size, 16)]
+    for size in reversed(BATCHES) if world.large else BATCHES:
+        some = part[: 2 * size] if world.large else part[: max(size, 16)]
         way = Generate(world.model, world.processor, size)
         try:
             seconds, answers = world.seconds(lambda way=way, some=some: way.run(some))  # type: ignore[misc]
         except torch.OutOfMemoryError:
+            if world.large:
+                continue
             break
         rates[size] = len(answers) / seconds
-        if rates[size] < 0.9 * max(rates.values()) or size >= len(part):
+        if rates[size] < 0.9 * max(rates.values()) or (not world.large and size >= len(part)):
             break
     return max(rates, key=lambda size: rates[size]), rates
 
@@ -107,7 +112,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     """All ways on one mix, ending about at ``until``; prints its table."""
     settings, began = world.settings, time.monotonic()
     samples = settings.samples or mix.samples[world.large]
-    warm = world.draw(mix, min(8, samples), "warm")
+    warm = world.draw(mix, min(64 if world.large else 8, samples), "warm")
     some = world.draw(mix, 64, "lengths")[::5][:12]
     alone = Generate(world.model, world.processor, 1)
     mean = mix.length if settings.lengths == "drawn" else None
@@ -119,7 +124,10 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     alone.run(warm[:2])
 
     got = {name: Rounds() for name in "abd"}
-    every = max(settings.rounds, -(-samples // 24))
+    beside = samples  # for (b); on a GPU what takes it about 15 seconds, whole batches
+    if world.large:
+        beside = min(samples, batch * max(3, round(15 * tried[batch] / batch)))
+    every = max(settings.rounds, -(-beside // 24))
     asked: list[Asked] = []
     busy = []
     for number in range(settings.rounds):
@@ -133,7 +141,8 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
                     seconds, answers = world.seconds(lambda fresh=fresh: ours.run(fresh))  # type: ignore[misc]
                 busy += [watch.share] if watch.share is not None else []
             else:
-                part = fresh[number % every :: every] if name == "a" else fresh
+                part = fresh[:: samples // beside][:beside]
+                part = part[number % every :: every] if name == "a" else part
                 seconds, answers = world.seconds(lambda way=ways[name], part=part: way.run(part))  # type: ignore[misc]
             got[name].rates.append(len(answers) / seconds)
             got[name].answers |= answers
@@ -164,7 +173,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
         way = got[name]
         print(f"  {said:34}{way.rate:10.2f}{way.times(got['a']):9.2f}{way.times(got['b']):9.2f}")
     found["lmms_eval"] = outside(world, asked[:samples], batch, got)
-    found["differing"] = compare(alone, asked, got)
+    found["differing"] = compare(alone, asked, got, 4 if world.large else 16)
     if busy:
         found["busy"] = statistics.median(busy)
         print(f"  the GPU was busy {100 * found['busy']:.0f} % of the time in (d), by nvidia-smi")
@@ -197,15 +206,15 @@ def outside(world: World, asked: Sequence[Asked], batch: int, got: dict[str, Rou
     return {**done, "texts": None, "differing": len(other)}
 
 
-def compare(alone: Generate, asked: Sequence[Asked], got: dict[str, Rounds]) -> dict[str, Any]:
-    """How many answers differ between the ways, and by what gap; prints it."""
+def compare(alone: Generate, asked: Sequence[Asked], got: dict[str, Rounds], most: int) -> dict[str, Any]:
+    """How many answers differ between the ways, and by what gap (of ``most`` of them); prints it."""
     by_id = {one.id: one for one in asked}
     found = {}
     for one, other in (("a", "b"), ("a", "d"), ("b", "d")):
         mine, its = got[one].answers, got[other].answers
         names = differing(mine, its)
         both = len(mine.keys() & its.keys())
-        gaps = [alone.gap(by_id[name], first_difference(mine[name], its[name])) for name in names[:16]]
+        gaps = [alone.gap(by_id[name], first_difference(mine[name], its[name])) for name in names[:most]]
         gaps = [gap for gap in gaps if gap == gap]
         found[one + other] = {"samples": both, "differing": len(names), "gaps": gaps}
         said = f"  ({one}) and ({other}): {len(names)} of {both} answers differ"
@@ -220,7 +229,7 @@ def ablate(world: World, mix: Mix, samples: int) -> dict[str, float]:
     if "options" not in TAKES:
         print("  this backend has no Options: nothing can be switched off")
         return {}
-    parts = [part for part in PARTS if part != "record" or world.device.type == "cuda"]
+    parts = [part for part in PARTS if part not in ON_GPU or world.device.type == "cuda"]
     every: dict[str, dict[str, bool]] = {"all on": {}, **{f"without {part}": {part: False} for part in parts}}
     every["all off"] = dict.fromkeys(parts, False)
     warm = world.draw(mix, min(8, samples), "warm")
@@ -247,30 +256,36 @@ def ablate(world: World, mix: Mix, samples: int) -> dict[str, float]:
 
 
 def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
-    """Shared and unshared: how much of the matrix rate prefill reaches, memory, answers that change; prints all."""
+    """How much of the matrix rate prefill reaches, and memory; prints both.
+
+    Where several questions are asked of a picture, also for an eighth of the samples unshared, with the answers that
+    change.
+    """
     found: dict[str, Any] = {}
     given: list[Answers] = []
-    for share in (True, False) if "options" in TAKES else (None,):
-        options = {} if share is None else {"share": share}
-        ours = Evalkit(world.model, world.processor, world.settings.batch_size, **options)
+    every = world.draw(mix, samples, "details")
+    less = every[: max(16, samples // 8)]
+    ways = {"shared": (True, every), "unshared": (False, less)}
+    if mix.questions == (1,):
+        del ways["unshared"]
+    for name, (share, asked) in ways.items():
+        ours = Evalkit(world.model, world.processor, world.settings.batch_size, share=share)
         ours.run(world.draw(mix, min(8, samples), "warm"))
         # One token each: reading, encoding and prefill, and nothing else.
-        short = [Asked(one.id, one.path, one.size, one.text, 1) for one in world.draw(mix, samples, "prefill")]
+        short = [Asked(one.id, one.path, one.size, one.text, 1) for one in asked]
         seconds, _ = world.seconds(lambda ours=ours, short=short: ours.run(short))  # type: ignore[misc]
-        work = flops(world, short, ours.prompts, shared=bool(share))
+        work = flops(world, short, ours.prompts, shared=share)
         reached = work / seconds / world.matrix_rate
-        fresh = world.draw(mix, samples, "memory")
-        peak = peak_of(world.device, lambda ours=ours, fresh=fresh: given.append(ours.run(fresh)))  # type: ignore[misc]
-        name = {True: "shared", False: "unshared", None: "as it is"}[share]
-        found[name] = {"seconds": seconds, "flops": work, "reached": reached, "peak": peak}
+        peak = peak_of(world.device, lambda ours=ours, asked=asked: given.append(ours.run(asked)))  # type: ignore[misc]
+        found[name] = {"samples": len(asked), "seconds": seconds, "flops": work, "reached": reached, "peak": peak}
         memory = "" if peak is None else f"; {peak / 2**30:.2f} GiB beyond the weights at most"
         print(
-            f"  {name}: prefill {work / seconds / 1e12:.3g} TFLOP/s, {100 * reached:.0f} % of the matrix rate, files "
-            f"read and all{memory}"
+            f"  {name}, {len(asked)} samples: prefill {work / seconds / 1e12:.3g} TFLOP/s, {100 * reached:.0f} % of "
+            f"the matrix rate, files read and all{memory}"
         )
     if len(given) == 2:
-        found["differing"] = len(differing(*given))
-        print(f"  {found['differing']} of {len(given[0])} answers differ between shared and unshared")
+        found["differing"] = len(differing(given[1], given[0]))
+        print(f"  {found['differing']} of {len(less)} answers differ between shared and unshared")
     return found
 
 

@@ -22,7 +22,7 @@ from evalkit.errors import UserError
 from evalkit.types import Decoding, Message, Picture, Request, Text
 
 from ..backends._inputs import Inputs
-from . import aligned, attention, memory, patches
+from . import aligned, attention, memory, norms, patches
 from .cache import Shape
 from .engine import Engine, Limits
 from .language import Language, apart, text_part
@@ -108,7 +108,9 @@ def build(
     if options.windows:
         attention.install_vision(model)
         patches.install(model)
+    if options.kernels:
         aligned.install(model)
+        norms.install(model)
     attention.install_text(model)
     room = memory.free(model.device)
     kind = model.device.type
@@ -152,6 +154,7 @@ def restore(model: Any) -> None:
     attention.uninstall(model)
     patches.uninstall(model)
     aligned.uninstall(model)
+    norms.uninstall(model)
 
 
 def _tokens(model: Any, processor: Any) -> tuple[int, int]:

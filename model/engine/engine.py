@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -28,6 +29,8 @@ from .tree import Node, Parts, grow
 from .window import Item, Window
 
 log = logging.getLogger(__name__)
+
+BEGIN = 4  # a window's first batch is smaller by so many times, on a GPU
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class Limits:
     rows: int
     tokens: int
     bytes: int
+
+    def part(self, parts: int) -> Limits:
+        """For a batch that is smaller by so many times."""
+        return replace(self, rows=max(1, self.rows // parts), tokens=max(1, self.tokens // parts))
 
 
 @dataclass(eq=False)
@@ -120,6 +127,7 @@ class Engine:
         order = [image for waiting in queue for image in waiting.item.images]
         queue.reverse()  # taken from its end
         working: dict[Row, _Waiting] = {}
+        begun = self.language.device.type != "cuda"
         with Feed(order, self.eyes, workers=self.workers, ahead=self.ahead) as feed:
             while queue or self.pool.rows:
                 stopped = stop is not None and stop.is_set()
@@ -127,7 +135,9 @@ class Engine:
                     break
                 batch: list[_Waiting] = []
                 if queue and not stopped and self._room():
-                    for waiting in self._next(queue, window):
+                    # A GPU would wait for a whole batch's pictures: it begins with a part of one.
+                    limits, begun = self.limits if begun else self.limits.part(BEGIN), True
+                    for waiting in self._next(queue, window, limits):
                         error = self._look(waiting, window, feed)
                         if error is None:
                             batch.append(waiting)
@@ -140,7 +150,7 @@ class Engine:
                 done: list[Row] = []
                 full: str | None = None
                 try:
-                    with kernels(self.language.device):
+                    with self._kernels():
                         done = self._prefill(batch, window) if batch else self.pool.step()
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
@@ -171,7 +181,7 @@ class Engine:
             for waiting in queue:
                 if (error := self._look(waiting, window, feed)) is not None:
                     raise error
-        with kernels(self.language.device):
+        with self._kernels():
             cache, first, follow = self._compute(queue, window)
         order = [items.index(waiting.item) for waiting in queue]
         device = self.language.device
@@ -179,6 +189,9 @@ class Engine:
         second = self.language.step(ids, torch.tensor(follow, device=device), cache)
         found = {at: (first[row], second[row]) for row, at in enumerate(order)}
         return [found[at] for at in range(len(items))]
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        return kernels(self.language.device) if self.options.kernels else nullcontext()
 
     def _queue(self, items: Sequence[Item], window: Window) -> list[_Waiting]:
         """The items in the order in which they are to be answered.
@@ -201,21 +214,21 @@ class Engine:
         live = len(self.pool)
         return live == 0 or (self.options.leave and live <= self.limits.rows // 2)
 
-    def _next(self, queue: list[_Waiting], window: Window) -> list[_Waiting]:
+    def _next(self, queue: list[_Waiting], window: Window, limits: Limits) -> list[_Waiting]:
         """The next rows to prefill together: as many as the pool, the tokens and the memory have room for."""
         live = len(self.pool)
         batch: list[_Waiting] = []
         own = longest = 0
         each = self.language.shape.bytes(self.language.dtype)
-        while queue and len(batch) + live < self.limits.rows:
+        while queue and len(batch) + live < limits.rows:
             waiting = queue[-1]
             own = max(own, window.tokens(waiting.parts[waiting.shared :]))
             longest = max(longest, window.tokens(waiting.parts) + waiting.row.limit)
             rows = len(batch) + 1
-            if batch and self.options.pack and rows * own > self.limits.tokens:
+            if batch and self.options.pack and rows * own > limits.tokens:
                 break
             # Twice: a pool that grows is copied, and prefixes are held beside the rows that they were copied into.
-            if batch and self.options.pack and 2 * (rows + live) * longest * each > self.limits.bytes:
+            if batch and self.options.pack and 2 * (rows + live) * longest * each > limits.bytes:
                 break
             batch.append(queue.pop())
         return batch
@@ -304,16 +317,18 @@ class Engine:
         self, wanted: Sequence[tuple[Node | None, Parts, float]], window: Window
     ) -> tuple[list[Piece], list[int]]:
         """Parts that come after a node as the language model takes them, and the position that follows each."""
+        placed = []
+        for above, parts, _ in wanted:
+            given = [part if part >= 0 else window.seen(part) for part in parts]
+            placed.append(self.language.places.of(given, above.held[1] if above is not None else 0))
+        # Last: a GPU is at work from here on.
         shown = [part for _, parts, _ in wanted for part in parts if part < 0]
         features = window.features(shown, self.eyes, self.features, self.limits.tokens)
-        pieces, follow = [], []
-        for above, parts, factor in wanted:
-            given = [part if part >= 0 else window.seen(part) for part in parts]
-            ids, positions, after = self.language.places.of(given, above.held[1] if above is not None else 0)
+        pieces = []
+        for (above, parts, factor), (ids, positions, _) in zip(wanted, placed, strict=True):
             before = [node.held[0] for node in above.chain()] if above is not None else []
             pieces.append(Piece(before, ids, positions, [features[part] for part in parts if part < 0], factor))
-            follow.append(after)
-        return pieces, follow
+        return pieces, [after for _, _, after in placed]
 
 
 def _leave(node: Node | None) -> None:

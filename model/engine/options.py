@@ -13,8 +13,10 @@ class Options:
         share: a prefix that several requests begin with is computed once, and a picture is encoded once.
         pack: batches are cut by tokens against the memory at hand; else a fixed number of rows.
         leave: rows that are done leave the batch and waiting ones come in; else a batch waits for its slowest row.
-        windows: the vision encoder's windows go through few attention calls, its patches through a matrix product, and
-            its MLPs through kernels for their width; else as transformers does it.
+        windows: the vision encoder's windows go through few attention calls, and its patches through a matrix product;
+            else as transformers does it, one by one, and through a convolution.
+        kernels: on CUDA, norms go through one kernel each, MLPs of an awkward width through kernels for a better one
+            (both in half precision), and attention is not planned anew for every shape; else as transformers does it.
         record: on CUDA, decode steps are recorded and replayed as graphs; else launched kernel by kernel.
         feed: pictures are read, decoded and resized ahead in threads; else when their batch comes.
     """
@@ -23,5 +25,6 @@ class Options:
     pack: bool = True
     leave: bool = True
     windows: bool = True
+    kernels: bool = True
     record: bool = True
     feed: bool = True

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 ROWS = 8  # the fewest of a recorded step
 COLUMNS = 128
-# Recording costs about three steps.
-AFTER = 4
+# Recording costs about three steps, and serves until memory is short or rows become longer.
+AFTER = 2
 # Each keeps its kernels' addresses, and the logits of its rows.
 MOST = 32
 

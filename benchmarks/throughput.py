@@ -315,7 +315,7 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, metavar="N", help="samples in each round, instead of the mix's own")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="paired rounds (default: 3)")
-    parser.add_argument("--minutes", type=float, default=8.5, help="rounds are left out beyond this (default: 8.5)")
+    parser.add_argument("--minutes", type=float, default=7, help="rounds are left out beyond this (default: 7)")
     parser.add_argument("--lengths", choices=("drawn", "full"), default="drawn", help="full: no answer ends by itself")
     parser.add_argument("--batch-size", type=int, metavar="N", help="of evalkit (default: its own choice)")
     parser.add_argument("--ablate", action="store_true", help="switch the engine's parts off, one at a time")

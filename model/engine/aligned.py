@@ -8,12 +8,13 @@ copies of their weights are padded with zeros, which add nothing to any sum; gat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .forwards import give, own, take_back
 
 NUMBERS = 8  # of 16 bits to 16 bytes
 WIDTH = 64  # what a width is made a multiple of: tiles are no smaller
@@ -43,10 +44,7 @@ def install(model: nn.Module) -> int:
 
 def uninstall(model: nn.Module) -> None:
     """Take back what ``install`` did."""
-    for module in model.modules():
-        mine: Any = vars(module).get("forward")
-        if isinstance(mine, partial) and mine.func is _forward:
-            del module.forward
+    take_back(model, _forward)
 
 
 def widen(mlp: Any) -> None:
@@ -59,13 +57,13 @@ def widen(mlp: Any) -> None:
         if up.bias is not None:
             bias = torch.cat([F.pad(gate.bias, (0, more)), F.pad(up.bias, (0, more))])
         wide = _Wide(both, bias, F.pad(down.weight, (0, more)), down.bias)
-    mlp.forward = partial(_forward, mlp, wide)
+    give(mlp, _forward, wide)
 
 
 def fits(mlp: Any) -> bool:
     """Whether it is ``down(act(gate(x)) * up(x))`` and nothing more, of an awkward width, and nobody's hook on it."""
     layers = [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if not all(type(layer) is nn.Linear for layer in layers) or any("forward" in vars(one) for one in (mlp, *layers)):
+    if not all(type(layer) is nn.Linear for layer in layers) or not all(own(one) for one in (mlp, *layers)):
         return False
     if set(type(mlp).forward.__code__.co_names) != _NAMES or mlp.up_proj.out_features % NUMBERS == 0:
         return False

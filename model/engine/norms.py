@@ -7,12 +7,13 @@ where the other way rounds twice, so that in half precision last digits differ; 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .forwards import give, own, take_back
 
 EPSILON = ("variance_epsilon", "eps", "epsilon")
 TOLERANCE = 2e-2  # two roundings in bf16
@@ -31,17 +32,14 @@ def install(model: nn.Module) -> int:
 
 def uninstall(model: nn.Module) -> None:
     """Take back what ``install`` did."""
-    for module in model.modules():
-        mine: Any = vars(module).get("forward")
-        if isinstance(mine, partial) and mine.func is _forward:
-            del module.forward
+    take_back(model, _forward)
 
 
 def replace(norm: Any) -> None:
     """Have one norm use torch's kernel."""
     epsilon = _epsilon(norm)
     assert epsilon is not None
-    norm.forward = partial(_forward, norm, epsilon)
+    give(norm, _forward, epsilon)
 
 
 def fits(norm: Any) -> bool:
@@ -49,7 +47,7 @@ def fits(norm: Any) -> bool:
 
     (Gemma's, for one, multiplies by one more than its weight.)
     """
-    named = type(norm).__name__.endswith("RMSNorm") and "forward" not in vars(norm)
+    named = type(norm).__name__.endswith("RMSNorm") and own(norm)
     alone = [name for name, _ in norm.named_parameters()] == ["weight"] if named else False
     epsilon = _epsilon(norm)
     if not alone or norm.weight.ndim != 1 or epsilon is None:

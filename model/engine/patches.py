@@ -7,31 +7,26 @@ longer than the rest of the encoder (cuDNN's kernel was lost in torch 2.9), and 
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .forwards import give, own, take_back
 
 
 def install(model: nn.Module) -> int:
     """Have each convolution that can be given single patches multiply matrices then; gives how many there are."""
     found = 0
     for module in model.modules():
-        # A forward of its own is somebody's hook (offloading, say), which is left alone.
-        if isinstance(module, nn.Conv3d) and "forward" not in vars(module) and _plain(module):
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
+        if isinstance(module, nn.Conv3d) and own(module) and _plain(module):
+            give(module, _forward)
             found += 1
     return found
 
 
 def uninstall(model: nn.Module) -> None:
     """Take back what ``install`` did."""
-    for module in model.modules():
-        mine: Any = vars(module).get("forward")
-        if isinstance(mine, partial) and mine.func is _forward:
-            del module.forward
+    take_back(model, _forward)
 
 
 def _plain(conv: nn.Conv3d) -> bool:

@@ -2,7 +2,7 @@
 
 ``generate`` is used as a careful user would: greedy, in inference mode, the processor on the text and the pictures of a
 batch, padded on the left, sorted by length with the visual tokens counted, the next batch's pictures read, decoded and
-resized in a thread meanwhile.
+resized in a thread meanwhile, which is kept from disturbing the model on a CPU as evalkit's own are (``threads``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,13 @@ import torch
 from _mixes import Asked
 from transformers import GenerationConfig
 
+from evalkit.model.backends._threads import threads
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
 
 Answers = dict[str, tuple[int, ...]]
-PARTS = ("share", "pack", "leave", "windows", "feed", "record", "kernels")
-ON_GPU = {"record", "kernels"}
+PARTS = ("share", "pack", "leave", "windows", "feed", "overlap", "record", "kernels")
+ON_GPU = {"overlap", "record", "kernels"}
 TAKES = frozenset(inspect.signature(HFBackend).parameters)
 CHILD = Path(__file__).parent / "_lmms_eval.py"
 
@@ -70,7 +70,7 @@ class Generate:
         order = sorted(asked, key=self._length, reverse=True) if self.batch_size > 1 else list(asked)
         batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
         answers: Answers = {}
-        with ThreadPoolExecutor(1) as ahead:
+        with threads(1) as ahead:
             coming = ahead.submit(self.inputs, batches[0])
             for place, batch in enumerate(batches):
                 inputs = coming.result().to(self.model.device, dtype=self.model.dtype)

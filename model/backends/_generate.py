@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -22,6 +21,7 @@ from ..engine.memory import out_of_memory
 from ._continuations import Branch, Forced
 from ._inputs import Inputs, Planned, Prepared
 from ._outcome import Outcome
+from ._threads import threads
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Generate:
 
     def answer(self, rows: Sequence[Planned], stop: Event | None = None) -> Iterator[Outcome]:
         """An outcome for every row, batch by batch, longest first; pictures of the next batch are decoded meanwhile."""
-        with ThreadPoolExecutor(max_workers=1) as ahead:
+        with threads(1) as ahead:
             waiting = None
             for batch in self._batches(rows):
                 coming = ahead.submit(self.inputs.prepare, batch)

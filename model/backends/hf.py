@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache, partial
@@ -45,6 +44,7 @@ from ..engine.options import Options
 from ..engine.window import Item
 from ..workers.backend import WorkerPool, local_pool
 from ..workers.cluster import ray_pool
+from ._ahead import Ahead, Plan
 from ._borrowed import borrowed
 from ._continuations import Tokens
 from ._costs import costs
@@ -61,6 +61,7 @@ from ._loading import (
 from ._memory import occupied
 from ._outcome import Outcome
 from ._places import pick_places, spread
+from ._threads import threads
 from ._verifying import verify
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
@@ -187,45 +188,47 @@ class HFBackend:
         return self.stream(_windows(requests), stop)
 
     def stream(self, windows: Iterator[Sequence[Request]], stop: Event | None = None) -> Iterator[Response]:
-        """As ``generate``, for windows that come one by one; the next is asked for before one is begun."""
+        """As ``generate``, for windows that come one by one; the next is asked for before one is begun.
+
+        An empty one says that there is none yet: no more are asked for until all that came is answered.
+        """
         self._parts.clear()
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            coming = ahead.submit(self._plan, next(windows, []))
-            while True:
-                rows, failed = coming.result()
-                for request, error in failed:
+        with Ahead(windows, self._plan) as plans:
+            while (plan := plans.wait()) is not None:
+                for request, error in plan.failed:
                     yield _failed(request, error)
-                following = next(windows, None)
-                if following is not None:
-                    coming = ahead.submit(self._plan, following)
-                for outcome in self._answer(rows, stop):
+                for outcome in self._answer(plan, plans, stop):
                     yield from self._response(outcome)
-                if following is None or (stop is not None and stop.is_set()):
+                if stop is not None and stop.is_set():
                     return
 
-    def _plan(self, requests: Sequence[Request]) -> tuple[list[Planned], list[tuple[Request, BaseException]]]:
-        rows: list[Planned] = []
-        failed: list[tuple[Request, BaseException]] = []
+    def _plan(self, requests: Sequence[Request]) -> Plan:
+        plan = Plan()
         for request in requests:
             for image in request.images:
                 picture_key(image)  # of a row, its content is read for it: here, ahead of its turn
             try:
-                rows += self.inputs.plan(request)
+                for row in self.inputs.plan(request):
+                    fits = self.engine is not None and _fits(self.engine, row)
+                    (plan.rows if fits else plan.others).append(row)
             except (OSError, ValueError) as error:
-                failed.append((request, error))
-        return rows, failed
+                plan.failed.append((request, error))
+        return plan
 
-    def _answer(self, rows: Sequence[Planned], stop: Event | None) -> Iterator[Outcome]:
+    def _answer(self, plan: Plan, plans: Ahead, stop: Event | None) -> Iterator[Outcome]:
         engine = self.engine
-        fit = [p for p in rows if engine is not None and _fits(engine, p)]
-        if len(fit) < len(rows):
-            chosen = set(map(id, fit))
+        if plan.others:
             if engine is not None:
                 engine.pool.clear(free=True)  # generate knows nothing of it
-            yield from self.plain.answer([p for p in rows if id(p) not in chosen], stop)
-        if engine is None or (stop is not None and stop.is_set()):
+            yield from self.plain.answer(plan.others, stop)
+        if engine is None or not plan.rows or (stop is not None and stop.is_set()):
             return
-        answers = engine.answer([self._item(p) for p in fit], stop)
+
+        def more() -> list[Item]:
+            following = plans.ready()
+            return [] if following is None else [self._item(row) for row in following.rows]
+
+        answers = engine.answer([self._item(row) for row in plan.rows], stop, more)
         while True:
             with torch.inference_mode():  # not while the caller has its turn
                 answer = next(answers, None)
@@ -325,7 +328,7 @@ class HFBackend:
 
     def _embed(self, images: Sequence[ImageRef], encode: Callable[..., Any]) -> Iterator[tuple[float, ...]]:
         takes = inspect.signature(encode).parameters
-        with ThreadPoolExecutor(max_workers=1) as ahead:
+        with threads(1) as ahead:
             coming = ahead.submit(self.inputs.pixels, images[0]) if images else None
             for following in (*images[1:], None):
                 if coming is None:

@@ -35,6 +35,10 @@ class Shape:
         return 2 * self.layers * self.heads * self.width * dtype.itemsize
 
 
+# Rows that are moved by one copy, for which there must be memory.
+TOGETHER = 8
+
+
 @dataclass(frozen=True)
 class Fixed:
     """A step's shapes and places, for a recording: ``rows`` and ``columns`` used, (1,) the column that is written."""
@@ -81,6 +85,13 @@ class _Layer(DynamicLayer):
         return self.columns.at if fixed is None else fixed.columns - 1
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU's on the device; does not wait until the device has done what it was given before."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 class Columns(Cache):
     """A cache over one tensor, (layers, 2, rows, heads, columns, width).
 
@@ -88,6 +99,7 @@ class Columns(Cache):
         rows: how many of the tensor's rows are in use, from the first.
         at: how many columns are filled; ``step`` moves it, a forward pass does not.
         valid: (rows, columns), which columns count.
+        begins: of each row, the first column that counts, as the CPU knows it: to ask ``valid`` is to wait for a GPU.
         factors: (rows,), with which factor each row's keys were rotated (Qwen-VL's dynamic NTK; elsewhere unused).
         fixed: where a step is being recorded: what holds then instead of ``rows`` and ``at``.
     """
@@ -97,6 +109,7 @@ class Columns(Cache):
         self.store = torch.zeros(shape.layers, 2, rows, shape.heads, columns, shape.width, device=device, dtype=dtype)
         self.valid = torch.zeros(rows, columns, dtype=torch.bool, device=device)
         self.factors = torch.ones(rows, device=device)
+        self.begins = [0] * rows
         self.rows = rows
         self.at = 0
         self.fixed: Fixed | None = None
@@ -107,13 +120,15 @@ class Columns(Cache):
         """How many columns there is room for."""
         return int(self.store.shape[4])
 
-    def put(self, row: int, chain: Sequence[torch.Tensor], end: int) -> None:
-        """Copy a chain of prefixes (as ``last`` gives them) into a row, so that it ends before column ``end``."""
+    def put(self, rows: range, chain: Sequence[torch.Tensor], end: int) -> None:
+        """Copy a chain of prefixes (as ``last`` gives them) into some rows, so that it ends before column ``end``."""
+        some = slice(rows.start, rows.stop)
         for held in reversed(chain):
             start = end - held.shape[3]
-            self.store[:, :, row, :, start:end] = held
-            self.valid[row, start:end] = True
+            self.store[:, :, some, :, start:end] = held[:, :, None]
+            self.valid[some, start:end] = True
             end = start
+        self.begins[some] = [end] * len(rows)
 
     def step(self, columns: int) -> None:
         """Count what a forward pass has written."""
@@ -124,8 +139,15 @@ class Columns(Cache):
         found = self.store[:, :, row, :, self.at - columns : self.at]
         return found.clone() if columns < 0.8 * self.width else found
 
-    def move_row(self, source: int, target: int) -> None:
-        """Copy a row's filled columns over another's."""
-        self.store[:, :, target, :, : self.at] = self.store[:, :, source, :, : self.at]
-        self.valid[target] = self.valid[source]
-        self.factors[target] = self.factors[source]
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy rows over others; none is both moved and written over."""
+        for at in range(0, len(sources), TOGETHER):
+            some, others = sources[at : at + TOGETHER], targets[at : at + TOGETHER]
+            start = min(self.begins[row] for row in (*some, *others))
+            come, go = sent(torch.tensor([some, others]), self.store.device).unbind()
+            columns = self.store[:, :, :, :, start : self.at]
+            columns.index_copy_(2, go, columns.index_select(2, come))
+            self.valid.index_copy_(0, go, self.valid.index_select(0, come))
+            self.factors.index_copy_(0, go, self.factors.index_select(0, come))
+            for source, target in zip(some, others, strict=True):
+                self.begins[target] = self.begins[source]

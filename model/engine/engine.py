@@ -2,15 +2,15 @@
 
 Items come in windows.  Within one, those that begin alike are put together (``tree.py``), longest first, so that what
 does not fit into memory shows early.  Small batches are prefilled (inner nodes first, level by level) and join the pool
-of rows that are being decoded (``pool.py``), as others leave it.
+of rows that are being decoded (``pool.py``), as others leave it.  The last rows of a window do not hold up the next.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -64,8 +64,9 @@ class Limits:
 
 @dataclass(eq=False)
 class _Waiting:
-    """An item on its way: its row, its parts, its place in the tree."""
+    """An item on its way: its window, its row, its parts, its place in the tree."""
 
+    window: Window
     item: Item
     row: Row
     parts: Parts
@@ -115,30 +116,42 @@ class Engine:
         self.ahead = ahead
         self.several = True
         graphs = options.record and language.device.type == "cuda"
-        self.pool = Pool(language, leave=options.leave, recorder=CudaGraphs(language.device) if graphs else None)
+        self.pool = Pool(
+            language,
+            leave=options.leave,
+            ahead=options.overlap and language.device.type == "cuda",
+            recorder=CudaGraphs(language.device) if graphs else None,
+        )
 
     # ------------------------------------------------------------------------------------------------------- a window
 
-    def answer(self, items: Sequence[Item], stop: Event | None = None) -> Iterator[Answer]:
-        """An answer for every item of a window, as they come; once ``stop`` is set, nothing new is begun."""
+    def answer(
+        self, items: Sequence[Item], stop: Event | None = None, more: Callable[[], Sequence[Item]] = tuple
+    ) -> Iterator[Answer]:
+        """An answer for every item of a window, as they come; once ``stop`` is set, nothing new is begun.
+
+        Args:
+            more: asked for the next window while the last rows of one are decoded; gives none where that is to be
+                seen to its end first.
+        """
         self.pool.clear()  # of a window that nobody saw to its end
-        window = Window(items, self.place)
-        queue = self._queue(items, window)
-        order = [image for waiting in queue for image in waiting.item.images]
-        queue.reverse()  # taken from its end
         working: dict[Row, _Waiting] = {}
         begun = self.language.device.type != "cuda"
-        with Feed(order, self.eyes, workers=self.workers, ahead=self.ahead) as feed:
+        with ExitStack() as feeds:
+            queue = self._begin(items, feeds)
             while queue or self.pool.rows:
                 stopped = stop is not None and stop.is_set()
                 if stopped and not self.pool.rows:
                     break
+                if not queue and not stopped and (following := more()):
+                    feeds.close()
+                    queue = self._begin(following, feeds)
                 batch: list[_Waiting] = []
                 if queue and not stopped and self._room():
                     # A GPU would wait for a whole batch's pictures: it begins with a part of one.
                     limits, begun = self.limits if begun else self.limits.part(BEGIN), True
-                    for waiting in self._next(queue, window, limits):
-                        error = self._look(waiting, window, feed)
+                    for waiting in self._next(queue, limits):
+                        error = self._look(waiting)
                         if error is None:
                             batch.append(waiting)
                             working[waiting.row] = waiting
@@ -151,7 +164,7 @@ class Engine:
                 full: str | None = None
                 try:
                     with self._kernels():
-                        done = self._prefill(batch, window) if batch else self.pool.step()
+                        done = self._prefill(batch) if batch else self.pool.step()
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
                         raise
@@ -165,9 +178,18 @@ class Engine:
                         yield Answer(failed.item.planned, error=MemoryError(full))
                 for row in done:
                     waiting = working.pop(row)
-                    seen = tuple(window.seen(part) for part in waiting.parts if part < 0)
+                    seen = tuple(waiting.window.seen(part) for part in waiting.parts if part < 0)
                     yield Answer(waiting.item.planned, row, seen)
         self.pool.clear()
+
+    def _begin(self, items: Sequence[Item], feeds: ExitStack) -> list[_Waiting]:
+        """A new window's items, the first at the end; their pictures begin to be read."""
+        window = Window(items, self.place)
+        queue = self._queue(items, window)
+        order = [image for waiting in queue for image in waiting.item.images]
+        window.feed = feeds.enter_context(Feed(order, self.eyes, workers=self.workers, ahead=self.ahead))
+        queue.reverse()
+        return queue
 
     def logits(self, items: Sequence[Item], following: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """For each item, the logits after its prompt, and those after one token more (to be compared with others').
@@ -175,14 +197,12 @@ class Engine:
         Raises:
             OSError, ValueError: a picture cannot be read.
         """
-        window = Window(items, self.place)
-        queue = self._queue(items, window)
-        with Feed([], self.eyes, workers=0, ahead=0) as feed:
-            for waiting in queue:
-                if (error := self._look(waiting, window, feed)) is not None:
-                    raise error
+        queue = self._queue(items, Window(items, self.place))
+        for waiting in queue:
+            if (error := self._look(waiting)) is not None:
+                raise error
         with self._kernels():
-            cache, first, follow = self._compute(queue, window)
+            cache, first, follow = self._compute(queue)
         order = [items.index(waiting.item) for waiting in queue]
         device = self.language.device
         ids = torch.tensor([following[at] for at in order], device=device)
@@ -206,7 +226,7 @@ class Engine:
             for leaf in grow([window.parts[at] for at in places], window.length, self.options.share):
                 item, parts = items[places[leaf.row]], window.parts[places[leaf.row]]
                 row = Row(item.limit, item.least, item.stops, item.forced, item.draws, item.enough)
-                queue.append(_Waiting(item, row, parts, leaf.node, factor))
+                queue.append(_Waiting(window, item, row, parts, leaf.node, factor))
         return queue
 
     def _room(self) -> bool:
@@ -214,14 +234,17 @@ class Engine:
         live = len(self.pool)
         return live == 0 or (self.options.leave and live <= self.limits.rows // 2)
 
-    def _next(self, queue: list[_Waiting], window: Window, limits: Limits) -> list[_Waiting]:
-        """The next rows to prefill together: as many as the pool, the tokens and the memory have room for."""
+    def _next(self, queue: list[_Waiting], limits: Limits) -> list[_Waiting]:
+        """The next rows of a window to prefill: as many as the pool, the tokens and the memory have room for."""
         live = len(self.pool)
         batch: list[_Waiting] = []
         own = longest = 0
         each = self.language.shape.bytes(self.language.dtype)
         while queue and len(batch) + live < limits.rows:
             waiting = queue[-1]
+            window = waiting.window
+            if batch and window is not batch[0].window:
+                break
             own = max(own, window.tokens(waiting.parts[waiting.shared :]))
             longest = max(longest, window.tokens(waiting.parts) + waiting.row.limit)
             rows = len(batch) + 1
@@ -258,15 +281,16 @@ class Engine:
 
     # --------------------------------------------------------------------------------------------------------- prefill
 
-    def _look(self, waiting: _Waiting, window: Window, feed: Feed) -> Exception | None:
+    def _look(self, waiting: _Waiting) -> Exception | None:
         """Have the row's pictures read; gives what went wrong."""
         held = max((node.end for node in waiting.chain if node.held is not None), default=0)
-        return window.look(waiting.parts, waiting.parts[held:], feed, self.features)
+        return waiting.window.look(waiting.parts, waiting.parts[held:], self.eyes, self.features)
 
-    def _prefill(self, batch: list[_Waiting], window: Window) -> list[Row]:
+    def _prefill(self, batch: list[_Waiting]) -> list[Row]:
         """Have the batch's rows decoded; gives back those that have ended already."""
         began = time.perf_counter()
-        cache, logits, follow = self._compute(batch, window)
+        window = batch[0].window
+        cache, logits, follow = self._compute(batch)
         self.pool.capacity, self.pool.bytes = self.limits.rows, self.limits.bytes // 2
         done = self.pool.admit([waiting.row for waiting in batch], cache, logits, follow)
         share = (time.perf_counter() - began) / len(batch)
@@ -282,8 +306,9 @@ class Engine:
             _leave(waiting.node)
         return done
 
-    def _compute(self, batch: list[_Waiting], window: Window) -> tuple[Columns, torch.Tensor, list[int]]:
+    def _compute(self, batch: list[_Waiting]) -> tuple[Columns, torch.Tensor, list[int]]:
         """The batch's keys and values, the logits after its prompts, and the positions that follow them."""
+        window = batch[0].window
         for level in range(max(len(waiting.chain) for waiting in batch)):
             missing = {
                 waiting.chain[level]: waiting

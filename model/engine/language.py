@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .cache import Columns, Fixed, Shape
+from .cache import Columns, Fixed, Shape, sent
 from .pictures import Seen
 
 # How far logits may lie apart, as a share of their spread: what another order of the same sums makes, and no more.
@@ -95,6 +95,16 @@ def _causal(valid: torch.Tensor, longest: int) -> torch.Tensor:
     return mask[:, None]
 
 
+def _alike(pieces: Sequence[Piece]) -> Iterator[range]:
+    """Places of neighbours that come after the same keys and values; none of those that come after nothing."""
+    begin = 0
+    for at in range(1, len(pieces) + 1):
+        if at == len(pieces) or [*map(id, pieces[at].before)] != [*map(id, pieces[begin].before)]:
+            if pieces[begin].before:
+                yield range(begin, at)
+            begin = at
+
+
 class Language:
     """The language model of a transformers image-text-to-text model.
 
@@ -141,11 +151,13 @@ class Language:
         positions = torch.zeros(len(pieces[0].positions), len(pieces), longest, dtype=torch.long)
         there = torch.zeros(len(pieces), longest, dtype=torch.bool)
         for row, piece in enumerate(pieces):
-            cache.put(row, piece.before, before)
             start = longest - len(piece.ids)
             ids[row, start:] = torch.tensor(piece.ids)
             positions[:, row, start:] = piece.positions
             there[row, start:] = True
+            cache.begins[row] = before + start
+        for rows in _alike(pieces):
+            cache.put(rows, pieces[rows.start].before, before)
         visual = (ids == self.image) & there
         full = not before and bool(there.all())
         cache.valid[:, before : before + longest] = self._sent(there)
@@ -158,10 +170,7 @@ class Language:
         return cache, logits
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the CPU's on the device; does not wait until the device has done what it was given before."""
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        return sent(tensor, self.device)
 
     def step(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns) -> torch.Tensor:
         """One more token for each row: (rows,) tokens and positions; gives logits (rows, vocabulary) in float32."""

@@ -17,6 +17,7 @@ class Options:
             else as transformers does it, one by one, and through a convolution.
         kernels: on CUDA, norms go through one kernel each, MLPs of an awkward width through kernels for a better one
             (both in half precision), and attention is not planned anew for every shape; else as transformers does it.
+        overlap: on CUDA, a decode step is launched before the tokens of the one before are read; else after.
         record: on CUDA, decode steps are recorded and replayed as graphs; else launched kernel by kernel.
         feed: pictures are read, decoded and resized ahead in threads; else when their batch comes.
     """
@@ -26,5 +27,6 @@ class Options:
     leave: bool = True
     windows: bool = True
     kernels: bool = True
+    overlap: bool = True
     record: bool = True
     feed: bool = True

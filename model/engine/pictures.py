@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import torch
 
 from evalkit.types import ImageRef, Size, picture_key
 
+from ..backends._threads import threads
 from .pixels import Generic, Pixels, Raw
 
 
@@ -205,7 +206,7 @@ class Feed:
         self._eyes = eyes
         self._order = iter({picture_key(image): image for image in order}.values())
         self._next = next(self._order, None)
-        self._pool = ThreadPoolExecutor(workers) if workers else None
+        self._pool = threads(workers) if workers else None
         self._ahead = ahead
         self._coming: dict[str, tuple[Future[Seen], int]] = {}
         self._lying = 0
@@ -214,8 +215,11 @@ class Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        """Read nothing more ahead; what is still asked for is read then."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._coming.clear()
 
     def _look(self, image: ImageRef) -> Seen:
         return self._eyes.look(image.load())

@@ -1,4 +1,9 @@
-"""The rows that are being decoded together: they leave when they are done, and others come in."""
+"""The rows that are being decoded together: they leave when they are done, and others come in.
+
+A GPU is not kept waiting for what Python makes of a step's tokens: the next step is launched with them where they lie,
+and they are read while it runs.  Rows that turn out to have ended have then taken one step more, which is not read.
+Where a token is drawn at random or forced upon a row, it is read first, as on a CPU, which has nothing to overlap.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .cache import Columns
+from .cache import Columns, sent
 from .language import Language
 from .recorded import COLUMNS, Recorder, Steps
-from .rows import Row, speak
+from .rows import Row, Said
 
 # Columns that a cache is given beyond what its rows fill: each costs memory, and each lack of one costs a copy.
 ROOM = 64
@@ -22,13 +27,17 @@ class Pool:
     Attributes:
         rows: those in work, in the order of the cache's rows.
         leave: False where a row that is done stays until all are.
+        ahead: whether a step is launched before the tokens of the one before are read.
         capacity: how many rows it is to have room for, where that takes no more than ``bytes``.
         steps: takes the steps.  Where it records them, the rows stay in one cache (``_home``) as long as they fit.
     """
 
-    def __init__(self, language: Language, *, leave: bool = True, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, language: Language, *, leave: bool = True, ahead: bool = False, recorder: Recorder | None = None
+    ) -> None:
         self.language = language
         self.leave = leave
+        self.ahead = ahead
         self.steps = Steps(language, recorder)
         self.capacity = 1
         self.bytes = 0
@@ -36,57 +45,90 @@ class Pool:
         self.rows: list[Row] = []
         self.cache: Columns | None = None
         self.positions = torch.zeros(0, dtype=torch.long)
+        self._last = torch.zeros(0, dtype=torch.long)  # each row's likeliest token, on the device
+        self._unheard: list[Said] = []
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def admit(self, rows: Sequence[Row], cache: Columns, logits: torch.Tensor, positions: Sequence[int]) -> list[Row]:
-        """Take in rows that have been prefilled; those that end with their first token are given back at once.
+        """Take in rows that have been prefilled; those that are known to end with their first token are given back.
 
         Args:
             cache: the rows' keys and values; it may become the pool's own.
             logits: (rows, vocabulary) after the prompts.
             positions: of each row's first token.
         """
-        speak(rows, logits)
-        stay = _closed_up(cache, [at for at, row in enumerate(rows) if not row.ended])
-        if stay:
-            follow = torch.tensor([positions[at] for at in stay], device=self.language.device)
+        said = Said(rows, logits)
+        done: list[Row] = []
+        if self._can_wait(rows) and not all(row.over for row in rows):
+            self._unheard.append(said)
+        else:
+            done = said.hear()
+        order = _closed_up(cache, [at for at, row in enumerate(rows) if not row.ended])
+        if order:
+            follow = sent(torch.tensor([positions[at] for at in order]), self.language.device)
+            last = said.likeliest if len(order) == len(rows) else said.likeliest[self._places(order)]
             if self.rows:
                 self._join(cache)
-                self.positions = torch.cat([self.positions, follow])
-            elif self.steps.recorder is not None:
-                self.cache, self.positions = self._wider(cache, len(stay), 0), follow
+                self.positions, self._last = torch.cat([self.positions, follow]), torch.cat([self._last, last])
             else:
-                self.cache, self.positions = cache, follow
-            self.rows += [rows[at] for at in stay]
-        return [row for row in rows if row.ended]
+                self.cache = cache if self.steps.recorder is None else self._wider(cache, len(order), 0)
+                self.positions, self._last = follow, last
+            self.rows += [rows[at] for at in order]
+        return done
 
     def step(self) -> list[Row]:
-        """One token more for each row; gives back those that have ended."""
+        """One token more for each row; gives back those that are known to have ended."""
         began = time.perf_counter()
-        if self.cache is None:
-            return []
-        if self.cache.at == self.cache.width:
-            self.cache = self._wider(self.cache, len(self.rows), 0)
-        ids = torch.tensor([row.tokens[-1] for row in self.rows], device=self.language.device)
-        logits = self.steps(ids, self.positions, self.cache)
-        self.positions = self.positions + 1
-        going = [at for at, row in enumerate(self.rows) if not row.ended]
-        speak([self.rows[at] for at in going], logits if len(going) == len(logits) else logits[going])
-        share = (time.perf_counter() - began) / len(going)
-        for at in going:
-            self.rows[at].seconds += share
-        done = [self.rows[at] for at in going if self.rows[at].ended]
-        if done and (self.leave or len(done) == len(going)):
-            stay = _closed_up(self.cache, [at for at, row in enumerate(self.rows) if not row.ended])
-            if any(row.broken for row in done):  # NaN does not vanish behind a mask
-                self.cache.store[:, :, len(stay) : len(self.rows)] = 0
-            self.rows = [self.rows[at] for at in stay]
-            self.positions = self.positions[stay]
-            if not self.rows:
-                self.cache = None
+        going = [row for row in self.rows if not row.ended]
+        waits = self._can_wait(self.rows)
+        done = [] if waits else self._hear(len(self._unheard))
+        before = len(self._unheard)
+        if self.cache is not None and not all(row.over for row in self.rows):
+            if self.cache.at == self.cache.width:
+                self.cache = self._wider(self.cache, len(self.rows), 0)
+            ids = self._last
+            if not all(row.free for row in self.rows):
+                ids = sent(torch.tensor([row.tokens[-1] for row in self.rows]), self.language.device)
+            logits = self.steps(ids, self.positions, self.cache)
+            self.positions = self.positions + 1
+            said = Said(self.rows, logits)
+            self._last = said.likeliest
+            self._unheard.append(said)
+        done += self._hear(before if waits else len(self._unheard))
+        share = (time.perf_counter() - began) / max(1, len(going))
+        for row in going:
+            row.seconds += share
+        self._part()
         return done
+
+    def _can_wait(self, rows: Sequence[Row]) -> bool:
+        return self.ahead and all(row.free for row in rows)
+
+    def _hear(self, count: int) -> list[Row]:
+        """Read the tokens of the first so many steps that were not; gives back the rows that have ended with them."""
+        heard, self._unheard = self._unheard[:count], self._unheard[count:]
+        return [row for said in heard for row in said.hear()]
+
+    def _part(self) -> None:
+        """Have the rows that have ended leave."""
+        stay = [at for at, row in enumerate(self.rows) if not row.ended]
+        if len(stay) == len(self.rows) or (stay and not self.leave):
+            return
+        assert self.cache is not None
+        order = _closed_up(self.cache, stay)
+        if any(row.broken for row in self.rows):  # NaN does not vanish behind a mask
+            self.cache.store[:, :, len(stay) : len(self.rows)] = 0
+        self.rows = [self.rows[at] for at in order]
+        if self.rows:
+            places = self._places(order)
+            self.positions, self._last = self.positions[places], self._last[places]
+        else:
+            self.cache, self._unheard = None, []  # what is still to be read is of rows that have ended
+
+    def _places(self, order: Sequence[int]) -> torch.Tensor:
+        return sent(torch.tensor(order), self.language.device)
 
     def clear(self, *, free: bool = False) -> list[Row]:
         """Put every row out, unanswered.
@@ -97,7 +139,7 @@ class Pool:
         if free or any(row.broken for row in self.rows):
             self._home = None
             self.steps.forget()
-        rows, self.rows, self.cache = [row for row in self.rows if not row.ended], [], None
+        rows, self.rows, self.cache, self._unheard = [row for row in self.rows if not row.ended], [], None, []
         for row in rows:
             row.restart()
         return rows
@@ -112,16 +154,17 @@ class Pool:
         cache.valid[live : live + more] = False
         cache.valid[live : live + more, cache.at - new.at : cache.at] = new.valid[:more, : new.at]
         cache.factors[live : live + more] = new.factors[:more]
+        cache.begins[live : live + more] = [cache.at - new.at + begin for begin in new.begins[:more]]
         cache.rows = live + more
 
     def _wider(self, old: Columns, rows: int, at: int) -> Columns:
         """A cache with the same rows, room for ``rows`` of them and for steps, at least ``at`` columns filled."""
         live = old.rows
-        used = old.valid[:live, : old.at].any(0)
-        keep = old.at - int(used.int().argmax()) if bool(used.any()) else 0
+        keep = old.at - min(old.begins[:live], default=old.at)
         at = max(at, keep)
         kept = old.store[:, :, :live, :, old.at - keep : old.at]
         valid, factors = old.valid[:live, old.at - keep : old.at].clone(), old.factors[:live].clone()
+        begins = [begin - old.at + at for begin in old.begins[:live]]
         new = self._empty(rows, at + ROOM)
         if new is old:  # its rows are moved to its beginning
             kept = kept.clone()
@@ -130,6 +173,7 @@ class Pool:
         new.store[:, :, :live, :, at - keep : at] = kept
         new.valid[:live, at - keep : at] = valid
         new.factors[:live] = factors
+        new.begins[:live] = begins
         return new
 
     def _empty(self, rows: int, columns: int) -> Columns:
@@ -148,13 +192,14 @@ class Pool:
         return new
 
 
-def _closed_up(cache: Columns, stay: list[int]) -> list[int]:
+def _closed_up(cache: Columns, stay: Sequence[int]) -> list[int]:
     """Close the gaps that rows leave with rows from the end; gives the places from which the remaining ones come."""
     order = list(range(len(stay)))
     staying = set(stay)
     gaps = [at for at in order if at not in staying]
-    for gap, last in zip(gaps, [at for at in stay if at >= len(stay)], strict=True):
-        cache.move_row(last, gap)
-        order[gap] = last
+    last = [at for at in stay if at >= len(stay)]
+    cache.move(last, gaps)
+    for gap, source in zip(gaps, last, strict=True):
+        order[gap] = source
     cache.rows = len(stay)
     return order

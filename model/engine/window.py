@@ -50,9 +50,13 @@ class Window:
 
     Args:
         place: the token that stands for a picture in ``Item.ids``.
+
+    Attributes:
+        feed: where pictures are read ahead; None where each is read when it is asked for.
     """
 
     def __init__(self, items: Sequence[Item], place: int) -> None:
+        self.feed: Feed | None = None
         self.images: list[ImageRef] = []
         self._keys: list[str] = []
         self._numbers: dict[str, int] = {}
@@ -107,18 +111,22 @@ class Window:
         """A picture that has been looked at."""
         return self._seen[part]
 
-    def look(self, parts: Iterable[int], encode: Iterable[int], feed: Feed, features: Features) -> Exception | None:
+    def look(self, parts: Iterable[int], encode: Iterable[int], eyes: Eyes, features: Features) -> Exception | None:
         """Have pictures read, those that are to be encoded with their pixels; gives what went wrong."""
         try:
             for part in parts:
                 if part < 0 and part not in self._seen:
-                    self._seen[part] = feed.get(self.images[-1 - part])
+                    self._seen[part] = self._get(part, eyes)
             for part in encode:
                 if part < 0 and self._seen[part].raw is None and self._keys[-1 - part] not in features:
-                    self._seen[part] = feed.get(self.images[-1 - part])
+                    self._seen[part] = self._get(part, eyes)
         except (OSError, ValueError) as error:
             return error
         return None
+
+    def _get(self, part: int, eyes: Eyes) -> Seen:
+        image = self.images[-1 - part]
+        return eyes.look(image.load()) if self.feed is None else self.feed.get(image)
 
     def features(self, parts: Iterable[int], eyes: Eyes, features: Features, tokens: int) -> dict[int, torch.Tensor]:
         """The features of the pictures among the parts; about ``tokens`` visual tokens are encoded at once.
@@ -129,7 +137,7 @@ class Window:
         wanted = {part: self._keys[-1 - part] for part in parts if part < 0}
         for part, key in wanted.items():
             if key not in features and self._seen[part].raw is None:
-                self._seen[part] = eyes.look(self.images[-1 - part].load())
+                self._seen[part] = self._get(part, eyes)
         found = features.of({key: self._seen[part] for part, key in wanted.items()}, tokens)
         for part in wanted:
             self._seen[part] = replace(self._seen[part], raw=None)

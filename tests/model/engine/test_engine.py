@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -19,9 +19,11 @@ from evalkit.data import RowImage, open_data
 from evalkit.model.backends._loading import load_model, load_processor
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import building
+from evalkit.model.engine.cache import Columns
 from evalkit.model.engine.engine import Limits
 from evalkit.model.engine.language import TOLERANCE
 from evalkit.model.engine.options import Options
+from evalkit.model.engine.rows import Said
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Shot, Text
 
 
@@ -30,10 +32,17 @@ def _model() -> tuple[Any, Any]:
     return load_model(checkpoint, device=torch.device("cpu"), dtype="float32"), load_processor(checkpoint)
 
 
-def _backend(**settings: Any) -> HFBackend:
+def _backend(overlap: bool = False, **settings: Any) -> HFBackend:
+    """With ``overlap``, steps are launched before the tokens of those before are read, as on a GPU."""
     backend = HFBackend(*_model(), **settings)
     assert settings.get("exact") or backend.unfit is None
+    if overlap:
+        assert backend.engine is not None
+        backend.engine.pool.ahead = True
     return backend
+
+
+both = pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +96,116 @@ def test_as_alone_at_every_batch_size(
 @pytest.mark.parametrize("off", ["pack", "leave", "windows", "feed"])
 def test_no_part_changes_an_answer(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
     _same(_backend(batch_size=7, options=Options(**{off: False})).generate(requests), alone)
+
+
+@pytest.mark.parametrize(("rows", "leave"), [(1, True), (3, True), (16, True), (64, True), (7, False)])
+def test_as_alone_where_steps_overlap(
+    rows: int, leave: bool, requests: list[Request], alone: dict[str, Response]
+) -> None:
+    _same(_backend(True, batch_size=rows, options=Options(leave=leave)).generate(requests), alone)
+
+
+def test_a_step_is_launched_before_the_last_ones_tokens_are_read(
+    requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what draws its tokens waits for them, as do those beside it."""
+    events: list[str] = []
+    hear = Said.hear
+
+    def heard(said: Said) -> Any:
+        events.append("hear")
+        return hear(said)
+
+    monkeypatch.setattr(Said, "hear", heard)
+
+    def run(asked: Sequence[Request]) -> list[str]:
+        events.clear()
+        backend = _backend(True, batch_size=64, max_batch_tokens=10**6)
+        assert backend.engine is not None
+        language = backend.engine.language
+        plain = language.step
+
+        def step(*given: Any) -> torch.Tensor:
+            events.append("step")
+            return plain(*given)
+
+        language.step = step  # type: ignore[method-assign]
+        list(backend.generate(asked))
+        return list(events)
+
+    free = [r for r in requests if not r.continuations and r.id.startswith("refcoco")]
+    found = run(free)
+    assert found[:4] == ["step", "hear", "step", "hear"]  # the first is heard of when the second is on its way
+    assert found.count("hear") - 1 <= found.count("step") <= found.count("hear")
+    drawn = replace(free[0], id="drawn", decoding=replace(free[0].decoding, temperature=1.0))
+    assert run([drawn, *free])[:4] == ["hear", "step", "hear", "step"]
+
+
+def test_the_cpu_knows_where_rows_begin(
+    requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``begins`` says is what ``valid`` says, whatever rows joined, moved and were copied to a wider cache."""
+    seen = 0
+    step = Columns.step
+
+    def checked(cache: Columns, columns: int) -> None:
+        nonlocal seen
+        step(cache, columns)
+        valid = cache.valid[: cache.rows, : cache.at]
+        assert cache.begins[: cache.rows] == valid.int().argmax(1).tolist()
+        assert bool(valid.any(1).all())
+        seen += 1
+
+    monkeypatch.setattr(Columns, "step", checked)
+    monkeypatch.setattr("evalkit.model.engine.pool.ROOM", 4)
+    _same(_backend(batch_size=6).generate(requests), alone)
+    assert seen > 50
+
+
+def test_a_window_does_not_wait_for_the_last_rows_of_the_one_before(
+    requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit.model.backends.hf.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.backends.hf.WINDOW", 7)
+    backend = _backend(batch_size=16)
+    assert backend.engine is not None
+    engine = backend.engine
+    live: list[int] = []
+    begin = engine._begin
+
+    def begun(*given: Any) -> Any:
+        live.append(len(engine.pool))
+        return begin(*given)
+
+    engine._begin = begun  # type: ignore[method-assign]
+    _same(backend.generate(requests), alone)
+    assert len(live) == -(-len(requests) // 7)
+    # A plan may come too late now and then, on a busy machine.
+    assert sum(rows > 0 for rows in live) > len(live) // 2
+
+
+def test_out_of_memory_between_windows(
+    requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of two windows are put back and answered, once each."""
+    monkeypatch.setattr("evalkit.model.backends.hf.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.backends.hf.WINDOW", 7)
+    backend = _backend(True, batch_size=16)
+    assert backend.engine is not None
+    engine = backend.engine
+    inner = backend.model.model.language_model.forward
+    mixed = 0
+
+    def few(*, inputs_embeds: torch.Tensor, **rest: Any) -> Any:
+        nonlocal mixed
+        if inputs_embeds.shape[1] == 1 and inputs_embeds.shape[0] > 7 and not mixed:
+            mixed = len(engine.pool)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return inner(inputs_embeds=inputs_embeds, **rest)
+
+    backend.model.model.language_model.forward = few
+    _same(backend.generate(requests), alone)
+    assert mixed > 7
 
 
 def test_small_token_budgets(requests: list[Request], alone: dict[str, Response]) -> None:
@@ -189,8 +308,9 @@ def test_out_of_memory_loses_nothing(
     assert backend.batch_size < 64
 
 
-def test_out_of_memory_while_decoding(requests: list[Request], alone: dict[str, Response]) -> None:
-    backend = _backend(batch_size=32)
+@both
+def test_out_of_memory_while_decoding(overlap: bool, requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(overlap, batch_size=32)
     inner = backend.model.model.language_model.forward
     times = 0
 
@@ -247,15 +367,19 @@ def test_stopping_answers_what_is_in_work(requests: list[Request], alone: dict[s
     assert all(r.tokens == alone[r.id].tokens for r in found)
 
 
-def test_an_abandoned_run_does_not_leak_into_the_next(requests: list[Request], alone: dict[str, Response]) -> None:
-    backend = _backend(batch_size=8)
+@both
+def test_an_abandoned_run_does_not_leak_into_the_next(
+    overlap: bool, requests: list[Request], alone: dict[str, Response]
+) -> None:
+    backend = _backend(overlap, batch_size=8)
     for _ in backend.generate(requests):
         break
     _same(backend.generate(requests), alone)
 
 
-def test_nan_is_an_error_of_its_row(requests: list[Request], alone: dict[str, Response]) -> None:
-    backend = _backend(batch_size=16)
+@both
+def test_nan_is_an_error_of_its_row(overlap: bool, requests: list[Request], alone: dict[str, Response]) -> None:
+    backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
     broken = requests[0].images[0].name
     whole = backend.engine.features.of
@@ -271,9 +395,10 @@ def test_nan_is_an_error_of_its_row(requests: list[Request], alone: dict[str, Re
     assert all(found[key].tokens == alone[key].tokens for key in found.keys() - bad)
 
 
-def test_memory_is_given_back_at_once(requests: list[Request]) -> None:
+@both
+def test_memory_is_given_back_at_once(overlap: bool, requests: list[Request]) -> None:
     """After a run nothing of its keys and values is left alive, without waiting for Python's collector."""
-    backend = _backend(batch_size=16)
+    backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
     gc.collect()
     gc.disable()
@@ -325,7 +450,7 @@ def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], req
     greedy = {r.id: r for r in _backend(batch_size=16).generate(_asked(requests))}
     assert any(alone[key].text != r.text for key, r in greedy.items())
     for rows in (1, 5):
-        _same(_backend(batch_size=rows).generate(asked), alone)
+        _same(_backend(rows == 5, batch_size=rows).generate(asked), alone)
     if "stop" in how:
         assert not any(mark in r.text for r in alone.values() for mark in how["stop"])
         assert any(r.finish == "stop" and not greedy[r.id].text.endswith(r.text) for r in alone.values())

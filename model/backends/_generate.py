@@ -6,10 +6,12 @@ engine's answers are held against (``--exact``).
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from threading import Event
 from typing import Any
 
@@ -82,6 +84,11 @@ class Generate:
                 waiting = coming
             if waiting is not None:
                 yield from self._answer(waiting.result())
+
+    @cached_property
+    def _listening(self) -> Any:
+        """The tokenizer, for stop strings: a copy, since tokenizers 0.22 fails where two threads use one."""
+        return copy.deepcopy(self.inputs.tokenizer)
 
     def _batches(self, rows: Sequence[Planned]) -> Iterator[list[Planned]]:
         groups: dict[object, list[Planned]] = {}  # one task has one decoding, so there is one group as a rule
@@ -175,7 +182,7 @@ class Generate:
                 **inputs,
                 generation_config=settings,
                 logits_processor=LogitsProcessorList(watch),
-                tokenizer=self.inputs.tokenizer if settings.stop_strings else None,
+                tokenizer=self._listening if settings.stop_strings else None,
             )
         new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
         return new

@@ -30,6 +30,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .cache import sent
+
 log = logging.getLogger(__name__)
 
 # "flash" is what transformers looks for in a name before it hands the packed sequence over (5.10 to 5.23).
@@ -64,7 +66,10 @@ class Segments:
 
     @staticmethod
     def of(cumulative: Tensor, like: Tensor) -> Segments:
-        """The segments of ``like``, (tokens, heads, width).  Waits for the device: once for a tensor of them."""
+        """The segments of ``like``, (tokens, heads, width).
+
+        Once for each tensor of them it waits for the device, unless its numbers were told (``tell``).
+        """
         known: Segments | None = getattr(cumulative, "_evalkit_segments", None)
         if known is None:
             known = _cut(cumulative, like)
@@ -74,7 +79,8 @@ class Segments:
 
 
 def _cut(cumulative: Tensor, like: Tensor) -> Segments:
-    lengths = [length for length in cumulative.diff().tolist() if length]
+    told: Tensor = getattr(cumulative, "_evalkit_told", cumulative)
+    lengths = [length for length in told.diff().tolist() if length]
     runs = tuple((len(list(run)), length) for length, run in groupby(lengths))
     saved = len(runs) - len(set(lengths))
     if saved * (MOVED_CPU if like.device.type == "cpu" else MOVED) <= like.numel():
@@ -82,7 +88,12 @@ def _cut(cumulative: Tensor, like: Tensor) -> Segments:
     sizes = torch.tensor(lengths)
     order = sizes.repeat_interleave(sizes).argsort(stable=True)
     batches = tuple((len(list(run)), length) for length, run in groupby(sorted(lengths)))
-    return Segments(max(lengths), batches, order.to(like.device), order.argsort().to(like.device))
+    return Segments(max(lengths), batches, sent(order, like.device), sent(order.argsort(), like.device))
+
+
+def tell(cumulative: Tensor, known: Tensor) -> None:
+    """Say which numbers a tensor of segments on the device has, by one of the CPU."""
+    cumulative._evalkit_told = known  # type: ignore[attr-defined]
 
 
 def packed_attention(

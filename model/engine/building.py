@@ -22,7 +22,7 @@ from evalkit.errors import UserError
 from evalkit.types import Decoding, Message, Picture, Request, Text
 
 from ..backends._inputs import Inputs
-from . import aligned, attention, memory, norms, patches
+from . import aligned, attention, grids, memory, norms, patches
 from .cache import Shape
 from .engine import Engine, Limits
 from .language import Language, apart, text_part
@@ -91,7 +91,6 @@ def build(
     processor = inputs.processor
     place, image = _tokens(model, processor)
     _check(model)
-    eyes = _eyes(model, processor, image)
     requests = _requests(plain=not inputs.template)
     wanted = []
     for request in requests:
@@ -112,6 +111,7 @@ def build(
         aligned.install(model)
         norms.install(model)
     attention.install_text(model)
+    eyes = _eyes(model, processor, image, stay=grids.install(model) > 0)
     room = memory.free(model.device)
     kind = model.device.type
     kept = min(room // 8, FEATURES.get(kind, room))
@@ -155,6 +155,7 @@ def restore(model: Any) -> None:
     patches.uninstall(model)
     aligned.uninstall(model)
     norms.uninstall(model)
+    grids.uninstall(model)
 
 
 def _tokens(model: Any, processor: Any) -> tuple[int, int]:
@@ -189,10 +190,10 @@ def _check(model: Any) -> None:
     Shape.of(config)
 
 
-def _eyes(model: Any, processor: Any, image: int) -> Eyes:
+def _eyes(model: Any, processor: Any, image: int, *, stay: bool) -> Eyes:
     image_processor = getattr(processor, "image_processor", None)
     if hasattr(model.model, "get_rope_index") and hasattr(image_processor, "merge_size"):
-        return PatchEyes(processor, image)
+        return PatchEyes(processor, image, stay=stay)
     return AnyEyes(processor, image, processor.image_token)
 
 

@@ -51,9 +51,14 @@ class Eyes(Protocol):
 
 
 class PatchEyes:
-    """The Qwen2-VL line: any size, one token for each square of ``merge_size`` patches."""
+    """The Qwen2-VL line: any size, one token for each square of ``merge_size`` patches.
 
-    def __init__(self, processor: Any, token: int) -> None:
+    Args:
+        stay: whether the encoder takes pictures' grids where they are (``grids.py``), or wants them on the device.
+    """
+
+    def __init__(self, processor: Any, token: int, *, stay: bool = False) -> None:
+        self.stay = stay
         image_processor = processor.image_processor
         self.merge = int(image_processor.merge_size)
         self.patch = int(image_processor.patch_size)
@@ -73,7 +78,7 @@ class PatchEyes:
         if self.pixels is None:
             return self.other.finish(raws, device, dtype)
         values, grids = self.pixels.finish(raws, device, dtype)
-        return {"pixel_values": values, "image_grid_thw": grids}
+        return {"pixel_values": values, "image_grid_thw": grids if self.stay else grids.to(device)}
 
 
 class AnyEyes:

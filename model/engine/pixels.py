@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .cache import sent
+
 # (width, height) of the pictures that ``fits`` tries: odd, tall, wide, tiny, exact, one that most limits shrink.
 PROBES = ((301, 199), (61, 350), (397, 53), (9, 14), (112, 84), (33, 31), (1201, 1103))
 
@@ -79,7 +81,7 @@ class Pixels:
 
         Returns:
             ``pixel_values``: (patches, 3 × frames × patch × patch) of ``dtype`` on the device, normalised in fp32; and
-            ``image_grid_thw``: (pictures, 3), on the device.
+            ``image_grid_thw``: (pictures, 3), on the CPU.
         """
         processor = self.processor
         patch, merge, frames = processor.patch_size, processor.merge_size, processor.temporal_patch_size
@@ -89,15 +91,24 @@ class Pixels:
             pixels = torch.cat(parts, out=room)
         else:
             pixels = torch.cat(parts)
-        values: Tensor = processor.rescale_and_normalize(
-            pixels.to(device, non_blocking=True),
-            processor.do_rescale, processor.rescale_factor,
-            processor.do_normalize, tuple(processor.image_mean), tuple(processor.image_std),
-        )  # fmt: skip
+        values = self._normalised(pixels.to(device, non_blocking=True))
         values = values.to(dtype).view(-1, 3, merge, patch, merge, patch).permute(0, 2, 4, 1, 3, 5)
         values = values.unsqueeze(4).expand(-1, -1, -1, -1, frames, -1, -1)
         grid = torch.cat([raw.tensors["image_grid_thw"] for raw in raws])
-        return values.reshape(-1, 3 * frames * patch * patch), grid.to(device)
+        return values.reshape(-1, 3 * frames * patch * patch), grid
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """Bytes (blocks, 3, side, side) as the processor makes fp32 of them.
+
+        Its own function makes tensors of its numbers on the device, which waits for it each time.
+        """
+        processor = self.processor
+        factor = processor.rescale_factor if processor.do_rescale else 1.0
+        if not processor.do_normalize:
+            return pixels.float() * factor
+        mean, std = (torch.tensor(numbers) * (1.0 / factor) for numbers in (processor.image_mean, processor.image_std))
+        mean, std = sent(torch.stack([mean, std])[..., None, None], pixels.device).unbind()
+        return pixels.float().sub_(mean).div_(std)
 
     @staticmethod
     def fits(image_processor: Any) -> bool:
@@ -154,8 +165,8 @@ class Generic:
             if len({part.shape[1:] for part in parts}) > 1:
                 shapes = sorted({tuple(part.shape) for part in parts})
                 raise ValueError(f"{name} cannot be put together: {', '.join(map(str, shapes))}")
-            whole = torch.cat(parts)
-            made[name] = whole.to(device, dtype if whole.is_floating_point() else whole.dtype)
+            whole = sent(torch.cat(parts), torch.device(device))
+            made[name] = whole.to(dtype) if whole.is_floating_point() else whole
         return made
 
 

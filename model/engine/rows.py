@@ -87,7 +87,7 @@ class Said:
         ]
         if early:
             places, tokens = sent(torch.tensor(early), logits.device).unbind(1)
-            logits[places, tokens] = -torch.inf
+            logits.index_put_((places, tokens), logits.new_full((), -torch.inf))
         self.likeliest = logits.argmax(-1)
         self._logits = None if all(row.free for row in rows) else logits
         found = torch.stack([self.likeliest, broken.long()])

@@ -70,6 +70,7 @@ class Shell:
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        self.past: list[str] = []
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
         self.environment = {
             **kept,
@@ -91,10 +92,16 @@ class Shell:
     def run(self, script: str, options: str = "-euo") -> subprocess.CompletedProcess[str]:
         for name, real in STANDS_FOR.items():
             script = script.replace(name, real)
-        return subprocess.run(
+        done = subprocess.run(
             ["bash", options, "pipefail", "-c", script], cwd=self.folder, env=self.environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=240,
         )  # fmt: skip
+        self.past.append(f"$ {script}\n{done.stdout}[exit code {done.returncode}]")
+        return done
+
+    def told(self) -> str:
+        """All that was typed so far, with what came of it: what fails may come of an earlier step."""
+        return "\n\n".join(self.past)
 
 
 @pytest.mark.slow
@@ -119,9 +126,13 @@ def run(shell: Shell, block: Block) -> None:
         for command, shown in steps(block):
             done = shell.run(command, "-uo")
             where = output = plain(done.stdout.replace(STANDS_FOR["/data/vlm"], "/data/vlm"))
+            # What fails is on the page for what it then says.
+            assert shown or done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{shell.told()}"
             for piece in shown:
                 _, found, where = where.partition(plain(piece))
-                assert found, f"{block.place}: {command!r} does not print\n{plain(piece)}\nbut\n{output}"
+                assert found, (
+                    f"{block.place}: {command!r} does not print\n{plain(piece)}\nbut\n{output}\n{shell.told()}"
+                )
         return
     if block.language == "python":
         (shell.folder / "block.py").write_text(
@@ -130,7 +141,7 @@ def run(shell: Shell, block: Block) -> None:
         done = shell.run("python block.py")
     else:
         done = shell.run(block.text)
-    assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{block.text}\n{done.stdout}"
+    assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{shell.told()}"
 
 
 # ------------------------------------------------------------------------------------------ what needs no run to check

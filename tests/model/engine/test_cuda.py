@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import pytest
@@ -69,6 +70,30 @@ def test_the_tokens_of_generate(
     steps = backend.engine.pool.steps
     assert (steps.recorder is not None) is record
     assert bool(steps._known) is record
+
+
+@pytest.mark.parametrize("off", ["kernels", "overlap", "share"])
+def test_no_part_changes_a_token(off: str, requests: list[Request], alone: dict[str, tuple[int, ...]]) -> None:
+    backend = _backend("float32", batch_size=16, options=Options(**{off: False}))
+    assert backend.engine is not None, backend.unfit
+    assert backend.engine.pool.ahead is (off != "overlap")
+    found = _tokens(backend, requests)
+    assert [key for key, tokens in alone.items() if found[key] != tokens] == []
+
+
+def test_nothing_waits_but_for_tokens(requests: list[Request]) -> None:
+    """As on a GPU that is not there (``test_imaginary.py``), by what CUDA itself says."""
+    backend = _backend("bfloat16", batch_size=64, options=Options(record=False))
+    assert backend.engine is not None, backend.unfit
+    _tokens(backend, requests[:20])  # what is tried once has been
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            _tokens(backend, requests)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert [str(one.message) for one in told if "synchronizing" in str(one.message)] == []
 
 
 def test_half_precision_records_too(requests: list[Request]) -> None:

@@ -24,9 +24,9 @@ from evalkit.types import Decoding, Message, Picture, Request, Text
 from ..backends._inputs import Inputs
 from . import aligned, attention, grids, memory, norms, patches
 from .cache import Shape
-from .engine import Engine, Limits
+from .engine import Engine
 from .language import Language, apart, text_part
-from .options import Options
+from .options import Limits, Options
 from .pictures import AnyEyes, Eyes, Features, PatchEyes
 from .window import Item
 

@@ -17,15 +17,15 @@ from threading import Event
 import torch
 
 from .attention import kernels
-from .cache import Columns
-from .language import Language, Piece
+from .language import Language
 from .memory import out_of_memory
-from .options import Options
+from .options import Limits, Options
 from .pictures import Eyes, Features, Feed, Seen
 from .pool import Pool
+from .prefill import Prefill, Waiting
 from .recorded import CudaGraphs
 from .rows import Row
-from .tree import Node, Parts, grow
+from .tree import grow
 from .window import Item, Window
 
 log = logging.getLogger(__name__)
@@ -41,46 +41,6 @@ class Answer:
     row: Row | None = None
     seen: tuple[Seen, ...] = ()
     error: BaseException | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How large batches may be.
-
-    Attributes:
-        rows: decoded together.
-        tokens: prefilled together (text and pictures), padding counted.
-        bytes: of keys and values held at one time.
-    """
-
-    rows: int
-    tokens: int
-    bytes: int
-
-    def part(self, parts: int) -> Limits:
-        """For a batch that is smaller by so many times."""
-        return replace(self, rows=max(1, self.rows // parts), tokens=max(1, self.tokens // parts))
-
-
-@dataclass(eq=False)
-class _Waiting:
-    """An item on its way: its window, its row, its parts, its place in the tree."""
-
-    window: Window
-    item: Item
-    row: Row
-    parts: Parts
-    node: Node | None
-    factor: float
-
-    @property
-    def chain(self) -> list[Node]:
-        return self.node.chain() if self.node is not None else []
-
-    @property
-    def shared(self) -> int:
-        """How many of its parts are its node's."""
-        return self.node.end if self.node is not None else 0
 
 
 class Engine:
@@ -116,6 +76,7 @@ class Engine:
         self.ahead = ahead
         self.several = True
         graphs = options.record and language.device.type == "cuda"
+        self.prefill = Prefill(language, eyes, features, pack=options.pack)
         self.pool = Pool(
             language,
             leave=options.leave,
@@ -135,7 +96,7 @@ class Engine:
                 seen to its end first.
         """
         self.pool.clear()  # of a window that nobody saw to its end
-        working: dict[Row, _Waiting] = {}
+        working: dict[Row, Waiting] = {}
         begun = self.language.device.type != "cuda"
         with ExitStack() as feeds:
             queue = self._begin(items, feeds)
@@ -146,7 +107,7 @@ class Engine:
                 if not queue and not stopped and (following := more()):
                     feeds.close()
                     queue = self._begin(following, feeds)
-                batch: list[_Waiting] = []
+                batch: list[Waiting] = []
                 if queue and not stopped and self._room():
                     # A GPU would wait for a whole batch's pictures: it begins with a part of one.
                     limits, begun = self.limits if begun else self.limits.part(BEGIN), True
@@ -156,7 +117,7 @@ class Engine:
                             batch.append(waiting)
                             working[waiting.row] = waiting
                         else:
-                            _leave(waiting.node)
+                            waiting.leave()
                             yield Answer(waiting.item.planned, error=error)
                     if not batch:
                         continue
@@ -174,7 +135,7 @@ class Engine:
                     failed = self._with_less(queue, out, not batch)
                     if failed is not None:
                         del working[failed.row]
-                        _leave(failed.node)
+                        failed.leave()
                         yield Answer(failed.item.planned, error=MemoryError(full))
                 for row in done:
                     waiting = working.pop(row)
@@ -182,7 +143,7 @@ class Engine:
                     yield Answer(waiting.item.planned, row, seen)
         self.pool.clear()
 
-    def _begin(self, items: Sequence[Item], feeds: ExitStack) -> list[_Waiting]:
+    def _begin(self, items: Sequence[Item], feeds: ExitStack) -> list[Waiting]:
         """A new window's items, the first at the end; their pictures begin to be read."""
         window = Window(items, self.place)
         queue = self._queue(items, window)
@@ -202,7 +163,7 @@ class Engine:
             if (error := self._look(waiting)) is not None:
                 raise error
         with self._kernels():
-            cache, first, follow = self._compute(queue)
+            cache, first, follow = self.prefill(queue, self.limits)
         order = [items.index(waiting.item) for waiting in queue]
         device = self.language.device
         ids = torch.tensor([following[at] for at in order], device=device)
@@ -213,7 +174,7 @@ class Engine:
     def _kernels(self) -> AbstractContextManager[None]:
         return kernels(self.language.device) if self.options.kernels else nullcontext()
 
-    def _queue(self, items: Sequence[Item], window: Window) -> list[_Waiting]:
+    def _queue(self, items: Sequence[Item], window: Window) -> list[Waiting]:
         """The items in the order in which they are to be answered.
 
         A prefix is shared only among requests whose keys are rotated alike.
@@ -226,7 +187,7 @@ class Engine:
             for leaf in grow([window.parts[at] for at in places], window.length, self.options.share):
                 item, parts = items[places[leaf.row]], window.parts[places[leaf.row]]
                 row = Row(item.limit, item.least, item.stops, item.forced, item.draws, item.enough)
-                queue.append(_Waiting(window, item, row, parts, leaf.node, factor))
+                queue.append(Waiting(window, item, row, parts, leaf.node, factor))
         return queue
 
     def _room(self) -> bool:
@@ -234,10 +195,10 @@ class Engine:
         live = len(self.pool)
         return live == 0 or (self.options.leave and live <= self.limits.rows // 2)
 
-    def _next(self, queue: list[_Waiting], limits: Limits) -> list[_Waiting]:
+    def _next(self, queue: list[Waiting], limits: Limits) -> list[Waiting]:
         """The next rows of a window to prefill: as many as the pool, the tokens and the memory have room for."""
         live = len(self.pool)
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         own = longest = 0
         each = self.language.shape.bytes(self.language.dtype)
         while queue and len(batch) + live < limits.rows:
@@ -256,7 +217,7 @@ class Engine:
             batch.append(queue.pop())
         return batch
 
-    def _with_less(self, queue: list[_Waiting], rows: list[_Waiting], decoding: bool) -> _Waiting | None:
+    def _with_less(self, queue: list[Waiting], rows: list[Waiting], decoding: bool) -> Waiting | None:
         """Put rows that did not fit back, to be done in halves from now on; one that does not fit alone is returned."""
         if not self.pool.rows:
             self.pool.clear(free=True)
@@ -265,7 +226,7 @@ class Engine:
         self.features.clear()
         if decoding:
             for waiting in rows:
-                _come_back(waiting.node)
+                waiting.come_back()
         if len(rows) == 1 and (decoding or not self.pool.rows):
             return rows[0]
         for waiting in rows:
@@ -279,18 +240,18 @@ class Engine:
             self.limits = Limits(min(half, self.limits.rows), max(1, self.limits.tokens // 2), self.limits.bytes // 2)
         return None
 
-    # --------------------------------------------------------------------------------------------------------- prefill
+    # ---------------------------------------------------------------------------------------------------------- a batch
 
-    def _look(self, waiting: _Waiting) -> Exception | None:
+    def _look(self, waiting: Waiting) -> Exception | None:
         """Have the row's pictures read; gives what went wrong."""
         held = max((node.end for node in waiting.chain if node.held is not None), default=0)
         return waiting.window.look(waiting.parts, waiting.parts[held:], self.eyes, self.features)
 
-    def _prefill(self, batch: list[_Waiting]) -> list[Row]:
+    def _prefill(self, batch: list[Waiting]) -> list[Row]:
         """Have the batch's rows decoded; gives back those that have ended already."""
         began = time.perf_counter()
         window = batch[0].window
-        cache, logits, follow = self._compute(batch)
+        cache, logits, follow = self.prefill(batch, self.limits)
         self.pool.capacity, self.pool.bytes = self.limits.rows, self.limits.bytes // 2
         done = self.pool.admit([waiting.row for waiting in batch], cache, logits, follow)
         share = (time.perf_counter() - began) / len(batch)
@@ -303,69 +264,5 @@ class Engine:
                     "keys were rotated by the wrong factor; --exact does without the engine"
                 )
             window.done(waiting.parts, self.features)
-            _leave(waiting.node)
+            waiting.leave()
         return done
-
-    def _compute(self, batch: list[_Waiting]) -> tuple[Columns, torch.Tensor, list[int]]:
-        """The batch's keys and values, the logits after its prompts, and the positions that follow them."""
-        window = batch[0].window
-        for level in range(max(len(waiting.chain) for waiting in batch)):
-            missing = {
-                waiting.chain[level]: waiting
-                for waiting in batch
-                if level < len(waiting.chain) and waiting.chain[level].held is None
-            }
-            for nodes in self._cut(missing, window):
-                self._hold(nodes, window)
-        wanted = [(waiting.node, waiting.parts[waiting.shared :], waiting.factor) for waiting in batch]
-        pieces, follow = self._pieces(wanted, window)
-        cache, logits = self.language.prefill(pieces, room=max(waiting.row.limit for waiting in batch))
-        return cache, logits, follow
-
-    def _cut(self, nodes: dict[Node, _Waiting], window: Window) -> Iterator[list[tuple[Node, _Waiting]]]:
-        """Nodes (with a row below each), longest first, in batches within the limits."""
-        length = {node: window.tokens(row.parts[node.start : node.end]) for node, row in nodes.items()}
-        queue = sorted(nodes.items(), key=lambda pair: -length[pair[0]])
-        while queue:
-            count = self.limits.tokens // length[queue[0][0]] if self.options.pack else self.limits.rows
-            yield queue[: max(1, count)]
-            queue = queue[max(1, count) :]
-
-    def _hold(self, nodes: list[tuple[Node, _Waiting]], window: Window) -> None:
-        wanted = [(node.parent, row.parts[node.start : node.end], row.factor) for node, row in nodes]
-        pieces, follow = self._pieces(wanted, window)
-        cache, _ = self.language.prefill(pieces)
-        for row, ((node, _), piece, after) in enumerate(zip(nodes, pieces, follow, strict=True)):
-            node.held = (cache.last(row, len(piece.ids)), after)
-
-    def _pieces(
-        self, wanted: Sequence[tuple[Node | None, Parts, float]], window: Window
-    ) -> tuple[list[Piece], list[int]]:
-        """Parts that come after a node as the language model takes them, and the position that follows each."""
-        placed = []
-        for above, parts, _ in wanted:
-            given = [part if part >= 0 else window.seen(part) for part in parts]
-            placed.append(self.language.places.of(given, above.held[1] if above is not None else 0))
-        # Last: a GPU is at work from here on.
-        shown = [part for _, parts, _ in wanted for part in parts if part < 0]
-        features = window.features(shown, self.eyes, self.features, self.limits.tokens)
-        pieces = []
-        for (above, parts, factor), (ids, positions, _) in zip(wanted, placed, strict=True):
-            before = [node.held[0] for node in above.chain()] if above is not None else []
-            pieces.append(Piece(before, ids, positions, [features[part] for part in parts if part < 0], factor))
-        return pieces, [after for _, _, after in placed]
-
-
-def _leave(node: Node | None) -> None:
-    """One row less is waiting below a node and those above it; the last one lets its keys and values go."""
-    while node is not None:
-        node.waiting -= 1
-        if node.waiting == 0:
-            node.held = None
-        node = node.parent
-
-
-def _come_back(node: Node | None) -> None:
-    while node is not None:
-        node.waiting += 1
-        node = node.parent

@@ -1,13 +1,13 @@
-"""What of the engine is switched on: everything, unless a measurement asks what a part contributes."""
+"""How large the engine's batches are, and what of it is switched on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which parts of the engine work; answers do not depend on them.
+    """Which parts of the engine work: all, unless somebody measures one.  Answers do not depend on them.
 
     Attributes:
         share: a prefix that several requests begin with is computed once, and a picture is encoded once.
@@ -30,3 +30,22 @@ class Options:
     overlap: bool = True
     record: bool = True
     feed: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large batches may be.
+
+    Attributes:
+        rows: decoded together.
+        tokens: prefilled together (text and pictures), padding counted.
+        bytes: of keys and values held at one time.
+    """
+
+    rows: int
+    tokens: int
+    bytes: int
+
+    def part(self, parts: int) -> Limits:
+        """For a batch that is smaller by so many times."""
+        return replace(self, rows=max(1, self.rows // parts), tokens=max(1, self.tokens // parts))

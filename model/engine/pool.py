@@ -60,11 +60,8 @@ class Pool:
             positions: of each row's first token.
         """
         said = Said(rows, logits)
-        done: list[Row] = []
-        if self._can_wait(rows) and not all(row.over for row in rows):
-            self._unheard.append(said)
-        else:
-            done = said.hear()
+        waits = self._can_wait(rows) and not all(row.over for row in rows)
+        done = [] if waits else said.hear()
         order = _closed_up(cache, [at for at, row in enumerate(rows) if not row.ended])
         if order:
             follow = sent(torch.tensor([positions[at] for at in order]), self.language.device)
@@ -76,16 +73,17 @@ class Pool:
                 self.cache = cache if self.steps.recorder is None else self._wider(cache, len(order), 0)
                 self.positions, self._last = follow, last
             self.rows += [rows[at] for at in order]
+        if waits:  # last: where memory was short, nothing is left of them
+            self._unheard.append(said)
         return done
 
     def step(self) -> list[Row]:
-        """One token more for each row; gives back those that are known to have ended."""
+        """One token more for each row, or the reading of those that there are; gives back the rows that have ended."""
         began = time.perf_counter()
         going = [row for row in self.rows if not row.ended]
         waits = self._can_wait(self.rows)
-        done = [] if waits else self._hear(len(self._unheard))
         before = len(self._unheard)
-        if self.cache is not None and not all(row.over for row in self.rows):
+        if self.cache is not None and (waits or not before) and not all(row.over for row in self.rows):
             if self.cache.at == self.cache.width:
                 self.cache = self._wider(self.cache, len(self.rows), 0)
             ids = self._last
@@ -96,7 +94,7 @@ class Pool:
             said = Said(self.rows, logits)
             self._last = said.likeliest
             self._unheard.append(said)
-        done += self._hear(before if waits else len(self._unheard))
+        done = self._hear(before if waits else len(self._unheard))
         share = (time.perf_counter() - began) / max(1, len(going))
         for row in going:
             row.seconds += share

@@ -42,6 +42,18 @@ class Node:
         above = self.parent.chain() if self.parent is not None else []
         return [*above, self]
 
+    def leave(self) -> None:
+        """One row less is waiting below it and those above; the last one lets what they hold go."""
+        for node in self.chain():
+            node.waiting -= 1
+            if node.waiting == 0:
+                node.held = None
+
+    def come_back(self) -> None:
+        """One row more is waiting below it and those above."""
+        for node in self.chain():
+            node.waiting += 1
+
 
 @dataclass(frozen=True)
 class Leaf:

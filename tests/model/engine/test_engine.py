@@ -20,9 +20,8 @@ from evalkit.model.backends._loading import load_model, load_processor
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import building
 from evalkit.model.engine.cache import Columns
-from evalkit.model.engine.engine import Limits
 from evalkit.model.engine.language import TOLERANCE
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.rows import Said
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Shot, Text
 
@@ -324,6 +323,29 @@ def test_out_of_memory_while_decoding(overlap: bool, requests: list[Request], al
     backend.model.model.language_model.forward = few
     _same(backend.generate(requests), alone)
     assert times > 0
+
+
+@both
+def test_out_of_memory_as_rows_join(
+    overlap: bool, requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the rows that came in is left behind: no token is theirs twice."""
+    monkeypatch.setattr("evalkit.model.engine.pool.ROOM", 2)
+    backend = _backend(overlap, batch_size=24)
+    assert backend.engine is not None
+    pool = backend.engine.pool
+    join, times = pool._join, 0
+
+    def full(new: Columns) -> None:
+        nonlocal times
+        times += 1
+        if times in (1, 3):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        join(new)
+
+    pool._join = full  # type: ignore[method-assign]
+    _same(backend.generate(requests), alone)
+    assert times > 3
 
 
 def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dict[str, Response]) -> None:

@@ -17,9 +17,9 @@ from evalkit.data import open_data
 from evalkit.model.backends._inputs import Inputs
 from evalkit.model.backends._loading import load_processor
 from evalkit.model.engine import attention, building, grids, patches
-from evalkit.model.engine.engine import Engine, Limits
+from evalkit.model.engine.engine import Engine
 from evalkit.model.engine.language import Language
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.pictures import Features
 from evalkit.model.engine.rows import Said
 from evalkit.model.engine.window import Item

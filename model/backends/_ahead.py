@@ -10,6 +10,11 @@ from evalkit.types import Request
 
 from ._inputs import Planned
 
+# How many requests are planned together, to be sorted and to find what they share: the first few soon, so that answers
+# come soon.
+FIRST = 512
+WINDOW = 4096
+
 
 @dataclass
 class Plan:
@@ -65,3 +70,19 @@ class Ahead:
             return None
         self._ask()
         return plan
+
+
+def cut_up(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """Requests in windows, those of the same pictures in the same one (as far as it has room)."""
+    groups: dict[tuple[str, ...], list[Request]] = {}
+    for request in requests:
+        groups.setdefault(tuple(image.name for image in request.images), []).append(request)
+    window: list[Request] = []
+    size = FIRST
+    for group in groups.values():
+        window += group
+        while len(window) >= size:
+            yield window[:size]
+            window, size = window[size:], WINDOW
+    if window:
+        yield window

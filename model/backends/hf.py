@@ -8,12 +8,10 @@ requests have in common; elsewhere, and under ``exact``, the model's own ``gener
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -22,7 +20,6 @@ import transformers
 from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.errors import UserError
 from evalkit.types import (
     Backend,
     Batching,
@@ -44,12 +41,12 @@ from ..engine.options import Options
 from ..engine.window import Item
 from ..workers.backend import WorkerPool, local_pool
 from ..workers.cluster import ray_pool
-from ._ahead import Ahead, Plan
+from ._ahead import Ahead, Plan, cut_up
 from ._borrowed import borrowed
-from ._continuations import Tokens
 from ._costs import costs
+from ._embedding import embed
 from ._generate import Generate
-from ._inputs import Inputs, Planned, explained
+from ._inputs import Inputs, Planned
 from ._loading import (
     dtype_in_effect,
     identity,
@@ -61,7 +58,8 @@ from ._loading import (
 from ._memory import occupied
 from ._outcome import Outcome
 from ._places import pick_places, spread
-from ._threads import threads
+from ._responses import Responses, failed
+from ._settings import not_applied
 from ._verifying import verify
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
@@ -70,10 +68,6 @@ log = logging.getLogger(__name__)
 
 # Rows to a call of generate where nobody says how many.
 BATCH = 8
-# How many requests are planned together, to be sorted and to find what they share: the first few soon, so that answers
-# come soon.
-FIRST = 512
-WINDOW = 4096
 
 
 class HFBackend:
@@ -114,11 +108,8 @@ class HFBackend:
         # Qwen-VL's files name only the token that ends a text; what ends a turn, its own chat code adds.
         self.turn_stops: tuple[int, ...] = (*self.stops, *getattr(processor, "turn_stop_ids", ()))
         pad = next(t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None)
-        # The parts of requests with continuations whose other parts are still to come, by id.
-        self._parts: dict[str, list[tuple[Response, list[tuple[float, int, Tokens]]]]] = {}
-        self.not_applied = _not_applied(configured)
-        if self.not_applied:
-            _say_once(f"{type(model).__name__}: its generation_config.json asks for {_listed(self.not_applied)}")
+        self._responses = Responses(self.tokenizer, self._stops)
+        self.not_applied = not_applied(configured, type(model).__name__)
         # generate() fills whatever a call leaves open from here: Qwen2.5-VL's file, for one, has a repetition penalty.
         model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=pad)
         self.plain = Generate(
@@ -185,20 +176,20 @@ class HFBackend:
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
         """One response per request; windows of requests are planned ahead, those of the same pictures together."""
-        return self.stream(_windows(requests), stop)
+        return self.stream(cut_up(requests), stop)
 
     def stream(self, windows: Iterator[Sequence[Request]], stop: Event | None = None) -> Iterator[Response]:
         """As ``generate``, for windows that come one by one; the next is asked for before one is begun.
 
         An empty one says that there is none yet: no more are asked for until all that came is answered.
         """
-        self._parts.clear()
+        self._responses.clear()
         with Ahead(windows, self._plan) as plans:
             while (plan := plans.wait()) is not None:
                 for request, error in plan.failed:
-                    yield _failed(request, error)
+                    yield failed(request, error)
                 for outcome in self._answer(plan, plans, stop):
-                    yield from self._response(outcome)
+                    yield from self._responses.of(outcome)
                 if stop is not None and stop.is_set():
                     return
 
@@ -250,156 +241,14 @@ class HFBackend:
             decoding.min_new_tokens,
             stops,
             draws=Draws(decoding, planned.request.id) if decoding.temperature > 0 else None,
-            enough=partial(self._enough, planned) if decoding.stop else None,
+            enough=partial(self._responses.enough, planned) if decoding.stop else None,
         )
-
-    def _enough(self, planned: Planned, tokens: Sequence[int]) -> bool:
-        """Whether an answer has one of the strings that end it."""
-        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
-        return any(string in text for string in planned.request.decoding.stop)
-
-    def _response(self, outcome: Outcome) -> Iterator[Response]:
-        planned = outcome.planned
-        error = outcome.error
-        if error is None and outcome.broken:
-            error = ArithmeticError("the model's output is not a number (NaN); another --dtype may help")
-        if error is not None:
-            yield from self._whole(planned, _failed(planned.request, error))
-            return
-        common = Response(
-            id=planned.request.id,
-            prompt_tokens=outcome.prompt_tokens,
-            frames=outcome.frames,
-            seconds=outcome.seconds,
-        )
-        if planned.branch is not None:
-            yield from self._whole(planned, common, outcome.entropies)
-            return
-        tokens, ended = _cut(outcome.tokens, self._stops(planned))
-        if planned.request.decoding.stop:
-            heard = next((n for n in range(1, len(tokens) + 1) if self._enough(planned, tokens[:n])), None)
-            tokens, ended = tokens[:heard], ended or heard is not None
-        text = self.tokenizer.decode(tokens, skip_special_tokens=False)
-        for string in planned.request.decoding.stop:
-            text = text.partition(string)[0]
-        yield replace(common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length")
-
-    def _whole(self, planned: Planned, part: Response, entropies: Sequence[float] = ()) -> Iterator[Response]:
-        """The response, once all parts of its request are there: the likeliest continuation, or the first error."""
-        if planned.branch is None:
-            yield part
-            return
-        request = planned.request
-        options = planned.branch.options
-        ranked = [(mean, *option) for mean, option in zip(entropies, options, strict=True)] if not part.error else []
-        parts = self._parts.setdefault(request.id, [])
-        parts.append((part, ranked))
-        if len(parts) < planned.parts:
-            return
-        del self._parts[request.id]
-        failed = next((part for part, _ in parts if part.error is not None), None)
-        if failed is not None:
-            yield failed
-            return
-        _, place, tokens = min(rank for _, ranked in parts for rank in ranked)  # of equal ones, the first
-        seconds = sum(part.seconds for part, _ in parts)
-        yield replace(part, text=request.continuations[place], tokens=tokens, seconds=seconds)
 
     # ------------------------------------------------------------------------------------------------------ embedding
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """The mean of each picture's visual tokens, as the language model would see them, scaled to unit length.
-
-        Pictures go through the vision encoder one by one, so that none depends on its neighbours; the next is decoded
-        meanwhile.
-
-        Raises:
-            OSError: a picture cannot be read.
-            UserError: the model has no ``get_image_features``.
-        """
-        owners = (self.model, getattr(self.model, "model", None))
-        found = (getattr(owner, "get_image_features", None) for owner in owners)
-        encode = next((method for method in found if method is not None), None)
-        if encode is None:
-            raise UserError(
-                f"{type(self.model).__name__} has no vision encoder to embed pictures with (get_image_features)."
-            )
-        return self._embed(images, encode)
-
-    def _embed(self, images: Sequence[ImageRef], encode: Callable[..., Any]) -> Iterator[tuple[float, ...]]:
-        takes = inspect.signature(encode).parameters
-        with threads(1) as ahead:
-            coming = ahead.submit(self.inputs.pixels, images[0]) if images else None
-            for following in (*images[1:], None):
-                if coming is None:
-                    return
-                pixels = coming.result()
-                coming = None if following is None else ahead.submit(self.inputs.pixels, following)
-                pixels = pixels.to(self.model.device, dtype=self.model.dtype)
-                with torch.inference_mode():
-                    found = encode(**{name: value for name, value in pixels.items() if name in takes})
-                    mean = _visual_tokens(found).float().mean(0)
-                    yield tuple((mean / mean.norm()).tolist())
-
-
-def _visual_tokens(found: Any) -> torch.Tensor:
-    """(tokens, width), from what ``get_image_features`` gave: a tensor, or one for each picture or tile."""
-    found = getattr(found, "pooler_output", found)
-    parts = found if isinstance(found, (tuple, list)) else [found]
-    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
-
-
-# What of a generation_config changes a greedy answer.
-ALTERING = (
-    "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
-    "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id",
-    "forced_eos_token_id", "exponential_decay_length_penalty", "min_length", "min_new_tokens", "guidance_scale",
-)  # fmt: skip
-
-
-def _not_applied(configured: Any) -> dict[str, Any]:
-    found = {name: getattr(configured, name, None) for name in ALTERING}
-    return {name: value for name, value in found.items() if value and value != 1}  # a factor of 1 is none
-
-
-def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
-
-
-@cache
-def _say_once(what: str) -> None:
-    log.warning("%s, which is not applied: answers are what the model finds likeliest (VLMEvalKit's are, too; "
-                "lmms-eval applies it)", what)  # fmt: skip
-
-
-def _failed(request: Request, error: BaseException) -> Response:
-    said = explained(request, error)
-    log.warning("sample %s: %s", request.id, said)
-    return Response(id=request.id, finish="error", error=said)
-
-
-def _windows(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    """Requests in windows, those of the same pictures in the same one (as far as it has room)."""
-    groups: dict[tuple[str, ...], list[Request]] = {}
-    for request in requests:
-        groups.setdefault(tuple(image.name for image in request.images), []).append(request)
-    window: list[Request] = []
-    size = FIRST
-    for group in groups.values():
-        window += group
-        while len(window) >= size:
-            yield window[:size]
-            window, size = window[size:], WINDOW
-    if window:
-        yield window
-
-
-def _cut(tokens: Sequence[int], stops: Sequence[int]) -> tuple[Sequence[int], bool]:
-    """The tokens before the first one that ends an answer, and whether there was one."""
-    for at, token in enumerate(tokens):
-        if token in stops:
-            return tokens[:at], True
-    return tokens, False
+        """Each picture as a vector of unit length.  Raises what ``_embedding.embed`` does."""
+        return embed(self.model, self.inputs, images)
 
 
 def _fits(engine: Engine, planned: Planned) -> bool:

@@ -164,8 +164,8 @@ def test_the_cpu_knows_where_rows_begin(
 def test_a_window_does_not_wait_for_the_last_rows_of_the_one_before(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evalkit.model.backends.hf.FIRST", 7)
-    monkeypatch.setattr("evalkit.model.backends.hf.WINDOW", 7)
+    monkeypatch.setattr("evalkit.model.backends._ahead.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.backends._ahead.WINDOW", 7)
     backend = _backend(batch_size=16)
     assert backend.engine is not None
     engine = backend.engine
@@ -187,8 +187,8 @@ def test_out_of_memory_between_windows(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of two windows are put back and answered, once each."""
-    monkeypatch.setattr("evalkit.model.backends.hf.FIRST", 7)
-    monkeypatch.setattr("evalkit.model.backends.hf.WINDOW", 7)
+    monkeypatch.setattr("evalkit.model.backends._ahead.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.backends._ahead.WINDOW", 7)
     backend = _backend(True, batch_size=16)
     assert backend.engine is not None
     engine = backend.engine

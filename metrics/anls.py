@@ -28,13 +28,12 @@ Deviations:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 from typing import Literal, NamedTuple, get_args
 
-from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
+
+from ._scoring import means, referenced
 
 Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
 
@@ -121,29 +120,15 @@ class ANLS:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: {"anls": self._one(answered)} for answered in answers}
-        values = {"anls": _mean([row["anls"] for row in per_sample.values()])}
+        values = means(per_sample, ["anls"])
         return Scores(headline="anls", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> float:
         """A sample's score in percent."""
-        sample, prediction = answered.sample, answered.reading.value
-        if not sample.references:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has no answers to score against; "
-                "choose a split whose annotations are public, or check the annotation file"
-            )
+        sample, prediction = answered.sample, referenced(self.name, answered)
         if prediction is None:
             return 0.0
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         return 100 * max(similarity(prediction, reference, self.variant) for reference in sample.references)
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = ANLS("rrc")

@@ -15,12 +15,12 @@ Deviations:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 
 from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
+
+from ._scoring import by, means
 
 
 class ChoiceAccuracy:
@@ -37,13 +37,8 @@ class ChoiceAccuracy:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one reference."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
-        values = {key: _mean([row[key] for row in per_sample.values()]) for key in ("accuracy", "parse_rate")}
-        by_category: dict[str, list[float]] = {}
-        for answered in answers:
-            category = answered.sample.meta.get("category")
-            if category is not None:
-                by_category.setdefault(category, []).append(per_sample[answered.sample.id]["accuracy"])
-        values |= {f"accuracy[{category}]": _mean(by_category[category]) for category in sorted(by_category)}
+        values = means(per_sample, ("accuracy", "parse_rate"))
+        values |= by("category", answers, per_sample)
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> dict[str, float]:
@@ -63,10 +58,6 @@ class ChoiceAccuracy:
             "accuracy": 100.0 * (letter == sample.references[0]),
             "parse_rate": 100.0 * answered.reading.parsed,
         }
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = ChoiceAccuracy()

@@ -13,12 +13,11 @@ Deviation: where no answer could be read the question is wrong, even if the anno
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 
-from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
+
+from ._scoring import means, referenced
 
 
 def correct(prediction: str, reference: str) -> bool:
@@ -36,29 +35,15 @@ class ExactMatch:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: {"accuracy": self._one(answered)} for answered in answers}
-        values = {"accuracy": _mean([row["accuracy"] for row in per_sample.values()])}
+        values = means(per_sample, ["accuracy"])
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> float:
         """0 or 100."""
-        sample, prediction = answered.sample, answered.reading.value
-        if not sample.references:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has no answers to score against; "
-                "choose a split whose annotations are public, or check the annotation file"
-            )
+        sample, prediction = answered.sample, referenced(self.name, answered)
         if prediction is None:
             return 0.0
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         return 100.0 * any(correct(prediction, reference) for reference in sample.references)
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = ExactMatch()

@@ -26,13 +26,12 @@ Deviations:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Literal
 
-from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
+
+from ._scoring import means, referenced
 
 Variant = Literal["official", "llava", "qwen-vl"]
 
@@ -79,32 +78,18 @@ class GQAAccuracy:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
-        values = {key: _mean([row[key] for row in per_sample.values()]) for key in COLUMNS}
+        values = means(per_sample, COLUMNS)
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""
-        sample, prediction = answered.sample, answered.reading.value
-        if not sample.references:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has no answer to score against; "
-                "choose a split whose annotations are public, or check the annotation file"
-            )
+        sample, prediction = answered.sample, referenced(self.name, answered)
         if prediction is None:
             return dict.fromkeys(COLUMNS, 0.0)
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         return {
             column: 100.0 * any(correct(prediction, reference, variant) for reference in sample.references)
             for column, variant in COLUMNS.items()
         }
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = GQAAccuracy()

@@ -21,12 +21,12 @@ lichengunc/refer, which takes an overlap of at most one pixel for none.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 
 from evalkit.errors import UserError
 from evalkit.types import Answered, Box, Metric, Scores
+
+from ._scoring import mean
 
 THRESHOLD = 0.5
 """The least IoU that counts as found, the value itself included."""
@@ -69,9 +69,9 @@ class BoxIoU:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one box."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = {
-            self.headline: _mean([row[self.headline] for row in per_sample.values()]),
-            "mean_iou": _mean([row["iou"] for row in per_sample.values()]),
-            "parse_rate": _mean([row["parse_rate"] for row in per_sample.values()]),
+            self.headline: mean([row[self.headline] for row in per_sample.values()]),
+            "mean_iou": mean([row["iou"] for row in per_sample.values()]),
+            "parse_rate": mean([row["parse_rate"] for row in per_sample.values()]),
         }
         return Scores(headline=self.headline, values=values, per_sample=per_sample, signature=self.signature)
 
@@ -94,10 +94,6 @@ class BoxIoU:
             "iou": 100.0 * iou,
             "parse_rate": 100.0 * answered.reading.parsed,
         }
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = BoxIoU()

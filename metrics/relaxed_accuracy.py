@@ -29,13 +29,12 @@ Deviation: where no answer could be read the question is wrong, even if the anno
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Literal
 
-from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
+
+from ._scoring import mean, referenced
 
 Variant = Literal["pix2struct", "qwen-vl"]
 
@@ -88,34 +87,20 @@ class RelaxedAccuracy:
         for answered in answers:
             subsets.setdefault(answered.sample.meta.get("subset"), []).append(per_sample[answered.sample.id])
         groups = [list(per_sample.values())] if None in subsets else list(subsets.values())
-        values = {key: _mean([_mean([row[key] for row in group]) for group in groups]) for key in COLUMNS}
+        values = {key: mean([mean([row[key] for row in group]) for group in groups]) for key in COLUMNS}
         for subset in sorted(name for name in subsets if name is not None):
-            values[f"accuracy[{subset}]"] = _mean([row["accuracy"] for row in subsets[subset]])
+            values[f"accuracy[{subset}]"] = mean([row["accuracy"] for row in subsets[subset]])
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""
-        sample, prediction = answered.sample, answered.reading.value
-        if not sample.references:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has no answers to score against; "
-                "choose a split whose annotations are public, or check the annotation file"
-            )
+        sample, prediction = answered.sample, referenced(self.name, answered)
         if prediction is None:
             return dict.fromkeys(COLUMNS, 0.0)
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         return {
             column: 100.0 * any(correct(prediction, reference, variant) for reference in sample.references)
             for column, variant in COLUMNS.items()
         }
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = RelaxedAccuracy()

@@ -19,14 +19,13 @@ Deviations:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 
 from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
 
 from ._m4c_text import normalise
+from ._scoring import means, text
 from ._vqa_text import leave_one_out
 
 ANNOTATORS = 10
@@ -49,29 +48,21 @@ class TextVQAAccuracy:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not ten references."""
         per_sample = {answered.sample.id: {"accuracy": self._one(answered)} for answered in answers}
-        values = {"accuracy": _mean([row["accuracy"] for row in per_sample.values()])}
+        values = means(per_sample, ["accuracy"])
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> float:
         """A sample's accuracy in percent."""
-        sample, prediction = answered.sample, answered.reading.value
+        sample = answered.sample
         if len(sample.references) != ANNOTATORS:
             raise UserError(
                 f"{self.name}: sample {sample.id!r} has {len(sample.references)} annotators' answers to score against, "
                 f"expected {ANNOTATORS}; choose a split whose annotations are public, or check the annotation file"
             )
+        prediction = text(self.name, answered)
         if prediction is None:
             return 0.0
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         return 100 * question_accuracy(prediction, sample.references)
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = TextVQAAccuracy()

@@ -27,14 +27,12 @@ Deviations:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import fmean
 
-from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
 
 from . import _vqa_text
+from ._scoring import by, means, referenced
 from ._vqa_text import ENOUGH, leave_one_out, process_digit_article, process_punctuation, strip_answer
 
 _APOSTROPHE = str.maketrans("'", "\u2019")
@@ -69,40 +67,20 @@ class VizWizAccuracy:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
-        keys = ("accuracy", "accuracy_leave_one_out")
-        values = {key: _mean([row[key] for row in per_sample.values()]) for key in keys}
-        by_type: dict[str, list[float]] = {}
-        for answered in answers:
-            answer_type = answered.sample.meta.get("answer_type")
-            if answer_type is not None:
-                by_type.setdefault(answer_type, []).append(per_sample[answered.sample.id]["accuracy"])
-        values |= {f"accuracy[{answer_type}]": _mean(by_type[answer_type]) for answer_type in sorted(by_type)}
+        values = means(per_sample, ("accuracy", "accuracy_leave_one_out"))
+        values |= by("answer_type", answers, per_sample)
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's accuracies in percent."""
-        sample, prediction = answered.sample, answered.reading.value
-        if not sample.references:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has no annotators' answers to score against; "
-                "choose a split whose annotations are public, or check the annotation file"
-            )
+        sample, prediction = answered.sample, referenced(self.name, answered, "annotators' answers")
         if prediction is None:
             return {"accuracy": 0.0, "accuracy_leave_one_out": 0.0}
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         matches = sample.references.count(normalise(prediction))
         return {
             "accuracy": 100 * min(1.0, matches / ENOUGH),
             "accuracy_leave_one_out": 100 * leave_one_out(matches, len(sample.references)),
         }
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = VizWizAccuracy()

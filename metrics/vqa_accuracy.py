@@ -37,12 +37,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from statistics import fmean
 from typing import Literal, get_args
 
-from evalkit.errors import UserError
 from evalkit.types import Answered, Metric, Scores
 
+from ._scoring import by, means, referenced
 from ._vqa_text import ENOUGH, normalise, process_punctuation, strip_answer
 
 Variant = Literal["official", "normalised", "qwen-vl"]
@@ -105,39 +104,20 @@ class VQAAccuracy:
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
-        values = {key: _mean([row[key] for row in per_sample.values()]) for key in ("accuracy", "accuracy_normalised")}
-        by_type: dict[str, list[float]] = {}
-        for answered in answers:
-            answer_type = answered.sample.meta.get("answer_type")
-            if answer_type is not None:
-                by_type.setdefault(answer_type, []).append(per_sample[answered.sample.id]["accuracy"])
-        values |= {f"accuracy[{answer_type}]": _mean(by_type[answer_type]) for answer_type in sorted(by_type)}
+        values = means(per_sample, ("accuracy", "accuracy_normalised"))
+        values |= by("answer_type", answers, per_sample)
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's accuracies in percent."""
-        sample, prediction = answered.sample, answered.reading.value
-        if not sample.references:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has no annotators' answers to score against; "
-                "choose a split whose annotations are public, or check the annotation file"
-            )
+        sample, prediction = answered.sample, referenced(self.name, answered, "annotators' answers")
         if prediction is None:
             return {"accuracy": 0.0, "accuracy_normalised": 0.0}
-        if not isinstance(prediction, str):
-            raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {prediction!r}; "
-                "this metric scores texts, so the task's kind and its metric do not go together"
-            )
         annotations = tuple(enumerate(sample.references))
         return {
             "accuracy": 100 * question_accuracy(prediction, annotations, self.variant),
             "accuracy_normalised": 100 * question_accuracy(prediction, annotations, "normalised"),
         }
-
-
-def _mean(column: Sequence[float]) -> float:
-    return fmean(column) if column else math.nan
 
 
 METRIC: Metric = VQAAccuracy("official")

@@ -1,0 +1,50 @@
+"""What metrics of texts have in common: the answer to score, and means over samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+
+from evalkit.errors import UserError
+from evalkit.types import Answered
+
+
+def mean(column: Sequence[float]) -> float:
+    """The mean of some samples' scores; NaN of none."""
+    return fmean(column) if column else math.nan
+
+
+def means(per_sample: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> dict[str, float]:
+    """The mean of each column over all samples."""
+    return {column: mean([row[column] for row in per_sample.values()]) for column in columns}
+
+
+def by(key: str, answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean accuracy of the samples of each kind that ``meta[key]`` names, as ``accuracy[kind]``; sorted."""
+    kinds: dict[str, list[float]] = {}
+    for answered in answers:
+        if (kind := answered.sample.meta.get(key)) is not None:
+            kinds.setdefault(kind, []).append(per_sample[answered.sample.id]["accuracy"])
+    return {f"accuracy[{kind}]": mean(kinds[kind]) for kind in sorted(kinds)}
+
+
+def referenced(metric: str, answered: Answered, what: str = "answers") -> str | None:
+    """As ``text``, for a sample that must have references (``what`` they are).  Raises ``UserError`` for none, too."""
+    if not answered.sample.references:
+        raise UserError(
+            f"{metric}: sample {answered.sample.id!r} has no {what} to score against; "
+            "choose a split whose annotations are public, or check the annotation file"
+        )
+    return text(metric, answered)
+
+
+def text(metric: str, answered: Answered) -> str | None:
+    """The answer; None if it could not be read.  Raises ``UserError`` for a box."""
+    found = answered.reading.value
+    if found is not None and not isinstance(found, str):
+        raise UserError(
+            f"{metric}: the answer to sample {answered.sample.id!r} was read as a box, {found!r}; "
+            "this metric scores texts, so the task's kind and its metric do not go together"
+        )
+    return found

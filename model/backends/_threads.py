@@ -14,6 +14,9 @@ def threads(count: int) -> ThreadPoolExecutor:
     Otherwise each would have a team of OpenMP threads of its own, which wait by spinning; and GNU's OpenMP, once it has
     more threads than there are cores, puts those of all teams to sleep after every operation: with one such thread, a
     model on two cores took 1.15 times as long.
+
+    Raises:
+        RuntimeError: the system has no more threads to give.
     """
     mine = torch.get_num_threads()
     there = Barrier(count + 1)
@@ -24,8 +27,12 @@ def threads(count: int) -> ThreadPoolExecutor:
         there.wait()
 
     pool = ThreadPoolExecutor(count, initializer=begin)
-    for _ in range(count):
-        pool.submit(int)
+    try:
+        for _ in range(count):
+            pool.submit(int)
+    except RuntimeError:  # no more threads may be started: those that were would wait for ever
+        there.abort()
+        raise
     there.wait()
     torch.set_num_threads(mine)  # what is set counts for threads to come, too
     return pool

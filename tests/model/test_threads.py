@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from threading import Thread
 
 import pytest
 import torch
@@ -31,6 +32,23 @@ def test_torch_works_alone_in_them_and_as_before_elsewhere() -> None:
 def test_what_goes_wrong_in_them_is_told() -> None:
     with threads(1) as pool, pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 / 0).result()
+
+
+def test_where_there_are_no_more_threads_nothing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = Thread.start, []
+
+    def refused(thread: Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    monkeypatch.setattr(Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="can't start"):
+        threads(4)
+    for thread in started:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores")

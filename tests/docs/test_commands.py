@@ -219,7 +219,8 @@ def test_pages_name_no_machine() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for path in (ROOT, ROOT.parent, Path.home()):
-            assert path == Path("/") or f"{path}/" not in text, page.name
+            # A clone may lie right below a folder that pages may name: /, /tmp.
+            assert len(path.parts) < 3 or f"{path}/" not in text, page.name
 
 
 assert shutil.which("bash")

@@ -21,9 +21,9 @@ import torch
 from _mixes import Asked
 from transformers import GenerationConfig
 
-from evalkit.model.backends._threads import threads
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
+from evalkit.model.hf.threads import threads
 
 Answers = dict[str, tuple[int, ...]]
 PARTS = ("share", "pack", "leave", "windows", "feed", "overlap", "record", "kernels")

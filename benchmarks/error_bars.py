@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evalkit.results.error_bars import interval_of
-from evalkit.results.paired import compare, needed
-from evalkit.results.statistics import Measured, bootstrap, one_stratum
+from evalkit.results.stats.clustered import Measured, bootstrap, one_stratum
+from evalkit.results.stats.error_bars import interval_of
+from evalkit.results.stats.paired import compare, needed
 
 REPETITIONS = 1_000
 

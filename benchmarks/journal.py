@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from evalkit.data import PathImage
-from evalkit.results.journal import appending, read_journal
+from evalkit.results.store.journal import appending, read_journal
 from evalkit.run import Record
 from evalkit.types import Frame, Reading, Response, Sample
 

@@ -35,9 +35,9 @@ from _mixes import MIXES, Asked, draw
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
+from evalkit.endpoint import Endpoint
 from evalkit.model.backends.server import ServerBackend
-from evalkit.model.serving.gate import Gate
-from evalkit.serving import Endpoint
+from evalkit.model.server.concurrency import Gate
 from evalkit.types import Request, Serves
 
 CASES = (

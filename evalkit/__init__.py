@@ -1,7 +1,7 @@
 """evalkit: the scores the official scorers give, for vision-language models.
 
 From Python: ``from evalkit import evaluate, load_task, score, scorer`` (see ``evalkit.api``), and ``load_run`` for a
-finished run (see ``evalkit.results.loaded``).
+finished run (see ``evalkit.results.load_run``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evalkit.api import evaluate, load_task, score, scorer
-    from evalkit.results.loaded import load_run
+    from evalkit.results.load_run import load_run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_run", "load_task", "score", "scorer"]
@@ -19,7 +19,7 @@ __all__ = ["__version__", "evaluate", "load_run", "load_task", "score", "scorer"
 def __getattr__(name: str) -> object:
     # Loaded when asked for, so that the command line's help does not wait for it.
     if name == "load_run":
-        from evalkit.results.loaded import load_run
+        from evalkit.results.load_run import load_run
 
         return load_run
     if name in __all__:

@@ -23,7 +23,7 @@ from typing import Any
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.evaluation import Evaluation
+from evalkit.evaluator import Evaluation
 from evalkit.predictions import Prediction, Reader, match
 from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.settings import default_data
@@ -54,7 +54,7 @@ def load_task(
 
     Args:
         name: ``refcoco/testA``; or a task that has one default split, such as ``vqav2``; or a file of one's own,
-            ``mine.jsonl`` (see ``evalkit.own``).
+            ``mine.jsonl`` (see ``evalkit.jsonl_task``).
         data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment's
             ``EVALKIT_DATA``, else ``hub``.
         kind: what a file of one's own holds, where it does not say so itself.

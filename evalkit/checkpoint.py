@@ -11,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from evalkit.endpoint import Served
 from evalkit.errors import UserError
 from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
-from evalkit.serving import Served
 
 BUNDLED = ("tiny", "tiny-early")
 PUBLISHED_PICKLED = ("qwen",)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalkit import __version__
+from evalkit.few_shot import Pool
 from evalkit.run import Job
 from evalkit.settings import RunSettings
-from evalkit.shots import Pool
 from evalkit.types import Family
 
 Parts = Mapping[str, Any]

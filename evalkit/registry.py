@@ -1,6 +1,6 @@
 """Finding plugins by name, when asked and not before.
 
-A plugin of evalkit's own is a file: the task ``vqav2`` is ``tasks/vqav2.py``, the family ``qwen2.5-vl`` is
+A plugin of evalkit's own is a file: the task ``vqav2`` is ``tasks/vqa/vqav2.py``, the family ``qwen2.5-vl`` is
 ``model/families/qwen2_5_vl.py``.  Other packages offer theirs through entry points (``evalkit.tasks``,
 ``evalkit.metrics``, ``evalkit.families``, ``evalkit.backends``), whose names are the plugins' names.
 """
@@ -37,7 +37,7 @@ class Group(Generic[P]):
 
     def _outside(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
-        own = set(self._modules())
+        own = self._modules()
         for point in entry_points(group=self.entry_point):
             if point.name in found or module_name(point.name) in own:
                 raise UserError(
@@ -47,12 +47,26 @@ class Group(Generic[P]):
             found[point.name] = point
         return found
 
-    def _modules(self) -> list[str]:
-        package = importlib.import_module(self.package)
-        return [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and not m.ispkg]
+    def _modules(self) -> dict[str, str]:
+        """Plugin file name to module, one level of sub-packages included; only packages are imported."""
+        found: dict[str, str] = {}
+        packages = [self.package]
+        while packages:
+            package = packages.pop(0)
+            for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+                path = f"{package}.{module.name}"
+                if module.name.startswith("_"):
+                    continue
+                if not module.ispkg:
+                    if module.name in found:
+                        raise UserError(f"two {self.what}s are called {module.name}: {found[module.name]} and {path}.")
+                    found[module.name] = path
+                elif package == self.package:
+                    packages.append(path)
+        return found
 
-    def _own(self, module: str) -> P:
-        loaded = importlib.import_module(f"{self.package}.{module}")
+    def _own(self, path: str) -> P:
+        loaded = importlib.import_module(path)
         try:
             return cast(P, getattr(loaded, self.attribute))
         except AttributeError:
@@ -72,8 +86,9 @@ class Group(Generic[P]):
         outside = self._outside()
         if name in outside:
             return self._load_outside(outside[name])
-        if module_name(name) in self._modules():
-            plugin = self._own(module_name(name))
+        own = self._modules()
+        if module_name(name) in own:
+            plugin = self._own(own[module_name(name)])
             if getattr(plugin, "name", name) == name:
                 return plugin
         names = self.names()
@@ -83,7 +98,9 @@ class Group(Generic[P]):
 
     def all(self) -> list[P]:
         """Every plugin, by name."""
-        plugins = [self._own(m) for m in self._modules()] + [self._load_outside(p) for p in self._outside().values()]
+        plugins = [self._own(path) for path in self._modules().values()] + [
+            self._load_outside(p) for p in self._outside().values()
+        ]
         return sorted(plugins, key=lambda p: str(getattr(p, "name", "")))
 
     def names(self) -> list[str]:

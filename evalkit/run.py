@@ -19,8 +19,8 @@ from evalkit import registry
 from evalkit.data import Data
 from evalkit.errors import RunFailed, UserError
 from evalkit.fingerprint import of_samples
-from evalkit.groups import expand
-from evalkit.own import OwnTask, is_own, read_own
+from evalkit.jsonl_task import OwnTask, is_own, read_own
+from evalkit.task_groups import expand
 from evalkit.types import (
     Answered,
     Ask,
@@ -189,8 +189,8 @@ class Result:
 def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
     """``refcoco`` is its default splits, ``refcoco/testA`` one of them; ``splits`` narrows the bare names.
 
-    A group's name stands for its members (``evalkit.groups``).  A name that ends in ``.jsonl`` is a file of one's own
-    (``evalkit.own``), and ``kind`` what it holds.
+    A group's name stands for its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` is a custom
+    task file (``evalkit.jsonl_task``), and ``kind`` what it holds.
 
     Raises:
         UserError: an unknown task or split, or a file that is not as expected.

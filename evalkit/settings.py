@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.decoding import changes, unescaped
+from evalkit.endpoint import ADDRESS, CONCURRENCY, PIXEL_LIMITS, SENT, TIMEOUT, Endpoint, checked_address
 from evalkit.errors import UserError
-from evalkit.serving import ADDRESS, CONCURRENCY, PIXEL_LIMITS, SENT, TIMEOUT, Endpoint, checked_address
 from evalkit.types import Batching, Cluster
 
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")

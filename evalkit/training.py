@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evalkit.errors import UserError
-from evalkit.evaluation import Evaluation
+from evalkit.evaluator import Evaluation
 from evalkit.run import Result
 
 if TYPE_CHECKING:

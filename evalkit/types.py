@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from evalkit.checkpoint import Checkpoint
     from evalkit.data import Data
-    from evalkit.serving import Endpoint
+    from evalkit.endpoint import Endpoint
 
 Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
 """What is asked for; a family renders a prompt and reads an answer per kind."""

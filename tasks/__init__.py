@@ -1,1 +1,1 @@
-"""Benchmarks: one file each."""
+"""Benchmarks, one file each, in one folder per theme."""

@@ -10,7 +10,7 @@ import pytest
 import evalkit
 from evalkit import load_task, score, scorer
 from evalkit.errors import UserError
-from evalkit.tasks.vqav2 import TASK as VQAV2
+from evalkit.tasks.vqa.vqav2 import TASK as VQAV2
 from evalkit.types import Scores
 
 HEAVY = ("torch", "transformers", "datasets", "numpy", "PIL", "pycocoevalcap")
@@ -72,7 +72,7 @@ def test_a_wrong_name_is_a_sentence(name: str, message: str) -> None:
 
 
 def test_tasks_to_evaluate_take_commas_as_on_the_command_line() -> None:
-    from evalkit.evaluation import Evaluation
+    from evalkit.evaluator import Evaluation
 
     for tasks in ("refcoco/val,vqav2", ["refcoco/val", "vqav2"], ["refcoco/val,vqav2"]):
         assert [job.name for job in Evaluation(tasks, data="tiny", limit=1).jobs] == ["refcoco/val", "vqav2/val"]

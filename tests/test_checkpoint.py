@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from evalkit.checkpoint import bundled_folder, expanded, resolve_checkpoint
-from evalkit.cli.planning import family_of
 from evalkit.errors import UserError
+from evalkit.runner.plan import family_of
 
 SHOW = """
 from evalkit.checkpoint import fetched, resolve_checkpoint

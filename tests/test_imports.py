@@ -45,13 +45,15 @@ def test_plugins_import_the_core_and_siblings_only(folder: str) -> None:
         for name in imports_of(path, package_of(path)):
             others = [other for other in PLUGINS if other != folder]
             assert not any(f"{name}.".startswith(f"evalkit.{other}.") for other in others), f"{path} imports {name}"
-            assert not f"{name}.".startswith("evalkit.cli."), f"{path} imports {name}"
+            for joining in ("cli", "runner", "progress"):
+                assert not f"{name}.".startswith(f"evalkit.{joining}."), f"{path} imports {name}"
 
 
-def test_the_core_imports_no_plugin_and_only_the_command_line_imports_results() -> None:
+def test_core_imports_no_plugin_and_only_cli_runner_and_progress_import_results() -> None:
     for path in files("evalkit"):
         # The package's front door offers load_run beside what the core has.
-        in_cli = "cli" in path.parts or path == ROOT / "evalkit" / "__init__.py"
+        joins = {"cli", "runner", "progress"} & set(path.relative_to(ROOT).parts)
+        in_cli = joins or path == ROOT / "evalkit" / "__init__.py"
         for name in imports_of(path, package_of(path)):
             for plugin in PLUGINS:
                 if f"{name}.".startswith(f"evalkit.{plugin}."):

@@ -29,7 +29,7 @@ py-modules = ["outside"]
 
 # Ten lines make a benchmark: VQAv2's rows under another name and metric-compatible protocol.
 PLUGIN = """\
-from evalkit.tasks.vqav2 import VQAv2
+from evalkit.tasks.vqa.vqav2 import VQAv2
 
 
 class Mine(VQAv2):

@@ -22,7 +22,7 @@ from evalkit import evaluate, load_task
 from evalkit.checkpoint import bundled_folder
 from evalkit.cli import main
 from evalkit.errors import UserError
-from evalkit.model.backends._borrowed import noted
+from evalkit.model.hf.restore import noted
 from evalkit.run import Record
 
 TASK = "refcoco/val"

@@ -16,10 +16,10 @@ def baseline(
 
     It has a line a sample: small enough to commit for a subset.
     """
-    from evalkit.results.baseline import write_baseline
-    from evalkit.results.scored import ScoredRun
+    from evalkit.results.compare.baseline import write_baseline
+    from evalkit.results.store.scored_run import ScoredRun
 
-    from .formats import made
+    from .options import made
 
     made(out.parent)
     count = write_baseline(ScoredRun.open(run), out)

@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results import leaderboard as board
-from evalkit.results.entries import Entry, collect, columns_of, runs_of
-from evalkit.results.files import write_atomically
+from evalkit.results.leaderboard import table as board
+from evalkit.results.leaderboard.rows import Entry, collect, columns_of, runs_of
+from evalkit.results.store.files import write_atomically
 from evalkit.results.tables import OnTerminal, Table
 
-from .formats import chosen, made
+from .options import chosen, made
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def execute(folders: Sequence[Path], wanted: Wanted, *, formats: Sequence[str] |
 def tables_of(entries: Sequence[Entry], wanted: Wanted) -> list[Table]:
     """The leaderboard, with published rows below it, and what was asked for besides."""
     if wanted.trend:
-        from evalkit.results.trend import trend_table
+        from evalkit.results.leaderboard.trend import trend_table
 
         return [trend_table(entries)]
     several = len(runs_of(entries)) > 1 or wanted.published or wanted.means
     table = board.models_table(entries, sort=wanted.sort, means=wanted.means) if several else board.table_of(entries)
     if wanted.published:
-        from evalkit.results.published import published_rows
+        from evalkit.results.leaderboard.published import published_rows
 
         rows, said = published_rows(entries)
         more = len(table.header) - 1 - len(columns_of(entries))  # the columns of means
@@ -72,7 +72,7 @@ def tables_of(entries: Sequence[Entry], wanted: Wanted) -> list[Table]:
             notes=(*said, *table.notes),
         )
     if wanted.reproduce:
-        from evalkit.results.published import reproduction
+        from evalkit.results.leaderboard.published import reproduction
 
         return [table, reproduction(entries)]
     return [table]
@@ -94,7 +94,7 @@ def text(entries: Sequence[Entry], tables: Sequence[Table], wanted: Wanted, name
         return board.TEXTS[name](list(tables))
     every = list(entries)
     if wanted.published or wanted.reproduce:
-        from evalkit.results.published import as_entries
+        from evalkit.results.leaderboard.published import as_entries
 
         every += as_entries(entries)
     return board.to_csv(every) if name == "csv" else board.to_json_text(every)
@@ -102,6 +102,6 @@ def text(entries: Sequence[Entry], tables: Sequence[Table], wanted: Wanted, name
 
 def picture(entries: Sequence[Entry], wanted: Wanted) -> bytes:
     """The leaderboard, or the trend, as a PNG."""
-    from evalkit.results import plot
+    from evalkit.results.leaderboard import plot
 
     return plot.trend_png(entries) if wanted.trend else plot.leaderboard_png(entries)

@@ -11,9 +11,8 @@ from typing import cast
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results.baseline import read_baseline, write_baseline
-from evalkit.results.files import write_atomically
-from evalkit.results.gate import (
+from evalkit.results.compare.baseline import read_baseline, write_baseline
+from evalkit.results.compare.gate import (
     MODES,
     Checked,
     Mode,
@@ -26,10 +25,11 @@ from evalkit.results.gate import (
     summary,
     table_of,
 )
-from evalkit.results.scored import ScoredRun
+from evalkit.results.store.files import write_atomically
+from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.tables import OnTerminal
 
-from .formats import made
+from .options import made
 
 ON_TERMINAL = 5
 """Changed samples of a task that are shown; the reports have more."""

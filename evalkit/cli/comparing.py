@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results.comparison import Comparison, Flip, compare_runs
-from evalkit.results.comparison_report import flips_csv, letter, notes_of, refusals, tables_of, to_text
-from evalkit.results.files import write_atomically
+from evalkit.results.compare.comparison import Comparison, Flip, compare_runs
+from evalkit.results.compare.tables import flips_csv, letter, notes_of, refusals, tables_of, to_text
+from evalkit.results.store.files import write_atomically
 from evalkit.results.tables import OnTerminal, flat
 
-from .formats import chosen, made
+from .options import chosen, made
 
 FORMATS = ("table", "md", "csv", "json", "html", "latex")
 

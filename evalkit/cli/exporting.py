@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results.files import write_atomically
-from evalkit.results.frames import to_csv, to_parquet
-from evalkit.results.records import Record, chosen_splits, records_of
-from evalkit.results.scored import ScoredRun
+from evalkit.results.samples.dataframe import to_csv, to_parquet
+from evalkit.results.samples.records import Record, chosen_splits, records_of
+from evalkit.results.store.files import write_atomically
+from evalkit.results.store.scored_run import ScoredRun
 from evalkit.settings import split_list
 from evalkit.types import ImageRef
 
-from .formats import made
+from .options import made
 
 Pictures = Mapping[str, Mapping[str, Sequence[ImageRef]]]
 """By split and sample id."""
@@ -142,7 +142,7 @@ def write_parquet(job: Job) -> list[Path]:
 
 
 def write_hub(job: Job) -> list[Path]:
-    from evalkit.results.hub_dataset import check_place, write_dataset
+    from evalkit.results.export.hub_dataset import check_place, write_dataset
 
     check_place(job.out)
     made(job.out.parent)
@@ -154,7 +154,7 @@ def write_hub(job: Job) -> list[Path]:
 
 
 def write_results(job: Job) -> list[Path]:
-    from evalkit.results.official import official_of
+    from evalkit.results.export.official import official_of
 
     (run,), (names,) = job.runs, job.names
     found, without = [], []
@@ -182,7 +182,7 @@ def write_results(job: Job) -> list[Path]:
 
 
 def write_model_card(job: Job) -> list[Path]:
-    from evalkit.results.model_card import eval_results, new_card, updated_card
+    from evalkit.results.export.model_card import eval_results, new_card, updated_card
 
     (run,), (names,) = job.runs, job.names
     results = eval_results(run, names)
@@ -203,7 +203,7 @@ def write_model_card(job: Job) -> list[Path]:
 
 
 def write_tensorboard(job: Job) -> list[Path]:
-    from evalkit.results.trackers import steps_of, to_tensorboard
+    from evalkit.results.export.trackers import steps_of, to_tensorboard
 
     steps = steps_of(job.runs, job.wanted.step)
     # One curve over the training where the steps tell the runs apart; else a curve, or a point, each.
@@ -215,8 +215,8 @@ def write_tensorboard(job: Job) -> list[Path]:
 
 
 def write_wandb(job: Job) -> list[str]:
-    from evalkit.results.report_samples import hashed
-    from evalkit.results.trackers import steps_of, to_wandb
+    from evalkit.results.export.trackers import steps_of, to_wandb
+    from evalkit.results.samples.view import hashed
 
     places = []
     steps = steps_of(job.runs, job.wanted.step)

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results.known import known_of
-from evalkit.results.report import write_report
-from evalkit.results.report_samples import check_runs
-from evalkit.results.scored import ScoredRun
+from evalkit.results.report.write import write_report
+from evalkit.results.samples.context import known_of
+from evalkit.results.samples.view import check_runs
+from evalkit.results.store.scored_run import ScoredRun
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,14 @@ from evalkit import __version__, registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.predictions import EXAMPLES, Reader
-from evalkit.results.folder import RunFolder
-from evalkit.results.journal import read_journal
-from evalkit.results.known import located
-from evalkit.results.store import read_scores
+from evalkit.results.samples.context import located
+from evalkit.results.store.journal import read_journal
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scores import read_scores
 from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
+from evalkit.runner.finish import show, write_scores
+from evalkit.runner.manifest import now
 from evalkit.types import Reading, Response
-
-from .ending import show, write_scores
-from .recording import now
 
 Scored = Mapping[str, Mapping[str, Any]]
 """Sample id → its line in the file of per-sample scores."""

@@ -355,15 +355,14 @@ def run(
         "patience": patience, "processor": processor, "pixel_limits": pixel_limits,
     }  # fmt: skip
     from evalkit.errors import UserError
+    from evalkit.progress.events import telling
     from evalkit.settings import effective
-
-    from .events import telling
 
     with telling(json) as events:
         chosen = effective(given, Path.cwd())
         if json and dry_run:
             raise UserError("--json tells of a run, and --dry-run runs nothing: leave one of them out.")
-        from .running import execute
+        from evalkit.runner.execute import execute
 
         code = execute(chosen, dry=dry_run, events=events, log_to=log_to or ())
     raise typer.Exit(code)

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from evalkit.errors import UserError
-from evalkit.results.known import known_of
-from evalkit.results.records import chosen_splits, record_of
-from evalkit.results.report_samples import Known, Shown, SplitShown, split_of, with_prompts
-from evalkit.results.scored import ScoredRun
-from evalkit.results.selection import OF_TWO, SORTS, by_id, endless, select
-from evalkit.results.show import FORMS, on_terminal
+from evalkit.results.samples.context import known_of
+from evalkit.results.samples.records import chosen_splits, record_of
+from evalkit.results.samples.selection import OF_TWO, SORTS, by_id, endless, select
+from evalkit.results.samples.text import FORMS, on_terminal
+from evalkit.results.samples.view import Known, Shown, SplitShown, split_of, with_prompts
+from evalkit.results.store.scored_run import ScoredRun
 from evalkit.settings import split_list
 
 FORMATS = (*FORMS, "json")

@@ -45,7 +45,7 @@ def tasks(
 def _list(console: Console, found: list[Task]) -> None:
     from rich.table import Table
 
-    from evalkit.groups import GROUPS
+    from evalkit.task_groups import GROUPS
 
     table = Table(header_style="bold")
     for column in ("task", "kind", "metric", "splits (official size; * run by default)"):

@@ -13,9 +13,8 @@ from rich.text import Text
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint, fetched, resolve_checkpoint
 from evalkit.errors import UserError
+from evalkit.runner.manifest import quiet_logging
 from evalkit.types import Check, Verifies
-
-from .recording import quiet_logging
 
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}
 

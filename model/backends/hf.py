@@ -20,6 +20,23 @@ import transformers
 from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.model.engine.compatibility import Unfit, build, restore
+from evalkit.model.engine.image_table import Item
+from evalkit.model.hf.devices import pick_places, spread
+from evalkit.model.hf.embedding import embed
+from evalkit.model.hf.generate import Generate
+from evalkit.model.hf.generation_config import not_applied
+from evalkit.model.hf.loading import dtype_in_effect, identity, load_model, load_processor, pick_device, pick_dtype
+from evalkit.model.hf.outcome import Outcome
+from evalkit.model.hf.planning_thread import Ahead, Plan, cut_up
+from evalkit.model.hf.process_memory import occupied
+from evalkit.model.hf.processor import Inputs, Planned
+from evalkit.model.hf.responses import Responses, failed
+from evalkit.model.hf.restore import borrowed
+from evalkit.model.hf.sampler import Draws
+from evalkit.model.token_estimate import costs
+from evalkit.model.verify.checks import verify
+from evalkit.model.workers.ray_pool import ray_pool
 from evalkit.types import (
     Backend,
     Batching,
@@ -34,33 +51,9 @@ from evalkit.types import (
     picture_key,
 )
 
-from ..engine.building import Unfit, build, restore
-from ..engine.drawing import Draws
 from ..engine.engine import Answer, Engine
 from ..engine.options import Options
-from ..engine.window import Item
 from ..workers.backend import WorkerPool, local_pool
-from ..workers.cluster import ray_pool
-from ._ahead import Ahead, Plan, cut_up
-from ._borrowed import borrowed
-from ._costs import costs
-from ._embedding import embed
-from ._generate import Generate
-from ._inputs import Inputs, Planned
-from ._loading import (
-    dtype_in_effect,
-    identity,
-    load_model,
-    load_processor,
-    pick_device,
-    pick_dtype,
-)
-from ._memory import occupied
-from ._outcome import Outcome
-from ._places import pick_places, spread
-from ._responses import Responses, failed
-from ._settings import not_applied
-from ._verifying import verify
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 

@@ -18,19 +18,18 @@ from threading import Event
 from typing import Any
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.endpoint import Endpoint, key_of_environment
 from evalkit.errors import UserError
-from evalkit.serving import Endpoint, key_of_environment
+from evalkit.model.grouping import together
+from evalkit.model.server.chat_api import Chat
+from evalkit.model.server.client import Asking
+from evalkit.model.server.concurrency import Gate
+from evalkit.model.server.discovery import reach
+from evalkit.model.server.http import Connection
+from evalkit.model.server.image_sizes import Framing, framing
+from evalkit.model.server.images import Pictures
+from evalkit.model.token_estimate import costs
 from evalkit.types import Backend, Batching, Frame, Picture, Preview, Request, Response, Size
-
-from ..serving.asking import Asking
-from ..serving.chat import Chat
-from ..serving.connection import Connection
-from ..serving.frames import Framing, framing
-from ..serving.gate import Gate
-from ..serving.order import together
-from ..serving.pictures import Pictures
-from ..serving.reaching import reach
-from ._costs import costs
 
 __all__ = ["BACKEND", "ServerBackend"]
 

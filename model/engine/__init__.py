@@ -1,1 +1,1 @@
-"""The engine of the ``hf`` backend: prefixes shared, batches packed by tokens, rows that leave when they are done."""
+"""Inference engine of the ``hf`` backend: prefix sharing, token-budget batching, continuous batching."""

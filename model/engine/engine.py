@@ -16,17 +16,18 @@ from threading import Event
 
 import torch
 
-from .attention import kernels
-from .language import Language
-from .memory import out_of_memory
+from evalkit.model.engine.patches.attention import kernels
+from evalkit.model.hf.memory import out_of_memory
+
+from .cuda_graphs import CudaGraphs
+from .decode_batch import Pool
+from .image_table import Item, Window
+from .model_runner import Language
 from .options import Limits, Options
-from .pictures import Eyes, Features, Feed, Seen
-from .pool import Pool
 from .prefill import Prefill, Waiting
-from .recorded import CudaGraphs
-from .rows import Row
-from .tree import grow
-from .window import Item, Window
+from .prefix_tree import grow
+from .sequence import Row
+from .vision import Eyes, Features, Feed, Seen
 
 log = logging.getLogger(__name__)
 

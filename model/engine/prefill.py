@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from .cache import Columns
-from .language import Language, Piece
+from .image_table import Item, Window
+from .kv_cache import Columns
+from .model_runner import Language, Piece
 from .options import Limits
-from .pictures import Eyes, Features
-from .rows import Row
-from .tree import Node, Parts
-from .window import Item, Window
+from .prefix_tree import Node, Parts
+from .sequence import Row
+from .vision import Eyes, Features
 
 
 @dataclass(eq=False)

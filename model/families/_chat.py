@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from evalkit.errors import UserError
 from evalkit.types import Ask, Box, Decoding, Frame, Kind, Message, Picture, Reading, Sample, Shot, Size, Text
 
-from ._reading import SPECIAL, Numbers, letter, numbers, spoken
-from ._wording import LMMS_EVAL, Wording, letters, wording
+from ._parsing import SPECIAL, Numbers, letter, numbers, spoken
+from ._prompts import LMMS_EVAL, Wording, letters, wording
 
 # JSON with a label that repeats the expression: 28 tokens, Qwen-VL's limit, would cut it in half.
 GROUNDING_TOKENS = 128

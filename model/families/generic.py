@@ -14,8 +14,8 @@ from evalkit.errors import UserError
 from evalkit.types import Ask, Frame
 
 from ._chat import Chat, fractions
-from ._reading import Numbers
-from ._wording import CAPTION, LETTER, SHORT, VLMEVALKIT, Wording
+from ._parsing import Numbers
+from ._prompts import CAPTION, LETTER, SHORT, VLMEVALKIT, Wording
 
 GROUNDING = (
     "Locate {q} in the image. Answer with its bounding box only, as [x1, y1, x2, y2]: its left, top, right and bottom "

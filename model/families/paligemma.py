@@ -19,8 +19,8 @@ from evalkit.errors import UserError
 from evalkit.types import Ask, Frame, Message, Picture, Sample, Shot, Text
 
 from ._chat import Chat, whole
-from ._reading import Numbers
-from ._wording import OFFICIAL, PROTOCOLS, Wording
+from ._parsing import Numbers
+from ._prompts import OFFICIAL, PROTOCOLS, Wording
 
 _BOX = re.compile(r"<loc(\d{4})>\s*+" * 4, re.ASCII)
 

@@ -11,11 +11,11 @@ them by the rule of the released processor (``_resizing.py``) with the limits of
 
 from __future__ import annotations
 
+from evalkit.model.smart_resize import resize
 from evalkit.types import Ask, Frame, Size
 
 from ._chat import fenced_json
-from ._reading import Numbers
-from ._resizing import resize
+from ._parsing import Numbers
 from .qwen2_vl import CAPTION, CHOICE, MAX_PIXELS, MIN_PIXELS, SIDE, VQA, Qwen2VL
 
 GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON format."

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evalkit.model.smart_resize import resize
 from evalkit.types import Ask, Frame, Kind, Size
 
 from ._chat import Chat, whole
-from ._reading import Numbers
-from ._resizing import resize
+from ._parsing import Numbers
 
 VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
 CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."

@@ -12,8 +12,8 @@ from __future__ import annotations
 from evalkit.types import Ask
 
 from ._chat import fenced_json, whole
-from ._reading import Numbers
-from ._wording import SHORT
+from ._parsing import Numbers
+from ._prompts import SHORT
 from .qwen2_vl import CAPTION, CHOICE, Qwen2VL
 
 GROUNDING = (

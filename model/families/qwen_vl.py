@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from evalkit.types import Ask, Decoding, Frame, Message, Picture, Sample, Shot, Text
 
 from ._chat import Chat, whole
-from ._reading import Numbers
-from ._wording import OFFICIAL
+from ._parsing import Numbers
+from ._prompts import OFFICIAL
 
 CAPTION = "Describe the image in English:"
 VQA = "{q} Answer:"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from evalkit.types import Ask, Message, Picture, Sample, Shot, Text
 
 from ._chat import Chat
-from ._wording import OFFICIAL
+from ._prompts import OFFICIAL
 from .qwen_vl import QwenVL
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.model.hf.devices import Place, named
+from evalkit.model.hf.loading import identity, load_processor
+from evalkit.model.hf.processor import Inputs
+from evalkit.model.token_estimate import costs
 from evalkit.types import ImageRef, Lot, Request, Response, Size
 
-from ..backends._costs import costs
-from ..backends._inputs import Inputs
-from ..backends._loading import identity, load_processor
-from ..backends._places import Place, named
 from . import local as local
 from .pool import Pool
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from .hand import Hand
-from .wire import Link, Start
+from .handle import Hand
+from .messages import Link, Start
 
 CODE = (
     "import json, sys; descriptor, sys.path[:] = json.loads(sys.argv[1]); "

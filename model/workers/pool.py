@@ -16,9 +16,9 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.errors import RunFailed, UserError
 from evalkit.types import ImageRef, Lot, Request, Response
 
-from .hand import RESTARTS, Hand
-from .wire import Answered, Embed, Embedded, End, Ended, Failed, Logged, Lost, Ready, Start
-from .work import Opened, Side, Work
+from .handle import RESTARTS, Hand
+from .messages import Answered, Embed, Embedded, End, Ended, Failed, Logged, Lost, Ready, Start
+from .schedule import Opened, Side, Work
 
 log = logging.getLogger(__name__)
 

@@ -19,21 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evalkit.errors import UserError
 from evalkit.types import Request
 
-from .wire import (
-    Answered,
-    Chunk,
-    Embed,
-    Embedded,
-    End,
-    Ended,
-    Failed,
-    Link,
-    Logged,
-    Lost,
-    Ready,
-    Start,
-    sendable,
-)
+from .messages import Answered, Chunk, Embed, Embedded, End, Ended, Failed, Link, Logged, Lost, Ready, Start, sendable
 
 if TYPE_CHECKING:
     from ..backends.hf import HFBackend

@@ -17,7 +17,7 @@ from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["evalkit.cli.running", "evalkit.model.backends.hf", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"]
+    ["evalkit.runner.execute", "evalkit.model.backends.hf", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"]
 )
 # Not a function of this module: where tests are imported from, a child cannot import them.
 PROGRAM = """

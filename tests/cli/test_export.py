@@ -20,8 +20,8 @@ import pytest
 import evalkit as package
 from evalkit.api import load_task
 from evalkit.errors import UserError
-from evalkit.results.records import chosen_splits, kind_of_column, records_of
-from evalkit.results.scored import ScoredRun
+from evalkit.results.samples.records import chosen_splits, kind_of_column, records_of
+from evalkit.results.store.scored_run import ScoredRun
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ("vqav2/val", "refcoco/val", "scienceqa_img/test", "docvqa/val")
@@ -411,7 +411,7 @@ def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeyp
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from evalkit.cli.logging_to import log_run, targets_of
+    from evalkit.runner.trackers import log_run, targets_of
 
     said: list[str] = []
     assert log_run(run, targets_of(["tensorboard"]), said.append)
@@ -428,7 +428,7 @@ def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeyp
     assert said[-1].endswith(f"'evalkit export {run} --to tensorboard' tries again.")
     with pytest.raises(UserError, match=r"--log-to comet: there are tensorboard\[:FOLDER\] and wandb\[:PROJECT\]\."):
         targets_of(["comet"])
-    monkeypatch.setattr("evalkit.cli.logging_to.find_spec", lambda name: None)
+    monkeypatch.setattr("evalkit.runner.trackers.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"install it with: pip install 'evalkit\[wandb\]'"):
         targets_of(["wandb"])
 

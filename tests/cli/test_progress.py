@@ -16,14 +16,14 @@ import pytest
 from rich.console import Console
 
 from evalkit import registry
-from evalkit.cli import progress
-from evalkit.cli.pace import Pace
-from evalkit.cli.progress import Reporter
-from evalkit.cli.standing import RunningScore
-from evalkit.cli.tally import Tally, duration
 from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
-from evalkit.results.intervals import of_values
+from evalkit.progress import display
+from evalkit.progress.counters import Tally, duration
+from evalkit.progress.display import Reporter
+from evalkit.progress.eta import Pace
+from evalkit.progress.running_score import RunningScore
+from evalkit.results.stats.intervals import of_values
 from evalkit.run import Job, PictureDigests, Record, ask_all, load_job, parse_tasks, run_job, score_job
 from evalkit.types import Reading, Request, Response, Sample
 
@@ -207,7 +207,7 @@ def shown(reporter: Reporter, width: int) -> list[str]:
 
 
 def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(display, "LOOK_EVERY_SECONDS", 0.0)
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
     later = [job_of("refcoco", name, ()) for name in ("val", "testA", "testB")]
@@ -258,7 +258,7 @@ def test_without_costs_the_display_says_that_it_counts() -> None:
 
 def test_elsewhere_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("evalkit.cli.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("evalkit.progress.display.time.monotonic", lambda: now[0])
     job, records = charts()
     console = Console(file=io.StringIO(), width=80)
     with Reporter(console, [job]) as reporter, reporter.of(job, records[:20], {}) as watch:
@@ -285,8 +285,8 @@ def events_in(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def test_for_machines(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LOOK_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "EVENT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(display, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(display, "EVENT_EVERY_SECONDS", 0.0)
     done = evalkit(*RUN, "-t", "vqav2,refcoco/val", "--name", "x", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "refcoco" in done.stderr, "the table"

@@ -76,7 +76,7 @@ def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: P
 
 
 def test_a_run_scored_again_shows_what_is_read_today(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
-    from evalkit.results.journal import seal
+    from evalkit.results.store.journal import seal
 
     journal = run / "docvqa.val.jsonl"
     lines = [json.loads(line) for line in journal.read_bytes().splitlines()]

@@ -14,7 +14,7 @@ import pytest
 
 from evalkit.api import load_task
 from evalkit.data import bundled_root
-from evalkit.results.journal import seal
+from evalkit.results.store.journal import seal
 
 from .conftest import moved
 

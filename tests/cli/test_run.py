@@ -20,7 +20,7 @@ import torch
 from evalkit.api import load_task
 from evalkit.checkpoint import bundled_folder
 from evalkit.data import bundled_root
-from evalkit.groups import expand
+from evalkit.task_groups import expand
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -19,9 +19,9 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.predictions import FORMATS, Reader, read_predictions
-from evalkit.results import leaderboard as board
-from evalkit.results.folder import RunFolder
-from evalkit.results.store import write_results
+from evalkit.results.leaderboard import table as board
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scores import write_results
 from evalkit.run import Job, Record, load_job, score_job
 from evalkit.types import Answered, Frame, Kind, Reading, Response, Sample, Size, Split
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from evalkit.checkpoint import bundled_folder
-from evalkit.model.serving import asking
+from evalkit.model.server import client
 
 Run = Callable[..., tuple[int, str]]
 KEY = "sk-geheim-4711"
@@ -31,8 +31,8 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:  # fmt: skip
     """``evalkit run`` on the server: (exit code, stderr).  Waits between attempts are short."""
-    monkeypatch.setattr(asking, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(asking, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
 
     def call(*arguments: str, url: str | None = http_server.url, **environment: str) -> tuple[int, str]:
         where = ("--base-url", url) if url else ()

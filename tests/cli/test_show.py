@@ -79,10 +79,10 @@ def test_on_a_terminal_it_is_coloured_and_still_neutral(two_runs: Path) -> None:
 
     from rich.console import Console
 
-    from evalkit.results.known import known_of
-    from evalkit.results.report_samples import split_of
-    from evalkit.results.scored import ScoredRun
-    from evalkit.results.show import on_terminal
+    from evalkit.results.samples.context import known_of
+    from evalkit.results.samples.text import on_terminal
+    from evalkit.results.samples.view import split_of
+    from evalkit.results.store.scored_run import ScoredRun
 
     run = ScoredRun.open(two_runs / "runs" / "a")
     split = split_of([run], "vqav2/val", known_of([run], "vqav2/val", None))

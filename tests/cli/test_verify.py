@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.errors import UserError
-from evalkit.model.backends import _loading, _trial
-from evalkit.model.backends._weights import not_finite
+from evalkit.model.hf import loading
+from evalkit.model.verify import forward
+from evalkit.model.verify.weights import not_finite
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 State = dict[str, torch.Tensor]
@@ -227,7 +228,7 @@ def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: 
     assert failing(checks) == ["forward pass"]
     assert checks["forward pass"]["said"] == "its logits do not depend on the picture"
 
-    monkeypatch.setattr(_trial, "free_memory", lambda device: 5_000_000)
+    monkeypatch.setattr(forward, "free_memory", lambda device: 5_000_000)
     checks = verified(evalkit, copy, code=0)
     assert checks["forward pass"]["ok"] is None
     said = "not tried: the weights in float32 take 5.8 MB, and 5.0 MB of memory are free on cpu"
@@ -237,7 +238,7 @@ def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: 
 
 
 def test_free_memory_is_what_the_system_says() -> None:
-    free = _trial.free_memory(torch.device("cpu"))
+    free = forward.free_memory(torch.device("cpu"))
     if not Path("/proc/meminfo").exists():
         assert free is None
     else:
@@ -333,7 +334,7 @@ def qwen(tmp_path: Path) -> Path:
     _other(folder, **QWEN)
     ranks = (base64.b64encode(bytes([byte])).decode() + f" {byte}\n" for byte in range(256))
     (folder / "qwen.tiktoken").write_text("".join(ranks))
-    _loading.register_native(resolve_checkpoint(str(folder), whole=False))
+    loading.register_native(resolve_checkpoint(str(folder), whole=False))
     torch.manual_seed(0)
     state = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder)).state_dict()
     state["transformer.rotary_emb.inv_freq"] = torch.ones(32)
@@ -413,4 +414,4 @@ def test_a_text_only_qwen_is_refused_by_a_run_too(evalkit: Evalkit, copy: Path) 
     assert done.returncode == 2
     assert "this is a text-only Qwen" in done.stderr
     with pytest.raises(UserError, match="text-only Qwen"):
-        _loading.load_processor(resolve_checkpoint(str(copy)))
+        loading.load_processor(resolve_checkpoint(str(copy)))

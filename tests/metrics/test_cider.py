@@ -26,7 +26,7 @@ from evalkit.metrics import _java, _meteor, cider
 from evalkit.metrics._meteor import Meteor, meteor_of_sums, running_meteor
 from evalkit.metrics.cider import COLUMNS, METRIC, CaptionScores
 from evalkit.registry import tasks
-from evalkit.results.intervals import of_values
+from evalkit.results.stats.intervals import of_values
 from evalkit.run import Job, Result
 from evalkit.types import Answered, Metric, Reading, Sample
 

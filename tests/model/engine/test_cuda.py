@@ -11,9 +11,9 @@ import torch
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
-from evalkit.model.backends._loading import load_model, load_processor
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
+from evalkit.model.hf.loading import load_model, load_processor
 from evalkit.types import Ask, Decoding, Request, Response, Shot
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -16,13 +16,13 @@ from PIL import Image
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import RowImage, open_data
-from evalkit.model.backends._loading import load_model, load_processor
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.engine import building
-from evalkit.model.engine.cache import Columns
-from evalkit.model.engine.language import TOLERANCE
+from evalkit.model.engine import compatibility
+from evalkit.model.engine.kv_cache import Columns
+from evalkit.model.engine.model_runner import TOLERANCE
 from evalkit.model.engine.options import Limits, Options
-from evalkit.model.engine.rows import Said
+from evalkit.model.engine.sequence import Said
+from evalkit.model.hf.loading import load_model, load_processor
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Shot, Text
 
 
@@ -156,7 +156,7 @@ def test_the_cpu_knows_where_rows_begin(
         seen += 1
 
     monkeypatch.setattr(Columns, "step", checked)
-    monkeypatch.setattr("evalkit.model.engine.pool.ROOM", 4)
+    monkeypatch.setattr("evalkit.model.engine.decode_batch.ROOM", 4)
     _same(_backend(batch_size=6).generate(requests), alone)
     assert seen > 50
 
@@ -164,8 +164,8 @@ def test_the_cpu_knows_where_rows_begin(
 def test_a_window_does_not_wait_for_the_last_rows_of_the_one_before(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evalkit.model.backends._ahead.FIRST", 7)
-    monkeypatch.setattr("evalkit.model.backends._ahead.WINDOW", 7)
+    monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.hf.planning_thread.WINDOW", 7)
     backend = _backend(batch_size=16)
     assert backend.engine is not None
     engine = backend.engine
@@ -187,8 +187,8 @@ def test_out_of_memory_between_windows(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of two windows are put back and answered, once each."""
-    monkeypatch.setattr("evalkit.model.backends._ahead.FIRST", 7)
-    monkeypatch.setattr("evalkit.model.backends._ahead.WINDOW", 7)
+    monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.hf.planning_thread.WINDOW", 7)
     backend = _backend(True, batch_size=16)
     assert backend.engine is not None
     engine = backend.engine
@@ -330,7 +330,7 @@ def test_out_of_memory_as_rows_join(
     overlap: bool, requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the rows that came in is left behind: no token is theirs twice."""
-    monkeypatch.setattr("evalkit.model.engine.pool.ROOM", 2)
+    monkeypatch.setattr("evalkit.model.engine.decode_batch.ROOM", 2)
     backend = _backend(overlap, batch_size=24)
     assert backend.engine is not None
     pool = backend.engine.pool
@@ -479,7 +479,7 @@ def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], req
 
 
 def test_draws_depend_on_the_seed_and_are_spread_as_they_should() -> None:
-    from evalkit.model.engine.drawing import Draws
+    from evalkit.model.hf.sampler import Draws
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
     how = Decoding(1, temperature=1.0)
@@ -505,7 +505,7 @@ def test_in_half_precision_the_models_own_rounding_is_the_measure() -> None:
     model = load_model(checkpoint, device=torch.device("cpu"), dtype="bfloat16")
     engine = HFBackend(model, load_processor(checkpoint)).engine
     assert engine is not None
-    assert TOLERANCE[torch.bfloat16] <= engine.language.tolerance <= building.MOST
+    assert TOLERANCE[torch.bfloat16] <= engine.language.tolerance <= compatibility.MOST
     whole = _backend(batch_size=4).engine
     assert whole is not None
     assert whole.language.tolerance == TOLERANCE[torch.float32]

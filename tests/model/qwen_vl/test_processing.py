@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
 from evalkit.data import PathImage
-from evalkit.model.backends._inputs import Inputs
+from evalkit.model.hf.processor import Inputs
 from evalkit.model.qwen_vl import QwenVLImageProcessor, QwenVLProcessor, QwenVLTokenizer, register
 from evalkit.model.qwen_vl.processing import QwenVLProcessorKwargs
 from evalkit.model.qwen_vl.vocabulary import MARK

@@ -1,0 +1,142 @@
+"""Evaluating a model that is in memory already: the samples are read once, the model asked as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from os import PathLike, fspath
+from typing import Any
+
+from evalkit import registry
+from evalkit.data import check_pictures, open_data
+from evalkit.decoding import changes
+from evalkit.errors import UserError
+from evalkit.few_shot import Exemplars, pool_of, solved
+from evalkit.run import (
+    OFFICIAL,
+    Job,
+    PictureDigests,
+    Record,
+    Result,
+    ask_all,
+    load_job,
+    parse_tasks,
+    run_job,
+    way_to_choose,
+)
+from evalkit.settings import batching, default_data, split_list
+from evalkit.types import Backend, Embeds, Family, Request, Sample, Sees, Shot, Wraps
+
+
+class Evaluation:
+    """What a model is to be asked.
+
+    Args are those of ``evalkit.evaluate``, the model and its processor aside.
+
+    Raises:
+        UserError: an unknown name, files that are not as expected, absent pictures, or a split without public answers.
+    """
+
+    def __init__(
+        self,
+        tasks: str | Sequence[str],
+        *,
+        data: str | PathLike[str] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        family: str | None = None,
+        protocol: str = OFFICIAL,
+        choice: str | None = None,
+        shots: int = 0,
+        shots_by: str = "random",
+        shots_from: str | PathLike[str] | None = None,
+        kind: str | None = None,
+        allow_missing: bool = False,
+        batch_size: int | None = None,
+        max_batch_tokens: int | None = None,
+        exact: bool = False,
+        backend: str = "hf",
+        **decoding: Any,
+    ) -> None:
+        self.family = family
+        self.choice = choice
+        self.seed = seed
+        self.shots, self.shots_by = shots, shots_by
+        self.batching = batching(batch_size, max_batch_tokens, exact)
+        self.backend = backend
+        how = changes(**decoding, seed=seed)
+        opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
+        self.jobs: list[Job] = []
+        for task, split in parse_tasks(split_list(tasks), kind=kind):
+            if not task.splits[split].answers:
+                raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
+            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, how=how)
+            if not allow_missing:
+                check_pictures((image for sample in job.samples for image in sample.images), job.name)
+            self.jobs.append(job)
+        given = None if shots_from is None else fspath(shots_from)
+        self.pools = {job.name: pool_of(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
+
+    def run(self, model: Any, processor: Any, on_record: Callable[[Record], None] | None = None) -> dict[str, Result]:
+        """Ask the model, and leave it as it was found.
+
+        Raises:
+            UserError: the model cannot be asked.
+            RunFailed: the backend failed.
+        """
+        family = self._family(model)
+        factory = registry.backends.get(self.backend)
+        if not isinstance(factory, Wraps):
+            raise UserError(f"the backend {self.backend} cannot use a model that is in memory; use hf.")
+        results = {}
+        with factory.wrap(model, processor, batching=self.batching) as opened:
+            for job in self.jobs:
+                job = replace(job, choice=way_to_choose(self.choice, family, job.protocol))
+                questions = ask_all(job, family, self._asker(job, family, opened))
+                with _NoDigests() as digests:
+                    results[job.name] = run_job(
+                        job, questions, family, opened, on_record or _ignore, digests=digests
+                    )  # fmt: skip
+        return results
+
+    def _family(self, model: Any) -> Family:
+        while not hasattr(model, "config") and hasattr(model, "module"):  # DistributedDataParallel
+            model = model.module
+        config = getattr(model, "config", None)
+        name = self.family or registry.family_name(
+            str(getattr(config, "model_type", "")),
+            str(getattr(config, "name_or_path", "")),
+            getattr(getattr(model, "generation_config", None), "chat_format", None),
+        )
+        family = registry.families.get(name or "generic")
+        if self.shots and not family.several_images:
+            raise UserError(f"shots={self.shots}: models of the family {family.name} take one picture only.")
+        return family
+
+    def _asker(self, job: Job, family: Family, backend: Backend) -> Callable[[Sample], Sequence[Shot]]:
+        if not self.shots:
+            return lambda sample: ()
+
+        def embedder() -> Embeds:
+            if not isinstance(backend, Embeds):
+                raise UserError(f"shots_by='similar': the backend {backend.name} cannot compare pictures.")
+            return backend
+
+        exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, embedder)
+        frame = cache(backend.frame if isinstance(backend, Sees) else family.frame)
+        return lambda sample: solved(exemplars.of(sample), job.ask, family, frame)
+
+
+class _NoDigests(PictureDigests):
+    """Pictures are not read a second time for a record that is not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def of(self, request: Request) -> tuple[str | None, ...]:
+        return (None,) * len(request.images)
+
+
+def _ignore(record: Record) -> None:
+    pass

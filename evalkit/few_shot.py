@@ -1,0 +1,169 @@
+"""Exemplars: samples with their answers that stand before a question (few-shot, in context).
+
+They come from the task's training split, or from a file of one's own; never from the split that is evaluated, and never
+with the picture that is asked about.  Which ones a sample gets depends on the seed, the sample and the pool alone: not
+on batches, workers, ``--limit`` or the order of work.
+
+- ``random``: drawn for each sample by (seed, sample id), as the Qwen-VL report does (arXiv 2308.12966, figure 4).
+- ``fixed``: drawn once, by the seed, for all samples.
+- ``similar``: those with the most similar pictures (RICES, Yang et al. 2022, arXiv 2109.05014), by the model's own
+  vision encoder; the most similar stands last, next to the question.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalkit.data import Data
+from evalkit.errors import UserError
+from evalkit.fingerprint import of_samples
+from evalkit.jsonl_task import OwnTask, read_own
+from evalkit.types import Ask, Embeds, Family, Frame, ImageRef, Sample, Shot, Size, Task
+
+TRAIN = "train"
+SIMILAR_POOL = 4096
+"""How many candidates ``similar`` looks at, drawn by the seed: each picture goes through the vision encoder."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where exemplars come from: samples that have answers."""
+
+    name: str
+    samples: Sequence[Sample]
+
+    def digest(self) -> str:
+        """What is in it, wherever it lies."""
+        return of_samples(self.samples)
+
+
+def pool_of(task: Task, split: str, data: Data, given: str | None) -> Pool:
+    """The exemplars for ``task``/``split``: its training split in ``data``, or the file ``given``.
+
+    Raises:
+        UserError: there are none, they are of another kind, or they are what is evaluated.
+    """
+    if given is not None:
+        if isinstance(task, OwnTask) and Path(given).resolve() == task.path.resolve():
+            raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
+        own = read_own(Path(given), task.kind)
+        return Pool(given, tuple(own.load(data, own.default_splits[0])))
+    if TRAIN not in task.splits:
+        raise UserError(f"--shots: {task.name} has no training split to take exemplars from; give --shots-from FILE.")
+    if split == TRAIN:
+        raise UserError(
+            f"--shots: exemplars come from {task.name}/{TRAIN}, which is what is evaluated; give --shots-from FILE."
+        )
+    return Pool(f"{task.name}/{TRAIN}", tuple(task.load(data, TRAIN)))
+
+
+class Exemplars:
+    """Chooses the exemplars of each sample.
+
+    Args:
+        embed: what ``similar`` compares pictures by; not needed otherwise.
+    """
+
+    def __init__(
+        self, pool: Pool, count: int, selection: str, seed: int, embed: Callable[[], Embeds] | None = None
+    ) -> None:
+        self._pool, self._count, self._selection, self._seed = pool, count, selection, seed
+        self._embed = embed
+        self._digests: dict[str, str] = {}
+        self._vectors: Mapping[int, tuple[float, ...]] | None = None
+
+    def of(self, sample: Sample) -> tuple[Sample, ...]:
+        """The exemplars of ``sample``, in the order that they stand before it.
+
+        Raises:
+            UserError: there are not enough that show other pictures, or a picture cannot be read.
+        """
+        chosen: list[Sample] = []
+        for index in self._order(sample):
+            candidate = self._pool.samples[index]
+            if not self._same_picture(candidate, sample):
+                chosen.append(candidate)
+            if len(chosen) == self._count:
+                return tuple(reversed(chosen)) if self._selection == "similar" else tuple(chosen)
+        raise UserError(
+            f"--shots {self._count}: {self._pool.name} has only {len(chosen)} exemplars with other pictures than that "
+            f"of sample {sample.id}; give fewer, or --shots-from a larger file."
+        )
+
+    def _order(self, sample: Sample) -> Iterator[int]:
+        if self._selection == "similar":
+            yield from self._by_similarity(sample)
+        else:
+            yield from _drawn(
+                len(self._pool.samples),
+                f"{self._seed}/{sample.id}" if self._selection == "random" else f"{self._seed}",
+            )
+
+    def _by_similarity(self, sample: Sample) -> list[int]:
+        if self._embed is None:
+            raise UserError("--shots-by similar: this backend cannot compare pictures; use random or fixed.")
+        backend = self._embed()
+        if self._vectors is None:
+            some = sorted(
+                index
+                for index, _ in zip(_drawn(len(self._pool.samples), f"{self._seed}"), range(SIMILAR_POOL), strict=False)
+            )
+            self._vectors = dict(
+                zip(some, _embedded(backend, [self._pool.samples[i].images[-1] for i in some]), strict=True)
+            )
+        (own,) = _embedded(backend, [sample.images[-1]])
+        likeness = {
+            index: math.fsum(a * b for a, b in zip(own, vector, strict=True)) for index, vector in self._vectors.items()
+        }
+        return sorted(likeness, key=lambda index: (-likeness[index], index))
+
+    def _same_picture(self, one: Sample, other: Sample) -> bool:
+        return bool({self._digest(i) for i in one.images} & {self._digest(i) for i in other.images})
+
+    def _digest(self, image: ImageRef) -> str:
+        if image.name not in self._digests:
+            try:
+                self._digests[image.name] = image.digest()
+            except (OSError, ValueError) as error:
+                raise UserError(f"--shots: the picture {image.name} cannot be read ({error}).") from error
+        return self._digests[image.name]
+
+
+def _drawn(count: int, seed: str) -> Iterator[int]:
+    """``range(count)`` in a random order, drawn one by one: few are ever needed of a large pool."""
+    draw = random.Random(seed)
+    moved: dict[int, int] = {}  # Fisher and Yates's shuffle, only what was touched of it
+    for place in range(count):
+        other = draw.randrange(place, count)
+        yield moved.get(other, other)
+        moved[other] = moved.get(place, place)
+
+
+def _embedded(backend: Embeds, images: Sequence[ImageRef]) -> list[tuple[float, ...]]:
+    try:
+        return list(backend.embed(images))
+    except OSError as error:
+        raise UserError(f"--shots-by similar: a picture cannot be read ({error}).") from error
+
+
+def solved(samples: Sequence[Sample], ask: Ask, family: Family, frame: Callable[[Size], Frame]) -> tuple[Shot, ...]:
+    """Exemplars with their answers as ``family`` would write them.
+
+    Args:
+        frame: at which size the model sees a picture; for families whose boxes are in pixels of what the encoder saw.
+    """
+    return tuple(Shot(sample, family.answer(ask, sample, _frame(sample, ask, frame))) for sample in samples)
+
+
+def _frame(sample: Sample, ask: Ask, frame: Callable[[Size], Frame]) -> Frame:
+    if ask.kind != "grounding":  # only boxes depend on it, and reading headers takes time
+        return Frame((1, 1), (1, 1))
+    image = sample.images[-1]
+    try:
+        return frame(image.size())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--shots: the picture {image.name} cannot be read ({error}).") from error

@@ -1,0 +1,1 @@
+"""Progress of a run: counters, remaining time, running score, and their display."""

@@ -1,0 +1,172 @@
+"""What is known of a job while it is answered, and how it is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from evalkit.run import Job, Record
+from evalkit.types import Backend, Costs, Occupies, Request, Size
+
+from .eta import Pace
+from .running_score import RunningScore, Standing
+
+
+@dataclass(frozen=True)
+class State:
+    """A job at one moment.
+
+    Attributes:
+        done: samples with an answer, those ``kept`` from before and those that failed included.
+        unparsed: answers in which nothing could be read; ``errors`` are samples that failed.
+        tokens: of prompts (pictures included) and answers, of what was answered now; what is shared counts each time.
+        seconds: since the first request was handed over, the model being loaded.
+        left: seconds, as far as that can be told.
+        by_tokens: whether ``left`` is told from tokens; else from the number of samples, as if all were alike.
+        memory: bytes, where the backend says so.
+    """
+
+    total: int
+    kept: int
+    done: int
+    unparsed: int
+    errors: int
+    tokens: int
+    seconds: float
+    left: float | None
+    by_tokens: bool
+    standing: Standing | None
+    memory: int | None
+
+    @property
+    def new(self) -> int:
+        return self.done - self.kept
+
+    @property
+    def samples_per_second(self) -> float | None:
+        return self.new / self.seconds if self.new and self.seconds > 0 else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
+
+    @property
+    def time_left(self) -> str:
+        """``about 4 min left``; nothing where it is not known."""
+        if self.left is None or self.done == self.total:
+            return ""
+        return f"about {duration(self.left)} left" + ("" if self.by_tokens else " (by count)")
+
+    @property
+    def speed(self) -> list[str]:
+        """``12.3 samples/s`` and ``1,204 tokens/s``."""
+        found = ((self.samples_per_second, "samples/s"), (self.tokens_per_second, "tokens/s"))
+        return [f"{brief(value)} {unit}" for value, unit in found if value is not None]
+
+    @property
+    def trouble(self) -> list[str]:
+        """``3 unparsed`` and ``1 error``, where there are any."""
+        found = []
+        if self.unparsed:
+            found.append(f"{self.unparsed:,} unparsed")
+        if self.errors:
+            found.append(f"{self.errors:,} error{'s' if self.errors > 1 else ''}")
+        return found
+
+    @property
+    def occupied(self) -> list[str]:
+        """``1.2 GB``, where it is known."""
+        return [] if self.memory is None else [f"{self.memory / 1e9:.1f} GB"]
+
+
+class Tally:
+    """Counts a job's answers.
+
+    Args:
+        kept: the answers that are there from before.
+        sizes: of pictures, by name, as far as they are known.
+        clock: gives the time in seconds.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        kept: Collection[Record],
+        sizes: Mapping[str, Size],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.job = job
+        self._sizes = sizes
+        self._clock = clock
+        self._kept = len(kept)
+        self._done = len(kept)
+        self._errors = 0
+        self._unparsed = sum(not record.reading.parsed for record in kept)
+        self._tokens = 0
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._pace: Pace | None = None
+        self._by_tokens = False
+        self._backend: object = None
+        self._memory: int | None = None
+        self._score = RunningScore(job)
+        for record in kept:
+            self._score.add(record)
+
+    def begin(self, requests: Sequence[Request], backend: Backend) -> None:
+        """The backend is open, and about to be given the requests that have no answer yet."""
+        self._backend = backend
+        self._by_tokens = isinstance(backend, Costs)
+        costs = backend.costs(requests, self._sizes) if isinstance(backend, Costs) else [1] * len(requests)
+        self._began = self._clock()
+        self._pace = Pace({r.id: cost for r, cost in zip(requests, costs, strict=True)}, self._began)
+
+    def add(self, record: Record) -> None:
+        """One more answer."""
+        failed = record.response.finish == "error"
+        self._done += 1
+        self._errors += failed
+        self._unparsed += not failed and not record.reading.parsed
+        self._tokens += record.response.prompt_tokens + len(record.response.tokens)
+        self._score.add(record)
+        if self._pace is not None:
+            self._pace.answered(record.sample.id, self._clock())
+
+    def update(self, *, ended: bool = False) -> None:
+        """Work out what takes a moment: the score (every few seconds), the memory taken."""
+        self._score.update(now=ended)
+        if isinstance(self._backend, Occupies):
+            self._memory = self._backend.memory()
+        if ended:
+            self._ended = self._clock()
+
+    def state(self) -> State:
+        """What is known by now."""
+        now = self._clock() if self._ended is None else self._ended
+        return State(
+            total=len(self.job.samples),
+            kept=self._kept,
+            done=self._done,
+            unparsed=self._unparsed,
+            errors=self._errors,
+            tokens=self._tokens,
+            seconds=0.0 if self._began is None else now - self._began,
+            left=None if self._pace is None else self._pace.left(now),
+            by_tokens=self._by_tokens,
+            standing=self._score.standing,
+            memory=self._memory,
+        )
+
+
+def duration(seconds: float) -> str:
+    """``41 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def brief(value: float) -> str:
+    """A rate in about three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"

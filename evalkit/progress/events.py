@@ -1,0 +1,116 @@
+"""``--json``: a run for machines, one JSON object a line on stdout, and nothing else there.
+
+Every object has an ``event``, and a ``time`` in UTC:
+
+- ``start``, when a run begins: ``run`` (its folder), ``model``, ``tasks``, each with ``task``, ``split``, ``samples``.
+- ``progress``, every few seconds, and ``task``, when a split has been answered: ``run``, ``task``, ``split``, ``done``
+  of ``total`` samples, of which ``kept`` were answered before; ``unparsed``, ``errors``; ``seconds`` since the first
+  request, ``samples_per_second``, ``tokens_per_second`` (prompts and answers); ``seconds_left``, told from
+  ``left_by``: ``tokens`` or ``samples``; ``score`` so far, with ``metric``, ``value``, ``low``, ``high`` (95 %), or
+  null where the metric cannot be had of a part; ``memory_bytes``.  What is not known is null.
+- ``end``, always the last: the exit ``code``, the ``error`` in a sentence or null, and the ``runs``, each with its
+  ``run``, ``model``, ``state`` (complete, incomplete, stopped) and ``results``, the rows that ``scores.json`` has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from evalkit.errors import RunFailed, UserError
+from evalkit.results.store.files import to_json
+from evalkit.run import Job
+
+from .counters import State
+
+INTERRUPTED = 130
+
+
+class Events:
+    """Writes events.
+
+    Attributes:
+        code: the exit code that the run has come to.
+        runs: what the last event says of each run.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.code = 0
+        self.runs: list[dict[str, Any]] = []
+        self._stream: TextIO | None = stream
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Write one event; nobody listening any more is no reason to end a run."""
+        if self._stream is None:
+            return
+        content = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
+        try:
+            self._stream.write(json.dumps(json.loads(to_json(content))) + "\n")  # ASCII, whatever stdout can hold
+            self._stream.flush()
+        except BrokenPipeError:
+            with suppress(OSError):  # or Python would complain when it flushes the stream at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._stream = None
+
+    def state(self, event: str, run: str, job: Job, state: State) -> None:
+        """Write how a job stands."""
+        score = state.standing
+        self.tell(
+            event,
+            run=run,
+            task=job.task.name,
+            split=job.split,
+            done=state.done,
+            total=state.total,
+            kept=state.kept,
+            unparsed=state.unparsed,
+            errors=state.errors,
+            seconds=round(state.seconds, 3),
+            samples_per_second=_rounded(state.samples_per_second),
+            tokens_per_second=_rounded(state.tokens_per_second),
+            seconds_left=_rounded(state.left),
+            left_by=None if state.left is None else "tokens" if state.by_tokens else "samples",
+            score=None
+            if score is None
+            else {"metric": score.metric, "value": score.value, "low": score.low, "high": score.high},
+            memory_bytes=state.memory,
+        )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+@contextmanager
+def for_machines() -> Iterator[Events]:
+    """Events on stdout; all else that would be written there goes to stderr.  The last event is written here."""
+    events = Events(sys.stdout)
+    error: str | None = None
+    events.code = 1
+    try:
+        with redirect_stdout(sys.stderr):
+            yield events
+    except UserError as said:
+        events.code, error = 2, str(said)
+        raise
+    except RunFailed as said:
+        error = str(said)
+        raise
+    except KeyboardInterrupt:
+        events.code, error = INTERRUPTED, "interrupted"
+        raise
+    except BaseException as fault:
+        error = f"{type(fault).__name__}: {fault}"
+        raise
+    finally:
+        events.tell("end", code=events.code, error=error, runs=events.runs)
+
+
+def telling(wanted: bool) -> Any:
+    """``for_machines`` where it is wanted, else a context whose value is None."""
+    return for_machines() if wanted else nullcontext()

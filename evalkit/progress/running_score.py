@@ -1,0 +1,110 @@
+"""The score of what has been answered so far."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.results.stats.clustered import Measured
+from evalkit.results.stats.error_bars import effective_size, half_width, wilson
+from evalkit.results.stats.intervals import MEAN_OF, scale_of
+from evalkit.run import Job, Record
+from evalkit.types import Answered, Immediate, Scores
+
+EVERY_SECONDS = 3.0
+SHARE = 0.03
+"""Of the run's time that working it out may take."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A score with its 95 % interval, in the metric's unit; ``half`` is None where the interval is not symmetric.
+
+    Without an interval (fewer than two pictures) both ends are None.
+    """
+
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    half: float | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.metric} {self.value:.1f}"
+        if self.half is not None:
+            return f"{text} ± {self.half:.1f}"
+        return text if self.low is None else f"{text} [{self.low:.1f}, {self.high:.1f}]"
+
+
+class RunningScore:
+    """Scores answers as they come, where a sample's score depends on no other sample.
+
+    A metric says so by its ``immediate``; CIDEr, for one, cannot be had of a part.  An answer is scored once.
+    """
+
+    def __init__(self, job: Job) -> None:
+        metric = registry.metrics.get(job.task.metric)
+        public = job.task.splits[job.split].answers
+        self._metric = metric if public and isinstance(metric, Immediate) and metric.immediate else None
+        self._new: list[Record] = []
+        self._name = ""
+        self._values: list[float] = []
+        self._clusters: list[str] = []
+        self._strata: list[str] = []
+        self._due = 0.0
+        self.standing: Standing | None = None
+
+    def add(self, record: Record) -> None:
+        """One more answer; one that failed is not scored."""
+        if self._metric is not None and record.response.finish != "error":
+            self._new.append(record)
+
+    def update(self, *, now: bool = False) -> Standing | None:
+        """The score by now: worked out again if that is due (or at once)."""
+        began = time.monotonic()
+        if self._new and (now or began >= self._due):
+            try:
+                self._take()
+                self.standing = self._measured()
+            except Exception:  # whatever it is, it is told at the end, when the whole split is scored
+                self._metric, self.standing = None, None
+            self._new.clear()
+            ended = time.monotonic()
+            self._due = ended + max(EVERY_SECONDS, (ended - began) / SHARE)
+        return self.standing
+
+    def _take(self) -> None:
+        assert self._metric is not None
+        scores = self._metric.score([Answered(record.sample, record.reading) for record in self._new])
+        self._name = scores.headline
+        samples = [record.sample for record in self._new]
+        values = [scores.per_sample[sample.id].get(scores.headline, math.nan) for sample in samples]
+        said = MEAN_OF.search(scores.signature)
+        strata = [
+            str(sample.meta[said[1]]) if said and sample.meta.get(said[1]) is not None else "" for sample in samples
+        ]
+        clusters = [sample.cluster for sample in samples]
+        if not _is_the_value(scores, values, clusters, strata):
+            raise UserError(f"{self._metric.name}: its score is not the mean of the samples'.")
+        self._values += values
+        self._clusters += clusters
+        self._strata += strata
+
+    def _measured(self) -> Standing:
+        measured = Measured.of(self._values, self._clusters, self._strata)
+        value, error, groups = measured.mean, measured.standard_error, measured.groups
+        half, scale = half_width(error, groups), scale_of(self._name)
+        if error is None or half is None:
+            return Standing(self._name, value)
+        if scale is not None and (error == 0 or value - half < 0 or value + half > scale):
+            low, high = wilson(value / scale, effective_size(value / scale, error / scale, groups))
+            return Standing(self._name, value, low * scale, high * scale)
+        return Standing(self._name, value, value - half, value + half, half)
+
+
+def _is_the_value(scores: Scores, values: list[float], clusters: list[str], strata: list[str]) -> bool:
+    mean = Measured.of(values, clusters, strata).mean
+    return math.isclose(mean, scores.values[scores.headline], rel_tol=1e-9, abs_tol=1e-9)

@@ -1,0 +1,1 @@
+"""What ``evalkit run`` does, usable without a terminal: plan, resume, execute, record."""

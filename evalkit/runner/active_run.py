@@ -1,0 +1,229 @@
+"""A run that goes on: one model under one number of exemplars, with its folder open and locked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evalkit import fingerprint
+from evalkit.checkpoint import Checkpoint, fetched
+from evalkit.errors import RunFailed, UserError
+from evalkit.identity import digest, run_parts, split_parts
+from evalkit.progress.display import Reporter, Watch
+from evalkit.progress.events import Events
+from evalkit.results.leaderboard import table as board
+from evalkit.results.store.journal import appending
+from evalkit.results.store.run_folder import RunFolder, Wanted, choose
+from evalkit.run import Answers, Job, PictureDigests, Record, Result, ask_all
+from evalkit.settings import Effective
+from evalkit.types import Backend, BackendFactory
+
+from .exemplars import asker, seen_by
+from .finish import end, write_scores
+from .lazy_backend import Lazy
+from .manifest import Recorder, logged, make_manifest, now, recorded, tell
+from .plan import Plan, stem_of
+from .resume import kept_answers
+from .served_models import identity_of, unknown_sizes
+
+
+def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint with its files at hand, and what it is: digests of what is in them, or what a server says."""
+    if checkpoint.served is not None:
+        return checkpoint, identity_of(checkpoint)
+    with console.status(f"reading the weights of {checkpoint.name}"):
+        checkpoint = fetched(checkpoint)
+        own: dict[str, Any] = {
+            **fingerprint.of_checkpoint(
+                Path(checkpoint.location), pickled=checkpoint.pickled, code=checkpoint.trust_remote_code
+            )
+        }
+        if checkpoint.adapter is not None:
+            own["adapter"] = fingerprint.of_adapter(Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights)
+    return checkpoint, own
+
+
+class Run:
+    """A run that goes on.
+
+    Args:
+        record: writes the manifest as it is now.
+        several: whether others go on beside it, so that what is said names it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        factory: BackendFactory,
+        effective: Effective,
+        folder: RunFolder,
+        manifest: dict[str, Any],
+        record: Recorder,
+        console: Console,
+        events: Events | None,
+        several: bool,
+    ) -> None:
+        self.plan = plan
+        self.checkpoint = checkpoint
+        self.settings = effective.settings
+        self.folder = folder
+        self.manifest = manifest
+        self.seen = seen_by(plan, checkpoint, factory)
+        self._record = record
+        self._console = console
+        self._events = events
+        self._several = several
+        self._errors = self._answered = 0
+
+    @property
+    def name(self) -> str:
+        """Its folder's."""
+        return self.folder.path.name
+
+    def tell(self, sentence: str) -> None:
+        """Say something on the terminal and in the log."""
+        tell(self._console, sentence)
+
+    def started(self) -> None:
+        """Tell of its start."""
+        if self._events is not None:
+            tasks = [{"task": j.task.name, "split": j.split, "samples": len(j.samples)} for j in self.plan.jobs]
+            self._events.tell("start", run=self.name, model=self.plan.label, tasks=tasks)
+
+    def note(self, backend: Backend) -> None:
+        """What the backend says of itself by now."""
+        self.manifest["backend"] = dict(backend.describe())
+
+    def loaded(self, backend: Backend) -> None:
+        """The backend is there."""
+        self.note(backend)
+        for sentence in unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
+            self.tell(sentence)
+        self._record()
+
+    @contextmanager
+    def asking(self, job: Job, backend: Lazy | None, reporter: Reporter) -> Iterator[tuple[Answers, Watch]]:
+        """What is asked for ``job`` and was answered before; each new answer is journalled as it arrives.
+
+        ``backend`` finds similar exemplars, where they are asked for.
+        """
+        plan = self.plan
+        questions = ask_all(job, plan.family, asker(plan, job, self.settings, self.seen, backend))
+        names = {"run": self.name, "model": plan.label} if self._several else {}
+        with PictureDigests(question.request for question in questions.values()) as digests:
+            kept = kept_answers(job, questions, plan.family, self.folder, digests, self.tell)
+            self._answered += len(kept)
+            path = self.folder.journal_path(job.task.name, job.split)
+            with appending(path) as journal, reporter.of(job, kept.values(), plan.sizes, **names) as watch:
+
+                def on_record(record: Record) -> None:
+                    journal.append(record)
+                    watch.seen(record)
+                    self._count(job, record)
+
+                yield Answers(job, questions, plan.family, on_record, digests=digests, kept=kept), watch
+
+    def _count(self, job: Job, record: Record) -> None:
+        self._answered += 1
+        self._errors += record.response.finish == "error"
+        if self._errors > self.settings.max_errors:
+            raise RunFailed(
+                f"{job.name}: {self._errors} samples have failed (--max-errors {self.settings.max_errors}), the "
+                f"last one with {record.response.error}; the same command tries them again."
+            )
+
+    def stopped(self) -> None:
+        """Say that it was stopped before its end."""
+        total = sum(len(job.samples) for job in self.plan.jobs)
+        which = f"{self.plan.label}: " if self._several else ""
+        self.tell(f"{which}stopped with {self._answered:,} of {total:,} answered; the same command continues")
+        if self._events is not None:
+            self._events.runs.append({**self._told, "state": "stopped"})
+
+    def finished(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
+        """Write the scores; gives the run's leaderboard rows, and whether every sample has an answer."""
+        plan, splits = self.plan, self.manifest["splits"]
+        header = {"run": self.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
+        entries = write_scores(self.folder, header, results)
+        for entry in entries:
+            split = f"{entry.row['task']}/{entry.row['split']}"
+            if split in splits:
+                splits[split]["signature"] = entry.row["signature"]
+        self.manifest["state"] = end(self.folder, results, self._console)
+        if self._events is not None:
+            rows = [entry.row for entry in entries]
+            self._events.runs.append({**self._told, "state": self.manifest["state"], "results": rows})
+        return entries, not any(r.errors for r in results)
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return {"run": self.name, "folder": str(self.folder.path), "model": self.plan.label, "results": []}
+
+
+@contextmanager
+def begun(
+    plan: Plan,
+    factory: BackendFactory,
+    asked: Mapping[str, Any],
+    effective: Effective,
+    console: Console,
+    events: Events | None,
+    *,
+    several: bool = False,
+) -> Iterator[Run]:
+    """Begin a run, or continue it: its folder is found by what the answers depend on, and locked.
+
+    ``asked`` is what of the backend they depend on.
+    """
+    settings = effective.settings
+    checkpoint, own = identified(plan.checkpoint, console)
+    parts = run_parts(own, plan.family, asked, settings, plan.shots)
+    splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
+    folder, said = choose(
+        Path(settings.out),
+        Wanted(checkpoint.name, parts, splits, stem_of(plan)),
+        name=settings.name,
+        fresh=settings.fresh,
+    )
+    with folder.locked():
+        before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else {}
+        manifest = {
+            **before,
+            **make_manifest(effective, plan),
+            "created": before.get("created", now()),
+            "identity": digest(parts),
+            "parts": parts,
+            "splits": {
+                **before.get("splits", {}),
+                **{
+                    job.name: {
+                        "reference": job.reference, "parts": splits[job.name], "limit": settings.limit,
+                        "asked": job.asked,
+                        "samples": len(job.samples),
+                    }
+                    for job in plan.jobs
+                },
+            },
+            "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
+        }  # fmt: skip
+        if checkpoint.served is not None:
+            manifest["server"] = checkpoint.served.recorded()
+        with logged(folder), recorded(folder, manifest, console) as record:
+            for sentence in said:
+                if len(settings.shots) == 1 or not sentence.startswith("another run"):  # in a sweep that is the point
+                    tell(console, sentence)
+            try:
+                yield Run(plan, checkpoint, factory, effective, folder, manifest, record, console, events, several)
+            except UserError:
+                # The checkpoint could not be loaded, say: nothing is left behind by a mistake.
+                if not before and not folder.answered():
+                    shutil.rmtree(folder.path, ignore_errors=True)
+                    with suppress(OSError):
+                        folder.path.parent.rmdir()  # if there is nothing else in it
+                raise

@@ -1,0 +1,99 @@
+"""``evalkit run --dry-run``: what would be asked, in full, without loading weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rich.console import Console
+from rich.text import Text as Styled
+
+from evalkit.checkpoint import Checkpoint, fetched
+from evalkit.errors import UserError
+from evalkit.run import ask_all
+from evalkit.settings import RunSettings
+from evalkit.types import BackendFactory, Previews
+
+from .exemplars import Seen, asker, seen_by
+from .plan import Plan
+
+EXAMPLES = 2
+"""Samples shown of each split."""
+
+
+def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) -> None:
+    """Print, per split, the prompts of the first samples as they are tokenized, with lengths, sizes and limits.
+
+    Raises:
+        UserError: the backend cannot show requests, or ``similar`` exemplars are asked for, which take the weights.
+    """
+    if not isinstance(factory, Previews):
+        raise UserError(f"--dry-run: the backend {factory.name} cannot show its requests.")
+    if plan.shots and settings.shots_by == "similar":
+        raise UserError("--dry-run: which exemplars are similar takes the weights to find out; use random or fixed.")
+    console = Console(highlight=False)
+    checkpoint = plan.checkpoint if plan.checkpoint.served is not None else fetched(plan.checkpoint)
+    seen = seen_by(plan, checkpoint, factory)
+    for job in plan.jobs:
+        few = replace(job, samples=job.samples[:EXAMPLES])
+        questions = list(ask_all(few, plan.family, asker(plan, job, settings, seen, None)).values())
+        decoding = job.decoding(plan.family)
+        shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
+        console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
+        console.print(
+            f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.named()}, "
+            f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
+        )
+        try:
+            previews = list(factory.preview(checkpoint, [question.request for question in questions]))
+        except OSError as error:
+            raise UserError(f"--dry-run: {error}.") from error
+        for question, preview in zip(questions, previews, strict=True):
+            length = "" if preview.tokens is None else f": {preview.tokens:,} tokens"
+            console.print(f"  [bold]sample {question.sample.id}[/bold]{length}")
+            if question.shots:
+                console.print(f"    exemplars {', '.join(question.shots)}")
+            for image, frame in zip(question.request.images, preview.frames, strict=True):
+                (w, h), (rw, rh) = frame.original, frame.resized
+                console.print(f"    picture {image.name}: {w} × {h} pixels, seen as {rw} × {rh}", soft_wrap=True)
+            for line in preview.prompt.split("\n"):
+                console.print(Styled(f"    │ {line}"), soft_wrap=True)
+            if question.request.continuations:
+                console.print(Styled(f"    ranked: {' / '.join(map(repr, question.request.continuations))}"))
+
+
+LONG = 8192
+"""Tokens from which on a prompt's length is told before the weights are loaded."""
+
+
+def warn_of_long_prompts(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    factory: BackendFactory,
+    settings: RunSettings,
+    seen: Seen,
+    tell: Callable[[str], None],
+) -> None:
+    """Say how long the longest prompts are, as far as that is a matter of pictures, where they are long."""
+    if not isinstance(factory, Previews) or (plan.shots and settings.shots_by == "similar"):
+        return
+    positions = checkpoint.positions
+    for job in plan.jobs:
+        if job.name not in plan.largest:
+            continue
+        one = replace(job, samples=[plan.largest[job.name]])
+        (question,) = ask_all(one, plan.family, asker(plan, job, settings, seen, None)).values()
+        try:
+            (preview,) = factory.preview(checkpoint, [question.request])
+        except UserError:
+            continue  # a picture that cannot be decoded is the run's to record
+        if preview.tokens is None or preview.tokens < min(LONG, positions or LONG):
+            continue
+        width, height = max((frame.original for frame in preview.frames), key=lambda size: size[0] * size[1])
+        beyond = (
+            f", more than the {positions:,} positions of the model" if positions and preview.tokens > positions else ""
+        )
+        tell(
+            f"{job.name}: prompts of up to {preview.tokens:,} tokens{beyond} (sample {question.sample.id}, a picture "
+            f"of {width} × {height} pixels); if memory does not hold them, --max-pixels makes them shorter"
+        )

@@ -1,0 +1,187 @@
+"""What ``evalkit run`` does once its settings are known: it joins the core, a backend and the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evalkit import registry
+from evalkit.checkpoint import Checkpoint
+from evalkit.errors import UserError
+from evalkit.progress.display import Reporter
+from evalkit.progress.events import Events
+from evalkit.results.leaderboard import table as board
+from evalkit.run import Result, Stopped, answered, parse_tasks
+from evalkit.settings import Effective, RunSettings
+from evalkit.types import Backend, BackendFactory, Pool, Pools
+
+from .active_run import Run, begun
+from .dry_run import show_requests, warn_of_long_prompts
+from .finish import draw_shots, show
+from .lazy_backend import Lazy
+from .manifest import quiet_logging, tell
+from .multi_run import evaluate_together, raise_first
+from .plan import Plan, asked_by, planned, to_load
+from .served_models import reached, server_of
+from .signals import stoppable
+from .trackers import log_run, targets_of
+
+
+def execute(
+    effective: Effective, *, dry: bool = False, events: Events | None = None, log_to: Sequence[str] = ()
+) -> int:
+    """Run every model on every task; returns the exit code.  ``dry`` only shows what would be asked.
+
+    ``log_to`` are the trackers that each finished run is logged to.
+    """
+    settings = effective.settings
+    console = Console(stderr=True, highlight=False)
+    quiet_logging()
+
+    # Everything the user can have got wrong is looked at before the first weight is loaded.
+    targets = targets_of(log_to)
+    wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
+    server = server_of(settings)
+    models = to_load(effective, console) if server is None else reached(server, effective, console)
+    plans = [
+        one
+        for checkpoint, family in models
+        for one in planned(wanted, checkpoint, family, asked_by(family, effective).settings)
+    ]
+    with console.status("starting"):
+        factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
+    if dry:
+        for one in plans:
+            show_requests(one, factory, asked_by(one.family, effective).settings)
+        return 0
+
+    entries: list[board.Entry] = []
+    code = 0
+
+    def ended(rows: Sequence[board.Entry]) -> None:
+        nonlocal code
+        if not log_run(Path(settings.out) / rows[0].run, targets, lambda sentence: tell(console, sentence)):
+            code = 1
+
+    pool = workers_of(factory, settings)
+    outcome = None
+    try:
+        if pool is not None and settings.shots_by != "similar":  # which takes a model before anything can be asked
+            outcome = evaluate_together(plans, factory, pool, effective, console, events, ended)
+            entries, code = outcome.entries, max(code, 0 if outcome.complete else 1)
+        else:
+            for one in plans:
+                rows, complete = evaluate(one, factory, pool, asked_by(one.family, effective), console, events)
+                entries += rows
+                code = max(code, 0 if complete else 1)
+                if rows == []:  # stopped
+                    break
+                ended(rows)
+    finally:
+        if pool is not None:
+            pool.close()
+    if entries:
+        show(entries)
+    if len(settings.shots) > 1 and entries:
+        draw_shots(plans, entries, Path(settings.out), console)
+    if events is not None:
+        events.code = code
+    if outcome is not None:
+        raise_first(outcome, console)
+    return code
+
+
+def workers_of(factory: BackendFactory, settings: RunSettings) -> Pool | None:
+    """The workers that are asked for; None where everything is answered by one backend.
+
+    Raises:
+        UserError: the backend has none, or they cannot be had.
+    """
+    cluster = settings.cluster
+    if isinstance(factory, Pools):
+        return factory.pool(device=settings.device, dtype=settings.dtype, batching=settings.batching, cluster=cluster)
+    if cluster is not None:
+        raise UserError(f"--executor ray: the backend {factory.name} has no workers of its own; leave --executor out.")
+    return None
+
+
+def evaluate(
+    plan: Plan,
+    factory: BackendFactory,
+    pool: Pool | None,
+    effective: Effective,
+    console: Console,
+    events: Events | None = None,
+) -> tuple[list[board.Entry], bool]:
+    """Run, or continue, one model's run; returns its leaderboard rows (none: stopped), and whether it is whole."""
+    settings = effective.settings
+    asked = identity_in(factory, pool, plan.checkpoint, settings)
+    with begun(plan, factory, asked, effective, console, events) as run:
+
+        def opened() -> Backend:
+            warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.seen, run.tell)
+            backend = _opened(factory, pool, run.checkpoint, settings, console)
+            run.loaded(backend)
+            return backend
+
+        backend = Lazy(factory.name, opened)
+        try:
+            results = run_all(run, backend, console, events)
+        finally:
+            backend.if_open(run.note)  # by now it may know more of itself
+        return ([], False) if results is None else run.finished(results)
+
+
+def identity_in(
+    factory: BackendFactory, pool: Pool | None, checkpoint: Checkpoint, settings: RunSettings
+) -> Mapping[str, Any]:
+    """What of the backend a model's answers depend on."""
+    if pool is not None:
+        return pool.identity(checkpoint, dtype=settings.dtype)
+    return factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
+
+
+def _opened(
+    factory: BackendFactory, pool: Pool | None, checkpoint: Checkpoint, settings: RunSettings, console: Console
+) -> Backend:
+    began = time.monotonic()
+    with console.status(f"loading {checkpoint.name}"):
+        if pool is not None:
+            backend = pool.open(checkpoint)
+        else:
+            backend = factory.open(checkpoint, device=settings.device, dtype=settings.dtype, batching=settings.batching)
+    about = backend.describe()
+    size = about.get("batch_size")
+    batches = "one sample at a time, " if settings.exact else f"batches of up to {size}, " if size is not None else ""
+    if checkpoint.served is not None:
+        return backend  # nothing was loaded, and what there is to say has been said
+    console.print(
+        f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
+        f"{batches}loaded in {time.monotonic() - began:.1f} s",
+        soft_wrap=not console.is_terminal,
+    )
+    return backend
+
+
+def run_all(run: Run, backend: Lazy, console: Console, events: Events | None = None) -> list[Result] | None:
+    """Every job in turn; None when a signal stopped it.
+
+    Raises:
+        RunFailed: more than ``--max-errors`` samples failed, or something that a run relies on.
+    """
+    results = []
+    run.started()
+    with Reporter(console, run.plan.jobs, run.name, events) as reporter, stoppable(console) as stop:
+        try:
+            for job in run.plan.jobs:
+                with run.asking(job, backend, reporter) as (answers, watch):
+                    backend.on_begin = watch.begin
+                    results.append(answered(answers, backend, stop))
+        except (Stopped, KeyboardInterrupt):
+            run.stopped()
+            return None
+    return results

@@ -1,0 +1,49 @@
+"""Exemplars as the model of a plan is shown them, and at which size it sees pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from evalkit.checkpoint import Checkpoint
+from evalkit.few_shot import Exemplars, solved
+from evalkit.run import Job
+from evalkit.settings import RunSettings
+from evalkit.types import BackendFactory, Frame, Frames, Sample, Shot, Size
+
+from .lazy_backend import Lazy
+from .plan import Plan
+
+Seen = Callable[[Size], Frame]
+
+
+def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen:
+    """At which size the model sees a picture: its own processor says it, else the family's usual one."""
+
+    @cache
+    def frames() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time
+        if isinstance(factory, Frames):
+            return cache(factory.frames(checkpoint))
+        return partial(plan.family.frame, min_pixels=checkpoint.min_pixels, max_pixels=checkpoint.max_pixels)
+
+    return lambda size: frames()(size)
+
+
+def asker(
+    plan: Plan, job: Job, settings: RunSettings, seen: Seen, backend: Lazy | None
+) -> Callable[[Sample], tuple[Shot, ...]]:
+    """What gives each sample its exemplars, with their answers; nothing where there are none."""
+    if not plan.shots:
+        return lambda sample: ()
+    exemplars = Exemplars(
+        plan.pools[job.name],
+        plan.shots,
+        settings.shots_by,
+        settings.seed,
+        None if backend is None else backend.embedder,
+    )
+
+    def shots(sample: Sample) -> tuple[Shot, ...]:
+        return solved(exemplars.of(sample), job.ask, plan.family, seen)
+
+    return shots

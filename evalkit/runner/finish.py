@@ -1,0 +1,66 @@
+"""What stays of a run when it ends: scores, leaderboards, a plot, and a line of how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evalkit.errors import UserError
+from evalkit.results.leaderboard import table as board
+from evalkit.results.store.files import write_atomically
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scores import write_results
+from evalkit.run import Result
+
+from .manifest import tell
+from .plan import Plan
+
+
+def end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
+    """Say how the run ended; returns its state."""
+    errors = sum(r.errors for r in results)
+    if errors:
+        console.print(
+            f"[red]{errors} samples failed[/red]; each error is in {folder.path}/*.jsonl, and the same command tries "
+            "them again",
+            soft_wrap=True,
+        )
+    tell(console, f"run folder: {folder.path}")
+    return "incomplete" if errors else "complete"
+
+
+def write_scores(folder: RunFolder, header: Mapping[str, Any], results: Sequence[Result]) -> list[board.Entry]:
+    """Write the scores and the run's own leaderboard, with all that it has; returns the rows of ``results``."""
+    rows, every = write_results(folder, results, header)
+    run, model = str(header["run"]), str(header["model"])
+    entries = board.entries_of(run, model, every)
+    write_atomically(folder.path / "leaderboard.md", board.to_markdown(entries))
+    write_atomically(folder.path / "leaderboard.csv", board.to_csv(entries))
+    return board.entries_of(run, model, rows)
+
+
+def show(entries: Sequence[board.Entry]) -> None:
+    """Print the leaderboard."""
+    out = Console()
+    out.print(board.to_table(entries))
+    for note in board.notes(entries):
+        out.print(note, style="dim", highlight=False, markup=False)
+
+
+def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
+    """Draw score against number of exemplars, if matplotlib is here; say where the picture is."""
+    from evalkit.results.leaderboard.plot import shots_png
+
+    by_label = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}
+    shots = {e.run: by_label[e.model] for e in entries}
+    path = out / f"shots-{hashlib.sha256(repr(sorted(shots)).encode()).hexdigest()[:8]}.png"
+    try:
+        write_atomically(path, shots_png(shots, entries))
+    except UserError as error:
+        console.print(f"no plot: {error}", soft_wrap=True)
+        return
+    console.print(f"score against shots: {path}", soft_wrap=True)

@@ -1,0 +1,156 @@
+"""What ``evalkit run`` is to do, looked at before the first weight is loaded: a plan per model and shots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+
+from evalkit import registry
+from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, resolve_checkpoint
+from evalkit.data import check_pictures, open_data
+from evalkit.decoding import described
+from evalkit.errors import UserError
+from evalkit.few_shot import Pool, pool_of
+from evalkit.run import GENERATE, Job, load_job, way_to_choose
+from evalkit.settings import Effective, RunSettings, default_data
+from evalkit.types import Family, Sample, Size, Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One model under one number of exemplars, with everything it is to be asked.
+
+    ``pools`` of exemplars and the samples with the ``largest`` pictures are by job, ``sizes`` by the picture's name.
+    """
+
+    checkpoint: Checkpoint
+    family: Family
+    data: str
+    data_source: str
+    jobs: Sequence[Job]
+    shots: int
+    pools: Mapping[str, Pool]
+    largest: Mapping[str, Sample]
+    sizes: Mapping[str, Size]
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
+
+
+def opened_as(settings: RunSettings, model: str) -> Checkpoint:
+    """The checkpoint that ``model`` names, with what the settings say of loading it."""
+    found = resolve_checkpoint(
+        model, trust_remote_code=settings.trust_remote_code, allow_pickled_weights=settings.allow_pickled_weights
+    )
+    return replace(found, adapter=settings.adapter, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
+
+
+def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> Family:
+    """The family ``wanted``, else the one that a checkpoint's ``model_type`` belongs to, else ``generic``.
+
+    Raises:
+        UserError: there is no such family.
+    """
+    if wanted is not None:
+        return registry.families.get(wanted)
+    name = registry.family_name(checkpoint.model_type, checkpoint.name, checkpoint.generation.get("chat_format"))
+    if name is None:
+        console.print(
+            f"[yellow]{checkpoint.name}: no family knows the architecture {checkpoint.model_type!r}: asked and read as "
+            "'generic'[/yellow] (--family names another)",
+            soft_wrap=True,
+        )
+        name = "generic"
+    return registry.families.get(name)
+
+
+def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+    """Every checkpoint that is named, and how it is asked."""
+    settings = effective.settings
+    models = expanded(settings.model)
+    if settings.name is not None and len(models) > 1:
+        raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; leave --name out.")
+    checkpoints = [opened_as(settings, model) for model in models]
+    families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
+    if effective.sources["model"] == "default":
+        console.print(
+            "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
+        )
+    return list(zip(checkpoints, families, strict=True))
+
+
+def asked_by(family: Family, effective: Effective) -> Effective:
+    """The settings for a family's models: what is left to it is what it does."""
+    settings = effective.settings
+    choice = way_to_choose(settings.choice, family, settings.protocol)
+    return replace(effective, settings=replace(settings, choice=choice))
+
+
+def stem_of(plan: Plan) -> str:
+    """What a run's folder is called before its identity."""
+    return f"{plan.checkpoint.name}-{plan.shots}shot" if plan.shots else plan.checkpoint.name
+
+
+def planned(
+    wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings
+) -> list[Plan]:
+    """Read every split's samples from the data that a checkpoint is evaluated on: a plan per number of exemplars."""
+    if settings.data is not None:
+        name, source = settings.data, "given"
+    else:
+        name, source = default_data(checkpoint.name in BUNDLED)
+    data = open_data(name)
+    jobs = [
+        load_job(
+            task,
+            split,
+            data,
+            limit=settings.limit,
+            seed=settings.seed,
+            protocol=settings.protocol,
+            choice=settings.choice or GENERATE,
+            how=settings.decoding,
+        )
+        for task, split in wanted
+    ]
+    largest: dict[str, Sample] = {}
+    known: dict[str, Size] = {}
+    for job in jobs:
+        job.decoding(family)  # a protocol that does not know the task is told of first
+        for sample in job.samples[:1]:
+            family.prompt(job.ask, sample)
+        if not settings.allow_missing:
+            sizes = check_pictures((image for sample in job.samples for image in sample.images), job.name)
+            known |= sizes
+            if sizes:
+                largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
+    counts = [int(count) for count in settings.shots]
+    pools: dict[str, Pool] = {}
+    if any(counts):
+        if not family.several_images:
+            raise UserError(f"--shots: models of the family {family.name} take one picture only; leave it out.")
+        pools = {job.name: pool_of(job.task, job.split, data, settings.shots_from) for job in jobs}
+    plans = []
+    for count in counts:
+        asked = [replace(job, asked=describe_asking(settings, job, count)) for job in jobs]
+        plans.append(Plan(checkpoint, family, name, source, asked, count, pools if count else {}, largest, known))
+    return plans
+
+
+def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
+    found = (sizes.get(str(getattr(image, "path", "")), (0, 0)) for image in sample.images)
+    return sum(width * height for width, height in found)
+
+
+def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
+    """What a signature says of how a job is asked: ``protocol:official|shots:4-random``."""
+    said = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
+    if job.task.kind == "choice" and job.choice != GENERATE:
+        said.append(f"choice:{job.choice}")
+    if settings.decoding:
+        said.append(f"decoding:{described(settings.decoding)}")
+    return "|".join(said)

@@ -1,0 +1,1 @@
+"""Replacements for parts of transformers' models while the engine runs them."""

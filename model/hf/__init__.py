@@ -1,0 +1,1 @@
+"""What the ``hf`` backend is made of: loading, processor, generation, embedding."""

@@ -1,0 +1,58 @@
+"""Pictures as vectors, to find those that are alike."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from evalkit.errors import UserError
+from evalkit.types import ImageRef
+
+from .processor import Inputs
+from .threads import threads
+
+
+def embed(model: Any, inputs: Inputs, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
+    """The mean of each picture's visual tokens, as the language model would see them, scaled to unit length.
+
+    Pictures go through the vision encoder one by one, so that none depends on its neighbours; the next is decoded
+    meanwhile.
+
+    Raises:
+        OSError: a picture cannot be read.
+        UserError: the model has no ``get_image_features``.
+    """
+    owners = (model, getattr(model, "model", None))
+    found = (getattr(owner, "get_image_features", None) for owner in owners)
+    encode = next((method for method in found if method is not None), None)
+    if encode is None:
+        raise UserError(f"{type(model).__name__} has no vision encoder to embed pictures with (get_image_features).")
+    return _embed(model, inputs, images, encode)
+
+
+def _embed(
+    model: Any, inputs: Inputs, images: Sequence[ImageRef], encode: Callable[..., Any]
+) -> Iterator[tuple[float, ...]]:
+    takes = inspect.signature(encode).parameters
+    with threads(1) as ahead:
+        coming = ahead.submit(inputs.pixels, images[0]) if images else None
+        for following in (*images[1:], None):
+            if coming is None:
+                return
+            pixels = coming.result()
+            coming = None if following is None else ahead.submit(inputs.pixels, following)
+            pixels = pixels.to(model.device, dtype=model.dtype)
+            with torch.inference_mode():
+                found = encode(**{name: value for name, value in pixels.items() if name in takes})
+                mean = _visual_tokens(found).float().mean(0)
+                yield tuple((mean / mean.norm()).tolist())
+
+
+def _visual_tokens(found: Any) -> torch.Tensor:
+    """(tokens, width), from what ``get_image_features`` gave: a tensor, or one for each picture or tile."""
+    found = getattr(found, "pooler_output", found)
+    parts = found if isinstance(found, (tuple, list)) else [found]
+    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])

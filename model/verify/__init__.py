@@ -1,0 +1,1 @@
+"""Checks of a checkpoint: files, weights, one forward pass."""

@@ -1,0 +1,1 @@
+"""Comparing runs, baselines and the regression gate."""

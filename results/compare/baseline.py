@@ -1,0 +1,138 @@
+"""Baselines: a run's scores and answers in one small file, to be committed and checked against.
+
+A baseline is JSON with a line a sample, so that a change to it reads well in a diff:
+
+    {"schema": 1, "evalkit": …, "model": …, "tasks": {"refcoco/val": {"metric": …, "value": …, "signature": …,
+     "annotations": …, "samples": [
+      [id, cluster, stratum or null, score, answer],
+      …
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit import __version__
+from evalkit.errors import UserError
+from evalkit.results.store.files import to_json, write_atomically
+from evalkit.results.store.scored_run import Sampled, ScoredRun
+
+SCHEMA = 1
+KIND = "evalkit baseline"
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a baseline holds of one split."""
+
+    metric: str
+    value: float
+    signature: str
+    annotations: str | None
+    sampled: Sampled
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline as read from ``path``."""
+
+    path: Path
+    model: str
+    tasks: Mapping[str, Held]
+
+
+def hold(run: ScoredRun) -> dict[str, Held]:
+    """What a run's splits come to.  Raises ``UserError`` where samples failed: a baseline must be whole."""
+    if not run.splits:
+        raise UserError(f"{run.path} has no scored task; a baseline needs one.")
+    found = {}
+    for name in run.splits:
+        row = run.rows[name]
+        if row["errors"]:
+            raise UserError(
+                f"{run.path}: {row['errors']} samples of {name} failed; a baseline must be whole: "
+                "run the same command again, which tries them again."
+            )
+        answers = {key: answer.text for key, answer in run.answers(name).items()}
+        found[name] = Held(
+            row["metric"], float(row["value"]), str(row["signature"]), run.annotations(name), run.sampled(name), answers
+        )
+    return found
+
+
+def write_baseline(run: ScoredRun, path: Path) -> int:
+    """Write ``path``; returns the number of samples in it.
+
+    Raises:
+        UserError: the run is not whole.
+        RunFailed: the file cannot be written.
+    """
+    tasks = hold(run)
+    about = {"schema": SCHEMA, "kind": KIND, "evalkit": __version__, "model": run.model}
+    lines = [f'{to_json(about)[:-1]}, "tasks": {{']
+    for place, (name, held) in enumerate(tasks.items()):
+        head = {
+            "metric": held.metric,
+            "value": held.value,
+            "signature": held.signature,
+            "annotations": held.annotations,
+        }
+        lines.append(f'{to_json(name)}: {to_json(head)[:-1]}, "samples": [')
+        samples = [to_json(row) for row in rows_of(held)]
+        lines += [row + "," for row in samples[:-1]] + samples[-1:]
+        lines.append("]}" + ("," if place < len(tasks) - 1 else ""))
+    write_atomically(path, "\n".join([*lines, "}}"]) + "\n")
+    return sum(len(held.sampled.ids) for held in tasks.values())
+
+
+def rows_of(held: Held) -> list[list[Any]]:
+    s = held.sampled
+    strata: Sequence[str | None] = s.strata if s.strata is not None else [None] * len(s.ids)
+    return [
+        [sample, cluster, stratum, value, held.answers.get(sample, "")]
+        for sample, cluster, stratum, value in zip(s.ids, s.clusters, strata, s.values, strict=True)
+    ]
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Raises ``UserError`` where ``path`` is no baseline, damaged, or from a newer evalkit."""
+    advice = "make it with: evalkit baseline RUN --out FILE"
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"--baseline {path}: the file cannot be read ({error.strerror}); {advice}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--baseline {path} is not valid JSON ({error}); {advice}.") from error
+    try:
+        if content["kind"] != KIND:
+            raise ValueError("it is something else")
+        if content["schema"] > SCHEMA:
+            raise UserError(f"--baseline {path} has schema {content['schema']}, and this evalkit reads up to {SCHEMA}; "
+                            "upgrade evalkit.")  # fmt: skip
+        tasks = {name: _held(held) for name, held in content["tasks"].items()}
+        model = str(content["model"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"--baseline {path} is no baseline that evalkit wrote ({error!r}); {advice}.") from error
+    return Baseline(path, model, tasks)
+
+
+def _held(content: Mapping[str, Any]) -> Held:
+    rows = [(str(i), str(c), s, float(v), str(a)) for i, c, s, v, a in content["samples"]]
+    if not rows or len({row[0] for row in rows}) < len(rows):
+        raise ValueError("no samples, or one twice")
+    strata = [row[2] for row in rows]
+    digest = content["annotations"]
+    return Held(
+        str(content["metric"]), float(content["value"]), str(content["signature"]),
+        None if digest is None else str(digest),
+        Sampled(
+            [row[0] for row in rows], [row[3] for row in rows], [row[1] for row in rows],
+            None if None in strata else [str(s) for s in strata],
+        ),
+        {row[0]: row[4] for row in rows},
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""Runs compared with a base run, task by task, over the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from evalkit.errors import UserError
+from evalkit.results.stats.clustered import Measured, seed_of
+from evalkit.results.stats.paired import ALPHA, Difference, compare, holm
+from evalkit.results.store.scored_run import Answer, Sampled, ScoredRun, reasons_against
+from evalkit.task_groups import MEANS
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A sample whose score changed, with both answers."""
+
+    task: str
+    id: str
+    base: float
+    candidate: float
+    base_answer: str
+    candidate_answer: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One task of one candidate against the base.
+
+    ``forced`` says what speaks against the comparison; ``holm`` is the corrected p-value, None where there is none: for
+    what was forced, and for the ``mean`` of a group, which tests its members again.
+    """
+
+    task: str
+    metric: str
+    candidate: int
+    found: Difference
+    holm: float | None = None
+    forced: tuple[str, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    mean: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """What the test says at 5 %, corrected over the tasks where it is one of them."""
+        p = self.found.chance.p if self.holm is None else self.holm
+        if p > ALPHA:
+            return "not shown"
+        return "better" if self.found.difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A task of a candidate that may not be compared with the base, and why."""
+
+    task: str
+    candidate: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``runs[0]`` is the base; ``candidate`` numbers count in ``runs``.  ``lacking``: what not every run has."""
+
+    runs: tuple[ScoredRun, ...]
+    compared: tuple[Compared, ...]
+    refused: tuple[Refused, ...]
+    lacking: tuple[str, ...]
+
+
+def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) -> Comparison:
+    """Every task of every further run against the first run's.
+
+    Raises:
+        UserError: fewer than two runs, no scores, damaged files, or no task that both have.
+    """
+    if len(paths) < 2:
+        raise UserError("give two runs or more: 'evalkit compare runs/A runs/B' says how B differs from A.")
+    runs = tuple(ScoredRun.open(path) for path in paths)
+    load = cache(lambda place, task: runs[place].sampled(task))
+    compared: list[Compared] = []
+    refused: list[Refused] = []
+    lacking: list[str] = []
+    for place, run in enumerate(runs[1:], start=1):
+        both = [task for task in runs[0].splits if task in run.splits]
+        for side in (runs[0], run):
+            if only := [task for task in side.splits if task not in both]:
+                lacking.append(f"only in {side.path}: {', '.join(only)}")
+        if not both:
+            raise UserError(
+                f"{runs[0].path} and {run.path} have no scored task in common: "
+                f"{', '.join(runs[0].splits) or 'none'} and {', '.join(run.splits) or 'none'}."
+            )
+        for task in both:
+            one = _one(runs, place, task, load, force, flips)
+            (compared if isinstance(one, Compared) else refused).append(one)  # type: ignore[arg-type]
+        compared += _means(runs, place, [c for c in compared if c.candidate == place and not c.forced], load)
+    return Comparison(runs, _corrected(compared), tuple(refused), tuple(dict.fromkeys(lacking)))
+
+
+Load = Callable[[int, str], Sampled]
+
+
+def _one(runs: Sequence[ScoredRun], place: int, task: str, load: Load, force: bool, flips: int) -> Compared | Refused:
+    base, candidate = runs[0], runs[place]
+    reasons = reasons_against(base, candidate, task)
+    if reasons and not force:
+        return Refused(task, place, tuple(reasons))
+    old, new = load(0, task), load(place, task)
+    reasons += unshared(old, new)
+    if reasons and not force:
+        return Refused(task, place, tuple(reasons))
+    ids = [sample for sample in old.ids if sample in new.place]
+    if not ids:
+        return Refused(task, place, (*reasons, "no sample is in both"))
+    first = old.measured(ids)
+    second = replace(first, values=new.measured(ids).values)
+    found = compare(first, second, seed=seed_of(task))
+    shown = _flips(base, candidate, task, ids, first, second, flips) if flips else ()
+    return Compared(task, str(base.rows[task]["metric"]), place, found, None, tuple(reasons), shown)
+
+
+def unshared(old: Sampled, new: Sampled) -> list[str]:
+    """A reason against comparing two runs of other samples; empty where they have the same."""
+    only = [[s for s in one.ids if s not in other.place] for one, other in ((old, new), (new, old))]
+    if not any(only):
+        return []
+    said = [
+        f"{len(ids):,} only in {name} ({', '.join(ids[:EXAMPLES])}{', …' if len(ids) > EXAMPLES else ''})"
+        for ids, name in zip(only, ("the first", "the second"), strict=True)
+        if ids
+    ]
+    return [f"the samples differ: {' and '.join(said)}"]
+
+
+def _means(runs: Sequence[ScoredRun], place: int, compared: Sequence[Compared], load: Load) -> list[Compared]:
+    """The groups of ``MEANS`` whose splits were all compared."""
+    there = {one.task: one for one in compared}
+    found = []
+    for group, members in MEANS.items():
+        if not all(member in there for member in members):
+            continue
+        sides = []
+        ids = {member: load(0, member).ids for member in members}
+        for run in (0, place):
+            parts = [load(run, member) for member in members]
+            values = [
+                part.values[part.place[sample]]
+                for part, member in zip(parts, members, strict=True)
+                for sample in ids[member]
+            ]
+            clusters = [cluster for member in members for cluster in load(0, member).clusters]
+            strata = [member for member in members for _ in ids[member]]
+            sides.append(Measured.of(values, clusters, strata))
+        name = f"{group}/mean of {len(members)}"
+        found.append(Compared(name, there[members[0]].metric, place, compare(*sides, seed=seed_of(name)), mean=True))
+    return found
+
+
+def _corrected(compared: Sequence[Compared]) -> tuple[Compared, ...]:
+    """With Holm's correction over all tasks of all candidates; what was forced is no test, nor is a mean another.
+
+    What could have been shown is said of the corrected tests too: each at 5 % over their number, Holm's first step.
+    """
+    tests = [place for place, one in enumerate(compared) if not one.forced and not one.mean]
+    adjusted = dict(zip(tests, holm([compared[place].found.chance.p for place in tests]), strict=True))
+    return tuple(
+        replace(one, holm=adjusted[place], found=one.found.at(ALPHA / len(tests))) if place in adjusted else one
+        for place, one in enumerate(compared)
+    )
+
+
+def _flips(
+    base: ScoredRun, candidate: ScoredRun, task: str, ids: Sequence[str], old: Measured, new: Measured, most: int
+) -> tuple[Flip, ...]:
+    """The ``most`` samples whose score changed most, losses before gains of the same size."""
+    changed = new.values - old.values
+    order = sorted((i for i in range(len(ids)) if changed[i] != 0), key=lambda i: (-abs(changed[i]), changed[i], i))
+    chosen = order[:most]
+    wanted = {ids[i] for i in chosen}
+    before, after = base.answers(task, wanted), candidate.answers(task, wanted)
+    nothing = Answer("(no answer in the journal)", "")
+    return tuple(
+        Flip(
+            task, ids[i], float(old.values[i]), float(new.values[i]), before.get(ids[i], nothing).text,
+            after.get(ids[i], nothing).text, before.get(ids[i], nothing).image or after.get(ids[i], nothing).image,
+        )
+        for i in chosen
+    )  # fmt: skip

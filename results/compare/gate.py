@@ -1,0 +1,249 @@
+"""The gate: is a run as good as its baseline?
+
+``exact`` wants the same answers; ``tolerance`` a score at most so much lower; ``significant`` fails only where a paired
+permutation test says that the run is worse (one-sided, at α, Holm's correction over the tasks), by more than a margin.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+from xml.etree import ElementTree
+
+from evalkit.errors import UserError
+from evalkit.results.stats.clustered import seed_of
+from evalkit.results.stats.paired import Difference, compare, detectable, holm
+from evalkit.results.store.scored_run import ScoredRun, differing
+from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
+
+from .baseline import Baseline, Held
+from .comparison import unshared
+
+Mode = Literal["exact", "tolerance", "significant"]
+MODES: tuple[str, ...] = get_args(Mode)
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a run must meet.
+
+    Attributes:
+        tolerance: how much lower a score may be, in its unit; for ``tolerance``.
+        alpha: the probability of failing although nothing is worse; for ``significant``.
+        margin: a drop up to this does not fail, however sure it is; for ``significant``.
+    """
+
+    mode: Mode = "significant"
+    tolerance: float = 0.0
+    alpha: float = 0.05
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """A sample whose answer or score is another than the baseline's."""
+
+    id: str
+    before: float
+    after: float
+    answer_before: str
+    answer_after: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One task: how it compares, which samples changed, and why it fails (None: it passes)."""
+
+    task: str
+    metric: str
+    found: Difference
+    changes: tuple[Change, ...]
+    p_worse: float
+    detectable: float | None
+    failure: str | None
+
+
+def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[Checked]:
+    """Every task of the baseline.
+
+    Raises:
+        UserError: a task is missing or not comparable: then nothing can be said, and no gate should pass or fail.
+    """
+    problems = [problem for name, held in baseline.tasks.items() if (problem := _problem(run, baseline, name, held))]
+    if problems:
+        raise UserError(
+            f"{run.path} cannot be checked against {baseline.path}: {'; '.join(problems)}. Run the tasks of the "
+            "baseline, or take the run as the new baseline with --update."
+        )
+    alpha = rule.alpha / len(baseline.tasks)
+    found = [_compared(run, name, held, alpha) for name, held in baseline.tasks.items()]
+    worse = holm([one.p_worse for one in found])
+    return [
+        replace(one, p_worse=p, failure=one.failure or _failure(replace(one, p_worse=p), rule))
+        for one, p in zip(found, worse, strict=True)
+    ]
+
+
+def _problem(run: ScoredRun, baseline: Baseline, name: str, held: Held) -> str | None:
+    """Why a task cannot be compared."""
+    if name not in run.rows:
+        return f"{name} was not run"
+    if name not in run.splits:
+        failed = run.rows[name]["errors"]
+        return f"{name} has no score{f': {failed:,} samples failed' if failed else ''}"
+    reasons = [] if run.rows[name]["errors"] else differing(held.signature, str(run.rows[name]["signature"]))
+    digest = run.annotations(name)
+    if None not in (digest, held.annotations) and digest != held.annotations:
+        reasons.append(f"the data differ (annotations {held.annotations} and {digest})")
+    if not run.rows[name]["errors"]:
+        reasons += unshared(held.sampled, run.sampled(name))
+    return f"{name}: {', '.join(reasons)}" if reasons else None
+
+
+def _compared(run: ScoredRun, name: str, held: Held, alpha: float) -> Checked:
+    new = run.sampled(name)
+    ids = [sample for sample in held.sampled.ids if sample in new.place]
+    failed = run.rows[name]["errors"]
+    if not ids:
+        raise UserError(f"{run.path}: no sample of {name} was answered; run the same command again.")
+    before = held.sampled.measured(ids)
+    after = replace(before, values=new.measured(ids).values)
+    answers = run.answers(name)
+    changes = []
+    for place, sample in enumerate(ids):
+        text = answers[sample].text if sample in answers else ""
+        old, now = float(before.values[place]), float(after.values[place])
+        if text != held.answers[sample] or old != now:
+            changes.append(Change(sample, old, now, held.answers[sample], text))
+    changes.sort(key=lambda c: c.after - c.before)
+    found = compare(before, after, seed=seed_of(name))
+    error = found.stderr
+    return Checked(
+        name, held.metric, found, tuple(changes), found.chance.worse,
+        detectable(error, alpha=alpha, sides=1) if error else None,
+        f"{failed} samples failed in the run; the same command tries them again" if failed else None,
+    )  # fmt: skip
+
+
+def _failure(one: Checked, rule: Rule) -> str | None:
+    """Why a task does not meet the rule, its p-value corrected."""
+    d = one.found
+    if rule.mode == "exact":
+        same = "1 answer is" if len(one.changes) == 1 else f"{len(one.changes):,} answers are"
+        return f"{same} not the baseline's" if one.changes else None
+    if rule.mode == "tolerance":
+        # 0.5 lower is not more than 0.5, whatever floating-point subtraction makes of it.
+        return (
+            f"{-d.difference:.2f} lower, and {rule.tolerance:g} is allowed"
+            if (-d.difference > rule.tolerance + 1e-9)
+            else None
+        )
+    if one.p_worse > rule.alpha or -d.difference <= rule.margin + 1e-9:
+        return None
+    over = f" and by more than {rule.margin:g}" if rule.margin else ""
+    return f"worse by {-d.difference:.2f}{over} (p {p_text(one.p_worse)}, α {rule.alpha:g})"
+
+
+# ------------------------------------------------------------------------------------------------------------ reports
+
+
+def table_of(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule: Rule) -> Table:
+    """A row a task."""
+    rows = [
+        [
+            one.task, f"{one.found.base:.2f}", f"{one.found.candidate:.2f}",
+            signed(one.found.difference) + ("" if one.found.half is None else f" ± {one.found.half:.2f}"),
+            p_text(one.p_worse), f"{len(one.changes):,}", "FAIL" if one.failure else "pass",
+        ]
+        for one in checked
+    ]  # fmt: skip
+    header = ["task", "baseline", "run", "difference", "p worse", "changed", ""]
+    return Table(header, rows, 1, f"{run.model} ({run.path}) against {baseline.path}", notes_of(checked, rule))
+
+
+def notes_of(checked: Sequence[Checked], rule: Rule) -> list[str]:
+    """What fails and why, and what the rule can and cannot see."""
+    found = [f"{one.task}: {one.failure}." for one in checked if one.failure]
+    wanted = {
+        "exact": "exact: every answer must be the baseline's.",
+        "tolerance": f"tolerance: a score may be {rule.tolerance:g} lower.",
+        "significant": f"significant: fails where a paired permutation test says worse at α {rule.alpha:g} (one-sided, "
+        f"corrected over the tasks) and the drop is more than {rule.margin:g}.",
+    }
+    found.append(wanted[rule.mode])
+    if rule.mode == "significant" and (seen := [one for one in checked if one.detectable is not None]):
+        smallest = ", ".join(f"{one.task} {one.detectable:.2f}" for one in seen)
+        found.append(f"Drops that are found with a probability of 80 %: {smallest}.")
+    return found
+
+
+def change_lines(one: Checked, most: int = SHOWN) -> list[str]:
+    """The samples that changed, losses first."""
+    lines = [
+        f"{flat(c.id)}: {c.before:.1f} → {c.after:.1f}: “{short(c.answer_before, 80)}” → “{short(c.answer_after, 80)}”"
+        for c in one.changes[:most]
+    ]
+    rest = len(one.changes) - most
+    return lines + ([f"… and {rest:,} more"] if rest > 0 else [])
+
+
+def summary(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule: Rule) -> str:
+    """Markdown for the page of a CI job."""
+    bad = [one.task for one in checked if one.failure]
+    head = f"## evalkit check: {'failed, ' + plain(', '.join(bad)) if bad else 'passed'}\n\n"
+    text = head + markdown([table_of(checked, run, baseline, rule)])
+    for one in checked:
+        if one.changes:
+            # Answers are a model's words: as code they can be no markup.
+            lines = "\n".join(f"    {line}" for line in change_lines(one))
+            head = f"<summary>{html.escape(flat(one.task))}: {len(one.changes):,} samples changed</summary>"
+            text += f"\n<details>{head}\n\n{lines}\n\n</details>\n"
+    return text
+
+
+def impossible_summary(reason: str) -> str:
+    """The same where nothing could be checked."""
+    return f"## evalkit check: not possible\n\n{plain(reason)}\n"
+
+
+def junit(checked: Sequence[Checked], run: ScoredRun) -> bytes:
+    """JUnit's XML: a test case a task."""
+    suite = _suite(len(checked), failures=sum(one.failure is not None for one in checked))
+    for one in checked:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(run.name)}", name=_xml(one.task))
+        text = _xml(f"{one.found.base:.4f} → {one.found.candidate:.4f}\n" + "\n".join(change_lines(one)))
+        if one.failure:
+            ElementTree.SubElement(case, "failure", message=_xml(one.failure)).text = text
+        else:
+            ElementTree.SubElement(case, "system-out").text = text
+    return _written(suite)
+
+
+def impossible_junit(reason: str, name: str) -> bytes:
+    """JUnit's XML where nothing could be checked: one test case, an error."""
+    suite = _suite(1, errors=1)
+    case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(name)}", name="check")
+    ElementTree.SubElement(case, "error", message=_xml(reason))
+    return _written(suite)
+
+
+def _suite(tests: int, *, failures: int = 0, errors: int = 0) -> ElementTree.Element:
+    return ElementTree.Element(
+        "testsuite", name="evalkit check", tests=str(tests), errors=str(errors), failures=str(failures)
+    )
+
+
+def _written(suite: ElementTree.Element) -> bytes:
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c >= "\U00010000"
+                   else "\ufffd" for c in text)  # fmt: skip

@@ -1,0 +1,179 @@
+"""What a comparison of runs says, as tables for people and as records for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from evalkit.results.store.files import to_json
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.tables import Table, latex, markdown, p_text, page, rows_as_csv, short, signed
+
+from .comparison import Compared, Comparison, Flip
+
+FIELDS = (
+    "task", "metric", "base", "candidate", "base_score", "candidate_score", "difference", "ci95", "low", "high",
+    "stderr", "p", "p_holm", "verdict", "mcnemar", "wins", "losses", "ties", "n", "clusters", "detectable", "needed",
+    "exact", "forced",
+)  # fmt: skip
+FLIP_FIELDS = ("run", "task", "id", "base", "candidate", "base_answer", "candidate_answer", "image")
+
+
+def letter(place: int) -> str:
+    """A, B, C … for the runs; the 27th is Z1."""
+    return chr(ord("A") + place) if place < 26 else f"Z{place - 25}"
+
+
+def tables_of(found: Comparison, more: Sequence[str] = ()) -> list[Table]:
+    """For each candidate the differences, and how much its samples could tell; then the samples that flipped.
+
+    ``more`` are sentences to stand below the notes.
+    """
+    tables = []
+    for place in range(1, len(found.runs)):
+        rows = [one for one in found.compared if one.candidate == place]
+        if rows:
+            tables += [_differences(found, place, rows), _power(place, rows)]
+        if flips := [flip for one in rows for flip in one.flips]:
+            tables.append(_flip_table(place, flips))
+    if tables:
+        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *notes_of(found), *more))
+    return tables
+
+
+def described(run: ScoredRun) -> str:
+    return f"{run.model} ({run.path})"
+
+
+def marked(one: Compared) -> str:
+    """The task, with an exclamation mark where only ``--force`` shows it."""
+    return one.task + ("!" if one.forced else "")
+
+
+def _differences(found: Comparison, place: int, rows: Sequence[Compared]) -> Table:
+    name = letter(place)
+    lines = []
+    for one in rows:
+        d = one.found
+        change = signed(d.difference) + ("" if d.half is None else f" ± {d.half:.2f}")
+        lines.append([
+            marked(one), f"{d.base:.2f}", f"{d.candidate:.2f}", change,
+            p_text(d.chance.p), p_text(one.holm), "not comparable" if one.forced else one.verdict,
+        ])  # fmt: skip
+    header = ["task", "A", name, f"{name} − A", "p", "Holm", "verdict"]
+    return Table(header, lines, 1, f"{name} = {described(found.runs[place])} against A = {described(found.runs[0])}")
+
+
+def _power(place: int, rows: Sequence[Compared]) -> Table:
+    lines = []
+    for one in rows:
+        d = one.found
+        lines.append([
+            marked(one), one.metric, f"{d.wins:,}", f"{d.losses:,}", f"{d.ties:,}", p_text(d.mcnemar) or "–",
+            f"{d.n:,}", "–" if d.detectable is None else f"{d.detectable:.2f}",
+            "–" if d.needed is None else f"{d.needed:,}",
+        ])  # fmt: skip
+    header = ["task", "metric", "wins", "losses", "ties", "McNemar", "n", "detectable", "needed"]
+    return Table(header, lines, 2, f"What the samples say about {letter(place)}")
+
+
+def _flip_table(place: int, flips: Sequence[Flip]) -> Table:
+    name = letter(place)
+    header = ["task", "sample", "answer of A", f"answer of {name}", "picture", "A", name]
+    lines = [
+        [f.task, f.id, short(f.base_answer), short(f.candidate_answer), f.image, f"{f.base:.1f}", f"{f.candidate:.1f}"]
+        for f in flips
+    ]
+    return Table(header, lines, 5, f"The samples that changed most from A to {name}")
+
+
+def notes_of(found: Comparison) -> list[str]:
+    """What a reader must know to quote the tables."""
+    several = len(found.runs) > 2
+    over = "all tasks and runs" if several else "all tasks"
+    notes = [
+        "±: the 95 % interval of the paired difference, clustered by image.",
+        "p: two-sided paired permutation test; the signs of whole images are flipped.",
+        f"Holm: p corrected over {over}; the verdict uses it at 5 %.",
+        "McNemar (right/wrong scores only) takes the questions of one image as independent.",
+        "detectable: the smallest true difference that this many samples show 80 % of the time, after correction.",
+        "needed: how many samples would show a true difference as large as the observed one in the same way.",
+    ]
+    if any(one.metric.startswith("cider") for one in found.compared):
+        notes.append("CIDEr: the idf is that of the references and is held fixed.")
+    if any(one.mean for one in found.compared):
+        notes.append("A mean tests its splits again and stands outside the correction.")
+    for one in found.compared:
+        if one.forced:
+            notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown by --force: "
+                         f"{'; '.join(one.forced)}.")  # fmt: skip
+    notes += [f"{sentence}." for sentence in found.lacking]
+    return notes
+
+
+def refusals(found: Comparison) -> list[str]:
+    """A sentence for each task that was not compared."""
+    return [
+        f"{one.task}: {found.runs[0].path} and {found.runs[one.candidate].path} are not comparable: "
+        f"{'; '.join(one.reasons)}."
+        for one in found.refused
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ records
+
+
+def records(found: Comparison) -> list[dict[str, Any]]:
+    """A record per task and candidate, numbers unrounded."""
+    return [
+        {
+            "task": one.task, "metric": one.metric, "base": str(found.runs[0].path),
+            "candidate": str(found.runs[one.candidate].path), "base_score": one.found.base,
+            "candidate_score": one.found.candidate, "difference": one.found.difference, "ci95": one.found.half,
+            "low": one.found.low, "high": one.found.high, "stderr": one.found.stderr, "p": one.found.chance.p,
+            "p_holm": one.holm, "verdict": "not comparable" if one.forced else one.verdict,
+            "mcnemar": one.found.mcnemar, "wins": one.found.wins, "losses": one.found.losses, "ties": one.found.ties,
+            "n": one.found.n, "clusters": one.found.clusters, "detectable": one.found.detectable,
+            "needed": one.found.needed, "exact": one.found.chance.exact, "forced": "; ".join(one.forced),
+        }
+        for one in found.compared
+    ]  # fmt: skip
+
+
+def to_text(found: Comparison, format: str) -> str:
+    """The comparison as ``md``, ``csv``, ``json``, ``html`` or ``latex``."""
+    if format == "csv":
+        return rows_as_csv(FIELDS, records(found))
+    if format == "json":
+        return to_json(as_dict(found), indent=2) + "\n"
+    writers: dict[str, Callable[[list[Table]], str]] = {
+        "md": markdown,
+        "latex": latex,
+        "html": lambda t: page(t, "Comparison"),
+    }
+    return writers[format](tables_of(found, refusals(found)))
+
+
+def flips_csv(found: Comparison) -> str:
+    """A line a sample that flipped, the whole answers."""
+    return rows_as_csv(FLIP_FIELDS, _flip_records(found))
+
+
+def _flip_records(found: Comparison) -> list[dict[str, Any]]:
+    return [
+        {"run": str(found.runs[one.candidate].path), **asdict(flip)} for one in found.compared for flip in one.flips
+    ]
+
+
+def as_dict(found: Comparison) -> dict[str, Any]:
+    return {
+        "runs": [{"path": str(run.path), "model": run.model} for run in found.runs],
+        "compared": records(found),
+        "flips": _flip_records(found),
+        "refused": [
+            {"task": one.task, "candidate": str(found.runs[one.candidate].path), "reasons": list(one.reasons)}
+            for one in found.refused
+        ],
+        "notes": notes_of(found),
+    }

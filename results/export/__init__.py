@@ -1,0 +1,1 @@
+"""Exports: data sets, model cards, trackers, official result files."""

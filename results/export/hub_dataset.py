@@ -1,0 +1,209 @@
+"""A run's samples as a data set in the hub's format: a folder that ``datasets.load_dataset`` reads.
+
+dataset/
+    README.md                          the data set's card, which says which files are which split
+    data/refcoco.testA-00000.parquet   a row a sample, as ``results.records`` has it; on demand the pictures
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from evalkit import __version__
+from evalkit.data import PathImage
+from evalkit.errors import UserError
+from evalkit.registry import module_name
+from evalkit.results.leaderboard.rows import Entry
+from evalkit.results.leaderboard.table import to_markdown
+from evalkit.results.samples.records import Record, as_kind, kinds_of
+from evalkit.results.store.files import write_failed
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.types import ImageRef
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow.parquet as pq
+
+MARK = "<!-- written by evalkit export -->"
+"""By which a folder is known that may be written anew."""
+PICTURES = "pictures"
+ROWS, ROWS_WITH_PICTURES = 5000, 100  # of a row group: what a reader holds at once
+SHARD = 400_000_000  # bytes of pictures in a file
+COLUMNS = (
+    "Every row is one sample of one run. `text` is the model's raw answer; what was read from it is in `answer`, or in "
+    "`box` where it is a box: (x1, y1, x2, y2) in pixels of the original picture. `score` is the value of the metric "
+    "named in `metric`, `scores.*` are all of them, `meta.*` is what the benchmark says of the sample. `images` are "
+    "the pictures' names{}."
+)
+LICENCES = "Questions, references and pictures are the benchmarks': their licences hold."
+
+Splits = Mapping[str, Sequence[Record]]
+"""The records of each split, by ``task/split``."""
+
+
+def write_dataset(
+    runs: Sequence[ScoredRun],
+    splits: Splits,
+    pictures: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
+    out: Path,
+) -> int:
+    """Write the folder ``out``; returns the number of pictures that could not be read, which are empty there.
+
+    Args:
+        pictures: by split and sample id; None to leave them out.
+
+    Raises:
+        UserError: ``out`` is something else than such a folder.
+        RunFailed: it cannot be written.
+    """
+    check_place(out)
+    building = out.with_name(f".{out.name}.building")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        (building / "data").mkdir(parents=True)
+        kinds = kinds_of([record for records in splits.values() for record in records])
+        shared = {name: [without_folders(record) for record in records] for name, records in splits.items()}
+        features = _features(kinds, with_pictures=pictures is not None)
+        lost = 0
+        names = split_names(splits)
+        for name, records in shared.items():
+            found = None if pictures is None else pictures.get(name, {})
+            lost += _write_split(building / "data", names[name], records, kinds, features, found)
+        (building / "README.md").write_text(_card(runs, names, pictures is not None), "utf-8")
+        for part in ("README.md", "data"):
+            old = out / part
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
+            (building / part).replace(old)
+    except OSError as error:
+        raise write_failed(out, error) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return lost
+
+
+def without_folders(record: Record) -> Record:
+    """A record to be shared: pictures by the last two parts of their names, not by where they lie on this disk."""
+    names = {name: "/".join(PurePath(name).parts[-2:]) for name in record["images"]}
+    cluster = record["cluster"]
+    return {**record, "images": list(names.values()), "cluster": names.get(cluster, cluster)}
+
+
+def check_place(out: Path) -> None:
+    """Raise ``UserError`` where something else than such a data set lies."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder.")
+    card = out / "README.md"
+    ours = card.is_file() and MARK in card.read_text("utf-8", errors="replace")
+    if out.is_dir() and any(out.iterdir()) and not ours:
+        raise UserError(f"--out {out} has other things in it; give a folder that is empty or not there yet.")
+
+
+def split_names(names: Mapping[str, object]) -> dict[str, str]:
+    """What the hub calls each split: letters, digits, underscores and full stops, each name once."""
+    found: dict[str, str] = {}
+    for name in names:
+        task, _, part = name.rpartition("/")
+        wanted = ".".join(re.sub(r"\W", "_", module_name(piece)) or "_" for piece in (task, part))
+        taken = set(found.values())
+        place = 2
+        unique = wanted
+        while unique in taken:
+            unique, place = f"{wanted}_{place}", place + 1
+        found[name] = unique
+    return found
+
+
+def _features(kinds: Mapping[str, str], *, with_pictures: bool) -> datasets.Features:
+    from datasets import Features, Image, Sequence, Value
+
+    types = {
+        "text": Value("string"),
+        "json": Value("string"),
+        "texts": Sequence(Value("string")),
+        "box": Sequence(Value("float64")),
+        "number": Value("float64"),
+        "count": Value("int64"),
+        "truth": Value("bool"),
+    }
+    columns: dict[str, Any] = {PICTURES: Sequence(Image())} if with_pictures else {}
+    return Features({**columns, **{name: types[kind] for name, kind in kinds.items()}})
+
+
+def _write_split(
+    folder: Path,
+    name: str,
+    records: Sequence[Record],
+    kinds: Mapping[str, str],
+    features: datasets.Features,
+    pictures: Mapping[str, Sequence[ImageRef]] | None,
+) -> int:
+    """Write a split's files; returns how many pictures could not be read."""
+    import pyarrow as pa
+
+    schema = features.arrow_schema
+    lost = 0
+    with ExitStack() as stack:
+        shards = _shards(folder, name, schema, stack)
+        writer, room = next(shards), SHARD
+        size = ROWS if pictures is None else ROWS_WITH_PICTURES
+        for start in range(0, max(1, len(records)), size):
+            some = records[start : start + size]
+            columns: dict[str, Any] = {
+                key: [as_kind(record.get(key), kind) for record in some] for key, kind in kinds.items()
+            }
+            if pictures is not None:
+                cells = [[_cell(image) for image in pictures.get(str(record["id"]), ())] for record in some]
+                lost += sum(cell["bytes"] is None for row in cells for cell in row)
+                columns[PICTURES] = [[cell for cell in row if cell["bytes"] is not None] for row in cells]
+                room -= sum(len(cell["bytes"] or b"") for row in cells for cell in row)
+            writer.write_table(pa.table(columns, schema=schema))
+            if room <= 0 and start + size < len(records):
+                writer, room = next(shards), SHARD
+    return lost
+
+
+def _shards(folder: Path, name: str, schema: Any, stack: ExitStack) -> Iterator[pq.ParquetWriter]:
+    import pyarrow.parquet as pq
+
+    number = 0
+    while True:
+        yield stack.enter_context(pq.ParquetWriter(folder / f"{name}-{number:05}.parquet", schema, compression="zstd"))
+        number += 1
+
+
+def _cell(image: ImageRef) -> dict[str, Any]:
+    """A picture as the hub's format holds it, its bytes as they are in its file; no bytes where it cannot be read."""
+    import io
+
+    name = Path(image.name).name
+    try:
+        if isinstance(image, PathImage):
+            return {"bytes": Path(image.path).read_bytes(), "path": name}
+        buffer = io.BytesIO()
+        image.load().save(buffer, "PNG")
+        return {"bytes": buffer.getvalue(), "path": f"{name}.png"}
+    except (OSError, ValueError):
+        return {"bytes": None, "path": name}
+
+
+def _card(runs: Sequence[ScoredRun], names: Mapping[str, str], with_pictures: bool) -> str:
+    """The data set's card: its YAML says which files are which split."""
+    import yaml
+
+    files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in names.values()]
+    head = {
+        "pretty_name": f"evalkit samples: {', '.join(dict.fromkeys(run.model for run in runs))}",
+        "tags": ["evalkit"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    entries = [Entry(run.name, run.model, dict(row)) for run in runs for row in run.rows.values()]
+    columns = COLUMNS.format(", `pictures` the pictures themselves" if with_pictures else "")
+    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+    said = [MARK, columns, LICENCES, to_markdown(entries), f"Written by evalkit {__version__}."]
+    return f"---\n{front}---\n\n" + "\n\n".join(said) + "\n"

@@ -1,0 +1,57 @@
+"""A run's answers as the files that the official scorers read: for splits with public answers, and for servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evalkit.errors import UserError
+from evalkit.results.samples.context import known_of, loaded
+from evalkit.results.samples.view import split_of
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.run import HasResults, Submits
+from evalkit.types import Answered, Reading
+
+
+@dataclass(frozen=True)
+class Official:
+    """A split's file; ``note`` is what keeps the official scorer from taking it, or is to be known of it."""
+
+    split: str
+    file: str
+    content: str
+    note: str = ""
+
+
+def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
+    """The file of one split; None where the benchmark's official scorer reads none.
+
+    Every sample of the run is in it, in the official order, with "" where nothing could be read.
+
+    Raises:
+        UserError: the data are not there, or an answer is nothing that the file can hold.
+    """
+    task, samples = loaded(run, name, data)
+    bare = name.rpartition("/")[2]
+    if not isinstance(task, HasResults | Submits):
+        return None
+    split = split_of([run], name, known_of([run], name, data))
+    answers = []
+    for shown in split.samples:
+        told, sample = shown.told[0], samples.get(shown.id)
+        if sample is None:
+            raise UserError(f"{name}: sample {shown.id} is not in the data any more; give --data.")
+        read = None if told is None or told.status == "error" else told.read
+        answers.append(Answered(sample, Reading(tuple(read) if isinstance(read, list) else read)))
+    if not task.splits[bare].answers and isinstance(task, Submits):
+        file, content = task.submission(answers)
+    elif isinstance(task, HasResults):
+        file, content = f"{task.name}.{bare}.results.json", task.results(answers)
+    else:
+        return None
+    return Official(name, file, content, _note(len(answers), len(samples)))
+
+
+def _note(there: int, whole: int) -> str:
+    return (
+        f"{there:,} of the split's {whole:,} samples: most official scorers want all of them." if there < whole else ""
+    )

@@ -1,0 +1,205 @@
+"""Published scores beside ours: the table that comes with evalkit, what may be put side by side, and what may not.
+
+A published score belongs to a model, a benchmark and a *split*.  It is shown in a column of ours only where that is the
+whole official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets, and
+ours is the public one) it is shown with its own split's name and without a verdict.  One with exemplars before the
+question has a row of its own, and is matched by runs with as many.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.results.stats.error_bars import half_width
+from evalkit.results.store.scored_run import how_asked
+from evalkit.results.tables import Cell, Table
+from evalkit.task_groups import MEANS
+
+from .rows import Entry, columns_of, heading, with_error
+
+FILE = Path(__file__).with_name("published.csv")
+SHOTS = re.compile(r"(\d+)-")
+SPLITS = {"karpathy-test": "test", "test-dev": "testdev"}
+METRICS = {
+    "CIDEr": "cider", "ANLS": "anls", "acc@iou0.5": "acc@0.5", "vqa_accuracy": "accuracy",
+    "relaxed_accuracy": "accuracy", "accuracy": "accuracy",
+}  # fmt: skip
+BENCHMARKS = {("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8")}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A score as somebody printed it (``text``); ``task`` and ``split`` in our names, ``printed`` the split in theirs.
+
+    ``shots``: the exemplars before the question.
+    """
+
+    model: str
+    task: str
+    split: str
+    printed: str
+    metric: str
+    text: str
+    shots: int
+    source: str
+    note: str
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
+
+    @property
+    def decimals(self) -> int:
+        return len(self.text.partition(".")[2])
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}, {self.shots}-shot" if self.shots else self.model
+
+
+@cache
+def published(path: Path = FILE) -> tuple[Published, ...]:
+    """The published scores of benchmarks with a metric that evalkit has."""
+    found = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] not in METRICS:
+                continue
+            task, split = BENCHMARKS.get(
+                (row["benchmark"], row["split"]), (row["benchmark"], SPLITS.get(row["split"], row["split"]))
+            )
+            found.append(
+                Published(
+                    row["model"], task, split, row["split"], METRICS[row["metric"]], row["value"],
+                    int(shots[1]) if (shots := SHOTS.match(row["note"] or "")) else 0, row["source"], row["note"] or "",
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def same_model(ours: str, theirs: str) -> bool:
+    """Whether ``Qwen/Qwen2.5-VL-7B-Instruct`` is the published ``Qwen2.5-VL-7B``: by the last part of the name, since
+    what reports print is the instruction-tuned model.  How many exemplars our name mentions is another matter."""
+    name = re.sub(r" \(\d+-shot\)$", "", ours).rstrip("/").rsplit("/", 1)[-1].lower().removesuffix("-instruct")
+    return name == theirs.lower().removesuffix("-instruct")
+
+
+def shots_of(row: Mapping[str, Any]) -> int:
+    """The exemplars that a row was asked with; none where answers came from elsewhere and nothing says so."""
+    said = SHOTS.match(how_asked(str(row["signature"])).get("shots", ""))
+    return int(said[1]) if said else 0
+
+
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of the whole official split, by its number of samples."""
+    if row["limited"] or row["errors"]:
+        return False
+    try:
+        if row["task"] in MEANS:
+            parts = [name.split("/") for name in MEANS[row["task"]]]
+            sizes = [registry.tasks.get(task).splits[split].size for task, split in parts]
+        else:
+            sizes = [registry.tasks.get(row["task"]).splits[row["split"]].size]
+    except (UserError, KeyError):
+        return False  # a file of one's own
+    return None not in sizes and row["n"] == sum(size for size in sizes if size is not None)
+
+
+def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], list[str]]:
+    """Rows to stand below the models of a leaderboard, in its columns, and the notes that belong to them."""
+    columns = columns_of(entries)
+    whole = [is_whole(c.first.row) for c in columns]
+    rows: list[list[Cell | str]] = []
+    sources: dict[str, None] = {}
+    for name, model, shots in dict.fromkeys((p.name, p.model, p.shots) for p in published()):
+        cells = []
+        for c, all_of_it in zip(columns, whole, strict=True):
+            one = closest(c.first.row, model, shots) if all_of_it else None
+            cells.append("" if one is None else shown(one, c.first.row["split"]))
+            sources |= {} if one is None else {one.source: None}
+        if any(cells):
+            rows.append([f"{name} (published)", *cells])
+    left_out = [c.label for c, all_of_it in zip(columns, whole, strict=True) if not all_of_it]
+    notes = [f"(published): as printed by their authors, not run here; {'; '.join(sources)}."] if sources else []
+    if left_out:
+        notes.append(f"Published scores are of whole official splits, and none stands in {', '.join(left_out)}.")
+    return rows, notes
+
+
+def closest(row: Mapping[str, Any], model: str, shots: int) -> Published | None:
+    """What ``model`` published of a row's benchmark and metric with ``shots``: on the same split, else on another."""
+    found = [
+        p for p in published() if (p.model, p.shots, p.task, p.metric) == (model, shots, row["task"], row["metric"])
+    ]
+    same = [p for p in found if p.split == row["split"]]
+    # RefCOCO's other splits are other numbers: only the one test set of a benchmark may stand in.
+    return same[0] if same else next((p for p in found if p.split.startswith("test") and len(found) == 1), None)
+
+
+def shown(one: Published, split: str) -> str:
+    """``86.1``, with the split's name where it is another than ours."""
+    return one.text if one.split == split else f"{one.text} ({one.printed})"
+
+
+def reproduction(entries: Sequence[Entry]) -> Table:
+    """Measured beside published, for the same model and benchmark; a verdict only for the same whole split."""
+    rows: list[list[Cell | str]] = []
+    for e in entries:
+        if e.row["value"] is None:
+            continue
+        for model in dict.fromkeys(p.model for p in published() if same_model(e.model, p.model)):
+            one = closest(e.row, model, shots_of(e.row))
+            if one is not None:
+                difference = f"{e.row['value'] - one.value:+.2f}".replace("-", "−")
+                rows.append([
+                    heading(entries, e.run), e.place, with_error(e.row), f"{one.text} ({one.printed})", difference,
+                    verdict(e.row, one),
+                ])  # fmt: skip
+    header = ["model", "task", "measured", "published", "difference", "verdict"]
+    notes = [
+        "in the interval: the published score, as far as printed, lies in the 95 % interval of the measured one.",
+        "No verdict where the published split is another, or ours is not the whole split.",
+    ]
+    if not rows:
+        notes = ["No published score is of these models and benchmarks; the models are told by their names."]
+    return Table(header, rows, 2, "Reproduction of published scores", notes)
+
+
+def verdict(row: Mapping[str, Any], one: Published) -> str:
+    if one.split != row["split"]:
+        return "– (another split)"
+    if not is_whole(row):
+        return "– (a subset)"
+    if row.get("interval") == "wilson":
+        low, high = float(row["low"]), float(row["high"])
+    elif row.get("stderr"):
+        half = half_width(float(row["stderr"]), row.get("clusters"))
+        assert half is not None
+        low, high = row["value"] - half, row["value"] + half
+    else:
+        return "– (no interval)"
+    rounding = 0.5 * 10.0**-one.decimals
+    return "in the interval" if low - rounding <= one.value <= high + rounding else "outside"
+
+
+def as_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """The published scores of the benchmarks that are there, as records for CSV and JSON: the run is ``published``."""
+    places = {(e.row["task"], e.row["metric"]) for e in entries}
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("ci95", "low", "high", "interval", "stderr", "n", "clusters", "unparsed", "truncated", "submission")
+    )
+    found = []
+    for p in published():
+        if (p.task, p.metric) in places:
+            row = {"task": p.task, "split": p.split, "metric": p.metric, "value": p.value, "errors": 0, **nothing}
+            said = "|".join(filter(None, ("published", p.source, p.note)))
+            found.append(Entry("published", p.name, {**row, "limited": False, "signature": said}))
+    return found

@@ -1,0 +1,154 @@
+"""Rows of finished runs, and the columns in which they may stand beside each other.
+
+Numbers stand in one column only if they are comparable: the same task, split, metric and variant, on the same questions
+and the very same samples.  How the models were asked (protocol, shots) may differ, and is said below the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.results.store.scored_run import what_scored
+from evalkit.results.store.scores import read_scores
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run's row of ``scores.json``."""
+
+    run: str
+    model: str
+    row: dict[str, Any]
+
+    @cached_property
+    def key(self) -> Key:
+        """What two numbers must share to stand in one column."""
+        row = self.row
+        scored = what_scored(str(row["signature"]))
+        which = row.get("samples") or f"n:{row['n']}"
+        return (row["task"], row["split"], str(row["metric"]), scored, str(row.get("annotations") or ""), str(which))
+
+    @property
+    def place(self) -> str:
+        return f"{self.row['task']}/{self.row['split']}"
+
+    @property
+    def cell(self) -> str:
+        """``85.2 ± 2.3``, with an asterisk when samples are missing through errors; or that there is a submission."""
+        star = "*" if self.row["errors"] else ""
+        if self.row.get("submission"):
+            return "submission" + star
+        return "–" if self.row["value"] is None else with_error(self.row) + star
+
+
+def with_error(row: Mapping[str, Any]) -> str:
+    """A score with its interval: ``±`` where it is symmetric, else its ends; alone where nothing is known of it."""
+    text = f"{row['value']:.2f}"
+    if row.get("interval") == "wilson":
+        return f"{text} [{row['low']:.1f}, {row['high']:.1f}]"
+    half = row.get("ci95")
+    return f"{text} ± {half:.2f}" if half else text  # a half width of 0 would claim certainty
+
+
+def error_of(row: Mapping[str, Any]) -> float | None:
+    """A standard error; near the end of the scale, the one that would give an interval as wide as Wilson's."""
+    if row.get("interval") == "wilson":
+        return float(row["high"] - row["low"]) / 3.92
+    return None if row.get("stderr") is None else float(row["stderr"])
+
+
+def entries_of(run: str, model: str, rows: Sequence[dict[str, Any]]) -> list[Entry]:
+    return [Entry(run, model, row) for row in rows]
+
+
+def collect(folders: Sequence[Path]) -> list[Entry]:
+    """Every run in ``folders``: each is a run's folder, or holds runs.
+
+    Raises:
+        UserError: there is none, none has a score, or its scores are damaged.
+    """
+    chosen: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}; give a run, or the folder that holds the runs.")
+        own = folder / "scores.json"
+        files = [own] if own.is_file() else sorted(folder.glob("*/scores.json"))
+        if not files:
+            raise UserError(f"{folder} holds no finished run (no scores.json in it or one level below).")
+        for file in files:
+            chosen.setdefault(file.resolve(), file)
+    names = named([path.parent for path in chosen])
+    entries = [entry for name, file in zip(names, chosen.values(), strict=True) for entry in _read(name, file)]
+    if not entries:
+        raise UserError(f"there is no score in {', '.join(map(str, folders))}: its runs have no task.")
+    return entries
+
+
+def _read(name: str, file: Path) -> list[Entry]:
+    content = read_scores(file)
+    found = entries_of(name, str(content.get("model", "")), content["results"])
+    try:
+        for entry in found:
+            _ = entry.key, entry.cell, entry.row["unparsed"], entry.row["truncated"], entry.row["limited"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        where = file.parent
+        raise UserError(f"{file} is damaged ({error!r}); 'evalkit rescore {where}' writes it anew.") from error
+    return found
+
+
+def named(runs: Sequence[Path]) -> list[str]:
+    """The runs' folder names; where two are the same, with as many folders above them as tell them apart."""
+    names = [run.name for run in runs]
+    for depth in range(2, max((len(run.parts) for run in runs), default=0) + 1):
+        longer = ["/".join(run.parts[-depth:]) for run in runs]
+        names = [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
+    return names
+
+
+def runs_of(entries: Sequence[Entry]) -> list[str]:
+    return list(dict.fromkeys(e.run for e in entries))
+
+
+def heading(entries: Sequence[Entry], run: str) -> str:
+    """The model's name where that tells the runs apart, else the run's."""
+    models = {e.run: e.model for e in entries}
+    unique = len(set(models.values())) == len(models)
+    return models[run] if unique else run
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column holds: a task's split, scored one way over one set of samples.  ``cells`` are by run."""
+
+    label: str
+    cells: Mapping[str, Entry]
+
+    @property
+    def first(self) -> Entry:
+        return next(iter(self.cells.values()))
+
+
+def columns_of(entries: Sequence[Entry]) -> list[Column]:
+    """In the order of their first appearance; where two have one task and split, their labels tell them apart."""
+    by_key: dict[Key, dict[str, Entry]] = {}
+    for e in entries:
+        by_key.setdefault(e.key, {})[e.run] = e
+    found = [Column(next(iter(cells.values())).place, cells) for cells in by_key.values()]
+    for marks in ([f"(n={c.first.row['n']:,})" for c in found], [f"#{place}" for place in range(1, len(found) + 1)]):
+        labels = [c.label for c in found]
+        found = [
+            replace(c, label=f"{c.label} {mark}") if labels.count(c.label) > 1 else c
+            for c, mark in zip(found, marks, strict=True)
+        ]
+    return found
+
+
+def labels(columns: Sequence[Column]) -> list[str]:
+    return [c.label for c in columns]

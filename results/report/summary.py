@@ -1,0 +1,246 @@
+"""A split's histogram of scores and its breakdowns: by what the samples' ``meta`` says, by box size, by length."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.results.samples.view import Shown, SplitShown, Told
+from evalkit.results.stats.clustered import Measured
+from evalkit.results.stats.error_bars import effective_size, half_width, wilson
+from evalkit.results.stats.intervals import scale_of
+
+BINS = 20
+FEW = 12  # so many different scores are shown one by one
+MOST_VALUES = 200  # a key with more of them is no category but a text
+MOST_ROWS = 24  # the rest of them is "other"
+LONGEST = 60  # characters of a category
+SMALL, MEDIUM = 32**2, 96**2
+"""Areas in square pixels: COCO's small, medium and large objects (Lin et al. 2014, arXiv 1405.0312)."""
+NO_CATEGORY = re.compile(r"(^|_)id$|[a-z]I[dD]$|^(question|hint)$")
+"""Keys of ``meta`` that hold names or texts, even where some are repeated: ``ref_id``, ``questionId``."""
+UNNAMED = "(none)"
+OTHER = "(other)"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Scores in [low, high), the last bin's end included; ``counts`` are the samples of each run."""
+
+    label: str
+    low: float
+    high: float
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A run's mean over a group with its 95 % interval, clustered by image; None where nothing is known of it."""
+
+    n: int
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """The samples by one property: ``rows`` have a label and each run's mean, ``of`` are a sample's rows by its id."""
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[Mean]]]
+    of: Mapping[str, Sequence[int]]
+
+
+def scored(split: SplitShown, column: str, run: int) -> list[tuple[Shown, float]]:
+    """The samples that a run has a score for."""
+    found = []
+    for sample in split.samples:
+        told = sample.told[run]
+        if told is not None and column in told.scores:
+            found.append((sample, told.scores[column]))
+    return found
+
+
+def histogram(split: SplitShown, runs: int) -> list[Bin]:
+    """How many samples have which score; empty where there are no scores."""
+    column = split.column
+    if column is None:
+        return []
+    values = [[value for _, value in scored(split, column, run)] for run in range(runs)]
+    every = sorted(v for some in values for v in some if math.isfinite(v))
+    if not every:
+        return []
+    edges = _edges(every, scale_of(column))
+    exact = len(edges) == len(set(every)) and edges[-1] <= every[-1]
+    bins = []
+    for place, low in enumerate(edges if exact else edges[:-1]):
+        last = place == len(edges) - (1 if exact else 2)
+        high = math.inf if last else edges[place + 1]
+        counts = [sum(low <= v < high for v in some) for some in values]
+        label = number(low) if exact else f"{number(low)}–{number(edges[place + 1])}"
+        bins.append(Bin(label, low, high, counts))
+    if not exact and every[-1] > edges[-1]:
+        bins[-1] = Bin(f"≥ {number(edges[-2])}", *_range(bins[-1]))
+    return bins
+
+
+def _range(one: Bin) -> tuple[float, float, Sequence[int]]:
+    return one.low, one.high, one.counts
+
+
+def _edges(values: Sequence[float], scale: float | None) -> list[float]:
+    """The values themselves where they are few; else the ends of equal bins, which leave the highest 1 % to the last.
+
+    ``values`` are sorted.
+    """
+    if len(set(values)) <= FEW:
+        return sorted(set(values))
+    top = scale if scale is not None else values[min(len(values) - 1, int(0.99 * len(values)))]
+    width = _round_up((top - min(0.0, values[0])) / BINS)
+    start = math.floor(min(0.0, values[0]) / width) * width
+    return [start + place * width for place in range(math.ceil((top - start) / width - 1e-9) + 1)]
+
+
+def _round_up(width: float) -> float:
+    """1, 2 or 5 times a power of ten, and not below ``width``."""
+    power = 10.0 ** math.floor(math.log10(width)) if width > 0 else 1.0
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= width * (1 - 1e-9))
+
+
+def number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
+
+
+# ---------------------------------------------------------------------------------------------------------- breakdowns
+
+Labels = dict[str, tuple[str, ...]]
+"""Sample id → what it is called; several where it is of several kinds, as DocVQA's questions are."""
+Order = Sequence[str] | None
+"""The labels in the order of the rows; None: the most frequent first."""
+
+
+def breakdowns(split: SplitShown, runs: int) -> list[Breakdown]:
+    """By every category of ``meta``, the size of the box to be found, the prompt's length, the exemplars, the end."""
+    return [
+        _breakdown(split, runs, title, labels, order)
+        for title, labels, order in _labelled(split)
+        if len({name for names in labels.values() for name in names} - {UNNAMED}) > 1
+    ]
+
+
+def _labelled(split: SplitShown) -> Iterator[tuple[str, Labels, Order]]:
+    samples = split.samples
+    for key in dict.fromkeys(key for sample in samples for key in sample.meta if not NO_CATEGORY.search(key)):
+        labels = {s.id: categories(s.meta.get(key)) for s in samples}
+        if _are_categories(labels):
+            yield key.replace("_", " "), labels, None
+    if split.kind == "grounding":
+        yield "box size", {s.id: (_box_size(s),) for s in samples}, ("small", "medium", "large")
+    # In tokens, visual ones included; of the first run that was asked, for another resizes pictures otherwise.
+    lengths = {s.id: next((t.prompt_tokens for t in s.told if t is not None), 0) for s in samples}
+    yield (
+        "document length (prompt tokens)" if split.kind == "document" else "prompt length (tokens)",
+        *_quarters(lengths),
+    )
+    # Runs of different numbers of exemplars have a column each already.
+    shots: Labels = {s.id: (_first(s, lambda told: str(len(told.shots))),) for s in samples}
+    yield "shots", shots, sorted({name for (name,) in shots.values()}, key=lambda text: (len(text), text))
+    ended = {"stop": "ended by itself", "length": "cut off at the token limit"}
+    yield "how the answer ended", {s.id: (_first(s, lambda t: ended.get(t.finish, UNNAMED)),) for s in samples}, None
+
+
+def _first(sample: Shown, label: Callable[[Told], str]) -> str:
+    told = next((t for t in sample.told if t is not None), None)
+    return UNNAMED if told is None else label(told)
+
+
+def categories(value: Any) -> tuple[str, ...]:
+    """A value of ``meta`` as labels; empty where it is no category."""
+    if value is None or value in ("", [], ()):
+        return (UNNAMED,)
+    if isinstance(value, bool):
+        return ("yes" if value else "no",)
+    if isinstance(value, str | int) and len(str(value)) <= LONGEST and "\n" not in str(value):
+        return (str(value),)
+    if isinstance(value, list | tuple) and all(isinstance(one, str) and len(one) <= LONGEST for one in value):
+        return tuple(dict.fromkeys(value))
+    return ()
+
+
+def _are_categories(labels: Labels) -> bool:
+    """Whether the values repeat, as categories do and ids and texts do not."""
+    different = len({name for names in labels.values() for name in names})
+    repeated = different <= min(MOST_VALUES, max(8, len(labels) / 3)) and different < len(labels)
+    return all(labels.values()) and repeated
+
+
+def _box_size(sample: Shown) -> str:
+    box = sample.references[0][0] if sample.references else None
+    if not isinstance(box, list) or len(box) != 4:
+        return UNNAMED
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return "small" if area < SMALL else "medium" if area < MEDIUM else "large"
+
+
+def _quarters(lengths: Mapping[str, int]) -> tuple[Labels, Order]:
+    """Four parts of about the same number of samples, by length; unnamed where all are about alike."""
+    known = sorted(length for length in lengths.values() if length)
+    if not known or known[-1] < 1.2 * known[0]:
+        return dict.fromkeys(lengths, (UNNAMED,)), None
+    cuts = sorted({known[len(known) * part // 4] for part in (1, 2, 3)} - {known[0]})
+    lows, highs = [known[0], *cuts], [*(cut - 1 for cut in cuts), known[-1]]
+    names = [f"{low:,}–{high:,}" if low < high else f"{low:,}" for low, high in zip(lows, highs, strict=True)]
+    labels: Labels = {
+        key: (names[sum(length >= cut for cut in cuts)] if length else UNNAMED,) for key, length in lengths.items()
+    }
+    return labels, names
+
+
+def _breakdown(split: SplitShown, runs: int, title: str, labels: Labels, order: Order) -> Breakdown:
+    counts = Counter(name for names in labels.values() for name in names)
+    if order is None:
+        names = sorted((name for name in counts if name != UNNAMED), key=lambda name: (-counts[name], name))
+    else:
+        names = [name for name in order if name in counts]
+    if len(names) > MOST_ROWS:
+        names = [*names[: MOST_ROWS - 1], OTHER]
+    if UNNAMED in counts and UNNAMED not in names:
+        names.append(UNNAMED)
+    row = {name: place for place, name in enumerate(names)}
+    of = {key: sorted({row[name] if name in row else row[OTHER] for name in own}) for key, own in labels.items()}
+    means = [_means(split, run, of, len(names)) for run in range(runs)]
+    return Breakdown(title, [(name, [side[place] for side in means]) for place, name in enumerate(names)], of)
+
+
+def _means(split: SplitShown, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[Mean]:
+    """A run's mean for each row."""
+    if split.metric is None:
+        counts = Counter(place for sample in split.samples if sample.told[run] is not None for place in of[sample.id])
+        return [Mean(counts[place], None) for place in range(rows)]
+    parts: list[list[tuple[Shown, float]]] = [[] for _ in range(rows)]
+    for sample, value in scored(split, split.metric, run):
+        for place in of[sample.id]:
+            parts[place].append((sample, value))
+    return [_mean(part, scale_of(split.metric)) for part in parts]
+
+
+def _mean(some: Sequence[tuple[Shown, float]], scale: float | None) -> Mean:
+    if not some:
+        return Mean(0, None)
+    measured = Measured.of([value for _, value in some], [sample.cluster for sample, _ in some])
+    error = measured.standard_error
+    half = half_width(error, measured.groups)
+    if error is None or half is None:
+        return Mean(len(some), measured.mean)
+    if scale is not None and (error == 0 or measured.mean - half < 0 or measured.mean + half > scale):
+        size = effective_size(measured.mean / scale, error / scale, measured.groups)
+        low, high = wilson(measured.mean / scale, size)
+        return Mean(len(some), measured.mean, low * scale, high * scale)
+    if error == 0:
+        return Mean(len(some), measured.mean)
+    return Mean(len(some), measured.mean, measured.mean - half, measured.mean + half)

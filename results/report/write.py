@@ -1,0 +1,286 @@
+"""``evalkit report``: static pages on which one sees what the model saw, and what it said.
+
+report/
+    index.html               scores, intervals, signatures; opens from the disk, with no server and no network
+    report.css, report.js
+    data/                    the samples as scripts, for a page that lies on a disk may fetch nothing
+    pictures/                each picture once, small
+
+or, with ``single``, all of it in one file.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.results.compare.comparison import Comparison, compare_runs
+from evalkit.results.leaderboard.rows import Entry
+from evalkit.results.leaderboard.table import notes as notes_on_scores
+from evalkit.results.samples.view import Known, Shown, SplitShown, Told, check_runs, drawn, split_of
+from evalkit.results.store.files import write_failed
+from evalkit.results.store.scored_run import ScoredRun
+
+from .images import BUDGET, BUDGET_SINGLE, Album, Made, side_for, troubles
+from .page import MARK, asset, page, script, script_json
+from .summary import Breakdown, breakdowns, histogram
+
+CHUNK = 500
+"""Samples of one script: the first page of a gallery needs one of them."""
+MOST = 5000
+"""Samples of a split that are shown, unless another number is asked for; scores and histograms are of all."""
+PAGE = "index.html"
+WRITTEN = (PAGE, "report.css", "report.js", "data", "pictures")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report: where it is, how many samples and pictures it shows, its bytes, and what a reader must know."""
+
+    path: Path
+    samples: int
+    pictures: int
+    bytes: int
+    notes: Sequence[str]
+
+
+def write_report(
+    paths: Sequence[Path],
+    known: Mapping[str, Known],
+    out: Path,
+    *,
+    single: bool = False,
+    most: int | None = MOST,
+    side: int | None = None,
+) -> Written:
+    """Write a report on one run, or on a second one beside it.
+
+    Args:
+        known: what the run folders do not hold, by split.
+        most: samples of each split in the gallery; None for all.
+        side: the longer side of pictures, in pixels; None for what keeps the report light.
+
+    Raises:
+        UserError: a run has no scores, is damaged, has no task in common with the other, or ``out`` is something else.
+        RunFailed: it cannot be written.
+    """
+    runs = [ScoredRun.open(path) for path in paths]
+    names = check_runs(runs)
+    _check_place(out, single)
+    found = compare_runs(paths) if len(runs) > 1 else None
+    splits = [split_of(runs, name, known.get(name, Known())) for name in names]
+    building = out.with_name(f".{out.name}.building")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        (building / "pictures").mkdir(parents=True)
+        (building / "data").mkdir()
+        written = _build(runs, splits, found, building, single=single, most=most, side=side)
+        _put(building, out, single)
+    except OSError as error:
+        raise write_failed(out, error) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    files = [out] if single else [f for name in WRITTEN for f in [out / name, *(out / name).rglob("*")] if f.is_file()]
+    return replace(written, path=out if single else out / PAGE, bytes=sum(f.stat().st_size for f in files))
+
+
+def _check_place(out: Path, single: bool) -> None:
+    """Raise ``UserError`` where something else than a report lies."""
+    if single and out.is_dir():
+        raise UserError(
+            f"--out {out} is a folder; with --single-file give a file's name, for example {out}/report.html."
+        )
+    if not single and out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder, or --single-file.")
+    path = out if single else out / PAGE
+    if path.is_file() and MARK.encode() not in path.read_bytes()[:2000]:
+        raise UserError(f"{path} exists and is no report that evalkit wrote; give another --out, or delete it.")
+    if not single and out.is_dir() and not path.is_file() and any(out.iterdir()):
+        raise UserError(f"--out {out} has other things in it; give a folder that is empty or not there yet.")
+
+
+def _put(building: Path, out: Path, single: bool) -> None:
+    """Put what was built in the place of what was there; what is not the report's stays."""
+    if single:
+        (building / PAGE).replace(out)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name in WRITTEN:
+        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
+        (building / name).replace(out / name)
+
+
+# --------------------------------------------------------------------------------------------------------------- build
+
+
+def _build(
+    runs: Sequence[ScoredRun],
+    splits: Sequence[SplitShown],
+    found: Comparison | None,
+    folder: Path,
+    *,
+    single: bool,
+    most: int | None,
+    side: int | None,
+) -> Written:
+    album = Album()
+    shown = [drawn(split.samples, most) for split in splits]
+    for samples in shown:
+        for sample in samples:
+            for image, digest in zip(sample.pictures, sample.digests or (None,) * len(sample.pictures), strict=True):
+                album.add(image, digest)
+    inline: dict[str, str] = {}
+
+    def put(number: int, content: bytes) -> None:
+        if single:
+            inline[f"picture-{number}"] = base64.b64encode(content).decode()
+        else:
+            (folder / "pictures" / f"{number}.webp").write_bytes(content)
+
+    side = side or side_for(len(album.references), BUDGET_SINGLE if single else BUDGET)
+    made = album.make(side, put)
+    described = []
+    for place, (split, samples) in enumerate(zip(splits, shown, strict=True)):
+        details = breakdowns(split, len(runs))
+        chunks = 0
+        for chunks, some in enumerate(_chunks(samples), start=1):
+            text = script_json([sample_of(sample, album, details) for sample in some])
+            key = f"data-{place}-{chunks - 1}"
+            if single:
+                inline[key] = text
+            else:
+                body = f'evalkitReport("{place}-{chunks - 1}", {text});\n'
+                (folder / "data" / f"{place}-{chunks - 1}.js").write_text(body, "utf-8", errors="replace")
+        described.append(split_record(split, len(samples), chunks, details, runs))
+    notes = _notes(runs, splits, shown, made)
+    index = {
+        "single": single,
+        "runs": [run.model for run in runs],
+        "splits": described,
+        "pictures": [picture_record(one) for one in made],
+    }
+    with (folder / PAGE).open("w", encoding="utf-8", errors="replace") as file:
+        file.writelines(page(runs, [split.name for split in splits], found, notes, index, inline if single else None))
+    if not single:
+        (folder / "report.css").write_text(asset("report.css"), "utf-8")
+        (folder / "report.js").write_text(script(), "utf-8")
+    good = sum(not one.trouble for one in made)
+    return Written(folder, sum(map(len, shown)), good, 0, [*_shortcomings(splits, shown), *troubles(made)])
+
+
+def _chunks(samples: Sequence[Shown]) -> Iterator[Sequence[Shown]]:
+    for start in range(0, len(samples), CHUNK):
+        yield samples[start : start + CHUNK]
+
+
+def _notes(
+    runs: Sequence[ScoredRun], splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]], made: Sequence[Made]
+) -> list[str]:
+    said = []
+    for run in runs:  # each by itself: what is said of several is in the comparison
+        entries = [Entry(run.name, run.model, dict(row)) for row in run.rows.values()]
+        said += [note for note in notes_on_scores(entries) if not note.startswith("`")]
+    return [*dict.fromkeys(said), *_shortcomings(splits, shown), *troubles(made)]
+
+
+def _shortcomings(splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]]) -> list[str]:
+    """What the report does not show, and why; what is true of several splits is said once."""
+    said: dict[str, list[str]] = {}
+    for split, samples in zip(splits, shown, strict=True):
+        notes = list(split.notes)
+        if len(samples) < len(split.samples):
+            notes.append(
+                f"{len(samples):,} of {len(split.samples):,} samples are in the gallery, chosen at random by their "
+                "ids; scores, histograms and breakdowns cover all (--samples shows more)."
+            )
+        for note in notes:
+            said.setdefault(note, []).append(split.name)
+    return [f"{', '.join(names)}: {note}" for note, names in said.items()]
+
+
+# ------------------------------------------------------------------------------------------------------ as the page has
+
+
+def picture_record(one: Made) -> list[Any]:
+    """[name, width, height, what is wrong with it]."""
+    width, height = one.size or (0, 0)
+    trouble = one.trouble or ("not the picture that the run saw" if one.changed else "")
+    return [one.name, width, height, trouble]
+
+
+def split_record(
+    split: SplitShown, samples: int, chunks: int, details: Sequence[Breakdown], runs: Sequence[ScoredRun]
+) -> dict[str, Any]:
+    """What the page must know of a split before its samples."""
+    rows = [run.rows.get(split.name) for run in runs]
+    cells = ["" if row is None else Entry("", "", dict(row)).cell for row in rows]
+    return {
+        "name": split.name,
+        "kind": split.kind,
+        "metric": split.metric,
+        "column": split.column,
+        "edits": split.edits,
+        "cells": cells,
+        "samples": samples,
+        "of": len(split.samples),
+        "chunks": chunks,
+        "bins": [
+            {"label": b.label, "low": b.low, "high": b.high if math.isfinite(b.high) else None, "counts": b.counts}
+            for b in histogram(split, len(runs))
+        ],
+        "breakdowns": [
+            {
+                "title": one.title,
+                "rows": [
+                    {"label": label, "means": [[m.n, m.mean, m.low, m.high] for m in means]}
+                    for label, means in one.rows
+                ],
+            }
+            for one in details
+        ],
+    }
+
+
+def sample_of(sample: Shown, album: Album, details: Sequence[Breakdown]) -> dict[str, Any]:
+    """A sample as the page has it."""
+    return {
+        "id": sample.id,
+        "question": sample.question,
+        "references": [list(pair) for pair in sample.references],
+        "options": list(sample.options),
+        "meta": {str(key): _plain(value) for key, value in sample.meta.items()},
+        "pictures": [album.numbers[image.name] for image in sample.pictures],
+        "groups": [one.of[sample.id] for one in details],
+        "runs": [None if told is None else told_of(told) for told in sample.told],
+    }
+
+
+def told_of(told: Told) -> dict[str, Any]:
+    """One run's side of a sample as the page has it."""
+    return {
+        "text": told.text,
+        "read": told.read,
+        "scores": {name: round(value, 4) for name, value in told.scores.items() if math.isfinite(value)},
+        "status": told.status,
+        "finish": told.finish,
+        "tokens": told.tokens,
+        "promptTokens": told.prompt_tokens,
+        "seconds": round(told.seconds, 3),
+        "error": told.error,
+        "prompt": [list(turn) for turn in told.prompt],
+        "exact": told.exact,
+        "whole": told.whole,
+        "shots": list(told.shots),
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,1 @@
+"""Single samples of finished runs: views, selection, text, records."""

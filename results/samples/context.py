@@ -1,0 +1,167 @@
+"""What a run's folder does not hold and a reader wants: the samples, how they were asked, how they are read today.
+
+The tasks are loaded again, from where the run had its data, or from where they are now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.data import BUNDLED, HUB, Data, open_data
+from evalkit.errors import UserError
+from evalkit.few_shot import pool_of
+from evalkit.predictions import Reader
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.run import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
+from evalkit.task_groups import GROUPS
+from evalkit.types import Ask, Family, Frame, Message, Picture, Sample, Shot, Task
+
+from .view import Ask as Asks
+from .view import Asked, Known
+
+PICTURE = "⟨picture⟩"
+
+
+def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> Known:
+    """What the run folders do not hold of a split: the samples and how they were asked; as much as can be had."""
+    first = next(run for run in runs if name in run.rows)
+    try:
+        task, samples = loaded(first, name, data)
+    except UserError as error:
+        reason = str(error).rstrip(".")
+        return Known(
+            kind_of(first, name), note=f"without questions and references, because the data are not there: {reason}."
+        )
+    reading = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
+    return Known(
+        kind=task.kind,
+        samples=samples,
+        asks=[asking(run, name, task, data) for run in runs],
+        reads=[rereading(run, task) if run.manifest.get("rescored") else None for run in runs],
+        edits=reading,
+        note=changed(first, name, task),
+    )
+
+
+def data_of(run: ScoredRun, data: str | None) -> Data:
+    """Where a run had its data, or ``data``.  Raises ``UserError`` where that is not there."""
+    return open_data(data or located(run.manifest["settings"]["data"], run.manifest["cwd"]))
+
+
+def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
+    """A split's task and its samples by id, read from where the run had them, or from ``data``.
+
+    Raises:
+        UserError: they are not there, or the task is not installed.
+    """
+    settings = run.manifest["settings"]
+    try:
+        opened = data_of(run, data)
+        reference = str(run.manifest["splits"][name]["reference"])
+        own = reference.endswith(".jsonl")
+        ((task, split),) = parse_tasks([reference], kind=settings["kind"] if own else None)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{run.path / 'manifest.json'} is damaged ({error!r}); run the evaluation again.") from error
+    job = load_job(task, split, opened, limit=None, seed=0)
+    return task, {sample.id: sample for sample in job.whole}
+
+
+def located(name: str, cwd: str) -> str:
+    """``--data`` as it was given, seen from the folder that it was given in."""
+    if name in (BUNDLED, HUB):
+        return name
+    prefix = f"{HUB}:" if name.startswith(f"{HUB}:") else ""
+    return prefix + os.fspath(Path(cwd) / Path(name.removeprefix(prefix)).expanduser())
+
+
+def kind_of(run: ScoredRun, name: str) -> str | None:
+    """What the manifest says of a split whose samples cannot be had."""
+    kind = run.manifest["splits"].get(name, {}).get("parts", {}).get("kind")
+    return None if kind is None else str(kind)
+
+
+def changed(run: ScoredRun, name: str, task: Task) -> str:
+    """A sentence where the task asks otherwise by now than it did when the run was made."""
+    then = run.manifest["splits"].get(name, {}).get("parts", {}).get("version")
+    if then is None or then == task.version:
+        return ""
+    return f"the task's version was {then} then and is {task.version} now: references may be others than it saw."
+
+
+# ---------------------------------------------------------------------------------------------------------- the prompt
+
+
+def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
+    """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
+    family, settings = family_of(run), run.manifest["settings"]
+    protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
+    ask = Ask(task.name, task.kind, protocol, choice)
+    pool = cache(lambda: exemplars_of(run, name, task, data))
+
+    def asked(sample: Sample, shots: Sequence[str], frames: Sequence[Frame]) -> Asked | None:
+        if family is None:
+            return None
+        try:
+            before = solved(family, ask, [pool().get(shot) for shot in shots], frames)
+            messages = family.prompt(ask, sample, before or ())
+            ranked = task.kind == "choice" and choice != GENERATE
+            digest = prompt_digest(messages, family.continuations(ask, sample) if ranked else ())
+        except UserError:
+            return None
+        return Asked([(message.role, text_of(message)) for message in messages], digest, whole=before is not None)
+
+    return asked
+
+
+def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
+    """What a run took exemplars from, by id; empty where it is not there any more."""
+    given = run.manifest["settings"].get("shots_from")
+    try:
+        given = None if given is None else located(str(given), str(run.manifest["cwd"]))
+        pool = pool_of(task, name.rpartition("/")[2], data_of(run, data), given)
+    except UserError:
+        return {}
+    return {sample.id: sample for sample in pool.samples}
+
+
+def solved(
+    family: Family, ask: Ask, exemplars: Sequence[Sample | None], frames: Sequence[Frame]
+) -> tuple[Shot, ...] | None:
+    """Exemplars with their answers; None where one is missing.  ``frames``: of their pictures, then the question's."""
+    found = []
+    place = 0
+    for sample in exemplars:
+        if sample is None:
+            return None
+        place += len(sample.images)
+        if place > len(frames):
+            return None
+        found.append(Shot(sample, family.answer(ask, sample, frames[place - 1])))
+    return tuple(found)
+
+
+def text_of(message: Message) -> str:
+    return "".join(PICTURE if isinstance(part, Picture) else part.text for part in message.content)
+
+
+def family_of(run: ScoredRun) -> Family | None:
+    """The run's family; None for answers from elsewhere, or one that is not installed any more."""
+    named = run.manifest.get("family")
+    if not isinstance(named, Mapping):
+        return None
+    try:
+        return registry.families.get(str(named.get("name")))
+    except UserError:
+        return None
+
+
+def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[Frame]], Any]:
+    """What reads an answer as ``evalkit rescore`` does: a run that was scored again was read again."""
+    protocol = str(run.manifest["settings"].get("protocol", OFFICIAL))
+    reader = Reader(family_of(run), protocol=protocol)
+    return lambda sample, text, frames: reader.read(task, sample, text, frames).value

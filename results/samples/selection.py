@@ -1,0 +1,135 @@
+"""Which samples of a split to look at: the wrong, the right, the unreadable, the failed, those that two runs differ on.
+
+The same words as in the report's gallery (``results/report/assets/gallery.js``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from evalkit.errors import UserError
+
+from .view import Shown, SplitShown, Told
+
+WRONG = ("wrong", "unparsed")
+"""An answer in which nothing could be read counts as wrong."""
+JUDGED = ("right", "partly", *WRONG)
+
+FITS: Mapping[str, Callable[[Sequence[Told | None]], bool]] = {
+    "wrong": lambda told: _status(told[0]) in WRONG,
+    "partly": lambda told: _status(told[0]) == "partly",
+    "right": lambda told: _status(told[0]) == "right",
+    "unparsed": lambda told: _status(told[0]) == "unparsed",
+    "errors": lambda told: _status(told[0]) == "error",
+    "flipped": lambda told: flipped(told),
+    "any": lambda told: True,
+}
+"""What can be asked for; of two runs, all but ``flipped`` go by the first."""
+SORTS = ("official", "worst", "best", "longest", "random", "gains", "losses")
+OF_TWO = ("flipped", "gains", "losses")
+
+
+def _status(told: Told | None) -> str:
+    return "" if told is None else told.status
+
+
+def flipped(told: Sequence[Told | None]) -> bool:
+    """Right in one run, and not in the other."""
+    a, b = (None if one is None or one.status not in JUDGED else one.status == "right" for one in (*told, None)[:2])
+    return a is not None and b is not None and a != b
+
+
+def score_of(told: Told | None, column: str | None) -> float | None:
+    """A sample's value of ``column``; None where it has none."""
+    value = None if told is None or column is None else told.scores.get(column)
+    return None if value is None or math.isnan(value) else value
+
+
+def change(shown: Shown, column: str | None) -> float:
+    """By how much the second run is better; 0 where one of them has no score."""
+    a, b = (score_of(one, column) for one in (*shown.told, None)[:2])
+    return 0.0 if a is None or b is None else b - a
+
+
+def select(split: SplitShown, wanted: Mapping[str, int], sort: str | None, search: str = "") -> list[Shown]:
+    """At most ``wanted[what]`` samples of each sort of ``FITS``, in the order of ``wanted``, each sample once.
+
+    Where scores have no upper end (CIDEr) no answer is right or wrong: the lowest stand for the wrong ones, the highest
+    for the right ones, and the largest changes for the flipped ones.
+
+    Args:
+        sort: one of ``SORTS``; None for the official order.
+        search: words that all must be in a sample's question, references, answers or meta.
+    """
+    words = search.lower().split()
+    found: dict[str, Shown] = {}
+    for what, most in wanted.items():
+        fit = _fitting(split, what)
+        if sort is not None:
+            fit = ordered(fit, sort, split.column)
+        if words:
+            fit = [shown for shown in fit if all(word in haystack(shown) for word in words)]
+        found |= {shown.id: shown for shown in fit[:most]}
+    return list(found.values())
+
+
+def endless(split: SplitShown) -> bool:
+    """Whether the split's scores have no upper end."""
+    return any(told is not None and told.status == "scored" for shown in split.samples for told in shown.told)
+
+
+def _fitting(split: SplitShown, what: str) -> list[Shown]:
+    if what in ("wrong", "right", "flipped") and endless(split):
+        scored = [shown for shown in split.samples if score_of(shown.told[0], split.column) is not None]
+        if what == "flipped":
+            moved = [shown for shown in scored if change(shown, split.column)]
+            return sorted(moved, key=lambda shown: -abs(change(shown, split.column)))
+        return ordered(scored, "worst" if what == "wrong" else "best", split.column)
+    return [shown for shown in split.samples if FITS[what](shown.told)]
+
+
+def ordered(samples: Sequence[Shown], sort: str, column: str | None) -> list[Shown]:
+    """``samples`` sorted; those without a score come last.  Ties stay in the official order."""
+    if sort == "official":
+        return list(samples)
+    keys: Mapping[str, Callable[[Shown], float]] = {
+        "worst": lambda shown: _or_last(score_of(shown.told[0], column), 1),
+        "best": lambda shown: _or_last(score_of(shown.told[0], column), -1),
+        "longest": lambda shown: -len(shown.told[0].text) if shown.told[0] is not None else 0,
+        "random": lambda shown: int.from_bytes(
+            hashlib.blake2b(shown.id.encode(errors="surrogatepass"), digest_size=6).digest(), "big"
+        ),
+        "gains": lambda shown: -change(shown, column),
+        "losses": lambda shown: change(shown, column),
+    }
+    return sorted(samples, key=keys[sort])
+
+
+def _or_last(score: float | None, sign: int) -> float:
+    return math.inf if score is None else sign * score
+
+
+def haystack(shown: Shown) -> str:
+    """What a search looks through, in lower case."""
+    parts = [shown.id, shown.question, *shown.options, *(str(value) for value, _ in shown.references)]
+    parts += [str(value) for value in shown.meta.values()]
+    parts += [text for told in shown.told if told is not None for text in (told.text, told.error or "")]
+    return "\n".join(parts).lower()
+
+
+def by_id(splits: Sequence[SplitShown], ids: Sequence[str]) -> dict[str, list[Shown]]:
+    """The samples of these ids, by split.
+
+    Raises:
+        UserError: an id is in none of the splits.
+    """
+    found: dict[str, list[Shown]] = {split.name: [] for split in splits}
+    for wanted in ids:
+        hits = [(split.name, shown) for split in splits for shown in split.samples if shown.id == wanted]
+        if not hits:
+            raise UserError(f"--id {wanted}: no such sample in {', '.join(split.name for split in splits)}.")
+        for name, shown in hits:
+            found[name].append(shown)
+    return found

@@ -1,0 +1,210 @@
+"""Samples in words: for a terminal, for a file, and as Markdown.
+
+What comes from a model or a data set may say anything: characters that steer a terminal or turn the direction of
+writing are replaced, and Markdown's and rich's markup stays text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evalkit.results.compare.tables import letter
+from evalkit.results.tables import flat, safe
+from evalkit.types import ImageRef
+
+from .records import is_box
+from .selection import change
+from .view import Shown, SplitShown, Told
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATUS = {"right": "right", "partly": "partly right", "wrong": "wrong", "unparsed": "unparsed", "error": "error"}
+COLOURS = {"right": "green", "partly": "yellow", "wrong": "red", "unparsed": "red", "error": "red"}
+NAMES = {"cider": "CIDEr", "anls": "ANLS", "iou": "IoU"}
+LABEL = 12
+"""The width of the column of labels."""
+LONGEST_LABEL = 10
+
+
+@dataclass(frozen=True)
+class Field:
+    """A line or several under a label.  ``verbatim``: a model or a data set said it."""
+
+    label: str
+    text: str
+    verbatim: bool = False
+
+
+def heading(split: SplitShown, shown: Shown) -> str:
+    """``refcoco/val 262148000: wrong``, or with two runs ``A right, B wrong``."""
+    said = []
+    for place, told in enumerate(shown.told):
+        status = "not answered" if told is None else STATUS.get(told.status, "")
+        ended = ", cut off at the token limit" if told is not None and told.finish == "length" else ""
+        name = f"{letter(place)} " if len(shown.told) > 1 else ""
+        told_of = f"{status}{ended}"
+        if told_of:
+            said.append(name + told_of)
+    told_of_all = ", ".join(said)
+    return f"{split.name} {flat(shown.id)}" + (f": {told_of_all}" if told_of_all else "")
+
+
+def fields_of(split: SplitShown, shown: Shown) -> Iterator[Field]:
+    """Everything that is shown of a sample, below its heading."""
+    for image in shown.pictures:
+        yield Field("picture", pictured(image), verbatim=True)
+    prompts = [told.prompt for told in shown.told if told is not None and told.prompt]
+    if shown.question and not prompts:
+        yield Field("question", shown.question, verbatim=True)
+    if prompts and all(prompt == prompts[0] for prompt in prompts):
+        yield _prompt("prompt", next(told for told in shown.told if told is not None and told.prompt))
+    several = len(shown.told) > 1
+    for place, told in enumerate(shown.told):
+        if told is not None:
+            name = f"{letter(place)} " if several else ""
+            if told.prompt and any(prompt != prompts[0] for prompt in prompts):
+                yield _prompt(f"{name}prompt", told)
+            yield from _side(split, shown, told, name)
+    if shown.references:
+        yield Field("reference", _references(shown), verbatim=True)
+    if several and (moved := change(shown, split.column)):
+        yield Field("B − A", f"{NAMES.get(split.column or '', split.column)} {_signed(moved, split.column)}")
+
+
+def _prompt(label: str, told: Told) -> Field:
+    text = told.prompt[0][1] if len(told.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in told.prompt)
+    if told.shots and not told.whole:
+        text += f"\n(without its {len(told.shots)} exemplars: {', '.join(told.shots)})"
+    if told.exact is False:
+        text += "\n(as it is asked today; the run asked otherwise)"
+    return Field(label, text, verbatim=True)
+
+
+def _side(split: SplitShown, shown: Shown, told: Told, name: str) -> Iterator[Field]:
+    """What one run answered, what was read, and its scores."""
+    if told.error is not None:
+        yield Field(f"{name}error", told.error, verbatim=True)
+        return
+    yield Field(f"{name}answer", told.text or "(empty)", verbatim=True)
+    yield Field(f"{name}read", read_text(shown, told.read), verbatim=True)
+    if told.scores:
+        yield Field(f"{name}score", scores_text(split, told), verbatim=True)
+
+
+def read_text(shown: Shown, read: Any) -> str:
+    """What was read from an answer."""
+    if read is None:
+        return "nothing: it could not be read"
+    if is_box(read):
+        return box_text(read)
+    return lettered(shown, str(read))
+
+
+def lettered(shown: Shown, text: str) -> str:
+    """A letter with the option that it names."""
+    place = ord(text) - ord("A") if len(text) == 1 else -1
+    return f"{text}. {shown.options[place]}" if 0 <= place < len(shown.options) else text
+
+
+def box_text(box: Sequence[float]) -> str:
+    """A box in pixels of the original picture."""
+    x1, y1, x2, y2 = (f"{value:.1f}".removesuffix(".0") for value in box)
+    return f"box ({x1}, {y1})–({x2}, {y2})"
+
+
+def _references(shown: Shown) -> str:
+    if shown.options:
+        chosen = {str(value) for value, _ in shown.references}
+        letters = [chr(ord("A") + place) for place in range(len(shown.options))]
+        pairs = zip(letters, shown.options, strict=True)
+        marks = [f"{name}. {option}{'  ← the right one' if name in chosen else ''}" for name, option in pairs]
+        return "\n".join(marks)
+    texts = [box_text(value) if is_box(value) else str(value) for value, _ in shown.references]
+    times = [f" ×{count}" if count > 1 else "" for _, count in shown.references]
+    said = [text + time for text, time in zip(texts, times, strict=True)]
+    return "\n".join(said) if any(len(one) > 40 or "\n" in one for one in said) else ", ".join(said)
+
+
+def scores_text(split: SplitShown, told: Told) -> str:
+    """Every score of a sample, the one that tells samples apart best first."""
+    first = [name for name in (split.column, split.metric) if name in told.scores]
+    names = dict.fromkeys([*first, *told.scores])
+    return " · ".join(
+        f"{NAMES.get(str(name), str(name))} {_number(told.scores[str(name)], str(name))}" for name in names
+    )
+
+
+def _number(value: float, column: str) -> str:
+    return f"{value / 100:.3f}" if column == "iou" else f"{value:.1f}"
+
+
+def _signed(value: float, column: str | None) -> str:
+    return f"{value / 100:+.3f}" if column == "iou" else f"{value:+.1f}"
+
+
+def pictured(image: ImageRef) -> str:
+    """A picture's path and its size, or that it is not there any more."""
+    try:
+        width, height = image.size()
+    except FileNotFoundError:
+        return f"{image.name} (it is not there any more)"
+    except (OSError, ValueError):
+        return f"{image.name} (it cannot be read)"
+    return f"{image.name} ({width}×{height})"
+
+
+# --------------------------------------------------------------------------------------------------------------- forms
+
+
+def as_text(split: SplitShown, shown: Shown) -> str:
+    """A sample as plain lines, nothing wrapped."""
+    lines = [heading(split, shown)]
+    for field in fields_of(split, shown):
+        first, *rest = safe(field.text).split("\n")
+        lines.append(f"  {field.label:<{LONGEST_LABEL}}{first}".rstrip())
+        lines += [f"  {'':<{LONGEST_LABEL}}{line}".rstrip() for line in rest]
+    return "\n".join(lines) + "\n"
+
+
+def on_terminal(console: Console, split: SplitShown, shown: Shown) -> None:
+    """A sample on a terminal: coloured by what became of it, long lines folded under their label."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    statuses = [told.status for told in shown.told if told is not None]
+    colour = COLOURS.get(statuses[0] if statuses else "", "")
+    console.print(Text(heading(split, shown), style=f"bold {colour}".strip()))
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True, style="dim", width=LONGEST_LABEL - 1)
+    grid.add_column(overflow="fold", ratio=1)
+    for field in fields_of(split, shown):
+        grid.add_row(Text(field.label), Text(safe(field.text)))
+    console.print(Padding(grid, (0, 0, 1, 2)), highlight=False)
+
+
+def as_markdown(split: SplitShown, shown: Shown) -> str:
+    """A sample for an issue or a pull request; what was said stands in blocks that nothing in it can end."""
+    from evalkit.results.tables import plain
+
+    blocks = [f"### {plain(heading(split, shown))}\n"]
+    for field in fields_of(split, shown):
+        text = safe(field.text)
+        blocks.append(f"{field.label}:\n\n{fenced(text)}\n" if field.verbatim else f"{field.label}: {plain(text)}\n")
+    return "\n".join(blocks)
+
+
+def fenced(text: str) -> str:
+    """``text`` in a block of code whose fence is longer than any in it."""
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+FORMS: dict[str, Callable[[SplitShown, Shown], str]] = {"text": as_text, "md": as_markdown}

@@ -1,0 +1,329 @@
+"""What a report shows of each sample: the run folders' journals and scores, joined by id with the task's own samples.
+
+A run folder holds answers and scores, but neither references nor questions nor pictures: those are handed over
+(``Known``), and where they cannot be had the report goes without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from evalkit.data import PathImage
+from evalkit.errors import UserError
+from evalkit.jsonl import read_bytes
+from evalkit.results.stats.intervals import scale_of
+from evalkit.results.store.journal import Line, read_journal
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.task_groups import MEANS
+from evalkit.types import Frame, ImageRef, Sample
+
+T = TypeVar("T")
+
+Turns = Sequence[tuple[str, str]]
+"""A prompt: (role, text) a message, each picture a ⟨picture⟩ in the text."""
+
+FIELDS = ("id", "cluster", "stratum")
+"""What a line of per-sample scores has besides scores."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt as it would be today, with its digest; the journal says whether it was the same then.
+
+    ``whole`` is False where the exemplars that stood before the question could not be had.
+    """
+
+    turns: Turns
+    digest: str
+    whole: bool = True
+
+
+Ask = Callable[[Sample, Sequence[str], Sequence[Frame]], Asked | None]
+"""(sample, its exemplars' ids, the sizes of all pictures of the request) → its prompt."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the run folders do not hold of a split.
+
+    Attributes:
+        kind: the task's; None where the task is not installed any more.
+        samples: by id; empty where the data are not there any more, and ``note`` then says why.
+        asks: for each run, what gives a sample's prompt; None where it cannot be had.
+        reads: for each run, what is read today from an answer (sample, text, pictures' sizes); None for a run that was
+            not scored again, whose journal says what was read.
+        edits: whether an answer's letters are to be set against the reference's.
+    """
+
+    kind: str | None = None
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    asks: Sequence[Ask] = ()
+    reads: Sequence[Callable[[Sample, str, Sequence[Frame]], Any] | None] = ()
+    edits: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One run's side of a sample.
+
+    Attributes:
+        read: a text, a box (x1, y1, x2, y2) in pixels, or None where nothing could be read.
+        scores: all columns of the sample, in the metric's unit; empty where it has none.
+        status: ``right`` (full marks), ``partly``, ``wrong`` (none), ``scored`` (a scale without end), ``unscored``,
+            ``unparsed`` or ``error``.
+        exact: whether ``prompt`` is word for word what was asked; None where that cannot be said.
+        whole: whether the exemplars are in ``prompt``.
+        digest: that of the prompt that was asked; empty where it is not known.
+    """
+
+    text: str
+    read: Any
+    scores: Mapping[str, float]
+    status: str
+    finish: str
+    tokens: int
+    prompt_tokens: int
+    seconds: float
+    error: str | None
+    prompt: Turns
+    exact: bool | None
+    shots: Sequence[str]
+    whole: bool = True
+    digest: str = ""
+    frames: Sequence[Frame] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample with every run's side of it; None for a run that has not answered it."""
+
+    id: str
+    question: str
+    references: Sequence[tuple[Any, int]]
+    options: Sequence[str]
+    meta: Mapping[str, Any]
+    pictures: Sequence[ImageRef]
+    digests: Sequence[str | None]
+    cluster: str
+    told: Sequence[Told | None]
+
+
+@dataclass(frozen=True)
+class SplitShown:
+    """A split's samples in the official order, as far as it is known; ``metric`` is the headline's column."""
+
+    name: str
+    kind: str | None
+    metric: str | None
+    samples: Sequence[Shown]
+    edits: bool
+    notes: Sequence[str]
+
+    @property
+    def column(self) -> str | None:
+        """The column that tells samples apart best: the IoU behind acc@0.5, else the headline's."""
+        if self.metric is not None and self.metric.startswith("acc@"):
+            first = next((t for s in self.samples for t in s.told if t is not None and t.scores), None)
+            if first is not None and "iou" in first.scores:
+                return "iou"
+        return self.metric
+
+
+def split_of(runs: Sequence[ScoredRun], name: str, known: Known) -> SplitShown:
+    """A split of one or more runs.
+
+    Raises:
+        UserError: a file of scores is damaged, or a journal is missing.
+    """
+    sides = [_Side.of(run, name) if name in run.rows else None for run in runs]
+    there = [side for side in sides if side is not None]
+    ids = list(dict.fromkeys(key for side in there for key in side.ids))
+    if known.samples:
+        order = {key: place for place, key in enumerate(known.samples)}
+        ids.sort(key=lambda key: order.get(key, len(order)))
+    metrics = list(dict.fromkeys(side.metric for side in there if side.metric is not None))
+    notes = [known.note] if known.note else []
+    notes += [note for side in there for note in side.notes]
+    if known.samples and (lost := [key for key in ids if key not in known.samples]):
+        notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data: shown without references.")
+    samples = [_shown(key, sides, known) for key in ids]
+    return SplitShown(name, known.kind, metrics[0] if metrics else None, samples, known.edits, tuple(notes))
+
+
+def drawn(samples: Sequence[Shown], most: int | None) -> list[Shown]:
+    """At most so many, drawn by the hash of their ids: the same ones of every run, in the order they had."""
+    return list(samples) if most is None else hashed(samples, lambda shown: shown.id, most)
+
+
+def hashed(some: Sequence[T], key: Callable[[T], str], most: int) -> list[T]:
+    """At most so many, drawn by the hash of what ``key`` calls them, in the order they had."""
+    if len(some) <= most:
+        return list(some)
+    first = sorted(map(key, some), key=lambda name: hashlib.blake2b(_bytes(name), digest_size=8).digest())[:most]
+    kept = set(first)
+    return [one for one in some if key(one) in kept]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+# ------------------------------------------------------------------------------------------------------ one run's side
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A run's lines about a split: journal lines and per-sample scores by sample id."""
+
+    metric: str | None
+    ids: Sequence[str]
+    lines: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, Line]
+    notes: Sequence[str]
+
+    @classmethod
+    def of(cls, run: ScoredRun, name: str) -> _Side:
+        row, folder = run.rows[name], RunFolder(run.path)
+        answers = read_journal(folder.journal_path(row["task"], row["split"]), run.manifest["schema"])
+        lines = {key: json.loads(line.raw) for key, line in answers.lines.items()}
+        notes = []
+        if answers.damaged:
+            notes.append(f"{run.name}: {len(answers.damaged):,} damaged lines of the journal are left out.")
+        scores: dict[str, Mapping[str, Any]] = {}
+        if row["value"] is not None:
+            run.sampled(name)  # says what is wrong with the file, if anything is
+            path = folder.scores_path(row["task"], row["split"])
+            scores = {str(line["id"]): line for line in map(json.loads, _lines(read_bytes(path, "the scores")))}
+        # An earlier, larger --limit may have answered more than was scored.
+        ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
+        metric = str(row["metric"]) if scores else None
+        return cls(metric, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    return (line for line in content.split(b"\n") if line.strip())
+
+
+def _shown(key: str, sides: Sequence[_Side | None], known: Known) -> Shown:
+    sample = known.samples.get(key)
+    lines = [side.lines[key] for side in sides if side is not None and key in side.lines]
+    scores = [side.scores[key] for side in sides if side is not None and key in side.scores]
+    pictures = sample.images if sample is not None else _on_disk(lines)
+    digests = _digests(lines[0], len(pictures)) if lines else ()
+    return Shown(
+        id=key,
+        question="" if sample is None else sample.text,
+        references=() if sample is None else _counted(sample.references),
+        options=() if sample is None else sample.options,
+        meta={} if sample is None else sample.meta,
+        pictures=pictures,
+        digests=digests,
+        cluster=sample.cluster if sample is not None else str(scores[0]["cluster"]) if scores else key,
+        told=tuple(_told(key, place, side, known) for place, side in enumerate(sides)),
+    )
+
+
+def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None:
+    if side is None or (key not in side.lines and key not in side.scores):
+        return None
+    line: Mapping[str, Any] = side.lines.get(key, {})
+    scored = {k: float(v) for k, v in side.scores.get(key, {}).items() if k not in FIELDS and v is not None}
+    sample, answer = known.samples.get(key), side.answers.get(key)
+    finish = str(line.get("finish", "stop"))
+    read = line.get("answer")
+    again = known.reads[place] if place < len(known.reads) else None
+    if again is not None and sample is not None and answer is not None and finish != "error":
+        read = again(sample, answer.response.text, answer.response.frames)
+    shots = tuple(map(str, line.get("shots", ())))
+    told = Told(
+        text=str(line.get("text", "")),
+        read=list(read) if isinstance(read, tuple) else read,
+        scores=scored,
+        status=status_of(finish, read, scored.get(side.metric or ""), side.metric, recorded=bool(line)),
+        finish=finish,
+        tokens=int(line.get("new_tokens", 0)),
+        prompt_tokens=int(line.get("prompt_tokens", 0)),
+        seconds=0.0 if answer is None else answer.response.seconds,
+        error=None if line.get("error") is None else str(line["error"]),
+        prompt=(),
+        exact=None,
+        shots=shots,
+        digest=str(line.get("prompt") or ""),
+        frames=() if answer is None else answer.response.frames,
+    )
+    return _asked(told, place, sample, known)
+
+
+def with_prompts(shown: Shown, known: Known) -> Shown:
+    """A sample with its prompts, where ``split_of`` was told to go without them (``Known.asks`` empty)."""
+    sample = known.samples.get(shown.id)
+    told = (None if one is None else _asked(one, place, sample, known) for place, one in enumerate(shown.told))
+    return replace(shown, told=tuple(told))
+
+
+def _asked(told: Told, place: int, sample: Sample | None, known: Known) -> Told:
+    asked = None
+    if sample is not None and place < len(known.asks):
+        asked = known.asks[place](sample, told.shots, told.frames)
+    if asked is None:
+        return told
+    # The digest is that of the whole prompt, which exemplars are part of.
+    exact = asked.digest == told.digest if asked.whole and told.digest else None
+    return replace(told, prompt=tuple(asked.turns), exact=exact, whole=asked.whole)
+
+
+def status_of(finish: str, read: Any, score: float | None, metric: str | None, *, recorded: bool = True) -> str:
+    """What became of a sample; see ``Told``.  ``recorded``: the journal has its answer."""
+    if finish == "error":
+        return "error"
+    if read is None and recorded:
+        return "unparsed"
+    if score is None or metric is None:
+        return "unscored"
+    top = scale_of(metric)
+    if top is None:
+        return "scored"
+    return "right" if score >= top else "wrong" if score <= 0 else "partly"
+
+
+def _counted(references: Sequence[Any]) -> tuple[tuple[Any, int], ...]:
+    """Each reference once, with how often it is there, the most frequent first; boxes as lists."""
+    if all(isinstance(reference, str) for reference in references):
+        return tuple(Counter(references).most_common())
+    return tuple((list(r) if isinstance(r, tuple | list) else r, 1) for r in references)
+
+
+def _on_disk(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
+    """The question's own picture, where the journal's name of it is a file that is still there."""
+    for line in lines:
+        names = line.get("images") or ()
+        # The question's own pictures come last, after those of exemplars.
+        if names and isinstance(names[-1], str) and "\0" not in names[-1] and os.path.isfile(names[-1]):  # noqa: PTH113
+            return (PathImage(names[-1]),)
+    return ()
+
+
+def _digests(line: Mapping[str, Any], count: int) -> tuple[str | None, ...]:
+    found = tuple(line.get("digests") or ())
+    return found[len(found) - count :] if len(found) >= count else (None,) * count
+
+
+def check_runs(runs: Sequence[ScoredRun]) -> list[str]:
+    """The names of all splits that the runs have, in the order of their first appearance.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = list(dict.fromkeys(name for run in runs for name, row in run.rows.items() if row["task"] not in MEANS))
+    if not names:
+        raise UserError(f"{' and '.join(str(run.path) for run in runs)}: there is no task in it to report on.")
+    return names

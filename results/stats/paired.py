@@ -1,0 +1,205 @@
+"""Two scores over the same samples: their difference, whether it could be chance, and what could have been seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from .clustered import MOST_AT_ONCE, Floats, Measured, bootstrap
+from .error_bars import half_width
+
+EXACT_UP_TO = 16  # clusters that differ: 65,536 sign patterns
+FLIPS = 9_999
+POWER = 0.80
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How probable a difference like this is where there is none.
+
+    Attributes:
+        p: two-sided.
+        worse: one-sided, for a loss.
+        exact: every sign pattern was looked at, not a random 9,999 of them.
+    """
+
+    p: float
+    worse: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A candidate against a base over the same samples; all in the metric's unit, gains positive.
+
+    Attributes:
+        stderr: clustered; None for fewer than two clusters.
+        half: half of the 95 % interval (t); None also where no sample differs, for that is no certainty.
+        low: the bootstrap's interval, with ``high``.
+        mcnemar: McNemar's exact p-value, for right/wrong scores; it knows nothing of clusters.
+        detectable: the smallest true difference that a two-sided test finds with a power of 80 %; at 5 %, or less where
+            it is one of several.
+        needed: samples (as many a cluster as here) with which a true difference of this size would be found so.
+    """
+
+    n: int
+    clusters: int
+    base: float
+    candidate: float
+    difference: float
+    stderr: float | None
+    half: float | None
+    low: float | None
+    high: float | None
+    chance: Chance
+    mcnemar: float | None
+    wins: int
+    losses: int
+    ties: int
+    detectable: float | None
+    needed: int | None
+
+    def at(self, alpha: float) -> Difference:
+        """With ``detectable`` and ``needed`` for a test at ``alpha``."""
+        if not self.stderr:
+            return self
+        samples = needed(self.n, self.stderr, self.difference, alpha=alpha, clusters=self.clusters)
+        return replace(self, detectable=detectable(self.stderr, alpha=alpha), needed=samples)
+
+
+def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
+    """The paired comparison; both must hold the same samples in the same order, clusters and strata."""
+    gains = Measured(candidate.values - base.values, base.clusters, base.strata)
+    # Means of the same numbers in another order differ in the last digits; no more is a difference.
+    gains.values[np.abs(gains.values) < 1e-9] = 0.0
+    error = gains.standard_error
+    varies = error is not None and error > 0
+    ends = bootstrap(gains.totals(), seed=seed) if varies else None
+    return Difference(
+        n=len(gains.values),
+        clusters=gains.groups,
+        base=base.mean,
+        candidate=candidate.mean,
+        difference=gains.mean,
+        stderr=error,
+        half=half_width(error, gains.groups) if varies else None,
+        low=None if ends is None else ends[0],
+        high=None if ends is None else ends[1],
+        chance=permutation(gains.by_cluster(gains.values), seed=seed),
+        mcnemar=_mcnemar_of(base.values, candidate.values),
+        wins=int((gains.values > 0).sum()),
+        losses=int((gains.values < 0).sum()),
+        ties=int((gains.values == 0).sum()),
+        detectable=None,
+        needed=None,
+    ).at(ALPHA)
+
+
+def permutation(sums: Floats, *, seed: int, flips: int = FLIPS) -> Chance:
+    """The paired permutation test of clusters' summed differences, (clusters,).
+
+    Were there no difference, each cluster's sign would be as probable the other way round (Good 2005, chapter 3).
+
+    All sign patterns where at most 16 clusters differ, else 9,999 random ones, with (1 + hits) / (1 + flips) (Phipson &
+    Smyth 2010), which is never 0.
+    """
+    sizes = np.abs(sums)
+    largest = float(sizes.max(initial=0.0))
+    sums = sums[sizes > 1e-12 * largest] if largest > 0 else sums[:0]
+    if not len(sums):
+        return Chance(1.0, 1.0, True)
+    seen, sizes = float(sums.sum()), np.abs(sums)
+    slack = 1e-9 * float(sizes.sum())  # sums of the same numbers in another order
+    exact = len(sums) <= EXACT_UP_TO
+    flipped = _every_sum(sizes) if exact else _random_sums(sizes, np.random.default_rng(seed), flips)
+    extra = 0 if exact else 1
+    total = len(flipped) + extra
+    return Chance(
+        float((np.count_nonzero(np.abs(flipped) >= abs(seen) - slack) + extra) / total),
+        float((np.count_nonzero(flipped <= seen + slack) + extra) / total),
+        exact,
+    )
+
+
+def _every_sum(sizes: Floats) -> Floats:
+    """The sum under each of the 2^k sign patterns."""
+    patterns = np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1
+    return np.asarray((2.0 * patterns - 1.0) @ sizes)
+
+
+def _random_sums(sizes: Floats, rng: np.random.Generator, flips: int) -> Floats:
+    """The sums under random signs; sizes that occur often (right/wrong scores) need only be counted."""
+    unit = float(sizes.max())
+    kinds, counts = np.unique(np.round(sizes / unit, 9), return_counts=True)
+    if len(kinds) <= len(sizes) / 8 or len(kinds) <= 64:
+        positive = rng.binomial(counts, 0.5, size=(flips, len(counts)))
+        return np.asarray((2.0 * positive - counts) @ (kinds * unit))
+    sums = np.empty(flips)
+    step = max(1, MOST_AT_ONCE // len(sizes))
+    for begin in range(0, flips, step):
+        signs = rng.integers(0, 2, size=(min(step, flips - begin), len(sizes)), dtype=np.int8)
+        sums[begin : begin + len(signs)] = 2.0 * (signs @ sizes) - sizes.sum()
+    return sums
+
+
+def _mcnemar_of(base: Floats, candidate: Floats) -> float | None:
+    """For right/wrong scores only: both hold nothing but 0 and one other value."""
+    if len(np.unique(np.concatenate([[0.0], base, candidate]))) > 2:
+        return None
+    return mcnemar(int((candidate > base).sum()), int((candidate < base).sum()))
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """McNemar's test, exact and two-sided: the binomial of the samples in which one was right and the other not."""
+    total, least = won + lost, min(won, lost)
+    if total == 0:
+        return 1.0
+    logs = [
+        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) - total * math.log(2)
+        for k in range(least + 1)
+    ]
+    top = max(logs)
+    return min(1.0, 2.0 * math.exp(top) * math.fsum(math.exp(value - top) for value in logs))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979): the chance of any false alarm among all tests stays below α."""
+    adjusted = [0.0] * len(values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def detectable(stderr: float, *, alpha: float = ALPHA, power: float = POWER, sides: int = 2) -> float:
+    """The smallest true difference that a test at ``alpha`` finds with ``power``: (z₁₋α/₂ + z_power) · stderr."""
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - alpha / sides) + normal.inv_cdf(power)) * stderr
+
+
+def needed(
+    n: int,
+    stderr: float,
+    difference: float,
+    *,
+    clusters: int | None = None,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    sides: int = 2,
+) -> int | None:
+    """Samples with which a true ``difference`` would be found so, given the standard error at ``n``; None for none.
+
+    Never fewer than have the ``clusters`` (``n`` samples: as many as samples) that a permutation test needs to say
+    anything: with k of them, its smallest p-value is ``sides`` / 2^k.
+    """
+    if difference == 0:
+        return None
+    found = n * (detectable(stderr, alpha=alpha, power=power, sides=sides) / difference) ** 2
+    least = math.ceil(math.log2(sides / alpha)) * n / (n if clusters is None else clusters)
+    return math.ceil(max(found, least))

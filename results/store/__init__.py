@@ -1,0 +1,1 @@
+"""Run folders, journals and scores on disk."""

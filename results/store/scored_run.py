@@ -1,0 +1,191 @@
+"""Finished runs read back for comparison: aggregates, per-sample scores, answers; and which may be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.jsonl import objects, read_bytes
+from evalkit.results.stats.clustered import Measured
+from evalkit.task_groups import MEANS
+
+from .run_folder import RunFolder
+from .scores import read_scores
+
+ASKED = ("protocol", "shots", "choice")
+"""The parts of a signature that say how a task was asked; where answers come from elsewhere they are not known."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A split's headline score, sample by sample, in the order of the file; all four of one length."""
+
+    ids: Sequence[str]
+    values: Sequence[float]
+    clusters: Sequence[str]
+    strata: Sequence[str] | None
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
+        return {sample: place for place, sample in enumerate(self.ids)}
+
+    def measured(self, ids: Sequence[str] | None = None) -> Measured:
+        """The samples ``ids`` in that order, else all."""
+        places = range(len(self.ids)) if ids is None else [self.place[sample] for sample in ids]
+        return Measured.of(
+            [self.values[i] for i in places],
+            [self.clusters[i] for i in places],
+            None if self.strata is None else [self.strata[i] for i in places],
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sample was answered, and where its picture is."""
+
+    text: str
+    image: str
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run with scores; ``rows`` are those of ``scores.json``, by ``task/split``."""
+
+    path: Path
+    model: str
+    rows: Mapping[str, Mapping[str, Any]]
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> ScoredRun:
+        """Raises ``UserError`` where there is no run, it has no scores yet, or they are damaged."""
+        folder = RunFolder.existing(path)
+        if not (path / "scores.json").is_file():
+            raise UserError(f"{path} has no scores.json: the run has not ended yet; the same command continues it.")
+        content = read_scores(path / "scores.json")
+        try:
+            rows = {f"{row['task']}/{row['split']}": dict(row) for row in content["results"]}
+            for row in rows.values():
+                _ = row["metric"], row["value"], row["n"], row["errors"], str(row["signature"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path / 'scores.json'} is damaged ({error!r}); 'evalkit rescore {path}' writes it."
+            ) from error
+        return cls(path, str(content.get("model", path.name)), rows, folder.read_manifest())
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def splits(self) -> list[str]:
+        """What has per-sample scores."""
+        return [name for name, row in self.rows.items() if row["task"] not in MEANS and row["value"] is not None]
+
+    def sampled(self, name: str) -> Sampled:
+        """The scores of a split's samples.  Raises ``UserError`` when the file is absent or damaged."""
+        row = self.rows[name]
+        path = RunFolder(self.path).scores_path(row["task"], row["split"])
+        ids, values, clusters, strata = [], [], [], []
+        number = 0
+        try:
+            for number, line in objects(read_bytes(path, "the scores"), str(path)):  # noqa: B007
+                ids.append(str(line["id"]))
+                values.append(float(line[row["metric"]]))
+                clusters.append(str(line["cluster"]))
+                strata.append(line.get("stratum"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}, line {number} is damaged ({error!r}); 'evalkit rescore {self.path}' writes it anew."
+            ) from error
+        if len(set(ids)) != row["n"] or len(ids) != row["n"]:
+            raise UserError(
+                f"{path} has {len(ids):,} samples and scores.json says {row['n']:,}; "
+                f"'evalkit rescore {self.path}' writes both anew."
+            )
+        return Sampled(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])
+
+    def answers(self, name: str, wanted: Collection[str] | None = None) -> dict[str, Answer]:
+        """What the samples ``wanted`` (all) were answered; damaged lines are as if they were not there."""
+        row = self.rows[name]
+        path = RunFolder(self.path).journal_path(row["task"], row["split"])
+        found = {}
+        for raw in read_bytes(path, "the journal").splitlines():
+            try:
+                line = json.loads(raw)
+                key = line["id"]
+                if wanted is None or key in wanted:
+                    # The question's own pictures come last, after those of exemplars.
+                    found[key] = Answer(str(line["text"]), str(line["images"][-1]) if line.get("images") else "")
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def annotations(self, name: str) -> str | None:
+        """The digest of what a split asks and expects; None where an older evalkit did not write it."""
+        said = self.rows[name].get("annotations")
+        if said is None and self.manifest.get("parts") is not None:
+            said = self.manifest["splits"].get(name, {}).get("parts", {}).get("annotations")
+        return None if said is None else str(said)[:16]
+
+
+def pieces(signature: str) -> dict[str, str]:
+    """A signature's parts, ``key:value`` by key, the others by their place."""
+    found = {}
+    for place, piece in enumerate(signature.split("|")):
+        key, colon, value = piece.partition(":")
+        # The first is task:split, and a metric may have a piece named as one of ours.
+        key = key if colon and place and key not in found else f"#{place}"
+        found[key] = value if colon and key[0] != "#" else piece
+    return found
+
+
+def how_asked(signature: str) -> dict[str, str]:
+    """The protocol and shots of a signature; empty where answers came from elsewhere."""
+    return {key: value for key, value in pieces(signature).items() if key in ASKED}
+
+
+def what_scored(signature: str) -> str:
+    """A signature without how the task was asked and how many samples there were: the scorer and its variant."""
+    left_out = (*(f"{key}:" for key in ASKED), "n:")
+    return "|".join(piece for piece in signature.split("|") if not piece.startswith(left_out))
+
+
+def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
+    """Why a split's two scores may not be compared: signatures, annotations or protocols differ; empty if they may.
+
+    That they have the same samples is looked at when the samples are joined.
+    """
+    first, second = str(a.rows[name]["signature"]), str(b.rows[name]["signature"])
+    found = differing(first, second)
+    digests = a.annotations(name), b.annotations(name)
+    if None not in digests and digests[0] != digests[1]:
+        found.append(f"the data differ (annotations {digests[0]} and {digests[1]})")
+    return found
+
+
+def differing(first: str, second: str) -> list[str]:
+    """What tells two signatures apart, apart from the number of samples."""
+    found = []
+    old, new = what_scored(first), what_scored(second)
+    if old != new:
+        before, after = old.split("|"), new.split("|")
+        sides = ((before, after), (after, before))
+        only = " and ".join("|".join(p for p in x if p not in y) or "none" for x, y in sides)
+        found.append(f"the signatures differ ({only})")
+    asked, too = how_asked(first), how_asked(second)
+    keys = [key for key in ASKED if asked.get(key) != too.get(key)]
+    if "shots" not in asked or "shots" not in too:  # answers from elsewhere: after how many exemplars is not known
+        keys = [key for key in keys if key != "shots"]
+    if asked and too and keys:
+        found.append(
+            "the protocols differ ("
+            + ", ".join(f"{key} {asked.get(key, 'none')} and {too.get(key, 'none')}" for key in keys)
+            + ")"
+        )
+    return found

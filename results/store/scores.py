@@ -1,0 +1,183 @@
+"""What a run's numbers are in its folder: aggregates, per-sample scores, and files for the official servers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.results.stats.clustered import seed_of, together
+from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
+from evalkit.results.stats.intervals import headline, of_values, scale_of
+from evalkit.run import Result
+from evalkit.task_groups import MEANS
+
+from .files import to_json, write_atomically
+from .run_folder import SCHEMA, RunFolder, read_versioned
+
+
+def write_results(
+    folder: RunFolder, results: Sequence[Result], header: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write ``scores.json`` and the per-sample scores or submissions.
+
+    Splits that the run had scored before and that are not among ``results`` keep their rows.
+
+    Returns:
+        The leaderboard's rows: those of ``results``, and all that the run has.
+
+    Raises:
+        RunFailed: a file cannot be written.
+    """
+    files = submission_files(results)
+    rows = [{**score_row(result), "submission": files.get(result.job.name)} for result in results]
+    rows += mean_rows(results, rows)
+    for result in results:
+        job = result.job
+        if result.submission is not None:
+            write_atomically(folder.path / files[job.name], result.submission.content)
+        if result.scores is not None:
+            lines = [to_json(line) + "\n" for line in sample_lines(result)]
+            write_atomically(folder.scores_path(job.task.name, job.split), "".join(lines))
+    every = [*_rows_before(folder, rows), *rows]
+    write_atomically(
+        folder.path / "scores.json", to_json({"schema": SCHEMA, **header, "results": every}, indent=2) + "\n"
+    )
+    return rows, every
+
+
+def sample_lines(result: Result) -> list[dict[str, Any]]:
+    """A line a sample: its cluster, its stratum where the score is a mean of several means, and its scores."""
+    assert result.scores is not None
+    found = headline(result)
+    strata = None if found is None else found[1]
+    lines = []
+    for place, (sample, values) in enumerate(result.scores.per_sample.items()):
+        stratum = {} if strata is None else {"stratum": strata[place]}
+        lines.append({"id": sample, "cluster": result.clusters[sample], **stratum, **values})
+    return lines
+
+
+def _rows_before(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that are there already and stay; a mean does not outlive a change of its members."""
+    path = folder.path / "scores.json"
+    if not path.is_file():
+        return []
+    new = {(row["task"], row["split"]) for row in rows}
+    try:
+        before = [dict(row) for row in read_scores(path)["results"]]
+        return [r for r in before if (r["task"], r["split"]) not in new and r["task"] not in MEANS]
+    except (UserError, KeyError, TypeError, ValueError):
+        return []  # damaged: it is written anew
+
+
+def submission_files(results: Sequence[Result]) -> dict[str, str]:
+    """The name of each submission's file, by job; a name that several splits have is put behind the split's."""
+    found = {r.job.name: (r.job.split, r.submission.file) for r in results if r.submission is not None}
+    times = Counter(file for _, file in found.values())
+    return {job: file if times[file] == 1 else f"{split}.{file}" for job, (split, file) in found.items()}
+
+
+def score_row(result: Result) -> dict[str, Any]:
+    """A task split's aggregate with its error bar and its counts; no value where a submission was written instead."""
+    job = result.job
+    return {
+        "task": job.task.name,
+        "split": job.split,
+        **_aggregate(result),
+        "n": result.n,
+        "clusters": len(set(result.clusters.values())),
+        "unparsed": result.unparsed,
+        "errors": result.errors,
+        "truncated": result.truncated,
+        "limited": job.limited,
+        "annotations": job.annotations[:16],
+        "samples": digest_of(sorted(result.clusters)),
+        "signature": signature(result),
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def mean_rows(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row per group of ``evalkit.task_groups.MEANS`` whose splits all have a score; ``rows`` are the splits'."""
+    by_name = {result.job.name: (result, row) for result, row in zip(results, rows, strict=True)}
+    found = []
+    for group, members in MEANS.items():
+        if any(name not in by_name or by_name[name][1]["value"] is None for name in members):
+            continue
+        parts = [by_name[name][0] for name in members]
+        own = [by_name[name][1] for name in members]
+        whole = together([(_headline_values(part), part.clusters) for part in parts])
+        interval = interval_of(whole, scale=scale_of(own[0]["metric"]), seed=seed_of(group))
+        found.append(
+            {
+                "task": group,
+                "split": f"mean of {len(members)}",
+                "metric": own[0]["metric"],
+                "value": fmean(row["value"] for row in own),
+                **(NO_INTERVAL if interval is None else interval.as_row()),
+                "values": {},
+                "intervals": {},
+                "n": sum(row["n"] for row in own),
+                "clusters": len({cluster for part in parts for cluster in part.clusters.values()}),
+                **{key: sum(row[key] for row in own) for key in ("unparsed", "errors", "truncated")},
+                "limited": any(row["limited"] for row in own),
+                "annotations": digest_of(row["annotations"] for row in own),
+                "samples": digest_of(row["samples"] for row in own),
+                # What tells two means apart: every split's own signature.
+                "signature": f"{group}:mean|splits:{len(members)}|{digest_of(row['signature'] for row in own)}",
+                "seconds": round(sum(row["seconds"] for row in own), 3),
+                "submission": None,
+            }
+        )
+    return found
+
+
+def _headline_values(result: Result) -> dict[str, float]:
+    assert result.scores is not None
+    return {sample: values[result.scores.headline] for sample, values in result.scores.per_sample.items()}
+
+
+def _aggregate(result: Result) -> dict[str, Any]:
+    scores = result.scores
+    if scores is None:
+        return {"metric": result.job.task.metric, "value": None, **NO_INTERVAL, "values": {}, "intervals": {}}
+    intervals = of_values(result)
+    value = scores.values[scores.headline]
+    return {
+        "metric": scores.headline,
+        "value": None if math.isnan(value) else value,
+        **intervals.get(scores.headline, NO_INTERVAL),
+        "values": dict(scores.values),
+        "intervals": intervals,
+    }
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """A short name for a list of texts: 12 hex digits."""
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def signature(result: Result) -> str:
+    """What two numbers must share to be comparable; a file of one's own is told by its content, not by its name."""
+    job = result.job
+    digest = getattr(job.task, "digest", None)
+    own = f"|file:{digest}" if digest else ""
+    asked = f"|{job.asked}" if job.asked else ""
+    scored = "submission" if result.scores is None else result.scores.signature
+    return f"{job.task.name}:{job.split}|v{job.task.version}{own}{asked}|{scored}|n:{result.n}"
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """A run's ``scores.json``.  Raises ``UserError`` when it is damaged or from a newer evalkit."""
+    content = read_versioned(path, "a scores file", ("results",))
+    if not isinstance(content["results"], list):
+        raise UserError(
+            f"{path} is not a scores file that evalkit wrote (no list of results); run the evaluation again."
+        )
+    return content

@@ -1,0 +1,104 @@
+"""Flickr30k captions: describe a Flickr picture in a sentence; five captions each.
+
+Papers: Young et al., "From image descriptions to visual denotations", TACL 2014; Karpathy and Fei-Fei, "Deep
+Visual-Semantic Alignments for Generating Image Descriptions", CVPR 2015 (arXiv 1412.2306), for the splits.
+Official scorer: tylin/coco-caption (see ``metrics/cider.py``).
+
+Protocol: Karpathy's test of 1,000 pictures; one caption a picture (30 new tokens); CIDEr and its companions.
+
+Deliberate choices:
+- References are the captions as they were typed (``raw``): the scorer tokenizes them itself.
+- Exemplars come from train.  Qwen-VL's script draws them from the test file itself, so its few-shot scores are not
+  quite comparable.
+- A sample's id is its picture's name without the ending: the photo's number at Flickr, in files and on the hub.
+- The hub's copy (``lmms-lab/flickr30k``) has 31,783 pictures in one split and does not tell which are Karpathy's.
+  They are the split ``all``, which is what lmms-eval scores as Flickr30k, and compare with no other split's scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+
+from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below
+from evalkit.errors import UserError
+from evalkit.tasks._files import name_in, required
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
+
+from ._captions import caption_results, karpathy_images
+
+FILE = "dataset_flickr30k.json"
+FILES = (f"flickr30k/{FILE}", f"caption_datasets/{FILE}", FILE)
+IMAGES = (
+    "flickr30k/flickr30k-images",
+    "flickr30k/flickr30k_images",
+    "flickr30k/images",
+    "flickr30k/Images",
+    "flickr30k-images",
+)
+
+ALL = "all"
+HUB_REPO = "lmms-lab/flickr30k"
+HUB_SPLIT = "test"
+HUB_COLUMNS = ("image", "caption", "filename")
+
+
+class Flickr30k:
+    """Flickr30k captions: Karpathy's test, val and train from the official file; the hub's 31,783 as ``all``."""
+
+    name = "flickr30k"
+    version = 1
+    kind: Kind = "caption"
+    splits: Mapping[str, Split] = {
+        "test": Split(1_000, "Karpathy test"),
+        "val": Split(1_014, "Karpathy validation"),
+        "train": Split(29_000, "Karpathy training: for exemplars"),
+        ALL: Split(31_783, "every picture, as lmms-eval scores: from the hub only"),
+    }
+    default_splits = ("test",)
+    metric = "cider"
+    decoding = Decoding(max_new_tokens=30)
+    layout = (FILES[0], "flickr30k/flickr30k-images/*.jpg")
+    hub = HUB_REPO
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The pictures of ``split``, in the order of the file."""
+        if isinstance(data, HubData):
+            yield from self._from_hub(data, split)
+        elif isinstance(data, OfficialData):
+            yield from self._from_files(data, split)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The captions as ``COCO.loadRes`` reads them, by the photo's number."""
+        return caption_results(answers, task=self.name)
+
+    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        if split == ALL:
+            raise UserError(
+                f"flickr30k: {FILE} has Karpathy's 31,014 pictures; all 31,783 come with --data hub ({HUB_REPO})."
+            )
+        rows = karpathy_images(data, *FILES, task=self.name, parts=(split,), fields={"filename": name_in})
+        folder = data.find(*IMAGES, task=self.name)
+        for row, captions in rows:
+            image = below(folder, row["filename"], task=self.name)
+            yield _sample(image.path, image, captions)
+
+    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        if split != ALL:
+            raise UserError(
+                f"flickr30k: {HUB_REPO} has 31,783 pictures and does not tell which are Karpathy's {split}; give "
+                f"--data ROOT with {FILE}, or evaluate flickr30k/{ALL}, which is not comparable with it."
+            )
+        rows = data.rows(HUB_REPO, HUB_SPLIT, task=self.name, columns=HUB_COLUMNS)
+        for index, row in data.iterate(rows):
+            name = f"{HUB_REPO}/{split}[{index}]"
+            captions = required(row["caption"] or (), "captions", name, task=self.name)
+            yield _sample(row["filename"], RowImage(name, rows, index), captions)
+
+
+def _sample(filename: str, image: PathImage | RowImage, captions: tuple[str, ...]) -> Sample:
+    photo = PurePath(filename).stem
+    return Sample(id=photo, images=(image,), text="", references=captions, cluster=photo)
+
+
+TASK = Flickr30k()

@@ -1,0 +1,1 @@
+"""Benchmarks on documents, infographics and charts."""

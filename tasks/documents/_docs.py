@@ -1,0 +1,135 @@
+"""Reading the challenges of docvqa.org: DocVQA and InfographicVQA come in one format.
+
+The Robust Reading Competition (RRC) gives one JSON file a split, ``{"dataset_name": …, "data": [question, …]}``, and a
+folder of pictures.  A question has ``questionId``, ``question``, its picture's name and, but for the test split,
+``answers``.  The hub has both in one data set (``lmms-lab/DocVQA``), as two configurations.
+
+Each task's own file says its protocol, and where its files lie; here is only what they share.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.data import HubData, OfficialData, PathImage, RowImage, below
+from evalkit.errors import UserError
+from evalkit.tasks._files import id_in, official_format, required, text_in, whole_in
+from evalkit.types import Answered, Sample
+
+HUB_REPO = "lmms-lab/DocVQA"
+HUB_SPLITS = {"val": "validation", "test": "test"}
+HUB_COLUMNS = ("image", "question", "answers", "questionId")
+UNANSWERED = ("test",)
+"""The splits whose answers are the server's secret."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """How one of the two data sets names things.
+
+    Attributes:
+        task: its name here.
+        picture: the key of the picture's name in the JSON.
+        extras: keys that only some releases have; they go into ``meta``.
+        config: the configuration on the hub.
+    """
+
+    task: str
+    picture: str
+    extras: tuple[str, ...]
+    config: str
+
+    def from_files(
+        self, data: OfficialData, split: str, files: Sequence[str], folders: Sequence[str]
+    ) -> Iterator[Sample]:
+        """The questions of the first of ``files`` that exists, their pictures in the first of ``folders``."""
+        path = data.find(*files, task=self.task)
+        document = data.json(*files, task=self.task)
+        rows = document.get("data") if isinstance(document, Mapping) else None
+        if not isinstance(rows, list):
+            raise UserError(
+                f"{self.task}: {path} has no list of questions under 'data'; "
+                f"expected the official {path.name} (rrc.cvc.uab.es, challenge 17)."
+            )
+        folder = data.find(*folders, task=self.task)
+        # A submission holds whole numbers, which is better found out before anything is generated.
+        read_id = whole_in if split in UNANSWERED else id_in
+        expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"
+        for place, row in enumerate(rows):
+            with official_format(self.task, f"question {place} of {path}", expected):
+                named = below(folder, row[self.picture], task=self.task)
+                question_id, question = str(read_id(row, "questionId")), text_in(row, "question")
+            # Only the name counts: "documents/x.png" lies in documents/ or in spdocvqa_images/.
+            picture = Path(named.path).name
+            yield Sample(
+                id=question_id,
+                images=(PathImage(str(folder / picture)),),
+                text=question,
+                references=self._answers(row, split, f"question {question_id} of {path}"),
+                cluster=Path(picture).stem,
+                meta=self._meta(row),
+            )
+
+    def from_hub(self, data: HubData, split: str, cluster: Callable[[Mapping[str, Any]], str]) -> Iterator[Sample]:
+        """The rows of ``split``; ``cluster`` says which picture a row is about."""
+        if split not in HUB_SPLITS:
+            raise UserError(f"{self.task}: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
+        rows = data.rows(HUB_REPO, HUB_SPLITS[split], self.config, task=self.task, columns=HUB_COLUMNS)
+        for index, row in data.iterate(rows):
+            name = f"{HUB_REPO}/{self.config}/{split}[{index}]"
+            yield Sample(
+                id=str(row["questionId"]),
+                images=(RowImage(name, rows, index),),
+                text=row["question"],
+                references=self._answers(row, split, name),
+                cluster=cluster(row),
+                meta=self._meta(row),
+            )
+
+    def _answers(self, row: Mapping[str, Any], split: str, where: str) -> tuple[str, ...]:
+        if split in UNANSWERED:
+            return ()
+        answers = row.get("answers")
+        if not isinstance(answers, list) or not answers:
+            raise UserError(
+                f"{self.task}: {where} has no answers, so split {split} cannot be scored; "
+                "only the test file comes without: check which file this is, or download it again."
+            )
+        return required(answers, "answers", where, task=self.task)
+
+    def _meta(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: row[key] for key in self.extras if row.get(key) is not None}
+
+    def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
+        """(file name, content) to upload for the test split: ``[{"questionId": int, "answer": str}, …]``.
+
+        The server wants every question, so one in whose answer nothing could be read is given as "".
+        """
+        return f"{self.task}_test_submission.json", self.results(answers)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as the RRC's script and server read them."""
+        entries = [{"questionId": self._number(a), "answer": self._text(a)} for a in answers]
+        return json.dumps(entries, ensure_ascii=False)
+
+    def _number(self, answered: Answered) -> int:
+        try:
+            return int(answered.sample.id)
+        except ValueError:
+            raise UserError(
+                f"{self.task}: the official results file has whole numbers for ids, and there is a question "
+                f"{answered.sample.id!r}."
+            ) from None
+
+    def _text(self, answered: Answered) -> str:
+        value = answered.reading.value
+        if value is not None and not isinstance(value, str):
+            raise UserError(
+                f"{self.task}: the answer to question {answered.sample.id} was read as a box, {value!r}; "
+                "a submission holds texts."
+            )
+        return value or ""

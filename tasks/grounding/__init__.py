@@ -1,0 +1,1 @@
+"""Referring expression benchmarks: one box per expression."""

@@ -1,0 +1,116 @@
+"""ScienceQA, questions with a picture: multiple-choice questions from school lessons.
+
+Paper: Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering", NeurIPS
+2022 (arXiv 2209.09513).  Official data: lupantech/ScienceQA, ``problems.json`` and ``pid_splits.json``.
+Score: share of questions whose option was named (``metrics/choice_accuracy.py``); a letter is answered, 10 new tokens.
+
+Protocol: of the 4,241 test problems the 2,017 with a picture (``"image": "image.png"``), known as ScienceQA-IMG.
+
+*How the hint enters the question.*  About half of all problems have a ``hint``, a passage or a sentence on the picture,
+without which many cannot be answered.  It stands before the question, on lines of its own: ``Context: {hint}``, then
+the question (as in lmms-eval).  A problem without a hint is its question alone.  ``meta`` has ``hint`` and ``question``
+apart, for a family whose prompt has a place for the hint (Qwen-VL's ``Context: {hint or N/A}``).
+
+Deliberate choices:
+- ``lecture`` and ``solution`` are not shown: the one teaches how to answer, the other gives the answer.
+- The paper's own scorer picks an option at random where it finds none in an answer; here that is wrong, and counted.
+- The breakdown (``meta["category"]``) is by subject, as tables have it: natural, social and language science.
+- The hub's copy (``lmms-lab/ScienceQA``, ScienceQA-IMG) has no problem ids: there a sample's id is its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evalkit.data import Data, HubData, OfficialData, RowImage, below, shown
+from evalkit.errors import UserError
+from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
+from evalkit.types import Decoding, ImageRef, Kind, Sample, Split
+
+from ._choice import letter
+
+HUB_REPO = "lmms-lab/ScienceQA"
+HUB_CONFIG = "ScienceQA-IMG"
+HUB_COLUMNS = ("image", "question", "choices", "answer", "hint")
+EXPECTED = "problems.json of lupantech/ScienceQA"
+FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
+
+
+class ScienceQAImages:
+    """ScienceQA test, rows with a picture (and train, for exemplars), from the official files or the hub."""
+
+    name = "scienceqa_img"
+    version = 1
+    kind: Kind = "choice"
+    splits: Mapping[str, Split] = {
+        "test": Split(2_017, "the test problems with a picture"),
+        "train": Split(6_218, "the training problems with a picture: for exemplars"),
+    }
+    default_splits = ("test",)
+    metric = "choice_accuracy"
+    decoding = Decoding(max_new_tokens=10)
+    layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
+    hub = HUB_REPO
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The problems of ``split`` that have a picture, in the order of ``pid_splits.json``."""
+        if isinstance(data, HubData):
+            yield from self._from_hub(data, split)
+        elif isinstance(data, OfficialData):
+            yield from self._from_files(data, split)
+
+    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        path = data.find(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
+        problems = data.json(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
+        splits = data.json(*(f"{folder}/pid_splits.json" for folder in FOLDERS), task=self.name)
+        # test.zip unpacks to test/PID/image.png, wherever it was put.
+        places = [f"{folder}{images}/{split}" for folder in FOLDERS for images in ("/images", "")]
+        pictures = data.find(*places, task=self.name)
+        with official_format(self.name, "pid_splits.json", "the one of lupantech/ScienceQA, data/scienceqa"):
+            pids = [id_of(pid, "a problem's id") for pid in list_in(splits, split)]
+        for pid in pids:
+            if not isinstance(problems, Mapping) or pid not in problems:
+                raise UserError(
+                    f"scienceqa_img: {path} and pid_splits.json do not fit together (missing {pid!r}); "
+                    "both come from lupantech/ScienceQA, data/scienceqa."
+                )
+            where = f"problem {pid} of {path}"
+            with official_format(self.name, where, EXPECTED):
+                picture = _text_or_none(problems[pid]["image"], "image")
+            if picture:
+                folder = below(pictures, pid, task=self.name).path
+                image = below(Path(folder), picture, task=self.name)
+                yield self._sample(problems[pid], pid, image, where)
+
+    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        rows = data.rows(HUB_REPO, split, HUB_CONFIG, task=self.name, columns=HUB_COLUMNS)
+        for index, row in data.iterate(rows):
+            name = f"{HUB_REPO}/{HUB_CONFIG}/{split}[{index}]"
+            yield self._sample(row, str(index), RowImage(name, rows, index), name)
+
+    def _sample(self, problem: Mapping[str, Any], sample_id: str, image: ImageRef, where: str) -> Sample:
+        with official_format(self.name, where, EXPECTED):
+            question, options = text_in(problem, "question"), texts_in(problem, "choices")
+            right = letter(problem["answer"], options, task=self.name, where=where)
+            hint = (_text_or_none(problem.get("hint"), "hint") or "").strip()
+            subject = _text_or_none(problem.get("subject"), "subject")
+        return Sample(
+            id=sample_id,
+            images=(image,),
+            text=f"Context: {hint}\n{question}" if hint else question,
+            references=(right,),
+            cluster=sample_id,
+            options=options,
+            meta={"hint": hint, "question": question, "category": subject},
+        )
+
+
+def _text_or_none(value: Any, what: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{what} is {shown(value)}, no text")
+    return value
+
+
+TASK = ScienceQAImages()

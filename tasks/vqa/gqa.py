@@ -1,0 +1,125 @@
+"""GQA: compositional questions about pictures of Visual Genome, one answer each.
+
+Paper: Hudson and Manning, "GQA: A New Dataset for Real-World Visual Reasoning and Compositional Question Answering",
+CVPR 2019 (arXiv 1902.09506).  Official scorer: ``eval.py`` of gqadataset.org (see ``metrics/gqa_accuracy.py``).
+
+Protocol: testdev, balanced; the question is asked as it stands; the answer is short (10 new tokens); it is right when
+it is the annotated one.
+
+Deliberate choices:
+- Questions not marked ``isBalanced`` are left out: the official script does not count them.
+- One picture's questions (31.6 on average) are one cluster: they are not independent.
+- The hub has questions and pictures apart (``testdev_balanced_instructions``, ``testdev_balanced_images``); they are
+  joined by ``imageId``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evalkit.data import Data, HubData, OfficialData, RowImage, below
+from evalkit.errors import UserError
+from evalkit.tasks._files import id_in, id_of, official_format, required, text_in, truth_in
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
+
+from ._vqa import submitted
+
+FILE = "testdev_balanced_questions.json"
+FILES = (f"gqa/{FILE}", f"gqa/questions1.2/{FILE}", f"gqa/questions/{FILE}", FILE)
+IMAGES = ("gqa/images", "gqa/allImages/images")
+
+HUB_REPO = "lmms-lab/GQA"
+HUB_SPLIT = "testdev"
+HUB_COLUMNS = ("id", "imageId", "question", "answer")
+HUB_IMAGE_COLUMNS = ("id", "image")
+
+
+class GQA:
+    """GQA testdev (balanced), from the official JSON file or the hub."""
+
+    name = "gqa"
+    version = 1
+    kind: Kind = "vqa"
+    splits: Mapping[str, Split] = {"testdev_balanced": Split(12_578, "test-dev, balanced")}
+    default_splits = ("testdev_balanced",)
+    metric = "gqa_accuracy"
+    decoding = Decoding(max_new_tokens=10)
+    layout = (FILES[0], "gqa/images/*.jpg")
+    hub = HUB_REPO
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The balanced questions of ``split``, in the order of the file."""
+        if isinstance(data, HubData):
+            yield from self._from_hub(data, split)
+        elif isinstance(data, OfficialData):
+            yield from self._from_files(data)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as ``eval.py`` reads them, cleaned as LLaVA's ``convert_gqa_for_eval.py`` does before it.
+
+        The official script compares strings as they stand: on this file it comes to the headline ``accuracy``.
+        """
+        entries = [
+            {"questionId": a.sample.id, "prediction": submitted(a, task=self.name).rstrip(".").lower()} for a in answers
+        ]
+        return json.dumps(entries, ensure_ascii=False)
+
+    def _from_files(self, data: OfficialData) -> Iterator[Sample]:
+        content = data.json(*FILES, task=self.name)
+        folder = data.find(*IMAGES, task=self.name)
+        with official_format(self.name, f"{FILE} under {data.root}", f"the official {FILE}"):
+            rows = [
+                (
+                    id_of(key, "a question's id"),
+                    id_in(row, "imageId"),
+                    text_in(row, "question"),
+                    row["answer"],
+                    _types(row),
+                )
+                for key, row in content.items()
+                if truth_in(row, "isBalanced")
+            ]
+        for question_id, image_id, question, answer, meta in rows:
+            yield Sample(
+                id=question_id,
+                images=(below(folder, f"{image_id}.jpg", task=self.name),),
+                text=question,
+                references=required((answer,), "answers", f"question {question_id} in {FILE}", task=self.name),
+                cluster=image_id,
+                meta=meta,
+            )
+
+    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        questions, pictures = f"{split}_instructions", f"{split}_images"
+        rows = data.rows(HUB_REPO, HUB_SPLIT, questions, task=self.name, columns=HUB_COLUMNS)
+        images = data.rows(HUB_REPO, HUB_SPLIT, pictures, task=self.name, columns=HUB_IMAGE_COLUMNS)
+        where = {row["id"]: index for index, row in data.iterate(images)}
+        for index, row in data.iterate(rows):
+            if not row.get("isBalanced", True):
+                continue
+            image_id = row["imageId"]
+            if image_id not in where:
+                raise UserError(
+                    f"gqa: question {row['id']} of {HUB_REPO} asks about {image_id}, which is not in {pictures}; "
+                    "the two configurations are of different versions, download both again."
+                )
+            name = f"{HUB_REPO}/{questions}[{index}]"
+            yield Sample(
+                id=row["id"],
+                images=(RowImage(f"{HUB_REPO}/{pictures}[{where[image_id]}]", images, where[image_id]),),
+                text=row["question"],
+                references=required((row["answer"],), "answers", name, task=self.name),
+                cluster=image_id,
+                meta=_types(row),
+            )
+
+
+def _types(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a question asks for (``structural``: query, choose, …) and about (``semantic``: rel, attr, …)."""
+    types = row.get("types") or {}
+    return {f"{name}_type": text_in(types, name) for name in ("structural", "semantic") if types.get(name) is not None}
+
+
+TASK = GQA()

@@ -1,0 +1,101 @@
+"""TextVQA: questions about the text in pictures, ten answers each.
+
+Paper: Singh et al., "Towards VQA Models That Can Read", CVPR 2019 (arXiv 1904.08920).
+Official scorer: M4C's evaluator in facebookresearch/mmf (see ``metrics/textvqa_accuracy.py``).
+
+Protocol: the question is asked as it stands; the answer is short (10 new tokens); accuracy is min(1, matches / 3),
+averaged over leaving out each of the ten annotators.  Annotations are those of version 0.5.1.
+
+Deliberate choices:
+- The prompt holds no OCR tokens, unlike M4C's and one of LLaVA's settings.
+- val's pictures lie in ``train_images``: both come from Open Images' training set.
+- A picture is shown as its file has it.  Open Images lists some as rotated; big_vision turns those, others do not.
+- One image's questions are one cluster: they are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from evalkit.data import Data, HubData, OfficialData, RowImage, below
+from evalkit.tasks._files import id_in, list_in, official_format, required, text_in
+from evalkit.types import Answered, Decoding, Kind, Sample, Split
+
+from ._vqa import answers_of, answers_on_hub, vqa_results
+
+IMAGES = (
+    "textvqa/train_images",
+    "textvqa/train_val_images/train_images",
+    "textvqa/images/train_images",
+    "textvqa/images",
+)
+
+HUB_REPO = "lmms-lab/textvqa"
+HUB_SPLITS = {"val": "validation", "train": "train"}
+HUB_COLUMNS = ("image", "image_id", "question", "question_id", "answers")
+
+
+class TextVQA:
+    """TextVQA val (and train, for exemplars), from the official JSON files or the hub."""
+
+    name = "textvqa"
+    version = 1
+    kind: Kind = "vqa"
+    splits: Mapping[str, Split] = {
+        "val": Split(5_000, "validation"),
+        "train": Split(34_602, "training: for exemplars"),
+    }
+    default_splits = ("val",)
+    metric = "textvqa_accuracy"
+    decoding = Decoding(max_new_tokens=10)
+    layout = ("textvqa/TextVQA_0.5.1_val.json", "textvqa/train_images/*.jpg")
+    hub = HUB_REPO
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of its file."""
+        if isinstance(data, HubData):
+            yield from self._from_hub(data, split)
+        elif isinstance(data, OfficialData):
+            yield from self._from_files(data, split)
+
+    def results(self, answers: Sequence[Answered]) -> str:
+        """The answers as mmf and the TextVQA server read them."""
+        return vqa_results(answers, task=self.name)
+
+    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        file = f"TextVQA_0.5.1_{split}.json"
+        content = data.json(f"textvqa/{file}", f"textvqa/annotations/{file}", file, task=self.name)
+        folder = data.find(*IMAGES, task=self.name)
+        with official_format(self.name, f"{file} under {data.root}", f"the official {file}"):
+            rows = [
+                (
+                    id_in(row, "question_id"),
+                    id_in(row, "image_id"),
+                    text_in(row, "question"),
+                    answers_of(row["answers"]),
+                )
+                for row in list_in(content, "data")
+            ]
+        for question_id, image_id, question, answers in rows:
+            yield Sample(
+                id=question_id,
+                images=(below(folder, f"{image_id}.jpg", task=self.name),),
+                text=question,
+                references=required(answers, "answers", f"question {question_id} in {file}", task=self.name),
+                cluster=image_id,
+            )
+
+    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
+        for index, row in data.iterate(rows):
+            name = f"{HUB_REPO}/{split}[{index}]"
+            yield Sample(
+                id=str(row["question_id"]),
+                images=(RowImage(name, rows, index),),
+                text=row["question"],
+                references=answers_on_hub(row, name, task=self.name),
+                cluster=str(row["image_id"]),
+            )
+
+
+TASK = TextVQA()

@@ -1,0 +1,183 @@
+"""Recorded decode steps: the same tokens.
+
+There are no CUDA graphs on a CPU.  Here a step is traced instead, operation by operation, and the trace is run: as in a
+graph, every shape, address and number that Python held when it was recorded is what it was then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from evalkit import registry
+from evalkit.data import open_data
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.engine import cuda_graphs
+from evalkit.model.engine.cuda_graphs import Work
+from evalkit.types import Ask, Decoding, Request, Response
+
+
+class Traced:
+    """Records by tracing; counts recordings and replays."""
+
+    def __init__(self) -> None:
+        self.recordings = self.replays = 0
+
+    def __call__(self, work: Work) -> Work:
+        trace: Callable[[], torch.Tensor] = make_fx(work)()
+        self.recordings += 1
+
+        def replay() -> torch.Tensor:
+            self.replays += 1
+            return trace()
+
+        return replay
+
+
+def _backend(tiny: HFBackend, recorder: Any, rows: int) -> HFBackend:
+    backend = HFBackend(tiny.model, tiny.processor, batch_size=rows)
+    assert backend.engine is not None
+    backend.engine.pool.steps.recorder = recorder
+    return backend
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    """Answers of one to forty tokens, several questions a picture."""
+    family = registry.families.get("qwen2.5-vl")
+    found = []
+    for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 6)):
+        task = registry.tasks.get(name)
+        samples = list(task.load(open_data("tiny"), split))[:30]
+        ask = Ask(name, task.kind)
+        found += [Request(f"{name}-{s.id}", family.prompt(ask, s), Decoding(limit)) for s in samples]
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(requests: list[Request], tiny_backend: HFBackend) -> dict[str, tuple[int, ...]]:
+    return _tokens(_backend(tiny_backend, None, 16), requests)
+
+
+def _tokens(backend: HFBackend, requests: Sequence[Request]) -> dict[str, tuple[int, ...]]:
+    found: list[Response] = list(backend.generate(requests))
+    assert [r.error for r in found] == [None] * len(requests)
+    return {r.id: r.tokens for r in found}
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [(16, 128), pytest.param(1, 128, marks=pytest.mark.slow), pytest.param(6, 16, marks=pytest.mark.slow)],
+)
+def test_the_same_tokens(
+    rows: int, columns: int, requests: list[Request], expected: dict[str, tuple[int, ...]],
+    tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(cuda_graphs, "COLUMNS", columns)
+    recorder = Traced()
+    backend = _backend(tiny_backend, recorder, rows)
+    assert _tokens(backend, requests) == expected
+    assert backend.engine is not None
+    assert backend.engine.pool.steps.recorder is recorder, "it did not give up"
+    assert recorder.replays > 2 * recorder.recordings > 0
+    assert _tokens(backend, requests) == expected  # and in the next window
+
+
+def test_what_replays_wrongly_is_not_used(
+    requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """As a graph would of a step that keeps a number of Python's: always the column of the recording."""
+
+    class Stuck(Traced):
+        def __call__(self, work: Work) -> Work:
+            right = super().__call__(work)
+            return lambda: right().roll(1, -1)
+
+    caplog.set_level(logging.INFO, "evalkit")
+    backend = _backend(tiny_backend, Stuck(), 16)
+    assert _tokens(backend, requests) == expected
+    assert backend.engine is not None
+    assert backend.engine.pool.steps.recorder is None
+    assert "not recorded as CUDA graphs: replayed, logits come out otherwise" in caplog.text
+
+
+def test_what_cannot_be_recorded_goes_on_unrecorded(
+    requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def refuse(work: Work) -> Work:
+        work()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    caplog.set_level(logging.INFO, "evalkit")
+    backend = _backend(tiny_backend, refuse, 16)
+    assert _tokens(backend, requests) == expected
+    assert "operation not permitted when stream is capturing" in caplog.text
+
+
+def test_a_step_that_python_decides_is_caught_by_the_comparison(tiny_backend: HFBackend) -> None:
+    """The trace does keep what Python held: without the comparison, the wrong column would be written again."""
+    at = [0]
+    place = torch.zeros(4)
+
+    def work() -> torch.Tensor:
+        place[at[0]] = 1.0
+        return place.clone()
+
+    replay = Traced()(work)
+    place.zero_()
+    at[0] = 2
+    assert replay().tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_what_was_recorded_serves_the_next_window(requests: list[Request], tiny_backend: HFBackend) -> None:
+    recorder = Traced()
+    backend = _backend(tiny_backend, recorder, 16)
+    assert backend.engine is not None
+    pool = backend.engine.pool
+    first = _tokens(backend, requests)
+    shapes, made = set(pool.steps._known), recorder.recordings
+    assert _tokens(backend, requests) == first
+    assert set(pool.steps._known) >= shapes
+    assert recorder.recordings - made == len(pool.steps._known) - len(shapes), "none twice"
+    assert pool.cache is None
+    pool.clear(free=True)  # as when memory is out
+    assert (pool._home, pool.steps._known) == (None, {})
+    assert _tokens(backend, requests) == first
+
+
+def test_a_window_that_nobody_saw_to_its_end_leaves_nothing(
+    requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend
+) -> None:
+    backend = _backend(tiny_backend, Traced(), 16)
+    some = backend.generate(requests)
+    next(some)
+    some.close()  # type: ignore[attr-defined]
+    assert _tokens(backend, requests) == expected
+
+
+def test_a_cache_is_no_larger_than_its_memory(requests: list[Request], tiny_backend: HFBackend) -> None:
+    """Room for all rows that could come is not taken where long prompts leave room for a few."""
+    from dataclasses import replace
+
+    backend = _backend(tiny_backend, Traced(), 256)
+    assert backend.engine is not None
+    each = backend.engine.language.shape.bytes(torch.float32)
+    backend.engine.limits = replace(backend.engine.limits, bytes=2 * 10 * 256 * each)
+    made: list[int] = []
+    columns = backend.engine.language.columns
+
+    def counted(rows: int, width: int) -> Any:
+        made.append(rows * width)
+        return columns(rows, width)
+
+    backend.engine.language.columns = counted  # type: ignore[method-assign]
+    _tokens(backend, requests)
+    assert 0 < max(made) <= 10 * 256 + 40 * 256
+    assert max(made) < 256 * 128

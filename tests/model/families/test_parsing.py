@@ -1,0 +1,447 @@
+"""What is read from answers as models really write them, damaged and hostile ones among them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.types import Ask, Box, Frame, Reading, Sample
+
+Expected = tuple[float, float, float, float] | None
+QWEN = ("qwen-vl", "qwen-vl-chat", "qwen2-vl", "qwen2.5-vl", "qwen3-vl")
+ALL = (*QWEN, "generic", "paligemma")
+BOXES = Ask("refcoco", "grounding")
+HERE = "100, 200, 300, 400"
+
+# Every answer of these names the box 100, 200, 300, 400 in its family's units.
+NAMED = [
+    '```json\n[\n\t{"bbox_2d": [100, 200, 300, 400], "label": "left man"}\n]\n```',
+    '```json\n{"bbox_2d": [100, 200, 300, 400], "label": "left man"}\n```',
+    '```\n[{"bbox_2d": [100, 200, 300, 400]}]\n```',
+    '[{"bbox_2d": [100, 200, 300, 400], "label": "left man"}]',
+    '{"bbox_2d": [100, 200, 300, 400]}',
+    '{"bbox": [100, 200, 300, 400]}',
+    "{'bbox_2d': [100, 200, 300, 400], 'label': 'left man'}",
+    '{"label": "left man", "bbox_2d":[100,200,300,400]}',
+    '{"bbox_2d" : [ 100 , 200 , 300 , 400 ] }',
+    '{"bbox_2d": [\n  100,\n  200,\n  300,\n  400\n]}',
+    '{"bbox_2d": [[100, 200, 300, 400]]}',
+    '{"bbox_2d": [[100, 200, 300, 400], [1, 2, 3, 4]]}',
+    '[{"bbox_2d": [100, 200, 300, 400], "label": "a"}, {"bbox_2d": [1, 2, 3, 4], "label": "b"}]',
+    '{"bbox_2d": [100.0, 2e2, 300., 400.00]}',
+    '{"bbox_2d": [+100, 200, 300, 400]}',
+    '```json\n[\n\t{"bbox_2d": [100, 200, 300, 400], "lab',
+    'Sure! Here it is:\n```json\n[{"bbox_2d": [100, 200, 300, 400]}]\n```\nAnything else?',
+    '{"label": "sign that says (1, 2, 3, 4)", "bbox_2d": [100, 200, 300, 400]}',
+    '{"size": [640, 480, 1, 1], "bbox_2d": [100, 200, 300, 400]}',
+    '｛"bbox_2d"：【100，200，300，400】｝',
+    "“bbox_2d”：［100、200、300、400］",
+    '<think>Maybe {"bbox_2d": [1, 2, 3, 4]}?</think>\n{"bbox_2d": [100, 200, 300, 400]}',
+    'Maybe {"bbox_2d": [1, 2, 3, 4]}?</think>\n\n{"bbox_2d": [100, 200, 300, 400]}',
+    '<think>\n\n</think>\n\n{"bbox_2d": [100, 200, 300, 400]}',
+    '{"bbox_2d": [100, 200, 300, 400]}<|im_end|>',
+    "[100, 200, 300, 400]",
+    "[100,200,300,400]",
+    "```json\n[100, 200, 300, 400]\n```",
+    "(100, 200, 300, 400)",
+    "The man is at [100, 200, 300, 400].",
+    "The bounding box is (100, 200, 300, 400), on the left.",
+    "[[100, 200, 300, 400]]",
+    "[[100, 200, 300, 400], [1, 2, 3, 4]]",
+    "[100.0, 200.0, 300.0, 400.0]",
+    "<|object_ref_start|>left man<|object_ref_end|><|box_start|>(100,200),(300,400)<|box_end|>",
+    "<|object_ref_start|>man (2, 3) or (4,5),(6,7)<|object_ref_end|><|box_start|>(100,200),(300,400)<|box_end|>",
+    "<|box_start|>(100,200),(300,400)<|box_end|><|box_start|>(1,2),(3,4)<|box_end|>",
+    "left man(100,200),(300,400)",
+    "<ref>left man</ref><box>(100,200),(300,400)</box>",
+    "<ref>man (second)</ref><box>(100,200),(300,400)</box><|endoftext|>",
+    "<box>(100,200),(300,400)</box>",
+    "<box> (100,200), (300,400) </box>",
+    "(100,200),(300,400)</box>",
+    " (100,200),(300,400)",
+    "(100,200),(300,400)",
+    "(100, 200), (300, 400)",
+    "( 100,200 ),( 300,400 )",
+    "(100,200)(300,400)",
+    "(100,200) (300,400)",
+    "((100,200),(300,400))",
+    "()(100,200),(300,400)",
+    "（100，200），（300，400）",
+    "(100，200),(300，400)",
+    "它在（100，200），（300，400）。",
+    "(100,\n200),(300,400)",
+    "The man is from (100,200),(300,400) in the picture.",
+]  # fmt: skip
+
+# Nothing can be read from these, whatever the family.
+UNREADABLE = [
+    "", " ", "\n\n", "left man", "I cannot see a left man in the image.", "None", "[]", "{}", "```json\n[]\n```",
+    '{"bbox_2d": []}', '{"bbox_2d": null}', '{"bbox_2d": [100, 200, 300]}', '{"bbox_2d": [100, 200, 300, 400, 500]}',
+    '{"bbox_2d": [100, 200, 300, 400', '{"bbox_2d": [100, 200, 3', '{"bbox_2d": [100 200 300 400]}',
+    '{"bbox_2d": [NaN, 200, 300, 400]}', '{"bbox_2d": [100, 200, 300, Infinity]}', '{"bbox_2d": [1e309, 200, 300, 400]}',
+    '{"bbox_2d": [100, 200, 300, -1e309]}', "[1e999, 0, 1, 1]", "(nan,9),(93,967)", "(inf,522),(260,886)", "(100,200),(1e400,5)",
+    '{"bbox_2d": ["a", "b", "c", "d"]}', '{"point_2d": [100, 200]}', '{"point_2d": [100, 200], "label": "man"}',
+    "100, 200, 300, 400", "between 100, 200, 300, 400 somewhere", "100 200 300 400", "(100,200),(300", "(100,200),(300 400)",
+    "(100,200)", "(100,200),(,)", "(,),(,)621311825823", "x1=100 y1=200 x2=300 y2=400", "<box></box>",
+    "<|box_start|>(100,200),<|box_end|>", "<think>It is at [100, 200, 300, 400].", "<think>[100, 200, 300, 400]</think>",
+    "<think>[100, 200, 300, 400]</think> There is none.", "</think><think>(100,200),(300,400)", "[0x1, 0x2, 0x3, 0x4]",
+    "[1_0, 2_0, 3_0, 4_0]", "[--1, 2, 3, 4]", "[1, 2, 3, 4)x"[:11], "\x00\ud800", "<loc0001><loc0002><loc0003>",
+]  # fmt: skip
+
+
+def frame_of(family: str) -> Frame:
+    """A frame in which the units of ``NAMED`` are easily converted by hand."""
+    return Frame((999, 1998), (999, 1998)) if family in ("qwen-vl", "qwen-vl-chat") else Frame((1000, 500), (2000, 250))
+
+
+NAMED_IN_PIXELS: dict[str, Box] = {
+    "qwen-vl": (100, 400, 300, 800),  # × 999 / 999, × 1998 / 999
+    "qwen-vl-chat": (100, 400, 300, 800),
+    "qwen2-vl": (100, 100, 300, 200),  # × 1000 / 1000, × 500 / 1000
+    "qwen2.5-vl": (50, 400, 150, 800),  # × 1000 / 2000, × 500 / 250
+    "qwen3-vl": (100, 100, 300, 200),
+    "generic": (100_000, 100_000, 300_000, 200_000),  # fractions are what was asked for: never guessed to be pixels
+}
+
+
+def read(family: str, text: str, frame: Frame | None = None, ask: Ask = BOXES) -> Any:
+    return registry.families.get(family).read(ask, text, (frame or frame_of(family),)).value
+
+
+@pytest.mark.parametrize("text", NAMED)
+@pytest.mark.parametrize("family", NAMED_IN_PIXELS)
+def test_spellings_of_one_box(family: str, text: str) -> None:
+    assert read(family, text) == pytest.approx(NAMED_IN_PIXELS[family])
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+@pytest.mark.parametrize("family", ALL)
+def test_nothing_to_read(family: str, text: str) -> None:
+    assert registry.families.get(family).read(BOXES, text, (frame_of(family),)) == Reading(None)
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "box"),
+    [
+        # Numbers stay in their convention however large or small, negative or inverted they are.
+        ("qwen-vl", "(0,0),(999,999)", (0, 0, 999, 1998)),
+        ("qwen-vl", "(-5,-5),(1004,1004)", (-5, -10, 1004, 2008)),
+        ("qwen-vl", "(1200,1200),(2000,2000)", (1200, 2400, 2000, 4000)),
+        ("qwen-vl", "(300,400),(100,200)", (300, 800, 100, 400)),
+        ("qwen-vl", "(0.5,0.5),(0.75,0.75)", (0.5, 1, 0.75, 1.5)),
+        ("qwen2-vl", "(0,0),(999,999)", (0, 0, 999, 499.5)),
+        ("qwen2-vl", "(0,0),(1000,1000)", (0, 0, 1000, 500)),
+        ("qwen2-vl", "(0.1,0.2),(0.3,0.4)", (0.1, 0.1, 0.3, 0.2)),
+        ("qwen2-vl", "(300,400),(100,200)", (300, 200, 100, 100)),
+        ("qwen2-vl", "(-10,-20),(30,40)", (-10, -10, 30, 20)),
+        ("qwen2.5-vl", "[0, 0, 2000, 250]", (0, 0, 1000, 500)),
+        ("qwen2.5-vl", '{"bbox_2d": [0.5, 0.5, 1, 1]}', (0.25, 1, 0.5, 2)),
+        ("qwen2.5-vl", '{"bbox_2d": [300, 200, 100, 50]}', (150, 400, 50, 100)),
+        ("qwen2.5-vl", '{"bbox_2d": [-4, 0, 9999, 100]}', (-2, 0, 4999.5, 200)),
+        ("qwen3-vl", '{"bbox_2d": [0, 0, 1000, 1000]}', (0, 0, 1000, 500)),
+        ("qwen3-vl", '{"bbox_2d": [300, 400, 100, 200]}', (300, 200, 100, 100)),
+        ("qwen3-vl", '{"bbox_2d": [1500, 0, 2000, 10]}', (1500, 0, 2000, 5)),
+        ("qwen3-vl", '{"bbox_2d": [0.2, 0.2, 0.4, 0.4]}', (0.2, 0.1, 0.4, 0.2)),
+        ("generic", "[0.1, 0.2, 0.3, 0.4]", (100, 100, 300, 200)),
+        ("generic", "The box is (0.1, .2, 0.3, 0.4).", (100, 100, 300, 200)),
+        ("generic", "[0, 0, 1, 1]</s>", (0, 0, 1000, 500)),
+        ("generic", "[0.3, 0.4, 0.1, 0.2]", (300, 200, 100, 100)),
+        ("generic", '{"bbox": [0.1, 0.2, 0.3, 0.4]}', (100, 100, 300, 200)),
+        ("generic", '{"box": [1e-1, 2E-1, 0.3, 0.4]}', (100, 100, 300, 200)),
+        ("generic", "[-0.1, 0, 1.1, 1]", (-100, 0, 1100, 500)),
+    ],
+)  # fmt: skip
+def test_numbers_stay_in_their_convention(family: str, text: str, box: Box) -> None:
+    assert read(family, text) == pytest.approx(box)
+
+
+LOCS = "<loc0128><loc0256><loc0512><loc1023>"  # y1 x1 y2 x2
+AT = (250, 62.5, 999.0234375, 250)
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        (LOCS, AT),
+        (f"{LOCS} left man", AT),
+        (f"{LOCS} left man<eos>", AT),
+        (f" {LOCS} left man ; <loc0001><loc0002><loc0003><loc0004> dog", AT),
+        ("<bos>detect left man\n" + LOCS, AT),
+        ("<loc0128> <loc0256> <loc0512> <loc1023> man", AT),
+        ("<loc0128>\n<loc0256>\n<loc0512>\n<loc1023>", AT),
+        (f"{LOCS}<seg010><seg111> man", AT),
+        ("<loc0000><loc0000><loc0000><loc0000> man", (0, 0, 0, 0)),
+        ("<loc0512><loc1023><loc0128><loc0256> man", (999.0234375, 250, 250, 62.5)),
+        ("<loc0128><loc0256><loc0512>", None),
+        ("<loc128><loc256><loc512><loc999>", None),
+        ("<loc0128><loc0256>man<loc0512><loc1023>", None),
+        ("0128 0256 0512 1023", None),
+        ("[128, 256, 512, 1023]", None),
+        ("(128,256),(512,1023)", None),
+        ('{"bbox_2d": [128, 256, 512, 1023]}', None),
+        ("<loc०१२८>" * 4, None),
+    ],
+)
+def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
+    assert read("paligemma", text, Frame((1000, 500), (1000, 500))) == (None if box is None else pytest.approx(box))
+
+
+@pytest.mark.parametrize("family", ["qwen-vl", "qwen-vl-chat", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "generic"])
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("[0.1, 0.2, 0.3, 0.4]", (100, 100, 300, 200)),
+        ("(0.1, 0.2, 0.3, 0.4)", (100, 100, 300, 200)),
+        ("The region is [0.1,0.2,0.3,0.4].", (100, 100, 300, 200)),
+        ('{"bbox_2d": [0.1, 0.2, 0.3, 0.4]}', (100, 100, 300, 200)),
+        ("(0.1,0.2),(0.3,0.4)", (100, 100, 300, 200)),
+        ("[0, 0, 1, 1]", (0, 0, 1000, 500)),
+        ("[100, 200, 300, 400]", (100_000, 100_000, 300_000, 200_000)),
+        ("0.1, 0.2, 0.3, 0.4", None),
+        ("[0.1, 0.2, 0.3]", None),
+    ],
+)
+def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, text: str, box: Expected) -> None:
+    found = read(family, text, Frame((1000, 500), (2000, 250)), Ask("refcoco", "grounding", "lmms-eval"))
+    assert found == (None if box is None else pytest.approx(box))
+
+
+@pytest.mark.parametrize(
+    ("family", "box"),
+    [
+        ("qwen-vl", (100, 100, 300, 200)),  # thousandths: only eval_mm divides by 999
+        ("qwen-vl-chat", (100, 100, 300, 200)),
+        ("qwen2-vl", (100, 100, 300, 200)),
+        ("qwen2.5-vl", (50, 400, 150, 800)),
+        ("qwen3-vl", (100, 100, 300, 200)),
+    ],
+)
+def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None:
+    ask = Ask("refcoco", "grounding", "vlmevalkit")
+    assert read(family, "(100,200),(300,400)", Frame((1000, 500), (2000, 250)), ask) == pytest.approx(box)
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_box_needs_a_frame_the_last_one(family: str) -> None:
+    plugin = registry.families.get(family)
+    text = "<loc0100><loc0100><loc0200><loc0200>" if family == "paligemma" else "[100, 100, 200, 200]"
+    assert plugin.read(BOXES, text, ()) == Reading(None)
+    small, large = Frame((100, 100), (100, 100)), Frame((1000, 1000), (1000, 1000))
+    assert plugin.read(BOXES, text, (small, large)) == plugin.read(BOXES, text, (large,))
+
+
+# ----------------------------------------------------------------------------------------- eval_mm's own reading of it
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "refcoco_iou.json").read_text())
+QWEN_TEXTS = [case for case in GOLDEN["cases"] if case["kind"] == "qwen_text"]
+
+
+@pytest.mark.parametrize("case", QWEN_TEXTS, ids=[case["id"] for case in QWEN_TEXTS])
+def test_what_qwen_vls_scorer_reads_is_read_alike(case: dict[str, Any]) -> None:
+    """``evaluate_grounding.py``: where it finds four finite numbers, the same box; it gives up earlier than we do."""
+    size = (case["inputs"]["width"], case["inputs"]["height"])
+    value = read("qwen-vl", case["inputs"]["answer"], Frame(size, size))
+    theirs = case["expected"]["parsed_box_pixels_f32"]
+    if all(isinstance(v, float) for v in theirs) and any(theirs):
+        assert value == pytest.approx(theirs, rel=1e-6, abs=1e-4)
+    elif value is not None:
+        assert theirs == [0.0] * 4, "only what it could not read at all is read in another way"
+
+
+# -------------------------------------------------------------------------------------------------------------- letters
+
+LETTERS: list[tuple[str, str | None]] = [
+    ("B", "B"), (" B\n", "B"), ("B.", "B"), ("(B)", "B"), ("[B]", "B"), ("B)", "B"), ("B:", "B"), ("B,", "B"), ("**B**", "B"),
+    ("*B*", "B"), ("`B`", "B"), ('"B"', "B"), ("B. blue", "B"), ("(B) blue", "B"), ("B) blue", "B"), ("B: blue", "B"),
+    ("**B. blue**", "B"), ("**B**: blue", "B"), ("B.blue", "B"), ("A. a dog", "A"), ("A, because it is red.", "A"),
+    ("B\n\nBecause it is blue.", "B"), ("B \nIt is.", "B"), ("- B", "B"), ("J", "J"), ("Ｂ", "B"), ("Ｂ．", "B"), ("B、blue", "B"),
+    ("B。", "B"), ("（B）", "B"), ("B：blue", "B"), ("【B】", "B"), ("Answer: B", "B"), ("answer: B", "B"), ("ANSWER: B", "B"),
+    ("**Answer:** B", "B"), ("**Answer: B**", "B"), ("Answer: (C)", "C"), ("Answer B", "B"), ("The answer is B.", "B"),
+    ("The answer is: B", "B"), ("The correct answer is **B**.", "B"), ("The correct answer is (B) blue.", "B"),
+    ("The answer is B because it is blue.", "B"), ("The answer is A.", "A"), ("The answer is A", "A"), ("The answer is A\nBecause it is red.", "A"),
+    ("The answer is A because it is red.", "A"), ("The correct option is D", "D"), ("Option D", "D"), ("Option A.", "A"),
+    ("The correct choice is C.", "C"), ("I think the answer is C.", "C"), ("答案是B", "B"), ("答案：B。", "B"), ("选B", "B"),
+    ("选择C。", "C"), ("应选项D", "D"), (r"\boxed{B}", "B"), (r"So it is $\boxed{ C }$.", "C"), ("B<|im_end|>", "B"),
+    ("<|im_start|>B<|im_end|>", "B"), ("<think>A? No. Answer: C</think>\n\nB", "B"), ("A? Answer: C</think>B.", "B"),
+    ("<think></think>Answer: B", "B"), ("Z", "Z"),
+    ("A dog", None), ("I think so", None), ("I", "I"), ("a dog", None), ("Blue", None), ("Because", None), ("b", None), ("", None),
+    (" ", None), ("1", None), ("None of them", None), ("AB", None), ("U.S. army", None), ("A man and a dog", None),
+    ("The answer is A dog", None), ("The answer is a dog", None), ("Answer: I think so", None), ("Answer: I'm sure", None),
+    ("answer: blue", None), ("The options are many", None), ("<think>B", None), ("<think>B</think>", None), ("Bß", None), ("É", None),
+    ("!?.,", None), ("\ud800", None), ("B2", None), ("В", None),  # the last is Cyrillic
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "letter"), LETTERS)
+@pytest.mark.parametrize("family", [*QWEN, "generic"])
+def test_letters(family: str, text: str, letter: str | None) -> None:
+    for protocol in ("official", "lmms-eval", "vlmevalkit"):
+        assert read(family, text, ask=Ask("ai2d", "choice", protocol)) == letter
+
+
+# ---------------------------------------------------------------------------------------------------------------- texts
+
+TEXTS: list[tuple[str, str | None]] = [
+    ("red", "red"), (" red\n", "red"), ("Red.", "Red."), ("two words", "two words"), ("12.5 %", "12.5 %"), ("", None), (" \n\t", None),
+    ("<think>Blue? No.</think>\n\nred", "red"), ("Blue? No.</think>red", "red"), ("<think>so red", None),
+    ("<think>red</think>", None), ("红色", "红色"), ("A\nB", "A\nB"), ("[1, 2, 3, 4]", "[1, 2, 3, 4]"), ("a < b", "a < b"),
+    ("<b>x</b>", "<b>x</b>"), ("\ud800", "\ud800"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), TEXTS)
+@pytest.mark.parametrize("family", ALL)
+def test_texts(family: str, text: str, value: str | None) -> None:
+    assert read(family, text, ask=Ask("vqav2", "vqa")) == value
+    assert read(family, text, ask=Ask("docvqa", "document")) == value
+    assert read(family, text, ask=Ask("coco_caption", "caption")) == value
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "value"),
+    [
+        ("qwen-vl", "<ref>A man</ref><box>(1,2),(3,4)</box> on a horse<|endoftext|>", "A man(1,2),(3,4) on a horse"),
+        ("qwen-vl-chat", "red<|im_end|>\n<|endoftext|>", "red"),
+        ("qwen-vl", "<|extra_0|>red", "red"),
+        ("qwen2-vl", "red<|im_end|>", "red"),
+        ("qwen2.5-vl", "<|im_start|>red<|im_end|><|endoftext|>", "red"),
+        ("qwen3-vl", "<|endoftext|>", None),
+        ("generic", "red</s>", "red"),
+        ("generic", "<bos>red<end_of_turn><eos>", "red"),
+        ("paligemma", "red<eos>", "red"),
+        ("paligemma", "<loc0001><loc0002><loc0003><loc0004> man<eos>", "man"),
+    ],
+)
+def test_special_tokens_are_no_part_of_a_text(family: str, text: str, value: str | None) -> None:
+    assert read(family, text, ask=Ask("vqav2", "vqa")) == value
+
+
+# ------------------------------------------------------------------------------------------------------- hostile answers
+
+LONG = 1_000_000
+HOSTILE = {
+    "digits": "1" * LONG,
+    "open": "(" * LONG,
+    "brackets": "[" * LONG,
+    "digits in a bracket": "[" + "1" * LONG,
+    "numbers": "[" + "1," * (LONG // 2),
+    "pairs": "(1,1)," * (LONG // 6),
+    "almost boxes": "[1,2,3," * (LONG // 7),
+    "spaces": "[1,2,3" + " " * LONG,
+    "spaces between": "(1,2)" + " " * LONG + "x",
+    "keys": '"bbox_2d": ' * (LONG // 11),
+    "nested keys": '"bbox_2d": [' * (LONG // 12),
+    "nested JSON": '{"bbox_2d": [' + "[" * LONG + "1,2,3,4" + "]" * LONG,
+    "special": "<|" + "a" * LONG,
+    "specials": "<|a" * (LONG // 3),
+    "thinking": "<think>" * (LONG // 7),
+    "thought": "</think>" * (LONG // 8),
+    "locs": "<loc0001><loc0002><loc0003>x" * (LONG // 28),
+    "loc and spaces": "<loc0001>" + " " * LONG,
+    "answers": "answer " * (LONG // 7),
+    "answer and spaces": "answer" + " " * LONG + "x",
+    "an A and spaces": "answer A" + " " * LONG + "x",
+    "stars": "*" * LONG,
+    "stars and a letter": "*" * LONG + "b",
+    "breaks": "A" + "\t" * LONG + "x",
+    "dots": "." * LONG + "1" * LONG,
+    "exponents": "[1e" * (LONG // 3),
+    "Chinese": "（1，2），" * (LONG // 6),
+    "accents": "B" + "\u0301\u0316" * (LONG // 2),
+}
+
+
+@pytest.mark.parametrize("family", ["qwen-vl", "qwen2.5-vl", "generic", "paligemma"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_megabyte_is_read_in_no_time(family: str, name: str) -> None:
+    """Every family reads with the same few patterns; the four are those that add their own."""
+    plugin, frame = registry.families.get(family), frame_of(family)
+    asks = [BOXES, Ask("vqav2", "vqa"), *([] if family == "paligemma" else [Ask("ai2d", "choice")])]
+    for text in (HOSTILE[name][:10_000], HOSTILE[name]):
+        for ask in asks:
+            begun = time.process_time()
+            plugin.read(ask, text, (frame,))
+            assert time.process_time() - begun < 1, (ask.kind, len(text))
+
+
+PIECES = st.sampled_from([
+    '"bbox_2d": [', '{"bbox": [', "[", "]", "(", ")", "),(", ",", " ", "\n", "1", "-2.5", "0.5", "1e309", "1e-400", "NaN", "9" * 400,
+    "<box>", "</box>", "<|box_start|>", "<|box_end|>", "<ref>", "<think>", "</think>", "<loc0001>", "<loc9999>", "A", "B", ".", "answer",
+    "（", "），（", "，", "】", "\u0661", "\ud800", "\x00", "```json",
+])  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ALL)
+@given(text=st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
+def test_no_text_raises_and_boxes_are_finite(family: str, text: str) -> None:
+    plugin = registry.families.get(family)
+    for task, kind in (("refcoco", "grounding"), ("vqav2", "vqa"), ("ai2d", "choice"), ("coco_caption", "caption")):
+        for protocol in ("official", "lmms-eval", "vlmevalkit"):
+            try:
+                value = plugin.read(Ask(task, kind, protocol), text, (frame_of(family),)).value  # type: ignore[arg-type]
+            except UserError:
+                assert family in ("generic", "paligemma"), "a cell that is not defined"
+                continue
+            if kind == "grounding":
+                assert value is None or (len(value) == 4 and all(map(math.isfinite, value)))
+            else:
+                assert value is None or (isinstance(value, str) and value.strip())
+
+
+# ----------------------------------------------------------------------------------------------------- there and back
+
+UNITS = [
+    *[(family, "official", 999) for family in ("qwen-vl", "qwen-vl-chat")],
+    *[(family, "vlmevalkit", 1000) for family in ("qwen-vl", "qwen-vl-chat", "qwen2-vl", "qwen3-vl")],
+    ("qwen2-vl", "official", 1000),
+    ("qwen3-vl", "official", 1000),
+    ("qwen2.5-vl", "official", None),
+    ("qwen2.5-vl", "vlmevalkit", None),
+    ("generic", "official", 10_000),
+    ("paligemma", "official", 1024),
+    *[(family, "lmms-eval", 10_000) for family in (*QWEN, "generic")],
+]
+
+
+@pytest.mark.parametrize(("family", "protocol", "units"), UNITS)
+@given(data=st.data())
+def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
+    """Within one unit of the convention: ``units`` a picture, or as many as the encoder saw pixels (None)."""
+    plugin, ask = registry.families.get(family), Ask("refcoco", "grounding", protocol)
+    size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
+    try:
+        frame = plugin.frame(size)
+    except ValueError:
+        return  # too narrow for the processor
+    width, height = size
+    xs = sorted(data.draw(st.tuples(*[st.floats(0, width)] * 2)))
+    ys = sorted(data.draw(st.tuples(*[st.floats(0, height)] * 2)))
+    box = (xs[0], ys[0], xs[1], ys[1])
+    expression = data.draw(st.text(alphabet='abc "\\(){},0中', max_size=20))
+    sample = Sample("1", (), expression, (box,), "1")
+    value = plugin.read(ask, plugin.answer(ask, sample, frame), (frame,)).value
+    assert value is not None
+    wide, high = (units, units) if units else frame.resized
+    for read_, meant, unit in zip(value, box, (width / wide, height / high) * 2, strict=True):
+        assert abs(read_ - meant) <= unit * 1.0001
+
+
+@pytest.mark.parametrize("family", ALL)
+@given(words=st.text(alphabet="abc ,.A-Z09中\n", min_size=1))
+def test_words_are_read_back(family: str, words: str) -> None:
+    if not words.strip():
+        return
+    plugin, frame = registry.families.get(family), frame_of(family)
+    for task, kind in (("coco_caption", "caption"), ("vqav2", "vqa"), ("docvqa", "document")):
+        ask = Ask(task, kind)  # type: ignore[arg-type]
+        said = plugin.answer(ask, Sample("1", (), "", (words,), "1"), frame)
+        assert plugin.read(ask, said, ()).value == words.strip()

@@ -1,0 +1,195 @@
+"""Continuations: ranked as a plain loop over prompt + option ranks them, at any batch size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evalkit import registry
+from evalkit.data import PathImage, open_data
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.hf.continuations import branches
+from evalkit.model.hf.generate import Generate
+from evalkit.types import Ask, Decoding, Message, Picture, Request, Text
+
+LETTERS = ("A", "B", "C", "D")
+# One token and many, one the beginning of another, one twice.
+PHRASES = ("red", "red circle", "a large green circle", "7", "42", "a blue square", "a blue triangle", "red")
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    """20 questions on pictures of several sizes, half of them with lettered options, half with phrases."""
+    task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
+    samples = list(task.load(open_data("tiny"), "val"))[:20]
+    return [
+        Request(s.id, family.prompt(Ask(task.name, task.kind), s), Decoding(1), LETTERS if n % 2 else PHRASES[n // 7 :])
+        for n, s in enumerate(samples)
+    ]
+
+
+def plain_loop(backend: HFBackend, request: Request) -> list[float]:
+    """The mean cross-entropy of each option after the prompt, in one forward pass for each."""
+    means = []
+    for option in request.continuations:
+        prompt = backend.inputs.prompt(request)
+        inputs = backend.processor(text=[prompt], images=[request.images[0].load()], return_tensors="pt")
+        ids = torch.tensor([backend.tokenizer(option, add_special_tokens=False)["input_ids"]])
+        start = inputs["input_ids"].shape[1]
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], 1)
+        with torch.inference_mode():
+            logits = backend.model(**inputs).logits[0, start - 1 : -1]
+        means.append(torch.nn.functional.cross_entropy(logits, ids[0]).item())
+    return means
+
+
+def test_batch_sizes_agree_with_each_other_and_with_a_plain_loop(
+    tiny_backend: HFBackend, requests: list[Request]
+) -> None:
+    means = {r.id: plain_loop(tiny_backend, r) for r in requests}
+    best = {r.id: r.continuations[means[r.id].index(min(means[r.id]))] for r in requests}
+    assert len(set(best.values())) > 4, "the answers differ among themselves"
+    for size in (1, 3, 16):
+        backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=size)
+        responses = {r.id: r for r in backend.generate(requests)}
+        assert {k: r.text for k, r in responses.items()} == best, f"batches of {size}"
+        for request in requests:
+            response = responses[request.id]
+            assert response.finish == "stop"
+            assert backend.tokenizer.decode(response.tokens) == response.text
+            assert response.prompt_tokens == backend.inputs.plan(request)[0].tokens
+            assert response.frames[0].resized == (112, 112)
+
+
+def test_cross_entropies_are_those_of_the_plain_loop(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    for request in requests[:4]:
+        rows = tiny_backend.inputs.plan(request)
+        prepared = tiny_backend.inputs.prepare(rows)
+        scored, broken = tiny_backend.plain._score(prepared.inputs, [row.branch for row in rows if row.branch])
+        found = {
+            place: mean
+            for row, means in zip(rows, scored, strict=True)
+            for (place, _), mean in zip(row.branch.options, means, strict=True)  # type: ignore[union-attr]
+        }
+        assert not any(broken)
+        assert [found[n] for n in range(len(found))] == pytest.approx(plain_loop(tiny_backend, request), abs=1e-4)
+
+
+def test_letters_take_one_row(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    (row,) = tiny_backend.inputs.plan(requests[1])
+    assert row.branch is not None
+    assert row.branch.forced == ()
+    assert len(tiny_backend.inputs.plan(requests[0])) > 2
+
+
+options = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple), min_size=1, max_size=8)
+
+
+@given(options)
+@settings(max_examples=300, deadline=None)
+def test_branches_read_every_option_once(given: list[tuple[int, ...]]) -> None:
+    found = branches(given)
+    assert sorted(o for row in found for o in row.options) == list(enumerate(given))
+    for row in found:
+        assert all(row.forced[: len(tokens) - 1] == tokens[:-1] for _, tokens in row.options)
+    heads = [row.forced for row in found]
+    assert all(a[: len(b)] != b for a in heads for b in heads if a is not b), "none could be read off another's row"
+
+
+def test_equal_options_give_the_first(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    same = replace(requests[0], continuations=("red", "red"))
+    (response,) = tiny_backend.generate([same])
+    assert response.text == "red"
+    means = tiny_backend.plain._score(*_prepared(tiny_backend, same))[0]
+    assert means[0][0] == means[0][1]
+
+
+def _prepared(backend: HFBackend, request: Request):  # type: ignore[no-untyped-def]
+    rows = backend.inputs.plan(request)
+    return backend.inputs.prepare(rows).inputs, [row.branch for row in rows]
+
+
+def test_mixed_with_generation(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    plain = [replace(r, id=f"{r.id}-free", continuations=(), decoding=Decoding(16)) for r in requests[:5]]
+    apart = {r.id: r.text for batch in (requests, plain) for r in tiny_backend.generate(batch)}
+    together = [x for pair in zip(requests, plain, strict=False) for x in pair] + requests[5:]
+    assert {r.id: r.text for r in tiny_backend.generate(together)} == apart
+
+
+def test_a_stop_token_may_stand_in_a_continuation(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    ending = replace(requests[0], continuations=("red<|im_end|>\nred", "red<|im_end|>\nblue"))
+    means = plain_loop(tiny_backend, ending)
+    scored, _ = tiny_backend.plain._score(*_prepared(tiny_backend, ending))
+    assert sorted(m for row in scored for m in row) == pytest.approx(sorted(means), abs=1e-4)
+
+
+def test_not_a_number_is_an_error(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    hook = tiny_backend.model.lm_head.register_forward_hook(lambda *a: torch.full_like(a[2], torch.nan))
+    try:
+        answers = list(tiny_backend.generate(requests[:6]))
+    finally:
+        hook.remove()
+    assert sorted(a.id for a in answers) == sorted(r.id for r in requests[:6]), "one response each"
+    assert {a.finish for a in answers} == {"error"}
+    assert "(NaN)" in str(answers[0].error)
+
+
+def test_out_of_memory_halves_the_batches_and_loses_nothing(
+    tiny_backend: HFBackend, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
+    whole = {r.id: r.text for r in backend.generate(requests)}
+    backend.release()
+    score = Generate._score
+    tried: list[int] = []
+
+    def cramped(self, inputs, rows):  # type: ignore[no-untyped-def]
+        tried.append(len(rows))
+        if tried[-1] > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return score(self, inputs, rows)
+
+    monkeypatch.setattr(Generate, "_score", cramped)
+    answers = list(backend.generate(requests))
+    assert {r.id: r.text for r in answers} == whole
+    assert len(answers) == len(requests)
+    assert tried[:4] == [16, 8, 4, 4]
+
+    monkeypatch.setattr(Generate, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    answers = list(backend.generate(requests[:3]))
+    assert [r.finish for r in answers] == ["error"] * 3
+
+
+def test_what_cannot_be_asked_is_one_error_each(
+    tiny_backend: HFBackend, requests: list[Request], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(Path(requests[0].images[0].name).read_bytes()[:900])
+    message = Message("user", (Picture(PathImage(str(tmp_path / "broken.jpg"))), Text("what?")))
+    torn = Request("torn", (message,), Decoding(1), PHRASES)
+    empty = replace(requests[0], id="empty", continuations=("A", ""))
+    answers = {r.id: r for r in tiny_backend.generate([torn, requests[1], empty])}
+    assert len(answers) == 3
+    assert answers["torn"].finish == answers["empty"].finish == "error"
+    assert "a continuation is empty" in str(answers["empty"].error)
+    assert answers[requests[1].id].text in LETTERS
+
+
+def test_stopping_answers_whole_requests_only(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=2)
+    whole = {r.id: r.text for r in backend.generate(requests)}
+    stop = Event()
+    answered = {}
+    for response in backend.generate(requests, stop):
+        answered[response.id] = response.text
+        stop.set()
+    assert 0 < len(answered) < len(requests)
+    assert answered.items() <= whole.items()
+    assert {r.id: r.text for r in backend.generate(requests)} == whole, "nothing is left over from before"

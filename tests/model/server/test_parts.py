@@ -1,0 +1,329 @@
+"""The parts of the ``server`` backend, one by one."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import io
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from evalkit.checkpoint import Checkpoint, resolve_checkpoint
+from evalkit.data import PathImage, RowImage
+from evalkit.endpoint import Endpoint, Served
+from evalkit.errors import UserError
+from evalkit.model.grouping import together
+from evalkit.model.server.chat_api import Chat
+from evalkit.model.server.concurrency import Gate
+from evalkit.model.server.http import Broken, Fatal, on_this_machine
+from evalkit.model.server.image_sizes import disagreement, framing
+from evalkit.model.server.images import Pictures, encoded
+from evalkit.types import Decoding, Frame, Message, Picture, Request, Text
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+def draw(mode: str, size: tuple[int, int] = (61, 47)) -> Image.Image:
+    """Noise over a slope, in ``mode``."""
+    noise = np.random.default_rng(0).integers(0, 60, (size[1], size[0], 3))
+    slope = np.linspace(0, 190, size[0])[None, :, None]
+    rgb = Image.fromarray((noise + slope).astype("uint8"))
+    if mode == "RGBA":
+        rgb.putalpha(Image.linear_gradient("L").resize(size))
+        return rgb
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(rgb.convert("L")).astype("uint16") * 257)
+    return rgb.convert(mode)
+
+
+def saved(folder: Path, name: str, image: Image.Image, **options: Any) -> PathImage:
+    image.save(folder / name, **options)
+    return PathImage(str(folder / name))
+
+
+def rotated() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+CASES: dict[str, tuple[str, str, dict[str, Any], bool]] = {
+    # name: (file, mode, options of saving, sent as it is)
+    "jpeg": ("a.jpg", "RGB", {"quality": 80}, True),
+    "progressive jpeg": ("a.jpg", "RGB", {"progressive": True}, True),
+    "grey jpeg": ("a.jpg", "L", {}, True),
+    "png": ("a.png", "RGB", {}, True),
+    "grey png": ("a.png", "L", {}, True),
+    "a jpeg called png": ("a.png", "RGB", {"format": "JPEG"}, True),
+    "rotated jpeg": ("a.jpg", "RGB", {"exif": rotated()}, False),
+    "rotated png": ("a.png", "RGB", {"exif": rotated()}, False),
+    "cmyk jpeg": ("a.jpg", "CMYK", {}, False),
+    "palette png": ("a.png", "P", {}, False),
+    "transparent png": ("a.png", "RGBA", {}, False),
+    "png with a transparent colour": ("a.png", "RGB", {"transparency": (10, 20, 30)}, False),
+    "16-bit png": ("a.png", "I;16", {}, False),
+    "black and white png": ("a.png", "1", {}, False),
+    "webp": ("a.webp", "RGB", {"lossless": True}, False),
+    "gif": ("a.gif", "P", {}, False),
+    "bmp": ("a.bmp", "RGB", {}, False),
+    "tiff": ("a.tiff", "RGB", {}, False),
+    "animated png": ("a.png", "RGB", {"save_all": True, "append_images": [draw("RGB")]}, False),
+}
+
+
+def as_a_server_sees(content: bytes) -> Image.Image:
+    """As vLLM reads pictures: turned by their EXIF data, transparency laid on white, then RGB."""
+    image = Image.open(io.BytesIO(content))
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
+        turned = turned.convert("RGBA")
+        white = Image.new("RGB", turned.size, (255, 255, 255))
+        white.paste(turned, mask=turned.split()[3])
+        return white
+    return turned.convert("RGB")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_server_sees_the_pixels_that_this_process_sees(tmp_path: Path, name: str) -> None:
+    file, mode, options, as_it_is = CASES[name]
+    image = saved(tmp_path, file, draw(mode), **options)
+    media, content, size = encoded(image)
+    seen, here = as_a_server_sees(content), image.load()
+    assert seen.size == here.size == size == image.size()
+    assert np.array_equal(np.asarray(seen), np.asarray(here))
+    assert (content == Path(image.path).read_bytes()) == as_it_is
+    assert media == ("image/jpeg" if content[:2] == b"\xff\xd8" else "image/png")
+
+
+def test_pictures_in_rows_and_broken_ones(tmp_path: Path) -> None:
+    content = Path(saved(tmp_path, "a.jpg", draw("RGB")).path).read_bytes()
+    row = RowImage("row 0", [{"image": {"bytes": content, "path": None}}], 0)
+    assert encoded(row)[1] == content
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(content[: len(content) // 2])
+    for broken in (PathImage(str(cut)), PathImage(str(tmp_path / "absent.jpg"))):
+        with pytest.raises(OSError, match="truncated|No such file"):
+            encoded(broken)
+
+
+def test_the_last_pictures_are_kept_and_no_more(tmp_path: Path) -> None:
+    images = [saved(tmp_path, f"{i}.png", draw("RGB")) for i in range(6)]
+    length = len(Pictures().address(images[0])[0])
+    pictures = Pictures(most=3 * length)
+    found = [pictures.address(image) for image in images]
+    assert len(pictures._kept) == 3
+    for image in images[:3]:
+        Path(image.path).unlink()
+    assert pictures.address(images[5]) is found[5]
+    assert base64.b64decode(found[4][0].partition(",")[2]) == Path(images[4].path).read_bytes()
+    with pytest.raises(FileNotFoundError):
+        pictures.address(images[0])
+
+
+# -------------------------------------------------------------------------------------------------------------- sizes
+
+
+def served(family: str = "qwen2.5-vl", *, processor: str | None = None, **limits: int) -> Checkpoint:
+    endpoint = Endpoint("http://localhost:1/v1", processor=processor)
+    return Checkpoint("m", "m", {}, served=Served(endpoint, family=family), **limits)
+
+
+def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> None:
+    found = framing(served(processor=resolve_checkpoint("tiny").location))
+    sizes = [(148, 155), (20, 300), (30, 31), (640, 480), (57, 56), (1000, 90)]
+    for number, size in enumerate(sizes):
+        image = saved(tmp_path, f"{number}.png", Image.new("RGB", size))
+        request = Request("r", (Message("user", (Picture(image), Text("x"))),), Decoding(1))
+        assert found.frame(size) == tiny_backend.inputs.preview(request).frames[0]
+    assert found.known
+    assert found.tokens((148, 155)) == 16
+
+
+def test_sizes_without_a_processor_are_the_released_ones() -> None:
+    released = framing(served())
+    assert (released.known, released.frame((1000, 1000)).resized) == (False, (1008, 1008))
+    smaller = framing(served(max_pixels=100_352))
+    assert smaller.frame((1000, 1000)).resized == (308, 308)
+    assert framing(served("generic")).frame((5, 7)) == Frame((5, 7), (5, 7))
+    with pytest.raises(UserError, match="--max-pixels: how the processor of m resizes is not known"):
+        framing(served("generic", max_pixels=1000))
+
+
+def test_counted_lengths_show_other_sizes() -> None:
+    request = Request("r", (Message("user", (Picture(PathImage("a")), Text("what?"))),), Decoding(1))
+    frames = [Frame((100, 100), (280, 280))]  # 100 tokens
+    assert disagreement(request, frames, 28, 130) is None
+    assert "the pictures alone would be 100" in str(disagreement(request, frames, 28, 60))
+    assert "should count at most" in str(disagreement(request, frames, 28, 2000))
+    assert disagreement(request, frames, None, 60) is disagreement(request, frames, 28, 0) is None
+
+
+# ---------------------------------------------------------------------------------------------------- how many at once
+
+
+def simulate(gate: Gate, clock: list[float], *, room: int, seconds: float = 1.0, requests: int = 3000) -> float:
+    """Answer requests as a server does that works on ``room`` of them at full speed; returns requests a second."""
+    under_way: list[float] = []
+    began, left = clock[0], requests
+    while left or under_way:
+        while left and len(under_way) < gate.limit:
+            slower = max(1.0, (len(under_way) + 1) / room)
+            heapq.heappush(under_way, clock[0] + seconds * slower)
+            left -= 1
+        if not left:
+            gate.idle()
+        clock[0] = heapq.heappop(under_way)
+        gate.answered()
+    return requests / (clock[0] - began)
+
+
+@pytest.mark.parametrize("room", [1, 3, 10, 40, 200])
+def test_as_many_are_under_way_as_the_server_has_room_for(room: int) -> None:
+    clock = [0.0]
+    gate = Gate(128, clock=lambda: clock[0])
+    simulate(gate, clock, room=room)
+    fitting = min(room, 128)
+    assert fitting * 0.8 <= gate.limit <= max(8, 2 * fitting)
+    assert simulate(gate, clock, room=room) >= 0.8 * fitting  # requests a second; `room` is the most there can be
+
+
+def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
+    clock = [0.0]
+    gate = Gate(128, clock=lambda: clock[0])
+    simulate(gate, clock, room=64)
+    before = gate.limit
+    began, clock[0] = clock[0], clock[0] + 1
+    for _ in range(20):
+        gate.refused(began, pause=3.0)
+    assert gate.limit == before // 2
+    assert gate.pause() == pytest.approx(3.0)
+    clock[0] += 3
+    assert gate.pause() == 0
+    gate.refused(clock[0])
+    assert gate.limit == before // 4
+    for _ in range(20):
+        clock[0] += 1
+        gate.refused(clock[0])
+    assert gate.limit == 1
+    simulate(gate, clock, room=64)
+    assert gate.limit > 16  # and it comes back
+
+
+# -------------------------------------------------------------------------------------------------------------- order
+
+
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_questions_of_a_picture_are_sent_one_after_the_other(pictures: list[int]) -> None:
+    requests = [
+        Request(f"{n}", (Message("user", (Picture(PathImage(f"{name}")),)),), Decoding(1))
+        for n, name in enumerate(pictures)
+    ]
+    sent = together(requests)
+    assert Counter(r.id for r in sent) == Counter(r.id for r in requests)
+    names = [r.images[0].name for r in sent]
+    assert [name for name, _ in groupby(names)] == list(dict.fromkeys(map(str, pictures)))
+    for name in set(names):
+        ids = [int(r.id) for r in sent if r.images[0].name == name]
+        assert ids == sorted(ids)
+
+
+# ----------------------------------------------------------------------------------------------------- what is written
+
+
+def chat() -> Chat:
+    return Chat(served(), lambda image: f"data:{image.name}")
+
+
+def reply(**choice: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "stop", **choice}]}
+
+
+REQUEST = Request("r", (Message("user", (Text("what?"),)),), Decoding(8, stop=("\n",)))
+
+
+def test_replies_are_read() -> None:
+    read = chat().read
+    assert read(REQUEST, reply()).text == "a"
+    assert read(REQUEST, reply(finish_reason="length")).finish == "length"
+    assert read(REQUEST, reply(token_ids=[5, 6, 7])).tokens == (5, 6)  # the last one ended the turn
+    assert read(REQUEST, reply(token_ids=[5, 6, 7], stop_reason="\n")).tokens == (5, 6, 7)
+    assert read(REQUEST, reply(token_ids=[5, 6, 7], finish_reason="length")).tokens == (5, 6, 7)
+    assert read(REQUEST, reply(message={"content": "one\ntwo"})).text == "one"
+    assert read(REQUEST, reply(message={"content": None})).text == ""
+    thought = {"content": "B", "reasoning_content": "hm"}
+    assert read(REQUEST, reply(message=thought)).text == "<think>hm</think>B"
+    unfinished = {"content": None, "reasoning": "hm"}
+    assert read(REQUEST, reply(message=unfinished, finish_reason="length")).text == "<think>hm"
+    filtered = read(REQUEST, reply(finish_reason="content_filter"))
+    assert (filtered.finish, filtered.error) == ("error", "the server ended the answer with 'content_filter'")
+    for nothing in ({}, {"choices": []}, [], {"choices": [{"message": None}]}, "x"):
+        with pytest.raises(Broken):
+            read(REQUEST, nothing)
+
+
+def test_sampling_has_a_stream_for_each_request() -> None:
+    import json
+
+    def sent(name: str, **how: Any) -> dict[str, Any]:
+        request = Request(name, REQUEST.messages, Decoding(8, **how))
+        return dict(json.loads(chat().body(request)))
+
+    greedy = sent("r")
+    assert (greedy["temperature"], greedy["frequency_penalty"], greedy["repetition_penalty"]) == (0, 0, 1)
+    assert not {"seed", "top_k", "min_tokens", "stop"} & set(greedy)
+    one, other = (sent(name, temperature=0.7, top_k=5, seed=1) for name in "ab")
+    assert one["seed"] != other["seed"]
+    assert (
+        one["seed"] == sent("a", temperature=0.7, top_k=5, seed=1)["seed"] != sent("a", temperature=0.7, seed=2)["seed"]
+    )
+    assert (one["temperature"], one["top_k"]) == (0.7, 5)
+    assert sent("r", min_new_tokens=3)["min_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "left_out"),
+    [
+        ("Unexpected fields in the request: {'repetition_penalty', 'return_token_ids'}", {"repetition_penalty", "return_token_ids"}),
+        ("Unrecognized request argument supplied: skip_special_tokens", {"skip_special_tokens"}),
+        ('[{"type": "extra_forbidden", "loc": ["body", "return_token_ids"]}]', {"return_token_ids"}),
+    ],
+)  # fmt: skip
+def test_fields_that_are_refused_by_name_are_left_out(text: str, left_out: set[str]) -> None:
+    one = chat()
+    body = one.body(REQUEST)
+    assert one.adapt(body, text, text)
+    assert set(one.left_out) == left_out
+    assert one.adapt(body, text, text) == ""  # sent before it was known
+    assert not any(name.encode() in one.body(REQUEST) for name in left_out)
+
+
+def test_other_refusals_change_nothing() -> None:
+    one = chat()
+    body = one.body(REQUEST)
+    for text in ("This model's maximum context length is 4096 tokens", "stop: the image is too large", "no"):
+        assert one.adapt(body, text, text) is None
+    assert one.left_out == {}
+    other = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    assert "max_completion_tokens in the place of max_tokens" in str(one.adapt(body, other, other))
+    assert b'"max_completion_tokens": 8' in one.body(REQUEST)
+    with pytest.raises(Fatal, match="it does not take stop, so leave --stop out"):
+        one.adapt(body, "x", "Unrecognized request argument supplied: 'stop'")
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("http://localhost:1/v1", True), ("http://127.9.0.1/v1", True), ("http://[::1]:5/v1", True),
+        ("http://example.org/v1", False), ("http://10.0.0.1/v1", False), ("http://localhost.evil.example/v1", False),
+    ],
+)  # fmt: skip
+def test_which_servers_are_on_this_machine(address: str, here: bool) -> None:
+    assert on_this_machine(address) is here

@@ -1,0 +1,93 @@
+"""What requests are guessed to cost, against what they turn out to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isclose
+
+from evalkit import registry
+from evalkit.data import open_data
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.token_estimate import costs
+from evalkit.run import ask_all, load_job, parse_tasks
+from evalkit.types import Costs, Decoding, Message, Occupies, Picture, Request, Size, Text
+
+
+@dataclass(frozen=True)
+class Named:
+    """A picture that can be named but not looked at."""
+
+    name: str
+
+
+def asked(name: str, *parts: str, picture_first: bool = True, limit: int = 5) -> Request:
+    content = [Text(part) for part in parts]
+    picture = Picture(Named(name))  # type: ignore[arg-type]
+    return Request(
+        "x", (Message("user", (picture, *content) if picture_first else (*content, picture)),), Decoding(limit)
+    )
+
+
+def hundredth(sizes: Sequence[Size]) -> list[int]:
+    return [w * h // 100 for w, h in sizes]
+
+
+SIZES = {"a": (100, 100), "b": (200, 300)}
+
+
+def test_a_picture_is_paid_for_once() -> None:
+    requests = [asked("a", "what?" * 7), asked("b", "what?" * 7), asked("a", "why?" * 7), asked("a", "")]
+    each = 3 * 5
+    alone = costs(requests, SIZES, visual=hundredth, shared=False)
+    assert alone == [100 + 10 + each, 600 + 10 + each, 100 + 8 + each, 100 + each]
+    assert costs(requests, SIZES, visual=hundredth, shared=True) == [*alone[:2], 8 + each, each]
+
+
+def test_what_stands_before_a_picture_tells_beginnings_apart() -> None:
+    requests = [asked("a", text, picture_first=False) for text in ("x" * 35, "y" * 35, "x" * 35)]
+    first, other, again = costs(requests, SIZES, visual=hundredth, shared=True)
+    assert first == other == again + 110
+
+
+def test_exemplars_that_all_have_are_paid_for_once() -> None:
+    def shot(name: str) -> Request:
+        parts = (Picture(Named("b")), Text("x" * 35), Picture(Named(name)), Text("y" * 35))  # type: ignore[arg-type]
+        return Request(name, (Message("user", parts),), Decoding(1))
+
+    found = costs([shot("a"), shot("c"), shot("a")], {**SIZES, "c": (100, 100)}, visual=hundredth, shared=True)
+    assert found == [600 + 10 + 100 + 10 + 3, 10 + 100 + 10 + 3, 10 + 3]
+
+
+def test_unknown_sizes_are_the_mean_of_the_known() -> None:
+    assert costs([asked("z")], SIZES, visual=hundredth, shared=True) == [350 + 15]
+    assert costs([asked("z")], {}, visual=hundredth, shared=True) == [640 * 480 // 100 + 15]
+
+
+def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None:
+    """On real prompts: the sum without sharing, as far as that is prompts, is the tokens that they had."""
+    assert isinstance(tiny_backend, Costs)
+    assert isinstance(tiny_backend, Occupies)
+    assert 50e6 < tiny_backend.memory() < 100e9
+    ((task, split),) = parse_tasks(["vqav2/val"])
+    job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
+    requests = [q.request for q in ask_all(job, registry.families.get("qwen2.5-vl")).values()]
+    sizes = {image.name: image.size() for request in requests for image in request.images}
+    found = costs(requests, sizes, visual=tiny_backend.inputs.visual, shared=False)
+    prompts = sum(found) - sum(3 * min(r.decoding.max_new_tokens, 16) for r in requests)
+    truth = sum(response.prompt_tokens for response in tiny_backend.generate(requests))
+    assert isclose(prompts, truth, rel_tol=0.25), f"{prompts} guessed, {truth} in truth"
+    assert sum(tiny_backend.costs(requests, sizes)) < sum(found), "the engine shares"
+
+
+def test_a_large_split_is_guessed_at_once(tiny_backend: HFBackend) -> None:
+    requests, sizes = [], {}
+    for number in range(20_000):
+        name = f"/data/coco/val2014/COCO_val2014_{number // 5:012d}.jpg"
+        sizes[name] = (300 + number % 340, 640)
+        requests.append(asked(name, f"What is the colour of thing {number}? Answer in one word."))
+    began = time.process_time()
+    found = tiny_backend.costs(requests, sizes)
+    assert time.process_time() - began < 1, "ten times as many take about a second"
+    assert sum(found[0::5]) > sum(found[1::5]), "the first question of a picture pays for it"

@@ -1,0 +1,504 @@
+"""Several devices: the answers of one, whoever answers and whoever dies.
+
+Two workers on the CPU stand for two GPUs; they are real processes, and most tests share a pair.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evalkit import registry
+from evalkit.checkpoint import Checkpoint, resolve_checkpoint
+from evalkit.data import PathImage, RowImage, open_data
+from evalkit.errors import RunFailed, UserError
+from evalkit.model.backends.hf import HFBackend
+from evalkit.model.hf.loading import pick_devices
+from evalkit.model.workers.backend import Workers
+from evalkit.model.workers.messages import sendable
+from evalkit.model.workers.process import _lost
+from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
+from evalkit.model.workers.schedule import Work
+from evalkit.types import Ask, Batching, Decoding, Lot, Message, Picture, Request, Response, Text
+
+from ...cli.forked import Forked
+
+
+def _open(device: str, **batching: Any) -> Any:
+    return registry.backends.get("hf").open(
+        resolve_checkpoint("tiny"), device=device, dtype="float32", batching=Batching(**batching)
+    )
+
+
+# Each worker is a process of its own, which loads torch anew.
+pytestmark = pytest.mark.slow
+
+BREAKS = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Breaks:
+    name: str = "breaks"
+
+    def size(self):
+        return 100, 100
+
+    def load(self):
+        raise RuntimeError("it is broken")
+
+    def digest(self):
+        return self.name
+"""
+
+
+@pytest.fixture(scope="module")
+def breaks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A picture of somebody's own that breaks what reads it, from a module that is found by ``sys.path`` alone."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_pictures.py").write_text(BREAKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield importlib.import_module("own_pictures").Breaks
+
+
+@pytest.fixture(scope="module")
+def workers(breaks: Any) -> Iterator[Workers]:
+    opened = _open("cpu,cpu", size=16)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    """All of the bundled RefCOCO testA and VQAv2 val."""
+    found = []
+    for name, split in (("refcoco", "testA"), ("vqav2", "val")):
+        task = registry.tasks.get(name)
+        family = registry.families.get("qwen2.5-vl")
+        samples = list(task.load(open_data("tiny"), split))
+        found += [Request(f"{name}-{s.id}", family.prompt(Ask(name, task.kind), s), Decoding(32)) for s in samples]
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_backend: HFBackend, requests: list[Request]) -> dict[str, Response]:
+    return {r.id: replace(r, seconds=0) for r in tiny_backend.generate(requests)}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _all_gone(pids: list[int]) -> bool:
+    return not any(map(_alive, pids))
+
+
+def _wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.02)
+
+
+# ---------------------------------------------------------------------------------------------------------- the queue
+
+
+def _asked(count: int, each: int) -> list[Request]:
+    def one(at: int) -> Request:
+        content = (Picture(PathImage(f"{at % (count // each)}.png")), Text("What is it?"))
+        return Request(str(at), (Message("user", content),), Decoding(8))
+
+    return [one(at) for at in range(count)]
+
+
+def test_chunks_are_whole_groups_and_get_smaller() -> None:
+    queue = Queue(_asked(6_000, 6), workers=2, rows=32)
+    chunks = []
+    while queue:
+        chunks.append(queue.take())
+    assert sorted(r.id for chunk in chunks for r in chunk) == sorted(map(str, range(6_000)))
+    for chunk in chunks:
+        pictures = [r.images[0].name for r in chunk]
+        assert all(pictures.count(name) == 6 for name in pictures), "a picture's questions go together"
+    sizes = [len(chunk) for chunk in chunks]
+    assert sizes == sorted(sizes[:2], reverse=True) + sorted(sizes[2:], reverse=True)
+    assert sizes[0] <= 512, "the first answers come soon"
+    assert sizes[-2] <= 12, "nobody has much to do when the others are through"
+    assert len(sizes) < 60
+
+
+def test_few_requests_are_for_all_workers() -> None:
+    queue = Queue(_asked(8, 1), workers=4, rows=256)
+    assert [len(queue.take()) for _ in range(4)] == [1, 1, 1, 1]
+
+
+def test_very_many_questions_of_one_picture_are_for_all_workers_too() -> None:
+    queue = Queue(_asked(10_000, 10_000), workers=2, rows=32)
+    sizes = []
+    while queue:
+        sizes.append(len(queue.take()))
+    assert sum(sizes) == 10_000
+    assert max(sizes) <= LARGEST
+    assert sizes[-1] <= TOGETHER
+
+
+def test_what_a_dead_worker_had_comes_back_once() -> None:
+    queue = Queue(_asked(60, 1), workers=1, rows=256)
+    begun, untouched = queue.take(), queue.take()
+    assert queue.give_back(begun, untouched) == []
+    again = [queue.take()]
+    assert len(again[0]) <= AFTER_DEATH, "what it died of is to have little company"
+    lost = queue.give_back(again[0], [])
+    assert [r.id for r in lost] == [r.id for r in again[0]]
+    left = []
+    while queue:
+        left += queue.take()
+    assert sorted(r.id for r in [*left, *lost]) == sorted(r.id for r in _asked(60, 1)), (
+        "the others are still there, once"
+    )
+
+
+def _lot(model: str, requests: list[Request]) -> Lot:
+    return Lot(resolve_checkpoint(model), len(requests), lambda: requests)
+
+
+def test_where_a_free_worker_turns_to() -> None:
+    large, small = _lot("tiny", _asked(400, 1)), _lot("tiny-early", _asked(120, 1))
+    work = Work([large, small], 4)
+    chosen: list[Checkpoint | None] = []
+    for _ in range(4):
+        side = work.turn_to(chosen, 10.0)
+        assert side is not None
+        chosen.append(side.checkpoint)
+    assert [c.name for c in chosen if c] == ["tiny", "tiny", "tiny", "tiny-early"], "as much as there is of each"
+
+    side = work.side(large.checkpoint)
+    assert side is not None
+    opened = side.next()
+    assert opened is not None
+    while len(opened.queue) > 40:
+        opened.queue.take()
+    side.answered(Response("a", seconds=2.0))
+    assert side.seconds_left(2) == len(opened.queue)
+    small_side = work.side(small.checkpoint)
+    assert small_side is not None
+    assert list(small_side.drop()) == []
+    others = [large.checkpoint, large.checkpoint]
+    assert work.turn_to(others, 10.0) is side
+    assert work.turn_to(others, 1_000.0) is None, "to load it would take longer than what is left"
+    assert work.turn_to([small.checkpoint], 1_000.0) is side, "but somebody has to"
+
+
+def test_what_cannot_be_asked_fails_alone() -> None:
+    def broken() -> list[Request]:
+        raise UserError("no")
+
+    asked, empty = _lot("tiny", _asked(3, 1)), _lot("tiny", [])
+    bad = Lot(asked.checkpoint, 5, broken)
+    work = Work([empty, bad, asked], 1)
+    side = work.side(asked.checkpoint)
+    assert side is not None
+    opened = side.next()
+    assert opened is not None
+    assert opened.lot is asked
+    assert [(lot, str(error)) for lot, error in work.failures()] == [(bad, "no")]
+    opened.queue.take()
+    assert work
+    opened.queue.unanswered = 0
+    assert not work
+
+
+# ------------------------------------------------------------------------------------------------- what is sent, and to
+
+
+@pytest.mark.parametrize("given", ["cpu,", "cpu,auto", "cuda:*,cuda:0", "cpu,meta", "cpu,nonsense"])
+def test_a_list_of_devices_that_is_none(given: str) -> None:
+    with pytest.raises(UserError, match="--device"):
+        pick_devices(given)
+
+
+def test_devices_of_several_kinds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(UserError, match="several kinds"):
+        pick_devices("cpu,cuda:0")
+    assert [str(d) for d in pick_devices("cuda, cuda:0,cuda:1")] == ["cuda:0", "cuda:0", "cuda:1"]
+    assert [str(d) for d in pick_devices("cuda:*")] == ["cuda:0", "cuda:1"]
+
+
+def _encoded(number: int) -> dict[str, Any]:
+    content = io.BytesIO()
+    Image.effect_noise((64, 40 + number), 80).save(content, "PNG")
+    return {"bytes": content.getvalue(), "path": None}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_row_is_sent_without_its_data_set(tmp_path: Path, stored: bool) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"image": [_encoded(n) for n in range(50)]})
+    if stored:
+        rows.save_to_disk(tmp_path / "rows")
+        rows = datasets.load_from_disk(tmp_path / "rows")
+    image = RowImage("row 7", rows, 7)
+    sent = pickle.dumps(image)
+    assert len(sent) < len(_encoded(7)["bytes"]) + 3_000
+    copy = pickle.loads(sent)
+    assert copy == image
+    assert (copy.size(), copy.digest()) == (image.size(), image.digest()) == ((64, 47), image.digest())
+
+
+class _TwoArguments(Exception):
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}")
+
+
+def test_exceptions_come_out_as_they_were() -> None:
+    copy = pickle.loads(pickle.dumps(sendable(UserError("--model x: no"))))
+    assert (type(copy), str(copy)) == (UserError, "--model x: no")
+    assert str(sendable(_TwoArguments("a", "b"))) == "_TwoArguments: a b"
+
+
+def test_a_cuda_error_is_a_death_and_other_errors_are_none() -> None:
+    assert _lost(RuntimeError("CUDA error: device-side assert triggered\nmore")).startswith("CUDA error")
+    assert not _lost(RuntimeError("the size of tensor a (3) must match"))
+
+
+# ---------------------------------------------------------------------------------------------------------- real ones
+
+
+def test_two_workers_answer_as_one(
+    workers: Workers, requests: list[Request], expected: dict[str, Response], tiny_backend: HFBackend
+) -> None:
+    assert isinstance(workers, Workers)
+    found = list(workers.generate(requests))
+    assert len(found) == len(requests)
+    assert {r.id: replace(r, seconds=0) for r in found} == expected
+    about = workers.describe()
+    assert (about["device"], about["device_name"], about["dtype"]) == ("cpu,cpu", "2 × cpu", "float32")
+    assert workers.memory() > 200 * 2**20
+    assert workers.costs(requests[:9], {}) == tiny_backend.costs(requests[:9], {})
+    pictures = [r.images[0] for r in requests[:80]]
+    assert list(workers.embed(pictures)) == list(tiny_backend.embed(pictures))
+
+
+def test_stop(workers: Workers, requests: list[Request], expected: dict[str, Response]) -> None:
+    stop = Event()
+    found = []
+    for response in workers.generate(requests, stop):
+        found.append(response)
+        stop.set()
+    assert 0 < len(found) < len(requests)
+    assert len({r.id for r in found}) == len(found)
+    assert all(replace(r, seconds=0) == expected[r.id] for r in found)
+    stop.clear()
+    for _ in workers.generate(requests):  # nobody listens any more
+        break
+    assert len(list(workers.generate(requests[:20], stop))) == 20, "and nothing of what was left is answered now"
+
+
+def test_what_fails_a_run_in_one_process_fails_it_here(
+    workers: Workers, requests: list[Request], tiny_backend: HFBackend, breaks: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = Request("bad", (Message("user", (Picture(breaks()), Text("What?"))),), Decoding(4))
+    said = []
+    for backend in (tiny_backend, workers):
+        with pytest.raises(RuntimeError) as error:
+            list(backend.generate([*requests[:20], bad]))
+        said.append((type(error.value), str(error.value)))
+    assert said[0] == said[1]
+
+    absent = Request("absent", (Message("user", (Picture(PathImage("/no.png")), Text("What?"))),), Decoding(4))
+    found = {r.id: r for r in workers.generate([*requests[:20], absent])}
+    (line,) = [record.getMessage() for record in caplog.records if "sample absent" in record.getMessage()]
+    assert line.startswith(("cpu#1: ", "cpu#2: "))
+    (alone,) = tiny_backend.generate([absent])
+    assert found["absent"] == alone
+    assert [r.finish for r in found.values()].count("error") == 1
+
+    class Local(breaks):  # type: ignore[misc]
+        """What cannot be found by its name cannot be sent."""
+
+    unsent = Request("unsent", (Message("user", (Picture(Local()), Text("What?"))),), Decoding(4))
+    with pytest.raises(UserError, match="give one device"):
+        list(workers.generate([unsent]))
+    Local.__qualname__ = Local.__name__ = "Elsewhere"  # only the sender has it
+    sys.modules["own_pictures"].Elsewhere = Local  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"Elsewhere.*give one device"):
+        list(workers.generate([unsent]))
+
+
+def test_a_worker_that_is_killed_costs_nothing(
+    workers: Workers, requests: list[Request], expected: dict[str, Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = []
+    victim = None
+    for response in workers.generate(requests):
+        found.append(response)
+        if victim is None:
+            victim = max(workers.pool.hands, key=lambda hand: hand.outstanding)
+            assert victim.outstanding > 10
+            os.kill(victim.process.pid, signal.SIGKILL)
+    assert victim is not None
+    assert victim.restarts == 1
+    assert len(found) == len(requests)
+    assert {r.id: replace(r, seconds=0) for r in found} == expected
+    (line,) = [record.getMessage() for record in caplog.records if "died" in record.getMessage()]
+    assert line.startswith(victim.name)
+    assert "killed by SIGKILL" in line
+    assert "go back to the queue" in line
+
+
+def test_checkpoints_share_the_workers_and_fail_alone(
+    workers: Workers, requests: list[Request], expected: dict[str, Response], tmp_path: Path
+) -> None:
+    halved = tmp_path / "halved"
+    shutil.copytree(resolve_checkpoint("tiny").location, halved)
+    (halved / "model.safetensors").write_bytes(b"no weights")
+    few = requests[:60]
+    lots = [_lot("tiny", requests[60:]), _lot("tiny-early", few), _lot(str(halved), few), _lot("tiny", few)]
+    found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}
+    for lot, answer in workers.pool.answer(lots):
+        found[lots.index(lot)].append(answer)
+    assert {r.id: replace(r, seconds=0) for r in [*found[0], *found[3]]} == expected
+    assert sorted(r.id for r in found[1]) == sorted(r.id for r in few)
+    assert any(r.text != expected[r.id].text for r in found[1]), "another checkpoint answers otherwise"
+    (error,) = found[2]
+    assert isinstance(error, UserError)
+    assert "could not be loaded" in str(error)
+    list(workers.generate(few))  # what follows needs the first one again, everywhere
+    workers.pool.load(workers.checkpoint)
+
+
+def test_a_run_without_workers_fails(workers: Workers, requests: list[Request]) -> None:
+    killed: set[int] = set()
+    left = [3 - hand.restarts for hand in workers.pool.hands]  # each is started three times, some of it in tests before
+    over = Event()
+
+    def kill() -> None:
+        while not over.wait(0.02):
+            for hand in workers.pool.hands:
+                if hand.gone is None and hand.process.pid not in killed:
+                    killed.add(hand.process.pid)
+                    hand.process.kill()
+
+    killing = Thread(target=kill)
+    killing.start()
+    try:
+        with pytest.raises(RunFailed, match=r"all 2 workers have died.*cpu#1: killed by SIGKILL.*continues"):
+            list(workers.generate(requests))
+    finally:
+        over.set()
+        killing.join()
+    assert len(killed) == sum(left)
+    with pytest.raises(RunFailed):
+        next(workers.generate(requests))
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    code = (
+        "from evalkit.checkpoint import resolve_checkpoint as of\n"
+        "from evalkit.model.workers.local import Local\n"
+        "from evalkit.model.workers.messages import Start\n"
+        "hand = Local('cpu', 'cpu', 1)\n"
+        "hand.begin(Start(of('tiny'), 'cpu', {'dtype': 'float32'}, {}))\n"
+        "print(hand.process.pid, flush=True)\n"
+        "hand.process.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert _alive(pid)
+        parent.kill()
+    _wait_for(partial(_all_gone, [pid]))
+
+
+# --------------------------------------------------------------------------------------------------- the command line
+
+
+def _lines(folder: Path) -> dict[str, list[str]]:
+    """A run's journals, line by line in an order of their own, but for what depends on the clock."""
+    found = {}
+    for path in sorted(folder.glob("*/*.jsonl")):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        found[path.name] = sorted(json.dumps(_timeless(record), sort_keys=True) for record in records)
+    return found
+
+
+def _timeless(value: Any) -> Any:
+    return {k: _timeless(v) for k, v in value.items() if k != "seconds"} if isinstance(value, dict) else value
+
+
+def _children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_workers_that_is_stopped_and_killed_has_the_records_of_one(
+    tmp_path: Path,
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = ("run", "--tasks", "refcoco/testA,vqav2", "--device")
+    assert Forked(*command, "cpu", "--out", str(one), cwd=tmp_path).finish()[0] == 0
+
+    def answered() -> int:
+        return sum(len(path.read_bytes().splitlines()) for path in two.glob("*/*.jsonl"))
+
+    began = 0
+    for how in ("Ctrl-C", "kill -9", "to its end"):
+        process = Forked(*command, "cpu,cpu", "--out", str(two), cwd=tmp_path, before="os.setpgrp()")
+        if how != "to its end":
+            _wait_for(lambda least=began: answered() > least, 200)
+            children = _children(process.pid)
+            assert len(children) == 2
+            if how == "Ctrl-C":  # a terminal sends it to all of the group
+                os.killpg(process.pid, signal.SIGINT)
+            else:
+                process.kill()
+        code, said = process.finish()
+        assert "Traceback" not in said
+        if how == "to its end":
+            assert code == 0, said
+            assert "refcoco" in said
+            break
+        assert code == (1 if how == "Ctrl-C" else -signal.SIGKILL)
+        _wait_for(partial(_all_gone, children))
+        assert began < answered() < 462, "it was in the middle of it"
+        began = answered()
+    assert list(_lines(one)) == list(_lines(two)) != []
+    assert _lines(one) == _lines(two)
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_checkpoint_is_said_once(tmp_path: Path, tiny_backend: HFBackend) -> None:
+    folder = tmp_path / "halved"
+    tiny_backend.processor.save_pretrained(folder)
+    state = tiny_backend.model.state_dict()
+    kept = {name: value for at, (name, value) in enumerate(state.items()) if at % 2}
+    tiny_backend.model.save_pretrained(folder, state_dict=kept)
+    factory = registry.backends.get("hf")
+    said = []
+    for device in ("cpu", "cpu,cpu"):
+        with pytest.raises(UserError, match="missing") as error:
+            factory.open(resolve_checkpoint(str(folder)), device=device, dtype="float32")
+        said.append(str(error.value))
+    assert said[0] == said[1]

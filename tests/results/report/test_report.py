@@ -1,0 +1,476 @@
+"""Reports as they are written: what is in them, that nothing in them can run, and what is said where things are gone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evalkit import registry
+from evalkit.data import PathImage, open_data
+from evalkit.errors import UserError
+from evalkit.jsonl_task import read_own
+from evalkit.predictions import Reader
+from evalkit.results.report.images import side_for
+from evalkit.results.report.summary import breakdowns, categories, histogram
+from evalkit.results.report.write import write_report
+from evalkit.results.samples.view import Asked, Known, drawn, split_of
+from evalkit.results.store.journal import appending
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.store.scores import write_results
+from evalkit.run import Job, load_job, parse_tasks, score_job
+from evalkit.types import Sample
+
+Jobs = Sequence[tuple[Job, Mapping[str, str]]]
+
+HOSTILE = (
+    "<script>window.hacked = 1</script>",
+    "</script><script>window.hacked = 2</script><!--",
+    "\"><img src=x onerror='window.hacked = 3'>",
+    "line\u2028separator\u2029 and \\\" quotes ' ` ${window.hacked = 4}",
+    "שלום \u202e txet dlrow — مرحبا",
+    "\x1b[31m\0 control ]]> &lt;b&gt; &amp;",
+)
+
+
+def scored(folder: Path, name: str, jobs: Jobs) -> Path:
+    """A run in ``folder/name``: texts by sample id for each job, read by Qwen2.5-VL's rules; no text is an error."""
+    run = RunFolder.create(folder, name)
+    reader = Reader(registry.families.get("qwen2.5-vl"))
+    results = []
+    for job, texts in jobs:
+        records = [
+            replace(record, image_digests=tuple(image.digest() for image in record.images))
+            for record in reader.records(job, texts, "the test")
+        ]
+        with appending(run.journal_path(job.task.name, job.split)) as journal:
+            for record in records:
+                journal.append(record)
+        results.append(score_job(job, records))
+    write_results(run, results, {"run": name, "model": f"model {name}"})
+    run.write_manifest(
+        {"settings": {"data": "tiny"}, "model": {"name": name}, "cwd": "/", "splits": {j.name: {} for j, _ in jobs},
+         "command": ["/usr/bin/evalkit", "score", "<b>"], "created": "2026-01-02T03:04:05+00:00"}
+    )  # fmt: skip
+    return run.path
+
+
+def known(jobs: Jobs) -> dict[str, Known]:
+    return {job.name: Known(job.task.kind, {s.id: s for s in job.samples}) for job, _ in jobs}
+
+
+def job_of(name: str, limit: int = 24) -> Job:
+    ((task, split),) = parse_tasks([name])
+    return load_job(task, split, open_data("tiny"), limit=limit, seed=0)
+
+
+def box(sample: Sample) -> str:
+    """The reference as Qwen2.5-VL spells it; the bundled pictures are shown to it at 112 × 112 pixels or so."""
+    return json.dumps([{"bbox_2d": [int(v) for v in sample.references[0]], "label": sample.text}])
+
+
+def texts_of(job: Job, *, wrong: int = 4) -> dict[str, str]:
+    """Answers of which every ``wrong``-th is wrong."""
+    right: Callable[[Sample], str] = box if job.task.kind == "grounding" else lambda s: str(s.references[0])
+    return {s.id: "none of it" if place % wrong == 0 else right(s) for place, s in enumerate(job.samples)}
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Jobs:
+    return [(job, texts_of(job)) for job in (job_of("vqav2/val"), job_of("refcoco/val"))]
+
+
+@pytest.fixture
+def run(tmp_path: Path, jobs: Jobs) -> Path:
+    return scored(tmp_path, "A", jobs)
+
+
+def index_of(page: Path) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="index">(.*?)</script>', page.read_text(), re.S)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def samples_of(page: Path, split: int) -> list[dict[str, Any]]:
+    """A split's samples as the page has them."""
+    found: list[dict[str, Any]] = []
+    index = index_of(page)
+    for number in range(index["splits"][split]["chunks"]):
+        key = f"{split}-{number}"
+        if index["single"]:
+            text = re.search(rf'<script type="text/plain" id="data-{key}">(.*?)</script>', page.read_text(), re.S)
+            assert text is not None
+            found += json.loads(text[1])
+        else:
+            body = (page.parent / "data" / f"{key}.js").read_text()
+            head = f'evalkitReport("{key}", '
+            assert body.startswith(head)
+            assert body.endswith(");\n")
+            found += json.loads(body[len(head) : -3])
+    return found
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the text of those that hold no markup."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.found and self.found[-1][0] in ("script", "style"):
+            self.inside.append((self.found[-1][0], data))
+
+
+# ------------------------------------------------------------------------------------------------------ what is in it
+
+
+def test_a_report_has_every_sample_with_its_answer_scores_and_references(run: Path, jobs: Jobs) -> None:
+    written = write_report([run], known(jobs), run / "report")
+    assert written.path == run / "report" / "index.html"
+    assert written.notes == []
+    assert {p.name for p in (run / "report").iterdir()} == {"index.html", "report.css", "report.js", "data", "pictures"}
+    assert not list(run.glob(".*building*"))
+    index = index_of(written.path)
+    assert [s["name"] for s in index["splits"]] == ["vqav2/val", "refcoco/val"]
+    for place, (job, texts) in enumerate(jobs):
+        shown = samples_of(written.path, place)
+        assert [s["id"] for s in shown] == [s.id for s in job.samples], "the official order"
+        lines = [json.loads(x) for x in (run / f"{job.name.replace('/', '.')}.scores.jsonl").read_text().splitlines()]
+        scores = {line["id"]: line for line in lines}
+        for one, sample in zip(shown, job.samples, strict=True):
+            (told,) = one["runs"]
+            assert (told["text"], one["question"]) == (texts[sample.id], sample.text)
+            assert told["scores"] == {
+                k: round(v, 4) for k, v in scores[sample.id].items() if k not in ("id", "cluster")
+            }
+            if job.task.kind == "vqa":
+                assert one["references"] == [[a, n] for a, n in Counter(sample.references).most_common()]
+                assert told["read"] == texts[sample.id]
+                full = told["scores"]["accuracy"]
+                assert told["status"] == ("right" if full == 100 else "wrong" if full == 0 else "partly")
+            else:
+                assert one["references"] == [[list(sample.references[0]), 1]]
+                assert told["status"] == ("unparsed" if texts[sample.id] == "none of it" else
+                                          "right" if told["scores"]["acc@0.5"] else "wrong")  # fmt: skip
+    assert {told["status"] for s in samples_of(written.path, 1) for told in s["runs"]} >= {"unparsed", "wrong"}
+
+
+def test_pictures_are_made_once_each_and_are_webp_of_the_pictures(run: Path, jobs: Jobs) -> None:
+    written = write_report([run], known(jobs), run / "report", side=64)
+    paths = {image.name for job, _ in jobs for s in job.samples for image in s.images}
+    files = sorted((run / "report" / "pictures").iterdir())
+    assert len(files) == len(paths) == written.pictures
+    index = index_of(written.path)
+    for place, (job, _) in enumerate(jobs):
+        for one, sample in zip(samples_of(written.path, place), job.samples, strict=True):
+            (number,) = one["pictures"]
+            name, width, height, trouble = index["pictures"][number]
+            assert (width, height) == sample.images[0].size()
+            assert (trouble, name.split("/")[-1]) == ("", Path(sample.images[0].name).name)
+            with Image.open(run / "report" / "pictures" / f"{number}.webp") as small:
+                assert (small.format, max(small.size)) == ("WEBP", 64)
+
+
+def test_scores_intervals_and_signatures_stand_in_the_page_without_any_script(run: Path, jobs: Jobs) -> None:
+    written = write_report([run], known(jobs), run / "report")
+    page = html.unescape(written.path.read_text())
+    for row in json.loads((run / "scores.json").read_text())["results"]:
+        assert row["signature"] in page
+        assert f"{row['value']:.2f} ± {row['ci95']:.2f}" in page or f"{row['value']:.2f} [" in page
+    assert "evalkit score '<b>'" in page
+
+
+def test_histogram_and_breakdowns_add_up(run: Path, jobs: Jobs) -> None:
+    for job, _ in jobs:
+        split = split_of([ScoredRun.open(run)], job.name, known(jobs)[job.name])
+        bins = histogram(split, 1)
+        assert sum(one.counts[0] for one in bins) == len(job.samples)
+        assert all(one.low < one.high for one in bins)
+        values = {s.id: t.scores[split.metric] for s in split.samples if (t := s.told[0]) and split.metric}
+        titles = []
+        for one in breakdowns(split, 1):
+            titles.append(one.title)
+            assert sum(means[0].n for _, means in one.rows) == len(job.samples)
+            for place, (label, (mean,)) in enumerate(one.rows):
+                own = [values[key] for key, rows in one.of.items() if place in rows]
+                assert mean.mean == pytest.approx(fmean(own)), label
+                assert mean.low is None or mean.low <= mean.mean <= mean.high
+        expected = {"vqa": "answer type", "grounding": "box size"}[job.task.kind]
+        areas = {(r[2] - r[0]) * (r[3] - r[1]) < 32**2 for s in job.samples if job.task.kind == "grounding"
+                 for r in s.references}  # fmt: skip
+        assert expected in titles or len(areas) == 1
+
+
+def test_the_edges_of_histograms() -> None:
+    from evalkit.results.report.summary import _edges
+
+    assert _edges([0.0, 0.0, 30.0, 100.0], 100.0) == [0.0, 30.0, 100.0]
+    many = sorted(float(v) for v in range(0, 100, 3))
+    assert _edges(many, 100.0) == [5.0 * place for place in range(21)]
+    tail = sorted([*(v * 1.5 for v in range(200)), 5000.0])
+    edges = _edges(tail, None)
+    assert edges[0] == 0
+    assert 250 < edges[-1] < 500, "one caption far ahead does not squeeze the others into one bin"
+
+
+def test_categories_are_told_from_texts_and_ids() -> None:
+    assert categories(["form", "layout", "form"]) == ("form", "layout")
+    assert categories(True) == ("yes",)
+    assert categories(None) == categories("") == categories([]) == ("(none)",)
+    assert categories("x" * 61) == categories({"a": 1}) == categories([1]) == ()
+
+
+# -------------------------------------------------------------------------------------------------------- hostile text
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
+    """A file of one's own in which everything that can be hostile is."""
+    folder = tmp_path_factory.mktemp("hostile")
+    Image.new("RGB", (40, 30), "red").save(folder / "a'\"><b>.png")
+    lines = [
+        {"id": text.replace("\0", ""), "image": "a'\"><b>.png", "question": text, "answers": [text, "yes"], text: text,
+         "kind of it": HOSTILE[place % 2]}
+        for place, text in enumerate(HOSTILE)
+    ]  # fmt: skip
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = read_own(path, "vqa")
+    job = load_job(task, task.default_splits[0], open_data("tiny"), limit=None, seed=0)
+    jobs = [(job, {s.id: text for s, text in zip(job.samples, HOSTILE, strict=True)})]
+    return scored(folder, "run", jobs), jobs
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp_path: Path, single: bool) -> None:
+    run, jobs = hostile
+    asked = Asked([("user", "⟨picture⟩" + HOSTILE[1])], "0" * 16)
+    facts = {name: replace(one, asks=[lambda *_: asked]) for name, one in known(jobs).items()}
+    out = tmp_path / ("r.html" if single else "r")
+    page = write_report([run], facts, out, single=single).path
+    shown = samples_of(page, 0)
+    assert [s["runs"][0]["text"] for s in shown] == list(HOSTILE), "not a character is lost"
+    assert [s["question"] for s in shown] == list(HOSTILE)
+    assert shown[0]["runs"][0]["prompt"] == [["user", "⟨picture⟩" + HOSTILE[1]]]
+    assert shown[1]["meta"][HOSTILE[1]] == HOSTILE[1]
+    files = [page] if single else [p for p in out.rglob("*") if p.suffix in (".html", ".js")]
+    for file in files:
+        content = file.read_text()
+        assert "window.hacked = 1</script>" not in content
+        assert "<img" not in content
+        assert "\u2028" not in content
+        assert "\u2029" not in content
+    elements = Elements(page.read_text()).found
+    assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
+    scripts = [attributes for tag, attributes in elements if tag == "script"]
+    run_ones = [one for one in scripts if one.get("type") is None]
+    assert len(run_ones) == 1, "the report's own"
+
+
+def test_only_the_reports_own_script_is_let_run(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+    single = write_report([run], known(jobs), tmp_path / "r.html", single=True).path
+    folder = write_report([run], known(jobs), tmp_path / "r").path
+    for page in (single, folder):
+        policy = next(a["content"] or "" for t, a in Elements(page.read_text()).found if a.get("http-equiv"))
+        assert policy.startswith("default-src 'none'; ")
+        assert "unsafe" not in policy
+        assert "http" not in policy
+    parsed = Elements(single.read_text())
+    policy = next(a["content"] or "" for _, a in parsed.found if a.get("http-equiv"))
+    style = next(text for tag, text in parsed.inside if tag == "style")
+    code = next(text for tag, text in parsed.inside if tag == "script" and text.startswith('"use strict"'))
+    for kind, text in (("style-src", style), ("script-src", code)):
+        assert f"{kind} 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy
+    assert "innerHTML" not in code
+    assert "eval(" not in code
+
+
+# ---------------------------------------------------------------------------------------------------------- single file
+
+
+def test_a_single_file_holds_all_of_it(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    written = write_report([run], known(jobs), tmp_path / "out" / "r.html", single=True)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["r.html"]
+    assert written.bytes == (tmp_path / "out" / "r.html").stat().st_size
+    parsed = Elements(written.path.read_text())
+    assert not [a for _, a in parsed.found if "src" in a or (a.get("href") or "#")[0] != "#"]
+    folder = write_report([run], known(jobs), tmp_path / "r")
+    for place in (0, 1):
+        assert samples_of(written.path, place) == samples_of(folder.path, place)
+    for number in range(written.pictures):
+        found = re.search(rf'id="picture-{number}">([^<]*)</script>', written.path.read_text())
+        assert found is not None
+        with Image.open(io.BytesIO(base64.b64decode(found[1]))) as picture:
+            assert picture.format == "WEBP"
+
+
+def test_pictures_become_smaller_the_more_there_are() -> None:
+    sides = [side_for(count, 95_000_000) for count in (1, 500, 5000, 10**6)]
+    assert sides == sorted(sides, reverse=True)
+    assert sides[0] == 1024
+    assert sides[-1] == 224
+    assert 5000 * 0.19 * sides[2] ** 2 * 3 / 4 < 95_000_000
+
+
+# -------------------------------------------------------------------------------------------------------------- two runs
+
+
+def test_two_runs_side_by_side(run: Path, tmp_path: Path, jobs: Jobs) -> None:
+    other = [(job, texts_of(job, wrong=3)) for job, _ in jobs]
+    second = scored(tmp_path, "B", other)
+    written = write_report([run, second], known(jobs), tmp_path / "pair")
+    page = html.unescape(written.path.read_text())
+    assert "B against A" in page
+    assert "not shown" in page, "the verdict of the paired test"
+    assert index_of(written.path)["runs"] == ["model A", "model B"]
+    (job, texts), *_ = jobs
+    for one in samples_of(written.path, 0):
+        assert [told["text"] for told in one["runs"]] == [texts[one["id"]], other[0][1][one["id"]]]
+    (split, _) = index_of(written.path)["splits"]
+    assert [sum(b["counts"][run] for b in split["bins"]) for run in (0, 1)] == [len(job.samples)] * 2
+
+
+def test_runs_of_different_samples_are_shown_and_not_compared(tmp_path: Path) -> None:
+    small, large = job_of("vqav2/val", 10), job_of("vqav2/val", 20)
+    runs = [scored(tmp_path, name, [(job, texts_of(job))]) for name, job in (("A", small), ("B", large))]
+    page = write_report(runs, known([(large, {})]), tmp_path / "pair").path
+    assert "Not compared: vqav2/val" in html.unescape(page.read_text())
+    shown = samples_of(page, 0)
+    assert len(shown) == 20
+    assert sum(s["runs"][0] is None for s in shown) == 10
+
+
+# --------------------------------------------------------------------------------------------------- what is not there
+
+
+def test_without_the_data_the_journals_pictures_are_shown_and_it_is_said(run: Path, jobs: Jobs) -> None:
+    facts = {job.name: Known(note="the data are on another machine.") for job, _ in jobs}
+    written = write_report([run], facts, run / "report")
+    assert written.notes == ["vqav2/val, refcoco/val: the data are on another machine."]
+    assert written.notes[0] in html.unescape(written.path.read_text())
+    one = samples_of(written.path, 0)[0]
+    assert (one["question"], one["references"]) == ("", [])
+    assert one["runs"][0]["text"]
+    assert written.pictures == len({i.name for job, _ in jobs for s in job.samples for i in s.images})
+
+
+def test_missing_damaged_and_changed_pictures_are_said(tmp_path: Path) -> None:
+    job = job_of("vqav2/val", 12)
+    names = list(dict.fromkeys(s.images[0].name for s in job.samples))
+    assert len(names) >= 4
+    copies = {name: tmp_path / Path(name).name for name in names}
+    for name, copy in copies.items():
+        copy.write_bytes(Path(name).read_bytes())
+    samples = [replace(s, images=(PathImage(str(copies[s.images[0].name])),)) for s in job.samples]
+    job = replace(job, samples=samples, whole=samples)
+    run = scored(tmp_path, "A", [(job, texts_of(job))])
+    first, second, third, *_ = copies.values()
+    first.unlink()
+    second.write_bytes(b"no picture")
+    Image.new("RGB", (9, 7)).save(third)
+    written = write_report([run], known([(job, {})]), tmp_path / "report")
+    gone, changed = written.notes
+    assert gone.startswith(f"2 of {len(names)} pictures cannot be shown (")
+    assert changed.startswith(f"1 of {len(names)} pictures are others than the run saw (")
+    by_name = {name.split("/")[-1]: rest for name, *rest in index_of(written.path)["pictures"]}
+    assert by_name[first.name] == [0, 0, "the picture is no longer there"]
+    assert "cannot be read" in by_name[second.name][2]
+    assert by_name[third.name] == [9, 7, "not the picture that the run saw"]
+
+
+def test_failed_samples_are_shown_with_their_errors(tmp_path: Path) -> None:
+    job = job_of("vqav2/val", 12)
+    texts = texts_of(job)
+    lost = [s.id for s in job.samples][5]
+    del texts[lost]
+    run = scored(tmp_path, "A", [(job, texts)])
+    page = write_report([run], known([(job, {})]), tmp_path / "report").path
+    shown = {s["id"]: s["runs"][0] for s in samples_of(page, 0)}
+    assert list(shown) == [s.id for s in job.samples]
+    assert shown[lost]["status"] == "error"
+    assert "no answer in the test" in shown[lost]["error"]
+    assert shown[lost]["scores"] == {}
+
+
+def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs) -> None:
+    journal = run / "vqav2.val.jsonl"
+    from evalkit.results.store.journal import seal
+
+    lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    for line in lines:
+        line["prompt"] = "a" * 16
+        del line["sum"], line["seconds"]
+    lines[1]["shots"] = ["7", "8"]
+    journal.write_bytes(b"".join(seal(json.dumps(line).encode(), 0.5) for line in lines))
+    facts = known(jobs)
+    first = facts["vqav2/val"]
+    for digest, expected in (("a" * 16, True), ("b" * 16, False)):
+
+        def asked(sample: Sample, shots: Sequence[str], frames: object, digest: str = digest) -> Asked:
+            return Asked([("user", "What?")], digest, whole=not shots)
+
+        split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[asked]))
+        told = {s.id: s.told[0] for s in split.samples}
+        assert told[lines[0]["id"]].exact is expected
+        assert told[lines[1]["id"]].exact is None, "exemplars stood before it that are not there"
+        assert told[lines[1]["id"]].shots == ("7", "8")
+
+
+def test_the_samples_of_a_large_split_are_drawn_by_their_ids(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+    split = split_of([ScoredRun.open(run)], "vqav2/val", known(jobs)["vqav2/val"])
+    every = [s.id for s in split.samples]
+    some, fewer = ([s.id for s in drawn(split.samples, most)] for most in (12, 5))
+    assert set(fewer) < set(some)
+    assert some == [key for key in every if key in some]
+    written = write_report([run], known(jobs), tmp_path / "r", most=12)
+    assert written.samples == 24
+    assert written.notes[0].startswith("vqav2/val, refcoco/val: 12 of 24 samples are in the gallery")
+    assert sum(b["counts"][0] for b in index_of(written.path)["splits"][0]["bins"]) == 24
+
+
+# ---------------------------------------------------------------------------------------------------- where it is written
+
+
+def test_a_report_is_written_over_a_report_and_over_nothing_else(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    write_report([run], known(jobs), out)
+    (out / "my notes.txt").write_text("mine")
+    (out / "data" / "old.js").write_text("")
+    write_report([run], known(jobs), out)
+    assert (out / "my notes.txt").read_text() == "mine"
+    assert not (out / "data" / "old.js").exists()
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("mine")
+    (tmp_path / "page.html").write_text("<h1>mine</h1>")
+    for path, single, said in (
+        (other, False, "has other things in it"),
+        (tmp_path / "page.html", False, "is a file"),
+        (tmp_path / "page.html", True, "is no report that evalkit wrote"),
+        (other, True, "give a file's name"),
+    ):
+        with pytest.raises(UserError, match=said):
+            write_report([run], known(jobs), path, single=single)
+    assert (other / "thesis.tex").read_text() == "mine"

@@ -1,0 +1,89 @@
+"""What is known of a run besides its folder: the prompts, word for word, with the exemplars that stood before them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evalkit import registry
+from evalkit.data import bundled_root, open_data
+from evalkit.few_shot import Exemplars, pool_of, solved
+from evalkit.results.samples.context import PICTURE, known_of
+from evalkit.results.samples.view import SplitShown, split_of, with_prompts
+from evalkit.results.store.journal import appending
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.store.scores import write_results
+from evalkit.run import ask_all, load_job, parse_tasks, score_job
+from evalkit.types import Family, Response, Sample, Shot
+
+FAMILY = "qwen2.5-vl"
+
+
+def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
+    """A run over ``name`` after two exemplars each, its data in ``folder/data``; every answer right."""
+    shutil.copytree(bundled_root(), folder / "data")
+    data = open_data(str(folder / "data"))
+    ((task, split),) = parse_tasks([name])
+    job = load_job(task, split, data, limit=6, seed=0)
+    exemplars = Exemplars(pool_of(task, split, data, None), 2, "random", 0)
+
+    def shots(sample: Sample) -> tuple[Shot, ...]:
+        return solved(exemplars.of(sample), job.ask, family, family.frame)
+
+    run = RunFolder.create(folder, "few")
+    records = []
+    for question in ask_all(job, family, shots).values():
+        frames = tuple(family.frame(image.size()) for image in question.request.images)
+        text = family.answer(job.ask, question.sample, frames[-1])
+        reading = family.read(job.ask, text, frames)
+        response = Response(question.sample.id, text, frames=frames, prompt_tokens=100)
+        records.append(question.answered(response, reading, tuple(i.digest() for i in question.request.images)))
+    with appending(run.journal_path(task.name, split)) as journal:
+        for record in records:
+            journal.append(record)
+    write_results(run, [score_job(job, records)], {"run": "few", "model": "m"})
+    run.write_manifest({
+        "settings": {"data": "data", "protocol": "official", "choice": "generate", "shots_from": None, "kind": None},
+        "model": {"name": "m"}, "cwd": str(folder), "splits": {name: {"reference": name}}, "family": {"name": FAMILY},
+    })  # fmt: skip
+    return ScoredRun.open(run.path)
+
+
+def shown_of(run: ScoredRun, name: str) -> SplitShown:
+    return split_of([run], name, known_of([run], name, None))
+
+
+@pytest.mark.parametrize("name", ["vqav2/val", "refcoco/val", "docvqa/val"])
+def test_a_few_shot_prompt_is_shown_with_its_exemplars_word_for_word(tmp_path: Path, name: str) -> None:
+    family = registry.families.get(FAMILY)
+    run = few_shot_run(tmp_path, name, family)
+    split = shown_of(run, name)
+    assert len(split.samples) == 6
+    known = known_of([run], name, None)
+    bare = split_of([run], name, type(known)(known.kind, known.samples))
+    for shown, plain in zip(split.samples, bare.samples, strict=True):
+        (told,) = shown.told
+        assert told is not None
+        assert len(told.shots) == 2
+        assert told.whole
+        assert told.exact is True, "as the digest in the journal says"
+        asked = "".join(text for _, text in told.prompt)
+        assert asked.count(PICTURE) == 3
+        assert asked.count(shown.question) >= 1
+        assert [role for role, _ in told.prompt] == ["user", "assistant"] * 2 + ["user"]
+        assert plain.told[0] is not None
+        assert plain.told[0].prompt == ()
+        assert with_prompts(plain, known) == shown, "asked for later, it is the same"
+
+
+def test_exemplars_that_are_gone_are_said_to_be_missing(tmp_path: Path) -> None:
+    run = few_shot_run(tmp_path, "vqav2/val", registry.families.get(FAMILY))
+    for file in (tmp_path / "data" / "vqav2").glob("*train2014*"):
+        file.unlink()
+    for shown in shown_of(run, "vqav2/val").samples:
+        (told,) = shown.told
+        assert told is not None
+        assert (told.whole, told.exact, len(told.prompt)) == (False, None, 1)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.results.stats.clustered import (
+    Measured,
+    bootstrap,
+    clustered_standard_error,
+    mean_of_ratios,
+    one_stratum,
+    standard_error_of_mean,
+)
+from evalkit.results.stats.error_bars import half_width, interval_of, t_quantile, wilson
+from evalkit.results.stats.intervals import delta
+
+VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=40)
+
+
+@given(VALUES)
+def test_alone_in_its_cluster_each_sample_gives_the_usual_standard_error(values: list[float]) -> None:
+    named = {str(i): v for i, v in enumerate(values)}
+    mean = sum(values) / len(values)
+    usual = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    assert clustered_standard_error(named, {k: k for k in named}) == pytest.approx(usual, abs=1e-9)
+
+
+@given(VALUES, st.integers(2, 5))
+def test_copies_of_a_sample_in_one_cluster_add_no_certainty(values: list[float], copies: int) -> None:
+    single = {str(i): v for i, v in enumerate(values)}
+    many = {f"{k}/{c}": v for k, v in single.items() for c in range(copies)}
+    once = clustered_standard_error(single, {k: k for k in single})
+    assert clustered_standard_error(many, {k: k.split("/")[0] for k in many}) == pytest.approx(once, abs=1e-9)
+
+
+def test_it_covers_what_it_says() -> None:
+    """Clusters of correlated right/wrong answers: the 95 % interval holds the truth about 95 times in a hundred."""
+    rng = random.Random(3)
+    hits = 0
+    for _ in range(400):
+        values, clusters = {}, {}
+        for image in range(60):
+            level = rng.choice((0.2, 0.9))
+            for k in range(rng.choice((3, 5))):
+                values[f"{image}-{k}"] = 100.0 * (rng.random() < level)
+                clusters[f"{image}-{k}"] = str(image)
+        mean = sum(values.values()) / len(values)
+        width = half_width(clustered_standard_error(values, clusters))
+        assert width is not None
+        hits += abs(mean - 55.0) <= width
+    assert 0.91 <= hits / 400 <= 0.98
+
+
+@pytest.mark.parametrize("values", [{}, {"a": 1.0}, {"a": 1.0, "b": 0.0}])
+def test_fewer_than_two_clusters_have_no_interval(values: dict[str, float]) -> None:
+    assert clustered_standard_error(values, dict.fromkeys(values, "one")) is None
+    assert half_width(None) is None
+
+
+@given(VALUES)
+def test_a_second_split_over_the_same_pictures_adds_no_certainty(values: list[float]) -> None:
+    named = {str(i): v for i, v in enumerate(values)}
+    part = (named, {k: k for k in named})
+    once = clustered_standard_error(*part)
+    assert standard_error_of_mean([part, part]) == pytest.approx(once, abs=1e-9)
+
+
+def test_splits_over_other_pictures_are_independent() -> None:
+    rng = random.Random(1)
+    parts = []
+    for split in range(2):
+        values = {f"{split}/{i}": rng.random() for i in range(500)}
+        parts.append((values, {k: k for k in values}))
+    alone = [clustered_standard_error(*part) for part in parts]
+    assert None not in alone
+    expected = math.sqrt(sum(a * a for a in alone if a is not None)) / 2
+    assert standard_error_of_mean(parts) == pytest.approx(expected, rel=2e-3)
+
+
+def test_no_mean_has_an_interval_when_a_part_has_none() -> None:
+    wide = {"a": 1.0, "b": 0.0}
+    part = (wide, {k: k for k in wide})
+    assert standard_error_of_mean([part]) is not None
+    assert standard_error_of_mean([part, ({"c": 1.0}, {"c": "c"})]) is None
+    assert standard_error_of_mean([]) is None
+
+
+def test_the_clustered_error_as_statsmodels_computes_it() -> None:
+    """statsmodels 0.15.0: OLS(x, 1).fit(cov_type="cluster", use_correction=False).bse · sqrt(G / (G − 1))."""
+    rng = np.random.default_rng(1)
+    clusters = np.repeat(np.arange(40), rng.integers(1, 8, 40))
+    values = rng.normal(size=len(clusters)) + rng.normal(size=40)[clusters]
+    assert one_stratum(values, clusters).standard_error == pytest.approx(0.2375075211467923, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "table"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (6, 2.4469), (10, 2.2281), (30, 2.0423), (math.inf, 1.9600)],
+)
+def test_students_t_is_that_of_the_tables(degrees: float, table: float) -> None:
+    assert t_quantile(0.975, degrees) == pytest.approx(table, rel=1.3e-3)
+
+
+def test_wilson_as_statsmodels_computes_it() -> None:
+    """statsmodels 0.15.0: proportion_confint(8, 10, method="wilson"), and (36, 36)."""
+    assert wilson(0.8, 10) == pytest.approx((0.49016247153664183, 0.9433178485456247))
+    assert wilson(1.0, 36) == (pytest.approx(0.9035813714055363), 1.0)
+    assert wilson(0.0, 36) == (0.0, pytest.approx(1 - 0.9035813714055363))
+
+
+def values_of(right: int, of: int, each: int = 1) -> Measured:
+    """``of`` images with ``each`` questions; those of the first ``right`` images are right."""
+    names = [str(image) for image in range(of) for _ in range(each)]
+    return Measured.of([100.0 * (int(name) < right) for name in names], names)
+
+
+def test_all_right_is_not_certain() -> None:
+    """About the rule of three, whatever the number of questions about each of the 100 images."""
+    for each in (1, 5):
+        found = interval_of(values_of(100, 100, each), scale=100.0, seed=0)
+        assert found is not None
+        assert (found.method, found.half, found.high) == ("wilson", None, 100.0)
+        assert found.low == pytest.approx(100 * 100 / 103.84, abs=0.01)
+    none = interval_of(values_of(0, 100), scale=100.0, seed=0)
+    assert none is not None
+    assert (none.low, none.high) == (0.0, pytest.approx(100 * 3.84 / 103.84, abs=0.01))
+
+
+def test_no_interval_leaves_the_scale() -> None:
+    near = interval_of(values_of(99, 100), scale=100.0, seed=0)
+    assert near is not None
+    assert near.method == "wilson"
+    assert 94 < near.low < 99 < near.high < 100
+    middle = interval_of(values_of(70, 100), scale=100.0, seed=0)
+    assert middle is not None
+    assert (middle.method, middle.half) == ("bootstrap", pytest.approx(9.14, abs=0.01))
+    assert (middle.low, middle.high) == (pytest.approx(61, abs=1.01), pytest.approx(79, abs=1.01))
+
+
+def test_where_there_is_no_end_to_the_scale_no_spread_is_no_interval() -> None:
+    assert interval_of(values_of(0, 100), scale=None, seed=0) is None
+    assert interval_of(values_of(1, 1), scale=100.0, seed=0) is None
+    assert interval_of(Measured.of([], []), scale=100.0, seed=0) is None
+
+
+def test_the_bootstrap_is_the_plain_one() -> None:
+    """Against index by index.  (By hand, on other such values: the very ends that scipy 1.17.1's bootstrap gives.)"""
+    values = np.random.default_rng(5).gamma(1.2, 1.0, 300)
+    found = bootstrap(one_stratum(values, np.arange(300)).totals(), seed=0, draws=4_000)
+    drawn = values[np.random.default_rng(0).integers(0, 300, size=(4_000, 300))].mean(axis=1)
+    assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=0.01)
+
+
+def test_counting_alike_clusters_draws_from_the_same_distribution() -> None:
+    """The quick way (few kinds of clusters) against the plain one, which a hair's difference in each forces."""
+    rng = np.random.default_rng(2)
+    totals = np.stack([rng.integers(0, 4, 2000) * 100.0, np.full(2000, 3.0)], axis=1)
+    unlike = totals + np.linspace(0, 1e-9, 2000)[:, None]
+    assert bootstrap(totals, seed=0) == pytest.approx(bootstrap(unlike, seed=1), rel=0.01)
+
+
+def test_f1_is_a_ratio_of_sums() -> None:
+    """2 · TP over 2 · TP + FP + FN, per image; its interval holds the value, and its error is that of the delta method."""
+    rng = np.random.default_rng(3)
+    truth, said = rng.random(400) < 0.5, rng.random(400) < 0.6
+    both = 2.0 * (truth & said)
+    totals = np.stack([both, both + (truth ^ said)], axis=1)
+    value = float(mean_of_ratios(totals.sum(axis=0)[None])[0])
+    low, high = bootstrap(totals, seed=0) or (0.0, 0.0)
+    assert low < value < high
+    assert (high - low) / 3.92 == pytest.approx(delta(totals, mean_of_ratios), rel=0.08)
+
+
+def test_the_delta_method_gives_the_clustered_error_of_a_mean() -> None:
+    rng = np.random.default_rng(4)
+    clusters = np.repeat(np.arange(50), rng.integers(1, 6, 50))
+    measured = one_stratum(100.0 * rng.random(len(clusters)), clusters)
+    assert delta(measured.totals(), mean_of_ratios) == pytest.approx(measured.standard_error, rel=1e-6)
+
+
+def test_a_resample_without_a_stratum_is_left_out() -> None:
+    found = Measured.of([1.0, 2.0, 3.0, 4.0], list("abcd"), ["x", "x", "y", "y"])
+    low, high = bootstrap(found.totals(), seed=0) or (0.0, 0.0)
+    assert 1.0 <= low < found.mean == 2.5 < high <= 4.0

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evalkit.data import PathImage
+from evalkit.errors import RunFailed, UserError
+from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
+from evalkit.results.store.run_folder import RunFolder, Wanted, choose
+from evalkit.run import Record
+from evalkit.types import Frame, Reading, Response, Sample
+
+TEXTS = (
+    "two red dogs",
+    '"sum": "00000000", "seconds": 0.0}',
+    "línea\nand\u2028more",
+    "",
+    "狗\x00\x1b[31m",
+    '{"id": "7"}',
+    "\\",
+)
+
+
+def record(number: int, text: str) -> Record:
+    sample = Sample(f"{number}", (PathImage(f"/data/{number}.jpg"),), "?", ("yes",), str(number // 3))
+    response = Response(
+        sample.id, text, tokens=(1, 2), finish=("stop", "length")[number % 2], prompt_tokens=9,
+        frames=(Frame((640, 480), (644, 476)),), seconds=0.25,
+    )  # fmt: skip
+    return Record(sample, f"{number:016x}", response, Reading(text or None), sample.images, (f"{number:016x}",))
+
+
+RECORDS = [record(n, TEXTS[n % len(TEXTS)]) for n in range(30)]
+
+
+def written(path: Path, records: list[Record] = RECORDS) -> Path:
+    with appending(path) as journal:
+        for one in records:
+            journal.append(one)
+    return path
+
+
+def plain(answers: Answers) -> dict[str, object]:
+    """What was read, without what is not compared between runs, and without the tokens, which are not kept."""
+    return {
+        key: (line.prompt, line.digests, replace(line.response, seconds=0.0)) for key, line in answers.lines.items()
+    }
+
+
+def expected(records: list[Record] = RECORDS) -> dict[str, object]:
+    return {
+        r.sample.id: (r.prompt_digest, r.image_digests, replace(r.response, tokens=(), seconds=0.0)) for r in records
+    }
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    answers = read_journal(written(tmp_path / "j"), 2)
+    assert plain(answers) == expected()
+    assert (answers.torn, answers.damaged, answers.rejected) == (False, (), ())
+    assert {line.response.seconds for line in answers.lines.values()} == {0.25}
+    assert [json.loads(line)["text"] for line in (tmp_path / "j").read_bytes().splitlines()] == [
+        r.response.text for r in RECORDS
+    ]
+
+
+def test_half_a_surrogate_pair_and_what_is_no_number_do_not_stop_a_run(tmp_path: Path) -> None:
+    odd = replace(record(1, "\ud800 x"), reading=Reading((1.0, float("nan"), float("inf"), 4.0)))
+    line = json.loads(encode(odd))
+    assert (line["answer"], line["text"]) == ([1.0, None, None, 4.0], "? x")
+    assert read_journal(written(tmp_path / "j", [odd]), 2).lines["1"].response.text == "? x"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_journals_are_read_exactly_or_refused_line_by_line(tmp_path: Path, seed: int) -> None:
+    """2,000 of them: nothing that is read differs from what was written, and mending leaves a journal without damage."""
+    draw = random.Random(seed)
+    whole = written(tmp_path / "j").read_bytes()
+    right = expected()
+    refused = 0
+    for number in range(500):
+        content = bytearray(whole)
+        for _ in range(draw.choice((1, 1, 1, 3, 20))):
+            if not content:
+                break
+            at, length = draw.randrange(len(content)), draw.choice((1, 1, 2, 40))
+            match draw.randrange(5):
+                case 0:
+                    content[at] ^= 1 << draw.randrange(8)
+                case 1:
+                    del content[at : at + length]
+                case 2:
+                    content[at:at] = bytes(draw.randrange(256) for _ in range(length))
+                case 3:
+                    content[at:at] = content[draw.randrange(len(content)) :][:length]
+                case 4 if number % 5 == 0:
+                    del content[at:]
+        path = tmp_path / "mutated.jsonl"
+        path.write_bytes(content)
+        answers = read_journal(path, 2)
+        assert plain(answers).items() <= right.items()
+        assert len(answers.rejected) == len(answers.damaged) + answers.torn
+        refused += len(answers.rejected)
+        mend(path, answers, ())
+        again = read_journal(path, 2)
+        assert plain(again) == plain(answers)
+        assert not again.rejected
+        written(path, [record(99, "after")])
+        assert len(read_journal(path, 2).lines) == len(answers.lines) + 1
+        path.with_name("mutated.jsonl.rejected").unlink(missing_ok=True)
+    assert refused > 400
+
+
+def test_mending_keeps_what_it_leaves_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "j")
+    untouched = path.stat().st_mtime_ns
+    mend(path, read_journal(path, 2), ())
+    assert path.stat().st_mtime_ns == untouched
+    assert not (tmp_path / "j.rejected").exists()
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = lines[4].replace(b"id", b"di", 1)
+    path.write_bytes(b"".join([*lines[:4], damaged, *lines[5:]]) + lines[2][:20])
+    answers = read_journal(path, 2)
+    assert answers.torn
+    assert answers.damaged == ((5, "its checksum is wrong"),)
+    mend(path, answers, {"7", "absent"})
+    assert read_journal(path, 2).lines.keys() == {r.sample.id for r in RECORDS} - {"4", "7"}
+    assert (tmp_path / "j.rejected").read_bytes() == damaged + lines[2][:20] + b"\n" + lines[7]
+
+
+def test_a_sample_answered_again_counts_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "j", [record(1, "old"), record(2, "x"), record(1, "new")])
+    answers = read_journal(path, 2)
+    assert [line.response.text for line in answers.lines.values()] == ["new", "x"]
+    mend(path, answers, ())
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_file_that_may_not_grow_ends_in_a_sentence(tmp_path: Path) -> None:
+    """As a full disk does; the half-written line is left out when read back."""
+    path = tmp_path / "j"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(RunFailed, match="j cannot be written .*; what was written before is kept"):
+            written(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    answers = read_journal(path, 2)
+    assert 1 <= len(answers.lines) < 5
+    assert plain(answers).items() <= expected().items()
+
+
+def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "j").mkdir()
+    with pytest.raises(RunFailed, match="cannot be written"), appending(tmp_path / "j"):
+        pass
+    with pytest.raises(UserError, match="cannot be read"):
+        read_journal(tmp_path / "absent", 2)
+
+
+# --------------------------------------------------------------------------------------------------------------- folders
+
+
+PARTS = {"weights": "a" * 32, "seed": 0}
+SPLITS = {"vqav2/val": {"version": 1, "annotations": "b" * 32}}
+
+
+def made(out: Path, wanted: Wanted, name: str | None = None) -> RunFolder:
+    folder, _ = choose(out, wanted, name=name, fresh=False)
+    folder.write_manifest(
+        {
+            "settings": {}, "cwd": ".", "model": {"name": wanted.model}, "parts": dict(wanted.parts),
+            "splits": {key: {"reference": key, "limit": None, "parts": parts} for key, parts in wanted.splits.items()},
+        }
+    )  # fmt: skip
+    return folder
+
+
+def test_the_same_identity_continues_the_same_run_wherever_it_is_called_what(tmp_path: Path) -> None:
+    first = made(tmp_path, Wanted("m", PARTS, SPLITS))
+    assert choose(tmp_path, Wanted("m", PARTS, SPLITS), name=None, fresh=False) == (first, [])
+    moved = RunFolder(first.path.rename(tmp_path / "renamed"))
+    assert choose(tmp_path, Wanted("other-name", PARTS, SPLITS), name=None, fresh=False) == (moved, [])
+    assert choose(tmp_path, Wanted("m", PARTS, SPLITS), name="renamed", fresh=False) == (moved, [])
+
+
+def test_another_split_joins_the_run(tmp_path: Path) -> None:
+    first = made(tmp_path, Wanted("m", PARTS, SPLITS))
+    other = Wanted("m", PARTS, {"gqa/testdev": {"version": 1}})
+    assert choose(tmp_path, other, name=None, fresh=False) == (first, [])
+
+
+def test_any_difference_is_another_run_and_is_said(tmp_path: Path) -> None:
+    first = made(tmp_path, Wanted("m", PARTS, SPLITS))
+    second = Wanted("m", {**PARTS, "seed": 1}, SPLITS)
+    folder, said = choose(tmp_path, second, name=None, fresh=False)
+    assert folder != first
+    assert said == [f"another run than {first.path} (seed: 0 → 1)"]
+    made(tmp_path, second)
+    asked = Wanted("m", PARTS, {"vqav2/val": {"version": 1, "annotations": "c" * 32}})
+    folder, said = choose(tmp_path, asked, name=None, fresh=False)
+    assert folder.path == first.path.with_name(f"{first.path.name}-2")
+    assert said == [f"another run than {first.path} (vqav2/val: annotations: {'b' * 8}… → {'c' * 8}…)"]
+    with pytest.raises(UserError, match=r"is another one \(seed: 0 → 1\); give another --name, or --fresh"):
+        choose(tmp_path, second, name=first.path.name, fresh=False)
+
+
+def test_starting_anew_moves_the_run_aside(tmp_path: Path) -> None:
+    first = made(tmp_path, Wanted("m", PARTS, SPLITS), name="x")
+    (first.path / "vqav2.val.jsonl").write_text("kept")
+    folder, (said,) = choose(tmp_path, Wanted("m", {**PARTS, "seed": 1}, SPLITS), name="x", fresh=True)
+    assert folder == first
+    assert list(folder.path.iterdir()) == []
+    (kept,) = (tmp_path / ".replaced").iterdir()
+    assert (kept / "vqav2.val.jsonl").read_text() == "kept"
+    assert str(kept) in said
+
+
+def test_what_is_no_run_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="exists already and is no run"):
+        choose(tmp_path, Wanted("m", PARTS, SPLITS), name="x", fresh=False)
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "x")
+    (folder.path / f".scores.json.{os.getpid()}").touch()
+    with folder.locked():
+        assert [p.name for p in folder.path.iterdir()] == [".lock"], "half-written files are cleared away"
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on .* is working on this run"), folder.locked():
+            pass
+    with folder.locked():
+        pass
+
+
+def test_mutated_manifests_are_read_or_refused_with_a_sentence(tmp_path: Path) -> None:
+    wanted = Wanted("m", PARTS, SPLITS)
+    folder = made(tmp_path, wanted, name="x")
+    whole = (folder.path / "manifest.json").read_bytes()
+    draw = random.Random(0)
+    outcomes = set()
+    for _ in range(500):
+        content = bytearray(whole)
+        for _ in range(draw.choice((1, 2, 5))):
+            at = draw.randrange(len(content))
+            content[at : at + draw.choice((0, 1, 3, 30))] = draw.choice(
+                (b"", b"null", b"[]", b"{}", b"7", b'"', b"\xff")
+            )
+        (folder.path / "manifest.json").write_bytes(content)
+        for name in ("x", None):
+            try:
+                choose(tmp_path, wanted, name=name, fresh=False)
+                outcomes.add("")
+            except UserError as error:
+                outcomes.add(str(error))
+    assert len(outcomes) > 2
+    assert "" in outcomes
+    assert not any("\n" in sentence for sentence in outcomes)

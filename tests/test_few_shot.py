@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evalkit import registry
+from evalkit.data import PathImage, open_data
+from evalkit.errors import UserError
+from evalkit.few_shot import Exemplars, Pool, _drawn, pool_of, solved
+from evalkit.jsonl_task import read_own
+from evalkit.types import Ask, Frame, ImageRef, Sample
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A picture that is all ``color``."""
+
+    name: str
+    color: int
+
+    def size(self) -> tuple[int, int]:
+        return 8, 8
+
+    def load(self) -> Image.Image:
+        return Image.new("RGB", (8, 8), (self.color,) * 3)
+
+    def digest(self) -> str:
+        return str(self.color)
+
+
+def sample(number: int, color: int | None = None) -> Sample:
+    return Sample(
+        f"{number}", (Patch(f"{number}.png", number if color is None else color),), "?", ("yes",), f"{number}"
+    )
+
+
+POOL = Pool("pool", [sample(n) for n in range(100)])
+ASKED = [sample(1000 + n) for n in range(50)]
+
+
+@pytest.mark.parametrize("selection", ["random", "fixed"])
+def test_the_choice_depends_on_seed_sample_and_pool_alone(selection: str) -> None:
+    forwards, backwards = (Exemplars(POOL, 4, selection, 3) for _ in range(2))
+    first = {s.id: [e.id for e in forwards.of(s)] for s in ASKED}
+    again = {s.id: [e.id for e in backwards.of(s)] for s in reversed(ASKED[10:])}
+    assert again.items() <= first.items()
+    assert all(len(set(ids)) == 4 for ids in first.values())
+    other = Exemplars(POOL, 4, selection, 4)
+    assert [e.id for e in other.of(ASKED[0])] != first[ASKED[0].id]
+    different = {tuple(ids) for ids in first.values()}
+    assert len(different) == (1 if selection == "fixed" else len(ASKED))
+
+
+def test_fewer_shots_are_the_first_of_more() -> None:
+    two, eight = (Exemplars(POOL, count, "random", 0) for count in (2, 8))
+    for s in ASKED:
+        assert eight.of(s)[:2] == two.of(s)
+
+
+def test_the_draw_is_even() -> None:
+    counts = Counter(
+        e.id for s in [sample(n) for n in range(1000, 3000)] for e in Exemplars(POOL, 2, "random", 0).of(s)
+    )
+    assert len(counts) == 100
+    assert 15 < min(counts.values()) <= max(counts.values()) < 75  # 40 expected
+
+
+def test_a_draw_is_a_shuffle() -> None:
+    assert sorted(_drawn(50, "x")) == list(range(50))
+    assert list(_drawn(50, "x")) == list(_drawn(50, "x")) != list(_drawn(50, "y"))
+    assert len({next(iter(_drawn(10, str(n)))) for n in range(200)}) == 10
+
+
+@pytest.mark.parametrize("selection", ["random", "fixed"])
+def test_the_picture_asked_about_is_never_an_exemplars(selection: str) -> None:
+    """Not by name, not by content under another name."""
+    pool = Pool("pool", [sample(n, color=n % 3) for n in range(9)])
+    asked = sample(99, color=1)
+    for seed in range(20):
+        chosen = Exemplars(pool, 6, selection, seed).of(asked)
+        assert {int(e.id) % 3 for e in chosen} == {0, 2}
+    with pytest.raises(UserError, match="pool has only 6 exemplars with other pictures than that of sample 99"):
+        Exemplars(pool, 7, selection, 0).of(asked)
+
+
+class ByColor:
+    """Embeds a picture as a direction in the plane."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
+        for image in images:
+            self.asked.append(image.name)
+            angle = image.load().getpixel((0, 0))[0] / 100  # type: ignore[index]
+            yield math.cos(angle), math.sin(angle)
+
+
+def test_the_most_similar_stands_last() -> None:
+    backend = ByColor()
+    exemplars = Exemplars(POOL, 3, "similar", 0, lambda: backend)
+    chosen = [int(e.id) for e in exemplars.of(replace(sample(500), images=(Patch("x", 40),)))]
+    assert 40 not in chosen, "a picture with the same content is not one of them"
+    assert [abs(c - 40) for c in chosen] == [2, 1, 1]
+    assert len(backend.asked) == 100 + 1, "the pool is embedded once"
+
+
+def test_similar_takes_a_backend_that_can() -> None:
+    with pytest.raises(UserError, match="this backend cannot compare pictures; use random or fixed"):
+        Exemplars(POOL, 1, "similar", 0).of(ASKED[0])
+
+
+# ----------------------------------------------------------------------------------------------------------------- pools
+
+
+def test_exemplars_come_from_the_training_split() -> None:
+    task = registry.tasks.get("vqav2")
+    pool = pool_of(task, "val", open_data("tiny"), None)
+    assert pool.name == "vqav2/train"
+    evaluated = list(task.load(open_data("tiny"), "val"))
+    assert not {s.id for s in pool.samples} & {s.id for s in evaluated}
+    assert not {s.images[0].name for s in pool.samples} & {s.images[0].name for s in evaluated}
+
+
+def test_never_from_what_is_evaluated() -> None:
+    task = registry.tasks.get("vqav2")
+    with pytest.raises(UserError, match="come from vqav2/train, which is what is evaluated; give --shots-from FILE"):
+        pool_of(task, "train", open_data("tiny"), None)
+    with pytest.raises(UserError, match="gqa has no training split to take exemplars from; give --shots-from FILE"):
+        pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), None)
+
+
+def test_exemplars_from_a_file(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["yes"]}\n')
+    pool = pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file))
+    assert [s.id for s in pool.samples] == ["x"]
+    with pytest.raises(UserError, match="--shots 2: .*mine.jsonl has only 1 exemplars"):
+        Exemplars(pool, 2, "random", 0).of(ASKED[0])
+    own = read_own(file, "vqa")
+    with pytest.raises(UserError, match=r"mine\.jsonl: that is what is evaluated; give another file"):
+        pool_of(own, own.default_splits[0], open_data("tiny"), str(file))
+    before = pool.digest()
+    file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["no"]}\n')
+    assert pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file)).digest() != before
+
+
+def test_boxes_of_exemplars_are_in_the_frame_that_the_model_sees(tmp_path: Path) -> None:
+    Image.new("RGB", (280, 140)).save(tmp_path / "a.png")
+    box = Sample("1", (PathImage(str(tmp_path / "a.png")),), "dog", ((0.0, 0.0, 140.0, 70.0),), "1")
+    family, ask = registry.families.get("qwen2.5-vl"), Ask("refcoco", "grounding")
+    (plain,) = solved([box], ask, family, family.frame)
+    assert "[0, 0, 140, 70]" in plain.answer
+    (small,) = solved([box], ask, family, lambda size: Frame(size, (140, 84)))
+    assert "[0, 0, 70, 42]" in small.answer
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UserError, match=r"a.png cannot be read"):
+        solved([box], ask, family, family.frame)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from evalkit.data import PathImage
+from evalkit.images import PathImage
 from evalkit.types import Decoding, Message, Picture, Request, Size, Text
 
 WORDS = [

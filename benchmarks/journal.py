@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from evalkit.data import PathImage
+from evalkit.images import PathImage
+from evalkit.jobs import Record
 from evalkit.results.store.journal import appending, read_journal
-from evalkit.run import Record
 from evalkit.types import Frame, Reading, Response, Sample
 
 SAMPLES_A_SECOND = 1000

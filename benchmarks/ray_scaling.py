@@ -26,8 +26,10 @@ from simulate import Fleet, Group, simulate
 
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.data import PathImage, open_data
-from evalkit.types import Ask, Batching, Cluster, Decoding, Lot, Message, Picture, Request
+from evalkit.data import open_data
+from evalkit.images import PathImage
+from evalkit.interfaces import Lot
+from evalkit.types import Ask, Batching, Cluster, Decoding, Message, Picture, Request
 
 TASKS = (("vqav2", "val"), ("refcoco", "testA"))
 

@@ -36,9 +36,10 @@ from _mixes import MIXES, Asked, draw
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint
+from evalkit.interfaces import Serves
 from evalkit.model.backends.server import ServerBackend
 from evalkit.model.server.concurrency import Gate
-from evalkit.types import Request, Serves
+from evalkit.types import Request
 
 CASES = (
     *((order, count) for count in (1, 8, 32) for order in ("apart", "together")),

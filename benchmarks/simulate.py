@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit import registry
-from evalkit.data import PathImage
+from evalkit.images import PathImage
 from evalkit.model.workers.queue import Queue
 from evalkit.types import Decoding, Message, Picture, Request
 

@@ -15,10 +15,11 @@ import reference
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.interfaces import Family, Metric, Task
 from evalkit.registry import module_name
 from evalkit.settings import NEVER_FROM_FILES, PROTOCOLS, RunSettings
 from evalkit.task_groups import GROUPS
-from evalkit.types import Ask, Family, ImageRef, Kind, Metric, Picture, Sample, Size, Split, Task
+from evalkit.types import Ask, ImageRef, Kind, Picture, Sample, Size, Split
 
 EDIT = "<!-- Made by docs/generate.py from the code: change that. -->\n\n"
 KINDS: Sequence[tuple[Kind, str]] = (

@@ -16,7 +16,8 @@ from griffe import Docstring, DocstringSectionKind, ParameterKind, visit
 import evalkit
 import evalkit.data
 import evalkit.errors
-import evalkit.run
+import evalkit.interfaces
+import evalkit.scoring
 import evalkit.types
 from evalkit.cli import app
 
@@ -74,15 +75,19 @@ def api() -> str:
         if inspect.isfunction(thing):
             lines += [f"### evalkit.{name}", "", *_function(thing)]
     lines += ["### evalkit.training.EvalkitCallback", "", *_callback()]
-    lines += ["## Results", "", "### evalkit.run.Result", "", *_class(evalkit.run.Result)]
+    lines += ["## Results", "", "### evalkit.scoring.Result", "", *_class(evalkit.scoring.Result)]
     lines += ["### evalkit.errors.UserError", "", *_prose(evalkit.errors.UserError)]
     lines += ["### evalkit.errors.RunFailed", "", *_prose(evalkit.errors.RunFailed)]
     lines += ["## Values", "", "In `evalkit.types`; frozen dataclasses.", ""]
     for name in VALUES:
         lines += [f"### {name}", "", *_class(getattr(evalkit.types, name))]
-    lines += ["## Contracts of plugins", "", "In `evalkit.types`; protocols: a plugin needs no base class.", ""]
+    lines += ["## Contracts of plugins", "", "In `evalkit.interfaces`; protocols: a plugin needs no base class.", ""]
     for name in CONTRACTS:
-        lines += [f"### {name}", "", *_contract(getattr(evalkit.types, name))]
+        lines += [
+            f"### {name}",
+            "",
+            *_contract(getattr(evalkit.interfaces, name, None) or getattr(evalkit.types, name)),
+        ]
     return "\n".join(lines)
 
 

@@ -24,10 +24,12 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
+from evalkit.interfaces import Task
+from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
 from evalkit.predictions import Prediction, Reader, match
-from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
+from evalkit.scoring import Result, score_job
 from evalkit.settings import default_data
-from evalkit.types import Answered, Box, Kind, Reading, Sample, Scores, Task
+from evalkit.types import Answered, Box, Kind, Reading, Sample, Scores
 
 Pair = tuple[Any, str | Box | None]
 """(references, prediction): a text or a list of them, or a box; and a text, a box, or None where nothing was read."""

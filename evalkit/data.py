@@ -6,32 +6,24 @@ them in.  Pictures are references: found by name, opened when a backend needs th
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
-from evalkit.fingerprint import of_file
+from evalkit.images import PathImage, first_line
 from evalkit.jsonl import parse, read_bytes
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PILImage
-
-    from evalkit.types import ImageRef, Size
+    pass
 
 HUB = "hub"
 BUNDLED = "tiny"
-LOOKING = 8  # threads that look at pictures' headers
 
 # What stands in no name of a file or a question: it would break the lines of messages, or cannot be written at all.
 _NEVER_NAMED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -40,46 +32,6 @@ _LONGEST_NAME = 255  # bytes, on most file systems
 _brief = reprlib.Repr()
 _brief.maxlevel = 2
 _brief.maxstring = _brief.maxother = 80
-
-
-@contextmanager
-def picture(source: Any) -> Iterator[PILImage]:
-    """An opened picture.  Raises ``OSError`` for whatever is wrong with it."""
-    from PIL import Image
-
-    try:
-        with Image.open(source) as image:
-            yield image
-    except OSError:
-        raise
-    except Exception as error:  # a damaged one raises nearly anything: SyntaxError, struct.error, zlib.error, …
-        raise OSError(f"a damaged picture, or an enormous one ({_first_line(error)})") from error
-
-
-@dataclass(frozen=True)
-class PathImage:
-    """A picture in a file."""
-
-    path: str
-
-    @property
-    def name(self) -> str:
-        return self.path
-
-    def size(self) -> Size:
-        with picture(self.path) as image:
-            return image.size
-
-    def load(self) -> PILImage:
-        with picture(self.path) as image:
-            return image.convert("RGB")
-
-    def content(self) -> bytes:
-        """The file's bytes."""
-        return Path(self.path).read_bytes()
-
-    def digest(self) -> str:
-        return of_file(Path(self.path))[:16]
 
 
 def shown(value: Any) -> str:
@@ -117,56 +69,6 @@ def below(folder: Path, name: Any, *, task: str) -> PathImage:
         )
     # What was looked at is what is opened: as it stands, "link/../x" would lead to where the link's target lies.
     return PathImage(str(folder / inside))
-
-
-@dataclass(frozen=True)
-class RowImage:
-    """A picture in a data set's row, kept encoded until it is asked for."""
-
-    name: str
-    rows: Any = field(repr=False, compare=False)
-    index: int
-    column: str = "image"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process: rows by the files that they lie in, else no more of them than this one cell."""
-        state = dict(self.__dict__)
-        if not getattr(self.rows, "cache_files", None):
-            state["rows"] = {self.index: {self.column: self.rows[self.index][self.column]}}
-        return state
-
-    def _source(self) -> Any:
-        cell = self.rows[self.index][self.column]
-        if cell is None or (cell.get("bytes") is None and not cell.get("path")):
-            raise OSError(f"{self.name} has no picture in column {self.column!r}")
-        return io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
-
-    @cached_property
-    def key(self) -> str:
-        """What it holds: the same picture lies in the row of each question about it.  Its name if it cannot be read."""
-        try:
-            return f"content:{self.digest()}"
-        except (OSError, ValueError):
-            return self.name
-
-    def size(self) -> Size:
-        with picture(self._source()) as image:
-            return image.size
-
-    def load(self) -> PILImage:
-        with picture(self._source()) as image:
-            return image.convert("RGB")
-
-    def content(self) -> bytes:
-        """The file's bytes."""
-        source = self._source()
-        return Path(source).read_bytes() if isinstance(source, str) else bytes(source.getbuffer())
-
-    def digest(self) -> str:
-        source = self._source()
-        if isinstance(source, str):
-            return of_file(Path(source))[:16]
-        return hashlib.sha256(source.getbuffer()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -253,7 +155,7 @@ class HubData(Data):
             raise
         except Exception as error:  # offline, gated, renamed, no such split: datasets has many exceptions for it
             raise UserError(
-                f"{task}: the data set {source} (split {split}) could not be loaded: {_first_line(error)}. "
+                f"{task}: the data set {source} (split {split}) could not be loaded: {first_line(error)}. "
                 "Check the network, or give --data ROOT with the official downloads."
             ) from error
         missing = [c for c in columns if c not in rows.column_names]
@@ -286,45 +188,6 @@ class HubData(Data):
         """(index, row) pairs without the heavy columns."""
         light = rows.remove_columns([c for c in without if c in rows.column_names])
         yield from enumerate(light)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
-
-
-def check_pictures(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
-    """Look at the header of every picture that lies in a file, before anything is computed.
-
-    Pictures inside a data set's rows are not looked at: to see them is to read the whole data set.
-
-    Returns:
-        (width, height) in pixels, by the picture's path.
-
-    Raises:
-        UserError: some are absent or no pictures; the sentence names the first of them and counts the rest.
-    """
-    paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
-    with ThreadPoolExecutor(LOOKING) as pool:  # waiting for a network drive, mostly
-        seen = dict(zip(paths, pool.map(_size_or_trouble, paths.values()), strict=True))
-    bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
-    if bad:
-        first, trouble = next(iter(bad.items()))
-        more = f" ({len(bad):,} of {len(paths):,} pictures are absent or broken)" if len(bad) > 1 else ""
-        raise UserError(
-            f"{where}: the picture {first} {trouble}{more}; complete the download, "
-            "or give --allow-missing to evaluate the rest."
-        )
-    return {path: size for path, size in seen.items() if not isinstance(size, str)}
-
-
-def _size_or_trouble(image: ImageRef) -> Size | str:
-    try:
-        return image.size()
-    except FileNotFoundError:
-        return "is absent"
-    except (OSError, ValueError) as error:
-        return f"cannot be read as a picture ({_first_line(error)})"
 
 
 def bundled_root() -> Path:

@@ -9,24 +9,17 @@ from os import PathLike, fspath
 from typing import Any
 
 from evalkit import registry
-from evalkit.data import check_pictures, open_data
+from evalkit.data import open_data
 from evalkit.decoding import changes
 from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, pool_of, solved
-from evalkit.run import (
-    OFFICIAL,
-    Job,
-    PictureDigests,
-    Record,
-    Result,
-    ask_all,
-    load_job,
-    parse_tasks,
-    run_job,
-    way_to_choose,
-)
+from evalkit.images import check_pictures
+from evalkit.interfaces import Backend, Embeds, Family, Sees, Wraps
+from evalkit.jobs import OFFICIAL, Job, Record, ask_all, load_job, parse_tasks, way_to_choose
+from evalkit.run import PictureDigests, run_job
+from evalkit.scoring import Result
 from evalkit.settings import batching, default_data, split_list
-from evalkit.types import Backend, Embeds, Family, Request, Sample, Sees, Shot, Wraps
+from evalkit.types import Request, Sample, Shot
 
 
 class Evaluation:

@@ -21,8 +21,9 @@ from pathlib import Path
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
+from evalkit.interfaces import Embeds, Family, Task
 from evalkit.jsonl_task import OwnTask, read_own
-from evalkit.types import Ask, Embeds, Family, Frame, ImageRef, Sample, Shot, Size, Task
+from evalkit.types import Ask, Frame, ImageRef, Sample, Shot, Size
 
 TRAIN = "train"
 SIMILAR_POOL = 4096

@@ -13,9 +13,9 @@ from typing import Any
 
 from evalkit import __version__
 from evalkit.few_shot import Pool
-from evalkit.run import Job
+from evalkit.interfaces import Family
+from evalkit.jobs import Job
 from evalkit.settings import RunSettings
-from evalkit.types import Family
 
 Parts = Mapping[str, Any]
 """What an identity is made of, by name; plain JSON values."""

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from evalkit import registry
-from evalkit.data import Data, PathImage
+from evalkit.data import Data
 from evalkit.errors import UserError
+from evalkit.images import PathImage
 from evalkit.jsonl import objects, read_bytes
 from evalkit.types import Decoding, Kind, Sample, Split
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Family, Task
+from evalkit.jobs import Job, Record
 from evalkit.jsonl import objects, parse, read_bytes
-from evalkit.run import Job, Record
-from evalkit.types import Ask, Family, Frame, Reading, Response, Sample, Size, Task
+from evalkit.types import Ask, Frame, Reading, Response, Sample, Size
 
 FORMATS = (
     ("id", "text"),

@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from evalkit.errors import UserError
-from evalkit.types import BackendFactory, Family, Metric, Task
+from evalkit.interfaces import BackendFactory, Family, Metric, Task
 
 P = TypeVar("P")
 

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
-from evalkit.run import Result
+from evalkit.scoring import Result
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -31,7 +31,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from evalkit.types import Answered, Metric, Scores
+from evalkit.interfaces import Metric
+from evalkit.types import Answered, Scores
 
 from ._scoring import means, referenced
 

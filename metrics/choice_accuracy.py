@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Answered, Metric, Scores
+from evalkit.interfaces import Metric
+from evalkit.types import Answered, Scores
 
 from ._scoring import by, means
 

@@ -41,7 +41,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError
-from evalkit.types import Answered, Metric, Scores
+from evalkit.interfaces import Metric
+from evalkit.types import Answered, Scores
 
 from ._java import INSTALL, PACKAGE
 from ._meteor import meteor_of_sums, running_meteor

@@ -29,7 +29,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from evalkit.types import Answered, Metric, Scores
+from evalkit.interfaces import Metric
+from evalkit.types import Answered, Scores
 
 from ._scoring import means, referenced
 

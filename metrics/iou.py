@@ -24,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Answered, Box, Metric, Scores
+from evalkit.interfaces import Metric
+from evalkit.types import Answered, Box, Scores
 
 from ._scoring import mean
 

@@ -39,7 +39,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal, get_args
 
-from evalkit.types import Answered, Metric, Scores
+from evalkit.interfaces import Metric
+from evalkit.types import Answered, Scores
 
 from ._scoring import by, means, referenced
 from ._vqa_text import ENOUGH, normalise, process_punctuation, strip_answer

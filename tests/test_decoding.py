@@ -10,7 +10,7 @@ import pytest
 from evalkit import registry
 from evalkit.decoding import changes, described, unescaped
 from evalkit.errors import UserError
-from evalkit.run import Job
+from evalkit.jobs import Job
 from evalkit.settings import effective
 from evalkit.types import Decoding
 

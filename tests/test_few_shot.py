@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from evalkit import registry
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, Pool, _drawn, pool_of, solved
+from evalkit.images import PathImage
 from evalkit.jsonl_task import read_own
 from evalkit.types import Ask, Frame, ImageRef, Sample
 

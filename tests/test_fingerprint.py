@@ -9,7 +9,7 @@ import pytest
 
 from evalkit import fingerprint
 from evalkit.data import open_data
-from evalkit.run import load_job, parse_tasks
+from evalkit.jobs import load_job, parse_tasks
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.jobs import load_job, parse_tasks
 from evalkit.jsonl_task import METRICS, REFERENCES, read_own
-from evalkit.run import load_job, parse_tasks
 from evalkit.types import Kind
 
 TEN = ["yes"] * 10

@@ -93,7 +93,7 @@ def test_every_plugin_is_found_by_its_own_name(group: registry.Group[object]) ->
 
 
 def test_every_plugin_keeps_its_contract() -> None:
-    from evalkit.types import Family, Metric, Task
+    from evalkit.interfaces import Family, Metric, Task
 
     for group, protocol in ((registry.tasks, Task), (registry.metrics, Metric), (registry.families, Family)):
         for plugin in group.all():  # type: ignore[attr-defined]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
-from evalkit.run import PictureDigests, Stopped, ask_all, choose, load_job, parse_tasks, prompt_digest, run_job
+from evalkit.jobs import ask_all, choose, load_job, parse_tasks, prompt_digest
+from evalkit.run import PictureDigests, Stopped, run_job
 from evalkit.types import Message, Picture, Request, Response, Sample, Text
 
 

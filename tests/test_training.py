@@ -22,8 +22,8 @@ from evalkit import evaluate, load_task
 from evalkit.checkpoint import bundled_folder
 from evalkit.cli import main
 from evalkit.errors import UserError
+from evalkit.jobs import Record
 from evalkit.model.hf.restore import noted
-from evalkit.run import Record
 
 TASK = "refcoco/val"
 LIMIT = 6

@@ -13,14 +13,15 @@ from rich.console import Console
 from evalkit import __version__, registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
 from evalkit.predictions import EXAMPLES, Reader
 from evalkit.results.samples.context import located
 from evalkit.results.store.journal import read_journal
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import read_scores
-from evalkit.run import OFFICIAL, Job, Record, Result, load_job, parse_tasks, score_job
 from evalkit.runner.finish import show, write_scores
 from evalkit.runner.manifest import now
+from evalkit.scoring import Result, score_job
 from evalkit.types import Reading, Response
 
 Scored = Mapping[str, Mapping[str, Any]]

@@ -14,14 +14,15 @@ from rich.console import Console
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.interfaces import Task
+from evalkit.jobs import OFFICIAL, Job, load_job, parse_tasks
 from evalkit.predictions import Reader, match, read_predictions
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.run import OFFICIAL, Job, Result, load_job, parse_tasks, score_job
 from evalkit.runner.finish import end, show, write_scores
 from evalkit.runner.manifest import circumstances, logged, quiet_logging, recorded
+from evalkit.scoring import Result, score_job
 from evalkit.settings import Effective, default_data
-from evalkit.types import Task
 
 SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
 """The settings that mean the same as in a run."""

@@ -9,7 +9,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.types import Ask, Task
+    from evalkit.interfaces import Task
+    from evalkit.types import Ask
 
 
 def complete_task(incomplete: str) -> list[str]:

@@ -13,8 +13,9 @@ from rich.text import Text
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint, fetched, resolve_checkpoint
 from evalkit.errors import UserError
+from evalkit.interfaces import Verifies
 from evalkit.runner.manifest import quiet_logging
-from evalkit.types import Check, Verifies
+from evalkit.types import Check
 
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}
 

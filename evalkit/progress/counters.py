@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalkit.run import Job, Record
-from evalkit.types import Backend, Costs, Occupies, Request, Size
+from evalkit.interfaces import Backend, Costs, Occupies
+from evalkit.jobs import Job, Record
+from evalkit.types import Request, Size
 
 from .eta import Pace
 from .running_score import RunningScore, Standing

@@ -16,8 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.run import Job, Record
-from evalkit.types import Backend, Request, Size
+from evalkit.interfaces import Backend
+from evalkit.jobs import Job, Record
+from evalkit.types import Request, Size
 
 from .counters import State, Tally, duration
 from .events import Events

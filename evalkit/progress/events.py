@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.jobs import Job
 from evalkit.results.store.files import to_json
-from evalkit.run import Job
 
 from .counters import State
 

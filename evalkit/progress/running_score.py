@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.interfaces import Immediate
+from evalkit.jobs import Job, Record
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
 from evalkit.results.stats.intervals import MEAN_OF, scale_of
-from evalkit.run import Job, Record
-from evalkit.types import Answered, Immediate, Scores
+from evalkit.types import Answered, Scores
 
 EVERY_SECONDS = 3.0
 SHARE = 0.03

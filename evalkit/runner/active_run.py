@@ -14,14 +14,16 @@ from evalkit import fingerprint
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import RunFailed, UserError
 from evalkit.identity import digest, run_parts, split_parts
+from evalkit.interfaces import Backend, BackendFactory
+from evalkit.jobs import Job, Record, ask_all
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder, Wanted, choose
-from evalkit.run import Answers, Job, PictureDigests, Record, Result, ask_all
+from evalkit.run import Answers, PictureDigests
+from evalkit.scoring import Result
 from evalkit.settings import Effective
-from evalkit.types import Backend, BackendFactory
 
 from .exemplars import asker, seen_by
 from .finish import end, write_scores

@@ -10,9 +10,9 @@ from rich.text import Text as Styled
 
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import UserError
-from evalkit.run import ask_all
+from evalkit.interfaces import BackendFactory, Previews
+from evalkit.jobs import ask_all
 from evalkit.settings import RunSettings
-from evalkit.types import BackendFactory, Previews
 
 from .exemplars import Seen, asker, seen_by
 from .plan import Plan

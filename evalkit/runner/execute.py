@@ -12,12 +12,14 @@ from rich.console import Console
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
+from evalkit.interfaces import Backend, BackendFactory, Pool, Pools
+from evalkit.jobs import parse_tasks
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
-from evalkit.run import Result, Stopped, answered, parse_tasks
+from evalkit.run import Stopped, answered
+from evalkit.scoring import Result
 from evalkit.settings import Effective, RunSettings
-from evalkit.types import Backend, BackendFactory, Pool, Pools
 
 from .active_run import Run, begun
 from .dry_run import show_requests, warn_of_long_prompts

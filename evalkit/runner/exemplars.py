@@ -7,9 +7,10 @@ from functools import cache, partial
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.few_shot import Exemplars, solved
-from evalkit.run import Job
+from evalkit.interfaces import BackendFactory, Frames
+from evalkit.jobs import Job
 from evalkit.settings import RunSettings
-from evalkit.types import BackendFactory, Frame, Frames, Sample, Shot, Size
+from evalkit.types import Frame, Sample, Shot, Size
 
 from .lazy_backend import Lazy
 from .plan import Plan

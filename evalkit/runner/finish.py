@@ -14,7 +14,7 @@ from evalkit.results.leaderboard import table as board
 from evalkit.results.store.files import write_atomically
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
-from evalkit.run import Result
+from evalkit.scoring import Result
 
 from .manifest import tell
 from .plan import Plan

@@ -7,7 +7,8 @@ from threading import Event
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.types import Backend, Embeds, Request, Response
+from evalkit.interfaces import Backend, Embeds
+from evalkit.types import Request, Response
 
 Begin = Callable[[Sequence[Request], Backend], None]
 

@@ -14,12 +14,15 @@ from threading import Event
 from rich.console import Console
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.interfaces import BackendFactory, Lot, Pool
+from evalkit.jobs import Job
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
-from evalkit.run import Answers, Job, Result, Stopped, as_a_run_fails
+from evalkit.run import Answers, Stopped, as_a_run_fails
+from evalkit.scoring import Result
 from evalkit.settings import Effective
-from evalkit.types import BackendFactory, Lot, Pool, Request, Response
+from evalkit.types import Request, Response
 
 from .active_run import Run, begun
 from .dry_run import warn_of_long_prompts

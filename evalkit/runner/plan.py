@@ -9,13 +9,15 @@ from rich.console import Console
 
 from evalkit import registry
 from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, resolve_checkpoint
-from evalkit.data import check_pictures, open_data
+from evalkit.data import open_data
 from evalkit.decoding import described
 from evalkit.errors import UserError
 from evalkit.few_shot import Pool, pool_of
-from evalkit.run import GENERATE, Job, load_job, way_to_choose
+from evalkit.images import check_pictures
+from evalkit.interfaces import Family, Task
+from evalkit.jobs import GENERATE, Job, load_job, way_to_choose
 from evalkit.settings import Effective, RunSettings, default_data
-from evalkit.types import Family, Sample, Size, Task
+from evalkit.types import Sample, Size
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from evalkit.interfaces import Family
+from evalkit.jobs import Job, Question, Record
 from evalkit.results.store.journal import mend, read_journal
 from evalkit.results.store.run_folder import SCHEMA, RunFolder
-from evalkit.run import Job, PictureDigests, Question, Record
-from evalkit.types import Family
+from evalkit.run import PictureDigests
 
 EXAMPLES = 3
 

@@ -14,9 +14,9 @@ from evalkit import fingerprint, registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import ADDRESS
 from evalkit.errors import UserError
-from evalkit.run import Job
+from evalkit.interfaces import BackendFactory, Family, Serves
+from evalkit.jobs import Job
 from evalkit.settings import Effective, RunSettings
-from evalkit.types import BackendFactory, Family, Serves
 
 ELSEWHERE = {
     "batch_size": "the server puts requests together; --concurrency N bounds how many are under way",

@@ -20,6 +20,7 @@ import transformers
 from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.interfaces import Backend
 from evalkit.model.engine.compatibility import Unfit, build, restore
 from evalkit.model.engine.image_table import Item
 from evalkit.model.hf.devices import pick_places, spread
@@ -37,19 +38,7 @@ from evalkit.model.hf.sampler import Draws
 from evalkit.model.token_estimate import costs
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
-from evalkit.types import (
-    Backend,
-    Batching,
-    Check,
-    Cluster,
-    Frame,
-    ImageRef,
-    Preview,
-    Request,
-    Response,
-    Size,
-    picture_key,
-)
+from evalkit.types import Batching, Check, Cluster, Frame, ImageRef, Preview, Request, Response, Size, picture_key
 
 from ..engine.engine import Answer, Engine
 from ..engine.options import Options

@@ -20,6 +20,7 @@ from typing import Any
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, key_of_environment
 from evalkit.errors import UserError
+from evalkit.interfaces import Backend
 from evalkit.model.grouping import together
 from evalkit.model.server.chat_api import Chat
 from evalkit.model.server.client import Asking
@@ -29,7 +30,7 @@ from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import Framing, framing
 from evalkit.model.server.images import Pictures
 from evalkit.model.token_estimate import costs
-from evalkit.types import Backend, Batching, Frame, Picture, Preview, Request, Response, Size
+from evalkit.types import Batching, Frame, Picture, Preview, Request, Response, Size
 
 __all__ = ["BACKEND", "ServerBackend"]
 

@@ -13,8 +13,9 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from evalkit.data import picture
-from evalkit.types import Encoded, ImageRef, Size
+from evalkit.images import picture
+from evalkit.interfaces import Encoded
+from evalkit.types import ImageRef, Size
 
 AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png"}
 _ORIENTATION = 0x0112

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.interfaces import Lot
 from evalkit.model.hf.devices import Place, named
 from evalkit.model.hf.loading import identity, load_processor
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.token_estimate import costs
-from evalkit.types import ImageRef, Lot, Request, Response, Size
+from evalkit.types import ImageRef, Request, Response, Size
 
 from . import local as local
 from .pool import Pool

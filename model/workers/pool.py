@@ -14,7 +14,8 @@ from typing import Any
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import RunFailed, UserError
-from evalkit.types import ImageRef, Lot, Request, Response
+from evalkit.interfaces import Lot
+from evalkit.types import ImageRef, Request, Response
 
 from .handle import RESTARTS, Hand
 from .messages import Answered, Embed, Embedded, End, Ended, Failed, Logged, Lost, Ready, Start

@@ -20,8 +20,8 @@ from typing import Any
 import ray
 
 from evalkit import __version__
-from evalkit.data import PathImage
 from evalkit.errors import UserError
+from evalkit.images import PathImage
 
 from .messages import Chunk, Lost, Start
 

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.types import Lot, Response
+from evalkit.interfaces import Lot
+from evalkit.types import Response
 
 from .queue import Queue
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from evalkit import __version__
-from evalkit.data import PathImage
 from evalkit.errors import UserError
+from evalkit.images import PathImage
 from evalkit.registry import module_name
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import to_markdown

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalkit.errors import UserError
+from evalkit.interfaces import HasResults, Submits
 from evalkit.results.samples.context import known_of, loaded
 from evalkit.results.samples.view import split_of
 from evalkit.results.store.scored_run import ScoredRun
-from evalkit.run import HasResults, Submits
 from evalkit.types import Answered, Reading
 
 

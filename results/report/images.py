@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from evalkit.data import PathImage, picture
+from evalkit.images import PathImage, picture
 from evalkit.types import ImageRef, Size
 
 BUDGET = 95_000_000

@@ -15,11 +15,12 @@ from evalkit import registry
 from evalkit.data import BUNDLED, HUB, Data, open_data
 from evalkit.errors import UserError
 from evalkit.few_shot import pool_of
+from evalkit.interfaces import Family, Task
+from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
 from evalkit.predictions import Reader
 from evalkit.results.store.scored_run import ScoredRun
-from evalkit.run import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
 from evalkit.task_groups import GROUPS
-from evalkit.types import Ask, Family, Frame, Message, Picture, Sample, Shot, Task
+from evalkit.types import Ask, Frame, Message, Picture, Sample, Shot
 
 from .view import Ask as Asks
 from .view import Asked, Known

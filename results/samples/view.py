@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from evalkit.data import PathImage
 from evalkit.errors import UserError
+from evalkit.images import PathImage
 from evalkit.jsonl import read_bytes
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal

@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from evalkit.run import Result
+from evalkit.scoring import Result
 from evalkit.types import Scores
 
 from .clustered import DRAWS, Floats, Measured, percentiles, resampled, seed_of, sums_by

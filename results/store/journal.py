@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.jobs import Record
 from evalkit.jsonl import parse
-from evalkit.run import Record
 from evalkit.types import Frame, Response
 
 from .files import to_json, write_atomically, write_failed

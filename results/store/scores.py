@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of, together
 from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
 from evalkit.results.stats.intervals import headline, of_values, scale_of
-from evalkit.run import Result
+from evalkit.scoring import Result
 from evalkit.task_groups import MEANS
 
 from .files import to_json, write_atomically

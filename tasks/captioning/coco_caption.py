@@ -21,8 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, shown
+from evalkit.data import Data, HubData, OfficialData, shown
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.tasks._files import required, text_in, whole_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 

@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below
+from evalkit.data import Data, HubData, OfficialData, below
 from evalkit.errors import UserError
+from evalkit.images import PathImage, RowImage
 from evalkit.tasks._files import name_in, required
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, below
+from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.images import RowImage
 from evalkit.tasks._files import official_format, required, text_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 

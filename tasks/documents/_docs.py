@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, PathImage, RowImage, below
+from evalkit.data import HubData, OfficialData, below
 from evalkit.errors import UserError
+from evalkit.images import PathImage, RowImage
 from evalkit.tasks._files import id_in, official_format, required, text_in, whole_in
 from evalkit.types import Answered, Sample
 

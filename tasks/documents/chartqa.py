@@ -26,8 +26,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, below, shown
+from evalkit.data import Data, HubData, OfficialData, below, shown
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.tasks._files import name_in, official_format, text_in
 from evalkit.types import Decoding, Kind, Sample, Split
 

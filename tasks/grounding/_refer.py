@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, RowImage, shown
+from evalkit.data import HubData, OfficialData, shown
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.pickles import load_plain_pickle
 from evalkit.tasks._files import id_in, is_coordinate, list_in, list_of, official_format, text_in, texts_in, whole_in
 from evalkit.types import Box, Sample

@@ -33,8 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below, shown
+from evalkit.data import Data, HubData, OfficialData, below, shown
 from evalkit.errors import UserError
+from evalkit.images import PathImage, RowImage
 from evalkit.jsonl import read_bytes
 from evalkit.tasks._files import id_in, is_coordinate, official_format, text_in, texts_in, truth_in
 from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split

@@ -24,8 +24,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, below, shown
+from evalkit.data import Data, HubData, OfficialData, below, shown
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
 from evalkit.types import Decoding, ImageRef, Kind, Sample, Split
 

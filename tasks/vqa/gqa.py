@@ -19,8 +19,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, below
+from evalkit.data import Data, HubData, OfficialData, below
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.tasks._files import id_in, id_of, official_format, required, text_in, truth_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 

@@ -26,8 +26,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, PathImage, RowImage, below
+from evalkit.data import Data, HubData, OfficialData, below
 from evalkit.errors import UserError
+from evalkit.images import PathImage, RowImage
 from evalkit.tasks._files import id_of, official_format, text_in, texts_in, whole_in
 from evalkit.types import Decoding, Kind, Sample, Split
 

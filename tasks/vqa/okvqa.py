@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, RowImage
+from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, below
+from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.images import RowImage
 from evalkit.tasks._files import id_in, list_in, official_format, required, text_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 

@@ -22,8 +22,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, RowImage, below
+from evalkit.data import Data, HubData, OfficialData, below
 from evalkit.errors import UserError
+from evalkit.images import RowImage
 from evalkit.tasks._files import list_of, name_in, official_format, required, text_in, whole_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
 

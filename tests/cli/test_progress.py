@@ -17,6 +17,7 @@ from rich.console import Console
 
 from evalkit import registry
 from evalkit.data import open_data
+from evalkit.jobs import Job, Record, ask_all, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.progress import display
 from evalkit.progress.counters import Tally, duration
@@ -24,7 +25,8 @@ from evalkit.progress.display import Reporter
 from evalkit.progress.eta import Pace
 from evalkit.progress.running_score import RunningScore
 from evalkit.results.stats.intervals import of_values
-from evalkit.run import Job, PictureDigests, Record, ask_all, load_job, parse_tasks, run_job, score_job
+from evalkit.run import PictureDigests, run_job
+from evalkit.scoring import score_job
 from evalkit.types import Reading, Request, Response, Sample
 
 TIMINGS = json.loads((Path(__file__).parent / "timings.json").read_text())

@@ -17,12 +17,13 @@ from PIL import Image
 from evalkit.api import load_task
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.jobs import Job, Record, load_job
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.predictions import FORMATS, Reader, read_predictions
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
-from evalkit.run import Job, Record, load_job, score_job
+from evalkit.scoring import score_job
 from evalkit.types import Answered, Frame, Kind, Reading, Response, Sample, Size, Split
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]

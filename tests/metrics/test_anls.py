@@ -16,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics.anls import ANLS, METRIC, Variant, edit_distance, similarity
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "anls.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics.choice_accuracy import METRIC
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 
 def answered(id: str, references: Sequence[str], value: Any, category: str | None = None) -> Answered:

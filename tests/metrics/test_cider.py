@@ -22,13 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
+from evalkit.jobs import Job
 from evalkit.metrics import _java, _meteor, cider
 from evalkit.metrics._meteor import Meteor, meteor_of_sums, running_meteor
 from evalkit.metrics.cider import COLUMNS, METRIC, CaptionScores
 from evalkit.registry import tasks
 from evalkit.results.stats.intervals import of_values
-from evalkit.run import Job, Result
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.scoring import Result
+from evalkit.types import Answered, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "caption_metrics.json").read_text())
 CASES: dict[str, dict[str, Any]] = {case["tag"]: case for case in GOLDEN["cases"]}

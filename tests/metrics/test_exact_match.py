@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics.exact_match import METRIC, correct
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gqa_accuracy.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]

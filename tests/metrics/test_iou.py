@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics.iou import METRIC, THRESHOLD, box_iou
-from evalkit.types import Answered, Box, Metric, Reading, Sample
+from evalkit.types import Answered, Box, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "refcoco_iou.json").read_text())
 CASES: list[dict[str, Any]] = [case for case in GOLDEN["cases"] if case["kind"] == "boxes"]

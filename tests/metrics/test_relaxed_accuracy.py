@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics.relaxed_accuracy import COLUMNS, METRIC, Variant, correct
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "chartqa_relaxed.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics import _vqa_text
 from evalkit.metrics._m4c_text import normalise, tokenise
 from evalkit.metrics.textvqa_accuracy import METRIC, question_accuracy
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "textvqa_m4c.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]

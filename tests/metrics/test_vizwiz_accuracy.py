@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics import _vqa_text
 from evalkit.metrics.vizwiz_accuracy import CONTRACTIONS, METRIC, normalise
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "textvqa_m4c.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]

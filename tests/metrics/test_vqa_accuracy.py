@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.metrics._vqa_text import CONTRACTIONS, normalise, process_digit_article, process_punctuation, strip_answer
 from evalkit.metrics.vqa_accuracy import (
     METRIC,
@@ -24,7 +25,7 @@ from evalkit.metrics.vqa_accuracy import (
     official_percent,
     question_accuracy,
 )
-from evalkit.types import Answered, Metric, Reading, Sample
+from evalkit.types import Answered, Reading, Sample
 
 FILES = Path(__file__).parents[1] / "golden"
 GOLDEN = json.loads((FILES / "vqa_accuracy.json").read_text())

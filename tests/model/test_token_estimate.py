@@ -9,10 +9,11 @@ from math import isclose
 
 from evalkit import registry
 from evalkit.data import open_data
+from evalkit.interfaces import Costs, Occupies
+from evalkit.jobs import ask_all, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.token_estimate import costs
-from evalkit.run import ask_all, load_job, parse_tasks
-from evalkit.types import Costs, Decoding, Message, Occupies, Picture, Request, Size, Text
+from evalkit.types import Decoding, Message, Picture, Request, Size, Text
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ import pytest
 from evalkit import registry
 from evalkit.data import OfficialData
 from evalkit.errors import UserError
+from evalkit.jobs import load_job
 from evalkit.pickles import load_plain_pickle
-from evalkit.run import load_job
 from evalkit.types import Sample
 
 Said = tuple[str, str, tuple[Any, ...], str, tuple[str, ...], str]

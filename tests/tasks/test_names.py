@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evalkit import registry
-from evalkit.data import PathImage, below, check_pictures, open_data
+from evalkit.data import below, open_data
 from evalkit.errors import UserError
+from evalkit.images import PathImage, check_pictures
 from evalkit.types import Sample
 
 

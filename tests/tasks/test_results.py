@@ -11,8 +11,9 @@ import pytest
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.interfaces import HasResults
+from evalkit.jobs import load_job
 from evalkit.predictions import read_predictions
-from evalkit.run import HasResults, load_job
 from evalkit.types import Answered, Reading, Sample
 
 FORMATS = {

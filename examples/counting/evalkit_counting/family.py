@@ -1,7 +1,7 @@
 """Qwen2.5-VL, answering questions about numbers: asked as Qwen2.5-VL is, but read for the number.
 
 ``There are 3 circles.`` is read as ``3``.  An answer without a number is unparsed: it counts as wrong, and is counted.
-A family of your own need not start from another one; ``evalkit.types.Family`` says what it must have.
+A family of your own need not start from another one; ``evalkit.interfaces.Family`` says what it must have.
 """
 
 from __future__ import annotations

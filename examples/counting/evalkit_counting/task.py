@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from evalkit.data import Data, OfficialData, PathImage
+from evalkit.data import Data, OfficialData
 from evalkit.errors import UserError
+from evalkit.images import PathImage
 from evalkit.types import Decoding, Kind, Sample, Split
 
 
 class Counting:
-    """The benchmark; it needs no base class, only what ``evalkit.types.Task`` asks for."""
+    """The benchmark; it needs no base class, only what ``evalkit.interfaces.Task`` asks for."""
 
     name = "counting"
     version = 1

@@ -15,7 +15,8 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.data import RowImage, open_data
+from evalkit.data import open_data
+from evalkit.images import RowImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import compatibility
 from evalkit.model.engine.kv_cache import Columns
@@ -362,7 +363,7 @@ def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dic
 def test_a_picture_that_breaks_is_an_error_of_its_own_questions(
     requests: list[Request], alone: dict[str, Response], tmp_path: Any
 ) -> None:
-    from evalkit.data import PathImage
+    from evalkit.images import PathImage
 
     path = tmp_path / "torn.png"
     Image.radial_gradient("L").convert("RGB").save(path)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit import registry
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
+from evalkit.images import PathImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.continuations import branches
 from evalkit.model.hf.generate import Generate

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from evalkit import registry
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.interfaces import Embeds
 from evalkit.model.backends.hf import HFBackend
-from evalkit.types import Embeds, ImageRef
+from evalkit.types import ImageRef
 
 
 @pytest.fixture(scope="module")

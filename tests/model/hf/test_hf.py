@@ -12,8 +12,9 @@ from transformers import GenerationConfig
 
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.images import PathImage
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
 from evalkit.model.hf.generate import Generate
 from evalkit.types import Ask, Decoding, Message, Picture, Request, Text

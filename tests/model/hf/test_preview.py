@@ -12,12 +12,14 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.interfaces import Previews
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.model.hf.loading import load_processor
-from evalkit.types import Ask, Batching, Decoding, Message, Picture, Previews, Request, Text
+from evalkit.types import Ask, Batching, Decoding, Message, Picture, Request, Text
 
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
-from evalkit.data import PathImage
+from evalkit.images import PathImage
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.qwen_vl import QwenVLImageProcessor, QwenVLProcessor, QwenVLTokenizer, register
 from evalkit.model.qwen_vl.processing import QwenVLProcessorKwargs

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
-from evalkit.data import PathImage, RowImage
 from evalkit.endpoint import Endpoint, Served
 from evalkit.errors import UserError
+from evalkit.images import PathImage, RowImage
 from evalkit.model.grouping import together
 from evalkit.model.server.chat_api import Chat
 from evalkit.model.server.concurrency import Gate

@@ -20,10 +20,12 @@ import pytest
 
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.interfaces import Lot
 from evalkit.model.backends.hf import HFBackend
-from evalkit.types import Ask, Batching, Cluster, Decoding, Lot, Message, Picture, Request, Response, Text
+from evalkit.types import Ask, Batching, Cluster, Decoding, Message, Picture, Request, Response, Text
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

@@ -27,8 +27,10 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
-from evalkit.data import PathImage, RowImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
+from evalkit.images import PathImage, RowImage
+from evalkit.interfaces import Lot
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.loading import pick_devices
 from evalkit.model.workers.backend import Workers
@@ -36,7 +38,7 @@ from evalkit.model.workers.messages import sendable
 from evalkit.model.workers.process import _lost
 from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
 from evalkit.model.workers.schedule import Work
-from evalkit.types import Ask, Batching, Decoding, Lot, Message, Picture, Request, Response, Text
+from evalkit.types import Ask, Batching, Decoding, Message, Picture, Request, Response, Text
 
 from ...cli.forked import Forked
 

@@ -20,8 +20,10 @@ import pytest
 from PIL import Image
 
 from evalkit import registry
-from evalkit.data import PathImage, open_data
+from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.jobs import Job, load_job, parse_tasks
 from evalkit.jsonl_task import read_own
 from evalkit.predictions import Reader
 from evalkit.results.report.images import side_for
@@ -32,7 +34,7 @@ from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
-from evalkit.run import Job, load_job, parse_tasks, score_job
+from evalkit.scoring import score_job
 from evalkit.types import Sample
 
 Jobs = Sequence[tuple[Job, Mapping[str, str]]]

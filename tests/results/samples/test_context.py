@@ -10,14 +10,16 @@ import pytest
 from evalkit import registry
 from evalkit.data import bundled_root, open_data
 from evalkit.few_shot import Exemplars, pool_of, solved
+from evalkit.interfaces import Family
+from evalkit.jobs import ask_all, load_job, parse_tasks
 from evalkit.results.samples.context import PICTURE, known_of
 from evalkit.results.samples.view import SplitShown, split_of, with_prompts
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
-from evalkit.run import ask_all, load_job, parse_tasks, score_job
-from evalkit.types import Family, Response, Sample, Shot
+from evalkit.scoring import score_job
+from evalkit.types import Response, Sample, Shot
 
 FAMILY = "qwen2.5-vl"
 

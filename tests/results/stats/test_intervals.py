@@ -10,10 +10,11 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from evalkit.jobs import Job, Record
 from evalkit.results.stats.intervals import of_values
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import sample_lines, score_row, write_results
-from evalkit.run import Job, Record, Result, score_job
+from evalkit.scoring import Result, score_job
 from evalkit.types import Box, Reading, Response, Sample, Scores, Split
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.data import PathImage
 from evalkit.errors import RunFailed, UserError
+from evalkit.images import PathImage
+from evalkit.jobs import Record
 from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
 from evalkit.results.store.run_folder import RunFolder, Wanted, choose
-from evalkit.run import Record
 from evalkit.types import Frame, Reading, Response, Sample
 
 TEXTS = (

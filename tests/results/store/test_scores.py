@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from evalkit.data import open_data
+from evalkit.jobs import Record, load_job, parse_tasks
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
-from evalkit.run import Record, Result, load_job, parse_tasks, score_job
+from evalkit.scoring import Result, score_job
 from evalkit.task_groups import REFCOCO_ALL
 from evalkit.types import Reading, Response
 

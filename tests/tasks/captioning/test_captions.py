@@ -14,10 +14,11 @@ from PIL import Image
 
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.interfaces import Task
 from evalkit.tasks.captioning.coco_caption import TASK as COCO
 from evalkit.tasks.captioning.flickr30k import TASK as FLICKR
 from evalkit.tasks.captioning.nocaps import TASK as NOCAPS
-from evalkit.types import Sample, Task
+from evalkit.types import Sample
 
 KARPATHY = "dataset_coco.json"
 CAPTIONS = "captions_val2014.json"

@@ -16,7 +16,7 @@ from PIL import Image
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.types import Task
+from evalkit.interfaces import Task
 
 FILES = {"refcoco+": "refs(unc).p", "refcocog": "refs(umd).p"}
 REPOS = {"refcoco+": "RefCOCOplus", "refcocog": "RefCOCOg"}

@@ -15,12 +15,13 @@ from PIL import Image
 
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.interfaces import Task
 from evalkit.tasks.vqa._vqa import answers_of
 from evalkit.tasks.vqa.gqa import TASK as GQA
 from evalkit.tasks.vqa.okvqa import TASK as OKVQA
 from evalkit.tasks.vqa.textvqa import TASK as TEXTVQA
 from evalkit.tasks.vqa.vizwiz import TASK as VIZWIZ
-from evalkit.types import Answered, Reading, Sample, Task
+from evalkit.types import Answered, Reading, Sample
 
 OK_QUESTIONS = "OpenEnded_mscoco_val2014_questions.json"
 OK_ANNOTATIONS = "mscoco_val2014_annotations.json"

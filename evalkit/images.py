@@ -1,0 +1,153 @@
+"""References to images: found by name, opened when a backend needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import UserError
+from evalkit.fingerprint import of_file
+from evalkit.types import ImageRef, Size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+
+LOOKING = 8  # threads that look at pictures' headers
+
+
+@contextmanager
+def picture(source: Any) -> Iterator[PILImage]:
+    """An opened picture.  Raises ``OSError`` for whatever is wrong with it."""
+    from PIL import Image
+
+    try:
+        with Image.open(source) as image:
+            yield image
+    except OSError:
+        raise
+    except Exception as error:  # a damaged one raises nearly anything: SyntaxError, struct.error, zlib.error, …
+        raise OSError(f"a damaged picture, or an enormous one ({first_line(error)})") from error
+
+
+@dataclass(frozen=True)
+class PathImage:
+    """A picture in a file."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+    def size(self) -> Size:
+        with picture(self.path) as image:
+            return image.size
+
+    def load(self) -> PILImage:
+        with picture(self.path) as image:
+            return image.convert("RGB")
+
+    def content(self) -> bytes:
+        """The file's bytes."""
+        return Path(self.path).read_bytes()
+
+    def digest(self) -> str:
+        return of_file(Path(self.path))[:16]
+
+
+@dataclass(frozen=True)
+class RowImage:
+    """A picture in a data set's row, kept encoded until it is asked for."""
+
+    name: str
+    rows: Any = field(repr=False, compare=False)
+    index: int
+    column: str = "image"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: rows by the files that they lie in, else no more of them than this one cell."""
+        state = dict(self.__dict__)
+        if not getattr(self.rows, "cache_files", None):
+            state["rows"] = {self.index: {self.column: self.rows[self.index][self.column]}}
+        return state
+
+    def _source(self) -> Any:
+        cell = self.rows[self.index][self.column]
+        if cell is None or (cell.get("bytes") is None and not cell.get("path")):
+            raise OSError(f"{self.name} has no picture in column {self.column!r}")
+        return io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
+
+    @cached_property
+    def key(self) -> str:
+        """What it holds: the same picture lies in the row of each question about it.  Its name if it cannot be read."""
+        try:
+            return f"content:{self.digest()}"
+        except (OSError, ValueError):
+            return self.name
+
+    def size(self) -> Size:
+        with picture(self._source()) as image:
+            return image.size
+
+    def load(self) -> PILImage:
+        with picture(self._source()) as image:
+            return image.convert("RGB")
+
+    def content(self) -> bytes:
+        """The file's bytes."""
+        source = self._source()
+        return Path(source).read_bytes() if isinstance(source, str) else bytes(source.getbuffer())
+
+    def digest(self) -> str:
+        source = self._source()
+        if isinstance(source, str):
+            return of_file(Path(source))[:16]
+        return hashlib.sha256(source.getbuffer()).hexdigest()[:16]
+
+
+def check_pictures(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
+    """Look at the header of every picture that lies in a file, before anything is computed.
+
+    Pictures inside a data set's rows are not looked at: to see them is to read the whole data set.
+
+    Returns:
+        (width, height) in pixels, by the picture's path.
+
+    Raises:
+        UserError: some are absent or no pictures; the sentence names the first of them and counts the rest.
+    """
+    paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
+    with ThreadPoolExecutor(LOOKING) as pool:  # waiting for a network drive, mostly
+        seen = dict(zip(paths, pool.map(_size_or_trouble, paths.values()), strict=True))
+    bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
+    if bad:
+        first, trouble = next(iter(bad.items()))
+        more = f" ({len(bad):,} of {len(paths):,} pictures are absent or broken)" if len(bad) > 1 else ""
+        raise UserError(
+            f"{where}: the picture {first} {trouble}{more}; complete the download, "
+            "or give --allow-missing to evaluate the rest."
+        )
+    return {path: size for path, size in seen.items() if not isinstance(size, str)}
+
+
+def _size_or_trouble(image: ImageRef) -> Size | str:
+    try:
+        return image.size()
+    except FileNotFoundError:
+        return "is absent"
+    except (OSError, ValueError) as error:
+        return f"cannot be read as a picture ({first_line(error)})"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type's name."""
+    text = str(error).strip().splitlines()
+    return text[0][:300] if text else type(error).__name__

@@ -1,0 +1,249 @@
+"""Jobs: one split of one task, its samples, and the requests that ask them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.data import Data
+from evalkit.errors import UserError
+from evalkit.fingerprint import of_samples
+from evalkit.interfaces import Family, Ranks, Submits, Task
+from evalkit.jsonl_task import OwnTask, is_own, read_own
+from evalkit.task_groups import expand
+from evalkit.types import Ask, Decoding, ImageRef, Message, Picture, Reading, Request, Response, Sample, Shot
+
+OFFICIAL = "official"
+
+
+GENERATE, LOGLIKELIHOOD = "generate", "loglikelihood"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answered sample, as it goes into the journal.
+
+    Attributes:
+        images: the pictures of the request, those of exemplars first; with a digest each, None where there is none.
+        shots: the ids of the exemplars.
+    """
+
+    sample: Sample
+    prompt_digest: str
+    response: Response
+    reading: Reading
+    images: tuple[ImageRef, ...] = ()
+    image_digests: tuple[str | None, ...] = ()
+    shots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sample with what is asked for it; ``shots`` are the ids of its exemplars."""
+
+    sample: Sample
+    request: Request
+    shots: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of what is asked: roles, texts and continuations in order, pictures as placeholders."""
+        return prompt_digest(self.request.messages, self.request.continuations)
+
+    def answered(self, response: Response, reading: Reading, digests: tuple[str | None, ...]) -> Record:
+        """The record of an answer."""
+        return Record(self.sample, self.digest, response, reading, self.request.images, digests, self.shots)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One split of a task, its samples chosen from the ``whole``.
+
+    ``asked`` is what the signature says of how it was asked; empty where answers come from elsewhere.  ``how`` holds
+    what of the decoding is not to be as the protocol has it.
+    """
+
+    task: Task
+    split: str
+    samples: Sequence[Sample]
+    limited: bool
+    whole: Sequence[Sample] = ()
+    protocol: str = OFFICIAL
+    choice: str = GENERATE
+    asked: str = ""
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    def decoding(self, family: Family) -> Decoding:
+        """How its answers are generated.  Raises ``UserError`` where the protocol does not ask so."""
+        decoding = replace(family.decoding(self.ask, self.task.decoding), **self.how)
+        if decoding.min_new_tokens > decoding.max_new_tokens:
+            raise UserError(
+                f"{self.name}: {decoding.max_new_tokens} new tokens at most are fewer than the "
+                f"{decoding.min_new_tokens} that the protocol {self.protocol} asks for at least."
+            )
+        return decoding
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name}/{self.split}"
+
+    @property
+    def ask(self) -> Ask:
+        """How the task is asked."""
+        return Ask(self.task.name, self.task.kind, self.protocol, self.choice)
+
+    @cached_property
+    def annotations(self) -> str:
+        """A digest of the whole split's questions and references, whatever was chosen of them."""
+        return of_samples(self.whole)
+
+    @property
+    def reference(self) -> str:
+        """What ``--tasks`` calls it, from any folder: a file of one's own by its absolute path."""
+        return str(self.task.path) if isinstance(self.task, OwnTask) else self.name
+
+
+def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
+    """``refcoco`` is its default splits, ``refcoco/testA`` one of them; ``splits`` narrows the bare names.
+
+    A group's name stands for its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` is a custom
+    task file (``evalkit.jsonl_task``), and ``kind`` what it holds.
+
+    Raises:
+        UserError: an unknown task or split, or a file that is not as expected.
+    """
+    found: list[tuple[Task, str]] = []
+    for name in expand(names):
+        task, wanted = _own(name, kind, found) if is_own(name) else _named(name, splits)
+        for split in wanted:
+            if not any(t.name == task.name and s == split for t, s in found):
+                found.append((task, split))
+    if not found:
+        raise UserError(
+            "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
+        )
+    if kind is not None and not any(isinstance(task, OwnTask) for task, _ in found):
+        raise UserError(f"--kind {kind}: it says what --tasks FILE.jsonl holds, and no such file is named.")
+    return found
+
+
+def _named(name: str, splits: Sequence[str]) -> tuple[Task, Sequence[str]]:
+    bare, slash, one = name.partition("/")
+    task = registry.tasks.get(bare)
+    wanted = [one] if slash else list(splits or task.default_splits)
+    for split in wanted:
+        if split not in task.splits:
+            raise UserError(f"task {task.name} has no split {split!r}: there are {', '.join(task.splits)}.")
+    return task, wanted
+
+
+def _own(name: str, kind: str | None, found: Sequence[tuple[Task, str]]) -> tuple[Task, Sequence[str]]:
+    task = read_own(Path(name), kind)
+    for other, _ in found:
+        if isinstance(other, OwnTask) and other.name == task.name and other.path != task.path:
+            raise UserError(f"--tasks: {other.path} and {task.path} would both be called {task.name}; rename one.")
+    return task, task.default_splits
+
+
+def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
+    """At most ``limit`` samples, drawn by the hash of (seed, id): a larger limit keeps those of a smaller one."""
+    if limit is None or limit >= len(samples):
+        return list(samples)
+
+    def order(sample: Sample) -> bytes:
+        return hashlib.blake2b(f"{seed}/{sample.id}".encode(), digest_size=8).digest()
+
+    drawn = {s.id for s in sorted(samples, key=order)[:limit]}
+    return [s for s in samples if s.id in drawn]
+
+
+def way_to_choose(wanted: str | None, family: Family, protocol: str) -> str:
+    """How lettered questions are answered: as ``wanted``, else as the family's models are under the protocol."""
+    if wanted is not None:
+        return wanted
+    return LOGLIKELIHOOD if protocol == OFFICIAL and isinstance(family, Ranks) and family.ranks_letters else GENERATE
+
+
+def load_job(
+    task: Task,
+    split: str,
+    data: Data,
+    *,
+    limit: int | None,
+    seed: int,
+    protocol: str = OFFICIAL,
+    choice: str = GENERATE,
+    how: Mapping[str, Any] | None = None,
+) -> Job:
+    """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
+    if not task.splits[split].answers:
+        submitter(task, split)  # that nothing could be written is said before anything is generated
+    samples = list(task.load(data, split))
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise UserError(
+                f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are damaged."
+            )
+        seen.add(sample.id)
+    chosen = choose(samples, limit, seed)
+    return Job(
+        task,
+        split,
+        chosen,
+        limited=len(chosen) < len(samples),
+        whole=samples,
+        protocol=protocol,
+        choice=choice,
+        how=how or {},
+    )
+
+
+def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
+    """A digest of what is asked: roles, texts and continuations in order, pictures as placeholders."""
+    state = hashlib.sha256()
+    for message in messages:
+        state.update(f"\x1e{message.role}".encode())
+        for part in message.content:
+            state.update(b"\x1f" if isinstance(part, Picture) else f"\x1d{part.text}".encode(errors="surrogatepass"))
+    for text in continuations:
+        state.update(f"\x1c{text}".encode(errors="surrogatepass"))
+    return state.hexdigest()[:16]
+
+
+def ask_all(
+    job: Job, family: Family, shots: Callable[[Sample], Sequence[Shot]] = lambda sample: ()
+) -> dict[str, Question]:
+    """What is asked for each of ``job``'s samples, by sample id; ``shots`` gives the exemplars that stand before it.
+
+    Raises:
+        UserError: the family does not say how the task is asked, or there are not enough exemplars.
+    """
+    ask = job.ask
+    decoding = job.decoding(family)
+    ranked = ask.kind == "choice" and ask.choice == LOGLIKELIHOOD
+    questions = {}
+    for sample in job.samples:
+        before = tuple(shots(sample))
+        request = Request(
+            sample.id,
+            family.prompt(ask, sample, before),
+            decoding,
+            family.continuations(ask, sample) if ranked else (),
+        )
+        questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before))
+    return questions
+
+
+def submitter(task: Task, split: str) -> Submits:
+    """``task``, if it can write the file for the official server of a split without public answers."""
+    if not isinstance(task, Submits):
+        raise UserError(
+            f"{task.name}/{split}: its answers are not public, and the task writes no file for the official server."
+        )
+    return task

@@ -1,0 +1,69 @@
+"""Scoring the answers of a job, or writing the file for the official server where references are not public."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from evalkit import registry
+from evalkit.jobs import Job, Record, submitter
+from evalkit.types import Answered, Scores
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What stands for a score where a split's answers are not public."""
+
+    file: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job came to.
+
+    Attributes:
+        scores: the metric's verdict; None where the split's answers are not public.
+        submission: the file for the official server, in the score's stead.
+        n: samples scored; those with ``errors`` are not among them.
+        unparsed: answers in which nothing could be read; they count as wrong.
+        truncated: answers cut off by the token limit.
+    """
+
+    job: Job
+    scores: Scores | None
+    n: int
+    unparsed: int
+    truncated: int
+    errors: int
+    seconds: float
+    clusters: dict[str, str] = field(default_factory=dict)
+    submission: Submission | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.errors == 0
+
+
+def score_job(job: Job, records: Sequence[Record]) -> Result:
+    """Score a job's records with its task's metric; where the answers are not public, write the submission instead."""
+    good = [r for r in records if r.response.finish != "error"]
+    public = job.task.splits[job.split].answers
+    metric = registry.metrics.get(job.task.metric)
+    return Result(
+        job=job,
+        scores=metric.score([Answered(r.sample, r.reading) for r in good]) if public else None,
+        n=len(good),
+        unparsed=sum(not r.reading.parsed for r in good),
+        truncated=sum(r.response.finish == "length" for r in good),
+        errors=len(records) - len(good),
+        seconds=sum(r.response.seconds for r in records),
+        clusters={r.sample.id: r.sample.cluster for r in good},
+        submission=None if public else submit(job, records),
+    )
+
+
+def submit(job: Job, records: Sequence[Record]) -> Submission:
+    """The file for the official server of a split without public answers."""
+    task = submitter(job.task, job.split)
+    return Submission(*task.submission([Answered(r.sample, r.reading) for r in records]))

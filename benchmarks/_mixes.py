@@ -1,7 +1,7 @@
-"""What ``throughput.py`` asks: made-up questions about made-up pictures, with the numbers of real benchmarks.
+"""What ``throughput.py`` asks: made-up questions about made-up images, with the numbers of real benchmarks.
 
-Each mix has a benchmark's questions per picture, picture sizes, prompt lengths (the tiny checkpoint's tokenizer needs
-about one token a word for the words below, as the released ones do for English) and answer lengths.  Pictures are
+Each mix has a benchmark's questions per image, image sizes, prompt lengths (the tiny checkpoint's tokenizer needs
+about one token a word for the words below, as the released ones do for English) and answer lengths.  Images are
 textured files on disk, so that reading and decoding them costs what it costs in a run.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from evalkit.images import PathImage
-from evalkit.types import Decoding, Message, Picture, Request, Size, Text
+from evalkit.types import Decoding, ImagePart, Message, Request, Size, TextPart
 
 WORDS = [
     "what", "color", "is", "the", "circle", "above", "red", "square", "how", "many", "stars", "are", "there", "in",
@@ -31,8 +31,8 @@ class Mix:
     """One sort of benchmark.
 
     Attributes:
-        questions: per picture, in turn.
-        sizes: (width, height) of the pictures, in turn; ``large`` ones where there is a GPU.
+        questions: per image, in turn.
+        sizes: (width, height) of the images, in turn; ``large`` ones where there is a GPU.
         page: text on white, as PNG; else a textured JPEG.
         words: of a question, drawn evenly from this range; ``suffix`` follows it, the same for all.
         limit: the longest answer, in tokens.
@@ -70,7 +70,7 @@ MIXES = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about a picture."""
+    """A question about an image."""
 
     id: str
     path: Path
@@ -81,12 +81,12 @@ class Asked:
     @property
     def request(self) -> Request:
         """As evalkit's backends take it."""
-        content = (Picture(PathImage(str(self.path))), Text(self.text))
+        content = (ImagePart(PathImage(str(self.path))), TextPart(self.text))
         return Request(self.id, (Message("user", content),), Decoding(self.limit))
 
 
 def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[Asked]:
-    """``count`` questions of a mix, their pictures written into ``folder``; another seed, other pictures."""
+    """``count`` questions of a mix, their images written into ``folder``; another seed, other images."""
     rng = random.Random(f"{seed}/{mix.name}")
     sizes = mix.large if large else mix.sizes
     asked: list[Asked] = []
@@ -101,8 +101,8 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
             text = " ".join(words).capitalize() + mix.suffix
             asked.append(Asked(f"{mix.name}-{seed}-{len(asked)}", path, size, text, mix.limit))
 
-    def paint(picture: tuple[Path, Size, int]) -> None:
-        path, size, number = picture
+    def paint(image: tuple[Path, Size, int]) -> None:
+        path, size, number = image
         (_page if mix.page else _scene)(size, number).save(path, **({} if mix.page else {"quality": 90}))
 
     with ThreadPoolExecutor() as pool:
@@ -110,8 +110,8 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
     return asked
 
 
-def pictures(asked: Sequence[Asked]) -> int:
-    """How many different pictures are asked about."""
+def images(asked: Sequence[Asked]) -> int:
+    """How many different images are asked about."""
     return len({one.path for one in asked})
 
 

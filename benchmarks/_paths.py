@@ -1,7 +1,7 @@
 """The ways through which ``throughput.py`` sends the same samples; each gives the answers' tokens by sample id.
 
-``generate`` is used as a careful user would: greedy, in inference mode, the processor on the text and the pictures of a
-batch, padded on the left, sorted by length with the visual tokens counted, the next batch's pictures read, decoded and
+``generate`` is used as a careful user would: greedy, in inference mode, the processor on the text and the images of a
+batch, padded on the left, sorted by length with the visual tokens counted, the next batch's images read, decoded and
 resized in a thread meanwhile, which is kept from disturbing the model on a CPU as evalkit's own are (``threads``).
 """
 

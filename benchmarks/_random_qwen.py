@@ -2,7 +2,7 @@
 
 Tokenizer, chat template and processor are the tiny checkpoint's, with the released pixel limits.  A random model never
 ends its answers where a trained one does.  So the end token's row of the output layer is scaled (``set_lengths``) until
-the mean answer has the length it is meant to have: where an answer ends then depends on its picture and question, as
+the mean answer has the length it is meant to have: where an answer ends then depends on its image and question, as
 it should, and is the same for whoever runs the model, since it lies in the weights.
 """
 
@@ -20,7 +20,7 @@ from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLConfig, Qwen
 TINY = Path(__file__).resolve().parents[1] / "model" / "tiny" / "weights" / "tiny"
 PIXELS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 16384 * 28 * 28}
 
-# The proportions of the released ones: a picture costs the vision encoder about half of what it costs the language
+# The proportions of the released ones: an image costs the vision encoder about half of what it costs the language
 # model (0.4 in the 7B, 0.9 in the 3B).
 SMALL = {
     "text": {
@@ -49,7 +49,7 @@ SIZES = {"small": SMALL, "7b": SEVEN}
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters: all, and those that each token of text and each patch of a picture goes through."""
+    """Parameters: all, and those that each token of text and each patch of an image goes through."""
 
     all: int
     text: int
@@ -61,7 +61,7 @@ class Counts:
 
 
 def make_processor() -> Any:
-    """The tiny checkpoint's, for pictures of any size."""
+    """The tiny checkpoint's, for images of any size."""
     processor = AutoProcessor.from_pretrained(TINY)
     processor.image_processor.size = type(processor.image_processor.size)(**PIXELS)
     processor.tokenizer.padding_side = "left"

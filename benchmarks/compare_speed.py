@@ -2,7 +2,7 @@
 
     python benchmarks/compare_speed.py [SAMPLES] [RUNS]
 
-The runs are made up: 214,354 questions about 40,504 pictures, with VQA accuracies.  Each command is its own process.
+The runs are made up: 214,354 questions about 40,504 images, with VQA accuracies.  Each command is its own process.
 """
 
 from __future__ import annotations

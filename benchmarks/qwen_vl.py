@@ -4,8 +4,8 @@
     python benchmarks/qwen_vl.py --size small --device cpu    # a CPU: the same with a small one
 
 The configuration is the published one, and so are the names and shapes of the parameters.  The vocabulary has the
-published size, but its tokens are made up: the questions' words, and bytes.  Pictures and questions are those of
-``_mixes.py``'s VQAv2: about five questions a picture.  All answers have the same length.  Four ways, the samples the
+published size, but its tokens are made up: the questions' words, and bytes.  Images and questions are those of
+``_mixes.py``'s VQAv2: about five questions an image.  All answers have the same length.  Four ways, the samples the
 same: ``generate`` one at a time, ``generate`` in batches, evalkit with as many rows, evalkit as it is.  Answers of
 random weights hang on rounding, so in bf16 many differ between any two ways; ``--dtype float32`` shows that none does.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from _device import peak_of, wait
-from _mixes import MIXES, WORDS, Asked, draw, pictures
+from _mixes import MIXES, WORDS, Asked, draw, images
 from _paths import Answers, differing
 from transformers import GenerationConfig
 
@@ -34,7 +34,7 @@ from evalkit.model.qwen_vl import (
     QwenVLProcessor,
     QwenVLTokenizer,
 )
-from evalkit.types import Decoding, Message, Picture, Request, Text
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
 
 RANKS = 151643
 VISUAL = {
@@ -106,7 +106,7 @@ def evalkit(backend: HFBackend, asked: Sequence[Asked], length: int) -> Answers:
     requests = [
         Request(
             one.id,
-            (Message("plain", (Picture(one.request.images[0]), Text(question(one)))),),
+            (Message("plain", (ImagePart(one.request.images[0]), TextPart(question(one)))),),
             Decoding(length, length),
         )
         for one in asked
@@ -147,7 +147,7 @@ def main() -> None:
             f"generate, batches of {rows}": (asked, lambda some: plain(some, rows)),
         }
         found: dict[str, Answers] = {}
-        print(f"{len(asked)} samples, {pictures(asked)} pictures, answers of {length} tokens")
+        print(f"{len(asked)} samples, {images(asked)} images, answers of {length} tokens")
         print(f"  {'':28}{'samples/s':>10}{'GiB beyond the weights':>25}{'answers as (1)':>16}")
 
         def measure(name: str, some: Sequence[Asked], way: Callable[[Sequence[Asked]], Answers]) -> None:

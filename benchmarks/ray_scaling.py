@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/ray_scaling.py --local         # worker processes without Ray
     OMP_NUM_THREADS=1 python benchmarks/ray_scaling.py --json rates.json
 
-The bundled tiny checkpoint answers its VQAv2 and RefCOCO samples, with ``--copies`` of every picture, so that nothing
+The bundled tiny checkpoint answers its VQAv2 and RefCOCO samples, with ``--copies`` of every image, so that nothing
 is shared that would not be.  Loading the checkpoint is timed by itself.  The rate of one worker goes into the queue's
 simulation (``simulate.py``), whose prediction for two stands beside what was measured.
 """
@@ -29,24 +29,24 @@ from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.images import PathImage
 from evalkit.interfaces import Lot
-from evalkit.types import Ask, Batching, Cluster, Decoding, Message, Picture, Request
+from evalkit.types import Ask, Batching, Cluster, Decoding, ImagePart, Message, Request
 
 TASKS = (("vqav2", "val"), ("refcoco", "testA"))
 
 
 def copied(request: Request, number: int, folder: Path) -> Request:
-    """The same question about a copy of its picture."""
+    """The same question about a copy of its image."""
 
     def message(one: Message) -> Message:
         return replace(one, content=tuple(part(p) for p in one.content))
 
     def part(one: Any) -> Any:
-        if not isinstance(one, Picture) or not isinstance(one.image, PathImage):
+        if not isinstance(one, ImagePart) or not isinstance(one.image, PathImage):
             return one
         target = folder / f"{number}-{Path(one.image.path).name}"
         if not target.exists():
             shutil.copy(one.image.path, target)
-        return Picture(PathImage(str(target)))
+        return ImagePart(PathImage(str(target)))
 
     return replace(request, id=f"{request.id}-{number}", messages=tuple(map(message, request.messages)))
 
@@ -90,7 +90,7 @@ def measured(workers: int, requests: Sequence[Request], *, local: bool) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--copies", type=int, default=4, help="of every picture with its questions")
+    parser.add_argument("--copies", type=int, default=4, help="of every image with its questions")
     parser.add_argument("--rounds", type=int, default=1, help="the fastest of so many counts")
     parser.add_argument("--local", action="store_true", help="worker processes of this machine, without Ray")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")

@@ -1,4 +1,4 @@
-"""What a report takes: ``python benchmarks/report_size.py [--samples 5000] [--pictures 1000] [--folder DIR]``.
+"""What a report takes: ``python benchmarks/report_size.py [--samples 5000] [--images 1000] [--folder DIR]``.
 
 A data root in VQAv2's official format is made, with as many JPEGs of 640 × 480 pixels as asked for, about as large as
 COCO's; ``evalkit score`` makes a run of answers of which two thirds are right; ``evalkit report`` is timed on it, as a
@@ -26,33 +26,33 @@ WORDS = ("red", "blue", "yes", "no", "two", "a dog", "a tennis racket", "on the 
 
 
 def draw(path: Path, seed: int) -> None:
-    """A picture of blurred shapes under noise, which a JPEG of quality 90 packs about as COCO's photographs."""
+    """An image of blurred shapes under noise, which a JPEG of quality 90 packs about as COCO's photographs."""
     draws = random.Random(seed)
-    picture = Image.linear_gradient("L").resize(SIZE).rotate(draws.choice((0, 90, 180))).convert("RGB")
-    pen = ImageDraw.Draw(picture)
+    image = Image.linear_gradient("L").resize(SIZE).rotate(draws.choice((0, 90, 180))).convert("RGB")
+    pen = ImageDraw.Draw(image)
     for _ in range(60):
         x, y, w, h = (draws.randrange(n) for n in (*SIZE, 160, 160))
         colour = tuple(draws.randrange(256) for _ in range(3))
         draws.choice((pen.ellipse, pen.rectangle))((x, y, x + w, y + h), fill=colour)  # type: ignore[operator]
     noise = Image.effect_noise(SIZE, 60).filter(ImageFilter.GaussianBlur(0.6)).convert("RGB")
-    Image.blend(picture, noise, 0.6).save(path, quality=90)
+    Image.blend(image, noise, 0.6).save(path, quality=90)
 
 
-def make_root(root: Path, samples: int, pictures: int) -> None:
-    """``samples`` questions about ``pictures`` pictures, as VQAv2's files have them."""
+def make_root(root: Path, samples: int, images: int) -> None:
+    """``samples`` questions about ``images`` images, as VQAv2's files have them."""
     folder = root / "coco" / "val2014"
     folder.mkdir(parents=True)
-    names = [folder / f"COCO_val2014_{number:012d}.jpg" for number in range(1, pictures + 1)]
+    names = [folder / f"COCO_val2014_{number:012d}.jpg" for number in range(1, images + 1)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(draw, names, range(pictures)))
+        list(pool.map(draw, names, range(images)))
     draws = random.Random(0)
     questions, annotations = [], []
     for number in range(samples):
-        key = {"image_id": number % pictures + 1, "question_id": (number % pictures + 1) * 1000 + number // pictures}
+        key = {"image_id": number % images + 1, "question_id": (number % images + 1) * 1000 + number // images}
         answer = draws.choice(WORDS)
         answers = [{"answer": answer, "answer_id": i + 1, "answer_confidence": "yes"} for i in range(10)]
         kind = "yes/no" if answer in ("yes", "no") else "number" if answer == "two" else "other"
-        questions.append({**key, "question": f"What is it that lies at the {draws.choice(WORDS)} in this picture?"})
+        questions.append({**key, "question": f"What is it that lies at the {draws.choice(WORDS)} in this image?"})
         annotations.append(
             {**key, "answers": answers, "answer_type": kind, "question_type": f"what is {draws.randrange(60)}",
              "multiple_choice_answer": answer}
@@ -117,15 +117,15 @@ def size_of(path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="where to write (default: the temporary folder)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         root = folder / "root"
-        make_root(root, args.samples, args.pictures)
-        kilobytes = size_of(root / "coco") / args.pictures / 1e3
-        print(f"{args.samples:,} samples on {args.pictures:,} pictures of {SIZE}, {kilobytes:.0f} kB each")
+        make_root(root, args.samples, args.images)
+        kilobytes = size_of(root / "coco") / args.images / 1e3
+        print(f"{args.samples:,} samples on {args.images:,} images of {SIZE}, {kilobytes:.0f} kB each")
         command(
             "score", "-t", "vqav2/val", "-p", str(root / "answers.jsonl"), "--data", str(root), "--name", "run",
             cwd=folder,

@@ -38,7 +38,7 @@ def vqa(count: int) -> list[Answered]:
 
 
 def boxes(count: int) -> list[Answered]:
-    """Boxes in a 640 × 480 picture, half of them near the reference."""
+    """Boxes in a 640 × 480 image, half of them near the reference."""
     draw = random.Random(0)
     answers = []
     for number in range(count):

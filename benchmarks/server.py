@@ -1,17 +1,17 @@
-"""Samples a second of the ``server`` backend: with 1, 8, 32 requests under way, and with those of a picture together.
+"""Samples a second of the ``server`` backend: with 1, 8, 32 requests under way, and with those of an image together.
 
     python benchmarks/server.py --make /tmp/small        # a model of 30 million random parameters, to be served
     vllm serve /tmp/small --dtype float32 --num-gpu-blocks-override 24 --max-model-len 2048 --port 8123  # or any other
     python benchmarks/server.py --base-url http://localhost:8123/v1
 
-Orders: ``apart`` deals the questions out picture by picture in turn, so that those of one picture are far apart;
+Orders: ``apart`` deals the questions out image by image in turn, so that those of one image are far apart;
 ``together`` puts them one after the other, as evalkit does.  ``adaptive`` begins as a run does and finds out itself how
 many should be under way.
 
-A real benchmark has far more pictures than a cache has room for.  So give the server less than what the pictures of a
+A real benchmark has far more images than a cache has room for.  So give the server less than what the images of a
 case take, or every order finds everything: vLLM's --num-gpu-blocks-override 24 (of 128 tokens) for the 88 samples here.
 
-Each measurement has pictures of its own (640 × 480, five or six short questions each, as VQAv2 has), so that the
+Each measurement has images of its own (640 × 480, five or six short questions each, as VQAv2 has), so that the
 server's caches hold nothing of them; rounds are paired, and medians over rounds are printed, with their range.  What
 the server says of its caches is printed where it does (vLLM).
 """
@@ -70,7 +70,7 @@ def make(folder: str) -> None:
 
 
 def requests_of(asked: Sequence[Asked], order: str, tokens: int) -> list[Request]:
-    """The questions, with answers of at most ``tokens`` tokens; under ``apart``, those of a picture are far apart."""
+    """The questions, with answers of at most ``tokens`` tokens; under ``apart``, those of an image are far apart."""
     found = [replace(one.request, decoding=replace(one.request.decoding, max_new_tokens=tokens)) for one in asked]
     if order == "apart":
         random.Random(0).shuffle(found)
@@ -102,7 +102,7 @@ def cached(base_url: str) -> tuple[float, float]:
 def measure(
     checkpoint: Checkpoint, asked: Sequence[Asked], order: str, count: int | None, tokens: int
 ) -> dict[str, float]:
-    """One case on new pictures."""
+    """One case on new images."""
     backend = ServerBackend(checkpoint, grouped=order == "together")
     if count is not None:
         backend.gate = Fixed(count)
@@ -144,7 +144,7 @@ def main() -> None:
     print(f"{checkpoint.name} on {checkpoint.served.software}; {settings.samples} samples, {settings.rounds} rounds")
     mix = next(mix for mix in MIXES if mix.name == "vqav2")
     found: dict[str, list[dict[str, float]]] = {}
-    run = time.time_ns()  # other pictures than the last time: the server may remember those
+    run = time.time_ns()  # other images than the last time: the server may remember those
     with tempfile.TemporaryDirectory() as folder:
         first = draw(mix, 16, Path(folder), seed=f"{run}-warm", large=False)
         measure(checkpoint, first, "together", 4, settings.tokens)

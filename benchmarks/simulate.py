@@ -30,7 +30,7 @@ from pathlib import Path
 from evalkit import registry
 from evalkit.images import PathImage
 from evalkit.model.workers.queue import Queue
-from evalkit.types import Decoding, Message, Picture, Request
+from evalkit.types import Decoding, ImagePart, Message, Request
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Split:
     """A task split as work.
 
     Attributes:
-        each: questions per picture (VQAv2, GQA, DocVQA and TextVQA counted in the official files; others about).
-        visual: tokens of a picture of usual size, as Qwen2.5-VL sees it; ``text`` those of a question.
+        each: questions per image (VQAv2, GQA, DocVQA and TextVQA counted in the official files; others about).
+        visual: tokens of an image of usual size, as Qwen2.5-VL sees it; ``text`` those of a question.
         answer: tokens of an answer.
         like: the mix of ``throughput.py`` whose measured rate it has.
     """
@@ -100,7 +100,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Group:
-    """Requests of one picture, and how long a worker is at them."""
+    """Requests of one image, and how long a worker is at them."""
 
     split: str
     requests: int
@@ -137,7 +137,7 @@ class Lots:
         self.cost: dict[str, float] = {}
         found: dict[str, list[Request]] = {}
         for at, group in enumerate(groups):
-            asked = (Message("user", (Picture(PathImage(str(at))),)),)
+            asked = (Message("user", (ImagePart(PathImage(str(at))),)),)
             for number in range(group.requests):
                 name = f"{at}/{number}"
                 self.cost[name] = group.seconds / group.requests
@@ -177,7 +177,7 @@ def simulate(groups: Sequence[Group], fleet: Fleet) -> Told:
 
 
 def derived(split: Split, model: Model, card: Card, questions: float) -> float:
-    """Seconds for a picture with its questions: what is the same for all of them is computed once."""
+    """Seconds for an image with its questions: what is the same for all of them is computed once."""
     patches = 4 * split.visual
     flops = 2 * model.vision * patches + 2 * model.language * (split.visual + questions * split.text)
     steps = questions * split.answer
@@ -188,14 +188,14 @@ def derived(split: Split, model: Model, card: Card, questions: float) -> float:
 
 
 def groups_of(split: Split, model: Model, card: Card, rates: Mapping[str, float]) -> list[Group]:
-    """A split's pictures, of which every one has the same number of questions, give or take one."""
+    """A split's images, of which every one has the same number of questions, give or take one."""
     task = registry.tasks.get(split.task)
     size = task.splits[split.split].size
     assert size is not None
-    pictures = max(1, round(size / split.each))
+    images = max(1, round(size / split.each))
     found = []
-    for at in range(pictures):
-        count = size * (at + 1) // pictures - size * at // pictures
+    for at in range(images):
+        count = size * (at + 1) // images - size * at // images
         if not count:
             continue
         seconds = derived(split, model, card, count)
@@ -256,7 +256,7 @@ def main() -> None:
     card = Card(settings.flops, settings.bandwidth, settings.compute, settings.memory)
     rates = rates_in(settings.rates, settings.rate_of)
     samples = sum(registry.tasks.get(s.task).splits[s.split].size or 0 for s in SPLITS)
-    print(f"{len(SPLITS)} task splits, {samples:,} samples, greedy, no exemplars, pictures at their usual size\n")
+    print(f"{len(SPLITS)} task splits, {samples:,} samples, greedy, no exemplars, images at their usual size\n")
     print(
         "| model | GPUs | workers | time | GPU h | of the ideal | load | tail | largest group | most time is | rates |"
     )

@@ -7,13 +7,13 @@
 
 (a) ``model.generate`` one sample at a time; (b) ``model.generate`` in the best of the fixed batches 4, 8, 16 and 32,
 sorted by length (``_paths.py``); (c) lmms-eval's own backend, where there is an environment with it; (d) evalkit.
-The mixes (``_mixes.py``) have the questions per picture, sizes and lengths of VQAv2, RefCOCO and DocVQA, which ask much
-of each picture, and of captioning and TextVQA, which do not.
+The mixes (``_mixes.py``) have the questions per image, sizes and lengths of VQAv2, RefCOCO and DocVQA, which ask much
+of each image, and of captioning and TextVQA, which do not.
 
 How it is kept fair. Weights are random, so that answers would never end: the end token's row of the output layer is
-scaled until answers have the mix's mean length (``_random_qwen.py``).  Where each ends then follows from its picture
+scaled until answers have the mix's mean length (``_random_qwen.py``).  Where each ends then follows from its image
 and question, for all ways alike, since it lies in the weights; all have the same limit.  Rounds are paired: within one,
-(a), (b) and (d) get the same samples in turn, and each round has pictures of its own, so that nothing is left of them
+(a), (b) and (d) get the same samples in turn, and each round has images of its own, so that nothing is left of them
 in a cache; medians over rounds are printed.  (a) gets an even part of each round's samples: its rate does not depend on
 how many there are.  Files are read, decoded and resized within the measured time.  Answers are compared token by token;
 for those that differ, the gap between the two best logits where they part says whether it was a near-tie.
@@ -33,7 +33,7 @@ from typing import Any
 
 import torch
 from _device import Busy, matrix_rate, peak_of, wait
-from _mixes import MIXES, Asked, Mix, draw, pictures
+from _mixes import MIXES, Asked, Mix, draw, images
 from _paths import ON_GPU, PARTS, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
 from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
 
@@ -54,11 +54,11 @@ class World:
 
     @property
     def large(self) -> bool:
-        """Whether pictures have the sizes for a GPU."""
+        """Whether images have the sizes for a GPU."""
         return bool(self.settings.model_size != "small")
 
     def draw(self, mix: Mix, samples: int, name: str) -> list[Asked]:
-        """New samples with pictures of their own."""
+        """New samples with images of their own."""
         return draw(mix, samples, self.folder, seed=f"{self.settings.seed}-{name}", large=self.large)
 
     def seconds(self, work: Callable[[], Answers]) -> tuple[float, Answers]:
@@ -152,7 +152,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     lengths = [len(tokens) for tokens in got["d"].answers.values()]
     prompts = [length for name, length in ours.prompts.items() if name in got["d"].answers]
     size = " or ".join(f"{w} × {h}" for w, h in sorted({one.size for one in asked}))
-    print(f"\n{mix.name}: {len(got['d'].rates)} × {samples} samples, {pictures(asked)} pictures of {size},")
+    print(f"\n{mix.name}: {len(got['d'].rates)} × {samples} samples, {images(asked)} images of {size},")
     print(
         f"  prompts of {statistics.fmean(prompts):.0f} tokens, answers of {statistics.fmean(lengths):.1f} "
         f"({len(set(got['d'].answers.values()))} different ones, limit {mix.limit})"
@@ -202,7 +202,7 @@ def outside(world: World, asked: Sequence[Asked], batch: int, got: dict[str, Rou
         rate = len(asked) / seconds
         said = f"(c) lmms-eval {done['version']}, batch {size}"
         print(f"  {said:34}{rate:10.2f}{rate / got['a'].rate:9.2f}{rate / got['b'].rate:9.2f}")
-    print(f"      {len(other)} of {len(asked)} texts differ from (d): qwen-vl-utils resizes its pictures")
+    print(f"      {len(other)} of {len(asked)} texts differ from (d): qwen-vl-utils resizes its images")
     return {**done, "texts": None, "differing": len(other)}
 
 
@@ -258,7 +258,7 @@ def ablate(world: World, mix: Mix, samples: int) -> dict[str, float]:
 def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
     """How much of the matrix rate prefill reaches, and memory; prints both.
 
-    Where several questions are asked of a picture, also for an eighth of the samples unshared, with the answers that
+    Where several questions are asked of an image, also for an eighth of the samples unshared, with the answers that
     change.
     """
     found: dict[str, Any] = {}
@@ -290,7 +290,7 @@ def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
 
 
 def flops(world: World, asked: Sequence[Asked], prompts: dict[str, int], *, shared: bool) -> float:
-    """Operations of the matrix products that the samples' prompts need, prefixes and pictures once if ``shared``."""
+    """Operations of the matrix products that the samples' prompts need, prefixes and images once if ``shared``."""
     counts = count(world.model)
     tokenizer = world.processor.tokenizer
     seen: set[Path] = set()

@@ -3,7 +3,7 @@
     python docs/build.py [--out FOLDER] [--serve]
 
 It needs ``pip install 'evalkit[docs]'``.  The site lies in ``build/site`` then; open its ``index.html``.  Exit code 1
-where a link, an anchor or a picture leads nowhere.  (The search box works where the site is served: ``--serve``.)
+where a link, an anchor or an image leads nowhere.  (The search box works where the site is served: ``--serve``.)
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def assemble(folder: Path) -> Path:
         page.write_text(PART.sub(lambda found: made[found[1]](), text), encoding="utf-8")
     for name, text in generate.pages().items():
         write(pages / name, text)
-    for name, image in generate.PICTURES.items():
-        picture = image.load()
-        picture.resize((picture.width * 2, picture.height * 2)).save(pages / name)  # the bundled pictures are small
+    for name, image in generate.IMAGES.items():
+        opened = image.load()
+        opened.resize((opened.width * 2, opened.height * 2)).save(pages / name)  # the bundled images are small
     config = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"))
     config["nav"] = list(navigation(config["nav"], pages))
     write(folder / "mkdocs.yml", yaml.safe_dump(config, sort_keys=False))

@@ -19,12 +19,12 @@ from evalkit.interfaces import Family, Metric, Task
 from evalkit.registry import module_name
 from evalkit.settings import NEVER_FROM_FILES, PROTOCOLS, RunSettings
 from evalkit.task_groups import GROUPS
-from evalkit.types import Ask, ImageRef, Kind, Picture, Sample, Size, Split
+from evalkit.types import Ask, ImagePart, ImageRef, Kind, Sample, Size, Split
 
 EDIT = "<!-- Made by docs/generate.py from the code: change that. -->\n\n"
 KINDS: Sequence[tuple[Kind, str]] = (
     ("caption", "Captioning"),
-    ("vqa", "Questions about pictures"),
+    ("vqa", "Questions about images"),
     ("document", "Documents and charts"),
     ("choice", "Multiple choice"),
     ("grounding", "Grounding"),
@@ -33,7 +33,7 @@ LABEL = re.compile(
     r"^(Papers?|Official [a-z ]+|Scores?|Protocol|Sources?|Sizes|Deviations|Deliberate choices)(?=[:,.]| \()", re.M
 )
 TURNS = (
-    "The user's turn (pictures first), or the running text of models without turns. Families with the same prompt "
+    "The user's turn (images first), or the running text of models without turns. Families with the same prompt "
     "stand together; [families](../families.md) has the rest about them."
 )
 ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
@@ -132,14 +132,14 @@ def signature(task: Task) -> str:
 def asked(family: Family, ask: Ask, task: Task) -> tuple[str, int] | None:
     """What a family's prompt says for ``task``, and the most new tokens; None where that is not defined."""
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
-    sample = Sample("", (NoPicture(),), "{question}", (), "", options=options)
+    sample = Sample("", (NoImage(),), "{question}", (), "", options=options)
     try:
         messages = family.prompt(ask, sample)
         tokens = family.decoding(ask, task.decoding).max_new_tokens
     except UserError:
         return None
     pieces = (piece for message in messages for piece in message.content)
-    return "".join("<image>" if isinstance(piece, Picture) else piece.text for piece in pieces), tokens
+    return "".join("<image>" if isinstance(piece, ImagePart) else piece.text for piece in pieces), tokens
 
 
 def _prompts(task: Task, protocol: str) -> Iterator[str]:
@@ -166,17 +166,17 @@ def _example(task: Task) -> Iterator[str]:
     except (UserError, StopIteration, IndexError):
         return
     name = f"{module_name(task.name)}.png"
-    PICTURES[f"benchmarks/{name}"] = sample.images[0]
+    IMAGES[f"benchmarks/{name}"] = sample.images[0]
     answers = list(dict.fromkeys(map(str, sample.references)))
-    yield from ("## A sample of the bundled data", "", f"![a synthetic picture of the bundled data]({name})", "")
+    yield from ("## A sample of the bundled data", "", f"![a synthetic image of the bundled data]({name})", "")
     if sample.text:
         yield f"- asked: {' / '.join(_plain(line) for line in sample.text.splitlines())}"
     yield from (f"- option {chr(ord('A') + place)}: {_plain(text)}" for place, text in enumerate(sample.options))
     yield from (f"- references: {', '.join(f'`{answer}`' for answer in answers)}", f"- id: `{sample.id}`", "")
 
 
-PICTURES: dict[str, ImageRef] = {}
-"""Pictures that the pages made so far show, by their paths below ``docs/``."""
+IMAGES: dict[str, ImageRef] = {}
+"""Images that the pages made so far show, by their paths below ``docs/``."""
 
 
 def _size(task: Task, name: str, split: Split) -> str:
@@ -191,16 +191,16 @@ def _metric_link(name: str, up: str = "") -> str:
 # ------------------------------------------------------------------------------------------------------------ families
 
 
-class NoPicture:
-    """Stands for a picture where only a prompt's words are wanted."""
+class NoImage:
+    """Stands for an image where only a prompt's words are wanted."""
 
-    name = "picture"
+    name = "image"
 
     def size(self) -> Size:
         return 640, 480
 
     def load(self) -> Any:
-        raise OSError("there is no picture")
+        raise OSError("there is no image")
 
     def digest(self) -> str:
         return ""
@@ -225,7 +225,7 @@ def _family(family: Family) -> Iterator[str]:
         types = "any that no other family has"
     yield from ("| | |", "|---|---|", f"| `model_type` in `config.json` | {types} |")
     yield f"| coordinates of boxes | {family.coordinates.replace('<', '&lt;').replace('>', '&gt;')} |"
-    yield from (f"| exemplars with pictures (`--shots`) | {'yes' if family.several_images else 'no'} |", "")
+    yield from (f"| exemplars with images (`--shots`) | {'yes' if family.several_images else 'no'} |", "")
     yield from ("Its own prompts (`--protocol official`), by kind:", "")
     for kind, _ in KINDS:
         task = next((task for task in registry.tasks.all() if task.kind == kind), None)
@@ -239,7 +239,7 @@ def _box(family: Family) -> Iterator[str]:
     """What the family would say for a box, and what is read from that."""
     ask = Ask("refcoco", "grounding")
     frame = family.frame((640, 480))
-    sample = Sample("", (NoPicture(),), "the red circle", (BOX,), "")
+    sample = Sample("", (NoImage(),), "the red circle", (BOX,), "")
     try:
         said = family.answer(ask, sample, frame)
         read = family.read(ask, said, (frame,)).value
@@ -251,7 +251,7 @@ def _box(family: Family) -> Iterator[str]:
         if frame.resized == frame.original
         else f", which the encoder sees at {frame.resized[0]} × {frame.resized[1]}"
     )
-    yield f"The box {_numbers(BOX)} of a picture of 640 × 480 pixels{seen}, as it would be answered:"
+    yield f"The box {_numbers(BOX)} of an image of 640 × 480 pixels{seen}, as it would be answered:"
     yield from ("", "```text", *said.splitlines(), "```", "", f"and as it is read, in pixels: {_numbers(read)}.", "")
 
 

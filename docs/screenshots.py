@@ -1,4 +1,4 @@
-"""Make the pictures of the README and the documentation from real runs of the bundled checkpoints.
+"""Make the images of the README and the documentation from real runs of the bundled checkpoints.
 
     python docs/screenshots.py
 
@@ -26,7 +26,7 @@ from rich.text import Text
 DOCS = Path(__file__).resolve().parent
 COLUMNS = 110
 TASKS = "refcoco,vqav2"
-LIMIT = 300 * 1024  # bytes that a picture may have
+LIMIT = 300 * 1024  # bytes that an image may have
 
 
 def main() -> None:
@@ -121,14 +121,14 @@ b {{ color: #8fbf6f; font-weight: normal; }}
 
 
 def shoot(browser: str, address: str, path: Path, width: int, height: int) -> None:
-    """A picture of a page, ``width`` × ``height`` pixels."""
+    """An image of a page, ``width`` × ``height`` pixels."""
     subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}",
          "--virtual-time-budget=4000", f"--screenshot={path}", address],
         check=True, capture_output=True,
     )  # fmt: skip
-    with Image.open(path) as picture:
-        colours = picture.convert("RGB")
+    with Image.open(path) as image:
+        colours = image.convert("RGB")
         drawn = ImageChops.difference(colours, Image.new("RGB", colours.size, "white")).getbbox()  # nothing below it
         assert drawn is not None
         colours.crop((0, 0, width, min(drawn[3] + drawn[1], height))).quantize(256, dither=Image.Dither.NONE).save(

@@ -94,14 +94,14 @@ def score(
             Boxes need it: it declares their coordinates.
         allow_missing: leave samples without an answer out of the score (the signature's ``n`` and ``per_sample`` show
             it) instead of refusing.
-        min_pixels, max_pixels: the pixel limits of the model's processor, for boxes in pixels of the resized picture;
+        min_pixels, max_pixels: the pixel limits of the model's processor, for boxes in pixels of the resized image;
             None for the family's.
 
     Returns:
         values by name (percent for accuracies), per-sample values by id, and the signature.
 
     Raises:
-        UserError: answers that do not fit the split, an unreadable picture, or a split whose answers are not public.
+        UserError: answers that do not fit the split, an unreadable image, or a split whose answers are not public.
     """
     samples = load_task(task, data=data) if isinstance(task, str) else task
     job = Job(samples.task, samples.split, samples, limited=False)
@@ -164,7 +164,7 @@ def evaluate(
         family: how the model is asked and its answers read; default: found by its configuration.
         protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
         batch_size: samples at one time; None for what suits the device.
-        max_batch_tokens: tokens of prompts, text and pictures, at one time; None for what suits the device.
+        max_batch_tokens: tokens of prompts, text and images, at one time; None for what suits the device.
         exact: one sample at a time, nothing shared, through the model's own ``generate``: slow, the reference.
         temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, where answers are
             not to be generated as the protocol has it (greedily); what is drawn depends on the seed and the sample.
@@ -175,7 +175,7 @@ def evaluate(
         or could not be had (``errors``; they are not scored).
 
     Raises:
-        UserError: a wrong name or file, absent pictures, a split without public answers, or a model that cannot answer.
+        UserError: a wrong name or file, absent images, a split without public answers, or a model that cannot answer.
         RunFailed: the model failed.
     """
     evaluation = Evaluation(

@@ -32,7 +32,7 @@ class Checkpoint:
         trust_remote_code: the code that comes with it may be run.
         allow_pickled_weights: weights that are pickles, which can execute anything, may be loaded.
         adapter: the folder of a LoRA adapter (peft's format) that goes on top of it.
-        min_pixels, max_pixels: the sizes that its processor keeps pictures between; None for its own.
+        min_pixels, max_pixels: the sizes that its processor keeps images between; None for its own.
         served: it is asked on a server, which calls it by its ``location``; there are no files of it to load.
     """
 

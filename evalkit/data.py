@@ -1,7 +1,7 @@
-"""Where a benchmark's rows and pictures are: official downloads under a root, or data sets in the hub's format.
+"""Where a benchmark's rows and images are: official downloads under a root, or data sets in the hub's format.
 
 A task asks for files by the names the official download gives them; ``OfficialData`` knows the few places people keep
-them in.  Pictures are references: found by name, opened when a backend needs them.
+them in.  Images are references: found by name, opened when a backend needs them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def nameable(value: Any) -> bool:
 
 
 def below(folder: Path, name: Any, *, task: str) -> PathImage:
-    """The picture in ``folder`` that annotations call ``name``.
+    """The image in ``folder`` that annotations call ``name``.
 
     Only the name is looked at, not the disk: symbolic links that a user has put into the folder work.
 
@@ -59,12 +59,12 @@ def below(folder: Path, name: Any, *, task: str) -> PathImage:
     inside = os.path.normpath(name) if nameable(name) else os.curdir
     if inside == os.curdir:
         raise UserError(
-            f"{task}: the annotations name the picture {shown(name)}, which no file in {folder} can be called; "
+            f"{task}: the annotations name the image {shown(name)}, which no file in {folder} can be called; "
             "the file is damaged and was not used."
         )
     if inside.split(os.sep, 1)[0] in ("", os.pardir):
         raise UserError(
-            f"{task}: the annotations name the picture {shown(name)}, which lies outside {folder}; "
+            f"{task}: the annotations name the image {shown(name)}, which lies outside {folder}; "
             "the file is damaged or hostile and was not used."
         )
     # What was looked at is what is opened: as it stands, "link/../x" would lead to where the link's target lies.
@@ -110,14 +110,14 @@ class OfficialData(Data):
             raise UserError(f"{task}: {path} is not valid JSON ({error}); download it again.") from error
 
     def coco_images(self, split: str, task: str) -> CocoImages:
-        """The COCO pictures of ``split`` (``train2014``, ``val2014``, ``test2015``), by image id."""
+        """The COCO images of ``split`` (``train2014``, ``val2014``, ``test2015``), by image id."""
         folders = (f"coco/{split}", split, f"coco/images/{split}", f"images/{split}", "coco/images")
         return CocoImages(self.find(*folders, task=task), split)
 
 
 @dataclass(frozen=True)
 class CocoImages:
-    """COCO pictures in one folder, under 2014 names (``COCO_val2014_000000000042.jpg``) or bare ids."""
+    """COCO images in one folder, under 2014 names (``COCO_val2014_000000000042.jpg``) or bare ids."""
 
     folder: Path
     split: str
@@ -125,7 +125,7 @@ class CocoImages:
     def __getitem__(self, image_id: int) -> PathImage:
         official = self.folder / f"COCO_{self.split}_{image_id:012d}.jpg"
         bare = self.folder / f"{image_id:012d}.jpg"
-        # A picture that is under neither name keeps the official one: the sample then fails by that name.
+        # An image that is under neither name keeps the official one: the sample then fails by that name.
         return PathImage(str(bare if not official.exists() and bare.exists() else official))
 
 
@@ -136,7 +136,7 @@ class HubData(Data):
     mirror: Path | None = None
 
     def rows(self, repo: str, split: str, config: str | None = None, *, task: str, columns: Sequence[str]) -> Any:
-        """The split's rows, pictures left encoded.
+        """The split's rows, images left encoded.
 
         Raises:
             UserError: the data set cannot be loaded, or lacks one of ``columns``.

@@ -13,10 +13,10 @@ from evalkit.data import open_data
 from evalkit.decoding import changes
 from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, pool_of, solved
-from evalkit.images import check_pictures
+from evalkit.images import check_images
 from evalkit.interfaces import Backend, Embeds, Family, Sees, Wraps
 from evalkit.jobs import OFFICIAL, Job, Record, ask_all, load_job, parse_tasks, way_to_choose
-from evalkit.run import PictureDigests, run_job
+from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result
 from evalkit.settings import batching, default_data, split_list
 from evalkit.types import Request, Sample, Shot
@@ -28,7 +28,7 @@ class Evaluation:
     Args are those of ``evalkit.evaluate``, the model and its processor aside.
 
     Raises:
-        UserError: an unknown name, files that are not as expected, absent pictures, or a split without public answers.
+        UserError: an unknown name, files that are not as expected, absent images, or a split without public answers.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Evaluation:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
             job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, how=how)
             if not allow_missing:
-                check_pictures((image for sample in job.samples for image in sample.images), job.name)
+                check_images((image for sample in job.samples for image in sample.images), job.name)
             self.jobs.append(job)
         given = None if shots_from is None else fspath(shots_from)
         self.pools = {job.name: pool_of(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
@@ -104,7 +104,7 @@ class Evaluation:
         )
         family = registry.families.get(name or "generic")
         if self.shots and not family.several_images:
-            raise UserError(f"shots={self.shots}: models of the family {family.name} take one picture only.")
+            raise UserError(f"shots={self.shots}: models of the family {family.name} take one image only.")
         return family
 
     def _asker(self, job: Job, family: Family, backend: Backend) -> Callable[[Sample], Sequence[Shot]]:
@@ -113,7 +113,7 @@ class Evaluation:
 
         def embedder() -> Embeds:
             if not isinstance(backend, Embeds):
-                raise UserError(f"shots_by='similar': the backend {backend.name} cannot compare pictures.")
+                raise UserError(f"shots_by='similar': the backend {backend.name} cannot compare images.")
             return backend
 
         exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, embedder)
@@ -121,8 +121,8 @@ class Evaluation:
         return lambda sample: solved(exemplars.of(sample), job.ask, family, frame)
 
 
-class _NoDigests(PictureDigests):
-    """Pictures are not read a second time for a record that is not kept."""
+class _NoDigests(ImageDigests):
+    """Images are not read a second time for a record that is not kept."""
 
     def __init__(self) -> None:
         super().__init__(())

@@ -1,12 +1,12 @@
 """Exemplars: samples with their answers that stand before a question (few-shot, in context).
 
 They come from the task's training split, or from a file of one's own; never from the split that is evaluated, and never
-with the picture that is asked about.  Which ones a sample gets depends on the seed, the sample and the pool alone: not
+with the image that is asked about.  Which ones a sample gets depends on the seed, the sample and the pool alone: not
 on batches, workers, ``--limit`` or the order of work.
 
 - ``random``: drawn for each sample by (seed, sample id), as the Qwen-VL report does (arXiv 2308.12966, figure 4).
 - ``fixed``: drawn once, by the seed, for all samples.
-- ``similar``: those with the most similar pictures (RICES, Yang et al. 2022, arXiv 2109.05014), by the model's own
+- ``similar``: those with the most similar images (RICES, Yang et al. 2022, arXiv 2109.05014), by the model's own
   vision encoder; the most similar stands last, next to the question.
 """
 
@@ -27,7 +27,7 @@ from evalkit.types import Ask, Frame, ImageRef, Sample, Shot, Size
 
 TRAIN = "train"
 SIMILAR_POOL = 4096
-"""How many candidates ``similar`` looks at, drawn by the seed: each picture goes through the vision encoder."""
+"""How many candidates ``similar`` looks at, drawn by the seed: each image goes through the vision encoder."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Exemplars:
     """Chooses the exemplars of each sample.
 
     Args:
-        embed: what ``similar`` compares pictures by; not needed otherwise.
+        embed: what ``similar`` compares images by; not needed otherwise.
     """
 
     def __init__(
@@ -81,17 +81,17 @@ class Exemplars:
         """The exemplars of ``sample``, in the order that they stand before it.
 
         Raises:
-            UserError: there are not enough that show other pictures, or a picture cannot be read.
+            UserError: there are not enough that show other images, or an image cannot be read.
         """
         chosen: list[Sample] = []
         for index in self._order(sample):
             candidate = self._pool.samples[index]
-            if not self._same_picture(candidate, sample):
+            if not self._same_image(candidate, sample):
                 chosen.append(candidate)
             if len(chosen) == self._count:
                 return tuple(reversed(chosen)) if self._selection == "similar" else tuple(chosen)
         raise UserError(
-            f"--shots {self._count}: {self._pool.name} has only {len(chosen)} exemplars with other pictures than that "
+            f"--shots {self._count}: {self._pool.name} has only {len(chosen)} exemplars with other images than that "
             f"of sample {sample.id}; give fewer, or --shots-from a larger file."
         )
 
@@ -106,7 +106,7 @@ class Exemplars:
 
     def _by_similarity(self, sample: Sample) -> list[int]:
         if self._embed is None:
-            raise UserError("--shots-by similar: this backend cannot compare pictures; use random or fixed.")
+            raise UserError("--shots-by similar: this backend cannot compare images; use random or fixed.")
         backend = self._embed()
         if self._vectors is None:
             some = sorted(
@@ -122,7 +122,7 @@ class Exemplars:
         }
         return sorted(likeness, key=lambda index: (-likeness[index], index))
 
-    def _same_picture(self, one: Sample, other: Sample) -> bool:
+    def _same_image(self, one: Sample, other: Sample) -> bool:
         return bool({self._digest(i) for i in one.images} & {self._digest(i) for i in other.images})
 
     def _digest(self, image: ImageRef) -> str:
@@ -130,7 +130,7 @@ class Exemplars:
             try:
                 self._digests[image.name] = image.digest()
             except (OSError, ValueError) as error:
-                raise UserError(f"--shots: the picture {image.name} cannot be read ({error}).") from error
+                raise UserError(f"--shots: the image {image.name} cannot be read ({error}).") from error
         return self._digests[image.name]
 
 
@@ -148,14 +148,14 @@ def _embedded(backend: Embeds, images: Sequence[ImageRef]) -> list[tuple[float, 
     try:
         return list(backend.embed(images))
     except OSError as error:
-        raise UserError(f"--shots-by similar: a picture cannot be read ({error}).") from error
+        raise UserError(f"--shots-by similar: an image cannot be read ({error}).") from error
 
 
 def solved(samples: Sequence[Sample], ask: Ask, family: Family, frame: Callable[[Size], Frame]) -> tuple[Shot, ...]:
     """Exemplars with their answers as ``family`` would write them.
 
     Args:
-        frame: at which size the model sees a picture; for families whose boxes are in pixels of what the encoder saw.
+        frame: at which size the model sees an image; for families whose boxes are in pixels of what the encoder saw.
     """
     return tuple(Shot(sample, family.answer(ask, sample, _frame(sample, ask, frame))) for sample in samples)
 
@@ -167,4 +167,4 @@ def _frame(sample: Sample, ask: Ask, frame: Callable[[Size], Frame]) -> Frame:
     try:
         return frame(image.size())
     except (OSError, ValueError) as error:
-        raise UserError(f"--shots: the picture {image.name} cannot be read ({error}).") from error
+        raise UserError(f"--shots: the image {image.name} cannot be read ({error}).") from error

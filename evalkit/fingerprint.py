@@ -1,4 +1,4 @@
-"""Digests of what a run depends on: a checkpoint's weights and processor, a split's annotations, pictures.
+"""Digests of what a run depends on: a checkpoint's weights and processor, a split's annotations, images.
 
 A digest says what is *in* a file, wherever it lies.  Weights are large, so their digests are remembered in the user's
 cache folder, under everything that changes when a file is written (device, inode, size, both times).
@@ -138,7 +138,7 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 def of_samples(samples: Iterable[Sample]) -> str:
     """The digest of a split's annotations: of every question, its options and references, in order.
 
-    Pictures stand outside: each has a digest of its own, and the path to it says nothing.
+    Images stand outside: each has a digest of its own, and the path to it says nothing.
     """
     state = hashlib.sha256()
     for s in samples:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-LOOKING = 8  # threads that look at pictures' headers
+LOOKING = 8  # threads that look at images' headers
 
 
 @contextmanager
-def picture(source: Any) -> Iterator[PILImage]:
-    """An opened picture.  Raises ``OSError`` for whatever is wrong with it."""
+def open_image(source: Any) -> Iterator[PILImage]:
+    """An opened image.  Raises ``OSError`` for whatever is wrong with it."""
     from PIL import Image
 
     try:
@@ -34,12 +34,12 @@ def picture(source: Any) -> Iterator[PILImage]:
     except OSError:
         raise
     except Exception as error:  # a damaged one raises nearly anything: SyntaxError, struct.error, zlib.error, …
-        raise OSError(f"a damaged picture, or an enormous one ({first_line(error)})") from error
+        raise OSError(f"a damaged image, or an enormous one ({first_line(error)})") from error
 
 
 @dataclass(frozen=True)
 class PathImage:
-    """A picture in a file."""
+    """An image in a file."""
 
     path: str
 
@@ -48,11 +48,11 @@ class PathImage:
         return self.path
 
     def size(self) -> Size:
-        with picture(self.path) as image:
+        with open_image(self.path) as image:
             return image.size
 
     def load(self) -> PILImage:
-        with picture(self.path) as image:
+        with open_image(self.path) as image:
             return image.convert("RGB")
 
     def content(self) -> bytes:
@@ -65,7 +65,7 @@ class PathImage:
 
 @dataclass(frozen=True)
 class RowImage:
-    """A picture in a data set's row, kept encoded until it is asked for."""
+    """An image in a data set's row, kept encoded until it is asked for."""
 
     name: str
     rows: Any = field(repr=False, compare=False)
@@ -82,23 +82,23 @@ class RowImage:
     def _source(self) -> Any:
         cell = self.rows[self.index][self.column]
         if cell is None or (cell.get("bytes") is None and not cell.get("path")):
-            raise OSError(f"{self.name} has no picture in column {self.column!r}")
+            raise OSError(f"{self.name} has no image in column {self.column!r}")
         return io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
 
     @cached_property
     def key(self) -> str:
-        """What it holds: the same picture lies in the row of each question about it.  Its name if it cannot be read."""
+        """What it holds: the same image lies in the row of each question about it.  Its name if it cannot be read."""
         try:
             return f"content:{self.digest()}"
         except (OSError, ValueError):
             return self.name
 
     def size(self) -> Size:
-        with picture(self._source()) as image:
+        with open_image(self._source()) as image:
             return image.size
 
     def load(self) -> PILImage:
-        with picture(self._source()) as image:
+        with open_image(self._source()) as image:
             return image.convert("RGB")
 
     def content(self) -> bytes:
@@ -113,16 +113,16 @@ class RowImage:
         return hashlib.sha256(source.getbuffer()).hexdigest()[:16]
 
 
-def check_pictures(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
-    """Look at the header of every picture that lies in a file, before anything is computed.
+def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
+    """Look at the header of every image that lies in a file, before anything is computed.
 
-    Pictures inside a data set's rows are not looked at: to see them is to read the whole data set.
+    Images inside a data set's rows are not looked at: to see them is to read the whole data set.
 
     Returns:
-        (width, height) in pixels, by the picture's path.
+        (width, height) in pixels, by the image's path.
 
     Raises:
-        UserError: some are absent or no pictures; the sentence names the first of them and counts the rest.
+        UserError: some are absent or no images; the sentence names the first of them and counts the rest.
     """
     paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
     with ThreadPoolExecutor(LOOKING) as pool:  # waiting for a network drive, mostly
@@ -130,9 +130,9 @@ def check_pictures(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
     bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
     if bad:
         first, trouble = next(iter(bad.items()))
-        more = f" ({len(bad):,} of {len(paths):,} pictures are absent or broken)" if len(bad) > 1 else ""
+        more = f" ({len(bad):,} of {len(paths):,} images are absent or broken)" if len(bad) > 1 else ""
         raise UserError(
-            f"{where}: the picture {first} {trouble}{more}; complete the download, "
+            f"{where}: the image {first} {trouble}{more}; complete the download, "
             "or give --allow-missing to evaluate the rest."
         )
     return {path: size for path, size in seen.items() if not isinstance(size, str)}
@@ -144,7 +144,7 @@ def _size_or_trouble(image: ImageRef) -> Size | str:
     except FileNotFoundError:
         return "is absent"
     except (OSError, ValueError) as error:
-        return f"cannot be read as a picture ({first_line(error)})"
+        return f"cannot be read as an image ({first_line(error)})"
 
 
 def first_line(error: BaseException) -> str:

@@ -103,7 +103,7 @@ class Family(Protocol):
 
     ``model_types`` are the ``model_type`` values of the checkpoints' ``config.json`` that belong to it.
     ``coordinates`` declares the convention of its boxes under its own protocol; it is never guessed from an answer.
-    ``several_images`` says whether exemplars' pictures can stand before the question's.
+    ``several_images`` says whether exemplars' images can stand before the question's.
 
     A protocol that does not say how a task is asked is not made up for: ``prompt``, ``decoding``, ``read`` and
     ``answer`` then raise ``UserError``.
@@ -115,7 +115,7 @@ class Family(Protocol):
     several_images: bool
 
     def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """The conversation that asks ``sample``, after the exemplars, whose pictures stand with their questions."""
+        """The conversation that asks ``sample``, after the exemplars, whose images stand with their questions."""
         ...
 
     def decoding(self, ask: Ask, default: Decoding) -> Decoding:
@@ -135,7 +135,7 @@ class Family(Protocol):
         ...
 
     def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
-        """A picture's size and that at which the encoder sees it; None stands for the released processor's limit."""
+        """An image's size and that at which the encoder sees it; None stands for the released processor's limit."""
         ...
 
 
@@ -148,7 +148,7 @@ class Ranks(Protocol):
 
 @runtime_checkable
 class Encoded(Protocol):
-    """A picture whose file can be had as it is."""
+    """An image whose file can be had as it is."""
 
     def content(self) -> bytes:
         """The file's bytes.  Raises ``OSError`` when it cannot be read."""
@@ -180,7 +180,7 @@ class Costs(Protocol):
     def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """About how many tokens are to be computed for each request, in order; nothing is read or tokenized.
 
-        What requests share counts for the first of them only.  ``sizes`` are those of pictures, by their names, as far
+        What requests share counts for the first of them only.  ``sizes`` are those of images, by their names, as far
         as they are known.
         """
         ...
@@ -197,22 +197,22 @@ class Occupies(Protocol):
 
 @runtime_checkable
 class Embeds(Protocol):
-    """A backend that can say where a picture lies among others, by the model's own vision encoder."""
+    """A backend that can say where an image lies among others, by the model's own vision encoder."""
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """A unit vector per picture, in order; the same whatever other pictures are asked for with it.
+        """A unit vector per image, in order; the same whatever other images are asked for with it.
 
-        Raises ``OSError`` for a picture that cannot be read, ``UserError`` where the model has no such encoder.
+        Raises ``OSError`` for an image that cannot be read, ``UserError`` where the model has no such encoder.
         """
         ...
 
 
 @runtime_checkable
 class Sees(Protocol):
-    """A backend that can say at which size its processor has a picture seen."""
+    """A backend that can say at which size its processor has an image seen."""
 
     def frame(self, size: Size) -> Frame:
-        """A picture's size, and the encoder's.  Raises ``ValueError`` for a picture that the processor refuses."""
+        """An image's size, and the encoder's.  Raises ``ValueError`` for an image that the processor refuses."""
         ...
 
 

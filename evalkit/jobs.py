@@ -16,7 +16,7 @@ from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Ranks, Submits, Task
 from evalkit.jsonl_task import OwnTask, is_own, read_own
 from evalkit.task_groups import expand
-from evalkit.types import Ask, Decoding, ImageRef, Message, Picture, Reading, Request, Response, Sample, Shot
+from evalkit.types import Ask, Decoding, ImagePart, ImageRef, Message, Reading, Request, Response, Sample, Shot
 
 OFFICIAL = "official"
 
@@ -29,7 +29,7 @@ class Record:
     """One answered sample, as it goes into the journal.
 
     Attributes:
-        images: the pictures of the request, those of exemplars first; with a digest each, None where there is none.
+        images: the images of the request, those of exemplars first; with a digest each, None where there is none.
         shots: the ids of the exemplars.
     """
 
@@ -52,7 +52,7 @@ class Question:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of what is asked: roles, texts and continuations in order, pictures as placeholders."""
+        """A digest of what is asked: roles, texts and continuations in order, images as placeholders."""
         return prompt_digest(self.request.messages, self.request.continuations)
 
     def answered(self, response: Response, reading: Reading, digests: tuple[str | None, ...]) -> Record:
@@ -205,12 +205,12 @@ def load_job(
 
 
 def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
-    """A digest of what is asked: roles, texts and continuations in order, pictures as placeholders."""
+    """A digest of what is asked: roles, texts and continuations in order, images as placeholders."""
     state = hashlib.sha256()
     for message in messages:
         state.update(f"\x1e{message.role}".encode())
         for part in message.content:
-            state.update(b"\x1f" if isinstance(part, Picture) else f"\x1d{part.text}".encode(errors="surrogatepass"))
+            state.update(b"\x1f" if isinstance(part, ImagePart) else f"\x1d{part.text}".encode(errors="surrogatepass"))
     for text in continuations:
         state.update(f"\x1c{text}".encode(errors="surrogatepass"))
     return state.hexdigest()[:16]

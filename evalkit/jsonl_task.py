@@ -1,18 +1,18 @@
 """One's own data without a plugin: ``--tasks ./mine.jsonl``, one sample a line.
 
     {"evalkit": 1, "kind": "vqa", "metric": "vqa_accuracy"}                          (optional first line)
-    {"id": "7", "image": "pictures/7.jpg", "question": "What is this?", "answers": ["a cat", "cat"]}
+    {"id": "7", "image": "images/7.jpg", "question": "What is this?", "answers": ["a cat", "cat"]}
 
 ``image`` is relative to the file.  By kind, a line has besides:
 
 - ``vqa``, ``document``: ``question`` and ``answers``, a list of texts;
 - ``choice``: ``question``, ``options`` (texts in order), and ``answer``, the right one's letter or its text;
-- ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the picture;
+- ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image;
 - ``caption``: ``captions``, a list of texts.
 
 The kind stands in the first line or in ``--kind``; where it stands in neither, the first sample's fields tell it
 (``answers`` then means ``vqa``).  Whatever else a line has becomes the sample's ``meta``, where metrics look for what
-they break down by (``answer_type``, ``category``, ``domain``).  One picture's samples are one cluster.
+they break down by (``answer_type``, ``category``, ``domain``).  One image's samples are one cluster.
 
 The task is called as the file without ``.jsonl``, its one split ``own``.  The file's digest stands in the signature, so
 that scores of different files are not taken for comparable because the files' names are the same.
@@ -55,7 +55,7 @@ ANNOTATORS = 10
 """So many answers to every question make the metric of ``vqa`` VQA accuracy."""
 NEW_TOKENS: Mapping[Kind, int] = {"vqa": 10, "document": 100, "caption": 30, "choice": 10, "grounding": 28}
 FAR = 1e9
-"""Beyond any picture, in pixels: infinities and numbers that no float holds are refused with it."""
+"""Beyond any image, in pixels: infinities and numbers that no float holds are refused with it."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -78,7 +78,7 @@ class OwnTask:
         self._samples = samples
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The samples in the file's order; ``data`` is not looked at, since the file says where its pictures are."""
+        """The samples in the file's order; ``data`` is not looked at, since the file says where its images are."""
         yield from self._samples
 
 
@@ -99,7 +99,7 @@ def read_own(path: Path, kind: str | None = None) -> OwnTask:
     """The task in ``path``; ``kind`` is what ``--kind`` says.
 
     Raises:
-        UserError: the file or a picture is missing, or a line is not as the module says.
+        UserError: the file or an image is missing, or a line is not as the module says.
     """
     path = path.expanduser().absolute()
     content = read_bytes(path, "--tasks")
@@ -112,7 +112,7 @@ def read_own(path: Path, kind: str | None = None) -> OwnTask:
     found = _kind(path, header, lines[0][1], kind)
     samples = [_Line(f"{path}, line {number}", row).sample(path.parent, found) for number, row in lines]
     _check_ids(path, lines)
-    _check_pictures(path, samples)
+    _check_images(path, samples)
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
     return OwnTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
@@ -165,12 +165,12 @@ def _check_ids(path: Path, lines: Sequence[tuple[int, Mapping[str, Any]]]) -> No
             raise UserError(f"{path}, line {number}: the id {row['id']!r} stands in line {first} already.")
 
 
-def _check_pictures(path: Path, samples: Sequence[Sample]) -> None:
+def _check_images(path: Path, samples: Sequence[Sample]) -> None:
     names = dict.fromkeys(image.name for sample in samples for image in sample.images)
     absent = [name for name in names if not Path(name).is_file()]
     if absent:
         raise UserError(
-            f"{path}: {len(absent)} of its {len(names)} pictures are missing, for example {absent[0]}; "
+            f"{path}: {len(absent)} of its {len(names)} images are missing, for example {absent[0]}; "
             "image is a path relative to the file."
         )
 

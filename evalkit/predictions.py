@@ -50,15 +50,15 @@ class Prediction:
 
 @runtime_checkable
 class Resizes(Protocol):
-    """What a family has whose boxes are in pixels of the picture as its encoder saw it.
+    """What a family has whose boxes are in pixels of the image as its encoder saw it.
 
-    A family without it reads boxes that need the picture's own size alone.
+    A family without it reads boxes that need the image's own size alone.
     """
 
     def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
-        """A picture's size and the encoder's; None stands for the family's default limit.
+        """An image's size and the encoder's; None stands for the family's default limit.
 
-        Raises ``ValueError`` for a picture that its processor refuses.
+        Raises ``ValueError`` for an image that its processor refuses.
         """
         ...
 
@@ -161,7 +161,7 @@ class Reader:
 
     Attributes:
         family: whose models gave them as raw text; None for final texts.
-        min_pixels, max_pixels: the limits that the family's processor resized pictures by; None for its defaults.
+        min_pixels, max_pixels: the limits that the family's processor resized images by; None for its defaults.
         protocol: by whose protocol they were asked: the family reads them by its convention.
     """
 
@@ -181,7 +181,7 @@ class Reader:
             )
         if given and not isinstance(self.family, Resizes):
             whose = "without --family nothing" if self.family is None else f"nothing in the family {self.family.name}"
-            raise UserError(f"{given[0]}: {whose} depends on the size that pictures were resized to; leave it out.")
+            raise UserError(f"{given[0]}: {whose} depends on the size that images were resized to; leave it out.")
         for name, value in limits.items():
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: give at least 1.")
@@ -216,7 +216,7 @@ class Reader:
         return Record(sample, "", response, self.read(task, sample, text, frames), sample.images)
 
     def _frames(self, sample: Sample, sizes: dict[str, Size]) -> tuple[Frame, ...]:
-        """The sample's pictures as the encoder saw them; ``sizes`` remembers those looked at already."""
+        """The sample's images as the encoder saw them; ``sizes`` remembers those looked at already."""
         for image in sample.images:
             if image.name not in sizes:
                 sizes[image.name] = image.size()

@@ -21,15 +21,15 @@ from evalkit.types import (
     Response,
 )
 
-DIGESTING = 2  # threads that read pictures for their digests
+DIGESTING = 2  # threads that read images for their digests
 
 
 class Stopped(Exception):
     """A job that was asked to stop before its last sample; what it had answered has been handed on."""
 
 
-class PictureDigests:
-    """Digests of pictures, worked out once each, ahead of being asked for, in threads of their own."""
+class ImageDigests:
+    """Digests of images, worked out once each, ahead of being asked for, in threads of their own."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self._pool = ThreadPoolExecutor(DIGESTING)
@@ -39,14 +39,14 @@ class PictureDigests:
                 if image.name not in self._coming:
                     self._coming[image.name] = self._pool.submit(image.digest)
 
-    def __enter__(self) -> PictureDigests:
+    def __enter__(self) -> ImageDigests:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def of(self, request: Request) -> tuple[str | None, ...]:
-        """A digest per picture of ``request``; None for one that cannot be read."""
+        """A digest per image of ``request``; None for one that cannot be read."""
         return tuple(self._one(image) for image in request.images)
 
     def _one(self, image: ImageRef) -> str | None:
@@ -96,7 +96,7 @@ class Answers:
         family: Family,
         on_record: Callable[[Record], None],
         *,
-        digests: PictureDigests,
+        digests: ImageDigests,
         kept: Mapping[str, Record] | None = None,
     ) -> None:
         self.job = job
@@ -143,13 +143,13 @@ def run_job(
     backend: Backend,
     on_record: Callable[[Record], None],
     *,
-    digests: PictureDigests,
+    digests: ImageDigests,
     kept: Mapping[str, Record] | None = None,
     stop: Event | None = None,
 ) -> Result:
     """Answer every sample of ``job`` that is not among ``kept``, and score them all.
 
-    ``on_record`` sees each new answer as it arrives.  A sample whose picture cannot be read, or whose request fails, is
+    ``on_record`` sees each new answer as it arrives.  A sample whose image cannot be read, or whose request fails, is
     recorded with its error and not scored.
 
     Raises:

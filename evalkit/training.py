@@ -58,7 +58,7 @@ class EvalkitCallback(TrainerCallback):
         self.processor = processor if processor is not None else trainer.processing_class
         if not hasattr(self.processor, "tokenizer"):
             raise UserError(
-                "EvalkitCallback needs the model's processor (pictures and text): give processor=…, or the trainer's "
+                "EvalkitCallback needs the model's processor (images and text): give processor=…, or the trainer's "
                 "processing_class."
             )
         self.tasks, self.how = tasks, how

@@ -26,11 +26,11 @@ FinishReason = Literal["stop", "length", "error"]
 
 
 class ImageRef(Protocol):
-    """A picture that is decoded late; cheap to hold by the hundred thousand."""
+    """An image that is decoded late; cheap to hold by the hundred thousand."""
 
     @property
     def name(self) -> str:
-        """Where the picture comes from (a path, or a data set's row), for messages and records."""
+        """Where the image comes from (a path, or a data set's row), for messages and records."""
         ...
 
     def size(self) -> Size:
@@ -46,10 +46,10 @@ class ImageRef(Protocol):
         ...
 
 
-def picture_key(image: ImageRef) -> str:
-    """What two references to one picture have in common, so that it is computed once.
+def image_key(image: ImageRef) -> str:
+    """What two references to one image have in common, so that it is computed once.
 
-    Its name, unless it has a ``key``: data sets with a row for each question hold a picture as often as it is asked
+    Its name, unless it has a ``key``: data sets with a row for each question hold an image as often as it is asked
     about.
     """
     return str(getattr(image, "key", None) or image.name)
@@ -61,7 +61,7 @@ class Sample:
 
     Attributes:
         id: unique within the task's split, and stable: the official id where there is one.
-        images: the pictures asked about, usually one.
+        images: the images asked about, usually one.
         text: the question or referring expression as the files have it; empty for captioning.
         references: what an answer is scored against (ten answers, five captions, one box): the metric knows the type.
         cluster: the unit that is resampled together, usually the image, since its questions are not independent.
@@ -79,15 +79,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Text:
+class TextPart:
     """A piece of text inside a message."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture inside a message."""
+class ImagePart:
+    """An image inside a message."""
 
     image: ImageRef
 
@@ -100,7 +100,7 @@ class Message:
     """
 
     role: Literal["system", "user", "assistant", "plain"]
-    content: tuple[Text | Picture, ...]
+    content: tuple[TextPart | ImagePart, ...]
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,13 @@ class Request:
 
     @property
     def images(self) -> tuple[ImageRef, ...]:
-        """The pictures of all messages, in order."""
-        return tuple(p.image for m in self.messages for p in m.content if isinstance(p, Picture))
+        """The images of all messages, in order."""
+        return tuple(p.image for m in self.messages for p in m.content if isinstance(p, ImagePart))
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture's size in the file and as the vision encoder saw it, both (width, height) in pixels."""
+    """One image's size in the file and as the vision encoder saw it, both (width, height) in pixels."""
 
     original: Size
     resized: Size
@@ -203,7 +203,7 @@ class Response:
         tokens: the generated token ids, the end-of-turn token not included.
         finish: ``stop`` (the model ended), ``length`` (cut off by ``max_new_tokens``) or ``error``.
         prompt_tokens: length of the prompt in tokens, visual tokens included.
-        frames: the sizes of the request's pictures, in order.
+        frames: the sizes of the request's images, in order.
         error: what went wrong, when ``finish`` is ``error``.
         seconds: its share of the time its batch took.
     """
@@ -283,7 +283,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the model would be given for a request: the text as it is tokenized, its length, the pictures' sizes.
+    """What the model would be given for a request: the text as it is tokenized, its length, the images' sizes.
 
     ``tokens`` is None where the text is tokenized elsewhere; ``prompt`` is then what is sent there.
     """

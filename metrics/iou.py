@@ -6,7 +6,7 @@ Papers: Yu et al., "Modeling Context in Referring Expressions", 2016 (arXiv 1608
 There is no one official scorer.  This one agrees with what published numbers are computed with, torchvision's and
 MDETR's ``box_iou`` (``util/box_ops.py``, commit ea09acc4), which Qwen-VL's ``evaluate_grounding.py`` (commit aa00ed04)
 thresholds at 0.5, exactly 0.5 being right.  Width is ``x2 - x1``, without "+ 1 pixel"; boxes are not clipped to the
-picture and corners are not put in order.
+image and corners are not put in order.
 
 Deviations, each on purpose:
 

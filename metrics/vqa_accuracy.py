@@ -10,7 +10,7 @@ Variants, by what is normalised (the steps and their quirks are in ``_vqa_text``
 
 - ``official``: the official script to the letter, and the headline.  Answers are normalised, on both sides, only when
   the annotators' stripped answers are not all the same; for a unanimous question case and punctuation count.  (Meant
-  so: its author wanted answers that are text in the picture left alone, GT-Vision-Lab/VQA issue 14.)
+  so: its author wanted answers that are text in the image left alone, GT-Vision-Lab/VQA issue 14.)
 - ``normalised``: the same steps for every question, as the EvalAI server does from which published VQAv2 numbers come,
   and as lmms-eval does since its pull request 794.  Stands beside the headline as ``accuracy_normalised``.
 - ``qwen-vl``: Qwen-VL's ``eval_mm/vqa_eval.py`` (commit aa00ed04, derived from LAVIS).  The prediction is always

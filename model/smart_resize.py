@@ -1,4 +1,4 @@
-"""The size at which an encoder of Qwen2-VL's sort sees a picture: as it is, rounded, within limits.
+"""The size at which an encoder of Qwen2-VL's sort sees an image: as it is, rounded, within limits.
 
 The rule of the released processors (model cards: sides are multiples of a visual token's, the number of pixels lies
 between ``min_pixels`` and ``max_pixels``); equal to transformers' ``smart_resize``, which the tests compare it with.
@@ -14,7 +14,7 @@ MAX_ASPECT = 200
 
 
 def resize(size: Size, side: int, min_pixels: int, max_pixels: int) -> Size:
-    """What becomes of a picture of ``size``, both (width, height) in pixels, where a visual token is ``side`` square.
+    """What becomes of an image of ``size``, both (width, height) in pixels, where a visual token is ``side`` square.
 
     Each side goes to the nearest multiple.  If the area is then outside ``[min_pixels, max_pixels]``, both sides of the
     *original* are scaled by one factor onto the limit, and rounded down (too large) or up (too small).
@@ -23,7 +23,7 @@ def resize(size: Size, side: int, min_pixels: int, max_pixels: int) -> Size:
         ValueError: one side is more than 200 times the other, which the processor refuses.
     """
     if max(size) > MAX_ASPECT * min(size):
-        raise ValueError(f"a picture of {size[0]}x{size[1]} pixels is too narrow: one side is over 200 times the other")
+        raise ValueError(f"an image of {size[0]}x{size[1]} pixels is too narrow: one side is over 200 times the other")
     width, height = (round(length / side) * side for length in size)
     if width * height > max_pixels:
         shrink = math.sqrt(size[0] * size[1] / max_pixels)

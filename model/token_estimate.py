@@ -1,17 +1,17 @@
 """What requests will cost, guessed before any of them is looked at: tokens to compute.
 
 A guess has to be quick, for there may be hundreds of thousands of requests: nothing is tokenized (English has about 3.5
-characters a token), no picture is opened, and only the shape of a conversation tells what requests have in common.
+characters a token), no image is opened, and only the shape of a conversation tells what requests have in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from evalkit.types import Picture, Request, Size
+from evalkit.types import ImagePart, Request, Size
 
 CHARACTERS = 3.5  # to a token
-USUAL: Size = (640, 480)  # a picture of which nothing is known, where nothing is known of any
+USUAL: Size = (640, 480)  # an image of which nothing is known, where nothing is known of any
 # A token of an answer is a pass of its own over the weights, for few rows; one of a prompt is a row among thousands.
 ANSWERED = 3
 # Limits are far above what is answered: 10 tokens for a word, 128 for a caption.
@@ -28,9 +28,9 @@ def costs(
     """About how many tokens are to be computed for each request.
 
     Args:
-        sizes: of pictures, by name; one that is not there counts as the mean of those that are.
-        visual: how many tokens pictures of these sizes become, each.
-        shared: what requests begin with alike, up to a picture, is computed for the first of them only.
+        sizes: of images, by name; one that is not there counts as the mean of those that are.
+        visual: how many tokens images of these sizes become, each.
+        shared: what requests begin with alike, up to an image, is computed for the first of them only.
     """
     different = list({USUAL, *sizes.values()})
     tokens = dict(zip(different, visual(different), strict=True))
@@ -44,7 +44,7 @@ def costs(
         for message in request.messages:
             texts.append(message.role)
             for part in message.content:
-                if not isinstance(part, Picture):
+                if not isinstance(part, ImagePart):
                     cost += len(part.text) / CHARACTERS
                     texts.append(part.text)
                     continue

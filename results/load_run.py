@@ -52,7 +52,7 @@ class LoadedRun:
 
         ``text`` is the raw answer, ``answer`` (or ``box``) what was read from it, ``score`` the headline metric's value
         (``metric`` names it), and ``scores.*`` all of them.  Boxes are (x1, y1, x2, y2) in pixels of the original
-        picture.  What breakdowns need is in ``meta.*``.  Questions and references are those of the data; where the data
+        image.  What breakdowns need is in ``meta.*``.  Questions and references are those of the data; where the data
         are not there any more, those columns are empty.
 
         Args:

@@ -21,7 +21,7 @@ LARGEST = 10**15
 """Official numbers are far smaller."""
 
 FAR = 1e9
-"""Beyond any picture, in pixels."""
+"""Beyond any image, in pixels."""
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def id_in(entry: Any, key: str) -> str:
 
 
 def id_of(value: Any, what: str) -> str:
-    """A whole number or short text that stands for a question or a picture, as a text; ``what`` is its name."""
+    """A whole number or short text that stands for a question or an image, as a text; ``what`` is its name."""
     if type(value) is int and abs(value) < LARGEST:
         return str(value)
     if not nameable(value):
@@ -126,7 +126,7 @@ def id_of(value: Any, what: str) -> str:
 
 
 def is_coordinate(value: Any) -> bool:
-    """Whether ``value`` is a number that can say where something lies in a picture, in pixels."""
+    """Whether ``value`` is a number that can say where something lies in an image, in pixels."""
     return type(value) in (int, float) and -FAR < value < FAR
 
 

@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def real_root() -> str:
-    """A small root of real pictures in the official formats; it lies beside the checkout, where there is one."""
+    """A small root of real images in the official formats; it lies beside the checkout, where there is one."""
     if not REAL.is_dir():
         pytest.skip("the real-image data root is not here")
     return str(REAL)
@@ -67,7 +67,7 @@ def tiny_backend():  # type: ignore[no-untyped-def]
 class HTTPServer:
     """A small chat server over HTTP that misbehaves when told to; what it answers is worked out from the request.
 
-    Its "model" finds a letter, a yes, or a box of the picture's middle: the same for the same request, always.
+    Its "model" finds a letter, a yes, or a box of the image's middle: the same for the same request, always.
 
     Attributes:
         misbehave: called with a request's number and its body; a name from ``MISCHIEF`` or None.
@@ -117,10 +117,10 @@ class HTTPServer:
         last = body["messages"][-1]["content"]
         parts = last if isinstance(last, list) else [{"type": "text", "text": last}]
         text = "".join(part["text"] for part in parts if part["type"] == "text")
-        pictures = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        images = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
         said = "yes"
-        if "bbox" in text and pictures:
-            with Image.open(io.BytesIO(base64.b64decode(pictures[-1].partition(",")[2]))) as image:
+        if "bbox" in text and images:
+            with Image.open(io.BytesIO(base64.b64decode(images[-1].partition(",")[2]))) as image:
                 w, h = image.size
             said = f'{{"bbox_2d": [{w // 4}, {h // 4}, {3 * w // 4}, {3 * h // 4}], "label": "it"}}'
         elif "\nOptions:" in text:

@@ -135,7 +135,7 @@ def test_answers_must_fit_the_samples() -> None:
         score(samples, {1.5: ""})  # type: ignore[dict-item]
 
 
-def test_a_picture_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"torn")
     (tmp_path / "mine.jsonl").write_text('{"id": 1, "image": "a.png", "question": "it", "box": [1, 2, 3, 4]}')
     with pytest.raises(UserError, match="mine/own: sample 1: UnidentifiedImageError: cannot identify image file"):

@@ -20,7 +20,7 @@ from evalkit.types import Ask, Frame, ImageRef, Sample
 
 @dataclass(frozen=True)
 class Patch:
-    """A picture that is all ``color``."""
+    """An image that is all ``color``."""
 
     name: str
     color: int
@@ -79,19 +79,19 @@ def test_a_draw_is_a_shuffle() -> None:
 
 
 @pytest.mark.parametrize("selection", ["random", "fixed"])
-def test_the_picture_asked_about_is_never_an_exemplars(selection: str) -> None:
+def test_the_image_asked_about_is_never_an_exemplars(selection: str) -> None:
     """Not by name, not by content under another name."""
     pool = Pool("pool", [sample(n, color=n % 3) for n in range(9)])
     asked = sample(99, color=1)
     for seed in range(20):
         chosen = Exemplars(pool, 6, selection, seed).of(asked)
         assert {int(e.id) % 3 for e in chosen} == {0, 2}
-    with pytest.raises(UserError, match="pool has only 6 exemplars with other pictures than that of sample 99"):
+    with pytest.raises(UserError, match="pool has only 6 exemplars with other images than that of sample 99"):
         Exemplars(pool, 7, selection, 0).of(asked)
 
 
 class ByColor:
-    """Embeds a picture as a direction in the plane."""
+    """Embeds an image as a direction in the plane."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -107,13 +107,13 @@ def test_the_most_similar_stands_last() -> None:
     backend = ByColor()
     exemplars = Exemplars(POOL, 3, "similar", 0, lambda: backend)
     chosen = [int(e.id) for e in exemplars.of(replace(sample(500), images=(Patch("x", 40),)))]
-    assert 40 not in chosen, "a picture with the same content is not one of them"
+    assert 40 not in chosen, "an image with the same content is not one of them"
     assert [abs(c - 40) for c in chosen] == [2, 1, 1]
     assert len(backend.asked) == 100 + 1, "the pool is embedded once"
 
 
 def test_similar_takes_a_backend_that_can() -> None:
-    with pytest.raises(UserError, match="this backend cannot compare pictures; use random or fixed"):
+    with pytest.raises(UserError, match="this backend cannot compare images; use random or fixed"):
         Exemplars(POOL, 1, "similar", 0).of(ASKED[0])
 
 

@@ -27,16 +27,16 @@ FIELDS: dict[Kind, dict[str, object]] = {
 
 
 def write(folder: Path, *rows: Mapping[str, object] | str, name: str = "mine.jsonl") -> Path:
-    (folder / "pictures").mkdir(exist_ok=True)
-    for picture in "ab":
-        Image.new("RGB", (60, 50)).save(folder / "pictures" / f"{picture}.png")
+    (folder / "images").mkdir(exist_ok=True)
+    for image in "ab":
+        Image.new("RGB", (60, 50)).save(folder / "images" / f"{image}.png")
     path = folder / name
     path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
     return path
 
 
 def row(kind: Kind = "vqa", **changes: object) -> dict[str, object]:
-    return {"id": 1, "image": "pictures/a.png", **FIELDS[kind], **changes}
+    return {"id": 1, "image": "images/a.png", **FIELDS[kind], **changes}
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -46,13 +46,13 @@ def row(kind: Kind = "vqa", **changes: object) -> dict[str, object]:
 @pytest.mark.parametrize("how", ["header", "option", "both"])
 def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     header = [] if how == "option" else [{"evalkit": 1, "kind": kind}]
-    path = write(tmp_path, *header, row(kind), "", row(kind, id="b", image="pictures/b.png", source="web"))
+    path = write(tmp_path, *header, row(kind), "", row(kind, id="b", image="images/b.png", source="web"))
     task = read_own(path, None if how == "header" else kind)
     assert (task.name, task.kind, task.metric, task.default_splits) == ("mine", kind, METRICS[kind], ("own",))
     first, second = load_job(task, "own", open_data("tiny"), limit=None, seed=0).samples
     assert task.splits["own"].size == 2
     assert (first.id, second.id) == ("1", "b")
-    assert first.images[0].name == first.cluster == str(tmp_path / "pictures" / "a.png")
+    assert first.images[0].name == first.cluster == str(tmp_path / "images" / "a.png")
     assert first.images[0].load().size == (60, 50)
     assert first.cluster != second.cluster
     assert (dict(first.meta), dict(second.meta)) == ({}, {"source": "web"})
@@ -121,16 +121,16 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
     "option": ([row()], "pointing", "--kind: there is no kind 'pointing'"),
     "two kinds": ([{"evalkit": 1, "kind": "vqa"}, row()], "caption", "--kind caption: .* says that it holds vqa"),
-    "untold": ([{"id": 1, "image": "pictures/a.png", "question": "?"}], None, "its first sample does not tell its kind"),
+    "untold": ([{"id": 1, "image": "images/a.png", "question": "?"}], None, "its first sample does not tell its kind"),
     "told twice": ([row("vqa", box=[1, 2, 3, 4])], None, "its first sample does not tell its kind"),
     "no JSON": ([row(), '{"id": 2'], None, "mine.jsonl, line 2: not valid JSON"),
     "no object": ([row(), "3"], None, "mine.jsonl, line 2: expected a JSON object, not int"),
     "header in the middle": ([row(), {"evalkit": 1}], None, "line 2: there is no 'image'"),
-    "no id": ([{"image": "pictures/a.png", "answers": ["x"]}], None, "line 1: there is no '(question|id)'"),
+    "no id": ([{"image": "images/a.png", "answers": ["x"]}], None, "line 1: there is no '(question|id)'"),
     "id": ([row(id=1.5)], None, "line 1: id is 1.5; expected a text or a whole number"),
     "id twice": ([row(), row(id="1")], None, "line 2: the id '1' stands in line 1 already"),
     "image": ([row(image=None)], None, "line 1: image is None; expected a text"),
-    "absent": ([row(), row(id=2, image="a.png")], None, r"1 of its 2 pictures are missing, for example .*/a.png; image is a path relative to the file"),
+    "absent": ([row(), row(id=2, image="a.png")], None, r"1 of its 2 images are missing, for example .*/a.png; image is a path relative to the file"),
     "question": ([row(question="")], None, "line 1: question is ''; expected a text"),
     "answers": ([row(answers="cat")], None, "line 1: answers is 'cat'; expected a list of texts, at least one"),
     "no answers": ([row(answers=[])], None, r"line 1: answers is \[\]; expected a list of texts, at least one"),
@@ -217,7 +217,7 @@ def test_mistakes_exit_with_2(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.slow
 def test_a_file_of_ones_own_is_run(tmp_path: Path) -> None:
-    write(tmp_path, row("grounding"), row("grounding", id=2, image="pictures/b.png"), name="boxes.jsonl")
+    write(tmp_path, row("grounding"), row("grounding", id=2, image="images/b.png"), name="boxes.jsonl")
     write(tmp_path, row(answers=TEN), name="questions.jsonl")
     done = evalkit("run", "-t", "boxes.jsonl,questions.jsonl", "--name", "x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import ask_all, choose, load_job, parse_tasks, prompt_digest
-from evalkit.run import PictureDigests, Stopped, run_job
-from evalkit.types import Message, Picture, Request, Response, Sample, Text
+from evalkit.run import ImageDigests, Stopped, run_job
+from evalkit.types import ImagePart, Message, Request, Response, Sample, TextPart
 
 
 def _samples(ids: list[int]) -> list[Sample]:
@@ -68,17 +68,17 @@ def test_wrong_tasks_are_a_sentence(tasks: list[str], message: str) -> None:
         parse_tasks(tasks)
 
 
-def test_the_digest_sees_text_role_and_place_of_pictures() -> None:
+def test_the_digest_sees_text_role_and_place_of_images() -> None:
     class Ref:
         name = "x"
 
-    picture = Picture(Ref())  # type: ignore[arg-type]
-    base = (Message("user", (picture, Text("what?"))),)
+    image = ImagePart(Ref())  # type: ignore[arg-type]
+    base = (Message("user", (image, TextPart("what?"))),)
     others = [
-        (Message("user", (Text("what?"), picture)),),
-        (Message("user", (picture, Text("what"))),),
-        (Message("system", (picture, Text("what?"))),),
-        (Message("user", (picture,)), Message("user", (Text("what?"),))),
+        (Message("user", (TextPart("what?"), image)),),
+        (Message("user", (image, TextPart("what"))),),
+        (Message("system", (image, TextPart("what?"))),),
+        (Message("user", (image,)), Message("user", (TextPart("what?"),))),
     ]
     digests = [prompt_digest(m) for m in (base, *others)]
     assert len(set(digests)) == len(digests)
@@ -121,7 +121,7 @@ def test_a_backend_that_fails_ends_in_a_sentence_and_loses_nothing(then: Excepti
     seen: list[str] = []
     questions = ask_all(job, family)
     with (
-        PictureDigests(q.request for q in questions.values()) as digests,
+        ImageDigests(q.request for q in questions.values()) as digests,
         pytest.raises(RunFailed, match=re.escape(sentence)) as failed,
     ):
         run_job(job, questions, family, _Failing(3, then), lambda r: seen.append(r.sample.id), digests=digests)
@@ -136,5 +136,5 @@ def test_stopping_is_told_from_failing() -> None:
     stop.set()
     family = registry.families.get("qwen2.5-vl")
     questions = ask_all(job, family)
-    with PictureDigests(q.request for q in questions.values()) as digests, pytest.raises(Stopped):
+    with ImageDigests(q.request for q in questions.values()) as digests, pytest.raises(Stopped):
         run_job(job, questions, family, _Failing(3, None), lambda record: None, digests=digests, stop=stop)

@@ -32,7 +32,7 @@ def execute(folders: Sequence[Path], wanted: Wanted, *, formats: Sequence[str] |
     """Collect the runs, and print or write the tables."""
     names = chosen(formats, board.FORMATS, out, ("md", "csv", "json"))
     if "png" in names and out is None:
-        raise UserError("--format png is a picture: give --out FOLDER to write it into.")
+        raise UserError("--format png is an image: give --out FOLDER to write it into.")
     others = ("sort", "means", "published", "reproduce")
     if wanted.trend and (given := [f"--{name}" for name in others if getattr(wanted, name)]):
         raise UserError(f"--trend is a table of its own, by training step; leave {', '.join(given)} out.")
@@ -43,7 +43,7 @@ def execute(folders: Sequence[Path], wanted: Wanted, *, formats: Sequence[str] |
         if name == "table":
             show(tables)
             continue
-        content = picture(entries, wanted) if name == "png" else text(entries, tables, wanted, name)
+        content = image(entries, wanted) if name == "png" else text(entries, tables, wanted, name)
         if out is None:
             print(content if isinstance(content, str) else "", end="")
         else:
@@ -100,7 +100,7 @@ def text(entries: Sequence[Entry], tables: Sequence[Table], wanted: Wanted, name
     return board.to_csv(every) if name == "csv" else board.to_json_text(every)
 
 
-def picture(entries: Sequence[Entry], wanted: Wanted) -> bytes:
+def image(entries: Sequence[Entry], wanted: Wanted) -> bytes:
     """The leaderboard, or the trend, as a PNG."""
     from evalkit.results.leaderboard import plot
 

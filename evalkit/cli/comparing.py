@@ -47,7 +47,7 @@ def execute(runs: Sequence[Path], *, force: bool, flips: int, formats: Sequence[
 
 
 def show(found: Comparison) -> None:
-    """The tables on the terminal; answers and pictures as lines, for they are long."""
+    """The tables on the terminal; answers and images as lines, for they are long."""
     console = Console()
     for table in tables_of(replace(found, compared=tuple(replace(one, flips=()) for one in found.compared))):
         console.print(OnTerminal(table))
@@ -63,5 +63,5 @@ def lines_of(flip: Flip, name: str) -> str:
     return (
         f"{flip.task} {flat(flip.id)}: {flip.base:.1f} → {flip.candidate:.1f}\n"
         f"  A: {flat(flip.base_answer)}\n  {name}: {flat(flip.candidate_answer)}\n"
-        f"  picture: {flat(flip.image) or 'none'}"
+        f"  image: {flat(flip.image) or 'none'}"
     )

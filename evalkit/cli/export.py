@@ -37,8 +37,8 @@ def export(
             help="Tasks, splits (refcoco/testA) or groups of the run, with commas.",
         ),
     ] = None,
-    pictures: Annotated[
-        bool, typer.Option("--pictures", help="Put the pictures in too (hub, and wandb's tables of samples).")
+    images: Annotated[
+        bool, typer.Option("--images", help="Put the images in too (hub, and wandb's tables of samples).")
     ] = False,
     samples: Annotated[
         int, typer.Option("--samples", min=0, help="wandb: samples of each split in a table, drawn by their ids.")
@@ -68,4 +68,4 @@ def export(
     """
     from .exporting import Wanted, execute
 
-    execute(runs, Wanted(to, out, tasks or (), pictures, samples, step, project, data, force))
+    execute(runs, Wanted(to, out, tasks or (), images, samples, step, project, data, force))

@@ -18,7 +18,7 @@ from evalkit.types import ImageRef
 
 from .options import made
 
-Pictures = Mapping[str, Mapping[str, Sequence[ImageRef]]]
+Images = Mapping[str, Mapping[str, Sequence[ImageRef]]]
 """By split and sample id."""
 
 PLACES = {
@@ -41,7 +41,7 @@ class Wanted:
     to: str
     out: Path | None = None
     tasks: Sequence[str] = ()
-    pictures: bool = False
+    images: bool = False
     samples: int = 200
     step: int | None = None
     project: str | None = None
@@ -62,16 +62,16 @@ class Job:
     def records(
         self, *, prompts: bool = True
     ) -> tuple[dict[str, list[Record]], dict[str, dict[str, Sequence[ImageRef]]]]:
-        """The records of all runs by split, and the samples' pictures."""
+        """The records of all runs by split, and the samples' images."""
         found: dict[str, list[Record]] = {}
-        pictures: dict[str, dict[str, Sequence[ImageRef]]] = {}
+        images: dict[str, dict[str, Sequence[ImageRef]]] = {}
         for run, names in zip(self.runs, self.names, strict=True):
             for name, records, known, notes in records_of(run, names, data=self.wanted.data, prompts=prompts):
                 found.setdefault(name, []).extend(records)
-                pictures.setdefault(name, {}).update({key: s.images for key, s in known.samples.items()})
+                images.setdefault(name, {}).update({key: s.images for key, s in known.samples.items()})
                 for note in notes:
                     self.say(f"note: {name}: {note}")
-        return found, pictures
+        return found, images
 
 
 def execute(paths: Sequence[Path], wanted: Wanted) -> None:
@@ -103,8 +103,8 @@ def check(paths: Sequence[Path], wanted: Wanted) -> None:
         raise UserError(f"--to {wanted.to} is of one run; export the others by themselves.")
     if len(paths) > 1 and wanted.out is None:
         raise UserError(f"{len(paths)} runs: say with --out where their export goes.")
-    if wanted.pictures and wanted.to not in ("hub", "wandb"):
-        raise UserError(f"--pictures is for --to hub and --to wandb; --to {wanted.to} has their names.")
+    if wanted.images and wanted.to not in ("hub", "wandb"):
+        raise UserError(f"--images is for --to hub and --to wandb; --to {wanted.to} has their names.")
     for option, value, forms in (
         ("--step", wanted.step, ("tensorboard", "wandb")),
         ("--project", wanted.project, ("wandb",)),
@@ -146,10 +146,10 @@ def write_hub(job: Job) -> list[Path]:
 
     check_place(job.out)
     made(job.out.parent)
-    records, pictures = job.records()
-    lost = write_dataset(job.runs, records, pictures if job.wanted.pictures else None, job.out)
+    records, images = job.records()
+    lost = write_dataset(job.runs, records, images if job.wanted.images else None, job.out)
     if lost:
-        job.say(f"note: {lost:,} pictures could not be read and are left out.")
+        job.say(f"note: {lost:,} images could not be read and are left out.")
     return [job.out]
 
 
@@ -223,14 +223,14 @@ def write_wandb(job: Job) -> list[str]:
     for run, names, step in zip(job.runs, job.names, steps, strict=True):
         one = Job([run], [names], job.out, job.wanted, job.say)
         samples: dict[str, list[Record]] = {}
-        pictures: Pictures = {}
+        images: Images = {}
         if job.wanted.samples:
-            records, pictures = one.records()
+            records, images = one.records()
             samples = {name: hashed(some, lambda r: str(r["id"]), job.wanted.samples) for name, some in records.items()}
         places.append(
             to_wandb(
                 run, names, made(job.out), step,
-                project=job.wanted.project, samples=samples, pictures=pictures if job.wanted.pictures else None,
+                project=job.wanted.project, samples=samples, images=images if job.wanted.images else None,
             )
         )  # fmt: skip
     return places

@@ -27,22 +27,22 @@ def report(
     samples: Annotated[
         int, typer.Option("--samples", min=0, help="Samples of each split in the gallery, drawn by their ids; 0: all.")
     ] = 5000,
-    picture_size: Annotated[
+    image_size: Annotated[
         int | None,
         typer.Option(
-            "--picture-size", min=32, help="The longer side of the pictures, in pixels.", show_default="by their number"
+            "--image-size", min=32, help="The longer side of the images, in pixels.", show_default="by their number"
         ),
     ] = None,
 ) -> None:
     """Write a report that opens in any browser, from the disk: no server, no network.
 
-    Scores with intervals and signatures; for each split a histogram, breakdowns, and a gallery of pictures, prompts,
+    Scores with intervals and signatures; for each split a histogram, breakdowns, and a gallery of images, prompts,
     answers and references, boxes drawn, to be filtered, sorted and searched. Where the data are not there any more,
-    the report goes without questions, references and, if they are gone too, pictures, and says so.
+    the report goes without questions, references and, if they are gone too, images, and says so.
 
     Exit code: 0 when the report is written, 2 for a mistake in the command or its input.
     """
     from .reporting import Wanted, execute
 
-    wanted = Wanted(out, single_file, data, samples or None, picture_size)
+    wanted = Wanted(out, single_file, data, samples or None, image_size)
     execute([run] if run_b is None else [run, run_b], wanted)

@@ -40,7 +40,7 @@ def execute(paths: Sequence[Path], wanted: Wanted) -> None:
     for note in written.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(
-        f"{written.samples:,} samples, {written.pictures:,} pictures, {written.bytes / 1e6:.1f} MB, "
+        f"{written.samples:,} samples, {written.images:,} images, {written.bytes / 1e6:.1f} MB, "
         f"in {time.monotonic() - began:.1f} s"
     )
     print(written.path)

@@ -50,7 +50,7 @@ Batch = Annotated[
 BatchTokens = Annotated[
     int | None,
     typer.Option(
-        "--max-batch-tokens", help="Tokens of prompts, text and pictures, computed at one time.",
+        "--max-batch-tokens", help="Tokens of prompts, text and images, computed at one time.",
         show_default="what suits the device",
     ),
 ]  # fmt: skip
@@ -122,7 +122,7 @@ KindName = Annotated[
 AllowMissing = Annotated[
     bool | None,
     typer.Option(
-        "--allow-missing", help="Go on where pictures are absent or broken; those samples fail (exit code 1).",
+        "--allow-missing", help="Go on where images are absent or broken; those samples fail (exit code 1).",
         show_default=False,
     ),
 ]  # fmt: skip
@@ -169,14 +169,14 @@ ChoiceMode = Annotated[
 ShotCounts = Annotated[
     list[str] | None,
     typer.Option(
-        "--shots", "-k", help="Exemplars before each question, with their pictures; several numbers make several runs.",
+        "--shots", "-k", help="Exemplars before each question, with their images; several numbers make several runs.",
         show_default="0",
     ),
 ]  # fmt: skip
 ShotsBy = Annotated[
     str | None,
     typer.Option(
-        "--shots-by", help="random for each sample, fixed for all, or similar: those with the most similar pictures.",
+        "--shots-by", help="random for each sample, fixed for all, or similar: those with the most similar images.",
         show_default="random",
     ),
 ]  # fmt: skip
@@ -189,11 +189,11 @@ ShotsFrom = Annotated[
 ]  # fmt: skip
 MinPixels = Annotated[
     int | None,
-    typer.Option("--min-pixels", help="Enlarge smaller pictures to this many pixels.", show_default="the checkpoint's"),
+    typer.Option("--min-pixels", help="Enlarge smaller images to this many pixels.", show_default="the checkpoint's"),
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option("--max-pixels", help="Shrink larger pictures to this many pixels.", show_default="the checkpoint's"),
+    typer.Option("--max-pixels", help="Shrink larger images to this many pixels.", show_default="the checkpoint's"),
 ]
 Temperature = Annotated[
     float | None,
@@ -254,7 +254,7 @@ Patience = Annotated[
 ProcessorFolder = Annotated[
     str | None,
     typer.Option(
-        "--processor", help="Folder with the processor of the model that a server has, for the sizes of its pictures.",
+        "--processor", help="Folder with the processor of the model that a server has, for the sizes of its images.",
         show_default="the released one's",
     ),
 ]  # fmt: skip

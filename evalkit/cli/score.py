@@ -47,7 +47,7 @@ MinPixels = Annotated[
     int | None,
     typer.Option(
         "--min-pixels", show_default="the family's",
-        help="For boxes in pixels of the resized picture: the least that the model's processor was set to.",
+        help="For boxes in pixels of the resized image: the least that the model's processor was set to.",
     ),
 ]  # fmt: skip
 MaxPixels = Annotated[int | None, typer.Option("--max-pixels", help="The same, the most.", show_default="the family's")]
@@ -76,7 +76,7 @@ def score(
     It makes a run like evalkit run does, for leaderboards and comparisons. Every sample of the split must
     have exactly one answer.
 
-    Exit code: 0 when every answer was scored (missing ones aside, if allowed), 1 when a picture could not be read, 2
+    Exit code: 0 when every answer was scored (missing ones aside, if allowed), 1 when an image could not be read, 2
     for a mistake in the command or its input.
     """
     given = {

@@ -61,7 +61,7 @@ def show(
         typer.Option("--data", help="Where the questions are now.", show_default="where they were when it ran"),
     ] = None,
 ) -> None:
-    """Show samples: picture, prompt, raw answer, what was read, references, scores.
+    """Show samples: image, prompt, raw answer, what was read, references, scores.
 
     Counts are of each split, and may be combined: --wrong 5 --right 2. Without any, three samples of each split. With
     two runs, the counts go by the first, and both answers are shown.

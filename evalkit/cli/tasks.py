@@ -108,7 +108,7 @@ def _show_prompts(console: Console, ask: Ask, task: Task) -> None:
 
     from evalkit import registry
     from evalkit.errors import UserError
-    from evalkit.types import Picture, Sample
+    from evalkit.types import ImagePart, Sample
 
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (), "{question}", (), "", options=options)
@@ -120,7 +120,7 @@ def _show_prompts(console: Console, ask: Ask, task: Task) -> None:
             console.print(f"\n[bold]prompt[/bold] {family.name}: not defined", highlight=False)
             continue
         said = "".join(
-            "<image>" if isinstance(part, Picture) else part.text for message in messages for part in message.content
+            "<image>" if isinstance(part, ImagePart) else part.text for message in messages for part in message.content
         )
         console.print(f"\n[bold]prompt[/bold] {family.name} (up to {tokens} new tokens)", highlight=False)
         for line in said.splitlines():

@@ -12,7 +12,7 @@ def verify(
         str, typer.Argument(help="As in 'evalkit run --model': a folder, a hub id, tiny or tiny-early.")
     ],
     forward: Annotated[
-        bool, typer.Option("--forward/--no-forward", help="Load the model and run it once, on a generated picture.")
+        bool, typer.Option("--forward/--no-forward", help="Load the model and run it once, on a generated image.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
     device: Annotated[str, typer.Option("--device", help="For the forward pass: auto, cpu, cuda, cuda:N or mps.")] = (

@@ -21,7 +21,7 @@ class State:
     Attributes:
         done: samples with an answer, those ``kept`` from before and those that failed included.
         unparsed: answers in which nothing could be read; ``errors`` are samples that failed.
-        tokens: of prompts (pictures included) and answers, of what was answered now; what is shared counts each time.
+        tokens: of prompts (images included) and answers, of what was answered now; what is shared counts each time.
         seconds: since the first request was handed over, the model being loaded.
         left: seconds, as far as that can be told.
         by_tokens: whether ``left`` is told from tokens; else from the number of samples, as if all were alike.
@@ -86,7 +86,7 @@ class Tally:
 
     Args:
         kept: the answers that are there from before.
-        sizes: of pictures, by name, as far as they are known.
+        sizes: of images, by name, as far as they are known.
         clock: gives the time in seconds.
     """
 

@@ -65,7 +65,7 @@ class Reporter:
     def of(
         self, job: Job, kept: Collection[Record], sizes: Mapping[str, Size], *, run: str = "", model: str = ""
     ) -> Iterator[Watch]:
-        """What is to be told of ``job``; ``kept`` are answers from before, ``sizes`` those of pictures.
+        """What is to be told of ``job``; ``kept`` are answers from before, ``sizes`` those of images.
 
         ``run`` and ``model`` are given where there are several.
         """

@@ -1,6 +1,6 @@
 """How long a run still takes.
 
-Samples are not alike: the longest are answered first, and of a picture's questions the first pays for the picture.  So
+Samples are not alike: the longest are answered first, and of an image's questions the first pays for the image.  So
 what is left is told from the tokens that are still to be computed, not from the number of samples.  What a sample costs
 beside its tokens (a pass for each token of its answer, say) differs between machines by orders of magnitude; it is
 learnt on the way, from how the time went with the tokens and with the samples answered so far.

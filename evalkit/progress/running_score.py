@@ -24,7 +24,7 @@ SHARE = 0.03
 class Standing:
     """A score with its 95 % interval, in the metric's unit; ``half`` is None where the interval is not symmetric.
 
-    Without an interval (fewer than two pictures) both ends are None.
+    Without an interval (fewer than two images) both ends are None.
     """
 
     metric: str

@@ -21,7 +21,7 @@ from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder, Wanted, choose
-from evalkit.run import Answers, PictureDigests
+from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
@@ -118,7 +118,7 @@ class Run:
         plan = self.plan
         questions = ask_all(job, plan.family, asker(plan, job, self.settings, self.seen, backend))
         names = {"run": self.name, "model": plan.label} if self._several else {}
-        with PictureDigests(question.request for question in questions.values()) as digests:
+        with ImageDigests(question.request for question in questions.values()) as digests:
             kept = kept_answers(job, questions, plan.family, self.folder, digests, self.tell)
             self._answered += len(kept)
             path = self.folder.journal_path(job.task.name, job.split)

@@ -55,7 +55,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
                 console.print(f"    exemplars {', '.join(question.shots)}")
             for image, frame in zip(question.request.images, preview.frames, strict=True):
                 (w, h), (rw, rh) = frame.original, frame.resized
-                console.print(f"    picture {image.name}: {w} × {h} pixels, seen as {rw} × {rh}", soft_wrap=True)
+                console.print(f"    image {image.name}: {w} × {h} pixels, seen as {rw} × {rh}", soft_wrap=True)
             for line in preview.prompt.split("\n"):
                 console.print(Styled(f"    │ {line}"), soft_wrap=True)
             if question.request.continuations:
@@ -74,7 +74,7 @@ def warn_of_long_prompts(
     seen: Seen,
     tell: Callable[[str], None],
 ) -> None:
-    """Say how long the longest prompts are, as far as that is a matter of pictures, where they are long."""
+    """Say how long the longest prompts are, as far as that is a matter of images, where they are long."""
     if not isinstance(factory, Previews) or (plan.shots and settings.shots_by == "similar"):
         return
     positions = checkpoint.positions
@@ -86,7 +86,7 @@ def warn_of_long_prompts(
         try:
             (preview,) = factory.preview(checkpoint, [question.request])
         except UserError:
-            continue  # a picture that cannot be decoded is the run's to record
+            continue  # an image that cannot be decoded is the run's to record
         if preview.tokens is None or preview.tokens < min(LONG, positions or LONG):
             continue
         width, height = max((frame.original for frame in preview.frames), key=lambda size: size[0] * size[1])
@@ -94,6 +94,6 @@ def warn_of_long_prompts(
             f", more than the {positions:,} positions of the model" if positions and preview.tokens > positions else ""
         )
         tell(
-            f"{job.name}: prompts of up to {preview.tokens:,} tokens{beyond} (sample {question.sample.id}, a picture "
+            f"{job.name}: prompts of up to {preview.tokens:,} tokens{beyond} (sample {question.sample.id}, an image "
             f"of {width} × {height} pixels); if memory does not hold them, --max-pixels makes them shorter"
         )

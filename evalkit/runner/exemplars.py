@@ -1,4 +1,4 @@
-"""Exemplars as the model of a plan is shown them, and at which size it sees pictures."""
+"""Exemplars as the model of a plan is shown them, and at which size it sees images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Seen = Callable[[Size], Frame]
 
 
 def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen:
-    """At which size the model sees a picture: its own processor says it, else the family's usual one."""
+    """At which size the model sees an image: its own processor says it, else the family's usual one."""
 
     @cache
     def frames() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time

@@ -52,7 +52,7 @@ def show(entries: Sequence[board.Entry]) -> None:
 
 
 def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
-    """Draw score against number of exemplars, if matplotlib is here; say where the picture is."""
+    """Draw score against number of exemplars, if matplotlib is here; say where the image is."""
     from evalkit.results.leaderboard.plot import shots_png
 
     by_label = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}

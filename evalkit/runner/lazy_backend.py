@@ -35,12 +35,10 @@ class Lazy:
         return self._opened().describe()
 
     def embedder(self) -> Embeds:
-        """The backend, if it can compare pictures."""
+        """The backend, if it can compare images."""
         backend = self._opened()
         if not isinstance(backend, Embeds):
-            raise UserError(
-                f"--shots-by similar: the backend {self.name} cannot compare pictures; use random or fixed."
-            )
+            raise UserError(f"--shots-by similar: the backend {self.name} cannot compare images; use random or fixed.")
         return backend
 
     def if_open(self, do: Callable[[Backend], None]) -> None:

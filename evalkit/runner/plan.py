@@ -13,7 +13,7 @@ from evalkit.data import open_data
 from evalkit.decoding import described
 from evalkit.errors import UserError
 from evalkit.few_shot import Pool, pool_of
-from evalkit.images import check_pictures
+from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, load_job, way_to_choose
 from evalkit.settings import Effective, RunSettings, default_data
@@ -24,7 +24,7 @@ from evalkit.types import Sample, Size
 class Plan:
     """One model under one number of exemplars, with everything it is to be asked.
 
-    ``pools`` of exemplars and the samples with the ``largest`` pictures are by job, ``sizes`` by the picture's name.
+    ``pools`` of exemplars and the samples with the ``largest`` images are by job, ``sizes`` by the image's name.
     """
 
     checkpoint: Checkpoint
@@ -126,7 +126,7 @@ def planned(
         for sample in job.samples[:1]:
             family.prompt(job.ask, sample)
         if not settings.allow_missing:
-            sizes = check_pictures((image for sample in job.samples for image in sample.images), job.name)
+            sizes = check_images((image for sample in job.samples for image in sample.images), job.name)
             known |= sizes
             if sizes:
                 largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
@@ -134,7 +134,7 @@ def planned(
     pools: dict[str, Pool] = {}
     if any(counts):
         if not family.several_images:
-            raise UserError(f"--shots: models of the family {family.name} take one picture only; leave it out.")
+            raise UserError(f"--shots: models of the family {family.name} take one image only; leave it out.")
         pools = {job.name: pool_of(job.task, job.split, data, settings.shots_from) for job in jobs}
     plans = []
     for count in counts:

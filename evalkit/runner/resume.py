@@ -8,7 +8,7 @@ from evalkit.interfaces import Family
 from evalkit.jobs import Job, Question, Record
 from evalkit.results.store.journal import mend, read_journal
 from evalkit.results.store.run_folder import SCHEMA, RunFolder
-from evalkit.run import PictureDigests
+from evalkit.run import ImageDigests
 
 EXAMPLES = 3
 
@@ -18,13 +18,13 @@ def kept_answers(
     questions: Mapping[str, Question],
     family: Family,
     folder: RunFolder,
-    digests: PictureDigests,
+    digests: ImageDigests,
     tell: Callable[[str], None],
 ) -> dict[str, Record]:
     """The answers of ``job`` in its journal that need not be given again, by sample id.
 
-    An answer counts no longer when its line is damaged, when it is an error, or when its prompt or a picture of it has
-    changed.  Such lines leave the journal.  A picture that cannot be read now proves nothing, and its answer stays.
+    An answer counts no longer when its line is damaged, when it is an error, or when its prompt or an image of it has
+    changed.  Such lines leave the journal.  An image that cannot be read now proves nothing, and its answer stays.
     """
     path = folder.journal_path(job.task.name, job.split)
     if not path.is_file():
@@ -56,7 +56,7 @@ def kept_answers(
     mend(path, answers, failed | asked | changed)
 
     for ids, why in (
-        (failed, "failed before"), (asked, "are asked differently now"), (changed, "have another picture now"),
+        (failed, "failed before"), (asked, "are asked differently now"), (changed, "have another image now"),
     ):  # fmt: skip
         if ids:
             examples = ", ".join(sorted(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")

@@ -94,12 +94,12 @@ def family_in(model: str, families: list[str]) -> str | None:
 
 
 def unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:
-    """What to say where boxes depend on how a server's processor resizes pictures, and that is not known."""
+    """What to say where boxes depend on how a server's processor resizes images, and that is not known."""
     if backend.get("pictures_known", True) or "resized" not in family.coordinates:
         return
     if any(job.task.kind == "grounding" for job in jobs):
         yield (
-            f"the server does not say how it resizes pictures: boxes are read as if its processor were "
+            f"the server does not say how it resizes images: boxes are read as if its processor were "
             f"{backend['pictures_seen_by']} (--processor FOLDER, or --min-pixels and --max-pixels, say otherwise)"
         )
 

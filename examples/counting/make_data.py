@@ -1,4 +1,4 @@
-"""Write the example's data, in its own format, from the questions about numbers in evalkit's bundled pictures.
+"""Write the example's data, in its own format, from the questions about numbers in evalkit's bundled images.
 
 python make_data.py FOLDER
 """
@@ -17,9 +17,9 @@ for split, source in {"test": "vqav2/val", "train": "vqav2/train"}.items():
     rows = []
     for sample in load_task(source, data="tiny"):
         if sample.text.startswith("How many"):
-            picture = Path(sample.images[0].name)
-            shutil.copy(picture, root / "images" / picture.name)
+            image = Path(sample.images[0].name)
+            shutil.copy(image, root / "images" / image.name)
             count = Counter(sample.references).most_common(1)[0][0]
-            rows.append({"id": sample.id, "image": picture.name, "question": sample.text, "count": int(count)})
+            rows.append({"id": sample.id, "image": image.name, "question": sample.text, "count": int(count)})
     (root / f"{split}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(f"{root / split}.json: {len(rows)} questions")

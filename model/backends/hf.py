@@ -38,7 +38,7 @@ from evalkit.model.hf.sampler import Draws
 from evalkit.model.token_estimate import costs
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
-from evalkit.types import Batching, Check, Cluster, Frame, ImageRef, Preview, Request, Response, Size, picture_key
+from evalkit.types import Batching, Check, Cluster, Frame, ImageRef, Preview, Request, Response, Size, image_key
 
 from ..engine.engine import Answer, Engine
 from ..engine.options import Options
@@ -137,7 +137,7 @@ class HFBackend:
         }
 
     def frame(self, size: Size) -> Frame:
-        """A picture's size, and the encoder's."""
+        """An image's size, and the encoder's."""
         return self.inputs.frame(size)
 
     def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
@@ -157,7 +157,7 @@ class HFBackend:
     # ------------------------------------------------------------------------------------------------------ answering
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        """One response per request; windows of requests are planned ahead, those of the same pictures together."""
+        """One response per request; windows of requests are planned ahead, those of the same images together."""
         return self.stream(cut_up(requests), stop)
 
     def stream(self, windows: Iterator[Sequence[Request]], stop: Event | None = None) -> Iterator[Response]:
@@ -179,7 +179,7 @@ class HFBackend:
         plan = Plan()
         for request in requests:
             for image in request.images:
-                picture_key(image)  # of a row, its content is read for it: here, ahead of its turn
+                image_key(image)  # of a row, its content is read for it: here, ahead of its turn
             try:
                 for row in self.inputs.plan(request):
                     fits = self.engine is not None and _fits(self.engine, row)
@@ -229,7 +229,7 @@ class HFBackend:
     # ------------------------------------------------------------------------------------------------------ embedding
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """Each picture as a vector of unit length.  Raises what ``_embedding.embed`` does."""
+        """Each image as a vector of unit length.  Raises what ``_embedding.embed`` does."""
         return embed(self.model, self.inputs, images)
 
 
@@ -296,7 +296,7 @@ class _Factory:
         return borrowed(model, processor, lambda bare: _backend(bare, processor, batching))
 
     def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
-        """At which size the checkpoint's processor has a picture seen."""
+        """At which size the checkpoint's processor has an image seen."""
         return Inputs(load_processor(checkpoint)).frame
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:

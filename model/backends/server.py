@@ -1,8 +1,8 @@
 """The ``server`` backend: a model behind any OpenAI-compatible chat endpoint (vLLM, SGLang, TGI, commercial ones).
 
-Nothing is loaded here.  Prompts are those of any backend, put into turns; pictures go without loss
-(``serving/pictures.py``); decoding is told in full, so that a server's or a checkpoint's own defaults do not apply
-(``serving/chat.py``); how many requests are under way suits the server (``serving/gate.py``), and those of one picture
+Nothing is loaded here.  Prompts are those of any backend, put into turns; images go without loss
+(``serving/images.py``); decoding is told in full, so that a server's or a checkpoint's own defaults do not apply
+(``serving/chat.py``); how many requests are under way suits the server (``serving/gate.py``), and those of one image
 stand together (``serving/order.py``).
 """
 
@@ -28,9 +28,9 @@ from evalkit.model.server.concurrency import Gate
 from evalkit.model.server.discovery import reach
 from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import Framing, framing
-from evalkit.model.server.images import Pictures
+from evalkit.model.server.images import Images
 from evalkit.model.token_estimate import costs
-from evalkit.types import Batching, Frame, Picture, Preview, Request, Response, Size
+from evalkit.types import Batching, Frame, ImagePart, Preview, Request, Response, Size
 
 __all__ = ["BACKEND", "ServerBackend"]
 
@@ -40,7 +40,7 @@ class ServerBackend:
 
     Args:
         checkpoint: what is served, as ``reach`` found it.
-        grouped: requests about the same pictures are sent one after the other; else in the order that is given.
+        grouped: requests about the same images are sent one after the other; else in the order that is given.
     """
 
     name = "server"
@@ -51,8 +51,8 @@ class ServerBackend:
         self.framing: Framing = framing(checkpoint)
         self.gate = Gate(self.served.endpoint.concurrency)
         self.counts: Counter[str] = Counter()
-        self._pictures = Pictures()
-        self._chat = Chat(checkpoint, lambda image: self._pictures.address(image)[0])
+        self._images = Images()
+        self._chat = Chat(checkpoint, lambda image: self._images.address(image)[0])
         self._connection = Connection(self.served.endpoint, key_of_environment())
         self._grouped = grouped
 
@@ -77,7 +77,7 @@ class ServerBackend:
         return costs(requests, sizes, visual=lambda found: [self.framing.tokens(size) for size in found], shared=True)
 
     def frame(self, size: Size) -> Frame:
-        """A picture's size, and that at which it is seen."""
+        """An image's size, and that at which it is seen."""
         return self.framing.frame(size)
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
@@ -94,7 +94,7 @@ class ServerBackend:
             self._connection,
             self._chat,
             self.gate,
-            self._pictures,
+            self._images,
             self.framing,
             deliver=arrived.put,
             stop=stop,
@@ -139,7 +139,7 @@ def check(request: Request) -> None:
     """Raises ``UserError`` for a request that no chat endpoint can be asked."""
     if request.messages[0].role == "plain":
         raise UserError(
-            "--backend server: this family asks in running text around pictures, outside any chat, and no server has "
+            "--backend server: this family asks in running text around images, outside any chat, and no server has "
             "an endpoint for that; use --backend hf."
         )
     if request.decoding.num_beams > 1:
@@ -173,17 +173,17 @@ class _Factory:
         return ServerBackend(checkpoint)
 
     def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
-        """At which sizes the server's model sees pictures, as far as that is known."""
+        """At which sizes the server's model sees images, as far as that is known."""
         return framing(checkpoint).frame
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
-        """The turns that are sent, with a mark in the place of each picture; the server tokenizes them."""
+        """The turns that are sent, with a mark in the place of each image; the server tokenizes them."""
         frame = framing(checkpoint).frame
         for request in requests:
             check(request)
             text = "\n".join(
                 f"[{message.role}] "
-                + "".join("<picture>" if isinstance(part, Picture) else part.text for part in message.content)
+                + "".join("<image>" if isinstance(part, ImagePart) else part.text for part in message.content)
                 for message in request.messages
             )
             try:

@@ -21,7 +21,7 @@ from PIL import Image
 from evalkit.errors import UserError
 from evalkit.model.hf import memory
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Decoding, Message, Picture, Request, Text
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
 
 from .engine import Engine
 from .image_table import Item
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 MOST = 0.3
 ROWS = {"cpu": 32, "mps": 32}
 ROWS_ON_GPU = 256
-# Small on a CPU, whose caches hold little: three pictures and their questions.
+# Small on a CPU, whose caches hold little: three images and their questions.
 TOKENS = {"cpu": 1280, "mps": 8192}
 TOKENS_ON_GPU = 32768
-WORKERS = 8  # threads that read pictures, where the cores have nothing else to do
+WORKERS = 8  # threads that read images, where the cores have nothing else to do
 # Pixels that may lie ready, three bytes each (or 24, as numbers): a GPU is fed a batch at a time.
 AHEAD = {"cpu": 4 * 2**20}
 AHEAD_ON_GPU = 32 * 2**20
-# Bytes of encoded pictures: for exemplars, which are what is seen again. Elsewhere a share of what is free.
+# Bytes of encoded images: for exemplars, which are what is seen again. Elsewhere a share of what is free.
 FEATURES = {"cpu": 256 * 2**20}
 
 
@@ -54,7 +54,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A generated picture."""
+    """A generated image."""
 
     name: str
     width: int
@@ -99,7 +99,7 @@ def build(
             wanted.append(_alone(model, inputs, request))
         except (OSError, ValueError, UserError, NotImplementedError) as error:
             if len(request.images) == 1:  # not every model takes several
-                raise Unfit(f"it failed on a small picture ({type(error).__name__}: {error})") from error
+                raise Unfit(f"it failed on a small image ({type(error).__name__}: {error})") from error
     language = Language(model, image)
     if model.dtype != torch.float32:
         noise = _noise(model, inputs, requests[:2], wanted[:2])
@@ -136,11 +136,11 @@ def build(
     except Exception as error:
         restore(model)
         raise Unfit(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}") from error
-    try:  # some processors take several pictures otherwise than one (LLaVA-OneVision cuts only a single one into tiles)
+    try:  # some processors take several images otherwise than one (LLaVA-OneVision cuts only a single one into tiles)
         _compare(engine, inputs, requests[2:], wanted[2:])
     except Exception as error:
         engine.several = False
-        log.warning("%s: requests with several pictures go through generate (%s)", type(model).__name__, error)
+        log.warning("%s: requests with several images go through generate (%s)", type(model).__name__, error)
     features.clear()
     return engine
 
@@ -160,13 +160,13 @@ def restore(model: Any) -> None:
 
 
 def _tokens(model: Any, processor: Any) -> tuple[int, int]:
-    """The token of a picture's place in a prompt, and that of its features' places."""
+    """The token of an image's place in a prompt, and that of its features' places."""
     config = getattr(model, "config", None)
     names = ("image_token_id", "image_token_index")
     image = next((getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)), None)
     written = getattr(processor, "image_token", None)
     if image is None or not isinstance(written, str):
-        raise Unfit("it does not say which token stands for a picture")
+        raise Unfit("it does not say which token stands for an image")
     place = processor.tokenizer.convert_tokens_to_ids(written)
     if not isinstance(place, int) or place == processor.tokenizer.unk_token_id:
         raise Unfit(f"its tokenizer does not know {written!r}")
@@ -199,20 +199,24 @@ def _eyes(model: Any, processor: Any, image: int, *, stay: bool) -> Eyes:
 
 
 def _requests(*, plain: bool) -> list[Request]:
-    """Two questions about one picture, and one about another after it."""
-    a, b = Picture(_Drawn("a", 190, 130)), Picture(_Drawn("b", 120, 150))
-    asked = "Say in some detail what can be seen in this picture, and where."
+    """Two questions about one image, and one about another after it."""
+    a, b = ImagePart(_Drawn("a", 190, 130)), ImagePart(_Drawn("b", 120, 150))
+    asked = "Say in some detail what can be seen in this image, and where."
     if plain:
         contents: list[tuple[Message, ...]] = [
-            (Message("plain", (a, Text(asked))),),
-            (Message("plain", (a, Text("Colours:"))),),
-            (Message("plain", (a, Text(asked), b, Text(asked))),),
+            (Message("plain", (a, TextPart(asked))),),
+            (Message("plain", (a, TextPart("Colours:"))),),
+            (Message("plain", (a, TextPart(asked), b, TextPart(asked))),),
         ]
     else:
         contents = [
-            (Message("user", (a, Text(asked))),),
-            (Message("user", (a, Text("Colours?"))),),
-            (Message("user", (a, Text(asked))), Message("assistant", (Text("A"),)), Message("user", (b, Text(asked)))),
+            (Message("user", (a, TextPart(asked))),),
+            (Message("user", (a, TextPart("Colours?"))),),
+            (
+                Message("user", (a, TextPart(asked))),
+                Message("assistant", (TextPart("A"),)),
+                Message("user", (b, TextPart(asked))),
+            ),
         ]
     return [Request(str(at), messages, Decoding(max_new_tokens=2)) for at, messages in enumerate(contents)]
 

@@ -36,7 +36,7 @@ BEGIN = 4  # a window's first batch is smaller by so many times, on a GPU
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of an item: its row, with its tokens and its pictures; or an error."""
+    """What became of an item: its row, with its tokens and its images; or an error."""
 
     planned: object
     row: Row | None = None
@@ -48,11 +48,11 @@ class Engine:
     """Answers items with a language model and its eyes.
 
     Args:
-        place: the token that stands for a picture in ``Item.ids``.
-        workers: threads that read pictures ahead; of ``ahead`` pixels at most.
+        place: the token that stands for an image in ``Item.ids``.
+        workers: threads that read images ahead; of ``ahead`` pixels at most.
 
     Attributes:
-        several: whether it answers items with more than one picture.
+        several: whether it answers items with more than one image.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Engine:
                     queue = self._begin(following, feeds)
                 batch: list[Waiting] = []
                 if queue and not stopped and self._room():
-                    # A GPU would wait for a whole batch's pictures: it begins with a part of one.
+                    # A GPU would wait for a whole batch's images: it begins with a part of one.
                     limits, begun = self.limits if begun else self.limits.part(BEGIN), True
                     for waiting in self._next(queue, limits):
                         error = self._look(waiting)
@@ -145,7 +145,7 @@ class Engine:
         self.pool.clear()
 
     def _begin(self, items: Sequence[Item], feeds: ExitStack) -> list[Waiting]:
-        """A new window's items, the first at the end; their pictures begin to be read."""
+        """A new window's items, the first at the end; their images begin to be read."""
         window = Window(items, self.place)
         queue = self._queue(items, window)
         order = [image for waiting in queue for image in waiting.item.images]
@@ -157,7 +157,7 @@ class Engine:
         """For each item, the logits after its prompt, and those after one token more (to be compared with others').
 
         Raises:
-            OSError, ValueError: a picture cannot be read.
+            OSError, ValueError: an image cannot be read.
         """
         queue = self._queue(items, Window(items, self.place))
         for waiting in queue:
@@ -244,7 +244,7 @@ class Engine:
     # ---------------------------------------------------------------------------------------------------------- a batch
 
     def _look(self, waiting: Waiting) -> Exception | None:
-        """Have the row's pictures read; gives what went wrong."""
+        """Have the row's images read; gives what went wrong."""
         held = max((node.end for node in waiting.chain if node.held is not None), default=0)
         return waiting.window.look(waiting.parts, waiting.parts[held:], self.eyes, self.features)
 

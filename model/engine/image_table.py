@@ -1,4 +1,4 @@
-"""The pictures of one window of requests: numbered, read once, encoded once, their pixels let go."""
+"""The images of one window of requests: numbered, read once, encoded once, their pixels let go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from evalkit.model.hf.continuations import Branch
 from evalkit.model.hf.sampler import Draws
-from evalkit.types import ImageRef, picture_key
+from evalkit.types import ImageRef, image_key
 
 from .prefix_tree import Parts
 from .vision import Eyes, Features, Feed, Seen
@@ -22,9 +22,9 @@ class Item:
 
     Attributes:
         planned: what it belongs to (the caller's).
-        ids: the prompt's tokens, one for each picture's place.
-        images: the pictures, in the order of their places.
-        tokens: the prompt's length with all visual tokens, as far as it is known before pictures are read.
+        ids: the prompt's tokens, one for each image's place.
+        images: the images, in the order of their places.
+        tokens: the prompt's length with all visual tokens, as far as it is known before images are read.
         limit: how many tokens the answer may have, ``least`` how many it must.
         stops: the tokens that end it.
         forced: where continuations are ranked: what is forced upon the row, and the options read off.
@@ -44,15 +44,15 @@ class Item:
 
 
 class Window:
-    """Numbers the pictures of some items, and has them when they are needed.
+    """Numbers the images of some items, and has them when they are needed.
 
-    A picture is the number ``-1 - n`` among an item's tokens (``parts``), the same wherever it stands.
+    An image is the number ``-1 - n`` among an item's tokens (``parts``), the same wherever it stands.
 
     Args:
-        place: the token that stands for a picture in ``Item.ids``.
+        place: the token that stands for an image in ``Item.ids``.
 
     Attributes:
-        feed: where pictures are read ahead; None where each is read when it is asked for.
+        feed: where images are read ahead; None where each is read when it is asked for.
     """
 
     def __init__(self, items: Sequence[Item], place: int) -> None:
@@ -69,7 +69,7 @@ class Window:
             together = tuple(part for part in parts if part < 0)
             for part in together:
                 company.setdefault(part, set()).add(together)
-        # Exemplars: they stand before other pictures, now and in windows to come.
+        # Exemplars: they stand before other images, now and in windows to come.
         self._again = {part for part, found in company.items() if len(found) > 1}
 
     def _numbered(self, item: Item, place: int) -> Parts:
@@ -82,7 +82,7 @@ class Window:
         return parts
 
     def _number(self, image: ImageRef) -> int:
-        key = picture_key(image)
+        key = image_key(image)
         number = self._numbers.setdefault(key, len(self.images))
         if number == len(self.images):
             self.images.append(image)
@@ -90,7 +90,7 @@ class Window:
         return number
 
     def length(self, part: int) -> int:
-        """How many tokens it is; a guess for pictures that were not read yet."""
+        """How many tokens it is; a guess for images that were not read yet."""
         if part >= 0:
             return 1
         return len(self._seen[part].ids) if part in self._seen else self._guess[part]
@@ -108,11 +108,11 @@ class Window:
                     features.drop(self._keys[-1 - part])
 
     def seen(self, part: int) -> Seen:
-        """A picture that has been looked at."""
+        """An image that has been looked at."""
         return self._seen[part]
 
     def look(self, parts: Iterable[int], encode: Iterable[int], eyes: Eyes, features: Features) -> Exception | None:
-        """Have pictures read, those that are to be encoded with their pixels; gives what went wrong."""
+        """Have images read, those that are to be encoded with their pixels; gives what went wrong."""
         try:
             for part in parts:
                 if part < 0 and part not in self._seen:
@@ -129,10 +129,10 @@ class Window:
         return eyes.look(image.load()) if self.feed is None else self.feed.get(image)
 
     def features(self, parts: Iterable[int], eyes: Eyes, features: Features, tokens: int) -> dict[int, torch.Tensor]:
-        """The features of the pictures among the parts; about ``tokens`` visual tokens are encoded at once.
+        """The features of the images among the parts; about ``tokens`` visual tokens are encoded at once.
 
         Raises:
-            OSError: a picture that had been read was forgotten, and cannot be read again.
+            OSError: an image that had been read was forgotten, and cannot be read again.
         """
         wanted = {part: self._keys[-1 - part] for part in parts if part < 0}
         for part, key in wanted.items():

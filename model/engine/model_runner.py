@@ -26,9 +26,9 @@ class Piece:
 
     Attributes:
         before: keys and values of the tokens before, in parts (``Columns.last``).
-        ids: the tokens, those that stand for pictures among them.
+        ids: the tokens, those that stand for images among them.
         positions: (1 or 3, tokens), on the CPU.
-        features: of the pictures among the tokens, in order.
+        features: of the images among the tokens, in order.
         factor: with which its request's keys are rotated (``Language.factor``).
     """
 
@@ -41,12 +41,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Places:
-    """Where each token stands: in one row of positions, or in three (time, row, column) with pictures as grids."""
+    """Where each token stands: in one row of positions, or in three (time, row, column) with images as grids."""
 
     grids: bool
 
     def of(self, parts: Sequence[int | Seen], begin: int) -> tuple[list[int], torch.Tensor, int]:
-        """The tokens of texts' tokens and pictures, their positions (1 or 3, tokens), and the position that follows."""
+        """The tokens of texts' tokens and images, their positions (1 or 3, tokens), and the position that follows."""
         ids: list[int] = []
         blocks: list[torch.Tensor] = []
         here = begin
@@ -76,7 +76,7 @@ class Places:
 
 
 def text_part(model: Any) -> Any:
-    """The language model inside a model that takes pictures too; None where it is not to be found."""
+    """The language model inside a model that takes images too; None where it is not to be found."""
     base = getattr(model, "model", None)
     return getattr(base, "language_model", None) or getattr(base, "text_model", None)
 
@@ -111,7 +111,7 @@ class Language:
     Attributes:
         shape: of a token's keys and values.
         places: how its tokens are numbered.
-        image: the token that stands for (a piece of) a picture.
+        image: the token that stands for (a piece of) an image.
         tolerance: how far its logits may lie apart, as a share of their spread, and be called the same.
     """
 

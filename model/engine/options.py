@@ -10,7 +10,7 @@ class Options:
     """Which parts of the engine work: all, unless somebody measures one.  Answers do not depend on them.
 
     Attributes:
-        share: a prefix that several requests begin with is computed once, and a picture is encoded once.
+        share: a prefix that several requests begin with is computed once, and an image is encoded once.
         pack: batches are cut by tokens against the memory at hand; else a fixed number of rows.
         leave: rows that are done leave the batch and waiting ones come in; else a batch waits for its slowest row.
         windows: the vision encoder's windows go through few attention calls, and its patches through a matrix product;
@@ -19,7 +19,7 @@ class Options:
             (both in half precision), and attention is not planned anew for every shape; else as transformers does it.
         overlap: on CUDA, a decode step is launched before the tokens of the one before are read; else after.
         record: on CUDA, decode steps are recorded and replayed as graphs; else launched kernel by kernel.
-        feed: pictures are read, decoded and resized ahead in threads; else when their batch comes.
+        feed: images are read, decoded and resized ahead in threads; else when their batch comes.
     """
 
     share: bool = True
@@ -38,7 +38,7 @@ class Limits:
 
     Attributes:
         rows: decoded together.
-        tokens: prefilled together (text and pictures), padding counted.
+        tokens: prefilled together (text and images), padding counted.
         bytes: of keys and values held at one time.
     """
 

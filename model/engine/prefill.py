@@ -1,4 +1,4 @@
-"""What comes before the first token: pictures are encoded, prefixes computed once, and prompts ended."""
+"""What comes before the first token: images are encoded, prefixes computed once, and prompts ended."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which beginnings requests have in common: a prefix tree over their tokens.  No torch.
 
-A sequence is a tuple of integers: a text's tokens, and for each picture one number of its own (negative), so that a
-picture is never cut in two and two pictures are never taken for one.  Requests that begin alike are computed alike: the
+A sequence is a tuple of integers: a text's tokens, and for each image one number of its own (negative), so that an
+image is never cut in two and two images are never taken for one.  Requests that begin alike are computed alike: the
 tokens of an inner node once, whatever hangs below it.
 """
 
@@ -73,7 +73,7 @@ def grow(sequences: Sequence[Parts], length: Callable[[int], int], share: bool =
 
     Args:
         sequences: of each row; none is empty.
-        length: how many tokens an element stands for (a picture for many).
+        length: how many tokens an element stands for (an image for many).
         share: False for no nodes at all.
     """
     sizes = [sum(map(length, sequence)) for sequence in sequences]

@@ -1,9 +1,9 @@
-"""Pictures on their way to the vision encoder: resized in threads, kept as bytes, normalised and cut on the device.
+"""Images on their way to the vision encoder: resized in threads, kept as bytes, normalised and cut on the device.
 
-The Qwen2-VL line of image processors resizes a picture's bytes, then makes floats of them, normalises, cuts them into
-patches and writes each patch once for every frame that the encoder looks at together (two, also of a still picture):
-eight times the resized picture's bytes.  Here the processor itself does the resizing, and the rest is done where the
-encoder is, for all pictures of a batch at once.  ``Pixels.fits`` says whether that is the same; for whatever it is not,
+The Qwen2-VL line of image processors resizes an image's bytes, then makes floats of them, normalises, cuts them into
+patches and writes each patch once for every frame that the encoder looks at together (two, also of a still image):
+eight times the resized image's bytes.  Here the processor itself does the resizing, and the rest is done where the
+encoder is, for all images of a batch at once.  ``Pixels.fits`` says whether that is the same; for whatever it is not,
 and for every other processor, ``Generic`` keeps what the processor gives.
 """
 
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from .kv_cache import sent
 
-# (width, height) of the pictures that ``fits`` tries: odd, tall, wide, tiny, exact, one that most limits shrink.
+# (width, height) of the images that ``fits`` tries: odd, tall, wide, tiny, exact, one that most limits shrink.
 PROBES = ((301, 199), (61, 350), (397, 53), (9, 14), (112, 84), (33, 31), (1201, 1103))
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """A picture ready for the device.
+    """An image ready for the device.
 
     Attributes:
         tensors: by name, as the processor calls them; for ``Pixels`` its bytes and its grid.
@@ -43,7 +43,7 @@ class Raw:
 
 
 class Pixels:
-    """Pictures as bytes, for image processors of the Qwen2-VL line (see ``fits``).
+    """Images as bytes, for image processors of the Qwen2-VL line (see ``fits``).
 
     Args:
         image_processor: its settings are read at each call, so limits may change between calls.
@@ -53,14 +53,14 @@ class Pixels:
         self.processor = image_processor
 
     def prepare(self, image: Image.Image) -> Raw:
-        """Resize a picture as the processor does; safe in several threads.
+        """Resize an image as the processor does; safe in several threads.
 
         Returns:
-            ``pixels``: (blocks, 3, side, side) uint8, the resized picture in squares of ``merge_size`` × ``merge_size``
+            ``pixels``: (blocks, 3, side, side) uint8, the resized image in squares of ``merge_size`` × ``merge_size``
             patches, rows first; and ``image_grid_thw``: (1, 3), its patches.
 
         Raises:
-            ValueError: the processor does not take such a picture (more than 200 times as long as wide).
+            ValueError: the processor does not take such an image (more than 200 times as long as wide).
         """
         processor = self.processor
         merge, side = processor.merge_size, processor.patch_size * processor.merge_size
@@ -77,11 +77,11 @@ class Pixels:
         return Raw({"pixels": pixels, "image_grid_thw": grid}, (wide * side, high * side))
 
     def finish(self, raws: Sequence[Raw], device: torch.device | str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Pictures as the encoder takes them.
+        """Images as the encoder takes them.
 
         Returns:
             ``pixel_values``: (patches, 3 × frames × patch × patch) of ``dtype`` on the device, normalised in fp32; and
-            ``image_grid_thw``: (pictures, 3), on the CPU.
+            ``image_grid_thw``: (images, 3), on the CPU.
         """
         processor = self.processor
         patch, merge, frames = processor.patch_size, processor.merge_size, processor.temporal_patch_size
@@ -112,7 +112,7 @@ class Pixels:
 
     @staticmethod
     def fits(image_processor: Any) -> bool:
-        """Whether ``prepare`` and ``finish`` give, bit for bit, what the processor gives for a few drawn pictures."""
+        """Whether ``prepare`` and ``finish`` give, bit for bit, what the processor gives for a few drawn images."""
         pixels = Pixels(image_processor)
         try:
             raws = []
@@ -130,7 +130,7 @@ class Pixels:
 
 
 class Generic:
-    """Pictures as any image processor gives them, one by one.
+    """Images as any image processor gives them, one by one.
 
     Args:
         image_processor: of any kind.
@@ -140,10 +140,10 @@ class Generic:
         self.processor = image_processor
 
     def prepare(self, image: Image.Image) -> Raw:
-        """What the processor makes of a picture.
+        """What the processor makes of an image.
 
         Raises:
-            ValueError: it does not take such a picture, or makes something other than tensors of it.
+            ValueError: it does not take such an image, or makes something other than tensors of it.
         """
         made = self.processor(images=[image], return_tensors="pt")
         odd = [name for name, value in made.items() if not isinstance(value, Tensor) or value.ndim == 0]
@@ -152,7 +152,7 @@ class Generic:
         return Raw(dict(made.items()))
 
     def finish(self, raws: Sequence[Raw], device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The pictures' tensors, one after another along the first dimension, floating ones as ``dtype``.
+        """The images' tensors, one after another along the first dimension, floating ones as ``dtype``.
 
         Raises:
             ValueError: they are not alike: other tensors, or of other shapes.
@@ -160,7 +160,7 @@ class Generic:
         made: dict[str, Tensor] = {}
         for name in raws[0].tensors:
             if any(set(raw.tensors) != set(raws[0].tensors) for raw in raws):
-                raise ValueError("the processor made different tensors of different pictures")
+                raise ValueError("the processor made different tensors of different images")
             parts = [raw.tensors[name] for raw in raws]
             if len({part.shape[1:] for part in parts}) > 1:
                 shapes = sorted({tuple(part.shape) for part in parts})
@@ -175,7 +175,7 @@ def _same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 
 
 def _probes() -> list[Image.Image]:
-    """Drawn pictures as the loader gives them (RGB), some of which were grey, had a palette or were transparent."""
+    """Drawn images as the loader gives them (RGB), some of which were grey, had a palette or were transparent."""
     rng = random.Random(0)
     made: list[Image.Image] = []
     convert: list[Callable[[Image.Image], Image.Image]] = [

@@ -1,4 +1,4 @@
-"""Pictures on their way into the model: what stands for them among the tokens, and their features.
+"""Images on their way into the model: what stands for them among the tokens, and their features.
 
 Reading and resizing needs the processor only and runs in threads; encoding is the model's.
 """
@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import torch
 
 from evalkit.model.hf.threads import threads
-from evalkit.types import ImageRef, Size, picture_key
+from evalkit.types import ImageRef, Size, image_key
 
 from .preprocess import Generic, Pixels, Raw
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture as the model takes it.
+    """An image as the model takes it.
 
     Attributes:
         ids: the tokens that stand in its place; ``tokens`` of them are visual.
@@ -39,14 +39,14 @@ class Seen:
 
 
 class Eyes(Protocol):
-    """How one kind of processor takes pictures."""
+    """How one kind of processor takes images."""
 
     def look(self, image: Any) -> Seen:
-        """A decoded picture, resized and counted.  Raises ``ValueError`` for one that it does not take."""
+        """A decoded image, resized and counted.  Raises ``ValueError`` for one that it does not take."""
         ...
 
     def stack(self, seen: Sequence[Seen], device: torch.device, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
-        """The vision encoder's inputs.  Raises ``ValueError`` where these pictures cannot go together."""
+        """The vision encoder's inputs.  Raises ``ValueError`` where these images cannot go together."""
         ...
 
 
@@ -54,7 +54,7 @@ class PatchEyes:
     """The Qwen2-VL line: any size, one token for each square of ``merge_size`` patches.
 
     Args:
-        stay: whether the encoder takes pictures' grids where they are (``grids.py``), or wants them on the device.
+        stay: whether the encoder takes images' grids where they are (``grids.py``), or wants them on the device.
     """
 
     def __init__(self, processor: Any, token: int, *, stay: bool = False) -> None:
@@ -82,7 +82,7 @@ class PatchEyes:
 
 
 class AnyEyes:
-    """Any processor: it is shown one picture at a time, between nothing."""
+    """Any processor: it is shown one image at a time, between nothing."""
 
     def __init__(self, processor: Any, token: int, placeholder: str) -> None:
         self.processor = processor
@@ -101,16 +101,16 @@ class AnyEyes:
         for name in ("mm_token_type_ids", "token_type_ids", "labels"):
             found.pop(name, None)
         raw = Raw({name: value for name, value in found.items() if isinstance(value, torch.Tensor)})
-        return Seen(tuple(ids), ids.count(self.token), None, raw, getattr(self.processor, "picture_size", None))
+        return Seen(tuple(ids), ids.count(self.token), None, raw, getattr(self.processor, "image_size", None))
 
     def stack(self, seen: Sequence[Seen], device: torch.device, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
         return Generic(self.processor.image_processor).finish([_raw(s) for s in seen], device, dtype)
 
 
 class Features:
-    """Encodes pictures with a model's ``get_image_features``, and keeps the latest.
+    """Encodes images with a model's ``get_image_features``, and keeps the latest.
 
-    A picture's features are (1 + deep, tokens, width): what stands in its tokens' place, and, in Qwen3-VL's deepstack,
+    An image's features are (1 + deep, tokens, width): what stands in its tokens' place, and, in Qwen3-VL's deepstack,
     what is added to the first layers' output there.
     """
 
@@ -128,7 +128,7 @@ class Features:
         return name in self.kept
 
     def of(self, wanted: Mapping[str, Seen], tokens: int) -> dict[str, torch.Tensor]:
-        """The features of each picture, by its key; about ``tokens`` visual tokens go through the encoder at once."""
+        """The features of each image, by its key; about ``tokens`` visual tokens go through the encoder at once."""
         found = {}
         missing = []
         for name, seen in wanted.items():
@@ -165,7 +165,7 @@ class Features:
             self.size -= old.nbytes
 
     def drop(self, name: str) -> None:
-        """Forget one picture."""
+        """Forget one image."""
         if (old := self.kept.pop(name, None)) is not None:
             self.size -= old.nbytes
 
@@ -177,12 +177,12 @@ class Features:
 
 def _raw(seen: Seen) -> Raw:
     if seen.raw is None:
-        raise RuntimeError("a picture's pixels were let go before it was encoded")
+        raise RuntimeError("an image's pixels were let go before it was encoded")
     return seen.raw
 
 
 def _flat(found: Any) -> torch.Tensor:
-    """(tokens, width), of one tensor or of one for each picture or tile."""
+    """(tokens, width), of one tensor or of one for each image or tile."""
     parts = found if isinstance(found, (tuple, list)) else [found]
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
 
@@ -201,15 +201,15 @@ def _batches(items: Sequence[tuple[str, Seen]], tokens: int) -> Iterator[list[tu
 
 
 class Feed:
-    """Reads, decodes and resizes pictures ahead, in the order in which they will be asked for.
+    """Reads, decodes and resizes images ahead, in the order in which they will be asked for.
 
     Args:
-        ahead: how many pixels may lie ready at most (the next picture always may).
+        ahead: how many pixels may lie ready at most (the next image always may).
     """
 
     def __init__(self, order: Sequence[ImageRef], eyes: Eyes, *, workers: int, ahead: int) -> None:
         self._eyes = eyes
-        self._order = iter({picture_key(image): image for image in order}.values())
+        self._order = iter({image_key(image): image for image in order}.values())
         self._next = next(self._order, None)
         self._pool = threads(workers) if workers else None
         self._ahead = ahead
@@ -238,14 +238,14 @@ class Feed:
                 pixels = 0  # its turn will say what is wrong
             if self._coming and self._lying + pixels > self._ahead:
                 return
-            self._coming[picture_key(self._next)] = self._pool.submit(self._look, self._next), pixels
+            self._coming[image_key(self._next)] = self._pool.submit(self._look, self._next), pixels
             self._lying += pixels
             self._next = next(self._order, None)
 
     def get(self, image: ImageRef) -> Seen:
-        """The picture.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
+        """The image.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
         self._go_on()
-        future, pixels = self._coming.pop(picture_key(image), (None, 0))
+        future, pixels = self._coming.pop(image_key(image), (None, 0))
         try:
             return self._look(image) if future is None else future.result()
         finally:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Ask, Box, Decoding, Frame, Kind, Message, Picture, Reading, Sample, Shot, Size, Text
+from evalkit.types import Ask, Box, Decoding, Frame, ImagePart, Kind, Message, Reading, Sample, Shot, Size, TextPart
 
 from ._parsing import SPECIAL, Numbers, letter, numbers, spoken
 from ._prompts import LMMS_EVAL, Wording, letters, wording
@@ -22,7 +22,7 @@ class Chat:
     """A family of chat models: a user turn per question, exemplars as turns before it.
 
     A family says its ``official`` wordings by kind, those that VLMEvalKit has for its models, how many units of its
-    coordinates make a whole picture (``span``), and how it spells a box (``spelled``).
+    coordinates make a whole image (``span``), and how it spells a box (``spelled``).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Chat:
     # ------------------------------------------------------------------------------------- what families differ in
 
     def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
-        """How many units of a box's coordinates a whole picture is wide and high."""
+        """How many units of a box's coordinates a whole image is wide and high."""
         raise NotImplementedError
 
     def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
@@ -46,17 +46,17 @@ class Chat:
         raise NotImplementedError
 
     def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
-        """A picture's size, twice: the coordinates of most families do not depend on what the encoder sees."""
+        """An image's size, twice: the coordinates of most families do not depend on what the encoder sees."""
         return Frame(size, size)
 
     # ---------------------------------------------------------------------------------------------------- the contract
 
     def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """A user turn, its pictures first, after those of the exemplars with their answers; see ``Family``."""
+        """A user turn, its images first, after those of the exemplars with their answers; see ``Family``."""
         self.check_shots(shots)
         turns: list[Message] = []
         for shot in shots:
-            turns += [self._user(ask, shot.sample), Message("assistant", (Text(shot.answer),))]
+            turns += [self._user(ask, shot.sample), Message("assistant", (TextPart(shot.answer),))]
         return (*turns, self._user(ask, sample))
 
     def decoding(self, ask: Ask, default: Decoding) -> Decoding:
@@ -109,12 +109,12 @@ class Chat:
         return numbers(said)
 
     def check_shots(self, shots: Sequence[Shot]) -> None:
-        """Raises ``UserError`` for exemplars where only one picture can be taken."""
+        """Raises ``UserError`` for exemplars where only one image can be taken."""
         if shots and not self.several_images:
-            raise UserError(f"--shots: models of the family {self.name} take one picture only; leave it out.")
+            raise UserError(f"--shots: models of the family {self.name} take one image only; leave it out.")
 
     def _user(self, ask: Ask, sample: Sample) -> Message:
-        return Message("user", (*map(Picture, sample.images), Text(self.wording(ask).of(sample))))
+        return Message("user", (*map(ImagePart, sample.images), TextPart(self.wording(ask).of(sample))))
 
     def _span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
         return (1, 1) if by_fractions(ask) else self.span(ask, frame)
@@ -126,7 +126,7 @@ class Chat:
 
 
 def by_fractions(ask: Ask) -> bool:
-    """Whether the prompt itself asks for fractions of the picture: then that is how the answer is read."""
+    """Whether the prompt itself asks for fractions of the image: then that is how the answer is read."""
     return ask.protocol == LMMS_EVAL
 
 

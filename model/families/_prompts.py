@@ -52,7 +52,7 @@ class Wording:
     capitalized: bool = False
 
     def of(self, sample: Sample) -> str:
-        """The prompt for ``sample``, without its pictures."""
+        """The prompt for ``sample``, without its images."""
         hint, question = (_text(sample, key) for key in ("hint", "question"))
         return self.text.format(
             q=sample.text.capitalize() if self.capitalized else sample.text,
@@ -110,7 +110,7 @@ TABLES: Mapping[str, Table] = {LMMS_EVAL: BY_LMMS_EVAL, VLMEVALKIT: BY_VLMEVALKI
 
 
 def by_kind(wordings: Mapping[Kind, str], kind: Kind) -> str | None:
-    """What ``wordings`` has for ``kind``; a document is asked about like any picture, unless it says otherwise."""
+    """What ``wordings`` has for ``kind``; a document is asked about like any image, unless it says otherwise."""
     return wordings.get("vqa" if kind == "document" and kind not in wordings else kind)
 
 

@@ -1,7 +1,7 @@
 """Any chat model on the hub: asked in words that need no training, and read as it was asked.
 
 Wordings: those that LLaVA-1.5 (arXiv 2310.03744) made usual, which lmms-eval has too; the grounding prompt is ours.  It
-states a format and a range, fractions of the picture, and the answer is read in exactly those: a model that answers in
+states a format and a range, fractions of the image, and the answer is read in exactly those: a model that answers in
 pixels is wrong here, and belongs in a family of its own.  VLMEvalKit's grounding prompt states no coordinates, so it is
 not put to models that declare none.
 """

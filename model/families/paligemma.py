@@ -1,9 +1,9 @@
-"""PaliGemma and PaliGemma 2: models that go on after a picture and a prefix, with neither turns nor exemplars.
+"""PaliGemma and PaliGemma 2: models that go on after an image and a prefix, with neither turns nor exemplars.
 
 Sources: the report (arXiv 2407.07726) and ``big_vision`` for the prefixes: ``caption en``, ``answer en {question}``,
 ``detect {thing}``; Google's page on PaliGemma's prompts (ai.google.dev/gemma/docs/paligemma) has them too.  A prefix
-ends with a line break and comes after the picture; both are the processor's business.  Boxes are four tokens
-``<locYYYY>`` in the order y1, x1, y2, x2, of 1024 a picture.
+ends with a line break and comes after the image; both are the processor's business.  Boxes are four tokens
+``<locYYYY>`` in the order y1, x1, y2, x2, of 1024 an image.
 
 What no source words is refused: lettered questions (the fine-tuned checkpoints answer with an option's text), and other
 harnesses' protocols, whose sentences mean nothing to it.  A checkpoint that was tuned for a benchmark may know another
@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Ask, Frame, Message, Picture, Sample, Shot, Text
+from evalkit.types import Ask, Frame, ImagePart, Message, Sample, Shot, TextPart
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -36,9 +36,9 @@ class PaliGemma(Chat):
     special = re.compile(r"<(?:bos|eos|pad|unk|loc\d{4}|seg\d{3})>")
 
     def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """The picture and a prefix."""
+        """The image and a prefix."""
         self.check_shots(shots)
-        return (Message("plain", (*map(Picture, sample.images), Text(self.wording(ask).of(sample)))),)
+        return (Message("plain", (*map(ImagePart, sample.images), TextPart(self.wording(ask).of(sample)))),)
 
     def wording(self, ask: Ask) -> Wording:
         if ask.protocol in PROTOCOLS and ask.protocol != OFFICIAL:

@@ -22,7 +22,7 @@ GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON fo
 
 
 def resized(size: Size, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:
-    """The size at which the encoder sees a picture of ``size``, both (width, height) in pixels.
+    """The size at which the encoder sees an image of ``size``, both (width, height) in pixels.
 
     Raises:
         ValueError: one side is more than 200 times the other, which the processor refuses.

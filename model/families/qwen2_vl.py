@@ -1,6 +1,6 @@
 """Qwen2-VL: how it is asked, and how its answers are read.
 
-Sources: the report (arXiv 2409.12191, §2.2.1: boxes are integers in [0, 1000) of the picture, between special tokens);
+Sources: the report (arXiv 2409.12191, §2.2.1: boxes are integers in [0, 1000) of the image, between special tokens);
 prompts for questions as VLMEvalKit has them for these models; the grounding prompt is the one that users report to
 reproduce the paper.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
 Sizes: the limits are those of the released ``preprocessor_config.json``.
@@ -29,7 +29,7 @@ VLMEVALKIT: dict[Kind, str] = {
     ),
 }
 
-# A visual token is 28 × 28 pixels (two by two patches of 14); a picture has 4 to 16,384 of them.
+# A visual token is 28 × 28 pixels (two by two patches of 14); an image has 4 to 16,384 of them.
 SIDE = 28
 MIN_PIXELS = 4 * SIDE**2
 MAX_PIXELS = 16_384 * SIDE**2
@@ -53,7 +53,7 @@ class Qwen2VL(Chat):
         return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
 
     def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
-        """A picture's size and what the processor makes of it; None stands for the released processor's limit."""
+        """An image's size and what the processor makes of it; None stands for the released processor's limit."""
         least = self.min_pixels if min_pixels is None else min_pixels
         most = self.max_pixels if max_pixels is None else max_pixels
         return Frame(size, resize(size, self.side, least, most))

@@ -1,8 +1,8 @@
 """Qwen3-VL, dense and mixture of experts: how it is asked, and how its answers are read.
 
 Sources: the report (arXiv 2511.21631) for the prompts of questions about documents and of grounding, and for boxes:
-relative to the picture, from 0 to 1000, as JSON.  Lettered questions as Qwen2-VL's.  What the report asks of documents
-is asked of every picture.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
+relative to the image, from 0 to 1000, as JSON.  Lettered questions as Qwen2-VL's.  What the report asks of documents
+is asked of every image.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
 The thinking checkpoints' thoughts are left out of what is read.
 Sizes: the limits are those of the released ``preprocessor_config.json``.
 """
@@ -33,7 +33,7 @@ class Qwen3VL(Qwen2VL):
         "choice": "{hints}Question: {question}\nOptions:\n{options}\nAnswer with the option letter only.",
     }
 
-    # A visual token is 32 × 32 pixels (two by two patches of 16); a picture has 64 to 16,384 of them.
+    # A visual token is 32 × 32 pixels (two by two patches of 16); an image has 64 to 16,384 of them.
     side, min_pixels, max_pixels = 32, 64 * 32**2, 16_384 * 32**2
 
     def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:

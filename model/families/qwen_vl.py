@@ -1,11 +1,11 @@
 """Qwen-VL (2023), the base model: how it is asked, and how its answers are read.
 
 Sources: the report (arXiv 2308.12966) and the model's own evaluation, QwenLM/Qwen-VL ``eval_mm/`` (commit aa00ed0),
-which asks base and chat model alike in running text, a picture (``<img>…</img>``, the processor's business) and a bare
+which asks base and chat model alike in running text, an image (``<img>…</img>``, the processor's business) and a bare
 prompt, decodes greedily with a least number of tokens, and ranks the letters of lettered questions.  Exemplars are
 ``prompt + " " + answer`` with nothing between them.
 
-Coordinates are integers in [0, 1000) of the picture.  ``evaluate_grounding.py`` divides by **999**, so the official
+Coordinates are integers in [0, 1000) of the image.  ``evaluate_grounding.py`` divides by **999**, so the official
 protocol does; under VLMEvalKit's prompt they are thousandths.  That script takes only ``(x1,y1),(x2,y2)`` to the letter
 and scores anything else as an empty box; here Chinese brackets, spaces and other spellings are read too.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evalkit.types import Ask, Decoding, Frame, Message, Picture, Sample, Shot, Text
+from evalkit.types import Ask, Decoding, Frame, ImagePart, Message, Sample, Shot, TextPart
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -41,13 +41,13 @@ class QwenVL(Chat):
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
 
     def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """One running text: exemplars with their answers, then the question, each after its picture."""
+        """One running text: exemplars with their answers, then the question, each after its image."""
         self.check_shots(shots)
         wording = self.wording(ask)
-        parts: list[Text | Picture] = []
+        parts: list[TextPart | ImagePart] = []
         for shot in shots:
-            parts += [*map(Picture, shot.sample.images), Text(f"{wording.of(shot.sample)} {shot.answer}")]
-        return (Message("plain", (*parts, *map(Picture, sample.images), Text(wording.of(sample)))),)
+            parts += [*map(ImagePart, shot.sample.images), TextPart(f"{wording.of(shot.sample)} {shot.answer}")]
+        return (Message("plain", (*parts, *map(ImagePart, sample.images), TextPart(wording.of(sample)))),)
 
     def decoding(self, ask: Ask, default: Decoding) -> Decoding:
         """As ``eval_mm`` decodes, under the official protocol: with least numbers of tokens, and 28 for a box."""

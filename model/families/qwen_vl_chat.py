@@ -2,7 +2,7 @@
 
 The model's own evaluation asks it as it asks the base model, in running text (``qwen_vl.py``).  Under other harnesses'
 protocols it is asked in its chat format (the system prompt is the chat template's): ``Picture 1: <img>…</img>`` and the
-prompt on the next line, as in its README and fine-tuning data, which number pictures through the conversation.
+prompt on the next line, as in its README and fine-tuning data, which number images through the conversation.
 
 ``config.json`` has the base model's ``model_type``, so a checkpoint comes here by the ``chat_format`` of its
 ``generation_config.json``, by its name, or by ``--family``.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.types import Ask, Message, Picture, Sample, Shot, Text
+from evalkit.types import Ask, ImagePart, Message, Sample, Shot, TextPart
 
 from ._chat import Chat
 from ._prompts import OFFICIAL
@@ -26,18 +26,18 @@ class QwenVLChat(QwenVL):
     model_types = ()
 
     def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """Running text under the official protocol, else turns whose pictures are numbered."""
+        """Running text under the official protocol, else turns whose images are numbered."""
         if ask.protocol == OFFICIAL:
             return super().prompt(ask, sample, shots)
         count = 0
         turns: list[Message] = []
         for turn in Chat.prompt(self, ask, sample, shots):
             if turn.role == "user":
-                parts: list[Text | Picture] = []
+                parts: list[TextPart | ImagePart] = []
                 for part in turn.content:
-                    if isinstance(part, Picture):
+                    if isinstance(part, ImagePart):
                         count += 1
-                        parts += [Text(f"Picture {count}: "), part, Text("\n")]
+                        parts += [TextPart(f"Picture {count}: "), part, TextPart("\n")]
                     else:
                         parts.append(part)
                 turn = Message("user", tuple(parts))

@@ -1,4 +1,4 @@
-"""Pictures as vectors, to find those that are alike."""
+"""Images as vectors, to find those that are alike."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .threads import threads
 
 
 def embed(model: Any, inputs: Inputs, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-    """The mean of each picture's visual tokens, as the language model would see them, scaled to unit length.
+    """The mean of each image's visual tokens, as the language model would see them, scaled to unit length.
 
-    Pictures go through the vision encoder one by one, so that none depends on its neighbours; the next is decoded
+    Images go through the vision encoder one by one, so that none depends on its neighbours; the next is decoded
     meanwhile.
 
     Raises:
-        OSError: a picture cannot be read.
+        OSError: an image cannot be read.
         UserError: the model has no ``get_image_features``.
     """
     owners = (model, getattr(model, "model", None))
     found = (getattr(owner, "get_image_features", None) for owner in owners)
     encode = next((method for method in found if method is not None), None)
     if encode is None:
-        raise UserError(f"{type(model).__name__} has no vision encoder to embed pictures with (get_image_features).")
+        raise UserError(f"{type(model).__name__} has no vision encoder to embed images with (get_image_features).")
     return _embed(model, inputs, images, encode)
 
 
@@ -52,7 +52,7 @@ def _embed(
 
 
 def _visual_tokens(found: Any) -> torch.Tensor:
-    """(tokens, width), from what ``get_image_features`` gave: a tensor, or one for each picture or tile."""
+    """(tokens, width), from what ``get_image_features`` gave: a tensor, or one for each image or tile."""
     found = getattr(found, "pooler_output", found)
     parts = found if isinstance(found, (tuple, list)) else [found]
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])

@@ -72,7 +72,7 @@ class Generate:
         self.batch_size = batch_size
 
     def answer(self, rows: Sequence[Planned], stop: Event | None = None) -> Iterator[Outcome]:
-        """An outcome for every row, batch by batch, longest first; pictures of the next batch are decoded meanwhile."""
+        """An outcome for every row, batch by batch, longest first; images of the next batch are decoded meanwhile."""
         with threads(1) as ahead:
             waiting = None
             for batch in self._batches(rows):

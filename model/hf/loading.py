@@ -119,14 +119,14 @@ def register_native(checkpoint: Checkpoint) -> bool:
     """Whether the architecture is one of evalkit's own; transformers knows it from here on.
 
     Raises:
-        UserError: a checkpoint of that ``model_type`` that takes no pictures.
+        UserError: a checkpoint of that ``model_type`` that takes no images.
     """
     if checkpoint.model_type != "qwen":
         return False
     if not checkpoint.config.get("visual"):
         raise UserError(
             f"--model {checkpoint.name}: this is a text-only Qwen (its config.json has no 'visual' part), which takes "
-            "no pictures; Qwen-VL and Qwen-VL-Chat do."
+            "no images; Qwen-VL and Qwen-VL-Chat do."
         )
     from evalkit.model.qwen_vl import register
 
@@ -143,7 +143,7 @@ def check_architecture(checkpoint: Checkpoint) -> None:
     own = " (it comes with code of its own: --trust-remote-code runs it)" if checkpoint.config.get("auto_map") else ""
     raise UserError(
         f"--model {checkpoint.name}: the architecture {checkpoint.model_type!r} is not supported: transformers "
-        f"{transformers.__version__} has no model of that name that takes pictures and text and writes text{own}."
+        f"{transformers.__version__} has no model of that name that takes images and text and writes text{own}."
     )
 
 
@@ -160,7 +160,7 @@ def identity(checkpoint: Checkpoint, device: torch.device, dtype: str) -> dict[s
 
 
 def load_processor(checkpoint: Checkpoint) -> Any:
-    """The processor, with the checkpoint's limits on pictures.  Raises ``UserError``; needs no weights."""
+    """The processor, with the checkpoint's limits on images.  Raises ``UserError``; needs no weights."""
     register_native(checkpoint)
     try:
         processor: Any = _untyped(AutoProcessor).from_pretrained(
@@ -170,7 +170,7 @@ def load_processor(checkpoint: Checkpoint) -> Any:
         raise _failed(checkpoint, "its processor", error) from error
     if not hasattr(processor, "tokenizer"):  # AutoProcessor falls back on what it finds
         raise UserError(
-            f"--model {checkpoint.name}: there is no processor for pictures and text, only a "
+            f"--model {checkpoint.name}: there is no processor for images and text, only a "
             f"{type(processor).__name__}; add the files that the processor's save_pretrained writes."
         )
     # Where its files are missing, transformers makes a tokenizer without a vocabulary.
@@ -184,7 +184,7 @@ def load_processor(checkpoint: Checkpoint) -> Any:
 
 
 def _limit(processor: Any, checkpoint: Checkpoint) -> None:
-    """Have pictures resized to between ``min_pixels`` and ``max_pixels``, in the Qwen2-VL line of processors."""
+    """Have images resized to between ``min_pixels`` and ``max_pixels``, in the Qwen2-VL line of processors."""
     asked = {"shortest_edge": checkpoint.min_pixels, "longest_edge": checkpoint.max_pixels}
     if all(limit is None for limit in asked.values()):
         return
@@ -200,7 +200,7 @@ def _limit(processor: Any, checkpoint: Checkpoint) -> None:
     size |= {edge: limit for edge, limit in asked.items() if limit is not None}
     if not 0 < size["shortest_edge"] <= size["longest_edge"]:
         raise UserError(
-            f"{option}: pictures cannot have between {size['shortest_edge']} and {size['longest_edge']} pixels; "
+            f"{option}: images cannot have between {size['shortest_edge']} and {size['longest_edge']} pixels; "
             "give --min-pixels and --max-pixels in that order."
         )
     image_processor.size = type(image_processor.size)(**size)  # type: ignore[union-attr]

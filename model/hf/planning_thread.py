@@ -73,7 +73,7 @@ class Ahead:
 
 
 def cut_up(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    """Requests in windows, those of the same pictures in the same one (as far as it has room)."""
+    """Requests in windows, those of the same images in the same one (as far as it has room)."""
     groups: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
         groups.setdefault(tuple(image.name for image in request.images), []).append(request)

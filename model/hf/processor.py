@@ -1,4 +1,4 @@
-"""Requests as a model's inputs: prompts, their lengths, decoded pictures.  Needs the processor, not the weights."""
+"""Requests as a model's inputs: prompts, their lengths, decoded images.  Needs the processor, not the weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from evalkit.errors import UserError
-from evalkit.types import Frame, ImageRef, Picture, Preview, Request, Size, Text
+from evalkit.types import Frame, ImagePart, ImageRef, Preview, Request, Size, TextPart
 
 from .continuations import Branch, branches
 from .placeholders import placeholder, quoted, reserved
@@ -23,7 +23,7 @@ class Planned:
     """A row to come: a request to generate for, or one of the ``parts`` branches of a request with continuations.
 
     Attributes:
-        ids: the prompt's tokens, with one for each picture.
+        ids: the prompt's tokens, with one for each image.
         tokens: the prompt's length, visual tokens included, as far as the processor can say it beforehand.
     """
 
@@ -64,14 +64,14 @@ class Inputs:
         self._tokenizing = Lock()
 
     def prompt(self, request: Request) -> str:
-        """The request as the processor takes it, one placeholder per picture: under the chat template, or plain.
+        """The request as the processor takes it, one placeholder per image: under the chat template, or plain.
 
         Raises:
             UserError: the checkpoint has no chat template, or one that does not take such a conversation.
         """
         if request.messages[0].role == "plain":
             return "".join(
-                placeholder(self.processor) if isinstance(p, Picture) else quoted(self.processor, p.text)
+                placeholder(self.processor) if isinstance(p, ImagePart) else quoted(self.processor, p.text)
                 for m in request.messages
                 for p in m.content
             )
@@ -79,7 +79,8 @@ class Inputs:
             {
                 "role": m.role,
                 "content": [
-                    {"type": "image"} if isinstance(p, Picture) else {"type": "text", "text": p.text} for p in m.content
+                    {"type": "image"} if isinstance(p, ImagePart) else {"type": "text", "text": p.text}
+                    for p in m.content
                 ],
             }
             for m in request.messages
@@ -98,17 +99,17 @@ class Inputs:
             ) from error
 
     def length(self, text: int, sizes: Sequence[Size]) -> int:
-        """A prompt's length in tokens, visual ones included, where ``text`` has one for each picture.
+        """A prompt's length in tokens, visual ones included, where ``text`` has one for each image.
 
         Batches are cut by it; nothing else depends on it.
 
-        Exact for the Qwen family.  Where a processor cannot say how many tokens a picture will be, larger ones are
+        Exact for the Qwen family.  Where a processor cannot say how many tokens an image will be, larger ones are
         taken for longer.
         """
         return text - len(sizes) + sum(self.visual(sizes)) if sizes else text
 
     def visual(self, sizes: Sequence[Size]) -> list[int]:
-        """How many tokens each picture becomes, as ``length`` counts them."""
+        """How many tokens each image becomes, as ``length`` counts them."""
         try:
             counts = self.processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
             return [int(count) for count in counts["num_image_tokens"]]
@@ -138,7 +139,7 @@ class Inputs:
         """The request's rows.  Raises ``OSError`` or ``ValueError`` when it cannot be asked."""
         for message in request.messages:
             for part in message.content:
-                if isinstance(part, Text) and (found := [t for t in self.reserved if t in part.text]):
+                if isinstance(part, TextPart) and (found := [t for t in self.reserved if t in part.text]):
                     raise ValueError(f"its text contains the image placeholder {found[0]}")
         sizes = tuple(image.size() for image in request.images)
         prompt = self.prompt(request)
@@ -150,9 +151,9 @@ class Inputs:
         return [Planned(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
 
     def prepare(self, batch: Sequence[Planned]) -> Prepared:
-        """Decode the pictures and build the model's inputs."""
+        """Decode the images and build the model's inputs."""
         good: list[Planned] = []
-        pictures: list[Any] = []
+        images: list[Any] = []
         failed: list[tuple[Planned, BaseException]] = []
         for planned in batch:
             try:
@@ -161,19 +162,19 @@ class Inputs:
                 failed.append((planned, error))
                 continue
             good.append(planned)
-            pictures.append(loaded)
+            images.append(loaded)
         if not good:
             return Prepared(good, None, failed)
         try:
             with self._tokenizing:
                 inputs = self.processor(
                     text=[p.prompt for p in good],
-                    images=pictures if any(pictures) else None,
+                    images=images if any(images) else None,
                     padding=True,
                     return_tensors="pt",
                     **self._special(good[0].prompt),
                 )
-        except ValueError as error:  # one of them, then: a picture of an impossible shape, say
+        except ValueError as error:  # one of them, then: an image of an impossible shape, say
             if len(good) == 1:
                 return Prepared([], None, [*failed, (good[0], error)])
             return Prepared([], None, failed, alone=good)
@@ -181,27 +182,27 @@ class Inputs:
         return Prepared(good, inputs, failed)
 
     def frames(self, batch: Sequence[Planned], inputs: Any) -> list[tuple[Frame, ...]]:
-        """Each picture's size in the file and as the encoder saw it.
+        """Each image's size in the file and as the encoder saw it.
 
-        That is ``image_grid_thw`` × patch size, or the processor's ``picture_size``; else what it was.
+        That is ``image_grid_thw`` × patch size, or the processor's ``image_size``; else what it was.
         """
         found = iter(self._frames([size for planned in batch for size in planned.sizes], inputs))
         return [tuple(next(found) for _ in planned.sizes) for planned in batch]
 
     def _frames(self, originals: Sequence[Size], inputs: Any) -> list[Frame]:
-        fixed: Size | None = getattr(self.processor, "picture_size", None)
+        fixed: Size | None = getattr(self.processor, "image_size", None)
         resized: list[Size] = [fixed or size for size in originals]
         if "image_grid_thw" in inputs:
             patch = int(self.processor.image_processor.patch_size)
             resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
         if len(resized) != len(originals):
-            raise RuntimeError(f"the processor made {len(resized)} pictures of {len(originals)}")
+            raise RuntimeError(f"the processor made {len(resized)} images of {len(originals)}")
         return [Frame(o, r) for o, r in zip(originals, resized, strict=True)]
 
     def frame(self, size: Size) -> Frame:
-        """As ``frames``, for a picture of ``size`` alone.  Raises ``ValueError`` where the processor refuses it."""
+        """As ``frames``, for an image of ``size`` alone.  Raises ``ValueError`` where the processor refuses it."""
         resizes: Any = getattr(self.processor, "image_processor", None)
-        if getattr(self.processor, "picture_size", None) is None and hasattr(resizes, "merge_size"):
+        if getattr(self.processor, "image_size", None) is None and hasattr(resizes, "merge_size"):
             made = resizes(images=[Image.new("RGB", size)], do_rescale=False, do_normalize=False, return_tensors="pt")
         else:
             made = {}
@@ -211,7 +212,7 @@ class Inputs:
         """What the model is given for a request, read back from its tokens; a run of visual tokens stands as one.
 
         Raises:
-            UserError: a picture cannot be read, or the processor does not take it.
+            UserError: an image cannot be read, or the processor does not take it.
         """
         try:
             planned = self.plan(request)[0]
@@ -228,7 +229,7 @@ class Inputs:
         return Preview(text, len(ids), self.frames([planned], prepared.inputs)[0])
 
     def pixels(self, image: ImageRef) -> Any:
-        """One picture as the vision encoder takes it.  Raises ``OSError`` when it cannot be read."""
+        """One image as the vision encoder takes it.  Raises ``OSError`` when it cannot be read."""
         try:
             return self.processor.image_processor(images=[image.load()], return_tensors="pt")
         except ValueError as error:
@@ -236,6 +237,6 @@ class Inputs:
 
 
 def explained(request: Request, error: BaseException) -> str:
-    """An error with the pictures of its request."""
+    """An error with the images of its request."""
     names = ", ".join(image.name for image in request.images)
     return f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")

@@ -1,4 +1,4 @@
-"""Threads beside the model: they read pictures and make tensors of them, and leave it the processor's cores."""
+"""Threads beside the model: they read images and make tensors of them, and leave it the processor's cores."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ published checkpoint unchanged, with no remote code:
 
 - ``configuration``: ``QwenVLConfig``, the published ``config.json``;
 - ``vision``: the ViT and the adapter of 256 queries;  ``rotary``, ``cache``, ``modeling``: the language model;
-- ``tokenization``, ``image_processing``, ``processing``: text and pictures to tensors.
+- ``tokenization``, ``image_processing``, ``processing``: text and images to tensors.
 
 Source: the report (arXiv 2308.12966) and the published checkpoint's names and shapes; checked against arrays that the
 original code computed.  Importing this package imports neither torch nor transformers.

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 TEXT_ONLY = (
     "this checkpoint is a text-only Qwen (model_type 'qwen' without a 'visual' part in config.json), and only Qwen-VL "
-    "and Qwen-VL-Chat are supported; give a checkpoint that takes pictures."
+    "and Qwen-VL-Chat are supported; give a checkpoint that takes images."
 )
 
 
@@ -19,15 +19,15 @@ class VisionShape:
     """The ``visual`` part of the configuration, typed.
 
     Attributes:
-        image_size: side of the square picture, in pixels.
+        image_size: side of the square image, in pixels.
         patch_size: side of a patch, in pixels.
         width: channels of the ViT.
         layers: blocks of the ViT.
         heads: attention heads of a block.
         mlp_ratio: width of a block's MLP, as a multiple of ``width`` (truncated to an integer).
         output_dim: channels of the adapter, which are the language model's.
-        image_start_id: token before a picture; the one after it is the next id, and its filler the one after that.
-        n_queries: tokens that a picture becomes.
+        image_start_id: token before an image; the one after it is the next id, and its filler the one after that.
+        n_queries: tokens that an image becomes.
     """
 
     image_size: int
@@ -61,7 +61,7 @@ class VisionShape:
 
     @property
     def grid(self) -> int:
-        """Patches along a side of the picture."""
+        """Patches along a side of the image."""
         return self.image_size // self.patch_size
 
 
@@ -138,7 +138,7 @@ class QwenVLConfig(PreTrainedConfig):
 
     @property
     def image_token_id(self) -> int:
-        """``<imgpad>``, which fills the places that a picture's features take."""
+        """``<imgpad>``, which fills the places that an image's features take."""
         return self.vision.image_start_id + 2
 
     def ntk_alpha(self, length: int) -> float:

@@ -1,4 +1,4 @@
-"""Pictures as Qwen-VL's vision encoder takes them: RGB, 448×448, CLIP's mean and standard deviation.
+"""Images as Qwen-VL's vision encoder takes them: RGB, 448×448, CLIP's mean and standard deviation.
 
 The resizing is Pillow's bicubic, straight to a square: the aspect ratio is not kept, alpha is dropped.  torch's own
 bicubic differs by up to 0.2 in normalised pixels, so there is no tensor backend.
@@ -26,7 +26,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class QwenVLImageProcessor(BaseImageProcessor):
-    """Resizes and normalises pictures.
+    """Resizes and normalises images.
 
     Args:
         size: ``{"height": 448, "width": 448}``, or the side of a square; in pixels.
@@ -52,24 +52,22 @@ class QwenVLImageProcessor(BaseImageProcessor):
         """``pixel_values`` (images, 3, height, width), float32.
 
         Args:
-            images: one picture or (nested) lists of them: Pillow's, arrays or tensors with 0 to 255 in three channels.
+            images: one image or (nested) lists of them: Pillow's, arrays or tensors with 0 to 255 in three channels.
 
         Raises:
             ValueError: an option that this processor has not.
         """
         if unknown := [name for name, value in kwargs.items() if value is not None]:
-            raise ValueError(
-                f"Qwen-VL's pictures are always resized and normalised in one way: {unknown[0]} has no use"
-            )
+            raise ValueError(f"Qwen-VL's images are always resized and normalised in one way: {unknown[0]} has no use")
         pixels = [self.pixels(self.fetch_images(image)) for image in flat(images)]
         shape = (0, 3, self.size["height"], self.size["width"])
         values = torch.stack(pixels) if pixels else torch.empty(shape)
         return BatchFeature({"pixel_values": values}, tensor_type=return_tensors)
 
     def pixels(self, image: Any) -> torch.Tensor:
-        """One picture as (3, height, width), float32."""
-        picture = image if isinstance(image, Image.Image) else to_pil_image(image)
-        resized = picture.convert("RGB").resize((self.size["width"], self.size["height"]), Image.Resampling.BICUBIC)
+        """One image as (3, height, width), float32."""
+        opened = image if isinstance(image, Image.Image) else to_pil_image(image)
+        resized = opened.convert("RGB").resize((self.size["width"], self.size["height"]), Image.Resampling.BICUBIC)
         values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
         mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.image_mean, self.image_std))
         return values.sub_(mean).div_(std)
@@ -91,7 +89,7 @@ class QwenVLImageProcessor(BaseImageProcessor):
 
 
 def flat(images: Any) -> list[Any]:
-    """Pictures in order, out of lists of lists."""
+    """Images in order, out of lists of lists."""
     if isinstance(images, (list, tuple)):
-        return [picture for part in images for picture in flat(part)]
+        return [image for part in images for image in flat(part)]
     return [] if images is None else [images]

@@ -1,4 +1,4 @@
-"""Where the pictures are in a sequence: spans of ``<img>``, 256 places, ``</img>``, and their features put there."""
+"""Where the images are in a sequence: spans of ``<img>``, 256 places, ``</img>``, and their features put there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .configuration import QwenVLConfig
 def image_spans(input_ids: Tensor, config: QwenVLConfig) -> tuple[Tensor, Tensor]:
     """Rows and columns (images,) of the start tokens of all whole spans, in order of appearance, row by row.
 
-    What stands in the places between does not matter (the original writes the picture's path there).
+    What stands in the places between does not matter (the original writes the image's path there).
     """
     reach = config.vision.n_queries + 1
     starts = input_ids[:, :-reach] == config.image_start_id
@@ -29,7 +29,7 @@ def put_images(inputs_embeds: Tensor, input_ids: Tensor, features: Tensor, confi
     """``inputs_embeds`` (batch, length, hidden) with ``features`` (images, n_queries, hidden) in the spans' places.
 
     Raises:
-        ValueError: there are more or fewer spans than pictures.
+        ValueError: there are more or fewer spans than images.
     """
     rows, columns = image_spans(input_ids, config)
     _check(len(rows), len(features))
@@ -38,14 +38,14 @@ def put_images(inputs_embeds: Tensor, input_ids: Tensor, features: Tensor, confi
 
 
 def check_no_images(input_ids: Tensor, config: QwenVLConfig) -> None:
-    """Raises ``ValueError`` where ``input_ids`` has image spans that came without pictures."""
+    """Raises ``ValueError`` where ``input_ids`` has image spans that came without images."""
     if input_ids.shape[1] > config.vision.n_queries + 1:
         _check(len(image_spans(input_ids, config)[0]), 0)
 
 
-def _check(spans: int, pictures: int) -> None:
-    if spans != pictures:
+def _check(spans: int, images: int) -> None:
+    if spans != images:
         raise ValueError(
-            f"input_ids has {spans} image spans, but pixel_values has {pictures} pictures; give all pictures of the "
+            f"input_ids has {spans} image spans, but pixel_values has {images} images; give all images of the "
             "batch, in order of appearance."
         )

@@ -76,7 +76,7 @@ class QwenVLPreTrainedModel(PreTrainedModel):
 
 
 class QwenVLModel(QwenVLPreTrainedModel):
-    """Pictures and text to the language model's last hidden states.
+    """Images and text to the language model's last hidden states.
 
     Raises:
         ValueError: the configuration is a text-only Qwen's, or its parts do not fit.
@@ -108,7 +108,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
         return self
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Pictures (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
+        """Images (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
         features: Tensor = self.visual(pixel_values)
         return features
 
@@ -126,16 +126,16 @@ class QwenVLModel(QwenVLPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Last hidden states of text and pictures, or of what is embedded already.
+        """Last hidden states of text and images, or of what is embedded already.
 
         Args:
             input_ids: (batch, length): what is new since the cache; an image span is ``<img>``, n_queries places,
                 ``</img>``.
-            pixel_values: all pictures of the batch in order of appearance, row by row: (images, 3, side, side).
+            pixel_values: all images of the batch in order of appearance, row by row: (images, 3, side, side).
             attention_mask: (batch, cached + length), 1 for real tokens and 0 for padding; or a prepared 4-D mask.
             position_ids: (batch, length), from 0; by default each row's real tokens are counted.
             past_key_values: any transformers cache, which is extended.
-            inputs_embeds: (batch, length, hidden), with the pictures already in it, instead of ids and pictures.
+            inputs_embeds: (batch, length, hidden), with the images already in it, instead of ids and images.
             ntk_alpha: (batch,) or (1,), float: the rows' NTK factors; needed when only a part of the prompt is given.
             use_cache: whether to return a cache, a new ``QwenVLCache`` if none was given.
 
@@ -143,7 +143,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
             ``last_hidden_state`` (batch, length, hidden), after the final norm, and ``past_key_values``.
 
         Raises:
-            ValueError: image spans and pictures are not equally many, or the rows' NTK factors are not known (see
+            ValueError: image spans and images are not equally many, or the rows' NTK factors are not known (see
                 ``cache.factors``).
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -157,7 +157,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
             else:
                 check_no_images(input_ids, self.config)
         elif pixel_values is not None:
-            raise ValueError("pixel_values need input_ids: inputs_embeds do not say where the pictures go.")
+            raise ValueError("pixel_values need input_ids: inputs_embeds do not say where the images go.")
         return self._run(inputs_embeds, attention_mask, position_ids, past_key_values, ntk_alpha, use_cache, **kwargs)
 
     def _run(
@@ -235,7 +235,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
         return self.transformer
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Pictures (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
+        """Images (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
         return self.transformer.get_image_features(pixel_values)
 
     @can_return_tuple
@@ -288,7 +288,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Any, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Pictures go in with the prompt, and with every step where there is no cache."""
+        """Images go in with the prompt, and with every step where there is no cache."""
         base: Any = super()
         inputs: dict[str, Any] = base.prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
@@ -300,7 +300,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Rows repeated for beams: a row's pictures are repeated together, where one by one would mix them up."""
+        """Rows repeated for beams: a row's images are repeated together, where one by one would mix them up."""
         pixel_values = model_kwargs.pop("pixel_values", None)
         if pixel_values is not None and expand_size > 1 and input_ids is not None:
             rows = pixel_values.split(images_per_row(input_ids, self.config))

@@ -1,8 +1,8 @@
-"""Prompts and pictures to the model's inputs: Qwen-VL's processor, and the chat format.
+"""Prompts and images to the model's inputs: Qwen-VL's processor, and the chat format.
 
-A picture's place in a prompt is one ``<imgpad>`` (``image_token``).  It becomes 258 tokens: ``<img>``, 256 times
-``<imgpad>``, ``</img>``; the original writes the picture's path into the 256, which the model overwrites anyway.
-Pictures are given as such: an ``<img>`` in a prompt is refused, and text from outside (a data set's question) cannot
+An image's place in a prompt is one ``<imgpad>`` (``image_token``).  It becomes 258 tokens: ``<img>``, 256 times
+``<imgpad>``, ``</img>``; the original writes the image's path into the 256, which the model overwrites anyway.
+Images are given as such: an ``<img>`` in a prompt is refused, and text from outside (a data set's question) cannot
 make one, nor end a turn, once it went through ``quote``, as ``apply_chat_template`` has all messages do.
 
 The published checkpoint has neither processor files nor a chat template.  ``generation_config.json`` tells the chat
@@ -53,7 +53,7 @@ CHAT_TEMPLATE = """\
                 {{- part['text'] -}}
                 {%- set seen.before = part['text'] -%}
             {%- else -%}
-                {{- raise_exception('Qwen-VL-Chat takes text and pictures, not ' + part['type']) -}}
+                {{- raise_exception('Qwen-VL-Chat takes text and images, not ' + part['type']) -}}
             {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
@@ -63,7 +63,7 @@ CHAT_TEMPLATE = """\
     {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
-"""ChatML.  Pictures are numbered through the conversation, ``Picture 1: …`` on a line of its own as in the model's
+"""ChatML.  Images are numbered through the conversation, ``Picture 1: …`` on a line of its own as in the model's
 README and fine-tuning data, unless the text before one says so already.
 """
 
@@ -73,7 +73,7 @@ _BY_HAND = spelled([IMAGE_START, IMAGE_END])
 
 
 class QwenVLProcessorKwargs(ProcessingKwargs, total=False):
-    """What ``QwenVLProcessor`` takes beside text and pictures: transformers' usual options."""
+    """What ``QwenVLProcessor`` takes beside text and images: transformers' usual options."""
 
     _defaults = {}  # type: ignore[misc]  # transformers 5.10 reads it
 
@@ -83,7 +83,7 @@ class QwenVLProcessor(ProcessorMixin):
 
     Args:
         chat_template: Jinja; None for the base model.
-        num_image_tokens: what a picture becomes between ``<img>`` and ``</img>``; other than 256 only in small models.
+        num_image_tokens: what an image becomes between ``<img>`` and ``</img>``; other than 256 only in small models.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class QwenVLProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @property
-    def picture_size(self) -> tuple[int, int]:
-        """(width, height) in pixels that every picture is resized to."""
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) in pixels that every image is resized to."""
         return self.image_processor.size["width"], self.image_processor.size["height"]
 
     @property
@@ -144,61 +144,61 @@ class QwenVLProcessor(ProcessorMixin):
         """The model's inputs.
 
         Args:
-            images: Pillow pictures: a list for each text, or one list of all in order of appearance; None for none.
-            text: a prompt or several, an ``<imgpad>`` in each picture's place.
+            images: Pillow images: a list for each text, or one list of all in order of appearance; None for none.
+            text: a prompt or several, an ``<imgpad>`` in each image's place.
             kwargs: ``padding``, ``return_tensors`` and the like; there are no special tokens to add.
 
         Returns:
             ``input_ids`` and ``attention_mask`` (texts, length), padded on the left where asked for, and, if there are
-            pictures, ``pixel_values`` (images, 3, 448, 448) of all of them in order of appearance.
+            images, ``pixel_values`` (images, 3, 448, 448) of all of them in order of appearance.
 
         Raises:
-            ValueError: more or fewer pictures than places, ``<img>`` written by hand, truncation.
+            ValueError: more or fewer images than places, ``<img>`` written by hand, truncation.
         """
         kinds: Any = QwenVLProcessorKwargs  # annotated as an instance
         options = self._merge_kwargs(kinds, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         settings = options["text_kwargs"]
         if settings.get("truncation"):
-            raise ValueError("Qwen-VL's prompts cannot be truncated: pictures would be cut; leave truncation out")
+            raise ValueError("Qwen-VL's prompts cannot be truncated: images would be cut; leave truncation out")
         prompts = [text] if isinstance(text, str) else list(text or ())
         if not prompts:
-            raise ValueError("there is no text; a picture alone is the prompt <imgpad>")
+            raise ValueError("there is no text; an image alone is the prompt <imgpad>")
         tensors = settings.get("return_tensors")
         self._check(prompts, images)
         rows = [self._expanded(self.tokenizer.token_ids(prompt)) for prompt in prompts]
         padding = ("padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask")
         how = {name: settings[name] for name in padding if settings.get(name) is not None}
         data = dict(self.tokenizer.pad({"input_ids": rows}, **{"padding": False, **how}))
-        pictures = flat(images)
-        if pictures:
-            data.update(self.image_processor(images=pictures, return_tensors=tensors))
+        given = flat(images)
+        if given:
+            data.update(self.image_processor(images=given, return_tensors=tensors))
         return BatchFeature(data, tensor_type=tensors)
 
     def _check(self, prompts: Sequence[str], images: Any) -> None:
-        """Raises ``ValueError`` unless there is a place for each picture, and a picture for each place."""
+        """Raises ``ValueError`` unless there is a place for each image, and an image for each place."""
         places = [len(_PLACE.findall(prompt)) for prompt in prompts]
         for row, prompt in enumerate(prompts):
             if found := _BY_HAND.search(prompt):
                 raise ValueError(
-                    f"text {row + 1} has {found[0]} in it: pictures are given as images=…, with {IMAGE_PAD} in their "
+                    f"text {row + 1} has {found[0]} in it: images are given as images=…, with {IMAGE_PAD} in their "
                     "place; for the characters themselves use the processor's quote()"
                 )
         nested = isinstance(images, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in images)
         if nested and len(images) != len(prompts):
-            raise ValueError(f"there are {len(images)} lists of pictures for {len(prompts)} texts")
+            raise ValueError(f"there are {len(images)} lists of images for {len(prompts)} texts")
         given = [len(flat(part)) for part in images] if nested else [len(flat(images))]
         wanted = places if nested else [sum(places)]
         for row, (there, needed) in enumerate(zip(given, wanted, strict=True)):
             if there != needed:
                 who = f"text {row + 1} has" if nested else "the texts have"
-                raise ValueError(f"{who} {needed} places for pictures ({IMAGE_PAD}), but {there} pictures were given")
+                raise ValueError(f"{who} {needed} places for images ({IMAGE_PAD}), but {there} images were given")
 
     def _expanded(self, ids: Sequence[int]) -> list[int]:
-        """Each picture's place as its 258 tokens."""
+        """Each image's place as its 258 tokens."""
         return [token for number in ids for token in (self.image_ids if number == self.image_token_id else (number,))]
 
     def _get_num_multimodal_tokens(self, image_sizes: Any = None, **kwargs: Any) -> MultiModalData:
-        """What transformers' users ask for a picture's length: 258 tokens, whatever its (height, width)."""
+        """What transformers' users ask for an image's length: 258 tokens, whatever its (height, width)."""
         count = len(image_sizes or ())
         return MultiModalData(num_image_tokens=[len(self.image_ids)] * count, num_image_patches=[1] * count)
 
@@ -218,7 +218,7 @@ class QwenVLProcessor(ProcessorMixin):
         wanted = _visual(pretrained_model_name_or_path, where).get("image_start_id", found)
         if found != wanted:
             raise ValueError(
-                f"the vocabulary is another model's: config.json says that pictures begin with token {wanted}, but "
+                f"the vocabulary is another model's: config.json says that images begin with token {wanted}, but "
                 f"{IMAGE_START} is token {found} after the {len(tokenizer.ranks)} in {VOCAB_FILE}"
             )
         return [image_processor, tokenizer]

@@ -1,4 +1,4 @@
-"""Qwen-VL's tokenizer: byte pairs from ``qwen.tiktoken``, special tokens, and pictures' spans of 258 tokens.
+"""Qwen-VL's tokenizer: byte pairs from ``qwen.tiktoken``, special tokens, and images' spans of 258 tokens.
 
 As in the original code: text is NFC-normalised; special tokens are read wherever they are spelled out, unless
 ``allowed_special`` says otherwise; ``<img>path</img>`` becomes ``<img>``, the path's UTF-8 bytes (id = byte value)
@@ -12,7 +12,7 @@ Deviations, all on purpose:
   (U+0338 after ``>``) can undo one;
 - a ``<`` after ``vocabulary.MARK`` begins no token, and the mark is dropped: see ``quote``;
 - decoding never fails: ids past the last token become U+FFFD (the model's output layer has 76 of them), and what is no
-  well-formed span of a picture is read as the tokens that it is (the original raises for both);
+  well-formed span of an image is read as the tokens that it is (the original raises for both);
 - other tokens cannot be added, and there are no token type ids.
 """
 
@@ -173,7 +173,7 @@ class QwenVLTokenizer(PreTrainedTokenizer):
         return self.bpe.encode_ordinary(_plain(text)) if text else ()
 
     def _slots(self, path: str) -> list[int]:
-        """A picture's 256 ids, with its path."""
+        """An image's 256 ids, with its path."""
         raw = _plain(path).encode("utf-8", "replace")
         if len(raw) > SLOTS:
             raise ValueError(f"the path in {IMAGE_START}…{IMAGE_END} has {len(raw)} bytes, more than {SLOTS}")
@@ -225,7 +225,7 @@ class QwenVLTokenizer(PreTrainedTokenizer):
         return b"" if skip_special else self._names[number].encode() if number in self._names else b"\xff"
 
     def _path(self, span: Sequence[int]) -> bytes | None:
-        """What is in a picture's slots; None where ``span`` is no picture's."""
+        """What is in an image's slots; None where ``span`` is no image's."""
         start, end, pad = (self.special_ids[name] for name in (IMAGE_START, IMAGE_END, IMAGE_PAD))
         if len(span) < SPAN or (span[0], span[-1]) != (start, end):
             return None

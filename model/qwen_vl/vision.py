@@ -1,6 +1,6 @@
-"""Qwen-VL's eye: the ViT (OpenCLIP bigG without its class token) and the adapter that makes 256 tokens of a picture.
+"""Qwen-VL's eye: the ViT (OpenCLIP bigG without its class token) and the adapter that makes 256 tokens of an image.
 
-Pictures come as (images, 3, side, side) and leave as (images, n_queries, output_dim), in the language model's space.
+Images come as (images, 3, side, side) and leave as (images, n_queries, output_dim), in the language model's space.
 Modules are named as in the published state dict.  The ViT's patches and the adapter's queries are in row-major order.
 """
 
@@ -128,7 +128,7 @@ class QwenVLCrossAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """``query`` (1, n_queries, width) is every picture's; ``key`` and ``value`` (images, patches, width)."""
+        """``query`` (1, n_queries, width) is every image's; ``key`` and ``value`` (images, patches, width)."""
         weights = self.in_proj_weight.chunk(3)
         biases = self.in_proj_bias.chunk(3)
         q, k, v = (
@@ -168,7 +168,7 @@ class QwenVLAdapter(nn.Module):
 
 
 class QwenVLVisionTransformer(nn.Module):
-    """Pictures to tokens: ViT, adapter, norm and projection."""
+    """Images to tokens: ViT, adapter, norm and projection."""
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class QwenVLVisionTransformer(nn.Module):
         """(images, 3, side, side), normalised, to (images, n_queries, output_dim).
 
         Raises:
-            ValueError: pictures of another size.
+            ValueError: images of another size.
         """
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, self.side, self.side):
             raise ValueError(

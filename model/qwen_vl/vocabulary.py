@@ -21,7 +21,7 @@ GROUNDING = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
 EXTRAS = 205
 
 SLOTS = 256
-"""Tokens of a picture between ``<img>`` and ``</img>``."""
+"""Tokens of an image between ``<img>`` and ``</img>``."""
 SPAN = SLOTS + 2
 
 MARK = "\ufdd0"
@@ -44,7 +44,7 @@ def quote(text: str, keep_grounding: bool = True) -> str:
 
     Args:
         keep_grounding: leave ``<ref>``, ``<box>``, ``<quad>`` and their ends the tokens that they are, as Qwen-VL's
-            chat format does; they are a prompt's to use, and neither end a turn nor stand for a picture.
+            chat format does; they are a prompt's to use, and neither end a turn nor stand for an image.
     """
     return (_UNQUOTED if keep_grounding else _ANY).sub(f"{MARK}<", text.replace(MARK, "\ufffd"))
 

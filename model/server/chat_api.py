@@ -15,7 +15,7 @@ from typing import Any
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import SENT
-from evalkit.types import Decoding, ImageRef, Message, Picture, Request, Response
+from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response
 
 from .http import Broken, Fatal
 
@@ -52,7 +52,7 @@ class Chat:
     """Writes requests and reads replies.
 
     Args:
-        address: gives a picture's ``data:`` address.
+        address: gives an image's ``data:`` address.
 
     Attributes:
         left_out: what the server does not take, with what it said.
@@ -90,16 +90,16 @@ class Chat:
         return json.dumps(kept).encode()
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """The conversation; a turn without pictures is a plain text, which every server takes."""
+        """The conversation; a turn without images is a plain text, which every server takes."""
         turns: list[dict[str, Any]] = []
         for message in messages:
-            if not any(isinstance(part, Picture) for part in message.content):
-                text = "".join(part.text for part in message.content if not isinstance(part, Picture))
+            if not any(isinstance(part, ImagePart) for part in message.content):
+                text = "".join(part.text for part in message.content if not isinstance(part, ImagePart))
                 turns.append({"role": message.role, "content": text})
                 continue
             parts: list[dict[str, Any]] = [
                 {"type": "image_url", "image_url": {"url": self._address(part.image)}}
-                if isinstance(part, Picture)
+                if isinstance(part, ImagePart)
                 else {"type": "text", "text": part.text}
                 for part in message.content
             ]

@@ -34,7 +34,7 @@ from .chat_api import Chat
 from .concurrency import Gate
 from .http import Away, Broken, Busy, Connection, Fatal, Refused
 from .image_sizes import Framing, disagreement
-from .images import Pictures
+from .images import Images
 from .logprobs import ranked
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Asking:
         connection: Connection,
         chat: Chat,
         gate: Gate,
-        pictures: Pictures,
+        images: Images,
         framing: Framing,
         *,
         deliver: Deliver,
@@ -73,7 +73,7 @@ class Asking:
         self.connection = connection
         self.chat = chat
         self.gate = gate
-        self.pictures = pictures
+        self.images = images
         self.framing = framing
         self.counts = counts
         self._deliver = deliver
@@ -91,7 +91,7 @@ class Asking:
         """
         waiting = deque(requests)
         running: set[asyncio.Task[Response | None]] = set()
-        # Reading and encoding pictures keeps the loop from nothing: it happens in threads, two to a core at most.
+        # Reading and encoding images keeps the loop from nothing: it happens in threads, two to a core at most.
         self._threads = ThreadPoolExecutor(4)
         try:
             async with self.connection.client() as self._client:
@@ -131,7 +131,7 @@ class Asking:
         try:
             frames = await self._frames(request)
             response = await self._response(request)
-        except (OSError, ValueError) as error:  # a picture that cannot be read, or no processor takes
+        except (OSError, ValueError) as error:  # an image that cannot be read, or no processor takes
             names = ", ".join(image.name for image in request.images)
             return self._failed(request, f"{type(error).__name__}: {error}" + (f" ({names})" if names else ""))
         except (Refused, Broken) as error:
@@ -150,7 +150,7 @@ class Asking:
 
     async def _frames(self, request: Request) -> tuple[Frame, ...]:
         def found() -> tuple[Frame, ...]:
-            return tuple(self.framing.frame(self.pictures.address(image)[1]) for image in request.images)
+            return tuple(self.framing.frame(self.images.address(image)[1]) for image in request.images)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, found)
 
@@ -257,7 +257,7 @@ class Asking:
         self.counts["sizes differ"] += 1
         if self.counts["sizes differ"] == 1:
             self._tell(
-                f"it does not see pictures at the sizes that evalkit expects (sample {request.id}: {said}), so boxes "
+                f"it does not see images at the sizes that evalkit expects (sample {request.id}: {said}), so boxes "
                 f"in pixels are read wrongly; evalkit goes by {self.framing.source}: give --processor FOLDER, the "
                 "served checkpoint's, or the --min-pixels and --max-pixels that the server was started with"
             )

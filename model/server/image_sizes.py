@@ -1,13 +1,13 @@
-"""The sizes at which a server's model sees pictures: it does not say them, so they are worked out here.
+"""The sizes at which a server's model sees images: it does not say them, so they are worked out here.
 
-Only the coordinates of some families depend on it (Qwen2.5-VL's boxes are pixels of the resized picture).  Whose rule
+Only the coordinates of some families depend on it (Qwen2.5-VL's boxes are pixels of the resized image).  Whose rule
 is followed, from the best known to the least:
 
 1. the processor's files, from ``--processor`` or from the folder that a server on this machine says it has loaded;
 2. the rule of the family, with the limits of the released processor.
 
 ``--min-pixels`` and ``--max-pixels`` take the place of either's limits.  What a server counts as the length of a prompt
-shows whether it saw the pictures so (``disagreement``).
+shows whether it saw the images so (``disagreement``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 from evalkit.model.smart_resize import resize
-from evalkit.types import Frame, Request, Size, Text
+from evalkit.types import Frame, Request, Size, TextPart
 
 FILES = ("processor_config.json", "preprocessor_config.json")
 RESIZES = ("Qwen2VLImageProcessor", "Qwen3VLImageProcessor", "Qwen2_5_VLImageProcessor")
@@ -31,11 +31,11 @@ RESIZES = ("Qwen2VLImageProcessor", "Qwen3VLImageProcessor", "Qwen2_5_VLImagePro
 
 @dataclass(frozen=True)
 class Framing:
-    """How pictures are seen.
+    """How images are seen.
 
     Attributes:
-        frame: gives a picture's sizes from that of the file; raises ``ValueError`` where the processor refuses it.
-        side: the pixels in a visual token's side; None where pictures are not cut so.
+        frame: gives an image's sizes from that of the file; raises ``ValueError`` where the processor refuses it.
+        side: the pixels in a visual token's side; None where images are not cut so.
         source: where the rule comes from, in words.
         known: the rule is that of the checkpoint's own processor.
     """
@@ -46,7 +46,7 @@ class Framing:
     known: bool
 
     def tokens(self, size: Size) -> int:
-        """About how many tokens a picture becomes."""
+        """About how many tokens an image becomes."""
         if self.side is None:
             return 1 + size[0] * size[1] // 28**2
         try:
@@ -57,7 +57,7 @@ class Framing:
 
 
 def framing(checkpoint: Checkpoint) -> Framing:
-    """How the model that ``checkpoint`` names sees pictures.
+    """How the model that ``checkpoint`` names sees images.
 
     Raises:
         UserError: ``--processor`` has no processor's files, or the limits make no sense with it.
@@ -135,7 +135,7 @@ def _check_limits(checkpoint: Checkpoint, low: int, high: int) -> None:
     if low > high:
         option = "--min-pixels" if checkpoint.max_pixels is None else "--max-pixels"
         raise UserError(
-            f"{option}: pictures cannot have between {low} and {high} pixels; give --min-pixels and --max-pixels in "
+            f"{option}: images cannot have between {low} and {high} pixels; give --min-pixels and --max-pixels in "
             "that order."
         )
 
@@ -145,15 +145,15 @@ OVERHEAD = 400
 
 
 def disagreement(request: Request, frames: Sequence[Frame], side: int | None, counted: int) -> str | None:
-    """Why a server cannot have seen a request's pictures at these sizes, by the length that it counted; else None."""
+    """Why a server cannot have seen a request's images at these sizes, by the length that it counted; else None."""
     if side is None or not frames or not counted:
         return None
     visual = sum(frame.resized[0] * frame.resized[1] // side**2 for frame in frames)
-    texts = [part.text for message in request.messages for part in message.content if isinstance(part, Text)]
+    texts = [part.text for message in request.messages for part in message.content if isinstance(part, TextPart)]
     most = visual + sum(len(text.encode(errors="replace")) for text in texts) + OVERHEAD + 8 * len(request.messages)
     sizes = ", ".join(f"{w} × {h}" for w, h in (frame.resized for frame in frames[-2:]))
     if counted < visual:
-        return f"it counts {counted:,} tokens, and the pictures alone would be {visual:,} ({sizes} pixels)"
+        return f"it counts {counted:,} tokens, and the images alone would be {visual:,} ({sizes} pixels)"
     if counted > most:
         return f"it counts {counted:,} tokens, and should count at most {most:,} ({sizes} pixels)"
     return None

@@ -1,4 +1,4 @@
-"""Pictures as a server is sent them: such that it sees exactly what a model in this process would see.
+"""Images as a server is sent them: such that it sees exactly what a model in this process would see.
 
 A file goes as it is where every reader makes the same pixels of it: a still JPEG or PNG in RGB or grey, 8 bits deep,
 with nothing that some apply and others do not (a rotation in its EXIF data, transparency).  Anything else is decoded
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from evalkit.images import picture
+from evalkit.images import open_image
 from evalkit.interfaces import Encoded
 from evalkit.types import ImageRef, Size
 
@@ -23,10 +23,10 @@ CACHE_BYTES = 256 * 2**20
 
 
 def encoded(image: ImageRef) -> tuple[str, bytes, Size]:
-    """(media type, bytes, (width, height)).  Raises ``OSError`` or ``ValueError`` for a picture that cannot be read."""
+    """(media type, bytes, (width, height)).  Raises ``OSError`` or ``ValueError`` for an image that cannot be read."""
     if isinstance(image, Encoded):
         content = image.content()
-        with picture(io.BytesIO(content)) as opened:
+        with open_image(io.BytesIO(content)) as opened:
             size = opened.size
             if _plain(opened):
                 opened.load()  # a damaged one fails here, with its name, as it does in this process
@@ -49,8 +49,8 @@ def _plain(opened: Any) -> bool:
         return False
 
 
-class Pictures:
-    """``data:`` addresses of pictures; those of the last few are kept.
+class Images:
+    """``data:`` addresses of images; those of the last few are kept.
 
     Args:
         most: how many bytes of them are kept.

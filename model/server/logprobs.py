@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evalkit.types import Message, Request, Response, Text
+from evalkit.types import Message, Request, Response, TextPart
 
 from .chat_api import Chat, first_choice, prompt_tokens
 from .http import Broken, Fatal, Refused
@@ -68,7 +68,7 @@ def _first(reply: Any, options: Sequence[str]) -> str | None:
 
 def _spoken(request: Request, option: str) -> tuple[Request, dict[str, Any]]:
     """The request with ``option`` as what the assistant has begun to say."""
-    said = replace(request, messages=(*request.messages, Message("assistant", (Text(option),))))
+    said = replace(request, messages=(*request.messages, Message("assistant", (TextPart(option),))))
     return said, {
         "max_tokens": 1, "prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True,
     }  # fmt: skip

@@ -17,7 +17,7 @@ SPECIAL = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
-# Qwen2.5-VL's conversation format: a default system turn, pictures between vision tokens, ChatML around all.
+# Qwen2.5-VL's conversation format: a default system turn, images between vision tokens, ChatML around all.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if loop.first and message['role'] != 'system' -%}
@@ -83,7 +83,7 @@ def train_tokenizer(vocab_size: int, seed: int) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """A Qwen2.5-VL processor whose pictures become 4 × 4 visual tokens when roughly square (larger ones shrink)."""
+    """A Qwen2.5-VL processor whose images become 4 × 4 visual tokens when roughly square (larger ones shrink)."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     pixels = {"shortest_edge": 56 * 56, "longest_edge": 120 * 128}

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from . import questions as q
-from .data_files import write_coco_picture, write_json
+from .data_files import write_coco_image, write_json
 from .data_more import write_captions, write_docvqa, write_scienceqa, write_textvqa
 from .scenes import COLORS, SHAPES, Scene, draw_scene
 
 SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
-# Distinct id ranges, so that a picture of one benchmark is never mistaken for another's.
+# Distinct id ranges, so that an image of one benchmark is never mistaken for another's.
 FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001, "refcoco+": 1301, "refcocog": 1601}
 QUESTION_TYPES = ("what color is the", "what number is", "how many", "is there a", "what is the", "what")
 
@@ -72,7 +72,7 @@ def write_vqav2(root: Path, split: str, images: int, rng: random.Random) -> int:
     for number in range(images):
         image_id = FIRST_ID[f"vqa {split}"] + number
         scene = draw_scene(rng, held_out=True, sort="number" if number % 6 == 5 else "shapes")
-        write_coco_picture(root, name, image_id, scene, rng)
+        write_coco_image(root, name, image_id, scene, rng)
         for k, qa in enumerate(_vqa_questions(scene, rng)):
             question_id = image_id * 1000 + k
             answers = _annotators(qa, rng)
@@ -105,16 +105,16 @@ def write_vqav2(root: Path, split: str, images: int, rng: random.Random) -> int:
 def write_refer(root: Path, name: str, file: str, images: dict[str, int], rng: random.Random) -> dict[str, int]:
     """``refs(unc).p`` or ``refs(umd).p`` and ``instances.json``; returns the number of sentences per split."""
     refs: list[dict[str, Any]] = []
-    pictures: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     sentences: Counter[str] = Counter()
     image_id = FIRST_ID[name]
     for split, count in images.items():
         for _ in range(count):
             scene = draw_scene(rng, held_out=True, sort="shapes")
-            width, height = write_coco_picture(root, "train2014", image_id, scene, rng)
+            width, height = write_coco_image(root, "train2014", image_id, scene, rng)
             file_name = f"COCO_train2014_{image_id:012d}.jpg"
-            pictures.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
+            entries.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
             chosen = rng.sample(range(len(scene.things)), min(2, len(scene.things)))
             for number, thing in enumerate(scene.things):
                 box = [v * s for v, s in zip(thing.box, (width, height, width, height), strict=True)]
@@ -151,7 +151,7 @@ def write_refer(root: Path, name: str, file: str, images: dict[str, int], rng: r
     info = {"description": "evalkit's synthetic scenes in the format of the REFER data sets"}
     write_json(
         folder / "instances.json",
-        {"info": info, "images": pictures, "annotations": annotations, "categories": categories, "licenses": []},
+        {"info": info, "images": entries, "annotations": annotations, "categories": categories, "licenses": []},
     )
     return dict(sentences)
 
@@ -161,8 +161,8 @@ def write(root: Path, seed: int) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     for split, images in (("val", 72), ("train", 18)):
         counts[f"vqav2 {split}"] = write_vqav2(root, split, images, random.Random(f"{seed}/vqav2/{split}"))
-    pictures = {"val": 36, "testA": 36, "testB": 36, "train": 18}
-    counts["refcoco"] = write_refer(root, "refcoco", "refs(unc).p", pictures, random.Random(f"{seed}/refcoco"))
+    each = {"val": 36, "testA": 36, "testB": 36, "train": 18}
+    counts["refcoco"] = write_refer(root, "refcoco", "refs(unc).p", each, random.Random(f"{seed}/refcoco"))
     few = {"val": 16, "testA": 16, "testB": 16, "train": 8}
     counts["refcoco+"] = write_refer(root, "refcoco+", "refs(unc).p", few, random.Random(f"{seed}/refcoco+"))
     few = {"val": 16, "test": 24, "train": 8}

@@ -1,4 +1,4 @@
-"""Writing pictures and JSON of the bundled data root."""
+"""Writing images and JSON of the bundled data root."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import random
 from pathlib import Path
 from typing import Any
 
-from .scenes import Scene, picture_size, render
+from .scenes import Scene, image_size, render
 
 
-def write_picture(path: Path, scene: Scene, rng: random.Random) -> tuple[int, int]:
+def write_image(path: Path, scene: Scene, rng: random.Random) -> tuple[int, int]:
     """Draw ``scene`` into ``path`` (JPEG or PNG by its suffix); returns its width and height."""
-    width, height = picture_size(rng)
+    width, height = image_size(rng)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = render(scene, width, height)
+    image = render(scene, width, height)
     if path.suffix == ".jpg":
-        picture.save(path, quality=85, subsampling=0)
+        image.save(path, quality=85, subsampling=0)
     else:
-        picture.save(path, optimize=True)
+        image.save(path, optimize=True)
     return width, height
 
 
-def write_coco_picture(root: Path, split: str, image_id: int, scene: Scene, rng: random.Random) -> tuple[int, int]:
-    """A picture under COCO's 2014 name."""
-    return write_picture(root / "coco" / split / f"COCO_{split}_{image_id:012d}.jpg", scene, rng)
+def write_coco_image(root: Path, split: str, image_id: int, scene: Scene, rng: random.Random) -> tuple[int, int]:
+    """An image under COCO's 2014 name."""
+    return write_image(root / "coco" / split / f"COCO_{split}_{image_id:012d}.jpg", scene, rng)
 
 
 def write_json(path: Path, content: Any) -> None:

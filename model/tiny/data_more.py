@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import questions as q
-from .data_files import write_coco_picture, write_json, write_picture
+from .data_files import write_coco_image, write_image, write_json
 from .scenes import Scene, draw_scene
 
 FIRST_CAPTION_ID = 2001
@@ -28,15 +28,15 @@ def references(scene: Scene) -> list[str]:
 
 
 def write_captions(root: Path, images: dict[str, int], rng: random.Random) -> dict[str, int]:
-    """Karpathy's ``dataset_coco.json`` and COCO's ``captions_val2014.json`` for the same pictures."""
+    """Karpathy's ``dataset_coco.json`` and COCO's ``captions_val2014.json`` for the same images."""
     entries: list[dict[str, Any]] = []
-    pictures: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for split, count in images.items():
         for _ in range(count):
             image_id, imgid = FIRST_CAPTION_ID + len(entries), len(entries)
             scene = draw_scene(rng, held_out=True, sort="shapes")
-            width, height = write_coco_picture(root, "val2014", image_id, scene, rng)
+            width, height = write_coco_image(root, "val2014", image_id, scene, rng)
             name = f"COCO_val2014_{image_id:012d}.jpg"
             sentences = []
             for number, raw in enumerate(references(scene)):
@@ -50,12 +50,12 @@ def write_captions(root: Path, images: dict[str, int], rng: random.Random) -> di
                     "sentids": [s["sentid"] for s in sentences], "sentences": sentences,
                 }
             )  # fmt: skip
-            pictures.append({"id": image_id, "file_name": name, "width": width, "height": height})
+            records.append({"id": image_id, "file_name": name, "width": width, "height": height})
     write_json(root / "coco" / "dataset_coco.json", {"images": entries, "dataset": "coco"})
     info = {"description": "evalkit's synthetic scenes in the format of COCO captions"}
     write_json(
         root / "coco" / "annotations" / "captions_val2014.json",
-        {"info": info, "images": pictures, "licenses": [], "annotations": annotations},
+        {"info": info, "images": records, "licenses": [], "annotations": annotations},
     )
     return dict(Counter(e["split"] for e in entries))
 
@@ -66,7 +66,7 @@ def write_textvqa(root: Path, split: str, images: int, first: int, rng: random.R
     for number in range(images):
         scene = draw_scene(rng, held_out=True, sort="number")
         image_id = f"{first + number:016x}"
-        width, height = write_picture(root / "textvqa" / "train_images" / f"{image_id}.jpg", scene, rng)
+        width, height = write_image(root / "textvqa" / "train_images" / f"{image_id}.jpg", scene, rng)
         answers = [scene.number] * rng.choice((10, 10, 9, 8)) + [scene.number[:-1]] * 2
         answers = answers[:10]
         rng.shuffle(answers)
@@ -89,7 +89,7 @@ def write_docvqa(root: Path, split: str, pages: int, first: int, rng: random.Ran
     for number in range(pages):
         scene = draw_scene(rng, held_out=True, sort="page")
         document = f"tiny{first + number:04d}"
-        write_picture(root / "docvqa" / "documents" / f"{document}_1.png", scene, rng)
+        write_image(root / "docvqa" / "documents" / f"{document}_1.png", scene, rng)
         for label, value in scene.rows:
             rows.append(
                 {
@@ -113,7 +113,7 @@ def write_scienceqa(root: Path, images: dict[str, int], rng: random.Random) -> d
             pid = str(len(problems) + 1)
             scene = draw_scene(rng, held_out=True)
             qa = q.sample_choice(scene, rng)
-            write_picture(root / "scienceqa" / "images" / split / pid / "image.png", scene, rng)
+            write_image(root / "scienceqa" / "images" / split / pid / "image.png", scene, rng)
             problems[pid] = {
                 "question": qa.question, "choices": list(qa.options), "answer": "ABCD".index(qa.answer), "hint": "",
                 "image": "image.png", "task": "closed choice", "grade": "grade2", "subject": "natural science",

@@ -2,7 +2,7 @@
 
 Goes the way of any checkpoint: evalkit's ``hf`` backend, the ``qwen2.5-vl`` family's prompts and readers.  Kinds that
 have no bundled task yet (captions, reading, pages, choices) are measured here by exact match; grounding by IoU ≥ 0.5.
-``blind`` asks the same questions about other scenes' pictures: what can be had without looking.
+``blind`` asks the same questions about other scenes' images: what can be had without looking.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.types import Ask, Batching, Decoding, Kind, Message, Request, Sample, Text
+from evalkit.types import Ask, Batching, Decoding, Kind, Message, Request, Sample, TextPart
 
 from . import questions as q
-from .scenes import Scene, draw_scene, picture_size, render
+from .scenes import Scene, draw_scene, image_size, render
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -28,7 +28,7 @@ KIND: dict[str, Kind] = {"caption": "caption", "grounding": "grounding", "choice
 
 @dataclass(frozen=True)
 class Drawn:
-    """A scene as a picture that is drawn when it is asked for."""
+    """A scene as an image that is drawn when it is asked for."""
 
     scene: Scene
     width: int
@@ -55,7 +55,7 @@ class Item:
 
 
 def _drawn(scene: Scene, rng: random.Random) -> Drawn:
-    return Drawn(scene, *picture_size(rng))
+    return Drawn(scene, *image_size(rng))
 
 
 def held_out(count: int, seed: int) -> list[Item]:
@@ -112,7 +112,7 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
     requests, by_id = [], {}
     for number, item in enumerate(items):
         sample = _sample(item, number)
-        if blind:  # the same question about the picture of the next question of its topic
+        if blind:  # the same question about the image of the next question of its topic
             peers = [i for i in items if i.topic == item.topic]
             other = peers[(peers.index(item) + 1) % len(peers)].image
             sample = Sample(sample.id, (other,), sample.text, (), sample.id, options=sample.options)
@@ -123,7 +123,7 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
             before: list[Message] = []
             for peer in peers:
                 answer = q.answer_text(peer.qa, (112, 112))
-                before += [*FAMILY.prompt(Ask(kind, kind), _sample(peer, 0)), Message("assistant", (Text(answer),))]
+                before += [*FAMILY.prompt(Ask(kind, kind), _sample(peer, 0)), Message("assistant", (TextPart(answer),))]
             messages = (*before, *messages)
         requests.append(Request(sample.id, messages, Decoding(64)))
         by_id[sample.id] = (item, kind)
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="questions per topic")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shots", type=int, default=0, help="exemplar turns before each question")
-    parser.add_argument("--blind", action="store_true", help="ask about another scene's picture")
+    parser.add_argument("--blind", action="store_true", help="ask about another scene's image")
     args = parser.parse_args()
     items = held_out(args.count, args.seed)
     for folder in args.folders:

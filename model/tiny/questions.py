@@ -31,7 +31,7 @@ class QA:
     """One question of a ``kind`` with its answer.
 
     ``topic`` splits vqa into colour, shape, count and presence; ``thing`` is what a grounding question asks for;
-    ``about`` is where in the picture (unit box) the answer is found, if in one place.
+    ``about`` is where in the image (unit box) the answer is found, if in one place.
     """
 
     kind: str
@@ -143,7 +143,7 @@ def sample_choice(scene: Scene, rng: random.Random) -> QA:
 
 @dataclass(frozen=True)
 class Mix:
-    """What a training picture is asked: how many boxes and questions, and how often a caption or a lettered choice."""
+    """What a training image is asked: how many boxes and questions, and how often a caption or a lettered choice."""
 
     sorts: tuple[float, float, float] = SORTS
     caption: float = 0.8
@@ -193,7 +193,7 @@ READING = ("What number is shown?", "What is the number in the picture?")
 
 
 def user_text(qa: QA, rng: random.Random | None = None) -> str:
-    """What the user says after the picture; with ``rng``, sometimes under another harness's wording."""
+    """What the user says after the image; with ``rng``, sometimes under another harness's wording."""
 
     def pick(options: tuple[str, ...]) -> str:
         return options[0] if rng is None or rng.random() < 0.75 else rng.choice(options[1:])
@@ -218,7 +218,7 @@ def answer_text(qa: QA, frame: tuple[int, int]) -> str:
 
 
 def chat(turns: list[tuple[str, str]]) -> str:
-    """The whole conversation as the checkpoint's chat template writes it; every turn carries its own picture."""
+    """The whole conversation as the checkpoint's chat template writes it; every turn carries its own image."""
     text = SYSTEM
     for user, assistant in turns:
         text += f"<|im_start|>user\n{IMAGE}{user}<|im_end|>\n<|im_start|>assistant\n{assistant}<|im_end|>\n"

@@ -1,7 +1,7 @@
 """Synthetic scenes: what is in them, and how they are drawn with Pillow.
 
 Three sorts: coloured *shapes*, one large *number*, and a small *page* with labelled values.  A scene is described in
-unit coordinates (0..1 of the picture's width and height) and drawn at any size, so that the original picture and the
+unit coordinates (0..1 of the image's width and height) and drawn at any size, so that the original image and the
 frame the vision encoder sees differ, as they do for photographs.
 
 A scene's own digest decides its side: one in eight is held out, and the training never draws those.
@@ -42,7 +42,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's content: ``things``, a ``number`` (``number_at``: place and size, all 0..1), or a page's ``rows``."""
+    """An image's content: ``things``, a ``number`` (``number_at``: place and size, all 0..1), or a page's ``rows``."""
 
     sort: Literal["shapes", "number", "page"]
     things: tuple[Thing, ...] = ()
@@ -84,7 +84,7 @@ def _shapes(rng: random.Random, count: int) -> tuple[Thing, ...]:
                 return tuple(Thing(c, s, b) for (c, s), b in zip(kinds, boxes, strict=True))
 
 
-SORTS = (0.56, 0.22, 0.22)  # how often a picture has shapes, a number, a page
+SORTS = (0.56, 0.22, 0.22)  # how often an image has shapes, a number, a page
 
 
 def _draw_scene(rng: random.Random, sorts: tuple[float, float, float]) -> Scene:
@@ -143,7 +143,7 @@ class Line:
 
 
 def lines(scene: Scene, width: int, height: int) -> list[Line]:
-    """The texts of a scene as they stand in a picture of ``width`` × ``height`` pixels."""
+    """The texts of a scene as they stand in an image of ``width`` × ``height`` pixels."""
     if scene.sort == "number":
         u, v, size = scene.number_at
         pixels = round(size * height)
@@ -165,7 +165,7 @@ def value_box(row: int) -> tuple[float, float, float, float]:
 
 
 def render(scene: Scene, width: int, height: int) -> Image.Image:
-    """Draw ``scene`` as an RGB picture of ``width`` × ``height`` pixels."""
+    """Draw ``scene`` as an RGB image of ``width`` × ``height`` pixels."""
     image = Image.new("RGB", (width, height), scene.background)
     draw = ImageDraw.Draw(image)
     for thing in scene.things:
@@ -198,7 +198,7 @@ def glyph_centres(line: Line) -> list[tuple[str, float, float]]:
     return found
 
 
-def picture_size(rng: random.Random) -> tuple[int, int]:
+def image_size(rng: random.Random) -> tuple[int, int]:
     """A width and height that the tiny checkpoint's processor brings to 112 × 112, usually by unequal factors."""
     side = rng.randint(112, 170)
     return side, max(104, round(side * rng.uniform(0.86, 1.16)))

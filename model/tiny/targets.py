@@ -2,7 +2,7 @@
 
 Answers alone teach a small model to see only after a long plateau.  While it trains, linear heads on the visual tokens
 are asked what lies in each cell: the shape that covers it and its box, the digits and the label centred in it; and one
-head on the text's last layer is asked, just before an answer, where in the picture that answer is found.  The heads are
+head on the text's last layer is asked, just before an answer, where in the image that answer is found.  The heads are
 thrown away; the checkpoint is a plain Qwen2.5-VL.
 """
 

@@ -3,7 +3,7 @@
 Writes ``DIR/tiny`` (the end of the training) and ``DIR/tiny-early`` (a snapshot of the same run, clearly worse).
 
 The model is transformers' own Qwen2.5-VL.  Two things make it trainable on two CPU cores: several questions share one
-picture's prefix behind a block mask, and several pictures share one row of tokens.  The forward pass is
+image's prefix behind a block mask, and several images share one row of tokens.  The forward pass is
 written out for that shape; before the first step it is compared with transformers' on the same conversation, and the
 training stops if they differ.
 """
@@ -39,12 +39,12 @@ from .questions import (
     sample_vqa,
     user_text,
 )
-from .scenes import draw_scene, picture_size, render
+from .scenes import draw_scene, image_size, render
 from .targets import FIELDS, Heads, cell_targets
 
 FRAME = (112, 112)
 GRID = 8  # patches a side
-SLOTS = 16  # visual tokens a picture
+SLOTS = 16  # visual tokens an image
 IGNORE = -100
 
 
@@ -87,7 +87,7 @@ class Shape:
     images: int = 48
     rows: int = 38
     length: int = 256
-    conversations: int = 2  # of four pictures each
+    conversations: int = 2  # of four images each
 
 
 # ---------------------------------------------------------------------------------------------------------------- data
@@ -124,7 +124,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
     def _turn(self, qa: QA, rng: random.Random) -> tuple[list[int], list[int], list[float], int]:
         """Ids, labels and weights of one question and its answer (the line end after it is not learned).
 
-        The last value is the position of the token just before the first one that depends on the picture.
+        The last value is the position of the token just before the first one that depends on the image.
         """
         head = self._ids(f"{user_text(qa, rng)}<|im_end|>\n<|im_start|>assistant\n")
         answer = self._ids(answer_text(qa, FRAME) + "<|im_end|>")
@@ -142,7 +142,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         return before, self._ids("<|vision_end|>")
 
     def _group(self, blocks: list[list[QA]], rng: random.Random, budget: int) -> dict[str, Any] | None:
-        """One or several pictures with their questions as a run of tokens; ``None`` when not even the first fits."""
+        """One or several images with their questions as a run of tokens; ``None`` when not even the first fits."""
         ids: list[int] = []
         labels: list[int] = []
         weights: list[float] = []
@@ -214,14 +214,14 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         shape = self.shape
         rows: list[list[dict[str, Any]]] = [[] for _ in range(shape.rows)]
         room = [shape.length] * shape.rows
-        pictures: list[list[Any]] = [[] for _ in range(shape.rows)]
+        drawn: list[list[Any]] = [[] for _ in range(shape.rows)]
 
         def place(blocks: list[list[QA]], scenes: list[Any], row: int) -> bool:
             group = self._group(blocks, rng, room[row])
             if group is None:
                 return False
             rows[row].append(group)
-            pictures[row].extend(scenes)
+            drawn[row].extend(scenes)
             room[row] -= len(group["ids"])
             return True
 
@@ -231,13 +231,13 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             while not place([[qa] for _, qa in turns], [scene for scene, _ in turns], conversation):
                 turns = turns[1:]
             images += len(turns)
-        for _ in range(4 * shape.images):  # a crowded batch may end up with a picture less
+        for _ in range(4 * shape.images):  # a crowded batch may end up with an image less
             if images == shape.images:
                 break
             scene = draw_scene(rng, held_out=False, sorts=mix.sorts)
             if place([questions(scene, rng, mix)], [scene], max(range(shape.rows), key=room.__getitem__)):
                 images += 1
-        return self._collate(rows, [scene for row in pictures for scene in row], rng)
+        return self._collate(rows, [scene for row in drawn for scene in row], rng)
 
     def _collate(self, rows: list[list[dict[str, Any]]], scenes: list[Any], rng: random.Random) -> dict[str, Any]:
         shape = (len(rows), self.shape.length)
@@ -262,11 +262,11 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 places += [(r, at + place) for place, _ in group["places"]]
                 boxes += [box for _, box in group["places"]]
                 at += n
-        sizes = [picture_size(rng) for _ in scenes]
-        pictures = [render(scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
-        pixels = self.image_processor(pictures, return_tensors="pt")
+        sizes = [image_size(rng) for _ in scenes]
+        images = [render(scene, *size) for scene, size in zip(scenes, sizes, strict=True)]
+        pixels = self.image_processor(images, return_tensors="pt")
         if not bool((pixels["image_grid_thw"] == torch.tensor([1, GRID, GRID])).all()):
-            raise RuntimeError("a training picture did not become an 8 × 8 grid of patches")
+            raise RuntimeError("a training image did not become an 8 × 8 grid of patches")
         out = {key: torch.from_numpy(value) for key, value in batch.items()}
         out["positions"] = torch.from_numpy(positions)
         out["places"] = torch.tensor(places, dtype=torch.long).view(-1, 2)
@@ -341,7 +341,7 @@ def encode_images(model: Any, patches: torch.Tensor, tables: Tables) -> torch.Te
 
 
 def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor, image_token: int) -> torch.Tensor:
-    """Last states (rows, length, hidden) of a packed batch whose pictures became ``visual`` (N, 16, hidden)."""
+    """Last states (rows, length, hidden) of a packed batch whose images became ``visual`` (N, 16, hidden)."""
     text = model.model.language_model
     config = model.config.text_config
     heads, kv = config.num_attention_heads, config.num_key_value_heads
@@ -375,7 +375,7 @@ def to_logits(model: Any, states: torch.Tensor) -> torch.Tensor:
 
 
 def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> float:
-    """The largest difference of our forward from transformers' on a two-picture conversation; above 1e-3 raises."""
+    """The largest difference of our forward from transformers' on a two-image conversation; above 1e-3 raises."""
     rng = random.Random(f"{seed}/check")
     data = Batches(processor, Shape(images=4, rows=1, length=256, conversations=1), seed, 1)
     turns = [(s, sample_vqa(s, rng)) for s in (draw_scene(rng, held_out=False, sort="shapes") for _ in range(2))]

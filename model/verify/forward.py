@@ -16,11 +16,11 @@ from evalkit.errors import UserError
 from evalkit.model.hf.formatting import dtype_name, few, first_line, gigabytes, quiet
 from evalkit.model.hf.loading import dtype_for, load_processor, load_with_report, quantization
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Check, Decoding, Message, Picture, Request, Size, Text
+from evalkit.types import Check, Decoding, ImagePart, Message, Request, Size, TextPart
 
 from .weights import Tensors
 
-QUESTION = "What is in the picture?"
+QUESTION = "What is in the image?"
 
 
 def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
@@ -36,7 +36,7 @@ def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
     wanted = checkpoint.config.get("image_token_id", checkpoint.config.get("image_token_index"))
     given = getattr(processor, "image_token_id", None)
     if isinstance(wanted, int) and isinstance(given, int) and wanted != given:
-        said = f"a picture is token {given} to it, and token {wanted} to config.json"
+        said = f"an image is token {given} to it, and token {wanted} to config.json"
         return Check("processor", False, said), None
     template = "a chat template" if inputs.template else "no chat template"
     said = f"{type(processor).__name__}, {len(inputs.tokenizer):,} tokens, {template}"
@@ -44,19 +44,19 @@ def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
 
 
 class _Drawn:
-    """A picture of nothing in particular, 256 × 256 pixels; ``turned`` is another one."""
+    """An image of nothing in particular, 256 × 256 pixels; ``turned`` is another one."""
 
     def __init__(self, *, turned: bool = False) -> None:
-        self.name = "a generated picture"
+        self.name = "a generated image"
         line, circle = Image.linear_gradient("L"), Image.radial_gradient("L")
-        picture = Image.merge("RGB", (line, circle, line.transpose(Image.Transpose.ROTATE_90)))
-        self._picture = picture.transpose(Image.Transpose.ROTATE_180) if turned else picture
+        image = Image.merge("RGB", (line, circle, line.transpose(Image.Transpose.ROTATE_90)))
+        self._image = image.transpose(Image.Transpose.ROTATE_180) if turned else image
 
     def size(self) -> Size:
-        return self._picture.size
+        return self._image.size
 
     def load(self) -> Image.Image:
-        return self._picture
+        return self._image
 
     def digest(self) -> str:
         raise NotImplementedError
@@ -65,7 +65,7 @@ class _Drawn:
 def forward_check(
     checkpoint: Checkpoint, processor: Any, device: torch.device, dtype: str, tensors: Tensors, built: Any
 ) -> Check:
-    """The model, loaded as in a run, gives finite logits for a picture and a question, and others for another picture.
+    """The model, loaded as in a run, gives finite logits for an image and a question, and others for another image.
 
     It is not tried where memory does not hold the weights.
     """
@@ -103,12 +103,12 @@ def forward_check(
     if not all(bool(torch.isfinite(found).all()) for found in logits):
         return Check(name, False, f"its logits are not finite {in_dtype} on {device}; another --dtype may help")
     if torch.equal(*logits):
-        return Check(name, False, "its logits do not depend on the picture")
+        return Check(name, False, "its logits do not depend on the image")
     seconds = time.monotonic() - began
     return Check(
         name,
         True,
-        f"finite logits on {device} in {dtype_name(model.dtype)}, which the picture changes ({seconds:.1f} s)",
+        f"finite logits on {device} in {dtype_name(model.dtype)}, which the image changes ({seconds:.1f} s)",
     )
 
 
@@ -116,7 +116,7 @@ def _logits(model: Any, processor: Any, *, turned: bool) -> torch.Tensor:
     """What is expected after the prompt: (vocabulary,)."""
     inputs = Inputs(processor)
     role: Any = "user" if inputs.template else "plain"
-    message = Message(role, (Picture(_Drawn(turned=turned)), Text(QUESTION)))
+    message = Message(role, (ImagePart(_Drawn(turned=turned)), TextPart(QUESTION)))
     prepared = inputs.prepare(inputs.plan(Request("verify", (message,), Decoding(1))))
     for _, error in prepared.failed:
         raise error

@@ -1,6 +1,6 @@
 """Several workers as one backend: ``--device cuda:0,cuda:1`` runs a worker process on each, all on one queue.
 
-Requests with the same pictures go to the same worker, so that what they share is still computed once, and each worker
+Requests with the same images go to the same worker, so that what they share is still computed once, and each worker
 is a whole ``hf`` backend; the answers are those of one.
 
 The parts: ``pool`` (who answers what, and what if one dies), ``work`` (which checkpoint a free worker turns to),

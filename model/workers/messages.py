@@ -51,7 +51,7 @@ class End:
 
 @dataclass(frozen=True)
 class Embed:
-    """Pictures to embed, as a run of its own."""
+    """Images to embed, as a run of its own."""
 
     run: int
     images: tuple[ImageRef, ...]

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # How often is looked whether the run is to stop.
 SECONDS = 0.1
-# Pictures to embed that are sent together.
+# Images to embed that are sent together.
 EMBEDDED = 64
 # Whose levels hold in the workers too.
 LOGGERS = ("", "evalkit", "transformers")
@@ -239,7 +239,7 @@ class Pool:
         """As the ``hf`` backend's, from one of the workers.
 
         Raises:
-            OSError: a picture cannot be read.
+            OSError: an image cannot be read.
             UserError: the model has no vision encoder of its own.
             RunFailed: all workers are gone.
         """

@@ -1,4 +1,4 @@
-"""What is still to be handed to workers, in chunks of whole groups of requests with the same pictures.
+"""What is still to be handed to workers, in chunks of whole groups of requests with the same images.
 
 Chunks are a share of what is left (guided self-scheduling): large at first, so that a worker's engine has much to share
 and to sort, small towards the end, so that all workers are through at about the same time, whatever their speeds.
@@ -89,7 +89,7 @@ class Queue:
 
 
 def grouped(requests: Sequence[Request]) -> list[tuple[Request, ...]]:
-    """Requests with the same pictures together, in the order of the first of them; those of very many in pieces."""
+    """Requests with the same images together, in the order of the first of them; those of very many in pieces."""
     groups: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
         groups.setdefault(tuple(image.name for image in request.images), []).append(request)

@@ -53,7 +53,7 @@ class Ports:
         if isinstance(message, Start):
             _look_for_checkpoint(message)
         elif isinstance(message, Chunk):
-            _look_for_pictures(message)
+            _look_for_images(message)
         return message
 
 
@@ -71,7 +71,7 @@ def _look_for_checkpoint(start: Start) -> None:
             )
 
 
-def _look_for_pictures(chunk: Chunk) -> None:
+def _look_for_images(chunk: Chunk) -> None:
     for image in chunk.requests[0].images:
         folder = Path(image.path).parent if isinstance(image, PathImage) else None
         if folder is not None and not folder.is_dir():

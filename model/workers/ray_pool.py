@@ -2,7 +2,7 @@
 
 Ray finds a place for each worker and takes messages there and back; who answers what is said in ``pool``, as
 for the devices of one machine.  A worker that died is asked for anew, so that Ray puts it wherever there is room.  What
-is sent are references: checkpoints and pictures lie on a file system that all nodes share.
+is sent are references: checkpoints and images lie on a file system that all nodes share.
 """
 
 from __future__ import annotations

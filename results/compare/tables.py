@@ -80,7 +80,7 @@ def _power(place: int, rows: Sequence[Compared]) -> Table:
 
 def _flip_table(place: int, flips: Sequence[Flip]) -> Table:
     name = letter(place)
-    header = ["task", "sample", "answer of A", f"answer of {name}", "picture", "A", name]
+    header = ["task", "sample", "answer of A", f"answer of {name}", "image", "A", name]
     lines = [
         [f.task, f.id, short(f.base_answer), short(f.candidate_answer), f.image, f"{f.base:.1f}", f"{f.candidate:.1f}"]
         for f in flips

@@ -2,7 +2,7 @@
 
 dataset/
     README.md                          the data set's card, which says which files are which split
-    data/refcoco.testA-00000.parquet   a row a sample, as ``results.records`` has it; on demand the pictures
+    data/refcoco.testA-00000.parquet   a row a sample, as ``results.records`` has it; on demand the images
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 MARK = "<!-- written by evalkit export -->"
 """By which a folder is known that may be written anew."""
-PICTURES = "pictures"
-ROWS, ROWS_WITH_PICTURES = 5000, 100  # of a row group: what a reader holds at once
-SHARD = 400_000_000  # bytes of pictures in a file
+IMAGES = "embedded_images"
+ROWS, ROWS_WITH_IMAGES = 5000, 100  # of a row group: what a reader holds at once
+SHARD = 400_000_000  # bytes of images in a file
 COLUMNS = (
     "Every row is one sample of one run. `text` is the model's raw answer; what was read from it is in `answer`, or in "
-    "`box` where it is a box: (x1, y1, x2, y2) in pixels of the original picture. `score` is the value of the metric "
+    "`box` where it is a box: (x1, y1, x2, y2) in pixels of the original image. `score` is the value of the metric "
     "named in `metric`, `scores.*` are all of them, `meta.*` is what the benchmark says of the sample. `images` are "
-    "the pictures' names{}."
+    "the images' names{}."
 )
-LICENCES = "Questions, references and pictures are the benchmarks': their licences hold."
+LICENCES = "Questions, references and images are the benchmarks': their licences hold."
 
 Splits = Mapping[str, Sequence[Record]]
 """The records of each split, by ``task/split``."""
@@ -49,13 +49,13 @@ Splits = Mapping[str, Sequence[Record]]
 def write_dataset(
     runs: Sequence[ScoredRun],
     splits: Splits,
-    pictures: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
+    images: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
     out: Path,
 ) -> int:
-    """Write the folder ``out``; returns the number of pictures that could not be read, which are empty there.
+    """Write the folder ``out``; returns the number of images that could not be read, which are empty there.
 
     Args:
-        pictures: by split and sample id; None to leave them out.
+        images: by split and sample id; None to leave them out.
 
     Raises:
         UserError: ``out`` is something else than such a folder.
@@ -68,13 +68,13 @@ def write_dataset(
         (building / "data").mkdir(parents=True)
         kinds = kinds_of([record for records in splits.values() for record in records])
         shared = {name: [without_folders(record) for record in records] for name, records in splits.items()}
-        features = _features(kinds, with_pictures=pictures is not None)
+        features = _features(kinds, with_images=images is not None)
         lost = 0
         names = split_names(splits)
         for name, records in shared.items():
-            found = None if pictures is None else pictures.get(name, {})
+            found = None if images is None else images.get(name, {})
             lost += _write_split(building / "data", names[name], records, kinds, features, found)
-        (building / "README.md").write_text(_card(runs, names, pictures is not None), "utf-8")
+        (building / "README.md").write_text(_card(runs, names, images is not None), "utf-8")
         for part in ("README.md", "data"):
             old = out / part
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def write_dataset(
 
 
 def without_folders(record: Record) -> Record:
-    """A record to be shared: pictures by the last two parts of their names, not by where they lie on this disk."""
+    """A record to be shared: images by the last two parts of their names, not by where they lie on this disk."""
     names = {name: "/".join(PurePath(name).parts[-2:]) for name in record["images"]}
     cluster = record["cluster"]
     return {**record, "images": list(names.values()), "cluster": names.get(cluster, cluster)}
@@ -119,7 +119,7 @@ def split_names(names: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
-def _features(kinds: Mapping[str, str], *, with_pictures: bool) -> datasets.Features:
+def _features(kinds: Mapping[str, str], *, with_images: bool) -> datasets.Features:
     from datasets import Features, Image, Sequence, Value
 
     types = {
@@ -131,7 +131,7 @@ def _features(kinds: Mapping[str, str], *, with_pictures: bool) -> datasets.Feat
         "count": Value("int64"),
         "truth": Value("bool"),
     }
-    columns: dict[str, Any] = {PICTURES: Sequence(Image())} if with_pictures else {}
+    columns: dict[str, Any] = {IMAGES: Sequence(Image())} if with_images else {}
     return Features({**columns, **{name: types[kind] for name, kind in kinds.items()}})
 
 
@@ -141,9 +141,9 @@ def _write_split(
     records: Sequence[Record],
     kinds: Mapping[str, str],
     features: datasets.Features,
-    pictures: Mapping[str, Sequence[ImageRef]] | None,
+    images: Mapping[str, Sequence[ImageRef]] | None,
 ) -> int:
-    """Write a split's files; returns how many pictures could not be read."""
+    """Write a split's files; returns how many images could not be read."""
     import pyarrow as pa
 
     schema = features.arrow_schema
@@ -151,16 +151,16 @@ def _write_split(
     with ExitStack() as stack:
         shards = _shards(folder, name, schema, stack)
         writer, room = next(shards), SHARD
-        size = ROWS if pictures is None else ROWS_WITH_PICTURES
+        size = ROWS if images is None else ROWS_WITH_IMAGES
         for start in range(0, max(1, len(records)), size):
             some = records[start : start + size]
             columns: dict[str, Any] = {
                 key: [as_kind(record.get(key), kind) for record in some] for key, kind in kinds.items()
             }
-            if pictures is not None:
-                cells = [[_cell(image) for image in pictures.get(str(record["id"]), ())] for record in some]
+            if images is not None:
+                cells = [[_cell(image) for image in images.get(str(record["id"]), ())] for record in some]
                 lost += sum(cell["bytes"] is None for row in cells for cell in row)
-                columns[PICTURES] = [[cell for cell in row if cell["bytes"] is not None] for row in cells]
+                columns[IMAGES] = [[cell for cell in row if cell["bytes"] is not None] for row in cells]
                 room -= sum(len(cell["bytes"] or b"") for row in cells for cell in row)
             writer.write_table(pa.table(columns, schema=schema))
             if room <= 0 and start + size < len(records):
@@ -178,7 +178,7 @@ def _shards(folder: Path, name: str, schema: Any, stack: ExitStack) -> Iterator[
 
 
 def _cell(image: ImageRef) -> dict[str, Any]:
-    """A picture as the hub's format holds it, its bytes as they are in its file; no bytes where it cannot be read."""
+    """An image as the hub's format holds it, its bytes as they are in its file; no bytes where it cannot be read."""
     import io
 
     name = Path(image.name).name
@@ -192,7 +192,7 @@ def _cell(image: ImageRef) -> dict[str, Any]:
         return {"bytes": None, "path": name}
 
 
-def _card(runs: Sequence[ScoredRun], names: Mapping[str, str], with_pictures: bool) -> str:
+def _card(runs: Sequence[ScoredRun], names: Mapping[str, str], with_images: bool) -> str:
     """The data set's card: its YAML says which files are which split."""
     import yaml
 
@@ -203,7 +203,7 @@ def _card(runs: Sequence[ScoredRun], names: Mapping[str, str], with_pictures: bo
         "configs": [{"config_name": "default", "data_files": files}],
     }
     entries = [Entry(run.name, run.model, dict(row)) for run in runs for row in run.rows.values()]
-    columns = COLUMNS.format(", `pictures` the pictures themselves" if with_pictures else "")
+    columns = COLUMNS.format(", `embedded_images` the images themselves" if with_images else "")
     front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     said = [MARK, columns, LICENCES, to_markdown(entries), f"Written by evalkit {__version__}."]
     return f"---\n{front}---\n\n" + "\n\n".join(said) + "\n"

@@ -110,14 +110,14 @@ def to_wandb(
     *,
     project: str | None,
     samples: Mapping[str, Sequence[Record]],
-    pictures: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
+    images: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
 ) -> str:
     """Log a run to Weights & Biases as its environment says (``WANDB_MODE=offline`` writes it below ``out`` only).
 
     Args:
         project: of W&B; None for ``WANDB_PROJECT``, else ``evalkit``.
         samples: records for a table of each split.
-        pictures: by split and sample id, for the tables; None to leave them out.
+        images: by split and sample id, for the tables; None to leave them out.
 
     Returns:
         where it is: the address, or the folder of an offline run.
@@ -146,7 +146,7 @@ def to_wandb(
             for name, records in samples.items():
                 if records:
                     place = f"evalkit/{name.replace('/', '.')}/samples"
-                    found[place] = _table(wandb, records, None if pictures is None else pictures.get(name, {}))
+                    found[place] = _table(wandb, records, None if images is None else images.get(name, {}))
             logged.log(found, step=step)
             where = str(Path(logged.dir).parent) if logged.offline else logged.url
     except wandb.errors.UsageError as error:
@@ -171,13 +171,13 @@ def _config(run: ScoredRun) -> dict[str, Any]:
     }
 
 
-def _table(wandb: Any, records: Sequence[Record], pictures: Mapping[str, Sequence[ImageRef]] | None) -> Any:
-    columns = [*(["picture"] if pictures is not None else []), *COLUMNS]
+def _table(wandb: Any, records: Sequence[Record], images: Mapping[str, Sequence[ImageRef]] | None) -> Any:
+    columns = [*(["image"] if images is not None else []), *COLUMNS]
     rows = []
     for record in records:
         cells = [_plain(record.get(name)) for name in COLUMNS]
-        if pictures is not None:
-            cells.insert(0, next(_pictures(wandb, record, pictures.get(str(record["id"]), ())), None))
+        if images is not None:
+            cells.insert(0, next(_images(wandb, record, images.get(str(record["id"]), ())), None))
         rows.append(cells)
     return wandb.Table(columns=columns, data=rows)
 
@@ -186,8 +186,8 @@ def _plain(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _pictures(wandb: Any, record: Record, images: Sequence[ImageRef]) -> Iterator[Any]:
-    """A sample's own picture, the last one, with the reference's and the predicted box."""
+def _images(wandb: Any, record: Record, images: Sequence[ImageRef]) -> Iterator[Any]:
+    """A sample's own image, the last one, with the reference's and the predicted box."""
     for image in images[-1:]:
         try:
             loaded = image.load()

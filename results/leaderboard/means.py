@@ -15,7 +15,7 @@ from .rows import Column, error_of, labels
 AVERAGED = ("captioning", "vqa", "text-reading", "grounding")
 """The groups of ``evalkit.task_groups`` whose means ``--means`` adds: each is of one kind of number."""
 SHARING = ("vqa", "grounding")
-"""Groups some of whose tasks are about the same pictures (COCO's), so that their errors are not independent."""
+"""Groups some of whose tasks are about the same images (COCO's), so that their errors are not independent."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Average:
 
     @property
     def note(self) -> str:
-        how = "added up, for they are about the same pictures" if self.group in SHARING else "taken as independent"
+        how = "added up, for they are about the same images" if self.group in SHARING else "taken as independent"
         return (
             f"{self.group} (mean of {len(self.members)}): {', '.join(labels(self.members))}, each counting alike; "
             f"their errors are {how}."

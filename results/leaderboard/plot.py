@@ -19,7 +19,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError("a picture needs matplotlib; install it with: pip install 'evalkit[plot]'.") from error
+        raise UserError("an image needs matplotlib; install it with: pip install 'evalkit[plot]'.") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

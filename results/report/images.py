@@ -1,4 +1,4 @@
-"""The pictures of a report: each made once, as a small WebP, of whatever size keeps the report light."""
+"""The images of a report: each made once, as a small WebP, of whatever size keeps the report light."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from evalkit.images import PathImage, picture
+from evalkit.images import PathImage, open_image
 from evalkit.types import ImageRef, Size
 
 BUDGET = 95_000_000
-"""Bytes that the pictures of a report may take, about."""
+"""Bytes that the images of a report may take, about."""
 BUDGET_SINGLE = 45_000_000
 """The same for a single file, which a browser reads as a whole, and where they take a third more."""
 BYTES_A_PIXEL = 0.19
@@ -25,7 +25,7 @@ QUALITY, EFFORT = 70, 0  # more effort: a tenth smaller, and half as long again
 
 @dataclass(frozen=True)
 class Made:
-    """A picture of the report: its own size in pixels, or what is wrong with it; and whether it is another by now."""
+    """An image of the report: its own size in pixels, or what is wrong with it; and whether it is another by now."""
 
     name: str
     size: Size | None
@@ -35,20 +35,20 @@ class Made:
 
 @dataclass
 class Album:
-    """The pictures that a report needs, numbered as they come."""
+    """The images that a report needs, numbered as they come."""
 
     references: list[tuple[ImageRef, str | None]] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
 
     def add(self, image: ImageRef, digest: str | None) -> int:
-        """The number of a picture; ``digest`` is what the run saw of it."""
+        """The number of an image; ``digest`` is what the run saw of it."""
         if image.name not in self.numbers:
             self.numbers[image.name] = len(self.references)
             self.references.append((image, digest))
         return self.numbers[image.name]
 
     def make(self, side: int, put: Callable[[int, bytes], None]) -> list[Made]:
-        """Make every picture, at most ``side`` pixels wide and high; ``put`` takes each number's WebP.
+        """Make every image, at most ``side`` pixels wide and high; ``put`` takes each number's WebP.
 
         Raises:
             OSError: ``put`` does.
@@ -65,21 +65,21 @@ class Album:
             return found
 
 
-def side_for(pictures: int, budget: int) -> int:
-    """The longer side, in pixels, at which so many pictures of 4:3 take about ``budget`` bytes."""
-    area = budget / max(1, pictures) / BYTES_A_PIXEL
+def side_for(images: int, budget: int) -> int:
+    """The longer side, in pixels, at which so many images of 4:3 take about ``budget`` bytes."""
+    area = budget / max(1, images) / BYTES_A_PIXEL
     return max((side for side in SIDES if side * side * 3 / 4 <= area), default=SIDES[0])
 
 
 def small(image: ImageRef, digest: str | None, side: int) -> tuple[Made, bytes | None]:
-    """A picture as WebP, never enlarged, as the model's decoder saw it: not turned by what EXIF says."""
+    """An image as WebP, never enlarged, as the model's decoder saw it: not turned by what EXIF says."""
     from PIL import Image
 
     name = "/".join(PurePath(image.name).parts[-2:])
     try:
         changed = digest is not None and image.digest() != digest
         if isinstance(image, PathImage):
-            with picture(image.path) as opened:
+            with open_image(image.path) as opened:
                 size = opened.size
                 opened.draft("RGB", (side, side))  # JPEG decodes at an eighth to a half, which saves most of the time
                 pixels = opened.convert("RGB")
@@ -90,18 +90,18 @@ def small(image: ImageRef, digest: str | None, side: int) -> tuple[Made, bytes |
         buffer = io.BytesIO()
         pixels.save(buffer, "WEBP", quality=QUALITY, method=EFFORT)
     except FileNotFoundError:
-        return Made(name, None, "the picture is no longer there"), None
+        return Made(name, None, "the image is no longer there"), None
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Made(name, None, f"the picture cannot be read: {first[:200]}"), None
+        return Made(name, None, f"the image cannot be read: {first[:200]}"), None
     return Made(name, size, changed=changed), buffer.getvalue()
 
 
 def troubles(made: Sequence[Made]) -> list[str]:
-    """What a reader must know of the pictures."""
+    """What a reader must know of the images."""
     found = []
     if bad := [one for one in made if one.trouble]:
-        found.append(f"{len(bad):,} of {len(made):,} pictures cannot be shown ({bad[0].name}: {bad[0].trouble}).")
+        found.append(f"{len(bad):,} of {len(made):,} images cannot be shown ({bad[0].name}: {bad[0].trouble}).")
     if changed := [one for one in made if one.changed]:
-        found.append(f"{len(changed):,} of {len(made):,} pictures are others than the run saw ({changed[0].name}).")
+        found.append(f"{len(changed):,} of {len(made):,} images are others than the run saw ({changed[0].name}).")
     return found

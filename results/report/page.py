@@ -25,7 +25,7 @@ from evalkit.results.store.scored_run import ScoredRun, how_asked
 from evalkit.results.tables import Table, flat
 from evalkit.task_groups import MEANS
 
-SCRIPTS = ("text", "dom", "data", "charts", "pictures", "gallery", "sample", "main")
+SCRIPTS = ("text", "dom", "data", "charts", "images", "gallery", "sample", "main")
 MARK = '<meta name="generator" content="evalkit report">'
 """By which a page is known that may be written anew."""
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})

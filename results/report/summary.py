@@ -141,7 +141,7 @@ def _labelled(split: SplitShown) -> Iterator[tuple[str, Labels, Order]]:
             yield key.replace("_", " "), labels, None
     if split.kind == "grounding":
         yield "box size", {s.id: (_box_size(s),) for s in samples}, ("small", "medium", "large")
-    # In tokens, visual ones included; of the first run that was asked, for another resizes pictures otherwise.
+    # In tokens, visual ones included; of the first run that was asked, for another resizes images otherwise.
     lengths = {s.id: next((t.prompt_tokens for t in s.told if t is not None), 0) for s in samples}
     yield (
         "document length (prompt tokens)" if split.kind == "document" else "prompt length (tokens)",

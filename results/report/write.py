@@ -4,7 +4,7 @@ report/
     index.html               scores, intervals, signatures; opens from the disk, with no server and no network
     report.css, report.js
     data/                    the samples as scripts, for a page that lies on a disk may fetch nothing
-    pictures/                each picture once, small
+    images/                each image once, small
 
 or, with ``single``, all of it in one file.
 """
@@ -36,16 +36,16 @@ CHUNK = 500
 MOST = 5000
 """Samples of a split that are shown, unless another number is asked for; scores and histograms are of all."""
 PAGE = "index.html"
-WRITTEN = (PAGE, "report.css", "report.js", "data", "pictures")
+WRITTEN = (PAGE, "report.css", "report.js", "data", "images")
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report: where it is, how many samples and pictures it shows, its bytes, and what a reader must know."""
+    """A report: where it is, how many samples and images it shows, its bytes, and what a reader must know."""
 
     path: Path
     samples: int
-    pictures: int
+    images: int
     bytes: int
     notes: Sequence[str]
 
@@ -64,7 +64,7 @@ def write_report(
     Args:
         known: what the run folders do not hold, by split.
         most: samples of each split in the gallery; None for all.
-        side: the longer side of pictures, in pixels; None for what keeps the report light.
+        side: the longer side of images, in pixels; None for what keeps the report light.
 
     Raises:
         UserError: a run has no scores, is damaged, has no task in common with the other, or ``out`` is something else.
@@ -78,7 +78,7 @@ def write_report(
     building = out.with_name(f".{out.name}.building")
     try:
         shutil.rmtree(building, ignore_errors=True)
-        (building / "pictures").mkdir(parents=True)
+        (building / "images").mkdir(parents=True)
         (building / "data").mkdir()
         written = _build(runs, splits, found, building, single=single, most=most, side=side)
         _put(building, out, single)
@@ -133,15 +133,15 @@ def _build(
     shown = [drawn(split.samples, most) for split in splits]
     for samples in shown:
         for sample in samples:
-            for image, digest in zip(sample.pictures, sample.digests or (None,) * len(sample.pictures), strict=True):
+            for image, digest in zip(sample.images, sample.digests or (None,) * len(sample.images), strict=True):
                 album.add(image, digest)
     inline: dict[str, str] = {}
 
     def put(number: int, content: bytes) -> None:
         if single:
-            inline[f"picture-{number}"] = base64.b64encode(content).decode()
+            inline[f"image-{number}"] = base64.b64encode(content).decode()
         else:
-            (folder / "pictures" / f"{number}.webp").write_bytes(content)
+            (folder / "images" / f"{number}.webp").write_bytes(content)
 
     side = side or side_for(len(album.references), BUDGET_SINGLE if single else BUDGET)
     made = album.make(side, put)
@@ -163,7 +163,7 @@ def _build(
         "single": single,
         "runs": [run.model for run in runs],
         "splits": described,
-        "pictures": [picture_record(one) for one in made],
+        "images": [image_record(one) for one in made],
     }
     with (folder / PAGE).open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(page(runs, [split.name for split in splits], found, notes, index, inline if single else None))
@@ -207,10 +207,10 @@ def _shortcomings(splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]]
 # ------------------------------------------------------------------------------------------------------ as the page has
 
 
-def picture_record(one: Made) -> list[Any]:
+def image_record(one: Made) -> list[Any]:
     """[name, width, height, what is wrong with it]."""
     width, height = one.size or (0, 0)
-    trouble = one.trouble or ("not the picture that the run saw" if one.changed else "")
+    trouble = one.trouble or ("not the image that the run saw" if one.changed else "")
     return [one.name, width, height, trouble]
 
 
@@ -255,7 +255,7 @@ def sample_of(sample: Shown, album: Album, details: Sequence[Breakdown]) -> dict
         "references": [list(pair) for pair in sample.references],
         "options": list(sample.options),
         "meta": {str(key): _plain(value) for key, value in sample.meta.items()},
-        "pictures": [album.numbers[image.name] for image in sample.pictures],
+        "images": [album.numbers[image.name] for image in sample.images],
         "groups": [one.of[sample.id] for one in details],
         "runs": [None if told is None else told_of(told) for told in sample.told],
     }

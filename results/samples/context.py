@@ -20,12 +20,12 @@ from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_diges
 from evalkit.predictions import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
-from evalkit.types import Ask, Frame, Message, Picture, Sample, Shot
+from evalkit.types import Ask, Frame, ImagePart, Message, Sample, Shot
 
 from .view import Ask as Asks
 from .view import Asked, Known
 
-PICTURE = "⟨picture⟩"
+IMAGE = "⟨image⟩"
 
 
 def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> Known:
@@ -133,7 +133,7 @@ def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Map
 def solved(
     family: Family, ask: Ask, exemplars: Sequence[Sample | None], frames: Sequence[Frame]
 ) -> tuple[Shot, ...] | None:
-    """Exemplars with their answers; None where one is missing.  ``frames``: of their pictures, then the question's."""
+    """Exemplars with their answers; None where one is missing.  ``frames``: of their images, then the question's."""
     found = []
     place = 0
     for sample in exemplars:
@@ -147,7 +147,7 @@ def solved(
 
 
 def text_of(message: Message) -> str:
-    return "".join(PICTURE if isinstance(part, Picture) else part.text for part in message.content)
+    return "".join(IMAGE if isinstance(part, ImagePart) else part.text for part in message.content)
 
 
 def family_of(run: ScoredRun) -> Family | None:

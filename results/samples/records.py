@@ -87,7 +87,7 @@ def record_of(run: ScoredRun, split: SplitShown, shown: Shown, place: int, sampl
     """One run's side of a sample (the ``place``-th of ``shown``); None where the run has not answered it.
 
     ``text`` is the raw answer; what was read from it is in ``answer``, or in ``box`` where it is a box.  Boxes are
-    (x1, y1, x2, y2) in pixels of the original picture.  ``sample`` is None where the data are not there any more.
+    (x1, y1, x2, y2) in pixels of the original image.  ``sample`` is None where the data are not there any more.
     """
     told = shown.told[place]
     if told is None:
@@ -105,7 +105,7 @@ def record_of(run: ScoredRun, split: SplitShown, shown: Shown, place: int, sampl
         "options": list(shown.options),
         "references": None if references is None else [plain(r) for r in references if not is_box(r)],
         "reference_box": next((list(map(float, r)) for r in references or () if is_box(r)), None),
-        "images": [image.name for image in shown.pictures],
+        "images": [image.name for image in shown.images],
         "prompt": prompt_text(told.prompt) or None,
         "text": told.text,
         "answer": None if told.read is None or is_box(told.read) else plain(told.read),

@@ -54,8 +54,8 @@ def heading(split: SplitShown, shown: Shown) -> str:
 
 def fields_of(split: SplitShown, shown: Shown) -> Iterator[Field]:
     """Everything that is shown of a sample, below its heading."""
-    for image in shown.pictures:
-        yield Field("picture", pictured(image), verbatim=True)
+    for image in shown.images:
+        yield Field("image", image_text(image), verbatim=True)
     prompts = [told.prompt for told in shown.told if told is not None and told.prompt]
     if shown.question and not prompts:
         yield Field("question", shown.question, verbatim=True)
@@ -110,7 +110,7 @@ def lettered(shown: Shown, text: str) -> str:
 
 
 def box_text(box: Sequence[float]) -> str:
-    """A box in pixels of the original picture."""
+    """A box in pixels of the original image."""
     x1, y1, x2, y2 = (f"{value:.1f}".removesuffix(".0") for value in box)
     return f"box ({x1}, {y1})–({x2}, {y2})"
 
@@ -145,8 +145,8 @@ def _signed(value: float, column: str | None) -> str:
     return f"{value / 100:+.3f}" if column == "iou" else f"{value:+.1f}"
 
 
-def pictured(image: ImageRef) -> str:
-    """A picture's path and its size, or that it is not there any more."""
+def image_text(image: ImageRef) -> str:
+    """An image's path and its size, or that it is not there any more."""
     try:
         width, height = image.size()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """What a report shows of each sample: the run folders' journals and scores, joined by id with the task's own samples.
 
-A run folder holds answers and scores, but neither references nor questions nor pictures: those are handed over
+A run folder holds answers and scores, but neither references nor questions nor images: those are handed over
 (``Known``), and where they cannot be had the report goes without.
 """
 
@@ -27,7 +27,7 @@ from evalkit.types import Frame, ImageRef, Sample
 T = TypeVar("T")
 
 Turns = Sequence[tuple[str, str]]
-"""A prompt: (role, text) a message, each picture a ⟨picture⟩ in the text."""
+"""A prompt: (role, text) a message, each image a ⟨image⟩ in the text."""
 
 FIELDS = ("id", "cluster", "stratum")
 """What a line of per-sample scores has besides scores."""
@@ -46,7 +46,7 @@ class Asked:
 
 
 Ask = Callable[[Sample, Sequence[str], Sequence[Frame]], Asked | None]
-"""(sample, its exemplars' ids, the sizes of all pictures of the request) → its prompt."""
+"""(sample, its exemplars' ids, the sizes of all images of the request) → its prompt."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Known:
         kind: the task's; None where the task is not installed any more.
         samples: by id; empty where the data are not there any more, and ``note`` then says why.
         asks: for each run, what gives a sample's prompt; None where it cannot be had.
-        reads: for each run, what is read today from an answer (sample, text, pictures' sizes); None for a run that was
+        reads: for each run, what is read today from an answer (sample, text, images' sizes); None for a run that was
             not scored again, whose journal says what was read.
         edits: whether an answer's letters are to be set against the reference's.
     """
@@ -110,7 +110,7 @@ class Shown:
     references: Sequence[tuple[Any, int]]
     options: Sequence[str]
     meta: Mapping[str, Any]
-    pictures: Sequence[ImageRef]
+    images: Sequence[ImageRef]
     digests: Sequence[str | None]
     cluster: str
     told: Sequence[Told | None]
@@ -217,15 +217,15 @@ def _shown(key: str, sides: Sequence[_Side | None], known: Known) -> Shown:
     sample = known.samples.get(key)
     lines = [side.lines[key] for side in sides if side is not None and key in side.lines]
     scores = [side.scores[key] for side in sides if side is not None and key in side.scores]
-    pictures = sample.images if sample is not None else _on_disk(lines)
-    digests = _digests(lines[0], len(pictures)) if lines else ()
+    images = sample.images if sample is not None else _on_disk(lines)
+    digests = _digests(lines[0], len(images)) if lines else ()
     return Shown(
         id=key,
         question="" if sample is None else sample.text,
         references=() if sample is None else _counted(sample.references),
         options=() if sample is None else sample.options,
         meta={} if sample is None else sample.meta,
-        pictures=pictures,
+        images=images,
         digests=digests,
         cluster=sample.cluster if sample is not None else str(scores[0]["cluster"]) if scores else key,
         told=tuple(_told(key, place, side, known) for place, side in enumerate(sides)),
@@ -303,10 +303,10 @@ def _counted(references: Sequence[Any]) -> tuple[tuple[Any, int], ...]:
 
 
 def _on_disk(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
-    """The question's own picture, where the journal's name of it is a file that is still there."""
+    """The question's own image, where the journal's name of it is a file that is still there."""
     for line in lines:
         names = line.get("images") or ()
-        # The question's own pictures come last, after those of exemplars.
+        # The question's own images come last, after those of exemplars.
         if names and isinstance(names[-1], str) and "\0" not in names[-1] and os.path.isfile(names[-1]):  # noqa: PTH113
             return (PathImage(names[-1]),)
     return ()

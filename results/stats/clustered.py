@@ -203,7 +203,7 @@ def standard_error_of_mean(parts: Sequence[tuple[Mapping[str, float], Mapping[st
 def together(parts: Sequence[tuple[Mapping[str, float], Mapping[str, str]]]) -> Measured:
     """Several parts as the strata of one score.
 
-    Clusters of one name are one cluster: the splits of a benchmark may ask about the same pictures, and are then not
+    Clusters of one name are one cluster: the splits of a benchmark may ask about the same images, and are then not
     independent either.
     """
     return Measured.of(

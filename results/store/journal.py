@@ -123,7 +123,7 @@ def appending(path: Path) -> Iterator[Journal]:
 class Line:
     """An answer read back from a journal; the generated tokens are not kept there.
 
-    ``digests`` are those of its pictures (None: unknown), ``raw`` the line as it stands.
+    ``digests`` are those of its images (None: unknown), ``raw`` the line as it stands.
     """
 
     prompt: str
@@ -214,7 +214,7 @@ def _read_line(raw: bytes, schema: int) -> Line:
 def _size(value: Any) -> tuple[int, int]:
     width, height = value
     if type(width) is not int or type(height) is not int or min(width, height) < 1:
-        raise ValueError(f"{value!r} is no picture's size")
+        raise ValueError(f"{value!r} is no image's size")
     return width, height
 
 

@@ -46,7 +46,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a sample was answered, and where its picture is."""
+    """What a sample was answered, and where its image is."""
 
     text: str
     image: str
@@ -120,7 +120,7 @@ class ScoredRun:
                 line = json.loads(raw)
                 key = line["id"]
                 if wanted is None or key in wanted:
-                    # The question's own pictures come last, after those of exemplars.
+                    # The question's own images come last, after those of exemplars.
                     found[key] = Answer(str(line["text"]), str(line["images"][-1]) if line.get("images") else "")
             except (ValueError, KeyError, TypeError):
                 continue

@@ -17,19 +17,19 @@ from evalkit.tasks._files import list_in, official_format, required, text_in, wh
 from evalkit.types import Answered
 
 Captioned = tuple[Mapping[str, Any], tuple[str, ...]]
-"""(a picture's entry as the file has it, its captions)."""
+"""(an image's entry as the file has it, its captions)."""
 
 
 def karpathy_images(
     data: OfficialData, *places: str, task: str, parts: Sequence[str], fields: Mapping[str, Callable[[Any, str], Any]]
 ) -> list[Captioned]:
-    """The pictures whose ``split`` is one of ``parts``, in the order of the file, with their captions as written.
+    """The images whose ``split`` is one of ``parts``, in the order of the file, with their captions as written.
 
     The file is looked for in ``places``.  Entries have ``fields``, each read as it says (``whole_in``, …), of which
-    the first identifies a picture.
+    the first identifies an image.
 
     Raises:
-        UserError: the file is missing, damaged or in another format, or a picture has no captions.
+        UserError: the file is missing, damaged or in another format, or an image has no captions.
     """
     content = data.json(*places, task=task)
     name = Path(places[0]).name
@@ -64,13 +64,13 @@ def _result(answered: Answered, task: str) -> dict[str, Any]:
 
 
 def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned]:
-    """The pictures of a caption file in COCO's format, in its order, each with its captions in theirs.
+    """The images of a caption file in COCO's format, in its order, each with its captions in theirs.
 
     The file is looked for in ``places``.  Entries have ``id``, ``file_name``, and whatever else the file gives them.
 
     Raises:
-        UserError: the file is missing, damaged or in another format, a picture has no captions, or a caption no
-            picture.
+        UserError: the file is missing, damaged or in another format, an image has no captions, or a caption no
+            image.
     """
     content = data.json(*places, task=task)
     name = Path(places[0]).name

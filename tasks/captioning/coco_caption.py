@@ -1,17 +1,17 @@
-"""COCO captions: describe a COCO picture in a sentence; five captions each, a few pictures have more.
+"""COCO captions: describe a COCO image in a sentence; five captions each, a few images have more.
 
 Papers: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015 (arXiv 1504.00325);
 Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions", CVPR 2015 (arXiv 1412.2306),
 for the splits.  Official scorer: tylin/coco-caption (see ``metrics/cider.py``).
 
-Protocol: one caption a picture (30 new tokens); CIDEr and its companions against every caption of the picture.  test
-and val are Karpathy's, 5,000 pictures of val2014 each, and what papers report; ``val2014`` is COCO's own validation.
+Protocol: one caption an image (30 new tokens); CIDEr and its companions against every caption of the image.  test
+and val are Karpathy's, 5,000 images of val2014 each, and what papers report; ``val2014`` is COCO's own validation.
 
 Deliberate choices:
 - References are the captions as they were typed (``raw``), not Karpathy's tokens: the scorer tokenizes them itself.
-- A picture's folder is what its entry says (``filepath``); a sample's id is COCO's (``cocoid``), the same everywhere.
+- An image's folder is what its entry says (``filepath``); a sample's id is COCO's (``cocoid``), the same everywhere.
 - train is Karpathy's train and restval, which papers train on together.
-- The hub's copy (``lmms-lab/COCO-Caption``) has COCO's val2014 and does not tell which pictures are Karpathy's: it
+- The hub's copy (``lmms-lab/COCO-Caption``) has COCO's val2014 and does not tell which images are Karpathy's: it
   serves ``val2014`` only, and its test has no public captions.
 """
 
@@ -61,7 +61,7 @@ class COCOCaption:
     hub = HUB_REPO
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The pictures of ``split``, in the order of its file."""
+        """The images of ``split``, in the order of its file."""
         if isinstance(data, HubData):
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
@@ -97,7 +97,7 @@ class COCOCaption:
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(
-                f"coco_caption: {HUB_REPO} holds COCO's val2014 and does not tell which pictures are Karpathy's "
+                f"coco_caption: {HUB_REPO} holds COCO's val2014 and does not tell which images are Karpathy's "
                 f"{split}; give --data ROOT with {KARPATHY}, or evaluate coco_caption/val2014."
             )
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
@@ -121,7 +121,7 @@ def _subset_in(image: Any, key: str) -> str:
 
 
 def _image_id(question_id: str) -> str:
-    # COCO_val2014_000000000042.jpg: the hub's question_id is the picture's name.
+    # COCO_val2014_000000000042.jpg: the hub's question_id is the image's name.
     return str(int(PurePath(question_id).stem.rpartition("_")[2]))
 
 

@@ -1,17 +1,17 @@
-"""Flickr30k captions: describe a Flickr picture in a sentence; five captions each.
+"""Flickr30k captions: describe a Flickr image in a sentence; five captions each.
 
 Papers: Young et al., "From image descriptions to visual denotations", TACL 2014; Karpathy and Fei-Fei, "Deep
 Visual-Semantic Alignments for Generating Image Descriptions", CVPR 2015 (arXiv 1412.2306), for the splits.
 Official scorer: tylin/coco-caption (see ``metrics/cider.py``).
 
-Protocol: Karpathy's test of 1,000 pictures; one caption a picture (30 new tokens); CIDEr and its companions.
+Protocol: Karpathy's test of 1,000 images; one caption an image (30 new tokens); CIDEr and its companions.
 
 Deliberate choices:
 - References are the captions as they were typed (``raw``): the scorer tokenizes them itself.
 - Exemplars come from train.  Qwen-VL's script draws them from the test file itself, so its few-shot scores are not
   quite comparable.
-- A sample's id is its picture's name without the ending: the photo's number at Flickr, in files and on the hub.
-- The hub's copy (``lmms-lab/flickr30k``) has 31,783 pictures in one split and does not tell which are Karpathy's.
+- A sample's id is its image's name without the ending: the photo's number at Flickr, in files and on the hub.
+- The hub's copy (``lmms-lab/flickr30k``) has 31,783 images in one split and does not tell which are Karpathy's.
   They are the split ``all``, which is what lmms-eval scores as Flickr30k, and compare with no other split's scores.
 """
 
@@ -54,7 +54,7 @@ class Flickr30k:
         "test": Split(1_000, "Karpathy test"),
         "val": Split(1_014, "Karpathy validation"),
         "train": Split(29_000, "Karpathy training: for exemplars"),
-        ALL: Split(31_783, "every picture, as lmms-eval scores: from the hub only"),
+        ALL: Split(31_783, "every image, as lmms-eval scores: from the hub only"),
     }
     default_splits = ("test",)
     metric = "cider"
@@ -63,7 +63,7 @@ class Flickr30k:
     hub = HUB_REPO
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The pictures of ``split``, in the order of the file."""
+        """The images of ``split``, in the order of the file."""
         if isinstance(data, HubData):
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
@@ -76,7 +76,7 @@ class Flickr30k:
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         if split == ALL:
             raise UserError(
-                f"flickr30k: {FILE} has Karpathy's 31,014 pictures; all 31,783 come with --data hub ({HUB_REPO})."
+                f"flickr30k: {FILE} has Karpathy's 31,014 images; all 31,783 come with --data hub ({HUB_REPO})."
             )
         rows = karpathy_images(data, *FILES, task=self.name, parts=(split,), fields={"filename": name_in})
         folder = data.find(*IMAGES, task=self.name)
@@ -87,7 +87,7 @@ class Flickr30k:
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split != ALL:
             raise UserError(
-                f"flickr30k: {HUB_REPO} has 31,783 pictures and does not tell which are Karpathy's {split}; give "
+                f"flickr30k: {HUB_REPO} has 31,783 images and does not tell which are Karpathy's {split}; give "
                 f"--data ROOT with {FILE}, or evaluate flickr30k/{ALL}, which is not comparable with it."
             )
         rows = data.rows(HUB_REPO, HUB_SPLIT, task=self.name, columns=HUB_COLUMNS)

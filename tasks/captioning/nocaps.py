@@ -1,10 +1,10 @@
-"""nocaps: describe a picture of Open Images in a sentence, many with objects that COCO's captions never name.
+"""nocaps: describe an image of Open Images in a sentence, many with objects that COCO's captions never name.
 
 Paper: Agrawal et al., "nocaps: novel object captioning at scale", ICCV 2019 (arXiv 1812.08658).
 Official scorer: a server on EvalAI that is not public; ours is COCO's (see ``metrics/cider.py``).
 
-Protocol: validation, 4,500 pictures with ten captions each; one caption a picture (30 new tokens); CIDEr and its
-companions, overall and for the pictures that are in-domain (648), near-domain (2,938) and out-domain (914).
+Protocol: validation, 4,500 images with ten captions each; one caption an image (30 new tokens); CIDEr and its
+companions, overall and for the images that are in-domain (648), near-domain (2,938) and out-domain (914).
 
 Deliberate choices:
 - Captions and domains come from ``nocaps_val_4500_captions.json`` (nocaps.s3.amazonaws.com).  The file that the site
@@ -52,7 +52,7 @@ class NoCaps:
     hub = HUB_REPO
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The pictures of ``split``, in the order of the file."""
+        """The images of ``split``, in the order of the file."""
         if isinstance(data, HubData):
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):

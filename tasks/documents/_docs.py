@@ -1,7 +1,7 @@
 """Reading the challenges of docvqa.org: DocVQA and InfographicVQA come in one format.
 
 The Robust Reading Competition (RRC) gives one JSON file a split, ``{"dataset_name": …, "data": [question, …]}``, and a
-folder of pictures.  A question has ``questionId``, ``question``, its picture's name and, but for the test split,
+folder of images.  A question has ``questionId``, ``question``, its image's name and, but for the test split,
 ``answers``.  The hub has both in one data set (``lmms-lab/DocVQA``), as two configurations.
 
 Each task's own file says its protocol, and where its files lie; here is only what they share.
@@ -34,20 +34,20 @@ class Questions:
 
     Attributes:
         task: its name here.
-        picture: the key of the picture's name in the JSON.
+        image: the key of the image's name in the JSON.
         extras: keys that only some releases have; they go into ``meta``.
         config: the configuration on the hub.
     """
 
     task: str
-    picture: str
+    image: str
     extras: tuple[str, ...]
     config: str
 
     def from_files(
         self, data: OfficialData, split: str, files: Sequence[str], folders: Sequence[str]
     ) -> Iterator[Sample]:
-        """The questions of the first of ``files`` that exists, their pictures in the first of ``folders``."""
+        """The questions of the first of ``files`` that exists, their images in the first of ``folders``."""
         path = data.find(*files, task=self.task)
         document = data.json(*files, task=self.task)
         rows = document.get("data") if isinstance(document, Mapping) else None
@@ -62,21 +62,21 @@ class Questions:
         expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"
         for place, row in enumerate(rows):
             with official_format(self.task, f"question {place} of {path}", expected):
-                named = below(folder, row[self.picture], task=self.task)
+                named = below(folder, row[self.image], task=self.task)
                 question_id, question = str(read_id(row, "questionId")), text_in(row, "question")
             # Only the name counts: "documents/x.png" lies in documents/ or in spdocvqa_images/.
-            picture = Path(named.path).name
+            image = Path(named.path).name
             yield Sample(
                 id=question_id,
-                images=(PathImage(str(folder / picture)),),
+                images=(PathImage(str(folder / image)),),
                 text=question,
                 references=self._answers(row, split, f"question {question_id} of {path}"),
-                cluster=Path(picture).stem,
+                cluster=Path(image).stem,
                 meta=self._meta(row),
             )
 
     def from_hub(self, data: HubData, split: str, cluster: Callable[[Mapping[str, Any]], str]) -> Iterator[Sample]:
-        """The rows of ``split``; ``cluster`` says which picture a row is about."""
+        """The rows of ``split``; ``cluster`` says which image a row is about."""
         if split not in HUB_SPLITS:
             raise UserError(f"{self.task}: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], self.config, task=self.task, columns=HUB_COLUMNS)

@@ -29,7 +29,7 @@ from evalkit.types import Answered, Decoding, Kind, Sample, Split
 
 from ._docs import HUB_REPO, Questions
 
-QUESTIONS = Questions("docvqa", picture="image", extras=("question_types",), config="DocVQA")
+QUESTIONS = Questions("docvqa", image="image", extras=("question_types",), config="DocVQA")
 
 
 class DocVQA:
@@ -70,7 +70,7 @@ class DocVQA:
 
 
 def _page(row: Mapping[str, Any]) -> str:
-    # As the official pictures are called: the document, then the page.
+    # As the official images are called: the document, then the page.
     if row.get("ucsf_document_id") is None:
         return str(row["questionId"])
     return f"{row['ucsf_document_id']}_{row.get('ucsf_document_page_no')}"

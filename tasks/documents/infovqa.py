@@ -10,11 +10,11 @@ rrc.cvc.uab.es.  Published numbers are mostly of test.
 Official files, in the names under which they are about:
 - ``infographicsVQA_val_v1.0_withQT.json`` (now, with ``answer_type`` and ``operation/reasoning``) or without
   ``_withQT``; the first release wrote ``infographicVQA_…``; alone or in ``infographicsvqa_qas/``;
-- the pictures in ``infographicsvqa_images/``, once ``infographicVQA_{split}_v1.0_images/``.
+- the images in ``infographicsvqa_images/``, once ``infographicVQA_{split}_v1.0_images/``.
 The folder below the root is ``infovqa/`` or ``infographicsvqa/``.
 
 Deliberate choices:
-- The picture's name is ``image_local_name``; ``image_url`` is where it came from and is not followed.
+- The image's name is ``image_local_name``; ``image_url`` is where it came from and is not followed.
 - One infographic's questions are one cluster (on the hub, which has no file names: one ``image_url``'s).
 
 Not checked against the official download, which needs an account: keys and names follow public code that reads them.
@@ -31,7 +31,7 @@ from evalkit.types import Answered, Decoding, Kind, Sample, Split
 from ._docs import HUB_REPO, Questions
 
 QUESTIONS = Questions(
-    "infovqa", picture="image_local_name", extras=("answer_type", "operation/reasoning"), config="InfographicVQA"
+    "infovqa", image="image_local_name", extras=("answer_type", "operation/reasoning"), config="InfographicVQA"
 )
 
 
@@ -65,8 +65,8 @@ class InfographicVQA:
             homes = ("infovqa", "infographicsvqa")
             places = [f"{home}{below}" for home in homes for below in ("", "/infographicsvqa_qas", f"/{split}")]
             files = [f"{p}/{n}{kind}.json" for p in places for n in names for kind in ("_withQT", "")]
-            pictures = ("infographicsvqa_images", *(f"{n}_images" for n in names), f"{split}/images", "images")
-            folders = [f"{home}/{folder}" for home in homes for folder in pictures]
+            images = ("infographicsvqa_images", *(f"{n}_images" for n in names), f"{split}/images", "images")
+            folders = [f"{home}/{folder}" for home in homes for folder in images]
             yield from QUESTIONS.from_files(data, split, files, folders)
 
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:

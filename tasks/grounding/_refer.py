@@ -2,7 +2,7 @@
 
 The format is that of lichengunc/refer.  ``refs(PARTITION).p`` holds the referred objects with their sentences and
 splits, ``instances.json`` beside it the boxes (COCO annotations, xywh), joined by ``ann_id``.  The hub's copies have a
-row an object: its picture, its box (xywh, pixels) and the list of its expressions.
+row an object: its image, its box (xywh, pixels) and the list of its expressions.
 
 Each task's own file says its protocol; here is only what they share: one sample per *sentence*, boxes as xyxy.
 """
@@ -99,6 +99,6 @@ def _expression(sentence: Any) -> str:
 
 
 def _image_of(row: Mapping[str, Any], index: int) -> str:
-    # COCO_train2014_000000581857_16.jpg: the part after the last underscore numbers the annotation, not the picture.
+    # COCO_train2014_000000581857_16.jpg: the part after the last underscore numbers the annotation, not the image.
     name = str(row.get("file_name", ""))
     return name.rpartition("_")[0] or str(index)

@@ -1,14 +1,14 @@
-"""RefCOCO: find the object that an expression refers to, in COCO pictures.
+"""RefCOCO: find the object that an expression refers to, in COCO images.
 
 Paper: Yu et al., "Modeling Context in Referring Expressions", ECCV 2016 (arXiv 1608.00272); the UNC splits.
 Official data and toolbox: lichengunc/refer.  Score: share of boxes with IoU ≥ 0.5 (``metrics/iou.py``).
 
-Protocol: one sample per *sentence*; the box of its referred object, xywh in the files, xyxy here; pictures from COCO
+Protocol: one sample per *sentence*; the box of its referred object, xywh in the files, xyxy here; images from COCO
 train2014.  testA holds people, testB everything else.
 
 Deliberate choices:
 - ``refs(unc).p`` is a Python 2 pickle; it is read as plain data, and nothing in it is executed.
-- The picture's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
+- The image's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
 - The hub's copy (``lmms-lab/RefCOCO``) has 8,811 refs in val, a mixture of the UNC and Google splits: its val is not
   the 10,834 sentences of UNC val, and a warning says so.
 

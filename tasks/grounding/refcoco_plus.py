@@ -1,14 +1,14 @@
-"""RefCOCO+: RefCOCO's game with a rule: no words for where in the picture something is.
+"""RefCOCO+: RefCOCO's game with a rule: no words for where in the image something is.
 
 Paper: Yu et al., "Modeling Context in Referring Expressions", ECCV 2016 (arXiv 1608.00272); the UNC splits.
 Official data and toolbox: lichengunc/refer.  Score: share of boxes with IoU ≥ 0.5 (``metrics/iou.py``).
 
-Protocol: one sample per *sentence*; the box of its referred object, xywh in the files, xyxy here; pictures from COCO
+Protocol: one sample per *sentence*; the box of its referred object, xywh in the files, xyxy here; images from COCO
 train2014.  testA holds people, testB everything else.
 
 Deliberate choices:
 - ``refs(unc).p`` is a Python 2 pickle; it is read as plain data, and nothing in it is executed.
-- The picture's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
+- The image's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
 - ``sent_id`` s and ``ref_id`` s are the data set's own: the same number in RefCOCO is another sentence.
 - The hub's copy (``lmms-lab/RefCOCOplus``) shows about 3.81k, 1.98k and 1.8k refs for val, testA and testB, which are
   the UNC splits' sizes (that its expressions are the same ones was not checked).

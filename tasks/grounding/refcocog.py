@@ -1,16 +1,16 @@
-"""RefCOCOg: find the object that a longer expression refers to, in COCO pictures; written without a game.
+"""RefCOCOg: find the object that a longer expression refers to, in COCO images; written without a game.
 
 Paper: Mao et al., "Generation and Comprehension of Unambiguous Object Descriptions", CVPR 2016 (arXiv 1511.02283).
 Official data and toolbox: lichengunc/refer.  Score: share of boxes with IoU ≥ 0.5 (``metrics/iou.py``).
 
-Protocol: one sample per *sentence*; the box of its referred object, xywh in the files, xyxy here; pictures from COCO
+Protocol: one sample per *sentence*; the box of its referred object, xywh in the files, xyxy here; images from COCO
 train2014.  The splits are those of the University of Maryland (UMD; Nagaraja et al., "Modeling Context Between Objects
-for Referring Expression Understanding", ECCV 2016), which is what tables mean by RefCOCOg val and test: no picture
-is in two of them.  The paper's own split (``refs(google).p``, "val*") shares pictures with training; it is not read.
+for Referring Expression Understanding", ECCV 2016), which is what tables mean by RefCOCOg val and test: no image
+is in two of them.  The paper's own split (``refs(google).p``, "val*") shares images with training; it is not read.
 
 Deliberate choices:
 - ``refs(umd).p`` is a Python 2 pickle; it is read as plain data, and nothing in it is executed.
-- The picture's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
+- The image's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
 - The hub's copy (``lmms-lab/RefCOCOg``) shows about 7.57k refs in val, where UMD val has 2,573 and Google's 5,000: as
   for RefCOCO, a mixture, and a warning says so.  Its test has about 5.02k, as UMD test (5,023).
 """

@@ -5,9 +5,9 @@ Paper: Kembhavi et al., "A Diagram Is Worth a Dozen Images", ECCV 2016 (arXiv 16
 Score: share of questions whose option was named (``metrics/choice_accuracy.py``); a letter is answered, 10 new tokens.
 
 Protocol: ``questions/0.png.json`` holds one diagram's questions, keyed by their text, with ``answerTexts`` (four
-options) and ``correctAnswer`` (counted from 0).  The pictures named in ``ai2d_test_ids.csv`` are the test set.
+options) and ``correctAnswer`` (counted from 0).  The images named in ``ai2d_test_ids.csv`` are the test set.
 
-*Letters in the picture.*  Where ``abcLabel`` is true the question speaks of letters ("What is A in the diagram?") that
+*Letters in the image.*  Where ``abcLabel`` is true the question speaks of letters ("What is A in the diagram?") that
 covered the diagram's words when people answered it, but are not in the image file.  Here they are drawn, as big_vision
 does: each word's rectangle in ``annotations/0.png.json`` is filled white and its ``replacementText`` written in it.
 Where the root has a folder ``abc_images/`` (drawn for InternLM-XComposer, passed on by InternVL), that one is taken.
@@ -17,11 +17,11 @@ says.  The three renderings are not the same pixel for pixel.
 
 Deliberate choices:
 - Test order is the csv's, then each file's; a question's id is its ``questionId``.
-- A listed picture without a file of questions has none; a warning counts them.
+- A listed image without a file of questions has none; a warning counts them.
 - Qwen-VL (2023) compared the generated text with the option's text; this is the multiple-choice protocol that tables
   have reported since, so its AI2D number is not comparable.
 
-Not checked against the official download: whether every picture of the csv has a file of questions.
+Not checked against the official download: whether every image of the csv has a file of questions.
 """
 
 from __future__ import annotations
@@ -91,14 +91,14 @@ class LetteredImage:
 
 
 class AI2D:
-    """AI2D test (and the other pictures as train, for exemplars), from the official files or the hub."""
+    """AI2D test (and the other images as train, for exemplars), from the official files or the hub."""
 
     name = "ai2d"
     version = 1
     kind: Kind = "choice"
     splits: Mapping[str, Split] = {
         "test": Split(3_088, "test; letters drawn over the words"),
-        "train": Split(12_413, "the other pictures: for exemplars"),
+        "train": Split(12_413, "the other images: for exemplars"),
     }
     default_splits = ("test",)
     metric = "choice_accuracy"
@@ -115,13 +115,13 @@ class AI2D:
 
     def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         folder = data.find(*(f"{f}/questions" for f in FOLDERS), task=self.name).parent
-        pictures = data.find(*(f"{f}/images" for f in FOLDERS), task=self.name)
+        images = data.find(*(f"{f}/images" for f in FOLDERS), task=self.name)
         for name in self._names(data, folder, split):
             entry = self._json(data, folder / "questions" / f"{name}.json")
             questions = entry.get("questions") if isinstance(entry, Mapping) else None
             if not isinstance(questions, Mapping):
                 raise UserError(f"ai2d: {folder}/questions/{name}.json has no 'questions'; {HINT}.")
-            plain = below(pictures, name, task=self.name)
+            plain = below(images, name, task=self.name)
             lettered: ImageRef | None = None
             for text, question in questions.items():
                 where = f"{shown(text)} in {folder}/questions/{name}.json"
@@ -129,7 +129,7 @@ class AI2D:
                     options, question_id = texts_in(question, "answerTexts"), id_in(question, "questionId")
                     right, on_letters = question["correctAnswer"], truth_in(question, "abcLabel")
                 if on_letters and lettered is None:
-                    lettered = self._lettered(data, folder, pictures, name)
+                    lettered = self._lettered(data, folder, images, name)
                 yield Sample(
                     id=question_id,
                     images=(lettered if on_letters and lettered is not None else plain,),
@@ -141,7 +141,7 @@ class AI2D:
                 )
 
     def _names(self, data: OfficialData, folder: Path, split: str) -> list[str]:
-        """The pictures of ``split`` that have questions, as ``0.png``."""
+        """The images of ``split`` that have questions, as ``0.png``."""
         path = data.find(f"ai2d/{IDS}", IDS, f"ai2d/ai2d/{IDS}", task=self.name)
         text = read_bytes(path, "ai2d:").decode("utf-8", errors="replace")
         ids = [line.strip().strip('"') for line in text.splitlines()]
@@ -149,22 +149,22 @@ class AI2D:
         present = {p.name.removesuffix(".json") for p in (folder / "questions").glob("*.json")}
         test = [name for name in listed if name in present]
         if not test:
-            raise UserError(f"ai2d: none of the {len(listed)} pictures in {path} has questions under {folder}; {HINT}.")
+            raise UserError(f"ai2d: none of the {len(listed)} images in {path} has questions under {folder}; {HINT}.")
         if split != "test":
             return sorted(present - set(test), key=lambda name: (len(name), name))
         if len(test) < len(listed):
             missing = len(listed) - len(test)
-            log.warning("ai2d: %d of the %d pictures in %s have no file under questions/.", missing, len(listed), path)
+            log.warning("ai2d: %d of the %d images in %s have no file under questions/.", missing, len(listed), path)
         return test
 
-    def _lettered(self, data: OfficialData, folder: Path, pictures: Path, name: str) -> ImageRef:
-        drawn = pictures.parent / "abc_images" / name
+    def _lettered(self, data: OfficialData, folder: Path, images: Path, name: str) -> ImageRef:
+        drawn = images.parent / "abc_images" / name
         if drawn.exists():
             return PathImage(str(drawn))
         path = folder / "annotations" / f"{name}.json"
         with official_format(self.name, str(path), f"the words to cover with letters, as in {EXPECTED}"):
             labels = tuple(_label(entry) for entry in self._json(data, path)["text"].values())
-        return LetteredImage(below(pictures, name, task=self.name).path, labels)
+        return LetteredImage(below(images, name, task=self.name).path, labels)
 
     def _json(self, data: OfficialData, path: Path) -> Any:
         return data.json(str(path.relative_to(data.root)), task=self.name)

@@ -1,12 +1,12 @@
-"""ScienceQA, questions with a picture: multiple-choice questions from school lessons.
+"""ScienceQA, questions with an image: multiple-choice questions from school lessons.
 
 Paper: Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering", NeurIPS
 2022 (arXiv 2209.09513).  Official data: lupantech/ScienceQA, ``problems.json`` and ``pid_splits.json``.
 Score: share of questions whose option was named (``metrics/choice_accuracy.py``); a letter is answered, 10 new tokens.
 
-Protocol: of the 4,241 test problems the 2,017 with a picture (``"image": "image.png"``), known as ScienceQA-IMG.
+Protocol: of the 4,241 test problems the 2,017 with an image (``"image": "image.png"``), known as ScienceQA-IMG.
 
-*How the hint enters the question.*  About half of all problems have a ``hint``, a passage or a sentence on the picture,
+*How the hint enters the question.*  About half of all problems have a ``hint``, a passage or a sentence on the image,
 without which many cannot be answered.  It stands before the question, on lines of its own: ``Context: {hint}``, then
 the question (as in lmms-eval).  A problem without a hint is its question alone.  ``meta`` has ``hint`` and ``question``
 apart, for a family whose prompt has a place for the hint (Qwen-VL's ``Context: {hint or N/A}``).
@@ -40,14 +40,14 @@ FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
 
 
 class ScienceQAImages:
-    """ScienceQA test, rows with a picture (and train, for exemplars), from the official files or the hub."""
+    """ScienceQA test, rows with an image (and train, for exemplars), from the official files or the hub."""
 
     name = "scienceqa_img"
     version = 1
     kind: Kind = "choice"
     splits: Mapping[str, Split] = {
-        "test": Split(2_017, "the test problems with a picture"),
-        "train": Split(6_218, "the training problems with a picture: for exemplars"),
+        "test": Split(2_017, "the test problems with an image"),
+        "train": Split(6_218, "the training problems with an image: for exemplars"),
     }
     default_splits = ("test",)
     metric = "choice_accuracy"
@@ -56,7 +56,7 @@ class ScienceQAImages:
     hub = HUB_REPO
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The problems of ``split`` that have a picture, in the order of ``pid_splits.json``."""
+        """The problems of ``split`` that have an image, in the order of ``pid_splits.json``."""
         if isinstance(data, HubData):
             yield from self._from_hub(data, split)
         elif isinstance(data, OfficialData):
@@ -67,8 +67,8 @@ class ScienceQAImages:
         problems = data.json(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
         splits = data.json(*(f"{folder}/pid_splits.json" for folder in FOLDERS), task=self.name)
         # test.zip unpacks to test/PID/image.png, wherever it was put.
-        places = [f"{folder}{images}/{split}" for folder in FOLDERS for images in ("/images", "")]
-        pictures = data.find(*places, task=self.name)
+        places = [f"{folder}{below_it}/{split}" for folder in FOLDERS for below_it in ("/images", "")]
+        images = data.find(*places, task=self.name)
         with official_format(self.name, "pid_splits.json", "the one of lupantech/ScienceQA, data/scienceqa"):
             pids = [id_of(pid, "a problem's id") for pid in list_in(splits, split)]
         for pid in pids:
@@ -79,10 +79,10 @@ class ScienceQAImages:
                 )
             where = f"problem {pid} of {path}"
             with official_format(self.name, where, EXPECTED):
-                picture = _text_or_none(problems[pid]["image"], "image")
-            if picture:
-                folder = below(pictures, pid, task=self.name).path
-                image = below(Path(folder), picture, task=self.name)
+                file_name = _text_or_none(problems[pid]["image"], "image")
+            if file_name:
+                folder = below(images, pid, task=self.name).path
+                image = below(Path(folder), file_name, task=self.name)
                 yield self._sample(problems[pid], pid, image, where)
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:

@@ -41,7 +41,7 @@ def answers_on_hub(row: Mapping[str, Any], name: str, *, task: str) -> tuple[str
 def vqa_samples(
     data: OfficialData, split: str, *, task: str, questions: Sequence[str], annotations: Sequence[str], images: str
 ) -> Iterator[Sample]:
-    """The questions of a split in the order of its questions file, on the COCO pictures ``images`` (``val2014``).
+    """The questions of a split in the order of its questions file, on the COCO images ``images`` (``val2014``).
 
     ``questions`` and ``annotations`` are the places to look for the files, the official one first; without
     ``annotations`` the samples have no references.
@@ -51,7 +51,7 @@ def vqa_samples(
     """
     asked = data.json(*questions, task=task)
     answered = data.json(*annotations, task=task) if annotations else {"annotations": []}
-    pictures = data.coco_images(images, task)
+    find_image = data.coco_images(images, task)
     names = [Path(places[0]).name for places in (questions, annotations) if places]
     where = f"the files of split {split} under {data.root}"
     with official_format(task, where, f"the official {' and '.join(names)}"):
@@ -77,7 +77,7 @@ def vqa_samples(
             answers = required(answers, "answers", f"question {question_id} in {names[1]}", task=task)
         yield Sample(
             id=question_id,
-            images=(pictures[image_id],),
+            images=(find_image[image_id],),
             text=question,
             references=answers,
             cluster=str(image_id),

@@ -1,4 +1,4 @@
-"""GQA: compositional questions about pictures of Visual Genome, one answer each.
+"""GQA: compositional questions about images of Visual Genome, one answer each.
 
 Paper: Hudson and Manning, "GQA: A New Dataset for Real-World Visual Reasoning and Compositional Question Answering",
 CVPR 2019 (arXiv 1902.09506).  Official scorer: ``eval.py`` of gqadataset.org (see ``metrics/gqa_accuracy.py``).
@@ -8,8 +8,8 @@ it is the annotated one.
 
 Deliberate choices:
 - Questions not marked ``isBalanced`` are left out: the official script does not count them.
-- One picture's questions (31.6 on average) are one cluster: they are not independent.
-- The hub has questions and pictures apart (``testdev_balanced_instructions``, ``testdev_balanced_images``); they are
+- One image's questions (31.6 on average) are one cluster: they are not independent.
+- The hub has questions and images apart (``testdev_balanced_instructions``, ``testdev_balanced_images``); they are
   joined by ``imageId``.
 """
 
@@ -93,9 +93,9 @@ class GQA:
             )
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
-        questions, pictures = f"{split}_instructions", f"{split}_images"
+        questions, images_of = f"{split}_instructions", f"{split}_images"
         rows = data.rows(HUB_REPO, HUB_SPLIT, questions, task=self.name, columns=HUB_COLUMNS)
-        images = data.rows(HUB_REPO, HUB_SPLIT, pictures, task=self.name, columns=HUB_IMAGE_COLUMNS)
+        images = data.rows(HUB_REPO, HUB_SPLIT, images_of, task=self.name, columns=HUB_IMAGE_COLUMNS)
         where = {row["id"]: index for index, row in data.iterate(images)}
         for index, row in data.iterate(rows):
             if not row.get("isBalanced", True):
@@ -103,13 +103,13 @@ class GQA:
             image_id = row["imageId"]
             if image_id not in where:
                 raise UserError(
-                    f"gqa: question {row['id']} of {HUB_REPO} asks about {image_id}, which is not in {pictures}; "
+                    f"gqa: question {row['id']} of {HUB_REPO} asks about {image_id}, which is not in {images_of}; "
                     "the two configurations are of different versions, download both again."
                 )
             name = f"{HUB_REPO}/{questions}[{index}]"
             yield Sample(
                 id=row["id"],
-                images=(RowImage(f"{HUB_REPO}/{pictures}[{where[image_id]}]", images, where[image_id]),),
+                images=(RowImage(f"{HUB_REPO}/{images_of}[{where[image_id]}]", images, where[image_id]),),
                 text=row["question"],
                 references=required((row["answer"],), "answers", name, task=self.name),
                 cluster=image_id,

@@ -9,9 +9,9 @@ id, with parallel lists ``questions`` and ``answers`` and a code for its split: 
 Deliberate choices:
 - A question's id is the book's and its place in the book's list, ``761183272-0``.
 - One book's questions are one cluster.
-- The pictures are the publisher's, fetched one by one from ``imageURL`` with the official ``loadDataset.py`` into
+- The images are the publisher's, fetched one by one from ``imageURL`` with the official ``loadDataset.py`` into
   ``images/``, where each has the book's id and the ending of its URL.  Some copies call them all ``.jpg``: that is
-  looked for next.  Books whose picture is no JPEG or PNG are kept (mmpretrain leaves them out); one that could not be
+  looked for next.  Books whose image is no JPEG or PNG are kept (mmpretrain leaves them out); one that could not be
   fetched fails as a sample, by name.
 - The hub's copy is ``howard-hou/OCR-VQA`` (20,796 books in test), a third party's: the organisation that holds the
   others has none.
@@ -73,7 +73,7 @@ class OCRVQA:
             with official_format(self.name, where, "the official dataset.json"):
                 if whole_in(entry, "split") != CODES[split]:
                     continue
-                image = _picture(folder, book, text_in(entry, "imageURL"))
+                image = _image(folder, book, text_in(entry, "imageURL"))
             for place, question, answer in _pairs(entry, where):
                 yield Sample(id=f"{book}-{place}", images=(image,), text=question, references=(answer,), cluster=book)
 
@@ -93,11 +93,11 @@ class OCRVQA:
                 )
 
 
-def _picture(folder: Path, book: str, url: str) -> PathImage:
+def _image(folder: Path, book: str, url: str) -> PathImage:
     # The URL is not followed: it only tells the ending.
     official = below(folder, f"{book}{PurePosixPath(url).suffix}", task=TASK.name)
     jpeg = below(folder, f"{book}.jpg", task=TASK.name)
-    # A picture that is under neither name keeps the official one: the sample then fails by that name.
+    # An image that is under neither name keeps the official one: the sample then fails by that name.
     return jpeg if not Path(official.path).exists() and Path(jpeg.path).exists() else official
 
 

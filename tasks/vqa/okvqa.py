@@ -1,10 +1,10 @@
-"""OK-VQA: questions about COCO pictures that take knowledge from outside the picture, ten answers each.
+"""OK-VQA: questions about COCO images that take knowledge from outside the image, ten answers each.
 
 Paper: Marino et al., "OK-VQA: A Visual Question Answering Benchmark Requiring External Knowledge", CVPR 2019 (arXiv
 1906.00067).  Scorer: the official one of VQA (GT-Vision-Lab/VQA), whose file format it took over.
 
 Protocol: the question is asked as it stands; the answer is short (10 new tokens); VQA accuracy.  The validation split,
-which papers also call test, is the one that is reported; COCO val2014 has the pictures.
+which papers also call test, is the one that is reported; COCO val2014 has the images.
 
 Deliberate choices:
 - References are the entries' ``answer``, which VQA's script reads; ``raw_answer`` beside it is what was typed, before

@@ -1,4 +1,4 @@
-"""TextVQA: questions about the text in pictures, ten answers each.
+"""TextVQA: questions about the text in images, ten answers each.
 
 Paper: Singh et al., "Towards VQA Models That Can Read", CVPR 2019 (arXiv 1904.08920).
 Official scorer: M4C's evaluator in facebookresearch/mmf (see ``metrics/textvqa_accuracy.py``).
@@ -8,8 +8,8 @@ averaged over leaving out each of the ten annotators.  Annotations are those of 
 
 Deliberate choices:
 - The prompt holds no OCR tokens, unlike M4C's and one of LLaVA's settings.
-- val's pictures lie in ``train_images``: both come from Open Images' training set.
-- A picture is shown as its file has it.  Open Images lists some as rotated; big_vision turns those, others do not.
+- val's images lie in ``train_images``: both come from Open Images' training set.
+- An image is shown as its file has it.  Open Images lists some as rotated; big_vision turns those, others do not.
 - One image's questions are one cluster: they are not independent.
 """
 

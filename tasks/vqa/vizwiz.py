@@ -1,15 +1,15 @@
-"""VizWiz-VQA: questions that blind people asked about pictures they took, ten answers each.
+"""VizWiz-VQA: questions that blind people asked about images they took, ten answers each.
 
 Paper: Gurari et al., "VizWiz Grand Challenge: Answering Visual Questions from Blind People", CVPR 2018 (arXiv
 1802.08218).  Official scorer: the VizWiz API (see ``metrics/vizwiz_accuracy.py``).
 
 Protocol: the question is asked as it stands; the answer is short (10 new tokens); accuracy is min(1, matches / 3).
-Questions that cannot be answered from their picture stay in; their annotators said ``unanswerable``.  The answers of
+Questions that cannot be answered from their image stay in; their annotators said ``unanswerable``.  The answers of
 test are not public: what the model says becomes a file for the EvalAI server.
 
 Deliberate choices:
 - The question is not told that ``unanswerable`` may be said: that is a matter of the prompt, and lmms-eval's adds it.
-- A sample's id is the name of its picture: there is one question a picture, and no other id.
+- A sample's id is the name of its image: there is one question an image, and no other id.
 - A submission holds the answers as they were read.
 
 Not checked, for the official files could not be had: the size of train, and what the hub's column ``category`` holds;
@@ -108,7 +108,7 @@ class VizWiz:
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
             answers = answers_on_hub(row, name, task=self.name) if scored else ()
-            image = f"{row['question_id']}.jpg"  # the hub has the picture's name without its ending
+            image = f"{row['question_id']}.jpg"  # the hub has the image's name without its ending
             yield Sample(
                 id=image,
                 images=(RowImage(name, rows, index),),

@@ -1,4 +1,4 @@
-"""VQAv2: open-ended questions about COCO pictures, ten human answers each.
+"""VQAv2: open-ended questions about COCO images, ten human answers each.
 
 Paper: Goyal et al., "Making the V in VQA Matter", CVPR 2017 (arXiv 1612.00837).
 Official scorer: GT-Vision-Lab/VQA, ``PythonEvaluationTools/vqaEvaluation/vqaEval.py``.

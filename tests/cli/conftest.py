@@ -71,7 +71,7 @@ def two_runs(
                 hostile = place % 4 == 3 and run == "a"
                 source = samples[0] if run == "b" else sample
                 right = source.references[0]
-                if name.startswith("refcoco"):  # in pixels of the picture as the encoder sees it
+                if name.startswith("refcoco"):  # in pixels of the image as the encoder sees it
                     right = json.dumps([{"bbox_2d": [round(v) for v in right], "label": "it"}])
                 rows.append({"id": sample.id, "text": HOSTILE[place // 4 % len(HOSTILE)] if hostile else right})
             if run == "a" and name == "vqav2/val":
@@ -138,7 +138,7 @@ def pair(two_scored: Path, tmp_path: Path) -> Path:
 def captions(
     evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A scored run over COCO's captions, of which some are right and some are another picture's."""
+    """A scored run over COCO's captions, of which some are right and some are another image's."""
     pytest.importorskip("pycocoevalcap")
     from evalkit.api import load_task
 

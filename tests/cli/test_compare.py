@@ -49,12 +49,12 @@ def test_a_run_against_itself_shows_no_difference(evalkit: Evalkit, pair: Path) 
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_what_flipped_is_shown_with_its_picture_and_both_answers(evalkit: Evalkit, pair: Path) -> None:
+def test_what_flipped_is_shown_with_its_image_and_both_answers(evalkit: Evalkit, pair: Path) -> None:
     done = evalkit("compare", "runs/good", "runs/bad", "--show-flips", "2", cwd=pair)
-    assert done.stdout.count("picture: ") == 2
+    assert done.stdout.count("image: ") == 2
     assert done.stdout.count("nothing of the kind") == 2
-    picture = done.stdout.split("picture: ")[1].split("\n")[0]
-    assert Path(picture).is_file()
+    image = done.stdout.split("image: ")[1].split("\n")[0]
+    assert Path(image).is_file()
     content = json.loads(
         evalkit("compare", "runs/good", "runs/bad", "--show-flips", "2", "--format", "json", cwd=pair).stdout
     )
@@ -142,7 +142,7 @@ def test_other_samples_are_refused_and_joined_by_id_when_forced(evalkit: Evalkit
 
 
 def own(evalkit: Evalkit, cwd: Path, name: str, wrong: int, ids: Sequence[str] = (), **said: str) -> None:
-    """A run over a task of one's own, ``my file.jsonl``: 40 questions, each about its own picture."""
+    """A run over a task of one's own, ``my file.jsonl``: 40 questions, each about its own image."""
     names = [*ids, *(f"q{i}" for i in range(len(ids), 40))]
     rows = [{"id": n, "image": f"p{i}.png", "question": "?", "answers": ["yes"]} for i, n in enumerate(names)]
     for row in rows:

@@ -1,4 +1,4 @@
-"""How a run asks: exemplars, protocols, families, lettered choices, sizes of pictures; and ``--dry-run``."""
+"""How a run asks: exemplars, protocols, families, lettered choices, sizes of images; and ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows_of(run: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- exemplars
 
 
-def test_a_sweep_of_shots_is_one_table_and_one_picture(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_a_sweep_of_shots_is_one_table_and_one_image(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco/val,textvqa", "--limit", "5", "--data", "tiny")
     done = evalkit(*command, "--shots", "0,1,2,4,8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -49,15 +49,15 @@ def test_a_sweep_of_shots_is_one_table_and_one_picture(evalkit: Evalkit, tmp_pat
         json.loads((p / "manifest.json").read_text())["shots"]: p for p in (tmp_path / "runs").iterdir() if p.is_dir()
     }
     assert sorted(runs) == [0, 1, 2, 4, 8]
-    (picture,) = (tmp_path / "runs").glob("shots-*.png")
-    assert str(picture.relative_to(tmp_path)) in said(done)
-    assert min(Image.open(picture).size) > 400
+    (image,) = (tmp_path / "runs").glob("shots-*.png")
+    assert str(image.relative_to(tmp_path)) in said(done)
+    assert min(Image.open(image).size) > 400
     for split in ("vqav2.val", "refcoco.val", "textvqa.val"):
         plain = lines(runs[0], split)
         changed = 0
         for shots, run in runs.items():
             for key, row in lines(run, split).items():
-                # The exemplars' pictures reach the model: each is 16 visual tokens here, and a frame of its own.
+                # The exemplars' images reach the model: each is 16 visual tokens here, and a frame of its own.
                 assert len(row["images"]) == len(row["frames"]) == len(row["digests"]) == shots + 1
                 assert row["images"][-1] == plain[key]["images"][0]
                 assert len(set(row.get("shots", []))) == shots
@@ -111,7 +111,7 @@ def test_similar_exemplars(evalkit: Evalkit, tmp_path: Path) -> None:
 
 
 def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root: str, tmp_path: Path) -> None:
-    """Questions about other pictures of that folder, as a file of one's own."""
+    """Questions about other images of that folder, as a file of one's own."""
     samples = list(load_task("textvqa/val", data=real_root))
     others = list(load_task("vqav2/val", data=real_root))[:30]
     rows = [
@@ -149,7 +149,7 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
         (["-t", "vqav2", "--shots", "0,2", "--name", "x"], "2 numbers of shots make as many runs; leave --name out"),
         (["-t", "vqav2", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
         (["-t", "vqav2", "--choice", "guess"], "--choice guess: unknown; use generate or loglikelihood"),
-        (["-t", "vqav2", "--shots", "1", "--family", "paligemma"], "paligemma take one picture only; leave it out"),
+        (["-t", "vqav2", "--shots", "1", "--family", "paligemma"], "paligemma take one image only; leave it out"),
         (["-t", "vqav2", "--family", "qwen9"], "unknown model family 'qwen9'"),
         (["-t", "vqav2", "--min-pixels", "9", "--max-pixels", "4"], "--min-pixels 9 is more than --max-pixels 4"),
         (["-t", "vqav2", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),
@@ -194,7 +194,7 @@ def test_a_protocol_that_does_not_know_a_task_is_refused(evalkit: Evalkit, tmp_p
 
 
 def test_boxes_are_read_as_the_protocols_prompt_asks_for_them(evalkit: Evalkit, tmp_path: Path) -> None:
-    """lmms-eval asks for fractions of the picture; the tiny checkpoint answers in pixels all the same: nothing is right."""
+    """lmms-eval asks for fractions of the image; the tiny checkpoint answers in pixels all the same: nothing is right."""
     done = evalkit(
         "run",
         "-t",
@@ -240,7 +240,7 @@ def test_an_unknown_architecture_is_asked_as_generic(evalkit: Evalkit, tmp_path:
     assert "Answer the question using a single word or phrase." in done.stdout
 
 
-def test_sizes_of_pictures_are_part_of_what_a_run_is(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_sizes_of_images_are_part_of_what_a_run_is(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "refcoco/val", "--data", "tiny", "--limit", "4")
     assert evalkit(*command, cwd=tmp_path).returncode == 0
     done = evalkit(*command, "--max-pixels", "6272", cwd=tmp_path)
@@ -301,7 +301,7 @@ def test_long_prompts_are_told_before_the_weights_are_loaded(
     assert done.returncode == 0, done.stderr
     tokens = {key: row["prompt_tokens"] for key, row in lines(tmp_path / "runs" / "x", "mine.own").items()}
     assert tokens["large"] >= 20 * 10 > tokens["small"]
-    told = f"mine/own: prompts of up to {tokens['large']} tokens (sample large, a picture of 560 × 280 pixels)"
+    told = f"mine/own: prompts of up to {tokens['large']} tokens (sample large, an image of 560 × 280 pixels)"
     assert told in said(done)
     assert said(done).index(told) < said(done).index("loaded in")
     monkeypatch.setattr(dry_run, "LONG", 8192)

@@ -76,7 +76,7 @@ def test_a_frame_of_some_tasks_without_prompts(two_runs: Path) -> None:
     some = run.to_pandas(["vqav2/val", "docvqa"], prompts=False)
     assert set(some.task) == {"vqav2", "docvqa"}
     assert some.prompt.isna().all()
-    assert run.to_pandas("vqav2").prompt.str.startswith("⟨picture⟩").all()
+    assert run.to_pandas("vqav2").prompt.str.startswith("⟨image⟩").all()
     assert list(run.scores_to_pandas().task) == [name.split("/")[0] for name in NAMES]
     with pytest.raises(UserError, match="--tasks gqa: it is not in"):
         run.to_pandas("gqa")
@@ -155,11 +155,11 @@ def test_several_runs_stand_in_one_file(evalkit: Evalkit, two_runs: Path, tmp_pa
 # -------------------------------------------------------------------------------------------------- the hub's data set
 
 
-def test_a_data_set_in_the_hubs_format_is_loaded_with_its_pictures(
+def test_a_data_set_in_the_hubs_format_is_loaded_with_its_images(
     evalkit: Evalkit, two_runs: Path, run: Path, tmp_path: Path
 ) -> None:
     datasets = pytest.importorskip("datasets")
-    done = evalkit("export", "runs/a", "--to", "hub", "--pictures", "-t", "refcoco,vqav2", cwd=tmp_path)
+    done = evalkit("export", "runs/a", "--to", "hub", "--images", "-t", "refcoco,vqav2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     loaded = datasets.load_dataset(str(run / "export" / "dataset"), cache_dir=str(tmp_path / "cache"))
     assert set(loaded) == {"refcoco.val", "vqav2.val"}
@@ -167,10 +167,10 @@ def test_a_data_set_in_the_hubs_format_is_loaded_with_its_pictures(
     samples = {s.id: s for s in load_task("refcoco/val", data="tiny")}
     assert list(loaded["refcoco.val"]["id"]) == list(samples)
     for row in loaded["refcoco.val"]:
-        (picture,) = row["pictures"]
+        (image,) = row["embedded_images"]
         original = samples[row["id"]].images[0]
-        assert picture.size == original.size()
-        assert picture.convert("RGB").tobytes() == original.load().tobytes()
+        assert image.size == original.size()
+        assert image.convert("RGB").tobytes() == original.load().tobytes()
         record = records[row["id"]]
         assert row["images"] == ["/".join(Path(original.name).parts[-2:])], "nothing says where they lie on this disk"
         for name in ("text", "box", "reference_box", "score", "status", "scores.iou", "meta.ref_id"):
@@ -371,7 +371,7 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
     places = {name: str(tmp_path / name.lower()) for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")}
     environment = {"WANDB_MODE": "offline", **places}
     done = evalkit(
-        "export", "runs/a", "--to", "wandb", "--out", "logs", "--samples", "4", "--pictures", "--step", "7",
+        "export", "runs/a", "--to", "wandb", "--out", "logs", "--samples", "4", "--images", "--step", "7",
         "-t", "refcoco,docvqa", "--project", "mine", cwd=tmp_path, **environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -390,12 +390,12 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
     assert history["evalkit/refcoco.val/acc@0.5"] == pytest.approx(rows["refcoco/val"]["value"])
     assert history["_step"] == 7
     assert config["model"] == ScoredRun.open(run).model
-    # Tables are uploaded as artifacts, which wait in the folder of data: each with its pictures and their boxes.
+    # Tables are uploaded as artifacts, which wait in the folder of data: each with its images and their boxes.
     kept = [file.read_bytes() for file in Path(places["WANDB_DATA_DIR"]).rglob("*") if file.is_file()]
     assert sum(content.startswith(b"\x89PNG") for content in kept) == 8
     tables = [json.loads(content) for content in set(kept) if content.startswith(b'{"_type": "table"')]
     assert sorted(len(table["data"]) for table in tables) == [4, 4]
-    assert all(table["columns"][:3] == ["picture", "id", "question"] for table in tables)
+    assert all(table["columns"][:3] == ["image", "id", "question"] for table in tables)
     positions = [
         found["position"]
         for table in tables
@@ -463,7 +463,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
         (("runs/a", "runs/a", "--to", "csv", "--out", "x"), "named twice"),
         (("runs/a", "runs/b", "--to", "results", "--out", "x"), "--to results is of one run"),
         (("runs/a", "--to", "results", "-t", "refcoco"), "refcoco/val: the official scorer reads no file of answers"),
-        (("runs/a", "--to", "csv", "--pictures"), "--pictures is for --to hub"),
+        (("runs/a", "--to", "csv", "--images"), "--images is for --to hub"),
         (("runs/a", "--to", "csv", "--step", "3"), "--step means nothing to --to csv"),
         (("runs/a", "--to", "hub", "--out", "there.csv"), "--out there.csv is a file; give a folder"),
     ):

@@ -25,7 +25,7 @@ from evalkit.progress.display import Reporter
 from evalkit.progress.eta import Pace
 from evalkit.progress.running_score import RunningScore
 from evalkit.results.stats.intervals import of_values
-from evalkit.run import PictureDigests, run_job
+from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import score_job
 from evalkit.types import Reading, Request, Response, Sample
 
@@ -49,7 +49,7 @@ def at(share: float, recorded: dict[str, Any], *, by_count: bool) -> float:
 
 @pytest.mark.parametrize("run", ["engine", "one at a time"])
 def test_tokens_tell_the_time_left_where_counts_do_not(run: str) -> None:
-    """Pictures of 140 to 900 pixels with 1 to 10 questions of 5 to 150 words, as they were answered on a CPU."""
+    """Images of 140 to 900 pixels with 1 to 10 questions of 5 to 150 words, as they were answered on a CPU."""
     recorded = TIMINGS[run]
     assert 0.75 < at(0.2, recorded, by_count=False) < 1.25
     assert at(0.2, recorded, by_count=True) > 1.5
@@ -226,7 +226,7 @@ def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pyt
             for width, found in screens.items():
                 found.append(shown(reporter, width))
 
-        with PictureDigests(()) as digests:
+        with ImageDigests(()) as digests:
             monkeypatch.setattr(digests, "of", lambda request: (None,) * len(request.images))
             run_job(job, questions, family, tiny_backend, seen, digests=digests)
         reporter.console = console

@@ -131,7 +131,7 @@ def test_a_text_only_qwen_is_refused(evalkit: Evalkit, broken: Path) -> None:
             "run", "-t", "vqav2", "-m", str(broken), "--data", "tiny", "--limit", "1", *more, cwd=broken.parent
         )
         assert done.returncode == 2
-        assert "this is a text-only Qwen (its config.json has no 'visual' part), which takes no pictures" in said(done)
+        assert "this is a text-only Qwen (its config.json has no 'visual' part), which takes no images" in said(done)
         assert done.stderr.count("error:") == 1
     assert not (broken.parent / "runs").exists()
 

@@ -40,7 +40,7 @@ def samples_of(report: Path) -> list[dict[str, object]]:
     return list(json.loads(body[body.index("[") : body.rindex("]") + 1]))
 
 
-def test_a_report_has_questions_references_prompts_and_pictures(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_a_report_has_questions_references_prompts_and_images(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     done = evalkit("report", "runs/r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["runs/r/report/index.html"]
@@ -55,10 +55,10 @@ def test_a_report_has_questions_references_prompts_and_pictures(evalkit: Evalkit
         assert side["read"] == sample.references[0]
         (turn,) = side["prompt"]
         assert turn[0] == "user"
-        assert turn[1].startswith("⟨picture⟩")
+        assert turn[1].startswith("⟨image⟩")
         assert sample.text in turn[1]
-    pictures = len({i.name for s in official for i in s.images})
-    assert f"{len(official)} samples, {pictures} pictures" in told(done)
+    images = len({i.name for s in official for i in s.images})
+    assert f"{len(official)} samples, {images} images" in told(done)
 
 
 def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: P
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["runs/r/report.html"]
     assert "note: docvqa/val: without questions and references, because the data are not there: --data" in told(done)
-    assert "0 pictures" in told(done)
+    assert "0 images" in told(done)
     assert "the data are not there" in html.unescape((run / "report.html").read_text())
     done = evalkit("report", "runs/r", "--data", "moved", "--out", "elsewhere", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

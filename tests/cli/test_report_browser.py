@@ -323,11 +323,11 @@ def test_edit_marks_stand_between_answer_and_nearest_reference(chrome: Chrome, p
     assert any(name != "SPAN" for name, _ in pieces)
 
 
-def test_pictures_of_the_first_page_alone_are_loaded_from_nowhere_else(chrome: Chrome, pair: Path) -> None:
+def test_images_of_the_first_page_alone_are_loaded_from_nowhere_else(chrome: Chrome, pair: Path) -> None:
     look(chrome, pair, "#vqav2/val")
     until(chrome, "return [...document.images].slice(0, 3).every((one) => one.complete && one.naturalWidth)")
     assert {url.split(":")[0] for url in requested(chrome)} <= {"file", "about"}
-    every = len(list((pair.parent / "pictures").iterdir()))
+    every = len(list((pair.parent / "images").iterdir()))
     assert chrome.execute_script("return document.images.length") == 48
     assert chrome.execute_script("return document.images[0].naturalWidth > 0")
     assert every > 48

@@ -289,7 +289,7 @@ def here(tmp_path: Path) -> Path:
 
 
 OURS = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--limit", "8")
-PICTURES = Path("data") / "coco" / "val2014"
+IMAGES = Path("data") / "coco" / "val2014"
 QUESTIONS = Path("data") / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json"
 
 
@@ -336,32 +336,32 @@ def test_a_renamed_folder_changes_nothing(here: Path, evalkit: Callable[..., tup
     assert len(runs_in(here)) == 1
 
 
-def test_a_changed_picture_is_answered_again(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_a_changed_image_is_answered_again(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     (run,) = runs_in(here)
     rows = lines_of(run / "vqav2.val.jsonl")
-    picture = rows[0]["images"][0]
-    touched = [row["id"] for row in rows if row["images"] == [picture]]
-    other = next(row["images"][0] for row in rows if row["images"] != [picture])
-    (here / picture).write_bytes((here / other).read_bytes())
+    image = rows[0]["images"][0]
+    touched = [row["id"] for row in rows if row["images"] == [image]]
+    other = next(row["images"][0] for row in rows if row["images"] != [image])
+    (here / image).write_bytes((here / other).read_bytes())
     code, said = evalkit(*OURS)
     assert code == 0
-    assert f"vqav2/val: {len(touched)} samples have another picture now ({', '.join(sorted(touched)[:3])}" in said
+    assert f"vqav2/val: {len(touched)} samples have another image now ({', '.join(sorted(touched)[:3])}" in said
     assert f"vqav2/val: {len(touched)} answered in" in said
     after = {row["id"]: row["digests"] for row in lines_of(run / "vqav2.val.jsonl")}
     assert len(after) == 8
     assert {row["id"] for row in rows if after[row["id"]] != row["digests"]} == set(touched)
 
 
-def test_a_removed_picture(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_a_removed_image(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     (run,) = runs_in(here)
     before = compared(run)
-    picture = here / lines_of(run / "vqav2.val.jsonl")[0]["images"][0]
-    picture.unlink()
+    image = here / lines_of(run / "vqav2.val.jsonl")[0]["images"][0]
+    image.unlink()
     code, said = evalkit(*OURS)
     assert code == 2
-    assert f"{picture.name} is absent; complete the download, or give --allow-missing" in said
+    assert f"{image.name} is absent; complete the download, or give --allow-missing" in said
     code, said = evalkit(*OURS, "--allow-missing")
     assert code == 0, "its answers were given while it was there"
     assert compared(run) == before
@@ -395,7 +395,7 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
 
 
 @pytest.mark.slow
-def test_pictures_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_images_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """As a network drive does; when it is back, the same command continues."""
     command = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--name", "x", "--batch-size", "1")
     process = Forked(*command, "--max-errors", "10", cwd=here)
@@ -403,12 +403,12 @@ def test_pictures_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tupl
     deadline = time.monotonic() + 60
     while not lines_whole(journal) and time.monotonic() < deadline:
         time.sleep(0.01)
-    (here / PICTURES).rename(here / "away")
+    (here / IMAGES).rename(here / "away")
     code, said = process.finish()
     assert code == 1, said
     assert "11 samples have failed (--max-errors 10), the last one with FileNotFoundError" in said
     assert "Traceback" not in said
-    (here / "away").rename(here / PICTURES)
+    (here / "away").rename(here / IMAGES)
     code, said = evalkit(*command[:-1], "16")
     assert code == 0, said
     assert "vqav2/val: 11 samples failed before" in said
@@ -445,7 +445,7 @@ def test_a_pickle_that_would_run_something(here: Path, evalkit: Callable[..., tu
     assert not (here / "executed").exists()
 
 
-def test_an_enormous_picture(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_an_enormous_image(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """50,000 × 50,000 pixels in a PNG of 300 kB."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -457,13 +457,13 @@ def test_an_enormous_picture(here: Path, evalkit: Callable[..., tuple[int, str]]
     row = bytes(1 + side // 8)
     packed = b"".join(packer.compress(row * 1000) for _ in range(side // 1000)) + packer.flush()
     header = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
-    picture = here / PICTURES / "COCO_val2014_000000000002.jpg"
-    picture.write_bytes(
+    image = here / IMAGES / "COCO_val2014_000000000002.jpg"
+    image.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     )  # fmt: skip
     code, said = evalkit("run", "-t", "vqav2", "--data", "data")
     assert code == 2
-    assert f"{picture.name} cannot be read as a picture (a damaged picture, or an enormous one" in said
+    assert f"{image.name} cannot be read as an image (a damaged image, or an enormous one" in said
 
 
 def test_pickled_weights_only_on_request(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:

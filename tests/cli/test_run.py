@@ -105,8 +105,8 @@ def test_leaderboard_puts_runs_side_by_side(
     assert sorted(p.name for p in (cwd / "board").iterdir()) == [f"leaderboard.{x}" for x in ("csv", "json", "md")]
 
 
-def test_pictures_swapped_among_samples_score_far_less(evalkit: Evalkit, tmp_path: Path) -> None:
-    """The blind baseline: were the pictures not looked at, this would change nothing."""
+def test_images_swapped_among_samples_score_far_less(evalkit: Evalkit, tmp_path: Path) -> None:
+    """The blind baseline: were the images not looked at, this would change nothing."""
     root = tmp_path / "root"
     shutil.copytree(bundled_root(), root)
     for folder in ("coco/val2014", "coco/train2014"):
@@ -149,7 +149,7 @@ def test_real_photographs(evalkit: Evalkit, real_root: str, tmp_path: Path) -> N
     rows = json.loads((tmp_path / "runs" / "real" / "scores.json").read_text())["results"]
     counts = {f"{r['task']}/{r['split']}": r["n"] for r in rows}
     assert counts == counted(Path(real_root))
-    assert sum(n == 0 for n in counts.values()) == 5  # its pictures are all in three of the eight splits of RefCOCO
+    assert sum(n == 0 for n in counts.values()) == 5  # its images are all in three of the eight splits of RefCOCO
     assert all((r["value"] is None) == (r["n"] == 0) for r in rows)
     assert all(r["errors"] == 0 for r in rows)
     assert "nan" not in done.stdout
@@ -172,13 +172,13 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-PICTURE = "COCO_val2014_000000000002.jpg"
+IMAGE = "COCO_val2014_000000000002.jpg"
 
 
-def test_a_picture_that_breaks_in_mid_run_is_counted_and_the_rest_is_scored(
+def test_a_image_that_breaks_in_mid_run_is_counted_and_the_rest_is_scored(
     evalkit: Evalkit, tmp_path: Path, root: Path
 ) -> None:
-    halve(root / "coco" / "val2014" / PICTURE)  # its header is whole: that it is torn shows when it is decoded
+    halve(root / "coco" / "val2014" / IMAGE)  # its header is whole: that it is torn shows when it is decoded
     done = evalkit("run", "--tasks", "vqav2", "--data", str(root), "--name", "x", cwd=tmp_path)
     assert done.returncode == 1
     assert "5 samples failed" in done.stderr
@@ -189,8 +189,8 @@ def test_a_picture_that_breaks_in_mid_run_is_counted_and_the_rest_is_scored(
     assert "*" in done.stdout
 
 
-def test_pictures_known_to_be_missing_can_be_left_out(evalkit: Evalkit, tmp_path: Path, root: Path) -> None:
-    (root / "coco" / "val2014" / PICTURE).unlink()
+def test_images_known_to_be_missing_can_be_left_out(evalkit: Evalkit, tmp_path: Path, root: Path) -> None:
+    (root / "coco" / "val2014" / IMAGE).unlink()
     command = ("run", "--tasks", "vqav2", "--data", str(root), "--name", "x", "--allow-missing")
     assert evalkit(*command, cwd=tmp_path).returncode == 1
     (row,) = json.loads((tmp_path / "runs" / "x" / "scores.json").read_text())["results"]
@@ -228,14 +228,14 @@ DAMAGED: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
         "coco_caption", "coco/dataset_coco.json", lambda p: edit(p, lambda d: d["images"][0].update(sentences=[])),
         "in dataset_coco.json has no captions to score against",
     ),
-    "absent picture": ("vqav2", f"coco/val2014/{PICTURE}", Path.unlink, f"{PICTURE} is absent; complete the download"),
-    "broken picture": (
-        "vqav2", f"coco/val2014/{PICTURE}", lambda p: p.write_bytes(b"torn"),
-        f"{PICTURE} cannot be read as a picture (cannot identify image file",
+    "absent image": ("vqav2", f"coco/val2014/{IMAGE}", Path.unlink, f"{IMAGE} is absent; complete the download"),
+    "broken image": (
+        "vqav2", f"coco/val2014/{IMAGE}", lambda p: p.write_bytes(b"torn"),
+        f"{IMAGE} cannot be read as an image (cannot identify image file",
     ),
-    "no pictures": (
+    "no images": (
         "vqav2", "coco/val2014", lambda p: (shutil.rmtree(p), p.mkdir()),
-        "pictures are absent or broken); complete the download",
+        "images are absent or broken); complete the download",
     ),
 }  # fmt: skip
 
@@ -277,9 +277,9 @@ def test_a_split_without_public_answers_becomes_the_official_file(evalkit: Evalk
 
 
 def mirrored(root: Path, count: int) -> Path:
-    """A few bundled VQAv2 questions as the hub's data set has them: parquet, the picture in every row."""
+    """A few bundled VQAv2 questions as the hub's data set has them: parquet, the image in every row."""
     samples = load_task("vqav2/val", data="tiny", limit=count)
-    pictures = datasets.Features({**FEATURES, "image": datasets.Image()})
+    images = datasets.Features({**FEATURES, "image": datasets.Image()})
     rows = [
         {
             "question_id": int(s.id), "image_id": int(s.cluster), "question": s.text, "question_type": "what",
@@ -293,7 +293,7 @@ def mirrored(root: Path, count: int) -> Path:
     ]  # fmt: skip
     folder = root / "lmms-lab" / "VQAv2" / "data"
     folder.mkdir(parents=True)
-    datasets.Dataset.from_list(rows, features=pictures).to_parquet(folder / "validation-00000-of-00001.parquet")
+    datasets.Dataset.from_list(rows, features=images).to_parquet(folder / "validation-00000-of-00001.parquet")
     return root
 
 
@@ -326,7 +326,7 @@ def test_the_hubs_format_gives_the_same_answers_and_score(evalkit: Evalkit, tmp_
     values = [json.loads((run / "scores.json").read_text())["results"][0]["value"] for run in (hub, files)]
     assert values[0] == values[1]
     again = evalkit(*command, "--data", mirror, "--name", "hub", cwd=tmp_path)
-    assert "vqav2/val: 0 answered in" in again.stderr, "pictures in rows have digests too"
+    assert "vqav2/val: 0 answered in" in again.stderr, "images in rows have digests too"
     assert "vqav2/val: unchanged" in evalkit("rescore", "runs/hub", cwd=tmp_path).stderr
 
     lines = [json.dumps({"id": key, "text": text}) + "\n" for key, (text, _) in answers[0].items()]

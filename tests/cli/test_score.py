@@ -60,7 +60,7 @@ def row_of(run: Path) -> dict[str, object]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three questions about two pictures: ten, two and no annotators say "yes"."""
+    """Three questions about two images: ten, two and no annotators say "yes"."""
     root = tmp_path / "root"
     for folder in ("vqav2", "coco/val2014", "coco/test2015"):
         (root / folder).mkdir(parents=True)
@@ -81,7 +81,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def boxes(tmp_path: Path) -> tuple[Path, dict[str, Size]]:
-    """The right boxes of the bundled RefCOCO val, as Qwen2.5-VL writes them when pictures have at most 15,360 pixels."""
+    """The right boxes of the bundled RefCOCO val, as Qwen2.5-VL writes them when images have at most 15,360 pixels."""
     sizes, rows = {}, []
     for sample in load_task("refcoco/val", data="tiny"):
         (image,) = sample.images
@@ -209,7 +209,7 @@ def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[s
 
 
 def test_answers_are_read_by_the_protocol_that_they_were_asked_by(evalkit: Evalkit, tmp_path: Path) -> None:
-    """lmms-eval's prompt asks for fractions of the picture: right under it, and pixels of its corner under no other."""
+    """lmms-eval's prompt asks for fractions of the image: right under it, and pixels of its corner under no other."""
     rows = []
     for sample in load_task("refcoco/val", data="tiny"):
         (w, h), (a, b, c, d) = sample.images[0].size(), sample.references[0]
@@ -253,7 +253,7 @@ def test_final_texts_are_read_by_no_protocol(evalkit: Evalkit, root: Path, tmp_p
     assert json.loads((tmp_path / "runs" / "x" / "manifest.json").read_text())["settings"]["protocol"] == "official"
 
 
-def test_a_picture_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit, tmp_path: Path) -> None:
     Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"torn")
     Image.new("RGB", (900, 2)).save(tmp_path / "c.png")
@@ -271,7 +271,7 @@ def test_a_picture_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalk
     assert "900x2 pixels is too narrow" in errors["c"]
 
 
-def test_a_family_whose_boxes_need_no_resized_size_gets_the_pictures_own() -> None:
+def test_a_family_whose_boxes_need_no_resized_size_gets_the_images_own() -> None:
     class Relative:
         name, model_types, coordinates = "relative", (), "of the original"
 

@@ -294,8 +294,8 @@ def test_the_address_may_come_from_the_environment(run: Run, http_server: Any, t
         (("--family", "paligemma"), "this family asks in running text"),
         (("--processor", "/nowhere"), "--processor /nowhere"),
         (("--pixel-limits", "both"), "--pixel-limits both: unknown; use sent or server"),
-        (("--shots", "1", "--shots-by", "similar"), "cannot compare pictures"),
-        (("--min-pixels", "13000000"), "--min-pixels: pictures cannot have between 13000000 and 12845056 pixels"),
+        (("--shots", "1", "--shots-by", "similar"), "cannot compare images"),
+        (("--min-pixels", "13000000"), "--min-pixels: images cannot have between 13000000 and 12845056 pixels"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_a_sentence(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
@@ -362,7 +362,7 @@ def test_letters_are_ranked_where_the_server_tells_likelihoods(run: Run, http_se
 def test_other_sizes_than_expected_are_told_once(run: Run, http_server: Any, tmp_path: Path) -> None:
     code, said = run("--tasks", "refcoco/val", "--limit", "20", "--min-pixels", "100352")  # 128 tokens, it says 100
     assert code == 0, said
-    assert log(tmp_path).count("it does not see pictures at the sizes that evalkit expects") == 1
+    assert log(tmp_path).count("it does not see images at the sizes that evalkit expects") == 1
 
 
 def test_unknown_sizes_are_told_where_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_a_dry_run_shows_the_turns_and_sends_nothing(run: Run, http_server: Any,
         "--dry-run", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "│ [user] <picture>" in done.stdout
+    assert "│ [user] <image>" in done.stdout
     assert "│ [assistant] " in done.stdout
     assert http_server.seen == []
 

@@ -41,7 +41,7 @@ def test_wrong_answers_are_shown_with_all_that_is_known(evalkit: Evalkit, two_ru
         assert split == "refcoco/val"
         sample = samples[name]
         labels = [line[2:12].strip() for line in lines if line[2:12].strip()]
-        assert labels == ["picture", "prompt", "answer", "read", "score", "reference"]
+        assert labels == ["image", "prompt", "answer", "read", "score", "reference"]
         assert sample.images[0].name in lines[0]
         width, height = sample.images[0].size()
         assert f"({width}×{height})" in lines[0]
@@ -71,7 +71,7 @@ def test_nothing_that_a_model_says_steers_the_terminal_or_is_markup(evalkit: Eva
             outside.append(line)
     assert not inside
     said = {line for line in outside if line and not line.startswith("### ")}
-    assert said <= {"picture:", "prompt:", "question:", "answer:", "read:", "score:", "reference:", "error:"}
+    assert said <= {"image:", "prompt:", "question:", "answer:", "read:", "score:", "reference:", "error:"}
 
 
 def test_on_a_terminal_it_is_coloured_and_still_neutral(two_runs: Path) -> None:

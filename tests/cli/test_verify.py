@@ -81,7 +81,7 @@ def test_the_bundled_checkpoint_is_sound(evalkit: Evalkit, tmp_path: Path) -> No
     for said in (
         "104 tensors, none cut off", "those of Qwen2_5_VLForConditionalGeneration", "float16; config.json says float16",
         "1,445,856", "model.visual: 682,976", "model.language_model: 762,880", "all finite", "567 tokens, a chat template",
-        "finite logits on cpu in float32, which the picture changes",
+        "finite logits on cpu in float32, which the image changes",
     ):  # fmt: skip
         assert said in done.stdout
     assert not list(tmp_path.iterdir()), "nothing is left behind"
@@ -174,7 +174,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
     "an impossible config": (lambda f: _configured(f, hidden_size="many"), {"names and shapes": "config.json describes no model that can be built: Validation error for field 'hidden_size': TypeError", "processor": "could not be loaded"}),
     "NaN": (lambda f: resave(f, lambda s: _not_numbers(s, float("nan"))), {"values": f"1 tensors with NaN or infinite values: {WEIGHT} (1 of 40,960)"}),
     "infinite": (lambda f: resave(f, lambda s: _not_numbers(s, float("-inf"))), {"values": f"1 tensors with NaN or infinite values: {WEIGHT} (1 of 40,960)"}),
-    "another token for pictures": (lambda f: _configured(f, "", image_token_id=566), {"processor": "a picture is token 565 to it, and token 566 to config.json"}),
+    "another token for images": (lambda f: _configured(f, "", image_token_id=566), {"processor": "an image is token 565 to it, and token 566 to config.json"}),
     "no tokenizer": (_no_tokenizer, {"processor": "its tokenizer has no vocabulary; add its files"}),
     "no processor": (lambda f: (f / "processor_config.json").unlink(), {"processor": "its processor could not be loaded: Can't load image processor"}),
 }  # fmt: skip
@@ -222,11 +222,11 @@ def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: 
     assert failing(checks) == ["values", "forward pass"]
     assert "its logits are not finite in float32 on cpu" in checks["forward pass"]["said"]
 
-    # A model that is blind: every picture is the same to it.
+    # A model that is blind: every image is the same to it.
     resave(copy, lambda state: [state[key].zero_() for key in state if "visual" in key] and _not_numbers(state, 0.0))
     checks = verified(evalkit, copy, code=1)
     assert failing(checks) == ["forward pass"]
-    assert checks["forward pass"]["said"] == "its logits do not depend on the picture"
+    assert checks["forward pass"]["said"] == "its logits do not depend on the image"
 
     monkeypatch.setattr(forward, "free_memory", lambda device: 5_000_000)
     checks = verified(evalkit, copy, code=0)
@@ -234,7 +234,7 @@ def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: 
     said = "not tried: the weights in float32 take 5.8 MB, and 5.0 MB of memory are free on cpu"
     assert said in checks["forward pass"]["said"]
     checks = verified(evalkit, copy, "--dtype", "bfloat16", code=1)  # half of that
-    assert checks["forward pass"]["said"] == "its logits do not depend on the picture"
+    assert checks["forward pass"]["said"] == "its logits do not depend on the image"
 
 
 def test_free_memory_is_what_the_system_says() -> None:
@@ -354,7 +354,7 @@ def test_qwen_vl_as_it_was_published(evalkit: Evalkit, qwen: Path, caplog: pytes
     assert "those of QwenVLForConditionalGeneration" in done.stdout
     for part in ("transformer.wte: 61,440", "lm_head: 61,440", "transformer.visual: "):
         assert part in done.stdout
-    assert "finite logits on cpu in float32, which the picture changes" in done.stdout
+    assert "finite logits on cpu in float32, which the image changes" in done.stdout
 
     command = ("run", "-t", "vqav2", "-m", str(qwen), "--data", "tiny", "--limit", "1")
     caplog.clear()
@@ -391,7 +391,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), [], "is no checkpoint: it has no config.json"),
     "config cut off": (lambda f: os.truncate(f / "config.json", 9), [], "config.json is not valid JSON"),
     "text only": (lambda f: _other(f, model_type="gpt2"), [], "the architecture 'gpt2' is not supported"),
-    "a text-only Qwen": (lambda f: _other(f, model_type="qwen", hidden_size=4096), [], "this is a text-only Qwen (its config.json has no 'visual' part), which takes no pictures"),
+    "a text-only Qwen": (lambda f: _other(f, model_type="qwen", hidden_size=4096), [], "this is a text-only Qwen (its config.json has no 'visual' part), which takes no images"),
     "device": (lambda f: None, ["--device", "quantum"], "--device quantum: no such device"),
     "dtype": (lambda f: None, ["--dtype", "int3"], "--dtype int3: unknown"),
     "backend": (lambda f: None, ["--backend", "abacus"], "unknown backend 'abacus'"),

@@ -57,8 +57,8 @@ def test_links_within_the_repository_lead_somewhere(page: str) -> None:
     assert links
     for link in links:
         assert (ROOT / link.partition("#")[0]).exists(), f"{page}: {link}"
-    for picture in re.findall(r"!\[[^]]*\]\(([^)\s]+)\)", text):
-        assert (ROOT / picture).stat().st_size < 300 * 1024, picture
+    for image in re.findall(r"!\[[^]]*\]\(([^)\s]+)\)", text):
+        assert (ROOT / image).stat().st_size < 300 * 1024, image
 
 
 # ------------------------------------------------------------------------------------------------------------ the site
@@ -152,10 +152,10 @@ def test_links_of_the_finished_site_are_followed(site: Path, tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(DOCS))
     build = importlib.import_module("build")
     assert build.broken(site / "site") == []
-    (tmp_path / "picture.png").write_bytes(b"")
+    (tmp_path / "image.png").write_bytes(b"")
     (tmp_path / "a.html").write_text(
         '<h1 id="top">A</h1> <a href="a.html#top"></a> <a href="#gone"></a> <a href="gone.html"></a> <a href="https://x.y/z"></a>'
-        ' <img src="picture.png"> <img src="gone.png">',
+        ' <img src="image.png"> <img src="gone.png">',
         encoding="utf-8",
     )
     assert build.broken(tmp_path) == [

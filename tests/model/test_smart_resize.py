@@ -1,4 +1,4 @@
-"""The size at which an encoder sees a picture, against the processors themselves."""
+"""The size at which an encoder sees an image, against the processors themselves."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_sizes_worked_out_by_hand(size: tuple[int, int], expected: tuple[int, in
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
-def test_sides_are_multiples_and_a_square_like_picture_keeps_the_limits(width: int, height: int) -> None:
+def test_sides_are_multiples_and_a_square_like_image_keeps_the_limits(width: int, height: int) -> None:
     if max(width, height) > 10 * min(width, height):
         return
     found = resized((width, height), 56 * 56, 1280 * 784)
@@ -115,7 +115,7 @@ def test_the_released_limits(family: str, size: tuple[int, int], expected: tuple
     assert registry.families.get(family).frame(size) == Frame(size, expected)
 
 
-def test_a_backend_says_what_its_own_processor_makes_of_a_picture(tiny_backend: Any) -> None:
+def test_a_backend_says_what_its_own_processor_makes_of_a_image(tiny_backend: Any) -> None:
     """The bundled checkpoint's limit is 15,360 pixels, not its family's."""
     limits = {"shortest_edge": 3136, "longest_edge": 15_360}
     for size in ((640, 480), (112, 84), (9, 14), (33, 400)):

@@ -13,22 +13,20 @@ from evalkit.interfaces import Costs, Occupies
 from evalkit.jobs import ask_all, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.token_estimate import costs
-from evalkit.types import Decoding, Message, Picture, Request, Size, Text
+from evalkit.types import Decoding, ImagePart, Message, Request, Size, TextPart
 
 
 @dataclass(frozen=True)
 class Named:
-    """A picture that can be named but not looked at."""
+    """An image that can be named but not looked at."""
 
     name: str
 
 
-def asked(name: str, *parts: str, picture_first: bool = True, limit: int = 5) -> Request:
-    content = [Text(part) for part in parts]
-    picture = Picture(Named(name))  # type: ignore[arg-type]
-    return Request(
-        "x", (Message("user", (picture, *content) if picture_first else (*content, picture)),), Decoding(limit)
-    )
+def asked(name: str, *parts: str, image_first: bool = True, limit: int = 5) -> Request:
+    content = [TextPart(part) for part in parts]
+    image = ImagePart(Named(name))  # type: ignore[arg-type]
+    return Request("x", (Message("user", (image, *content) if image_first else (*content, image)),), Decoding(limit))
 
 
 def hundredth(sizes: Sequence[Size]) -> list[int]:
@@ -38,7 +36,7 @@ def hundredth(sizes: Sequence[Size]) -> list[int]:
 SIZES = {"a": (100, 100), "b": (200, 300)}
 
 
-def test_a_picture_is_paid_for_once() -> None:
+def test_a_image_is_paid_for_once() -> None:
     requests = [asked("a", "what?" * 7), asked("b", "what?" * 7), asked("a", "why?" * 7), asked("a", "")]
     each = 3 * 5
     alone = costs(requests, SIZES, visual=hundredth, shared=False)
@@ -46,15 +44,15 @@ def test_a_picture_is_paid_for_once() -> None:
     assert costs(requests, SIZES, visual=hundredth, shared=True) == [*alone[:2], 8 + each, each]
 
 
-def test_what_stands_before_a_picture_tells_beginnings_apart() -> None:
-    requests = [asked("a", text, picture_first=False) for text in ("x" * 35, "y" * 35, "x" * 35)]
+def test_what_stands_before_a_image_tells_beginnings_apart() -> None:
+    requests = [asked("a", text, image_first=False) for text in ("x" * 35, "y" * 35, "x" * 35)]
     first, other, again = costs(requests, SIZES, visual=hundredth, shared=True)
     assert first == other == again + 110
 
 
 def test_exemplars_that_all_have_are_paid_for_once() -> None:
     def shot(name: str) -> Request:
-        parts = (Picture(Named("b")), Text("x" * 35), Picture(Named(name)), Text("y" * 35))  # type: ignore[arg-type]
+        parts = (ImagePart(Named("b")), TextPart("x" * 35), ImagePart(Named(name)), TextPart("y" * 35))  # type: ignore[arg-type]
         return Request(name, (Message("user", parts),), Decoding(1))
 
     found = costs([shot("a"), shot("c"), shot("a")], {**SIZES, "c": (100, 100)}, visual=hundredth, shared=True)
@@ -91,4 +89,4 @@ def test_a_large_split_is_guessed_at_once(tiny_backend: HFBackend) -> None:
     began = time.process_time()
     found = tiny_backend.costs(requests, sizes)
     assert time.process_time() - began < 1, "ten times as many take about a second"
-    assert sum(found[0::5]) > sum(found[1::5]), "the first question of a picture pays for it"
+    assert sum(found[0::5]) > sum(found[1::5]), "the first question of an image pays for it"

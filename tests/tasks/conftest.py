@@ -18,16 +18,16 @@ DRAWN = {
 }
 
 
-def _options(picture: str, number: int, *, abc: bool) -> dict[str, Any]:
+def _options(image: str, number: int, *, abc: bool) -> dict[str, Any]:
     return {
         "abcLabel": abc, "answerTexts": ["ears", "nose", "mouth", "face"], "correctAnswer": number,
-        "questionId": f"{picture}-{number}",
+        "questionId": f"{image}-{number}",
     }  # fmt: skip
 
 
-def _diagram(picture: str) -> dict[str, Any]:
-    questions = {f"What is {k}?": _options(picture, k, abc=k < 2) for k in range(4)}
-    return {"imageName": picture, "questions": questions}
+def _diagram(image: str) -> dict[str, Any]:
+    questions = {f"What is {k}?": _options(image, k, abc=k < 2) for k in range(4)}
+    return {"imageName": image, "questions": questions}
 
 
 NOT_BUNDLED: dict[str, Any] = {
@@ -103,7 +103,7 @@ FOLDERS = (
 
 @pytest.fixture(scope="session")
 def official_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with the annotation files of all tasks, and none of their pictures.  Who changes a file restores it."""
+    """A root with the annotation files of all tasks, and none of their images.  Who changes a file restores it."""
     root = tmp_path_factory.mktemp("official") / "root"
     shutil.copytree(bundled_root(), root, ignore=shutil.ignore_patterns("*.jpg", "*.png"))
     for name, content in NOT_BUNDLED.items():

@@ -29,7 +29,7 @@ from evalkit.pickles import load_plain_pickle
 from evalkit.types import Sample
 
 Said = tuple[str, str, tuple[Any, ...], str, tuple[str, ...], str]
-"""(id, text, references, cluster, options, the picture's name) of a sample."""
+"""(id, text, references, cluster, options, the image's name) of a sample."""
 
 KARPATHY = "coco/dataset_coco.json"
 
@@ -71,8 +71,8 @@ def _refer(split: str) -> Callable[[Any, Any], Iterator[Said]]:
                 image = int(ref["image_id"])
                 for s in ref["sentences"]:
                     references = ((x, y, x + w, y + h),)
-                    picture = f"COCO_train2014_{image:012d}.jpg"
-                    yield str(s["sent_id"]), s["sent"], references, str(image), (), picture
+                    file_name = f"COCO_train2014_{image:012d}.jpg"
+                    yield str(s["sent_id"]), s["sent"], references, str(image), (), file_name
 
     return says
 
@@ -85,16 +85,16 @@ def _karpathy(content: Any) -> Iterator[Said]:
                 image = int(entry["cocoid"])
                 yield str(image), "", captions, str(image), (), f"COCO_{entry['filepath']}_{image:012d}.jpg"
             else:
-                picture = Path(os.path.normpath(entry["filename"]))
-                yield picture.stem, "", captions, picture.stem, (), picture.name
+                file_name = Path(os.path.normpath(entry["filename"]))
+                yield file_name.stem, "", captions, file_name.stem, (), file_name.name
 
 
 def _captions(content: Any, *, named: bool = False) -> Iterator[Said]:
     for entry in content["images"]:
         image = int(entry["id"])
         captions = tuple(a["caption"] for a in content["annotations"] if int(a["image_id"]) == image)
-        picture = os.path.normpath(entry["file_name"]) if named else f"COCO_val2014_{image:012d}.jpg"
-        yield str(image), "", captions, str(image), (), Path(picture).name
+        file_name = os.path.normpath(entry["file_name"]) if named else f"COCO_val2014_{image:012d}.jpg"
+        yield str(image), "", captions, str(image), (), Path(file_name).name
 
 
 def _textvqa(content: Any) -> Iterator[Said]:
@@ -106,9 +106,9 @@ def _textvqa(content: Any) -> Iterator[Said]:
 def _docs(key: str) -> Callable[[Any], Iterator[Said]]:
     def says(content: Any) -> Iterator[Said]:
         for row in content["data"]:
-            picture = Path(os.path.normpath(row[key]))
+            image = Path(os.path.normpath(row[key]))
             answers = tuple(row["answers"])
-            yield str(row["questionId"]), row["question"], answers, picture.stem, (), picture.name
+            yield str(row["questionId"]), row["question"], answers, image.stem, (), image.name
 
     return says
 
@@ -119,8 +119,8 @@ def _scienceqa(problems: Any, splits: Any) -> Iterator[Said]:
         if problem["image"]:
             hint = (problem.get("hint") or "").strip()
             text = f"Context: {hint}\n{problem['question']}" if hint else problem["question"]
-            picture = os.path.basename(os.path.normpath(problem["image"]))  # noqa: PTH119
-            yield pid, text, (_letter(problem["answer"]),), pid, tuple(problem["choices"]), picture
+            image = os.path.basename(os.path.normpath(problem["image"]))  # noqa: PTH119
+            yield pid, text, (_letter(problem["answer"]),), pid, tuple(problem["choices"]), image
 
 
 def _vizwiz(rows: Any) -> Iterator[Said]:
@@ -148,9 +148,9 @@ def _chartqa(*halves: Any) -> Iterator[Said]:
 def _ocrvqa(books: Any) -> Iterator[Said]:
     for book, entry in books.items():
         if int(entry["split"]) == 3:
-            picture = Path(os.path.normpath(book + Path(entry["imageURL"]).suffix)).name
+            image = Path(os.path.normpath(book + Path(entry["imageURL"]).suffix)).name
             for place, (question, answer) in enumerate(zip(entry["questions"], entry["answers"], strict=True)):
-                yield f"{book}-{place}", question, (answer,), book, (), picture
+                yield f"{book}-{place}", question, (answer,), book, (), image
 
 
 def _ai2d(diagram: Any, _: Any) -> Iterator[Said]:
@@ -227,8 +227,8 @@ def _check(sample: Sample, kind: str, root: Path) -> None:
 
 
 def _said(sample: Sample) -> Said:
-    picture = Path(sample.images[0].path).name
-    return sample.id, sample.text, sample.references, sample.cluster, sample.options, picture
+    image = Path(sample.images[0].path).name
+    return sample.id, sample.text, sample.references, sample.cluster, sample.options, image
 
 
 def _read_or_refused(form: Format, root: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Names of pictures that annotation files give: none leads out of the folder the pictures lie in."""
+"""Names of images that annotation files give: none leads out of the folder the images lie in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 from evalkit import registry
 from evalkit.data import below, open_data
 from evalkit.errors import UserError
-from evalkit.images import PathImage, check_pictures
+from evalkit.images import PathImage, check_images
 from evalkit.types import Sample
 
 
@@ -29,7 +29,7 @@ def _renamed(document: Any, old: str, new: Any) -> None:
     document.update(entries)
 
 
-# Where each task's file says what its first picture is called, the folder it lies in, and what follows the name there.
+# Where each task's file says what its first image is called, the folder it lies in, and what follows the name there.
 NAMED = {
     "docvqa": ("docvqa/val_v1.0_withQT.json", ("data", 0, "image"), "docvqa/documents", ""),
     "infovqa": ("infovqa/infographicsVQA_val_v1.0_withQT.json", ("data", 0, "image_local_name"), "infovqa/infographicsvqa_images", ""),
@@ -46,7 +46,7 @@ NAMED = {
 
 @contextmanager
 def _named(root: Path, task: str, name: object) -> Iterator[None]:
-    """The task's file with ``name`` for its first picture, for the time being."""
+    """The task's file with ``name`` for its first image, for the time being."""
     file, place, *_ = NAMED[task]
     path = root / file
     content = path.read_bytes()
@@ -79,14 +79,14 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(official_root: Path, tas
     with _named(official_root, task, name), pytest.raises(UserError) as refused:
         _load(official_root, task)
     assert str(refused.value) == (
-        f"{task}: the annotations name the picture '{name}{ending}', which lies outside {official_root / folder}; "
+        f"{task}: the annotations name the image '{name}{ending}', which lies outside {official_root / folder}; "
         "the file is damaged or hostile and was not used."
     )
 
 
 NO_TEXTS = (1.5, ["x.png"], {"x": 1})
 NO_NAMES = (None, "", "a\nb.png", "a\0b.png", "\x1b[2J", "x" * 300, *NO_TEXTS)
-MEANT = {"ocrvqa": (None, *NO_TEXTS), "scienceqa_img": (None, "")}  # a key is always a text; there may be no picture
+MEANT = {"ocrvqa": (None, *NO_TEXTS), "scienceqa_img": (None, "")}  # a key is always a text; there may be no image
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_problem_id_that_leads_out_of_the_folder_is_refused(official_root: Pat
     try:
         for file, content in zip(files, (problems, splits), strict=True):
             file.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=f"picture '{name}', which lies outside .*/scienceqa/images/test; "):
+        with pytest.raises(UserError, match=f"image '{name}', which lies outside .*/scienceqa/images/test; "):
             _load(official_root, "scienceqa_img")
     finally:
         for file, before in zip(files, contents, strict=True):
@@ -121,25 +121,25 @@ def test_a_listed_diagram_is_only_looked_for_among_the_files_of_questions(offici
     content = path.read_bytes()
     path.write_text("../annotations/7\n/etc/passwd\n")
     try:
-        with pytest.raises(UserError, match="none of the 2 pictures"):
+        with pytest.raises(UserError, match="none of the 2 images"):
             _load(official_root, "ai2d")
     finally:
         path.write_bytes(content)
 
 
 @pytest.mark.parametrize("task", NAMED)
-def test_a_url_is_not_followed_and_its_picture_is_absent(
+def test_a_url_is_not_followed_and_its_image_is_absent(
     official_root: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("something reached for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with _named(official_root, task, "http://example.org/pictures/x.png"):
+    with _named(official_root, task, "http://example.org/images/x.png"):
         samples = _load(official_root, task)
         first = next(s.images[0] for s in samples if "example.org" in s.cluster or "x.png" in s.images[0].name)
-        with pytest.raises(UserError, match=rf"the picture {official_root}/.*/x.png.* is absent"):
-            check_pictures([first], task)
+        with pytest.raises(UserError, match=rf"the image {official_root}/.*/x.png.* is absent"):
+            check_images([first], task)
 
 
 # ------------------------------------------------------------------------------------------------------- below, itself
@@ -149,7 +149,7 @@ def test_links_that_a_user_put_into_the_folder_work(tmp_path: Path) -> None:
     elsewhere = tmp_path / "big disk"
     elsewhere.mkdir()
     Image.new("RGB", (40, 30)).save(elsewhere / "a.png")
-    folder = tmp_path / "root" / "pictures"
+    folder = tmp_path / "root" / "images"
     folder.mkdir(parents=True)
     (folder / "a.png").symlink_to(elsewhere / "a.png")
     (folder / "more").symlink_to(elsewhere)
@@ -160,7 +160,7 @@ def test_links_that_a_user_put_into_the_folder_work(tmp_path: Path) -> None:
 def test_a_link_is_no_way_out(tmp_path: Path) -> None:
     (tmp_path / "disk" / "deep").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(tmp_path / "disk" / "secret.png")
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path / "disk" / "deep")
     assert (folder / "link/../secret.png").exists()  # as the system reads it: the folder above the link's target
@@ -186,7 +186,7 @@ def test_a_link_is_no_way_out(tmp_path: Path) -> None:
 )
 def test_what_can_be_no_file_is_said(tmp_path: Path, name: object) -> None:
     with pytest.raises(
-        UserError, match=f"^t: the annotations name the picture .* which no file in {tmp_path} can be"
+        UserError, match=f"^t: the annotations name the image .* which no file in {tmp_path} can be"
     ) as refused:
         below(tmp_path, name, task="t")
     assert str(refused.value).isprintable()

@@ -1,1 +1,1 @@
-"""Counting things in pictures: an example of a package that adds to evalkit."""
+"""Counting things in images: an example of a package that adds to evalkit."""

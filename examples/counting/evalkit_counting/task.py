@@ -1,13 +1,13 @@
-"""Counting: how many of something there are in a picture.
+"""Counting: how many of something there are in an image.
 
 Paper: none; this benchmark is an example.
 Data: ``counting/test.json`` and ``counting/train.json``, lists of ``{"id", "image", "question", "count"}``, and the
-pictures in ``counting/images/``.  Score: share of exact counts, beside the mean absolute error (``metric.py``).
+images in ``counting/images/``.  Score: share of exact counts, beside the mean absolute error (``metric.py``).
 
 Protocol: the question is asked as it stands; the answer is short (10 new tokens).
 
 Deliberate choices:
-- One picture's questions are one cluster: they are not independent.
+- One image's questions are one cluster: they are not independent.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from evalkit.types import Answered, Ask, Reading, Sample
 
 
 def answered(reference: str, said: str | None, name: str = "1") -> Answered:
-    return Answered(Sample(name, (), "How many?", (reference,), "picture"), Reading(said))
+    return Answered(Sample(name, (), "How many?", (reference,), "image"), Reading(said))
 
 
 @pytest.mark.parametrize(

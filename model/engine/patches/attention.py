@@ -1,7 +1,7 @@
-"""Attention functions put into transformers' models: pictures in few calls, grouped queries without copies.
+"""Attention functions put into transformers' models: images in few calls, grouped queries without copies.
 
-The vision encoders of the Qwen2-VL line get all pictures as one packed sequence.  Without flash attention transformers
-cuts it up in every layer, waiting for the device each time, and calls attention once for each segment (a picture, or
+The vision encoders of the Qwen2-VL line get all images as one packed sequence.  Without flash attention transformers
+cuts it up in every layer, waiting for the device each time, and calls attention once for each segment (an image, or
 one of Qwen2.5-VL's windows).  Here the cuts are worked out once for a forward pass and segments of one length go
 through one call; on CUDA, in half precision, all of them go through torch's variable-length kernel where there is one.
 

@@ -1,6 +1,6 @@
 """Patch embeddings as the matrix products that they are.
 
-The vision encoders of the Qwen2-VL line cut pictures into patches beforehand, and embed each with a three-dimensional
+The vision encoders of the Qwen2-VL line cut images into patches beforehand, and embed each with a three-dimensional
 convolution that covers exactly one patch.  Libraries have no fast way for that: in half precision on CUDA it can take
 longer than the rest of the encoder (cuDNN's kernel was lost in torch 2.9), and on a CPU it is slower, too.
 """

@@ -1,8 +1,8 @@
-"""What the vision encoders of the Qwen2-VL line make of their pictures' sizes, worked out on the CPU.
+"""What the vision encoders of the Qwen2-VL line make of their images' sizes, worked out on the CPU.
 
-Where each patch stands, which belong together, how a table of positions is stretched over a picture: transformers works
+Where each patch stands, which belong together, how a table of positions is stretched over an image: transformers works
 this out from ``grid_thw`` at the beginning of a forward pass, where the tensor lies.  On a GPU that is hundreds of tiny
-operations, many of which wait for the device; and so does the model, when it cuts the result into pictures.  In its
+operations, many of which wait for the device; and so does the model, when it cuts the result into images.  In its
 later versions the encoders take all of it ready-made, too: here it is made, by transformers' own functions, of a
 ``grid_thw`` that stays on the CPU.
 """

@@ -44,9 +44,9 @@ function load(split, onFirst = () => {}) {
   return loading.get(split);
 }
 
-function pictureSource(number) {
-  if (!index.single) return `pictures/${number}.webp`;
-  return `data:image/webp;base64,${document.getElementById(`picture-${number}`).textContent}`;
+function imageSource(number) {
+  if (!index.single) return `images/${number}.webp`;
+  return `data:image/webp;base64,${document.getElementById(`image-${number}`).textContent}`;
 }
 
 // --- places in the page: "#vqav2/val/262148000", "#vqav2/262148000", "#vqav2/val?show=wrong&sort=worst&q=cat"

@@ -99,13 +99,13 @@ function card(sample, split, number) {
   const lines = sample.runs.map((told, run) => {
     const status = told ? told.status : "unscored";
     const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
-    // A box says nothing as numbers: it is in the picture.
+    // A box says nothing as numbers: it is in the image.
     const text = grounding && told && told.read !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(told, sample) || "(empty)"));
     return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, told ? scoreText(told, split) : null)];
   });
   const reference = sample.references.find(([value]) => !isBox(value));
   return el("li", {}, el("a", { href: address(state.split, sample.id), tabindex: number === 0 ? "0" : "-1", "data-id": sample.id },
-    framed(sample, sample.pictures.length - 1),
+    framed(sample, sample.images.length - 1),
     sample.question ? words("span", sample.question, "line question clamp") : null,
     lines,
     reference ? el("span", { class: "line reference clamp" }, "reference: ", words("span", referenceText(sample, reference))) : null,

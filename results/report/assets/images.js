@@ -1,4 +1,4 @@
-// Pictures with the boxes on them.
+// Images with the boxes on them.
 
 // All boxes of a sample: [kind, x1, y1, x2, y2].  The reference first, so that answers lie above it.
 function boxesOf(sample) {
@@ -18,17 +18,17 @@ function overlay(boxes, width, height) {
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" }, ...rectangles);
 }
 
-// A sample's picture in a frame; large: in the picture's own shape.
+// A sample's image in a frame; large: in the image's own shape.
 function framed(sample, place, { large = false } = {}) {
-  const number = sample.pictures[place];
-  if (number === undefined) return el("div", { class: "frame" }, "no picture");
-  const [name, width, height, trouble] = index.pictures[number];
+  const number = sample.images[place];
+  if (number === undefined) return el("div", { class: "frame" }, "no image");
+  const [name, width, height, trouble] = index.images[number];
   if (!width) return el("div", { class: "frame" }, large ? `${name}: ${trouble}` : trouble);
-  const alt = large ? `Picture ${name}` : "";
-  const frame = el("div", { class: "frame" }, el("img", { src: pictureSource(number), alt, loading: large ? "eager" : "lazy", decoding: "async", width, height }));
+  const alt = large ? `Image ${name}` : "";
+  const frame = el("div", { class: "frame" }, el("img", { src: imageSource(number), alt, loading: large ? "eager" : "lazy", decoding: "async", width, height }));
   if (large) frame.style.aspectRatio = `${width} / ${height}`;
-  // Boxes are in the picture that is asked about, the last one.
-  const boxes = place === sample.pictures.length - 1 ? boxesOf(sample) : [];
+  // Boxes are in the image that is asked about, the last one.
+  const boxes = place === sample.images.length - 1 ? boxesOf(sample) : [];
   if (boxes.length) frame.append(overlay(boxes, width, height));
   return frame;
 }

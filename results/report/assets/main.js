@@ -168,8 +168,8 @@ function openSample(id) {
   if (!dialog.open) dialog.showModal();
   document.getElementById("sample-heading").focus();
   for (const ahead of [at + 1, at - 1]) {
-    const next = state.found[ahead]?.pictures.at(-1);
-    if (next !== undefined && index.pictures[next][1]) new Image().src = pictureSource(next);
+    const next = state.found[ahead]?.images.at(-1);
+    if (next !== undefined && index.images[next][1]) new Image().src = imageSource(next);
   }
 }
 

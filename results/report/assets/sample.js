@@ -64,8 +64,8 @@ function optionsOf(sample) {
 }
 
 function look(sample) {
-  const frames = sample.pictures.length ? sample.pictures.map((_, place) => framed(sample, place, { large: true })) : [framed(sample, 0, { large: true })];
-  const captions = sample.pictures.map((number) => index.pictures[number]).filter(([, width]) => width)
+  const frames = sample.images.length ? sample.images.map((_, place) => framed(sample, place, { large: true })) : [framed(sample, 0, { large: true })];
+  const captions = sample.images.map((number) => index.images[number]).filter(([, width]) => width)
     .map(([name, width, height, trouble]) => `${name}, ${count(width)} × ${count(height)} pixels${trouble ? `: ${trouble}` : ""}`);
   return el("div", { class: "look" }, frames, legend([...new Set(boxesOf(sample).map(([kind]) => kind))]), captions.map((text) => el("p", { class: "caption", dir: "auto" }, text)));
 }

@@ -48,7 +48,7 @@ def _backend(tiny: HFBackend, recorder: Any, rows: int) -> HFBackend:
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    """Answers of one to forty tokens, several questions a picture."""
+    """Answers of one to forty tokens, several questions an image."""
     family = registry.families.get("qwen2.5-vl")
     found = []
     for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 6)):

@@ -111,7 +111,7 @@ def _items(inputs: Inputs, requests: Sequence[Request]) -> list[Item]:
 
 
 def _requests(family_name: str, shots: bool) -> list[Request]:
-    """Questions of few and many tokens, several to a picture, some after exemplars."""
+    """Questions of few and many tokens, several to an image, some after exemplars."""
     family, task = registry.families.get(family_name), registry.tasks.get("vqav2")
     samples = list(task.load(open_data("tiny"), "val"))[:24]
     ask = Ask("vqav2", task.kind)
@@ -166,8 +166,8 @@ def test_nothing_waits_for_it(
 
 @later
 @pytest.mark.parametrize("name", ["tiny", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"])
-def test_pictures_are_encoded_without_waiting(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Qwen3-VL's too, whose language model waits at its first layers (transformers looks for pictures by a mask)."""
+def test_images_are_encoded_without_waiting(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen3-VL's too, whose language model waits at its first layers (transformers looks for images by a mask)."""
     folder = _folder(name, tmp_path)
     inputs = Inputs(load_processor(resolve_checkpoint(str(folder))))
     monkeypatch.setattr(attention, "_varlen", lambda *_: None)

@@ -24,7 +24,7 @@ from evalkit.model.engine.model_runner import TOLERANCE
 from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.sequence import Said
 from evalkit.model.hf.loading import load_model, load_processor
-from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Shot, Text
+from evalkit.types import Ask, Decoding, ImagePart, Message, Request, Response, Shot, TextPart
 
 
 def _model() -> tuple[Any, Any]:
@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    """Zero-shot and after exemplars (the same for all, and others for each), several questions a picture, and letters."""
+    """Zero-shot and after exemplars (the same for all, and others for each), several questions an image, and letters."""
     family = registry.families.get("qwen2.5-vl")
     found = []
     for name, split, decoding in (("refcoco", "testA", Decoding(40)), ("vqav2", "val", Decoding(12, 2))):
@@ -63,10 +63,10 @@ def requests() -> list[Request]:
                 found.append(Request(f"{name}-{at}-own", family.prompt(ask, sample, [shots[at % 3]]), decoding))
     letters = tuple("ABCD")
     for at, sample in enumerate(samples[:3]):
-        messages = (Message("user", (Picture(sample.images[0]), Text(f"{sample.text} A, B, C or D?"))),)
+        messages = (Message("user", (ImagePart(sample.images[0]), TextPart(f"{sample.text} A, B, C or D?"))),)
         found.append(Request(f"letters-{at}", messages, Decoding(1), letters))
         found.append(Request(f"words-{at}", messages, Decoding(1), ("A red one", "A blue one", "It", "B")))
-    found.append(Request("text", (Message("user", (Text("What is red?"),)),), Decoding(8)))
+    found.append(Request("text", (Message("user", (TextPart("What is red?"),)),), Decoding(8)))
     return found
 
 
@@ -219,7 +219,7 @@ def test_plain_generate_in_batches(requests: list[Request], alone: dict[str, Res
     _same(backend.generate(requests), alone)
 
 
-def test_pictures_are_encoded_once(requests: list[Request]) -> None:
+def test_images_are_encoded_once(requests: list[Request]) -> None:
     backend = _backend(batch_size=16)
     encoded: list[int] = []
     inner = backend.model.model.visual.forward
@@ -233,15 +233,15 @@ def test_pictures_are_encoded_once(requests: list[Request]) -> None:
     assert sum(encoded) == len({image.name for request in requests for image in request.images})
 
 
-def test_a_picture_that_lies_in_many_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
-    """As in the hub's VQAv2, which has a row, picture and all, for each question."""
+def test_a_image_that_lies_in_many_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
+    """As in the hub's VQAv2, which has a row, image and all, for each question."""
     rows: list[dict[str, Any]] = []
 
     def moved(part: Any) -> Any:
-        if not isinstance(part, Picture):
+        if not isinstance(part, ImagePart):
             return part
         rows.append({"image": {"bytes": Path(part.image.name).read_bytes(), "path": None}})
-        return Picture(RowImage(f"rows[{len(rows) - 1}]", rows, len(rows) - 1))
+        return ImagePart(RowImage(f"rows[{len(rows) - 1}]", rows, len(rows) - 1))
 
     asked = [
         replace(r, messages=tuple(replace(m, content=tuple(map(moved, m.content))) for m in r.messages))
@@ -360,7 +360,7 @@ def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dic
     assert all(found[key].tokens == alone[key].tokens for key in found.keys() - failed)
 
 
-def test_a_picture_that_breaks_is_an_error_of_its_own_questions(
+def test_a_image_that_breaks_is_an_error_of_its_own_questions(
     requests: list[Request], alone: dict[str, Response], tmp_path: Any
 ) -> None:
     from evalkit.images import PathImage
@@ -370,7 +370,9 @@ def test_a_picture_that_breaks_is_an_error_of_its_own_questions(
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])  # the header is fine
     asked = [
-        Request(f"torn-{n}", (Message("user", (Picture(PathImage(str(path))), Text(f"Question {n}?"))),), Decoding(4))
+        Request(
+            f"torn-{n}", (Message("user", (ImagePart(PathImage(str(path))), TextPart(f"Question {n}?"))),), Decoding(4)
+        )
         for n in range(3)
     ]
     found = {r.id: r for r in _backend(batch_size=16).generate([*requests[:5], *asked, *requests[5:]])}

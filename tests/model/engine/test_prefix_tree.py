@@ -7,18 +7,18 @@ from hypothesis import strategies as st
 
 from evalkit.model.engine.prefix_tree import LONG_ENOUGH, Leaf, Node, grow
 
-PICTURE = 100  # tokens
+IMAGE = 100  # tokens
 
 
 def _length(part: int) -> int:
-    return PICTURE if part < 0 else 1
+    return IMAGE if part < 0 else 1
 
 
 def _nodes(leaves: list[Leaf]) -> set[Node]:
     return {node for leaf in leaves if leaf.node is not None for node in leaf.node.chain()}
 
 
-def test_questions_of_one_picture_hang_on_one_node() -> None:
+def test_questions_of_one_image_hang_on_one_node() -> None:
     leaves = grow([(1, -1, 5, 6), (1, -2, 5), (1, -1, 7), (1, -1, 5, 8)], _length)
     assert len(_nodes(leaves)) == 1
     (node,) = _nodes(leaves)
@@ -27,7 +27,7 @@ def test_questions_of_one_picture_hang_on_one_node() -> None:
     assert [leaf.start for leaf in leaves if leaf.row == 1] == [0]
 
 
-def test_fixed_exemplars_are_above_the_pictures() -> None:
+def test_fixed_exemplars_are_above_the_images() -> None:
     shots = (1, -9, 2, 3, -8, 4)
     leaves = grow([(*shots, -1, 5), (*shots, -1, 6), (*shots, -2, 5), (*shots, -2, 6)], _length)
     spans = {tuple((node.start, node.end) for node in leaf.node.chain()) for leaf in leaves if leaf.node is not None}

@@ -1,4 +1,4 @@
-"""Pictures as bytes, finished on the device: what the image processor gives, bit for bit."""
+"""Images as bytes, finished on the device: what the image processor gives, bit for bit."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def picture(width: int, height: int, seed: int) -> Image.Image:
+def draw_image(width: int, height: int, seed: int) -> Image.Image:
     noise = random.Random(seed).randbytes(48 * 3)
     return Image.frombytes("RGB", (8, 6), noise).resize((width, height), Image.Resampling.LANCZOS)
 
 
-def pictures(count: int, most: int = 400) -> list[Image.Image]:
+def draw_images(count: int, most: int = 400) -> list[Image.Image]:
     rng = random.Random(7)
-    return [picture(rng.randint(8, most), rng.randint(8, most), seed) for seed in range(count)]
+    return [draw_image(rng.randint(8, most), rng.randint(8, most), seed) for seed in range(count)]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_the_processor_gives_bit_for_bit(name: str) -> None:
     processor = Qwen2VLImageProcessor(**SETTINGS[name])
-    pixels, images = Pixels(processor), pictures(50)
+    pixels, images = Pixels(processor), draw_images(50)
     raws = [pixels.prepare(image) for image in images]
     values, grid = pixels.finish(raws, "cpu", torch.float32)
     expected = processor(images=images, return_tensors="pt")
@@ -57,14 +57,14 @@ def test_what_the_processor_gives_bit_for_bit(name: str) -> None:
 
 def test_it_is_cast_after_normalising() -> None:
     processor = Qwen2VLImageProcessor()
-    pixels, images = Pixels(processor), pictures(3)
+    pixels, images = Pixels(processor), draw_images(3)
     values, _ = pixels.finish([pixels.prepare(image) for image in images], "cpu", torch.bfloat16)
     assert torch.equal(values, processor(images=images, return_tensors="pt")["pixel_values"].bfloat16())
 
 
 def test_limits_set_later_count() -> None:
     processor = Qwen2VLImageProcessor()
-    pixels, image = Pixels(processor), picture(300, 200, 1)
+    pixels, image = Pixels(processor), draw_image(300, 200, 1)
     assert pixels.prepare(image).size == (308, 196)
     processor.size = type(processor.size)(shortest_edge=4 * 300 * 200, longest_edge=8 * 300 * 200)
     (width, height) = pixels.prepare(image).size or (0, 0)
@@ -73,7 +73,7 @@ def test_limits_set_later_count() -> None:
 
 
 def test_threads_give_the_same() -> None:
-    pixels, images = Pixels(Qwen2VLImageProcessor()), pictures(40, most=200)
+    pixels, images = Pixels(Qwen2VLImageProcessor()), draw_images(40, most=200)
     with ThreadPoolExecutor(max_workers=4) as workers:
         raws = list(workers.map(pixels.prepare, images))
     for raw, image in zip(raws, images, strict=True):
@@ -82,8 +82,8 @@ def test_threads_give_the_same() -> None:
         assert raw.size == alone.size
 
 
-def test_a_picture_that_the_processor_refuses_is_refused_alike() -> None:
-    thin = picture(2000, 8, 1)
+def test_a_image_that_the_processor_refuses_is_refused_alike() -> None:
+    thin = draw_image(2000, 8, 1)
     with pytest.raises(ValueError, match="aspect ratio"):
         Pixels(Qwen2VLImageProcessor()).prepare(thin)
     with pytest.raises(ValueError, match="aspect ratio"):
@@ -116,7 +116,7 @@ def test_where_it_does_not_fit() -> None:
 
 @pytest.mark.parametrize("processor", [Qwen2VLImageProcessor(), Qwen2VLImageProcessorPil()], ids=["torch", "pil"])
 def test_generic_puts_together_what_the_processor_gives(processor: Any) -> None:
-    generic, images = Generic(processor), pictures(4)
+    generic, images = Generic(processor), draw_images(4)
     made = generic.finish([generic.prepare(image) for image in images], "cpu", torch.bfloat16)
     expected = processor(images=images, return_tensors="pt")
     assert set(made) == set(expected)
@@ -128,7 +128,7 @@ def test_generic_puts_together_what_the_processor_gives(processor: Any) -> None:
 def test_generic_refuses_what_cannot_be_put_together() -> None:
     free = Generic(CLIPImageProcessor(do_resize=False, do_center_crop=False))
     with pytest.raises(ValueError, match=r"pixel_values .*\(1, 3, 40, 30\), \(1, 3, 40, 31\)"):
-        free.finish([free.prepare(picture(30, 40, 1)), free.prepare(picture(31, 40, 1))], "cpu", torch.float32)
+        free.finish([free.prepare(draw_image(30, 40, 1)), free.prepare(draw_image(31, 40, 1))], "cpu", torch.float32)
     qwen = Generic(Qwen2VLImageProcessor())
     with pytest.raises(ValueError, match="different tensors"):
-        free.finish([free.prepare(picture(30, 40, 1)), qwen.prepare(picture(30, 40, 1))], "cpu", torch.float32)
+        free.finish([free.prepare(draw_image(30, 40, 1)), qwen.prepare(draw_image(30, 40, 1))], "cpu", torch.float32)

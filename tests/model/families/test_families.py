@@ -8,7 +8,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.types import Ask, Decoding, Frame, Kind, Message, Picture, Sample, Shot
+from evalkit.types import Ask, Decoding, Frame, ImagePart, Kind, Message, Sample, Shot
 
 CHAT = ("qwen2-vl", "qwen2.5-vl", "qwen3-vl", "generic")
 RUNNING = ("qwen-vl", "qwen-vl-chat")
@@ -57,9 +57,9 @@ TASKS: Mapping[str, tuple[Kind, Sample]] = {
 
 
 def shown(messages: tuple[Message, ...]) -> list[str]:
-    """``role: text``, with ``[a.png]`` for a picture."""
+    """``role: text``, with ``[a.png]`` for an image."""
     return [
-        f"{m.role}: " + "".join(f"[{p.image.name}]" if isinstance(p, Picture) else p.text for p in m.content)
+        f"{m.role}: " + "".join(f"[{p.image.name}]" if isinstance(p, ImagePart) else p.text for p in m.content)
         for m in messages
     ]
 
@@ -354,7 +354,7 @@ def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() ->
     )
 
 
-def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_pictures() -> None:
+def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
     found = registry.families.get("qwen-vl-chat").prompt(Ask("gqa", "vqa", "vlmevalkit"), sample("Three?"), SHOTS)
     assert shown(found) == [
         "user: Picture 1: [s1.png]\nOne?\nAnswer the question using a single word or phrase.",
@@ -379,12 +379,12 @@ def test_exemplars_are_turns(family: str, protocol: str) -> None:
 def test_a_prefix_model_takes_no_exemplars() -> None:
     plugin = registry.families.get("paligemma")
     assert not plugin.several_images
-    with pytest.raises(UserError, match="models of the family paligemma take one picture only"):
+    with pytest.raises(UserError, match="models of the family paligemma take one image only"):
         plugin.prompt(Ask("gqa", "vqa"), sample("Three?"), SHOTS)
     assert all(registry.families.get(family).several_images for family in (*RUNNING, *CHAT))
 
 
-def test_several_pictures_of_one_sample_stand_before_its_text() -> None:
+def test_several_images_of_one_sample_stand_before_its_text() -> None:
     two = Sample("x", (Ref("a.png"), Ref("b.png")), "Same?", (), "x")  # type: ignore[arg-type]
     ask = Ask("gqa", "vqa", "lmms-eval")
     assert shown(registry.families.get("qwen2-vl").prompt(ask, two))[0].startswith("user: [a.png][b.png]Same?")

@@ -79,7 +79,7 @@ NAMED = [
     "(100，200),(300，400)",
     "它在（100，200），（300，400）。",
     "(100,\n200),(300,400)",
-    "The man is from (100,200),(300,400) in the picture.",
+    "The man is from (100,200),(300,400) in the image.",
 ]  # fmt: skip
 
 # Nothing can be read from these, whatever the family.
@@ -415,7 +415,7 @@ UNITS = [
 @pytest.mark.parametrize(("family", "protocol", "units"), UNITS)
 @given(data=st.data())
 def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
-    """Within one unit of the convention: ``units`` a picture, or as many as the encoder saw pixels (None)."""
+    """Within one unit of the convention: ``units`` an image, or as many as the encoder saw pixels (None)."""
     plugin, ask = registry.families.get(family), Ask("refcoco", "grounding", protocol)
     size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
     try:

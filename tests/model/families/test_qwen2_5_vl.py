@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from evalkit.model.families.qwen2_5_vl import FAMILY
 from evalkit.model.tiny import questions
-from evalkit.types import Ask, Decoding, Frame, Kind, Message, Picture, Sample, Text
+from evalkit.types import Ask, Decoding, Frame, ImagePart, Kind, Message, Sample, TextPart
 
 FRAME = Frame(original=(640, 480), resized=(644, 476))
 SAME = Frame(original=(100, 100), resized=(100, 100))
 
 
 class Ref:
-    name = "picture"
+    name = "image"
 
 
 def _sample(text: str = "What color is the cat?", options: tuple[str, ...] = ()) -> Sample:
@@ -35,7 +35,7 @@ def _sample(text: str = "What color is the cat?", options: tuple[str, ...] = ())
     ],
 )  # fmt: skip
 def test_prompts_are_the_official_ones(kind: Kind, sample: Sample, text: str) -> None:
-    assert FAMILY.prompt(Ask("any", kind), sample) == (Message("user", (Picture(sample.images[0]), Text(text))),)
+    assert FAMILY.prompt(Ask("any", kind), sample) == (Message("user", (ImagePart(sample.images[0]), TextPart(text))),)
 
 
 def test_the_tiny_checkpoint_is_trained_on_these_prompts() -> None:

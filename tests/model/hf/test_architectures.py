@@ -30,19 +30,19 @@ from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.engine.options import Options
 from evalkit.model.hf.responses import cut
-from evalkit.types import Batching, Decoding, Message, Picture, Request, Text
+from evalkit.types import Batching, Decoding, ImagePart, Message, Request, TextPart
 
 TOKENIZER = bundled_folder("tiny")
 SIDE = 56  # pixels of a tile: 4 × 4 patches of 14
 PATCHES = (SIDE // 14) ** 2
 
-# ``<image>`` and a newline where a picture is, a turn a line: LLaVA's way, which writes the token that begins a text.
+# ``<image>`` and a newline where an image is, a turn a line: LLaVA's way, which writes the token that begins a text.
 LINES = """\
 {{- bos_token or '' -}}
 {%- for message in messages -%}
 {{- message['role'] | upper + ': ' -}}
 {%- for part in message['content'] -%}
-{{- 'PICTURE\n' if part['type'] == 'image' else part['text'] -}}
+{{- 'IMAGE\n' if part['type'] == 'image' else part['text'] -}}
 {%- endfor -%}
 {{- '\n' -}}
 {%- endfor -%}
@@ -142,7 +142,7 @@ def llava() -> tuple[dict[str, Any], Any]:
     size = {"height": SIDE, "width": SIDE}
     processor = LlavaProcessor(
         CLIPImageProcessor(size=size, crop_size=size), words, patch_size=14, num_additional_image_tokens=1,
-        vision_feature_select_strategy="default", chat_template=LINES.replace("PICTURE", "<image>"),
+        vision_feature_select_strategy="default", chat_template=LINES.replace("IMAGE", "<image>"),
     )  # fmt: skip
     return {
         "model_type": "llava", "text_config": text_config("llama", words), "image_seq_length": PATCHES,
@@ -159,7 +159,7 @@ def llava_onevision() -> tuple[dict[str, Any], Any]:
     processor = LlavaOnevisionProcessor(
         LlavaOnevisionImageProcessor(size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=grid), words,
         LlavaOnevisionVideoProcessor(), num_image_tokens=PATCHES, vision_feature_select_strategy="full",
-        chat_template=LINES.replace("PICTURE", "<image>"),
+        chat_template=LINES.replace("IMAGE", "<image>"),
     )  # fmt: skip
     return {
         "model_type": "llava_onevision", "text_config": text_config("qwen2", words), "image_grid_pinpoints": grid,
@@ -178,7 +178,7 @@ def internvl() -> tuple[dict[str, Any], Any]:
     image = GotOcr2ImageProcessor(size={"height": SIDE, "width": SIDE}, min_patches=1, max_patches=4)
     processor = InternVLProcessor(
         image, words, InternVLVideoProcessor(size={"height": SIDE, "width": SIDE}), image_seq_length=PATCHES // 4,
-        chat_template=LINES.replace("PICTURE", "<IMG_CONTEXT>"),
+        chat_template=LINES.replace("IMAGE", "<IMG_CONTEXT>"),
     )  # fmt: skip
     vision = vision_config("internvl_vision", image_size=[SIDE, SIDE], patch_size=[14, 14])
     return {
@@ -202,7 +202,7 @@ def idefics(model_type: str) -> tuple[dict[str, Any], Any]:
         end_of_utterance_token="<end_of_utterance>", global_image_token="<global-img>",
     )  # fmt: skip
     sizes: Any = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
-    template = LINES.replace("PICTURE", "<image>")
+    template = LINES.replace("IMAGE", "<image>")
     if model_type == "smolvlm":
         pytest.importorskip("num2words")
         video = SmolVLMVideoProcessor(size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE})
@@ -250,7 +250,7 @@ ARCHITECTURES: dict[str, Callable[[], tuple[dict[str, Any], Any]]] = {
 
 
 def save(name: str, folder: Path) -> None:
-    """Write a checkpoint of random weights, large enough that different pictures get different answers."""
+    """Write a checkpoint of random weights, large enough that different images get different answers."""
     config, processor = ARCHITECTURES[name]()
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**config)).float()
@@ -276,39 +276,41 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def conversations(backend: HFBackend) -> list[Request]:
-    """Questions with one picture; with an exemplar's before it; with none.  PaliGemma: running text, one picture."""
+    """Questions with one image; with an exemplar's before it; with none.  PaliGemma: running text, one image."""
     every = registry.tasks.get("vqav2").load(open_data("tiny"), "val")
-    samples = list({s.images[0].size(): s for s in every}.values())[:7]  # no two pictures of one size
+    samples = list({s.images[0].size(): s for s in every}.values())[:7]  # no two images of one size
     assert len(samples) == 7
     if backend.model.config.model_type == "paligemma":
         return [
-            Request(s.id, (Message("plain", (Picture(s.images[0]), Text(f"answer en {s.text}"))),), Decoding(8))
+            Request(s.id, (Message("plain", (ImagePart(s.images[0]), TextPart(f"answer en {s.text}"))),), Decoding(8))
             for s in samples
         ]
-    turns = [Message("user", (Picture(s.images[0]), Text(s.text))) for s in samples]
-    few = (turns[0], Message("assistant", (Text("red"),)), turns[1])
+    turns = [Message("user", (ImagePart(s.images[0]), TextPart(s.text))) for s in samples]
+    few = (turns[0], Message("assistant", (TextPart("red"),)), turns[1])
     return [
         *(Request(s.id, (turn,), Decoding(8)) for s, turn in zip(samples[:5], turns, strict=False)),
         Request("few", few, Decoding(8)),
-        Request("few too", (turns[5], Message("assistant", (Text("a blue square"),)), turns[6]), Decoding(8)),
-        Request("blind", (Message("user", (Text("What number is shown?"),)),), Decoding(8)),
+        Request("few too", (turns[5], Message("assistant", (TextPart("a blue square"),)), turns[6]), Decoding(8)),
+        Request("blind", (Message("user", (TextPart("What number is shown?"),)),), Decoding(8)),
     ]
 
 
 def plain(backend: HFBackend, request: Request) -> dict[str, torch.Tensor]:
     """The model's inputs for one request, as a model card shows it."""
-    pictures = [image.load() for image in request.images]
+    images = [image.load() for image in request.images]
     if request.messages[0].role == "plain":
-        text = "".join("<image>" if isinstance(p, Picture) else p.text for p in request.messages[0].content)
-        inputs = backend.processor(text=[text], images=pictures, return_tensors="pt")
+        text = "".join("<image>" if isinstance(p, ImagePart) else p.text for p in request.messages[0].content)
+        inputs = backend.processor(text=[text], images=images, return_tensors="pt")
         del inputs["labels"]
         return dict(inputs)
-    shown = iter(pictures)
+    shown = iter(images)
     turns = [
         {
             "role": m.role,
             "content": [
-                {"type": "image", "image": next(shown)} if isinstance(p, Picture) else {"type": "text", "text": p.text}
+                {"type": "image", "image": next(shown)}
+                if isinstance(p, ImagePart)
+                else {"type": "text", "text": p.text}
                 for p in m.content
             ],
         }
@@ -339,13 +341,13 @@ def test_answers_are_those_of_plain_generate(opened: HFBackend) -> None:
         assert {k: r.prompt_tokens for k, r in responses.items()} == lengths
 
 
-# PaliGemma reads pictures and question both ways, so nothing before the answer is the same for two questions.
+# PaliGemma reads images and question both ways, so nothing before the answer is the same for two questions.
 # Qwen3.5 keeps the state of its linear attention beside keys and values.
 UNFIT = {"paligemma", "qwen3_5"}
 
 
 def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
-    """Several questions to a picture, and one after an exemplar, at every batch size, shared and not."""
+    """Several questions to an image, and one after an exemplar, at every batch size, shared and not."""
     first, second, *_ = samples = list(
         {s.images[0].size(): s for s in registry.tasks.get("vqav2").load(open_data("tiny"), "val")}.values()
     )
@@ -354,15 +356,20 @@ def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
     asked = ["What is it?", "How many things are there, and of which colour?", "Is the large one red?"]
     requests = [
         Request(
-            f"{at}-{n}", (Message("plain" if plainly else "user", (Picture(s.images[0]), Text(text))),), Decoding(9)
+            f"{at}-{n}",
+            (Message("plain" if plainly else "user", (ImagePart(s.images[0]), TextPart(text))),),
+            Decoding(9),
         )
         for at, s in enumerate(samples[:3])
         for n, text in enumerate(asked)
     ]
     if not plainly:
-        shot = (Message("user", (Picture(first.images[0]), Text(asked[0]))), Message("assistant", (Text("two"),)))
+        shot = (
+            Message("user", (ImagePart(first.images[0]), TextPart(asked[0]))),
+            Message("assistant", (TextPart("two"),)),
+        )
         for n, text in enumerate(asked):
-            turn = Message("user", (Picture(second.images[0]), Text(text)))
+            turn = Message("user", (ImagePart(second.images[0]), TextPart(text)))
             requests.append(Request(f"few-{n}", (*shot, turn), Decoding(9)))
     exact = HFBackend(opened.model, opened.processor, exact=True)
     alone = {r.id: r for r in exact.generate(requests)}
@@ -383,7 +390,7 @@ def test_previews_and_frames_are_right(opened: HFBackend) -> None:
     for request, preview in zip(requests, previews, strict=True):
         response = responses[request.id]
         assert (preview.tokens, preview.frames) == (response.prompt_tokens, response.frames)
-        assert all(p.text in preview.prompt for m in request.messages for p in m.content if isinstance(p, Text))
+        assert all(p.text in preview.prompt for m in request.messages for p in m.content if isinstance(p, TextPart))
         assert [f.original for f in response.frames] == [image.size() for image in request.images]
         if opened.model.config.model_type.startswith("qwen") and request.images:
             patch = opened.model.config.vision_config.patch_size
@@ -393,7 +400,7 @@ def test_previews_and_frames_are_right(opened: HFBackend) -> None:
             assert [f.resized for f in response.frames] == [f.original for f in response.frames]
 
 
-def test_limits_on_pictures_are_obeyed_or_refused(opened: HFBackend) -> None:
+def test_limits_on_images_are_obeyed_or_refused(opened: HFBackend) -> None:
     model_type = opened.model.config.model_type
     least = replace(resolve_checkpoint(opened.model.config._name_or_path), max_pixels=64 * 64)
     if not model_type.startswith("qwen"):

@@ -17,7 +17,7 @@ from evalkit.images import PathImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.continuations import branches
 from evalkit.model.hf.generate import Generate
-from evalkit.types import Ask, Decoding, Message, Picture, Request, Text
+from evalkit.types import Ask, Decoding, ImagePart, Message, Request, TextPart
 
 LETTERS = ("A", "B", "C", "D")
 # One token and many, one the beginning of another, one twice.
@@ -26,7 +26,7 @@ PHRASES = ("red", "red circle", "a large green circle", "7", "42", "a blue squar
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    """20 questions on pictures of several sizes, half of them with lettered options, half with phrases."""
+    """20 questions on images of several sizes, half of them with lettered options, half with phrases."""
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))[:20]
     return [
@@ -173,7 +173,7 @@ def test_what_cannot_be_asked_is_one_error_each(
     tiny_backend: HFBackend, requests: list[Request], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.jpg").write_bytes(Path(requests[0].images[0].name).read_bytes()[:900])
-    message = Message("user", (Picture(PathImage(str(tmp_path / "broken.jpg"))), Text("what?")))
+    message = Message("user", (ImagePart(PathImage(str(tmp_path / "broken.jpg"))), TextPart("what?")))
     torn = Request("torn", (message,), Decoding(1), PHRASES)
     empty = replace(requests[0], id="empty", continuations=("A", ""))
     answers = {r.id: r for r in tiny_backend.generate([torn, requests[1], empty])}

@@ -1,4 +1,4 @@
-"""Embeddings: the model's own vision encoder, picture by picture."""
+"""Embeddings: the model's own vision encoder, image by image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_vector_is_the_mean_of_the_visual_tokens(tiny_backend: HFBackend, im
     assert torch.allclose(torch.tensor(vector), mean / mean.norm(), atol=1e-6)
 
 
-def test_an_unreadable_picture_ends_it_after_those_before(
+def test_an_unreadable_image_ends_it_after_those_before(
     tiny_backend: HFBackend, images: list[ImageRef], tmp_path: Path
 ) -> None:
     Image.new("RGB", (4000, 4)).save(tmp_path / "thread.png")

@@ -17,7 +17,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
 from evalkit.model.hf.generate import Generate
-from evalkit.types import Ask, Decoding, Message, Picture, Request, Text
+from evalkit.types import Ask, Decoding, ImagePart, Message, Request, TextPart
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,12 @@ def test_mixed_decodings_in_one_batch(tiny_backend: HFBackend, requests: list[Re
     assert [lengths[r.id] <= 2 for r in mixed] == [bool(n % 2) for n in range(8)]
 
 
-def test_one_unreadable_picture_is_one_error(tiny_backend: HFBackend, requests: list[Request], tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+def test_one_unreadable_image_is_one_error(tiny_backend: HFBackend, requests: list[Request], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
     whole = Path(requests[0].images[0].name).read_bytes()
     (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) // 2])
     bad = [
-        Request(name, (Message("user", (Picture(PathImage(str(tmp_path / name))), Text("what?"))),), Decoding(4))
+        Request(name, (Message("user", (ImagePart(PathImage(str(tmp_path / name))), TextPart("what?"))),), Decoding(4))
         for name in ("broken.jpg", "torn.jpg", "absent.jpg")
     ]
     responses = {r.id: r for r in tiny_backend.generate([bad[0], requests[0], bad[1], requests[21], bad[2]])}
@@ -121,11 +121,11 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
     assert "MemoryError: CUDA oom" in str(answers[0].error)
 
 
-def test_an_impossible_picture_is_one_error_in_its_batch(
+def test_an_impossible_image_is_one_error_in_its_batch(
     tiny_backend: HFBackend, requests: list[Request], tmp_path: Path
 ) -> None:
     Image.new("RGB", (4000, 4)).save(tmp_path / "thread.png")  # beyond the aspect ratio that the processor takes
-    message = Message("user", (Picture(PathImage(str(tmp_path / "thread.png"))), Text("?")))
+    message = Message("user", (ImagePart(PathImage(str(tmp_path / "thread.png"))), TextPart("?")))
     odd = Request("thread", (message,), Decoding(4))
     answers = {r.id: r for r in tiny_backend.generate([*requests[:5], odd])}
     assert answers["thread"].finish == "error"
@@ -143,21 +143,19 @@ def test_it_stops_after_the_batch_in_work(tiny_backend: HFBackend, requests: lis
     assert answered == 4
 
 
-def test_text_that_names_the_image_token_cannot_shift_pictures(
-    tiny_backend: HFBackend, requests: list[Request]
-) -> None:
-    picture = Picture(requests[0].images[0])
-    evil = Request("evil", (Message("user", (picture, Text("what is <|image_pad|>?"))),), Decoding(4))
+def test_text_that_names_the_image_token_cannot_shift_images(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    image = ImagePart(requests[0].images[0])
+    evil = Request("evil", (Message("user", (image, TextPart("what is <|image_pad|>?"))),), Decoding(4))
     responses = {r.id: r for r in tiny_backend.generate([evil, requests[0]])}
     assert responses["evil"].finish == "error"
     assert "<|image_pad|>" in str(responses["evil"].error)
     assert responses[requests[0].id].finish == "stop"
 
 
-def test_prompts_without_pictures_and_with_exemplars(tiny_backend: HFBackend, requests: list[Request]) -> None:
-    exemplar = (*requests[21].messages, Message("assistant", (Text("red"),)))
+def test_prompts_without_images_and_with_exemplars(tiny_backend: HFBackend, requests: list[Request]) -> None:
+    exemplar = (*requests[21].messages, Message("assistant", (TextPart("red"),)))
     few = Request("few", (*exemplar, *requests[22].messages), Decoding(8))
-    plain = Request("plain", (Message("user", (Text("What number is shown?"),)),), Decoding(8))
+    plain = Request("plain", (Message("user", (TextPart("What number is shown?"),)),), Decoding(8))
     responses = {r.id: r for r in tiny_backend.generate([few, plain])}
     assert len(responses["few"].frames) == 2
     assert responses["plain"].frames == ()
@@ -198,7 +196,7 @@ def test_damaged_weights_are_a_sentence(tmp_path: Path) -> None:
         BACKEND.open(resolve_checkpoint(str(tmp_path)), device="cpu", dtype="auto")
 
 
-def test_palette_and_grey_pictures_become_rgb(tmp_path: Path) -> None:
+def test_palette_and_grey_images_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "P", "RGBA", "1"):
         path = tmp_path / f"{mode}.png"
         Image.new(mode, (30, 20)).save(path)

@@ -1,4 +1,4 @@
-"""Previews, running text, limits on pictures: what the model is given."""
+"""Previews, running text, limits on images: what the model is given."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from evalkit.interfaces import Previews
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.model.hf.loading import load_processor
-from evalkit.types import Ask, Batching, Decoding, Message, Picture, Request, Text
+from evalkit.types import Ask, Batching, Decoding, ImagePart, Message, Request, TextPart
 
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 @pytest.fixture(scope="module")
 def requests(tmp_path_factory: pytest.TempPathFactory) -> list[Request]:
-    """Chat, exemplars, running text, no picture, continuations; pictures of very different shapes."""
+    """Chat, exemplars, running text, no image, continuations; images of very different shapes."""
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))[:6]
     asked = [family.prompt(Ask(task.name, task.kind), s) for s in samples]
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     shapes = []
     for size in ((300, 40), (31, 500), (20, 20), (640, 480)):
         Image.new("RGB", size, "red").save(folder / f"{size[0]}.png")
         shapes.append(PathImage(str(folder / f"{size[0]}.png")))
     chat = [Request(f"chat{n}", messages, Decoding(4)) for n, messages in enumerate(asked)]
     chat += [
-        Request(f"shape{n}", (Message("user", (Picture(p), Text("What is it?"))),), Decoding(4))
+        Request(f"shape{n}", (Message("user", (ImagePart(p), TextPart("What is it?"))),), Decoding(4))
         for n, p in enumerate(shapes)
     ]
-    few = (*asked[0], Message("assistant", (Text("red"),)), *asked[1])
-    plain = (Text("Look: "), Picture(shapes[0]), Text(" and "), Picture(shapes[3]), Text(" It is"))
+    few = (*asked[0], Message("assistant", (TextPart("red"),)), *asked[1])
+    plain = (TextPart("Look: "), ImagePart(shapes[0]), TextPart(" and "), ImagePart(shapes[3]), TextPart(" It is"))
     return [
         *chat,
         Request("few", few, Decoding(4)),
-        Request("blind", (Message("user", (Text("What number is shown?"),)),), Decoding(4)),
+        Request("blind", (Message("user", (TextPart("What number is shown?"),)),), Decoding(4)),
         Request("plain", (Message("plain", plain),), Decoding(4)),
         Request("options", asked[2], Decoding(1), ("A", "red circle", "B")),
     ]
@@ -76,7 +76,7 @@ def test_previews_need_no_weights(requests: list[Request], tmp_path: Path) -> No
         BACKEND.preview(checkpoint, requests[:1])
 
 
-def test_a_processor_that_cannot_say_how_long_pictures_are(
+def test_a_processor_that_cannot_say_how_long_images_are(
     tiny_backend: HFBackend, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor = type(tiny_backend.processor)
@@ -91,7 +91,7 @@ def test_a_processor_that_cannot_say_how_long_pictures_are(
 def test_a_preview_of_what_cannot_be_asked_is_a_sentence(requests: list[Request], tmp_path: Path) -> None:
     Image.new("RGB", (4000, 4)).save(tmp_path / "thread.png")
     for name, said in (("thread.png", "aspect ratio"), ("absent.png", "absent.png")):
-        message = Message("user", (Picture(PathImage(str(tmp_path / name))), Text("?")))
+        message = Message("user", (ImagePart(PathImage(str(tmp_path / name))), TextPart("?")))
         with pytest.raises(UserError, match=f"sample odd: .*{said}"):
             list(BACKEND.preview(resolve_checkpoint("tiny"), [Request("odd", (message,), Decoding(4))]))
 
@@ -133,7 +133,7 @@ class _Model:
         pad_token_id = 0
 
 
-# -------------------------------------------------------------------------------------------------- limits on pictures
+# -------------------------------------------------------------------------------------------------- limits on images
 
 
 def limited(least: int | None, most: int | None) -> Checkpoint:
@@ -145,7 +145,7 @@ def test_limits_change_the_frames_as_the_familys_rule_says(
     requests: list[Request], least: int | None, most: int | None
 ) -> None:
     if least == 40_000 and most is None:  # above the tiny checkpoint's own upper limit
-        with pytest.raises(UserError, match="--min-pixels: pictures cannot have between 40000 and 15360 pixels"):
+        with pytest.raises(UserError, match="--min-pixels: images cannot have between 40000 and 15360 pixels"):
             BACKEND.preview(limited(least, most), requests)
         return
     previews = list(BACKEND.preview(limited(least, most), requests))

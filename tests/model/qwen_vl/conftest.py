@@ -34,7 +34,7 @@ def golden(golden_folder: Path) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Any]:
-    """A random model with pictures of 56 × 56 that become 16 tokens, trained (so to say) on 32 tokens."""
+    """A random model with images of 56 × 56 that become 16 tokens, trained (so to say) on 32 tokens."""
     from evalkit.model.qwen_vl import QwenVLConfig, QwenVLForConditionalGeneration
 
     def make(seed: int = 0, attention: str = "sdpa", visual: dict[str, Any] | None = None, **changes: Any) -> Any:

@@ -281,7 +281,7 @@ def test_configurations_that_do_not_fit(small):
         small(visual={"output_dim": 256})
 
 
-def test_the_configuration_says_where_pictures_go():
+def test_the_configuration_says_where_images_go():
     config = QwenVLConfig.from_dict(dict(PUBLISHED))
     assert (config.image_start_id, config.image_end_id, config.image_token_id) == (151857, 151858, 151859)
     assert (config.vision.mlp_width, config.vision.grid, config.vision.n_queries) == (8192, 32, 256)

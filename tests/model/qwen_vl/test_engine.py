@@ -1,7 +1,7 @@
 """Qwen-VL through the backend: the engine answers as ``generate`` does for each sample alone, NTK factors and all.
 
 The checkpoints are small and random, and written as the published ones are.  ``seq_length`` is 400, so that one
-picture's prompt (258 tokens and a question) lies below it or above, and eight pictures' lie several doublings above.
+image's prompt (258 tokens and a question) lies below it or above, and eight images' lie several doublings above.
 With these seeds the likeliest token leads by at least 2e-3 at every step, so that no answer hangs on rounding.
 """
 
@@ -23,7 +23,7 @@ from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
 from evalkit.model.hf.loading import load_model, load_processor
 from evalkit.model.qwen_vl import QwenVLProcessor
-from evalkit.types import Ask, Decoding, Message, Picture, Request, Response, Sample, Shot, Text
+from evalkit.types import Ask, Decoding, ImagePart, Message, Request, Response, Sample, Shot, TextPart
 
 from .published import write_checkpoint
 
@@ -57,7 +57,7 @@ def samples() -> list[Sample]:
 
 
 def _mixed(samples: list[Sample], *, chat: bool) -> list[Request]:
-    """Zero-shot with several questions a picture, after exemplars, in turns, without pictures, letters; long and short.
+    """Zero-shot with several questions an image, after exemplars, in turns, without images, letters; long and short.
 
     Prompts that begin alike end below ``seq_length`` and above it.
     """
@@ -76,26 +76,26 @@ def _mixed(samples: list[Sample], *, chat: bool) -> list[Request]:
             add(base.prompt(grounding, sample), box)
             add(base.prompt(vqa, sample, shots[:1]), short)
             add(base.prompt(vqa, sample, shots[at : at + 1]), short)
-            # One beginning (the picture, or nothing), questions of about 20 to 700 tokens.
-            more = (Text(LONG * (3 * at**2 // 4) + sample.text),)
-            add([Message("plain", (Picture(samples[0].images[0]), *more))], short)
-            add([Message("plain", (Text(LONG * 2), *more))], short)
+            # One beginning (the image, or nothing), questions of about 20 to 700 tokens.
+            more = (TextPart(LONG * (3 * at**2 // 4) + sample.text),)
+            add([Message("plain", (ImagePart(samples[0].images[0]), *more))], short)
+            add([Message("plain", (TextPart(LONG * 2), *more))], short)
         if at < 2:
             add(base.prompt(vqa, sample, shots[:7]), short)
             add(base.prompt(vqa, sample, shots[at : at + 7]), short)
             add(base.prompt(vqa, sample), short, " A", " B", " C", " D")
             add(base.prompt(vqa, sample), short, " a red one", " it is blue", " it", " B")
     for characters in (130, 134, 135):  # of a token each: answers that go past seq_length, prompts on either side of it
-        add([Message("plain", (Picture(samples[0].images[0]), Text("x" * characters + " Answer:")))], box)
+        add([Message("plain", (ImagePart(samples[0].images[0]), TextPart("x" * characters + " Answer:")))], box)
     if chat:
         for at, sample in enumerate(samples[:5]):
             add(talking.prompt(turns, sample), short)
-            add([Message("user", (Picture(sample.images[0]), Text(LONG * at), Text(sample.text)))], short)
+            add([Message("user", (ImagePart(sample.images[0]), TextPart(LONG * at), TextPart(sample.text)))], short)
             if at < 2:
                 add(talking.prompt(turns, sample, shots[:2]), short)
                 add(talking.prompt(turns, sample, shots[at : at + 7]), short)
                 add(talking.prompt(turns, sample), short, "A", "B", "C")
-                add([Message("user", (Text(LONG * (1 + 3 * at)), Text(sample.text)))], short)
+                add([Message("user", (TextPart(LONG * (1 + 3 * at)), TextPart(sample.text)))], short)
     return found
 
 
@@ -188,23 +188,23 @@ def _counted(backend: HFBackend) -> list[tuple[int, int]]:
 
 
 def test_prefixes_are_shared_among_equal_factors_only(samples: list[Sample], folders: dict[str, Path]) -> None:
-    """Questions about one picture: it goes through the language model once for those below ``seq_length``, and once
+    """Questions about one image: it goes through the language model once for those below ``seq_length``, and once
     for those above, and through the vision encoder once in all.
     """
     questions = [LONG[:20] + "x" * n for n in (10, 20, 30, 210, 230)]
-    picture = Picture(samples[0].images[0])
+    image = ImagePart(samples[0].images[0])
     requests = [
-        Request(str(at), (Message("plain", (picture, Text(question))),), Decoding(1))
+        Request(str(at), (Message("plain", (image, TextPart(question))),), Decoding(1))
         for at, question in enumerate(questions)
     ]
     passed = {}
     for share in (True, False):
         backend = _backend(folders["chat"], batch_size=16, options=Options(share=share))
-        pictures: list[int] = []
-        backend.model.model.visual.register_forward_pre_hook(lambda _, args, seen=pictures: seen.append(len(args[0])))
+        images: list[int] = []
+        backend.model.model.visual.register_forward_pre_hook(lambda _, args, seen=images: seen.append(len(args[0])))
         passes = _counted(backend)
         responses = list(backend.generate(requests))
-        assert sum(pictures) == 1
+        assert sum(images) == 1
         assert all(r.error is None for r in responses)
         lengths = {int(r.id): r.prompt_tokens for r in responses}
         assert [lengths[at] > SEQ_LENGTH for at in range(5)] == [False, False, False, True, True]
@@ -228,7 +228,7 @@ def test_the_tree_saves_tokens(folders: dict[str, Path], asked: dict[str, list[R
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "engine"])
 def test_what_ends_a_turn_does_not_end_a_text(exact: bool, samples: list[Sample], folders: dict[str, Path]) -> None:
     """``<|im_end|>`` made the likeliest first token: it ends an answer in turns, and in running text it is a token."""
-    content = (Picture(samples[0].images[0]), Text(samples[0].text))
+    content = (ImagePart(samples[0].images[0]), TextPart(samples[0].text))
     for role, finish in (("user", "stop"), ("plain", "length")):
         backend = _backend(folders["chat"], exact=exact)
         end = backend.tokenizer.special_ids["<|im_end|>"]
@@ -262,7 +262,7 @@ def test_positions_that_count_padding_go_without_the_engine(
     folder = write_checkpoint(tmp_path / "Qwen-VL", chat=False, seed=2, seq_length=SEQ_LENGTH, original_padding=True)
     checkpoint = resolve_checkpoint(str(folder))
     short = (r for r in asked["base"] if not r.continuations and alone["base"][r.id].prompt_tokens < 600)
-    pictures = [replace(r, decoding=Decoding(4)) for r in short if r.images][:12]
+    images = [replace(r, decoding=Decoding(4)) for r in short if r.images][:12]
     answers = {}
     for rows in (1, 8):
         model = load_model(checkpoint, device=torch.device("cpu"), dtype="float32")
@@ -270,8 +270,8 @@ def test_positions_that_count_padding_go_without_the_engine(
         assert backend.engine is None
         assert "original_padding" in str(backend.unfit)
         assert "original_padding" in backend.describe()["engine"]
-        answers[rows] = {r.id: r.tokens for r in backend.generate(pictures)}
-    assert answers[1] == {r.id: r.tokens for r in _backend(folders["base"], exact=True).generate(pictures)}
+        answers[rows] = {r.id: r.tokens for r in backend.generate(images)}
+    assert answers[1] == {r.id: r.tokens for r in _backend(folders["base"], exact=True).generate(images)}
     changed = {key for key, tokens in answers[8].items() if tokens != answers[1][key]}
     assert changed
 

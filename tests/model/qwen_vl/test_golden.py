@@ -69,8 +69,8 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max())
 
 
-def pictures(golden: SimpleNamespace, ids: torch.Tensor) -> torch.Tensor | None:
-    """The pictures that the ids name: the original has each picture's path in its span."""
+def images(golden: SimpleNamespace, ids: torch.Tensor) -> torch.Tensor | None:
+    """The images that the ids name: the original has each image's path in its span."""
     found = []
     for row in ids.tolist():
         for at in (at for at, token in enumerate(row) if token == START):
@@ -83,7 +83,7 @@ def pictures(golden: SimpleNamespace, ids: torch.Tensor) -> torch.Tensor | None:
 def inputs_of(golden: SimpleNamespace, case: str) -> dict[str, Any]:
     ids = golden.arrays[f"{case}.input_ids"]
     mask = golden.arrays.get(f"{case}.attention_mask")
-    return {"input_ids": ids, "attention_mask": mask, "pixel_values": pictures(golden, ids)}
+    return {"input_ids": ids, "attention_mask": mask, "pixel_values": images(golden, ids)}
 
 
 @torch.inference_mode()
@@ -197,7 +197,7 @@ def test_a_padded_row_is_the_single_sample(model, golden):
 def decoded(model: Any, golden: SimpleNamespace, case: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of the last place of the prefill and of the steps, and the last 13 keys of layer 0."""
     ids, steps = golden.arrays[f"{case}.prefill_ids"], golden.arrays[f"{case}.decode_ids"]
-    out = model(ids, pixel_values=pictures(golden, ids), use_cache=True, logits_to_keep=1)
+    out = model(ids, pixel_values=images(golden, ids), use_cache=True, logits_to_keep=1)
     found, cache = [out.logits], out.past_key_values
     for step in steps.split(1, dim=1):
         found.append(model(step, past_key_values=cache, use_cache=True).logits)
@@ -247,7 +247,7 @@ def test_training(golden_folder, golden):
     """Loss and gradients: in training there is no LogN scaling, and the NTK factor is 1."""
     model = load(golden_folder, "eager")
     ids, labels = golden.arrays["train_2img.input_ids"], golden.arrays["train_2img.labels"]
-    inputs = {"input_ids": ids, "pixel_values": pictures(golden, ids), "labels": labels, "use_cache": False}
+    inputs = {"input_ids": ids, "pixel_values": images(golden, ids), "labels": labels, "use_cache": False}
     with torch.no_grad():
         assert distance(model(**inputs).loss[None], golden.arrays["eval_2img.loss"]) < 1e-5
     out = model.train()(**inputs)
@@ -265,7 +265,7 @@ def test_training(golden_folder, golden):
 # -------------------------------------------------------------------------------------- mistakes that would be noticed
 
 
-def picture_distance(model: Any, golden: SimpleNamespace) -> float:
+def image_distance(model: Any, golden: SimpleNamespace) -> float:
     """Of the vision part's output, in units of what is tolerated."""
     with torch.inference_mode():
         found = model.get_image_features(golden.arrays["vision.pixel_values"][:1])
@@ -358,27 +358,27 @@ def without_power(position_ids: torch.Tensor, alpha: torch.Tensor, *, head_dim: 
 
 SHORT, LONG = text_distance("text_short"), text_distance("text_long1")
 MISTAKES = {
-    "vision norms' epsilon 1e-5": (epsilon(torch.nn.LayerNorm, "eps"), picture_distance),
-    "GELU by tanh": (activation(TANH), picture_distance),
-    "quick GELU": (activation(QUICK), picture_distance),
-    "in_proj in three thirds": (instead("vision.QwenVLVisionAttention.heads_of", contiguous_heads), picture_distance),
-    "positions bilinear": (instead("vision.resample", interpolated(mode="bilinear")), picture_distance),
+    "vision norms' epsilon 1e-5": (epsilon(torch.nn.LayerNorm, "eps"), image_distance),
+    "GELU by tanh": (activation(TANH), image_distance),
+    "quick GELU": (activation(QUICK), image_distance),
+    "in_proj in three thirds": (instead("vision.QwenVLVisionAttention.heads_of", contiguous_heads), image_distance),
+    "positions bilinear": (instead("vision.resample", interpolated(mode="bilinear")), image_distance),
     "positions align_corners": (
         instead("vision.resample", interpolated(mode="bicubic", align_corners=True)),
-        picture_distance,
+        image_distance,
     ),
     "positions antialiased": (
         instead("vision.resample", interpolated(mode="bicubic", antialias=True)),
-        picture_distance,
+        image_distance,
     ),
-    "keys without position": (instead("vision.QwenVLAdapter.forward", pooled(0, 0)), picture_distance),
-    "values with position": (instead("vision.QwenVLAdapter.forward", pooled(1, 1)), picture_distance),
+    "keys without position": (instead("vision.QwenVLAdapter.forward", pooled(0, 0)), image_distance),
+    "values with position": (instead("vision.QwenVLAdapter.forward", pooled(1, 1)), image_distance),
     "pos_embed computed, not loaded": (
         parameter("transformer.visual.attn_pool.pos_embed", lambda p: SINCOS(256, 16)),
-        picture_distance,
+        image_distance,
     ),
-    "projection transposed": (parameter("transformer.visual.proj", lambda p: p.T), picture_distance),
-    "pictures swapped": (
+    "projection transposed": (parameter("transformer.visual.proj", lambda p: p.T), image_distance),
+    "images swapped": (
         instead("modeling.QwenVLModel.get_image_features", lambda self, pixels: self.visual(pixels.flip(0))),
         text_distance("image_text_2img"),
     ),

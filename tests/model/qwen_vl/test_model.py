@@ -36,7 +36,7 @@ def pixels(seed: int, images: int) -> torch.Tensor:
 
 
 def batch(rows: list[tuple[list[int], torch.Tensor]]) -> dict[str, Any]:
-    """Prompts padded on the left, and all their pictures."""
+    """Prompts padded on the left, and all their images."""
     longest = max(len(ids) for ids, _ in rows)
     pads = [longest - len(ids) for ids, _ in rows]
     return {
@@ -47,7 +47,7 @@ def batch(rows: list[tuple[list[int], torch.Tensor]]) -> dict[str, Any]:
 
 
 def mixed_rows() -> list[tuple[list[int], torch.Tensor]]:
-    """Eight prompts of 5 to 200 tokens with 0 to 8 pictures, whose NTK factors are 1, 3, 7 and 15."""
+    """Eight prompts of 5 to 200 tokens with 0 to 8 images, whose NTK factors are 1, 3, 7 and 15."""
     shapes = [(5, 0), (12, 1), (40, 0), (9, 2), (31, 0), (33, 1), (20, 8), (66, 0)]
     return [(prompt(at, words=w, images=k), pixels(at, k)) for at, (w, k) in enumerate(shapes)]
 
@@ -126,10 +126,10 @@ def test_cached_is_uncached(model, words, images):
     cached = tokens(model, [row], new=12)
     assert cached == tokens(model, [row], new=12, use_cache=False, ntk_alpha=alpha)
     ids = torch.tensor([row[0] + cached[0]])
-    pictures = row[1] if images else None
+    values = row[1] if images else None
     with torch.inference_mode():
-        whole = model(ids, pixel_values=pictures, ntk_alpha=alpha).logits
-        out = model(ids[:, : len(row[0])], pixel_values=pictures, use_cache=True)
+        whole = model(ids, pixel_values=values, ntk_alpha=alpha).logits
+        out = model(ids[:, : len(row[0])], pixel_values=values, use_cache=True)
         found = [out.logits]
         for step in ids[:, len(row[0]) :].split([5, 1, 6], dim=1):  # several at once, too
             found.append(model(step, past_key_values=out.past_key_values, use_cache=True).logits)
@@ -161,16 +161,16 @@ def test_the_factor_belongs_to_the_request(model):
 @torch.inference_mode()
 def test_a_shared_prefix(model):
     """A prefix (shorter than ``seq_length``) prefilled once, its cache repeated for prompts above it."""
-    head, pictures = prompt(3, words=8, images=1), pixels(3, 1)
+    head, images = prompt(3, words=8, images=1), pixels(3, 1)
     tails = [prompt(at, words=n) for at, n in ((10, 9), (11, 20), (12, 36))]
-    rows = [(head + tail, pictures) for tail in tails]
+    rows = [(head + tail, images) for tail in tails]
     assert len(head) < SEQ_LENGTH < min(len(ids) for ids, _ in rows)
     factors = [model.config.ntk_alpha(len(ids)) for ids, _ in rows]
     assert factors == [3, 3, 3]
     alpha = torch.tensor(factors[:1])
 
     inner = model.model
-    features = model.get_image_features(pictures)
+    features = model.get_image_features(images)
     assert features.shape == (1, 16, 128)
     embeds = inner.wte(torch.tensor([head]))
     embeds[:, head.index(IMG) + 1 : head.index(END)] = features
@@ -240,13 +240,13 @@ def test_factors_that_are_not_known(model):
         model(step, past_key_values=unknown)
 
 
-# ------------------------------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------------------------------ images
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("images", [0, 1, 8])
-def test_pictures_of_256_tokens(small, images):
-    """A prompt with eight exemplars' pictures is above 2048 tokens."""
+def test_images_of_256_tokens(small, images):
+    """A prompt with eight exemplars' images is above 2048 tokens."""
     model = small(visual={"n_queries": 256}, seq_length=2048)
     ids: list[int] = []
     for at in range(images):
@@ -258,7 +258,7 @@ def test_pictures_of_256_tokens(small, images):
     inputs = batch([row])
     logits = model(**inputs, logits_to_keep=1).logits
     assert logits.isfinite().all()
-    for at in {0, images - 1} if images else ():  # the first picture matters, and the last
+    for at in {0, images - 1} if images else ():  # the first image matters, and the last
         other = row[1].clone()
         other[at] = 0
         assert not torch.allclose(model(**(inputs | {"pixel_values": other}), logits_to_keep=1).logits, logits)
@@ -281,12 +281,12 @@ def test_what_stands_in_the_places_does_not_matter(model):
 
 
 @torch.inference_mode()
-def test_pictures_and_spans_have_to_agree(model):
+def test_images_and_spans_have_to_agree(model):
     ids = torch.tensor([prompt(4, words=12, images=2)])
     for count in (1, 3):
-        with pytest.raises(ValueError, match=f"2 image spans, but pixel_values has {count} pictures"):
+        with pytest.raises(ValueError, match=f"2 image spans, but pixel_values has {count} images"):
             model(ids, pixel_values=pixels(4, count))
-    with pytest.raises(ValueError, match="2 image spans, but pixel_values has 0 pictures"):
+    with pytest.raises(ValueError, match="2 image spans, but pixel_values has 0 images"):
         model(ids)
     with pytest.raises(ValueError, match=r"\(2, 3, 28, 28\); \(images, 3, 56, 56\) is expected"):
         model(ids, pixel_values=torch.zeros(2, 3, 28, 28))
@@ -299,7 +299,7 @@ def test_pictures_and_spans_have_to_agree(model):
     assert model(torch.tensor([[IMG]]), past_key_values=cache).logits.isfinite().all()
 
 
-def test_beams_keep_each_rows_pictures(model):
+def test_beams_keep_each_rows_images(model):
     rows = [(prompt(1, words=9, images=2), pixels(1, 2)), (prompt(2, words=20, images=1), pixels(2, 1))]
     together = tokens(model, rows, num_beams=3)
     assert together == [tokens(model, [row], num_beams=3)[0] for row in rows]
@@ -312,7 +312,7 @@ def test_beams_keep_each_rows_pictures(model):
 
 
 @torch.inference_mode()
-def test_pictures_are_encoded_once(model):
+def test_images_are_encoded_once(model):
     calls = []
     hook = model.model.visual.register_forward_hook(lambda *_: calls.append(1))
     row = (prompt(1, words=9, images=1), pixels(1, 1))

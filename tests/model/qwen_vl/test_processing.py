@@ -1,4 +1,4 @@
-"""Qwen-VL's pictures, prompts and chat format, and the published checkpoint's files, which are few."""
+"""Qwen-VL's images, prompts and chat format, and the published checkpoint's files, which are few."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evalkit.model.qwen_vl import QwenVLImageProcessor, QwenVLProcessor, QwenVLT
 from evalkit.model.qwen_vl.processing import QwenVLProcessorKwargs
 from evalkit.model.qwen_vl.vocabulary import MARK
 from evalkit.registry import families
-from evalkit.types import Ask, Decoding, Message, Picture, Request, Sample, Shot, Text
+from evalkit.types import Ask, Decoding, ImagePart, Message, Request, Sample, Shot, TextPart
 
 from .test_tokenization import GOLDEN, write_tiny
 
@@ -72,9 +72,9 @@ def real() -> QwenVLProcessor:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[PathImage]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[PathImage]:
     """Eight, each of its own grey and shape."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     found = []
     for n in range(8):
         Image.new("RGB", (20 + 9 * n, 60 - 5 * n), (30 * n, 30 * n, 30 * n)).save(folder / f"{n}.png")
@@ -83,13 +83,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[PathImage]:
 
 
 def greys(values: torch.Tensor) -> list[int]:
-    """Which of the eight pictures each of ``values`` is."""
+    """Which of the eight images each of ``values`` is."""
     red = values[:, 0, 0, 0] * 0.26862954 + 0.48145466
     return [round(v * 255 / 30) for v in red.tolist()]
 
 
 def spans(processor: QwenVLProcessor, ids: Sequence[int]) -> list[int]:
-    """Where a picture's 258 tokens begin; fails unless they are whole and no token of a picture is elsewhere."""
+    """Where an image's 258 tokens begin; fails unless they are whole and no token of an image is elsewhere."""
     special = processor.tokenizer.special_ids
     start, end, pad = (special[name] for name in ("<img>", "</img>", "<imgpad>"))
     found = [at for at, token in enumerate(ids) if token == start]
@@ -105,7 +105,7 @@ def real_ids(inputs: Any, row: int = 0) -> list[int]:
     return found
 
 
-# --------------------------------------------------------------------------------------------------------- the pictures
+# --------------------------------------------------------------------------------------------------------- the images
 
 
 def test_pixels_are_the_originals() -> None:
@@ -120,7 +120,7 @@ def test_pixels_are_the_originals() -> None:
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
 
 
-def test_every_kind_of_picture() -> None:
+def test_every_kind_of_image() -> None:
     draw = np.random.default_rng(0)
     rgb = Image.fromarray(draw.integers(0, 256, (40, 30, 3), dtype=np.uint8))
     process = QwenVLImageProcessor()
@@ -139,11 +139,11 @@ def test_every_kind_of_picture() -> None:
         process([rgb], do_resize=False)
 
 
-# ------------------------------------------------------------------------------------------------------- text + picture
+# ------------------------------------------------------------------------------------------------------- text + image
 
 
-def test_pictures_among_text(processor: QwenVLProcessor, pictures: list[PathImage]) -> None:
-    loaded = [p.load() for p in pictures]
+def test_images_between_text(processor: QwenVLProcessor, images: list[PathImage]) -> None:
+    loaded = [p.load() for p in images]
     place = processor.image_token
     texts = ["the end", f"{place}What?", "".join(f"{n}:{place}\n" for n in range(6)) + "Compare."]
     inputs = processor(text=texts, images=[[], loaded[:1], loaded[1:7]], padding=True, return_tensors="pt")
@@ -165,23 +165,23 @@ def test_pictures_among_text(processor: QwenVLProcessor, pictures: list[PathImag
     assert (len(one["input_ids"][0]), len(one["pixel_values"])) == (258, 1)
 
 
-def test_eight_pictures_and_their_length(processor: QwenVLProcessor, pictures: list[PathImage]) -> None:
+def test_eight_images_and_their_length(processor: QwenVLProcessor, images: list[PathImage]) -> None:
     text = f"{processor.image_token}x" * 8
-    inputs = processor(text=[text], images=[[p.load() for p in pictures]], return_tensors="pt")
+    inputs = processor(text=[text], images=[[p.load() for p in images]], return_tensors="pt")
     assert spans(processor, inputs["input_ids"][0].tolist()) == [259 * n for n in range(8)]
     assert greys(inputs["pixel_values"]) == list(range(8))
     counts = processor._get_num_multimodal_tokens(image_sizes=[(60, 20)] * 8)["num_image_tokens"]
     assert inputs["input_ids"].shape[1] == 8 + sum(counts)
 
 
-def test_places_and_pictures_must_agree(processor: QwenVLProcessor) -> None:
+def test_places_and_images_must_agree(processor: QwenVLProcessor) -> None:
     image, place = Image.new("RGB", (8, 8)), processor.image_token
     for texts, images, said in (
-        ([place], None, "the texts have 1 places for pictures (<imgpad>), but 0 pictures were given"),
-        (["x"], [image], "the texts have 0 places for pictures (<imgpad>), but 1 pictures were given"),
-        ([place, place * 2], [[image, image], [image]], "text 1 has 1 places for pictures (<imgpad>), but 2 pictures"),
-        ([place], [[image], []], "there are 2 lists of pictures for 1 texts"),
-        ([f"<img>a.png</img>{place}"], [image], "text 1 has <img> in it: pictures are given as images="),
+        ([place], None, "the texts have 1 places for images (<imgpad>), but 0 images were given"),
+        (["x"], [image], "the texts have 0 places for images (<imgpad>), but 1 images were given"),
+        ([place, place * 2], [[image, image], [image]], "text 1 has 1 places for images (<imgpad>), but 2 images"),
+        ([place], [[image], []], "there are 2 lists of images for 1 texts"),
+        ([f"<img>a.png</img>{place}"], [image], "text 1 has <img> in it: images are given as images="),
         ([f"{place}</img>"], [image], "text 1 has </img> in it"),
         ([], [image], "there is no text"),
     ):
@@ -205,7 +205,7 @@ def test_padding_as_in_other_processors(processor: QwenVLProcessor) -> None:
 
 @pytest.mark.parametrize("number", range(6))
 def test_recorded_conversations(real: QwenVLProcessor, number: int) -> None:
-    """Token for token what the original makes of a conversation, but for a picture's path, which is not written."""
+    """Token for token what the original makes of a conversation, but for an image's path, which is not written."""
     case = json.loads((GOLDEN / "tokenizer_cases.json").read_text(encoding="utf-8"))["make_context"][number]
     history = list(case["history"] or [])
     if case["name"] == "history_truncated_by_window":
@@ -230,13 +230,13 @@ def test_recorded_conversations(real: QwenVLProcessor, number: int) -> None:
 
 
 def content(text: str) -> list[dict[str, str]]:
-    """A turn's parts: the case's picture has no space before it, as in one of the two copies of the original."""
+    """A turn's parts: the case's image has no space before it, as in one of the two copies of the original."""
     before, found, after = text.partition("<img>demo.jpeg</img>")
     parts = [{"type": "text", "text": before}] if before else []
     return [*parts, {"type": "image"}, {"type": "text", "text": after}] if found else parts
 
 
-def test_pictures_are_numbered_through_the_conversation(processor: QwenVLProcessor) -> None:
+def test_images_are_numbered_through_the_conversation(processor: QwenVLProcessor) -> None:
     image, text = {"type": "image"}, {"type": "text", "text": "Which?"}
     asked = [
         {"role": "user", "content": [image, image, text]},
@@ -250,12 +250,12 @@ def test_pictures_are_numbered_through_the_conversation(processor: QwenVLProcess
     assert processor.apply_chat_template(asked, add_generation_prompt=True) == wanted
     assert processor.apply_chat_template([asked, asked[:1]])[0] == wanted.removesuffix("<|im_start|>assistant\n")
     for role, parts in (("tool", "x"), ("user", [{"type": "video"}])):
-        with pytest.raises(Exception, match="Qwen-VL-Chat (knows the roles|takes text and pictures)"):
+        with pytest.raises(Exception, match="Qwen-VL-Chat (knows the roles|takes text and images)"):
             processor.apply_chat_template([{"role": role, "content": parts}])
 
 
-def test_conversations_to_inputs_in_one_step(processor: QwenVLProcessor, pictures: list[PathImage]) -> None:
-    parts = [{"type": "image", "image": pictures[5].load()}, {"type": "text", "text": "<ref>it</ref> <|im_end|>"}]
+def test_conversations_to_inputs_in_one_step(processor: QwenVLProcessor, images: list[PathImage]) -> None:
+    parts = [{"type": "image", "image": images[5].load()}, {"type": "text", "text": "<ref>it</ref> <|im_end|>"}]
     how = {"tokenize": True, "return_dict": True, "add_generation_prompt": True, "return_tensors": "pt"}
     inputs = processor.apply_chat_template([{"role": "user", "content": parts}], **how)
     assert greys(inputs["pixel_values"]) == [5]
@@ -280,50 +280,52 @@ def asked_in(inputs: Inputs, *messages: Message) -> tuple[str, list[int], Any]:
 
 
 @pytest.mark.parametrize("role", ["plain", "user"])
-def test_a_question_cannot_inject(processor: QwenVLProcessor, pictures: list[PathImage], role: str) -> None:
+def test_a_question_cannot_inject(processor: QwenVLProcessor, images: list[PathImage], role: str) -> None:
     inputs = Inputs(processor)
     special = {number: name for name, number in processor.tokenizer.special_ids.items()}
 
-    def tokens(question: Text) -> tuple[list[str], str]:
+    def tokens(question: TextPart) -> tuple[list[str], str]:
         _, ids, made = asked_in(
-            inputs, Message(role, (Picture(pictures[2]), question, Text("<ref>"), Text("it</ref>")))
+            inputs, Message(role, (ImagePart(images[2]), question, TextPart("<ref>"), TextPart("it</ref>")))
         )
         assert len(spans(processor, ids)) == 1
         assert greys(made["pixel_values"]) == [2]
         return [special[token] for token in ids if token in special], processor.decode(ids)
 
-    harmless, _ = tokens(Text("Is it here?"))
-    found, said = tokens(Text(HOSTILE))
+    harmless, _ = tokens(TextPart("Is it here?"))
+    found, said = tokens(TextPart(HOSTILE))
     assert found == harmless
     assert HOSTILE.replace(MARK, "\ufffd") in said  # read as it stands
     assert [name for name in harmless if "ref" in name] == ["<ref>", "</ref>"]
-    halves = Message(role, (Text("<|im_"), Text("start|> <im"), Text("g></img>")))
-    assert asked_in(inputs, halves)[1] == asked_in(inputs, Message(role, (Text("<|im_start|> <img></img>"),)))[1]
+    halves = Message(role, (TextPart("<|im_"), TextPart("start|> <im"), TextPart("g></img>")))
+    assert asked_in(inputs, halves)[1] == asked_in(inputs, Message(role, (TextPart("<|im_start|> <img></img>"),)))[1]
 
 
-def test_a_preview_shows_a_picture_once(processor: QwenVLProcessor, pictures: list[PathImage]) -> None:
-    message = Message("plain", (Picture(pictures[0]), Text("What? <imgpad>"), Picture(pictures[1]), Text(" Answer:")))
+def test_a_preview_shows_a_image_once(processor: QwenVLProcessor, images: list[PathImage]) -> None:
+    message = Message(
+        "plain", (ImagePart(images[0]), TextPart("What? <imgpad>"), ImagePart(images[1]), TextPart(" Answer:"))
+    )
     preview = Inputs(processor).preview(Request("one", (message,), Decoding(4)))
     assert preview.prompt == "<img></img>What? <imgpad><img></img> Answer:"
     assert [(f.original, f.resized) for f in preview.frames] == [((20, 60), (448, 448)), ((29, 55), (448, 448))]
 
 
-def sample(picture: PathImage) -> Sample:
-    return Sample(id="1", images=(picture,), text="red dog", references=("yes",), cluster=picture.name)
+def sample(image: PathImage) -> Sample:
+    return Sample(id="1", images=(image,), text="red dog", references=("yes",), cluster=image.name)
 
 
-def test_the_families_prompts(processor: QwenVLProcessor, pictures: list[PathImage]) -> None:
+def test_the_families_prompts(processor: QwenVLProcessor, images: list[PathImage]) -> None:
     inputs = Inputs(processor)
     base, chat = families.get("qwen-vl"), families.get("qwen-vl-chat")
-    shots = [Shot(sample(p), "yes") for p in pictures[1:]]
+    shots = [Shot(sample(p), "yes") for p in images[1:]]
     vqa, lmms = Ask("vqav2", "vqa"), Ask("vqav2", "vqa", "lmms-eval")
-    prompt, ids, made = asked_in(inputs, *base.prompt(vqa, sample(pictures[0]), shots))
+    prompt, ids, made = asked_in(inputs, *base.prompt(vqa, sample(images[0]), shots))
     assert prompt == "<imgpad>red dog Answer: yes" * 7 + "<imgpad>red dog Answer:"
     assert (len(spans(processor, ids)), greys(made["pixel_values"])) == (8, [*range(1, 8), 0])
-    prompt, ids, _ = asked_in(inputs, *base.prompt(Ask("refcoco", "grounding"), sample(pictures[0])))
+    prompt, ids, _ = asked_in(inputs, *base.prompt(Ask("refcoco", "grounding"), sample(images[0])))
     assert prompt == "<imgpad><ref>red dog</ref><box>"
     assert processor.tokenizer.convert_ids_to_tokens(ids[-2:]) == ["</ref>", "<box>"]
-    prompt, ids, _ = asked_in(inputs, *chat.prompt(lmms, sample(pictures[0]), shots[:1]))
+    prompt, ids, _ = asked_in(inputs, *chat.prompt(lmms, sample(images[0]), shots[:1]))
     question = "red dog\nAnswer the question using a single word or phrase."
     turn = f"<imgpad>\n{question}{ASSISTANT}"
     assert prompt == f"{START}Picture 1: {turn}yes<|im_end|>\n<|im_start|>user\nPicture 2: {turn}"
@@ -350,7 +352,7 @@ def test_the_published_files_are_enough(tmp_path: Path) -> None:
     assert small["input_ids"] == [[476, *[478] * 16, 477]]
     assert small["pixel_values"].shape == (1, 3, 56, 56)
     (folder / "config.json").write_text(json.dumps({"visual": {**VISUAL, "image_start_id": 151857}}))
-    with pytest.raises(ValueError, match="pictures begin with token 151857, but <img> is token 476 after the 262"):
+    with pytest.raises(ValueError, match="images begin with token 151857, but <img> is token 476 after the 262"):
         QwenVLProcessor.from_pretrained(folder)
     (folder / "config.json").write_text("{}")
     (folder / "generation_config.json").unlink()

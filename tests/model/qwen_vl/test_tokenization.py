@@ -200,7 +200,7 @@ def test_a_combining_character_undoes_no_token(tiny: QwenVLTokenizer) -> None:
     assert tiny.token_ids("<|im_end|>\u0338")[0] == tiny.special_ids["<|im_end|>"]
 
 
-def test_pictures_spans(tiny: QwenVLTokenizer) -> None:
+def test_images_spans(tiny: QwenVLTokenizer) -> None:
     text = "a <img>dé.png</img>!<img></img>"
     ids = tiny.token_ids(text)
     start, pad, end = (tiny.special_ids[name] for name in ("<img>", "<imgpad>", "</img>"))

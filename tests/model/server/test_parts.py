@@ -25,10 +25,10 @@ from evalkit.model.server.chat_api import Chat
 from evalkit.model.server.concurrency import Gate
 from evalkit.model.server.http import Broken, Fatal, on_this_machine
 from evalkit.model.server.image_sizes import disagreement, framing
-from evalkit.model.server.images import Pictures, encoded
-from evalkit.types import Decoding, Frame, Message, Picture, Request, Text
+from evalkit.model.server.images import Images, encoded
+from evalkit.types import Decoding, Frame, ImagePart, Message, Request, TextPart
 
-# ------------------------------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------------------------------ images
 
 
 def draw(mode: str, size: tuple[int, int] = (61, 47)) -> Image.Image:
@@ -80,7 +80,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], bool]] = {
 
 
 def as_a_server_sees(content: bytes) -> Image.Image:
-    """As vLLM reads pictures: turned by their EXIF data, transparency laid on white, then RGB."""
+    """As vLLM reads images: turned by their EXIF data, transparency laid on white, then RGB."""
     image = Image.open(io.BytesIO(content))
     turned = ImageOps.exif_transpose(image)
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
@@ -103,7 +103,7 @@ def test_a_server_sees_the_pixels_that_this_process_sees(tmp_path: Path, name: s
     assert media == ("image/jpeg" if content[:2] == b"\xff\xd8" else "image/png")
 
 
-def test_pictures_in_rows_and_broken_ones(tmp_path: Path) -> None:
+def test_images_in_rows_and_broken_ones(tmp_path: Path) -> None:
     content = Path(saved(tmp_path, "a.jpg", draw("RGB")).path).read_bytes()
     row = RowImage("row 0", [{"image": {"bytes": content, "path": None}}], 0)
     assert encoded(row)[1] == content
@@ -114,18 +114,18 @@ def test_pictures_in_rows_and_broken_ones(tmp_path: Path) -> None:
             encoded(broken)
 
 
-def test_the_last_pictures_are_kept_and_no_more(tmp_path: Path) -> None:
+def test_the_last_images_are_kept_and_no_more(tmp_path: Path) -> None:
     images = [saved(tmp_path, f"{i}.png", draw("RGB")) for i in range(6)]
-    length = len(Pictures().address(images[0])[0])
-    pictures = Pictures(most=3 * length)
-    found = [pictures.address(image) for image in images]
-    assert len(pictures._kept) == 3
+    length = len(Images().address(images[0])[0])
+    cache = Images(most=3 * length)
+    found = [cache.address(image) for image in images]
+    assert len(cache._kept) == 3
     for image in images[:3]:
         Path(image.path).unlink()
-    assert pictures.address(images[5]) is found[5]
+    assert cache.address(images[5]) is found[5]
     assert base64.b64decode(found[4][0].partition(",")[2]) == Path(images[4].path).read_bytes()
     with pytest.raises(FileNotFoundError):
-        pictures.address(images[0])
+        cache.address(images[0])
 
 
 # -------------------------------------------------------------------------------------------------------------- sizes
@@ -141,7 +141,7 @@ def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> 
     sizes = [(148, 155), (20, 300), (30, 31), (640, 480), (57, 56), (1000, 90)]
     for number, size in enumerate(sizes):
         image = saved(tmp_path, f"{number}.png", Image.new("RGB", size))
-        request = Request("r", (Message("user", (Picture(image), Text("x"))),), Decoding(1))
+        request = Request("r", (Message("user", (ImagePart(image), TextPart("x"))),), Decoding(1))
         assert found.frame(size) == tiny_backend.inputs.preview(request).frames[0]
     assert found.known
     assert found.tokens((148, 155)) == 16
@@ -158,10 +158,10 @@ def test_sizes_without_a_processor_are_the_released_ones() -> None:
 
 
 def test_counted_lengths_show_other_sizes() -> None:
-    request = Request("r", (Message("user", (Picture(PathImage("a")), Text("what?"))),), Decoding(1))
+    request = Request("r", (Message("user", (ImagePart(PathImage("a")), TextPart("what?"))),), Decoding(1))
     frames = [Frame((100, 100), (280, 280))]  # 100 tokens
     assert disagreement(request, frames, 28, 130) is None
-    assert "the pictures alone would be 100" in str(disagreement(request, frames, 28, 60))
+    assert "the images alone would be 100" in str(disagreement(request, frames, 28, 60))
     assert "should count at most" in str(disagreement(request, frames, 28, 2000))
     assert disagreement(request, frames, None, 60) is disagreement(request, frames, 28, 0) is None
 
@@ -221,15 +221,15 @@ def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
-def test_questions_of_a_picture_are_sent_one_after_the_other(pictures: list[int]) -> None:
+def test_questions_of_a_image_are_sent_one_after_the_other(images: list[int]) -> None:
     requests = [
-        Request(f"{n}", (Message("user", (Picture(PathImage(f"{name}")),)),), Decoding(1))
-        for n, name in enumerate(pictures)
+        Request(f"{n}", (Message("user", (ImagePart(PathImage(f"{name}")),)),), Decoding(1))
+        for n, name in enumerate(images)
     ]
     sent = together(requests)
     assert Counter(r.id for r in sent) == Counter(r.id for r in requests)
     names = [r.images[0].name for r in sent]
-    assert [name for name, _ in groupby(names)] == list(dict.fromkeys(map(str, pictures)))
+    assert [name for name, _ in groupby(names)] == list(dict.fromkeys(map(str, images)))
     for name in set(names):
         ids = [int(r.id) for r in sent if r.images[0].name == name]
         assert ids == sorted(ids)
@@ -246,7 +246,7 @@ def reply(**choice: Any) -> dict[str, Any]:
     return {"choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "stop", **choice}]}
 
 
-REQUEST = Request("r", (Message("user", (Text("what?"),)),), Decoding(8, stop=("\n",)))
+REQUEST = Request("r", (Message("user", (TextPart("what?"),)),), Decoding(8, stop=("\n",)))
 
 
 def test_replies_are_read() -> None:

@@ -137,7 +137,7 @@ def test_it_answers_as_in_process(server: Server, tmp_path: Path) -> None:
         ("--tasks", "refcoco/testA", "--max-pixels", "6272"),
         ("--tasks", "coco_caption", "--stop", "and", "--max-new-tokens", "12"),
     ],
-    ids=["ranked letters", "smaller pictures", "a stop string"],
+    ids=["ranked letters", "smaller images", "a stop string"],
 )
 def test_options_mean_the_same(server: Server, tmp_path: Path, options: tuple[str, ...]) -> None:
     rest = (*options, "--limit", "30")

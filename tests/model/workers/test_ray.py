@@ -25,7 +25,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.interfaces import Lot
 from evalkit.model.backends.hf import HFBackend
-from evalkit.types import Ask, Batching, Cluster, Decoding, Message, Picture, Request, Response, Text
+from evalkit.types import Ask, Batching, Cluster, Decoding, ImagePart, Message, Request, Response, TextPart
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_checkpoints_are_one_queue_and_fail_alone(
     pool: Any, requests: list[Request], expected: dict[str, Response], tmp_path: Path, tiny_backend: HFBackend
 ) -> None:
     moved = replace(resolve_checkpoint("tiny"), location=str(tmp_path / "elsewhere"))
-    absent = Request("absent", (Message("user", (Picture(PathImage("/no/such/a.png")), Text("?"))),), Decoding(4))
+    absent = Request("absent", (Message("user", (ImagePart(PathImage("/no/such/a.png")), TextPart("?"))),), Decoding(4))
     few = requests[:40]
     lots = [_lot("tiny", requests), _lot("tiny-early", few), Lot(moved, 5, lambda: few), _lot("tiny", [absent])]
     found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}

@@ -38,7 +38,7 @@ from evalkit.model.workers.messages import sendable
 from evalkit.model.workers.process import _lost
 from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
 from evalkit.model.workers.schedule import Work
-from evalkit.types import Ask, Batching, Decoding, Message, Picture, Request, Response, Text
+from evalkit.types import Ask, Batching, Decoding, ImagePart, Message, Request, Response, TextPart
 
 from ...cli.forked import Forked
 
@@ -72,12 +72,12 @@ class Breaks:
 
 @pytest.fixture(scope="module")
 def breaks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A picture of somebody's own that breaks what reads it, from a module that is found by ``sys.path`` alone."""
+    """An image of somebody's own that breaks what reads it, from a module that is found by ``sys.path`` alone."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "own_pictures.py").write_text(BREAKS)
+    (folder / "own_images.py").write_text(BREAKS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        yield importlib.import_module("own_pictures").Breaks
+        yield importlib.import_module("own_images").Breaks
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def _wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 
 def _asked(count: int, each: int) -> list[Request]:
     def one(at: int) -> Request:
-        content = (Picture(PathImage(f"{at % (count // each)}.png")), Text("What is it?"))
+        content = (ImagePart(PathImage(f"{at % (count // each)}.png")), TextPart("What is it?"))
         return Request(str(at), (Message("user", content),), Decoding(8))
 
     return [one(at) for at in range(count)]
@@ -140,8 +140,8 @@ def test_chunks_are_whole_groups_and_get_smaller() -> None:
         chunks.append(queue.take())
     assert sorted(r.id for chunk in chunks for r in chunk) == sorted(map(str, range(6_000)))
     for chunk in chunks:
-        pictures = [r.images[0].name for r in chunk]
-        assert all(pictures.count(name) == 6 for name in pictures), "a picture's questions go together"
+        images = [r.images[0].name for r in chunk]
+        assert all(images.count(name) == 6 for name in images), "an image's questions go together"
     sizes = [len(chunk) for chunk in chunks]
     assert sizes == sorted(sizes[:2], reverse=True) + sorted(sizes[2:], reverse=True)
     assert sizes[0] <= 512, "the first answers come soon"
@@ -154,7 +154,7 @@ def test_few_requests_are_for_all_workers() -> None:
     assert [len(queue.take()) for _ in range(4)] == [1, 1, 1, 1]
 
 
-def test_very_many_questions_of_one_picture_are_for_all_workers_too() -> None:
+def test_very_many_questions_of_one_image_are_for_all_workers_too() -> None:
     queue = Queue(_asked(10_000, 10_000), workers=2, rows=32)
     sizes = []
     while queue:
@@ -299,8 +299,8 @@ def test_two_workers_answer_as_one(
     assert (about["device"], about["device_name"], about["dtype"]) == ("cpu,cpu", "2 × cpu", "float32")
     assert workers.memory() > 200 * 2**20
     assert workers.costs(requests[:9], {}) == tiny_backend.costs(requests[:9], {})
-    pictures = [r.images[0] for r in requests[:80]]
-    assert list(workers.embed(pictures)) == list(tiny_backend.embed(pictures))
+    images = [r.images[0] for r in requests[:80]]
+    assert list(workers.embed(images)) == list(tiny_backend.embed(images))
 
 
 def test_stop(workers: Workers, requests: list[Request], expected: dict[str, Response]) -> None:
@@ -321,7 +321,7 @@ def test_stop(workers: Workers, requests: list[Request], expected: dict[str, Res
 def test_what_fails_a_run_in_one_process_fails_it_here(
     workers: Workers, requests: list[Request], tiny_backend: HFBackend, breaks: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad = Request("bad", (Message("user", (Picture(breaks()), Text("What?"))),), Decoding(4))
+    bad = Request("bad", (Message("user", (ImagePart(breaks()), TextPart("What?"))),), Decoding(4))
     said = []
     for backend in (tiny_backend, workers):
         with pytest.raises(RuntimeError) as error:
@@ -329,7 +329,7 @@ def test_what_fails_a_run_in_one_process_fails_it_here(
         said.append((type(error.value), str(error.value)))
     assert said[0] == said[1]
 
-    absent = Request("absent", (Message("user", (Picture(PathImage("/no.png")), Text("What?"))),), Decoding(4))
+    absent = Request("absent", (Message("user", (ImagePart(PathImage("/no.png")), TextPart("What?"))),), Decoding(4))
     found = {r.id: r for r in workers.generate([*requests[:20], absent])}
     (line,) = [record.getMessage() for record in caplog.records if "sample absent" in record.getMessage()]
     assert line.startswith(("cpu#1: ", "cpu#2: "))
@@ -340,11 +340,11 @@ def test_what_fails_a_run_in_one_process_fails_it_here(
     class Local(breaks):  # type: ignore[misc]
         """What cannot be found by its name cannot be sent."""
 
-    unsent = Request("unsent", (Message("user", (Picture(Local()), Text("What?"))),), Decoding(4))
+    unsent = Request("unsent", (Message("user", (ImagePart(Local()), TextPart("What?"))),), Decoding(4))
     with pytest.raises(UserError, match="give one device"):
         list(workers.generate([unsent]))
     Local.__qualname__ = Local.__name__ = "Elsewhere"  # only the sender has it
-    sys.modules["own_pictures"].Elsewhere = Local  # type: ignore[attr-defined]
+    sys.modules["own_images"].Elsewhere = Local  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"Elsewhere.*give one device"):
         list(workers.generate([unsent]))
 

@@ -182,7 +182,7 @@ def test_a_trend_has_notes_of_its_own_runs_and_no_best() -> None:
     assert "unparsed: ckpt-1 1, ckpt-2 1;" in notes[-1]
 
 
-def test_pictures_are_pngs() -> None:
+def test_images_are_pngs() -> None:
     pytest.importorskip("matplotlib")
     from evalkit.results.leaderboard.plot import leaderboard_png, trend_png
 

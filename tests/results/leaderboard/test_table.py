@@ -111,10 +111,10 @@ def test_means_of_groups_are_of_whole_groups_only() -> None:
     assert table.header[-1] == "vqa (mean of 2)"
     assert [row[-1] for row in texts(table)] == ["70.00 ± 1.96", ""]
     assert "vqa (mean of 2): vqav2/val, okvqa/val, each counting alike" in table.notes[-1]
-    assert "the same pictures" in table.notes[-1]
+    assert "the same images" in table.notes[-1]
     apart = [*rows[2:], _row(task="docvqa", signature="docvqa", value=50.0)]
     table = models_table([*entries_of("a", "a", apart), *entries_of("b", "b", apart)], means=True)
-    assert texts(table)[0][-1] == "30.00 ± 1.39", "other pictures: errors that are independent"
+    assert texts(table)[0][-1] == "30.00 ± 1.39", "other images: errors that are independent"
     assert "independent" in table.notes[-1]
 
 

@@ -81,7 +81,7 @@ def job_of(name: str, limit: int = 24) -> Job:
 
 
 def box(sample: Sample) -> str:
-    """The reference as Qwen2.5-VL spells it; the bundled pictures are shown to it at 112 × 112 pixels or so."""
+    """The reference as Qwen2.5-VL spells it; the bundled images are shown to it at 112 × 112 pixels or so."""
     return json.dumps([{"bbox_2d": [int(v) for v in sample.references[0]], "label": sample.text}])
 
 
@@ -150,7 +150,7 @@ def test_a_report_has_every_sample_with_its_answer_scores_and_references(run: Pa
     written = write_report([run], known(jobs), run / "report")
     assert written.path == run / "report" / "index.html"
     assert written.notes == []
-    assert {p.name for p in (run / "report").iterdir()} == {"index.html", "report.css", "report.js", "data", "pictures"}
+    assert {p.name for p in (run / "report").iterdir()} == {"index.html", "report.css", "report.js", "data", "images"}
     assert not list(run.glob(".*building*"))
     index = index_of(written.path)
     assert [s["name"] for s in index["splits"]] == ["vqav2/val", "refcoco/val"]
@@ -177,19 +177,19 @@ def test_a_report_has_every_sample_with_its_answer_scores_and_references(run: Pa
     assert {told["status"] for s in samples_of(written.path, 1) for told in s["runs"]} >= {"unparsed", "wrong"}
 
 
-def test_pictures_are_made_once_each_and_are_webp_of_the_pictures(run: Path, jobs: Jobs) -> None:
+def test_images_are_made_once_each_and_are_webp_of_the_images(run: Path, jobs: Jobs) -> None:
     written = write_report([run], known(jobs), run / "report", side=64)
     paths = {image.name for job, _ in jobs for s in job.samples for image in s.images}
-    files = sorted((run / "report" / "pictures").iterdir())
-    assert len(files) == len(paths) == written.pictures
+    files = sorted((run / "report" / "images").iterdir())
+    assert len(files) == len(paths) == written.images
     index = index_of(written.path)
     for place, (job, _) in enumerate(jobs):
         for one, sample in zip(samples_of(written.path, place), job.samples, strict=True):
-            (number,) = one["pictures"]
-            name, width, height, trouble = index["pictures"][number]
+            (number,) = one["images"]
+            name, width, height, trouble = index["images"][number]
             assert (width, height) == sample.images[0].size()
             assert (trouble, name.split("/")[-1]) == ("", Path(sample.images[0].name).name)
-            with Image.open(run / "report" / "pictures" / f"{number}.webp") as small:
+            with Image.open(run / "report" / "images" / f"{number}.webp") as small:
                 assert (small.format, max(small.size)) == ("WEBP", 64)
 
 
@@ -266,14 +266,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
 @pytest.mark.parametrize("single", [False, True])
 def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp_path: Path, single: bool) -> None:
     run, jobs = hostile
-    asked = Asked([("user", "⟨picture⟩" + HOSTILE[1])], "0" * 16)
+    asked = Asked([("user", "⟨image⟩" + HOSTILE[1])], "0" * 16)
     facts = {name: replace(one, asks=[lambda *_: asked]) for name, one in known(jobs).items()}
     out = tmp_path / ("r.html" if single else "r")
     page = write_report([run], facts, out, single=single).path
     shown = samples_of(page, 0)
     assert [s["runs"][0]["text"] for s in shown] == list(HOSTILE), "not a character is lost"
     assert [s["question"] for s in shown] == list(HOSTILE)
-    assert shown[0]["runs"][0]["prompt"] == [["user", "⟨picture⟩" + HOSTILE[1]]]
+    assert shown[0]["runs"][0]["prompt"] == [["user", "⟨image⟩" + HOSTILE[1]]]
     assert shown[1]["meta"][HOSTILE[1]] == HOSTILE[1]
     files = [page] if single else [p for p in out.rglob("*") if p.suffix in (".html", ".js")]
     for file in files:
@@ -320,14 +320,14 @@ def test_a_single_file_holds_all_of_it(run: Path, jobs: Jobs, tmp_path: Path) ->
     folder = write_report([run], known(jobs), tmp_path / "r")
     for place in (0, 1):
         assert samples_of(written.path, place) == samples_of(folder.path, place)
-    for number in range(written.pictures):
-        found = re.search(rf'id="picture-{number}">([^<]*)</script>', written.path.read_text())
+    for number in range(written.images):
+        found = re.search(rf'id="image-{number}">([^<]*)</script>', written.path.read_text())
         assert found is not None
-        with Image.open(io.BytesIO(base64.b64decode(found[1]))) as picture:
-            assert picture.format == "WEBP"
+        with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
+            assert image.format == "WEBP"
 
 
-def test_pictures_become_smaller_the_more_there_are() -> None:
+def test_images_become_smaller_the_more_there_are() -> None:
     sides = [side_for(count, 95_000_000) for count in (1, 500, 5000, 10**6)]
     assert sides == sorted(sides, reverse=True)
     assert sides[0] == 1024
@@ -366,7 +366,7 @@ def test_runs_of_different_samples_are_shown_and_not_compared(tmp_path: Path) ->
 # --------------------------------------------------------------------------------------------------- what is not there
 
 
-def test_without_the_data_the_journals_pictures_are_shown_and_it_is_said(run: Path, jobs: Jobs) -> None:
+def test_without_the_data_the_journals_images_are_shown_and_it_is_said(run: Path, jobs: Jobs) -> None:
     facts = {job.name: Known(note="the data are on another machine.") for job, _ in jobs}
     written = write_report([run], facts, run / "report")
     assert written.notes == ["vqav2/val, refcoco/val: the data are on another machine."]
@@ -374,10 +374,10 @@ def test_without_the_data_the_journals_pictures_are_shown_and_it_is_said(run: Pa
     one = samples_of(written.path, 0)[0]
     assert (one["question"], one["references"]) == ("", [])
     assert one["runs"][0]["text"]
-    assert written.pictures == len({i.name for job, _ in jobs for s in job.samples for i in s.images})
+    assert written.images == len({i.name for job, _ in jobs for s in job.samples for i in s.images})
 
 
-def test_missing_damaged_and_changed_pictures_are_said(tmp_path: Path) -> None:
+def test_missing_damaged_and_changed_images_are_said(tmp_path: Path) -> None:
     job = job_of("vqav2/val", 12)
     names = list(dict.fromkeys(s.images[0].name for s in job.samples))
     assert len(names) >= 4
@@ -389,16 +389,16 @@ def test_missing_damaged_and_changed_pictures_are_said(tmp_path: Path) -> None:
     run = scored(tmp_path, "A", [(job, texts_of(job))])
     first, second, third, *_ = copies.values()
     first.unlink()
-    second.write_bytes(b"no picture")
+    second.write_bytes(b"no image")
     Image.new("RGB", (9, 7)).save(third)
     written = write_report([run], known([(job, {})]), tmp_path / "report")
     gone, changed = written.notes
-    assert gone.startswith(f"2 of {len(names)} pictures cannot be shown (")
-    assert changed.startswith(f"1 of {len(names)} pictures are others than the run saw (")
-    by_name = {name.split("/")[-1]: rest for name, *rest in index_of(written.path)["pictures"]}
-    assert by_name[first.name] == [0, 0, "the picture is no longer there"]
+    assert gone.startswith(f"2 of {len(names)} images cannot be shown (")
+    assert changed.startswith(f"1 of {len(names)} images are others than the run saw (")
+    by_name = {name.split("/")[-1]: rest for name, *rest in index_of(written.path)["images"]}
+    assert by_name[first.name] == [0, 0, "the image is no longer there"]
     assert "cannot be read" in by_name[second.name][2]
-    assert by_name[third.name] == [9, 7, "not the picture that the run saw"]
+    assert by_name[third.name] == [9, 7, "not the image that the run saw"]
 
 
 def test_failed_samples_are_shown_with_their_errors(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from evalkit.data import bundled_root, open_data
 from evalkit.few_shot import Exemplars, pool_of, solved
 from evalkit.interfaces import Family
 from evalkit.jobs import ask_all, load_job, parse_tasks
-from evalkit.results.samples.context import PICTURE, known_of
+from evalkit.results.samples.context import IMAGE, known_of
 from evalkit.results.samples.view import SplitShown, split_of, with_prompts
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
@@ -73,7 +73,7 @@ def test_a_few_shot_prompt_is_shown_with_its_exemplars_word_for_word(tmp_path: P
         assert told.whole
         assert told.exact is True, "as the digest in the journal says"
         asked = "".join(text for _, text in told.prompt)
-        assert asked.count(PICTURE) == 3
+        assert asked.count(IMAGE) == 3
         assert asked.count(shown.question) >= 1
         assert [role for role, _ in told.prompt] == ["user", "assistant"] * 2 + ["user"]
         assert plain.told[0] is not None

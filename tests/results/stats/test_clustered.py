@@ -63,14 +63,14 @@ def test_fewer_than_two_clusters_have_no_interval(values: dict[str, float]) -> N
 
 
 @given(VALUES)
-def test_a_second_split_over_the_same_pictures_adds_no_certainty(values: list[float]) -> None:
+def test_a_second_split_over_the_same_images_adds_no_certainty(values: list[float]) -> None:
     named = {str(i): v for i, v in enumerate(values)}
     part = (named, {k: k for k in named})
     once = clustered_standard_error(*part)
     assert standard_error_of_mean([part, part]) == pytest.approx(once, abs=1e-9)
 
 
-def test_splits_over_other_pictures_are_independent() -> None:
+def test_splits_over_other_images_are_independent() -> None:
     rng = random.Random(1)
     parts = []
     for split in range(2):

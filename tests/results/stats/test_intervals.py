@@ -55,7 +55,7 @@ def test_chartqa_is_a_mean_of_halves_and_so_is_its_interval(sizes: tuple[int, in
     found = of_values(result)
     assert {"accuracy", "accuracy[human]", "accuracy[augmented]"} <= set(found)
     halves = [found[f"accuracy[{half}]"]["stderr"] for half in ("human", "augmented")]
-    # The halves share no picture, so that their errors add up as independent ones do.
+    # The halves share no image, so that their errors add up as independent ones do.
     assert found["accuracy"]["stderr"] == pytest.approx(np.hypot(*halves) / 2, rel=0.06)
     assert [line["stratum"] for line in sample_lines(result)] == ["human"] * sizes[0] + ["augmented"] * sizes[1]
 

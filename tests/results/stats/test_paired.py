@@ -65,8 +65,8 @@ def test_no_difference_is_no_certainty() -> None:
 
 
 def test_questions_of_one_image_flip_together() -> None:
-    """Ten questions about one picture are one observation: the p-value is 1, and there is no standard error."""
-    clusters = ["picture"] * 10
+    """Ten questions about one image are one observation: the p-value is 1, and there is no standard error."""
+    clusters = ["image"] * 10
     found = compare(Measured.of([0.0] * 10, clusters), Measured.of([100.0] * 10, clusters), seed=0)
     assert (found.chance.p, found.stderr) == (1.0, None)
     assert found.mcnemar == pytest.approx(2 / 2**10)

@@ -35,7 +35,7 @@ def _write(path: Path, content: Any) -> None:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def _picture(path: Path, size: tuple[int, int] = (40, 30)) -> None:
+def _image(path: Path, size: tuple[int, int] = (40, 30)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path)
 
@@ -66,8 +66,8 @@ def _coco(root: Path) -> None:
     ]
     _write(root / "coco" / "annotations" / CAPTIONS, {"images": images, "annotations": annotations})
     for name in ("val2014/COCO_val2014_000000000009", "val2014/COCO_val2014_000000000004"):
-        _picture(root / "coco" / f"{name}.jpg")
-    _picture(root / "coco" / "train2014" / "COCO_train2014_000000000007.jpg")
+        _image(root / "coco" / f"{name}.jpg")
+    _image(root / "coco" / "train2014" / "COCO_train2014_000000000007.jpg")
 
 
 def test_coco_splits_and_captions_as_typed(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_real_coco(real_root: str) -> None:
     whole = _load(COCO, root, "val2014")
     assert [s.id for s in whole] == [str(image["id"]) for image in official["images"]]
     assert sum(len(s.references) for s in whole) == len(official["annotations"]) == 105
-    # Both files have the same captions of a picture, in the same order.
+    # Both files have the same captions of an image, in the same order.
     assert {s.id: s.references for s in whole} == {s.id: s.references for s in karpathy}
     assert all(Path(s.images[0].name).is_file() for s in whole)
     assert karpathy[0].images[0].load().mode == "RGB"
@@ -119,8 +119,8 @@ Break = Callable[[Path], Any]
         ("test", lambda r: _write(r / "coco" / KARPATHY, []), f"{KARPATHY} under .*: not the official format .*Karpathy's caption_datasets.zip"),
         ("test", lambda r: _write(r / "coco" / KARPATHY, {"images": [_karpathy_entry("1.jpg", "test", ["A."])]}), f"no 'cocoid' in {KARPATHY} under"),
         ("test", lambda r: _write(r / "coco" / KARPATHY, {"images": [_karpathy_entry("1.jpg", "test", [], cocoid=1, filepath="val2014")]}), f"image 1 in {KARPATHY} has no captions to score against"),
-        ("test", lambda r: (r / "coco" / "val2014").rename(r / "pictures"), "no val2014 under .*expected coco/val2014 or"),
-        ("train", lambda r: (r / "coco" / "train2014").rename(r / "pictures"), "no train2014 under .*expected coco/train2014 or"),
+        ("test", lambda r: (r / "coco" / "val2014").rename(r / "images"), "no val2014 under .*expected coco/val2014 or"),
+        ("train", lambda r: (r / "coco" / "train2014").rename(r / "images"), "no train2014 under .*expected coco/train2014 or"),
         ("val2014", lambda r: (r / "coco" / "annotations" / CAPTIONS).unlink(), f"no {CAPTIONS} under .*expected coco/annotations/{CAPTIONS} or"),
         ("val2014", lambda r: _write(r / "coco" / "annotations" / CAPTIONS, {"images": []}), f"no 'annotations' in {CAPTIONS} under .*expected the official {CAPTIONS}"),
         ("val2014", lambda r: _write(r / "coco" / "annotations" / CAPTIONS, {"images": [{"id": 4, "file_name": "a"}], "annotations": []}), f"image 4 in {CAPTIONS} has no captions to score against"),
@@ -145,7 +145,7 @@ def _flickr(root: Path, images: str = "flickr30k/flickr30k-images") -> None:
         _karpathy_entry("1009434119.jpg", "test", ["A dog."]),
     ]
     _write(root / "flickr30k" / FLICKR_FILE, {"images": entries, "dataset": "flickr30k"})
-    _picture(root / images / "1007129816.jpg")
+    _image(root / images / "1007129816.jpg")
 
 
 @pytest.mark.parametrize("images", ["flickr30k/flickr30k-images", "flickr30k/flickr30k_images", "flickr30k/images"])
@@ -166,7 +166,7 @@ def test_flickr30k(tmp_path: Path, images: str) -> None:
         ("test", lambda r: (r / "flickr30k" / "flickr30k-images").rename(r / "p"), "no flickr30k-images under .*expected flickr30k/flickr30k-images or"),
         ("test", lambda r: _write(r / "flickr30k" / FLICKR_FILE, {"images": [{"split": "test", "sentences": []}]}), f"no 'filename' in {FLICKR_FILE}"),
         ("test", lambda r: _write(r / "flickr30k" / FLICKR_FILE, {"images": [_karpathy_entry("9.jpg", "test", [])]}), f"image 9.jpg in {FLICKR_FILE} has no captions"),
-        ("all", lambda r: None, "Karpathy's 31,014 pictures; all 31,783 come with --data hub"),
+        ("all", lambda r: None, "Karpathy's 31,014 images; all 31,783 come with --data hub"),
     ],
 )  # fmt: skip
 def test_wrong_flickr_files_are_a_sentence(tmp_path: Path, split: str, break_it: Break, message: str) -> None:
@@ -186,7 +186,7 @@ def _nocaps(root: Path, images: str = "nocaps/val", **more: Any) -> None:
     ]
     annotations = [{"id": k, "image_id": 1 - k % 2, "caption": f"Caption {k}."} for k in range(4)]
     _write(root / "nocaps" / NOCAPS_FILE, {"images": entries, "annotations": annotations})
-    _picture(root / images / "0013ea2087020901.jpg")
+    _image(root / images / "0013ea2087020901.jpg")
 
 
 @pytest.mark.parametrize("images", ["nocaps/val", "nocaps/images", "nocaps/validation", "nocaps/Images/validation"])
@@ -221,7 +221,7 @@ def test_nocaps_files_that_are_wrong_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no 'file_name' in {NOCAPS_FILE}"):
         _load(NOCAPS, tmp_path, "val")
     _nocaps(tmp_path)
-    (tmp_path / "nocaps" / "val").rename(tmp_path / "pictures")
+    (tmp_path / "nocaps" / "val").rename(tmp_path / "images")
     with pytest.raises(UserError, match="no val under .*expected nocaps/val or nocaps/images or"):
         _load(NOCAPS, tmp_path, "val")
 
@@ -257,7 +257,7 @@ def test_cocos_val2014_from_a_mirror_and_karpathys_splits_refused(tmp_path: Path
     assert samples[0].images[0].size() == (50, 20)
     assert samples[1].images[0].name == "lmms-lab/COCO-Caption/val2014[1]"
     for split in ("test", "val", "train"):
-        with pytest.raises(UserError, match=f"does not tell which pictures are Karpathy's {split}; give --data ROOT"):
+        with pytest.raises(UserError, match=f"does not tell which images are Karpathy's {split}; give --data ROOT"):
             _load(COCO, mirror, split)
 
 
@@ -268,7 +268,7 @@ def test_flickr30k_from_a_mirror_is_never_karpathys(tmp_path: Path) -> None:
     assert (sample.id, sample.references) == ("1007129816", ("A man.", "A hat."))
     assert sample.images[0].load().size == (50, 20)
     for split in ("test", "val", "train"):
-        with pytest.raises(UserError, match=f"31,783 pictures and does not tell which are Karpathy's {split}"):
+        with pytest.raises(UserError, match=f"31,783 images and does not tell which are Karpathy's {split}"):
             _load(FLICKR, mirror, split)
 
 

@@ -96,7 +96,7 @@ def test_a_label_in_a_list_is_that_label(tmp_path: Path) -> None:
         (lambda f: (f / "test_human.json").write_text('["a"]'), "question 0 of .*test_human.json: not the official format"),
         (lambda f: (f / "test_human.json").write_text(json.dumps([{**HUMAN[0], "label": None}])), "question 0 of .* has no label .it says None"),
         (lambda f: (f / "test_human.json").write_text(json.dumps([{**HUMAN[0], "label": []}])), "question 0 of .* has no label"),
-        (lambda f: (f / "png").rename(f / "pictures"), "no png under .*expected chartqa/ChartQA Dataset/test/png"),
+        (lambda f: (f / "png").rename(f / "images"), "no png under .*expected chartqa/ChartQA Dataset/test/png"),
     ],
 )  # fmt: skip
 def test_wrong_files_are_a_sentence(tmp_path: Path, break_it: Any, message: str) -> None:

@@ -42,16 +42,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def _picture(row: dict[str, Any]) -> str:
+def _image(row: dict[str, Any]) -> str:
     return Path(row.get("image") or row["image_local_name"]).name
 
 
-def _write(root: Path, row: dict[str, Any], file: str, pictures: str) -> Path:
+def _write(root: Path, row: dict[str, Any], file: str, images: str) -> Path:
     path = root / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"dataset_name": "x", "dataset_split": "val", "data": [row]}))
-    (root / pictures).mkdir(parents=True, exist_ok=True)
-    Image.new("L", (40, 30)).save(root / pictures / _picture({**DOC, **row} if "image" in row else {**INFO, **row}))
+    (root / images).mkdir(parents=True, exist_ok=True)
+    Image.new("L", (40, 30)).save(root / images / _image({**DOC, **row} if "image" in row else {**INFO, **row}))
     return path
 
 
@@ -82,7 +82,7 @@ def test_real_pages(real_root: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "row", "file", "pictures"),
+    ("task", "row", "file", "images"),
     [
         (DOCVQA, DOC, "docvqa/val_v1.0.json", "docvqa/documents"),
         (DOCVQA, DOC, "docvqa/val_v1.0_withQT.json", "docvqa/documents"),
@@ -95,14 +95,14 @@ def test_real_pages(real_root: str) -> None:
         (INFOVQA, INFO, "infovqa/val/infographicVQA_val_v1.0.json", "infovqa/infographicVQA_val_v1.0_images"),
     ],
 )  # fmt: skip
-def test_the_layouts_that_are_about(tmp_path: Path, task: Any, row: dict[str, Any], file: str, pictures: str) -> None:
-    _write(tmp_path, row, file, pictures)
+def test_the_layouts_that_are_about(tmp_path: Path, task: Any, row: dict[str, Any], file: str, images: str) -> None:
+    _write(tmp_path, row, file, images)
     (sample,) = task.load(open_data(str(tmp_path)), "val")
     assert (sample.id, sample.text) == (str(row["questionId"]), row["question"])
     assert sample.references == tuple(row["answers"])
     assert sample.meta == {}
-    assert sample.cluster == Path(_picture(row)).stem
-    assert Path(sample.images[0].name) == tmp_path / pictures / _picture(row)
+    assert sample.cluster == Path(_image(row)).stem
+    assert Path(sample.images[0].name) == tmp_path / images / _image(row)
     assert sample.images[0].size() == (40, 30)
 
 
@@ -132,7 +132,7 @@ def test_test_has_no_references(tmp_path: Path, task: Any, row: dict[str, Any], 
         list(task.load(open_data(str(tmp_path)), "val"))
 
 
-@pytest.mark.parametrize(("task", "row", "name", "file", "pictures"), KNOWN)
+@pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -144,9 +144,9 @@ def test_test_has_no_references(tmp_path: Path, task: Any, row: dict[str, Any], 
     ],
 )
 def test_wrong_files_are_a_sentence(
-    tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, pictures: str, content: str | None, message: str
+    tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, content: str | None, message: str
 ) -> None:  # fmt: skip
-    path = _write(tmp_path, row, f"{name}/{file}", pictures)
+    path = _write(tmp_path, row, f"{name}/{file}", images)
     if content is None:
         path.unlink()
     else:
@@ -155,39 +155,39 @@ def test_wrong_files_are_a_sentence(
         list(task.load(open_data(str(tmp_path)), "val"))
 
 
-@pytest.mark.parametrize(("task", "row", "name", "file", "pictures"), KNOWN)
-@pytest.mark.parametrize("key", ["questionId", "question", "picture"])
+@pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
+@pytest.mark.parametrize("key", ["questionId", "question", "image"])
 def test_a_missing_key_is_a_sentence(
-    tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, pictures: str, key: str
+    tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, key: str
 ) -> None:
-    gone = {"docvqa": "image", "infovqa": "image_local_name"}[name] if key == "picture" else key
-    path = _write(tmp_path, row, f"{name}/{file}", pictures)
+    gone = {"docvqa": "image", "infovqa": "image_local_name"}[name] if key == "image" else key
+    path = _write(tmp_path, row, f"{name}/{file}", images)
     path.write_text(json.dumps({"data": [row, {k: v for k, v in row.items() if k != gone}]}))
     with pytest.raises(UserError, match=f"^{name}: no '{gone}' in question 1 of .*{file}; expected the official"):
         list(task.load(open_data(str(tmp_path)), "val"))
 
 
-@pytest.mark.parametrize(("task", "row", "name", "file", "pictures"), KNOWN)
+@pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
 @pytest.mark.parametrize("answers", [None, [], "text"])
 def test_a_question_without_answers_is_a_sentence(
-    tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, pictures: str, answers: object
+    tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, answers: object
 ) -> None:
-    path = _write(tmp_path, {**row, "answers": answers}, f"{name}/{file}", pictures)
+    path = _write(tmp_path, {**row, "answers": answers}, f"{name}/{file}", images)
     if answers is None:
         path.write_text(json.dumps({"data": [{k: v for k, v in row.items() if k != "answers"}]}))
     with pytest.raises(UserError, match=f"^{name}: question {row['questionId']} of .* has no answers, so split val"):
         list(task.load(open_data(str(tmp_path)), "val"))
 
 
-@pytest.mark.parametrize(("task", "row", "name", "file", "pictures"), KNOWN)
-def test_missing_pictures(tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, pictures: str) -> None:
-    _write(tmp_path, row, f"{name}/{file}", pictures)
-    (tmp_path / pictures / _picture(row)).unlink()
-    (sample,) = task.load(open_data(str(tmp_path)), "val")  # one picture: that sample fails, by name
-    with pytest.raises(OSError, match=_picture(row)):
+@pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
+def test_missing_images(tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str) -> None:
+    _write(tmp_path, row, f"{name}/{file}", images)
+    (tmp_path / images / _image(row)).unlink()
+    (sample,) = task.load(open_data(str(tmp_path)), "val")  # one image: that sample fails, by name
+    with pytest.raises(OSError, match=_image(row)):
         sample.images[0].load()
-    (tmp_path / pictures).rmdir()
-    with pytest.raises(UserError, match=f"^{name}: no {Path(pictures).name} under .*expected {pictures}"):
+    (tmp_path / images).rmdir()
+    with pytest.raises(UserError, match=f"^{name}: no {Path(images).name} under .*expected {images}"):
         list(task.load(open_data(str(tmp_path)), "val"))
 
 

@@ -26,7 +26,7 @@ def _question(image: str, number: int, *, abc: bool, right: Any = 1) -> dict[str
 
 
 def _write(root: Path, folder: str = "ai2d", ids: str = "ai2d/ai2d_test_ids.csv", listed: str = "10\n2\n") -> Path:
-    """Pictures 0, 2 and 10, grey; the test set is 10 and 2, in that order."""
+    """Images 0, 2 and 10, grey; the test set is 10 and 2, in that order."""
     base = root / folder
     for name in ("questions", "annotations", "images"):
         (base / name).mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_letters_are_drawn_over_the_words_of_a_question_about_letters(tmp_path: 
     (before,), (after,) = plain.images, lettered.images
     assert before.name == file
     assert before.load().getcolors() == [(100 * 80, (90, 90, 90))]
-    assert after.name != before.name  # two pictures, although of one file
+    assert after.name != before.name  # two images, although of one file
     assert after.size() == after.load().size == (100, 80)
     drawn = after.load()
     for box in ((10, 10, 40, 30), (60, 50, 90, 70)):
@@ -104,14 +104,14 @@ def test_letters_are_drawn_over_the_words_of_a_question_about_letters(tmp_path: 
     assert LetteredImage(file, ()).load().getcolors() == [(100 * 80, (90, 90, 90))]
 
 
-def test_different_letters_are_different_pictures(tmp_path: Path) -> None:
+def test_different_letters_are_different_images(tmp_path: Path) -> None:
     base = _write(tmp_path)
     file = str(base / "images" / "10.png")
     a, b = (LetteredImage(file, ((10.0, 10.0, 40.0, 30.0, letter),)).load().tobytes() for letter in "AB")
     assert a != b
 
 
-def test_pictures_that_come_with_letters_are_taken(tmp_path: Path) -> None:
+def test_images_that_come_with_letters_are_taken(tmp_path: Path) -> None:
     base = _write(tmp_path)
     (base / "abc_images").mkdir()
     Image.new("RGB", (100, 80), (1, 2, 3)).save(base / "abc_images" / "10.png")
@@ -121,11 +121,11 @@ def test_pictures_that_come_with_letters_are_taken(tmp_path: Path) -> None:
     assert isinstance(third.images[0], LetteredImage)  # 2.png is not among them
 
 
-def test_a_listed_picture_without_questions_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listed_image_without_questions_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _write(tmp_path, listed='"10"\r\n77\r\n\r\n2.png\r\n')
     with caplog.at_level(logging.WARNING, logger="evalkit"):
         assert len(list(TASK.load(open_data(str(tmp_path)), "test"))) == 4
-    assert "1 of the 3 pictures" in caplog.text
+    assert "1 of the 3 images" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_a_listed_picture_without_questions_is_warned_of(tmp_path: Path, caplog:
         (lambda b: (b / "questions").rename(b / "q"), "no questions under .*expected ai2d/questions"),
         (lambda b: (b / "images").rename(b / "i"), "no images under .*expected ai2d/images"),
         (lambda b: (b / "ai2d_test_ids.csv").unlink(), "no ai2d_test_ids.csv under"),
-        (lambda b: (b / "ai2d_test_ids.csv").write_text("77\n"), "none of the 1 pictures in .* has questions"),
-        (lambda b: (b / "ai2d_test_ids.csv").write_text(""), "none of the 0 pictures in .* has questions"),
+        (lambda b: (b / "ai2d_test_ids.csv").write_text("77\n"), "none of the 1 images in .* has questions"),
+        (lambda b: (b / "ai2d_test_ids.csv").write_text(""), "none of the 0 images in .* has questions"),
         (lambda b: (b / "questions" / "2.png.json").write_text("{"), "2.png.json is not valid JSON"),
         (lambda b: (b / "questions" / "2.png.json").write_text("{}"), "2.png.json has no 'questions'; expected ai2d-all.zip"),
         (lambda b: (b / "questions" / "2.png.json").write_text('{"questions": {"Why?": {}}}'), "no 'answerTexts' in 'Why.' in .*2.png.json; expected ai2d-all.zip"),

@@ -30,11 +30,11 @@ PROBLEMS = {
 SPLITS = {"train": ["1"], "val": [], "test": ["11", "5", "4"], "minitest": ["4"]}
 
 
-def _write(root: Path, folder: str = "scienceqa", pictures: str = "images/") -> Path:
+def _write(root: Path, folder: str = "scienceqa", images: str = "images/") -> Path:
     base = root / folder
     for split, pid in (("test", "4"), ("test", "11"), ("train", "1")):
-        (base / pictures / split / pid).mkdir(parents=True)
-        Image.new("RGB", (40, int(pid) + 10)).save(base / pictures / split / pid / "image.png")
+        (base / images / split / pid).mkdir(parents=True)
+        Image.new("RGB", (40, int(pid) + 10)).save(base / images / split / pid / "image.png")
     (base / "problems.json").write_text(json.dumps(PROBLEMS))
     (base / "pid_splits.json").write_text(json.dumps(SPLITS))
     return base
@@ -46,15 +46,15 @@ def test_protocol() -> None:
     assert TASK.default_splits == ("test",)
 
 
-@pytest.mark.parametrize("pictures", ["images/", ""])
+@pytest.mark.parametrize("images", ["images/", ""])
 @pytest.mark.parametrize("folder", ["scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa"])
-def test_only_problems_with_a_picture_in_the_splits_order(tmp_path: Path, folder: str, pictures: str) -> None:
-    base = _write(tmp_path, folder, pictures)
+def test_only_problems_with_a_image_in_the_splits_order(tmp_path: Path, folder: str, images: str) -> None:
+    base = _write(tmp_path, folder, images)
     data = open_data(str(tmp_path))
     samples = list(TASK.load(data, "test"))
     assert [(s.id, s.references, s.cluster) for s in samples] == [("11", ("A",), "11"), ("4", ("C",), "4")]
     assert samples[0].options == ("Ohio", "Texas", "Maine")
-    assert Path(samples[0].images[0].name) == base / pictures / "test" / "11" / "image.png"
+    assert Path(samples[0].images[0].name) == base / images / "test" / "11" / "image.png"
     assert samples[0].images[0].size() == (40, 21)
     assert [s.id for s in TASK.load(data, "train")] == ["1"]
 
@@ -96,7 +96,7 @@ def _problem(**changes: Any) -> Any:
         (lambda b: (b / "problems.json").write_text("{}"), "do not fit together .missing '11'"),
         (lambda b: (b / "problems.json").write_text("[]"), "do not fit together"),
         (lambda b: (b / "pid_splits.json").write_text('{"val": []}'), "no 'test' in pid_splits.json; expected the one of lupantech"),
-        (lambda b: (b / "images").rename(b / "pictures"), "no test under .*expected scienceqa/images/test or scienceqa/test"),
+        (lambda b: (b / "images").rename(b / "elsewhere"), "no test under .*expected scienceqa/images/test or scienceqa/test"),
         (_problem(image="gone"), "no 'image' in problem 4 of .*; expected problems.json"),
         (_problem(question="gone"), "no 'question' in problem 4 of"),
         (_problem(choices="gone"), "no 'choices' in problem 4 of"),

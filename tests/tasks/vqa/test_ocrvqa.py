@@ -63,14 +63,14 @@ def test_a_split_code_as_text_is_that_code(tmp_path: Path, split: object) -> Non
     assert len(list(TASK.load(open_data(str(tmp_path)), "test"))) == 2
 
 
-def test_pictures_that_were_all_called_jpg(tmp_path: Path) -> None:
+def test_images_that_were_all_called_jpg(tmp_path: Path) -> None:
     _write(tmp_path, suffix=".jpg")
     first = next(iter(TASK.load(open_data(str(tmp_path)), "test")))
     assert Path(first.images[0].name).name == "761183272.jpg"
     assert first.images[0].size() == (40, 30)
 
 
-def test_a_picture_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
+def test_a_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "ocrvqa" / "images" / "761183272.png").unlink()
     first, *_, last = TASK.load(open_data(str(tmp_path)), "test")

@@ -40,7 +40,7 @@ def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-def _picture(path: Path) -> None:
+def _image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (40, 30)).save(path)
 
@@ -61,7 +61,7 @@ def _okvqa(root: Path, *, answers: list[dict[str, Any]] | None = None, folder: s
         }  # fmt: skip
         _write(root / folder / f"OpenEnded_mscoco_{subset}_questions.json", {"questions": [question]})
         _write(root / folder / f"mscoco_{subset}_annotations.json", {"annotations": [annotation]})
-        _picture(root / "coco" / subset / f"COCO_{subset}_000000051606.jpg")
+        _image(root / "coco" / subset / f"COCO_{subset}_000000051606.jpg")
 
 
 @pytest.mark.parametrize(("split", "subset"), [("val", "val2014"), ("train", "train2014")])
@@ -110,7 +110,7 @@ def _vizwiz(root: Path, *, annotations: str = "vizwiz/Annotations", images: str 
             answers = [{"answer": a, "answer_confidence": "yes"} for a in ("night time", "unanswerable", "")]
             row |= {"answers": answers, "answer_type": "other", "answerable": 1}
         _write(root / annotations / f"{split}.json", [row])
-        _picture(root / images.format(split=split) / image)
+        _image(root / images.format(split=split) / image)
 
 
 @pytest.mark.parametrize("annotations", ["vizwiz/Annotations", "vizwiz/annotations", "vizwiz"])
@@ -168,7 +168,7 @@ def _textvqa(root: Path, images: str = "textvqa/train_images") -> None:
             "answers": ["dell"] * 10,
         }
         _write(root / "textvqa" / f"TextVQA_0.5.1_{split}.json", {"data": [row], "dataset_version": "0.5.1"})
-    _picture(root / images / "003a8ae2ef43b901.jpg")
+    _image(root / images / "003a8ae2ef43b901.jpg")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def _gqa(root: Path, place: str = f"gqa/{GQA_FILE}", images: str = "gqa/images")
         "201307250": {**question, "question": "Who is it?", "answer": "boy"},
     }
     _write(root / place, questions)
-    _picture(root / images / "n161313.jpg")
+    _image(root / images / "n161313.jpg")
 
 
 @pytest.mark.parametrize("place", [f"gqa/{GQA_FILE}", f"gqa/questions1.2/{GQA_FILE}", f"gqa/questions/{GQA_FILE}"])
@@ -392,7 +392,7 @@ def _gqa_mirror(root: Path, image_ids: list[str]) -> str:
     return f"hub:{root}"
 
 
-def test_gqa_joins_the_hubs_questions_and_pictures(tmp_path: Path) -> None:
+def test_gqa_joins_the_hubs_questions_and_images(tmp_path: Path) -> None:
     first, second = _load(GQA, _gqa_mirror(tmp_path, ["n1", "n2"]), "testdev_balanced")
     assert (first.id, first.text, first.references, first.cluster) == ("11", "A?", ("a",), "n2")
     assert (second.id, second.text, second.references, second.cluster) == ("12", "B?", ("b",), "n1")
@@ -402,7 +402,7 @@ def test_gqa_joins_the_hubs_questions_and_pictures(tmp_path: Path) -> None:
     assert dict(first.meta) == {"structural_type": "query", "semantic_type": "rel"}
 
 
-def test_gqa_hub_pictures_that_are_missing_are_a_sentence(tmp_path: Path) -> None:
+def test_gqa_hub_images_that_are_missing_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="gqa: question 11 of lmms-lab/GQA asks about n2, which is not in testdev_balanced_images"
     ):

@@ -50,7 +50,7 @@ def test_the_bundled_subset_is_read_as_official_files_are() -> None:
     assert len(list(TASK.load(open_data("tiny"), "train"))) > 50
 
 
-def test_real_pictures(real_root: str) -> None:
+def test_real_images(real_root: str) -> None:
     samples = list(TASK.load(open_data(real_root), "val"))
     expected = json.loads((Path(real_root) / "vqav2" / QUESTIONS).read_text())["questions"]
     assert len(samples) == len(expected) == 82
@@ -59,7 +59,7 @@ def test_real_pictures(real_root: str) -> None:
 
 @pytest.mark.parametrize("name", ["COCO_val2014_000000000042.jpg", "000000000042.jpg"])
 @pytest.mark.parametrize("folder", ["coco/val2014", "val2014", "coco/images"])
-def test_coco_pictures_by_year_folder_or_flat(tmp_path: Path, folder: str, name: str) -> None:
+def test_coco_images_by_year_folder_or_flat(tmp_path: Path, folder: str, name: str) -> None:
     _write(tmp_path)
     source = tmp_path / "coco" / "val2014" / "COCO_val2014_000000000042.jpg"
     content = source.read_bytes()
@@ -83,7 +83,7 @@ def test_coco_pictures_by_year_folder_or_flat(tmp_path: Path, folder: str, name:
         (lambda r: (r / "vqav2" / ANNOTATIONS).write_text('{"annotations": [{"question_id": 42000, "answers": []}]}'), "no 'answer_type' in the files of split val"),
         (lambda r: _write(r, answers=[]), f"question 42000 in {ANNOTATIONS} has no answers to score against"),
         (lambda r: _write(r, answers=[{"answer": None}]), f"question 42000 in {ANNOTATIONS} has no answers to score against"),
-        (lambda r: (r / "coco" / "val2014").rename(r / "pictures"), "no val2014 under .*coco/val2014"),
+        (lambda r: (r / "coco" / "val2014").rename(r / "images"), "no val2014 under .*coco/val2014"),
         (lambda r: _write(r, question_id=1), "question 42000 of .* has no entry in"),
     ],
 )  # fmt: skip

@@ -54,7 +54,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vision_config": VISION3,
     },
 }  # fmt: skip
-# Grids (time, height, width) of pictures, no two alike but the last.
+# Grids (time, height, width) of images, no two alike but the last.
 GRIDS = torch.tensor([[1, 6, 4], [1, 18, 10], [1, 2, 30], [1, 14, 22], [1, 14, 22]])
 
 
@@ -123,7 +123,7 @@ def test_windows_go_together() -> None:
     install_vision(model)
     with Calls() as calls:
         encode(model)
-    # Pictures in one layer; in two, windows: of nine lengths, gathered, as there are few tokens to move.
+    # Images in one layer; in two, windows: of nine lengths, gathered, as there are few tokens to move.
     assert calls.count["scaled_dot_product_attention"] <= 5 + 2 * 9
 
 

@@ -12,7 +12,7 @@ import resource
 import time
 
 from evalkit.metrics.cider import METRIC
-from evalkit.types import Answered, Reading, Sample, Scores
+from evalkit.types import Answered, Prediction, Sample, Scores
 
 WORDS = 8_000  # about the vocabulary of COCO's captions after the usual cut
 
@@ -32,7 +32,7 @@ def captions(images: int, references: int, seed: int = 0) -> list[Answered]:
     for i in range(images):
         shown = draw.choices(vocabulary, weights, k=6)
         sample = Sample(str(i), (), "", tuple(caption(shown) for _ in range(references)), cluster=str(i))
-        answers.append(Answered(sample, Reading(caption(shown))))
+        answers.append(Answered(sample, Prediction(caption(shown))))
     return answers
 
 

@@ -28,8 +28,8 @@ from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.images import PathImage
-from evalkit.interfaces import Lot
-from evalkit.types import Ask, Batching, Cluster, Decoding, ImagePart, Message, Request
+from evalkit.interfaces import RequestBatch
+from evalkit.types import Batching, Cluster, Decoding, ImagePart, Message, PromptSpec, Request
 
 TASKS = (("vqav2", "val"), ("refcoco", "testA"))
 
@@ -57,7 +57,7 @@ def drawn(copies: int, folder: Path) -> list[Request]:
     for name, split in TASKS:
         task, family = registry.tasks.get(name), registry.families.get("qwen2.5-vl")
         for sample in task.load(open_data("tiny"), split):
-            asked = Request(f"{name}-{sample.id}", family.prompt(Ask(name, task.kind), sample), Decoding(32))
+            asked = Request(f"{name}-{sample.id}", family.prompt(PromptSpec(name, task.kind), sample), Decoding(32))
             found += [copied(asked, number, folder) for number in range(copies)]
     return found
 
@@ -81,7 +81,7 @@ def measured(workers: int, requests: Sequence[Request], *, local: bool) -> tuple
     began = time.perf_counter()
     pool.open(checkpoint)
     loaded = time.perf_counter()
-    answers = sum(1 for _ in pool.answer([Lot(checkpoint, len(requests), lambda: requests)]))
+    answers = sum(1 for _ in pool.answer([RequestBatch(checkpoint, len(requests), lambda: requests)]))
     ended = time.perf_counter()
     pool.close()
     assert answers == len(requests)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evalkit import registry
-from evalkit.types import Answered, Reading, Sample, Scores
+from evalkit.types import Answered, Prediction, Sample, Scores
 
 VQA_ANSWERS = 214_354
 BOXES = 58_000
@@ -33,7 +33,7 @@ def vqa(count: int) -> list[Answered]:
         given = tuple(first if number % 3 == 0 or draw.random() < 0.6 else draw.choice(words) for _ in range(10))
         meta = {"answer_type": draw.choice(("yes/no", "number", "other"))}
         sample = Sample(str(number), (), "", given, cluster=str(number // 5), meta=meta)
-        answers.append(Answered(sample, Reading(draw.choice(words))))
+        answers.append(Answered(sample, Prediction(draw.choice(words))))
     return answers
 
 
@@ -46,7 +46,7 @@ def boxes(count: int) -> list[Answered]:
         shift = draw.choice((4.0, 90.0))
         read = (x + draw.uniform(-shift, shift), y + draw.uniform(-shift, shift), x + w, y + h)
         sample = Sample(str(number), (), "", ((x, y, x + w, y + h),), cluster=str(number // 7))
-        answers.append(Answered(sample, Reading(read)))
+        answers.append(Answered(sample, Prediction(read)))
     return answers
 
 

@@ -19,7 +19,7 @@ from evalkit.interfaces import Family, Metric, Task
 from evalkit.registry import module_name
 from evalkit.settings import NEVER_FROM_FILES, PROTOCOLS, RunSettings
 from evalkit.task_groups import GROUPS
-from evalkit.types import Ask, ImagePart, ImageRef, Kind, Sample, Size, Split
+from evalkit.types import ImagePart, ImageRef, Kind, PromptSpec, Sample, Size, Split
 
 EDIT = "<!-- Made by docs/generate.py from the code: change that. -->\n\n"
 KINDS: Sequence[tuple[Kind, str]] = (
@@ -129,7 +129,7 @@ def signature(task: Task) -> str:
     return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|{metric}|n:SAMPLES"
 
 
-def asked(family: Family, ask: Ask, task: Task) -> tuple[str, int] | None:
+def asked(family: Family, ask: PromptSpec, task: Task) -> tuple[str, int] | None:
     """What a family's prompt says for ``task``, and the most new tokens; None where that is not defined."""
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (NoImage(),), "{question}", (), "", options=options)
@@ -146,7 +146,7 @@ def _prompts(task: Task, protocol: str) -> Iterator[str]:
     found: dict[tuple[str, int], list[str]] = {}
     undefined = []
     for family in registry.families.all():
-        prompt = asked(family, Ask(task.name, task.kind, protocol), task)
+        prompt = asked(family, PromptSpec(task.name, task.kind, protocol), task)
         if prompt is None:
             undefined.append(f"`{family.name}`")
         else:
@@ -229,7 +229,7 @@ def _family(family: Family) -> Iterator[str]:
     yield from ("Its own prompts (`--protocol official`), by kind:", "")
     for kind, _ in KINDS:
         task = next((task for task in registry.tasks.all() if task.kind == kind), None)
-        prompt = None if task is None else asked(family, Ask(task.name, kind), task)
+        prompt = None if task is None else asked(family, PromptSpec(task.name, kind), task)
         if prompt is not None:
             yield from (f"`{kind}`", "", "```text", *prompt[0].splitlines(), "```", "")
     yield from _box(family)
@@ -237,7 +237,7 @@ def _family(family: Family) -> Iterator[str]:
 
 def _box(family: Family) -> Iterator[str]:
     """What the family would say for a box, and what is read from that."""
-    ask = Ask("refcoco", "grounding")
+    ask = PromptSpec("refcoco", "grounding")
     frame = family.frame((640, 480))
     sample = Sample("", (NoImage(),), "the red circle", (BOX,), "")
     try:

@@ -24,7 +24,7 @@ from evalkit.cli import app
 logging.getLogger("griffe").setLevel(logging.ERROR)  # parameters' types stand in the signatures
 
 VALUES = (
-    "Sample", "Answered", "Reading", "Scores", "Decoding", "Split", "Ask", "Message", "Shot", "Request", "Response",
+    "Sample", "Answered", "Prediction", "Scores", "Decoding", "Split", "PromptSpec", "Message", "Shot", "Request", "Response",
     "Frame",
 )  # fmt: skip
 CONTRACTS = ("Task", "Metric", "Family", "Backend", "BackendFactory", "ImageRef")

@@ -26,10 +26,10 @@ from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
 from evalkit.interfaces import Task
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
-from evalkit.predictions import Prediction, Reader, match
+from evalkit.predictions import PredictionLine, Reader, match
 from evalkit.scoring import Result, score_job
 from evalkit.settings import default_data
-from evalkit.types import Answered, Box, Kind, Reading, Sample, Scores
+from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
 
 Pair = tuple[Any, str | Box | None]
 """(references, prediction): a text or a list of them, or a box; and a text, a box, or None where nothing was read."""
@@ -209,7 +209,7 @@ def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:
         for place, (references, prediction) in enumerate(pairs):
             sample = Sample(str(place), (), "", _references(references), cluster=str(place))
             value = tuple(prediction) if isinstance(prediction, list) else prediction
-            answered.append(Answered(sample, Reading(value)))
+            answered.append(Answered(sample, Prediction(value)))
         return plugin.score(answered)
 
     call.__doc__ = f"Score (references, prediction) pairs by {metric}."
@@ -225,9 +225,9 @@ def _references(given: Any) -> tuple[Any, ...]:
     return tuple(given)
 
 
-def _prediction(name: object, text: object, number: int) -> Prediction:
+def _prediction(name: object, text: object, number: int) -> PredictionLine:
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise UserError(f"the id {name!r}: expected a text or a whole number.")
     if not isinstance(text, str):
         raise UserError(f'the answer to {name} is {text!r}: expected a text ("" for an empty answer).')
-    return Prediction(str(name), text, f"entry {number}")
+    return PredictionLine(str(name), text, f"entry {number}")

@@ -43,12 +43,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def nameable(value: Any) -> bool:
+def is_valid_id(value: Any) -> bool:
     """Whether a value that was read out of a file can be the name of something: a short text on one line."""
     return isinstance(value, str) and not _NEVER_NAMED.search(value) and 0 < len(value.encode()) <= _LONGEST_NAME
 
 
-def below(folder: Path, name: Any, *, task: str) -> PathImage:
+def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
     """The image in ``folder`` that annotations call ``name``.
 
     Only the name is looked at, not the disk: symbolic links that a user has put into the folder work.
@@ -56,7 +56,7 @@ def below(folder: Path, name: Any, *, task: str) -> PathImage:
     Raises:
         UserError: it is no name, or it leads out of the folder.
     """
-    inside = os.path.normpath(name) if nameable(name) else os.curdir
+    inside = os.path.normpath(name) if is_valid_id(name) else os.curdir
     if inside == os.curdir:
         raise UserError(
             f"{task}: the annotations name the image {shown(name)}, which no file in {folder} can be called; "

@@ -65,7 +65,7 @@ class Served:
     same_machine: bool = False
     family: str = "generic"
 
-    def recorded(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
         return {
             "base_url": self.endpoint.base_url,

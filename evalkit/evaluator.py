@@ -15,7 +15,7 @@ from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, pool_of, solved
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Embeds, Family, Sees, Wraps
-from evalkit.jobs import OFFICIAL, Job, Record, ask_all, load_job, parse_tasks, way_to_choose
+from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job, parse_tasks
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result
 from evalkit.settings import batching, default_data, split_list
@@ -85,8 +85,8 @@ class Evaluation:
         results = {}
         with factory.wrap(model, processor, batching=self.batching) as opened:
             for job in self.jobs:
-                job = replace(job, choice=way_to_choose(self.choice, family, job.protocol))
-                questions = ask_all(job, family, self._asker(job, family, opened))
+                job = replace(job, choice=choice_mode(self.choice, family, job.protocol))
+                questions = build_requests(job, family, self._asker(job, family, opened))
                 with _NoDigests() as digests:
                     results[job.name] = run_job(
                         job, questions, family, opened, on_record or _ignore, digests=digests

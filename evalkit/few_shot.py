@@ -22,8 +22,8 @@ from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Embeds, Family, Task
-from evalkit.jsonl_task import OwnTask, read_own
-from evalkit.types import Ask, Frame, ImageRef, Sample, Shot, Size
+from evalkit.jsonl_task import JsonlTask, read_jsonl_task
+from evalkit.types import Frame, ImageRef, PromptSpec, Sample, Shot, Size
 
 TRAIN = "train"
 SIMILAR_POOL = 4096
@@ -49,9 +49,9 @@ def pool_of(task: Task, split: str, data: Data, given: str | None) -> Pool:
         UserError: there are none, they are of another kind, or they are what is evaluated.
     """
     if given is not None:
-        if isinstance(task, OwnTask) and Path(given).resolve() == task.path.resolve():
+        if isinstance(task, JsonlTask) and Path(given).resolve() == task.path.resolve():
             raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
-        own = read_own(Path(given), task.kind)
+        own = read_jsonl_task(Path(given), task.kind)
         return Pool(given, tuple(own.load(data, own.default_splits[0])))
     if TRAIN not in task.splits:
         raise UserError(f"--shots: {task.name} has no training split to take exemplars from; give --shots-from FILE.")
@@ -151,7 +151,9 @@ def _embedded(backend: Embeds, images: Sequence[ImageRef]) -> list[tuple[float, 
         raise UserError(f"--shots-by similar: an image cannot be read ({error}).") from error
 
 
-def solved(samples: Sequence[Sample], ask: Ask, family: Family, frame: Callable[[Size], Frame]) -> tuple[Shot, ...]:
+def solved(
+    samples: Sequence[Sample], ask: PromptSpec, family: Family, frame: Callable[[Size], Frame]
+) -> tuple[Shot, ...]:
     """Exemplars with their answers as ``family`` would write them.
 
     Args:
@@ -160,7 +162,7 @@ def solved(samples: Sequence[Sample], ask: Ask, family: Family, frame: Callable[
     return tuple(Shot(sample, family.answer(ask, sample, _frame(sample, ask, frame))) for sample in samples)
 
 
-def _frame(sample: Sample, ask: Ask, frame: Callable[[Size], Frame]) -> Frame:
+def _frame(sample: Sample, ask: PromptSpec, frame: Callable[[Size], Frame]) -> Frame:
     if ask.kind != "grounding":  # only boxes depend on it, and reading headers takes time
         return Frame((1, 1), (1, 1))
     image = sample.images[-1]

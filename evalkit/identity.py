@@ -44,7 +44,7 @@ def split_parts(job: Job, family: Family, pool: Pool | None) -> dict[str, Any]:
         **exemplars,
         "version": job.task.version,
         "kind": job.task.kind,
-        "decoding": job.decoding(family).recorded(),
+        "decoding": job.decoding(family).to_dict(),
         "annotations": job.annotations,
     }
 

@@ -13,7 +13,6 @@ from evalkit.data import Data
 from evalkit.endpoint import Endpoint
 from evalkit.types import (
     Answered,
-    Ask,
     Batching,
     Check,
     Cluster,
@@ -22,8 +21,9 @@ from evalkit.types import (
     ImageRef,
     Kind,
     Message,
+    Prediction,
     Preview,
-    Reading,
+    PromptSpec,
     Request,
     Response,
     Sample,
@@ -114,23 +114,23 @@ class Family(Protocol):
     coordinates: str
     several_images: bool
 
-    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """The conversation that asks ``sample``, after the exemplars, whose images stand with their questions."""
         ...
 
-    def decoding(self, ask: Ask, default: Decoding) -> Decoding:
+    def decoding(self, ask: PromptSpec, default: Decoding) -> Decoding:
         """The task's decoding, with the limits of the protocol and what this family's way of answering needs."""
         ...
 
-    def read(self, ask: Ask, text: str, frames: Sequence[Frame]) -> Reading:
+    def read(self, ask: PromptSpec, text: str, frames: Sequence[Frame]) -> Prediction:
         """What the raw answer says; boxes in pixels of the original image."""
         ...
 
-    def answer(self, ask: Ask, sample: Sample, frame: Frame) -> str:
+    def answer(self, ask: PromptSpec, sample: Sample, frame: Frame) -> str:
         """What the family would say were it right (``read`` gives it back): the answer of an exemplar."""
         ...
 
-    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters of a lettered question, in the order of its options, as they would follow the prompt."""
         ...
 
@@ -217,7 +217,7 @@ class Sees(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Lot:
+class RequestBatch:
     """Requests for one checkpoint, of many that are answered together.
 
     Attributes:
@@ -248,14 +248,16 @@ class Pool(Protocol):
         """The same, once they have all loaded it.  Raises ``UserError`` where it cannot be opened as asked for."""
         ...
 
-    def answer(self, lots: Sequence[Lot], stop: Event | None = None) -> Iterator[tuple[Lot, Response | Exception]]:
+    def answer(
+        self, lots: Sequence[RequestBatch], stop: Event | None = None
+    ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
         """A response to every request of every lot, or one exception for a lot that cannot be answered.
 
         Once ``stop`` is set, nothing new is begun: what is in work is answered, and the iteration ends early.
         """
         ...
 
-    def drop(self, lot: Lot) -> None:
+    def drop(self, lot: RequestBatch) -> None:
         """Nothing of ``lot`` is wanted any more."""
         ...
 

@@ -14,9 +14,20 @@ from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Ranks, Submits, Task
-from evalkit.jsonl_task import OwnTask, is_own, read_own
+from evalkit.jsonl_task import JsonlTask, is_jsonl, read_jsonl_task
 from evalkit.task_groups import expand
-from evalkit.types import Ask, Decoding, ImagePart, ImageRef, Message, Reading, Request, Response, Sample, Shot
+from evalkit.types import (
+    Decoding,
+    ImagePart,
+    ImageRef,
+    Message,
+    Prediction,
+    PromptSpec,
+    Request,
+    Response,
+    Sample,
+    Shot,
+)
 
 OFFICIAL = "official"
 
@@ -36,7 +47,7 @@ class Record:
     sample: Sample
     prompt_digest: str
     response: Response
-    reading: Reading
+    prediction: Prediction
     images: tuple[ImageRef, ...] = ()
     image_digests: tuple[str | None, ...] = ()
     shots: tuple[str, ...] = ()
@@ -55,9 +66,9 @@ class Question:
         """A digest of what is asked: roles, texts and continuations in order, images as placeholders."""
         return prompt_digest(self.request.messages, self.request.continuations)
 
-    def answered(self, response: Response, reading: Reading, digests: tuple[str | None, ...]) -> Record:
+    def answered(self, response: Response, prediction: Prediction, digests: tuple[str | None, ...]) -> Record:
         """The record of an answer."""
-        return Record(self.sample, self.digest, response, reading, self.request.images, digests, self.shots)
+        return Record(self.sample, self.digest, response, prediction, self.request.images, digests, self.shots)
 
 
 @dataclass(frozen=True)
@@ -93,9 +104,9 @@ class Job:
         return f"{self.task.name}/{self.split}"
 
     @property
-    def ask(self) -> Ask:
+    def ask(self) -> PromptSpec:
         """How the task is asked."""
-        return Ask(self.task.name, self.task.kind, self.protocol, self.choice)
+        return PromptSpec(self.task.name, self.task.kind, self.protocol, self.choice)
 
     @cached_property
     def annotations(self) -> str:
@@ -105,7 +116,7 @@ class Job:
     @property
     def reference(self) -> str:
         """What ``--tasks`` calls it, from any folder: a file of one's own by its absolute path."""
-        return str(self.task.path) if isinstance(self.task, OwnTask) else self.name
+        return str(self.task.path) if isinstance(self.task, JsonlTask) else self.name
 
 
 def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
@@ -119,7 +130,7 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
     """
     found: list[tuple[Task, str]] = []
     for name in expand(names):
-        task, wanted = _own(name, kind, found) if is_own(name) else _named(name, splits)
+        task, wanted = _own(name, kind, found) if is_jsonl(name) else _named(name, splits)
         for split in wanted:
             if not any(t.name == task.name and s == split for t, s in found):
                 found.append((task, split))
@@ -127,7 +138,7 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
         raise UserError(
             "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
         )
-    if kind is not None and not any(isinstance(task, OwnTask) for task, _ in found):
+    if kind is not None and not any(isinstance(task, JsonlTask) for task, _ in found):
         raise UserError(f"--kind {kind}: it says what --tasks FILE.jsonl holds, and no such file is named.")
     return found
 
@@ -143,9 +154,9 @@ def _named(name: str, splits: Sequence[str]) -> tuple[Task, Sequence[str]]:
 
 
 def _own(name: str, kind: str | None, found: Sequence[tuple[Task, str]]) -> tuple[Task, Sequence[str]]:
-    task = read_own(Path(name), kind)
+    task = read_jsonl_task(Path(name), kind)
     for other, _ in found:
-        if isinstance(other, OwnTask) and other.name == task.name and other.path != task.path:
+        if isinstance(other, JsonlTask) and other.name == task.name and other.path != task.path:
             raise UserError(f"--tasks: {other.path} and {task.path} would both be called {task.name}; rename one.")
     return task, task.default_splits
 
@@ -162,7 +173,7 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
     return [s for s in samples if s.id in drawn]
 
 
-def way_to_choose(wanted: str | None, family: Family, protocol: str) -> str:
+def choice_mode(wanted: str | None, family: Family, protocol: str) -> str:
     """How lettered questions are answered: as ``wanted``, else as the family's models are under the protocol."""
     if wanted is not None:
         return wanted
@@ -216,7 +227,7 @@ def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()
     return state.hexdigest()[:16]
 
 
-def ask_all(
+def build_requests(
     job: Job, family: Family, shots: Callable[[Sample], Sequence[Shot]] = lambda sample: ()
 ) -> dict[str, Question]:
     """What is asked for each of ``job``'s samples, by sample id; ``shots`` gives the exemplars that stand before it.

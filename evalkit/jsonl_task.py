@@ -59,7 +59,7 @@ FAR = 1e9
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class OwnTask:
+class JsonlTask:
     """A task made of one file; see the module.  ``path`` is absolute, ``digest`` tells the content."""
 
     version = 1
@@ -82,7 +82,7 @@ class OwnTask:
         yield from self._samples
 
 
-def is_own(name: str) -> bool:
+def is_jsonl(name: str) -> bool:
     """Whether a name in ``--tasks`` is a file of one's own."""
     return name.endswith(SUFFIX)
 
@@ -95,7 +95,7 @@ def checked_kind(kind: str, where: str) -> Kind:
     raise UserError(f"{where}: there is no kind {kind!r}; there are {', '.join(get_args(Kind))}.")
 
 
-def read_own(path: Path, kind: str | None = None) -> OwnTask:
+def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     """The task in ``path``; ``kind`` is what ``--kind`` says.
 
     Raises:
@@ -115,7 +115,7 @@ def read_own(path: Path, kind: str | None = None) -> OwnTask:
     _check_images(path, samples)
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
-    return OwnTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
+    return JsonlTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
 
 
 def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given: str | None) -> Kind:

@@ -25,7 +25,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import Job, Record
 from evalkit.jsonl import objects, parse, read_bytes
-from evalkit.types import Ask, Frame, Reading, Response, Sample, Size
+from evalkit.types import Frame, Prediction, PromptSpec, Response, Sample, Size
 
 FORMATS = (
     ("id", "text"),
@@ -40,7 +40,7 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionLine:
     """One answer from a file; ``place`` is where it stands there."""
 
     id: str
@@ -66,7 +66,7 @@ class Resizes(Protocol):
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path) -> list[PredictionLine]:
     """The answers in ``path``, in the file's order.
 
     Raises:
@@ -100,7 +100,7 @@ def _entries(content: bytes, path: Path) -> list[dict[str, Any]]:
     return list(entries)
 
 
-def _prediction(row: Mapping[str, Any], keys: tuple[str, str], path: Path, place: str) -> Prediction:
+def _prediction(row: Mapping[str, Any], keys: tuple[str, str], path: Path, place: str) -> PredictionLine:
     for key in keys:
         if key not in row:
             raise UserError(
@@ -111,13 +111,15 @@ def _prediction(row: Mapping[str, Any], keys: tuple[str, str], path: Path, place
         raise UserError(f"{path}, {place}: {keys[0]} is {name!r}; expected a text or a whole number.")
     if not isinstance(text, str):
         raise UserError(f'{path}, {place}: {keys[1]} is {text!r}; expected a text ("" for an empty answer).')
-    return Prediction(str(name), text, place)
+    return PredictionLine(str(name), text, place)
 
 
 # -------------------------------------------------------------------------------------------------------------- joining
 
 
-def match(job: Job, predictions: Sequence[Prediction], source: str, *, allow_missing: bool = False) -> dict[str, str]:
+def match(
+    job: Job, predictions: Sequence[PredictionLine], source: str, *, allow_missing: bool = False
+) -> dict[str, str]:
     """Sample id → text.
 
     Raises:
@@ -195,14 +197,14 @@ class Reader:
         sizes: dict[str, Size] = {}
         return [self._record(job.task, sample, texts.get(sample.id), source, sizes) for sample in job.samples]
 
-    def read(self, task: Task, sample: Sample, text: str, frames: Sequence[Frame]) -> Reading:
+    def read(self, task: Task, sample: Sample, text: str, frames: Sequence[Frame]) -> Prediction:
         """What an answer says, by the family's rules or as a final text."""
         if self.family is not None:
             return self.family.read(self._ask(task), text, frames)
         return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
 
-    def _ask(self, task: Task) -> Ask:
-        return Ask(task.name, task.kind, self.protocol)
+    def _ask(self, task: Task) -> PromptSpec:
+        return PromptSpec(task.name, task.kind, self.protocol)
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:
         if text is None:
@@ -227,17 +229,17 @@ class Reader:
         return tuple(family.frame(size, self.min_pixels, self.max_pixels) for size in seen)
 
 
-def final(sample: Sample, text: str) -> Reading:
+def final(sample: Sample, text: str) -> Prediction:
     """A final text as it stands; one without a visible character is no answer."""
-    return Reading(text if text.strip() else None)
+    return Prediction(text if text.strip() else None)
 
 
-def final_letter(sample: Sample, text: str) -> Reading:
+def final_letter(sample: Sample, text: str) -> Prediction:
     """The letter of one of the sample's options, spaces aside; it takes a family to find it in anything longer."""
     letter = text.strip()
     letters = [chr(ord("A") + place) for place in range(len(sample.options))]
-    return Reading(letter if letter in letters else None)
+    return Prediction(letter if letter in letters else None)
 
 
 def _unanswered(sample: Sample, error: str) -> Record:
-    return Record(sample, "", Response(sample.id, finish="error", error=error), Reading(None), sample.images)
+    return Record(sample, "", Response(sample.id, finish="error", error=error), Prediction(None), sample.images)

@@ -16,7 +16,7 @@ from evalkit.jobs import Job, Question, Record
 from evalkit.scoring import Result, score_job
 from evalkit.types import (
     ImageRef,
-    Reading,
+    Prediction,
     Request,
     Response,
 )
@@ -56,7 +56,7 @@ class ImageDigests:
             return None
 
 
-def as_a_run_fails(job: Job, backend: str, error: Exception) -> Exception:
+def wrap_backend_error(job: Job, backend: str, error: Exception) -> Exception:
     """What a run ends with, where ``error`` came out of a backend."""
     if isinstance(error, (UserError, RunFailed)):
         return error
@@ -75,7 +75,7 @@ def _answers(
     except (UserError, RunFailed):
         raise
     except Exception as error:
-        raise as_a_run_fails(job, backend.name, error) from error
+        raise wrap_backend_error(job, backend.name, error) from error
 
 
 class Answers:
@@ -111,8 +111,8 @@ class Answers:
         """One more.  Raises whatever ``on_record`` does."""
         question = self._questions[response.id]
         failed = response.finish == "error"
-        reading = Reading(None) if failed else self._family.read(self.job.ask, response.text, response.frames)
-        record = question.answered(response, reading, self._digests.of(question.request))
+        prediction = Prediction(None) if failed else self._family.read(self.job.ask, response.text, response.frames)
+        record = question.answered(response, prediction, self._digests.of(question.request))
         self._records[response.id] = record
         self._on_record(record)
 

@@ -52,9 +52,9 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
     metric = registry.metrics.get(job.task.metric)
     return Result(
         job=job,
-        scores=metric.score([Answered(r.sample, r.reading) for r in good]) if public else None,
+        scores=metric.score([Answered(r.sample, r.prediction) for r in good]) if public else None,
         n=len(good),
-        unparsed=sum(not r.reading.parsed for r in good),
+        unparsed=sum(not r.prediction.parsed for r in good),
         truncated=sum(r.response.finish == "length" for r in good),
         errors=len(records) - len(good),
         seconds=sum(r.response.seconds for r in records),
@@ -66,4 +66,4 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
 def submit(job: Job, records: Sequence[Record]) -> Submission:
     """The file for the official server of a split without public answers."""
     task = submitter(job.task, job.split)
-    return Submission(*task.submission([Answered(r.sample, r.reading) for r in records]))
+    return Submission(*task.submission([Answered(r.sample, r.prediction) for r in records]))

@@ -125,14 +125,14 @@ class Decoding:
     num_beams: int = 1
     stop: tuple[str, ...] = ()
 
-    def named(self) -> str:
+    def describe(self) -> str:
         """In words, for a signature and for readers: ``greedy``, or what is done otherwise."""
-        found = {name: value for name, value in self.recorded().items() if not name.endswith("new_tokens")}
+        found = {name: value for name, value in self.to_dict().items() if not name.endswith("new_tokens")}
         if isinstance(found.get("stop"), tuple):
             found["stop"] = ",".join(map(repr, self.stop))
         return ",".join(f"{name}={value}" for name, value in found.items()) or "greedy"
 
-    def recorded(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What tells it from others: the limits, and whatever is not the default."""
         every = asdict(self)
         plain = asdict(Decoding(self.max_new_tokens))
@@ -143,7 +143,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Ask:
+class PromptSpec:
     """How a task is asked.
 
     Attributes:
@@ -219,7 +219,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Prediction:
     """What a family read from a raw answer: a text, a letter or a box; ``value`` is None when nothing could be read."""
 
     value: str | Box | None
@@ -234,7 +234,7 @@ class Answered:
     """A sample with what was read from its answer; what metrics score."""
 
     sample: Sample
-    reading: Reading
+    prediction: Prediction
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def referenced(metric: str, answered: Answered, what: str = "answers") -> str | 
 
 def text(metric: str, answered: Answered) -> str | None:
     """The answer; None if it could not be read.  Raises ``UserError`` for a box."""
-    found = answered.reading.value
+    found = answered.prediction.value
     if found is not None and not isinstance(found, str):
         raise UserError(
             f"{metric}: the answer to sample {answered.sample.id!r} was read as a box, {found!r}; "

@@ -44,7 +44,7 @@ class ChoiceAccuracy:
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""
-        sample, letter = answered.sample, answered.reading.value
+        sample, letter = answered.sample, answered.prediction.value
         if len(sample.references) != 1:
             raise UserError(
                 f"{self.name}: sample {sample.id!r} has {len(sample.references)} right options, expected one; "
@@ -57,7 +57,7 @@ class ChoiceAccuracy:
             )
         return {
             "accuracy": 100.0 * (letter == sample.references[0]),
-            "parse_rate": 100.0 * answered.reading.parsed,
+            "parse_rate": 100.0 * answered.prediction.parsed,
         }
 
 

@@ -118,7 +118,7 @@ def _references(answered: Answered) -> list[str]:
 
 
 def _hypothesis(answered: Answered) -> str:
-    value = answered.reading.value
+    value = answered.prediction.value
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -78,7 +78,7 @@ class BoxIoU:
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, in percent."""
-        sample, box = answered.sample, answered.reading.value
+        sample, box = answered.sample, answered.prediction.value
         if len(sample.references) != 1:
             raise UserError(
                 f"{self.name}: sample {sample.id!r} has {len(sample.references)} boxes to be found, expected one; "
@@ -93,7 +93,7 @@ class BoxIoU:
         return {
             self.headline: 100.0 * (iou >= THRESHOLD),
             "iou": 100.0 * iou,
-            "parse_rate": 100.0 * answered.reading.parsed,
+            "parse_rate": 100.0 * answered.prediction.parsed,
         }
 
 

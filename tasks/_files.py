@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from evalkit.data import nameable, shown
+from evalkit.data import is_valid_id, shown
 from evalkit.errors import UserError
 
 WRONG = (AttributeError, IndexError, OverflowError, RecursionError, TypeError, ValueError)
@@ -76,7 +76,7 @@ def text_in(entry: Any, key: str) -> str:
 def name_in(entry: Any, key: str) -> str:
     """The name of a file that is ``entry[key]``; whether it leads where it should is for ``below`` to say."""
     value = entry[key]
-    if not nameable(value):
+    if not is_valid_id(value):
         raise ValueError(f"{key} is {shown(value)}, no name of a file")
     return str(value)
 
@@ -120,7 +120,7 @@ def id_of(value: Any, what: str) -> str:
     """A whole number or short text that stands for a question or an image, as a text; ``what`` is its name."""
     if type(value) is int and abs(value) < LARGEST:
         return str(value)
-    if not nameable(value):
+    if not is_valid_id(value):
         raise ValueError(f"{what} is {shown(value)}, no whole number and no short text")
     return str(value)
 

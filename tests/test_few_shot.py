@@ -14,8 +14,8 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, Pool, _drawn, pool_of, solved
 from evalkit.images import PathImage
-from evalkit.jsonl_task import read_own
-from evalkit.types import Ask, Frame, ImageRef, Sample
+from evalkit.jsonl_task import read_jsonl_task
+from evalkit.types import Frame, ImageRef, PromptSpec, Sample
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def test_exemplars_from_a_file(tmp_path: Path) -> None:
     assert [s.id for s in pool.samples] == ["x"]
     with pytest.raises(UserError, match="--shots 2: .*mine.jsonl has only 1 exemplars"):
         Exemplars(pool, 2, "random", 0).of(ASKED[0])
-    own = read_own(file, "vqa")
+    own = read_jsonl_task(file, "vqa")
     with pytest.raises(UserError, match=r"mine\.jsonl: that is what is evaluated; give another file"):
         pool_of(own, own.default_splits[0], open_data("tiny"), str(file))
     before = pool.digest()
@@ -156,7 +156,7 @@ def test_exemplars_from_a_file(tmp_path: Path) -> None:
 def test_boxes_of_exemplars_are_in_the_frame_that_the_model_sees(tmp_path: Path) -> None:
     Image.new("RGB", (280, 140)).save(tmp_path / "a.png")
     box = Sample("1", (PathImage(str(tmp_path / "a.png")),), "dog", ((0.0, 0.0, 140.0, 70.0),), "1")
-    family, ask = registry.families.get("qwen2.5-vl"), Ask("refcoco", "grounding")
+    family, ask = registry.families.get("qwen2.5-vl"), PromptSpec("refcoco", "grounding")
     (plain,) = solved([box], ask, family, family.frame)
     assert "[0, 0, 140, 70]" in plain.answer
     (small,) = solved([box], ask, family, lambda size: Frame(size, (140, 84)))

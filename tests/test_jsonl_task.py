@@ -13,7 +13,7 @@ from PIL import Image
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import load_job, parse_tasks
-from evalkit.jsonl_task import METRICS, REFERENCES, read_own
+from evalkit.jsonl_task import METRICS, REFERENCES, read_jsonl_task
 from evalkit.types import Kind
 
 TEN = ["yes"] * 10
@@ -47,7 +47,7 @@ def row(kind: Kind = "vqa", **changes: object) -> dict[str, object]:
 def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     header = [] if how == "option" else [{"evalkit": 1, "kind": kind}]
     path = write(tmp_path, *header, row(kind), "", row(kind, id="b", image="images/b.png", source="web"))
-    task = read_own(path, None if how == "header" else kind)
+    task = read_jsonl_task(path, None if how == "header" else kind)
     assert (task.name, task.kind, task.metric, task.default_splits) == ("mine", kind, METRICS[kind], ("own",))
     first, second = load_job(task, "own", open_data("tiny"), limit=None, seed=0).samples
     assert task.splits["own"].size == 2
@@ -66,22 +66,22 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
 
 @pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "grounding"])
 def test_the_fields_tell_the_kind_where_nothing_else_does(tmp_path: Path, kind: Kind) -> None:
-    assert read_own(write(tmp_path, row(kind))).kind == kind
+    assert read_jsonl_task(write(tmp_path, row(kind))).kind == kind
 
 
 def test_the_metric_follows_the_answers_unless_it_is_named(tmp_path: Path) -> None:
     ten, two = row(answers=TEN), row(id=2)
-    assert read_own(write(tmp_path, ten)).metric == "vqa_accuracy"
-    assert read_own(write(tmp_path, ten, two)).metric == "exact_match"
-    assert read_own(write(tmp_path, ten), "document").metric == "anls"
+    assert read_jsonl_task(write(tmp_path, ten)).metric == "vqa_accuracy"
+    assert read_jsonl_task(write(tmp_path, ten, two)).metric == "exact_match"
+    assert read_jsonl_task(write(tmp_path, ten), "document").metric == "anls"
     named = {"evalkit": 1, "kind": "vqa", "metric": "gqa_accuracy"}
-    assert read_own(write(tmp_path, named, ten)).metric == "gqa_accuracy"
-    assert read_own(write(tmp_path, {"evalkit": 1, "metric": "gqa_accuracy"}, ten)).metric == "gqa_accuracy"
+    assert read_jsonl_task(write(tmp_path, named, ten)).metric == "gqa_accuracy"
+    assert read_jsonl_task(write(tmp_path, {"evalkit": 1, "metric": "gqa_accuracy"}, ten)).metric == "gqa_accuracy"
 
 
 @pytest.mark.parametrize(("answer", "letter"), [("B", "B"), ("blue", "B"), ("A", "A"), ("red", "A")])
 def test_the_right_option_may_be_given_by_letter_or_text(tmp_path: Path, answer: str, letter: str) -> None:
-    (sample,) = read_own(write(tmp_path, row("choice", answer=answer))).load(open_data("tiny"), "own")
+    (sample,) = read_jsonl_task(write(tmp_path, row("choice", answer=answer))).load(open_data("tiny"), "own")
     assert sample.references == (letter,)
 
 

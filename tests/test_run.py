@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
-from evalkit.jobs import ask_all, choose, load_job, parse_tasks, prompt_digest
+from evalkit.jobs import build_requests, choose, load_job, parse_tasks, prompt_digest
 from evalkit.run import ImageDigests, Stopped, run_job
 from evalkit.types import ImagePart, Message, Request, Response, Sample, TextPart
 
@@ -119,7 +119,7 @@ def test_a_backend_that_fails_ends_in_a_sentence_and_loses_nothing(then: Excepti
     job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
     family = registry.families.get("qwen2.5-vl")
     seen: list[str] = []
-    questions = ask_all(job, family)
+    questions = build_requests(job, family)
     with (
         ImageDigests(q.request for q in questions.values()) as digests,
         pytest.raises(RunFailed, match=re.escape(sentence)) as failed,
@@ -135,6 +135,6 @@ def test_stopping_is_told_from_failing() -> None:
     stop = Event()
     stop.set()
     family = registry.families.get("qwen2.5-vl")
-    questions = ask_all(job, family)
+    questions = build_requests(job, family)
     with ImageDigests(q.request for q in questions.values()) as digests, pytest.raises(Stopped):
         run_job(job, questions, family, _Failing(3, None), lambda record: None, digests=digests, stop=stop)

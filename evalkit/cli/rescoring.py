@@ -22,7 +22,7 @@ from evalkit.results.store.scores import read_scores
 from evalkit.runner.finish import show, write_scores
 from evalkit.runner.manifest import now
 from evalkit.scoring import Result, score_job
-from evalkit.types import Reading, Response
+from evalkit.types import Prediction, Response
 
 Scored = Mapping[str, Mapping[str, Any]]
 """Sample id → its line in the file of per-sample scores."""
@@ -99,11 +99,13 @@ def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console
         line = answers.lines.get(sample.id)
         if line is None:
             response = Response(sample.id, finish="error", error=f"no answer in {path.name}")
-            records.append(Record(sample, "", response, Reading(None)))
+            records.append(Record(sample, "", response, Prediction(None)))
             continue
         failed = line.response.finish == "error"
-        reading = Reading(None) if failed else reader.read(job.task, sample, line.response.text, line.response.frames)
-        records.append(Record(sample, line.prompt, line.response, reading))
+        prediction = (
+            Prediction(None) if failed else reader.read(job.task, sample, line.response.text, line.response.frames)
+        )
+        records.append(Record(sample, line.prompt, line.response, prediction))
     return records
 
 

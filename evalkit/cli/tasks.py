@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evalkit.interfaces import Task
-    from evalkit.types import Ask
+    from evalkit.types import PromptSpec
 
 
 def complete_task(incomplete: str) -> list[str]:
@@ -70,7 +70,7 @@ def _show(console: Console, task: Task, data: str | None, protocol: str) -> None
 
     from evalkit import registry
     from evalkit.data import OfficialData, open_data
-    from evalkit.types import Ask
+    from evalkit.types import PromptSpec
 
     about = inspect.getdoc(inspect.getmodule(type(task))) or ""
     console.print(Markdown(about.replace("``", "`"), inline_code_theme="default"))
@@ -96,13 +96,13 @@ def _show(console: Console, task: Task, data: str | None, protocol: str) -> None
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
-    _show_prompts(console, Ask(task.name, task.kind, protocol), task)
+    _show_prompts(console, PromptSpec(task.name, task.kind, protocol), task)
     signature = registry.metrics.get(task.metric).score(()).signature
     asked = f"v{task.version}|protocol:{protocol}|shots:0"
     console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 
-def _show_prompts(console: Console, ask: Ask, task: Task) -> None:
+def _show_prompts(console: Console, ask: PromptSpec, task: Task) -> None:
     """What each family's user turn says, with the sample's text as ``{question}``."""
     from rich.markup import escape
 

@@ -103,7 +103,7 @@ class Tally:
         self._kept = len(kept)
         self._done = len(kept)
         self._errors = 0
-        self._unparsed = sum(not record.reading.parsed for record in kept)
+        self._unparsed = sum(not record.prediction.parsed for record in kept)
         self._tokens = 0
         self._began: float | None = None
         self._ended: float | None = None
@@ -128,7 +128,7 @@ class Tally:
         failed = record.response.finish == "error"
         self._done += 1
         self._errors += failed
-        self._unparsed += not failed and not record.reading.parsed
+        self._unparsed += not failed and not record.prediction.parsed
         self._tokens += record.response.prompt_tokens + len(record.response.tokens)
         self._score.add(record)
         if self._pace is not None:

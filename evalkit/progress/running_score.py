@@ -79,7 +79,7 @@ class RunningScore:
 
     def _take(self) -> None:
         assert self._metric is not None
-        scores = self._metric.score([Answered(record.sample, record.reading) for record in self._new])
+        scores = self._metric.score([Answered(record.sample, record.prediction) for record in self._new])
         self._name = scores.headline
         samples = [record.sample for record in self._new]
         values = [scores.per_sample[sample.id].get(scores.headline, math.nan) for sample in samples]

@@ -15,7 +15,7 @@ from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import RunFailed, UserError
 from evalkit.identity import digest, run_parts, split_parts
 from evalkit.interfaces import Backend, BackendFactory
-from evalkit.jobs import Job, Record, ask_all
+from evalkit.jobs import Job, Record, build_requests
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
@@ -116,7 +116,7 @@ class Run:
         ``backend`` finds similar exemplars, where they are asked for.
         """
         plan = self.plan
-        questions = ask_all(job, plan.family, asker(plan, job, self.settings, self.seen, backend))
+        questions = build_requests(job, plan.family, asker(plan, job, self.settings, self.seen, backend))
         names = {"run": self.name, "model": plan.label} if self._several else {}
         with ImageDigests(question.request for question in questions.values()) as digests:
             kept = kept_answers(job, questions, plan.family, self.folder, digests, self.tell)
@@ -215,7 +215,7 @@ def begun(
             "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
         }  # fmt: skip
         if checkpoint.served is not None:
-            manifest["server"] = checkpoint.served.recorded()
+            manifest["server"] = checkpoint.served.to_dict()
         with logged(folder), recorded(folder, manifest, console) as record:
             for sentence in said:
                 if len(settings.shots) == 1 or not sentence.startswith("another run"):  # in a sweep that is the point

@@ -11,7 +11,7 @@ from rich.text import Text as Styled
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Previews
-from evalkit.jobs import ask_all
+from evalkit.jobs import build_requests
 from evalkit.settings import RunSettings
 
 from .exemplars import Seen, asker, seen_by
@@ -36,12 +36,12 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     seen = seen_by(plan, checkpoint, factory)
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])
-        questions = list(ask_all(few, plan.family, asker(plan, job, settings, seen, None)).values())
+        questions = list(build_requests(few, plan.family, asker(plan, job, settings, seen, None)).values())
         decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
         console.print(
-            f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.named()}, "
+            f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.describe()}, "
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
         )
         try:
@@ -82,7 +82,7 @@ def warn_of_long_prompts(
         if job.name not in plan.largest:
             continue
         one = replace(job, samples=[plan.largest[job.name]])
-        (question,) = ask_all(one, plan.family, asker(plan, job, settings, seen, None)).values()
+        (question,) = build_requests(one, plan.family, asker(plan, job, settings, seen, None)).values()
         try:
             (preview,) = factory.preview(checkpoint, [question.request])
         except UserError:

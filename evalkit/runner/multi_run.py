@@ -14,12 +14,12 @@ from threading import Event
 from rich.console import Console
 
 from evalkit.errors import RunFailed, UserError
-from evalkit.interfaces import BackendFactory, Lot, Pool
+from evalkit.interfaces import BackendFactory, Pool, RequestBatch
 from evalkit.jobs import Job
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
-from evalkit.run import Answers, Stopped, as_a_run_fails
+from evalkit.run import Answers, Stopped, wrap_backend_error
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 from evalkit.types import Request, Response
@@ -192,11 +192,11 @@ def _answer(
     parts: Sequence[Part], pool: Pool, reporter: Reporter, stop: Event, outcome: Outcome, on_end: Ended
 ) -> None:
     """Have everything answered, each answer given to its run as it comes."""
-    lots: dict[Lot, tuple[Part, Job]] = {}
+    lots: dict[RequestBatch, tuple[Part, Job]] = {}
     for part in parts:
         for job in part.run.plan.jobs:
             ask, begin = partial(part.requests, job, reporter), partial(part.begin, job)
-            lots[Lot(part.run.checkpoint, max(1, len(job.samples)), ask, begin)] = part, job
+            lots[RequestBatch(part.run.checkpoint, max(1, len(job.samples)), ask, begin)] = part, job
     ended = partial(_end, outcome=outcome, on_end=on_end)
     for lot, answer in pool.answer(list(lots), stop):
         part, job = lots[lot]
@@ -204,7 +204,7 @@ def _answer(
             continue
         try:
             if isinstance(answer, Exception):
-                raise as_a_run_fails(job, "hf", answer) from answer
+                raise wrap_backend_error(job, "hf", answer) from answer
             part.take(job, answer)
             if part.whole:
                 ended(part)

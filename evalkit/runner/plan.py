@@ -15,7 +15,7 @@ from evalkit.errors import UserError
 from evalkit.few_shot import Pool, pool_of
 from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
-from evalkit.jobs import GENERATE, Job, load_job, way_to_choose
+from evalkit.jobs import GENERATE, Job, choice_mode, load_job
 from evalkit.settings import Effective, RunSettings, default_data
 from evalkit.types import Sample, Size
 
@@ -88,7 +88,7 @@ def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Fa
 def asked_by(family: Family, effective: Effective) -> Effective:
     """The settings for a family's models: what is left to it is what it does."""
     settings = effective.settings
-    choice = way_to_choose(settings.choice, family, settings.protocol)
+    choice = choice_mode(settings.choice, family, settings.protocol)
     return replace(effective, settings=replace(settings, choice=choice))
 
 

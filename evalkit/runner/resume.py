@@ -51,8 +51,8 @@ def kept_answers(
         elif _changed(line.digests, now):
             changed.add(key)
         else:
-            reading = family.read(job.ask, line.response.text, line.response.frames)
-            kept[key] = question.answered(line.response, reading, now)
+            prediction = family.read(job.ask, line.response.text, line.response.frames)
+            kept[key] = question.answered(line.response, prediction, now)
     mend(path, answers, failed | asked | changed)
 
     for ids, why in (

@@ -9,7 +9,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Ask, Box, Decoding, Frame, ImagePart, Kind, Message, Reading, Sample, Shot, Size, TextPart
+from evalkit.types import (
+    Box,
+    Decoding,
+    Frame,
+    ImagePart,
+    Kind,
+    Message,
+    Prediction,
+    PromptSpec,
+    Sample,
+    Shot,
+    Size,
+    TextPart,
+)
 
 from ._parsing import SPECIAL, Numbers, letter, numbers, spoken
 from ._prompts import LMMS_EVAL, Wording, letters, wording
@@ -37,11 +50,11 @@ class Chat:
 
     # ------------------------------------------------------------------------------------- what families differ in
 
-    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
         """How many units of a box's coordinates a whole image is wide and high."""
         raise NotImplementedError
 
-    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
         """A box in the family's units, as it writes one.  ``expression`` is what it was asked for."""
         raise NotImplementedError
 
@@ -51,7 +64,7 @@ class Chat:
 
     # ---------------------------------------------------------------------------------------------------- the contract
 
-    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """A user turn, its images first, after those of the exemplars with their answers; see ``Family``."""
         self.check_shots(shots)
         turns: list[Message] = []
@@ -59,7 +72,7 @@ class Chat:
             turns += [self._user(ask, shot.sample), Message("assistant", (TextPart(shot.answer),))]
         return (*turns, self._user(ask, sample))
 
-    def decoding(self, ask: Ask, default: Decoding) -> Decoding:
+    def decoding(self, ask: PromptSpec, default: Decoding) -> Decoding:
         """The protocol's limit, else the task's own; at least 128 tokens for boxes, which come with words around."""
         tokens = self.wording(ask).tokens
         found = default if tokens is None else Decoding(tokens)
@@ -67,19 +80,19 @@ class Chat:
             return Decoding(max(found.max_new_tokens, GROUNDING_TOKENS), found.min_new_tokens)
         return found
 
-    def read(self, ask: Ask, text: str, frames: Sequence[Frame]) -> Reading:
+    def read(self, ask: PromptSpec, text: str, frames: Sequence[Frame]) -> Prediction:
         """A stripped text, an option's letter, or the first box in pixels of the original; see ``Family``."""
         self.wording(ask)
         said = spoken(text)
         if said is None:
-            return Reading(None)
+            return Prediction(None)
         if ask.kind == "grounding":
             box = self.numbers(ask, said)
-            return Reading(self._original(ask, box, frames[-1]) if box and frames else None)
+            return Prediction(self._original(ask, box, frames[-1]) if box and frames else None)
         plain = self.special.sub("", said).strip()
-        return Reading(letter(plain) if ask.kind == "choice" else plain or None)
+        return Prediction(letter(plain) if ask.kind == "choice" else plain or None)
 
-    def answer(self, ask: Ask, sample: Sample, frame: Frame) -> str:
+    def answer(self, ask: PromptSpec, sample: Sample, frame: Frame) -> str:
         """The first caption, the most frequent answer (the first of those), the letter, or the box; see ``Family``."""
         self.wording(ask)
         if not sample.references:
@@ -93,18 +106,18 @@ class Chat:
             first = Counter(sample.references).most_common(1)[0][0]
         return str(first).strip()
 
-    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters: an assistant's turn begins with them."""
         self.wording(ask)
         return letters(sample)
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
-    def wording(self, ask: Ask) -> Wording:
+    def wording(self, ask: PromptSpec) -> Wording:
         """How ``ask`` is worded.  Raises ``UserError`` where its protocol does not say."""
         return wording(ask, self.name, self.official, self.vlmevalkit)
 
-    def numbers(self, ask: Ask, said: str) -> Numbers | None:
+    def numbers(self, ask: PromptSpec, said: str) -> Numbers | None:
         """The first box of an answer, in the units that were asked for."""
         return numbers(said)
 
@@ -113,19 +126,19 @@ class Chat:
         if shots and not self.several_images:
             raise UserError(f"--shots: models of the family {self.name} take one image only; leave it out.")
 
-    def _user(self, ask: Ask, sample: Sample) -> Message:
+    def _user(self, ask: PromptSpec, sample: Sample) -> Message:
         return Message("user", (*map(ImagePart, sample.images), TextPart(self.wording(ask).of(sample))))
 
-    def _span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+    def _span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
         return (1, 1) if by_fractions(ask) else self.span(ask, frame)
 
-    def _original(self, ask: Ask, box: Numbers, frame: Frame) -> Box | None:
+    def _original(self, ask: PromptSpec, box: Numbers, frame: Frame) -> Box | None:
         (width, height), (wide, high) = frame.original, self._span(ask, frame)
         found = box[0] * width / wide, box[1] * height / high, box[2] * width / wide, box[3] * height / high
         return found if all(map(math.isfinite, found)) else None  # 1e999, or what becomes too large here
 
 
-def by_fractions(ask: Ask) -> bool:
+def by_fractions(ask: PromptSpec) -> bool:
     """Whether the prompt itself asks for fractions of the image: then that is how the answer is read."""
     return ask.protocol == LMMS_EVAL
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evalkit.errors import UserError
-from evalkit.types import Ask, Kind, Sample
+from evalkit.types import Kind, PromptSpec, Sample
 
 OFFICIAL, LMMS_EVAL, VLMEVALKIT = "official", "lmms-eval", "vlmevalkit"
 PROTOCOLS = (OFFICIAL, LMMS_EVAL, VLMEVALKIT)
@@ -114,7 +114,7 @@ def by_kind(wordings: Mapping[Kind, str], kind: Kind) -> str | None:
     return wordings.get("vqa" if kind == "document" and kind not in wordings else kind)
 
 
-def wording(ask: Ask, family: str, official: Mapping[Kind, str], vlmevalkit: Mapping[Kind, str]) -> Wording:
+def wording(ask: PromptSpec, family: str, official: Mapping[Kind, str], vlmevalkit: Mapping[Kind, str]) -> Wording:
     """How ``ask`` is worded for ``family``, which has its ``official`` texts and those VLMEvalKit has for its models.
 
     Raises:
@@ -137,7 +137,7 @@ def wording(ask: Ask, family: str, official: Mapping[Kind, str], vlmevalkit: Map
     return Wording(own) if own is not None else TABLES[ask.protocol][ask.task][1]
 
 
-def _defined(protocol: str, ask: Ask) -> bool:
+def _defined(protocol: str, ask: PromptSpec) -> bool:
     # The kind counts too: a file of one's own can be called like a benchmark.
     return TABLES[protocol].get(ask.task, (None,))[0] == ask.kind
 

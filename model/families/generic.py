@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from evalkit.errors import UserError
-from evalkit.types import Ask, Frame
+from evalkit.types import Frame, PromptSpec
 
 from ._chat import Chat, fractions
 from ._parsing import Numbers
@@ -31,7 +31,7 @@ class Generic(Chat):
     official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING}
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
 
-    def wording(self, ask: Ask) -> Wording:
+    def wording(self, ask: PromptSpec) -> Wording:
         found = super().wording(ask)
         if ask.protocol == VLMEVALKIT and ask.kind == "grounding":
             raise UserError(
@@ -40,10 +40,10 @@ class Generic(Chat):
             )
         return found
 
-    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
         return 1, 1
 
-    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
         return fractions(box)
 
 

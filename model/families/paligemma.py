@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Ask, Frame, ImagePart, Message, Sample, Shot, TextPart
+from evalkit.types import Frame, ImagePart, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -35,12 +35,12 @@ class PaliGemma(Chat):
     official = {"caption": "caption en", "vqa": "answer en {q}", "grounding": "detect {q}"}
     special = re.compile(r"<(?:bos|eos|pad|unk|loc\d{4}|seg\d{3})>")
 
-    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """The image and a prefix."""
         self.check_shots(shots)
         return (Message("plain", (*map(ImagePart, sample.images), TextPart(self.wording(ask).of(sample)))),)
 
-    def wording(self, ask: Ask) -> Wording:
+    def wording(self, ask: PromptSpec) -> Wording:
         if ask.protocol in PROTOCOLS and ask.protocol != OFFICIAL:
             raise UserError(
                 f"{ask.protocol} does not say how {ask.task} is asked of the family {self.name}, which knows prefixes "
@@ -48,17 +48,17 @@ class PaliGemma(Chat):
             )
         return super().wording(ask)
 
-    def numbers(self, ask: Ask, said: str) -> Numbers | None:
+    def numbers(self, ask: PromptSpec, said: str) -> Numbers | None:
         match = _BOX.search(said)
         if match is None:
             return None
         y1, x1, y2, x2 = map(float, match.groups())
         return x1, y1, x2, y2
 
-    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
         return 1024, 1024
 
-    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = whole(box, (1023, 1023))
         return "".join(f"<loc{v:04d}>" for v in (y1, x1, y2, x2)) + f" {expression}"
 

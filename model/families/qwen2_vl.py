@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.model.smart_resize import resize
-from evalkit.types import Ask, Frame, Kind, Size
+from evalkit.types import Frame, Kind, PromptSpec, Size
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -45,10 +45,10 @@ class Qwen2VL(Chat):
     vlmevalkit = VLMEVALKIT
     side, min_pixels, max_pixels = SIDE, MIN_PIXELS, MAX_PIXELS
 
-    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
         return 1000, 1000
 
-    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = whole(box, (999, 999))
         return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evalkit.types import Ask, Decoding, Frame, ImagePart, Message, Sample, Shot, TextPart
+from evalkit.types import Decoding, Frame, ImagePart, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -40,7 +40,7 @@ class QwenVL(Chat):
     ranks_letters = True
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
 
-    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """One running text: exemplars with their answers, then the question, each after its image."""
         self.check_shots(shots)
         wording = self.wording(ask)
@@ -49,7 +49,7 @@ class QwenVL(Chat):
             parts += [*map(ImagePart, shot.sample.images), TextPart(f"{wording.of(shot.sample)} {shot.answer}")]
         return (Message("plain", (*parts, *map(ImagePart, sample.images), TextPart(wording.of(sample)))),)
 
-    def decoding(self, ask: Ask, default: Decoding) -> Decoding:
+    def decoding(self, ask: PromptSpec, default: Decoding) -> Decoding:
         """As ``eval_mm`` decodes, under the official protocol: with least numbers of tokens, and 28 for a box."""
         found = super().decoding(ask, default)
         if ask.protocol != OFFICIAL or ask.kind == "choice":
@@ -58,14 +58,14 @@ class QwenVL(Chat):
             return Decoding(28, 10)
         return Decoding(found.max_new_tokens, 8 if ask.kind == "caption" else 1)
 
-    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters as they go on after running text: `` A``, `` B``, …"""
         return tuple(f" {letter}" for letter in super().continuations(ask, sample))
 
-    def span(self, ask: Ask, frame: Frame) -> tuple[float, float]:
+    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
         return (999, 999) if ask.protocol == OFFICIAL else (1000, 1000)
 
-    def spelled(self, ask: Ask, box: Numbers, expression: str) -> str:
+    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = whole(box, (999, 999))
         corners = f"({x1},{y1}),({x2},{y2})</box>"
         return corners if ask.protocol == OFFICIAL else f"<ref>{expression}</ref><box>{corners}"

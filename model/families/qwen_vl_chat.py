@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.types import Ask, ImagePart, Message, Sample, Shot, TextPart
+from evalkit.types import ImagePart, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat
 from ._prompts import OFFICIAL
@@ -25,7 +25,7 @@ class QwenVLChat(QwenVL):
     name = "qwen-vl-chat"
     model_types = ()
 
-    def prompt(self, ask: Ask, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """Running text under the official protocol, else turns whose images are numbered."""
         if ask.protocol == OFFICIAL:
             return super().prompt(ask, sample, shots)
@@ -44,7 +44,7 @@ class QwenVLChat(QwenVL):
             turns.append(turn)
         return tuple(turns)
 
-    def continuations(self, ask: Ask, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """As the base model's in running text; an assistant's turn begins with the letter."""
         found = super().continuations(ask, sample)
         return found if ask.protocol == OFFICIAL else tuple(letter.strip() for letter in found)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.types import Ask, Batching, Decoding, Kind, Message, Request, Sample, TextPart
+from evalkit.types import Batching, Decoding, Kind, Message, PromptSpec, Request, Sample, TextPart
 
 from . import questions as q
 from .scenes import Scene, draw_scene, image_size, render
@@ -117,13 +117,16 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
             other = peers[(peers.index(item) + 1) % len(peers)].image
             sample = Sample(sample.id, (other,), sample.text, (), sample.id, options=sample.options)
         kind = KIND.get(item.qa.kind, "vqa")
-        messages = FAMILY.prompt(Ask(kind, kind), sample)
+        messages = FAMILY.prompt(PromptSpec(kind, kind), sample)
         if shots:
             peers = [i for i in items if i.topic == item.topic and i is not item][:shots]
             before: list[Message] = []
             for peer in peers:
                 answer = q.answer_text(peer.qa, (112, 112))
-                before += [*FAMILY.prompt(Ask(kind, kind), _sample(peer, 0)), Message("assistant", (TextPart(answer),))]
+                before += [
+                    *FAMILY.prompt(PromptSpec(kind, kind), _sample(peer, 0)),
+                    Message("assistant", (TextPart(answer),)),
+                ]
             messages = (*before, *messages)
         requests.append(Request(sample.id, messages, Decoding(64)))
         by_id[sample.id] = (item, kind)
@@ -131,7 +134,7 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
     for response in backend.generate(requests):
         item, kind = by_id[response.id]
         right.setdefault(item.topic, []).append(
-            _right(item, FAMILY.read(Ask(kind, kind), response.text, response.frames).value)
+            _right(item, FAMILY.read(PromptSpec(kind, kind), response.text, response.frames).value)
         )
     table = {topic: (100 * sum(v) / len(v), len(v)) for topic, v in sorted(right.items())}
     asked = [r for topic, v in right.items() if topic.startswith("vqa") for r in v]

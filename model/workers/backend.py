@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.interfaces import Lot
+from evalkit.interfaces import RequestBatch
 from evalkit.model.hf.devices import Place, named
 from evalkit.model.hf.loading import identity, load_processor
 from evalkit.model.hf.processor import Inputs
@@ -105,7 +105,7 @@ class Workers:
             RunFailed: all workers are gone.
             Exception: what came out of a worker's backend, as it would have come out of one in this process.
         """
-        for _, answer in self.pool.answer([Lot(self.checkpoint, len(requests), lambda: requests)], stop):
+        for _, answer in self.pool.answer([RequestBatch(self.checkpoint, len(requests), lambda: requests)], stop):
             if isinstance(answer, Exception):
                 raise answer
             yield answer

@@ -14,7 +14,7 @@ from typing import Any
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import RunFailed, UserError
-from evalkit.interfaces import Lot
+from evalkit.interfaces import RequestBatch
 from evalkit.types import ImageRef, Request, Response
 
 from .handle import RESTARTS, Hand
@@ -107,7 +107,9 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------------------- answering
 
-    def answer(self, lots: Sequence[Lot], stop: Event | None = None) -> Iterator[tuple[Lot, Response | Exception]]:
+    def answer(
+        self, lots: Sequence[RequestBatch], stop: Event | None = None
+    ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
         """A response for every request of every lot, from whichever worker has it first.
 
         A lot that cannot be answered gets one exception: what came out of a worker's backend, as it would have come out
@@ -134,7 +136,7 @@ class Pool:
         finally:
             self._release()
 
-    def drop(self, lot: Lot) -> None:
+    def drop(self, lot: RequestBatch) -> None:
         """Nothing of ``lot`` is wanted any more."""
         opened = self._work.drop(lot)
         for hand in self.hands:
@@ -144,7 +146,7 @@ class Pool:
 
     def _heard(
         self, work: Work, hand: Hand, message: Any, *, again: bool
-    ) -> Iterator[tuple[Lot, Response | Exception]]:
+    ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
         at = hand.at
         if isinstance(message, Answered):
             if message.run == hand.run and at is not None and not at.over:
@@ -169,7 +171,7 @@ class Pool:
                     at.queue.unanswered -= 1
                     yield at.lot, _given_up(request, why)
 
-    def _unloadable(self, work: Work, hand: Hand, error: Exception) -> Iterator[tuple[Lot, Exception]]:
+    def _unloadable(self, work: Work, hand: Hand, error: Exception) -> Iterator[tuple[RequestBatch, Exception]]:
         """A checkpoint that cannot be opened: none of its lots is answered; the worker is free for others."""
         side = work.side(hand.checkpoint)
         hand.put_away()

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.interfaces import Lot
+from evalkit.interfaces import RequestBatch
 from evalkit.types import Response
 
 from .queue import Queue
@@ -25,7 +25,7 @@ class Opened:
         over: nothing of it is wanted any more.
     """
 
-    def __init__(self, lot: Lot, workers: int) -> None:
+    def __init__(self, lot: RequestBatch, workers: int) -> None:
         self.lot = lot
         self.queue = Queue(lot.requests(), workers=workers, rows=1)
         self.begun = self.over = False
@@ -41,9 +41,9 @@ class Side:
 
     def __init__(self, checkpoint: Checkpoint, workers: int) -> None:
         self.checkpoint = checkpoint
-        self.unopened: deque[Lot] = deque()
+        self.unopened: deque[RequestBatch] = deque()
         self.opened: list[Opened] = []
-        self.failed: list[tuple[Lot, Exception]] = []
+        self.failed: list[tuple[RequestBatch, Exception]] = []
         self._workers = workers
         self._answered = 0
         self._seconds = 0.0
@@ -85,7 +85,7 @@ class Side:
             return math.inf
         return self.left * self._seconds / self._answered / workers
 
-    def drop(self, error: Exception | None = None) -> Iterator[tuple[Lot, Exception]]:
+    def drop(self, error: Exception | None = None) -> Iterator[tuple[RequestBatch, Exception]]:
         """Nothing of it is to be answered any more; each lot with ``error``, which is why."""
         lots = [*(one.lot for one in self.opened if one.unanswered), *self.unopened]
         for one in self.opened:
@@ -98,7 +98,7 @@ class Side:
 class Work:
     """All lots."""
 
-    def __init__(self, lots: Sequence[Lot], workers: int) -> None:
+    def __init__(self, lots: Sequence[RequestBatch], workers: int) -> None:
         self.sides: list[Side] = []
         for lot in lots:
             side = self.side(lot.checkpoint)
@@ -128,13 +128,13 @@ class Work:
                 return side
         return None
 
-    def failures(self) -> Iterator[tuple[Lot, Exception]]:
+    def failures(self) -> Iterator[tuple[RequestBatch, Exception]]:
         """Lots whose requests could not be had, once."""
         for side in self.sides:
             failed, side.failed = side.failed, []
             yield from failed
 
-    def drop(self, lot: Lot) -> Opened | None:
+    def drop(self, lot: RequestBatch) -> Opened | None:
         """Nothing of ``lot`` is to be answered any more."""
         for side in self.sides:
             if lot in side.unopened:

@@ -9,7 +9,7 @@ from evalkit.interfaces import HasResults, Submits
 from evalkit.results.samples.context import known_of, loaded
 from evalkit.results.samples.view import split_of
 from evalkit.results.store.scored_run import ScoredRun
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
         if sample is None:
             raise UserError(f"{name}: sample {shown.id} is not in the data any more; give --data.")
         read = None if told is None or told.status == "error" else told.read
-        answers.append(Answered(sample, Reading(tuple(read) if isinstance(read, list) else read)))
+        answers.append(Answered(sample, Prediction(tuple(read) if isinstance(read, list) else read)))
     if not task.splits[bare].answers and isinstance(task, Submits):
         file, content = task.submission(answers)
     elif isinstance(task, HasResults):

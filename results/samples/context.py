@@ -20,10 +20,10 @@ from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_diges
 from evalkit.predictions import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
-from evalkit.types import Ask, Frame, ImagePart, Message, Sample, Shot
+from evalkit.types import Frame, ImagePart, Message, PromptSpec, Sample, Shot
 
-from .view import Ask as Asks
 from .view import Asked, Known
+from .view import PromptSpec as Asks
 
 IMAGE = "⟨image⟩"
 
@@ -38,13 +38,13 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> Known:
         return Known(
             kind_of(first, name), note=f"without questions and references, because the data are not there: {reason}."
         )
-    reading = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
+    reads_text = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
     return Known(
         kind=task.kind,
         samples=samples,
         asks=[asking(run, name, task, data) for run in runs],
         reads=[rereading(run, task) if run.manifest.get("rescored") else None for run in runs],
-        edits=reading,
+        edits=reads_text,
         note=changed(first, name, task),
     )
 
@@ -101,7 +101,7 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
     """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
     family, settings = family_of(run), run.manifest["settings"]
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
-    ask = Ask(task.name, task.kind, protocol, choice)
+    ask = PromptSpec(task.name, task.kind, protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
 
     def asked(sample: Sample, shots: Sequence[str], frames: Sequence[Frame]) -> Asked | None:
@@ -131,7 +131,7 @@ def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Map
 
 
 def solved(
-    family: Family, ask: Ask, exemplars: Sequence[Sample | None], frames: Sequence[Frame]
+    family: Family, ask: PromptSpec, exemplars: Sequence[Sample | None], frames: Sequence[Frame]
 ) -> tuple[Shot, ...] | None:
     """Exemplars with their answers; None where one is missing.  ``frames``: of their images, then the question's."""
     found = []

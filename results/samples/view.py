@@ -45,7 +45,7 @@ class Asked:
     whole: bool = True
 
 
-Ask = Callable[[Sample, Sequence[str], Sequence[Frame]], Asked | None]
+PromptSpec = Callable[[Sample, Sequence[str], Sequence[Frame]], Asked | None]
 """(sample, its exemplars' ids, the sizes of all images of the request) → its prompt."""
 
 
@@ -64,7 +64,7 @@ class Known:
 
     kind: str | None = None
     samples: Mapping[str, Sample] = field(default_factory=dict)
-    asks: Sequence[Ask] = ()
+    asks: Sequence[PromptSpec] = ()
     reads: Sequence[Callable[[Sample, str, Sequence[Frame]], Any] | None] = ()
     edits: bool = False
     note: str = ""

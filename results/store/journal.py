@@ -39,7 +39,7 @@ def record_line(record: Record) -> dict[str, Any]:
         "id": record.sample.id,
         "prompt": record.prompt_digest,
         "text": response.text,
-        "answer": record.reading.value,
+        "answer": record.prediction.value,
         "finish": response.finish,
         "new_tokens": len(response.tokens),
         "prompt_tokens": response.prompt_tokens,

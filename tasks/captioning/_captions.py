@@ -55,7 +55,7 @@ def caption_results(answers: Sequence[Answered], *, task: str) -> str:
 
 
 def _result(answered: Answered, task: str) -> dict[str, Any]:
-    name, value = answered.sample.id, answered.reading.value
+    name, value = answered.sample.id, answered.prediction.value
     if not name.isascii() or not name.isdecimal():
         raise UserError(f"{task}: the official results file has whole numbers for ids, and there is an image {name!r}.")
     if value is not None and not isinstance(value, str):

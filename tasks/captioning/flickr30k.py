@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 
-from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.data import Data, HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.tasks._files import name_in, required
@@ -81,7 +81,7 @@ class Flickr30k:
         rows = karpathy_images(data, *FILES, task=self.name, parts=(split,), fields={"filename": name_in})
         folder = data.find(*IMAGES, task=self.name)
         for row, captions in rows:
-            image = below(folder, row["filename"], task=self.name)
+            image = image_in(folder, row["filename"], task=self.name)
             yield _sample(image.path, image, captions)
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.data import Data, HubData, OfficialData, image_in
 from evalkit.images import RowImage
 from evalkit.tasks._files import official_format, required, text_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
@@ -72,7 +72,7 @@ class NoCaps:
         for (row, captions), meta in zip(rows, domains, strict=True):
             yield Sample(
                 id=str(row["id"]),
-                images=(below(folder, row["file_name"], task=self.name),),
+                images=(image_in(folder, row["file_name"], task=self.name),),
                 text="",
                 references=captions,
                 cluster=str(row["id"]),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, below
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.tasks._files import id_in, official_format, required, text_in, whole_in
@@ -62,7 +62,7 @@ class Questions:
         expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"
         for place, row in enumerate(rows):
             with official_format(self.task, f"question {place} of {path}", expected):
-                named = below(folder, row[self.image], task=self.task)
+                named = image_in(folder, row[self.image], task=self.task)
                 question_id, question = str(read_id(row, "questionId")), text_in(row, "question")
             # Only the name counts: "documents/x.png" lies in documents/ or in spdocvqa_images/.
             image = Path(named.path).name
@@ -127,7 +127,7 @@ class Questions:
             ) from None
 
     def _text(self, answered: Answered) -> str:
-        value = answered.reading.value
+        value = answered.prediction.value
         if value is not None and not isinstance(value, str):
             raise UserError(
                 f"{self.task}: the answer to question {answered.sample.id} was read as a box, {value!r}; "

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, below, shown
+from evalkit.data import Data, HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.tasks._files import name_in, official_format, text_in
@@ -87,7 +87,7 @@ class ChartQA:
                 chart, question, label = name_in(row, "imgname"), text_in(row, "query"), row["label"]
             yield Sample(
                 id=f"{subset}-{place}",
-                images=(below(charts, chart, task=self.name),),
+                images=(image_in(charts, chart, task=self.name),),
                 text=question,
                 references=_labels(label, where),
                 cluster=chart,

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data import Data, HubData, OfficialData, below, shown
+from evalkit.data import Data, HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.jsonl import read_bytes
@@ -121,7 +121,7 @@ class AI2D:
             questions = entry.get("questions") if isinstance(entry, Mapping) else None
             if not isinstance(questions, Mapping):
                 raise UserError(f"ai2d: {folder}/questions/{name}.json has no 'questions'; {HINT}.")
-            plain = below(images, name, task=self.name)
+            plain = image_in(images, name, task=self.name)
             lettered: ImageRef | None = None
             for text, question in questions.items():
                 where = f"{shown(text)} in {folder}/questions/{name}.json"
@@ -164,7 +164,7 @@ class AI2D:
         path = folder / "annotations" / f"{name}.json"
         with official_format(self.name, str(path), f"the words to cover with letters, as in {EXPECTED}"):
             labels = tuple(_label(entry) for entry in self._json(data, path)["text"].values())
-        return LetteredImage(below(images, name, task=self.name).path, labels)
+        return LetteredImage(image_in(images, name, task=self.name).path, labels)
 
     def _json(self, data: OfficialData, path: Path) -> Any:
         return data.json(str(path.relative_to(data.root)), task=self.name)

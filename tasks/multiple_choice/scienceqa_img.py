@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, below, shown
+from evalkit.data import Data, HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
@@ -81,8 +81,8 @@ class ScienceQAImages:
             with official_format(self.name, where, EXPECTED):
                 file_name = _text_or_none(problems[pid]["image"], "image")
             if file_name:
-                folder = below(images, pid, task=self.name).path
-                image = below(Path(folder), file_name, task=self.name)
+                folder = image_in(images, pid, task=self.name).path
+                image = image_in(Path(folder), file_name, task=self.name)
                 yield self._sample(problems[pid], pid, image, where)
 
     def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:

@@ -110,7 +110,7 @@ def submitted(answered: Answered, *, task: str) -> str:
 
     Raises ``UserError`` for an answer that was read as a box.
     """
-    value = answered.reading.value
+    value = answered.prediction.value
     if value is not None and not isinstance(value, str):
         raise UserError(
             f"{task}: the answer to sample {answered.sample.id!r} was read as a box, {value!r}; "

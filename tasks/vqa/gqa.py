@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.data import Data, HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.tasks._files import id_in, id_of, official_format, required, text_in, truth_in
@@ -85,7 +85,7 @@ class GQA:
         for question_id, image_id, question, answer, meta in rows:
             yield Sample(
                 id=question_id,
-                images=(below(folder, f"{image_id}.jpg", task=self.name),),
+                images=(image_in(folder, f"{image_id}.jpg", task=self.name),),
                 text=question,
                 references=required((answer,), "answers", f"question {question_id} in {FILE}", task=self.name),
                 cluster=image_id,

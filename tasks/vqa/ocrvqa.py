@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.data import Data, HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.tasks._files import id_of, official_format, text_in, texts_in, whole_in
@@ -95,8 +95,8 @@ class OCRVQA:
 
 def _image(folder: Path, book: str, url: str) -> PathImage:
     # The URL is not followed: it only tells the ending.
-    official = below(folder, f"{book}{PurePosixPath(url).suffix}", task=TASK.name)
-    jpeg = below(folder, f"{book}.jpg", task=TASK.name)
+    official = image_in(folder, f"{book}{PurePosixPath(url).suffix}", task=TASK.name)
+    jpeg = image_in(folder, f"{book}.jpg", task=TASK.name)
     # An image that is under neither name keeps the official one: the sample then fails by that name.
     return jpeg if not Path(official.path).exists() and Path(jpeg.path).exists() else official
 

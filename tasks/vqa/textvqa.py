@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.data import Data, HubData, OfficialData, image_in
 from evalkit.images import RowImage
 from evalkit.tasks._files import id_in, list_in, official_format, required, text_in
 from evalkit.types import Answered, Decoding, Kind, Sample, Split
@@ -80,7 +80,7 @@ class TextVQA:
         for question_id, image_id, question, answers in rows:
             yield Sample(
                 id=question_id,
-                images=(below(folder, f"{image_id}.jpg", task=self.name),),
+                images=(image_in(folder, f"{image_id}.jpg", task=self.name),),
                 text=question,
                 references=required(answers, "answers", f"question {question_id} in {file}", task=self.name),
                 cluster=image_id,

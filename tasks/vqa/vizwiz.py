@@ -22,7 +22,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, below
+from evalkit.data import Data, HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.tasks._files import list_of, name_in, official_format, required, text_in, whole_in
@@ -92,7 +92,7 @@ class VizWiz:
         for image, question, answers, meta in rows:
             yield Sample(
                 id=image,
-                images=(below(folder, image, task=self.name),),
+                images=(image_in(folder, image, task=self.name),),
                 text=question,
                 references=required(answers, "answers", f"{image} in {where}", task=self.name) if scored else (),
                 cluster=image,

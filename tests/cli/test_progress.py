@@ -17,7 +17,7 @@ from rich.console import Console
 
 from evalkit import registry
 from evalkit.data import open_data
-from evalkit.jobs import Job, Record, ask_all, load_job, parse_tasks
+from evalkit.jobs import Job, Record, build_requests, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.progress import display
 from evalkit.progress.counters import Tally, duration
@@ -27,7 +27,7 @@ from evalkit.progress.running_score import RunningScore
 from evalkit.results.stats.intervals import of_values
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import score_job
-from evalkit.types import Reading, Request, Response, Sample
+from evalkit.types import Prediction, Request, Response, Sample
 
 TIMINGS = json.loads((Path(__file__).parent / "timings.json").read_text())
 
@@ -97,7 +97,7 @@ def test_durations() -> None:
 
 
 def answered(sample: Sample, value: Any, finish: Any = "stop") -> Record:
-    return Record(sample, "", Response(sample.id, str(value), (1, 2), finish, prompt_tokens=8), Reading(value))
+    return Record(sample, "", Response(sample.id, str(value), (1, 2), finish, prompt_tokens=8), Prediction(value))
 
 
 def job_of(task: str, split: str, samples: Sequence[Sample]) -> Job:
@@ -138,7 +138,7 @@ def test_a_score_so_far_is_worked_out_seldom_and_near_its_end_by_wilson() -> Non
     job, records = charts()
     score = RunningScore(job)
     for record in records[:40]:
-        score.add(replace(record, reading=Reading("7")))
+        score.add(replace(record, prediction=Prediction("7")))
     first = score.update()
     assert first is not None
     assert (first.value, first.half, first.high) == (100.0, None, 100.0)
@@ -214,7 +214,7 @@ def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pyt
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
     later = [job_of("refcoco", name, ()) for name in ("val", "testA", "testB")]
     family = registry.families.get("qwen2.5-vl")
-    questions = ask_all(job, family)
+    questions = build_requests(job, family)
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, color_system=None)
     screens: dict[int, list[list[str]]] = {80: [], 140: [], 40: []}

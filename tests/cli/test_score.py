@@ -24,7 +24,7 @@ from evalkit.results.leaderboard import table as board
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
 from evalkit.scoring import score_job
-from evalkit.types import Answered, Frame, Kind, Reading, Response, Sample, Size, Split
+from evalkit.types import Answered, Frame, Kind, Prediction, Response, Sample, Size, Split
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -275,15 +275,15 @@ def test_a_family_whose_boxes_need_no_resized_size_gets_the_images_own() -> None
     class Relative:
         name, model_types, coordinates = "relative", (), "of the original"
 
-        def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Reading:
+        def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Prediction:
             (frame,) = frames
-            return Reading((0.0, 0.0, float(frame.resized[0]), float(frame.original[1])))
+            return Prediction((0.0, 0.0, float(frame.resized[0]), float(frame.original[1])))
 
     (task, split), data = (load_task("refcoco/val", data="tiny").task, "val"), open_data("tiny")
     job = load_job(task, split, data, limit=2, seed=0)
     reader = Reader(Relative())  # type: ignore[arg-type]
     for record in reader.records(job, {s.id: "" for s in job.samples}, "p"):
-        assert record.reading.value == (0.0, 0.0, *map(float, record.sample.images[0].size()))
+        assert record.prediction.value == (0.0, 0.0, *map(float, record.sample.images[0].size()))
     with pytest.raises(UserError, match="--min-pixels: nothing in the family relative depends on the size"):
         Reader(Relative(), min_pixels=9).check(task)  # type: ignore[arg-type]
 
@@ -360,11 +360,11 @@ class _Hidden:
 def test_a_run_of_a_hidden_split_writes_its_submission_and_no_score(tmp_path: Path) -> None:
     class Written(_Hidden):
         def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
-            return "hidden.json", json.dumps({a.sample.id: a.reading.value for a in answers})
+            return "hidden.json", json.dumps({a.sample.id: a.prediction.value for a in answers})
 
     job = load_job(Written(), "test", open_data("tiny"), limit=None, seed=0)  # type: ignore[arg-type]
-    failed = Record(job.samples[0], "", Response("a", finish="error", error="no"), Reading(None))
-    good = Record(job.samples[1], "", Response("b", "yes"), Reading("yes"))
+    failed = Record(job.samples[0], "", Response("a", finish="error", error="no"), Prediction(None))
+    good = Record(job.samples[1], "", Response("b", "yes"), Prediction("yes"))
     result = score_job(job, [failed, good])
     assert (result.scores, result.n, result.errors) == (None, 1, 1)
     folder = RunFolder.create(tmp_path, "r")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics.anls import ANLS, METRIC, Variant, edit_distance, similarity
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "anls.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
@@ -60,7 +60,7 @@ LABELS = {
 
 
 def answered(id: str, references: Sequence[str], value: Any) -> Answered:
-    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Reading(value))
+    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Prediction(value))
 
 
 def golden_answered(case: dict[str, Any]) -> Answered:

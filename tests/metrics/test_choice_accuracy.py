@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics.choice_accuracy import METRIC
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 
 def answered(id: str, references: Sequence[str], value: Any, category: str | None = None) -> Answered:
@@ -26,7 +26,7 @@ def answered(id: str, references: Sequence[str], value: Any, category: str | Non
     sample = Sample(
         id=id, images=(), text="?", references=tuple(references), cluster=id, options=("cat", "dog", "cow"), meta=meta
     )
-    return Answered(sample, Reading(value))
+    return Answered(sample, Prediction(value))
 
 
 def test_values_columns_and_signature() -> None:

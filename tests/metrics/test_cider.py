@@ -30,7 +30,7 @@ from evalkit.metrics.cider import COLUMNS, METRIC, CaptionScores
 from evalkit.registry import tasks
 from evalkit.results.stats.intervals import of_values
 from evalkit.scoring import Result
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "caption_metrics.json").read_text())
 CASES: dict[str, dict[str, Any]] = {case["tag"]: case for case in GOLDEN["cases"]}
@@ -48,7 +48,7 @@ UPSTREAM = {
 
 def answered(id: str, references: Sequence[Any], value: Any, **meta: Any) -> Answered:
     return Answered(
-        Sample(id=id, images=(), text="", references=tuple(references), cluster=id, meta=meta), Reading(value)
+        Sample(id=id, images=(), text="", references=tuple(references), cluster=id, meta=meta), Prediction(value)
     )
 
 
@@ -143,11 +143,11 @@ def test_meteor_separators_in_references(shared_meteor: Meteor) -> None:
 def test_line_separators_belong_to_their_caption() -> None:
     """Upstream gives every caption after the separator to the wrong image."""
     cleaned = answers_of(CASES["twelve_1"])
-    broken = [answered(a.sample.id, a.sample.references, a.reading.value) for a in cleaned]
+    broken = [answered(a.sample.id, a.sample.references, a.prediction.value) for a in cleaned]
     first = cleaned[0].sample
     separated = [reference.replace(" ", "\u2028", 1).replace(" ", "\r", 1) for reference in first.references]
     assert all("\r" in reference for reference in separated)
-    broken[0] = answered(first.id, separated, str(cleaned[0].reading.value).replace(" ", "\v", 2))
+    broken[0] = answered(first.id, separated, str(cleaned[0].prediction.value).replace(" ", "\v", 2))
     assert METRIC.score(broken) == METRIC.score(cleaned)
 
 
@@ -223,7 +223,8 @@ def test_box_names_the_sample() -> None:
 def test_domains_share_the_idf_of_the_whole_split() -> None:
     names = ["out-domain", "in-domain", "near-domain", None]
     mixed = [
-        answered(a.sample.id, a.sample.references, a.reading.value, domain=names[i % 4]) for i, a in enumerate(TWELVE)
+        answered(a.sample.id, a.sample.references, a.prediction.value, domain=names[i % 4])
+        for i, a in enumerate(TWELVE)
     ]
     scores = METRIC.score(mixed)
     plain = METRIC.score(TWELVE)
@@ -244,7 +245,7 @@ def test_domains_that_cover_the_split_average_to_the_whole() -> None:
     names = ["in-domain"] * 2 + ["near-domain"] * 7 + ["out-domain"] * 3
     scores = METRIC.score(
         [
-            answered(a.sample.id, a.sample.references, a.reading.value, domain=name)
+            answered(a.sample.id, a.sample.references, a.prediction.value, domain=name)
             for a, name in zip(TWELVE, names, strict=True)
         ]
     )

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics.exact_match import METRIC, correct
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gqa_accuracy.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
 
 
 def answered(id: str, references: Sequence[str], value: Any) -> Answered:
-    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Reading(value))
+    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Prediction(value))
 
 
 # ------------------------------------------------------------------------------------------- Qwen-VL's scorer's outputs

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics.gqa_accuracy import COLUMNS, METRIC, correct, qwen_vl_cleaned
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gqa_accuracy.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
@@ -24,7 +24,7 @@ BALANCED = [case for case in CASES if case["inputs"]["isBalanced"]]
 
 
 def answered(id: str, references: Sequence[str], value: Any) -> Answered:
-    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Reading(value))
+    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Prediction(value))
 
 
 def golden_answered(case: dict[str, Any]) -> Answered:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics.iou import METRIC, THRESHOLD, box_iou
-from evalkit.types import Answered, Box, Reading, Sample
+from evalkit.types import Answered, Box, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "refcoco_iou.json").read_text())
 CASES: list[dict[str, Any]] = [case for case in GOLDEN["cases"] if case["kind"] == "boxes"]
@@ -33,7 +33,7 @@ def boxes(case: dict[str, Any]) -> tuple[Box, Box]:
 
 
 def answered(id: str, target: Box, value: Any) -> Answered:
-    return Answered(Sample(id=id, images=(), text="it", references=(target,), cluster=id), Reading(value))
+    return Answered(Sample(id=id, images=(), text="it", references=(target,), cluster=id), Prediction(value))
 
 
 # ---------------------------------------------------------------------------------------- outputs of the scorers in use
@@ -132,7 +132,7 @@ def test_no_answers() -> None:
 def test_not_one_target_names_the_sample(references: tuple[Box, ...]) -> None:
     sample = Sample(id="ref 7", images=(), text="it", references=references, cluster="c")
     with pytest.raises(UserError, match=f"'ref 7' has {len(references)} boxes"):
-        METRIC.score([Answered(sample, Reading(None))])
+        METRIC.score([Answered(sample, Prediction(None))])
 
 
 def test_text_names_the_sample() -> None:

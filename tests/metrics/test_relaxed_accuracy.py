@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics.relaxed_accuracy import COLUMNS, METRIC, Variant, correct
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "chartqa_relaxed.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
@@ -25,7 +25,7 @@ CASES: list[dict[str, Any]] = GOLDEN["cases"]
 def answered(id: str, references: Sequence[str], value: Any, subset: str | None = None) -> Answered:
     meta = {} if subset is None else {"subset": subset}
     sample = Sample(id=id, images=(), text="?", references=tuple(references), cluster=id, meta=meta)
-    return Answered(sample, Reading(value))
+    return Answered(sample, Prediction(value))
 
 
 def golden_answered(case: dict[str, Any]) -> Answered:

@@ -18,14 +18,14 @@ from evalkit.interfaces import Metric
 from evalkit.metrics import _vqa_text
 from evalkit.metrics._m4c_text import normalise, tokenise
 from evalkit.metrics.textvqa_accuracy import METRIC, question_accuracy
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "textvqa_m4c.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
 
 
 def answered(id: str, references: Sequence[str], value: Any) -> Answered:
-    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Reading(value))
+    return Answered(Sample(id=id, images=(), text="?", references=tuple(references), cluster=id), Prediction(value))
 
 
 def golden_answered(case: dict[str, Any]) -> Answered:

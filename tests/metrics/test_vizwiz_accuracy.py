@@ -17,7 +17,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.metrics import _vqa_text
 from evalkit.metrics.vizwiz_accuracy import CONTRACTIONS, METRIC, normalise
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "textvqa_m4c.json").read_text())
 CASES: list[dict[str, Any]] = GOLDEN["cases"]
@@ -26,7 +26,7 @@ CASES: list[dict[str, Any]] = GOLDEN["cases"]
 def answered(id: str, references: Sequence[str], value: Any, answer_type: str | None = None) -> Answered:
     meta = {} if answer_type is None else {"answer_type": answer_type}
     sample = Sample(id=id, images=(), text="?", references=tuple(references), cluster=id, meta=meta)
-    return Answered(sample, Reading(value))
+    return Answered(sample, Prediction(value))
 
 
 def golden_answered(case: dict[str, Any]) -> Answered:

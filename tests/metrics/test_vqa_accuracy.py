@@ -25,7 +25,7 @@ from evalkit.metrics.vqa_accuracy import (
     official_percent,
     question_accuracy,
 )
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 FILES = Path(__file__).parents[1] / "golden"
 GOLDEN = json.loads((FILES / "vqa_accuracy.json").read_text())
@@ -43,7 +43,7 @@ def annotators(case: dict[str, Any]) -> list[Annotation]:
 def answered(id: str, references: Sequence[str], value: Any, answer_type: str | None = None) -> Answered:
     meta = {} if answer_type is None else {"answer_type": answer_type}
     sample = Sample(id=id, images=(), text="?", references=tuple(references), cluster=id, meta=meta)
-    return Answered(sample, Reading(value))
+    return Answered(sample, Prediction(value))
 
 
 def golden_answered(case: dict[str, Any]) -> Answered:

@@ -10,7 +10,7 @@ from math import isclose
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.interfaces import Costs, Occupies
-from evalkit.jobs import ask_all, load_job, parse_tasks
+from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.token_estimate import costs
 from evalkit.types import Decoding, ImagePart, Message, Request, Size, TextPart
@@ -71,7 +71,7 @@ def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None
     assert 50e6 < tiny_backend.memory() < 100e9
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
-    requests = [q.request for q in ask_all(job, registry.families.get("qwen2.5-vl")).values()]
+    requests = [q.request for q in build_requests(job, registry.families.get("qwen2.5-vl")).values()]
     sizes = {image.name: image.size() for request in requests for image in request.images}
     found = costs(requests, sizes, visual=tiny_backend.inputs.visual, shared=False)
     prompts = sum(found) - sum(3 * min(r.decoding.max_new_tokens, 16) for r in requests)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evalkit import registry
-from evalkit.data import below, open_data
+from evalkit.data import image_in, open_data
 from evalkit.errors import UserError
 from evalkit.images import PathImage, check_images
 from evalkit.types import Sample
@@ -154,7 +154,7 @@ def test_links_that_a_user_put_into_the_folder_work(tmp_path: Path) -> None:
     (folder / "a.png").symlink_to(elsewhere / "a.png")
     (folder / "more").symlink_to(elsewhere)
     for name in ("a.png", "more/a.png", "./more//a.png"):
-        assert below(folder, name, task="t").size() == (40, 30)
+        assert image_in(folder, name, task="t").size() == (40, 30)
 
 
 def test_a_link_is_no_way_out(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_link_is_no_way_out(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path / "disk" / "deep")
     assert (folder / "link/../secret.png").exists()  # as the system reads it: the folder above the link's target
-    assert below(folder, "link/../secret.png", task="t") == PathImage(str(folder / "secret.png"))
+    assert image_in(folder, "link/../secret.png", task="t") == PathImage(str(folder / "secret.png"))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_can_be_no_file_is_said(tmp_path: Path, name: object) -> None:
     with pytest.raises(
         UserError, match=f"^t: the annotations name the image .* which no file in {tmp_path} can be"
     ) as refused:
-        below(tmp_path, name, task="t")
+        image_in(tmp_path, name, task="t")
     assert str(refused.value).isprintable()
 
 
@@ -203,7 +203,7 @@ PIECES = ["..", ".", "/", "//", "\\", "a", "é.png", "...", "~", "C:", " ", "%2e
 def test_every_name_is_refused_or_lies_in_the_folder(name: str) -> None:
     folder = Path("/data/docvqa/documents")
     try:
-        path = below(folder, name, task="docvqa").path
+        path = image_in(folder, name, task="docvqa").path
     except UserError as error:
         sentence = str(error)
     else:
@@ -216,4 +216,4 @@ def test_every_name_is_refused_or_lies_in_the_folder(name: str) -> None:
 
 def test_ordinary_names_are_left_as_they_are() -> None:
     for name in ("x.png", "documents/x_1.png", "two words.jpg", "ünï.jpg", "..x", "a..b/c"):
-        assert below(Path("/data"), name, task="t") == PathImage(f"/data/{name}")
+        assert image_in(Path("/data"), name, task="t") == PathImage(f"/data/{name}")

@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import HasResults
 from evalkit.jobs import load_job
 from evalkit.predictions import read_predictions
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 FORMATS = {
     "vqav2": ("question_id", int, "answer"),
@@ -43,7 +43,7 @@ def test_results_hold_every_sample_in_order_and_are_read_back(name: str, officia
     samples = load_job(task, task.default_splits[0], open_data(str(official_root)), limit=None, seed=0).samples
     assert len(samples) > 1
     said: list[str | None] = ["Café, “2”.", None, *(f"answer {place}" for place in range(2, len(samples)))]
-    content = task.results([Answered(s, Reading(t)) for s, t in zip(samples, said, strict=True)])
+    content = task.results([Answered(s, Prediction(t)) for s, t in zip(samples, said, strict=True)])
     entries: list[dict[str, Any]] = json.loads(content)
     assert [set(entry) for entry in entries] == [{key, text}] * len(samples)
     assert [entry[key] for entry in entries] == [kind(s.id) for s in samples]
@@ -52,7 +52,7 @@ def test_results_hold_every_sample_in_order_and_are_read_back(name: str, officia
     (tmp_path / "results.json").write_text(content, "utf-8")
     assert [p.id for p in read_predictions(tmp_path / "results.json")] == [s.id for s in samples]
     with pytest.raises(UserError, match="was read as a box"):
-        task.results([Answered(samples[0], Reading((0.0, 0.0, 1.0, 1.0)))])
+        task.results([Answered(samples[0], Prediction((0.0, 0.0, 1.0, 1.0)))])
 
 
 @pytest.mark.parametrize("name", [name for name, (_, kind, _) in FORMATS.items() if kind is int])
@@ -60,14 +60,14 @@ def test_an_id_that_no_official_file_can_hold_is_refused(name: str) -> None:
     task = registry.tasks.get(name)
     assert isinstance(task, HasResults)
     with pytest.raises(UserError, match="whole numbers for ids"):
-        task.results([Answered(Sample("a7", (), "", (), "a7"), Reading("yes"))])
+        task.results([Answered(Sample("a7", (), "", (), "a7"), Prediction("yes"))])
 
 
 def test_on_gqas_file_the_official_script_comes_to_the_headline(official_root: Path) -> None:
     task = registry.tasks.get("gqa")
     assert isinstance(task, HasResults)
     job = load_job(task, task.default_splits[0], open_data(str(official_root)), limit=None, seed=0)
-    answered = [Answered(s, Reading(t)) for s, t in zip(job.samples, ("No.", "no", "NO...", "yes"), strict=True)]
+    answered = [Answered(s, Prediction(t)) for s, t in zip(job.samples, ("No.", "no", "NO...", "yes"), strict=True)]
     predicted = {entry["questionId"]: entry["prediction"] for entry in json.loads(task.results(answered))}
     official = [100.0 * (predicted[s.id] == s.references[0]) for s in job.samples]  # eval.py: answer == gold
     scores = registry.metrics.get(task.metric).score(answered)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from evalkit.model.families.qwen2_5_vl import Qwen25VL
-from evalkit.types import Ask, Frame, Reading
+from evalkit.types import Frame, Prediction, PromptSpec
 
 from .metric import WORDS
 
@@ -23,12 +23,12 @@ class Qwen25VLNumbers(Qwen25VL):
     name = "qwen2.5-vl-numbers"
     model_types = ()
 
-    def read(self, ask: Ask, text: str, frames: Sequence[Frame]) -> Reading:
-        reading = super().read(ask, text, frames)
-        if ask.kind != "vqa" or not isinstance(reading.value, str):
-            return reading
-        found = NUMBER.search(reading.value)
-        return Reading(found[0] if found else None)
+    def read(self, ask: PromptSpec, text: str, frames: Sequence[Frame]) -> Prediction:
+        prediction = super().read(ask, text, frames)
+        if ask.kind != "vqa" or not isinstance(prediction.value, str):
+            return prediction
+        found = NUMBER.search(prediction.value)
+        return Prediction(found[0] if found else None)
 
 
 FAMILY = Qwen25VLNumbers()

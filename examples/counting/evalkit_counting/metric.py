@@ -44,7 +44,7 @@ class CountError:
         truth = count(str(answered.sample.references[0])) if answered.sample.references else None
         if truth is None:
             raise UserError(f"{self.name}: sample {answered.sample.id} has no number to score against.")
-        said = count(str(answered.reading.value)) if answered.reading.parsed else None
+        said = count(str(answered.prediction.value)) if answered.prediction.parsed else None
         return {
             "accuracy": 100.0 * (said == truth),
             "mean_absolute_error": float(abs((said or 0) - truth)),

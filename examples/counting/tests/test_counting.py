@@ -3,11 +3,11 @@ from evalkit_counting.family import FAMILY
 from evalkit_counting.metric import METRIC, count
 
 from evalkit.errors import UserError
-from evalkit.types import Answered, Ask, Reading, Sample
+from evalkit.types import Answered, Prediction, PromptSpec, Sample
 
 
 def answered(reference: str, said: str | None, name: str = "1") -> Answered:
-    return Answered(Sample(name, (), "How many?", (reference,), "image"), Reading(said))
+    return Answered(Sample(name, (), "How many?", (reference,), "image"), Prediction(said))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_a_reference_that_is_no_number_is_an_error_that_names_the_sample() -> No
 
 
 def test_the_family_reads_the_number_of_a_sentence() -> None:
-    ask = Ask("counting", "vqa")
+    ask = PromptSpec("counting", "vqa")
     assert FAMILY.read(ask, "There are 3 circles.", ()).value == "3"
     assert FAMILY.read(ask, "I cannot see any.", ()).value is None

@@ -14,7 +14,7 @@ from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
 from evalkit.model.hf.loading import load_model, load_processor
-from evalkit.types import Ask, Decoding, Request, Response, Shot
+from evalkit.types import Decoding, PromptSpec, Request, Response, Shot
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 DEVICE = torch.device("cuda")
@@ -26,7 +26,7 @@ def _requests() -> list[Request]:
     for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 8)):
         task = registry.tasks.get(name)
         samples = list(task.load(open_data("tiny"), split))[:80]
-        ask = Ask(name, task.kind)
+        ask = PromptSpec(name, task.kind)
         shots = [Shot(s, family.answer(ask, s, family.frame(s.images[0].size()))) for s in samples[-4:]]
         for at, sample in enumerate(samples[:60]):
             found.append(Request(f"{name}-{at}", family.prompt(ask, sample), Decoding(limit)))

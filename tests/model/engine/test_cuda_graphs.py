@@ -19,7 +19,7 @@ from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import cuda_graphs
 from evalkit.model.engine.cuda_graphs import Work
-from evalkit.types import Ask, Decoding, Request, Response
+from evalkit.types import Decoding, PromptSpec, Request, Response
 
 
 class Traced:
@@ -54,7 +54,7 @@ def requests() -> list[Request]:
     for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 6)):
         task = registry.tasks.get(name)
         samples = list(task.load(open_data("tiny"), split))[:30]
-        ask = Ask(name, task.kind)
+        ask = PromptSpec(name, task.kind)
         found += [Request(f"{name}-{s.id}", family.prompt(ask, s), Decoding(limit)) for s in samples]
     return found
 

@@ -24,7 +24,7 @@ from evalkit.model.engine.sequence import Said
 from evalkit.model.engine.vision import Features
 from evalkit.model.hf.loading import load_processor
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Ask, Decoding, Request, Shot
+from evalkit.types import Decoding, PromptSpec, Request, Shot
 
 from ..hf.test_architectures import save
 from ..qwen_vl.published import write_checkpoint
@@ -114,7 +114,7 @@ def _requests(family_name: str, shots: bool) -> list[Request]:
     """Questions of few and many tokens, several to an image, some after exemplars."""
     family, task = registry.families.get(family_name), registry.tasks.get("vqav2")
     samples = list(task.load(open_data("tiny"), "val"))[:24]
-    ask = Ask("vqav2", task.kind)
+    ask = PromptSpec("vqav2", task.kind)
     every = [Shot(s, family.answer(ask, s, family.frame(s.images[0].size()))) for s in samples[-2:]]
     return [
         Request(s.id, family.prompt(ask, s, every if shots and at % 3 == 0 else ()), Decoding(2 + at % 7, at % 3))

@@ -24,7 +24,7 @@ from evalkit.model.engine.model_runner import TOLERANCE
 from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.sequence import Said
 from evalkit.model.hf.loading import load_model, load_processor
-from evalkit.types import Ask, Decoding, ImagePart, Message, Request, Response, Shot, TextPart
+from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Response, Shot, TextPart
 
 
 def _model() -> tuple[Any, Any]:
@@ -53,7 +53,7 @@ def requests() -> list[Request]:
     for name, split, decoding in (("refcoco", "testA", Decoding(40)), ("vqav2", "val", Decoding(12, 2))):
         task = registry.tasks.get(name)
         samples = list(task.load(open_data("tiny"), split))
-        ask = Ask(name, task.kind)
+        ask = PromptSpec(name, task.kind)
         frame = family.frame(samples[0].images[0].size())
         shots = [Shot(s, family.answer(ask, s, frame)) for s in samples[-6:] if s.references]
         for at, sample in enumerate(samples[:10]):
@@ -497,9 +497,9 @@ def test_draws_depend_on_the_seed_and_are_spread_as_they_should() -> None:
 
 
 def test_decoding_is_recorded_where_it_is_not_the_default() -> None:
-    assert Decoding(8, 1).recorded() == {"max_new_tokens": 8, "min_new_tokens": 1}
-    assert Decoding(8, seed=5).recorded() == {"max_new_tokens": 8, "min_new_tokens": 0}
-    drawn = Decoding(8, temperature=0.5, seed=5, stop=("a",)).recorded()
+    assert Decoding(8, 1).to_dict() == {"max_new_tokens": 8, "min_new_tokens": 1}
+    assert Decoding(8, seed=5).to_dict() == {"max_new_tokens": 8, "min_new_tokens": 0}
+    drawn = Decoding(8, temperature=0.5, seed=5, stop=("a",)).to_dict()
     assert drawn == {"max_new_tokens": 8, "min_new_tokens": 0, "temperature": 0.5, "seed": 5, "stop": ("a",)}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.types import Ask, Decoding, Frame, ImagePart, Kind, Message, Sample, Shot
+from evalkit.types import Decoding, Frame, ImagePart, Kind, Message, PromptSpec, Sample, Shot
 
 CHAT = ("qwen2-vl", "qwen2.5-vl", "qwen3-vl", "generic")
 RUNNING = ("qwen-vl", "qwen-vl-chat")
@@ -144,7 +144,7 @@ def test_official_prompts(family: str) -> None:
     for task, expected in OFFICIAL[family].items():
         kind, asked = TASKS[task]
         for name in (task, *ALIKE.get(task, ()), "mine"):
-            assert shown(plugin.prompt(Ask(name, kind), asked)) == [expected], name
+            assert shown(plugin.prompt(PromptSpec(name, kind), asked)) == [expected], name
 
 
 # ---------------------------------------------------------------------------------------------------- other protocols
@@ -229,7 +229,7 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
     plugin = registry.families.get(family)
     table = TABLES[protocol, family]
     for task, (kind, asked) in TASKS.items():
-        ask = Ask(task, kind, protocol)
+        ask = PromptSpec(task, kind, protocol)
         if task in table:
             expected = BEFORE.get(family, "user: [a.png]") + table[task]
             assert shown(plugin.prompt(ask, asked)) == [expected], task
@@ -251,38 +251,38 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
     [
         (
             "qwen2.5-vl",
-            Ask("okvqa", "vqa", "vlmevalkit"),
+            PromptSpec("okvqa", "vqa", "vlmevalkit"),
             "vlmevalkit does not say how okvqa is asked; use --protocol official or lmms-eval.",
         ),
         (
             "qwen3-vl",
-            Ask("flickr30k", "caption", "vlmevalkit"),
+            PromptSpec("flickr30k", "caption", "vlmevalkit"),
             "vlmevalkit does not say how flickr30k is asked; use --protocol official or lmms-eval.",
         ),
-        ("generic", Ask("ocrvqa", "vqa", "lmms-eval"), "lmms-eval does not say how ocrvqa is asked; use --protocol official."),
-        ("qwen-vl", Ask("mine", "vqa", "lmms-eval"), "lmms-eval does not say how mine is asked; use --protocol official."),
+        ("generic", PromptSpec("ocrvqa", "vqa", "lmms-eval"), "lmms-eval does not say how ocrvqa is asked; use --protocol official."),
+        ("qwen-vl", PromptSpec("mine", "vqa", "lmms-eval"), "lmms-eval does not say how mine is asked; use --protocol official."),
         # A file of one's own that is called like a benchmark of another kind.
-        ("qwen2-vl", Ask("vqav2", "caption", "lmms-eval"), "lmms-eval does not say how vqav2 is asked; use --protocol official."),
-        ("generic", Ask("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
-        ("paligemma", Ask("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
+        ("qwen2-vl", PromptSpec("vqav2", "caption", "lmms-eval"), "lmms-eval does not say how vqav2 is asked; use --protocol official."),
+        ("generic", PromptSpec("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
+        ("paligemma", PromptSpec("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
         (
             "generic",
-            Ask("refcoco", "grounding", "vlmevalkit"),
+            PromptSpec("refcoco", "grounding", "vlmevalkit"),
             "vlmevalkit states no coordinates where it asks refcoco, and the family generic has none of its own; use --protocol official or lmms-eval.",
         ),
         (
             "paligemma",
-            Ask("vqav2", "vqa", "lmms-eval"),
+            PromptSpec("vqav2", "vqa", "lmms-eval"),
             "lmms-eval does not say how vqav2 is asked of the family paligemma, which knows prefixes and no sentences; use --protocol official.",
         ),
         (
             "paligemma",
-            Ask("ai2d", "choice"),
+            PromptSpec("ai2d", "choice"),
             "the family paligemma does not say how ai2d is asked, only questions of the kinds caption, vqa and grounding; choose other tasks.",
         ),
     ],
 )  # fmt: skip
-def test_refusals_say_what_there_is(family: str, ask: Ask, sentence: str) -> None:
+def test_refusals_say_what_there_is(family: str, ask: PromptSpec, sentence: str) -> None:
     with pytest.raises(UserError) as raised:
         registry.families.get(family).prompt(ask, LETTERED)
     assert str(raised.value) == sentence
@@ -302,7 +302,7 @@ def test_refusals_say_what_there_is(family: str, ask: Ask, sentence: str) -> Non
 @pytest.mark.parametrize("family", [*RUNNING, *CHAT])
 def test_limits_of_lmms_eval(family: str, task: str, limit: int) -> None:
     default = registry.tasks.get(task).decoding
-    found = registry.families.get(family).decoding(Ask(task, TASKS[task][0], "lmms-eval"), default)
+    found = registry.families.get(family).decoding(PromptSpec(task, TASKS[task][0], "lmms-eval"), default)
     assert found == Decoding(limit)
 
 
@@ -310,7 +310,7 @@ def test_limits_of_lmms_eval(family: str, task: str, limit: int) -> None:
 def test_vlmevalkit_leaves_the_tasks_limits(family: str) -> None:
     for task in TABLES["vlmevalkit", family]:
         kind = TASKS[task][0]
-        found = registry.families.get(family).decoding(Ask(task, kind, "vlmevalkit"), Decoding(33, 2))
+        found = registry.families.get(family).decoding(PromptSpec(task, kind, "vlmevalkit"), Decoding(33, 2))
         assert found == Decoding(128 if kind == "grounding" else 33, 2)
 
 
@@ -326,9 +326,9 @@ def test_vlmevalkit_leaves_the_tasks_limits(family: str) -> None:
 )
 def test_official_limits(kind: Kind, base: Decoding, chat: Decoding) -> None:
     for family in RUNNING:
-        assert registry.families.get(family).decoding(Ask("mine", kind), Decoding(30)) == base
+        assert registry.families.get(family).decoding(PromptSpec("mine", kind), Decoding(30)) == base
     for family in CHAT:
-        assert registry.families.get(family).decoding(Ask("mine", kind), Decoding(30)) == chat
+        assert registry.families.get(family).decoding(PromptSpec("mine", kind), Decoding(30)) == chat
 
 
 # ------------------------------------------------------------------------------------------------------------ exemplars
@@ -338,15 +338,15 @@ SHOTS = (Shot(sample("One?", "s1"), "yes"), Shot(sample("Two?", "s2"), "no"))
 
 @pytest.mark.parametrize("family", RUNNING)
 def test_exemplars_in_running_text(family: str) -> None:
-    found = registry.families.get(family).prompt(Ask("okvqa", "vqa"), sample("Three?"), SHOTS)
+    found = registry.families.get(family).prompt(PromptSpec("okvqa", "vqa"), sample("Three?"), SHOTS)
     assert shown(found) == ["plain: [s1.png]One? Answer: yes[s2.png]Two? Answer: no[a.png]Three? Answer:"]
     boxes = (Shot(sample("man", "s1"), "(1,2),(3,4)</box>"),)
-    found = registry.families.get(family).prompt(Ask("refcoco", "grounding"), sample("dog"), boxes)
+    found = registry.families.get(family).prompt(PromptSpec("refcoco", "grounding"), sample("dog"), boxes)
     assert shown(found) == ["plain: [s1.png]<ref>man</ref><box> (1,2),(3,4)</box>[a.png]<ref>dog</ref><box>"]
 
 
 def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() -> None:
-    found = registry.families.get("qwen-vl").prompt(Ask("gqa", "vqa", "lmms-eval"), sample("Three?"), SHOTS[:1])
+    found = registry.families.get("qwen-vl").prompt(PromptSpec("gqa", "vqa", "lmms-eval"), sample("Three?"), SHOTS[:1])
     (text,) = shown(found)
     assert text == (
         "plain: [s1.png]One?\nAnswer the question using a single word or phrase. yes"
@@ -355,7 +355,9 @@ def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() ->
 
 
 def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
-    found = registry.families.get("qwen-vl-chat").prompt(Ask("gqa", "vqa", "vlmevalkit"), sample("Three?"), SHOTS)
+    found = registry.families.get("qwen-vl-chat").prompt(
+        PromptSpec("gqa", "vqa", "vlmevalkit"), sample("Three?"), SHOTS
+    )
     assert shown(found) == [
         "user: Picture 1: [s1.png]\nOne?\nAnswer the question using a single word or phrase.",
         "assistant: yes",
@@ -368,7 +370,7 @@ def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
 @pytest.mark.parametrize("family", CHAT)
 @pytest.mark.parametrize("protocol", ["official", "lmms-eval"])
 def test_exemplars_are_turns(family: str, protocol: str) -> None:
-    plugin, ask = registry.families.get(family), Ask("gqa", "vqa", protocol)
+    plugin, ask = registry.families.get(family), PromptSpec("gqa", "vqa", protocol)
     found = plugin.prompt(ask, sample("Three?"), SHOTS)
     assert [m.role for m in found] == ["user", "assistant", "user", "assistant", "user"]
     alone = [sample("One?", "s1"), sample("Two?", "s2"), sample("Three?")]
@@ -380,13 +382,13 @@ def test_a_prefix_model_takes_no_exemplars() -> None:
     plugin = registry.families.get("paligemma")
     assert not plugin.several_images
     with pytest.raises(UserError, match="models of the family paligemma take one image only"):
-        plugin.prompt(Ask("gqa", "vqa"), sample("Three?"), SHOTS)
+        plugin.prompt(PromptSpec("gqa", "vqa"), sample("Three?"), SHOTS)
     assert all(registry.families.get(family).several_images for family in (*RUNNING, *CHAT))
 
 
 def test_several_images_of_one_sample_stand_before_its_text() -> None:
     two = Sample("x", (Ref("a.png"), Ref("b.png")), "Same?", (), "x")  # type: ignore[arg-type]
-    ask = Ask("gqa", "vqa", "lmms-eval")
+    ask = PromptSpec("gqa", "vqa", "lmms-eval")
     assert shown(registry.families.get("qwen2-vl").prompt(ask, two))[0].startswith("user: [a.png][b.png]Same?")
     chat = shown(registry.families.get("qwen-vl-chat").prompt(ask, two))[0]
     assert chat.startswith("user: Picture 1: [a.png]\nPicture 2: [b.png]\nSame?")
@@ -415,7 +417,7 @@ BOX = sample('the "left" man', references=((20.0, 10.0, 100.0, 100.0),))
     ],
 )  # fmt: skip
 def test_boxes_as_the_family_spells_them(family: str, protocol: str, expected: str) -> None:
-    assert registry.families.get(family).answer(Ask("refcoco", "grounding", protocol), BOX, FRAME) == expected
+    assert registry.families.get(family).answer(PromptSpec("refcoco", "grounding", protocol), BOX, FRAME) == expected
 
 
 def test_the_tiny_checkpoints_spelling() -> None:
@@ -427,7 +429,7 @@ def test_the_tiny_checkpoints_spelling() -> None:
 
     trained = answer_text(QA("grounding", "the left man", "", thing=Thing()), FRAME.resized)  # type: ignore[arg-type]
     mine = sample("the left man", references=((20.0, 10.0, 100.0, 100.0),))
-    assert registry.families.get("qwen2.5-vl").answer(Ask("refcoco", "grounding"), mine, FRAME) == trained
+    assert registry.families.get("qwen2.5-vl").answer(PromptSpec("refcoco", "grounding"), mine, FRAME) == trained
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -435,7 +437,7 @@ def test_answers_in_words(family: str) -> None:
     plugin, frame = registry.families.get(family), Frame((1, 1), (1, 1))
 
     def said(kind: Kind, *references: str) -> str:
-        return plugin.answer(Ask("mine", kind), sample("?", references=references), frame)
+        return plugin.answer(PromptSpec("mine", kind), sample("?", references=references), frame)
 
     assert said("caption", " A dog. \n", "Two dogs.") == "A dog."
     assert said("vqa", "no", "yes", "yes") == "yes"
@@ -459,6 +461,6 @@ def test_answers_in_words(family: str) -> None:
     ],
 )
 def test_continuations(family: str, protocol: str, expected: tuple[str, ...]) -> None:
-    plugin, ask = registry.families.get(family), Ask("ai2d", "choice", protocol, "loglikelihood")
+    plugin, ask = registry.families.get(family), PromptSpec("ai2d", "choice", protocol, "loglikelihood")
     assert plugin.continuations(ask, LETTERED) == expected
     assert [plugin.read(ask, text, ()).value for text in expected] == ["A", "B", "C"]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.types import Ask, Box, Frame, Reading, Sample
+from evalkit.types import Box, Frame, Prediction, PromptSpec, Sample
 
 Expected = tuple[float, float, float, float] | None
 QWEN = ("qwen-vl", "qwen-vl-chat", "qwen2-vl", "qwen2.5-vl", "qwen3-vl")
 ALL = (*QWEN, "generic", "paligemma")
-BOXES = Ask("refcoco", "grounding")
+BOXES = PromptSpec("refcoco", "grounding")
 HERE = "100, 200, 300, 400"
 
 # Every answer of these names the box 100, 200, 300, 400 in its family's units.
@@ -113,7 +113,7 @@ NAMED_IN_PIXELS: dict[str, Box] = {
 }
 
 
-def read(family: str, text: str, frame: Frame | None = None, ask: Ask = BOXES) -> Any:
+def read(family: str, text: str, frame: Frame | None = None, ask: PromptSpec = BOXES) -> Any:
     return registry.families.get(family).read(ask, text, (frame or frame_of(family),)).value
 
 
@@ -126,7 +126,7 @@ def test_spellings_of_one_box(family: str, text: str) -> None:
 @pytest.mark.parametrize("text", UNREADABLE)
 @pytest.mark.parametrize("family", ALL)
 def test_nothing_to_read(family: str, text: str) -> None:
-    assert registry.families.get(family).read(BOXES, text, (frame_of(family),)) == Reading(None)
+    assert registry.families.get(family).read(BOXES, text, (frame_of(family),)) == Prediction(None)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
     ],
 )
 def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, text: str, box: Expected) -> None:
-    found = read(family, text, Frame((1000, 500), (2000, 250)), Ask("refcoco", "grounding", "lmms-eval"))
+    found = read(family, text, Frame((1000, 500), (2000, 250)), PromptSpec("refcoco", "grounding", "lmms-eval"))
     assert found == (None if box is None else pytest.approx(box))
 
 
@@ -226,7 +226,7 @@ def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, te
     ],
 )
 def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None:
-    ask = Ask("refcoco", "grounding", "vlmevalkit")
+    ask = PromptSpec("refcoco", "grounding", "vlmevalkit")
     assert read(family, "(100,200),(300,400)", Frame((1000, 500), (2000, 250)), ask) == pytest.approx(box)
 
 
@@ -234,7 +234,7 @@ def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None
 def test_a_box_needs_a_frame_the_last_one(family: str) -> None:
     plugin = registry.families.get(family)
     text = "<loc0100><loc0100><loc0200><loc0200>" if family == "paligemma" else "[100, 100, 200, 200]"
-    assert plugin.read(BOXES, text, ()) == Reading(None)
+    assert plugin.read(BOXES, text, ()) == Prediction(None)
     small, large = Frame((100, 100), (100, 100)), Frame((1000, 1000), (1000, 1000))
     assert plugin.read(BOXES, text, (small, large)) == plugin.read(BOXES, text, (large,))
 
@@ -285,7 +285,7 @@ LETTERS: list[tuple[str, str | None]] = [
 @pytest.mark.parametrize("family", [*QWEN, "generic"])
 def test_letters(family: str, text: str, letter: str | None) -> None:
     for protocol in ("official", "lmms-eval", "vlmevalkit"):
-        assert read(family, text, ask=Ask("ai2d", "choice", protocol)) == letter
+        assert read(family, text, ask=PromptSpec("ai2d", "choice", protocol)) == letter
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts
@@ -301,9 +301,9 @@ TEXTS: list[tuple[str, str | None]] = [
 @pytest.mark.parametrize(("text", "value"), TEXTS)
 @pytest.mark.parametrize("family", ALL)
 def test_texts(family: str, text: str, value: str | None) -> None:
-    assert read(family, text, ask=Ask("vqav2", "vqa")) == value
-    assert read(family, text, ask=Ask("docvqa", "document")) == value
-    assert read(family, text, ask=Ask("coco_caption", "caption")) == value
+    assert read(family, text, ask=PromptSpec("vqav2", "vqa")) == value
+    assert read(family, text, ask=PromptSpec("docvqa", "document")) == value
+    assert read(family, text, ask=PromptSpec("coco_caption", "caption")) == value
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_texts(family: str, text: str, value: str | None) -> None:
     ],
 )
 def test_special_tokens_are_no_part_of_a_text(family: str, text: str, value: str | None) -> None:
-    assert read(family, text, ask=Ask("vqav2", "vqa")) == value
+    assert read(family, text, ask=PromptSpec("vqav2", "vqa")) == value
 
 
 # ------------------------------------------------------------------------------------------------------- hostile answers
@@ -365,7 +365,7 @@ HOSTILE = {
 def test_a_megabyte_is_read_in_no_time(family: str, name: str) -> None:
     """Every family reads with the same few patterns; the four are those that add their own."""
     plugin, frame = registry.families.get(family), frame_of(family)
-    asks = [BOXES, Ask("vqav2", "vqa"), *([] if family == "paligemma" else [Ask("ai2d", "choice")])]
+    asks = [BOXES, PromptSpec("vqav2", "vqa"), *([] if family == "paligemma" else [PromptSpec("ai2d", "choice")])]
     for text in (HOSTILE[name][:10_000], HOSTILE[name]):
         for ask in asks:
             begun = time.process_time()
@@ -387,7 +387,7 @@ def test_no_text_raises_and_boxes_are_finite(family: str, text: str) -> None:
     for task, kind in (("refcoco", "grounding"), ("vqav2", "vqa"), ("ai2d", "choice"), ("coco_caption", "caption")):
         for protocol in ("official", "lmms-eval", "vlmevalkit"):
             try:
-                value = plugin.read(Ask(task, kind, protocol), text, (frame_of(family),)).value  # type: ignore[arg-type]
+                value = plugin.read(PromptSpec(task, kind, protocol), text, (frame_of(family),)).value  # type: ignore[arg-type]
             except UserError:
                 assert family in ("generic", "paligemma"), "a cell that is not defined"
                 continue
@@ -416,7 +416,7 @@ UNITS = [
 @given(data=st.data())
 def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
     """Within one unit of the convention: ``units`` an image, or as many as the encoder saw pixels (None)."""
-    plugin, ask = registry.families.get(family), Ask("refcoco", "grounding", protocol)
+    plugin, ask = registry.families.get(family), PromptSpec("refcoco", "grounding", protocol)
     size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
     try:
         frame = plugin.frame(size)
@@ -442,6 +442,6 @@ def test_words_are_read_back(family: str, words: str) -> None:
         return
     plugin, frame = registry.families.get(family), frame_of(family)
     for task, kind in (("coco_caption", "caption"), ("vqav2", "vqa"), ("docvqa", "document")):
-        ask = Ask(task, kind)  # type: ignore[arg-type]
+        ask = PromptSpec(task, kind)  # type: ignore[arg-type]
         said = plugin.answer(ask, Sample("1", (), "", (words,), "1"), frame)
         assert plugin.read(ask, said, ()).value == words.strip()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evalkit.model.families.qwen2_5_vl import FAMILY
 from evalkit.model.tiny import questions
-from evalkit.types import Ask, Decoding, Frame, ImagePart, Kind, Message, Sample, TextPart
+from evalkit.types import Decoding, Frame, ImagePart, Kind, Message, PromptSpec, Sample, TextPart
 
 FRAME = Frame(original=(640, 480), resized=(644, 476))
 SAME = Frame(original=(100, 100), resized=(100, 100))
@@ -35,7 +35,9 @@ def _sample(text: str = "What color is the cat?", options: tuple[str, ...] = ())
     ],
 )  # fmt: skip
 def test_prompts_are_the_official_ones(kind: Kind, sample: Sample, text: str) -> None:
-    assert FAMILY.prompt(Ask("any", kind), sample) == (Message("user", (ImagePart(sample.images[0]), TextPart(text))),)
+    assert FAMILY.prompt(PromptSpec("any", kind), sample) == (
+        Message("user", (ImagePart(sample.images[0]), TextPart(text))),
+    )
 
 
 def test_the_tiny_checkpoint_is_trained_on_these_prompts() -> None:
@@ -74,13 +76,13 @@ BOX = (10.0, 20.0, 30.0, 40.0)
     ],
 )
 def test_boxes_are_read_as_written_and_never_guessed(text: str, box: tuple[float, ...] | None) -> None:
-    assert FAMILY.read(Ask("any", "grounding"), text, (SAME,)).value == box
+    assert FAMILY.read(PromptSpec("any", "grounding"), text, (SAME,)).value == box
 
 
 def test_boxes_leave_in_pixels_of_the_original() -> None:
-    value = FAMILY.read(Ask("any", "grounding"), '{"bbox_2d": [0, 0, 644, 476]}', (FRAME,)).value
+    value = FAMILY.read(PromptSpec("any", "grounding"), '{"bbox_2d": [0, 0, 644, 476]}', (FRAME,)).value
     assert value == pytest.approx((0, 0, 640, 480))
-    value = FAMILY.read(Ask("any", "grounding"), '{"bbox_2d": [322, 119, 644, 238]}', (FRAME,)).value
+    value = FAMILY.read(PromptSpec("any", "grounding"), '{"bbox_2d": [322, 119, 644, 238]}', (FRAME,)).value
     assert value == pytest.approx((320, 120, 640, 240))
 
 
@@ -90,7 +92,7 @@ def test_reading_undoes_writing(box: tuple[int, ...], sizes: tuple[int, ...]) ->
     sx, sy = sizes[2] / sizes[0], sizes[3] / sizes[1]
     written = [box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy]
     text = f'{{"bbox_2d": [{", ".join(f"{v:.6f}" for v in written)}]}}'
-    assert FAMILY.read(Ask("any", "grounding"), text, (frame,)).value == pytest.approx(box, abs=1e-3)
+    assert FAMILY.read(PromptSpec("any", "grounding"), text, (frame,)).value == pytest.approx(box, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +104,17 @@ def test_reading_undoes_writing(box: tuple[int, ...], sizes: tuple[int, ...]) ->
     ],
 )  # fmt: skip
 def test_letters(text: str, letter: str | None) -> None:
-    assert FAMILY.read(Ask("any", "choice"), text, ()).value == letter
+    assert FAMILY.read(PromptSpec("any", "choice"), text, ()).value == letter
 
 
 @pytest.mark.parametrize(("text", "value"), [(" red\n", "red"), ("red<|im_end|>", "red"), ("  ", None), ("", None)])
 def test_texts_are_stripped_and_nothing_is_unparsed(text: str, value: str | None) -> None:
-    reading = FAMILY.read(Ask("any", "vqa"), text, ())
-    assert reading.value == value
-    assert reading.parsed == (value is not None)
+    prediction = FAMILY.read(PromptSpec("any", "vqa"), text, ())
+    assert prediction.value == value
+    assert prediction.parsed == (value is not None)
 
 
 def test_only_boxes_get_more_tokens_than_the_task_allows() -> None:
-    assert FAMILY.decoding(Ask("any", "vqa"), Decoding(10)) == Decoding(10)
-    assert FAMILY.decoding(Ask("any", "grounding"), Decoding(28, 3)) == Decoding(128, 3)
-    assert FAMILY.decoding(Ask("any", "grounding"), Decoding(500)) == Decoding(500)
+    assert FAMILY.decoding(PromptSpec("any", "vqa"), Decoding(10)) == Decoding(10)
+    assert FAMILY.decoding(PromptSpec("any", "grounding"), Decoding(28, 3)) == Decoding(128, 3)
+    assert FAMILY.decoding(PromptSpec("any", "grounding"), Decoding(500)) == Decoding(500)

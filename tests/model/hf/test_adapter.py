@@ -18,7 +18,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.hf import loading
-from evalkit.types import Ask, Batching, Decoding, Request
+from evalkit.types import Batching, Decoding, PromptSpec, Request
 
 peft = pytest.importorskip("peft")
 
@@ -27,7 +27,7 @@ peft = pytest.importorskip("peft")
 def requests() -> list[Request]:
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))[:12]
-    return [Request(s.id, family.prompt(Ask(task.name, task.kind), s), Decoding(12)) for s in samples]
+    return [Request(s.id, family.prompt(PromptSpec(task.name, task.kind), s), Decoding(12)) for s in samples]
 
 
 def model() -> Any:

@@ -17,7 +17,7 @@ from evalkit.images import PathImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.continuations import branches
 from evalkit.model.hf.generate import Generate
-from evalkit.types import Ask, Decoding, ImagePart, Message, Request, TextPart
+from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 LETTERS = ("A", "B", "C", "D")
 # One token and many, one the beginning of another, one twice.
@@ -30,7 +30,12 @@ def requests() -> list[Request]:
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))[:20]
     return [
-        Request(s.id, family.prompt(Ask(task.name, task.kind), s), Decoding(1), LETTERS if n % 2 else PHRASES[n // 7 :])
+        Request(
+            s.id,
+            family.prompt(PromptSpec(task.name, task.kind), s),
+            Decoding(1),
+            LETTERS if n % 2 else PHRASES[n // 7 :],
+        )
         for n, s in enumerate(samples)
     ]
 

@@ -17,7 +17,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
 from evalkit.model.hf.generate import Generate
-from evalkit.types import Ask, Decoding, ImagePart, Message, Request, TextPart
+from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def requests() -> list[Request]:
         task = registry.tasks.get(name)
         family = registry.families.get("qwen2.5-vl")
         samples = list(task.load(open_data("tiny"), split))[:20]
-        found += [Request(f"{name}-{s.id}", family.prompt(Ask(name, task.kind), s), Decoding(64)) for s in samples]
+        found += [
+            Request(f"{name}-{s.id}", family.prompt(PromptSpec(name, task.kind), s), Decoding(64)) for s in samples
+        ]
     return found
 
 

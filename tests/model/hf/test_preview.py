@@ -19,7 +19,7 @@ from evalkit.interfaces import Previews
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.model.hf.loading import load_processor
-from evalkit.types import Ask, Batching, Decoding, ImagePart, Message, Request, TextPart
+from evalkit.types import Batching, Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 
@@ -29,7 +29,7 @@ def requests(tmp_path_factory: pytest.TempPathFactory) -> list[Request]:
     """Chat, exemplars, running text, no image, continuations; images of very different shapes."""
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))[:6]
-    asked = [family.prompt(Ask(task.name, task.kind), s) for s in samples]
+    asked = [family.prompt(PromptSpec(task.name, task.kind), s) for s in samples]
     folder = tmp_path_factory.mktemp("images")
     shapes = []
     for size in ((300, 40), (31, 500), (20, 20), (640, 480)):

@@ -23,7 +23,7 @@ from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
 from evalkit.model.hf.loading import load_model, load_processor
 from evalkit.model.qwen_vl import QwenVLProcessor
-from evalkit.types import Ask, Decoding, ImagePart, Message, Request, Response, Sample, Shot, TextPart
+from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Response, Sample, Shot, TextPart
 
 from .published import write_checkpoint
 
@@ -62,7 +62,11 @@ def _mixed(samples: list[Sample], *, chat: bool) -> list[Request]:
     Prompts that begin alike end below ``seq_length`` and above it.
     """
     base, talking = registry.families.get("qwen-vl"), registry.families.get("qwen-vl-chat")
-    vqa, grounding, turns = Ask("vqav2", "vqa"), Ask("refcoco", "grounding"), Ask("vqav2", "vqa", "lmms-eval")
+    vqa, grounding, turns = (
+        PromptSpec("vqav2", "vqa"),
+        PromptSpec("refcoco", "grounding"),
+        PromptSpec("vqav2", "vqa", "lmms-eval"),
+    )
     shots = [Shot(sample, str(sample.references[0])) for sample in samples[-20:]]
     short, box = Decoding(8, 1), Decoding(14, 10)
     found: list[Request] = []

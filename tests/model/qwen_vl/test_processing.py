@@ -21,7 +21,7 @@ from evalkit.model.qwen_vl import QwenVLImageProcessor, QwenVLProcessor, QwenVLT
 from evalkit.model.qwen_vl.processing import QwenVLProcessorKwargs
 from evalkit.model.qwen_vl.vocabulary import MARK
 from evalkit.registry import families
-from evalkit.types import Ask, Decoding, ImagePart, Message, Request, Sample, Shot, TextPart
+from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Sample, Shot, TextPart
 
 from .test_tokenization import GOLDEN, write_tiny
 
@@ -318,11 +318,11 @@ def test_the_families_prompts(processor: QwenVLProcessor, images: list[PathImage
     inputs = Inputs(processor)
     base, chat = families.get("qwen-vl"), families.get("qwen-vl-chat")
     shots = [Shot(sample(p), "yes") for p in images[1:]]
-    vqa, lmms = Ask("vqav2", "vqa"), Ask("vqav2", "vqa", "lmms-eval")
+    vqa, lmms = PromptSpec("vqav2", "vqa"), PromptSpec("vqav2", "vqa", "lmms-eval")
     prompt, ids, made = asked_in(inputs, *base.prompt(vqa, sample(images[0]), shots))
     assert prompt == "<imgpad>red dog Answer: yes" * 7 + "<imgpad>red dog Answer:"
     assert (len(spans(processor, ids)), greys(made["pixel_values"])) == (8, [*range(1, 8), 0])
-    prompt, ids, _ = asked_in(inputs, *base.prompt(Ask("refcoco", "grounding"), sample(images[0])))
+    prompt, ids, _ = asked_in(inputs, *base.prompt(PromptSpec("refcoco", "grounding"), sample(images[0])))
     assert prompt == "<imgpad><ref>red dog</ref><box>"
     assert processor.tokenizer.convert_ids_to_tokens(ids[-2:]) == ["</ref>", "<box>"]
     prompt, ids, _ = asked_in(inputs, *chat.prompt(lmms, sample(images[0]), shots[:1]))

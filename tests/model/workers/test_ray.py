@@ -23,9 +23,9 @@ from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.interfaces import Lot
+from evalkit.interfaces import RequestBatch
 from evalkit.model.backends.hf import HFBackend
-from evalkit.types import Ask, Batching, Cluster, Decoding, ImagePart, Message, Request, Response, TextPart
+from evalkit.types import Batching, Cluster, Decoding, ImagePart, Message, PromptSpec, Request, Response, TextPart
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def pool() -> Iterator[Any]:
 def requests() -> list[Request]:
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))
-    return [Request(s.id, family.prompt(Ask("vqav2", task.kind), s), Decoding(16)) for s in samples]
+    return [Request(s.id, family.prompt(PromptSpec("vqav2", task.kind), s), Decoding(16)) for s in samples]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def expected(tiny_backend: HFBackend, requests: list[Request]) -> dict[str, Resp
     return {r.id: replace(r, seconds=0) for r in tiny_backend.generate(requests)}
 
 
-def _lot(model: str, requests: list[Request]) -> Lot:
-    return Lot(resolve_checkpoint(model), len(requests), lambda: requests)
+def _lot(model: str, requests: list[Request]) -> RequestBatch:
+    return RequestBatch(resolve_checkpoint(model), len(requests), lambda: requests)
 
 
 def test_two_workers_answer_as_one_and_one_that_is_killed_costs_nothing(
@@ -85,7 +85,12 @@ def test_checkpoints_are_one_queue_and_fail_alone(
     moved = replace(resolve_checkpoint("tiny"), location=str(tmp_path / "elsewhere"))
     absent = Request("absent", (Message("user", (ImagePart(PathImage("/no/such/a.png")), TextPart("?"))),), Decoding(4))
     few = requests[:40]
-    lots = [_lot("tiny", requests), _lot("tiny-early", few), Lot(moved, 5, lambda: few), _lot("tiny", [absent])]
+    lots = [
+        _lot("tiny", requests),
+        _lot("tiny-early", few),
+        RequestBatch(moved, 5, lambda: few),
+        _lot("tiny", [absent]),
+    ]
     found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}
     for lot, answer in pool.answer(lots):
         found[lots.index(lot)].append(answer)

@@ -30,7 +30,7 @@ from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
 from evalkit.images import PathImage, RowImage
-from evalkit.interfaces import Lot
+from evalkit.interfaces import RequestBatch
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.loading import pick_devices
 from evalkit.model.workers.backend import Workers
@@ -38,7 +38,7 @@ from evalkit.model.workers.messages import sendable
 from evalkit.model.workers.process import _lost
 from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
 from evalkit.model.workers.schedule import Work
-from evalkit.types import Ask, Batching, Decoding, ImagePart, Message, Request, Response, TextPart
+from evalkit.types import Batching, Decoding, ImagePart, Message, PromptSpec, Request, Response, TextPart
 
 from ...cli.forked import Forked
 
@@ -95,7 +95,9 @@ def requests() -> list[Request]:
         task = registry.tasks.get(name)
         family = registry.families.get("qwen2.5-vl")
         samples = list(task.load(open_data("tiny"), split))
-        found += [Request(f"{name}-{s.id}", family.prompt(Ask(name, task.kind), s), Decoding(32)) for s in samples]
+        found += [
+            Request(f"{name}-{s.id}", family.prompt(PromptSpec(name, task.kind), s), Decoding(32)) for s in samples
+        ]
     return found
 
 
@@ -180,8 +182,8 @@ def test_what_a_dead_worker_had_comes_back_once() -> None:
     )
 
 
-def _lot(model: str, requests: list[Request]) -> Lot:
-    return Lot(resolve_checkpoint(model), len(requests), lambda: requests)
+def _lot(model: str, requests: list[Request]) -> RequestBatch:
+    return RequestBatch(resolve_checkpoint(model), len(requests), lambda: requests)
 
 
 def test_where_a_free_worker_turns_to() -> None:
@@ -216,7 +218,7 @@ def test_what_cannot_be_asked_fails_alone() -> None:
         raise UserError("no")
 
     asked, empty = _lot("tiny", _asked(3, 1)), _lot("tiny", [])
-    bad = Lot(asked.checkpoint, 5, broken)
+    bad = RequestBatch(asked.checkpoint, 5, broken)
     work = Work([empty, bad, asked], 1)
     side = work.side(asked.checkpoint)
     assert side is not None

@@ -24,7 +24,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Job, load_job, parse_tasks
-from evalkit.jsonl_task import read_own
+from evalkit.jsonl_task import read_jsonl_task
 from evalkit.predictions import Reader
 from evalkit.results.report.images import side_for
 from evalkit.results.report.summary import breakdowns, categories, histogram
@@ -257,7 +257,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
     ]  # fmt: skip
     path = folder / "mine.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    task = read_own(path, "vqa")
+    task = read_jsonl_task(path, "vqa")
     job = load_job(task, task.default_splits[0], open_data("tiny"), limit=None, seed=0)
     jobs = [(job, {s.id: text for s, text in zip(job.samples, HOSTILE, strict=True)})]
     return scored(folder, "run", jobs), jobs

@@ -11,7 +11,7 @@ from evalkit import registry
 from evalkit.data import bundled_root, open_data
 from evalkit.few_shot import Exemplars, pool_of, solved
 from evalkit.interfaces import Family
-from evalkit.jobs import ask_all, load_job, parse_tasks
+from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.results.samples.context import IMAGE, known_of
 from evalkit.results.samples.view import SplitShown, split_of, with_prompts
 from evalkit.results.store.journal import appending
@@ -37,12 +37,12 @@ def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
 
     run = RunFolder.create(folder, "few")
     records = []
-    for question in ask_all(job, family, shots).values():
+    for question in build_requests(job, family, shots).values():
         frames = tuple(family.frame(image.size()) for image in question.request.images)
         text = family.answer(job.ask, question.sample, frames[-1])
-        reading = family.read(job.ask, text, frames)
+        prediction = family.read(job.ask, text, frames)
         response = Response(question.sample.id, text, frames=frames, prompt_tokens=100)
-        records.append(question.answered(response, reading, tuple(i.digest() for i in question.request.images)))
+        records.append(question.answered(response, prediction, tuple(i.digest() for i in question.request.images)))
     with appending(run.journal_path(task.name, split)) as journal:
         for record in records:
             journal.append(record)

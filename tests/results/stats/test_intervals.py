@@ -15,7 +15,7 @@ from evalkit.results.stats.intervals import of_values
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import sample_lines, score_row, write_results
 from evalkit.scoring import Result, score_job
-from evalkit.types import Box, Reading, Response, Sample, Scores, Split
+from evalkit.types import Box, Prediction, Response, Sample, Scores, Split
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Own:
 
 def scored(metric: str, samples: list[Sample], texts: Sequence[str | Box | None]) -> Result:
     job = Job(Own(metric), "val", samples, limited=False, whole=samples)  # type: ignore[arg-type]
-    records = [Record(s, "", Response(s.id), Reading(t)) for s, t in zip(samples, texts, strict=True)]
+    records = [Record(s, "", Response(s.id), Prediction(t)) for s, t in zip(samples, texts, strict=True)]
     return score_job(job, records)
 
 

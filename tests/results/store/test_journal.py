@@ -14,7 +14,7 @@ from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
 from evalkit.results.store.run_folder import RunFolder, Wanted, choose
-from evalkit.types import Frame, Reading, Response, Sample
+from evalkit.types import Frame, Prediction, Response, Sample
 
 TEXTS = (
     "two red dogs",
@@ -33,7 +33,7 @@ def record(number: int, text: str) -> Record:
         sample.id, text, tokens=(1, 2), finish=("stop", "length")[number % 2], prompt_tokens=9,
         frames=(Frame((640, 480), (644, 476)),), seconds=0.25,
     )  # fmt: skip
-    return Record(sample, f"{number:016x}", response, Reading(text or None), sample.images, (f"{number:016x}",))
+    return Record(sample, f"{number:016x}", response, Prediction(text or None), sample.images, (f"{number:016x}",))
 
 
 RECORDS = [record(n, TEXTS[n % len(TEXTS)]) for n in range(30)]
@@ -70,7 +70,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_and_what_is_no_number_do_not_stop_a_run(tmp_path: Path) -> None:
-    odd = replace(record(1, "\ud800 x"), reading=Reading((1.0, float("nan"), float("inf"), 4.0)))
+    odd = replace(record(1, "\ud800 x"), prediction=Prediction((1.0, float("nan"), float("inf"), 4.0)))
     line = json.loads(encode(odd))
     assert (line["answer"], line["text"]) == ([1.0, None, None, 4.0], "? x")
     assert read_journal(written(tmp_path / "j", [odd]), 2).lines["1"].response.text == "? x"

@@ -13,7 +13,7 @@ from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
 from evalkit.scoring import Result, score_job
 from evalkit.task_groups import REFCOCO_ALL
-from evalkit.types import Reading, Response
+from evalkit.types import Prediction, Response
 
 NOWHERE = (0.0, 0.0, 1.0, 1.0)
 
@@ -25,7 +25,7 @@ def results() -> list[Result]:
     for every, (task, split) in enumerate(parse_tasks(["refcoco-all"]), start=2):
         job = load_job(task, split, open_data("tiny"), limit=None, seed=0)
         records = [
-            Record(s, "", Response(s.id), Reading(s.references[0] if place % every == 0 else NOWHERE))
+            Record(s, "", Response(s.id), Prediction(s.references[0] if place % every == 0 else NOWHERE))
             for place, s in enumerate(job.samples)
         ]
         found.append(score_job(job, records))
@@ -59,7 +59,7 @@ def test_there_is_no_mean_with_an_empty_split(tmp_path: Path, results: list[Resu
 def test_means_over_other_samples_are_other_means(tmp_path: Path, results: list[Result]) -> None:
     first = results[0]
     fewer = replace(first.job, samples=first.job.samples[:10])
-    records = [Record(s, "", Response(s.id), Reading(s.references[0])) for s in fewer.samples]
+    records = [Record(s, "", Response(s.id), Prediction(s.references[0])) for s in fewer.samples]
     whole, part = rows_of(tmp_path / "a", results)[-1], rows_of(
         tmp_path / "b", [score_job(fewer, records), *results[1:]]
     )[-1]  # fmt: skip

@@ -13,7 +13,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.tasks.documents.chartqa import TASK
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 HUMAN = [
     {"imgname": "1.png", "query": "How many?", "label": "14"},
@@ -65,7 +65,7 @@ def test_both_halves_in_their_files_order(tmp_path: Path, folder: str) -> None:
 def test_the_headline_is_the_mean_of_the_halves(tmp_path: Path) -> None:
     _write(tmp_path)
     samples = list(TASK.load(open_data(str(tmp_path)), "test"))
-    answers = [Answered(s, Reading("14" if s.id == "human-0" else "24")) for s in samples]
+    answers = [Answered(s, Prediction("14" if s.id == "human-0" else "24")) for s in samples]
     scores = registry.metrics.get(TASK.metric).score(answers)
     assert scores.values["accuracy[human]"] == pytest.approx(100 / 3)
     assert scores.values["accuracy[augmented]"] == 100.0

@@ -16,7 +16,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.tasks.documents.docvqa import TASK as DOCVQA
 from evalkit.tasks.documents.infovqa import TASK as INFOVQA
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 DOC = {
     "questionId": 337, "question": "What is the date?", "image": "documents/xnbl0037_1.png", "docId": 279,
@@ -77,7 +77,7 @@ def test_real_pages(real_root: str) -> None:
         assert sample.cluster == f"{row['ucsf_document_id']}_{row['ucsf_document_page_no']}"
     assert len({s.cluster for s in samples}) == 5
     assert samples[0].images[0].load().mode == "RGB"
-    perfect = [Answered(s, Reading(s.references[-1].upper())) for s in samples]
+    perfect = [Answered(s, Prediction(s.references[-1].upper())) for s in samples]
     assert registry.metrics.get("anls").score(perfect).values["anls"] == 100.0
 
 
@@ -296,11 +296,11 @@ def test_a_submission_is_what_the_server_takes(
     path = _write(tmp_path, row, file, folder)
     path.write_text(json.dumps({"data": [{**row, "questionId": i} for i in (3, 1, 2)]}))
     samples = list(task.load(open_data(str(tmp_path)), "test"))
-    readings = [Reading("80 €"), Reading(None), Reading('say "x"')]
-    given, content = task.submission([Answered(s, r) for s, r in zip(samples, readings, strict=True)])
+    predictions = [Prediction("80 €"), Prediction(None), Prediction('say "x"')]
+    given, content = task.submission([Answered(s, r) for s, r in zip(samples, predictions, strict=True)])
     assert given == name
     assert json.loads(content) == [
         {"questionId": 3, "answer": "80 €"}, {"questionId": 1, "answer": ""}, {"questionId": 2, "answer": 'say "x"'},
     ]  # fmt: skip
     with pytest.raises(UserError, match="the answer to question 3 was read as a box"):
-        task.submission([Answered(samples[0], Reading((0.0, 0.0, 1.0, 1.0)))])
+        task.submission([Answered(samples[0], Prediction((0.0, 0.0, 1.0, 1.0)))])

@@ -14,7 +14,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.tasks.multiple_choice.ai2d import TASK, LetteredImage
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 OPTIONS = ["ears", "nose", "mouth", "face"]
 
@@ -75,7 +75,7 @@ def test_the_layouts_that_are_about(tmp_path: Path, folder: str, ids: str) -> No
     ]
     assert {s.options for s in samples} == {tuple(OPTIONS)}
     assert [s.id for s in TASK.load(data, "train")] == ["0.png-0", "0.png-1"]
-    answers = [Answered(s, Reading("B")) for s in samples]
+    answers = [Answered(s, Prediction("B")) for s in samples]
     assert registry.metrics.get(TASK.metric).score(answers).values["accuracy"] == 50.0
 
 

@@ -13,7 +13,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.tasks.multiple_choice.scienceqa_img import TASK
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 PROBLEM = {
     "question": "Which is farthest north?", "choices": ["Ohio", "Texas", "Maine"], "answer": 2, "hint": "",
@@ -74,7 +74,7 @@ def test_the_hint_stands_before_the_question(tmp_path: Path) -> None:
 def test_accuracy_by_subject(tmp_path: Path) -> None:
     _write(tmp_path)
     samples = list(TASK.load(open_data(str(tmp_path)), "test"))
-    scores = registry.metrics.get(TASK.metric).score([Answered(s, Reading("A")) for s in samples])
+    scores = registry.metrics.get(TASK.metric).score([Answered(s, Prediction("A")) for s in samples])
     assert scores.values["accuracy[natural science]"] == 100.0
     assert scores.values["accuracy[social science]"] == 0.0
 

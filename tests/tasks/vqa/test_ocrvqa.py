@@ -13,7 +13,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.tasks.vqa.ocrvqa import TASK
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 BOOK = {
     "imageURL": "http://ecx.images-amazon.com/images/I/61Y5cOdHJbL.png", "title": "A Calendar", "authorName": "S. B.",
@@ -53,7 +53,7 @@ def test_one_sample_per_question_of_the_split(tmp_path: Path, file: str) -> None
     assert Path(samples[0].images[0].name) == tmp_path / "ocrvqa" / "images" / "761183272.png"
     assert samples[0].images[0].size() == (40, 30)
     assert {s.cluster for s in TASK.load(data, "train")} == {"0001"}
-    answers = [Answered(s, Reading(" no ")) for s in samples]
+    answers = [Answered(s, Prediction(" no ")) for s in samples]
     assert registry.metrics.get(TASK.metric).score(answers).values["accuracy"] == 50.0
 
 

@@ -21,7 +21,7 @@ from evalkit.tasks.vqa.gqa import TASK as GQA
 from evalkit.tasks.vqa.okvqa import TASK as OKVQA
 from evalkit.tasks.vqa.textvqa import TASK as TEXTVQA
 from evalkit.tasks.vqa.vizwiz import TASK as VIZWIZ
-from evalkit.types import Answered, Reading, Sample
+from evalkit.types import Answered, Prediction, Sample
 
 OK_QUESTIONS = "OpenEnded_mscoco_val2014_questions.json"
 OK_ANNOTATIONS = "mscoco_val2014_annotations.json"
@@ -131,12 +131,14 @@ def test_vizwiz_test_has_no_answers_and_makes_a_submission(tmp_path: Path) -> No
     (sample,) = _load(VIZWIZ, tmp_path, "test")
     assert sample.references == ()
     assert not VIZWIZ.splits["test"].answers
-    name, content = VIZWIZ.submission([Answered(sample, Reading("Vicks “NyQuil”")), Answered(sample, Reading(None))])
+    name, content = VIZWIZ.submission(
+        [Answered(sample, Prediction("Vicks “NyQuil”")), Answered(sample, Prediction(None))]
+    )
     assert name.endswith(".json")
     image = "VizWiz_test_00000001.jpg"
     assert json.loads(content) == [{"image": image, "answer": "Vicks “NyQuil”"}, {"image": image, "answer": ""}]
     with pytest.raises(UserError, match="vizwiz: the answer to sample 'VizWiz_test_00000001.jpg' was read as a box"):
-        VIZWIZ.submission([Answered(sample, Reading((0.0, 0.0, 1.0, 1.0)))])
+        VIZWIZ.submission([Answered(sample, Prediction((0.0, 0.0, 1.0, 1.0)))])
 
 
 @pytest.mark.parametrize(

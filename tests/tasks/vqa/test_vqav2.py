@@ -11,7 +11,7 @@ from PIL import Image
 from evalkit.data import bundled_root, open_data
 from evalkit.errors import UserError
 from evalkit.tasks.vqa.vqav2 import TASK
-from evalkit.types import Answered, Reading
+from evalkit.types import Answered, Prediction
 
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
 ANNOTATIONS = "v2_mscoco_val2014_annotations.json"
@@ -114,11 +114,11 @@ def test_splits_without_public_answers(tmp_path: Path, split: str, subset: str) 
 def test_a_submission_is_what_the_server_takes(tmp_path: Path) -> None:
     _write(tmp_path)
     (sample,) = TASK.load(open_data(str(tmp_path)), "val")
-    name, content = TASK.submission([Answered(sample, Reading("Café.")), Answered(sample, Reading(None))])
+    name, content = TASK.submission([Answered(sample, Prediction("Café.")), Answered(sample, Prediction(None))])
     assert name.endswith(".json")
     assert json.loads(content) == [{"question_id": 42000, "answer": "Café."}, {"question_id": 42000, "answer": ""}]
     with pytest.raises(UserError, match="vqav2: the answer to sample '42000' was read as a box"):
-        TASK.submission([Answered(sample, Reading((0.0, 0.0, 1.0, 1.0)))])
+        TASK.submission([Answered(sample, Prediction((0.0, 0.0, 1.0, 1.0)))])
 
 
 def _png(color: tuple[int, int, int]) -> bytes:

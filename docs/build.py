@@ -2,7 +2,7 @@
 
     python docs/build.py [--out FOLDER] [--serve]
 
-It needs ``pip install 'evalkit[docs]'``.  The site lies in ``build/site`` then; open its ``index.html``.  Exit code 1
+It needs the extra ``docs``.  The site lies in ``build/site`` then; open its ``index.html``.  Exit code 1
 where a link, an anchor or an image leads nowhere.  (The search box works where the site is served: ``--serve``.)
 """
 

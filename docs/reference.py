@@ -24,8 +24,8 @@ from evalkit.cli import app
 logging.getLogger("griffe").setLevel(logging.ERROR)  # parameters' types stand in the signatures
 
 VALUES = (
-    "Sample", "Answered", "Prediction", "Scores", "Decoding", "Split", "PromptSpec", "Message", "Shot", "Request", "Response",
-    "Frame",
+    "Sample", "Answered", "Prediction", "Scores", "Decoding", "Split", "PromptSpec", "Message", "Shot", "Request",
+    "Response", "Frame",
 )  # fmt: skip
 CONTRACTS = ("Task", "Metric", "Family", "Backend", "BackendFactory", "ImageRef")
 

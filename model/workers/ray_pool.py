@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.installation import install_command
 from evalkit.types import Cluster
 
 from .backend import WorkerPool
@@ -45,7 +46,7 @@ def connect(cluster: Cluster) -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise UserError("--executor ray: needs Ray; pip install 'evalkit[ray]'") from error
+        raise UserError(f"--executor ray: needs Ray; install it with: {install_command('ray')}") from error
     address = cluster.address or os.environ.get("RAY_ADDRESS") or LOCAL
     if address.startswith("ray://"):
         raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.installation import install_command
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import to_markdown
 from evalkit.results.leaderboard.trend import step_of
@@ -78,7 +79,7 @@ def to_tensorboard(run: ScoredRun, names: Sequence[str], out: Path, step: int) -
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
         raise UserError(
-            "--to tensorboard needs tensorboard; install it with: pip install 'evalkit[tensorboard]'."
+            f"--to tensorboard needs tensorboard; install it with: {install_command('tensorboard')}."
         ) from error
     values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars_of(run, names).items()]
     text = TensorProto(
@@ -129,7 +130,7 @@ def to_wandb(
     try:
         import wandb
     except ImportError as error:
-        raise UserError("--to wandb needs wandb; install it with: pip install 'evalkit[wandb]'.") from error
+        raise UserError(f"--to wandb needs wandb; install it with: {install_command('wandb')}.") from error
     import os
 
     try:

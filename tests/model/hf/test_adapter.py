@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from evalkit import registry
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.installation import install_command
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.hf import loading
 from evalkit.types import Batching, Decoding, PromptSpec, Request
@@ -139,5 +141,5 @@ def test_without_peft_it_says_what_to_install(adapter: Path, monkeypatch: pytest
     import sys
 
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(UserError, match="pip install 'evalkit\\[peft\\]'"):
+    with pytest.raises(UserError, match=re.escape(install_command("peft"))):
         opening(adapter)

@@ -1,0 +1,344 @@
+"""Runs, baselines and journals written by evalkit as it was at commit 54ec510 are read, continued and compared.
+
+Everything goes through the command line; ``54ec510/README.md`` says how the files were made.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OLD = Path(__file__).with_name("54ec510")
+EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
+SEVERAL = "refcoco/val,vqav2,docvqa,scienceqa_img,textvqa"
+MINE = "/proc/self/cwd/mine.jsonl"
+# What make.sh ran, without --name and --device; a run is named after its folder.
+COMMANDS = {
+    "complete": f"--tasks {SEVERAL} --limit 12",
+    "early": f"--tasks {SEVERAL} --limit 12 --model tiny-early",
+    "captions": "--tasks coco_caption/val2014 --limit 4",
+    "grounding": "--tasks refcoco-all --limit 2",
+    "shots": "--tasks refcoco/val,vqav2 --limit 5 --shots 2",
+    "similar": "--tasks vqav2 --limit 4 --shots 1 --shots-by similar",
+    "likelihood": "--tasks scienceqa_img --limit 12 --choice loglikelihood",
+    "drawn": "--tasks vqav2,textvqa --limit 6 --temperature 0.7 --seed 3 --max-new-tokens 8",
+    "lmms": "--tasks refcoco/val,scienceqa_img --limit 4 --protocol lmms-eval --max-pixels 20000",
+    "unanswered": "--tasks docvqa/test,chartqa --data data",
+    "anywhere": f"--tasks {MINE}",
+}
+SERVED = "--tasks vqav2,refcoco/val --backend server --data tiny --family qwen2.5-vl"
+KINDS = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "captions" else name  # its scorer is a Java program
+    for name in COMMANDS
+]
+
+Run = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def evalkit(tmp_path: Path) -> Run:
+    """The installed command, in the test's folder and in this process: importing torch takes seconds."""
+    (command,) = entry_points(group="console_scripts", name="evalkit")
+    main = command.load()
+
+    def call(arguments: str) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name in [name for name in os.environ if name.startswith("EVALKIT_")]:
+                patch.delenv(name)
+            patch.setenv("COLUMNS", "160")
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["evalkit", *arguments.split()])
+            with pytest.raises(SystemExit) as end:
+                main()
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+    return call
+
+
+def old(to: Path, *names: str) -> Path:
+    """Copies of the runs ``names``, or of all, in ``to/runs``, with what they are about beside them; gives the first."""
+    if "captions" in names:
+        pytest.importorskip("pycocoevalcap")
+    for extra in ("data", "pictures"):
+        shutil.copytree(OLD / extra, to / extra)
+    for extra in ("mine.jsonl", "predictions.jsonl", "baseline.json"):
+        shutil.copy(OLD / extra, to)
+    for name in names or [folder.name for folder in (OLD / "folders").iterdir()]:
+        shutil.copytree(OLD / "folders" / name, to / "runs" / name)
+    return to / "runs" / names[0] if names else to / "runs"
+
+
+def journals(run: Path) -> dict[str, bytes]:
+    """The answers' files of a run."""
+    return {p.name: p.read_bytes() for p in run.glob("*.jsonl") if not p.name.endswith(".scores.jsonl")}
+
+
+def samples(run: Path) -> dict[str, bytes]:
+    """What else a run says of samples: their scores, and what goes to an official server."""
+    return {p.name: p.read_bytes() for pattern in ("*.scores.jsonl", "*submission*") for p in run.glob(pattern)}
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    return json.loads((run / "manifest.json").read_text())  # type: ignore[no-any-return]
+
+
+def results(run: Path, *, seconds: bool = True) -> list[dict[str, Any]]:
+    """The rows of scores.json."""
+    rows = json.loads((run / "scores.json").read_text())["results"]
+    return [{key: value for key, value in row.items() if seconds or key != "seconds"} for row in rows]
+
+
+def answers(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every answer by file and sample, without what is a matter of time and place."""
+    left_out = ("sum", "seconds", "images")
+    return {
+        name: {
+            row["id"]: {key: value for key, value in row.items() if key not in left_out}
+            for row in map(json.loads, content.splitlines())
+        }
+        for name, content in journals(run).items()
+    }
+
+
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Equal but for the paths of pictures, and for the last digits of numbers."""
+    if isinstance(expected, Mapping):
+        assert list(found) == list(expected), where
+        for key in expected:
+            if key != "images":
+                assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{where}[{place}]")
+    elif isinstance(expected, float):
+        assert math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-9), where
+    else:
+        assert found == expected, where
+
+
+def assert_continued(run: Path, before: Path, state: str = "complete") -> None:
+    """The command went on in ``run`` and nowhere else; ``before`` is the run as it was."""
+    assert [path.name for path in run.parent.iterdir()] == [run.name], "another folder was begun, or this moved aside"
+    now, then = manifest(run), manifest(before)
+    assert {key: now[key] for key in ("identity", "parts", "created")} == {
+        key: then[key] for key in ("identity", "parts", "created")
+    }
+    assert {name: split["parts"] for name, split in now["splits"].items()} == {
+        name: split["parts"] for name, split in then["splits"].items()
+    }
+    assert now["state"] == state
+    assert now["history"][:-1] == then["history"]
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def of(command: str) -> dict[str, Any]:
+    (found,) = [one for one in EXPECTED if one["command"].startswith(command)]
+    return found  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("which", EXPECTED, ids=lambda which: which["command"].replace(" ", "_"))
+def test_what_is_said_of_them_is_what_was_said(which: dict[str, Any], evalkit: Run, tmp_path: Path) -> None:
+    """Leaderboards, comparisons, checks, samples and exports."""
+    old(tmp_path)
+    done = evalkit(which["command"])
+    assert done.returncode == which["code"], done.stderr
+    if which["command"].startswith("export"):
+        with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+            assert_same(list(csv.DictReader(file)), which["out"])
+    elif "--format json" in which["command"] and which["out"]:
+        assert_same(json.loads(done.stdout), which["out"])
+    else:
+        assert done.stdout.splitlines() == which["out"]
+
+
+def test_what_was_said_is_something() -> None:
+    """The fixtures hold what they are for: a worse run that fails, and a value for every run that has one."""
+    codes = {one["command"]: one["code"] for one in EXPECTED if one["command"].startswith("check")}
+    assert set(codes.values()) == {0, 1}
+    assert all(code == ("runs/early" in command) for command, code in codes.items())
+    rows = list(csv.DictReader(of("leaderboard runs --")["out"]))
+    assert {row["run"] for row in rows} == {f.name for f in (OLD / "folders").iterdir()} - {"killed", "torn"}
+    compared = of("compare runs/complete runs/early")["out"]["compared"]
+    assert {row["verdict"] for row in compared} >= {"worse", "not shown"}
+
+
+def test_a_baseline_comes_out_as_it_was(evalkit: Run, tmp_path: Path) -> None:
+    old(tmp_path, "complete")
+    assert evalkit("baseline runs/complete --out again.json").returncode == 0
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads((OLD / "baseline.json").read_text())
+
+
+@pytest.mark.parametrize("runs", ["complete early", "shots", "unanswered", "anywhere", "scored", "served"])
+def test_a_report(runs: str, evalkit: Run, tmp_path: Path) -> None:
+    names = runs.split()
+    old(tmp_path, *names)
+    data = " --data data" if runs in ("unanswered", "scored") else ""
+    done = evalkit(f"report {' '.join(f'runs/{name}' for name in names)} --out report --picture-size 32{data}")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    for name in names:
+        for row in results(OLD / "folders" / name):
+            assert row["signature"] in page
+            assert row["value"] is None or f"{row['value']:.2f}" in page
+
+
+def test_other_exports(evalkit: Run, tmp_path: Path) -> None:
+    run = old(tmp_path, "complete")
+    for to in ("parquet", "results", "model-card", "csv"):
+        done = evalkit(f"export runs/complete --to {to}")
+        assert done.returncode == 0, done.stderr
+    (vqa,) = [json.loads(p.read_text()) for p in run.rglob("*vqav2*.json")]
+    said = {int(key): row["answer"] for key, row in answers(run)["vqav2.val.jsonl"].items()}
+    assert {row["question_id"]: row["answer"] for row in vqa} == said
+
+
+@pytest.mark.parametrize("name", [*KINDS, "scored", "served"])
+def test_scored_again(name: str, evalkit: Run, tmp_path: Path) -> None:
+    run = old(tmp_path, name)
+    done = evalkit(f"rescore runs/{name}" + (" --data data" if name in ("unanswered", "scored") else ""))
+    assert done.returncode == 0, done.stderr
+    before = OLD / "folders" / name
+    assert_same(results(run), results(before))
+    assert journals(run) == journals(before)
+    for file, content in samples(before).items():
+        if file.endswith(".jsonl"):
+            now = samples(run)[file]
+            assert_same([*map(json.loads, now.splitlines())], [*map(json.loads, content.splitlines())], file)
+        else:
+            assert samples(run)[file] == content
+
+
+def test_answers_from_elsewhere_come_to_the_same(evalkit: Run, tmp_path: Path) -> None:
+    old(tmp_path)
+    done = evalkit("score --tasks chartqa --data data --predictions predictions.jsonl --name again")
+    assert done.returncode == 0, done.stderr
+    again, before = tmp_path / "runs" / "again", OLD / "folders" / "scored"
+    assert_same(results(again), results(before))
+    assert answers(again) == answers(before)
+    done = evalkit("compare runs/scored runs/again --format json")
+    assert done.returncode == 0, done.stderr
+    assert [(row["ties"], row["n"]) for row in json.loads(done.stdout)["compared"]] == [(4, 4)]
+
+
+# --------------------------------------------------------------------------------------------------------- continuing
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_finished_run_is_found_by_what_it_is(name: str, evalkit: Run, tmp_path: Path) -> None:
+    """Without --name, the same command finds it; nothing is answered again."""
+    run, before = old(tmp_path, name), OLD / "folders" / name
+    done = evalkit(f"run {COMMANDS[name]} --device cpu")
+    assert done.returncode == 0, done.stderr
+    assert_continued(run, before)
+    assert journals(run) == journals(before)
+    assert_same(results(run), results(before))
+    if name != "similar":  # which pictures are similar is found by the model's encoder
+        assert "loaded in" not in done.stderr, "no weights are needed"
+
+
+@pytest.mark.parametrize("name", ["killed", "torn"])
+def test_a_killed_run_goes_on(name: str, evalkit: Run, tmp_path: Path) -> None:
+    run, before = old(tmp_path, name), OLD / "folders" / name
+    complete = OLD / "folders" / "complete"
+    assert manifest(before)["state"] == "running"
+    assert not (before / "scores.json").exists()
+    done = evalkit(f"run {COMMANDS['complete']} --device cpu --name {name} --batch-size 1")
+    assert done.returncode == 0, done.stderr
+    assert_continued(run, before)
+    for file, content in journals(before).items():
+        whole = content[: content.rfind(b"\n") + 1]
+        assert journals(run)[file].startswith(whole), "an answer that was there is not kept as it was"
+    assert (run / "vqav2.val.jsonl.rejected").exists() == (name == "torn")
+    found = answers(run)
+    assert {file: len(journals(run)[file].splitlines()) for file in found} == dict.fromkeys(found, 12)
+    assert found == answers(complete)
+    assert_same(results(run, seconds=False), results(complete, seconds=False))
+
+
+def test_a_larger_limit_goes_on(evalkit: Run, tmp_path: Path) -> None:
+    run, before = old(tmp_path, "complete"), OLD / "folders" / "complete"
+    done = evalkit(f"run --tasks {SEVERAL} --limit 14 --device cpu")
+    assert done.returncode == 0, done.stderr
+    assert_continued(run, before)
+    for file, content in journals(before).items():
+        now = journals(run)[file]
+        assert now.startswith(content)
+        assert len(now.splitlines()) == 14
+    assert [row["n"] for row in results(run)] == [14] * 5
+
+
+@pytest.mark.parametrize(("name", "more"), [("shots", 6), ("likelihood", 13), ("drawn", 7)])
+def test_a_larger_limit_goes_on_however_it_is_asked(name: str, more: int, evalkit: Run, tmp_path: Path) -> None:
+    run, before = old(tmp_path, name), OLD / "folders" / name
+    done = evalkit(f"run {COMMANDS[name]} --device cpu --limit {more} --name {name}")
+    assert done.returncode == 0, done.stderr
+    assert_continued(run, before)
+    for file, content in journals(before).items():
+        assert journals(run)[file].startswith(content)
+    assert {row["n"] for row in results(run)} == {more}
+
+
+@pytest.mark.parametrize("name", ["shots", "likelihood", "drawn", "lmms", "similar", "unanswered", "anywhere"])
+def test_an_answer_that_is_gone_is_given_again(name: str, evalkit: Run, tmp_path: Path) -> None:
+    """The last two of each journal; they are what they were."""
+    run, before = old(tmp_path, name), OLD / "folders" / name
+    for file, content in journals(before).items():
+        (run / file).write_bytes(b"".join(content.splitlines(keepends=True)[:-2]))
+    done = evalkit(f"run {COMMANDS[name]} --device cpu")
+    assert done.returncode == 0, done.stderr
+    assert_continued(run, before)
+    assert answers(run) == answers(before)
+    for file, content in journals(before).items():
+        kept = content.splitlines()[:-2]
+        assert journals(run)[file].splitlines()[: len(kept)] == kept
+    assert_same(results(run, seconds=False), results(before, seconds=False))
+
+
+def test_another_seed_is_another_run(evalkit: Run, tmp_path: Path) -> None:
+    """What is recognised is not just anything."""
+    run = old(tmp_path, "complete")
+    done = evalkit("run --tasks vqav2 --limit 2 --seed 1 --device cpu")
+    assert done.returncode == 0, done.stderr
+    assert len(list(run.parent.iterdir())) == 2
+    assert "another run than runs/complete (seed: 0 → 1)" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["served", "processor"])
+def test_a_served_run_goes_on(name: str, evalkit: Run, tmp_path: Path, http_server: Any) -> None:
+    http_server.models[0]["root"] = "somebody/one"  # by this it is known, not by its address
+    run, before = old(tmp_path, name), OLD / "folders" / name
+    command = f"run {SERVED} --base-url {http_server.url}"
+    if name == "processor":
+        assert evalkit("run --tasks vqav2 --limit 1 --device cpu --out other --name x").returncode == 0
+        command += f" --processor {manifest(tmp_path / 'other' / 'x')['model']['location']}"
+    done = evalkit(f"{command} --limit 4")
+    assert done.returncode == 0, done.stderr
+    assert_continued(run, before)
+    assert journals(run) == journals(before)
+    assert_same(results(run), results(before))
+    assert http_server.bodies == []
+    middle = manifest(run)["history"]
+    done = evalkit(f"{command} --limit 6")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in run.parent.iterdir()] == [name]
+    assert manifest(run)["history"][:-1] == middle
+    assert len(http_server.bodies) == 4
+    for file, content in journals(before).items():
+        assert journals(run)[file].startswith(content)

@@ -14,7 +14,7 @@ from pathlib import Path
 from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.journal import appending, read_journal
-from evalkit.types import Frame, Prediction, Response, Sample
+from evalkit.types import ImageSize, Prediction, Response, Sample
 
 SAMPLES_A_SECOND = 1000
 
@@ -28,7 +28,7 @@ def records(count: int) -> list[Record]:
         )  # fmt: skip
         response = Response(
             sample.id, "a red double-decker bus", tokens=(1, 2, 3, 4, 5), prompt_tokens=431,
-            frames=(Frame((640, 480), (644, 476)),), seconds=0.01,
+            image_sizes=(ImageSize((640, 480), (644, 476)),), seconds=0.01,
         )  # fmt: skip
         prediction = Prediction("a red double-decker bus")
         found.append(Record(sample, f"{number:016x}", response, prediction, sample.images, (f"{number:016x}",)))

@@ -129,13 +129,13 @@ def signature(task: Task) -> str:
     return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|{metric}|n:SAMPLES"
 
 
-def asked(family: Family, ask: PromptSpec, task: Task) -> tuple[str, int] | None:
+def asked(family: Family, spec: PromptSpec, task: Task) -> tuple[str, int] | None:
     """What a family's prompt says for ``task``, and the most new tokens; None where that is not defined."""
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (NoImage(),), "{question}", (), "", options=options)
     try:
-        messages = family.prompt(ask, sample)
-        tokens = family.decoding(ask, task.decoding).max_new_tokens
+        messages = family.prompt(spec, sample)
+        tokens = family.decoding(spec, task.decoding).max_new_tokens
     except UserError:
         return None
     pieces = (piece for message in messages for piece in message.content)
@@ -237,19 +237,19 @@ def _family(family: Family) -> Iterator[str]:
 
 def _box(family: Family) -> Iterator[str]:
     """What the family would say for a box, and what is read from that."""
-    ask = PromptSpec("refcoco", "grounding")
-    frame = family.frame((640, 480))
+    spec = PromptSpec("refcoco", "grounding")
+    image_size = family.image_size((640, 480))
     sample = Sample("", (NoImage(),), "the red circle", (BOX,), "")
     try:
-        said = family.answer(ask, sample, frame)
-        read = family.read(ask, said, (frame,)).value
+        said = family.answer(spec, sample, image_size)
+        read = family.parse(spec, said, (image_size,)).value
     except UserError:
         return
     assert isinstance(read, tuple)
     seen = (
         ""
-        if frame.resized == frame.original
-        else f", which the encoder sees at {frame.resized[0]} × {frame.resized[1]}"
+        if image_size.resized == image_size.original
+        else f", which the encoder sees at {image_size.resized[0]} × {image_size.resized[1]}"
     )
     yield f"The box {_numbers(BOX)} of an image of 640 × 480 pixels{seen}, as it would be answered:"
     yield from ("", "```text", *said.splitlines(), "```", "", f"and as it is read, in pixels: {_numbers(read)}.", "")

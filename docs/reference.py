@@ -25,7 +25,7 @@ logging.getLogger("griffe").setLevel(logging.ERROR)  # parameters' types stand i
 
 VALUES = (
     "Sample", "Answered", "Prediction", "Scores", "Decoding", "Split", "PromptSpec", "Message", "Shot", "Request",
-    "Response", "Frame",
+    "Response", "ImageSize",
 )  # fmt: skip
 CONTRACTS = ("Task", "Metric", "Family", "Backend", "BackendFactory", "ImageRef")
 

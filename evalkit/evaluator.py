@@ -12,7 +12,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.decoding import changes
 from evalkit.errors import UserError
-from evalkit.few_shot import Exemplars, pool_of, solved
+from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Embeds, Family, Sees, Wraps
 from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job, parse_tasks
@@ -58,18 +58,18 @@ class Evaluation:
         self.shots, self.shots_by = shots, shots_by
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
-        how = changes(**decoding, seed=seed)
+        overrides = changes(**decoding, seed=seed)
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
         for task, split in parse_tasks(split_list(tasks), kind=kind):
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
-            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, how=how)
+            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides)
             if not allow_missing:
                 check_images((image for sample in job.samples for image in sample.images), job.name)
             self.jobs.append(job)
         given = None if shots_from is None else fspath(shots_from)
-        self.pools = {job.name: pool_of(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
+        self.pools = {job.name: shot_pool(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
 
     def run(self, model: Any, processor: Any, on_record: Callable[[Record], None] | None = None) -> dict[str, Result]:
         """Ask the model, and leave it as it was found.
@@ -117,8 +117,8 @@ class Evaluation:
             return backend
 
         exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, embedder)
-        frame = cache(backend.frame if isinstance(backend, Sees) else family.frame)
-        return lambda sample: solved(exemplars.of(sample), job.ask, family, frame)
+        image_size = cache(backend.image_size if isinstance(backend, Sees) else family.image_size)
+        return lambda sample: with_answers(exemplars.of(sample), job.prompt_spec, family, image_size)
 
 
 class _NoDigests(ImageDigests):

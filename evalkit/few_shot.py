@@ -23,7 +23,7 @@ from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Embeds, Family, Task
 from evalkit.jsonl_task import JsonlTask, read_jsonl_task
-from evalkit.types import Frame, ImageRef, PromptSpec, Sample, Shot, Size
+from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
 
 TRAIN = "train"
 SIMILAR_POOL = 4096
@@ -31,7 +31,7 @@ SIMILAR_POOL = 4096
 
 
 @dataclass(frozen=True)
-class Pool:
+class ShotPool:
     """Where exemplars come from: samples that have answers."""
 
     name: str
@@ -42,7 +42,7 @@ class Pool:
         return of_samples(self.samples)
 
 
-def pool_of(task: Task, split: str, data: Data, given: str | None) -> Pool:
+def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool:
     """The exemplars for ``task``/``split``: its training split in ``data``, or the file ``given``.
 
     Raises:
@@ -52,14 +52,14 @@ def pool_of(task: Task, split: str, data: Data, given: str | None) -> Pool:
         if isinstance(task, JsonlTask) and Path(given).resolve() == task.path.resolve():
             raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
         own = read_jsonl_task(Path(given), task.kind)
-        return Pool(given, tuple(own.load(data, own.default_splits[0])))
+        return ShotPool(given, tuple(own.load(data, own.default_splits[0])))
     if TRAIN not in task.splits:
         raise UserError(f"--shots: {task.name} has no training split to take exemplars from; give --shots-from FILE.")
     if split == TRAIN:
         raise UserError(
             f"--shots: exemplars come from {task.name}/{TRAIN}, which is what is evaluated; give --shots-from FILE."
         )
-    return Pool(f"{task.name}/{TRAIN}", tuple(task.load(data, TRAIN)))
+    return ShotPool(f"{task.name}/{TRAIN}", tuple(task.load(data, TRAIN)))
 
 
 class Exemplars:
@@ -70,7 +70,7 @@ class Exemplars:
     """
 
     def __init__(
-        self, pool: Pool, count: int, selection: str, seed: int, embed: Callable[[], Embeds] | None = None
+        self, pool: ShotPool, count: int, selection: str, seed: int, embed: Callable[[], Embeds] | None = None
     ) -> None:
         self._pool, self._count, self._selection, self._seed = pool, count, selection, seed
         self._embed = embed
@@ -151,22 +151,22 @@ def _embedded(backend: Embeds, images: Sequence[ImageRef]) -> list[tuple[float, 
         raise UserError(f"--shots-by similar: an image cannot be read ({error}).") from error
 
 
-def solved(
-    samples: Sequence[Sample], ask: PromptSpec, family: Family, frame: Callable[[Size], Frame]
+def with_answers(
+    samples: Sequence[Sample], spec: PromptSpec, family: Family, image_size: Callable[[Size], ImageSize]
 ) -> tuple[Shot, ...]:
     """Exemplars with their answers as ``family`` would write them.
 
     Args:
-        frame: at which size the model sees an image; for families whose boxes are in pixels of what the encoder saw.
+        image_size: gives the size at which the model sees an image; for families whose boxes are in its pixels.
     """
-    return tuple(Shot(sample, family.answer(ask, sample, _frame(sample, ask, frame))) for sample in samples)
+    return tuple(Shot(sample, family.answer(spec, sample, _image_size(sample, spec, image_size))) for sample in samples)
 
 
-def _frame(sample: Sample, ask: PromptSpec, frame: Callable[[Size], Frame]) -> Frame:
-    if ask.kind != "grounding":  # only boxes depend on it, and reading headers takes time
-        return Frame((1, 1), (1, 1))
+def _image_size(sample: Sample, spec: PromptSpec, image_size: Callable[[Size], ImageSize]) -> ImageSize:
+    if spec.kind != "grounding":  # only boxes depend on it, and reading headers takes time
+        return ImageSize((1, 1), (1, 1))
     image = sample.images[-1]
     try:
-        return frame(image.size())
+        return image_size(image.size())
     except (OSError, ValueError) as error:
         raise UserError(f"--shots: the image {image.name} cannot be read ({error}).") from error

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalkit import __version__
-from evalkit.few_shot import Pool
+from evalkit.few_shot import ShotPool
 from evalkit.interfaces import Family
 from evalkit.jobs import Job
 from evalkit.settings import RunSettings
@@ -37,7 +37,7 @@ def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSe
     }
 
 
-def split_parts(job: Job, family: Family, pool: Pool | None) -> dict[str, Any]:
+def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, Any]:
     """The parts that belong to one split of a task; ``pool`` is what its exemplars are taken from."""
     exemplars = {} if pool is None else {"exemplars": pool.digest()}
     return {

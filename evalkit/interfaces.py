@@ -17,8 +17,8 @@ from evalkit.types import (
     Check,
     Cluster,
     Decoding,
-    Frame,
     ImageRef,
+    ImageSize,
     Kind,
     Message,
     Prediction,
@@ -105,7 +105,7 @@ class Family(Protocol):
     ``coordinates`` declares the convention of its boxes under its own protocol; it is never guessed from an answer.
     ``several_images`` says whether exemplars' images can stand before the question's.
 
-    A protocol that does not say how a task is asked is not made up for: ``prompt``, ``decoding``, ``read`` and
+    A protocol that does not say how a task is asked is not made up for: ``prompt``, ``decoding``, ``parse`` and
     ``answer`` then raise ``UserError``.
     """
 
@@ -114,27 +114,27 @@ class Family(Protocol):
     coordinates: str
     several_images: bool
 
-    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """The conversation that asks ``sample``, after the exemplars, whose images stand with their questions."""
         ...
 
-    def decoding(self, ask: PromptSpec, default: Decoding) -> Decoding:
+    def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
         """The task's decoding, with the limits of the protocol and what this family's way of answering needs."""
         ...
 
-    def read(self, ask: PromptSpec, text: str, frames: Sequence[Frame]) -> Prediction:
+    def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """What the raw answer says; boxes in pixels of the original image."""
         ...
 
-    def answer(self, ask: PromptSpec, sample: Sample, frame: Frame) -> str:
-        """What the family would say were it right (``read`` gives it back): the answer of an exemplar."""
+    def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
+        """What the family would say were it right (``parse`` gives it back): the answer of an exemplar."""
         ...
 
-    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters of a lettered question, in the order of its options, as they would follow the prompt."""
         ...
 
-    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+    def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """An image's size and that at which the encoder sees it; None stands for the released processor's limit."""
         ...
 
@@ -211,7 +211,7 @@ class Embeds(Protocol):
 class Sees(Protocol):
     """A backend that can say at which size its processor has an image seen."""
 
-    def frame(self, size: Size) -> Frame:
+    def image_size(self, size: Size) -> ImageSize:
         """An image's size, and the encoder's.  Raises ``ValueError`` for an image that the processor refuses."""
         ...
 
@@ -288,8 +288,8 @@ class BackendFactory(Protocol):
 class Frames(Protocol):
     """A backend factory that can say the same of a checkpoint, without loading weights."""
 
-    def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
-        """What ``Sees.frame`` is of the opened checkpoint.  Raises ``UserError`` where its processor does not load."""
+    def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
+        """``Backend.image_size`` of the opened checkpoint.  Raises ``UserError`` where its processor does not load."""
         ...
 
 

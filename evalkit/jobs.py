@@ -1,4 +1,4 @@
-"""Jobs: one split of one task, its samples, and the requests that ask them."""
+"""Jobs: one split of one task, its samples, and the requests that spec them."""
 
 from __future__ import annotations
 
@@ -73,25 +73,27 @@ class Question:
 
 @dataclass(frozen=True)
 class Job:
-    """One split of a task, its samples chosen from the ``whole``.
+    """One split of a task with the samples to evaluate.
 
-    ``asked`` is what the signature says of how it was asked; empty where answers come from elsewhere.  ``how`` holds
-    what of the decoding is not to be as the protocol has it.
+    Attributes:
+        limited: whether ``samples`` are fewer than the split has (``all_samples``).
+        asked: what the signature says of prompts and decoding; empty where answers come from elsewhere.
+        decoding_overrides: decoding fields that replace the protocol's.
     """
 
     task: Task
     split: str
     samples: Sequence[Sample]
     limited: bool
-    whole: Sequence[Sample] = ()
+    all_samples: Sequence[Sample] = ()
     protocol: str = OFFICIAL
     choice: str = GENERATE
     asked: str = ""
-    how: Mapping[str, Any] = field(default_factory=dict)
+    decoding_overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def decoding(self, family: Family) -> Decoding:
-        """How its answers are generated.  Raises ``UserError`` where the protocol does not ask so."""
-        decoding = replace(family.decoding(self.ask, self.task.decoding), **self.how)
+        """How its answers are generated.  Raises ``UserError`` where the protocol does not say how."""
+        decoding = replace(family.decoding(self.prompt_spec, self.task.decoding), **self.decoding_overrides)
         if decoding.min_new_tokens > decoding.max_new_tokens:
             raise UserError(
                 f"{self.name}: {decoding.max_new_tokens} new tokens at most are fewer than the "
@@ -104,14 +106,14 @@ class Job:
         return f"{self.task.name}/{self.split}"
 
     @property
-    def ask(self) -> PromptSpec:
+    def prompt_spec(self) -> PromptSpec:
         """How the task is asked."""
         return PromptSpec(self.task.name, self.task.kind, self.protocol, self.choice)
 
     @cached_property
     def annotations(self) -> str:
         """A digest of the whole split's questions and references, whatever was chosen of them."""
-        return of_samples(self.whole)
+        return of_samples(self.all_samples)
 
     @property
     def reference(self) -> str:
@@ -189,7 +191,7 @@ def load_job(
     seed: int,
     protocol: str = OFFICIAL,
     choice: str = GENERATE,
-    how: Mapping[str, Any] | None = None,
+    decoding_overrides: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     if not task.splits[split].answers:
@@ -208,10 +210,10 @@ def load_job(
         split,
         chosen,
         limited=len(chosen) < len(samples),
-        whole=samples,
+        all_samples=samples,
         protocol=protocol,
         choice=choice,
-        how=how or {},
+        decoding_overrides=decoding_overrides or {},
     )
 
 
@@ -235,17 +237,17 @@ def build_requests(
     Raises:
         UserError: the family does not say how the task is asked, or there are not enough exemplars.
     """
-    ask = job.ask
+    spec = job.prompt_spec
     decoding = job.decoding(family)
-    ranked = ask.kind == "choice" and ask.choice == LOGLIKELIHOOD
+    ranked = spec.kind == "choice" and spec.choice == LOGLIKELIHOOD
     questions = {}
     for sample in job.samples:
         before = tuple(shots(sample))
         request = Request(
             sample.id,
-            family.prompt(ask, sample, before),
+            family.prompt(spec, sample, before),
             decoding,
-            family.continuations(ask, sample) if ranked else (),
+            family.continuations(spec, sample) if ranked else (),
         )
         questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before))
     return questions

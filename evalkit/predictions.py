@@ -25,7 +25,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import Job, Record
 from evalkit.jsonl import objects, parse, read_bytes
-from evalkit.types import Frame, Prediction, PromptSpec, Response, Sample, Size
+from evalkit.types import ImageSize, Prediction, PromptSpec, Response, Sample, Size
 
 FORMATS = (
     ("id", "text"),
@@ -55,7 +55,7 @@ class Resizes(Protocol):
     A family without it reads boxes that need the image's own size alone.
     """
 
-    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+    def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """An image's size and the encoder's; None stands for the family's default limit.
 
         Raises ``ValueError`` for an image that its processor refuses.
@@ -190,34 +190,34 @@ class Reader:
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
             raise UserError(f"--min-pixels {self.min_pixels} is more than --max-pixels {self.max_pixels}.")
         if self.family is not None:
-            self.family.decoding(self._ask(task), task.decoding)  # refuses what the protocol does not define
+            self.family.decoding(self._spec(task), task.decoding)  # refuses what the protocol does not define
 
     def records(self, job: Job, texts: Mapping[str, str], source: str) -> list[Record]:
         """A record for every sample of ``job``; one without an answer is an error that names ``source``."""
         sizes: dict[str, Size] = {}
         return [self._record(job.task, sample, texts.get(sample.id), source, sizes) for sample in job.samples]
 
-    def read(self, task: Task, sample: Sample, text: str, frames: Sequence[Frame]) -> Prediction:
+    def parse(self, task: Task, sample: Sample, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """What an answer says, by the family's rules or as a final text."""
         if self.family is not None:
-            return self.family.read(self._ask(task), text, frames)
+            return self.family.parse(self._spec(task), text, image_sizes)
         return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
 
-    def _ask(self, task: Task) -> PromptSpec:
+    def _spec(self, task: Task) -> PromptSpec:
         return PromptSpec(task.name, task.kind, self.protocol)
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:
         if text is None:
             return _unanswered(sample, f"no answer in {source}")
         try:
-            frames = self._frames(sample, sizes) if task.kind == "grounding" else ()
+            image_sizes = self._image_sizes(sample, sizes) if task.kind == "grounding" else ()
         except (OSError, ValueError) as error:
             names = ", ".join(image.name for image in sample.images)
             return _unanswered(sample, f"{type(error).__name__}: {error} ({names})")
-        response = Response(sample.id, text, frames=frames)
-        return Record(sample, "", response, self.read(task, sample, text, frames), sample.images)
+        response = Response(sample.id, text, image_sizes=image_sizes)
+        return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.images)
 
-    def _frames(self, sample: Sample, sizes: dict[str, Size]) -> tuple[Frame, ...]:
+    def _image_sizes(self, sample: Sample, sizes: dict[str, Size]) -> tuple[ImageSize, ...]:
         """The sample's images as the encoder saw them; ``sizes`` remembers those looked at already."""
         for image in sample.images:
             if image.name not in sizes:
@@ -225,8 +225,8 @@ class Reader:
         seen = [sizes[image.name] for image in sample.images]
         family = self.family
         if family is None or not isinstance(family, Resizes):
-            return tuple(Frame(size, size) for size in seen)
-        return tuple(family.frame(size, self.min_pixels, self.max_pixels) for size in seen)
+            return tuple(ImageSize(size, size) for size in seen)
+        return tuple(family.image_size(size, self.min_pixels, self.max_pixels) for size in seen)
 
 
 def final(sample: Sample, text: str) -> Prediction:

@@ -86,7 +86,7 @@ class Answers:
         on_record: sees the record of each new answer.
 
     Attributes:
-        todo: the requests that were not answered before.
+        pending: the requests that were not answered before.
     """
 
     def __init__(
@@ -105,19 +105,23 @@ class Answers:
         self._on_record = on_record
         self._digests = digests
         self._records = dict(kept or {})
-        self.todo = [question.request for key, question in questions.items() if key not in self._records]
+        self.pending = [question.request for key, question in questions.items() if key not in self._records]
 
-    def take(self, response: Response) -> None:
+    def add(self, response: Response) -> None:
         """One more.  Raises whatever ``on_record`` does."""
         question = self._questions[response.id]
         failed = response.finish == "error"
-        prediction = Prediction(None) if failed else self._family.read(self.job.ask, response.text, response.frames)
+        prediction = (
+            Prediction(None)
+            if failed
+            else self._family.parse(self.job.prompt_spec, response.text, response.image_sizes)
+        )
         record = question.answered(response, prediction, self._digests.of(question.request))
         self._records[response.id] = record
         self._on_record(record)
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether every sample has an answer."""
         return len(self._records) == len(self._questions)
 
@@ -166,8 +170,10 @@ def answered(answers: Answers, backend: Backend, stop: Event | None = None) -> R
         Stopped: ``stop`` was set before the last sample.
         RunFailed: the backend failed.
     """
-    if answers.todo:
-        with closing(_answers(answers.job, backend, answers.todo, stop)) as responses:  # whatever happens, it ends here
+    if answers.pending:
+        with closing(
+            _answers(answers.job, backend, answers.pending, stop)
+        ) as responses:  # whatever happens, it ends here
             for response in responses:
-                answers.take(response)
+                answers.add(response)
     return answers.result(backend.name, stop)

@@ -187,7 +187,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageSize:
     """One image's size in the file and as the vision encoder saw it, both (width, height) in pixels."""
 
     original: Size
@@ -203,7 +203,7 @@ class Response:
         tokens: the generated token ids, the end-of-turn token not included.
         finish: ``stop`` (the model ended), ``length`` (cut off by ``max_new_tokens``) or ``error``.
         prompt_tokens: length of the prompt in tokens, visual tokens included.
-        frames: the sizes of the request's images, in order.
+        image_sizes: the sizes of the request's images, in order.
         error: what went wrong, when ``finish`` is ``error``.
         seconds: its share of the time its batch took.
     """
@@ -213,7 +213,7 @@ class Response:
     tokens: tuple[int, ...] = ()
     finish: FinishReason = "stop"
     prompt_tokens: int = 0
-    frames: tuple[Frame, ...] = ()
+    image_sizes: tuple[ImageSize, ...] = ()
     error: str | None = None
     seconds: float = 0.0
 
@@ -290,7 +290,7 @@ class Preview:
 
     prompt: str
     tokens: int | None
-    frames: tuple[Frame, ...]
+    image_sizes: tuple[ImageSize, ...]
 
 
 @dataclass(frozen=True)

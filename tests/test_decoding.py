@@ -71,7 +71,7 @@ def test_settings_from_a_file_keep_their_commas(tmp_path: Path) -> None:
 
 def test_fewer_tokens_than_a_protocol_asks_for_at_least() -> None:
     task = registry.tasks.get("coco_caption")
-    job = Job(task, "test", (), limited=False, how=changes(max_new_tokens=2))
+    job = Job(task, "test", (), limited=False, decoding_overrides=changes(max_new_tokens=2))
     with pytest.raises(UserError, match=r"coco_caption/test: 2 new tokens at most are fewer than the 8"):
         job.decoding(registry.families.get("qwen-vl"))
     assert job.decoding(registry.families.get("qwen2.5-vl")).max_new_tokens == 2

@@ -12,10 +12,10 @@ from PIL import Image
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.few_shot import Exemplars, Pool, _drawn, pool_of, solved
+from evalkit.few_shot import Exemplars, ShotPool, _drawn, shot_pool, with_answers
 from evalkit.images import PathImage
 from evalkit.jsonl_task import read_jsonl_task
-from evalkit.types import Frame, ImageRef, PromptSpec, Sample
+from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def sample(number: int, color: int | None = None) -> Sample:
     )
 
 
-POOL = Pool("pool", [sample(n) for n in range(100)])
+POOL = ShotPool("pool", [sample(n) for n in range(100)])
 ASKED = [sample(1000 + n) for n in range(50)]
 
 
@@ -81,7 +81,7 @@ def test_a_draw_is_a_shuffle() -> None:
 @pytest.mark.parametrize("selection", ["random", "fixed"])
 def test_the_image_asked_about_is_never_an_exemplars(selection: str) -> None:
     """Not by name, not by content under another name."""
-    pool = Pool("pool", [sample(n, color=n % 3) for n in range(9)])
+    pool = ShotPool("pool", [sample(n, color=n % 3) for n in range(9)])
     asked = sample(99, color=1)
     for seed in range(20):
         chosen = Exemplars(pool, 6, selection, seed).of(asked)
@@ -122,7 +122,7 @@ def test_similar_takes_a_backend_that_can() -> None:
 
 def test_exemplars_come_from_the_training_split() -> None:
     task = registry.tasks.get("vqav2")
-    pool = pool_of(task, "val", open_data("tiny"), None)
+    pool = shot_pool(task, "val", open_data("tiny"), None)
     assert pool.name == "vqav2/train"
     evaluated = list(task.load(open_data("tiny"), "val"))
     assert not {s.id for s in pool.samples} & {s.id for s in evaluated}
@@ -132,35 +132,35 @@ def test_exemplars_come_from_the_training_split() -> None:
 def test_never_from_what_is_evaluated() -> None:
     task = registry.tasks.get("vqav2")
     with pytest.raises(UserError, match="come from vqav2/train, which is what is evaluated; give --shots-from FILE"):
-        pool_of(task, "train", open_data("tiny"), None)
+        shot_pool(task, "train", open_data("tiny"), None)
     with pytest.raises(UserError, match="gqa has no training split to take exemplars from; give --shots-from FILE"):
-        pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), None)
+        shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), None)
 
 
 def test_exemplars_from_a_file(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     file = tmp_path / "mine.jsonl"
     file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["yes"]}\n')
-    pool = pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file))
+    pool = shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file))
     assert [s.id for s in pool.samples] == ["x"]
     with pytest.raises(UserError, match="--shots 2: .*mine.jsonl has only 1 exemplars"):
         Exemplars(pool, 2, "random", 0).of(ASKED[0])
     own = read_jsonl_task(file, "vqa")
     with pytest.raises(UserError, match=r"mine\.jsonl: that is what is evaluated; give another file"):
-        pool_of(own, own.default_splits[0], open_data("tiny"), str(file))
+        shot_pool(own, own.default_splits[0], open_data("tiny"), str(file))
     before = pool.digest()
     file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["no"]}\n')
-    assert pool_of(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file)).digest() != before
+    assert shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file)).digest() != before
 
 
 def test_boxes_of_exemplars_are_in_the_frame_that_the_model_sees(tmp_path: Path) -> None:
     Image.new("RGB", (280, 140)).save(tmp_path / "a.png")
     box = Sample("1", (PathImage(str(tmp_path / "a.png")),), "dog", ((0.0, 0.0, 140.0, 70.0),), "1")
-    family, ask = registry.families.get("qwen2.5-vl"), PromptSpec("refcoco", "grounding")
-    (plain,) = solved([box], ask, family, family.frame)
+    family, spec = registry.families.get("qwen2.5-vl"), PromptSpec("refcoco", "grounding")
+    (plain,) = with_answers([box], spec, family, family.image_size)
     assert "[0, 0, 140, 70]" in plain.answer
-    (small,) = solved([box], ask, family, lambda size: Frame(size, (140, 84)))
+    (small,) = with_answers([box], spec, family, lambda size: ImageSize(size, (140, 84)))
     assert "[0, 0, 70, 42]" in small.answer
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"a.png cannot be read"):
-        solved([box], ask, family, family.frame)
+        with_answers([box], spec, family, family.image_size)

@@ -86,7 +86,7 @@ def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console
         )
     if answers.torn:
         console.print(f"{path}: the last line had been cut off and was left out")
-    there = {sample.id for sample in job.whole}  # an earlier, larger --limit may have answered more than was chosen
+    there = {sample.id for sample in job.all_samples}  # an earlier, larger --limit may have answered more
     unknown = [name for name in answers.lines if name not in there]
     if unknown:
         raise UserError(
@@ -103,7 +103,9 @@ def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console
             continue
         failed = line.response.finish == "error"
         prediction = (
-            Prediction(None) if failed else reader.read(job.task, sample, line.response.text, line.response.frames)
+            Prediction(None)
+            if failed
+            else reader.parse(job.task, sample, line.response.text, line.response.image_sizes)
         )
         records.append(Record(sample, line.prompt, line.response, prediction))
     return records

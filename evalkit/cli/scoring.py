@@ -76,7 +76,12 @@ def execute(effective: Effective, given: Given) -> int:
     manifest = {
         **circumstances(),
         "splits": {
-            job.name: {"reference": job.reference, "limit": None, "samples": len(job.samples), "asked": job.asked}
+            job.name: {
+                "reference": job.reference,
+                "limit": None,
+                "samples": len(job.samples),
+                "asked": job.asked,
+            }
             for job in jobs
         },
         "settings": {

@@ -102,7 +102,7 @@ def _show(console: Console, task: Task, data: str | None, protocol: str) -> None
     console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 
-def _show_prompts(console: Console, ask: PromptSpec, task: Task) -> None:
+def _show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
     """What each family's user turn says, with the sample's text as ``{question}``."""
     from rich.markup import escape
 
@@ -114,8 +114,8 @@ def _show_prompts(console: Console, ask: PromptSpec, task: Task) -> None:
     sample = Sample("", (), "{question}", (), "", options=options)
     for family in registry.families.all():
         try:
-            messages = family.prompt(ask, sample)
-            tokens = family.decoding(ask, task.decoding).max_new_tokens
+            messages = family.prompt(spec, sample)
+            tokens = family.decoding(spec, task.decoding).max_new_tokens
         except UserError:
             console.print(f"\n[bold]prompt[/bold] {family.name}: not defined", highlight=False)
             continue

@@ -53,8 +53,8 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
             console.print(f"  [bold]sample {question.sample.id}[/bold]{length}")
             if question.shots:
                 console.print(f"    exemplars {', '.join(question.shots)}")
-            for image, frame in zip(question.request.images, preview.frames, strict=True):
-                (w, h), (rw, rh) = frame.original, frame.resized
+            for image, image_size in zip(question.request.images, preview.image_sizes, strict=True):
+                (w, h), (rw, rh) = image_size.original, image_size.resized
                 console.print(f"    image {image.name}: {w} × {h} pixels, seen as {rw} × {rh}", soft_wrap=True)
             for line in preview.prompt.split("\n"):
                 console.print(Styled(f"    │ {line}"), soft_wrap=True)
@@ -89,7 +89,9 @@ def warn_of_long_prompts(
             continue  # an image that cannot be decoded is the run's to record
         if preview.tokens is None or preview.tokens < min(LONG, positions or LONG):
             continue
-        width, height = max((frame.original for frame in preview.frames), key=lambda size: size[0] * size[1])
+        width, height = max(
+            (image_size.original for image_size in preview.image_sizes), key=lambda size: size[0] * size[1]
+        )
         beyond = (
             f", more than the {positions:,} positions of the model" if positions and preview.tokens > positions else ""
         )

@@ -6,28 +6,28 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.few_shot import Exemplars, solved
+from evalkit.few_shot import Exemplars, with_answers
 from evalkit.interfaces import BackendFactory, Frames
 from evalkit.jobs import Job
 from evalkit.settings import RunSettings
-from evalkit.types import Frame, Sample, Shot, Size
+from evalkit.types import ImageSize, Sample, Shot, Size
 
 from .lazy_backend import Lazy
 from .plan import Plan
 
-Seen = Callable[[Size], Frame]
+Seen = Callable[[Size], ImageSize]
 
 
 def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen:
     """At which size the model sees an image: its own processor says it, else the family's usual one."""
 
     @cache
-    def frames() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time
+    def resizer() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time
         if isinstance(factory, Frames):
-            return cache(factory.frames(checkpoint))
-        return partial(plan.family.frame, min_pixels=checkpoint.min_pixels, max_pixels=checkpoint.max_pixels)
+            return cache(factory.resizer(checkpoint))
+        return partial(plan.family.image_size, min_pixels=checkpoint.min_pixels, max_pixels=checkpoint.max_pixels)
 
-    return lambda size: frames()(size)
+    return lambda size: resizer()(size)
 
 
 def asker(
@@ -45,6 +45,6 @@ def asker(
     )
 
     def shots(sample: Sample) -> tuple[Shot, ...]:
-        return solved(exemplars.of(sample), job.ask, plan.family, seen)
+        return with_answers(exemplars.of(sample), job.prompt_spec, plan.family, seen)
 
     return shots

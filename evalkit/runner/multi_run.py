@@ -56,19 +56,19 @@ class Part:
         with ExitStack() as stack:
             answers, watch = stack.enter_context(self.run.asking(job, None, reporter))
             self._open[job.name] = answers, stack.pop_all(), watch
-        if not answers.todo:
+        if not answers.pending:
             self._whole(job)
             return ()
         if not self._warned:
             self._warned = True
             run = self.run
             warn_of_long_prompts(run.plan, run.checkpoint, self._factory, run.settings, run.seen, run.tell)
-        return answers.todo
+        return answers.pending
 
     def begin(self, job: Job) -> None:
         """The first request of ``job`` goes to a worker that is ready."""
         answers, _, watch = self._open[job.name]
-        watch.begin(answers.todo, self._backend)
+        watch.begin(answers.pending, self._backend)
 
     def take(self, job: Job, response: Response) -> None:
         """An answer.  Raises whatever ends the run."""
@@ -81,8 +81,8 @@ class Part:
                 soft_wrap=True,
             )
         answers, _, _ = self._open[job.name]
-        answers.take(response)
-        if answers.whole:
+        answers.add(response)
+        if answers.complete:
             self._whole(job)
 
     def _whole(self, job: Job) -> None:
@@ -195,8 +195,8 @@ def _answer(
     lots: dict[RequestBatch, tuple[Part, Job]] = {}
     for part in parts:
         for job in part.run.plan.jobs:
-            ask, begin = partial(part.requests, job, reporter), partial(part.begin, job)
-            lots[RequestBatch(part.run.checkpoint, max(1, len(job.samples)), ask, begin)] = part, job
+            spec, begin = partial(part.requests, job, reporter), partial(part.begin, job)
+            lots[RequestBatch(part.run.checkpoint, max(1, len(job.samples)), spec, begin)] = part, job
     ended = partial(_end, outcome=outcome, on_end=on_end)
     for lot, answer in pool.answer(list(lots), stop):
         part, job = lots[lot]

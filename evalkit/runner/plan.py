@@ -12,7 +12,7 @@ from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.decoding import described
 from evalkit.errors import UserError
-from evalkit.few_shot import Pool, pool_of
+from evalkit.few_shot import ShotPool, shot_pool
 from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, choice_mode, load_job
@@ -33,7 +33,7 @@ class Plan:
     data_source: str
     jobs: Sequence[Job]
     shots: int
-    pools: Mapping[str, Pool]
+    pools: Mapping[str, ShotPool]
     largest: Mapping[str, Sample]
     sizes: Mapping[str, Size]
 
@@ -115,7 +115,7 @@ def planned(
             seed=settings.seed,
             protocol=settings.protocol,
             choice=settings.choice or GENERATE,
-            how=settings.decoding,
+            decoding_overrides=settings.decoding,
         )
         for task, split in wanted
     ]
@@ -124,18 +124,18 @@ def planned(
     for job in jobs:
         job.decoding(family)  # a protocol that does not know the task is told of first
         for sample in job.samples[:1]:
-            family.prompt(job.ask, sample)
+            family.prompt(job.prompt_spec, sample)
         if not settings.allow_missing:
             sizes = check_images((image for sample in job.samples for image in sample.images), job.name)
             known |= sizes
             if sizes:
                 largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
     counts = [int(count) for count in settings.shots]
-    pools: dict[str, Pool] = {}
+    pools: dict[str, ShotPool] = {}
     if any(counts):
         if not family.several_images:
             raise UserError(f"--shots: models of the family {family.name} take one image only; leave it out.")
-        pools = {job.name: pool_of(job.task, job.split, data, settings.shots_from) for job in jobs}
+        pools = {job.name: shot_pool(job.task, job.split, data, settings.shots_from) for job in jobs}
     plans = []
     for count in counts:
         asked = [replace(job, asked=describe_asking(settings, job, count)) for job in jobs]

@@ -51,7 +51,7 @@ def kept_answers(
         elif _changed(line.digests, now):
             changed.add(key)
         else:
-            prediction = family.read(job.ask, line.response.text, line.response.frames)
+            prediction = family.parse(job.prompt_spec, line.response.text, line.response.image_sizes)
             kept[key] = question.answered(line.response, prediction, now)
     mend(path, answers, failed | asked | changed)
 

@@ -38,7 +38,7 @@ from evalkit.model.hf.sampler import Draws
 from evalkit.model.token_estimate import costs
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
-from evalkit.types import Batching, Check, Cluster, Frame, ImageRef, Preview, Request, Response, Size, image_key
+from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size, image_key
 
 from ..engine.engine import Answer, Engine
 from ..engine.options import Options
@@ -136,9 +136,9 @@ class HFBackend:
             "transformers": transformers.__version__,
         }
 
-    def frame(self, size: Size) -> Frame:
+    def image_size(self, size: Size) -> ImageSize:
         """An image's size, and the encoder's."""
-        return self.inputs.frame(size)
+        return self.inputs.image_size(size)
 
     def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """About how many tokens are to be computed for each request."""
@@ -243,13 +243,13 @@ def _outcome(answer: Answer) -> Outcome:
     assert isinstance(planned, Planned)
     if row is None:
         return Outcome(planned, error=answer.error)
-    frames = [Frame(size, seen.resized or size) for size, seen in zip(planned.sizes, answer.seen, strict=True)]
+    image_sizes = [ImageSize(size, seen.resized or size) for size, seen in zip(planned.sizes, answer.seen, strict=True)]
     return Outcome(
         planned,
         tokens=tuple(row.tokens),
         entropies=tuple(row.means) if row.forced is not None and not row.broken else (),
         prompt_tokens=row.prompt,
-        frames=tuple(frames),
+        image_sizes=tuple(image_sizes),
         seconds=row.seconds,
         broken=row.broken,
     )
@@ -295,9 +295,9 @@ class _Factory:
         """A backend over a model in memory, which is given back as it was found."""
         return borrowed(model, processor, lambda bare: _backend(bare, processor, batching))
 
-    def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
+    def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
         """At which size the checkpoint's processor has an image seen."""
-        return Inputs(load_processor(checkpoint)).frame
+        return Inputs(load_processor(checkpoint)).image_size
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
         """What a run would give the model for each request, from the processor alone."""

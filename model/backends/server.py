@@ -30,7 +30,7 @@ from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import Framing, framing
 from evalkit.model.server.images import Images
 from evalkit.model.token_estimate import costs
-from evalkit.types import Batching, Frame, ImagePart, Preview, Request, Response, Size
+from evalkit.types import Batching, ImagePart, ImageSize, Preview, Request, Response, Size
 
 __all__ = ["BACKEND", "ServerBackend"]
 
@@ -76,9 +76,9 @@ class ServerBackend:
         """About how many tokens are to be computed for each request."""
         return costs(requests, sizes, visual=lambda found: [self.framing.tokens(size) for size in found], shared=True)
 
-    def frame(self, size: Size) -> Frame:
+    def image_size(self, size: Size) -> ImageSize:
         """An image's size, and that at which it is seen."""
-        return self.framing.frame(size)
+        return self.framing.image_size(size)
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
         """One response per request, as they come.
@@ -172,13 +172,13 @@ class _Factory:
             raise UserError("--exact: how a server answers is its own business; --concurrency 1 asks one at a time.")
         return ServerBackend(checkpoint)
 
-    def frames(self, checkpoint: Checkpoint) -> Callable[[Size], Frame]:
+    def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
         """At which sizes the server's model sees images, as far as that is known."""
-        return framing(checkpoint).frame
+        return framing(checkpoint).image_size
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
         """The turns that are sent, with a mark in the place of each image; the server tokenizes them."""
-        frame = framing(checkpoint).frame
+        image_size = framing(checkpoint).image_size
         for request in requests:
             check(request)
             text = "\n".join(
@@ -187,10 +187,10 @@ class _Factory:
                 for message in request.messages
             )
             try:
-                frames = tuple(frame(image.size()) for image in request.images)
+                image_sizes = tuple(image_size(image.size()) for image in request.images)
             except (OSError, ValueError) as error:
                 raise UserError(f"sample {request.id}: {error}.") from error
-            yield Preview(text, None, frames)
+            yield Preview(text, None, image_sizes)
 
 
 BACKEND = _Factory()

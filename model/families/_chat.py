@@ -12,8 +12,8 @@ from evalkit.errors import UserError
 from evalkit.types import (
     Box,
     Decoding,
-    Frame,
     ImagePart,
+    ImageSize,
     Kind,
     Message,
     Prediction,
@@ -50,74 +50,74 @@ class Chat:
 
     # ------------------------------------------------------------------------------------- what families differ in
 
-    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
+    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         """How many units of a box's coordinates a whole image is wide and high."""
         raise NotImplementedError
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         """A box in the family's units, as it writes one.  ``expression`` is what it was asked for."""
         raise NotImplementedError
 
-    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+    def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """An image's size, twice: the coordinates of most families do not depend on what the encoder sees."""
-        return Frame(size, size)
+        return ImageSize(size, size)
 
     # ---------------------------------------------------------------------------------------------------- the contract
 
-    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """A user turn, its images first, after those of the exemplars with their answers; see ``Family``."""
         self.check_shots(shots)
         turns: list[Message] = []
         for shot in shots:
-            turns += [self._user(ask, shot.sample), Message("assistant", (TextPart(shot.answer),))]
-        return (*turns, self._user(ask, sample))
+            turns += [self._user(spec, shot.sample), Message("assistant", (TextPart(shot.answer),))]
+        return (*turns, self._user(spec, sample))
 
-    def decoding(self, ask: PromptSpec, default: Decoding) -> Decoding:
+    def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
         """The protocol's limit, else the task's own; at least 128 tokens for boxes, which come with words around."""
-        tokens = self.wording(ask).tokens
+        tokens = self.wording(spec).tokens
         found = default if tokens is None else Decoding(tokens)
-        if ask.kind == "grounding":
+        if spec.kind == "grounding":
             return Decoding(max(found.max_new_tokens, GROUNDING_TOKENS), found.min_new_tokens)
         return found
 
-    def read(self, ask: PromptSpec, text: str, frames: Sequence[Frame]) -> Prediction:
+    def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """A stripped text, an option's letter, or the first box in pixels of the original; see ``Family``."""
-        self.wording(ask)
+        self.wording(spec)
         said = spoken(text)
         if said is None:
             return Prediction(None)
-        if ask.kind == "grounding":
-            box = self.numbers(ask, said)
-            return Prediction(self._original(ask, box, frames[-1]) if box and frames else None)
+        if spec.kind == "grounding":
+            box = self.numbers(spec, said)
+            return Prediction(self._original(spec, box, image_sizes[-1]) if box and image_sizes else None)
         plain = self.special.sub("", said).strip()
-        return Prediction(letter(plain) if ask.kind == "choice" else plain or None)
+        return Prediction(letter(plain) if spec.kind == "choice" else plain or None)
 
-    def answer(self, ask: PromptSpec, sample: Sample, frame: Frame) -> str:
+    def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
         """The first caption, the most frequent answer (the first of those), the letter, or the box; see ``Family``."""
-        self.wording(ask)
+        self.wording(spec)
         if not sample.references:
             raise UserError(f"sample {sample.id} has no reference, so it cannot be an exemplar; take another split.")
         first = sample.references[0]
-        if ask.kind == "grounding":
-            units = (s / o for s, o in zip(self._span(ask, frame) * 2, frame.original * 2, strict=True))
+        if spec.kind == "grounding":
+            units = (s / o for s, o in zip(self._span(spec, image_size) * 2, image_size.original * 2, strict=True))
             a, b, c, d = (v * unit for v, unit in zip(first, units, strict=True))
-            return fractions((a, b, c, d)) if by_fractions(ask) else self.spelled(ask, (a, b, c, d), sample.text)
-        if ask.kind in ("vqa", "document"):
+            return fractions((a, b, c, d)) if by_fractions(spec) else self.spelled(spec, (a, b, c, d), sample.text)
+        if spec.kind in ("vqa", "document"):
             first = Counter(sample.references).most_common(1)[0][0]
         return str(first).strip()
 
-    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters: an assistant's turn begins with them."""
-        self.wording(ask)
+        self.wording(spec)
         return letters(sample)
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
-    def wording(self, ask: PromptSpec) -> Wording:
-        """How ``ask`` is worded.  Raises ``UserError`` where its protocol does not say."""
-        return wording(ask, self.name, self.official, self.vlmevalkit)
+    def wording(self, spec: PromptSpec) -> Wording:
+        """How ``spec`` is worded.  Raises ``UserError`` where its protocol does not say."""
+        return wording(spec, self.name, self.official, self.vlmevalkit)
 
-    def numbers(self, ask: PromptSpec, said: str) -> Numbers | None:
+    def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
         """The first box of an answer, in the units that were asked for."""
         return numbers(said)
 
@@ -126,21 +126,21 @@ class Chat:
         if shots and not self.several_images:
             raise UserError(f"--shots: models of the family {self.name} take one image only; leave it out.")
 
-    def _user(self, ask: PromptSpec, sample: Sample) -> Message:
-        return Message("user", (*map(ImagePart, sample.images), TextPart(self.wording(ask).of(sample))))
+    def _user(self, spec: PromptSpec, sample: Sample) -> Message:
+        return Message("user", (*map(ImagePart, sample.images), TextPart(self.wording(spec).of(sample))))
 
-    def _span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
-        return (1, 1) if by_fractions(ask) else self.span(ask, frame)
+    def _span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
+        return (1, 1) if by_fractions(spec) else self.span(spec, image_size)
 
-    def _original(self, ask: PromptSpec, box: Numbers, frame: Frame) -> Box | None:
-        (width, height), (wide, high) = frame.original, self._span(ask, frame)
+    def _original(self, spec: PromptSpec, box: Numbers, image_size: ImageSize) -> Box | None:
+        (width, height), (wide, high) = image_size.original, self._span(spec, image_size)
         found = box[0] * width / wide, box[1] * height / high, box[2] * width / wide, box[3] * height / high
         return found if all(map(math.isfinite, found)) else None  # 1e999, or what becomes too large here
 
 
-def by_fractions(ask: PromptSpec) -> bool:
+def by_fractions(spec: PromptSpec) -> bool:
     """Whether the prompt itself asks for fractions of the image: then that is how the answer is read."""
-    return ask.protocol == LMMS_EVAL
+    return spec.protocol == LMMS_EVAL
 
 
 def fractions(box: Numbers) -> str:

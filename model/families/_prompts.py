@@ -114,32 +114,34 @@ def by_kind(wordings: Mapping[Kind, str], kind: Kind) -> str | None:
     return wordings.get("vqa" if kind == "document" and kind not in wordings else kind)
 
 
-def wording(ask: PromptSpec, family: str, official: Mapping[Kind, str], vlmevalkit: Mapping[Kind, str]) -> Wording:
-    """How ``ask`` is worded for ``family``, which has its ``official`` texts and those VLMEvalKit has for its models.
+def wording(spec: PromptSpec, family: str, official: Mapping[Kind, str], vlmevalkit: Mapping[Kind, str]) -> Wording:
+    """How ``spec`` is worded for ``family``, which has its ``official`` texts and those VLMEvalKit has for its models.
 
     Raises:
         UserError: there is no such protocol, or it does not say.
     """
-    if ask.protocol == OFFICIAL:
-        text = by_kind(official, ask.kind)
+    if spec.protocol == OFFICIAL:
+        text = by_kind(official, spec.kind)
         if text is None:
             raise UserError(
-                f"the family {family} does not say how {ask.task} is asked, only questions of the "
+                f"the family {family} does not say how {spec.task} is asked, only questions of the "
                 f"{'kind' if len(official) == 1 else 'kinds'} {listed(tuple(official), 'and')}; choose other tasks."
             )
         return Wording(text)
-    if ask.protocol not in TABLES:
-        raise UserError(f"unknown protocol {ask.protocol!r}: there are {listed(PROTOCOLS, 'and')}.")
-    if not _defined(ask.protocol, ask):
-        others = [p for p in PROTOCOLS if p == OFFICIAL or _defined(p, ask)]
-        raise UserError(f"{ask.protocol} does not say how {ask.task} is asked; use --protocol {listed(others, 'or')}.")
-    own = by_kind(vlmevalkit, ask.kind) if ask.protocol == VLMEVALKIT else None
-    return Wording(own) if own is not None else TABLES[ask.protocol][ask.task][1]
+    if spec.protocol not in TABLES:
+        raise UserError(f"unknown protocol {spec.protocol!r}: there are {listed(PROTOCOLS, 'and')}.")
+    if not _defined(spec.protocol, spec):
+        others = [p for p in PROTOCOLS if p == OFFICIAL or _defined(p, spec)]
+        raise UserError(
+            f"{spec.protocol} does not say how {spec.task} is asked; use --protocol {listed(others, 'or')}."
+        )
+    own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT else None
+    return Wording(own) if own is not None else TABLES[spec.protocol][spec.task][1]
 
 
-def _defined(protocol: str, ask: PromptSpec) -> bool:
+def _defined(protocol: str, spec: PromptSpec) -> bool:
     # The kind counts too: a file of one's own can be called like a benchmark.
-    return TABLES[protocol].get(ask.task, (None,))[0] == ask.kind
+    return TABLES[protocol].get(spec.task, (None,))[0] == spec.kind
 
 
 def listed(names: Sequence[str], last: str) -> str:

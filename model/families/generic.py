@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from evalkit.errors import UserError
-from evalkit.types import Frame, PromptSpec
+from evalkit.types import ImageSize, PromptSpec
 
 from ._chat import Chat, fractions
 from ._parsing import Numbers
@@ -31,19 +31,19 @@ class Generic(Chat):
     official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING}
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
 
-    def wording(self, ask: PromptSpec) -> Wording:
-        found = super().wording(ask)
-        if ask.protocol == VLMEVALKIT and ask.kind == "grounding":
+    def wording(self, spec: PromptSpec) -> Wording:
+        found = super().wording(spec)
+        if spec.protocol == VLMEVALKIT and spec.kind == "grounding":
             raise UserError(
-                f"vlmevalkit states no coordinates where it asks {ask.task}, and the family {self.name} has none of "
+                f"vlmevalkit states no coordinates where it asks {spec.task}, and the family {self.name} has none of "
                 "its own; use --protocol official or lmms-eval."
             )
         return found
 
-    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
+    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return 1, 1
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         return fractions(box)
 
 

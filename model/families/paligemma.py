@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import Frame, ImagePart, Message, PromptSpec, Sample, Shot, TextPart
+from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -35,30 +35,30 @@ class PaliGemma(Chat):
     official = {"caption": "caption en", "vqa": "answer en {q}", "grounding": "detect {q}"}
     special = re.compile(r"<(?:bos|eos|pad|unk|loc\d{4}|seg\d{3})>")
 
-    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """The image and a prefix."""
         self.check_shots(shots)
-        return (Message("plain", (*map(ImagePart, sample.images), TextPart(self.wording(ask).of(sample)))),)
+        return (Message("plain", (*map(ImagePart, sample.images), TextPart(self.wording(spec).of(sample)))),)
 
-    def wording(self, ask: PromptSpec) -> Wording:
-        if ask.protocol in PROTOCOLS and ask.protocol != OFFICIAL:
+    def wording(self, spec: PromptSpec) -> Wording:
+        if spec.protocol in PROTOCOLS and spec.protocol != OFFICIAL:
             raise UserError(
-                f"{ask.protocol} does not say how {ask.task} is asked of the family {self.name}, which knows prefixes "
-                "and no sentences; use --protocol official."
+                f"{spec.protocol} does not say how {spec.task} is asked of the family {self.name}, which knows "
+                "prefixes and no sentences; use --protocol official."
             )
-        return super().wording(ask)
+        return super().wording(spec)
 
-    def numbers(self, ask: PromptSpec, said: str) -> Numbers | None:
+    def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
         match = _BOX.search(said)
         if match is None:
             return None
         y1, x1, y2, x2 = map(float, match.groups())
         return x1, y1, x2, y2
 
-    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
+    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return 1024, 1024
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = whole(box, (1023, 1023))
         return "".join(f"<loc{v:04d}>" for v in (y1, x1, y2, x2)) + f" {expression}"
 

@@ -12,7 +12,7 @@ them by the rule of the released processor (``_resizing.py``) with the limits of
 from __future__ import annotations
 
 from evalkit.model.smart_resize import resize
-from evalkit.types import Frame, PromptSpec, Size
+from evalkit.types import ImageSize, PromptSpec, Size
 
 from ._chat import fenced_json
 from ._parsing import Numbers
@@ -38,10 +38,10 @@ class Qwen25VL(Qwen2VL):
     coordinates = "absolute pixels of the resized image"
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
 
-    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
-        return frame.resized
+    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
+        return image_size.resized
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         a, b, c, d = (round(v) for v in box)
         return fenced_json((a, b, c, d), expression)
 

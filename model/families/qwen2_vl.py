@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.model.smart_resize import resize
-from evalkit.types import Frame, Kind, PromptSpec, Size
+from evalkit.types import ImageSize, Kind, PromptSpec, Size
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -45,18 +45,18 @@ class Qwen2VL(Chat):
     vlmevalkit = VLMEVALKIT
     side, min_pixels, max_pixels = SIDE, MIN_PIXELS, MAX_PIXELS
 
-    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
+    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return 1000, 1000
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = whole(box, (999, 999))
         return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
 
-    def frame(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> Frame:
+    def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """An image's size and what the processor makes of it; None stands for the released processor's limit."""
         least = self.min_pixels if min_pixels is None else min_pixels
         most = self.max_pixels if max_pixels is None else max_pixels
-        return Frame(size, resize(size, self.side, least, most))
+        return ImageSize(size, resize(size, self.side, least, most))
 
 
 FAMILY = Qwen2VL()

@@ -36,7 +36,7 @@ class Qwen3VL(Qwen2VL):
     # A visual token is 32 × 32 pixels (two by two patches of 16); an image has 64 to 16,384 of them.
     side, min_pixels, max_pixels = 32, 64 * 32**2, 16_384 * 32**2
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         return fenced_json(whole(box, (1000, 1000)), expression)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evalkit.types import Decoding, Frame, ImagePart, Message, PromptSpec, Sample, Shot, TextPart
+from evalkit.types import Decoding, ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
@@ -40,35 +40,35 @@ class QwenVL(Chat):
     ranks_letters = True
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
 
-    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """One running text: exemplars with their answers, then the question, each after its image."""
         self.check_shots(shots)
-        wording = self.wording(ask)
+        wording = self.wording(spec)
         parts: list[TextPart | ImagePart] = []
         for shot in shots:
             parts += [*map(ImagePart, shot.sample.images), TextPart(f"{wording.of(shot.sample)} {shot.answer}")]
         return (Message("plain", (*parts, *map(ImagePart, sample.images), TextPart(wording.of(sample)))),)
 
-    def decoding(self, ask: PromptSpec, default: Decoding) -> Decoding:
+    def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
         """As ``eval_mm`` decodes, under the official protocol: with least numbers of tokens, and 28 for a box."""
-        found = super().decoding(ask, default)
-        if ask.protocol != OFFICIAL or ask.kind == "choice":
+        found = super().decoding(spec, default)
+        if spec.protocol != OFFICIAL or spec.kind == "choice":
             return found
-        if ask.kind == "grounding":
+        if spec.kind == "grounding":
             return Decoding(28, 10)
-        return Decoding(found.max_new_tokens, 8 if ask.kind == "caption" else 1)
+        return Decoding(found.max_new_tokens, 8 if spec.kind == "caption" else 1)
 
-    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters as they go on after running text: `` A``, `` B``, …"""
-        return tuple(f" {letter}" for letter in super().continuations(ask, sample))
+        return tuple(f" {letter}" for letter in super().continuations(spec, sample))
 
-    def span(self, ask: PromptSpec, frame: Frame) -> tuple[float, float]:
-        return (999, 999) if ask.protocol == OFFICIAL else (1000, 1000)
+    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
+        return (999, 999) if spec.protocol == OFFICIAL else (1000, 1000)
 
-    def spelled(self, ask: PromptSpec, box: Numbers, expression: str) -> str:
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = whole(box, (999, 999))
         corners = f"({x1},{y1}),({x2},{y2})</box>"
-        return corners if ask.protocol == OFFICIAL else f"<ref>{expression}</ref><box>{corners}"
+        return corners if spec.protocol == OFFICIAL else f"<ref>{expression}</ref><box>{corners}"
 
 
 FAMILY = QwenVL()

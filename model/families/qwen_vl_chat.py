@@ -25,13 +25,13 @@ class QwenVLChat(QwenVL):
     name = "qwen-vl-chat"
     model_types = ()
 
-    def prompt(self, ask: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
+    def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """Running text under the official protocol, else turns whose images are numbered."""
-        if ask.protocol == OFFICIAL:
-            return super().prompt(ask, sample, shots)
+        if spec.protocol == OFFICIAL:
+            return super().prompt(spec, sample, shots)
         count = 0
         turns: list[Message] = []
-        for turn in Chat.prompt(self, ask, sample, shots):
+        for turn in Chat.prompt(self, spec, sample, shots):
             if turn.role == "user":
                 parts: list[TextPart | ImagePart] = []
                 for part in turn.content:
@@ -44,10 +44,10 @@ class QwenVLChat(QwenVL):
             turns.append(turn)
         return tuple(turns)
 
-    def continuations(self, ask: PromptSpec, sample: Sample) -> tuple[str, ...]:
+    def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """As the base model's in running text; an assistant's turn begins with the letter."""
-        found = super().continuations(ask, sample)
-        return found if ask.protocol == OFFICIAL else tuple(letter.strip() for letter in found)
+        found = super().continuations(spec, sample)
+        return found if spec.protocol == OFFICIAL else tuple(letter.strip() for letter in found)
 
 
 FAMILY = QwenVLChat()

@@ -108,7 +108,7 @@ class Generate:
         batch, inputs = prepared.batch, prepared.inputs
         if not batch:
             return
-        frames = self.inputs.frames(batch, inputs)
+        image_sizes = self.inputs.image_sizes(batch, inputs)
         lengths = inputs["attention_mask"].sum(-1).tolist()
         branches = [planned.branch for planned in batch if planned.branch is not None]  # all of a batch, or none
         began = time.perf_counter()
@@ -128,7 +128,11 @@ class Generate:
         seconds = (time.perf_counter() - began) / len(batch)
         for row, planned in enumerate(batch):
             common = Outcome(
-                planned, prompt_tokens=int(lengths[row]), frames=frames[row], seconds=seconds, broken=broken[row]
+                planned,
+                prompt_tokens=int(lengths[row]),
+                image_sizes=image_sizes[row],
+                seconds=seconds,
+                broken=broken[row],
             )
             if branches:
                 yield replace(common, entropies=tuple(entropies[row]))

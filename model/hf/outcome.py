@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evalkit.types import Frame
+from evalkit.types import ImageSize
 
 from .processor import Planned
 
@@ -23,7 +23,7 @@ class Outcome:
     tokens: tuple[int, ...] = ()
     entropies: tuple[float, ...] = ()
     prompt_tokens: int = 0
-    frames: tuple[Frame, ...] = ()
+    image_sizes: tuple[ImageSize, ...] = ()
     seconds: float = 0.0
     broken: bool = False
     error: BaseException | None = None

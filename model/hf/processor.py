@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from evalkit.errors import UserError
-from evalkit.types import Frame, ImagePart, ImageRef, Preview, Request, Size, TextPart
+from evalkit.types import ImagePart, ImageRef, ImageSize, Preview, Request, Size, TextPart
 
 from .continuations import Branch, branches
 from .placeholders import placeholder, quoted, reserved
@@ -181,15 +181,15 @@ class Inputs:
         inputs.pop("labels", None)  # PaliGemma's adds what training needs
         return Prepared(good, inputs, failed)
 
-    def frames(self, batch: Sequence[Planned], inputs: Any) -> list[tuple[Frame, ...]]:
+    def image_sizes(self, batch: Sequence[Planned], inputs: Any) -> list[tuple[ImageSize, ...]]:
         """Each image's size in the file and as the encoder saw it.
 
         That is ``image_grid_thw`` × patch size, or the processor's ``image_size``; else what it was.
         """
-        found = iter(self._frames([size for planned in batch for size in planned.sizes], inputs))
+        found = iter(self._image_sizes([size for planned in batch for size in planned.sizes], inputs))
         return [tuple(next(found) for _ in planned.sizes) for planned in batch]
 
-    def _frames(self, originals: Sequence[Size], inputs: Any) -> list[Frame]:
+    def _image_sizes(self, originals: Sequence[Size], inputs: Any) -> list[ImageSize]:
         fixed: Size | None = getattr(self.processor, "image_size", None)
         resized: list[Size] = [fixed or size for size in originals]
         if "image_grid_thw" in inputs:
@@ -197,16 +197,16 @@ class Inputs:
             resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
         if len(resized) != len(originals):
             raise RuntimeError(f"the processor made {len(resized)} images of {len(originals)}")
-        return [Frame(o, r) for o, r in zip(originals, resized, strict=True)]
+        return [ImageSize(o, r) for o, r in zip(originals, resized, strict=True)]
 
-    def frame(self, size: Size) -> Frame:
-        """As ``frames``, for an image of ``size`` alone.  Raises ``ValueError`` where the processor refuses it."""
+    def image_size(self, size: Size) -> ImageSize:
+        """As ``image_sizes``, for an image of ``size`` alone.  Raises ``ValueError`` where the processor refuses it."""
         resizes: Any = getattr(self.processor, "image_processor", None)
         if getattr(self.processor, "image_size", None) is None and hasattr(resizes, "merge_size"):
             made = resizes(images=[Image.new("RGB", size)], do_rescale=False, do_normalize=False, return_tensors="pt")
         else:
             made = {}
-        return self._frames([size], made)[0]
+        return self._image_sizes([size], made)[0]
 
     def preview(self, request: Request) -> Preview:
         """What the model is given for a request, read back from its tokens; a run of visual tokens stands as one.
@@ -226,7 +226,7 @@ class Inputs:
         text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         for token in self.reserved:
             text = re.sub(f"({re.escape(token)})+", r"\1", text)
-        return Preview(text, len(ids), self.frames([planned], prepared.inputs)[0])
+        return Preview(text, len(ids), self.image_sizes([planned], prepared.inputs)[0])
 
     def pixels(self, image: ImageRef) -> Any:
         """One image as the vision encoder takes it.  Raises ``OSError`` when it cannot be read."""

@@ -50,7 +50,7 @@ class Responses:
         common = Response(
             id=planned.request.id,
             prompt_tokens=outcome.prompt_tokens,
-            frames=outcome.frames,
+            image_sizes=outcome.image_sizes,
             seconds=outcome.seconds,
         )
         if planned.branch is not None:

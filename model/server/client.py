@@ -28,7 +28,7 @@ from typing import Any
 
 from evalkit.endpoint import PATIENCE
 from evalkit.errors import RunFailed, UserError
-from evalkit.types import Frame, Request, Response
+from evalkit.types import ImageSize, Request, Response
 
 from .chat_api import Chat
 from .concurrency import Gate
@@ -129,7 +129,7 @@ class Asking:
         """Its response; None where the run is to stop before there is one."""
         began = time.monotonic()
         try:
-            frames = await self._frames(request)
+            image_sizes = await self._image_sizes(request)
             response = await self._response(request)
         except (OSError, ValueError) as error:  # an image that cannot be read, or no processor takes
             names = ", ".join(image.name for image in request.images)
@@ -143,14 +143,14 @@ class Asking:
             raise RunFailed(f"{said}; {KEPT}.") from None
         if response is None:
             return None
-        self._check(request, frames, response)
+        self._check(request, image_sizes, response)
         self.counts["answered"] += 1
         self.gate.answered()
-        return replace(response, frames=frames, seconds=(time.monotonic() - began) / max(1, self.gate.limit))
+        return replace(response, image_sizes=image_sizes, seconds=(time.monotonic() - began) / max(1, self.gate.limit))
 
-    async def _frames(self, request: Request) -> tuple[Frame, ...]:
-        def found() -> tuple[Frame, ...]:
-            return tuple(self.framing.frame(self.images.address(image)[1]) for image in request.images)
+    async def _image_sizes(self, request: Request) -> tuple[ImageSize, ...]:
+        def found() -> tuple[ImageSize, ...]:
+            return tuple(self.framing.image_size(self.images.address(image)[1]) for image in request.images)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, found)
 
@@ -250,8 +250,8 @@ class Asking:
             self._silent = True
             self._tell(f"nothing is answered ({trouble}); waiting for it, up to {self._patience:g} s (--patience)")
 
-    def _check(self, request: Request, frames: Sequence[Frame], response: Response) -> None:
-        said = disagreement(request, frames, self.framing.side, response.prompt_tokens)
+    def _check(self, request: Request, image_sizes: Sequence[ImageSize], response: Response) -> None:
+        said = disagreement(request, image_sizes, self.framing.side, response.prompt_tokens)
         if said is None:
             return
         self.counts["sizes differ"] += 1

@@ -22,7 +22,7 @@ from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 from evalkit.model.smart_resize import resize
-from evalkit.types import Frame, Request, Size, TextPart
+from evalkit.types import ImageSize, Request, Size, TextPart
 
 FILES = ("processor_config.json", "preprocessor_config.json")
 RESIZES = ("Qwen2VLImageProcessor", "Qwen3VLImageProcessor", "Qwen2_5_VLImageProcessor")
@@ -34,13 +34,13 @@ class Framing:
     """How images are seen.
 
     Attributes:
-        frame: gives an image's sizes from that of the file; raises ``ValueError`` where the processor refuses it.
+        image_size: gives an image's sizes from that of the file; raises ``ValueError`` where the processor refuses it.
         side: the pixels in a visual token's side; None where images are not cut so.
         source: where the rule comes from, in words.
         known: the rule is that of the checkpoint's own processor.
     """
 
-    frame: Callable[[Size], Frame]
+    image_size: Callable[[Size], ImageSize]
     side: int | None
     source: str
     known: bool
@@ -50,7 +50,7 @@ class Framing:
         if self.side is None:
             return 1 + size[0] * size[1] // 28**2
         try:
-            width, height = self.frame(size).resized
+            width, height = self.image_size(size).resized
         except ValueError:
             return 1
         return max(1, width * height // self.side**2)
@@ -80,7 +80,7 @@ def framing(checkpoint: Checkpoint) -> Framing:
 def _by_files(checkpoint: Checkpoint, folder: str, side: int, low: int, high: int) -> Framing:
     _check_limits(checkpoint, low, high)
     return Framing(
-        lambda size: Frame(size, resize(size, side, low, high)),
+        lambda size: ImageSize(size, resize(size, side, low, high)),
         side,
         f"{folder}: {low:,} to {high:,} pixels",
         known=True,
@@ -99,12 +99,12 @@ def _by_family(checkpoint: Checkpoint, *, known: bool) -> Framing:
                 f"{option}: how the processor of {checkpoint.name} resizes is not known (family {family.name}); "
                 "give its folder with --processor, or leave the option out."
             )
-        return Framing(lambda size: Frame(size, size), None, "as they are", known=known)
+        return Framing(lambda size: ImageSize(size, size), None, "as they are", known=known)
     low = int(getattr(family, "min_pixels", 1)) if least is None else least
     high = int(getattr(family, "max_pixels", 1)) if most is None else most
     _check_limits(checkpoint, low, high)
     return Framing(
-        lambda size: family.frame(size, least, most),
+        lambda size: family.image_size(size, least, most),
         side,
         f"the released processor of {family.name}: {low:,} to {high:,} pixels",
         known=least is not None and most is not None,
@@ -144,14 +144,14 @@ OVERHEAD = 400
 """Tokens that a chat template may add to a conversation: a system prompt, marks of turns."""
 
 
-def disagreement(request: Request, frames: Sequence[Frame], side: int | None, counted: int) -> str | None:
+def disagreement(request: Request, image_sizes: Sequence[ImageSize], side: int | None, counted: int) -> str | None:
     """Why a server cannot have seen a request's images at these sizes, by the length that it counted; else None."""
-    if side is None or not frames or not counted:
+    if side is None or not image_sizes or not counted:
         return None
-    visual = sum(frame.resized[0] * frame.resized[1] // side**2 for frame in frames)
+    visual = sum(image_size.resized[0] * image_size.resized[1] // side**2 for image_size in image_sizes)
     texts = [part.text for message in request.messages for part in message.content if isinstance(part, TextPart)]
     most = visual + sum(len(text.encode(errors="replace")) for text in texts) + OVERHEAD + 8 * len(request.messages)
-    sizes = ", ".join(f"{w} × {h}" for w, h in (frame.resized for frame in frames[-2:]))
+    sizes = ", ".join(f"{w} × {h}" for w, h in (image_size.resized for image_size in image_sizes[-2:]))
     if counted < visual:
         return f"it counts {counted:,} tokens, and the images alone would be {visual:,} ({sizes} pixels)"
     if counted > most:

@@ -134,7 +134,7 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
     for response in backend.generate(requests):
         item, kind = by_id[response.id]
         right.setdefault(item.topic, []).append(
-            _right(item, FAMILY.read(PromptSpec(kind, kind), response.text, response.frames).value)
+            _right(item, FAMILY.parse(PromptSpec(kind, kind), response.text, response.image_sizes).value)
         )
     table = {topic: (100 * sum(v) / len(v), len(v)) for topic, v in sorted(right.items())}
     asked = [r for topic, v in right.items() if topic.startswith("vqa") for r in v]

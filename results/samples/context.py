@@ -14,13 +14,13 @@ from typing import Any
 from evalkit import registry
 from evalkit.data import BUNDLED, HUB, Data, open_data
 from evalkit.errors import UserError
-from evalkit.few_shot import pool_of
+from evalkit.few_shot import shot_pool
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
 from evalkit.predictions import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
-from evalkit.types import Frame, ImagePart, Message, PromptSpec, Sample, Shot
+from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
 
 from .view import Asked, Known
 from .view import PromptSpec as Asks
@@ -69,7 +69,7 @@ def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[s
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{run.path / 'manifest.json'} is damaged ({error!r}); run the evaluation again.") from error
     job = load_job(task, split, opened, limit=None, seed=0)
-    return task, {sample.id: sample for sample in job.whole}
+    return task, {sample.id: sample for sample in job.all_samples}
 
 
 def located(name: str, cwd: str) -> str:
@@ -101,17 +101,17 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
     """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
     family, settings = family_of(run), run.manifest["settings"]
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
-    ask = PromptSpec(task.name, task.kind, protocol, choice)
+    spec = PromptSpec(task.name, task.kind, protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
 
-    def asked(sample: Sample, shots: Sequence[str], frames: Sequence[Frame]) -> Asked | None:
+    def asked(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> Asked | None:
         if family is None:
             return None
         try:
-            before = solved(family, ask, [pool().get(shot) for shot in shots], frames)
-            messages = family.prompt(ask, sample, before or ())
+            before = with_answers(family, spec, [pool().get(shot) for shot in shots], image_sizes)
+            messages = family.prompt(spec, sample, before or ())
             ranked = task.kind == "choice" and choice != GENERATE
-            digest = prompt_digest(messages, family.continuations(ask, sample) if ranked else ())
+            digest = prompt_digest(messages, family.continuations(spec, sample) if ranked else ())
         except UserError:
             return None
         return Asked([(message.role, text_of(message)) for message in messages], digest, whole=before is not None)
@@ -124,25 +124,25 @@ def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Map
     given = run.manifest["settings"].get("shots_from")
     try:
         given = None if given is None else located(str(given), str(run.manifest["cwd"]))
-        pool = pool_of(task, name.rpartition("/")[2], data_of(run, data), given)
+        pool = shot_pool(task, name.rpartition("/")[2], data_of(run, data), given)
     except UserError:
         return {}
     return {sample.id: sample for sample in pool.samples}
 
 
-def solved(
-    family: Family, ask: PromptSpec, exemplars: Sequence[Sample | None], frames: Sequence[Frame]
+def with_answers(
+    family: Family, spec: PromptSpec, exemplars: Sequence[Sample | None], image_sizes: Sequence[ImageSize]
 ) -> tuple[Shot, ...] | None:
-    """Exemplars with their answers; None where one is missing.  ``frames``: of their images, then the question's."""
+    """Exemplars with their answers; None where one is missing.  ``image_sizes``: the shots', then the sample's."""
     found = []
     place = 0
     for sample in exemplars:
         if sample is None:
             return None
         place += len(sample.images)
-        if place > len(frames):
+        if place > len(image_sizes):
             return None
-        found.append(Shot(sample, family.answer(ask, sample, frames[place - 1])))
+        found.append(Shot(sample, family.answer(spec, sample, image_sizes[place - 1])))
     return tuple(found)
 
 
@@ -161,8 +161,8 @@ def family_of(run: ScoredRun) -> Family | None:
         return None
 
 
-def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[Frame]], Any]:
+def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[ImageSize]], Any]:
     """What reads an answer as ``evalkit rescore`` does: a run that was scored again was read again."""
     protocol = str(run.manifest["settings"].get("protocol", OFFICIAL))
     reader = Reader(family_of(run), protocol=protocol)
-    return lambda sample, text, frames: reader.read(task, sample, text, frames).value
+    return lambda sample, text, image_sizes: reader.parse(task, sample, text, image_sizes).value

@@ -22,7 +22,7 @@ from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
-from evalkit.types import Frame, ImageRef, Sample
+from evalkit.types import ImageRef, ImageSize, Sample
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Asked:
     whole: bool = True
 
 
-PromptSpec = Callable[[Sample, Sequence[str], Sequence[Frame]], Asked | None]
+PromptSpec = Callable[[Sample, Sequence[str], Sequence[ImageSize]], Asked | None]
 """(sample, its exemplars' ids, the sizes of all images of the request) → its prompt."""
 
 
@@ -65,7 +65,7 @@ class Known:
     kind: str | None = None
     samples: Mapping[str, Sample] = field(default_factory=dict)
     asks: Sequence[PromptSpec] = ()
-    reads: Sequence[Callable[[Sample, str, Sequence[Frame]], Any] | None] = ()
+    reads: Sequence[Callable[[Sample, str, Sequence[ImageSize]], Any] | None] = ()
     edits: bool = False
     note: str = ""
 
@@ -98,7 +98,7 @@ class Told:
     shots: Sequence[str]
     whole: bool = True
     digest: str = ""
-    frames: Sequence[Frame] = ()
+    image_sizes: Sequence[ImageSize] = ()
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
     read = line.get("answer")
     again = known.reads[place] if place < len(known.reads) else None
     if again is not None and sample is not None and answer is not None and finish != "error":
-        read = again(sample, answer.response.text, answer.response.frames)
+        read = again(sample, answer.response.text, answer.response.image_sizes)
     shots = tuple(map(str, line.get("shots", ())))
     told = Told(
         text=str(line.get("text", "")),
@@ -258,7 +258,7 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
         exact=None,
         shots=shots,
         digest=str(line.get("prompt") or ""),
-        frames=() if answer is None else answer.response.frames,
+        image_sizes=() if answer is None else answer.response.image_sizes,
     )
     return _asked(told, place, sample, known)
 
@@ -273,7 +273,7 @@ def with_prompts(shown: Shown, known: Known) -> Shown:
 def _asked(told: Told, place: int, sample: Sample | None, known: Known) -> Told:
     asked = None
     if sample is not None and place < len(known.asks):
-        asked = known.asks[place](sample, told.shots, told.frames)
+        asked = known.asks[place](sample, told.shots, told.image_sizes)
     if asked is None:
         return told
     # The digest is that of the whole prompt, which exemplars are part of.

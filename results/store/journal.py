@@ -19,7 +19,7 @@ from typing import Any
 from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import Record
 from evalkit.jsonl import parse
-from evalkit.types import Frame, Response
+from evalkit.types import ImageSize, Response
 
 from .files import to_json, write_atomically, write_failed
 
@@ -45,7 +45,7 @@ def record_line(record: Record) -> dict[str, Any]:
         "prompt_tokens": response.prompt_tokens,
         "images": [image.name for image in record.images],
         "digests": list(record.image_digests),
-        "frames": [{"original": f.original, "resized": f.resized} for f in response.frames],
+        "frames": [{"original": f.original, "resized": f.resized} for f in response.image_sizes],
     }
     if record.shots:
         line["shots"] = list(record.shots)
@@ -203,10 +203,10 @@ def _read_line(raw: bytes, schema: int) -> Line:
     digests = tuple(content.get("digests", ()))
     if not all(isinstance(digest, str | None) for digest in digests):
         raise ValueError("digests is not what evalkit writes")
-    frames = tuple(Frame(_size(frame["original"]), _size(frame["resized"])) for frame in content["frames"])
+    image_sizes = tuple(ImageSize(_size(sizes["original"]), _size(sizes["resized"])) for sizes in content["frames"])
     response = Response(
-        id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=tokens, frames=frames, error=error,
-        seconds=seconds,
+        id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=tokens, image_sizes=image_sizes,
+        error=error, seconds=seconds,
     )  # fmt: skip
     return Line(texts["prompt"], response, digests, raw)
 

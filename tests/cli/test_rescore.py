@@ -141,7 +141,7 @@ def test_what_changed_is_said(evalkit: Evalkit, run: Path, tmp_path: Path) -> No
 
 
 def test_raw_answers_are_read_again_with_the_recorded_sizes(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
-    """The journal's raw text and frames count, not the answer read at the time."""
+    """The journal's raw text and image sizes count, not the answer read at the time."""
     journal = run / "refcoco.val.jsonl"
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     references = {s.id: s.references[0] for s in load_task("refcoco/val", data="tiny")}

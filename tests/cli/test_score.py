@@ -24,7 +24,7 @@ from evalkit.results.leaderboard import table as board
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
 from evalkit.scoring import score_job
-from evalkit.types import Answered, Frame, Kind, Prediction, Response, Sample, Size, Split
+from evalkit.types import Answered, ImageSize, Kind, Prediction, Response, Sample, Size, Split
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -275,8 +275,8 @@ def test_a_family_whose_boxes_need_no_resized_size_gets_the_images_own() -> None
     class Relative:
         name, model_types, coordinates = "relative", (), "of the original"
 
-        def read(self, kind: Kind, text: str, frames: Sequence[Frame]) -> Prediction:
-            (frame,) = frames
+        def parse(self, kind: Kind, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+            (frame,) = image_sizes
             return Prediction((0.0, 0.0, float(frame.resized[0]), float(frame.original[1])))
 
     (task, split), data = (load_task("refcoco/val", data="tiny").task, "val"), open_data("tiny")
@@ -306,7 +306,7 @@ def test_final_texts_are_taken_as_they_stand(kind: Kind, text: str, value: str |
     asked = Asked()
     asked.kind = kind  # type: ignore[attr-defined]
     sample = Sample("1", (), "", ("A",), "1", options=("red", "blue") if kind == "choice" else ())
-    assert Reader().read(asked, sample, text, ()).value == value  # type: ignore[arg-type]
+    assert Reader().parse(asked, sample, text, ()).value == value  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------------------- submissions

@@ -118,7 +118,7 @@ def test_every_number_of_a_caption_run_has_an_interval() -> None:
     scores = METRIC.score(TWELVE)
     clusters = {a.sample.id: a.sample.cluster for a in TWELVE}
     samples = [a.sample for a in TWELVE]
-    job = Job(tasks.get("coco_caption"), "test", samples, limited=False, whole=samples)
+    job = Job(tasks.get("coco_caption"), "test", samples, limited=False, all_samples=samples)
     found = of_values(Result(job, scores, 12, 0, 0, 0, 0.0, clusters))
     assert list(found) == list(COLUMNS)
     for name, row in found.items():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.model.families.qwen2_5_vl import FAMILY, MAX_PIXELS, MIN_PIXELS, resized
-from evalkit.types import Frame
+from evalkit.types import ImageSize
 
 SIDES = (1, 13, 14, 15, 27, 28, 29, 41, 42, 43, 56, 70, 98, 126, 333, 480, 640, 1000, 1023, 4000, 9999)
 LIMITS = ((MIN_PIXELS, MAX_PIXELS), (3136, 15_360), (256 * 784, 1280 * 784), (784, 784))
@@ -63,9 +63,11 @@ def test_sides_are_multiples_and_a_square_like_image_keeps_the_limits(width: int
 
 
 def test_the_family_takes_its_own_limits_unless_told() -> None:
-    assert FAMILY.frame((640, 480)) == Frame((640, 480), (644, 476))
-    assert FAMILY.frame((640, 480), max_pixels=15_360) == Frame((640, 480), resized((640, 480), MIN_PIXELS, 15_360))
-    assert FAMILY.frame((30, 30), min_pixels=784) == Frame((30, 30), (28, 28))
+    assert FAMILY.image_size((640, 480)) == ImageSize((640, 480), (644, 476))
+    assert FAMILY.image_size((640, 480), max_pixels=15_360) == ImageSize(
+        (640, 480), resized((640, 480), MIN_PIXELS, 15_360)
+    )
+    assert FAMILY.image_size((30, 30), min_pixels=784) == ImageSize((30, 30), (28, 28))
 
 
 # --------------------------------------------------------------------------------------------------- the other families
@@ -89,10 +91,10 @@ def test_frames_are_the_grids_of_the_processors(family: str) -> None:
             grid = processor(images=[Image.new("RGB", size)], size=limits, return_tensors="pt")["image_grid_thw"]
         except ValueError:
             with pytest.raises(ValueError, match="too narrow"):
-                plugin.frame(size, least, most)
+                plugin.image_size(size, least, most)
             continue
         ((_, high, wide),) = grid.tolist()
-        assert plugin.frame(size, least, most) == Frame(size, (wide * patch, high * patch)), (size, limits)
+        assert plugin.image_size(size, least, most) == ImageSize(size, (wide * patch, high * patch)), (size, limits)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_frames_are_the_grids_of_the_processors(family: str) -> None:
     ],
 )
 def test_the_released_limits(family: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert registry.families.get(family).frame(size) == Frame(size, expected)
+    assert registry.families.get(family).image_size(size) == ImageSize(size, expected)
 
 
 def test_a_backend_says_what_its_own_processor_makes_of_a_image(tiny_backend: Any) -> None:
@@ -121,6 +123,6 @@ def test_a_backend_says_what_its_own_processor_makes_of_a_image(tiny_backend: An
     for size in ((640, 480), (112, 84), (9, 14), (33, 400)):
         made = tiny_backend.processor.image_processor(images=[Image.new("RGB", size)], size=limits, return_tensors="pt")
         ((_, high, wide),) = made["image_grid_thw"].tolist()
-        assert tiny_backend.frame(size) == Frame(size, (wide * 14, high * 14))
+        assert tiny_backend.image_size(size) == ImageSize(size, (wide * 14, high * 14))
     with pytest.raises(ValueError, match="aspect ratio"):
-        tiny_backend.frame((9, 4000))
+        tiny_backend.image_size((9, 4000))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from evalkit.model.families.qwen2_5_vl import Qwen25VL
-from evalkit.types import Frame, Prediction, PromptSpec
+from evalkit.types import ImageSize, Prediction, PromptSpec
 
 from .metric import WORDS
 
@@ -23,9 +23,9 @@ class Qwen25VLNumbers(Qwen25VL):
     name = "qwen2.5-vl-numbers"
     model_types = ()
 
-    def read(self, ask: PromptSpec, text: str, frames: Sequence[Frame]) -> Prediction:
-        prediction = super().read(ask, text, frames)
-        if ask.kind != "vqa" or not isinstance(prediction.value, str):
+    def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+        prediction = super().parse(spec, text, image_sizes)
+        if spec.kind != "vqa" or not isinstance(prediction.value, str):
             return prediction
         found = NUMBER.search(prediction.value)
         return Prediction(found[0] if found else None)

@@ -29,6 +29,6 @@ def test_a_reference_that_is_no_number_is_an_error_that_names_the_sample() -> No
 
 
 def test_the_family_reads_the_number_of_a_sentence() -> None:
-    ask = PromptSpec("counting", "vqa")
-    assert FAMILY.read(ask, "There are 3 circles.", ()).value == "3"
-    assert FAMILY.read(ask, "I cannot see any.", ()).value is None
+    spec = PromptSpec("counting", "vqa")
+    assert FAMILY.parse(spec, "There are 3 circles.", ()).value == "3"
+    assert FAMILY.parse(spec, "I cannot see any.", ()).value is None

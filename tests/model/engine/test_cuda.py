@@ -26,12 +26,12 @@ def _requests() -> list[Request]:
     for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 8)):
         task = registry.tasks.get(name)
         samples = list(task.load(open_data("tiny"), split))[:80]
-        ask = PromptSpec(name, task.kind)
-        shots = [Shot(s, family.answer(ask, s, family.frame(s.images[0].size()))) for s in samples[-4:]]
+        spec = PromptSpec(name, task.kind)
+        shots = [Shot(s, family.answer(spec, s, family.image_size(s.images[0].size()))) for s in samples[-4:]]
         for at, sample in enumerate(samples[:60]):
-            found.append(Request(f"{name}-{at}", family.prompt(ask, sample), Decoding(limit)))
+            found.append(Request(f"{name}-{at}", family.prompt(spec, sample), Decoding(limit)))
             if at % 7 == 0:
-                found.append(Request(f"{name}-{at}-shots", family.prompt(ask, sample, shots[:2]), Decoding(limit)))
+                found.append(Request(f"{name}-{at}-shots", family.prompt(spec, sample, shots[:2]), Decoding(limit)))
     return found
 
 

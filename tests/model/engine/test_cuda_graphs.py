@@ -54,8 +54,8 @@ def requests() -> list[Request]:
     for name, split, limit in (("refcoco", "testA", 40), ("vqav2", "val", 6)):
         task = registry.tasks.get(name)
         samples = list(task.load(open_data("tiny"), split))[:30]
-        ask = PromptSpec(name, task.kind)
-        found += [Request(f"{name}-{s.id}", family.prompt(ask, s), Decoding(limit)) for s in samples]
+        spec = PromptSpec(name, task.kind)
+        found += [Request(f"{name}-{s.id}", family.prompt(spec, s), Decoding(limit)) for s in samples]
     return found
 
 

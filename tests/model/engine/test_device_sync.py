@@ -114,10 +114,10 @@ def _requests(family_name: str, shots: bool) -> list[Request]:
     """Questions of few and many tokens, several to an image, some after exemplars."""
     family, task = registry.families.get(family_name), registry.tasks.get("vqav2")
     samples = list(task.load(open_data("tiny"), "val"))[:24]
-    ask = PromptSpec("vqav2", task.kind)
-    every = [Shot(s, family.answer(ask, s, family.frame(s.images[0].size()))) for s in samples[-2:]]
+    spec = PromptSpec("vqav2", task.kind)
+    every = [Shot(s, family.answer(spec, s, family.image_size(s.images[0].size()))) for s in samples[-2:]]
     return [
-        Request(s.id, family.prompt(ask, s, every if shots and at % 3 == 0 else ()), Decoding(2 + at % 7, at % 3))
+        Request(s.id, family.prompt(spec, s, every if shots and at % 3 == 0 else ()), Decoding(2 + at % 7, at % 3))
         for at, s in enumerate(samples)
     ]
 

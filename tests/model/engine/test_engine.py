@@ -53,14 +53,14 @@ def requests() -> list[Request]:
     for name, split, decoding in (("refcoco", "testA", Decoding(40)), ("vqav2", "val", Decoding(12, 2))):
         task = registry.tasks.get(name)
         samples = list(task.load(open_data("tiny"), split))
-        ask = PromptSpec(name, task.kind)
-        frame = family.frame(samples[0].images[0].size())
-        shots = [Shot(s, family.answer(ask, s, frame)) for s in samples[-6:] if s.references]
+        spec = PromptSpec(name, task.kind)
+        image_size = family.image_size(samples[0].images[0].size())
+        shots = [Shot(s, family.answer(spec, s, image_size)) for s in samples[-6:] if s.references]
         for at, sample in enumerate(samples[:10]):
-            found.append(Request(f"{name}-{at}", family.prompt(ask, sample), decoding))
+            found.append(Request(f"{name}-{at}", family.prompt(spec, sample), decoding))
             if at < 4:
-                found.append(Request(f"{name}-{at}-fixed", family.prompt(ask, sample, shots[:2]), decoding))
-                found.append(Request(f"{name}-{at}-own", family.prompt(ask, sample, [shots[at % 3]]), decoding))
+                found.append(Request(f"{name}-{at}-fixed", family.prompt(spec, sample, shots[:2]), decoding))
+                found.append(Request(f"{name}-{at}-own", family.prompt(spec, sample, [shots[at % 3]]), decoding))
     letters = tuple("ABCD")
     for at, sample in enumerate(samples[:3]):
         messages = (Message("user", (ImagePart(sample.images[0]), TextPart(f"{sample.text} A, B, C or D?"))),)
@@ -82,7 +82,7 @@ def _same(found: Iterator[Response], alone: dict[str, Response]) -> None:
         one = alone[r.id]
         assert r.error is None
         assert (r.tokens, r.text, r.finish) == (one.tokens, one.text, one.finish), r.id
-        assert (r.prompt_tokens, r.frames) == (one.prompt_tokens, one.frames), r.id
+        assert (r.prompt_tokens, r.image_sizes) == (one.prompt_tokens, one.image_sizes), r.id
 
 
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "unshared"])

@@ -8,7 +8,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.types import Decoding, Frame, ImagePart, Kind, Message, PromptSpec, Sample, Shot
+from evalkit.types import Decoding, ImagePart, ImageSize, Kind, Message, PromptSpec, Sample, Shot
 
 CHAT = ("qwen2-vl", "qwen2.5-vl", "qwen3-vl", "generic")
 RUNNING = ("qwen-vl", "qwen-vl-chat")
@@ -229,17 +229,17 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
     plugin = registry.families.get(family)
     table = TABLES[protocol, family]
     for task, (kind, asked) in TASKS.items():
-        ask = PromptSpec(task, kind, protocol)
+        spec = PromptSpec(task, kind, protocol)
         if task in table:
             expected = BEFORE.get(family, "user: [a.png]") + table[task]
-            assert shown(plugin.prompt(ask, asked)) == [expected], task
+            assert shown(plugin.prompt(spec, asked)) == [expected], task
             continue
         calls = (
-            lambda ask=ask, asked=asked: plugin.prompt(ask, asked),
-            lambda ask=ask: plugin.decoding(ask, Decoding(10)),
-            lambda ask=ask: plugin.read(ask, "A", ()),
-            lambda ask=ask, asked=asked: plugin.answer(ask, asked, Frame((1, 1), (1, 1))),
-            lambda ask=ask, asked=asked: plugin.continuations(ask, asked),
+            lambda spec=spec, asked=asked: plugin.prompt(spec, asked),
+            lambda spec=spec: plugin.decoding(spec, Decoding(10)),
+            lambda spec=spec: plugin.parse(spec, "A", ()),
+            lambda spec=spec, asked=asked: plugin.answer(spec, asked, ImageSize((1, 1), (1, 1))),
+            lambda spec=spec, asked=asked: plugin.continuations(spec, asked),
         )
         for call in calls:
             with pytest.raises(UserError):
@@ -247,7 +247,7 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
 
 
 @pytest.mark.parametrize(
-    ("family", "ask", "sentence"),
+    ("family", "spec", "sentence"),
     [
         (
             "qwen2.5-vl",
@@ -282,9 +282,9 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
         ),
     ],
 )  # fmt: skip
-def test_refusals_say_what_there_is(family: str, ask: PromptSpec, sentence: str) -> None:
+def test_refusals_say_what_there_is(family: str, spec: PromptSpec, sentence: str) -> None:
     with pytest.raises(UserError) as raised:
-        registry.families.get(family).prompt(ask, LETTERED)
+        registry.families.get(family).prompt(spec, LETTERED)
     assert str(raised.value) == sentence
 
 
@@ -370,11 +370,11 @@ def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
 @pytest.mark.parametrize("family", CHAT)
 @pytest.mark.parametrize("protocol", ["official", "lmms-eval"])
 def test_exemplars_are_turns(family: str, protocol: str) -> None:
-    plugin, ask = registry.families.get(family), PromptSpec("gqa", "vqa", protocol)
-    found = plugin.prompt(ask, sample("Three?"), SHOTS)
+    plugin, spec = registry.families.get(family), PromptSpec("gqa", "vqa", protocol)
+    found = plugin.prompt(spec, sample("Three?"), SHOTS)
     assert [m.role for m in found] == ["user", "assistant", "user", "assistant", "user"]
     alone = [sample("One?", "s1"), sample("Two?", "s2"), sample("Three?")]
-    assert shown(found[::2]) == [text for one in alone for text in shown(plugin.prompt(ask, one))]
+    assert shown(found[::2]) == [text for one in alone for text in shown(plugin.prompt(spec, one))]
     assert shown(found[1::2]) == ["assistant: yes", "assistant: no"]
 
 
@@ -388,15 +388,15 @@ def test_a_prefix_model_takes_no_exemplars() -> None:
 
 def test_several_images_of_one_sample_stand_before_its_text() -> None:
     two = Sample("x", (Ref("a.png"), Ref("b.png")), "Same?", (), "x")  # type: ignore[arg-type]
-    ask = PromptSpec("gqa", "vqa", "lmms-eval")
-    assert shown(registry.families.get("qwen2-vl").prompt(ask, two))[0].startswith("user: [a.png][b.png]Same?")
-    chat = shown(registry.families.get("qwen-vl-chat").prompt(ask, two))[0]
+    spec = PromptSpec("gqa", "vqa", "lmms-eval")
+    assert shown(registry.families.get("qwen2-vl").prompt(spec, two))[0].startswith("user: [a.png][b.png]Same?")
+    chat = shown(registry.families.get("qwen-vl-chat").prompt(spec, two))[0]
     assert chat.startswith("user: Picture 1: [a.png]\nPicture 2: [b.png]\nSame?")
 
 
 # -------------------------------------------------------------------------------------------------- answers, letters
 
-FRAME = Frame(original=(200, 100), resized=(392, 196))
+IMAGE_SIZE = ImageSize(original=(200, 100), resized=(392, 196))
 BOX = sample('the "left" man', references=((20.0, 10.0, 100.0, 100.0),))
 
 
@@ -417,7 +417,9 @@ BOX = sample('the "left" man', references=((20.0, 10.0, 100.0, 100.0),))
     ],
 )  # fmt: skip
 def test_boxes_as_the_family_spells_them(family: str, protocol: str, expected: str) -> None:
-    assert registry.families.get(family).answer(PromptSpec("refcoco", "grounding", protocol), BOX, FRAME) == expected
+    assert (
+        registry.families.get(family).answer(PromptSpec("refcoco", "grounding", protocol), BOX, IMAGE_SIZE) == expected
+    )
 
 
 def test_the_tiny_checkpoints_spelling() -> None:
@@ -427,17 +429,17 @@ def test_the_tiny_checkpoints_spelling() -> None:
     class Thing:
         box = (0.1, 0.1, 0.5, 1.0)
 
-    trained = answer_text(QA("grounding", "the left man", "", thing=Thing()), FRAME.resized)  # type: ignore[arg-type]
+    trained = answer_text(QA("grounding", "the left man", "", thing=Thing()), IMAGE_SIZE.resized)  # type: ignore[arg-type]
     mine = sample("the left man", references=((20.0, 10.0, 100.0, 100.0),))
-    assert registry.families.get("qwen2.5-vl").answer(PromptSpec("refcoco", "grounding"), mine, FRAME) == trained
+    assert registry.families.get("qwen2.5-vl").answer(PromptSpec("refcoco", "grounding"), mine, IMAGE_SIZE) == trained
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_in_words(family: str) -> None:
-    plugin, frame = registry.families.get(family), Frame((1, 1), (1, 1))
+    plugin, image_size = registry.families.get(family), ImageSize((1, 1), (1, 1))
 
     def said(kind: Kind, *references: str) -> str:
-        return plugin.answer(PromptSpec("mine", kind), sample("?", references=references), frame)
+        return plugin.answer(PromptSpec("mine", kind), sample("?", references=references), image_size)
 
     assert said("caption", " A dog. \n", "Two dogs.") == "A dog."
     assert said("vqa", "no", "yes", "yes") == "yes"
@@ -461,6 +463,6 @@ def test_answers_in_words(family: str) -> None:
     ],
 )
 def test_continuations(family: str, protocol: str, expected: tuple[str, ...]) -> None:
-    plugin, ask = registry.families.get(family), PromptSpec("ai2d", "choice", protocol, "loglikelihood")
-    assert plugin.continuations(ask, LETTERED) == expected
-    assert [plugin.read(ask, text, ()).value for text in expected] == ["A", "B", "C"]
+    plugin, spec = registry.families.get(family), PromptSpec("ai2d", "choice", protocol, "loglikelihood")
+    assert plugin.continuations(spec, LETTERED) == expected
+    assert [plugin.parse(spec, text, ()).value for text in expected] == ["A", "B", "C"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.types import Box, Frame, Prediction, PromptSpec, Sample
+from evalkit.types import Box, ImageSize, Prediction, PromptSpec, Sample
 
 Expected = tuple[float, float, float, float] | None
 QWEN = ("qwen-vl", "qwen-vl-chat", "qwen2-vl", "qwen2.5-vl", "qwen3-vl")
@@ -98,9 +98,13 @@ UNREADABLE = [
 ]  # fmt: skip
 
 
-def frame_of(family: str) -> Frame:
-    """A frame in which the units of ``NAMED`` are easily converted by hand."""
-    return Frame((999, 1998), (999, 1998)) if family in ("qwen-vl", "qwen-vl-chat") else Frame((1000, 500), (2000, 250))
+def image_size_of(family: str) -> ImageSize:
+    """The image size in which the units of ``NAMED`` are easily converted by hand."""
+    return (
+        ImageSize((999, 1998), (999, 1998))
+        if family in ("qwen-vl", "qwen-vl-chat")
+        else ImageSize((1000, 500), (2000, 250))
+    )
 
 
 NAMED_IN_PIXELS: dict[str, Box] = {
@@ -113,8 +117,8 @@ NAMED_IN_PIXELS: dict[str, Box] = {
 }
 
 
-def read(family: str, text: str, frame: Frame | None = None, ask: PromptSpec = BOXES) -> Any:
-    return registry.families.get(family).read(ask, text, (frame or frame_of(family),)).value
+def read(family: str, text: str, image_size: ImageSize | None = None, spec: PromptSpec = BOXES) -> Any:
+    return registry.families.get(family).parse(spec, text, (image_size or image_size_of(family),)).value
 
 
 @pytest.mark.parametrize("text", NAMED)
@@ -126,7 +130,7 @@ def test_spellings_of_one_box(family: str, text: str) -> None:
 @pytest.mark.parametrize("text", UNREADABLE)
 @pytest.mark.parametrize("family", ALL)
 def test_nothing_to_read(family: str, text: str) -> None:
-    assert registry.families.get(family).read(BOXES, text, (frame_of(family),)) == Prediction(None)
+    assert registry.families.get(family).parse(BOXES, text, (image_size_of(family),)) == Prediction(None)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ AT = (250, 62.5, 999.0234375, 250)
     ],
 )
 def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
-    assert read("paligemma", text, Frame((1000, 500), (1000, 500))) == (None if box is None else pytest.approx(box))
+    assert read("paligemma", text, ImageSize((1000, 500), (1000, 500))) == (None if box is None else pytest.approx(box))
 
 
 @pytest.mark.parametrize("family", ["qwen-vl", "qwen-vl-chat", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "generic"])
@@ -211,7 +215,7 @@ def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
     ],
 )
 def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, text: str, box: Expected) -> None:
-    found = read(family, text, Frame((1000, 500), (2000, 250)), PromptSpec("refcoco", "grounding", "lmms-eval"))
+    found = read(family, text, ImageSize((1000, 500), (2000, 250)), PromptSpec("refcoco", "grounding", "lmms-eval"))
     assert found == (None if box is None else pytest.approx(box))
 
 
@@ -226,17 +230,17 @@ def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, te
     ],
 )
 def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None:
-    ask = PromptSpec("refcoco", "grounding", "vlmevalkit")
-    assert read(family, "(100,200),(300,400)", Frame((1000, 500), (2000, 250)), ask) == pytest.approx(box)
+    spec = PromptSpec("refcoco", "grounding", "vlmevalkit")
+    assert read(family, "(100,200),(300,400)", ImageSize((1000, 500), (2000, 250)), spec) == pytest.approx(box)
 
 
 @pytest.mark.parametrize("family", ALL)
 def test_a_box_needs_a_frame_the_last_one(family: str) -> None:
     plugin = registry.families.get(family)
     text = "<loc0100><loc0100><loc0200><loc0200>" if family == "paligemma" else "[100, 100, 200, 200]"
-    assert plugin.read(BOXES, text, ()) == Prediction(None)
-    small, large = Frame((100, 100), (100, 100)), Frame((1000, 1000), (1000, 1000))
-    assert plugin.read(BOXES, text, (small, large)) == plugin.read(BOXES, text, (large,))
+    assert plugin.parse(BOXES, text, ()) == Prediction(None)
+    small, large = ImageSize((100, 100), (100, 100)), ImageSize((1000, 1000), (1000, 1000))
+    assert plugin.parse(BOXES, text, (small, large)) == plugin.parse(BOXES, text, (large,))
 
 
 # ----------------------------------------------------------------------------------------- eval_mm's own reading of it
@@ -249,7 +253,7 @@ QWEN_TEXTS = [case for case in GOLDEN["cases"] if case["kind"] == "qwen_text"]
 def test_what_qwen_vls_scorer_reads_is_read_alike(case: dict[str, Any]) -> None:
     """``evaluate_grounding.py``: where it finds four finite numbers, the same box; it gives up earlier than we do."""
     size = (case["inputs"]["width"], case["inputs"]["height"])
-    value = read("qwen-vl", case["inputs"]["answer"], Frame(size, size))
+    value = read("qwen-vl", case["inputs"]["answer"], ImageSize(size, size))
     theirs = case["expected"]["parsed_box_pixels_f32"]
     if all(isinstance(v, float) for v in theirs) and any(theirs):
         assert value == pytest.approx(theirs, rel=1e-6, abs=1e-4)
@@ -285,7 +289,7 @@ LETTERS: list[tuple[str, str | None]] = [
 @pytest.mark.parametrize("family", [*QWEN, "generic"])
 def test_letters(family: str, text: str, letter: str | None) -> None:
     for protocol in ("official", "lmms-eval", "vlmevalkit"):
-        assert read(family, text, ask=PromptSpec("ai2d", "choice", protocol)) == letter
+        assert read(family, text, spec=PromptSpec("ai2d", "choice", protocol)) == letter
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts
@@ -301,9 +305,9 @@ TEXTS: list[tuple[str, str | None]] = [
 @pytest.mark.parametrize(("text", "value"), TEXTS)
 @pytest.mark.parametrize("family", ALL)
 def test_texts(family: str, text: str, value: str | None) -> None:
-    assert read(family, text, ask=PromptSpec("vqav2", "vqa")) == value
-    assert read(family, text, ask=PromptSpec("docvqa", "document")) == value
-    assert read(family, text, ask=PromptSpec("coco_caption", "caption")) == value
+    assert read(family, text, spec=PromptSpec("vqav2", "vqa")) == value
+    assert read(family, text, spec=PromptSpec("docvqa", "document")) == value
+    assert read(family, text, spec=PromptSpec("coco_caption", "caption")) == value
 
 
 @pytest.mark.parametrize(
@@ -322,7 +326,7 @@ def test_texts(family: str, text: str, value: str | None) -> None:
     ],
 )
 def test_special_tokens_are_no_part_of_a_text(family: str, text: str, value: str | None) -> None:
-    assert read(family, text, ask=PromptSpec("vqav2", "vqa")) == value
+    assert read(family, text, spec=PromptSpec("vqav2", "vqa")) == value
 
 
 # ------------------------------------------------------------------------------------------------------- hostile answers
@@ -364,13 +368,13 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_megabyte_is_read_in_no_time(family: str, name: str) -> None:
     """Every family reads with the same few patterns; the four are those that add their own."""
-    plugin, frame = registry.families.get(family), frame_of(family)
+    plugin, image_size = registry.families.get(family), image_size_of(family)
     asks = [BOXES, PromptSpec("vqav2", "vqa"), *([] if family == "paligemma" else [PromptSpec("ai2d", "choice")])]
     for text in (HOSTILE[name][:10_000], HOSTILE[name]):
-        for ask in asks:
+        for spec in asks:
             begun = time.process_time()
-            plugin.read(ask, text, (frame,))
-            assert time.process_time() - begun < 1, (ask.kind, len(text))
+            plugin.parse(spec, text, (image_size,))
+            assert time.process_time() - begun < 1, (spec.kind, len(text))
 
 
 PIECES = st.sampled_from([
@@ -387,7 +391,7 @@ def test_no_text_raises_and_boxes_are_finite(family: str, text: str) -> None:
     for task, kind in (("refcoco", "grounding"), ("vqav2", "vqa"), ("ai2d", "choice"), ("coco_caption", "caption")):
         for protocol in ("official", "lmms-eval", "vlmevalkit"):
             try:
-                value = plugin.read(PromptSpec(task, kind, protocol), text, (frame_of(family),)).value  # type: ignore[arg-type]
+                value = plugin.parse(PromptSpec(task, kind, protocol), text, (image_size_of(family),)).value  # type: ignore[arg-type]
             except UserError:
                 assert family in ("generic", "paligemma"), "a cell that is not defined"
                 continue
@@ -416,10 +420,10 @@ UNITS = [
 @given(data=st.data())
 def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
     """Within one unit of the convention: ``units`` an image, or as many as the encoder saw pixels (None)."""
-    plugin, ask = registry.families.get(family), PromptSpec("refcoco", "grounding", protocol)
+    plugin, spec = registry.families.get(family), PromptSpec("refcoco", "grounding", protocol)
     size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
     try:
-        frame = plugin.frame(size)
+        image_size = plugin.image_size(size)
     except ValueError:
         return  # too narrow for the processor
     width, height = size
@@ -428,9 +432,9 @@ def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | 
     box = (xs[0], ys[0], xs[1], ys[1])
     expression = data.draw(st.text(alphabet='abc "\\(){},0中', max_size=20))
     sample = Sample("1", (), expression, (box,), "1")
-    value = plugin.read(ask, plugin.answer(ask, sample, frame), (frame,)).value
+    value = plugin.parse(spec, plugin.answer(spec, sample, image_size), (image_size,)).value
     assert value is not None
-    wide, high = (units, units) if units else frame.resized
+    wide, high = (units, units) if units else image_size.resized
     for read_, meant, unit in zip(value, box, (width / wide, height / high) * 2, strict=True):
         assert abs(read_ - meant) <= unit * 1.0001
 
@@ -440,8 +444,8 @@ def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | 
 def test_words_are_read_back(family: str, words: str) -> None:
     if not words.strip():
         return
-    plugin, frame = registry.families.get(family), frame_of(family)
+    plugin, image_size = registry.families.get(family), image_size_of(family)
     for task, kind in (("coco_caption", "caption"), ("vqav2", "vqa"), ("docvqa", "document")):
-        ask = PromptSpec(task, kind)  # type: ignore[arg-type]
-        said = plugin.answer(ask, Sample("1", (), "", (words,), "1"), frame)
-        assert plugin.read(ask, said, ()).value == words.strip()
+        spec = PromptSpec(task, kind)  # type: ignore[arg-type]
+        said = plugin.answer(spec, Sample("1", (), "", (words,), "1"), image_size)
+        assert plugin.parse(spec, said, ()).value == words.strip()

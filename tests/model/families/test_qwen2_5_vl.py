@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from evalkit.model.families.qwen2_5_vl import FAMILY
 from evalkit.model.tiny import questions
-from evalkit.types import Decoding, Frame, ImagePart, Kind, Message, PromptSpec, Sample, TextPart
+from evalkit.types import Decoding, ImagePart, ImageSize, Kind, Message, PromptSpec, Sample, TextPart
 
-FRAME = Frame(original=(640, 480), resized=(644, 476))
-SAME = Frame(original=(100, 100), resized=(100, 100))
+IMAGE_SIZE = ImageSize(original=(640, 480), resized=(644, 476))
+SAME = ImageSize(original=(100, 100), resized=(100, 100))
 
 
 class Ref:
@@ -76,23 +76,23 @@ BOX = (10.0, 20.0, 30.0, 40.0)
     ],
 )
 def test_boxes_are_read_as_written_and_never_guessed(text: str, box: tuple[float, ...] | None) -> None:
-    assert FAMILY.read(PromptSpec("any", "grounding"), text, (SAME,)).value == box
+    assert FAMILY.parse(PromptSpec("any", "grounding"), text, (SAME,)).value == box
 
 
 def test_boxes_leave_in_pixels_of_the_original() -> None:
-    value = FAMILY.read(PromptSpec("any", "grounding"), '{"bbox_2d": [0, 0, 644, 476]}', (FRAME,)).value
+    value = FAMILY.parse(PromptSpec("any", "grounding"), '{"bbox_2d": [0, 0, 644, 476]}', (IMAGE_SIZE,)).value
     assert value == pytest.approx((0, 0, 640, 480))
-    value = FAMILY.read(PromptSpec("any", "grounding"), '{"bbox_2d": [322, 119, 644, 238]}', (FRAME,)).value
+    value = FAMILY.parse(PromptSpec("any", "grounding"), '{"bbox_2d": [322, 119, 644, 238]}', (IMAGE_SIZE,)).value
     assert value == pytest.approx((320, 120, 640, 240))
 
 
 @given(st.tuples(*[st.integers(0, 2000)] * 4), st.tuples(*[st.integers(28, 2000)] * 4))
 def test_reading_undoes_writing(box: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-    frame = Frame(original=sizes[:2], resized=sizes[2:])  # type: ignore[arg-type]
+    image_size = ImageSize(original=sizes[:2], resized=sizes[2:])  # type: ignore[arg-type]
     sx, sy = sizes[2] / sizes[0], sizes[3] / sizes[1]
     written = [box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy]
     text = f'{{"bbox_2d": [{", ".join(f"{v:.6f}" for v in written)}]}}'
-    assert FAMILY.read(PromptSpec("any", "grounding"), text, (frame,)).value == pytest.approx(box, abs=1e-3)
+    assert FAMILY.parse(PromptSpec("any", "grounding"), text, (image_size,)).value == pytest.approx(box, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_reading_undoes_writing(box: tuple[int, ...], sizes: tuple[int, ...]) ->
     ],
 )  # fmt: skip
 def test_letters(text: str, letter: str | None) -> None:
-    assert FAMILY.read(PromptSpec("any", "choice"), text, ()).value == letter
+    assert FAMILY.parse(PromptSpec("any", "choice"), text, ()).value == letter
 
 
 @pytest.mark.parametrize(("text", "value"), [(" red\n", "red"), ("red<|im_end|>", "red"), ("  ", None), ("", None)])
 def test_texts_are_stripped_and_nothing_is_unparsed(text: str, value: str | None) -> None:
-    prediction = FAMILY.read(PromptSpec("any", "vqa"), text, ())
+    prediction = FAMILY.parse(PromptSpec("any", "vqa"), text, ())
     assert prediction.value == value
     assert prediction.parsed == (value is not None)
 

@@ -380,7 +380,7 @@ def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
             one = alone[response.id]
             assert response.error is None
             assert response.tokens == one.tokens, f"{response.id} in batches of {rows}, share={share}"
-            assert (response.prompt_tokens, response.frames) == (one.prompt_tokens, one.frames)
+            assert (response.prompt_tokens, response.image_sizes) == (one.prompt_tokens, one.image_sizes)
 
 
 def test_previews_and_frames_are_right(opened: HFBackend) -> None:
@@ -389,15 +389,15 @@ def test_previews_and_frames_are_right(opened: HFBackend) -> None:
     previews = BACKEND.preview(resolve_checkpoint(opened.model.config._name_or_path), requests)
     for request, preview in zip(requests, previews, strict=True):
         response = responses[request.id]
-        assert (preview.tokens, preview.frames) == (response.prompt_tokens, response.frames)
+        assert (preview.tokens, preview.image_sizes) == (response.prompt_tokens, response.image_sizes)
         assert all(p.text in preview.prompt for m in request.messages for p in m.content if isinstance(p, TextPart))
-        assert [f.original for f in response.frames] == [image.size() for image in request.images]
+        assert [f.original for f in response.image_sizes] == [image.size() for image in request.images]
         if opened.model.config.model_type.startswith("qwen") and request.images:
             patch = opened.model.config.vision_config.patch_size
             grid = plain(opened, request)["image_grid_thw"].tolist()
-            assert [f.resized for f in response.frames] == [(w * patch, h * patch) for _, h, w in grid]
+            assert [f.resized for f in response.image_sizes] == [(w * patch, h * patch) for _, h, w in grid]
         else:
-            assert [f.resized for f in response.frames] == [f.original for f in response.frames]
+            assert [f.resized for f in response.image_sizes] == [f.original for f in response.image_sizes]
 
 
 def test_limits_on_images_are_obeyed_or_refused(opened: HFBackend) -> None:
@@ -408,7 +408,9 @@ def test_limits_on_images_are_obeyed_or_refused(opened: HFBackend) -> None:
             BACKEND.preview(least, [])
         return
     for preview in BACKEND.preview(least, conversations(opened)):
-        assert all(w * h <= 64 * 64 < f.original[0] * f.original[1] for f in preview.frames for w, h in [f.resized])
+        assert all(
+            w * h <= 64 * 64 < f.original[0] * f.original[1] for f in preview.image_sizes for w, h in [f.resized]
+        )
 
 
 def test_continuations_are_ranked_as_by_plain_forward_passes(opened: HFBackend) -> None:

@@ -72,7 +72,7 @@ def test_batch_sizes_agree_with_each_other_and_with_a_plain_loop(
             assert response.finish == "stop"
             assert backend.tokenizer.decode(response.tokens) == response.text
             assert response.prompt_tokens == backend.inputs.plan(request)[0].tokens
-            assert response.frames[0].resized == (112, 112)
+            assert response.image_sizes[0].resized == (112, 112)
 
 
 def test_cross_entropies_are_those_of_the_plain_loop(tiny_backend: HFBackend, requests: list[Request]) -> None:

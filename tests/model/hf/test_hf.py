@@ -22,7 +22,7 @@ from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Tex
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    """Long and short prompts and answers mixed: 20 expressions and 20 questions, on 112-pixel frames of odd sizes."""
+    """Long and short prompts and answers mixed: 20 expressions and 20 questions, on 112-pixel images of odd sizes."""
     found = []
     for name, split in (("refcoco", "testA"), ("vqav2", "val")):
         task = registry.tasks.get(name)
@@ -63,8 +63,8 @@ def test_responses_say_what_happened(tiny_backend: HFBackend, requests: list[Req
         response = responses[request.id]
         assert response.finish == "stop"
         assert "<|im_end|>" not in response.text
-        assert response.frames[0].original == request.images[0].size()
-        assert response.frames[0].resized == (112, 112)
+        assert response.image_sizes[0].original == request.images[0].size()
+        assert response.image_sizes[0].resized == (112, 112)
         (planned,) = tiny_backend.inputs.plan(request)
         assert response.prompt_tokens == planned.tokens, "the length that batches are sorted by is the true one"
 
@@ -159,8 +159,8 @@ def test_prompts_without_images_and_with_exemplars(tiny_backend: HFBackend, requ
     few = Request("few", (*exemplar, *requests[22].messages), Decoding(8))
     plain = Request("plain", (Message("user", (TextPart("What number is shown?"),)),), Decoding(8))
     responses = {r.id: r for r in tiny_backend.generate([few, plain])}
-    assert len(responses["few"].frames) == 2
-    assert responses["plain"].frames == ()
+    assert len(responses["few"].image_sizes) == 2
+    assert responses["plain"].image_sizes == ()
     assert {r.finish for r in responses.values()} <= {"stop", "length"}
 
 

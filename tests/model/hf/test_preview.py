@@ -59,7 +59,7 @@ def test_previews_agree_with_responses(tiny_backend: HFBackend, requests: list[R
         response = responses[request.id]
         assert response.finish != "error"
         assert preview.tokens == response.prompt_tokens
-        assert preview.frames == response.frames
+        assert preview.image_sizes == response.image_sizes
         assert preview.prompt == tiny_backend.inputs.prompt(request)
         assert preview.prompt.count("<|image_pad|>") == len(request.images)
 
@@ -152,14 +152,14 @@ def test_limits_change_the_frames_as_the_familys_rule_says(
     for request, preview in zip(requests, previews, strict=True):
         sizes = [image.size() for image in request.images]
         expected = [resized(size, least or 56 * 56, most or 120 * 128) for size in sizes]
-        assert [frame.resized for frame in preview.frames] == expected
+        assert [size.resized for size in preview.image_sizes] == expected
     backend = BACKEND.open(limited(least, most), device="cpu", dtype="float32", batching=Batching(4))
     responses = {r.id: r for r in backend.generate(requests)}
-    assert [responses[r.id].frames for r in requests] == [p.frames for p in previews]
+    assert [responses[r.id].image_sizes for r in requests] == [p.image_sizes for p in previews]
     assert [responses[r.id].prompt_tokens for r in requests] == [p.tokens for p in previews]
     assert isinstance(backend, HFBackend)
     pixels = backend.inputs.pixels(requests[0].images[0])["image_grid_thw"][0].tolist()
-    assert (pixels[2] * 14, pixels[1] * 14) == previews[0].frames[0].resized, "embeddings obey them too"
+    assert (pixels[2] * 14, pixels[1] * 14) == previews[0].image_sizes[0].resized, "embeddings obey them too"
 
 
 def test_other_processors_have_no_such_limits(monkeypatch: pytest.MonkeyPatch) -> None:

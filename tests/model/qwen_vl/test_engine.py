@@ -123,7 +123,7 @@ def _same(found: Iterable[Response], alone: dict[str, Response]) -> None:
         one = alone[r.id]
         assert r.error is None
         assert (r.tokens, r.text, r.finish) == (one.tokens, one.text, one.finish), r.id
-        assert (r.prompt_tokens, r.frames) == (one.prompt_tokens, one.frames), r.id
+        assert (r.prompt_tokens, r.image_sizes) == (one.prompt_tokens, one.image_sizes), r.id
 
 
 def test_the_requests_are_of_all_kinds(alone: dict[str, dict[str, Response]], folders: dict[str, Path]) -> None:

@@ -307,7 +307,7 @@ def test_a_preview_shows_a_image_once(processor: QwenVLProcessor, images: list[P
     )
     preview = Inputs(processor).preview(Request("one", (message,), Decoding(4)))
     assert preview.prompt == "<img></img>What? <imgpad><img></img> Answer:"
-    assert [(f.original, f.resized) for f in preview.frames] == [((20, 60), (448, 448)), ((29, 55), (448, 448))]
+    assert [(f.original, f.resized) for f in preview.image_sizes] == [((20, 60), (448, 448)), ((29, 55), (448, 448))]
 
 
 def sample(image: PathImage) -> Sample:

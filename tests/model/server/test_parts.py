@@ -26,7 +26,7 @@ from evalkit.model.server.concurrency import Gate
 from evalkit.model.server.http import Broken, Fatal, on_this_machine
 from evalkit.model.server.image_sizes import disagreement, framing
 from evalkit.model.server.images import Images, encoded
-from evalkit.types import Decoding, Frame, ImagePart, Message, Request, TextPart
+from evalkit.types import Decoding, ImagePart, ImageSize, Message, Request, TextPart
 
 # ------------------------------------------------------------------------------------------------------------ images
 
@@ -142,28 +142,28 @@ def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> 
     for number, size in enumerate(sizes):
         image = saved(tmp_path, f"{number}.png", Image.new("RGB", size))
         request = Request("r", (Message("user", (ImagePart(image), TextPart("x"))),), Decoding(1))
-        assert found.frame(size) == tiny_backend.inputs.preview(request).frames[0]
+        assert found.image_size(size) == tiny_backend.inputs.preview(request).image_sizes[0]
     assert found.known
     assert found.tokens((148, 155)) == 16
 
 
 def test_sizes_without_a_processor_are_the_released_ones() -> None:
     released = framing(served())
-    assert (released.known, released.frame((1000, 1000)).resized) == (False, (1008, 1008))
+    assert (released.known, released.image_size((1000, 1000)).resized) == (False, (1008, 1008))
     smaller = framing(served(max_pixels=100_352))
-    assert smaller.frame((1000, 1000)).resized == (308, 308)
-    assert framing(served("generic")).frame((5, 7)) == Frame((5, 7), (5, 7))
+    assert smaller.image_size((1000, 1000)).resized == (308, 308)
+    assert framing(served("generic")).image_size((5, 7)) == ImageSize((5, 7), (5, 7))
     with pytest.raises(UserError, match="--max-pixels: how the processor of m resizes is not known"):
         framing(served("generic", max_pixels=1000))
 
 
 def test_counted_lengths_show_other_sizes() -> None:
     request = Request("r", (Message("user", (ImagePart(PathImage("a")), TextPart("what?"))),), Decoding(1))
-    frames = [Frame((100, 100), (280, 280))]  # 100 tokens
-    assert disagreement(request, frames, 28, 130) is None
-    assert "the images alone would be 100" in str(disagreement(request, frames, 28, 60))
-    assert "should count at most" in str(disagreement(request, frames, 28, 2000))
-    assert disagreement(request, frames, None, 60) is disagreement(request, frames, 28, 0) is None
+    image_sizes = [ImageSize((100, 100), (280, 280))]  # 100 tokens
+    assert disagreement(request, image_sizes, 28, 130) is None
+    assert "the images alone would be 100" in str(disagreement(request, image_sizes, 28, 60))
+    assert "should count at most" in str(disagreement(request, image_sizes, 28, 2000))
+    assert disagreement(request, image_sizes, None, 60) is disagreement(request, image_sizes, 28, 0) is None
 
 
 # ---------------------------------------------------------------------------------------------------- how many at once

@@ -155,7 +155,7 @@ def test_options_mean_the_same(server: Server, tmp_path: Path, options: tuple[st
 @vllm
 def test_a_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
     journal = "*/refcoco.testA.jsonl"
-    ask = ("--backend", "server", "--base-url", server.url, "--tasks", "refcoco/testA", "--out", "runs")
+    spec = ("--backend", "server", "--base-url", server.url, "--tasks", "refcoco/testA", "--out", "runs")
 
     def waited(process: subprocess.Popen[str], lines: int) -> None:
         for _ in range(1000):
@@ -166,7 +166,7 @@ def test_a_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
             time.sleep(0.02)
         raise AssertionError("it does not get on")
 
-    with start(*ask, "--concurrency", "4", "--patience", "3", cwd=tmp_path) as process:
+    with start(*spec, "--concurrency", "4", "--patience", "3", cwd=tmp_path) as process:
         waited(process, 20)
         server.kill()
         _, said = process.communicate(timeout=120)
@@ -178,7 +178,7 @@ def test_a_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
 
     server.start()
     server.ready()
-    with start(*ask, "--concurrency", "4", cwd=tmp_path) as process:
+    with start(*spec, "--concurrency", "4", cwd=tmp_path) as process:
         waited(process, len(kept) + 20)
         server.kill()
         server.start()

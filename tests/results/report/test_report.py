@@ -385,7 +385,7 @@ def test_missing_damaged_and_changed_images_are_said(tmp_path: Path) -> None:
     for name, copy in copies.items():
         copy.write_bytes(Path(name).read_bytes())
     samples = [replace(s, images=(PathImage(str(copies[s.images[0].name])),)) for s in job.samples]
-    job = replace(job, samples=samples, whole=samples)
+    job = replace(job, samples=samples, all_samples=samples)
     run = scored(tmp_path, "A", [(job, texts_of(job))])
     first, second, third, *_ = copies.values()
     first.unlink()
@@ -429,7 +429,7 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
     first = facts["vqav2/val"]
     for digest, expected in (("a" * 16, True), ("b" * 16, False)):
 
-        def asked(sample: Sample, shots: Sequence[str], frames: object, digest: str = digest) -> Asked:
+        def asked(sample: Sample, shots: Sequence[str], image_sizes: object, digest: str = digest) -> Asked:
             return Asked([("user", "What?")], digest, whole=not shots)
 
         split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[asked]))

@@ -9,7 +9,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.data import bundled_root, open_data
-from evalkit.few_shot import Exemplars, pool_of, solved
+from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.interfaces import Family
 from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.results.samples.context import IMAGE, known_of
@@ -30,18 +30,18 @@ def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
     data = open_data(str(folder / "data"))
     ((task, split),) = parse_tasks([name])
     job = load_job(task, split, data, limit=6, seed=0)
-    exemplars = Exemplars(pool_of(task, split, data, None), 2, "random", 0)
+    exemplars = Exemplars(shot_pool(task, split, data, None), 2, "random", 0)
 
     def shots(sample: Sample) -> tuple[Shot, ...]:
-        return solved(exemplars.of(sample), job.ask, family, family.frame)
+        return with_answers(exemplars.of(sample), job.prompt_spec, family, family.image_size)
 
     run = RunFolder.create(folder, "few")
     records = []
     for question in build_requests(job, family, shots).values():
-        frames = tuple(family.frame(image.size()) for image in question.request.images)
-        text = family.answer(job.ask, question.sample, frames[-1])
-        prediction = family.read(job.ask, text, frames)
-        response = Response(question.sample.id, text, frames=frames, prompt_tokens=100)
+        image_sizes = tuple(family.image_size(image.size()) for image in question.request.images)
+        text = family.answer(job.prompt_spec, question.sample, image_sizes[-1])
+        prediction = family.parse(job.prompt_spec, text, image_sizes)
+        response = Response(question.sample.id, text, image_sizes=image_sizes, prompt_tokens=100)
         records.append(question.answered(response, prediction, tuple(i.digest() for i in question.request.images)))
     with appending(run.journal_path(task.name, split)) as journal:
         for record in records:

@@ -33,7 +33,7 @@ class Own:
 
 
 def scored(metric: str, samples: list[Sample], texts: Sequence[str | Box | None]) -> Result:
-    job = Job(Own(metric), "val", samples, limited=False, whole=samples)  # type: ignore[arg-type]
+    job = Job(Own(metric), "val", samples, limited=False, all_samples=samples)  # type: ignore[arg-type]
     records = [Record(s, "", Response(s.id), Prediction(t)) for s, t in zip(samples, texts, strict=True)]
     return score_job(job, records)
 

@@ -14,7 +14,7 @@ from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
 from evalkit.results.store.run_folder import RunFolder, Wanted, choose
-from evalkit.types import Frame, Prediction, Response, Sample
+from evalkit.types import ImageSize, Prediction, Response, Sample
 
 TEXTS = (
     "two red dogs",
@@ -31,7 +31,7 @@ def record(number: int, text: str) -> Record:
     sample = Sample(f"{number}", (PathImage(f"/data/{number}.jpg"),), "?", ("yes",), str(number // 3))
     response = Response(
         sample.id, text, tokens=(1, 2), finish=("stop", "length")[number % 2], prompt_tokens=9,
-        frames=(Frame((640, 480), (644, 476)),), seconds=0.25,
+        image_sizes=(ImageSize((640, 480), (644, 476)),), seconds=0.25,
     )  # fmt: skip
     return Record(sample, f"{number:016x}", response, Prediction(text or None), sample.images, (f"{number:016x}",))
 

@@ -190,7 +190,7 @@ def test_a_report(runs: str, evalkit: Run, tmp_path: Path) -> None:
     names = runs.split()
     old(tmp_path, *names)
     data = " --data data" if runs in ("unanswered", "scored") else ""
-    done = evalkit(f"report {' '.join(f'runs/{name}' for name in names)} --out report --picture-size 32{data}")
+    done = evalkit(f"report {' '.join(f'runs/{name}' for name in names)} --out report --image-size 32{data}")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     for name in names:

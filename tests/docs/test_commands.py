@@ -1,164 +1,77 @@
-"""What the README and the documentation tell people to type is typed here, on the bundled checkpoint and data.
-
-A page runs in a folder of its own, in which ``Qwen/Qwen2.5-VL-7B-Instruct`` and ``ckpt-…`` are folders that hold the
-bundled checkpoints and ``/data/vlm`` stands for the bundled data; a settings file there keeps runs short.
-"""
+"""Run the examples of the README and the documentation as ``docs/examples.py`` does, and check what is not run."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
-import time
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from blocks import Block, blocks, calls, difference, steps
 
-from evalkit.checkpoint import bundled_folder
 from evalkit.cli import app
-from evalkit.data import bundled_root
+from examples import PAGES, ROOT, differences, programs, run_page, update
 
-from .blocks import Block, blocks, calls, plain, steps
-from .warm import commands
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-STANDS_FOR = {"/data/vlm": str(bundled_root())}
-CHECKPOINTS = {
-    "Qwen/Qwen2.5-VL-7B-Instruct": "tiny",
-    "ckpt-1000": "tiny-early",
-    "ckpt-2000": "tiny",
-}
-LIMIT = 12
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 ROOT_OPTIONS = {"--help", "--install-completion", "--version", "--slow"}
-"""Of ``evalkit`` itself, and of pytest in this project."""
+"""Options of ``evalkit`` itself, and of pytest in this project."""
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the programs ``evalkit`` and ``python`` that a warm process answers."""
-    folder = tmp_path_factory.mktemp("warm")
-    address = folder / "socket"
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    server = Path(__file__).with_name("warm.py")
-    with subprocess.Popen([sys.executable, "-P", str(server), str(address)], cwd=folder, env=environment) as process:
-        while not address.exists():
-            assert process.poll() is None, "the warm process died"
-            time.sleep(0.05)
-        commands(folder / "bin", address)
-        yield folder / "bin"
-        process.terminate()
-
-
-class Shell:
-    """A page's folder, and bash in it."""
-
-    def __init__(self, folder: Path, programs: Path) -> None:
-        self.folder = folder
-        self.past: list[str] = []
-        kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-        self.environment = {
-            **kept,
-            "PATH": f"{programs}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-            "HF_HUB_OFFLINE": "1",
-            "COLUMNS": "110",
-            "CUDA_VISIBLE_DEVICES": "",  # what is said of devices is said on a machine without
-            "OMP_NUM_THREADS": "1",
-        }
-        for name, bundled in CHECKPOINTS.items():
-            path = folder / name
-            shutil.copytree(bundled_folder(bundled), path)
-        config = folder / "Qwen/Qwen2.5-VL-7B-Instruct/config.json"  # another model than ckpt-2000
-        content = {**json.loads(config.read_text(encoding="utf-8")), "stands_for": "Qwen2.5-VL-7B-Instruct"}
-        config.write_text(json.dumps(content), encoding="utf-8")
-        (folder / "evalkit.toml").write_text(f"limit = {LIMIT}\n", encoding="utf-8")
-        shutil.copytree(ROOT / "examples", folder / "examples")
-
-    def run(self, script: str, options: str = "-euo") -> subprocess.CompletedProcess[str]:
-        for name, real in STANDS_FOR.items():
-            script = script.replace(name, real)
-        done = subprocess.run(
-            ["bash", options, "pipefail", "-c", script], cwd=self.folder, env=self.environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=240,
-        )  # fmt: skip
-        self.past.append(f"$ {script}\n{done.stdout}[exit code {done.returncode}]")
-        return done
-
-    def told(self) -> str:
-        """All that was typed so far, with what came of it: what fails may come of an earlier step."""
-        return "\n\n".join(self.past)
+def warm_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the programs ``evalkit`` and ``python``, served by a warm process."""
+    with programs(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, programs: Path) -> None:
-    found = blocks(page)
-    if not any(block.is_run for block in found):
-        return
-    shell = Shell(tmp_path, programs)
-    for block in found:
-        if block.file:
-            target = tmp_path / block.file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            target.write_text(block.text, encoding="utf-8")
-        elif block.is_run:
-            run(shell, block)
+def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, warm_programs: Path) -> None:
+    diffs = [diff for result in run_page(page, tmp_path, warm_programs) for diff in differences(*result)]
+    assert not diffs, "\n\n".join([*diffs, "python docs/examples.py --update writes the new output into the pages"])
 
 
-def run(shell: Shell, block: Block) -> None:
-    if block.language == "console":
-        for command, shown in steps(block):
-            done = shell.run(command, "-uo")
-            where = output = plain(done.stdout.replace(STANDS_FOR["/data/vlm"], "/data/vlm"))
-            # What fails is on the page for what it then says.
-            assert shown or done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{shell.told()}"
-            for piece in shown:
-                _, found, where = where.partition(plain(piece))
-                assert found, (
-                    f"{block.place}: {command!r} does not print\n{plain(piece)}\nbut\n{output}\n{shell.told()}"
-                )
-        return
-    if block.language == "python":
-        (shell.folder / "block.py").write_text(
-            block.text.replace("/data/vlm", STANDS_FOR["/data/vlm"]), encoding="utf-8"
-        )
-        done = shell.run("python block.py")
-    else:
-        done = shell.run(block.text)
-    assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{shell.told()}"
+def test_comparison_ignores_numbers_times_and_line_breaks() -> None:
+    shown = "run folder: runs/tiny-0123456789\n accuracy  98.86 ± 1.12  12 samples in 0.4 s\n ─────"
+    printed = "run folder: runs/tiny-abcdef0123\n accuracy\n 100.00 [90.4, 100.0]  8 samples in 12.0 s\n ───"
+    assert difference(shown, printed) == ""
+    assert "-verdict better" in difference("verdict better", "verdict not shown")
 
 
-# ------------------------------------------------------------------------------------------ what needs no run to check
+def test_update_keeps_output_that_differs_only_in_times(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "- list\n\n  ```console\n  $ a \\\n  b\n  took 0.1 s\n  $ c\n  old\n  ```\n\nend\n", encoding="utf-8"
+    )
+    (block,) = blocks(page)
+    first, second = (replace(step, output=text) for step, text in zip(steps(block), ("took 9.9 s", "new"), strict=True))
+    assert first.command == "a b"
+    assert update(page, [(block, [first, second])])
+    assert page.read_text(encoding="utf-8").splitlines()[4:9] == ["  b", "  took 0.1 s", "  $ c", "  new", "  ```"]
+
+
+# ------------------------------------------------------------------------------------------ checks that run nothing
 
 
 def every_block() -> list[Block]:
     return [block for page in PAGES for block in blocks(page)]
 
 
-def test_blocks_are_run_or_say_why_not() -> None:
+def test_blocks_are_run_or_give_a_reason() -> None:
     found = every_block()
     assert len([block for block in found if block.is_run]) > 20
     for block in found:
-        assert block.language, f"{block.place}: say what it is; text, if nothing else"
+        assert block.language, f"{block.place}: name its language (text, if no other)"
         assert block.language not in ("sh", "shell", "zsh", "py", "pycon"), f"{block.place}: bash, console or python"
         if block.reason:
-            assert len(block.reason) > 8, f"{block.place}: say why it is not run"
+            assert len(block.reason) > 8, f"{block.place}: give a reason"
 
 
 def test_every_command_has_options_that_exist() -> None:
@@ -170,9 +83,9 @@ def test_every_command_has_options_that_exist() -> None:
             if not arguments or arguments[0].startswith("-"):
                 continue
             command = COMMANDS.get(arguments[0])
-            assert command is not None, f"{block.place}: there is no command {arguments[0]}"
+            assert command is not None, f"{block.place}: unknown command {arguments[0]}"
             if block.language == "console" and not block.reason:
-                continue  # it may be a mistake that is shown on purpose; it is run
+                continue  # it is run, and may show a mistake on purpose
             try:
                 command.make_context("evalkit", [word for word in arguments[1:] if word not in ("…", "...")])
             except Exception as error:  # typer's own click has its own classes
@@ -198,7 +111,7 @@ def test_options_named_in_the_text_exist() -> None:
     for page in PAGES:
         for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text(encoding="utf-8")):
             if not code.startswith(("evalkit ", "--")):
-                continue  # another program's
+                continue  # of another program
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code):
                 assert option in known | ROOT_OPTIONS, f"{page.name}: `{code}`: no command has {option}"
 

@@ -1,7 +1,7 @@
-"""A process that has imported torch and evalkit, and runs commands in forks of itself: each import takes seconds.
+"""A process that has imported torch and evalkit and runs commands in forks of itself, since importing takes seconds.
 
-As a program (``python warm.py SOCKET``) it serves; ``commands`` writes the programs ``evalkit`` and ``python`` that ask
-it, with their own arguments, directory, environment and file descriptors, and end with the command's exit code.
+``python warm.py SOCKET`` serves. ``commands`` writes the client programs ``evalkit`` and ``python``: each sends its
+arguments, working directory, environment and file descriptors to the server, and exits with the command's exit code.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ import json, os, socket, sys
 from array import array
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    asked = json.dumps({{"program": {program!r}, "arguments": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ)}})
+    request = json.dumps({{"program": {program!r}, "arguments": sys.argv[1:], "cwd": os.getcwd(),
+        "environment": dict(os.environ)}})
     server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [0, 1, 2]))])
-    server.sendall(asked.encode() + b"\\n")
+    server.sendall(request.encode() + b"\\n")
     code = server.recv(16)
 sys.exit(int(code or 70))
 """
 
 
 def commands(folder: Path, address: Path) -> None:
-    """Write the programs into ``folder``."""
+    """Write the client programs into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for program in ("evalkit", "python"):
         path = folder / program
@@ -40,7 +41,7 @@ def commands(folder: Path, address: Path) -> None:
 
 
 def serve(address: str) -> None:
-    """Answer until the process is ended."""
+    """Serve until the process is terminated."""
     for package in ("evalkit.cli", "evalkit.results", "evalkit.model.backends", "evalkit.model.engine"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
             importlib.import_module(module.name)
@@ -52,9 +53,9 @@ def serve(address: str) -> None:
         group.all()  # imports them
     import torch
 
-    torch.set_num_threads(1)  # a pool of threads would not live on in a fork
+    torch.set_num_threads(1)  # a thread pool would not survive a fork
     gc.collect()
-    gc.freeze()  # pages that are shared stay so
+    gc.freeze()  # keeps memory pages shared with the forks
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
@@ -62,8 +63,8 @@ def serve(address: str) -> None:
             client, _ = server.accept()
             with client:
                 if os.fork() == 0:
-                    os._exit(answer(client))
-            while True:  # children that have ended
+                    os._exit(handle(client))
+            while True:  # reap finished children
                 try:
                     if os.waitpid(-1, os.WNOHANG)[0] == 0:
                         break
@@ -71,19 +72,19 @@ def serve(address: str) -> None:
                     break
 
 
-def answer(client: socket.socket) -> int:
-    """In the fork: a grandchild runs the command, and the child says how it ended."""
+def handle(client: socket.socket) -> int:
+    """In the fork: a grandchild runs the command, and the child sends its exit code to the client."""
     _, ancillary, *_ = client.recvmsg(1, socket.CMSG_SPACE(12))
     descriptors = [fd for _, _, data in ancillary for fd in memoryview(data).cast("i")]
     with client.makefile("r", encoding="utf-8") as lines:
-        asked = json.loads(lines.readline())
+        request = json.loads(lines.readline())
     child = os.fork()
     if child == 0:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
             os.close(descriptor)
         client.close()
-        code = execute(asked)
+        code = execute(request)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -94,23 +95,26 @@ def answer(client: socket.socket) -> int:
     return 0
 
 
-def execute(asked: dict) -> int:
-    """Run a command as its own process would; returns its exit code."""
-    os.chdir(asked["cwd"])
+def execute(request: dict) -> int:
+    """Run a command as a process of its own would; returns its exit code."""
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(request["environment"])
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(os.dup(n), mode, encoding="utf-8") for n, mode in enumerate("rww"))
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(os.dup(number), mode, buffering=1, encoding="utf-8")  # lines of both outputs in order
+        for number, mode in enumerate("rww")
+    )
     for name, stream in (("stdin", sys.stdin), ("stdout", sys.stdout), ("stderr", sys.stderr)):
         setattr(sys, f"__{name}__", stream)
     try:
-        if asked["program"] == "evalkit":
-            sys.argv = ["evalkit", *asked["arguments"]]
+        if request["program"] == "evalkit":
+            sys.argv = ["evalkit", *request["arguments"]]
             from evalkit.cli import main
 
             main()
         else:
-            path, *arguments = asked["arguments"]
+            path, *arguments = request["arguments"]
             if path == "-":
                 path, sys.argv = "<stdin>", ["-", *arguments]
                 exec(compile(sys.stdin.read(), path, "exec"), {"__name__": "__main__"})

@@ -26,8 +26,11 @@ from evalkit.model.engine.options import Options
 from evalkit.model.hf.threads import threads
 
 Answers = dict[str, tuple[int, ...]]
-PARTS = ("share", "pack", "leave", "windows", "feed", "overlap", "record", "kernels")
-ON_GPU = {"overlap", "record", "kernels"}
+PARTS = (
+    "prefix_sharing", "token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch",
+    "async_scheduling", "cuda_graphs", "fused_kernels",
+)  # fmt: skip
+ON_GPU = {"async_scheduling", "cuda_graphs", "fused_kernels"}
 TAKES = frozenset(inspect.signature(HFBackend).parameters)
 CHILD = Path(__file__).parent / "_lmms_eval.py"
 

@@ -269,7 +269,7 @@ def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
     if mix.questions == (1,):
         del ways["unshared"]
     for name, (share, asked) in ways.items():
-        ours = Evalkit(world.model, world.processor, world.settings.batch_size, share=share)
+        ours = Evalkit(world.model, world.processor, world.settings.batch_size, prefix_sharing=share)
         ours.run(world.draw(mix, min(8, samples), "warm"))
         # One token each: reading, encoding and prefill, and nothing else.
         short = [Asked(one.id, one.path, one.size, one.text, 1) for one in asked]

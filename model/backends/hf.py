@@ -21,20 +21,20 @@ from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend
-from evalkit.model.engine.compatibility import Unfit, build, restore
+from evalkit.model.engine.compatibility import UnsupportedModel, build, restore
 from evalkit.model.engine.image_table import Item
 from evalkit.model.hf.devices import pick_places, spread
 from evalkit.model.hf.embedding import embed
 from evalkit.model.hf.generate import Generate
 from evalkit.model.hf.generation_config import not_applied
 from evalkit.model.hf.loading import dtype_in_effect, identity, load_model, load_processor, pick_device, pick_dtype
+from evalkit.model.hf.memory import memory_in_use
 from evalkit.model.hf.outcome import Outcome
-from evalkit.model.hf.planning_thread import Ahead, Plan, cut_up
-from evalkit.model.hf.process_memory import occupied
+from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
 from evalkit.model.hf.processor import Inputs, Planned
 from evalkit.model.hf.responses import Responses, failed
 from evalkit.model.hf.restore import borrowed
-from evalkit.model.hf.sampler import Draws
+from evalkit.model.hf.sampler import RandomSampler
 from evalkit.model.token_estimate import costs
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
@@ -102,7 +102,7 @@ class HFBackend:
         if not exact:
             try:
                 self.engine = build(model, self.inputs, rows=batch_size, tokens=max_batch_tokens, options=options)
-            except Unfit as error:
+            except UnsupportedModel as error:
                 self.unfit = str(error)
                 log.warning(
                     "%s goes through its own generate, in batches of %d: the engine does not fit it (%s)",
@@ -146,7 +146,7 @@ class HFBackend:
 
     def memory(self) -> int:
         """Bytes: the most that a CUDA device has held for this process; elsewhere what is held now."""
-        return occupied(self.model.device)
+        return memory_in_use(self.model.device)
 
     def release(self) -> None:
         """Leave the model as it was found, but for its generation settings."""
@@ -158,7 +158,7 @@ class HFBackend:
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
         """One response per request; windows of requests are planned ahead, those of the same images together."""
-        return self.stream(cut_up(requests), stop)
+        return self.stream(split_into_windows(requests), stop)
 
     def stream(self, windows: Iterator[Sequence[Request]], stop: Event | None = None) -> Iterator[Response]:
         """As ``generate``, for windows that come one by one; the next is asked for before one is begun.
@@ -166,7 +166,7 @@ class HFBackend:
         An empty one says that there is none yet: no more are asked for until all that came is answered.
         """
         self._responses.clear()
-        with Ahead(windows, self._plan) as plans:
+        with PlanningThread(windows, self._plan) as plans:
             while (plan := plans.wait()) is not None:
                 for request, error in plan.failed:
                     yield failed(request, error)
@@ -175,33 +175,33 @@ class HFBackend:
                 if stop is not None and stop.is_set():
                     return
 
-    def _plan(self, requests: Sequence[Request]) -> Plan:
-        plan = Plan()
+    def _plan(self, requests: Sequence[Request]) -> WindowPlan:
+        plan = WindowPlan()
         for request in requests:
             for image in request.images:
                 image_key(image)  # of a row, its content is read for it: here, ahead of its turn
             try:
                 for row in self.inputs.plan(request):
                     fits = self.engine is not None and _fits(self.engine, row)
-                    (plan.rows if fits else plan.others).append(row)
+                    (plan.for_engine if fits else plan.for_generate).append(row)
             except (OSError, ValueError) as error:
                 plan.failed.append((request, error))
         return plan
 
-    def _answer(self, plan: Plan, plans: Ahead, stop: Event | None) -> Iterator[Outcome]:
+    def _answer(self, plan: WindowPlan, plans: PlanningThread, stop: Event | None) -> Iterator[Outcome]:
         engine = self.engine
-        if plan.others:
+        if plan.for_generate:
             if engine is not None:
                 engine.pool.clear(free=True)  # generate knows nothing of it
-            yield from self.plain.answer(plan.others, stop)
-        if engine is None or not plan.rows or (stop is not None and stop.is_set()):
+            yield from self.plain.answer(plan.for_generate, stop)
+        if engine is None or not plan.for_engine or (stop is not None and stop.is_set()):
             return
 
         def more() -> list[Item]:
-            following = plans.ready()
-            return [] if following is None else [self._item(row) for row in following.rows]
+            following = plans.poll()
+            return [] if following is None else [self._item(row) for row in following.for_engine]
 
-        answers = engine.answer([self._item(row) for row in plan.rows], stop, more)
+        answers = engine.answer([self._item(row) for row in plan.for_engine], stop, more)
         while True:
             with torch.inference_mode():  # not while the caller has its turn
                 answer = next(answers, None)
@@ -222,7 +222,7 @@ class HFBackend:
             decoding.max_new_tokens,
             decoding.min_new_tokens,
             stops,
-            draws=Draws(decoding, planned.request.id) if decoding.temperature > 0 else None,
+            draws=RandomSampler(decoding, planned.request.id) if decoding.temperature > 0 else None,
             enough=partial(self._responses.enough, planned) if decoding.stop else None,
         )
 

@@ -48,7 +48,7 @@ AHEAD_ON_GPU = 32 * 2**20
 FEATURES = {"cpu": 256 * 2**20}
 
 
-class Unfit(Exception):
+class UnsupportedModel(Exception):
     """Why the engine cannot answer for a model."""
 
 
@@ -87,7 +87,7 @@ def build(
         tokens: prefilled together; None for what suits the device.
 
     Raises:
-        Unfit: it would not, or cannot.
+        UnsupportedModel: it would not, or cannot.
     """
     processor = inputs.processor
     place, image = _tokens(model, processor)
@@ -99,21 +99,21 @@ def build(
             wanted.append(_alone(model, inputs, request))
         except (OSError, ValueError, UserError, NotImplementedError) as error:
             if len(request.images) == 1:  # not every model takes several
-                raise Unfit(f"it failed on a small image ({type(error).__name__}: {error})") from error
+                raise UnsupportedModel(f"it failed on a small image ({type(error).__name__}: {error})") from error
     language = Language(model, image)
     if model.dtype != torch.float32:
         noise = _noise(model, inputs, requests[:2], wanted[:2])
         language.tolerance = max(language.tolerance, min(3 * noise, MOST))
         log.info("logits move by %.1e of their spread where prompts go together", noise)
-    if options.windows:
+    if options.packed_vision_attention:
         attention.install_vision(model)
         patch_embed.install(model)
-    if options.kernels:
+    if options.fused_kernels:
         mlp.install(model)
         rms_norm.install(model)
     attention.install_text(model)
     eyes = _eyes(model, processor, image, stay=vision_grids.install(model) > 0)
-    room = memory.free(model.device)
+    room = memory.free_memory(model.device)
     kind = model.device.type
     kept = min(room // 8, FEATURES.get(kind, room))
     features = Features(model.model, eyes, device=model.device, dtype=model.dtype, limit=kept)
@@ -130,12 +130,14 @@ def build(
     )
     try:
         _compare(engine, inputs, requests[:2], wanted[:2])
-    except Unfit:
+    except UnsupportedModel:
         restore(model)
         raise
     except Exception as error:
         restore(model)
-        raise Unfit(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}") from error
+        raise UnsupportedModel(
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        ) from error
     try:  # some processors take several images otherwise than one (LLaVA-OneVision cuts only a single one into tiles)
         _compare(engine, inputs, requests[2:], wanted[2:])
     except Exception as error:
@@ -166,28 +168,28 @@ def _tokens(model: Any, processor: Any) -> tuple[int, int]:
     image = next((getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)), None)
     written = getattr(processor, "image_token", None)
     if image is None or not isinstance(written, str):
-        raise Unfit("it does not say which token stands for an image")
+        raise UnsupportedModel("it does not say which token stands for an image")
     place = processor.tokenizer.convert_tokens_to_ids(written)
     if not isinstance(place, int) or place == processor.tokenizer.unk_token_id:
-        raise Unfit(f"its tokenizer does not know {written!r}")
+        raise UnsupportedModel(f"its tokenizer does not know {written!r}")
     return place, image
 
 
 def _check(model: Any) -> None:
-    """Raises ``Unfit`` for what the comparison below could miss, or could not even try."""
+    """Raises ``UnsupportedModel`` for what the comparison below could miss, or could not even try."""
     inner = text_part(model)
     if inner is None or not hasattr(model.model, "get_image_features") or model.get_output_embeddings() is None:
-        raise Unfit("it is not made of a language model and a vision encoder that can be called alone")
+        raise UnsupportedModel("it is not made of a language model and a vision encoder that can be called alone")
     config = inner.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
-        raise Unfit(f"its layers are not all plain attention ({', '.join(sorted(kinds))})")
+        raise UnsupportedModel(f"its layers are not all plain attention ({', '.join(sorted(kinds))})")
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise Unfit("its attention has a sliding window")
+        raise UnsupportedModel("its attention has a sliding window")
     if getattr(config, "original_padding", False):
-        raise Unfit("its positions count the padding of its batch (original_padding)")
+        raise UnsupportedModel("its positions count the padding of its batch (original_padding)")
     if len({str(p.device) for p in model.parameters()}) > 1:
-        raise Unfit("it is spread over several devices")
+        raise UnsupportedModel("it is spread over several devices")
     Shape.of(config)
 
 
@@ -272,7 +274,7 @@ def _compare(
     for (_, theirs), ours in zip(wanted, found, strict=True):
         for one, other in zip(theirs, ours, strict=True):
             if one.shape != other.shape:
-                raise Unfit(f"its logits have another shape ({tuple(one.shape)} and {tuple(other.shape)})")
+                raise UnsupportedModel(f"its logits have another shape ({tuple(one.shape)} and {tuple(other.shape)})")
             off = apart(one, other)
             if not off <= limit:
-                raise Unfit(f"shared, its logits come out otherwise (by {off:.1e} of their spread)")
+                raise UnsupportedModel(f"shared, its logits come out otherwise (by {off:.1e} of their spread)")

@@ -17,7 +17,7 @@ from threading import Event
 import torch
 
 from evalkit.model.engine.patches.attention import kernels
-from evalkit.model.hf.memory import out_of_memory
+from evalkit.model.hf.memory import is_out_of_memory
 
 from .cuda_graphs import CudaGraphs
 from .decode_batch import Pool
@@ -73,15 +73,15 @@ class Engine:
         self.place = place
         self.limits = limits
         self.options = options
-        self.workers = workers if options.feed else 0
+        self.workers = workers if options.image_prefetch else 0
         self.ahead = ahead
         self.several = True
-        graphs = options.record and language.device.type == "cuda"
-        self.prefill = Prefill(language, eyes, features, pack=options.pack)
+        graphs = options.cuda_graphs and language.device.type == "cuda"
+        self.prefill = Prefill(language, eyes, features, pack=options.token_budget)
         self.pool = Pool(
             language,
-            leave=options.leave,
-            ahead=options.overlap and language.device.type == "cuda",
+            leave=options.continuous_batching,
+            ahead=options.async_scheduling and language.device.type == "cuda",
             recorder=CudaGraphs(language.device) if graphs else None,
         )
 
@@ -111,7 +111,7 @@ class Engine:
                 batch: list[Waiting] = []
                 if queue and not stopped and self._room():
                     # A GPU would wait for a whole batch's images: it begins with a part of one.
-                    limits, begun = self.limits if begun else self.limits.part(BEGIN), True
+                    limits, begun = self.limits if begun else self.limits.divided_by(BEGIN), True
                     for waiting in self._next(queue, limits):
                         error = self._look(waiting)
                         if error is None:
@@ -128,7 +128,7 @@ class Engine:
                     with self._kernels():
                         done = self._prefill(batch) if batch else self.pool.step()
                 except (RuntimeError, MemoryError) as error:
-                    if not out_of_memory(error):
+                    if not is_out_of_memory(error):
                         raise
                     full = (str(error).strip().splitlines() or ["out of memory"])[0]
                 if full is not None:  # outside the except: the error's traceback holds the tensors that are in the way
@@ -173,7 +173,7 @@ class Engine:
         return [found[at] for at in range(len(items))]
 
     def _kernels(self) -> AbstractContextManager[None]:
-        return kernels(self.language.device) if self.options.kernels else nullcontext()
+        return kernels(self.language.device) if self.options.fused_kernels else nullcontext()
 
     def _queue(self, items: Sequence[Item], window: Window) -> list[Waiting]:
         """The items in the order in which they are to be answered.
@@ -185,7 +185,7 @@ class Engine:
             alike.setdefault(self.language.factor(item.tokens), []).append(at)
         queue = []
         for factor, places in sorted(alike.items(), reverse=True):
-            for leaf in grow([window.parts[at] for at in places], window.length, self.options.share):
+            for leaf in grow([window.parts[at] for at in places], window.length, self.options.prefix_sharing):
                 item, parts = items[places[leaf.row]], window.parts[places[leaf.row]]
                 row = Row(item.limit, item.least, item.stops, item.forced, item.draws, item.enough)
                 queue.append(Waiting(window, item, row, parts, leaf.node, factor))
@@ -194,7 +194,7 @@ class Engine:
     def _room(self) -> bool:
         """Whether rows may come in; a few at a time would cost a pass each."""
         live = len(self.pool)
-        return live == 0 or (self.options.leave and live <= self.limits.rows // 2)
+        return live == 0 or (self.options.continuous_batching and live <= self.limits.rows // 2)
 
     def _next(self, queue: list[Waiting], limits: Limits) -> list[Waiting]:
         """The next rows of a window to prefill: as many as the pool, the tokens and the memory have room for."""
@@ -210,10 +210,10 @@ class Engine:
             own = max(own, window.tokens(waiting.parts[waiting.shared :]))
             longest = max(longest, window.tokens(waiting.parts) + waiting.row.limit)
             rows = len(batch) + 1
-            if batch and self.options.pack and rows * own > limits.tokens:
+            if batch and self.options.token_budget and rows * own > limits.tokens:
                 break
             # Twice: a pool that grows is copied, and prefixes are held beside the rows that they were copied into.
-            if batch and self.options.pack and 2 * (rows + live) * longest * each > limits.bytes:
+            if batch and self.options.token_budget and 2 * (rows + live) * longest * each > limits.bytes:
                 break
             batch.append(queue.pop())
         return batch

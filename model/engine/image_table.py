@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from evalkit.model.hf.continuations import Branch
-from evalkit.model.hf.sampler import Draws
+from evalkit.model.hf.sampler import RandomSampler
 from evalkit.types import ImageRef, image_key
 
 from .prefix_tree import Parts
@@ -39,7 +39,7 @@ class Item:
     least: int = 0
     stops: tuple[int, ...] = ()
     forced: Branch | None = None
-    draws: Draws | None = None
+    draws: RandomSampler | None = None
     enough: Callable[[list[int]], bool] | None = None
 
 

@@ -1,4 +1,4 @@
-"""How large the engine's batches are, and what of it is switched on."""
+"""The engine's options and batch limits."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Options:
-    """Which parts of the engine work: all, unless somebody measures one.  Answers do not depend on them.
+    """The engine's optimizations, each of which can be switched off to measure it.  Answers do not depend on them.
 
     Attributes:
-        share: a prefix that several requests begin with is computed once, and an image is encoded once.
-        pack: batches are cut by tokens against the memory at hand; else a fixed number of rows.
-        leave: rows that are done leave the batch and waiting ones come in; else a batch waits for its slowest row.
-        windows: the vision encoder's windows go through few attention calls, and its patches through a matrix product;
-            else as transformers does it, one by one, and through a convolution.
-        kernels: on CUDA, norms go through one kernel each, MLPs of an awkward width through kernels for a better one
-            (both in half precision), and attention is not planned anew for every shape; else as transformers does it.
-        overlap: on CUDA, a decode step is launched before the tokens of the one before are read; else after.
-        record: on CUDA, decode steps are recorded and replayed as graphs; else launched kernel by kernel.
-        feed: images are read, decoded and resized ahead in threads; else when their batch comes.
+        prefix_sharing: compute a prefix that several requests share once.
+        token_budget: limit prefill batches by their tokens and the free memory, not by a number of rows.
+        continuous_batching: evict finished sequences and admit waiting ones; otherwise a batch runs until its slowest
+            sequence has finished.
+        packed_vision_attention: run the vision encoder's attention on few batches of equal segments, and its patch
+            embedding as a matrix product; otherwise as transformers does, segment by segment and as a convolution.
+        fused_kernels: on CUDA, use one kernel per norm and pad MLPs to widths with fast kernels (both in half
+            precision only), and avoid cuDNN attention, which is planned again for each shape.
+        async_scheduling: on CUDA, launch a decode step before the previous step's tokens are read.
+        cuda_graphs: on CUDA, record decode steps and replay them as graphs.
+        image_prefetch: read, decode and resize images ahead in threads.
     """
 
-    share: bool = True
-    pack: bool = True
-    leave: bool = True
-    windows: bool = True
-    kernels: bool = True
-    overlap: bool = True
-    record: bool = True
-    feed: bool = True
+    prefix_sharing: bool = True
+    token_budget: bool = True
+    continuous_batching: bool = True
+    packed_vision_attention: bool = True
+    fused_kernels: bool = True
+    async_scheduling: bool = True
+    cuda_graphs: bool = True
+    image_prefetch: bool = True
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large batches may be.
+    """Upper limits of a batch.
 
     Attributes:
-        rows: decoded together.
-        tokens: prefilled together (text and images), padding counted.
-        bytes: of keys and values held at one time.
+        rows: sequences decoded together.
+        tokens: tokens prefilled together (text and image tokens, including padding).
+        bytes: size of the KV cache.
     """
 
     rows: int
     tokens: int
     bytes: int
 
-    def part(self, parts: int) -> Limits:
-        """For a batch that is smaller by so many times."""
-        return replace(self, rows=max(1, self.rows // parts), tokens=max(1, self.tokens // parts))
+    def divided_by(self, divisor: int) -> Limits:
+        """The limits for a batch that is smaller by this factor."""
+        return replace(self, rows=max(1, self.rows // divisor), tokens=max(1, self.tokens // divisor))

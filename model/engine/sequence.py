@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from evalkit.model.hf.continuations import Branch
-from evalkit.model.hf.sampler import Draws
+from evalkit.model.hf.sampler import RandomSampler
 
 from .kv_cache import sent
 
@@ -35,7 +35,7 @@ class Row:
     least: int = 0
     stops: tuple[int, ...] = ()
     forced: Branch | None = None
-    draws: Draws | None = None
+    draws: RandomSampler | None = None
     enough: Callable[[list[int]], bool] | None = None
     tokens: list[int] = field(default_factory=list)
     asked: int = 0
@@ -114,7 +114,7 @@ class Said:
             row = self.rows[at]
             row.broken |= bool(bad[at])
             if row.forced is None:
-                token = said[at] if row.draws is None or self._logits is None else row.draws.token(self._logits[at])
+                token = said[at] if row.draws is None or self._logits is None else row.draws.sample(self._logits[at])
                 row.tokens.append(token)
                 row.ended = token in row.stops or len(row.tokens) >= row.limit or row.broken
                 row.ended = row.ended or (row.enough is not None and row.enough(row.tokens))

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from .continuations import Branch, Forced
-from .memory import out_of_memory
+from .continuations import Branch, ForcedDecoding
+from .memory import is_out_of_memory
 from .outcome import Outcome
 from .processor import Inputs, Planned, Prepared
-from .sampler import Draws
+from .sampler import RandomSampler
 from .threads import threads
 
 log = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ class _NotNumbers(LogitsProcessor):
 class _Drawn(LogitsProcessor):
     """Leaves each row the one token that its own stream draws, for greedy search to find."""
 
-    def __init__(self, rows: Sequence[Draws]) -> None:
+    def __init__(self, rows: Sequence[RandomSampler]) -> None:
         self.rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        drawn = [row.token(one) for row, one in zip(self.rows, scores, strict=True)]
+        drawn = [row.sample(one) for row, one in zip(self.rows, scores, strict=True)]
         only = torch.full_like(scores, -torch.inf)
         return only.scatter(1, torch.tensor(drawn, device=scores.device)[:, None], 0.0)
 
@@ -119,7 +119,7 @@ class Generate:
             else:
                 new, broken = self._generate(inputs, batch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             full = str(error).strip().splitlines()[0]
         if full is not None:  # outside the except: the error's traceback holds the tensors that are in the way
@@ -165,7 +165,7 @@ class Generate:
             stop_strings=list(decoding.stop) or None,
         )
         watch = _NotNumbers()
-        draws = [_Drawn([Draws(decoding, p.request.id) for p in batch])] if decoding.temperature > 0 else []
+        draws = [_Drawn([RandomSampler(decoding, p.request.id) for p in batch])] if decoding.temperature > 0 else []
         new = self._search(inputs, settings, watch, *draws)
         if watch.rows is None:
             return new, [False] * len(new)
@@ -173,10 +173,10 @@ class Generate:
 
     def _score(self, inputs: Any, rows: Sequence[Branch]) -> tuple[list[list[float]], list[bool]]:
         """Per row, the mean cross-entropy of each of its branch's options, and whether its logits were not numbers."""
-        forced = Forced(rows, filler=self.pad)
+        forced = ForcedDecoding(rows, filler=self.pad)
         settings = GenerationConfig(do_sample=False, num_beams=1, max_new_tokens=forced.steps, eos_token_id=NO_STOP)
         self._search(inputs, settings, forced)
-        return [forced.means(row) for row in range(len(rows))], forced.broken
+        return [forced.mean_losses(row) for row in range(len(rows))], forced.broken
 
     def _search(self, inputs: Any, settings: GenerationConfig, *watch: LogitsProcessor) -> list[list[int]]:
         """The new tokens of every row, padded at the end."""

@@ -1,4 +1,4 @@
-"""Windows of requests, planned in a thread while those before are answered."""
+"""A thread that plans the next window of requests while the current one is answered."""
 
 from __future__ import annotations
 
@@ -10,75 +10,85 @@ from evalkit.types import Request
 
 from .processor import Planned
 
-# How many requests are planned together, to be sorted and to find what they share: the first few soon, so that answers
-# come soon.
-FIRST = 512
+# Requests per window: they are sorted and their shared prefixes are found together. The first window is small, so that
+# the first answers come early.
+FIRST_WINDOW = 512
 WINDOW = 4096
 
 
 @dataclass
-class Plan:
+class WindowPlan:
     """A window of requests, ready to be answered.
 
     Attributes:
-        rows: for the engine; ``others`` for the model's own ``generate``.
-        failed: the requests that have no rows, and why.
+        for_engine: planned requests for the engine.
+        for_generate: planned requests for the model's own ``generate``.
+        failed: the requests that cannot be planned, each with its error.
     """
 
-    rows: list[Planned] = field(default_factory=list)
-    others: list[Planned] = field(default_factory=list)
+    for_engine: list[Planned] = field(default_factory=list)
+    for_generate: list[Planned] = field(default_factory=list)
     failed: list[tuple[Request, BaseException]] = field(default_factory=list)
 
 
-class Ahead:
-    """Asks for a window while the one before is answered, and plans it.
+class PlanningThread:
+    """Takes a window while the previous one is answered, and plans it.
 
-    An empty window says that none is there yet: the one after it is not asked for before somebody waits.
+    An empty window means that no requests are available yet: the following window is only taken in ``wait``.
+
+    Args:
+        windows: the windows; an element is taken in the caller's thread.
+        plan: plans a window, in the planning thread.
     """
 
-    def __init__(self, windows: Iterator[Sequence[Request]], plan: Callable[[Sequence[Request]], Plan]) -> None:
+    def __init__(self, windows: Iterator[Sequence[Request]], plan: Callable[[Sequence[Request]], WindowPlan]) -> None:
         self._windows = windows
         self._plan = plan
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._coming: Future[Plan] | None = None
+        self._next: Future[WindowPlan] | None = None
 
-    def __enter__(self) -> Ahead:
-        self._ask()
+    def __enter__(self) -> PlanningThread:
+        self._submit()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
 
-    def _ask(self) -> None:
+    def _submit(self) -> None:
         window = next(self._windows, None)
-        self._coming = None if window is None else self._thread.submit(self._plan, window)
+        self._next = None if window is None else self._thread.submit(self._plan, window)
 
-    def wait(self) -> Plan | None:
-        """The next window's plan; None after the last."""
-        if self._coming is None:
+    @property
+    def done(self) -> bool:
+        """Whether the next window is planned (or there is none)."""
+        return self._next is None or self._next.done()
+
+    def wait(self) -> WindowPlan | None:
+        """The next window's plan; None after the last window.  Raises what planning it raised."""
+        if self._next is None:
             return None
-        plan = self._coming.result()
-        self._ask()
+        plan = self._next.result()
+        self._submit()
         return plan
 
-    def ready(self) -> Plan | None:
-        """The next window's plan, if it is there and is wholly the engine's; else None."""
-        if self._coming is None or not self._coming.done() or self._coming.exception() is not None:
+    def poll(self) -> WindowPlan | None:
+        """The next window's plan, if it is done and all of it is for the engine; else None."""
+        if self._next is None or not self._next.done() or self._next.exception() is not None:
             return None
-        plan = self._coming.result()
-        if not plan.rows or plan.others or plan.failed:
+        plan = self._next.result()
+        if not plan.for_engine or plan.for_generate or plan.failed:
             return None
-        self._ask()
+        self._submit()
         return plan
 
 
-def cut_up(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    """Requests in windows, those of the same images in the same one (as far as it has room)."""
+def split_into_windows(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """Split requests into windows; requests with the same images share a window as far as it has room."""
     groups: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
         groups.setdefault(tuple(image.name for image in request.images), []).append(request)
     window: list[Request] = []
-    size = FIRST
+    size = FIRST_WINDOW
     for group in groups.values():
         window += group
         while len(window) >= size:

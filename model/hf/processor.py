@@ -14,7 +14,7 @@ from PIL import Image
 from evalkit.errors import UserError
 from evalkit.types import ImagePart, ImageRef, ImageSize, Preview, Request, Size, TextPart
 
-from .continuations import Branch, branches
+from .continuations import Branch, build_branches
 from .placeholders import placeholder, quoted, reserved
 
 
@@ -147,7 +147,7 @@ class Inputs:
         tokens = self.length(len(ids), sizes)
         if not request.continuations:
             return [Planned(request, prompt, ids, sizes, tokens)]
-        rows = branches([self.ids(text) for text in request.continuations])
+        rows = build_branches([self.ids(text) for text in request.continuations])
         return [Planned(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
 
     def prepare(self, batch: Sequence[Planned]) -> Prepared:

@@ -1,4 +1,4 @@
-"""Tokens drawn at random, each request from a stream of its own: the same whatever its neighbours in the batch."""
+"""Random sampling of tokens.  Each request has its own random stream, so its tokens do not depend on its batch."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import torch
 from evalkit.types import Decoding
 
 
-class Draws:
-    """Draws a request's tokens.
+class RandomSampler:
+    """Samples the tokens of one request.
 
     Args:
-        decoding: its temperature, ``top_p``, ``top_k`` and seed.
-        request: the request's id.
+        decoding: its ``temperature``, ``top_p``, ``top_k`` and ``seed``.
+        request_id: the request's id; the random stream is seeded from it and ``decoding.seed``.
     """
 
-    def __init__(self, decoding: Decoding, request: str) -> None:
+    def __init__(self, decoding: Decoding, request_id: str) -> None:
         self.decoding = decoding
-        named = hashlib.blake2b(f"{decoding.seed}/{request}".encode(errors="surrogatepass"), digest_size=8).digest()
-        self.seed = int.from_bytes(named, "big") >> 1
-        self.stream = torch.Generator().manual_seed(self.seed)
+        key = f"{decoding.seed}/{request_id}".encode(errors="surrogatepass")
+        self.seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+        self.generator = torch.Generator().manual_seed(self.seed)
 
     def restart(self) -> None:
-        """Begin the stream again."""
-        self.stream.manual_seed(self.seed)
+        """Reset the random stream to its start."""
+        self.generator.manual_seed(self.seed)
 
-    def token(self, logits: torch.Tensor) -> int:
-        """The next token, for (vocabulary,) logits; the highest where they are no numbers."""
-        how = self.decoding
-        likely, tokens = (logits.float().cpu() / how.temperature).sort(descending=True, stable=True)
-        if how.top_k:
-            likely, tokens = likely[: how.top_k], tokens[: how.top_k]
-        chances = likely.softmax(-1)
-        if how.top_p < 1:
-            kept = chances.cumsum(-1) - chances < how.top_p  # the first always is
-            chances = chances * kept
-        if not chances.isfinite().all():
+    def sample(self, logits: torch.Tensor) -> int:
+        """Return the next token for logits of shape (vocabulary,); the most likely one if they are not finite."""
+        decoding = self.decoding
+        scores, tokens = (logits.float().cpu() / decoding.temperature).sort(descending=True, stable=True)
+        if decoding.top_k:
+            scores, tokens = scores[: decoding.top_k], tokens[: decoding.top_k]
+        probabilities = scores.softmax(-1)
+        if decoding.top_p < 1:
+            kept = probabilities.cumsum(-1) - probabilities < decoding.top_p  # always keeps the first
+            probabilities = probabilities * kept
+        if not probabilities.isfinite().all():
             return int(tokens[0])
-        return int(tokens[torch.multinomial(chances, 1, generator=self.stream)])
+        return int(tokens[torch.multinomial(probabilities, 1, generator=self.generator)])

@@ -62,7 +62,7 @@ def alone(requests: list[Request]) -> dict[str, tuple[int, ...]]:
 def test_the_tokens_of_generate(
     rows: int | None, record: bool, requests: list[Request], alone: dict[str, tuple[int, ...]]
 ) -> None:
-    backend = _backend("float32", batch_size=rows, options=Options(record=record))
+    backend = _backend("float32", batch_size=rows, options=Options(cuda_graphs=record))
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
     different = [key for key, tokens in alone.items() if found[key] != tokens]
@@ -72,18 +72,18 @@ def test_the_tokens_of_generate(
     assert bool(steps._known) is record
 
 
-@pytest.mark.parametrize("off", ["kernels", "overlap", "share"])
+@pytest.mark.parametrize("off", ["fused_kernels", "async_scheduling", "prefix_sharing"])
 def test_no_part_changes_a_token(off: str, requests: list[Request], alone: dict[str, tuple[int, ...]]) -> None:
     backend = _backend("float32", batch_size=16, options=Options(**{off: False}))
     assert backend.engine is not None, backend.unfit
-    assert backend.engine.pool.ahead is (off != "overlap")
+    assert backend.engine.pool.ahead is (off != "async_scheduling")
     found = _tokens(backend, requests)
     assert [key for key, tokens in alone.items() if found[key] != tokens] == []
 
 
 def test_nothing_waits_but_for_tokens(requests: list[Request]) -> None:
     """As on a GPU that is not there (``test_imaginary.py``), by what CUDA itself says."""
-    backend = _backend("bfloat16", batch_size=64, options=Options(record=False))
+    backend = _backend("bfloat16", batch_size=64, options=Options(cuda_graphs=False))
     assert backend.engine is not None, backend.unfit
     _tokens(backend, requests[:20])  # what is tried once has been
     torch.cuda.set_sync_debug_mode("warn")
@@ -101,6 +101,6 @@ def test_half_precision_records_too(requests: list[Request]) -> None:
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
     assert backend.engine.pool.steps.recorder is not None
-    plain = _tokens(_backend("bfloat16", options=Options(record=False)), requests)
+    plain = _tokens(_backend("bfloat16", options=Options(cuda_graphs=False)), requests)
     different = [key for key, tokens in plain.items() if found[key] != tokens]
     assert len(different) <= 0.1 * len(plain)

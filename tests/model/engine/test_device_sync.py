@@ -96,7 +96,7 @@ def _engine(folder: Path, gpu: Imaginary, inputs: Inputs, limits: Limits) -> Eng
     stay = vision_grids.install(model) > 0
     eyes = compatibility._eyes(model, inputs.processor, image, stay=stay)
     features = Features(model.model, eyes, device=DEVICE, dtype=model.dtype, limit=2**30)
-    options = Options(record=False, kernels=False, feed=False)
+    options = Options(cuda_graphs=False, fused_kernels=False, image_prefetch=False)
     language = Language(model, image)
     return Engine(language, eyes, features, place=place, limits=limits, options=options, workers=0, ahead=0)
 

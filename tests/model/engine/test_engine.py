@@ -90,10 +90,10 @@ def _same(found: Iterator[Response], alone: dict[str, Response]) -> None:
 def test_as_alone_at_every_batch_size(
     rows: int, share: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
-    _same(_backend(batch_size=rows, options=Options(share=share)).generate(requests), alone)
+    _same(_backend(batch_size=rows, options=Options(prefix_sharing=share)).generate(requests), alone)
 
 
-@pytest.mark.parametrize("off", ["pack", "leave", "windows", "feed"])
+@pytest.mark.parametrize("off", ["token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch"])
 def test_no_part_changes_an_answer(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
     _same(_backend(batch_size=7, options=Options(**{off: False})).generate(requests), alone)
 
@@ -102,7 +102,7 @@ def test_no_part_changes_an_answer(off: str, requests: list[Request], alone: dic
 def test_as_alone_where_steps_overlap(
     rows: int, leave: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
-    _same(_backend(True, batch_size=rows, options=Options(leave=leave)).generate(requests), alone)
+    _same(_backend(True, batch_size=rows, options=Options(continuous_batching=leave)).generate(requests), alone)
 
 
 def test_a_step_is_launched_before_the_last_ones_tokens_are_read(
@@ -165,7 +165,7 @@ def test_the_cpu_knows_where_rows_begin(
 def test_a_window_does_not_wait_for_the_last_rows_of_the_one_before(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST_WINDOW", 7)
     monkeypatch.setattr("evalkit.model.hf.planning_thread.WINDOW", 7)
     backend = _backend(batch_size=16)
     assert backend.engine is not None
@@ -188,7 +188,7 @@ def test_out_of_memory_between_windows(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of two windows are put back and answered, once each."""
-    monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST", 7)
+    monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST_WINDOW", 7)
     monkeypatch.setattr("evalkit.model.hf.planning_thread.WINDOW", 7)
     backend = _backend(True, batch_size=16)
     assert backend.engine is not None
@@ -267,7 +267,7 @@ def test_prefixes_are_computed_once(requests: list[Request]) -> None:
     """
     tokens = {True: 0, False: 0}
     for share in tokens:
-        backend = _backend(batch_size=1, options=Options(share=share))
+        backend = _backend(batch_size=1, options=Options(prefix_sharing=share))
         inner = backend.model.model.language_model.forward
 
         def count(*, inputs_embeds: torch.Tensor, _inner: Any = inner, _share: bool = share, **rest: Any) -> Any:
@@ -350,7 +350,7 @@ def test_out_of_memory_as_rows_join(
 
 
 def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dict[str, Response]) -> None:
-    backend = _backend(batch_size=8, options=Options(share=False))
+    backend = _backend(batch_size=8, options=Options(prefix_sharing=False))
     longest = max(r.prompt_tokens for r in alone.values())
     _Full(backend, longest - 40)
     found = {r.id: r for r in backend.generate(requests)}
@@ -482,18 +482,18 @@ def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], req
 
 
 def test_draws_depend_on_the_seed_and_are_spread_as_they_should() -> None:
-    from evalkit.model.hf.sampler import Draws
+    from evalkit.model.hf.sampler import RandomSampler
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
     how = Decoding(1, temperature=1.0)
     counts = torch.zeros(4)
     for n in range(4000):
-        counts[Draws(how, str(n)).token(logits)] += 1
+        counts[RandomSampler(how, str(n)).sample(logits)] += 1
     assert torch.allclose(counts / 4000, logits.softmax(-1), atol=0.03)
-    one, other = (Draws(replace(how, seed=seed), "a") for seed in (0, 1))
-    assert [one.token(logits) for _ in range(30)] != [other.token(logits) for _ in range(30)]
-    few = Draws(Decoding(1, temperature=1.0, top_k=3, top_p=0.7), "a")
-    assert {few.token(logits) for _ in range(300)} == {0, 1}
+    one, other = (RandomSampler(replace(how, seed=seed), "a") for seed in (0, 1))
+    assert [one.sample(logits) for _ in range(30)] != [other.sample(logits) for _ in range(30)]
+    few = RandomSampler(Decoding(1, temperature=1.0, top_k=3, top_p=0.7), "a")
+    assert {few.sample(logits) for _ in range(300)} == {0, 1}
 
 
 def test_decoding_is_recorded_where_it_is_not_the_default() -> None:

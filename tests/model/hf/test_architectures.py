@@ -374,7 +374,7 @@ def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
     exact = HFBackend(opened.model, opened.processor, exact=True)
     alone = {r.id: r for r in exact.generate(requests)}
     for rows, share in itertools.product((1, 3, 16, 64), (True, False)):
-        backend = HFBackend(opened.model, opened.processor, batch_size=rows, options=Options(share=share))
+        backend = HFBackend(opened.model, opened.processor, batch_size=rows, options=Options(prefix_sharing=share))
         assert (backend.engine is None) == unfit, backend.unfit
         for response in backend.generate(requests):
             one = alone[response.id]

@@ -15,7 +15,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.hf.continuations import branches
+from evalkit.model.hf.continuations import build_branches
 from evalkit.model.hf.generate import Generate
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
@@ -102,7 +102,7 @@ options = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple
 @given(options)
 @settings(max_examples=300, deadline=None)
 def test_branches_read_every_option_once(given: list[tuple[int, ...]]) -> None:
-    found = branches(given)
+    found = build_branches(given)
     assert sorted(o for row in found for o in row.options) == list(enumerate(given))
     for row in found:
         assert all(row.forced[: len(tokens) - 1] == tokens[:-1] for _, tokens in row.options)

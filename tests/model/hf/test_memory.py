@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.types import Decoding, Message, Image, Request, Text
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
 
 torch.set_num_threads(1)
 
@@ -29,7 +29,7 @@ class Drawn:
     def digest(self): return self.name
 
 def ask(n):
-    return Request(str(n), (Message("user", (Image(Drawn(n // 2)), Text(f"How many things of kind {n}?"))),), Decoding(3))
+    return Request(str(n), (Message("user", (ImagePart(Drawn(n // 2)), TextPart(f"How many of kind {n}?"))),), Decoding(3))
 
 backend = registry.backends.get("hf").open(resolve_checkpoint("tiny"), device="cpu", dtype="float32")
 assert backend.engine is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.model.hf.planning_thread import Ahead, Plan
+from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan
 from evalkit.types import Decoding, Request
 
 ONE = (Request("1", (), Decoding(1)),)
@@ -28,19 +28,19 @@ class Windows:
         self.asked += 1
 
 
-def _rows(requests: Sequence[Request]) -> Plan:
-    return Plan(rows=list(requests))  # type: ignore[arg-type]
+def _rows(requests: Sequence[Request]) -> WindowPlan:
+    return WindowPlan(for_engine=list(requests))  # type: ignore[arg-type]
 
 
-def _ahead(windows: Windows, plan: Callable[[Sequence[Request]], Plan] = _rows) -> Ahead:
-    return Ahead(iter(windows), plan)
+def _ahead(windows: Windows, plan: Callable[[Sequence[Request]], WindowPlan] = _rows) -> PlanningThread:
+    return PlanningThread(iter(windows), plan)
 
 
-def _soon(plans: Ahead) -> Plan | None:
+def _soon(plans: PlanningThread) -> WindowPlan | None:
     """What is ready, as soon as it has been planned."""
-    while plans._coming is not None and not plans._coming.done():
+    while not plans.done:
         time.sleep(0.001)
-    return plans.ready()
+    return plans.poll()
 
 
 def test_windows_come_in_order_and_the_next_is_asked_for_before_one_is_given() -> None:
@@ -48,7 +48,7 @@ def test_windows_come_in_order_and_the_next_is_asked_for_before_one_is_given() -
     with _ahead(windows) as plans:
         found: list[Any] = []
         while (plan := (_soon(plans) if len(found) % 2 else plans.wait())) is not None:
-            found += plan.rows
+            found += plan.for_engine
             assert windows.asked == len(found) + 1
     assert [row.id for row in found] == list("0123")
     assert _soon(plans) is None
@@ -60,15 +60,15 @@ def test_after_an_empty_window_none_is_asked_for_until_somebody_waits() -> None:
         assert plans.wait() is not None
         assert _soon(plans) is None
         assert windows.asked == 2
-        assert plans.wait() == Plan()
+        assert plans.wait() == WindowPlan()
         assert windows.asked == 3
         assert _soon(plans) is not None
 
 
 @pytest.mark.parametrize(
-    "odd", [Plan(rows=[1], others=[1]), Plan(rows=[1], failed=[(ONE[0], OSError())])], ids=["generate's", "failed"]  # type: ignore[list-item]
+    "odd", [WindowPlan(for_engine=[1], for_generate=[1]), WindowPlan(for_engine=[1], failed=[(ONE[0], OSError())])], ids=["generate's", "failed"]  # type: ignore[list-item]
 )  # fmt: skip
-def test_what_is_not_wholly_the_engines_is_waited_for(odd: Plan) -> None:
+def test_what_is_not_wholly_the_engines_is_waited_for(odd: WindowPlan) -> None:
     with _ahead(Windows(ONE), lambda _: odd) as plans:
         assert _soon(plans) is None
         assert plans.wait() is odd
@@ -77,7 +77,7 @@ def test_what_is_not_wholly_the_engines_is_waited_for(odd: Plan) -> None:
 def test_what_cannot_be_planned_is_told_to_those_who_wait() -> None:
     """Not to the engine, which has rows in work."""
 
-    def fail(_: Sequence[Request]) -> Plan:
+    def fail(_: Sequence[Request]) -> WindowPlan:
         raise RuntimeError("no")
 
     with _ahead(Windows(ONE), fail) as plans:

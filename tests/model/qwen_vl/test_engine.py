@@ -152,7 +152,7 @@ def test_as_alone(
     asked: dict[str, list[Request]],
     alone: dict[str, dict[str, Response]],
 ) -> None:
-    backend = _backend(folders[kind], batch_size=rows, options=Options(share=share))
+    backend = _backend(folders[kind], batch_size=rows, options=Options(prefix_sharing=share))
     _same(backend.generate(asked[kind]), alone[kind])
 
 
@@ -160,7 +160,7 @@ def test_as_alone(
 def test_small_batches_of_tokens(
     leave: bool, folders: dict[str, Path], asked: dict[str, list[Request]], alone: dict[str, dict[str, Response]]
 ) -> None:
-    backend = _backend(folders["chat"], batch_size=5, max_batch_tokens=300, options=Options(leave=leave))
+    backend = _backend(folders["chat"], batch_size=5, max_batch_tokens=300, options=Options(continuous_batching=leave))
     _same(backend.generate(asked["chat"]), alone["chat"])
 
 
@@ -203,7 +203,7 @@ def test_prefixes_are_shared_among_equal_factors_only(samples: list[Sample], fol
     ]
     passed = {}
     for share in (True, False):
-        backend = _backend(folders["chat"], batch_size=16, options=Options(share=share))
+        backend = _backend(folders["chat"], batch_size=16, options=Options(prefix_sharing=share))
         images: list[int] = []
         backend.model.model.visual.register_forward_pre_hook(lambda _, args, seen=images: seen.append(len(args[0])))
         passes = _counted(backend)
@@ -222,7 +222,7 @@ def test_prefixes_are_shared_among_equal_factors_only(samples: list[Sample], fol
 def test_the_tree_saves_tokens(folders: dict[str, Path], asked: dict[str, list[Request]]) -> None:
     tokens = {}
     for share in (True, False):
-        backend = _backend(folders["base"], batch_size=16, options=Options(share=share))
+        backend = _backend(folders["base"], batch_size=16, options=Options(prefix_sharing=share))
         passes = _counted(backend)
         list(backend.generate(asked["base"]))
         tokens[share] = sum(rows * length for rows, length in passes if length > 1)

@@ -21,7 +21,7 @@ from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend
-from evalkit.model.engine.compatibility import UnsupportedModel, build, restore
+from evalkit.model.engine.compatibility import UnsupportedModel, build
 from evalkit.model.engine.image_table import Item
 from evalkit.model.hf.devices import pick_places, spread
 from evalkit.model.hf.embedding import embed
@@ -151,7 +151,7 @@ class HFBackend:
     def release(self) -> None:
         """Leave the model as it was found, but for its generation settings."""
         if self.engine is not None:
-            restore(self.model)
+            self.engine.close()
             self.engine = None
 
     # ------------------------------------------------------------------------------------------------------ answering

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ from .image_table import Item
 from .kv_cache import Shape
 from .model_runner import Language, apart, text_part
 from .options import Limits, Options
-from .patches import attention, mlp, patch_embed, rms_norm, vision_grids
+from .patches import patched
 from .vision import AnyEyes, Eyes, Features, PatchEyes
 
 log = logging.getLogger(__name__)
@@ -105,60 +106,44 @@ def build(
         noise = _noise(model, inputs, requests[:2], wanted[:2])
         language.tolerance = max(language.tolerance, min(3 * noise, MOST))
         log.info("logits move by %.1e of their spread where prompts go together", noise)
-    if options.packed_vision_attention:
-        attention.install_vision(model)
-        patch_embed.install(model)
-    if options.fused_kernels:
-        mlp.install(model)
-        rms_norm.install(model)
-    attention.install_text(model)
-    eyes = _eyes(model, processor, image, stay=vision_grids.install(model) > 0)
-    room = memory.free_memory(model.device)
-    kind = model.device.type
-    kept = min(room // 8, FEATURES.get(kind, room))
-    features = Features(model.model, eyes, device=model.device, dtype=model.dtype, limit=kept)
-    limits = Limits(rows or ROWS.get(kind, ROWS_ON_GPU), tokens or TOKENS.get(kind, TOKENS_ON_GPU), room - kept)
-    engine = Engine(
-        language,
-        eyes,
-        features,
-        place=place,
-        limits=limits,
-        options=options,
-        workers=_workers(kind),
-        ahead=AHEAD.get(kind, AHEAD_ON_GPU),
-    )
-    try:
-        _compare(engine, inputs, requests[:2], wanted[:2])
-    except UnsupportedModel:
-        restore(model)
-        raise
-    except Exception as error:
-        restore(model)
-        raise UnsupportedModel(
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-        ) from error
-    try:  # some processors take several images otherwise than one (LLaVA-OneVision cuts only a single one into tiles)
-        _compare(engine, inputs, requests[2:], wanted[2:])
-    except Exception as error:
-        engine.several = False
-        log.warning("%s: requests with several images go through generate (%s)", type(model).__name__, error)
-    features.clear()
+    with ExitStack() as stack:
+        patches = stack.enter_context(patched(model, options))
+        eyes = _eyes(model, processor, image, stay=patches.grids_on_cpu)
+        room = memory.free_memory(model.device)
+        kind = model.device.type
+        kept = min(room // 8, FEATURES.get(kind, room))
+        features = Features(model.model, eyes, device=model.device, dtype=model.dtype, limit=kept)
+        limits = Limits(rows or ROWS.get(kind, ROWS_ON_GPU), tokens or TOKENS.get(kind, TOKENS_ON_GPU), room - kept)
+        engine = Engine(
+            language,
+            eyes,
+            features,
+            place=place,
+            limits=limits,
+            options=options,
+            workers=_workers(kind),
+            ahead=AHEAD.get(kind, AHEAD_ON_GPU),
+        )
+        try:
+            _compare(engine, inputs, requests[:2], wanted[:2])
+        except UnsupportedModel:
+            raise
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error) else ""
+            raise UnsupportedModel(f"{type(error).__name__}: {first}") from error
+        try:  # some processors treat several images differently (LLaVA-OneVision cuts only a single one into tiles)
+            _compare(engine, inputs, requests[2:], wanted[2:])
+        except Exception as error:
+            engine.several = False
+            log.warning("%s: requests with several images go through generate (%s)", type(model).__name__, error)
+        features.clear()
+        engine.resources = stack.pop_all()
     return engine
 
 
 def _workers(kind: str) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(WORKERS, cores // 2 if kind == "cpu" else cores))
-
-
-def restore(model: Any) -> None:
-    """Take back what ``build`` changed in the model."""
-    attention.uninstall(model)
-    patch_embed.uninstall(model)
-    mlp.uninstall(model)
-    rms_norm.uninstall(model)
-    vision_grids.uninstall(model)
 
 
 def _tokens(model: Any, processor: Any) -> tuple[int, int]:

@@ -53,6 +53,7 @@ class Engine:
 
     Attributes:
         several: whether it answers items with more than one image.
+        resources: what ``close`` ends: the patches of the model.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Engine:
         self.workers = workers if options.image_prefetch else 0
         self.ahead = ahead
         self.several = True
+        self.resources = ExitStack()
         graphs = options.cuda_graphs and language.device.type == "cuda"
         self.prefill = Prefill(language, eyes, features, pack=options.token_budget)
         self.pool = Pool(
@@ -84,6 +86,10 @@ class Engine:
             ahead=options.async_scheduling and language.device.type == "cuda",
             recorder=CudaGraphs(language.device) if graphs else None,
         )
+
+    def close(self) -> None:
+        """Restore the model's own parts."""
+        self.resources.close()
 
     # ------------------------------------------------------------------------------------------------------- a window
 

@@ -1,1 +1,54 @@
-"""Replacements for parts of transformers' models while the engine runs them."""
+"""Replacements for parts of transformers' models; ``patched`` installs and removes all of them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from evalkit.model.engine.options import Options
+
+from . import attention, mlp, patch_embed, rms_norm, vision_grids
+
+
+class ModelPatches(AbstractContextManager["ModelPatches"]):
+    """The replacements in one model, see ``patched``.
+
+    Attributes:
+        grids_on_cpu: whether the vision encoder takes images' grids on the CPU (``vision_grids``).
+    """
+
+    def __init__(self, model: Any, options: Options) -> None:
+        self.model = model
+        self.options = options
+        self.grids_on_cpu = False
+
+    def __enter__(self) -> ModelPatches:
+        try:
+            if self.options.packed_vision_attention:
+                attention.install_vision(self.model)
+                patch_embed.install(self.model)
+            if self.options.fused_kernels:
+                mlp.install(self.model)
+                rms_norm.install(self.model)
+            attention.install_text(self.model)
+            self.grids_on_cpu = vision_grids.install(self.model) > 0
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        for patch in (attention, patch_embed, mlp, rms_norm, vision_grids):
+            patch.uninstall(self.model)
+
+
+def patched(model: Any, options: Options) -> ModelPatches:
+    """Replace parts of a model by faster ones while the context lasts; the model's own parts are back after it.
+
+    Only leaving the context restores the model.  (A generator would also do so when it is garbage collected, in the
+    middle of another engine's work on the same model.)
+    """
+    return ModelPatches(model, options)

@@ -1,21 +1,28 @@
-"""In which order requests are sent: those that begin with the same images one after the other.
+"""Group requests by the images they contain.
 
-A server keeps the computed beginnings of recent prompts (its prefix cache), and as long as the questions of one image
-come close together, the image is computed once for all of them.  To let the first of them be answered before the
-others are sent was tried and is worse: more images are then under way at a time, and a small cache loses them
-(``benchmarks/server.py``; vLLM finds what is computed in the same step, too).
+Requests about the same images share most of their prompt: workers keep a group together, the planner puts it into one
+window, and the server backend sends it in a row, so that the server's prefix cache still holds the image when the next
+question arrives.  Sending the first request of a group and waiting for its answer before sending the others was tried
+and is slower: more images are then in flight, and a small cache evicts them (``benchmarks/server.py``; vLLM also shares
+what is computed within one step).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from evalkit.types import Request
 
 
-def together(requests: Sequence[Request]) -> list[Request]:
-    """``requests`` with those of the same images next to each other, in the order in which images first occur."""
+def group_by_images(requests: Iterable[Request]) -> list[list[Request]]:
+    """Groups of requests with the same images, in the order of their first requests."""
     groups: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
         groups.setdefault(tuple(image.name for image in request.images), []).append(request)
-    return [request for group in groups.values() for request in group]
+    return list(groups.values())
+
+
+def order_by_images(requests: Sequence[Request]) -> list[Request]:
+    """The requests, with those about the same images next to each other."""
+    return list(chain.from_iterable(group_by_images(requests)))

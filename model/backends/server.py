@@ -21,7 +21,7 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, key_of_environment
 from evalkit.errors import UserError
 from evalkit.interfaces import Backend
-from evalkit.model.grouping import together
+from evalkit.model.grouping import order_by_images
 from evalkit.model.server.chat_api import Chat
 from evalkit.model.server.client import Asking
 from evalkit.model.server.concurrency import Gate
@@ -100,7 +100,7 @@ class ServerBackend:
             stop=stop,
             counts=self.counts,
         )
-        return _from_thread(asking, together(requests) if self._grouped else requests, arrived)
+        return _from_thread(asking, order_by_images(requests) if self._grouped else requests, arrived)
 
 
 def _from_thread(

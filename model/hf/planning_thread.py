@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from evalkit.model.grouping import group_by_images
 from evalkit.types import Request
 
 from .processor import Planned
@@ -84,12 +85,9 @@ class PlanningThread:
 
 def split_into_windows(requests: Sequence[Request]) -> Iterator[list[Request]]:
     """Split requests into windows; requests with the same images share a window as far as it has room."""
-    groups: dict[tuple[str, ...], list[Request]] = {}
-    for request in requests:
-        groups.setdefault(tuple(image.name for image in request.images), []).append(request)
     window: list[Request] = []
     size = FIRST_WINDOW
-    for group in groups.values():
+    for group in group_by_images(requests):
         window += group
         while len(window) >= size:
             yield window[:size]

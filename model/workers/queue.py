@@ -10,10 +10,11 @@ import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from evalkit.model.grouping import group_by_images
 from evalkit.types import Request
 
 # Requests of one group that stay together: from here on, one more prefill of what they share does not matter.
-TOGETHER = 64
+MAX_GROUP = 64
 # Requests in a chunk: the first ones of each worker are small, so that answers come soon.
 FIRST = 512
 LARGEST = 4096
@@ -40,7 +41,7 @@ class Queue:
     def __init__(self, requests: Sequence[Request], *, workers: int, rows: int) -> None:
         self.unanswered = len(requests)
         self._workers = workers
-        self._waiting: deque[tuple[Request, ...]] = deque(grouped(requests))
+        self._waiting: deque[tuple[Request, ...]] = deque(split_into_groups(requests))
         self._count = len(requests)
         self.rows = rows
         self._share = math.ceil(len(requests) / (SHARE * workers))
@@ -77,20 +78,21 @@ class Queue:
             (lost if request.id in self._survived else again).append(request)
             self._survived.add(request.id)
         pieces: list[list[Request]] = []
-        for group in grouped(again):
+        for group in split_into_groups(again):
             if not pieces or len(pieces[-1]) + len(group) > AFTER_DEATH:
                 pieces.append([])
             pieces[-1] += group
         self._again.extend(map(tuple, pieces))
-        groups = grouped(list(untouched))
+        groups = split_into_groups(untouched)
         self._waiting.extendleft(reversed(groups))
         self._count += sum(map(len, groups))
         return lost
 
 
-def grouped(requests: Sequence[Request]) -> list[tuple[Request, ...]]:
-    """Requests with the same images together, in the order of the first of them; those of very many in pieces."""
-    groups: dict[tuple[str, ...], list[Request]] = {}
-    for request in requests:
-        groups.setdefault(tuple(image.name for image in request.images), []).append(request)
-    return [tuple(group[at : at + TOGETHER]) for group in groups.values() for at in range(0, len(group), TOGETHER)]
+def split_into_groups(requests: Iterable[Request]) -> list[tuple[Request, ...]]:
+    """Groups of requests with the same images; groups larger than ``MAX_GROUP`` are split."""
+    return [
+        tuple(group[start : start + MAX_GROUP])
+        for group in group_by_images(requests)
+        for start in range(0, len(group), MAX_GROUP)
+    ]

@@ -20,7 +20,7 @@ from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.endpoint import Endpoint, Served
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
-from evalkit.model.grouping import together
+from evalkit.model.grouping import order_by_images
 from evalkit.model.server.chat_api import Chat
 from evalkit.model.server.concurrency import Gate
 from evalkit.model.server.http import Broken, Fatal, on_this_machine
@@ -221,12 +221,12 @@ def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
-def test_questions_of_a_image_are_sent_one_after_the_other(images: list[int]) -> None:
+def test_order_by_images_keeps_questions_of_an_image_together(images: list[int]) -> None:
     requests = [
         Request(f"{n}", (Message("user", (ImagePart(PathImage(f"{name}")),)),), Decoding(1))
         for n, name in enumerate(images)
     ]
-    sent = together(requests)
+    sent = order_by_images(requests)
     assert Counter(r.id for r in sent) == Counter(r.id for r in requests)
     names = [r.images[0].name for r in sent]
     assert [name for name, _ in groupby(names)] == list(dict.fromkeys(map(str, images)))

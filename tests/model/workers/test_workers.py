@@ -36,7 +36,7 @@ from evalkit.model.hf.loading import pick_devices
 from evalkit.model.workers.backend import Workers
 from evalkit.model.workers.messages import sendable
 from evalkit.model.workers.process import _lost
-from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, TOGETHER, Queue
+from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, MAX_GROUP, Queue
 from evalkit.model.workers.schedule import Work
 from evalkit.types import Batching, Decoding, ImagePart, Message, PromptSpec, Request, Response, TextPart
 
@@ -163,7 +163,7 @@ def test_very_many_questions_of_one_image_are_for_all_workers_too() -> None:
         sizes.append(len(queue.take()))
     assert sum(sizes) == 10_000
     assert max(sizes) <= LARGEST
-    assert sizes[-1] <= TOGETHER
+    assert sizes[-1] <= MAX_GROUP
 
 
 def test_what_a_dead_worker_had_comes_back_once() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evalkit.version import __version__
+
 if TYPE_CHECKING:
     from evalkit.api import evaluate, load_task, score, scorer
     from evalkit.results.load_run import load_run
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_run", "load_task", "score", "scorer"]
 
 

@@ -11,11 +11,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit import __version__
 from evalkit.few_shot import ShotPool
 from evalkit.interfaces import Family
 from evalkit.jobs import Job
 from evalkit.settings import RunSettings
+from evalkit.version import __version__
 
 Parts = Mapping[str, Any]
 """What an identity is made of, by name; plain JSON values."""

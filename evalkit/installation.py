@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from evalkit import __version__
 from evalkit.commit import checkout_commit
+from evalkit.version import __version__
 
 DISTRIBUTION = "evalkit-vlm"
 

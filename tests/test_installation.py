@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from evalkit import __version__, installation
+from evalkit import installation
 from evalkit.commit import checkout_commit
+from evalkit.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

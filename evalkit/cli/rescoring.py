@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from evalkit import __version__, registry
+from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
@@ -23,6 +23,7 @@ from evalkit.runner.finish import show, write_scores
 from evalkit.runner.manifest import now
 from evalkit.scoring import Result, score_job
 from evalkit.types import Prediction, Response
+from evalkit.version import __version__
 
 Scored = Mapping[str, Mapping[str, Any]]
 """Sample id → its line in the file of per-sample scores."""

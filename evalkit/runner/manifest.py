@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from evalkit import __version__
 from evalkit.errors import RunFailed, UserError
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.settings import Effective
+from evalkit.version import __version__
 
 from .plan import Plan
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
-from evalkit import __version__
 from evalkit.endpoint import KEY, Endpoint
+from evalkit.version import __version__
 
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)

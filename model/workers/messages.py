@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-from evalkit import __version__
 from evalkit.checkpoint import Checkpoint
 from evalkit.types import ImageRef, Request, Response
+from evalkit.version import __version__
 
 # ----------------------------------------------------------------------------------------------------- to the worker
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import ray
 
-from evalkit import __version__
 from evalkit.errors import UserError
 from evalkit.images import PathImage
+from evalkit.version import __version__
 
 from .messages import Chunk, Lost, Start
 

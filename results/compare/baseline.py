@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit import __version__
 from evalkit.errors import UserError
 from evalkit.results.store.files import to_json, write_atomically
 from evalkit.results.store.scored_run import Sampled, ScoredRun
+from evalkit.version import __version__
 
 SCHEMA = 1
 KIND = "evalkit baseline"

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from evalkit import __version__
 from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.registry import module_name
@@ -24,6 +23,7 @@ from evalkit.results.samples.records import Record, as_kind, kinds_of
 from evalkit.results.store.files import write_failed
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.types import ImageRef
+from evalkit.version import __version__
 
 if TYPE_CHECKING:
     import datasets

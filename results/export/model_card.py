@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import __version__, registry
+from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import to_markdown
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
+from evalkit.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

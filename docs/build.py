@@ -1,9 +1,9 @@
-"""Build the documentation: the hand-written pages, the pages made from the code, and a check of every link.
+"""Build the documentation: hand-written pages, generated pages, and a check of every link.
 
     python docs/build.py [--out FOLDER] [--serve]
 
-It needs the extra ``docs``.  The site lies in ``build/site`` then; open its ``index.html``.  Exit code 1
-where a link, an anchor or an image leads nowhere.  (The search box works where the site is served: ``--serve``.)
+Needs the extra ``docs``. Writes the site to ``build/site``; open its ``index.html``. Exits with code 1 if a
+link, an anchor or an image is broken. The search box only works when the site is served (``--serve``).
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ import yaml
 DOCS = Path(__file__).resolve().parent
 SHOWN = (".css", ".md", ".png", ".svg", ".sh", ".yml")
 PART = re.compile(r"<!-- generated: (\w+) -->")
-LATER: tuple[str, ...] = ()
-"""Pages that are in the navigation only once they are written."""
 
 
 def assemble(folder: Path) -> Path:
-    """Write all pages and the configuration into ``folder``; returns the configuration's path."""
+    """Write all pages and the configuration to ``folder``; returns the path of the configuration."""
     pages = folder / "docs"
     for source in sorted(DOCS.iterdir()):
         if source.suffix in SHOWN:
@@ -59,13 +57,11 @@ def write(path: Path, content: str | Path) -> None:
 
 
 def navigation(entries: list[Any], pages: Path) -> Iterator[Any]:
-    """The navigation with the benchmarks' pages below the page that lists them."""
+    """The navigation, with the benchmark pages below the page that lists them."""
     for entry in entries:
         ((title, target),) = entry.items()
         if isinstance(target, list):
             yield {title: list(navigation(target, pages))}
-        elif target in LATER and not (pages / target).exists():
-            continue
         elif target == "benchmarks.md":
             below = [
                 {path.stem.replace("_plus", "+"): f"benchmarks/{path.name}"}
@@ -77,12 +73,14 @@ def navigation(entries: list[Any], pages: Path) -> Iterator[Any]:
 
 
 def unlisted(config: Path) -> list[str]:
-    """Pages that the navigation does not have."""
+    """Pages that are missing from the navigation."""
     text = config.read_text(encoding="utf-8")
     pages = config.parent / "docs"
     names = (str(page.relative_to(pages)) for page in sorted(pages.rglob("*.md")))
     return [
-        f"{name}: not in the navigation" for name in names if not re.search(rf"[ :-] {re.escape(name)}$", text, re.M)
+        f"{name}: missing from the navigation"
+        for name in names
+        if not re.search(rf"[ :-] {re.escape(name)}$", text, re.M)
     ]
 
 
@@ -90,7 +88,7 @@ def unlisted(config: Path) -> list[str]:
 
 
 class Page(HTMLParser):
-    """The anchors of a page, and what it links to or shows."""
+    """The anchors, links and images of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -107,12 +105,12 @@ class Page(HTMLParser):
 
 
 def broken(site: Path) -> list[str]:
-    """Links of the built site that lead nowhere, as sentences; those to other hosts are not looked at."""
+    """Broken links of the built site, as messages. Links to other hosts are not checked."""
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     found = []
     for path, page in pages.items():
         if path.name == "404.html":
-            continue  # its links are absolute: a server shows it at any address
+            continue  # its links are absolute, since a server shows it at any address
         for link in page.links:
             address, anchor = urldefrag(link)
             if urlsplit(link).scheme or link.startswith("//"):
@@ -121,9 +119,9 @@ def broken(site: Path) -> list[str]:
             if target.is_dir():
                 target = target / "index.html"
             if not target.is_file():
-                found.append(f"{path.relative_to(site)}: {link} leads nowhere")
+                found.append(f"{path.relative_to(site)}: {link}: no such file")
             elif target in pages and unquote(anchor) not in pages[target].anchors:
-                found.append(f"{path.relative_to(site)}: {link}: there is no such heading")
+                found.append(f"{path.relative_to(site)}: {link}: no such heading")
     return found
 
 
@@ -131,7 +129,7 @@ def broken(site: Path) -> list[str]:
 
 
 def build(folder: Path) -> list[str]:
-    """Build the site below ``folder``; returns what is wrong with it."""
+    """Build the site in ``folder``; returns its errors."""
     shutil.rmtree(folder / "docs", ignore_errors=True)
     shutil.rmtree(folder / "site", ignore_errors=True)
     config = assemble(folder)
@@ -139,8 +137,8 @@ def build(folder: Path) -> list[str]:
         [*zensical(), "build", "--strict", "--clean", "-f", str(config)], text=True, capture_output=True, check=False
     )
     if done.returncode:
-        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).partition("Traceback (most recent")
-        return [f"zensical: {said[0]}"]
+        output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).partition("Traceback (most recent")
+        return [f"zensical: {output[0]}"]
     return unlisted(config) + broken(folder / "site")
 
 
@@ -150,12 +148,12 @@ def zensical() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=DOCS.parent / "build", help="the folder to build in")
-    parser.add_argument("--serve", action="store_true", help="then serve it, on this machine only")
+    parser.add_argument("--out", type=Path, default=DOCS.parent / "build", help="folder to build in")
+    parser.add_argument("--serve", action="store_true", help="serve the site on this machine")
     options = parser.parse_args()
-    wrong = build(options.out.resolve())
-    if wrong:
-        sys.exit("\n".join(wrong))
+    errors = build(options.out.resolve())
+    if errors:
+        sys.exit("\n".join(errors))
     site = options.out / "site"
     print(f"{site / 'index.html'}: {len(list(site.rglob('*.html')))} pages, no broken links")
     if options.serve:

@@ -1,7 +1,7 @@
-"""The pages, and parts of pages, that are made from the code itself, so that they cannot drift from it.
+"""Pages and parts of pages that are generated from the code.
 
-``pages()`` are whole pages (one a benchmark); ``parts()`` are what stands where a hand-written page says
-``<!-- generated: NAME -->``.  ``docs/build.py`` puts both together; nothing made here is committed.
+``pages()`` returns complete pages, one per benchmark. ``parts()`` returns what replaces ``<!-- generated: NAME -->`` in
+hand-written pages. ``docs/build.py`` combines them; generated text is not committed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from evalkit.settings import NEVER_FROM_FILES, PROTOCOLS, RunSettings
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageRef, Kind, PromptSpec, Sample, Size, Split
 
-EDIT = "<!-- Made by docs/generate.py from the code: change that. -->\n\n"
+EDIT = "<!-- Generated from the code by docs/generate.py. -->\n\n"
 KINDS: Sequence[tuple[Kind, str]] = (
     ("caption", "Captioning"),
-    ("vqa", "Questions about images"),
+    ("vqa", "Visual question answering"),
     ("document", "Documents and charts"),
     ("choice", "Multiple choice"),
     ("grounding", "Grounding"),
@@ -33,19 +33,19 @@ LABEL = re.compile(
     r"^(Papers?|Official [a-z ]+|Scores?|Protocol|Sources?|Sizes|Deviations|Deliberate choices)(?=[:,.]| \()", re.M
 )
 TURNS = (
-    "The user's turn (images first), or the running text of models without turns. Families with the same prompt "
-    "stand together; [families](../families.md) has the rest about them."
+    "The user's turn (images first), or the plain-text prompt of models without chat turns. Families with the same "
+    "prompt are listed together. See also [Model families](../families.md)."
 )
 ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
 
 def pages() -> dict[str, str]:
-    """Path below ``docs/`` → Markdown: a page for each benchmark."""
+    """The benchmark pages, as Markdown by path below ``docs/``."""
     return {benchmark_page(task): EDIT + benchmark(task) for task in registry.tasks.all()}
 
 
 def parts() -> dict[str, Callable[[], str]]:
-    """What ``<!-- generated: NAME -->`` stands for."""
+    """The functions that generate each ``<!-- generated: NAME -->``."""
     return {
         "benchmarks": benchmarks,
         "groups": groups,
@@ -65,13 +65,13 @@ def benchmark_page(task: Task) -> str:
 
 
 def benchmarks() -> str:
-    """The tasks by kind, each with a link to its page."""
+    """The tasks by kind, with links to their pages."""
     lines = []
     for kind, heading in KINDS:
         lines += [
             f"## {heading}",
             "",
-            "| task | splits (official size; **bold**: run by default) | metric |",
+            "| task | splits with official sizes (default splits in bold) | metric |",
             "|---|---|---|",
         ]
         for task in registry.tasks.all():
@@ -86,7 +86,7 @@ def benchmarks() -> str:
 def groups() -> str:
     """The groups that ``--tasks`` takes."""
     rows = [f"| `{name}` | {', '.join(f'`{member}`' for member in members)} |" for name, members in GROUPS.items()]
-    return "\n".join(["| group | is |", "|---|---|", *rows])
+    return "\n".join(["| group | members |", "|---|---|", *rows])
 
 
 def benchmark(task: Task) -> str:
@@ -94,10 +94,10 @@ def benchmark(task: Task) -> str:
     title, about = documented(inspect.getmodule(type(task)))
     title = title if title.lower().startswith(task.name.lower()) else f"`{task.name}`: {title}"
     lines = [f"# {title}", "", about, "", "## Splits and files", ""]
-    lines += ["| split | samples | what | |", "|---|---:|---|---|"]
+    lines += ["| split | samples | content | notes |", "|---|---:|---|---|"]
     for name, split in task.splits.items():
         marks = ["run by default"] if name in task.default_splits else []
-        marks += [] if split.answers else ["no public answers: writes a submission"]
+        marks += [] if split.answers else ["no public answers: writes a submission file"]
         lines.append(
             f"| `{name}` | {f'{split.size:,}' if split.size else 'varies'} | {split.about} | {', '.join(marks)} |"
         )
@@ -110,12 +110,12 @@ def benchmark(task: Task) -> str:
         "```",
         "",
     ]
-    lines += [f"With `--data hub`: `{task.hub}`.", "", "## Run it", "", "```bash"]
-    lines += [f"evalkit tasks {task.name} --data /data/vlm      # which of the files are there"]
+    lines += [f"With `--data hub`: `{task.hub}`.", "", "## Commands", "", "```bash"]
+    lines += [f"evalkit tasks {task.name} --data /data/vlm      # shows which files were found"]
     lines += [f"evalkit run --tasks {task.name} --model Qwen/Qwen2.5-VL-7B-Instruct --data /data/vlm", "```", ""]
     lines += ["## Score", ""]
     metric = _metric_link(task.metric, "../")
-    lines += [f"Metric {metric}; task version {task.version}. The signature of a score:", ""]
+    lines += [f"Metric {metric}, task version {task.version}. Signature of a score:", ""]
     lines += ["```text", signature(task), "```", "", *_example(task), "## Prompts", ""]
     lines += [TURNS, ""]
     for protocol in PROTOCOLS:
@@ -129,8 +129,8 @@ def signature(task: Task) -> str:
     return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|{metric}|n:SAMPLES"
 
 
-def asked(family: Family, spec: PromptSpec, task: Task) -> tuple[str, int] | None:
-    """What a family's prompt says for ``task``, and the most new tokens; None where that is not defined."""
+def rendered_prompt(family: Family, spec: PromptSpec, task: Task) -> tuple[str, int] | None:
+    """A family's prompt for ``task`` and its token limit; None if the protocol does not define them."""
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (NoImage(),), "{question}", (), "", options=options)
     try:
@@ -146,7 +146,7 @@ def _prompts(task: Task, protocol: str) -> Iterator[str]:
     found: dict[tuple[str, int], list[str]] = {}
     undefined = []
     for family in registry.families.all():
-        prompt = asked(family, PromptSpec(task.name, task.kind, protocol), task)
+        prompt = rendered_prompt(family, PromptSpec(task.name, task.kind, protocol), task)
         if prompt is None:
             undefined.append(f"`{family.name}`")
         else:
@@ -154,11 +154,11 @@ def _prompts(task: Task, protocol: str) -> Iterator[str]:
     for (text, tokens), names in found.items():
         yield from (f"{', '.join(names)} (up to {tokens} new tokens)", "", "```text", *text.splitlines(), "```", "")
     if undefined:
-        yield from (f"Not defined, and refused: {', '.join(undefined)}.", "")
+        yield from (f"Not defined (evalkit refuses to run): {', '.join(undefined)}.", "")
 
 
 def _example(task: Task) -> Iterator[str]:
-    """A sample of the bundled data, where it has the task."""
+    """A sample from the bundled data, if the task is part of it."""
     from evalkit.data import open_data
 
     try:
@@ -168,20 +168,20 @@ def _example(task: Task) -> Iterator[str]:
     name = f"{module_name(task.name)}.png"
     IMAGES[f"benchmarks/{name}"] = sample.images[0]
     answers = list(dict.fromkeys(map(str, sample.references)))
-    yield from ("## A sample of the bundled data", "", f"![a synthetic image of the bundled data]({name})", "")
+    yield from ("## Example from the bundled data", "", f"![a synthetic image from the bundled data]({name})", "")
     if sample.text:
-        yield f"- asked: {' / '.join(_plain(line) for line in sample.text.splitlines())}"
+        yield f"- question: {' / '.join(_plain(line) for line in sample.text.splitlines())}"
     yield from (f"- option {chr(ord('A') + place)}: {_plain(text)}" for place, text in enumerate(sample.options))
     yield from (f"- references: {', '.join(f'`{answer}`' for answer in answers)}", f"- id: `{sample.id}`", "")
 
 
 IMAGES: dict[str, ImageRef] = {}
-"""Images that the pages made so far show, by their paths below ``docs/``."""
+"""The images of the pages generated so far, by path below ``docs/``."""
 
 
 def _size(task: Task, name: str, split: Split) -> str:
-    said = f"{name} {split.size:,}" if split.size else name
-    return f"**{said}**" if name in task.default_splits else said
+    text = f"{name} {split.size:,}" if split.size else name
+    return f"**{text}**" if name in task.default_splits else text
 
 
 def _metric_link(name: str, up: str = "") -> str:
@@ -192,7 +192,7 @@ def _metric_link(name: str, up: str = "") -> str:
 
 
 class NoImage:
-    """Stands for an image where only a prompt's words are wanted."""
+    """A placeholder image, for rendering only the text of a prompt."""
 
     name = "image"
 
@@ -210,7 +210,7 @@ BOX = (160.0, 120.0, 480.0, 360.0)
 
 
 def families() -> str:
-    """Each family: its conventions, its own prompts, and a box as it writes and reads one."""
+    """Each family: conventions, its own prompts, and an example of a box in its format."""
     return "\n".join(line for family in registry.families.all() for line in _family(family))
 
 
@@ -219,40 +219,40 @@ def _family(family: Family) -> Iterator[str]:
     yield from (f"## {family.name}", "", f"*{title}*", "", about, "")
     types = (
         ", ".join(f"`{name}`" for name in family.model_types)
-        or "none: chosen by other files of the checkpoint, or `--family`"
+        or "none (chosen by other files of the checkpoint, or with `--family`)"
     )
     if family.name == "generic":
-        types = "any that no other family has"
-    yield from ("| | |", "|---|---|", f"| `model_type` in `config.json` | {types} |")
-    yield f"| coordinates of boxes | {family.coordinates.replace('<', '&lt;').replace('>', '&gt;')} |"
-    yield from (f"| exemplars with images (`--shots`) | {'yes' if family.several_images else 'no'} |", "")
-    yield from ("Its own prompts (`--protocol official`), by kind:", "")
+        types = "any that no other family supports"
+    yield from ("| property | value |", "|---|---|", f"| `model_type` in `config.json` | {types} |")
+    yield f"| box coordinates | {family.coordinates.replace('<', '&lt;').replace('>', '&gt;')} |"
+    yield from (f"| few-shot examples (`--shots`) | {'yes' if family.several_images else 'no'} |", "")
+    yield from ("Its own prompts (`--protocol official`), by kind of task:", "")
     for kind, _ in KINDS:
         task = next((task for task in registry.tasks.all() if task.kind == kind), None)
-        prompt = None if task is None else asked(family, PromptSpec(task.name, kind), task)
+        prompt = None if task is None else rendered_prompt(family, PromptSpec(task.name, kind), task)
         if prompt is not None:
             yield from (f"`{kind}`", "", "```text", *prompt[0].splitlines(), "```", "")
     yield from _box(family)
 
 
 def _box(family: Family) -> Iterator[str]:
-    """What the family would say for a box, and what is read from that."""
+    """A box as the family formats it, and as it is parsed."""
     spec = PromptSpec("refcoco", "grounding")
     image_size = family.image_size((640, 480))
     sample = Sample("", (NoImage(),), "the red circle", (BOX,), "")
     try:
-        said = family.answer(spec, sample, image_size)
-        read = family.parse(spec, said, (image_size,)).value
+        answer = family.answer(spec, sample, image_size)
+        box = family.parse(spec, answer, (image_size,)).value
     except UserError:
         return
-    assert isinstance(read, tuple)
-    seen = (
+    assert isinstance(box, tuple)
+    resized = (
         ""
         if image_size.resized == image_size.original
-        else f", which the encoder sees at {image_size.resized[0]} × {image_size.resized[1]}"
+        else f", resized to {image_size.resized[0]} × {image_size.resized[1]},"
     )
-    yield f"The box {_numbers(BOX)} of an image of 640 × 480 pixels{seen}, as it would be answered:"
-    yield from ("", "```text", *said.splitlines(), "```", "", f"and as it is read, in pixels: {_numbers(read)}.", "")
+    yield f"Example: in an image of 640 × 480 pixels{resized} the family answers the box {_numbers(BOX)} as"
+    yield from ("", "```text", *answer.splitlines(), "```", "", f"which is parsed as {_numbers(box)}.", "")
 
 
 def _numbers(box: Sequence[float]) -> str:
@@ -263,7 +263,7 @@ def _numbers(box: Sequence[float]) -> str:
 
 
 def scorers() -> str:
-    """Each metric: what it follows, and how it deviates."""
+    """Each metric: its reference and its deviations."""
     return "\n".join(line for metric in registry.metrics.all() for line in _scorer(metric))
 
 
@@ -271,12 +271,12 @@ def _scorer(metric: Metric) -> Iterator[str]:
     title, about = documented(inspect.getmodule(type(metric)))
     tasks = [f"[`{t.name}`]({benchmark_page(t)})" for t in registry.tasks.all() if t.metric == metric.name]
     yield from (f"## {metric.name}", "", f"*{title}*", "", about, "")
-    yield f"Used by {', '.join(tasks)}." if tasks else "Used by no benchmark of evalkit's own."
+    yield f"Used by {', '.join(tasks)}." if tasks else "No benchmark of evalkit uses it by default."
     yield from ("", f"Signature: `{metric.score(()).signature}`", "")
 
 
 def settings() -> str:
-    """What ``evalkit.toml`` may hold, with the defaults."""
+    """The settings of ``evalkit.toml``, with their defaults."""
     lines = ["| setting | default |", "|---|---|"]
     for name, default in vars(RunSettings()).items():
         if name not in NEVER_FROM_FILES:
@@ -284,10 +284,10 @@ def settings() -> str:
             shown = (
                 "" if shown is None or shown == "" else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
             )
-            lines.append(f"| `{name}` | {shown or '(none: see `evalkit run --help`)'} |")
+            lines.append(f"| `{name}` | {shown or 'none (see `evalkit run --help`)'} |")
     never = ", ".join(f"`{name}`" for name in NEVER_FROM_FILES)
     return "\n".join(
-        [*lines, "", f"Never taken from a file, since one can come with somebody else's repository: {never}."]
+        [*lines, "", f"Not allowed in a settings file, since it may come with somebody else's repository: {never}."]
     )
 
 
@@ -302,13 +302,15 @@ def documented(module: Any) -> tuple[str, str]:
 
 
 def markdown(text: str) -> str:
-    """A docstring as Markdown: its literals, arXiv numbers, and labels such as ``Paper:``."""
+    """A docstring as Markdown, with links for arXiv numbers and bold labels such as ``Paper:``."""
     return "".join(_pieces(text.strip()))
 
 
 def _pieces(text: str) -> Iterable[str]:
     text = LABEL.sub(r"\n**\1**", text.replace("``", "`"))
-    text = re.sub(r":\n(?=- )", ":\n\n", re.sub(r"\n{3,}", "\n\n", text)).strip()  # a list begins after an empty line
+    text = re.sub(
+        r":\n(?=- )", ":\n\n", re.sub(r"\n{3,}", "\n\n", text)
+    ).strip()  # Markdown needs an empty line before a list
     for place, piece in enumerate(text.split("`")):
         if place % 2:
             yield f"`{piece}`"

@@ -21,20 +21,20 @@ import evalkit.scoring
 import evalkit.types
 from evalkit.cli import app
 
-logging.getLogger("griffe").setLevel(logging.ERROR)  # parameters' types stand in the signatures
+logging.getLogger("griffe").setLevel(logging.ERROR)  # types are in the signatures, not the docstrings
 
 VALUES = (
     "Sample", "Answered", "Prediction", "Scores", "Decoding", "Split", "PromptSpec", "Message", "Shot", "Request",
     "Response", "ImageSize",
 )  # fmt: skip
-CONTRACTS = ("Task", "Metric", "Family", "Backend", "BackendFactory", "ImageRef")
+INTERFACES = ("Task", "Metric", "Family", "Backend", "BackendFactory", "ImageRef")
 
 
 # -------------------------------------------------------------------------------------------------------- command line
 
 
 def root() -> Any:
-    """The command line as click sees it."""
+    """The command line as a click group."""
     command: Any = typer.main.get_command(app)
     return command
 
@@ -55,12 +55,12 @@ def _command(group: Any, name: str, command: Any) -> Iterator[str]:
         "```",
         "",
     )
-    yield from ((command.help or "").strip(), "", "| option | |", "|---|---|")
+    yield from ((command.help or "").strip(), "", "| option | meaning |", "|---|---|")
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
-            said, about = (re.sub(r"\s+", " ", text).strip() for text in record)
-            yield f"| `{said}` | {_escaped(about)} |"
+            option, about = (re.sub(r"\s+", " ", text).strip() for text in record)
+            yield f"| `{option}` | {_escaped(about)} |"
     yield ""
 
 
@@ -68,7 +68,7 @@ def _command(group: Any, name: str, command: Any) -> Iterator[str]:
 
 
 def api() -> str:
-    """The functions, the values that they give and take, and the contracts of plugins."""
+    """The public functions, their argument and result types, and the plugin interfaces."""
     lines = ["## Functions", "", "```python", "from evalkit import evaluate, load_task, score, scorer", "```", ""]
     for name in evalkit.__all__:
         thing = getattr(evalkit, name)
@@ -78,15 +78,15 @@ def api() -> str:
     lines += ["## Results", "", "### evalkit.scoring.Result", "", *_class(evalkit.scoring.Result)]
     lines += ["### evalkit.errors.UserError", "", *_prose(evalkit.errors.UserError)]
     lines += ["### evalkit.errors.RunFailed", "", *_prose(evalkit.errors.RunFailed)]
-    lines += ["## Values", "", "In `evalkit.types`; frozen dataclasses.", ""]
+    lines += ["## Values", "", "In `evalkit.types`. Frozen dataclasses.", ""]
     for name in VALUES:
         lines += [f"### {name}", "", *_class(getattr(evalkit.types, name))]
-    lines += ["## Contracts of plugins", "", "In `evalkit.interfaces`; protocols: a plugin needs no base class.", ""]
-    for name in CONTRACTS:
+    lines += ["## Plugin interfaces", "", "In `evalkit.interfaces`. Protocols: a plugin needs no base class.", ""]
+    for name in INTERFACES:
         lines += [
             f"### {name}",
             "",
-            *_contract(getattr(evalkit.interfaces, name, None) or getattr(evalkit.types, name)),
+            *_interface(getattr(evalkit.interfaces, name, None) or getattr(evalkit.types, name)),
         ]
     return "\n".join(lines)
 
@@ -99,7 +99,7 @@ def _function(thing: Callable[..., Any]) -> Iterator[str]:
     yield from ("```python", signature(thing), "```", "", *_prose(thing))
 
 
-def _contract(thing: type) -> Iterator[str]:
+def _interface(thing: type) -> Iterator[str]:
     yield from _prose(thing)
     attributes = {name: kind for name, kind in inspect.get_annotations(thing).items() if not name.startswith("_")}
     if attributes:
@@ -112,7 +112,7 @@ def _contract(thing: type) -> Iterator[str]:
 
 
 def _callback() -> Iterator[str]:
-    """``EvalkitCallback``, read from its source: importing it takes transformers' seconds."""
+    """``EvalkitCallback``, parsed from its source, since importing transformers takes seconds."""
     spec = importlib.util.find_spec("evalkit.training")
     assert spec is not None
     assert spec.origin is not None
@@ -126,18 +126,18 @@ def _callback() -> Iterator[str]:
             stars = "**" if parameter.kind is ParameterKind.var_keyword else ""
             default = f" = {parameter.default}" if parameter.default is not None and not stars else ""
             pieces.append(f"{stars}{parameter.name}: {parameter.annotation}{default}")
-    yield from ("```python", written("EvalkitCallback", pieces, ""), "```", "", *_sections(found.docstring.value))
+    yield from ("```python", formatted("EvalkitCallback", pieces, ""), "```", "", *_sections(found.docstring.value))
 
 
 def signature(thing: Any) -> str:
-    """``name(parameters) -> result`` as it is written, on several lines where it is long."""
+    """``name(parameters) -> result`` as source code, on several lines if it is long."""
     found = inspect.signature(thing)
     end = found.return_annotation
     nothing = inspect.isclass(thing) or end in (found.empty, None, "None")
-    return written(thing.__name__, list(_parameters(found)), "" if nothing else f" -> {end}")
+    return formatted(thing.__name__, list(_parameters(found)), "" if nothing else f" -> {end}")
 
 
-def written(name: str, pieces: list[str], end: str) -> str:
+def formatted(name: str, pieces: list[str], end: str) -> str:
     short = f"{name}({', '.join(pieces)}){end}"
     if len(short) <= 96:
         return short
@@ -180,7 +180,7 @@ def _sections(text: str) -> Iterator[str]:
                 named = getattr(item, "name", "") or (str(item.annotation) if item.annotation else "")
                 about = markdown(" ".join(item.description.split()))
                 if named and section.kind is DocstringSectionKind.returns:
-                    named, about = "", f"{markdown(named)}: {about}"  # prose with a colon in it
+                    named, about = "", f"{markdown(named)}: {about}"  # prose that contains a colon
                 yield f"- `{named}`: {about}" if named else f"- {about}"
             yield ""
 
@@ -194,7 +194,7 @@ TITLES = {
 
 
 def _code(text: str) -> str:
-    """Indented lines are code, in a fence."""
+    """Put indented lines into fenced code blocks."""
     return re.sub(
         r"(?m)(?:^ {4}.*(?:\n|\Z))+",
         lambda found: "```python\n" + re.sub(r"(?m)^ {4}", "", found[0]).rstrip() + "\n```\n",

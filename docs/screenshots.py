@@ -1,9 +1,9 @@
-"""Make the images of the README and the documentation from real runs of the bundled checkpoints.
+"""Make the images of the README and the documentation from runs of the bundled checkpoints.
 
     python docs/screenshots.py
 
-``terminal.png``: the README's main command in a terminal of 110 columns, as it ended.  ``report.png``: the report of
-two checkpoints, in a browser.  It takes evalkit and Debian's ``chromium``.
+``terminal.png`` shows the README's main command in a terminal of 110 columns. ``report.png`` shows the report of two
+checkpoints in a browser. Needs evalkit and Debian's ``chromium``.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from rich.text import Text
 DOCS = Path(__file__).resolve().parent
 COLUMNS = 110
 TASKS = "refcoco,vqav2"
-LIMIT = 300 * 1024  # bytes that an image may have
+LIMIT = 300 * 1024  # maximum size of an image, in bytes
 
 
 def main() -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        sys.exit("there is no chromium (apt-get install chromium)")
+        sys.exit("chromium not found (apt-get install chromium)")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        said = in_a_terminal(["evalkit", "run", "--tasks", TASKS], folder)
-        (folder / "terminal.html").write_text(terminal_page(f"evalkit run --tasks {TASKS}", said), encoding="utf-8")
+        output = in_a_terminal(["evalkit", "run", "--tasks", TASKS], folder)
+        (folder / "terminal.html").write_text(terminal_page(f"evalkit run --tasks {TASKS}", output), encoding="utf-8")
         shoot(browser, f"file://{folder}/terminal.html", DOCS / "terminal.png", 1000, 800)
         in_a_terminal(["evalkit", "run", "--tasks", TASKS, "--model", "tiny-early"], folder)
         early, tiny = (next(folder.glob(f"runs/{name}")) for name in ("tiny-early-*", "tiny-[0-9a-f]*"))
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def in_a_terminal(command: list[str], folder: Path) -> str:
-    """Run ``command`` in a terminal of its own, and return what stands there when it has ended, colours included."""
+    """Run ``command`` in a pseudo-terminal, and return its final screen, colours included."""
     ours, theirs = pty.openpty()
     environment = {
         **os.environ,
@@ -70,12 +70,12 @@ def in_a_terminal(command: list[str], folder: Path) -> str:
                 break
             pieces.append(piece)
     if process.returncode:
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{b''.join(pieces).decode()}")
-    return left_standing(b"".join(pieces).decode("utf-8"))
+        sys.exit(f"{' '.join(command)} exited with code {process.returncode}:\n{b''.join(pieces).decode()}")
+    return final_screen(b"".join(pieces).decode("utf-8"))
 
 
-def left_standing(written: str) -> str:
-    """The lines that are on the screen at the end: rewritten lines once, cursor movements carried out."""
+def final_screen(written: str) -> str:
+    """The final lines on the screen, after cursor movements and rewritten lines."""
     lines, row = [""], 0
     place = 0
     while place < len(written):
@@ -106,10 +106,10 @@ def left_standing(written: str) -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def terminal_page(command: str, said: str) -> str:
-    """The terminal as a page."""
+def terminal_page(command: str, output: str) -> str:
+    """An HTML page that shows the terminal."""
     console = Console(record=True, width=COLUMNS, file=StringIO(), color_system="truecolor", force_terminal=True)
-    console.print(Text.from_ansi(said), soft_wrap=True)
+    console.print(Text.from_ansi(output), soft_wrap=True)
     body = console.export_html(theme=DIMMED_MONOKAI, inline_styles=True, code_format="{code}")
     return f"""<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: #fff; }}
@@ -121,7 +121,7 @@ b {{ color: #8fbf6f; font-weight: normal; }}
 
 
 def shoot(browser: str, address: str, path: Path, width: int, height: int) -> None:
-    """An image of a page, ``width`` × ``height`` pixels."""
+    """Save a screenshot of a page, at most ``width`` × ``height`` pixels."""
     subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}",
          "--virtual-time-budget=4000", f"--screenshot={path}", address],
@@ -129,14 +129,16 @@ def shoot(browser: str, address: str, path: Path, width: int, height: int) -> No
     )  # fmt: skip
     with Image.open(path) as image:
         colours = image.convert("RGB")
-        drawn = ImageChops.difference(colours, Image.new("RGB", colours.size, "white")).getbbox()  # nothing below it
+        drawn = ImageChops.difference(
+            colours, Image.new("RGB", colours.size, "white")
+        ).getbbox()  # crop the empty part below
         assert drawn is not None
         colours.crop((0, 0, width, min(drawn[3] + drawn[1], height))).quantize(256, dither=Image.Dither.NONE).save(
             path, optimize=True
         )
     size = path.stat().st_size
     if size > LIMIT:
-        sys.exit(f"{path} has {size / 1024:.0f} kB, more than {LIMIT // 1024}")
+        sys.exit(f"{path}: {size / 1024:.0f} kB, more than the limit of {LIMIT // 1024} kB")
     print(f"{path}: {size / 1024:.0f} kB")
 
 

@@ -1,4 +1,4 @@
-"""What pages quote from elsewhere is there: messages in the source, code in the example; the site builds and has no broken link."""
+"""Quoted messages are in the source, excerpts are in the files they name, and the site builds without broken links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUOTED = re.compile(r"^<!-- (in the source|part of: (?P<path>\S+)) -->\n```\w+\n
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The string constants of a module; what f-strings put in is ``…``."""
+    """The string constants of a module, with ``…`` for the values in f-strings."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
@@ -31,7 +31,7 @@ def texts(path: Path) -> Iterator[str]:
             yield "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
 
 
-def test_messages_that_are_quoted_stand_in_the_source() -> None:
+def test_quoted_messages_are_in_the_source() -> None:
     folders = ("evalkit", "model", "metrics", "results", "tasks")
     source = [text for folder in folders for path in (ROOT / folder).rglob("*.py") for text in texts(path)]
     quoted = [
@@ -39,19 +39,19 @@ def test_messages_that_are_quoted_stand_in_the_source() -> None:
     ]
     assert len(quoted) >= 8
     for message in quoted:
-        known = [message, re.sub(r"; install both with.*", "; …", message)]  # a constant of its own
+        known = [message, re.sub(r"; install both with.*", "; …", message)]  # comes from a constant
         assert any(text.endswith(one) or one in text for text in source for one in known), message
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_excerpts_are_of_the_files_that_they_name(page: Path) -> None:
+def test_excerpts_are_in_the_files_they_name(page: Path) -> None:
     for found in QUOTED.finditer(page.read_text(encoding="utf-8")):
         if found["path"]:
             assert found["text"] in (ROOT / found["path"]).read_text(encoding="utf-8"), f"{page.name}: {found['path']}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+def test_links_within_the_repository_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert links
@@ -66,7 +66,7 @@ def test_links_within_the_repository_lead_somewhere(page: str) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documentation, built by the command that people build it with."""
+    """The documentation, built by the documented command."""
     for module in ("zensical", "griffe"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed (the extra 'docs')")
@@ -78,7 +78,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_benchmark_has_a_page_with_all_that_the_command_line_prints(site: Path) -> None:
+def test_benchmark_pages_contain_what_the_command_line_prints(site: Path) -> None:
     from contextlib import redirect_stdout
     from io import StringIO
 
@@ -148,7 +148,7 @@ def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:
     assert "anchor does not exist" in done.stderr
 
 
-def test_links_of_the_finished_site_are_followed(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_of_the_built_site_are_checked(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS))
     build = importlib.import_module("build")
     assert build.broken(site / "site") == []
@@ -159,9 +159,9 @@ def test_links_of_the_finished_site_are_followed(site: Path, tmp_path: Path, mon
         encoding="utf-8",
     )
     assert build.broken(tmp_path) == [
-        "a.html: #gone: there is no such heading",
-        "a.html: gone.html leads nowhere",
-        "a.html: gone.png leads nowhere",
+        "a.html: #gone: no such heading",
+        "a.html: gone.html: no such file",
+        "a.html: gone.png: no such file",
     ]
 
 

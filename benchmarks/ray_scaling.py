@@ -75,9 +75,9 @@ def measured(workers: int, requests: Sequence[Request], *, local: bool) -> tuple
         assert count == len(requests)
         return loaded - began, time.perf_counter() - loaded
     if local:
-        pool = factory.pool(device=",".join(["cpu"] * workers), **options)
+        pool = factory.worker_pool(device=",".join(["cpu"] * workers), **options)
     else:
-        pool = factory.pool(device="cpu", cluster=Cluster("local", workers, 0), **options)
+        pool = factory.worker_pool(device="cpu", cluster=Cluster("local", workers, 0), **options)
     began = time.perf_counter()
     pool.open(checkpoint)
     loaded = time.perf_counter()

@@ -36,7 +36,6 @@ from _mixes import MIXES, Asked, draw
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint
-from evalkit.interfaces import Serves
 from evalkit.model.backends.server import ServerBackend
 from evalkit.model.server.concurrency import Gate
 from evalkit.types import Request
@@ -138,8 +137,7 @@ def main() -> None:
         make(settings.make)
         return
     factory = registry.backends.get("server")
-    assert isinstance(factory, Serves)
-    checkpoint = factory.reach(settings.model, Endpoint(settings.base_url))
+    checkpoint = factory.connect(settings.model, Endpoint(settings.base_url))
     assert checkpoint.served is not None
     print(f"{checkpoint.name} on {checkpoint.served.software}; {settings.samples} samples, {settings.rounds} rounds")
     mix = next(mix for mix in MIXES if mix.name == "vqav2")

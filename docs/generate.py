@@ -191,7 +191,7 @@ def _metric_link(name: str, up: str = "") -> str:
 # ------------------------------------------------------------------------------------------------------------ families
 
 
-class NoImage:
+class NoImage(ImageRef):
     """A placeholder image, for rendering only the text of a prompt."""
 
     name = "image"

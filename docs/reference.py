@@ -81,7 +81,12 @@ def api() -> str:
     lines += ["## Values", "", "In `evalkit.types`. Frozen dataclasses.", ""]
     for name in VALUES:
         lines += [f"### {name}", "", *_class(getattr(evalkit.types, name))]
-    lines += ["## Plugin interfaces", "", "In `evalkit.interfaces`. Protocols: a plugin needs no base class.", ""]
+    lines += [
+        "## Plugin interfaces",
+        "",
+        "Base classes in `evalkit.interfaces`. Attributes without a value are required.",
+        "",
+    ]
     for name in INTERFACES:
         lines += [
             f"### {name}",
@@ -103,12 +108,14 @@ def _interface(thing: type) -> Iterator[str]:
     yield from _prose(thing)
     attributes = {name: kind for name, kind in inspect.get_annotations(thing).items() if not name.startswith("_")}
     if attributes:
-        yield from ("```python", *(f"{name}: {kind}" for name, kind in attributes.items()), "```", "")
+        values = {name: f" = {getattr(thing, name)!r}" if hasattr(thing, name) else "" for name in attributes}
+        yield from ("```python", *(f"{name}: {kind}{values[name]}" for name, kind in attributes.items()), "```", "")
     for name, member in vars(thing).items():
         if isinstance(member, property):
             yield from (f"**`{name}`**", "", *_prose(member))
         elif inspect.isfunction(member) and not name.startswith("_"):
-            yield from ("```python", signature(member), "```", "", *_prose(member))
+            required = ("*Required.*", "") if getattr(member, "__isabstractmethod__", False) else ()
+            yield from ("```python", signature(member), "```", "", *required, *_prose(member))
 
 
 def _callback() -> Iterator[str]:

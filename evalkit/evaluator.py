@@ -14,12 +14,12 @@ from evalkit.decoding import changes
 from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.images import check_images
-from evalkit.interfaces import Backend, Embeds, Family, Sees, Wraps
+from evalkit.interfaces import Backend, Family
 from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job, parse_tasks
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result
 from evalkit.settings import batching, default_data, split_list
-from evalkit.types import Request, Sample, Shot
+from evalkit.types import ImageSize, Request, Sample, Shot, Size
 
 
 class Evaluation:
@@ -80,8 +80,6 @@ class Evaluation:
         """
         family = self._family(model)
         factory = registry.backends.get(self.backend)
-        if not isinstance(factory, Wraps):
-            raise UserError(f"the backend {self.backend} cannot use a model that is in memory; use hf.")
         results = {}
         with factory.wrap(model, processor, batching=self.batching) as opened:
             for job in self.jobs:
@@ -111,13 +109,11 @@ class Evaluation:
         if not self.shots:
             return lambda sample: ()
 
-        def embedder() -> Embeds:
-            if not isinstance(backend, Embeds):
-                raise UserError(f"shots_by='similar': the backend {backend.name} cannot compare images.")
-            return backend
+        @cache
+        def image_size(size: Size) -> ImageSize:
+            return backend.image_size(size) or family.image_size(size)
 
-        exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, embedder)
-        image_size = cache(backend.image_size if isinstance(backend, Sees) else family.image_size)
+        exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, lambda: backend)
         return lambda sample: with_answers(exemplars.of(sample), job.prompt_spec, family, image_size)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
-from evalkit.interfaces import Embeds, Family, Task
+from evalkit.interfaces import Backend, Family, Task
 from evalkit.jsonl_task import JsonlTask, read_jsonl_task
 from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
 
@@ -70,7 +70,7 @@ class Exemplars:
     """
 
     def __init__(
-        self, pool: ShotPool, count: int, selection: str, seed: int, embed: Callable[[], Embeds] | None = None
+        self, pool: ShotPool, count: int, selection: str, seed: int, embed: Callable[[], Backend] | None = None
     ) -> None:
         self._pool, self._count, self._selection, self._seed = pool, count, selection, seed
         self._embed = embed
@@ -144,7 +144,7 @@ def _drawn(count: int, seed: str) -> Iterator[int]:
         moved[other] = moved.get(place, place)
 
 
-def _embedded(backend: Embeds, images: Sequence[ImageRef]) -> list[tuple[float, ...]]:
+def _embedded(backend: Backend, images: Sequence[ImageRef]) -> list[tuple[float, ...]]:
     try:
         return list(backend.embed(images))
     except OSError as error:

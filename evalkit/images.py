@@ -38,7 +38,7 @@ def open_image(source: Any) -> Iterator[PILImage]:
 
 
 @dataclass(frozen=True)
-class PathImage:
+class PathImage(ImageRef):
     """An image in a file."""
 
     path: str
@@ -64,7 +64,7 @@ class PathImage:
 
 
 @dataclass(frozen=True)
-class RowImage:
+class RowImage(ImageRef):
     """An image in a data set's row, kept encoded until it is asked for."""
 
     name: str

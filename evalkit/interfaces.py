@@ -1,16 +1,23 @@
-"""What plugins provide: tasks, metrics, model families and backends."""
+"""Base classes of everything a plugin provides: tasks, metrics, model families and backends.
+
+A class that is missing something required is refused when it is loaded (``evalkit.registry``).  Optional abilities
+have defaults here; a plugin overrides those that it has.
+"""
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.data import Data
+from evalkit.data import Data, HubData, OfficialData
 from evalkit.endpoint import Endpoint
+from evalkit.errors import UserError
 from evalkit.types import (
     Answered,
     Batching,
@@ -34,12 +41,19 @@ from evalkit.types import (
 )
 
 
-@runtime_checkable
-class Task(Protocol):
-    """A benchmark: where its rows are, how a row becomes a sample, which metric scores it.
+class Task(ABC):
+    """A benchmark: where its rows are, how a row becomes a sample, and which metric scores it.
 
-    ``version`` is raised whenever a score could change.  ``splits`` names what can be asked for; ``default_splits``
-    is what the bare task name means.  ``layout`` are the official files below a data root, ``hub`` the data set's id.
+    A task defines ``from_files``, ``from_hub`` or both (or ``load`` itself, if its data are of neither kind).
+
+    Attributes:
+        version: raised whenever a score could change.
+        splits: every split that can be evaluated.
+        default_splits: the splits that the bare task name stands for.
+        metric: the name of the metric that scores it.
+        decoding: how answers are generated unless a protocol says otherwise.
+        layout: the official files below a data root, for ``evalkit tasks``.
+        hub: the id of the data set on the hub.
     """
 
     name: str
@@ -49,181 +63,195 @@ class Task(Protocol):
     default_splits: Sequence[str]
     metric: str
     decoding: Decoding
-    layout: Sequence[str]
-    hub: str
+    layout: Sequence[str] = ()
+    hub: str = ""
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
-        """The samples of a split, in the official order.  Raises ``UserError`` when the files are not as expected."""
-        ...
+        """The samples of ``split`` in the official order.
 
+        Raises:
+            UserError: the files are missing or in another format, or the task cannot be read from such data.
+        """
+        if isinstance(data, HubData):
+            return self.from_hub(data, split)
+        if isinstance(data, OfficialData):
+            return self.from_files(data, split)
+        raise UserError(
+            f"{self.name}: cannot be read from {data.name} ({type(data).__name__}); "
+            "give --data ROOT with the official downloads, or --data hub."
+        )
 
-@runtime_checkable
-class Submits(Protocol):
-    """A task with splits whose answers are not public: it writes the file that the official server scores."""
+    def from_files(self, data: OfficialData, split: str) -> Iterable[Sample]:
+        """The samples of ``split`` from the official downloads."""
+        raise UserError(f"{self.name}: it is not read from official downloads; use --data hub.")
+
+    def from_hub(self, data: HubData, split: str) -> Iterable[Sample]:
+        """The samples of ``split`` from the hub's data set."""
+        raise UserError(f"{self.name}: it is not on the hub; give --data ROOT with the official downloads.")
+
+    @property
+    def has_submission(self) -> bool:
+        """Whether ``submission`` is defined."""
+        return type(self).submission is not Task.submission
 
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
-        """(the file's name, its content).
+        """(file name, content) of the file that the official server scores, for splits without public answers.
 
-        Every sample of the split is there in the official order, those without an answer with the reading None:
-        servers refuse a file that leaves questions out.
+        Args:
+            answers: every sample of the split in the official order.  The prediction is None for those without an
+                answer: servers refuse a file that leaves questions out.
         """
-        ...
+        raise UserError(f"{self.name}: there is no file for an official server.")
 
-
-@runtime_checkable
-class HasResults(Protocol):
-    """A task whose official scorer reads answers from a file, also where the references are public."""
+    @property
+    def has_results(self) -> bool:
+        """Whether ``results`` is defined."""
+        return type(self).results is not Task.results
 
     def results(self, answers: Sequence[Answered]) -> str:
-        """The file's content: every answer in the official order, "" where nothing could be read."""
-        ...
+        """The content of the file that the official scorer reads; an answer without a prediction is ""."""
+        raise UserError(f"{self.name}: its official scorer reads no file of answers.")
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """A scorer of a whole split; no torch."""
+class Metric(ABC):
+    """Scores the answers of a split; needs no torch.
 
-    name: str
-
-    def score(self, answers: Sequence[Answered]) -> Scores:
-        """Score every answer; an unread one counts as wrong.  ``answers`` may be empty: values are then NaN."""
-        ...
-
-
-@runtime_checkable
-class Immediate(Protocol):
-    """A metric that says whether a sample is scored by itself; a run can then show a score while it goes on."""
-
-    immediate: bool
-
-
-@runtime_checkable
-class Family(Protocol):
-    """How a family of models is asked and how its answers are read.
-
-    ``model_types`` are the ``model_type`` values of the checkpoints' ``config.json`` that belong to it.
-    ``coordinates`` declares the convention of its boxes under its own protocol; it is never guessed from an answer.
-    ``several_images`` says whether exemplars' images can stand before the question's.
-
-    A protocol that does not say how a task is asked is not made up for: ``prompt``, ``decoding``, ``parse`` and
-    ``answer`` then raise ``UserError``.
+    Attributes:
+        running_score: whether a sample's score depends on no other sample, so that a run can show the score so far.
     """
 
     name: str
-    model_types: Sequence[str]
+    running_score: bool = False
+
+    @abstractmethod
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        """Score all answers; one without a prediction counts as wrong.  Without answers, the values are NaN."""
+
+
+class Family(ABC):
+    """How a family of models is prompted and how its answers are parsed.
+
+    If a protocol does not define a prompt for a task, no prompt is made up: ``prompt``, ``decoding``, ``parse`` and
+    ``answer`` raise ``UserError``.
+
+    Attributes:
+        model_types: the ``model_type`` values (``config.json``) of the checkpoints that belong to it.
+        coordinates: the convention of its boxes under its own protocol, in words; never guessed from an answer.
+        several_images: whether a prompt can hold more than one image, few-shot examples' included.
+        ranks_letters: whether its models' own evaluation ranks the letters of multiple-choice questions.
+    """
+
+    name: str
     coordinates: str
-    several_images: bool
+    model_types: Sequence[str] = ()
+    several_images: bool = True
+    ranks_letters: bool = False
 
+    def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
+        """Whether a checkpoint belongs to this family; at most one family may claim it.
+
+        Args:
+            model_type: of its ``config.json``.
+            name: what the user calls it: a hub id or a folder.
+            chat_format: of its ``generation_config.json``, where there is one.
+        """
+        return model_type in self.model_types
+
+    def matches_name(self, name: str) -> bool:
+        """Whether ``name`` sounds like one of its models; all that is known of a model behind some servers."""
+        return _plain(self.name) in _plain(name)
+
+    @abstractmethod
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """The conversation that asks ``sample``, after the exemplars, whose images stand with their questions."""
-        ...
+        """The conversation that asks ``sample``, after the few-shot examples with their images and answers."""
 
+    @abstractmethod
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
-        """The task's decoding, with the limits of the protocol and what this family's way of answering needs."""
-        ...
+        """The task's decoding with the limits of the protocol and of this family."""
 
+    @abstractmethod
     def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """What the raw answer says; boxes in pixels of the original image."""
-        ...
+        """The prediction in a raw answer; boxes in pixels of the original image."""
 
+    @abstractmethod
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
-        """What the family would say were it right (``parse`` gives it back): the answer of an exemplar."""
-        ...
+        """The right answer as the family would write it (``parse`` returns it), for a few-shot example."""
 
+    @abstractmethod
     def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
-        """The letters of a lettered question, in the order of its options, as they would follow the prompt."""
-        ...
+        """The option letters as they would follow the prompt, in the order of the options."""
 
+    @abstractmethod
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
-        """An image's size and that at which the encoder sees it; None stands for the released processor's limit."""
-        ...
+        """The size of an image in the file and as the encoder sees it.
+
+        Args:
+            min_pixels, max_pixels: limits of the processor; None for those of the released one.
+        """
 
 
-@runtime_checkable
-class Ranks(Protocol):
-    """A family whose models' own evaluation ranks the letters of lettered questions (``loglikelihood``)."""
-
-    ranks_letters: bool
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-@runtime_checkable
-class Encoded(Protocol):
-    """An image whose file can be had as it is."""
-
-    def content(self) -> bytes:
-        """The file's bytes.  Raises ``OSError`` when it cannot be read."""
-        ...
-
-
-@runtime_checkable
-class Backend(Protocol):
-    """Where answers come from; it owns batching, memory and devices."""
+class Backend(ABC):
+    """Generates answers; owns batching, memory and devices."""
 
     name: str
 
+    @abstractmethod
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        """One response per request, in any order, as they finish.  A request that fails is answered with an error.
+        """One response per request, in any order, as they finish; a request that fails gets an error response.
 
-        Once ``stop`` is set, nothing new is begun: what is in work is answered, and the iteration ends early.
+        After ``stop`` is set, no request is started: those in progress are finished, and the iteration ends early.
         """
-        ...
 
+    @abstractmethod
     def describe(self) -> Mapping[str, Any]:
-        """What a record of the run needs: device, dtype, library versions."""
-        ...
+        """What the record of a run needs: device, dtype, library versions."""
 
+    def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int] | None:
+        """About how many tokens are to be computed per request, for the estimated time remaining; None if unknown.
 
-@runtime_checkable
-class Costs(Protocol):
-    """A backend that can say beforehand how much there is to compute, so that the time left can be told."""
+        Nothing is read or tokenized.  A shared prefix counts for the first request only.
 
-    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
-        """About how many tokens are to be computed for each request, in order; nothing is read or tokenized.
-
-        What requests share counts for the first of them only.  ``sizes`` are those of images, by their names, as far
-        as they are known.
+        Args:
+            sizes: (width, height) of images by name, as far as known.
         """
-        ...
+        return None
 
-
-@runtime_checkable
-class Occupies(Protocol):
-    """A backend that can say how much memory it has taken."""
-
-    def memory(self) -> int:
-        """Bytes: the most that the device has held for this process; where there is no device, what it holds now."""
-        ...
-
-
-@runtime_checkable
-class Embeds(Protocol):
-    """A backend that can say where an image lies among others, by the model's own vision encoder."""
+    def memory(self) -> int | None:
+        """Peak memory of the device for this process in bytes (on a CPU, memory in use now); None if unknown."""
+        return None
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """A unit vector per image, in order; the same whatever other images are asked for with it.
+        """A unit vector per image from the model's vision encoder, in order, independent of the other images.
 
-        Raises ``OSError`` for an image that cannot be read, ``UserError`` where the model has no such encoder.
+        Raises:
+            OSError: an image cannot be read.
+            UserError: the backend or the model cannot embed images.
         """
-        ...
+        raise UserError(
+            f"--shots-by similar: the backend {self.name} cannot compare images; use --shots-by random or fixed."
+        )
 
+    def image_size(self, size: Size) -> ImageSize | None:
+        """The size of an image in the file and as the processor resizes it; None if the backend does not know.
 
-@runtime_checkable
-class Sees(Protocol):
-    """A backend that can say at which size its processor has an image seen."""
-
-    def image_size(self, size: Size) -> ImageSize:
-        """An image's size, and the encoder's.  Raises ``ValueError`` for an image that the processor refuses."""
-        ...
+        Raises:
+            ValueError: the processor refuses such an image.
+        """
+        return None
 
 
 @dataclass(frozen=True, eq=False)
 class RequestBatch:
-    """Requests for one checkpoint, of many that are answered together.
+    """The requests of one job, for a pool of workers that answers those of several checkpoints.
 
     Attributes:
-        size: about how many there are.
-        requests: gives them, when they are first needed.
-        begin: is called when the first of them goes to a worker that is ready.
+        size: about how many requests there are.
+        requests: returns them; called when the first is needed.
+        begin: called when the first of them goes to a worker that is ready.
     """
 
     checkpoint: Checkpoint
@@ -232,125 +260,116 @@ class RequestBatch:
     begin: Callable[[], None] = lambda: None
 
 
-@runtime_checkable
-class Pool(Protocol):
+class WorkerPool(ABC):
     """Workers that answer requests for several checkpoints, each with the one that it has loaded at the time."""
 
+    @abstractmethod
     def identity(self, checkpoint: Checkpoint, *, dtype: str) -> Mapping[str, Any]:
-        """As ``BackendFactory.identity``, on the devices of the workers."""
-        ...
+        """As ``BackendFactory.identity``, on the workers' devices."""
 
+    @abstractmethod
     def backend(self, checkpoint: Checkpoint) -> Backend:
         """All workers as a backend of one checkpoint; nothing is loaded yet."""
-        ...
 
+    @abstractmethod
     def open(self, checkpoint: Checkpoint) -> Backend:
-        """The same, once they have all loaded it.  Raises ``UserError`` where it cannot be opened as asked for."""
-        ...
+        """All workers as a backend of one checkpoint, which they have loaded.
 
+        Raises:
+            UserError: the checkpoint cannot be opened with these options.
+        """
+
+    @abstractmethod
     def answer(
         self, lots: Sequence[RequestBatch], stop: Event | None = None
     ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
-        """A response to every request of every lot, or one exception for a lot that cannot be answered.
+        """A response to every request, or one exception for a batch that cannot be answered.
 
-        Once ``stop`` is set, nothing new is begun: what is in work is answered, and the iteration ends early.
+        After ``stop`` is set, no request is started: those in progress are finished, and the iteration ends early.
         """
-        ...
 
+    @abstractmethod
     def drop(self, lot: RequestBatch) -> None:
-        """Nothing of ``lot`` is wanted any more."""
-        ...
+        """Stop answering ``lot``."""
 
+    @abstractmethod
     def close(self) -> object:
         """End the workers."""
-        ...
 
 
-class BackendFactory(Protocol):
-    """What a backend plugin provides: it opens a checkpoint.
+class BackendFactory(ABC):
+    """Opens checkpoints; what a backend plugin provides.
 
-    Both methods raise ``UserError`` when the checkpoint, device or dtype cannot be had; that comes before the first
-    sample.
+    Attributes:
+        remote: whether models are not loaded here but served elsewhere: ``connect`` then finds them.
     """
 
     name: str
+    remote: bool = False
 
+    @abstractmethod
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
-        """What of the backend its answers depend on (its name, the dtype in effect), without loading weights."""
-        ...
+        """What answers depend on (the backend's name, the dtype in effect), without loading weights.
 
+        Raises:
+            UserError: there is no such checkpoint, device or dtype.
+        """
+
+    @abstractmethod
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
-        """Load the checkpoint."""
-        ...
+        """Load the checkpoint.
 
+        Raises:
+            UserError: the checkpoint, device or dtype is not available.
+        """
 
-@runtime_checkable
-class Frames(Protocol):
-    """A backend factory that can say the same of a checkpoint, without loading weights."""
+    def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize] | None:
+        """``Backend.image_size`` without loading weights; None if the backend does not know.
 
-    def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
-        """``Backend.image_size`` of the opened checkpoint.  Raises ``UserError`` where its processor does not load."""
-        ...
+        Raises:
+            UserError: the processor cannot be loaded.
+        """
+        return None
 
-
-@runtime_checkable
-class Previews(Protocol):
-    """A backend factory that can show requests without loading weights."""
-
-    def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
-        """A preview per request, in order."""
-        ...
-
-
-@runtime_checkable
-class Verifies(Protocol):
-    """A backend factory that can say whether a checkpoint is whole and works."""
+    def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview] | None:
+        """What the model would be given for each request, in order, without loading weights; None if unknown."""
+        return None
 
     def verify(self, checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
-        """What was found, check by check; with ``forward``, the model is loaded and run once.
+        """Check whether a checkpoint is complete and works.
+
+        Args:
+            forward: load the model and run it once.
 
         Raises:
-            UserError: there is no such device or dtype, or the backend does not know the architecture.
+            UserError: the device, dtype or architecture is not available, or the backend checks no checkpoints.
         """
-        ...
-
-
-@runtime_checkable
-class Wraps(Protocol):
-    """A backend factory that can use a model that is in memory already."""
+        raise UserError(f"evalkit verify: the backend {self.name} cannot check checkpoints.")
 
     def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> AbstractContextManager[Backend]:
-        """A backend for as long as the context lasts; then model, processor and random states are as they were.
+        """A backend over a model in memory; model, processor and random states are restored at the end.
 
         Raises:
-            UserError: the model cannot be used as it is.
+            UserError: the model cannot be used.
         """
-        ...
+        raise UserError(f"the backend {self.name} cannot use a model that is in memory.")
 
-
-@runtime_checkable
-class Serves(Protocol):
-    """A backend factory whose models are not loaded here but asked on a server."""
-
-    def reach(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
-        """What the server offers under the name ``model``; without a name, the only model it has.
+    def connect(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
+        """The model that a server offers as ``model``; without a name, its only model.
 
         Raises:
-            UserError: nothing answers there, it does not take the key, or has no such model.
+            UserError: no server answers, it refuses the key, or it has no such model.
         """
-        ...
+        raise UserError(f"--base-url: the backend {self.name} uses no server; leave it out.")
 
-
-@runtime_checkable
-class Pools(Protocol):
-    """A backend factory that can have several workers."""
-
-    def pool(
+    def worker_pool(
         self, *, device: str, dtype: str, batching: Batching = Batching(), cluster: Cluster | None = None
-    ) -> Pool | None:
-        """Workers on ``device``, or of a cluster; None where that is one device.
+    ) -> WorkerPool | None:
+        """Workers on several devices or in a cluster; None for a single device.
 
         Raises:
-            UserError: there is no such device, dtype or cluster.
+            UserError: the devices, dtype or cluster are not available, or the backend has no workers.
         """
-        ...
+        if cluster is not None:
+            raise UserError(f"--executor ray: the backend {self.name} does not support it; use --executor local.")
+        return None

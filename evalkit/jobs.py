@@ -13,7 +13,7 @@ from evalkit import registry
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
-from evalkit.interfaces import Family, Ranks, Submits, Task
+from evalkit.interfaces import Family, Task
 from evalkit.jsonl_task import JsonlTask, is_jsonl, read_jsonl_task
 from evalkit.task_groups import expand
 from evalkit.types import (
@@ -179,7 +179,7 @@ def choice_mode(wanted: str | None, family: Family, protocol: str) -> str:
     """How lettered questions are answered: as ``wanted``, else as the family's models are under the protocol."""
     if wanted is not None:
         return wanted
-    return LOGLIKELIHOOD if protocol == OFFICIAL and isinstance(family, Ranks) and family.ranks_letters else GENERATE
+    return LOGLIKELIHOOD if protocol == OFFICIAL and family.ranks_letters else GENERATE
 
 
 def load_job(
@@ -194,8 +194,7 @@ def load_job(
     decoding_overrides: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
-    if not task.splits[split].answers:
-        submitter(task, split)  # that nothing could be written is said before anything is generated
+    check_submission(task, split)
     samples = list(task.load(data, split))
     seen: set[str] = set()
     for sample in samples:
@@ -253,10 +252,13 @@ def build_requests(
     return questions
 
 
-def submitter(task: Task, split: str) -> Submits:
-    """``task``, if it can write the file for the official server of a split without public answers."""
-    if not isinstance(task, Submits):
+def check_submission(task: Task, split: str) -> None:
+    """Check that a split without public answers has a submission file.
+
+    Raises:
+        UserError: it can be neither scored nor submitted.
+    """
+    if not task.splits[split].answers and not task.has_submission:
         raise UserError(
             f"{task.name}/{split}: its answers are not public, and the task writes no file for the official server."
         )
-    return task

@@ -30,6 +30,7 @@ from evalkit import registry
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.images import PathImage
+from evalkit.interfaces import Task
 from evalkit.jsonl import objects, read_bytes
 from evalkit.types import Decoding, Kind, Sample, Split
 
@@ -59,12 +60,11 @@ FAR = 1e9
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class JsonlTask:
+class JsonlTask(Task):
     """A task made of one file; see the module.  ``path`` is absolute, ``digest`` tells the content."""
 
     version = 1
     default_splits: Sequence[str] = (SPLIT,)
-    hub = ""
 
     def __init__(self, path: Path, kind: Kind, metric: str, digest: str, samples: Sequence[Sample]) -> None:
         self.name = path.name.removesuffix(SUFFIX)

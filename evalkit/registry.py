@@ -1,8 +1,9 @@
-"""Finding plugins by name, when asked and not before.
+"""Finds plugins by name, and imports them only when asked for.
 
-A plugin of evalkit's own is a file: the task ``vqav2`` is ``tasks/vqa/vqav2.py``, the family ``qwen2.5-vl`` is
-``model/families/qwen2_5_vl.py``.  Other packages offer theirs through entry points (``evalkit.tasks``,
-``evalkit.metrics``, ``evalkit.families``, ``evalkit.backends``), whose names are the plugins' names.
+A built-in plugin is a file: the task ``vqav2`` is ``tasks/vqa/vqav2.py``, the family ``qwen2.5-vl`` is
+``model/families/qwen2_5_vl.py``.  A file may define several tasks (``TASKS``, by name) if their names begin with the
+file's: ``refcoco+`` and ``refcocog`` are in ``refcoco.py``.  Other packages offer plugins through entry points
+(``evalkit.tasks``, ``evalkit.metrics``, ``evalkit.families``, ``evalkit.backends``), named as the plugins are.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar, cast
 
 from evalkit.errors import UserError
@@ -28,27 +30,60 @@ def module_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Group(Generic[P]):
-    """One sort of plugin: the package its own files live in, and the module attribute that holds the plugin."""
+    """A sort of plugin.
+
+    Attributes:
+        what: what messages call it.
+        base: the class that plugins derive from.
+        package: where the built-in ones are.
+        attribute: the variable of a module that holds the plugin.
+        plural: the variable of a module that holds several by name.
+        entry_point: the group of entry points for other packages' plugins.
+    """
 
     what: str
+    base: type
     package: str
     attribute: str
+    plural: str
     entry_point: str
 
-    def _outside(self) -> dict[str, EntryPoint]:
-        found: dict[str, EntryPoint] = {}
-        own = self._modules()
-        for point in entry_points(group=self.entry_point):
-            if point.name in found or module_name(point.name) in own:
-                raise UserError(
-                    f"two {self.what}s are called {point.name!r}: the one in {point.value} must take another name "
-                    f"(entry point group {self.entry_point})."
-                )
-            found[point.name] = point
-        return found
+    def get(self, name: str) -> P:
+        """The plugin called ``name``.  Raises ``UserError`` with the nearest names if there is none."""
+        outside = self._entry_points()
+        if name in outside:
+            return self._load_entry_point(outside[name])
+        modules = self._modules()
+        wanted = module_name(name)
+        for stem in sorted(filter(wanted.startswith, modules), key=len, reverse=True):
+            found = self._load_module(modules[stem])
+            if name in found:
+                return found[name]
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
+        raise UserError(f"unknown {self.what} {name!r}: {hint}")
+
+    def all(self) -> list[P]:
+        """Every plugin, sorted by name."""
+        plugins: dict[str, P] = {}
+        for path in self._modules().values():
+            for name, plugin in self._load_module(path).items():
+                if name in plugins:
+                    raise UserError(f"two {self.what}s are called {name!r}; one of them is in {path}: rename it.")
+                plugins[name] = plugin
+        for name, point in self._entry_points().items():
+            if name in plugins:
+                raise self._taken(point)
+            plugins[name] = self._load_entry_point(point)
+        return [plugins[name] for name in sorted(plugins)]
+
+    def names(self) -> list[str]:
+        """Every plugin's name."""
+        return [str(getattr(plugin, "name", "")) for plugin in self.all()]
 
     def _modules(self) -> dict[str, str]:
-        """Plugin file name to module, one level of sub-packages included; only packages are imported."""
+        """Built-in modules by file name, one level of sub-packages included; only packages are imported."""
         found: dict[str, str] = {}
         packages = [self.package]
         while packages:
@@ -65,69 +100,115 @@ class Group(Generic[P]):
                     packages.append(path)
         return found
 
-    def _own(self, path: str) -> P:
-        loaded = importlib.import_module(path)
+    def _load_module(self, path: str) -> Mapping[str, P]:
+        """The plugins of a built-in module by name."""
+        file = str(getattr(find_spec(path), "origin", path))
         try:
-            return cast(P, getattr(loaded, self.attribute))
-        except AttributeError:
-            raise UserError(f"{loaded.__file__} defines no {self.attribute}, so it is no {self.what}.") from None
+            loaded = importlib.import_module(path)
+        except TypeError as error:
+            raise self._abstract(file, error) from error
+        found = getattr(loaded, self.plural, None)
+        if found is None:
+            if not hasattr(loaded, self.attribute):
+                raise UserError(
+                    f"{file}: the {self.what} is missing; set {self.attribute} to an instance of its class "
+                    f"(or {self.plural} to several, by name)."
+                )
+            plugin = self._checked(getattr(loaded, self.attribute), file)
+            return {str(getattr(plugin, "name", "")): plugin}
+        for name, plugin in found.items():
+            self._checked(plugin, file)
+            if plugin.name != name or not module_name(name).startswith(path.rpartition(".")[2]):
+                raise UserError(
+                    f"{file}: {self.plural} has {name!r} for the {self.what} {plugin.name!r}; keys must be the names, "
+                    "which must begin with the file's name."
+                )
+        return cast(Mapping[str, P], found)
 
-    def _load_outside(self, point: EntryPoint) -> P:
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        modules = self._modules()
+        for point in entry_points(group=self.entry_point):
+            if point.name in found or module_name(point.name) in modules:
+                raise self._taken(point)
+            found[point.name] = point
+        return found
+
+    def _taken(self, point: EntryPoint) -> UserError:
+        return UserError(
+            f"two {self.what}s are called {point.name!r}: the one in {point.value} must take another name "
+            f"(entry point group {self.entry_point})."
+        )
+
+    def _load_entry_point(self, point: EntryPoint) -> P:
         try:
             plugin: Any = point.load()
+        except TypeError as error:
+            raise self._abstract(point.value, error) from error
         except Exception as error:  # another package's import may fail in any way; name it instead of a traceback
             raise UserError(
                 f"the {self.what} {point.name!r} could not be loaded from {point.value}: {error}"
             ) from error
+        found = self._checked(plugin, point.value)
+        if getattr(found, "name", None) != point.name:
+            raise UserError(
+                f"{point.value}: the {self.what} is called {getattr(found, 'name', None)!r}, but its entry point "
+                f"{point.name!r}; give both the same name."
+            )
+        return found
+
+    def _abstract(self, where: str, error: TypeError) -> UserError:
+        """What is wrong with a plugin whose class could not be instantiated."""
+        todo = f"; define it (see evalkit.interfaces.{self.base.__name__})" if "abstract" in str(error) else ""
+        return UserError(f"the {self.what} in {where} could not be loaded: {error}{todo}.")
+
+    def _checked(self, plugin: Any, where: str) -> P:
+        """``plugin`` if it has everything that is required.  Raises ``UserError`` naming ``where`` it is, and what."""
+        base = self.base.__name__
+        if not isinstance(plugin, self.base):
+            raise UserError(
+                f"{where}: a {self.what} must be an instance of a class derived from evalkit.interfaces.{base}, "
+                f"and this is {plugin!r}; write class {type(plugin).__name__}({base})."
+            )
+        missing = _missing(plugin, self.base)
+        if missing:
+            raise UserError(
+                f"{where}: the class {type(plugin).__name__} has no {', no '.join(missing)}; "
+                f"define it (see evalkit.interfaces.{base})."
+            )
         return cast(P, plugin)
 
-    def get(self, name: str) -> P:
-        """The plugin called ``name``.  Raises ``UserError`` with the nearest names when there is none."""
-        outside = self._outside()
-        if name in outside:
-            return self._load_outside(outside[name])
-        own = self._modules()
-        if module_name(name) in own:
-            plugin = self._own(own[module_name(name)])
-            if getattr(plugin, "name", name) == name:
-                return plugin
-        names = self.names()
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
-        raise UserError(f"unknown {self.what} {name!r}: {hint}")
 
-    def all(self) -> list[P]:
-        """Every plugin, by name."""
-        plugins = [self._own(path) for path in self._modules().values()] + [
-            self._load_outside(p) for p in self._outside().values()
-        ]
-        return sorted(plugins, key=lambda p: str(getattr(p, "name", "")))
-
-    def names(self) -> list[str]:
-        """Every plugin's name."""
-        return [str(getattr(plugin, "name", "")) for plugin in self.all()]
+def _missing(plugin: object, base: type) -> list[str]:
+    """What ``base`` requires and ``plugin`` lacks: attributes that ``base`` annotates without a value."""
+    found = [name for name in base.__annotations__ if not hasattr(base, name) and not hasattr(plugin, name)]
+    if isinstance(plugin, Task) and all(
+        getattr(type(plugin), method) is getattr(Task, method) for method in ("load", "from_files", "from_hub")
+    ):
+        found.append("from_files or from_hub")
+    return found
 
 
-tasks: Group[Task] = Group("task", "evalkit.tasks", "TASK", "evalkit.tasks")
-metrics: Group[Metric] = Group("metric", "evalkit.metrics", "METRIC", "evalkit.metrics")
-families: Group[Family] = Group("model family", "evalkit.model.families", "FAMILY", "evalkit.families")
-backends: Group[BackendFactory] = Group("backend", "evalkit.model.backends", "BACKEND", "evalkit.backends")
+tasks: Group[Task] = Group("task", Task, "evalkit.tasks", "TASK", "TASKS", "evalkit.tasks")
+metrics: Group[Metric] = Group("metric", Metric, "evalkit.metrics", "METRIC", "METRICS", "evalkit.metrics")
+families: Group[Family] = Group(
+    "model family", Family, "evalkit.model.families", "FAMILY", "FAMILIES", "evalkit.families"
+)
+backends: Group[BackendFactory] = Group(
+    "backend", BackendFactory, "evalkit.model.backends", "BACKEND", "BACKENDS", "evalkit.backends"
+)
 
 
-@cache
-def family_by_model_type() -> dict[str, str]:
-    """Which family a checkpoint's ``model_type`` belongs to."""
-    return {model_type: family.name for family in families.all() for model_type in family.model_types}
+def family_name(model_type: str, name: str, chat_format: object = None) -> str | None:
+    """The family that claims a checkpoint (see ``Family.claims``); None if none does.
 
-
-def family_name(model_type: str, model: str, chat_format: object = None) -> str | None:
-    """The family that a model belongs to; None where none knows its ``model_type``.
-
-    Qwen-VL and Qwen-VL-Chat have one ``config.json``; the ``chat_format`` of ``generation_config.json`` tells them
-    apart (``raw`` and ``chatml``), and where that is absent, whether ``model``, the name, has "chat" in it.
+    Raises:
+        UserError: several families claim it.
     """
-    name = family_by_model_type().get(model_type)
-    if name != "qwen-vl":
-        return name
-    chat = chat_format == "chatml" if chat_format in ("raw", "chatml") else "chat" in model.lower()
-    return "qwen-vl-chat" if chat else name
+    claiming = [family.name for family in families.all() if family.claims(model_type, name, chat_format)]
+    if len(claiming) > 1:
+        raise UserError(
+            f"{name} (model_type {model_type!r}) is claimed by the model families {' and '.join(claiming)}; "
+            "choose one with --family."
+        )
+    return claiming[0] if claiming else None

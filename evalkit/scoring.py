@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from evalkit import registry
-from evalkit.jobs import Job, Record, submitter
+from evalkit.jobs import Job, Record, check_submission
 from evalkit.types import Answered, Scores
 
 
@@ -64,6 +64,10 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
 
 
 def submit(job: Job, records: Sequence[Record]) -> Submission:
-    """The file for the official server of a split without public answers."""
-    task = submitter(job.task, job.split)
-    return Submission(*task.submission([Answered(r.sample, r.prediction) for r in records]))
+    """The file for the official server of a split without public answers.
+
+    Raises:
+        UserError: the task writes none.
+    """
+    check_submission(job.task, job.split)
+    return Submission(*job.task.submission([Answered(r.sample, r.prediction) for r in records]))

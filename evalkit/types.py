@@ -5,9 +5,10 @@ Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a mod
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -25,34 +26,47 @@ Size = tuple[int, int]
 FinishReason = Literal["stop", "length", "error"]
 
 
-class ImageRef(Protocol):
-    """An image that is decoded late; cheap to hold by the hundred thousand."""
+class Media(ABC):
+    """A reference to something that is not text, such as an image; read late, cheap to hold by the hundred thousand."""
+
+    if TYPE_CHECKING:  # a field or a property of the subclass
+
+        @property
+        def name(self) -> str:
+            """Where it comes from (a path, or a data set's row), for messages and records."""
 
     @property
-    def name(self) -> str:
-        """Where the image comes from (a path, or a data set's row), for messages and records."""
-        ...
+    def key(self) -> str:
+        """Cache key: equal for references to the same content.
 
-    def size(self) -> Size:
-        """(width, height) in pixels, from the header alone.  Raises ``OSError`` when it cannot be read."""
-        ...
+        Its name by default.  Data sets with a row per question hold an image as often as it is asked about.
+        """
+        return self.name
 
-    def load(self) -> PILImage:
-        """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
-        ...
-
+    @abstractmethod
     def digest(self) -> str:
-        """A digest of its content, wherever it lies.  Raises ``OSError`` when it cannot be read."""
-        ...
+        """A digest of the content, independent of its location.  Raises ``OSError`` if it cannot be read."""
+
+
+class ImageRef(Media):
+    """A reference to an image."""
+
+    @abstractmethod
+    def size(self) -> Size:
+        """(width, height) in pixels, from the header alone.  Raises ``OSError`` if it cannot be read."""
+
+    @abstractmethod
+    def load(self) -> PILImage:
+        """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` if it cannot be read."""
+
+    def content(self) -> bytes | None:
+        """The bytes of its file; None if there is no such file.  Raises ``OSError`` if it cannot be read."""
+        return None
 
 
 def image_key(image: ImageRef) -> str:
-    """What two references to one image have in common, so that it is computed once.
-
-    Its name, unless it has a ``key``: data sets with a row for each question hold an image as often as it is asked
-    about.
-    """
-    return str(getattr(image, "key", None) or image.name)
+    """The image's cache key: equal for references to the same content."""
+    return image.key
 
 
 @dataclass(frozen=True)

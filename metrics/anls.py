@@ -102,11 +102,11 @@ def similarity(prediction: str, reference: str, variant: Variant = "rrc") -> flo
     return 1 - distance / length if distance <= limit else 0.0
 
 
-class ANLS:
+class ANLS(Metric):
     """ANLS in percent.  ``references`` are the answers that count as right; the nearest of them gives the score."""
 
     name = "anls"
-    immediate = True
+    running_score = True
 
     def __init__(self, variant: Variant = "rrc") -> None:
         if variant not in get_args(Variant):
@@ -132,4 +132,4 @@ class ANLS:
         return 100 * max(similarity(prediction, reference, self.variant) for reference in sample.references)
 
 
-METRIC: Metric = ANLS("rrc")
+METRIC = ANLS("rrc")

@@ -24,7 +24,7 @@ from evalkit.types import Answered, Scores
 from ._scoring import by, means
 
 
-class ChoiceAccuracy:
+class ChoiceAccuracy(Metric):
     """Accuracy and parse rate in percent.
 
     ``references`` is the letter of the right option.  Where samples carry ``meta["category"]`` there is also an
@@ -32,7 +32,7 @@ class ChoiceAccuracy:
     """
 
     name = "choice_accuracy"
-    immediate = True
+    running_score = True
     signature = "choice_accuracy|unread:wrong|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
@@ -61,4 +61,4 @@ class ChoiceAccuracy:
         }
 
 
-METRIC: Metric = ChoiceAccuracy()
+METRIC = ChoiceAccuracy()

@@ -73,7 +73,7 @@ class CaptionScores(Scores):
     corpus: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
 
 
-class CIDEr:
+class CIDEr(Metric):
     """CIDEr and its companions, all times 100 as the field prints them: CIDEr in [0, 1000], the others in percent.
 
     ``references`` are the captions of an image.  Values and columns: ``cider``, ``bleu_1`` to ``bleu_4``, ``meteor``,
@@ -209,4 +209,4 @@ def _python_columns(references: Sequence[Sequence[str]], hypotheses: Sequence[st
     return columns
 
 
-METRIC: Metric = CIDEr()
+METRIC = CIDEr()

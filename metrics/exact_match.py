@@ -26,11 +26,11 @@ def correct(prediction: str, reference: str) -> bool:
     return prediction.strip().lower() == reference.strip().lower()
 
 
-class ExactMatch:
+class ExactMatch(Metric):
     """Accuracy by exact match, in percent.  ``references`` are the annotated answers, any of which counts."""
 
     name = "exact_match"
-    immediate = True
+    running_score = True
     signature = "exact_match|norm:strip+lower|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
@@ -47,4 +47,4 @@ class ExactMatch:
         return 100.0 * any(correct(prediction, reference) for reference in sample.references)
 
 
-METRIC: Metric = ExactMatch()
+METRIC = ExactMatch()

@@ -66,14 +66,14 @@ def correct(prediction: str, reference: str, variant: Variant) -> bool:
     return qwen_vl_cleaned(prediction).lower() == reference.strip().lower()
 
 
-class GQAAccuracy:
+class GQAAccuracy(Metric):
     """GQA accuracy in percent, in all variants.
 
     ``references`` is the annotated answer; where there are several, any of them counts.
     """
 
     name = "gqa_accuracy"
-    immediate = True
+    running_score = True
     signature = "gqa_accuracy|variant:llava|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
@@ -93,4 +93,4 @@ class GQAAccuracy:
         }
 
 
-METRIC: Metric = GQAAccuracy()
+METRIC = GQAAccuracy()

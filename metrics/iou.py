@@ -53,7 +53,7 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-class BoxIoU:
+class BoxIoU(Metric):
     """Accuracy at IoU >= 0.5, mean IoU and parse rate, all in percent.
 
     ``references`` is the one box to be found.  An answer without a readable box is a miss with IoU 0, and lowers
@@ -62,7 +62,7 @@ class BoxIoU:
     """
 
     name = "iou"
-    immediate = True
+    running_score = True
     signature = f"iou|threshold:{THRESHOLD}|plus1:no|precision:float64|v1"
     headline = f"acc@{THRESHOLD}"
 
@@ -97,4 +97,4 @@ class BoxIoU:
         }
 
 
-METRIC: Metric = BoxIoU()
+METRIC = BoxIoU()

@@ -68,7 +68,7 @@ def _number(text: str) -> float | None:
     return number if digits == text else number / 100
 
 
-class RelaxedAccuracy:
+class RelaxedAccuracy(Metric):
     """Relaxed accuracy in percent, in both variants.
 
     ``references`` are the annotated answers.  Where samples carry ``meta["subset"]`` (ChartQA: ``human`` and
@@ -78,7 +78,7 @@ class RelaxedAccuracy:
     """
 
     name = "relaxed_accuracy"
-    immediate = True
+    running_score = True
     signature = f"relaxed_accuracy|variant:pix2struct|tolerance:{TOLERANCE}|mean:subsets|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
@@ -104,4 +104,4 @@ class RelaxedAccuracy:
         }
 
 
-METRIC: Metric = RelaxedAccuracy()
+METRIC = RelaxedAccuracy()

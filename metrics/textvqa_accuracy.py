@@ -39,11 +39,11 @@ def question_accuracy(prediction: str, answers: Sequence[str]) -> float:
     return leave_one_out(sum(normalise(answer) == prediction for answer in answers), len(answers))
 
 
-class TextVQAAccuracy:
+class TextVQAAccuracy(Metric):
     """TextVQA accuracy in percent.  ``references`` are the ten annotators' answers."""
 
     name = "textvqa_accuracy"
-    immediate = True
+    running_score = True
     signature = "textvqa_accuracy|norm:m4c|loo:position|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
@@ -66,4 +66,4 @@ class TextVQAAccuracy:
         return 100 * question_accuracy(prediction, sample.references)
 
 
-METRIC: Metric = TextVQAAccuracy()
+METRIC = TextVQAAccuracy()

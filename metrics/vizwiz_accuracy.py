@@ -54,7 +54,7 @@ def normalise(text: str) -> str:
     return process_digit_article(process_punctuation(strip_answer(text)), CONTRACTIONS)
 
 
-class VizWizAccuracy:
+class VizWizAccuracy(Metric):
     """VizWiz accuracy in percent, as the official API has it and with each annotator left out in turn.
 
     ``references`` are the annotators' answers, ten in the official files.  Where samples carry ``meta["answer_type"]``
@@ -62,7 +62,7 @@ class VizWizAccuracy:
     """
 
     name = "vizwiz_accuracy"
-    immediate = True
+    running_score = True
     signature = "vizwiz_accuracy|norm:prediction|loo:none|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
@@ -84,4 +84,4 @@ class VizWizAccuracy:
         }
 
 
-METRIC: Metric = VizWizAccuracy()
+METRIC = VizWizAccuracy()

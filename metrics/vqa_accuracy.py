@@ -82,7 +82,7 @@ def official_percent(accuracies: Sequence[float], digits: int = 2) -> float:
     return round(100 * math.fsum(accuracies) / len(accuracies), digits)
 
 
-class VQAAccuracy:
+class VQAAccuracy(Metric):
     """VQA accuracy in percent: ``accuracy`` in the given ``variant``, ``accuracy_normalised`` in the one of that name.
 
     ``references`` are the annotators' answers in file order.  Where samples carry ``meta["answer_type"]`` there is also
@@ -90,7 +90,7 @@ class VQAAccuracy:
     """
 
     name = "vqa_accuracy"
-    immediate = True
+    running_score = True
 
     def __init__(self, variant: Variant = "official") -> None:
         if variant not in get_args(Variant):
@@ -121,4 +121,4 @@ class VQAAccuracy:
         }
 
 
-METRIC: Metric = VQAAccuracy("official")
+METRIC = VQAAccuracy("official")

@@ -19,7 +19,7 @@ from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(ImageRef):
     """An image that is all ``color``."""
 
     name: str

@@ -92,12 +92,72 @@ def test_every_plugin_is_found_by_its_own_name(group: registry.Group[object]) ->
         assert group.get(name).name == name  # type: ignore[attr-defined]
 
 
-def test_every_plugin_keeps_its_contract() -> None:
-    from evalkit.interfaces import Family, Metric, Task
+INCOMPLETE = {
+    "no base class": (
+        'class Mine:\n    name = "mine"\n\n\nTASK = Mine()\n',
+        r"outside:TASK: a task must be an instance of a class derived from evalkit\.interfaces\.Task, .* class Mine\(Task\)",
+    ),
+    "no attributes": (
+        """from evalkit.interfaces import Task
 
-    for group, protocol in ((registry.tasks, Task), (registry.metrics, Metric), (registry.families, Family)):
-        for plugin in group.all():  # type: ignore[attr-defined]
-            assert isinstance(plugin, protocol), plugin
+
+class Mine(Task):
+    name, version, kind, default_splits, metric = "mine", 1, "vqa", ("val",), "anls"
+
+
+TASK = Mine()
+""",
+        r"outside:TASK: the class Mine has no splits, no decoding, no from_files or from_hub; define it \(see evalkit",
+    ),
+    "an abstract method": (
+        "from evalkit.tasks.documents._docs import RRCTask\n\n\nclass Mine(RRCTask):\n    name = 'mine'\n\n\nTASK = Mine()\n",
+        r"the task in outside:TASK could not be loaded: Can't instantiate abstract class Mine .*define it",
+    ),
+    "another name": (
+        PLUGIN.replace('"mine"', '"other"'),
+        r"outside:TASK: the task is called 'other', but its entry point 'mine'; give both the same name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(INCOMPLETE))
+def test_an_incomplete_plugin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    content, sentence = INCOMPLETE[case]
+    (tmp_path / "outside.py").write_text(content)
+    folder = tmp_path / "outside-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[evalkit.tasks]\nmine = outside:TASK\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "outside", raising=False)
+    with pytest.raises(UserError, match=sentence):
+        registry.tasks.get("mine")
+    monkeypatch.delitem(sys.modules, "outside", raising=False)
+
+
+def test_a_file_of_several_tasks_is_found_without_importing_others() -> None:
+    code = (
+        "import sys; from evalkit import registry; assert registry.tasks.get('refcocog').name == 'refcocog';"
+        "assert [m for m in sys.modules if m.startswith('evalkit.tasks.') and m.count('.') == 3 and '._' not in m]"
+        " == ['evalkit.tasks.grounding.refcoco']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_checkpoint_of_two_families_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(registry.families.get("paligemma")), "model_types", ("paligemma", "qwen2_vl"))
+    with pytest.raises(UserError, match=r"mine \(model_type 'qwen2_vl'\) is claimed by .* paligemma and qwen2-vl"):
+        registry.family_name("qwen2_vl", "mine")
+
+
+def test_a_task_reads_only_data_of_a_known_kind() -> None:
+    from evalkit.data import Data
+
+    with pytest.raises(UserError, match=r"vqav2: cannot be read from elsewhere \(Data\); give --data ROOT"):
+        registry.tasks.get("vqav2").load(Data("elsewhere"), "val")
+
+
+def test_every_task_names_a_metric_and_its_splits() -> None:
     for task in registry.tasks.all():
         assert task.metric in registry.metrics.names()
         assert set(task.default_splits) <= set(task.splits)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
+from evalkit.interfaces import Backend
 from evalkit.jobs import build_requests, choose, load_job, parse_tasks, prompt_digest
 from evalkit.run import ImageDigests, Stopped, run_job
 from evalkit.types import ImagePart, Message, Request, Response, Sample, TextPart
@@ -85,7 +86,7 @@ def test_the_digest_sees_text_role_and_place_of_images() -> None:
     assert prompt_digest(base) == digests[0]
 
 
-class _Failing:
+class _Failing(Backend):
     """A backend that answers ``good`` requests and then does what it is told to."""
 
     name = "failing"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalkit.interfaces import Backend, Costs, Occupies
+from evalkit.interfaces import Backend
 from evalkit.jobs import Job, Record
 from evalkit.types import Request, Size
 
@@ -109,7 +109,7 @@ class Tally:
         self._ended: float | None = None
         self._pace: Pace | None = None
         self._by_tokens = False
-        self._backend: object = None
+        self._backend: Backend | None = None
         self._memory: int | None = None
         self._score = RunningScore(job)
         for record in kept:
@@ -118,8 +118,9 @@ class Tally:
     def begin(self, requests: Sequence[Request], backend: Backend) -> None:
         """The backend is open, and about to be given the requests that have no answer yet."""
         self._backend = backend
-        self._by_tokens = isinstance(backend, Costs)
-        costs = backend.costs(requests, self._sizes) if isinstance(backend, Costs) else [1] * len(requests)
+        tokens = backend.estimate_tokens(requests, self._sizes)
+        self._by_tokens = tokens is not None
+        costs = [1] * len(requests) if tokens is None else tokens
         self._began = self._clock()
         self._pace = Pace({r.id: cost for r, cost in zip(requests, costs, strict=True)}, self._began)
 
@@ -137,7 +138,7 @@ class Tally:
     def update(self, *, ended: bool = False) -> None:
         """Work out what takes a moment: the score (every few seconds), the memory taken."""
         self._score.update(now=ended)
-        if isinstance(self._backend, Occupies):
+        if self._backend is not None:
             self._memory = self._backend.memory()
         if ended:
             self._ended = self._clock()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.interfaces import Immediate
 from evalkit.jobs import Job, Record
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
@@ -43,13 +42,13 @@ class Standing:
 class RunningScore:
     """Scores answers as they come, where a sample's score depends on no other sample.
 
-    A metric says so by its ``immediate``; CIDEr, for one, cannot be had of a part.  An answer is scored once.
+    A metric says so by ``running_score``; CIDEr, for one, cannot be had of a part.  An answer is scored once.
     """
 
     def __init__(self, job: Job) -> None:
         metric = registry.metrics.get(job.task.metric)
         public = job.task.splits[job.split].answers
-        self._metric = metric if public and isinstance(metric, Immediate) and metric.immediate else None
+        self._metric = metric if public and metric.running_score else None
         self._new: list[Record] = []
         self._name = ""
         self._values: list[float] = []

@@ -10,7 +10,7 @@ from rich.text import Text as Styled
 
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import UserError
-from evalkit.interfaces import BackendFactory, Previews
+from evalkit.interfaces import BackendFactory
 from evalkit.jobs import build_requests
 from evalkit.settings import RunSettings
 
@@ -27,8 +27,6 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     Raises:
         UserError: the backend cannot show requests, or ``similar`` exemplars are asked for, which take the weights.
     """
-    if not isinstance(factory, Previews):
-        raise UserError(f"--dry-run: the backend {factory.name} cannot show its requests.")
     if plan.shots and settings.shots_by == "similar":
         raise UserError("--dry-run: which exemplars are similar takes the weights to find out; use random or fixed.")
     console = Console(highlight=False)
@@ -45,7 +43,10 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
         )
         try:
-            previews = list(factory.preview(checkpoint, [question.request for question in questions]))
+            found = factory.preview(checkpoint, [question.request for question in questions])
+            if found is None:
+                raise UserError(f"--dry-run: the backend {factory.name} cannot show its requests.")
+            previews = list(found)
         except OSError as error:
             raise UserError(f"--dry-run: {error}.") from error
         for question, preview in zip(questions, previews, strict=True):
@@ -75,7 +76,7 @@ def warn_of_long_prompts(
     tell: Callable[[str], None],
 ) -> None:
     """Say how long the longest prompts are, as far as that is a matter of images, where they are long."""
-    if not isinstance(factory, Previews) or (plan.shots and settings.shots_by == "similar"):
+    if plan.shots and settings.shots_by == "similar":
         return
     positions = checkpoint.positions
     for job in plan.jobs:
@@ -84,7 +85,10 @@ def warn_of_long_prompts(
         one = replace(job, samples=[plan.largest[job.name]])
         (question,) = build_requests(one, plan.family, asker(plan, job, settings, seen, None)).values()
         try:
-            (preview,) = factory.preview(checkpoint, [question.request])
+            previews = factory.preview(checkpoint, [question.request])
+            if previews is None:
+                return
+            (preview,) = previews
         except UserError:
             continue  # an image that cannot be decoded is the run's to record
         if preview.tokens is None or preview.tokens < min(LONG, positions or LONG):

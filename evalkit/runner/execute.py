@@ -11,8 +11,7 @@ from rich.console import Console
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
-from evalkit.errors import UserError
-from evalkit.interfaces import Backend, BackendFactory, Pool, Pools
+from evalkit.interfaces import Backend, BackendFactory, WorkerPool
 from evalkit.jobs import parse_tasks
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
@@ -97,24 +96,21 @@ def execute(
     return code
 
 
-def workers_of(factory: BackendFactory, settings: RunSettings) -> Pool | None:
+def workers_of(factory: BackendFactory, settings: RunSettings) -> WorkerPool | None:
     """The workers that are asked for; None where everything is answered by one backend.
 
     Raises:
         UserError: the backend has none, or they cannot be had.
     """
-    cluster = settings.cluster
-    if isinstance(factory, Pools):
-        return factory.pool(device=settings.device, dtype=settings.dtype, batching=settings.batching, cluster=cluster)
-    if cluster is not None:
-        raise UserError(f"--executor ray: the backend {factory.name} has no workers of its own; leave --executor out.")
-    return None
+    return factory.worker_pool(
+        device=settings.device, dtype=settings.dtype, batching=settings.batching, cluster=settings.cluster
+    )
 
 
 def evaluate(
     plan: Plan,
     factory: BackendFactory,
-    pool: Pool | None,
+    pool: WorkerPool | None,
     effective: Effective,
     console: Console,
     events: Events | None = None,
@@ -139,7 +135,7 @@ def evaluate(
 
 
 def identity_in(
-    factory: BackendFactory, pool: Pool | None, checkpoint: Checkpoint, settings: RunSettings
+    factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings
 ) -> Mapping[str, Any]:
     """What of the backend a model's answers depend on."""
     if pool is not None:
@@ -148,7 +144,7 @@ def identity_in(
 
 
 def _opened(
-    factory: BackendFactory, pool: Pool | None, checkpoint: Checkpoint, settings: RunSettings, console: Console
+    factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings, console: Console
 ) -> Backend:
     began = time.monotonic()
     with console.status(f"loading {checkpoint.name}"):

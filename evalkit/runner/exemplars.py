@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.few_shot import Exemplars, with_answers
-from evalkit.interfaces import BackendFactory, Frames
+from evalkit.interfaces import BackendFactory
 from evalkit.jobs import Job
 from evalkit.settings import RunSettings
 from evalkit.types import ImageSize, Sample, Shot, Size
@@ -23,8 +23,9 @@ def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen
 
     @cache
     def resizer() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time
-        if isinstance(factory, Frames):
-            return cache(factory.resizer(checkpoint))
+        own = factory.resizer(checkpoint)
+        if own is not None:
+            return cache(own)
         return partial(plan.family.image_size, min_pixels=checkpoint.min_pixels, max_pixels=checkpoint.max_pixels)
 
     return lambda size: resizer()(size)
@@ -41,7 +42,7 @@ def asker(
         plan.shots,
         settings.shots_by,
         settings.seed,
-        None if backend is None else backend.embedder,
+        None if backend is None else backend.opened,
     )
 
     def shots(sample: Sample) -> tuple[Shot, ...]:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 from typing import Any
 
-from evalkit.errors import UserError
-from evalkit.interfaces import Backend, Embeds
+from evalkit.interfaces import Backend
 from evalkit.types import Request, Response
 
 Begin = Callable[[Sequence[Request], Backend], None]
 
 
-class Lazy:
+class Lazy(Backend):
     """Opens a backend when it is needed.
 
     Attributes:
@@ -27,29 +26,23 @@ class Lazy:
         self._backend: Backend | None = None
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        backend = self._opened()
+        backend = self.opened()
         self.on_begin(requests, backend)
         return backend.generate(requests, stop)
 
     def describe(self) -> Mapping[str, Any]:
-        return self._opened().describe()
+        return self.opened().describe()
 
-    def embedder(self) -> Embeds:
-        """The backend, if it can compare images."""
-        backend = self._opened()
-        if not isinstance(backend, Embeds):
-            raise UserError(f"--shots-by similar: the backend {self.name} cannot compare images; use random or fixed.")
-        return backend
+    def opened(self) -> Backend:
+        """The backend; opens it first if need be."""
+        if self._backend is None:
+            self._backend = self._open()
+        return self._backend
 
     def if_open(self, do: Callable[[Backend], None]) -> None:
         """Do something with the backend, where it has been opened."""
         if self._backend is not None:
             do(self._backend)
-
-    def _opened(self) -> Backend:
-        if self._backend is None:
-            self._backend = self._open()
-        return self._backend
 
 
 def _ignore(requests: Sequence[Request], backend: Backend) -> None:

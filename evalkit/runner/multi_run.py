@@ -14,7 +14,7 @@ from threading import Event
 from rich.console import Console
 
 from evalkit.errors import RunFailed, UserError
-from evalkit.interfaces import BackendFactory, Pool, RequestBatch
+from evalkit.interfaces import BackendFactory, RequestBatch, WorkerPool
 from evalkit.jobs import Job
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
@@ -39,7 +39,7 @@ class Part:
         over: it has ended, one way or the other.
     """
 
-    def __init__(self, run: Run, stack: ExitStack, factory: BackendFactory, pool: Pool, console: Console) -> None:
+    def __init__(self, run: Run, stack: ExitStack, factory: BackendFactory, pool: WorkerPool, console: Console) -> None:
         self.run = run
         self.over = False
         self._stack = stack
@@ -152,7 +152,7 @@ class Outcome:
 def evaluate_together(
     plans: Sequence[Plan],
     factory: BackendFactory,
-    pool: Pool,
+    pool: WorkerPool,
     effective: Effective,
     console: Console,
     events: Events | None,
@@ -189,7 +189,7 @@ def evaluate_together(
 
 
 def _answer(
-    parts: Sequence[Part], pool: Pool, reporter: Reporter, stop: Event, outcome: Outcome, on_end: Ended
+    parts: Sequence[Part], pool: WorkerPool, reporter: Reporter, stop: Event, outcome: Outcome, on_end: Ended
 ) -> None:
     """Have everything answered, each answer given to its run as it comes."""
     lots: dict[RequestBatch, tuple[Part, Job]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from evalkit import fingerprint, registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import ADDRESS
 from evalkit.errors import UserError
-from evalkit.interfaces import BackendFactory, Family, Serves
+from evalkit.interfaces import BackendFactory, Family
 from evalkit.jobs import Job
 from evalkit.settings import Effective, RunSettings
 
@@ -31,15 +30,15 @@ ELSEWHERE = {
 """Options that say how a checkpoint is loaded and run."""
 
 
-def server_of(settings: RunSettings) -> Serves | None:
+def server_of(settings: RunSettings) -> BackendFactory | None:
     """The backend, if it asks a server."""
     if settings.backend == RunSettings.backend:
         return None  # which imports torch: that comes last
     factory: BackendFactory = registry.backends.get(settings.backend)
-    return factory if isinstance(factory, Serves) else None
+    return factory if factory.remote else None
 
 
-def reached(factory: Serves, effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+def reached(factory: BackendFactory, effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
     """Every model that is named, as the server offers it, and how it is asked; the only one, where none is named.
 
     Raises:
@@ -58,7 +57,7 @@ def reached(factory: Serves, effective: Effective, console: Console) -> list[tup
     found = []
     for model in named:
         with console.status(f"asking {endpoint.base_url} what it serves"):
-            checkpoint = factory.reach(model, endpoint)
+            checkpoint = factory.connect(model, endpoint)
         checkpoint = replace(checkpoint, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
         family, why = _family(checkpoint, settings.family)
         served = checkpoint.served
@@ -78,19 +77,16 @@ def _family(checkpoint: Checkpoint, wanted: str | None) -> tuple[Family, str]:
     by_config = registry.family_name(checkpoint.model_type, checkpoint.name)
     if by_config is not None:
         return registry.families.get(by_config), "its config"
-    name = family_in(checkpoint.name, registry.families.names())
-    if name is not None:
-        return registry.families.get(name), "by its name; --family names another"
+    by_name = family_in(checkpoint.name)
+    if by_name is not None:
+        return by_name, "by its name; --family names another"
     return registry.families.get("generic"), "its name says no family; --family names one"
 
 
-def family_in(model: str, families: list[str]) -> str | None:
+def family_in(model: str) -> Family | None:
     """The family whose name is in a model's name, the longest of them: ``Qwen/Qwen2.5-VL-7B-Instruct``."""
-    plain = re.sub(r"[^a-z0-9]", "", model.lower())
-    fitting = [name for name in families if name != "generic" and re.sub(r"[^a-z0-9]", "", name) in plain]
-    if "chat" in plain and "qwen-vl" in fitting and "qwen-vl-chat" in families:
-        fitting.append("qwen-vl-chat")
-    return max(fitting, key=len, default=None)
+    fitting = [family for family in registry.families.all() if family.matches_name(model)]
+    return max(fitting, key=lambda family: len(family.name), default=None)
 
 
 def unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ import transformers
 from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.interfaces import Backend
+from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.engine.compatibility import UnsupportedModel, build
 from evalkit.model.engine.image_table import Item
 from evalkit.model.hf.devices import pick_places, spread
@@ -42,7 +42,7 @@ from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview
 
 from ..engine.engine import Answer, Engine
 from ..engine.options import Options
-from ..workers.backend import WorkerPool, local_pool
+from ..workers.backend import HFWorkerPool, local_pool
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 BATCH = 8
 
 
-class HFBackend:
+class HFBackend(Backend):
     """Answers requests with a loaded model and its processor.
 
     Args:
@@ -140,7 +140,7 @@ class HFBackend:
         """An image's size, and the encoder's."""
         return self.inputs.image_size(size)
 
-    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
+    def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """About how many tokens are to be computed for each request."""
         return costs(requests, sizes, visual=self.inputs.visual, shared=self.engine is not None)
 
@@ -259,7 +259,7 @@ def _backend(model: Any, processor: Any, batching: Batching) -> HFBackend:
     return HFBackend(model, processor, batch_size=batching.size, max_batch_tokens=batching.tokens, exact=batching.exact)
 
 
-class _Factory:
+class _Factory(BackendFactory):
     name = "hf"
 
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
@@ -272,7 +272,7 @@ class _Factory:
 
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
         """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""
-        pool = self.pool(device=device, dtype=dtype, batching=batching)
+        pool = self.worker_pool(device=device, dtype=dtype, batching=batching)
         if pool is not None:
             return pool.open(checkpoint)
         (place,) = pick_places(device)
@@ -280,9 +280,9 @@ class _Factory:
         model = load_model(checkpoint, device=place[0], dtype=dtype, placed=spread(place))
         return _backend(model, processor, batching)
 
-    def pool(
+    def worker_pool(
         self, *, device: str, dtype: str, batching: Batching = Batching(), cluster: Cluster | None = None
-    ) -> WorkerPool | None:
+    ) -> HFWorkerPool | None:
         """Workers on several devices, or of a Ray cluster."""
         options = {"dtype": dtype, "batching": batching}
         if cluster is not None:

@@ -20,7 +20,7 @@ from typing import Any
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, key_of_environment
 from evalkit.errors import UserError
-from evalkit.interfaces import Backend
+from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.grouping import order_by_images
 from evalkit.model.server.chat_api import Chat
 from evalkit.model.server.client import Asking
@@ -35,7 +35,7 @@ from evalkit.types import Batching, ImagePart, ImageSize, Preview, Request, Resp
 __all__ = ["BACKEND", "ServerBackend"]
 
 
-class ServerBackend:
+class ServerBackend(Backend):
     """Asks a server.
 
     Args:
@@ -72,7 +72,7 @@ class ServerBackend:
             "retries": {name: self.counts[name] for name in ("busy", "away", "broken")},
         }
 
-    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
+    def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """About how many tokens are to be computed for each request."""
         return costs(requests, sizes, visual=lambda found: [self.framing.tokens(size) for size in found], shared=True)
 
@@ -146,10 +146,11 @@ def check(request: Request) -> None:
         raise UserError("--num-beams: chat endpoints search no beams; use --backend hf, or leave it out.")
 
 
-class _Factory:
+class _Factory(BackendFactory):
     name = "server"
+    remote = True
 
-    def reach(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
+    def connect(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
         """What the server offers under the name ``model``; without a name, the only model that it has."""
         return reach(model, endpoint)
 

@@ -22,7 +22,7 @@ from PIL import Image
 from evalkit.errors import UserError
 from evalkit.model.hf import memory
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
+from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, TextPart
 
 from .engine import Engine
 from .image_table import Item
@@ -54,7 +54,7 @@ class UnsupportedModel(Exception):
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Drawn(ImageRef):
     """A generated image."""
 
     name: str

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Family
 from evalkit.types import (
     Box,
     Decoding,
@@ -31,17 +32,12 @@ from ._prompts import LMMS_EVAL, Wording, letters, wording
 GROUNDING_TOKENS = 128
 
 
-class Chat:
+class Chat(Family):
     """A family of chat models: a user turn per question, exemplars as turns before it.
 
     A family says its ``official`` wordings by kind, those that VLMEvalKit has for its models, how many units of its
     coordinates make a whole image (``span``), and how it spells a box (``spelled``).
     """
-
-    name: str
-    model_types: Sequence[str] = ()
-    coordinates: str
-    several_images = True
 
     official: Mapping[Kind, str]
     vlmevalkit: Mapping[Kind, str] = {}

@@ -31,6 +31,9 @@ class Generic(Chat):
     official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING}
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
 
+    def matches_name(self, name: str) -> bool:
+        return False
+
     def wording(self, spec: PromptSpec) -> Wording:
         found = super().wording(spec)
         if spec.protocol == VLMEVALKIT and spec.kind == "grounding":

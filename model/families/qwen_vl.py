@@ -9,8 +9,8 @@ Coordinates are integers in [0, 1000) of the image.  ``evaluate_grounding.py`` d
 protocol does; under VLMEvalKit's prompt they are thousandths.  That script takes only ``(x1,y1),(x2,y2)`` to the letter
 and scores anything else as an empty box; here Chinese brackets, spaces and other spellings are read too.
 
-``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  Only this family claims it: the
-``chat_format`` of ``generation_config.json`` says which of the two it is, else its name (``registry.family_name``).
+``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  The ``chat_format`` of
+``generation_config.json`` says which of the two it is (``raw`` or ``chatml``), else its name.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ CHOICE = "Context: {hint}\nQuestion: {question}\nOptions: {options}\nAnswer:"
 GROUNDING = "<ref>{q}</ref><box>"
 
 
+def is_chat_model(name: str, chat_format: object) -> bool:
+    """Whether a Qwen-VL checkpoint is Qwen-VL-Chat."""
+    return chat_format == "chatml" if chat_format in ("raw", "chatml") else "chat" in name.lower()
+
+
 class QwenVL(Chat):
     """The family of Qwen-VL's base model: prompts are running text under every protocol."""
 
@@ -39,6 +44,10 @@ class QwenVL(Chat):
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
     ranks_letters = True
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
+
+    def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
+        """Whether it is a Qwen-VL checkpoint that is no chat model; see the module."""
+        return super().claims(model_type, name, chat_format) and not is_chat_model(name, chat_format)
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """One running text: exemplars with their answers, then the question, each after its image."""

@@ -16,14 +16,22 @@ from evalkit.types import ImagePart, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat
 from ._prompts import OFFICIAL
-from .qwen_vl import QwenVL
+from .qwen_vl import FAMILY as BASE
+from .qwen_vl import QwenVL, is_chat_model
 
 
 class QwenVLChat(QwenVL):
     """The family of Qwen-VL-Chat checkpoints."""
 
     name = "qwen-vl-chat"
-    model_types = ()
+
+    def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
+        """Whether it is a Qwen-VL checkpoint and a chat model; see ``qwen_vl.py``."""
+        return model_type in self.model_types and is_chat_model(name, chat_format)
+
+    def matches_name(self, name: str) -> bool:
+        """Whether ``name`` says Qwen-VL and chat, in any order."""
+        return BASE.matches_name(name) and "chat" in name.lower()
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """Running text under the official protocol, else turns whose images are numbered."""

@@ -14,7 +14,6 @@ from threading import Lock
 from typing import Any
 
 from evalkit.images import open_image
-from evalkit.interfaces import Encoded
 from evalkit.types import ImageRef, Size
 
 AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png"}
@@ -24,8 +23,8 @@ CACHE_BYTES = 256 * 2**20
 
 def encoded(image: ImageRef) -> tuple[str, bytes, Size]:
     """(media type, bytes, (width, height)).  Raises ``OSError`` or ``ValueError`` for an image that cannot be read."""
-    if isinstance(image, Encoded):
-        content = image.content()
+    content = image.content()
+    if content is not None:
         with open_image(io.BytesIO(content)) as opened:
             size = opened.size
             if _plain(opened):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.types import Batching, Decoding, Kind, Message, PromptSpec, Request, Sample, TextPart
+from evalkit.types import Batching, Decoding, ImageRef, Kind, Message, PromptSpec, Request, Sample, TextPart
 
 from . import questions as q
 from .scenes import Scene, draw_scene, image_size, render
@@ -27,7 +27,7 @@ KIND: dict[str, Kind] = {"caption": "caption", "grounding": "grounding", "choice
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(ImageRef):
     """A scene as an image that is drawn when it is asked for."""
 
     scene: Scene

@@ -28,7 +28,7 @@ NAMES = "names and shapes"
 
 
 def verify(checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
-    """The checks of a checkpoint in a local folder, one by one; see ``evalkit.interfaces.Verifies``."""
+    """The checks of a checkpoint in a local folder, one by one; see ``evalkit.interfaces.BackendFactory.verify``."""
     where = pick_device(device)
     pick_dtype(dtype, where)
     check_architecture(checkpoint)

@@ -16,7 +16,7 @@ from evalkit.errors import UserError
 from evalkit.model.hf.formatting import dtype_name, few, first_line, gigabytes, quiet
 from evalkit.model.hf.loading import dtype_for, load_processor, load_with_report, quantization
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Check, Decoding, ImagePart, Message, Request, Size, TextPart
+from evalkit.types import Check, Decoding, ImagePart, ImageRef, Message, Request, Size, TextPart
 
 from .weights import Tensors
 
@@ -43,7 +43,7 @@ def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
     return Check("processor", True, said), processor
 
 
-class _Drawn:
+class _Drawn(ImageRef):
     """An image of nothing in particular, 256 × 256 pixels; ``turned`` is another one."""
 
     def __init__(self, *, turned: bool = False) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.interfaces import RequestBatch
+from evalkit.interfaces import Backend, RequestBatch, WorkerPool
 from evalkit.model.hf.devices import Place, named
 from evalkit.model.hf.loading import identity, load_processor
 from evalkit.model.hf.processor import Inputs
@@ -31,7 +31,7 @@ from . import local as local
 from .pool import Pool
 
 
-class WorkerPool(Pool):
+class HFWorkerPool(Pool, WorkerPool):
     """Workers that are ``hf`` backends."""
 
     def identity(self, checkpoint: Checkpoint, *, dtype: str) -> Mapping[str, Any]:
@@ -59,12 +59,12 @@ class WorkerPool(Pool):
         return backend
 
 
-class Workers:
+class Workers(Backend):
     """A backend of all workers of a pool, for one checkpoint."""
 
     name = "hf"
 
-    def __init__(self, pool: WorkerPool, checkpoint: Checkpoint) -> None:
+    def __init__(self, pool: HFWorkerPool, checkpoint: Checkpoint) -> None:
         self.pool = pool
         self.checkpoint = checkpoint
 
@@ -88,7 +88,7 @@ class Workers:
         places = {"device": ",".join(str(about.get("device")) for about in abouts), "device_name": names}
         return {**(abouts[0] if abouts else {}), **places, "workers": len(abouts), **self.pool.recorded}
 
-    def costs(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
+    def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """About how many tokens are to be computed for each request."""
         abouts = self.pool.about(self.checkpoint).values()
         shared = all(about.get("engine") == "shared prefixes" for about in abouts)
@@ -115,7 +115,7 @@ class Workers:
         return self.pool.embed(self.checkpoint, images)
 
 
-def local_pool(places: Sequence[Place], options: Mapping[str, Any]) -> WorkerPool:
+def local_pool(places: Sequence[Place], options: Mapping[str, Any]) -> HFWorkerPool:
     """A worker process at each place, which are of one kind; one that is there twice has two workers.
 
     Args:
@@ -124,7 +124,7 @@ def local_pool(places: Sequence[Place], options: Mapping[str, Any]) -> WorkerPoo
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names = [named(place) for place in places]
     threads = max(1, cores // len(places))
-    return WorkerPool(
+    return HFWorkerPool(
         [local.Local(name, device, threads) for name, device in zip(_numbered(names), names, strict=True)],
         those_with_messages=local.those_with_messages,
         close=local.close,

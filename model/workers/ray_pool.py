@@ -24,7 +24,7 @@ from evalkit.errors import UserError
 from evalkit.installation import install_command
 from evalkit.types import Cluster
 
-from .backend import WorkerPool
+from .backend import HFWorkerPool
 from .handle import Hand
 from .messages import Start
 
@@ -176,7 +176,7 @@ def close(hands: Sequence[Hand], *, disconnect: bool) -> None:
         ray.shutdown()
 
 
-def ray_pool(cluster: Cluster, device: str, options: Mapping[str, Any]) -> WorkerPool:
+def ray_pool(cluster: Cluster, device: str, options: Mapping[str, Any]) -> HFWorkerPool:
     """Workers of a cluster.
 
     Raises:
@@ -208,7 +208,7 @@ def ray_pool(cluster: Cluster, device: str, options: Mapping[str, Any]) -> Worke
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
     hands = [RayHand(f"worker {at + 1}", where, ray, needs, threads) for at in range(count)]
-    return WorkerPool(
+    return HFWorkerPool(
         hands,
         those_with_messages=those_with_messages,
         close=partial(close, disconnect=ours),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalkit.errors import UserError
-from evalkit.interfaces import HasResults, Submits
 from evalkit.results.samples.context import known_of, loaded
 from evalkit.results.samples.view import split_of
 from evalkit.results.store.scored_run import ScoredRun
@@ -32,7 +31,7 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
     """
     task, samples = loaded(run, name, data)
     bare = name.rpartition("/")[2]
-    if not isinstance(task, HasResults | Submits):
+    if not (task.has_results or task.has_submission):
         return None
     split = split_of([run], name, known_of([run], name, data))
     answers = []
@@ -42,9 +41,9 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
             raise UserError(f"{name}: sample {shown.id} is not in the data any more; give --data.")
         read = None if told is None or told.status == "error" else told.read
         answers.append(Answered(sample, Prediction(tuple(read) if isinstance(read, list) else read)))
-    if not task.splits[bare].answers and isinstance(task, Submits):
+    if not task.splits[bare].answers and task.has_submission:
         file, content = task.submission(answers)
-    elif isinstance(task, HasResults):
+    elif task.has_results:
         file, content = f"{task.name}.{bare}.results.json", task.results(answers)
     else:
         return None

@@ -17,15 +17,16 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, shown
+from evalkit.data import HubData, OfficialData, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import required, text_in, whole_in
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._captions import caption_results, coco_captions, karpathy_images
 
@@ -42,13 +43,13 @@ HUB_SPLITS = {"val2014": "val"}
 HUB_COLUMNS = ("image", "question_id", "answer")
 
 
-class COCOCaption:
+class COCOCaption(Task):
     """COCO captions: Karpathy's test and val (and train, for exemplars), and val2014; val2014 also from the hub."""
 
     name = "coco_caption"
     version = 1
-    kind: Kind = "caption"
-    splits: Mapping[str, Split] = {
+    kind = "caption"
+    splits = {
         "test": Split(5_000, "Karpathy test, COCO val2014"),
         "val": Split(5_000, "Karpathy validation, COCO val2014"),
         "val2014": Split(40_504, "COCO's own validation, COCO val2014"),
@@ -60,12 +61,9 @@ class COCOCaption:
     layout = (KARPATHY_PLACES[0], CAPTIONS_PLACES[0], "coco/val2014/COCO_val2014_*.jpg")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The images of ``split``, in the order of its file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_karpathy(data, split) if split in PARTS else self._from_coco(data)
+        return self._from_karpathy(data, split) if split in PARTS else self._from_coco(data)
 
     def results(self, answers: Sequence[Answered]) -> str:
         """The captions as ``COCO.loadRes`` reads them."""
@@ -94,7 +92,7 @@ class COCOCaption:
                 id=str(image_id), images=(images[image_id],), text="", references=captions, cluster=str(image_id)
             )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(
                 f"coco_caption: {HUB_REPO} holds COCO's val2014 and does not tell which images are Karpathy's "

@@ -17,14 +17,15 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
-from evalkit.data import Data, HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import name_in, required
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._captions import caption_results, karpathy_images
 
@@ -44,13 +45,13 @@ HUB_SPLIT = "test"
 HUB_COLUMNS = ("image", "caption", "filename")
 
 
-class Flickr30k:
+class Flickr30k(Task):
     """Flickr30k captions: Karpathy's test, val and train from the official file; the hub's 31,783 as ``all``."""
 
     name = "flickr30k"
     version = 1
-    kind: Kind = "caption"
-    splits: Mapping[str, Split] = {
+    kind = "caption"
+    splits = {
         "test": Split(1_000, "Karpathy test"),
         "val": Split(1_014, "Karpathy validation"),
         "train": Split(29_000, "Karpathy training: for exemplars"),
@@ -62,18 +63,12 @@ class Flickr30k:
     layout = (FILES[0], "flickr30k/flickr30k-images/*.jpg")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The images of ``split``, in the order of the file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
     def results(self, answers: Sequence[Answered]) -> str:
         """The captions as ``COCO.loadRes`` reads them, by the photo's number."""
         return caption_results(answers, task=self.name)
 
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The images of ``split``, in the order of the file."""
         if split == ALL:
             raise UserError(
                 f"flickr30k: {FILE} has Karpathy's 31,014 images; all 31,783 come with --data hub ({HUB_REPO})."
@@ -84,7 +79,7 @@ class Flickr30k:
             image = image_in(folder, row["filename"], task=self.name)
             yield _sample(image.path, image, captions)
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split != ALL:
             raise UserError(
                 f"flickr30k: {HUB_REPO} has 31,783 images and does not tell which are Karpathy's {split}; give "

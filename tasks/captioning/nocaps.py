@@ -18,12 +18,13 @@ and ``out-domain`` are what public code reads from it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import official_format, required, text_in
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._captions import caption_results, coco_captions
 
@@ -38,31 +39,25 @@ HUB_SPLITS = {"val": "validation"}
 HUB_COLUMNS = ("image", "image_id", "annotations_captions")
 
 
-class NoCaps:
+class NoCaps(Task):
     """nocaps val, from the official JSON file or (without domains) the hub."""
 
     name = "nocaps"
     version = 1
-    kind: Kind = "caption"
-    splits: Mapping[str, Split] = {"val": Split(4_500, "validation, Open Images validation set")}
+    kind = "caption"
+    splits = {"val": Split(4_500, "validation, Open Images validation set")}
     default_splits = ("val",)
     metric = "cider"
     decoding = Decoding(max_new_tokens=30)
     layout = (FILES[0], "nocaps/val/*.jpg")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The images of ``split``, in the order of the file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data)
-
     def results(self, answers: Sequence[Answered]) -> str:
         """The captions as ``COCO.loadRes`` reads them."""
         return caption_results(answers, task=self.name)
 
-    def _from_files(self, data: OfficialData) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The images of ``split``, in the order of the file."""
         rows = coco_captions(data, *FILES, task=self.name)
         folder = data.find(*IMAGES, task=self.name)
         if not all("domain" in row for row, _ in rows):
@@ -79,7 +74,7 @@ class NoCaps:
                 meta=meta,
             )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         log.warning("nocaps on the hub (%s) lacks the domains: overall scores only.", HUB_REPO)
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):

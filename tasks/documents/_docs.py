@@ -10,14 +10,15 @@ Each task's own file says its protocol, and where its files lie; here is only wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import id_in, official_format, required, text_in, whole_in
 from evalkit.types import Answered, Sample
 
@@ -28,41 +29,51 @@ UNANSWERED = ("test",)
 """The splits whose answers are the server's secret."""
 
 
-@dataclass(frozen=True)
-class Questions:
-    """How one of the two data sets names things.
+class RRCTask(Task):
+    """One of the two data sets; a subclass names its files and fields.
 
     Attributes:
-        task: its name here.
-        image: the key of the image's name in the JSON.
-        extras: keys that only some releases have; they go into ``meta``.
-        config: the configuration on the hub.
+        image_key: the key of the image's name in the JSON.
+        extra_keys: keys that only some releases have; they go into ``meta``.
+        hub_config: the configuration on the hub.
     """
 
-    task: str
-    image: str
-    extras: tuple[str, ...]
-    config: str
+    hub = HUB_REPO
 
-    def from_files(
-        self, data: OfficialData, split: str, files: Sequence[str], folders: Sequence[str]
-    ) -> Iterator[Sample]:
-        """The questions of the first of ``files`` that exists, their images in the first of ``folders``."""
-        path = data.find(*files, task=self.task)
-        document = data.json(*files, task=self.task)
+    image_key: str
+    extra_keys: tuple[str, ...]
+    hub_config: str
+
+    @abstractmethod
+    def files(self, split: str) -> Sequence[str]:
+        """The paths below the data root where the questions of ``split`` can be."""
+
+    @abstractmethod
+    def folders(self, split: str) -> Sequence[str]:
+        """The paths below the data root where the images of ``split`` can be."""
+
+    @abstractmethod
+    def hub_cluster(self, row: Mapping[str, Any]) -> str:
+        """Which image a row of the hub's data set is about."""
+
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of its file."""
+        files, folders = self.files(split), self.folders(split)
+        path = data.find(*files, task=self.name)
+        document = data.json(*files, task=self.name)
         rows = document.get("data") if isinstance(document, Mapping) else None
         if not isinstance(rows, list):
             raise UserError(
-                f"{self.task}: {path} has no list of questions under 'data'; "
+                f"{self.name}: {path} has no list of questions under 'data'; "
                 f"expected the official {path.name} (rrc.cvc.uab.es, challenge 17)."
             )
-        folder = data.find(*folders, task=self.task)
+        folder = data.find(*folders, task=self.name)
         # A submission holds whole numbers, which is better found out before anything is generated.
         read_id = whole_in if split in UNANSWERED else id_in
         expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"
         for place, row in enumerate(rows):
-            with official_format(self.task, f"question {place} of {path}", expected):
-                named = image_in(folder, row[self.image], task=self.task)
+            with official_format(self.name, f"question {place} of {path}", expected):
+                named = image_in(folder, row[self.image_key], task=self.name)
                 question_id, question = str(read_id(row, "questionId")), text_in(row, "question")
             # Only the name counts: "documents/x.png" lies in documents/ or in spdocvqa_images/.
             image = Path(named.path).name
@@ -75,19 +86,19 @@ class Questions:
                 meta=self._meta(row),
             )
 
-    def from_hub(self, data: HubData, split: str, cluster: Callable[[Mapping[str, Any]], str]) -> Iterator[Sample]:
-        """The rows of ``split``; ``cluster`` says which image a row is about."""
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of the rows."""
         if split not in HUB_SPLITS:
-            raise UserError(f"{self.task}: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
-        rows = data.rows(HUB_REPO, HUB_SPLITS[split], self.config, task=self.task, columns=HUB_COLUMNS)
+            raise UserError(f"{self.name}: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
+        rows = data.rows(HUB_REPO, HUB_SPLITS[split], self.hub_config, task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
-            name = f"{HUB_REPO}/{self.config}/{split}[{index}]"
+            name = f"{HUB_REPO}/{self.hub_config}/{split}[{index}]"
             yield Sample(
                 id=str(row["questionId"]),
                 images=(RowImage(name, rows, index),),
                 text=row["question"],
                 references=self._answers(row, split, name),
-                cluster=cluster(row),
+                cluster=self.hub_cluster(row),
                 meta=self._meta(row),
             )
 
@@ -97,20 +108,20 @@ class Questions:
         answers = row.get("answers")
         if not isinstance(answers, list) or not answers:
             raise UserError(
-                f"{self.task}: {where} has no answers, so split {split} cannot be scored; "
+                f"{self.name}: {where} has no answers, so split {split} cannot be scored; "
                 "only the test file comes without: check which file this is, or download it again."
             )
-        return required(answers, "answers", where, task=self.task)
+        return required(answers, "answers", where, task=self.name)
 
     def _meta(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: row[key] for key in self.extras if row.get(key) is not None}
+        return {key: row[key] for key in self.extra_keys if row.get(key) is not None}
 
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
         """(file name, content) to upload for the test split: ``[{"questionId": int, "answer": str}, …]``.
 
         The server wants every question, so one in whose answer nothing could be read is given as "".
         """
-        return f"{self.task}_test_submission.json", self.results(answers)
+        return f"{self.name}_test_submission.json", self.results(answers)
 
     def results(self, answers: Sequence[Answered]) -> str:
         """The answers as the RRC's script and server read them."""
@@ -122,7 +133,7 @@ class Questions:
             return int(answered.sample.id)
         except ValueError:
             raise UserError(
-                f"{self.task}: the official results file has whole numbers for ids, and there is a question "
+                f"{self.name}: the official results file has whole numbers for ids, and there is a question "
                 f"{answered.sample.id!r}."
             ) from None
 
@@ -130,7 +141,7 @@ class Questions:
         value = answered.prediction.value
         if value is not None and not isinstance(value, str):
             raise UserError(
-                f"{self.task}: the answer to question {answered.sample.id} was read as a box, {value!r}; "
+                f"{self.name}: the answer to question {answered.sample.id} was read as a box, {value!r}; "
                 "a submission holds texts."
             )
         return value or ""

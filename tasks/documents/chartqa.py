@@ -23,14 +23,15 @@ in the files' order was not checked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, image_in, shown
+from evalkit.data import HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import name_in, official_format, text_in
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Decoding, Sample, Split
 
 HUB_REPO = "lmms-lab/ChartQA"
 HUB_COLUMNS = ("image", "question", "answer", "type")
@@ -44,13 +45,13 @@ SUBSETS = {
 FOLDERS = ("chartqa/ChartQA Dataset", "chartqa", "chartqa/ChartQA_Dataset")
 
 
-class ChartQA:
+class ChartQA(Task):
     """ChartQA test and its two halves (and train, for exemplars), from the official files or the hub."""
 
     name = "chartqa"
     version = 1
-    kind: Kind = "document"
-    splits: Mapping[str, Split] = {
+    kind = "document"
+    splits = {
         "test": Split(2_500, "both halves; the headline is their mean"),
         "human": Split(1_250, "test questions written by people"),
         "augmented": Split(1_250, "test questions generated from summaries"),
@@ -66,15 +67,12 @@ class ChartQA:
     )
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of ``split``: the human half, then the augmented one, each in its file's order."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            for subset in SUBSETS[split]:
-                yield from self._from_files(data, "train" if split == "train" else "test", subset)
+        for subset in SUBSETS[split]:
+            yield from self._half(data, "train" if split == "train" else "test", subset)
 
-    def _from_files(self, data: OfficialData, part: str, subset: str) -> Iterator[Sample]:
+    def _half(self, data: OfficialData, part: str, subset: str) -> Iterator[Sample]:
         files = [f"{folder}/{part}/{part}_{subset}.json" for folder in FOLDERS]
         path = data.find(*files, task=self.name)
         rows = data.json(*files, task=self.name)
@@ -94,7 +92,7 @@ class ChartQA:
                 meta={"subset": subset},
             )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split == "train":
             raise UserError(f"chartqa: split train is not read from the hub ({HUB_REPO}); give --data ROOT.")
         rows = data.rows(HUB_REPO, "test", task=self.name, columns=HUB_COLUMNS)

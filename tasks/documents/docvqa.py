@@ -21,24 +21,21 @@ Not checked against the official download, which needs an account: keys and name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Decoding, Split
 
-from ._docs import HUB_REPO, Questions
-
-QUESTIONS = Questions("docvqa", image="image", extras=("question_types",), config="DocVQA")
+from ._docs import RRCTask
 
 
-class DocVQA:
+class DocVQA(RRCTask):
     """DocVQA val and test (and train, for exemplars), from the official files or the hub."""
 
     name = "docvqa"
     version = 1
-    kind: Kind = "document"
-    splits: Mapping[str, Split] = {
+    kind = "document"
+    splits = {
         "val": Split(5_349, "validation"),
         "test": Split(5_188, "answers not public: write a submission", answers=False),
         "train": Split(39_463, "training: for exemplars"),
@@ -47,33 +44,24 @@ class DocVQA:
     metric = "anls"
     decoding = Decoding(max_new_tokens=100)
     layout = ("docvqa/val_v1.0*.json", "docvqa/test_v1.0.json", "docvqa/documents/*.png")
-    hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The questions of ``split``, in the order of its file."""
-        if isinstance(data, HubData):
-            yield from QUESTIONS.from_hub(data, split, _page)
-        elif isinstance(data, OfficialData):
-            names = (f"{split}_v1.0_withQT.json", f"{split}_v1.0.json")
-            places = ("docvqa", f"docvqa/{split}", "docvqa/spdocvqa_qas")
-            files = [f"{place}/{name}" for place in places for name in names]
-            folders = ("docvqa/documents", f"docvqa/{split}/documents", "docvqa/spdocvqa_images")
-            yield from QUESTIONS.from_files(data, split, files, folders)
+    image_key = "image"
+    extra_keys = ("question_types",)
+    hub_config = "DocVQA"
 
-    def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
-        """(file name, content) of the file that rrc.cvc.uab.es takes for the test split."""
-        return QUESTIONS.submission(answers)
+    def files(self, split: str) -> list[str]:
+        names = (f"{split}_v1.0_withQT.json", f"{split}_v1.0.json")
+        places = ("docvqa", f"docvqa/{split}", "docvqa/spdocvqa_qas")
+        return [f"{place}/{name}" for place in places for name in names]
 
-    def results(self, answers: Sequence[Answered]) -> str:
-        """The answers as the RRC's script and server read them."""
-        return QUESTIONS.results(answers)
+    def folders(self, split: str) -> tuple[str, ...]:
+        return ("docvqa/documents", f"docvqa/{split}/documents", "docvqa/spdocvqa_images")
 
-
-def _page(row: Mapping[str, Any]) -> str:
-    # As the official images are called: the document, then the page.
-    if row.get("ucsf_document_id") is None:
-        return str(row["questionId"])
-    return f"{row['ucsf_document_id']}_{row.get('ucsf_document_page_no')}"
+    def hub_cluster(self, row: Mapping[str, Any]) -> str:
+        """The page, named as the official images are: the document, then the page's number."""
+        if row.get("ucsf_document_id") is None:
+            return str(row["questionId"])
+        return f"{row['ucsf_document_id']}_{row.get('ucsf_document_page_no')}"
 
 
 TASK = DocVQA()

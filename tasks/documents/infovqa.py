@@ -22,26 +22,24 @@ Not checked against the official download, which needs an account: keys and name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Decoding, Split
 
-from ._docs import HUB_REPO, Questions
+from ._docs import RRCTask
 
-QUESTIONS = Questions(
-    "infovqa", image="image_local_name", extras=("answer_type", "operation/reasoning"), config="InfographicVQA"
-)
+HOMES = ("infovqa", "infographicsvqa")
+STEMS = ("infographicsVQA", "infographicVQA")
 
 
-class InfographicVQA:
+class InfographicVQA(RRCTask):
     """InfographicVQA val and test (and train, for exemplars), from the official files or the hub."""
 
     name = "infovqa"
     version = 1
-    kind: Kind = "document"
-    splits: Mapping[str, Split] = {
+    kind = "document"
+    splits = {
         "val": Split(2_801, "validation"),
         "test": Split(3_288, "answers not public: write a submission", answers=False),
         "train": Split(23_946, "training: for exemplars"),
@@ -54,32 +52,25 @@ class InfographicVQA:
         "infovqa/infographicsVQA_test_v1.0.json",
         "infovqa/infographicsvqa_images/*.jpeg",
     )
-    hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The questions of ``split``, in the order of its file."""
-        if isinstance(data, HubData):
-            yield from QUESTIONS.from_hub(data, split, _infographic)
-        elif isinstance(data, OfficialData):
-            names = [f"{stem}_{split}_v1.0" for stem in ("infographicsVQA", "infographicVQA")]
-            homes = ("infovqa", "infographicsvqa")
-            places = [f"{home}{below}" for home in homes for below in ("", "/infographicsvqa_qas", f"/{split}")]
-            files = [f"{p}/{n}{kind}.json" for p in places for n in names for kind in ("_withQT", "")]
-            images = ("infographicsvqa_images", *(f"{n}_images" for n in names), f"{split}/images", "images")
-            folders = [f"{home}/{folder}" for home in homes for folder in images]
-            yield from QUESTIONS.from_files(data, split, files, folders)
+    image_key = "image_local_name"
+    extra_keys = ("answer_type", "operation/reasoning")
+    hub_config = "InfographicVQA"
 
-    def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
-        """(file name, content) of the file that rrc.cvc.uab.es takes for the test split."""
-        return QUESTIONS.submission(answers)
+    def files(self, split: str) -> list[str]:
+        names = [f"{stem}_{split}_v1.0{kind}.json" for stem in STEMS for kind in ("_withQT", "")]
+        places = [f"{home}{below}" for home in HOMES for below in ("", "/infographicsvqa_qas", f"/{split}")]
+        return [f"{place}/{name}" for place in places for name in names]
 
-    def results(self, answers: Sequence[Answered]) -> str:
-        """The answers as the RRC's script and server read them."""
-        return QUESTIONS.results(answers)
+    def folders(self, split: str) -> list[str]:
+        images = (
+            "infographicsvqa_images", *(f"{stem}_{split}_v1.0_images" for stem in STEMS), f"{split}/images", "images"
+        )  # fmt: skip
+        return [f"{home}/{folder}" for home in HOMES for folder in images]
 
-
-def _infographic(row: Mapping[str, Any]) -> str:
-    return str(row.get("image_url") or row["questionId"])
+    def hub_cluster(self, row: Mapping[str, Any]) -> str:
+        """The infographic's address."""
+        return str(row.get("image_url") or row["questionId"])
 
 
 TASK = InfographicVQA()

@@ -33,12 +33,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data import Data, HubData, OfficialData, image_in, shown
+from evalkit.data import HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
+from evalkit.interfaces import Task
 from evalkit.jsonl import read_bytes
 from evalkit.tasks._files import id_in, is_coordinate, official_format, text_in, texts_in, truth_in
-from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split
+from evalkit.types import Decoding, ImageRef, Sample, Size, Split
 
 from ._choice import letter
 
@@ -56,7 +57,7 @@ HINT = f"expected {EXPECTED}"
 
 
 @dataclass(frozen=True)
-class LetteredImage:
+class LetteredImage(ImageRef):
     """A diagram whose words are covered by letters.
 
     ``labels`` are (x1, y1, x2, y2, letter), in pixels of the file.
@@ -90,13 +91,13 @@ class LetteredImage:
         return f"{PathImage(self.path).digest()}-{drawn}"
 
 
-class AI2D:
+class AI2D(Task):
     """AI2D test (and the other images as train, for exemplars), from the official files or the hub."""
 
     name = "ai2d"
     version = 1
-    kind: Kind = "choice"
-    splits: Mapping[str, Split] = {
+    kind = "choice"
+    splits = {
         "test": Split(3_088, "test; letters drawn over the words"),
         "train": Split(12_413, "the other images: for exemplars"),
     }
@@ -106,14 +107,8 @@ class AI2D:
     layout = (f"ai2d/{IDS}", "ai2d/questions/*.json", "ai2d/annotations/*.json", "ai2d/images/*.png")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of ``split``, diagram by diagram."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         folder = data.find(*(f"{f}/questions" for f in FOLDERS), task=self.name).parent
         images = data.find(*(f"{f}/images" for f in FOLDERS), task=self.name)
         for name in self._names(data, folder, split):
@@ -169,7 +164,7 @@ class AI2D:
     def _json(self, data: OfficialData, path: Path) -> Any:
         return data.json(str(path.relative_to(data.root)), task=self.name)
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split != "test":
             raise UserError(f"ai2d: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
         rows = data.rows(HUB_REPO, "test", task=self.name, columns=HUB_COLUMNS)

@@ -24,11 +24,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, image_in, shown
+from evalkit.data import HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
-from evalkit.types import Decoding, ImageRef, Kind, Sample, Split
+from evalkit.types import Decoding, ImageRef, Sample, Split
 
 from ._choice import letter
 
@@ -39,13 +40,13 @@ EXPECTED = "problems.json of lupantech/ScienceQA"
 FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
 
 
-class ScienceQAImages:
+class ScienceQAImages(Task):
     """ScienceQA test, rows with an image (and train, for exemplars), from the official files or the hub."""
 
     name = "scienceqa_img"
     version = 1
-    kind: Kind = "choice"
-    splits: Mapping[str, Split] = {
+    kind = "choice"
+    splits = {
         "test": Split(2_017, "the test problems with an image"),
         "train": Split(6_218, "the training problems with an image: for exemplars"),
     }
@@ -55,14 +56,8 @@ class ScienceQAImages:
     layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The problems of ``split`` that have an image, in the order of ``pid_splits.json``."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         path = data.find(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
         problems = data.json(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
         splits = data.json(*(f"{folder}/pid_splits.json" for folder in FOLDERS), task=self.name)
@@ -85,7 +80,7 @@ class ScienceQAImages:
                 image = image_in(Path(folder), file_name, task=self.name)
                 yield self._sample(problems[pid], pid, image, where)
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         rows = data.rows(HUB_REPO, split, HUB_CONFIG, task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{HUB_CONFIG}/{split}[{index}]"

@@ -19,11 +19,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import id_in, id_of, official_format, required, text_in, truth_in
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._vqa import submitted
 
@@ -37,25 +38,18 @@ HUB_COLUMNS = ("id", "imageId", "question", "answer")
 HUB_IMAGE_COLUMNS = ("id", "image")
 
 
-class GQA:
+class GQA(Task):
     """GQA testdev (balanced), from the official JSON file or the hub."""
 
     name = "gqa"
     version = 1
-    kind: Kind = "vqa"
-    splits: Mapping[str, Split] = {"testdev_balanced": Split(12_578, "test-dev, balanced")}
+    kind = "vqa"
+    splits = {"testdev_balanced": Split(12_578, "test-dev, balanced")}
     default_splits = ("testdev_balanced",)
     metric = "gqa_accuracy"
     decoding = Decoding(max_new_tokens=10)
     layout = (FILES[0], "gqa/images/*.jpg")
     hub = HUB_REPO
-
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The balanced questions of ``split``, in the order of the file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data)
 
     def results(self, answers: Sequence[Answered]) -> str:
         """The answers as ``eval.py`` reads them, cleaned as LLaVA's ``convert_gqa_for_eval.py`` does before it.
@@ -67,7 +61,8 @@ class GQA:
         ]
         return json.dumps(entries, ensure_ascii=False)
 
-    def _from_files(self, data: OfficialData) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The balanced questions of ``split``, in the order of the file."""
         content = data.json(*FILES, task=self.name)
         folder = data.find(*IMAGES, task=self.name)
         with official_format(self.name, f"{FILE} under {data.root}", f"the official {FILE}"):
@@ -92,7 +87,7 @@ class GQA:
                 meta=meta,
             )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         questions, images_of = f"{split}_instructions", f"{split}_images"
         rows = data.rows(HUB_REPO, HUB_SPLIT, questions, task=self.name, columns=HUB_COLUMNS)
         images = data.rows(HUB_REPO, HUB_SPLIT, images_of, task=self.name, columns=HUB_IMAGE_COLUMNS)

@@ -26,24 +26,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import id_of, official_format, text_in, texts_in, whole_in
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Decoding, Sample, Split
 
 HUB_REPO = "howard-hou/OCR-VQA"
 HUB_COLUMNS = ("image", "image_id", "questions", "answers")
 CODES = {"train": 1, "test": 3}
 
 
-class OCRVQA:
+class OCRVQA(Task):
     """OCR-VQA test (and train, for exemplars), from the official file or the hub."""
 
     name = "ocrvqa"
     version = 1
-    kind: Kind = "vqa"
-    splits: Mapping[str, Split] = {
+    kind = "vqa"
+    splits = {
         "test": Split(None, "test, split code 3"),
         "train": Split(None, "training, split code 1: for exemplars"),
     }
@@ -53,14 +54,8 @@ class OCRVQA:
     layout = ("ocrvqa/dataset.json", "ocrvqa/images/*")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of ``split``, in the order of the file, book by book."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         path = data.find("ocrvqa/dataset.json", "ocrvqa/data/dataset.json", task=self.name)
         books = data.json("ocrvqa/dataset.json", "ocrvqa/data/dataset.json", task=self.name)
         if not isinstance(books, Mapping):
@@ -77,7 +72,7 @@ class OCRVQA:
             for place, question, answer in _pairs(entry, where):
                 yield Sample(id=f"{book}-{place}", images=(image,), text=question, references=(answer,), cluster=book)
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         rows = data.rows(HUB_REPO, split, task=self.name, columns=HUB_COLUMNS)
         # The recognised words of every cover are of no use here, and large.
         for index, row in data.iterate(rows, without=("image", "ocr_tokens", "ocr_info")):

@@ -18,12 +18,13 @@ Not checked, for the official files could not be had: whether entries of a quest
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from evalkit.data import Data, HubData, OfficialData
+from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.interfaces import Task
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
 
@@ -35,13 +36,13 @@ HUB_SPLITS = {"val": "val2014"}
 HUB_COLUMNS = ("image", "question", "question_id", "answers")
 
 
-class OKVQA:
+class OKVQA(Task):
     """OK-VQA val (and train, for exemplars), from the official JSON files or the hub."""
 
     name = "okvqa"
     version = 1
-    kind: Kind = "vqa"
-    splits: Mapping[str, Split] = {
+    kind = "vqa"
+    splits = {
         "val": Split(5_046, "validation, COCO val2014"),
         "train": Split(9_009, "training, COCO train2014: for exemplars"),
     }
@@ -55,18 +56,12 @@ class OKVQA:
     )
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The questions of ``split``, in the order of the questions file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
     def results(self, answers: Sequence[Answered]) -> str:
         """The answers as ``vqaEval.py`` reads them."""
         return vqa_results(answers, task=self.name)
 
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of the questions file."""
         subset = SUBSETS[split]
         yield from vqa_samples(
             data,
@@ -77,7 +72,7 @@ class OKVQA:
             images=subset,
         )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(f"okvqa: split {split} is not on the hub ({HUB_REPO}); give --data ROOT.")
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)

@@ -15,12 +15,13 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from evalkit.data import Data, HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import id_in, list_in, official_format, required, text_in
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._vqa import answers_of, answers_on_hub, vqa_results
 
@@ -36,13 +37,13 @@ HUB_SPLITS = {"val": "validation", "train": "train"}
 HUB_COLUMNS = ("image", "image_id", "question", "question_id", "answers")
 
 
-class TextVQA:
+class TextVQA(Task):
     """TextVQA val (and train, for exemplars), from the official JSON files or the hub."""
 
     name = "textvqa"
     version = 1
-    kind: Kind = "vqa"
-    splits: Mapping[str, Split] = {
+    kind = "vqa"
+    splits = {
         "val": Split(5_000, "validation"),
         "train": Split(34_602, "training: for exemplars"),
     }
@@ -52,18 +53,12 @@ class TextVQA:
     layout = ("textvqa/TextVQA_0.5.1_val.json", "textvqa/train_images/*.jpg")
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The questions of ``split``, in the order of its file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
     def results(self, answers: Sequence[Answered]) -> str:
         """The answers as mmf and the TextVQA server read them."""
         return vqa_results(answers, task=self.name)
 
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of its file."""
         file = f"TextVQA_0.5.1_{split}.json"
         content = data.json(f"textvqa/{file}", f"textvqa/annotations/{file}", file, task=self.name)
         folder = data.find(*IMAGES, task=self.name)
@@ -86,7 +81,7 @@ class TextVQA:
                 cluster=image_id,
             )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"

@@ -22,11 +22,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evalkit.data import Data, HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import RowImage
+from evalkit.interfaces import Task
 from evalkit.tasks._files import list_of, name_in, official_format, required, text_in, whole_in
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._vqa import answers_of, answers_on_hub, submitted
 
@@ -35,13 +36,13 @@ HUB_SPLITS = {"val": "val", "test": "test"}
 HUB_COLUMNS = ("image", "question", "question_id")
 
 
-class VizWiz:
+class VizWiz(Task):
     """VizWiz-VQA val and test (and train, for exemplars), from the official JSON files or the hub."""
 
     name = "vizwiz"
     version = 1
-    kind: Kind = "vqa"
-    splits: Mapping[str, Split] = {
+    kind = "vqa"
+    splits = {
         "val": Split(4_319, "validation"),
         "test": Split(8_000, "test: for a submission", answers=False),
         "train": Split(20_523, "training: for exemplars"),
@@ -57,13 +58,6 @@ class VizWiz:
     )
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The questions of ``split``, in the order of its file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
         """(file name, content) of what the EvalAI server takes for test; the name is ours."""
         return "vizwiz_results.json", self.results(answers)
@@ -73,7 +67,8 @@ class VizWiz:
         entries = [{"image": a.sample.id, "answer": submitted(a, task=self.name)} for a in answers]
         return json.dumps(entries, ensure_ascii=False)
 
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of its file."""
         places = (f"vizwiz/Annotations/{split}.json", f"vizwiz/annotations/{split}.json", f"vizwiz/{split}.json")
         content = data.json(*places, task=self.name)
         folder = data.find(f"vizwiz/{split}", f"vizwiz/images/{split}", "vizwiz/images", task=self.name)
@@ -99,7 +94,7 @@ class VizWiz:
                 meta=meta,
             )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(f"vizwiz: split {split} is not on the hub ({HUB_REPO}); give --data ROOT.")
         scored = self.splits[split].answers

@@ -17,12 +17,13 @@ Deliberate choices:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from evalkit.data import Data, HubData, OfficialData
+from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
-from evalkit.types import Answered, Decoding, Kind, Sample, Split
+from evalkit.interfaces import Task
+from evalkit.types import Answered, Decoding, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
 
@@ -34,13 +35,13 @@ HUB_SPLITS = {"val": "validation", "testdev": "testdev", "test": "test"}
 HUB_COLUMNS = ("image", "question", "question_id")
 
 
-class VQAv2:
+class VQAv2(Task):
     """VQA v2.0 val, test-dev and test (and train, for exemplars), from the official JSON files or the hub."""
 
     name = "vqav2"
     version = 1
-    kind: Kind = "vqa"
-    splits: Mapping[str, Split] = {
+    kind = "vqa"
+    splits = {
         "val": Split(214_354, "validation, COCO val2014"),
         "testdev": Split(107_394, "test-dev, COCO test2015: for a submission", answers=False),
         "test": Split(447_793, "test, COCO test2015: for a submission", answers=False),
@@ -59,13 +60,6 @@ class VQAv2:
     )
     hub = HUB_REPO
 
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The questions of ``split``, in the order of the questions file."""
-        if isinstance(data, HubData):
-            yield from self._from_hub(data, split)
-        elif isinstance(data, OfficialData):
-            yield from self._from_files(data, split)
-
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
         """(file name, content) of what the EvalAI server takes for test-dev and test; the name is ours."""
         return "vqav2_results.json", self.results(answers)
@@ -74,7 +68,8 @@ class VQAv2:
         """The answers as ``vqaEval.py`` and the server read them."""
         return vqa_results(answers, task=self.name)
 
-    def _from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+    def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
+        """The questions of ``split``, in the order of the questions file."""
         questions = f"v2_OpenEnded_mscoco_{SUBSETS[split]}_questions.json"
         annotations = f"v2_mscoco_{SUBSETS[split]}_annotations.json"
         yield from vqa_samples(
@@ -86,7 +81,7 @@ class VQAv2:
             images=IMAGES[split],
         )
 
-    def _from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(f"vqav2: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
         scored = self.splits[split].answers

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from evalkit import registry
 from evalkit.data import open_data
+from evalkit.interfaces import Backend
 from evalkit.jobs import Job, Record, build_requests, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.progress import display
@@ -158,13 +159,13 @@ def test_no_score_so_far_where_there_is_none(task: str, split: str) -> None:
 
 
 def test_every_metric_but_those_of_a_corpus_can_be_had_of_a_part() -> None:
-    assert [metric.name for metric in registry.metrics.all() if not getattr(metric, "immediate", False)] == ["cider"]
+    assert [metric.name for metric in registry.metrics.all() if not metric.running_score] == ["cider"]
 
 
 # ------------------------------------------------------------------------------------------------------------ display
 
 
-class Plain:
+class Plain(Backend):
     """A backend that says nothing of costs or memory."""
 
     name = "plain"

@@ -17,6 +17,7 @@ from PIL import Image
 from evalkit.api import load_task
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.interfaces import Task
 from evalkit.jobs import Job, Record, load_job
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.predictions import FORMATS, Reader, read_predictions
@@ -347,7 +348,7 @@ def test_where_answers_are_not_public_the_submission_is_written(evalkit: Evalkit
     assert '"test"' in (tmp_path / "runs" / "both" / names[0]).read_text()
 
 
-class _Hidden:
+class _Hidden(Task):
     """A task whose one split has no public answers."""
 
     name, version, kind, metric, default_splits = "hidden", 1, "vqa", "vqa_accuracy", ("test",)

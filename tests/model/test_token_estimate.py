@@ -9,7 +9,6 @@ from math import isclose
 
 from evalkit import registry
 from evalkit.data import open_data
-from evalkit.interfaces import Costs, Occupies
 from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.token_estimate import costs
@@ -66,8 +65,6 @@ def test_unknown_sizes_are_the_mean_of_the_known() -> None:
 
 def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None:
     """On real prompts: the sum without sharing, as far as that is prompts, is the tokens that they had."""
-    assert isinstance(tiny_backend, Costs)
-    assert isinstance(tiny_backend, Occupies)
     assert 50e6 < tiny_backend.memory() < 100e9
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
@@ -77,7 +74,7 @@ def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None
     prompts = sum(found) - sum(3 * min(r.decoding.max_new_tokens, 16) for r in requests)
     truth = sum(response.prompt_tokens for response in tiny_backend.generate(requests))
     assert isclose(prompts, truth, rel_tol=0.25), f"{prompts} guessed, {truth} in truth"
-    assert sum(tiny_backend.costs(requests, sizes)) < sum(found), "the engine shares"
+    assert sum(tiny_backend.estimate_tokens(requests, sizes)) < sum(found), "the engine shares"
 
 
 def test_a_large_split_is_guessed_at_once(tiny_backend: HFBackend) -> None:
@@ -87,6 +84,6 @@ def test_a_large_split_is_guessed_at_once(tiny_backend: HFBackend) -> None:
         sizes[name] = (300 + number % 340, 640)
         requests.append(asked(name, f"What is the colour of thing {number}? Answer in one word."))
     began = time.process_time()
-    found = tiny_backend.costs(requests, sizes)
+    found = tiny_backend.estimate_tokens(requests, sizes)
     assert time.process_time() - began < 1, "ten times as many take about a second"
     assert sum(found[0::5]) > sum(found[1::5]), "the first question of an image pays for it"

@@ -11,7 +11,6 @@ import pytest
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.interfaces import HasResults
 from evalkit.jobs import load_job
 from evalkit.predictions import read_predictions
 from evalkit.types import Answered, Prediction, Sample
@@ -32,14 +31,13 @@ FORMATS = {
 
 
 def test_every_task_with_an_official_file_is_here() -> None:
-    assert {task.name for task in registry.tasks.all() if isinstance(task, HasResults)} == set(FORMATS)
+    assert {task.name for task in registry.tasks.all() if task.has_results} == set(FORMATS)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_results_hold_every_sample_in_order_and_are_read_back(name: str, official_root: Path, tmp_path: Path) -> None:
     key, kind, text = FORMATS[name]
     task = registry.tasks.get(name)
-    assert isinstance(task, HasResults)
     samples = load_job(task, task.default_splits[0], open_data(str(official_root)), limit=None, seed=0).samples
     assert len(samples) > 1
     said: list[str | None] = ["Café, “2”.", None, *(f"answer {place}" for place in range(2, len(samples)))]
@@ -58,14 +56,12 @@ def test_results_hold_every_sample_in_order_and_are_read_back(name: str, officia
 @pytest.mark.parametrize("name", [name for name, (_, kind, _) in FORMATS.items() if kind is int])
 def test_an_id_that_no_official_file_can_hold_is_refused(name: str) -> None:
     task = registry.tasks.get(name)
-    assert isinstance(task, HasResults)
     with pytest.raises(UserError, match="whole numbers for ids"):
         task.results([Answered(Sample("a7", (), "", (), "a7"), Prediction("yes"))])
 
 
 def test_on_gqas_file_the_official_script_comes_to_the_headline(official_root: Path) -> None:
     task = registry.tasks.get("gqa")
-    assert isinstance(task, HasResults)
     job = load_job(task, task.default_splits[0], open_data(str(official_root)), limit=None, seed=0)
     answered = [Answered(s, Prediction(t)) for s, t in zip(job.samples, ("No.", "no", "NO...", "yes"), strict=True)]
     predicted = {entry["questionId"]: entry["prediction"] for entry in json.loads(task.results(answered))}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -25,11 +26,11 @@ def count(text: str) -> int | None:
     return int(said) if said.isascii() and said.isdigit() else None
 
 
-class CountError:
+class CountError(Metric):
     """``accuracy`` in percent, and ``mean_absolute_error`` in things."""
 
     name = "count_error"
-    immediate = True  # a sample's score depends on no other sample: a run shows the score so far
+    running_score = True  # a sample's score depends on no other sample: a run shows the score so far
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer.  Raises ``UserError`` for a reference that is no number."""

@@ -69,8 +69,10 @@ def test_the_tasks_here_are_evalkits() -> None:
 
 
 def test_architectures() -> None:
-    assert registry.family_by_model_type() == {
+    known = ("qwen", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "paligemma", "llava")
+    assert {model_type: registry.family_name(model_type, "mine") for model_type in known} == {
         "qwen": "qwen-vl",
+        "llava": None,
         "qwen2_vl": "qwen2-vl",
         "qwen2_5_vl": "qwen2.5-vl",
         "qwen3_vl": "qwen3-vl",

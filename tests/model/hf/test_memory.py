@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
-from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
+from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, TextPart
 
 torch.set_num_threads(1)
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(ImageRef):
     number: int
     @property
     def name(self): return str(self.number)

@@ -34,7 +34,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Any]:
     factory: Any = registry.backends.get("hf")
-    opened = factory.pool(device="auto", dtype="float32", batching=Batching(size=16), cluster=Cluster("local", 2, 0))
+    opened = factory.worker_pool(
+        device="auto", dtype="float32", batching=Batching(size=16), cluster=Cluster("local", 2, 0)
+    )
     yield opened
     opened.close()
 

@@ -54,9 +54,10 @@ pytestmark = pytest.mark.slow
 
 BREAKS = """
 from dataclasses import dataclass
+from evalkit.types import ImageRef
 
 @dataclass(frozen=True)
-class Breaks:
+class Breaks(ImageRef):
     name: str = "breaks"
 
     def size(self):
@@ -300,7 +301,7 @@ def test_two_workers_answer_as_one(
     about = workers.describe()
     assert (about["device"], about["device_name"], about["dtype"]) == ("cpu,cpu", "2 × cpu", "float32")
     assert workers.memory() > 200 * 2**20
-    assert workers.costs(requests[:9], {}) == tiny_backend.costs(requests[:9], {})
+    assert workers.estimate_tokens(requests[:9], {}) == tiny_backend.estimate_tokens(requests[:9], {})
     images = [r.images[0] for r in requests[:80]]
     assert list(workers.embed(images)) == list(tiny_backend.embed(images))
 

@@ -12,7 +12,9 @@ from PIL import Image
 
 from evalkit.data import bundled_root, open_data
 from evalkit.errors import UserError
-from evalkit.tasks.grounding.refcoco import TASK
+from evalkit.tasks.grounding.refcoco import TASKS
+
+TASK = TASKS["refcoco"]
 
 REFS = "refs(unc).p"
 

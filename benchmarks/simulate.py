@@ -29,7 +29,7 @@ from pathlib import Path
 
 from evalkit import registry
 from evalkit.images import PathImage
-from evalkit.model.workers.queue import Queue
+from evalkit.model.workers.queue import RequestQueue
 from evalkit.types import Decoding, ImagePart, Message, Request
 
 
@@ -142,9 +142,9 @@ class Lots:
                 name = f"{at}/{number}"
                 self.cost[name] = group.seconds / group.requests
                 found.setdefault(group.split, []).append(Request(name, asked, Decoding(1)))
-        self._queues = [Queue(requests, workers=workers, rows=128) for requests in found.values()]
+        self._queues = [RequestQueue(requests, workers=workers, worker_batch_size=128) for requests in found.values()]
 
-    def next(self, at: Queue | None) -> Queue | None:
+    def next(self, at: RequestQueue | None) -> RequestQueue | None:
         """Where the next chunk comes from for a worker that is through with ``at``."""
         return next((queue for queue in self._queues if queue), None) if at is None else at if at else None
 
@@ -158,7 +158,7 @@ def simulate(groups: Sequence[Group], fleet: Fleet) -> Told:
     span = max(1, fleet.workers - 1)
     speeds = [fleet.slowest + (1 - fleet.slowest) * (1 - at / span) for at in range(fleet.workers)]
     # (when it asks for a chunk, its number, when it is through with all that it has, the split that it is at)
-    asking: list[tuple[float, int, float, Queue | None]]
+    asking: list[tuple[float, int, float, RequestQueue | None]]
     asking = [(fleet.load, at, fleet.load, None) for at in range(fleet.workers)]
     ends = [fleet.load] * fleet.workers
     busy = 0.0
@@ -169,7 +169,7 @@ def simulate(groups: Sequence[Group], fleet: Fleet) -> Told:
             if at is not None:  # nothing of this split is left to be taken
                 heapq.heappush(asking, (through, worker, through, None))
             continue
-        took = sum(lots.cost[request.id] for request in queue.take()) / speeds[worker]
+        took = sum(lots.cost[request.id] for request in queue.take_chunk()) / speeds[worker]
         busy += took
         ends[worker] = through + took
         heapq.heappush(asking, (through, worker, ends[worker], queue))

@@ -281,7 +281,7 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def answer(
-        self, lots: Sequence[RequestBatch], stop: Event | None = None
+        self, batches: Sequence[RequestBatch], stop: Event | None = None
     ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
         """A response to every request, or one exception for a batch that cannot be answered.
 
@@ -289,8 +289,8 @@ class WorkerPool(ABC):
         """
 
     @abstractmethod
-    def drop(self, lot: RequestBatch) -> None:
-        """Stop answering ``lot``."""
+    def drop(self, batch: RequestBatch) -> None:
+        """Stop answering ``batch``."""
 
     @abstractmethod
     def close(self) -> object:

@@ -1,11 +1,12 @@
-"""Several workers as one backend: ``--device cuda:0,cuda:1`` runs a worker process on each, all on one queue.
+"""Several workers as one backend: ``--device cuda:0,cuda:1`` runs a worker process on each device, all on one queue.
 
-Requests with the same images go to the same worker, so that what they share is still computed once, and each worker
-is a whole ``hf`` backend; the answers are those of one.
+Requests with the same images go to the same worker, so that the shared part is still computed once.  Each worker is a
+complete ``hf`` backend, so the answers are those of a single one.
 
-The parts: ``pool`` (who answers what, and what if one dies), ``work`` (which checkpoint a free worker turns to),
-``queue`` (what of one split is still to be handed out), ``hand`` (one worker, as seen from here), ``local`` and
-``cluster`` (where it lives), ``process`` and ``actor`` (the same from within), ``wire`` (what they say to each other).
+Modules: ``pool`` dispatches requests; ``supervisor`` starts workers and restarts those that die; ``schedule`` decides
+which checkpoint a free worker loads; ``queue`` holds a batch's remaining requests.  ``handle`` is a worker as the main
+process sees it; ``local`` and ``ray_pool`` say where it runs; ``process`` and ``ray_actor`` are the code that runs
+there; ``messages`` is what both sides exchange.
 """
 
 from __future__ import annotations
@@ -20,34 +21,35 @@ from typing import Any
 import torch
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.interfaces import Backend, RequestBatch, WorkerPool
+from evalkit.interfaces import Backend, RequestBatch
 from evalkit.model.hf.devices import Place, named
 from evalkit.model.hf.loading import identity, load_processor
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.token_estimate import costs
 from evalkit.types import ImageRef, Request, Response, Size
 
-from . import local as local
-from .pool import Pool
+from . import local
+from .pool import QueuePool
+from .supervisor import Advice
 
 
-class HFWorkerPool(Pool, WorkerPool):
-    """Workers that are ``hf`` backends."""
+class HFWorkerPool(QueuePool):
+    """A pool of workers that are ``hf`` backends."""
 
     def identity(self, checkpoint: Checkpoint, *, dtype: str) -> Mapping[str, Any]:
-        """As the ``hf`` backend's, where the workers are.  Raises ``UserError``: transformers has no such model."""
+        """The ``hf`` backend's identity on the workers' device.  Raises ``UserError`` as that does."""
         return identity(checkpoint, torch.device(self.device.partition(":")[0]), dtype)
 
-    def backend(self, checkpoint: Checkpoint) -> Workers:
-        """All workers as a backend of one checkpoint; nothing is loaded yet."""
-        return Workers(self, checkpoint)
+    def backend(self, checkpoint: Checkpoint) -> PoolBackend:
+        """All workers as a backend of one checkpoint, which is not loaded yet."""
+        return PoolBackend(self, checkpoint)
 
-    def open(self, checkpoint: Checkpoint) -> Workers:
-        """The same, once they have all loaded it.
+    def open(self, checkpoint: Checkpoint) -> PoolBackend:
+        """All workers as a backend of one checkpoint, which all of them have loaded.
 
         Raises:
-            UserError: it cannot be opened as it is asked for.
-            RunFailed: the workers died while they loaded it.
+            UserError: the checkpoint cannot be opened with these options.
+            RunFailed: all workers died while loading it.
         """
         backend = self.backend(checkpoint)
         try:
@@ -59,8 +61,8 @@ class HFWorkerPool(Pool, WorkerPool):
         return backend
 
 
-class Workers(Backend):
-    """A backend of all workers of a pool, for one checkpoint."""
+class PoolBackend(Backend):
+    """A backend of one checkpoint, made of all workers of a pool."""
 
     name = "hf"
 
@@ -77,68 +79,71 @@ class Workers(Backend):
         return Inputs(load_processor(self.checkpoint))
 
     def prepare(self) -> None:
-        """Read the processor.  Raises ``UserError``."""
+        """Load the processor.  Raises ``UserError`` if that fails."""
         _ = self._inputs
 
     def describe(self) -> Mapping[str, Any]:
-        """That of one worker, with the devices of all that have had the checkpoint."""
-        abouts = list(self.pool.about(self.checkpoint).values())
-        found = Counter(str(about.get("device_name")) for about in abouts)
-        names = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in found.items())
-        places = {"device": ",".join(str(about.get("device")) for about in abouts), "device_name": names}
-        return {**(abouts[0] if abouts else {}), **places, "workers": len(abouts), **self.pool.recorded}
+        """The description of one worker, with the devices of all that have loaded the checkpoint."""
+        workers = list(self.pool.descriptions(self.checkpoint).values())
+        counts = Counter(str(worker.get("device_name")) for worker in workers)
+        names = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
+        devices = {"device": ",".join(str(worker.get("device")) for worker in workers), "device_name": names}
+        return {**(workers[0] if workers else {}), **devices, "workers": len(workers), **self.pool.recorded}
 
     def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
-        """About how many tokens are to be computed for each request."""
-        abouts = self.pool.about(self.checkpoint).values()
-        shared = all(about.get("engine") == "shared prefixes" for about in abouts)
+        """The estimated number of tokens to compute for each request."""
+        workers = self.pool.descriptions(self.checkpoint).values()
+        shared = all(worker.get("engine") == "shared prefixes" for worker in workers)
         return costs(requests, sizes, visual=self._inputs.visual, shared=shared)
 
     def memory(self) -> int:
-        """Bytes that all workers take: of their devices, or of the host's where they are on the CPU."""
-        return sum(hand.memory for hand in self.pool.hands)
+        """Bytes that all workers use: device memory, or host memory on the CPU."""
+        return sum(handle.memory for handle in self.pool.handles)
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        """One response per request, from whichever worker has it first.
+        """One response per request, in the order in which workers finish them.
 
         Raises:
-            RunFailed: all workers are gone.
-            Exception: what came out of a worker's backend, as it would have come out of one in this process.
+            RunFailed: all workers died.
+            Exception: raised by a worker's backend, as a backend in this process would have raised it.
         """
-        for _, answer in self.pool.answer([RequestBatch(self.checkpoint, len(requests), lambda: requests)], stop):
-            if isinstance(answer, Exception):
-                raise answer
-            yield answer
+        for _, response in self.pool.answer([RequestBatch(self.checkpoint, len(requests), lambda: requests)], stop):
+            if isinstance(response, Exception):
+                raise response
+            yield response
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """As the ``hf`` backend's, from one of the workers."""
+        """One vector per image, from one of the workers, as the ``hf`` backend computes it."""
         return self.pool.embed(self.checkpoint, images)
 
 
 def local_pool(places: Sequence[Place], options: Mapping[str, Any]) -> HFWorkerPool:
-    """A worker process at each place, which are of one kind; one that is there twice has two workers.
+    """A pool with one worker process for each device given; a device given twice gets two workers.
 
     Args:
-        options: what ``open`` of each takes besides checkpoint and device.
+        places: devices of one kind.
+        options: arguments of the workers' ``open``, without checkpoint and device.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    names = [named(place) for place in places]
+    devices = [named(place) for place in places]
     threads = max(1, cores // len(places))
     return HFWorkerPool(
-        [local.Local(name, device, threads) for name, device in zip(_numbered(names), names, strict=True)],
-        those_with_messages=local.those_with_messages,
+        [local.LocalHandle(name, device, threads) for name, device in zip(_numbered(devices), devices, strict=True)],
+        wait_for_messages=local.wait_for_messages,
         close=local.close,
         options=options,
-        asked=f"--device {','.join(names)}",
-        instead="give one device",
-        less="fewer devices in --device take less memory",
-        device=names[0],
+        advice=Advice(
+            option=f"--device {','.join(devices)}",
+            instead="give one device",
+            less_memory="fewer devices in --device take less memory",
+        ),
+        device=devices[0],
     )
 
 
 def _numbered(devices: Sequence[str]) -> list[str]:
-    """What messages call the workers: their devices, numbered where there are several of one."""
-    names = []
-    for at, device in enumerate(devices):
-        names.append(device if devices.count(device) == 1 else f"{device}#{devices[: at + 1].count(device)}")
-    return names
+    """Workers' names: their devices, numbered where several workers share one."""
+    return [
+        device if devices.count(device) == 1 else f"{device}#{devices[: index + 1].count(device)}"
+        for index, device in enumerate(devices)
+    ]

@@ -1,6 +1,6 @@
-"""One worker, as the run sees it: what was handed to it, and what became of it.
+"""Parent-side handle of a worker: its state, and the chunks dispatched to it.
 
-Where it lives is another matter: in a process of this machine (``local``) or wherever Ray puts it (``cluster``).
+Subclasses say where it runs: in a process of this machine (``local``) or as an actor of a Ray cluster (``ray_pool``).
 """
 
 from __future__ import annotations
@@ -14,135 +14,142 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.types import Request
 
 from .messages import Chunk, Ready, Start
-from .schedule import Opened
+from .schedule import OpenBatch
 
-# How often a worker that died is started anew.
-RESTARTS = 2
-# Chunks of which no answer has come: the one that is being prepared while another is in work, and the next.
-AT_HAND = 2
+# How often a worker that died is restarted.
+MAX_RESTARTS = 2
+# Dispatched chunks of which no request is answered yet: the worker prepares one while it answers another.
+PREFETCHED_CHUNKS = 2
 
 
-class Hand(ABC):
-    """One worker.
+class WorkerHandle(ABC):
+    """Handle of one worker.
 
     Args:
-        name: what messages call it.
-        device: where its model is, as it calls the place.
+        name: the worker's name in messages.
+        device: the device of its model, as its process names it.
 
     Attributes:
-        start: what it was started with; None before.
-        again: whether it had loaded the same before it died.
-        about: its backend's description, once the checkpoint is loaded.
-        rows: how many requests it answers together.
-        memory: the bytes that it takes.
-        pid: of its process, on its node.
-        seconds_to_load: how long that took, once it is known.
-        gone: why it is not to be used any more.
-        lost: why it said that it would end.
-        run: the number of what it is at; None where it has said that it is through.
-        at: the lot that this is.
-        finishing: whether it was told that no more of that comes.
+        start: the message that it was started with; None if it is not running.
+        restarted: whether it has loaded the checkpoint before and died since.
+        restarts: how often it was restarted.
+        description: its backend's description, once the checkpoint is loaded.
+        batch_size: how many requests it answers together.
+        memory: bytes in use.
+        pid: its process id, on its node.
+        load_seconds: the time that loading took, once that is known.
+        failure: why the worker is no longer used; None if it is in use.
+        exit_reason: the reason that it gave before it exited.
+        assignment: the number of its current assignment; None if it has none.
+        batch: the batch that the assignment belongs to; None for images to embed.
+        finishing: whether it was told that no more chunks of the assignment follow.
     """
 
     def __init__(self, name: str, device: str) -> None:
         self.name = name
         self.device = device
         self.restarts = 0
-        self.gone: str | None = None
-        self.rows = 1
+        self.failure: str | None = None
+        self.batch_size = 1
         self.memory = 0
         self.pid = 0
-        self.seconds_to_load: float | None = None
+        self.load_seconds: float | None = None
         self.start: Start | None = None
-        self.again = False
-        self.run: int | None = None
-        self.at: Opened | None = None
+        self.restarted = False
+        self.assignment: int | None = None
+        self.batch: OpenBatch | None = None
         self.finishing = False
         self._reset()
 
     def _reset(self) -> None:
-        self.about: Mapping[str, Any] | None = None
-        self.lost: str | None = None
-        self._chunks: list[tuple[dict[str, Request], int]] = []  # unanswered requests by id, and how many there were
-        self.through()
+        self.description: Mapping[str, Any] | None = None
+        self.exit_reason: str | None = None
+        self._chunks: list[tuple[dict[str, Request], int]] = []  # unanswered requests by id; the chunk's size
+        self.clear_assignment()
 
-    def begin(self, start: Start, *, again: bool = False) -> None:
-        """Start it, and have it load the checkpoint; ``again`` where it had done so before it died."""
-        self.start, self.again = start, again
+    def launch(self, start: Start, *, restarted: bool = False) -> None:
+        """Start the worker, which loads the checkpoint; ``restarted`` if it has loaded it before."""
+        self.start, self.restarted = start, restarted
         self._reset()
-        self._began = time.monotonic()
-        self._begin(start)
+        self._launched = time.monotonic()
+        self._launch(start)
 
-    def put_away(self) -> None:
-        """End it for now; it can be started again."""
+    def unload(self) -> None:
+        """End the worker's process; it can be launched again."""
         self.end()
         self.start = None
         self._reset()
 
-    def loaded(self, ready: Ready) -> None:
-        """It has loaded the checkpoint."""
-        self.about, self.rows, self.memory, self.pid = ready.about, ready.rows, ready.memory, ready.pid
-        self.seconds_to_load = time.monotonic() - self._began
+    def set_ready(self, ready: Ready) -> None:
+        """Record that the checkpoint is loaded."""
+        self.description, self.batch_size, self.memory, self.pid = (
+            ready.description,
+            ready.batch_size,
+            ready.memory,
+            ready.pid,
+        )
+        self.load_seconds = time.monotonic() - self._launched
 
     @abstractmethod
-    def _begin(self, start: Start) -> None: ...
+    def _launch(self, start: Start) -> None: ...
 
     @abstractmethod
     def send(self, message: object) -> bool:
-        """Whether there was somebody to send it to.  Raises whatever pickling does."""
+        """Send a message; returns whether the worker is reachable.  Raises whatever pickling raises."""
 
     @abstractmethod
     def receive(self) -> Any:
-        """A message that is there.  Raises ``EOFError`` where it has died."""
+        """A message that has arrived.  Raises ``EOFError`` if the worker has died."""
 
     @abstractmethod
     def end(self) -> str:
-        """End it, wait for it where that is short, and say how it ended."""
+        """End the worker, wait for it briefly, and return how it ended."""
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The one that it has, or is about to have."""
-        return None if self.start is None or self.gone is not None else self.start.checkpoint
+        """The checkpoint that it has loaded or is loading."""
+        return None if self.start is None or self.failure is not None else self.start.checkpoint
 
     @property
     def ready(self) -> bool:
-        """Whether it can be asked something."""
-        return self.about is not None
+        """Whether its checkpoint is loaded."""
+        return self.description is not None
 
     @property
     def outstanding(self) -> int:
-        """How many requests it has that are not answered."""
-        return sum(len(left) for left, _ in self._chunks)
+        """The number of dispatched requests without a response."""
+        return sum(len(unanswered) for unanswered, _ in self._chunks)
 
     @property
-    def wants(self) -> bool:
-        """Whether it should have another chunk, lest it wait for one."""
-        return self.ready and sum(len(left) == size for left, size in self._chunks) < AT_HAND
+    def wants_chunk(self) -> bool:
+        """Whether it needs another chunk to stay busy."""
+        untouched = sum(len(unanswered) == size for unanswered, size in self._chunks)
+        return self.ready and untouched < PREFETCHED_CHUNKS
 
-    def turn_to(self, run: int, opened: Opened | None = None) -> None:
-        """What follows is a run of its own."""
-        self.run, self.at, self.finishing = run, opened, False
+    def assign(self, assignment: int, batch: OpenBatch | None = None) -> None:
+        """Begin a new assignment."""
+        self.assignment, self.batch, self.finishing = assignment, batch, False
 
-    def through(self) -> None:
-        """It is at nothing any more."""
-        self.run, self.at, self.finishing = None, None, False
+    def clear_assignment(self) -> None:
+        """End the assignment."""
+        self.assignment, self.batch, self.finishing = None, None, False
 
-    def hand(self, requests: tuple[Request, ...]) -> None:
-        """Give it a chunk.  Raises whatever pickling does."""
-        assert self.run is not None
-        self.send(Chunk(self.run, requests))
+    def dispatch(self, requests: tuple[Request, ...]) -> None:
+        """Send it a chunk.  Raises whatever pickling raises."""
+        assert self.assignment is not None
+        self.send(Chunk(self.assignment, requests))
         self._chunks.append(({request.id: request for request in requests}, len(requests)))
 
-    def answered(self, name: str, memory: int) -> None:
-        """A request has its response."""
+    def record_answer(self, request_id: str, memory: int) -> None:
+        """Record that a request has its response, and the bytes in use by now."""
         self.memory = memory
-        for left, _ in self._chunks:
-            if left.pop(name, None) is not None:
+        for unanswered, _ in self._chunks:
+            if unanswered.pop(request_id, None) is not None:
                 break
-        self._chunks = [(left, size) for left, size in self._chunks if left]
+        self._chunks = [(unanswered, size) for unanswered, size in self._chunks if unanswered]
 
-    def take_back(self) -> tuple[list[Request], list[Request]]:
-        """What it has not answered: of the chunk that it was at, and of those after it."""
-        begun, *untouched = [list(left.values()) for left, _ in self._chunks] or [[]]
+    def reclaim(self) -> tuple[list[Request], list[Request]]:
+        """Take back the unanswered requests: those of the chunk in progress, and those of the chunks after it."""
+        in_progress, *untouched = [list(unanswered.values()) for unanswered, _ in self._chunks] or [[]]
         self._chunks = []
-        return begun, [request for left in untouched for request in left]
+        return in_progress, [request for chunk in untouched for request in chunk]

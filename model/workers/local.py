@@ -1,6 +1,6 @@
-"""A worker in a process of this machine.
+"""Workers in processes of this machine.
 
-It is a bare interpreter that imports evalkit, not a copy of the run's process nor of its main module: a script that
+A worker is a new interpreter that imports evalkit, not a copy of the main process or of its main module: a script that
 calls evalkit needs no ``if __name__ == "__main__"``.
 """
 
@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from .handle import Hand
+from .handle import WorkerHandle
 from .messages import Link, Start
 
 CODE = (
@@ -27,13 +27,13 @@ CODE = (
 SECONDS_TO_END = 5.0
 
 
-class Local(Hand):
-    """One worker.
+class LocalHandle(WorkerHandle):
+    """Handle of a worker process.
 
     Args:
-        name: what messages call it.
-        device: where its model is.
-        threads: of its CPU work, unless the environment says otherwise.
+        name: the worker's name in messages.
+        device: the device of its model.
+        threads: of its CPU work, unless ``OMP_NUM_THREADS`` is set.
     """
 
     def __init__(self, name: str, device: str, threads: int) -> None:
@@ -41,16 +41,16 @@ class Local(Hand):
         self.threads = threads
         self.process: subprocess.Popen[bytes] | None = None
 
-    def _begin(self, start: Start) -> None:
+    def _launch(self, start: Start) -> None:
         ours, theirs = socket.socketpair()
-        given = json.dumps([theirs.fileno(), [path for path in sys.path if isinstance(path, str)]])
+        argument = json.dumps([theirs.fileno(), [path for path in sys.path if isinstance(path, str)]])
         environment = {"OMP_NUM_THREADS": str(self.threads), **os.environ}
-        # Blocked signals stay blocked in what is started: Ctrl-C and a cluster's SIGTERM go to all processes of a
-        # group, but how the run ends is for one of them to say. Workers see it by their socket.
+        # A child inherits blocked signals. Ctrl-C and a cluster's SIGTERM go to all processes of a group, but the main
+        # process decides how the run ends; workers see its end on their socket.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", CODE, given],
+                [sys.executable, "-c", CODE, argument],
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=(theirs.fileno(),),
@@ -77,29 +77,29 @@ class Local(Hand):
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        if self.lost is not None:
-            return self.lost
+        if self.exit_reason is not None:
+            return self.exit_reason
         if code == -signal.SIGKILL:
             return "killed by SIGKILL, as the system does when memory runs out"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    def hang_up(self) -> None:
-        """Have it end, without waiting for it."""
+    def disconnect(self) -> None:
+        """Close the socket, which ends the worker; does not wait for it."""
         if self.process is not None:
             with suppress(OSError):
                 self.link.close()
 
 
-def those_with_messages(hands: Sequence[Hand], seconds: float) -> list[Hand]:
-    """The workers that have sent something, or died, within so many seconds."""
-    by = {hand.link.connection: hand for hand in hands if isinstance(hand, Local)}
-    return [by[connection] for connection in wait(list(by), seconds)]  # type: ignore[index]
+def wait_for_messages(handles: Sequence[WorkerHandle], seconds: float) -> list[WorkerHandle]:
+    """The workers that have sent a message or died; waits up to ``seconds`` for the first."""
+    by_connection = {handle.link.connection: handle for handle in handles if isinstance(handle, LocalHandle)}
+    return [by_connection[connection] for connection in wait(list(by_connection), seconds)]  # type: ignore[index]
 
 
-def close(hands: Sequence[Hand]) -> None:
-    """End all of them; each sees it at the same time."""
-    for hand in hands:
-        if isinstance(hand, Local):
-            hand.hang_up()
-    for hand in hands:
-        hand.end()
+def close(handles: Sequence[WorkerHandle]) -> None:
+    """End all workers; they exit in parallel."""
+    for handle in handles:
+        if isinstance(handle, LocalHandle):
+            handle.disconnect()
+    for handle in handles:
+        handle.end()

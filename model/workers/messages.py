@@ -1,6 +1,9 @@
-"""What a run's process and its workers say to each other: pickled messages over a pair of sockets.
+"""Messages between the main process and its workers, pickled and sent over a pair of sockets.
 
-Nothing here needs torch: a worker listens before it imports anything heavy.
+Nothing here needs torch: a worker reads its socket before it imports anything heavy.
+
+An *assignment* is what a worker works on at a time: part of a request batch, or images to embed.  Its number is part of
+each message about it, so that late messages of an earlier assignment are recognised and ignored.
 """
 
 from __future__ import annotations
@@ -21,9 +24,13 @@ from evalkit.version import __version__
 
 @dataclass(frozen=True)
 class Start:
-    """What a worker is to open, and how: ``options`` are those of ``BackendFactory.open``, the device aside.
+    """Load a checkpoint.
 
-    ``levels`` are the log levels of the run's process, by logger, and ``version`` is its evalkit.
+    Attributes:
+        options: arguments of ``BackendFactory.open``, without the device.
+        levels: the log levels of the main process, by logger.
+        version: evalkit's version in the main process.
+        backend: the name of the workers' backend.
     """
 
     checkpoint: Checkpoint
@@ -31,29 +38,34 @@ class Start:
     options: Mapping[str, Any]
     levels: Mapping[str, int]
     version: str = __version__
+    backend: str = "hf"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Requests of a run, to be answered after those that were sent before."""
+    """Requests of an assignment, to be answered after those sent before."""
 
-    run: int
+    assignment: int
     requests: tuple[Request, ...]
 
 
 @dataclass(frozen=True)
-class End:
-    """No more chunks of this run come: all is answered, what is in work is to be, or nobody wants it any more."""
+class EndAssignment:
+    """No more chunks of this assignment follow.
 
-    run: int
+    Attributes:
+        how: ``done``: all chunks were sent; ``stop``: finish what is in progress; ``drop``: discard it.
+    """
+
+    assignment: int
     how: Literal["done", "stop", "drop"]
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Images to embed, as a run of its own."""
+    """Images to embed, as an assignment of its own."""
 
-    run: int
+    assignment: int
     images: tuple[ImageRef, ...]
 
 
@@ -62,98 +74,110 @@ class Embed:
 
 @dataclass(frozen=True)
 class Ready:
-    """The checkpoint is loaded: the backend's description, how many rows it answers together, its process."""
+    """The checkpoint is loaded.
 
-    about: Mapping[str, Any]
-    rows: int
+    Attributes:
+        description: of the worker's backend.
+        batch_size: how many requests it answers together.
+        memory: bytes in use.
+        pid: the worker's process id, on its node.
+    """
+
+    description: Mapping[str, Any]
+    batch_size: int
     memory: int
     pid: int
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A response, and the bytes that the worker takes by now."""
+class Reply:
+    """A response, and the bytes that the worker uses by now."""
 
-    run: int
+    assignment: int
     response: Response
     memory: int
 
 
 @dataclass(frozen=True)
-class Embedded:
-    run: int
+class Embedding:
+    """The next image's vector."""
+
+    assignment: int
     vector: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """Nothing of this run is in work any more."""
+class AssignmentEnded:
+    """The worker no longer works on this assignment."""
 
-    run: int
+    assignment: int
 
 
 @dataclass(frozen=True)
-class Failed:
-    """An exception that would have come out of a backend in the run's own process (None: before the first run)."""
+class Failure:
+    """An exception of the worker's backend, to be raised in the main process; no assignment if loading failed."""
 
-    run: int | None
+    assignment: int | None
     error: Exception
 
 
 @dataclass(frozen=True)
-class Lost:
-    """The device is of no use any more to this process, which ends after saying so."""
+class DeviceLost:
+    """The process can no longer use its device; it exits after sending this."""
 
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogLine:
+    """A log message, to be logged in the main process."""
+
     level: int
-    name: str
+    logger: str
     text: str
 
 
 def sendable(error: Exception) -> Exception:
-    """``error`` where it can be sent and comes out as it was; else a ``RuntimeError`` that says the same."""
+    """``error`` if it survives pickling unchanged, else a ``RuntimeError`` with its type and message."""
     try:
         copy = pickle.loads(pickle.dumps(error))
         if type(copy) is type(error) and str(copy) == str(error):
             return error
-    except Exception:  # whatever it is that does not go through
+    except Exception:  # pickling may raise anything
         pass
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class Link:
-    """One end of the sockets.  Any thread may send; one receives."""
+    """One end of the sockets.  Any thread may send; one thread receives."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self.connection = connection
-        self._sending = threading.Lock()
+        self._send_lock = threading.Lock()
 
     def send(self, message: object) -> bool:
-        """Whether there was somebody to send it to.  Raises whatever pickling does."""
+        """Send a message; returns whether the other end is open.  Raises whatever pickling raises."""
         content = pickle.dumps(message)
         try:
-            with self._sending:
+            with self._send_lock:
                 self.connection.send_bytes(content)
         except OSError:
             return False
         return True
 
     def receive(self) -> Any:
-        """The next message, once there is one.
+        """Wait for the next message and return it.
 
         Raises:
-            EOFError: there is nobody at the other end any more.
-            Exception: the message could not be unpickled here.
+            EOFError: the other end is closed.
+            Exception: the message cannot be unpickled here.
         """
         try:
             content = self.connection.recv_bytes()
-        except OSError as error:  # cut off in the middle of a message, or closed here
+        except OSError as error:  # closed in the middle of a message, or closed here
             raise EOFError from error
         return pickle.loads(content)
 
     def close(self) -> None:
+        """Close this end; the other end receives ``EOFError``."""
         self.connection.close()

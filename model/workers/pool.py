@@ -1,7 +1,7 @@
-"""Workers on one queue, each with a checkpoint of its own: who answers what, and what becomes of those that die.
+"""A pool of workers that share one queue, each with a checkpoint of its own: dispatch of requests, and their responses.
 
-A worker that dies costs nothing but time: its unanswered requests go back to the queue, and it is started anew a few
-times.  Requests that two workers died of are answered with an error.
+A worker that dies costs only time: its unanswered requests are requeued, and it is restarted a few times.  A request
+that was in progress in two workers that died is answered with an error.
 """
 
 from __future__ import annotations
@@ -10,358 +10,278 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.errors import RunFailed, UserError
-from evalkit.interfaces import RequestBatch
+from evalkit.errors import UserError
+from evalkit.interfaces import RequestBatch, WorkerPool
 from evalkit.types import ImageRef, Request, Response
 
-from .handle import RESTARTS, Hand
-from .messages import Answered, Embed, Embedded, End, Ended, Failed, Logged, Lost, Ready, Start
-from .schedule import Opened, Side, Work
+from .handle import WorkerHandle
+from .messages import Embed, Embedding, EndAssignment, Failure, Reply
+from .schedule import OpenBatch, Schedule
+from .supervisor import Advice, Supervisor
 
 log = logging.getLogger(__name__)
 
-# How often is looked whether the run is to stop.
-SECONDS = 0.1
-# Images to embed that are sent together.
-EMBEDDED = 64
-# Whose levels hold in the workers too.
-LOGGERS = ("", "evalkit", "transformers")
+# Images to embed that are sent in one message.
+EMBED_CHUNK = 64
 
 
-class Pool:
-    """Workers.
+class QueuePool(WorkerPool):
+    """A worker pool whose workers share one queue.
 
     Args:
-        hands: none of them started.
-        those_with_messages: which of some workers have sent something, or died, within so many seconds.
+        handles: of workers that are not started.
+        wait_for_messages: returns the workers that have sent a message or died, within a number of seconds.
         close: ends all of them.
-        options: what ``open`` of their backends takes besides checkpoint and device.
-        asked: the option that asked for them, as in ``--device cuda:0,cuda:1``.
-        instead: what to give instead, where they cannot be used.
-        less: what takes less memory.
-        recorded: what else a run's record says of them.
-        device: of each, where they are all alike.
+        options: arguments of their backend's ``open``, without checkpoint and device.
+        advice: what error messages say about the workers.
+        recorded: further entries for the run's manifest.
+        device: of each worker, if it is the same for all.
     """
 
     def __init__(
         self,
-        hands: Sequence[Hand],
+        handles: Sequence[WorkerHandle],
         *,
-        those_with_messages: Callable[[Sequence[Hand], float], Sequence[Hand]],
-        close: Callable[[Sequence[Hand]], None],
+        wait_for_messages: Callable[[Sequence[WorkerHandle], float], Sequence[WorkerHandle]],
+        close: Callable[[Sequence[WorkerHandle]], None],
         options: Mapping[str, Any],
-        asked: str,
-        instead: str,
-        less: str,
+        advice: Advice,
         recorded: Mapping[str, Any] | None = None,
         device: str = "",
     ) -> None:
-        self.hands = list(hands)
-        self.abouts: list[tuple[Checkpoint, dict[str, Mapping[str, Any]]]] = []
-        self.close = weakref.finalize(self, close, self.hands)  # at the latest when nobody holds it any more
+        self.handles = list(handles)
         self.recorded = dict(recorded or {})
         self.device = device
-        self._those_with_messages = those_with_messages
-        self._options = dict(options)
-        self._levels = {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
-        self._asked, self._instead, self._less = asked, instead, less
-        self._run = 0
+        self._finalizer = weakref.finalize(self, close, self.handles)  # at the latest when the pool is collected
+        self._supervisor = Supervisor(
+            self.handles, wait_for_messages=wait_for_messages, options=options, advice=advice
+        )  # fmt: skip
+        self._advice = advice
+        self._last_assignment = 0
         self._busy = False
-        self._work = Work((), 1)
+        self._schedule = Schedule((), 1)
 
-    def about(self, checkpoint: Checkpoint) -> dict[str, Mapping[str, Any]]:
-        """What the workers that have loaded ``checkpoint`` said of it, by their names."""
-        for known, abouts in self.abouts:
-            if known == checkpoint:
-                return abouts
-        self.abouts.append((checkpoint, {}))
-        return self.abouts[-1][1]
+    def close(self) -> None:
+        """End the workers; later calls have no effect."""
+        self._finalizer()
 
-    # --------------------------------------------------------------------------------------------------------- loading
+    def descriptions(self, checkpoint: Checkpoint) -> Mapping[str, Mapping[str, Any]]:
+        """The backend descriptions of the workers that have loaded ``checkpoint``, by the workers' names."""
+        return self._supervisor.descriptions_of(checkpoint)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Have all workers load ``checkpoint``.
+        """Have all workers load ``checkpoint`` and wait for them.
 
         Raises:
-            UserError: it cannot be opened as it is asked for.
-            RunFailed: the workers died of it.
+            UserError: the checkpoint cannot be opened with these options.
+            RunFailed: all workers died.
         """
-        for hand in self.hands:
-            if hand.gone is None and hand.checkpoint != checkpoint:
-                self._begin(hand, checkpoint)
-        while not all(hand.ready or hand.gone is not None for hand in self.hands):
-            for hand, message in self._messages():
-                if isinstance(message, Failed):
-                    raise message.error
-                if message is None:
-                    self._died(hand, 0, again=True)
-        self._check()
-
-    def _begin(self, hand: Hand, checkpoint: Checkpoint) -> None:
-        if hand.start is not None:
-            hand.put_away()
-        hand.begin(Start(checkpoint, hand.device, self._options, self._levels))
+        self._supervisor.load(checkpoint)
 
     # ------------------------------------------------------------------------------------------------------- answering
 
     def answer(
-        self, lots: Sequence[RequestBatch], stop: Event | None = None
+        self, batches: Sequence[RequestBatch], stop: Event | None = None
     ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
-        """A response for every request of every lot, from whichever worker has it first.
+        """A response to every request of every batch, in the order in which workers finish them.
 
-        A lot that cannot be answered gets one exception: what came out of a worker's backend, as it would have come out
-        of one in this process.  The others go on.
+        A batch that fails gets one exception, the one that a backend in this process would have raised; the others go
+        on.
 
         Raises:
-            RunFailed: all workers are gone.
+            RunFailed: all workers died.
         """
         self._claim()
-        work = self._work = Work(lots, len(self.hands))
-        told = False
+        schedule = self._schedule = Schedule(batches, len(self.handles))
+        stopping = False
         try:
-            while work:
-                if not told and stop is not None and stop.is_set():
-                    told = True
-                    self._tell("stop")
-                if told and all(hand.run is None for hand in self.hands):
+            while schedule:
+                if not stopping and stop is not None and stop.is_set():
+                    stopping = True
+                    self._end_assignments("stop")
+                if stopping and all(handle.assignment is None for handle in self.handles):
                     return
-                if not told:
-                    self._hand_out(work)
-                    yield from work.failures()
-                for hand, message in self._messages():
-                    yield from self._heard(work, hand, message, again=not told)
+                if not stopping:
+                    self._dispatch(schedule)
+                    yield from schedule.take_failures()
+                for handle, message in self._supervisor.poll():
+                    yield from self._process(schedule, handle, message, restart=not stopping)
         finally:
             self._release()
 
-    def drop(self, lot: RequestBatch) -> None:
-        """Nothing of ``lot`` is wanted any more."""
-        opened = self._work.drop(lot)
-        for hand in self.hands:
-            if hand.run is not None and hand.at is opened is not None:
-                hand.take_back()
-                hand.send(End(hand.run, "drop"))
+    def drop(self, batch: RequestBatch) -> None:
+        """Cancel a batch: no response to it is returned any more."""
+        opened = self._schedule.cancel(batch)
+        for handle in self.handles:
+            if handle.assignment is not None and handle.batch is opened is not None:
+                handle.reclaim()
+                handle.send(EndAssignment(handle.assignment, "drop"))
 
-    def _heard(
-        self, work: Work, hand: Hand, message: Any, *, again: bool
+    def _process(
+        self, schedule: Schedule, handle: WorkerHandle, message: Any, *, restart: bool
     ) -> Iterator[tuple[RequestBatch, Response | Exception]]:
-        at = hand.at
-        if isinstance(message, Answered):
-            if message.run == hand.run and at is not None and not at.over:
-                hand.answered(message.response.id, message.memory)
-                at.queue.unanswered -= 1
-                if side := work.side(at.lot.checkpoint):
-                    side.answered(message.response)
-                yield at.lot, message.response
-        elif isinstance(message, Failed) and message.run is None:
-            yield from self._unloadable(work, hand, message.error)
-        elif isinstance(message, Failed):
-            hand.take_back()
-            hand.through()
-            if at is not None and not at.over:
-                self.drop(at.lot)
-                yield at.lot, message.error
+        """Process a worker's message (None: it died); yields the responses and errors that come of it."""
+        opened = handle.batch
+        wanted = opened is not None and not opened.cancelled
+        if isinstance(message, Reply):
+            if message.assignment == handle.assignment and opened is not None and wanted:
+                handle.record_answer(message.response.id, message.memory)
+                opened.queue.unanswered -= 1
+                if of_checkpoint := schedule.of(opened.batch.checkpoint):
+                    of_checkpoint.record_time(message.response)
+                yield opened.batch, message.response
+        elif isinstance(message, Failure) and message.assignment is None:
+            yield from self._fail_checkpoint(schedule, handle, message.error)
+        elif isinstance(message, Failure):
+            handle.reclaim()
+            handle.clear_assignment()
+            if opened is not None and wanted:
+                self.drop(opened.batch)
+                yield opened.batch, message.error
         elif message is None:
-            begun, untouched = hand.take_back()
-            why = self._died(hand, len(begun) + len(untouched), again=again)
-            if at is not None and not at.over:
-                for request in at.queue.give_back(begun, untouched):
-                    at.queue.unanswered -= 1
-                    yield at.lot, _given_up(request, why)
+            in_progress, untouched = handle.reclaim()
+            reason = self._supervisor.handle_death(handle, len(in_progress) + len(untouched), restart=restart)
+            if opened is not None and wanted:
+                for request in opened.queue.requeue(in_progress, untouched):
+                    opened.queue.unanswered -= 1
+                    yield opened.batch, _crash_response(request, reason)
 
-    def _unloadable(self, work: Work, hand: Hand, error: Exception) -> Iterator[tuple[RequestBatch, Exception]]:
-        """A checkpoint that cannot be opened: none of its lots is answered; the worker is free for others."""
-        side = work.side(hand.checkpoint)
-        hand.put_away()
-        if side is not None:
-            for lot, why in side.drop(error):
-                self.drop(lot)
-                yield lot, why
+    def _fail_checkpoint(
+        self, schedule: Schedule, handle: WorkerHandle, error: Exception
+    ) -> Iterator[tuple[RequestBatch, Exception]]:
+        """A checkpoint cannot be loaded: its batches fail, and the worker is free for other checkpoints."""
+        of_checkpoint = schedule.of(handle.checkpoint)
+        handle.unload()
+        if of_checkpoint is not None:
+            for batch in of_checkpoint.cancel():
+                self.drop(batch)
+                yield batch, error
 
-    def _hand_out(self, work: Work) -> None:
-        """Give chunks to those that want one, whoever has least first."""
-        self._check()
-        while any(self._supply(hand, work) for hand in sorted(self.hands, key=lambda hand: hand.outstanding)):
+    # ----------------------------------------------------------------------------------------------------- dispatching
+
+    def _dispatch(self, schedule: Schedule) -> None:
+        """Send chunks to the workers that want one, those with the fewest outstanding requests first."""
+        self._supervisor.check()
+        while any(
+            self._dispatch_to(handle, schedule)
+            for handle in sorted(self.handles, key=lambda handle: handle.outstanding)
+        ):
             pass
 
-    def _supply(self, hand: Hand, work: Work) -> bool:
-        """Give a worker something to do, if it wants; says whether it may want more at once."""
-        if hand.gone is not None or (hand.start is not None and not hand.ready):
+    def _dispatch_to(self, handle: WorkerHandle, schedule: Schedule) -> bool:
+        """Send a worker its next chunk if it wants one; returns whether it may want another."""
+        if handle.failure is not None or (handle.start is not None and not handle.ready):
             return False
-        if hand.run is None:
-            side = work.side(hand.checkpoint)
-            found = None if side is None else side.next()
-            if found is None:
-                self._switch(hand, work)
-                return False
-            self._run += 1
-            hand.turn_to(self._run, found)
-        at = hand.at
-        if hand.run is not None and (at is None or at.over or not at.queue):
-            if not hand.outstanding and not hand.finishing:
-                hand.finishing = True
-                hand.send(End(hand.run, "done"))
+        if handle.assignment is None and not self._assign_batch(handle, schedule):
             return False
-        if at is None or not hand.wants or hand.finishing:
+        opened = handle.batch
+        if handle.assignment is not None and (opened is None or opened.cancelled or not opened.queue):
+            if not handle.outstanding and not handle.finishing:
+                handle.finishing = True
+                handle.send(EndAssignment(handle.assignment, "done"))
             return False
-        if not at.begun:
-            at.begun = True
-            at.lot.begin()
-        at.queue.rows = hand.rows
+        if opened is None or not handle.wants_chunk or handle.finishing:
+            return False
+        if not opened.begun:
+            opened.begun = True
+            opened.batch.begin()
+        opened.queue.worker_batch_size = handle.batch_size
         try:
-            hand.hand(at.queue.take())
-        except Exception as error:  # pickling raises whatever it likes
-            said = UserError(
-                f"{self._asked}: what is asked cannot be sent to another process ({type(error).__name__}: {error}); "
-                f"{self._instead}."
-            )
-            said.__cause__ = error
-            self._unsent(work, at, said)
+            handle.dispatch(opened.queue.take_chunk())
+        except Exception as error:  # pickling may raise anything
+            self._fail_unsent(schedule, opened, error)
             return False
         return True
 
-    def _unsent(self, work: Work, at: Opened, error: Exception) -> None:
-        self.drop(at.lot)
-        if side := work.side(at.lot.checkpoint):
-            side.failed.append((at.lot, error))
+    def _assign_batch(self, handle: WorkerHandle, schedule: Schedule) -> bool:
+        """Give a free worker a batch of its checkpoint, or have it load another; returns whether it has a batch."""
+        of_checkpoint = schedule.of(handle.checkpoint)
+        opened = None if of_checkpoint is None else of_checkpoint.next_batch()
+        if opened is None:
+            self._switch_checkpoint(handle, schedule)
+            return False
+        handle.assign(self._next_assignment(), opened)
+        return True
 
-    def _switch(self, hand: Hand, work: Work) -> None:
-        """Have a free worker load another checkpoint, where that is worth it."""
-        others = [other.checkpoint for other in self.hands if other is not hand]
-        known = [other.seconds_to_load for other in self.hands if other.seconds_to_load is not None]
-        side: Side | None = work.turn_to(others, max(known, default=0.0))
-        if side is not None and side.checkpoint != hand.checkpoint:
-            self._begin(hand, side.checkpoint)
+    def _switch_checkpoint(self, handle: WorkerHandle, schedule: Schedule) -> None:
+        """Have a free worker load another checkpoint if that pays."""
+        loaded = [other.checkpoint for other in self.handles if other is not handle]
+        times = [other.load_seconds for other in self.handles if other.load_seconds is not None]
+        chosen = schedule.next_checkpoint(loaded, max(times, default=0.0))
+        if chosen is not None and chosen.checkpoint != handle.checkpoint:
+            self._supervisor.launch(handle, chosen.checkpoint)
+
+    def _fail_unsent(self, schedule: Schedule, opened: OpenBatch, error: Exception) -> None:
+        """Fail a batch with a request that cannot be pickled."""
+        failure = UserError(
+            f"{self._advice.option}: a request cannot be sent to another process ({type(error).__name__}: {error}); "
+            f"{self._advice.instead}."
+        )
+        failure.__cause__ = error
+        self.drop(opened.batch)
+        if of_checkpoint := schedule.of(opened.batch.checkpoint):
+            of_checkpoint.failed.append((opened.batch, failure))
 
     # ------------------------------------------------------------------------------------------------------- embedding
 
     def embed(self, checkpoint: Checkpoint, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """As the ``hf`` backend's, from one of the workers.
+        """One vector per image, from one of the workers, as the ``hf`` backend computes it.
 
         Raises:
             OSError: an image cannot be read.
-            UserError: the model has no vision encoder of its own.
-            RunFailed: all workers are gone.
+            UserError: the model has no separate vision encoder.
+            RunFailed: all workers died.
         """
         done = 0
         while done < len(images):
             self._claim()
-            self._run += 1
-            run = self._run
-            chosen: Hand | None = None
+            assignment = self._next_assignment()
+            chosen: WorkerHandle | None = None
             try:
-                while chosen is None or chosen.run == run:
-                    self._check()
-                    if chosen is None and (chosen := next((hand for hand in self.hands if hand.ready), None)):
-                        chosen.turn_to(run)
-                        chosen.send(Embed(run, tuple(images[done : done + EMBEDDED])))
-                    for hand, message in self._messages():
-                        if isinstance(message, Embedded) and message.run == run:
+                while chosen is None or chosen.assignment == assignment:
+                    self._supervisor.check()
+                    if chosen is None and (chosen := next((handle for handle in self.handles if handle.ready), None)):
+                        chosen.assign(assignment)
+                        chosen.send(Embed(assignment, tuple(images[done : done + EMBED_CHUNK])))
+                    for handle, message in self._supervisor.poll():
+                        if isinstance(message, Embedding) and message.assignment == assignment:
                             done += 1
                             yield message.vector
-                        elif isinstance(message, Failed):
+                        elif isinstance(message, Failure):
                             raise message.error
                         elif message is None:
-                            self._died(hand, 0, again=True)
+                            self._supervisor.handle_death(handle, 0, restart=True)
             finally:
                 self._release()
 
-    # --------------------------------------------------------------------------------------------------------- workers
+    # ----------------------------------------------------------------------------------------------------- assignments
+
+    def _next_assignment(self) -> int:
+        self._last_assignment += 1
+        return self._last_assignment
 
     def _claim(self) -> None:
         if self._busy:
-            raise RuntimeError("the workers are asked one thing at a time, and were not through with the last one")
+            raise RuntimeError("the worker pool is still in use: finish or close the previous iterator first")
         self._busy = True
 
     def _release(self) -> None:
         self._busy = False
-        self._tell("drop")
-        for hand in self.hands:
-            hand.take_back()
-            hand.through()
+        self._end_assignments("drop")
+        for handle in self.handles:
+            handle.reclaim()
+            handle.clear_assignment()
 
-    def _tell(self, how: Any) -> None:
-        for hand in self.hands:
-            if hand.run is not None:
-                hand.send(End(hand.run, how))
-
-    def _check(self) -> None:
-        """Raises ``RunFailed`` when there is no worker left."""
-        if all(hand.gone is not None for hand in self.hands):
-            each = "; ".join(f"{hand.name}: {hand.gone}" for hand in self.hands)
-            loading = "" if any(hand.seconds_to_load is not None for hand in self.hands) else (
-                f"; they died while they loaded the checkpoint: {self._less}"
-            )  # fmt: skip
-            raise RunFailed(
-                f"all {len(self.hands)} workers have died, as often as they were started anew ({each}){loading}; "
-                "what was answered is kept, and the same command continues."
-            )
-
-    def _messages(self) -> Iterator[tuple[Hand, Any]]:
-        """A message from each worker that has one by now, unless it is dealt with here; None from one that died."""
-        for hand in self._those_with_messages(
-            [hand for hand in self.hands if hand.gone is None and hand.start is not None], SECONDS
-        ):
-            if hand.start is None:
-                continue  # put away meanwhile
-            try:
-                message = hand.receive()
-            except EOFError:
-                message = None
-            if isinstance(message, Logged):
-                logger = logging.getLogger(message.name)
-                if logger.isEnabledFor(message.level):
-                    logger.log(message.level, "%s: %s", hand.name, message.text)
-            elif isinstance(message, Ready):
-                hand.loaded(message)
-                if error := self._unlike_others(hand):
-                    yield hand, Failed(None, error)
-            elif isinstance(message, Lost):
-                hand.lost = message.why
-            elif isinstance(message, Ended):
-                if hand.run == message.run:
-                    hand.through()
-            elif isinstance(message, Failed) and not hand.ready and hand.again:  # the others go on without it
-                hand.gone = str(message.error)
-                hand.end()
-                log.warning("%s: the worker could not be started anew: %s", hand.name, hand.gone)
-            elif isinstance(message, Failed) and message.run is not None and message.run != hand.run:
-                pass  # of a run that nobody waits for
-            else:
-                yield hand, message
-
-    def _unlike_others(self, hand: Hand) -> UserError | None:
-        """Note what a worker that is ready says of itself; what is wrong where it computes otherwise than others."""
-        assert hand.start is not None
-        assert hand.about is not None
-        abouts = self.about(hand.start.checkpoint)
-        abouts[hand.name] = hand.about
-        dtypes = sorted({str(about.get("dtype")) for about in abouts.values()})
-        if len(dtypes) > 1:
-            return UserError(f"{self._asked}: the devices use different dtypes ({', '.join(dtypes)}).")
-        return None
-
-    def _died(self, hand: Hand, unanswered: int, *, again: bool) -> str:
-        """Note a worker's death, and start it anew if it may be; says what it died of."""
-        start, loaded = hand.start, hand.ready
-        why = hand.end()
-        hand.through()
-        said = f"{hand.name}: the worker died ({why})"
-        if unanswered:
-            said += f"; {unanswered:,} samples that it had go back to the queue"
-        if again and start is not None and hand.restarts < RESTARTS:
-            hand.restarts += 1
-            log.warning("%s; it is started anew (%d of %d)", said, hand.restarts, RESTARTS)
-            hand.begin(start, again=hand.again or loaded)
-        else:
-            hand.gone = why
-            log.warning("%s; it is not started again", said)
-        return why
+    def _end_assignments(self, how: Literal["stop", "drop"]) -> None:
+        for handle in self.handles:
+            if handle.assignment is not None:
+                handle.send(EndAssignment(handle.assignment, how))
 
 
-def _given_up(request: Request, why: str) -> Response:
-    said = f"two workers died while they were at it and its neighbours (the second: {why})"
-    log.warning("sample %s: %s", request.id, said)
-    return Response(id=request.id, finish="error", error=said)
+def _crash_response(request: Request, reason: str) -> Response:
+    error = f"two workers died while answering this sample and others of its chunk (the second: {reason})"
+    log.warning("sample %s: %s", request.id, error)
+    return Response(id=request.id, finish="error", error=error)

@@ -1,7 +1,7 @@
-"""The worker's side: one device, one checkpoint, answering chunk after chunk until the run's process is gone.
+"""The worker's side: one device, one checkpoint, answering chunks until the main process is gone.
 
-A worker in a process of its own follows that process, not the terminal: it starts with SIGINT and SIGTERM blocked
-(``local.py``), and ends, at whatever it is, as soon as its socket closes.
+A worker process depends on the main process, not on the terminal: it starts with SIGINT and SIGTERM blocked
+(``local.py``), and exits immediately when its socket closes.
 """
 
 from __future__ import annotations
@@ -11,35 +11,66 @@ import os
 import queue
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.types import Request
+from evalkit.types import ImageRef, Request, Response
 
-from .messages import Answered, Chunk, Embed, Embedded, End, Ended, Failed, Link, Logged, Lost, Ready, Start, sendable
+from .messages import (
+    AssignmentEnded,
+    Chunk,
+    DeviceLost,
+    Embed,
+    Embedding,
+    EndAssignment,
+    Failure,
+    Link,
+    LogLine,
+    Ready,
+    Reply,
+    Start,
+    sendable,
+)
 
-if TYPE_CHECKING:
-    from ..backends.hf import HFBackend
 
-
-class Wire(Protocol):
-    """What messages come and go by: ``Link``, or what stands in its place."""
+class Channel(Protocol):
+    """A connection to the main process: ``Link``, or ``ActorChannel`` under Ray."""
 
     def send(self, message: object) -> bool: ...
 
     def receive(self) -> Any: ...
 
 
-class Inbox:
-    """What has been sent to this worker; a thread of its own reads it, and ends the process with its parent."""
+class WorkerBackend(Protocol):
+    """A backend that workers can run."""
 
-    def __init__(self, link: Wire) -> None:
-        self._link = link
+    def stream(self, windows: Iterator[Sequence[Request]], stop: threading.Event | None = None) -> Iterator[Response]:
+        """The responses to windows of requests that arrive one by one; an empty window: none has arrived yet."""
+        ...
+
+    def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]: ...
+
+    def memory(self) -> int: ...
+
+
+class Inbox:
+    """The messages sent to this worker.
+
+    A thread reads them, and ends the process when the main process is gone.
+
+    Attributes:
+        stop: set when the current assignment is to stop.
+        drop: set when its responses are no longer wanted.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._run = -1
+        self._assignment = -1
         self.stop = threading.Event()
         self.drop = threading.Event()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
@@ -47,21 +78,21 @@ class Inbox:
     def _read(self) -> None:
         while True:
             try:
-                message = self._link.receive()
+                message = self._channel.receive()
             except EOFError:
                 os._exit(0)
             except UserError as error:
                 message = error
-            except Exception as error:  # unpickling raises whatever it likes
+            except Exception as error:  # unpickling may raise anything
                 message = UserError(
-                    f"what is asked cannot be read by another process ({type(error).__name__}: {error}); "
+                    f"a request cannot be read by another process ({type(error).__name__}: {error}); "
                     "give one device, and no --executor."
                 )
-            if isinstance(message, (Chunk, Embed)) and message.run != self._run:
-                self._run, self.stop, self.drop = message.run, threading.Event(), threading.Event()
-                # The events go with the run: the main thread may still be at the one before.
+            if isinstance(message, (Chunk, Embed)) and message.assignment != self._assignment:
+                self._assignment, self.stop, self.drop = message.assignment, threading.Event(), threading.Event()
+                # The events travel with the assignment: the main thread may still work on the previous one.
                 self._messages.put((self.stop, self.drop))
-            if isinstance(message, End) and message.run == self._run:
+            if isinstance(message, EndAssignment) and message.assignment == self._assignment:
                 if message.how != "done":
                     self.stop.set()
                 if message.how == "drop":
@@ -69,143 +100,142 @@ class Inbox:
             self._messages.put(message)
 
     def get(self) -> Any:
-        """The next message.  Raises what was wrong with it, where it could not be read."""
-        return _message(self._messages.get())
+        """Wait for the next message and return it.  Raises the error if it could not be read."""
+        return _raise_if_error(self._messages.get())
 
     def windows(self, first: Chunk) -> Iterator[tuple[Request, ...]]:
-        """The chunks of a run, as they come; an empty one where there is none yet, but something is in work."""
+        """The chunks of an assignment as they arrive; an empty one each time none has arrived yet."""
         yield first.requests
         while True:
             try:
-                message = _message(self._messages.get_nowait())
+                message = _raise_if_error(self._messages.get_nowait())
             except queue.Empty:
                 yield ()
                 message = self.get()
-            if isinstance(message, End):
-                if message.run == first.run:
+            if isinstance(message, EndAssignment):
+                if message.assignment == first.assignment:
                     return
             else:
                 yield message.requests
 
 
-def _message(message: Any) -> Any:
+def _raise_if_error(message: Any) -> Any:
     if isinstance(message, Exception):
         raise message
     return message
 
 
 class Worker:
-    """Answers what is in the inbox."""
+    """Processes the messages of an inbox."""
 
-    def __init__(self, link: Wire, inbox: Inbox, backend: HFBackend) -> None:
-        self.link = link
+    def __init__(self, channel: Channel, inbox: Inbox, backend: WorkerBackend) -> None:
+        self.channel = channel
         self.inbox = inbox
         self.backend = backend
-        self._past = -1  # the last run that is over; what still comes of it is not answered
+        self._last_assignment = -1  # later messages of this one or an earlier one are ignored
 
     def serve(self) -> None:
-        """Do as the messages say, for ever."""
+        """Process messages until the process ends."""
         stop, drop = self.inbox.stop, self.inbox.drop
         while True:
-            run: int | None = None
+            assignment: int | None = None
             try:
                 message = self.inbox.get()
                 if isinstance(message, tuple):
                     stop, drop = message
-                elif isinstance(message, (Chunk, Embed)) and message.run > self._past:
-                    run = self._past = message.run
+                elif isinstance(message, (Chunk, Embed)) and message.assignment > self._last_assignment:
+                    assignment = self._last_assignment = message.assignment
                     if isinstance(message, Chunk):
                         self._generate(message, stop, drop)
                     else:
                         self._embed(message, drop)
-                    self.link.send(Ended(run))
+                    self.channel.send(AssignmentEnded(assignment))
             except Exception as error:
-                if lost := _lost(error):
-                    self.link.send(Lost(lost))
+                if reason := lost_device(error):
+                    self.channel.send(DeviceLost(reason))
                     os._exit(1)
-                self._failed(run, error)
+                self._send_failure(assignment, error)
 
     def _generate(self, first: Chunk, stop: threading.Event, drop: threading.Event) -> None:
-        answers: Any = self.backend.stream(self.inbox.windows(first), stop)
-        with closing(answers):
-            for response in answers:
-                self.link.send(Answered(first.run, response, self.backend.memory()))
+        responses: Any = self.backend.stream(self.inbox.windows(first), stop)
+        with closing(responses):
+            for response in responses:
+                self.channel.send(Reply(first.assignment, response, self.backend.memory()))
                 if drop.is_set():
                     break
 
     def _embed(self, message: Embed, drop: threading.Event) -> None:
         for vector in self.backend.embed(message.images):
-            self.link.send(Embedded(message.run, vector))
+            self.channel.send(Embedding(message.assignment, vector))
             if drop.is_set():
                 break
 
-    def _failed(self, run: int | None, error: Exception) -> None:
-        said = sendable(error)
-        said.add_note("".join(traceback.format_exception(error)))  # for the log: notes are pickled, tracebacks not
-        self.link.send(Failed(run, said))
+    def _send_failure(self, assignment: int | None, error: Exception) -> None:
+        copy = sendable(error)
+        copy.add_note("".join(traceback.format_exception(error)))  # for the log: notes are pickled, tracebacks are not
+        self.channel.send(Failure(assignment, copy))
 
 
-def _lost(error: Exception) -> str:
-    """What an error says, after which a process can do nothing with its GPU; empty for others."""
+def lost_device(error: Exception) -> str:
+    """The first line of an error after which the process cannot use its GPU any more; empty for other errors."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
         return ""
-    said = (str(error).strip().splitlines() or [""])[0]
-    return said if isinstance(error, torch.AcceleratorError) or said.startswith("CUDA error") else ""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return text if isinstance(error, torch.AcceleratorError) or text.startswith("CUDA error") else ""
 
 
-# ------------------------------------------------------------------------------------------------------------- a start
+# ------------------------------------------------------------------------------------------------------------ starting
 
 
-class _Relay(logging.Handler):
-    """Sends log lines to the run's process."""
+class _LogForwarder(logging.Handler):
+    """Sends log messages to the main process."""
 
-    def __init__(self, link: Wire) -> None:
+    def __init__(self, channel: Channel) -> None:
         super().__init__()
-        self._link = link
+        self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._link.send(Logged(record.levelno, record.name, self.format(record)))
+            self._channel.send(LogLine(record.levelno, record.name, self.format(record)))
         except Exception:
             self.handleError(record)
 
 
-def _relay(link: Wire, levels: Mapping[str, int]) -> None:
+def _forward_logs(channel: Channel, levels: Mapping[str, int]) -> None:
     root = logging.getLogger()
-    root.handlers = [_Relay(link)]
+    root.handlers = [_LogForwarder(channel)]
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
     import transformers
 
-    chatter: Any = transformers.utils.logging  # it has a handler of its own
-    chatter.disable_default_handler()
-    chatter.enable_propagation()
+    logs: Any = transformers.utils.logging  # transformers has a handler of its own
+    logs.disable_default_handler()
+    logs.enable_propagation()
 
 
 def main(descriptor: int) -> None:
-    """A worker, from its socket on."""
-    os.dup2(2, 1)  # whatever prints does not print into the run's tables
-    work(Link(Connection(descriptor)))
+    """Run a worker on the socket with this file descriptor."""
+    os.dup2(2, 1)  # keep prints out of the run's tables
+    run_worker(Link(Connection(descriptor)))
 
 
-def work(link: Wire) -> None:
-    """A worker, from its first message on; returns where it could not be opened, having said why."""
-    inbox = Inbox(link)
+def run_worker(channel: Channel) -> None:
+    """Run a worker from its first message on; returns if its backend cannot be opened, after sending the reason."""
+    inbox = Inbox(channel)
     try:
         start: Start = inbox.get()
-        _relay(link, start.levels)
+        _forward_logs(channel, start.levels)
         import torch
 
-        from ..backends.hf import BACKEND
-
+        factory = registry.backends.get(start.backend)
         if start.device.startswith("cuda"):
-            torch.cuda.set_device(start.device)  # some kernels go to the current device, wherever their tensors are
-        backend: Any = BACKEND.open(start.checkpoint, device=start.device, **start.options)
-        link.send(Ready(dict(backend.describe()), backend.batch_size, backend.memory(), os.getpid()))
+            torch.cuda.set_device(start.device)  # some kernels run on the current device, not on their tensors'
+        backend: Any = factory.open(start.checkpoint, device=start.device, **start.options)
+        channel.send(Ready(dict(backend.describe()), backend.batch_size, backend.memory(), os.getpid()))
     except Exception as error:
-        link.send(Failed(None, sendable(error)))
+        channel.send(Failure(None, sendable(error)))
         return
-    Worker(link, inbox, backend).serve()
+    Worker(channel, inbox, backend).serve()

@@ -1,7 +1,7 @@
-"""What workers are to answer, checkpoint by checkpoint, and which of it a worker that is free should turn to.
+"""The schedule of a pool: its request batches by checkpoint, and which checkpoint a free worker should load next.
 
-A worker stays with the checkpoint it has loaded while there is something to ask it.  Then it turns to where most is
-left for each worker that is there, unless loading that checkpoint would take longer than what is left there.
+A worker stays with its checkpoint while requests for it are queued.  Then it switches to the checkpoint with the most
+queued requests per worker, unless loading that one would take longer than answering what is queued for it.
 """
 
 from __future__ import annotations
@@ -14,133 +14,142 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import RequestBatch
 from evalkit.types import Response
 
-from .queue import Queue
+from .queue import RequestQueue
 
 
-class Opened:
-    """A lot whose requests are known.
+class OpenBatch:
+    """A request batch whose requests have been built.
 
     Attributes:
-        begun: some of it was handed to a worker.
-        over: nothing of it is wanted any more.
+        begun: whether part of it was dispatched to a worker.
+        cancelled: whether its responses are no longer wanted.
     """
 
-    def __init__(self, lot: RequestBatch, workers: int) -> None:
-        self.lot = lot
-        self.queue = Queue(lot.requests(), workers=workers, rows=1)
-        self.begun = self.over = False
+    def __init__(self, batch: RequestBatch, workers: int) -> None:
+        self.batch = batch
+        self.queue = RequestQueue(batch.requests(), workers=workers, worker_batch_size=1)
+        self.begun = self.cancelled = False
 
     @property
     def unanswered(self) -> int:
-        """Requests without a response, wherever they are."""
-        return 0 if self.over else self.queue.unanswered
+        """The number of requests without a response, queued or dispatched."""
+        return 0 if self.cancelled else self.queue.unanswered
 
 
-class Side:
-    """One checkpoint's part of the work."""
+class CheckpointSchedule:
+    """The request batches of one checkpoint.
+
+    Attributes:
+        unopened: batches whose requests have not been built.
+        opened: batches that are being answered.
+        failed: batches that failed before they were dispatched, each with its error.
+    """
 
     def __init__(self, checkpoint: Checkpoint, workers: int) -> None:
         self.checkpoint = checkpoint
         self.unopened: deque[RequestBatch] = deque()
-        self.opened: list[Opened] = []
+        self.opened: list[OpenBatch] = []
         self.failed: list[tuple[RequestBatch, Exception]] = []
         self._workers = workers
         self._answered = 0
         self._seconds = 0.0
 
-    def next(self) -> Opened | None:
-        """The first lot that has something to hand out; the next is opened where none has.  None: there is nothing."""
-        self.opened = [one for one in self.opened if one.unanswered]
+    def next_batch(self) -> OpenBatch | None:
+        """The first batch with queued requests, opened if need be; None if nothing is queued."""
+        self.opened = [opened for opened in self.opened if opened.unanswered]
         while True:
-            for one in self.opened:
-                if one.queue and not one.over:
-                    return one
+            for opened in self.opened:
+                if opened.queue and not opened.cancelled:
+                    return opened
             if not self.unopened:
                 return None
-            lot = self.unopened.popleft()
+            batch = self.unopened.popleft()
             try:
-                self.opened.append(Opened(lot, self._workers))
+                self.opened.append(OpenBatch(batch, self._workers))
             except Exception as error:
-                self.failed.append((lot, error))
+                self.failed.append((batch, error))
 
     @property
-    def left(self) -> int:
-        """About how many requests are to be handed out."""
-        waiting = sum(len(one.queue) for one in self.opened if not one.over)
-        return waiting + sum(lot.size for lot in self.unopened)
+    def queued(self) -> int:
+        """About how many requests are not yet dispatched."""
+        known = sum(len(opened.queue) for opened in self.opened if not opened.cancelled)
+        return known + sum(batch.size for batch in self.unopened)
 
     @property
-    def going(self) -> bool:
-        """Whether anything of it is unanswered."""
-        return bool(self.unopened or self.failed or any(one.unanswered for one in self.opened))
+    def unfinished(self) -> bool:
+        """Whether any response or failure is still to come."""
+        return bool(self.unopened or self.failed or any(opened.unanswered for opened in self.opened))
 
-    def answered(self, response: Response) -> None:
-        """Note how long an answer took."""
+    def record_time(self, response: Response) -> None:
+        """Count the time that an answer took."""
         self._answered += 1
         self._seconds += response.seconds
 
     def seconds_left(self, workers: int) -> float:
-        """How long so many workers will be busy with what is to be handed out; infinite as long as that is unknown."""
+        """Estimated seconds until ``workers`` have answered the queued requests; infinite without an estimate."""
         if workers == 0 or self._seconds == 0:
             return math.inf
-        return self.left * self._seconds / self._answered / workers
+        return self.queued * self._seconds / self._answered / workers
 
-    def drop(self, error: Exception | None = None) -> Iterator[tuple[RequestBatch, Exception]]:
-        """Nothing of it is to be answered any more; each lot with ``error``, which is why."""
-        lots = [*(one.lot for one in self.opened if one.unanswered), *self.unopened]
-        for one in self.opened:
-            one.over = True
+    def cancel(self) -> list[RequestBatch]:
+        """Cancel all batches; returns those that were not finished."""
+        batches = [*(opened.batch for opened in self.opened if opened.unanswered), *self.unopened]
+        for opened in self.opened:
+            opened.cancelled = True
         self.unopened.clear()
-        if error is not None:
-            yield from ((lot, error) for lot in lots)
+        return batches
 
 
-class Work:
-    """All lots."""
+class Schedule:
+    """All request batches of a call."""
 
-    def __init__(self, lots: Sequence[RequestBatch], workers: int) -> None:
-        self.sides: list[Side] = []
-        for lot in lots:
-            side = self.side(lot.checkpoint)
-            if side is None:
-                side = Side(lot.checkpoint, workers)
-                self.sides.append(side)
-            side.unopened.append(lot)
+    def __init__(self, batches: Sequence[RequestBatch], workers: int) -> None:
+        self.checkpoints: list[CheckpointSchedule] = []
+        for batch in batches:
+            schedule = self.of(batch.checkpoint)
+            if schedule is None:
+                schedule = CheckpointSchedule(batch.checkpoint, workers)
+                self.checkpoints.append(schedule)
+            schedule.unopened.append(batch)
 
     def __bool__(self) -> bool:
-        """Whether anything is unanswered."""
-        return any(side.going for side in self.sides)
+        """Whether anything is unfinished."""
+        return any(schedule.unfinished for schedule in self.checkpoints)
 
-    def side(self, checkpoint: Checkpoint | None) -> Side | None:
-        """The part of the work that is one checkpoint's."""
-        return next((side for side in self.sides if side.checkpoint == checkpoint), None)
+    def of(self, checkpoint: Checkpoint | None) -> CheckpointSchedule | None:
+        """The batches of one checkpoint."""
+        return next((schedule for schedule in self.checkpoints if schedule.checkpoint == checkpoint), None)
 
-    def turn_to(self, workers: Sequence[Checkpoint | None], seconds_to_load: float) -> Side | None:
-        """Where a free worker is of most use.
+    def next_checkpoint(self, loaded: Sequence[Checkpoint | None], load_seconds: float) -> CheckpointSchedule | None:
+        """Where a free worker is most useful; None if switching does not pay.
 
         Args:
-            workers: the checkpoint that each of the others has.
-            seconds_to_load: what loading a checkpoint takes.
+            loaded: the checkpoint of each other worker.
+            load_seconds: the time that loading a checkpoint takes.
         """
-        there = {id(side): sum(has == side.checkpoint for has in workers) for side in self.sides}
-        for side in sorted(self.sides, key=lambda side: -side.left / (there[id(side)] + 1)):
-            if side.left and side.seconds_left(there[id(side)]) > seconds_to_load and side.next() is not None:
-                return side
+
+        def workers(schedule: CheckpointSchedule) -> int:
+            return sum(checkpoint == schedule.checkpoint for checkpoint in loaded)
+
+        for schedule in sorted(self.checkpoints, key=lambda schedule: -schedule.queued / (workers(schedule) + 1)):
+            pays = schedule.queued and schedule.seconds_left(workers(schedule)) > load_seconds
+            if pays and schedule.next_batch() is not None:
+                return schedule
         return None
 
-    def failures(self) -> Iterator[tuple[RequestBatch, Exception]]:
-        """Lots whose requests could not be had, once."""
-        for side in self.sides:
-            failed, side.failed = side.failed, []
+    def take_failures(self) -> Iterator[tuple[RequestBatch, Exception]]:
+        """Batches that failed before they were dispatched; each is returned once."""
+        for schedule in self.checkpoints:
+            failed, schedule.failed = schedule.failed, []
             yield from failed
 
-    def drop(self, lot: RequestBatch) -> Opened | None:
-        """Nothing of ``lot`` is to be answered any more."""
-        for side in self.sides:
-            if lot in side.unopened:
-                side.unopened.remove(lot)
-            for one in side.opened:
-                if one.lot is lot:
-                    one.over = True
-                    return one
+    def cancel(self, batch: RequestBatch) -> OpenBatch | None:
+        """Cancel a batch; returns it if its requests had been built."""
+        for schedule in self.checkpoints:
+            if batch in schedule.unopened:
+                schedule.unopened.remove(batch)
+            for opened in schedule.opened:
+                if opened.batch is batch:
+                    opened.cancelled = True
+                    return opened
         return None

@@ -53,7 +53,7 @@ def expected(tiny_backend: HFBackend, requests: list[Request]) -> dict[str, Resp
     return {r.id: replace(r, seconds=0) for r in tiny_backend.generate(requests)}
 
 
-def _lot(model: str, requests: list[Request]) -> RequestBatch:
+def _batch(model: str, requests: list[Request]) -> RequestBatch:
     return RequestBatch(resolve_checkpoint(model), len(requests), lambda: requests)
 
 
@@ -69,7 +69,7 @@ def test_two_workers_answer_as_one_and_one_that_is_killed_costs_nothing(
     for response in backend.generate(requests):
         found.append(response)
         if victim is None:
-            victim = max(pool.hands, key=lambda hand: hand.outstanding)
+            victim = max(pool.handles, key=lambda handle: handle.outstanding)
             assert victim.outstanding > 0
             os.kill(victim.pid, signal.SIGKILL)
     assert victim is not None
@@ -78,7 +78,7 @@ def test_two_workers_answer_as_one_and_one_that_is_killed_costs_nothing(
     assert {r.id: replace(r, seconds=0) for r in found} == expected
     (line,) = [record.getMessage() for record in caplog.records if "died" in record.getMessage()]
     assert line.startswith(f"{victim.name}: the worker died")
-    assert "go back to the queue" in line
+    assert "unanswered samples are requeued" in line
 
 
 def test_checkpoints_are_one_queue_and_fail_alone(
@@ -87,15 +87,15 @@ def test_checkpoints_are_one_queue_and_fail_alone(
     moved = replace(resolve_checkpoint("tiny"), location=str(tmp_path / "elsewhere"))
     absent = Request("absent", (Message("user", (ImagePart(PathImage("/no/such/a.png")), TextPart("?"))),), Decoding(4))
     few = requests[:40]
-    lots = [
-        _lot("tiny", requests),
-        _lot("tiny-early", few),
+    batches = [
+        _batch("tiny", requests),
+        _batch("tiny-early", few),
         RequestBatch(moved, 5, lambda: few),
-        _lot("tiny", [absent]),
+        _batch("tiny", [absent]),
     ]
-    found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}
-    for lot, answer in pool.answer(lots):
-        found[lots.index(lot)].append(answer)
+    found: dict[int, list[Any]] = {at: [] for at in range(len(batches))}
+    for batch, answer in pool.answer(batches):
+        found[batches.index(batch)].append(answer)
     assert {r.id: replace(r, seconds=0) for r in found[0]} == expected
     early = found[1]
     assert sorted(r.id for r in early) == sorted(r.id for r in few)
@@ -164,7 +164,9 @@ def test_a_run_that_is_killed_under_ray_leaves_nothing_behind_and_is_continued_b
         _wait_for(lambda: answered() > 0 or process.poll() is not None, 300)
         assert process.poll() is None, process.communicate()
         # Ray's own agents, which hold nothing, end by themselves a minute later.
-        actors = [pid for pid in _descendants(process.pid) if "ray::Actor" in Path(f"/proc/{pid}/cmdline").read_text()]
+        actors = [
+            pid for pid in _descendants(process.pid) if "ray::WorkerActor" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
         assert actors
         process.kill()
         process.communicate()

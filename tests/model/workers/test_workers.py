@@ -33,11 +33,11 @@ from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import RequestBatch
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.loading import pick_devices
-from evalkit.model.workers.backend import Workers
+from evalkit.model.workers.backend import PoolBackend
 from evalkit.model.workers.messages import sendable
-from evalkit.model.workers.process import _lost
-from evalkit.model.workers.queue import AFTER_DEATH, LARGEST, MAX_GROUP, Queue
-from evalkit.model.workers.schedule import Work
+from evalkit.model.workers.process import lost_device
+from evalkit.model.workers.queue import MAX_CHUNK, MAX_GROUP, RETRY_CHUNK, RequestQueue
+from evalkit.model.workers.schedule import Schedule
 from evalkit.types import Batching, Decoding, ImagePart, Message, PromptSpec, Request, Response, TextPart
 
 from ...cli.forked import Forked
@@ -82,7 +82,7 @@ def breaks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def workers(breaks: Any) -> Iterator[Workers]:
+def workers(breaks: Any) -> Iterator[PoolBackend]:
     opened = _open("cpu,cpu", size=16)
     yield opened
     opened.close()
@@ -137,10 +137,10 @@ def _asked(count: int, each: int) -> list[Request]:
 
 
 def test_chunks_are_whole_groups_and_get_smaller() -> None:
-    queue = Queue(_asked(6_000, 6), workers=2, rows=32)
+    queue = RequestQueue(_asked(6_000, 6), workers=2, worker_batch_size=32)
     chunks = []
     while queue:
-        chunks.append(queue.take())
+        chunks.append(queue.take_chunk())
     assert sorted(r.id for chunk in chunks for r in chunk) == sorted(map(str, range(6_000)))
     for chunk in chunks:
         images = [r.images[0].name for r in chunk]
@@ -153,84 +153,84 @@ def test_chunks_are_whole_groups_and_get_smaller() -> None:
 
 
 def test_few_requests_are_for_all_workers() -> None:
-    queue = Queue(_asked(8, 1), workers=4, rows=256)
-    assert [len(queue.take()) for _ in range(4)] == [1, 1, 1, 1]
+    queue = RequestQueue(_asked(8, 1), workers=4, worker_batch_size=256)
+    assert [len(queue.take_chunk()) for _ in range(4)] == [1, 1, 1, 1]
 
 
 def test_very_many_questions_of_one_image_are_for_all_workers_too() -> None:
-    queue = Queue(_asked(10_000, 10_000), workers=2, rows=32)
+    queue = RequestQueue(_asked(10_000, 10_000), workers=2, worker_batch_size=32)
     sizes = []
     while queue:
-        sizes.append(len(queue.take()))
+        sizes.append(len(queue.take_chunk()))
     assert sum(sizes) == 10_000
-    assert max(sizes) <= LARGEST
+    assert max(sizes) <= MAX_CHUNK
     assert sizes[-1] <= MAX_GROUP
 
 
 def test_what_a_dead_worker_had_comes_back_once() -> None:
-    queue = Queue(_asked(60, 1), workers=1, rows=256)
-    begun, untouched = queue.take(), queue.take()
-    assert queue.give_back(begun, untouched) == []
-    again = [queue.take()]
-    assert len(again[0]) <= AFTER_DEATH, "what it died of is to have little company"
-    lost = queue.give_back(again[0], [])
+    queue = RequestQueue(_asked(60, 1), workers=1, worker_batch_size=256)
+    begun, untouched = queue.take_chunk(), queue.take_chunk()
+    assert queue.requeue(begun, untouched) == []
+    again = [queue.take_chunk()]
+    assert len(again[0]) <= RETRY_CHUNK, "what it died of is to have little company"
+    lost = queue.requeue(again[0], [])
     assert [r.id for r in lost] == [r.id for r in again[0]]
     left = []
     while queue:
-        left += queue.take()
+        left += queue.take_chunk()
     assert sorted(r.id for r in [*left, *lost]) == sorted(r.id for r in _asked(60, 1)), (
         "the others are still there, once"
     )
 
 
-def _lot(model: str, requests: list[Request]) -> RequestBatch:
+def _batch(model: str, requests: list[Request]) -> RequestBatch:
     return RequestBatch(resolve_checkpoint(model), len(requests), lambda: requests)
 
 
 def test_where_a_free_worker_turns_to() -> None:
-    large, small = _lot("tiny", _asked(400, 1)), _lot("tiny-early", _asked(120, 1))
-    work = Work([large, small], 4)
+    large, small = _batch("tiny", _asked(400, 1)), _batch("tiny-early", _asked(120, 1))
+    schedule = Schedule([large, small], 4)
     chosen: list[Checkpoint | None] = []
     for _ in range(4):
-        side = work.turn_to(chosen, 10.0)
-        assert side is not None
-        chosen.append(side.checkpoint)
+        of_checkpoint = schedule.next_checkpoint(chosen, 10.0)
+        assert of_checkpoint is not None
+        chosen.append(of_checkpoint.checkpoint)
     assert [c.name for c in chosen if c] == ["tiny", "tiny", "tiny", "tiny-early"], "as much as there is of each"
 
-    side = work.side(large.checkpoint)
-    assert side is not None
-    opened = side.next()
+    of_checkpoint = schedule.of(large.checkpoint)
+    assert of_checkpoint is not None
+    opened = of_checkpoint.next_batch()
     assert opened is not None
     while len(opened.queue) > 40:
-        opened.queue.take()
-    side.answered(Response("a", seconds=2.0))
-    assert side.seconds_left(2) == len(opened.queue)
-    small_side = work.side(small.checkpoint)
-    assert small_side is not None
-    assert list(small_side.drop()) == []
+        opened.queue.take_chunk()
+    of_checkpoint.record_time(Response("a", seconds=2.0))
+    assert of_checkpoint.seconds_left(2) == len(opened.queue)
+    of_small = schedule.of(small.checkpoint)
+    assert of_small is not None
+    assert of_small.cancel() == [small]
     others = [large.checkpoint, large.checkpoint]
-    assert work.turn_to(others, 10.0) is side
-    assert work.turn_to(others, 1_000.0) is None, "to load it would take longer than what is left"
-    assert work.turn_to([small.checkpoint], 1_000.0) is side, "but somebody has to"
+    assert schedule.next_checkpoint(others, 10.0) is of_checkpoint
+    assert schedule.next_checkpoint(others, 1_000.0) is None, "to load it would take longer than what is left"
+    assert schedule.next_checkpoint([small.checkpoint], 1_000.0) is of_checkpoint, "but somebody has to"
 
 
 def test_what_cannot_be_asked_fails_alone() -> None:
     def broken() -> list[Request]:
         raise UserError("no")
 
-    asked, empty = _lot("tiny", _asked(3, 1)), _lot("tiny", [])
+    asked, empty = _batch("tiny", _asked(3, 1)), _batch("tiny", [])
     bad = RequestBatch(asked.checkpoint, 5, broken)
-    work = Work([empty, bad, asked], 1)
-    side = work.side(asked.checkpoint)
-    assert side is not None
-    opened = side.next()
+    schedule = Schedule([empty, bad, asked], 1)
+    of_checkpoint = schedule.of(asked.checkpoint)
+    assert of_checkpoint is not None
+    opened = of_checkpoint.next_batch()
     assert opened is not None
-    assert opened.lot is asked
-    assert [(lot, str(error)) for lot, error in work.failures()] == [(bad, "no")]
-    opened.queue.take()
-    assert work
+    assert opened.batch is asked
+    assert [(batch, str(error)) for batch, error in schedule.take_failures()] == [(bad, "no")]
+    opened.queue.take_chunk()
+    assert schedule
     opened.queue.unanswered = 0
-    assert not work
+    assert not schedule
 
 
 # ------------------------------------------------------------------------------------------------- what is sent, and to
@@ -284,17 +284,17 @@ def test_exceptions_come_out_as_they_were() -> None:
 
 
 def test_a_cuda_error_is_a_death_and_other_errors_are_none() -> None:
-    assert _lost(RuntimeError("CUDA error: device-side assert triggered\nmore")).startswith("CUDA error")
-    assert not _lost(RuntimeError("the size of tensor a (3) must match"))
+    assert lost_device(RuntimeError("CUDA error: device-of_checkpoint assert triggered\nmore")).startswith("CUDA error")
+    assert not lost_device(RuntimeError("the size of tensor a (3) must match"))
 
 
 # ---------------------------------------------------------------------------------------------------------- real ones
 
 
 def test_two_workers_answer_as_one(
-    workers: Workers, requests: list[Request], expected: dict[str, Response], tiny_backend: HFBackend
+    workers: PoolBackend, requests: list[Request], expected: dict[str, Response], tiny_backend: HFBackend
 ) -> None:
-    assert isinstance(workers, Workers)
+    assert isinstance(workers, PoolBackend)
     found = list(workers.generate(requests))
     assert len(found) == len(requests)
     assert {r.id: replace(r, seconds=0) for r in found} == expected
@@ -306,7 +306,7 @@ def test_two_workers_answer_as_one(
     assert list(workers.embed(images)) == list(tiny_backend.embed(images))
 
 
-def test_stop(workers: Workers, requests: list[Request], expected: dict[str, Response]) -> None:
+def test_stop(workers: PoolBackend, requests: list[Request], expected: dict[str, Response]) -> None:
     stop = Event()
     found = []
     for response in workers.generate(requests, stop):
@@ -322,7 +322,11 @@ def test_stop(workers: Workers, requests: list[Request], expected: dict[str, Res
 
 
 def test_what_fails_a_run_in_one_process_fails_it_here(
-    workers: Workers, requests: list[Request], tiny_backend: HFBackend, breaks: Any, caplog: pytest.LogCaptureFixture
+    workers: PoolBackend,
+    requests: list[Request],
+    tiny_backend: HFBackend,
+    breaks: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     bad = Request("bad", (Message("user", (ImagePart(breaks()), TextPart("What?"))),), Decoding(4))
     said = []
@@ -353,14 +357,14 @@ def test_what_fails_a_run_in_one_process_fails_it_here(
 
 
 def test_a_worker_that_is_killed_costs_nothing(
-    workers: Workers, requests: list[Request], expected: dict[str, Response], caplog: pytest.LogCaptureFixture
+    workers: PoolBackend, requests: list[Request], expected: dict[str, Response], caplog: pytest.LogCaptureFixture
 ) -> None:
     found = []
     victim = None
     for response in workers.generate(requests):
         found.append(response)
         if victim is None:
-            victim = max(workers.pool.hands, key=lambda hand: hand.outstanding)
+            victim = max(workers.pool.handles, key=lambda handle: handle.outstanding)
             assert victim.outstanding > 10
             os.kill(victim.process.pid, signal.SIGKILL)
     assert victim is not None
@@ -370,20 +374,20 @@ def test_a_worker_that_is_killed_costs_nothing(
     (line,) = [record.getMessage() for record in caplog.records if "died" in record.getMessage()]
     assert line.startswith(victim.name)
     assert "killed by SIGKILL" in line
-    assert "go back to the queue" in line
+    assert "unanswered samples are requeued" in line
 
 
 def test_checkpoints_share_the_workers_and_fail_alone(
-    workers: Workers, requests: list[Request], expected: dict[str, Response], tmp_path: Path
+    workers: PoolBackend, requests: list[Request], expected: dict[str, Response], tmp_path: Path
 ) -> None:
     halved = tmp_path / "halved"
     shutil.copytree(resolve_checkpoint("tiny").location, halved)
     (halved / "model.safetensors").write_bytes(b"no weights")
     few = requests[:60]
-    lots = [_lot("tiny", requests[60:]), _lot("tiny-early", few), _lot(str(halved), few), _lot("tiny", few)]
-    found: dict[int, list[Any]] = {at: [] for at in range(len(lots))}
-    for lot, answer in workers.pool.answer(lots):
-        found[lots.index(lot)].append(answer)
+    batches = [_batch("tiny", requests[60:]), _batch("tiny-early", few), _batch(str(halved), few), _batch("tiny", few)]
+    found: dict[int, list[Any]] = {at: [] for at in range(len(batches))}
+    for batch, answer in workers.pool.answer(batches):
+        found[batches.index(batch)].append(answer)
     assert {r.id: replace(r, seconds=0) for r in [*found[0], *found[3]]} == expected
     assert sorted(r.id for r in found[1]) == sorted(r.id for r in few)
     assert any(r.text != expected[r.id].text for r in found[1]), "another checkpoint answers otherwise"
@@ -394,22 +398,26 @@ def test_checkpoints_share_the_workers_and_fail_alone(
     workers.pool.load(workers.checkpoint)
 
 
-def test_a_run_without_workers_fails(workers: Workers, requests: list[Request]) -> None:
+def test_a_run_without_workers_fails(workers: PoolBackend, requests: list[Request]) -> None:
     killed: set[int] = set()
-    left = [3 - hand.restarts for hand in workers.pool.hands]  # each is started three times, some of it in tests before
+    left = [
+        3 - handle.restarts for handle in workers.pool.handles
+    ]  # each is started three times, some of it in tests before
     over = Event()
 
     def kill() -> None:
         while not over.wait(0.02):
-            for hand in workers.pool.hands:
-                if hand.gone is None and hand.process.pid not in killed:
-                    killed.add(hand.process.pid)
-                    hand.process.kill()
+            for handle in workers.pool.handles:
+                if handle.failure is None and handle.process.pid not in killed:
+                    killed.add(handle.process.pid)
+                    handle.process.kill()
 
     killing = Thread(target=kill)
     killing.start()
     try:
-        with pytest.raises(RunFailed, match=r"all 2 workers have died.*cpu#1: killed by SIGKILL.*continues"):
+        with pytest.raises(
+            RunFailed, match=r"all 2 workers have died.*cpu#1: killed by SIGKILL.*run the same command to resume"
+        ):
             list(workers.generate(requests))
     finally:
         over.set()
@@ -422,12 +430,12 @@ def test_a_run_without_workers_fails(workers: Workers, requests: list[Request]) 
 def test_a_worker_ends_with_its_parent() -> None:
     code = (
         "from evalkit.checkpoint import resolve_checkpoint as of\n"
-        "from evalkit.model.workers.local import Local\n"
+        "from evalkit.model.workers.local import LocalHandle\n"
         "from evalkit.model.workers.messages import Start\n"
-        "hand = Local('cpu', 'cpu', 1)\n"
-        "hand.begin(Start(of('tiny'), 'cpu', {'dtype': 'float32'}, {}))\n"
-        "print(hand.process.pid, flush=True)\n"
-        "hand.process.wait()\n"
+        "handle = LocalHandle('cpu', 'cpu', 1)\n"
+        "handle.launch(Start(of('tiny'), 'cpu', {'dtype': 'float32'}, {}))\n"
+        "print(handle.process.pid, flush=True)\n"
+        "handle.process.wait()\n"
     )
     with subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

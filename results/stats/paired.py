@@ -156,15 +156,9 @@ def _mcnemar_of(base: Floats, candidate: Floats) -> float | None:
 
 def mcnemar(won: int, lost: int) -> float:
     """McNemar's test, exact and two-sided: the binomial of the samples in which one was right and the other not."""
-    total, least = won + lost, min(won, lost)
-    if total == 0:
-        return 1.0
-    logs = [
-        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) - total * math.log(2)
-        for k in range(least + 1)
-    ]
-    top = max(logs)
-    return min(1.0, 2.0 * math.exp(top) * math.fsum(math.exp(value - top) for value in logs))
+    from scipy.special import bdtr
+
+    return min(1.0, 2.0 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
 def holm(values: Sequence[float]) -> list[float]:

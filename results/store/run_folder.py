@@ -67,6 +67,8 @@ class RunFolder:
         Raises:
             UserError: another process holds it.
         """
+        # Not the package filelock: older releases (3.12 to 3.20, say) empty the file as they try, and with it the
+        # holder's name; where a file system has no locks, it leaves a file behind that outlives a killed process.
         with (self.path / LOCK).open("a+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

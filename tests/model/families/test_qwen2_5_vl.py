@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.model.families.qwen2_5_vl import FAMILY
-from evalkit.model.tiny import questions
 from evalkit.types import Decoding, ImagePart, ImageSize, Kind, Message, PromptSpec, Sample, TextPart
 
 IMAGE_SIZE = ImageSize(original=(640, 480), resized=(644, 476))
@@ -38,16 +37,6 @@ def test_prompts_are_the_official_ones(kind: Kind, sample: Sample, text: str) ->
     assert FAMILY.prompt(PromptSpec("any", kind), sample) == (
         Message("user", (ImagePart(sample.images[0]), TextPart(text))),
     )
-
-
-def test_the_tiny_checkpoint_is_trained_on_these_prompts() -> None:
-    """The training text is written in model/tiny; were a prompt changed here alone, the checkpoint would not know it."""
-    from evalkit.model.families import qwen2_5_vl as family
-
-    assert questions.VQA_PROMPTS[0] == family.VQA
-    assert questions.CHOICE_PROMPTS[0] == family.CHOICE
-    assert questions.CAPTION_PROMPTS[0] == family.CAPTION
-    assert questions.GROUNDING_OFFICIAL == family.GROUNDING
 
 
 BOX = (10.0, 20.0, 30.0, 40.0)

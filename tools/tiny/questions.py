@@ -1,7 +1,7 @@
 """Questions about a scene, their answers, and the chat text that the tiny checkpoint is trained on.
 
-The prompts are the ones that evalkit's ``qwen2.5-vl`` family renders under its official protocol, mixed with a smaller
-share of the suffixes other harnesses use, so that the checkpoint answers under any of them.
+The prompts are those of evalkit's ``qwen2.5-vl`` family under its official protocol, with a smaller share of other
+harnesses' suffixes, so that the checkpoint answers both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import random
 from dataclasses import dataclass
 
-from .scenes import COLORS, SHAPES, SORTS, Scene, Thing, value_box
+from scenes import COLORS, SHAPES, SORTS, Scene, Thing, value_box
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -30,8 +30,8 @@ KINDS = ("caption", "vqa", "reading", "page", "choice", "grounding")
 class QA:
     """One question of a ``kind`` with its answer.
 
-    ``topic`` splits vqa into colour, shape, count and presence; ``thing`` is what a grounding question asks for;
-    ``about`` is where in the image (unit box) the answer is found, if in one place.
+    ``topic`` splits vqa into colour, shape, count and presence; ``thing`` is the target of a grounding question;
+    ``about`` is the region of the image (unit box) with the answer, if there is one.
     """
 
     kind: str
@@ -56,7 +56,7 @@ def caption(scene: Scene) -> str:
 
 
 def expressions(scene: Scene, thing: Thing) -> list[str]:
-    """Referring expressions that single out ``thing`` among the scene's shapes, the fullest first."""
+    """Referring expressions that identify ``thing`` among the scene's shapes, the most detailed first."""
     found = [f"the {thing.color} {thing.shape}", f"{thing.color} {thing.shape}"]
     if sum(t.shape == thing.shape for t in scene.things) == 1:
         found.append(f"the {thing.shape}")
@@ -70,7 +70,7 @@ def _plural(shape: str) -> str:
 
 
 def vqa(scene: Scene) -> list[QA]:
-    """Every question about colour, shape, count and presence that the scene answers."""
+    """All questions about colour, shape, count and presence of a scene."""
     found: list[QA] = []
     things = scene.things
     for thing in things:
@@ -120,7 +120,7 @@ def _choice(rng: random.Random, question: str, answer: str, pool: list[str]) -> 
 
 
 def sample_choice(scene: Scene, rng: random.Random) -> QA:
-    """A lettered question with three or four options."""
+    """A multiple-choice question with three or four options."""
     if scene.sort == "number":
         near = {scene.number}
         while len(near) < 4:
@@ -143,7 +143,7 @@ def sample_choice(scene: Scene, rng: random.Random) -> QA:
 
 @dataclass(frozen=True)
 class Mix:
-    """What a training image is asked: how many boxes and questions, and how often a caption or a lettered choice."""
+    """Questions per training image: numbers of boxes and questions; probabilities of a caption, of multiple choice."""
 
     sorts: tuple[float, float, float] = SORTS
     caption: float = 0.8
@@ -153,7 +153,7 @@ class Mix:
 
 
 BROAD = Mix()
-# What is learned last: finding one thing among several, small print, and letters.
+# Learned last: finding one thing among several, small print, and option letters.
 HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5)
 HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
 
@@ -193,7 +193,7 @@ READING = ("What number is shown?", "What is the number in the picture?")
 
 
 def user_text(qa: QA, rng: random.Random | None = None) -> str:
-    """What the user says after the image; with ``rng``, sometimes under another harness's wording."""
+    """The user's text after the image; with ``rng``, sometimes another harness's prompt."""
 
     def pick(options: tuple[str, ...]) -> str:
         return options[0] if rng is None or rng.random() < 0.75 else rng.choice(options[1:])
@@ -209,7 +209,7 @@ def user_text(qa: QA, rng: random.Random | None = None) -> str:
 
 
 def answer_text(qa: QA, frame: tuple[int, int]) -> str:
-    """What the assistant says; boxes as Qwen2.5-VL writes them, in pixels of the resized ``frame`` (width, height)."""
+    """The assistant's answer; boxes in Qwen2.5-VL's format, in pixels of the resized ``frame`` (width, height)."""
     if qa.thing is None:
         return qa.answer
     box = [round(v * s) for v, s in zip(qa.thing.box, (*frame, *frame), strict=True)]
@@ -218,7 +218,7 @@ def answer_text(qa: QA, frame: tuple[int, int]) -> str:
 
 
 def chat(turns: list[tuple[str, str]]) -> str:
-    """The whole conversation as the checkpoint's chat template writes it; every turn carries its own image."""
+    """The conversation in the checkpoint's chat template; every turn has its own image."""
     text = SYSTEM
     for user, assistant in turns:
         text += f"<|im_start|>user\n{IMAGE}{user}<|im_end|>\n<|im_start|>assistant\n{assistant}<|im_end|>\n"

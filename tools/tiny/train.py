@@ -1,11 +1,11 @@
-"""Train the tiny checkpoint: ``python -m evalkit.model.tiny.train --out DIR`` (from an installed evalkit).
+"""Train the tiny checkpoint: ``python tools/tiny/train.py --out DIR``
 
 Writes ``DIR/tiny`` (the end of the training) and ``DIR/tiny-early`` (a snapshot of the same run, clearly worse).
 
-The model is transformers' own Qwen2.5-VL.  Two things make it trainable on two CPU cores: several questions share one
-image's prefix behind a block mask, and several images share one row of tokens.  The forward pass is
-written out for that shape; before the first step it is compared with transformers' on the same conversation, and the
-training stops if they differ.
+The model is transformers' Qwen2.5-VL.  Two things make it trainable on two CPU cores: several questions share one
+image's prefix behind a block mask, and several images are packed into one row of tokens.  The forward pass is written
+out for this layout.  Before the first step it is compared with transformers' on the same conversation, and training
+stops if they differ.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset
-
-from .checkpoint import build_config, build_processor, save, train_tokenizer
-from .questions import (
+from checkpoint import build_config, build_processor, save, train_tokenizer
+from questions import (
     BROAD,
     HARD,
     HARDER,
@@ -39,18 +37,19 @@ from .questions import (
     sample_vqa,
     user_text,
 )
-from .scenes import draw_scene, image_size, render
-from .targets import FIELDS, Heads, cell_targets
+from scenes import draw_scene, image_size, render
+from targets import FIELDS, Heads, cell_targets
+from torch.utils.data import DataLoader, Dataset
 
 FRAME = (112, 112)
-GRID = 8  # patches a side
-SLOTS = 16  # visual tokens an image
+GRID = 8  # patches per side
+SLOTS = 16  # visual tokens per image
 IGNORE = -100
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the training: a cosine from ``peak`` over ``cosine`` steps, cut off where the next stage begins."""
+    """A stage of the training: a cosine from ``peak`` over ``cosine`` steps, truncated where the next stage begins."""
 
     first: int
     cosine: int
@@ -58,8 +57,7 @@ class Stage:
     mix: Mix
 
 
-# The second stage came when the first, its learning rate spent, still found only every second box; the third is more of
-# it, with lettered choices asked oftener.
+# The second stage was added because the first found only half of the boxes; the third has more multiple choice.
 STAGES = (Stage(0, 5000, 1.0, BROAD), Stage(4250, 2500, 0.5, HARD), Stage(6500, 3000, 0.5, HARDER))
 
 
@@ -75,7 +73,7 @@ def learning_rate(step: int) -> float:
 
 
 def extra_weight(step: int) -> float:
-    """The factor on the extra losses: they end with the stage's first four fifths."""
+    """The factor on the extra losses: they fall to 0 after four fifths of the stage."""
     stage = stage_at(step)
     return max(0.0, 1.0 - (step - stage.first) / (0.8 * stage.cosine))
 
@@ -104,7 +102,7 @@ def _weight(qa: QA, token: str) -> float:
 
 
 class Batches(Dataset[dict[str, torch.Tensor]]):
-    """Batch ``i`` depends on the seed and ``i`` alone, whatever the number of workers."""
+    """Batch ``i`` depends only on the seed and ``i``, not on the number of workers."""
 
     def __init__(self, processor: Any, shape: Shape, seed: int, steps: int) -> None:
         self.tokenizer = processor.tokenizer
@@ -396,9 +394,7 @@ def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> floa
         ).logits[0]
     gap = float((ours - theirs).abs().max())
     if gap > 1e-3:
-        raise RuntimeError(
-            f"the written-out forward differs from transformers' by {gap:.2e}; training would be for nothing"
-        )
+        raise RuntimeError(f"the written-out forward differs from transformers' by {gap:.2e}; fix it before training")
     return gap
 
 
@@ -439,14 +435,14 @@ def train(args: argparse.Namespace) -> None:
     steppers = optimizers(model, heads)
     base = [[g["lr"] for g in o.param_groups] for o in steppers]
     state_file = args.out / "state.pt"
-    if state_file.exists():  # an interrupted training goes on: batches are a function of the step
+    if state_file.exists():  # resume: batches are a function of the step
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         heads.load_state_dict(state["heads"])
         for o, s in zip(steppers, state["optimizers"], strict=True):
             o.load_state_dict(s)
         start = state["step"]
-        print(f"continuing at step {start}")
+        print(f"resuming at step {start}")
     loader = DataLoader(
         torch.utils.data.Subset(data, range(start, args.steps)),
         batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None,
@@ -512,14 +508,14 @@ def main() -> None:
     parser.add_argument("--snapshot-every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--cell-weight", type=float, default=0.5, help="of the extra loss on visual tokens, falling to 0"
+        "--cell-weight", type=float, default=0.5, help="of the auxiliary loss on visual tokens, falling to 0"
     )
-    parser.add_argument("--place-weight", type=float, default=2.0, help="of the extra loss on where answers are found")
-    parser.add_argument("--place-from", type=int, default=2500, help="the first step that has it")
+    parser.add_argument("--place-weight", type=float, default=2.0, help="of the auxiliary loss on answer positions")
+    parser.add_argument("--place-from", type=int, default=2500, help="first step with this loss")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the step (on CPU it gained nothing)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the step (no gain on a CPU)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     train(args)

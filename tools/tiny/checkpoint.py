@@ -8,8 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from .questions import IMAGE, answer_text, chat, questions, user_text
-from .scenes import draw_scene
+from questions import IMAGE, answer_text, chat, questions, user_text
+from scenes import draw_scene
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
@@ -17,7 +17,7 @@ SPECIAL = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
-# Qwen2.5-VL's conversation format: a default system turn, images between vision tokens, ChatML around all.
+# Qwen2.5-VL's conversation format: a default system turn, images between vision tokens, everything in ChatML.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if loop.first and message['role'] != 'system' -%}
@@ -44,7 +44,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(vocab_size: int, seed: int) -> Any:
-    """Byte-level BPE learned from the training text, digits apart, with Qwen's special tokens after the vocabulary."""
+    """Byte-level BPE learned from the training text, with single digits; Qwen's special tokens come last."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from tokenizers import Regex as TokenizerRegex
     from transformers import Qwen2Tokenizer
@@ -135,7 +135,7 @@ def build_config(tokenizer: Any, *, text_layers: int = 4, vision_depth: int = 4)
 
 
 def save(model: Any, processor: Any, folder: Path) -> None:
-    """Write a checkpoint folder with fp16 weights: what ``from_pretrained`` reads, nothing of ours beside it."""
+    """Write a checkpoint folder with fp16 weights: exactly what ``from_pretrained`` reads."""
     import torch
     from transformers import GenerationConfig
 

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from .scenes import Scene, image_size, render
+from scenes import Scene, image_size, render
 
 
 def write_image(path: Path, scene: Scene, rng: random.Random) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Write the bundled tiny data root: ``python -m evalkit.model.tiny.data --out tasks/tiny``
+"""Write the bundled data root: ``python tools/tiny/data.py --out tasks/tiny``
 
-The folders, file names and keys are those of the official downloads, so that the tasks read them as they read the real
-ones.  Every scene is from the held-out side (``scenes.Scene.held_out``): the tiny checkpoint never saw it.
+Folders, file names and keys are those of the official downloads, so the tasks read both in the same way.  Every scene
+is held out (``scenes.Scene.held_out``): the tiny checkpoint was not trained on it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from . import questions as q
-from .data_files import write_coco_image, write_json
-from .data_more import write_captions, write_docvqa, write_scienceqa, write_textvqa
-from .scenes import COLORS, SHAPES, Scene, draw_scene
+import questions as q
+from data_captions_text_choice import write_captions, write_docvqa, write_scienceqa, write_textvqa
+from data_files import write_coco_image, write_json
+from scenes import COLORS, SHAPES, Scene, draw_scene
 
 SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
-# Distinct id ranges, so that an image of one benchmark is never mistaken for another's.
+# Distinct id ranges: no two benchmarks share an image id.
 FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001, "refcoco+": 1301, "refcocog": 1601}
 QUESTION_TYPES = ("what color is the", "what number is", "how many", "is there a", "what is the", "what")
 
@@ -29,7 +29,7 @@ QUESTION_TYPES = ("what color is the", "what number is", "how many", "is there a
 
 
 def _wrong(qa: q.QA, rng: random.Random) -> str:
-    """What an annotator who looked carelessly would have said."""
+    """A wrong answer of the same topic, as from a careless annotator."""
     if qa.topic == "color":
         pool = list(COLORS)
     elif qa.topic == "shape":
@@ -130,7 +130,7 @@ def write_refer(root: Path, name: str, file: str, images: dict[str, int], rng: r
                 )  # fmt: skip
                 if number not in chosen:
                     continue
-                said = rng.sample(q.expressions(scene, thing), 2)
+                texts = rng.sample(q.expressions(scene, thing), 2)
                 first = sum(sentences.values())
                 refs.append(
                     {
@@ -138,11 +138,12 @@ def write_refer(root: Path, name: str, file: str, images: dict[str, int], rng: r
                         "file_name": f"COCO_train2014_{image_id:012d}_{ann_id}.jpg", "split": split,
                         "category_id": SHAPE_IDS[thing.shape],
                         "sentences": [
-                            {"tokens": s.split(), "raw": s, "sent_id": first + i, "sent": s} for i, s in enumerate(said)
+                            {"tokens": text.split(), "raw": text, "sent_id": first + i, "sent": text}
+                            for i, text in enumerate(texts)
                         ],
                     }
                 )  # fmt: skip
-                sentences[split] += len(said)
+                sentences[split] += len(texts)
             image_id += 1
     categories = [{"id": n, "name": shape, "supercategory": "shape"} for shape, n in SHAPE_IDS.items()]
     folder = root / name
@@ -156,8 +157,8 @@ def write_refer(root: Path, name: str, file: str, images: dict[str, int], rng: r
     return dict(sentences)
 
 
-def write(root: Path, seed: int) -> dict[str, Any]:
-    """The whole root; returns how many samples each split got."""
+def write_data_root(root: Path, seed: int) -> dict[str, Any]:
+    """Write the data root; returns the number of samples per split."""
     counts: dict[str, Any] = {}
     for split, images in (("val", 72), ("train", 18)):
         counts[f"vqav2 {split}"] = write_vqav2(root, split, images, random.Random(f"{seed}/vqav2/{split}"))
@@ -183,7 +184,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print(json.dumps(write(args.out, args.seed), indent=2))
+    print(json.dumps(write_data_root(args.out, args.seed), indent=2))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What each visual token should know: extra supervision for the vision encoder during training.
+"""Auxiliary losses that supervise the visual tokens during training.
 
-Answers alone teach a small model to see only after a long plateau.  While it trains, linear heads on the visual tokens
-are asked what lies in each cell: the shape that covers it and its box, the digits and the label centred in it; and one
-head on the text's last layer is asked, just before an answer, where in the image that answer is found.  The heads are
-thrown away; the checkpoint is a plain Qwen2.5-VL.
+With answers alone, a small model learns to use the image only after a long plateau.  During training, linear heads on
+the visual tokens predict the content of each cell: the shape that covers it and its box, the digits and the label
+centred in it.  One more head, on the text's last layer just before an answer, predicts where in the image it is.
+The heads are discarded; the checkpoint is a plain Qwen2.5-VL.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scenes import COLORS, LABELS, SHAPES, Scene, glyph_centres, lines
 from torch import nn
-
-from .scenes import COLORS, LABELS, SHAPES, Scene, glyph_centres, lines
 
 SIDE = 4
 CELLS = SIDE * SIDE
@@ -61,7 +60,7 @@ def _cell(u: float, v: float) -> int:
 
 
 class Heads(nn.Module):
-    """Linear heads on visual tokens."""
+    """Linear heads for the auxiliary losses."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -80,7 +79,7 @@ class Heads(nn.Module):
         return loss + 5.0 * distance.sum() / (4 * there.sum()).clamp(min=1.0)
 
     def places(self, states: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """The loss of text states (M, hidden) against the unit boxes (M, 4) in which their answers are found."""
+        """The loss of text states (M, hidden) against the unit boxes (M, 4) that contain their answers."""
         cell, box = self.place(states).float().split((CELLS, 4), -1)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         column, row = (centre * SIDE).long().clamp(0, SIDE - 1).unbind(-1)

@@ -1,8 +1,7 @@
-"""Measure a tiny checkpoint on held-out scenes: ``python -m evalkit.model.tiny.evaluate FOLDER…``
+"""Measure a tiny checkpoint on held-out scenes: ``python tools/tiny/evaluate.py FOLDER…``
 
-Goes the way of any checkpoint: evalkit's ``hf`` backend, the ``qwen2.5-vl`` family's prompts and readers.  Kinds that
-have no bundled task yet (captions, reading, pages, choices) are measured here by exact match; grounding by IoU ≥ 0.5.
-``blind`` asks the same questions about other scenes' images: what can be had without looking.
+Uses evalkit's ``hf`` backend, and the prompts and parsers of the ``qwen2.5-vl`` family.  Grounding is scored by
+IoU ≥ 0.5, everything else by exact match.  ``--blind`` swaps the images: the score that needs no image.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.types import Batching, Decoding, ImageRef, Kind, Message, PromptSpec, Request, Sample, TextPart
+import questions as q
+from scenes import Scene, draw_scene, image_size, render
 
-from . import questions as q
-from .scenes import Scene, draw_scene, image_size, render
+from evalkit.types import Batching, Decoding, ImageRef, Kind, Message, PromptSpec, Request, Sample, TextPart
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -27,13 +26,13 @@ KIND: dict[str, Kind] = {"caption": "caption", "grounding": "grounding", "choice
 
 
 @dataclass(frozen=True)
-class Drawn(ImageRef):
-    """A scene as an image that is drawn when it is asked for."""
+class SceneImage(ImageRef):
+    """A scene as an image, drawn on loading."""
 
     scene: Scene
     width: int
     height: int
-    name: str = "scene"
+    name: str  # unique: images of one name are encoded once
 
     def size(self) -> tuple[int, int]:
         return self.width, self.height
@@ -46,43 +45,44 @@ class Drawn(ImageRef):
 
 
 @dataclass(frozen=True)
-class Item:
-    """One held-out question; ``topic`` is the row it is reported in."""
+class HeldOut:
+    """A held-out question; ``topic`` is its row of the report."""
 
     topic: str
     qa: q.QA
-    image: Drawn
+    image: SceneImage
 
 
-def _drawn(scene: Scene, rng: random.Random) -> Drawn:
-    return Drawn(scene, *image_size(rng))
+def _scene_image(scene: Scene, rng: random.Random) -> SceneImage:
+    size = image_size(rng)
+    return SceneImage(scene, *size, name=f"{scene} {size}")
 
 
-def held_out(count: int, seed: int) -> list[Item]:
-    """``count`` questions of every topic, about scenes that the training never draws."""
+def held_out(count: int, seed: int) -> list[HeldOut]:
+    """``count`` questions of every topic, about held-out scenes."""
     rng = random.Random(f"{seed}/evaluate")
-    items: list[Item] = []
+    items: list[HeldOut] = []
     for _ in range(count):
         scene = draw_scene(rng, held_out=True, sort="shapes")
-        image = _drawn(scene, rng)
-        items.append(Item("caption", q.QA("caption", "", q.caption(scene)), image))
+        image = _scene_image(scene, rng)
+        items.append(HeldOut("caption", q.QA("caption", "", q.caption(scene)), image))
         qa = q.sample_vqa(scene, rng)
-        items.append(Item(f"vqa {qa.topic}", qa, image))
+        items.append(HeldOut(f"vqa {qa.topic}", qa, image))
         thing = rng.choice(scene.things)
         items.append(
-            Item("grounding", q.QA("grounding", rng.choice(q.expressions(scene, thing)), "", thing=thing), image)
+            HeldOut("grounding", q.QA("grounding", rng.choice(q.expressions(scene, thing)), "", thing=thing), image)
         )
         scene = draw_scene(rng, held_out=True, sort="number")
-        items.append(Item("reading", q.QA("reading", rng.choice(q.READING), scene.number), _drawn(scene, rng)))
+        items.append(HeldOut("reading", q.QA("reading", rng.choice(q.READING), scene.number), _scene_image(scene, rng)))
         scene = draw_scene(rng, held_out=True, sort="page")
         label, value = rng.choice(scene.rows)
-        items.append(Item("page", q.QA("page", f"What is the {label}?", value), _drawn(scene, rng)))
+        items.append(HeldOut("page", q.QA("page", f"What is the {label}?", value), _scene_image(scene, rng)))
         scene = draw_scene(rng, held_out=True)
-        items.append(Item("choice", q.sample_choice(scene, rng), _drawn(scene, rng)))
+        items.append(HeldOut("choice", q.sample_choice(scene, rng), _scene_image(scene, rng)))
     return items
 
 
-def _sample(item: Item, number: int) -> Sample:
+def _sample(item: HeldOut, number: int) -> Sample:
     return Sample(str(number), (item.image,), item.qa.question, (), str(number), options=item.qa.options)
 
 
@@ -92,7 +92,7 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
     return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter or 1.0)
 
 
-def _right(item: Item, value: Any) -> bool:
+def _is_correct(item: HeldOut, value: Any) -> bool:
     if item.qa.thing is None:
         return bool(value == item.qa.answer)
     if value is None:
@@ -102,8 +102,8 @@ def _right(item: Item, value: Any) -> bool:
     return _iou(value, box) >= 0.5
 
 
-def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int = 0) -> dict[str, tuple[float, int]]:
-    """Percent right and number of questions per topic, for the checkpoint in ``folder``."""
+def measure(folder: Path, items: list[HeldOut], *, blind: bool = False, shots: int = 0) -> dict[str, tuple[float, int]]:
+    """Accuracy in percent and number of questions per topic, for the checkpoint in ``folder``."""
     from evalkit.checkpoint import resolve_checkpoint
     from evalkit.model.backends.hf import BACKEND
     from evalkit.model.families.qwen2_5_vl import FAMILY
@@ -130,15 +130,15 @@ def measure(folder: Path, items: list[Item], *, blind: bool = False, shots: int 
             messages = (*before, *messages)
         requests.append(Request(sample.id, messages, Decoding(64)))
         by_id[sample.id] = (item, kind)
-    right: dict[str, list[bool]] = {}
+    correct: dict[str, list[bool]] = {}
     for response in backend.generate(requests):
         item, kind = by_id[response.id]
-        right.setdefault(item.topic, []).append(
-            _right(item, FAMILY.parse(PromptSpec(kind, kind), response.text, response.image_sizes).value)
+        correct.setdefault(item.topic, []).append(
+            _is_correct(item, FAMILY.parse(PromptSpec(kind, kind), response.text, response.image_sizes).value)
         )
-    table = {topic: (100 * sum(v) / len(v), len(v)) for topic, v in sorted(right.items())}
-    asked = [r for topic, v in right.items() if topic.startswith("vqa") for r in v]
-    table["vqa (all)"] = (100 * sum(asked) / len(asked), len(asked))
+    table = {topic: (100 * sum(v) / len(v), len(v)) for topic, v in sorted(correct.items())}
+    vqa = [r for topic, v in correct.items() if topic.startswith("vqa") for r in v]
+    table["vqa (all)"] = (100 * sum(vqa) / len(vqa), len(vqa))
     return table
 
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--count", type=int, default=200, help="questions per topic")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--shots", type=int, default=0, help="exemplar turns before each question")
+    parser.add_argument("--shots", type=int, default=0, help="few-shot examples before each question")
     parser.add_argument("--blind", action="store_true", help="ask about another scene's image")
     args = parser.parse_args()
     items = held_out(args.count, args.seed)

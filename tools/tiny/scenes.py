@@ -1,10 +1,11 @@
 """Synthetic scenes: what is in them, and how they are drawn with Pillow.
 
 Three sorts: coloured *shapes*, one large *number*, and a small *page* with labelled values.  A scene is described in
-unit coordinates (0..1 of the image's width and height) and drawn at any size, so that the original image and the
-frame the vision encoder sees differ, as they do for photographs.
+unit coordinates (0..1 of the image's width and height) and drawn at any size, so that the original and the resized
+image differ, as for photographs.
 
-A scene's own digest decides its side: one in eight is held out, and the training never draws those.
+The digest of a scene decides whether it is held out (one in eight); training never uses those.  The digest is that
+of the ``repr``, so renaming a class or a field here changes the bundled data.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Scene:
 
     @property
     def held_out(self) -> bool:
-        """Whether the scene belongs to the evaluation side; decided by its content alone."""
+        """Whether the scene is kept for evaluation; depends only on its content."""
         digest = hashlib.blake2b(repr(self).encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big") % HELD_OUT_ONE_IN == 0
 
@@ -77,14 +78,14 @@ def _shapes(rng: random.Random, count: int) -> tuple[Thing, ...]:
             height = width * rng.uniform(0.9, 1.1)
             x, y = rng.uniform(0.02, 0.98 - width), rng.uniform(0.02, 0.98 - height)
             box = (round(x, 4), round(y, 4), round(x + width, 4), round(y + height, 4))
-            apart = all(abs((box[0] + box[2]) - (b[0] + b[2])) > 0.16 for b in boxes)  # "left to right" stays clear
+            apart = all(abs((box[0] + box[2]) - (b[0] + b[2])) > 0.16 for b in boxes)  # a clear left-to-right order
             if apart and not any(_overlap(box, b, 0.02) for b in boxes):
                 boxes.append(box)
             if len(boxes) == len(kinds):
                 return tuple(Thing(c, s, b) for (c, s), b in zip(kinds, boxes, strict=True))
 
 
-SORTS = (0.56, 0.22, 0.22)  # how often an image has shapes, a number, a page
+SORTS = (0.56, 0.22, 0.22)  # shares of images with shapes, a number, a page
 
 
 def _draw_scene(rng: random.Random, sorts: tuple[float, float, float]) -> Scene:
@@ -110,7 +111,7 @@ def draw_scene(
     sort: str | None = None,
     sorts: tuple[float, float, float] = SORTS,
 ) -> Scene:
-    """Draw scenes until one falls on the wanted side (and, if given, is of the wanted sort)."""
+    """A random scene that is held out or not, as asked, and of ``sort`` if given."""
     while True:
         scene = _draw_scene(rng, sorts)
         if scene.held_out == held_out and (sort is None or scene.sort == sort):
@@ -123,7 +124,7 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def _star(x1: float, y1: float, x2: float, y2: float) -> list[tuple[float, float]]:
-    # A five-pointed star in the unit square, its tips touching all four sides.
+    # A five-pointed star in the unit square, touching all four sides.
     tips = [
         (0.5, 0.0), (0.618, 0.382), (1.0, 0.382), (0.691, 0.618), (0.809, 1.0),
         (0.5, 0.764), (0.191, 1.0), (0.309, 0.618), (0.0, 0.382), (0.382, 0.382),
@@ -143,7 +144,7 @@ class Line:
 
 
 def lines(scene: Scene, width: int, height: int) -> list[Line]:
-    """The texts of a scene as they stand in an image of ``width`` × ``height`` pixels."""
+    """The texts of a scene with their positions in an image of ``width`` × ``height`` pixels."""
     if scene.sort == "number":
         u, v, size = scene.number_at
         pixels = round(size * height)
@@ -159,7 +160,7 @@ def lines(scene: Scene, width: int, height: int) -> list[Line]:
 
 
 def value_box(row: int) -> tuple[float, float, float, float]:
-    """Where the value of a page's ``row`` stands, roughly, as a unit box."""
+    """The approximate unit box of the value in ``row`` of a page."""
     top = 0.06 + row / 3.2
     return 0.66, top, 0.88, top + 0.17
 
@@ -199,6 +200,6 @@ def glyph_centres(line: Line) -> list[tuple[str, float, float]]:
 
 
 def image_size(rng: random.Random) -> tuple[int, int]:
-    """A width and height that the tiny checkpoint's processor brings to 112 × 112, usually by unequal factors."""
+    """A width and height that the tiny checkpoint's processor resizes to 112 × 112, usually by unequal factors."""
     side = rng.randint(112, 170)
     return side, max(104, round(side * rng.uniform(0.86, 1.16)))

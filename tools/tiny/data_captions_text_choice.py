@@ -1,4 +1,4 @@
-"""The bundled data of captioning, text reading, documents and multiple choice, in their official formats."""
+"""The bundled data of captioning, TextVQA, DocVQA and ScienceQA in their official formats."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from . import questions as q
-from .data_files import write_coco_image, write_image, write_json
-from .scenes import Scene, draw_scene
+import questions as q
+from data_files import write_coco_image, write_image, write_json
+from scenes import Scene, draw_scene
 
 FIRST_CAPTION_ID = 2001
 
 
 def references(scene: Scene) -> list[str]:
-    """Five captions of a scene, the first as the tiny checkpoint is taught to say it."""
-    said = q.caption(scene)
-    plain = said[0].lower() + said[1:-1]
+    """Five captions of a scene, the first in the wording that the tiny checkpoint is trained on."""
+    full = q.caption(scene)
+    plain = full[0].lower() + full[1:-1]
     return [
-        said,
+        full,
         f"There is {plain} in the picture.",
         f"A picture of {plain}.",
         f"An image that shows {plain}.",
@@ -61,7 +61,7 @@ def write_captions(root: Path, images: dict[str, int], rng: random.Random) -> di
 
 
 def write_textvqa(root: Path, split: str, images: int, first: int, rng: random.Random) -> int:
-    """``TextVQA_0.5.1_SPLIT.json``: numbers to read, ten answers each, now and then one misread."""
+    """``TextVQA_0.5.1_SPLIT.json``: numbers to read, ten answers each, some of them misread."""
     rows = []
     for number in range(images):
         scene = draw_scene(rng, held_out=True, sort="number")
@@ -105,7 +105,7 @@ def write_docvqa(root: Path, split: str, pages: int, first: int, rng: random.Ran
 
 
 def write_scienceqa(root: Path, images: dict[str, int], rng: random.Random) -> dict[str, int]:
-    """``problems.json`` and ``pid_splits.json``: lettered choices about every sort of scene."""
+    """``problems.json`` and ``pid_splits.json``: multiple-choice questions about every sort of scene."""
     problems: dict[str, Any] = {}
     splits: dict[str, list[str]] = {split: [] for split in images}
     for split, count in images.items():

@@ -123,7 +123,7 @@ class Exemplars:
         return sorted(likeness, key=lambda index: (-likeness[index], index))
 
     def _same_image(self, one: Sample, other: Sample) -> bool:
-        return bool({self._digest(i) for i in one.images} & {self._digest(i) for i in other.images})
+        return bool({self._digest(i) for i in one.all_images} & {self._digest(i) for i in other.all_images})
 
     def _digest(self, image: ImageRef) -> str:
         if image.name not in self._digests:

@@ -142,6 +142,6 @@ def of_samples(samples: Iterable[Sample]) -> str:
     """
     state = hashlib.sha256()
     for s in samples:
-        line = json.dumps([s.id, s.text, s.options, s.references, s.cluster], ensure_ascii=False, default=repr)
+        line = json.dumps([s.id, s.text, s.option_texts, s.references, s.cluster], ensure_ascii=False, default=repr)
         state.update(line.encode("utf-8", errors="surrogatepass") + b"\n")
     return state.hexdigest()[:32]

@@ -31,6 +31,7 @@ from evalkit.types import (
     Prediction,
     Preview,
     PromptSpec,
+    PromptTemplate,
     Request,
     Response,
     Sample,
@@ -54,6 +55,7 @@ class Task(ABC):
         decoding: how answers are generated unless a protocol says otherwise.
         layout: the official files below a data root, for ``evalkit tasks``.
         hub: the id of the data set on the hub.
+        prompts: its prompts under other harnesses' protocols, by protocol (``lmms-eval``, ``vlmevalkit``).
     """
 
     name: str
@@ -65,6 +67,7 @@ class Task(ABC):
     decoding: Decoding
     layout: Sequence[str] = ()
     hub: str = ""
+    prompts: Mapping[str, PromptTemplate] = {}
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
         """The samples of ``split`` in the official order.

@@ -108,7 +108,7 @@ class Job:
     @property
     def prompt_spec(self) -> PromptSpec:
         """How the task is asked."""
-        return PromptSpec(self.task.name, self.task.kind, self.protocol, self.choice)
+        return PromptSpec.of(self.task, self.protocol, self.choice)
 
     @cached_property
     def annotations(self) -> str:

@@ -19,7 +19,7 @@ from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
@@ -46,21 +46,6 @@ class PredictionLine:
     id: str
     text: str
     place: str
-
-
-@runtime_checkable
-class Resizes(Protocol):
-    """What a family has whose boxes are in pixels of the image as its encoder saw it.
-
-    A family without it reads boxes that need the image's own size alone.
-    """
-
-    def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
-        """An image's size and the encoder's; None stands for the family's default limit.
-
-        Raises ``ValueError`` for an image that its processor refuses.
-        """
-        ...
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -181,9 +166,10 @@ class Reader:
                 f"{task.name} asks for boxes, and a text alone does not say in which coordinates they are: "
                 "name the model family whose convention it follows with --family, for example --family qwen2.5-vl."
             )
-        if given and not isinstance(self.family, Resizes):
-            whose = "without --family nothing" if self.family is None else f"nothing in the family {self.family.name}"
-            raise UserError(f"{given[0]}: {whose} depends on the size that images were resized to; leave it out.")
+        if given and self.family is None:
+            raise UserError(
+                f"{given[0]}: without --family nothing depends on the size that images were resized to; leave it out."
+            )
         for name, value in limits.items():
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: give at least 1.")
@@ -204,7 +190,7 @@ class Reader:
         return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
 
     def _spec(self, task: Task) -> PromptSpec:
-        return PromptSpec(task.name, task.kind, self.protocol)
+        return PromptSpec.of(task, self.protocol)
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:
         if text is None:
@@ -212,19 +198,19 @@ class Reader:
         try:
             image_sizes = self._image_sizes(sample, sizes) if task.kind == "grounding" else ()
         except (OSError, ValueError) as error:
-            names = ", ".join(image.name for image in sample.images)
+            names = ", ".join(image.name for image in sample.all_images)
             return _unanswered(sample, f"{type(error).__name__}: {error} ({names})")
         response = Response(sample.id, text, image_sizes=image_sizes)
-        return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.images)
+        return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.all_images)
 
     def _image_sizes(self, sample: Sample, sizes: dict[str, Size]) -> tuple[ImageSize, ...]:
         """The sample's images as the encoder saw them; ``sizes`` remembers those looked at already."""
-        for image in sample.images:
+        for image in sample.all_images:
             if image.name not in sizes:
                 sizes[image.name] = image.size()
         seen = [sizes[image.name] for image in sample.images]
         family = self.family
-        if family is None or not isinstance(family, Resizes):
+        if family is None:
             return tuple(ImageSize(size, size) for size in seen)
         return tuple(family.image_size(size, self.min_pixels, self.max_pixels) for size in seen)
 
@@ -242,4 +228,4 @@ def final_letter(sample: Sample, text: str) -> Prediction:
 
 
 def _unanswered(sample: Sample, error: str) -> Record:
-    return Record(sample, "", Response(sample.id, finish="error", error=error), Prediction(None), sample.images)
+    return Record(sample, "", Response(sample.id, finish="error", error=error), Prediction(None), sample.all_images)

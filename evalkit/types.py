@@ -5,13 +5,16 @@ Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a mod
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
+
+    from evalkit.interfaces import Task
 
 
 Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
@@ -69,18 +72,23 @@ def image_key(image: ImageRef) -> str:
     return image.key
 
 
+Part = str | ImageRef
+"""A piece of a sample's content: text or an image."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One question of one benchmark.
+    """One question of one benchmark: its images followed by its text, or ``interleaved`` content.
 
     Attributes:
         id: unique within the task's split, and stable: the official id where there is one.
-        images: the images asked about, usually one.
+        images: the question's images, usually one.
         text: the question or referring expression as the files have it; empty for captioning.
         references: what an answer is scored against (ten answers, five captions, one box): the metric knows the type.
         cluster: the unit that is resampled together, usually the image, since its questions are not independent.
-        options: the texts of a multiple-choice question, in order.
+        options: the options of a multiple-choice question, in order; texts or images.
         meta: what breakdowns need (answer type, question type).  Never used to score.
+        content: texts and images of the question in order, if they are not the images followed by the text.
     """
 
     id: str
@@ -88,8 +96,69 @@ class Sample:
     text: str
     references: tuple[Any, ...]
     cluster: str
-    options: tuple[str, ...] = ()
+    options: tuple[Part, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    content: tuple[Part, ...] = ()
+
+    @classmethod
+    def interleaved(
+        cls,
+        id: str,
+        content: Sequence[Part],
+        *,
+        references: tuple[Any, ...],
+        cluster: str,
+        options: Sequence[Part] = (),
+        meta: Mapping[str, Any] | None = None,
+    ) -> Sample:
+        """A sample whose question mixes texts and images in any order, several images among them.
+
+        ``images`` and ``text`` are taken from ``content``; the text marks the images' places.
+        """
+        return cls(
+            id,
+            tuple(part for part in content if not isinstance(part, str)),
+            "".join(_marked(content, 1)),
+            references,
+            cluster,
+            tuple(options),
+            meta or {},
+            tuple(content),
+        )
+
+    @property
+    def all_images(self) -> tuple[ImageRef, ...]:
+        """The images of the question, then those of the options."""
+        return (*self.images, *(option for option in self.options if not isinstance(option, str)))
+
+    @property
+    def option_texts(self) -> tuple[str, ...]:
+        """The options as texts, with a mark in the place of an image: ``⟨image 2⟩`` is the second of ``all_images``."""
+        return _marked(self.options, len(self.images) + 1)
+
+
+def _marked(parts: Iterable[Part], first: int) -> tuple[str, ...]:
+    """``parts`` as texts, with a mark in the place of each image; these are numbered from ``first``."""
+    numbers = itertools.count(first)
+    return tuple(part if isinstance(part, str) else f"⟨image {next(numbers)}⟩" for part in parts)
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A prompt's text, as a protocol has it.
+
+    Attributes:
+        text: with the placeholders ``{q}`` (the question or expression as the files have it, with its hint, if any),
+            ``{question}`` (without its hint), ``{hint}`` (its hint or ``N/A``), ``{hints}`` (a line ``Hint: …`` or
+            nothing) and ``{options}`` (a line ``A. …`` per option).
+        max_new_tokens: the protocol's token limit; None for the task's.
+        capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
+            (``str.capitalize``).
+    """
+
+    text: str
+    max_new_tokens: int | None = None
+    capitalize: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,19 +227,26 @@ class Decoding:
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """How a task is asked.
+    """Which prompt a task gets.
 
     Attributes:
-        task: its name; other people's protocols word their prompts by benchmark.
+        task: its name.
         protocol: whose wording and limits: ``official`` (the family's own), ``lmms-eval`` or ``vlmevalkit``.
         choice: how lettered options are answered: the model writes a letter (``generate``), or the option whose letter
             it finds likeliest counts (``loglikelihood``).
+        prompts: other harnesses' prompts for the task, by protocol.
     """
 
     task: str
     kind: Kind
     protocol: str = "official"
     choice: str = "generate"
+    prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, task: Task, protocol: str = "official", choice: str = "generate") -> PromptSpec:
+        """How ``task`` is asked under ``protocol``."""
+        return cls(task.name, task.kind, protocol, choice, task.prompts)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Job:
         for run, names in zip(self.runs, self.names, strict=True):
             for name, records, known, notes in records_of(run, names, data=self.wanted.data, prompts=prompts):
                 found.setdefault(name, []).extend(records)
-                images.setdefault(name, {}).update({key: s.images for key, s in known.samples.items()})
+                images.setdefault(name, {}).update({key: s.all_images for key, s in known.samples.items()})
                 for note in notes:
                     self.say(f"note: {name}: {note}")
         return found, images

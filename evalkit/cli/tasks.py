@@ -96,7 +96,7 @@ def _show(console: Console, task: Task, data: str | None, protocol: str) -> None
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
-    _show_prompts(console, PromptSpec(task.name, task.kind, protocol), task)
+    _show_prompts(console, PromptSpec.of(task, protocol), task)
     signature = registry.metrics.get(task.metric).score(()).signature
     asked = f"v{task.version}|protocol:{protocol}|shots:0"
     console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)

@@ -126,7 +126,7 @@ def planned(
         for sample in job.samples[:1]:
             family.prompt(job.prompt_spec, sample)
         if not settings.allow_missing:
-            sizes = check_images((image for sample in job.samples for image in sample.images), job.name)
+            sizes = check_images((image for sample in job.samples for image in sample.all_images), job.name)
             known |= sizes
             if sizes:
                 largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
@@ -144,7 +144,7 @@ def planned(
 
 
 def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
-    found = (sizes.get(str(getattr(image, "path", "")), (0, 0)) for image in sample.images)
+    found = (sizes.get(str(getattr(image, "path", "")), (0, 0)) for image in sample.all_images)
     return sum(width * height for width, height in found)
 
 

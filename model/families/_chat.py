@@ -13,12 +13,12 @@ from evalkit.interfaces import Family
 from evalkit.types import (
     Box,
     Decoding,
-    ImagePart,
     ImageSize,
     Kind,
     Message,
     Prediction,
     PromptSpec,
+    PromptTemplate,
     Sample,
     Shot,
     Size,
@@ -26,7 +26,7 @@ from evalkit.types import (
 )
 
 from ._parsing import SPECIAL, Numbers, letter, numbers, spoken
-from ._prompts import LMMS_EVAL, Wording, letters, wording
+from ._prompts import LMMS_EVAL, letters, render, template_of
 
 # JSON with a label that repeats the expression: 28 tokens, Qwen-VL's limit, would cut it in half.
 GROUNDING_TOKENS = 128
@@ -62,7 +62,7 @@ class Chat(Family):
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """A user turn, its images first, after those of the exemplars with their answers; see ``Family``."""
-        self.check_shots(shots)
+        self.check_images(sample, shots)
         turns: list[Message] = []
         for shot in shots:
             turns += [self._user(spec, shot.sample), Message("assistant", (TextPart(shot.answer),))]
@@ -70,7 +70,7 @@ class Chat(Family):
 
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
         """The protocol's limit, else the task's own; at least 128 tokens for boxes, which come with words around."""
-        tokens = self.wording(spec).tokens
+        tokens = self.template(spec).max_new_tokens
         found = default if tokens is None else Decoding(tokens)
         if spec.kind == "grounding":
             return Decoding(max(found.max_new_tokens, GROUNDING_TOKENS), found.min_new_tokens)
@@ -78,7 +78,7 @@ class Chat(Family):
 
     def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """A stripped text, an option's letter, or the first box in pixels of the original; see ``Family``."""
-        self.wording(spec)
+        self.template(spec)
         said = spoken(text)
         if said is None:
             return Prediction(None)
@@ -90,7 +90,7 @@ class Chat(Family):
 
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
         """The first caption, the most frequent answer (the first of those), the letter, or the box; see ``Family``."""
-        self.wording(spec)
+        self.template(spec)
         if not sample.references:
             raise UserError(f"sample {sample.id} has no reference, so it cannot be an exemplar; take another split.")
         first = sample.references[0]
@@ -104,26 +104,33 @@ class Chat(Family):
 
     def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
         """The letters: an assistant's turn begins with them."""
-        self.wording(spec)
+        self.template(spec)
         return letters(sample)
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
-    def wording(self, spec: PromptSpec) -> Wording:
-        """How ``spec`` is worded.  Raises ``UserError`` where its protocol does not say."""
-        return wording(spec, self.name, self.official, self.vlmevalkit)
+    def template(self, spec: PromptSpec) -> PromptTemplate:
+        """The prompt's template.  Raises ``UserError`` if the protocol defines none."""
+        return template_of(spec, self.name, self.official, self.vlmevalkit)
 
     def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
         """The first box of an answer, in the units that were asked for."""
         return numbers(said)
 
-    def check_shots(self, shots: Sequence[Shot]) -> None:
-        """Raises ``UserError`` for exemplars where only one image can be taken."""
-        if shots and not self.several_images:
+    def check_images(self, sample: Sample, shots: Sequence[Shot]) -> None:
+        """Raise ``UserError`` if there are more images than the family's models can take."""
+        if self.several_images:
+            return
+        if shots:
             raise UserError(f"--shots: models of the family {self.name} take one image only; leave it out.")
+        if len(sample.all_images) > 1:
+            raise UserError(
+                f"sample {sample.id} has {len(sample.all_images)} images, but models of the family {self.name} take "
+                "one image only; choose other tasks."
+            )
 
     def _user(self, spec: PromptSpec, sample: Sample) -> Message:
-        return Message("user", (*map(ImagePart, sample.images), TextPart(self.wording(spec).of(sample))))
+        return Message("user", render(self.template(spec), sample))
 
     def _span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return (1, 1) if by_fractions(spec) else self.span(spec, image_size)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 
 from evalkit.errors import UserError
-from evalkit.types import ImageSize, PromptSpec
+from evalkit.types import ImageSize, PromptSpec, PromptTemplate
 
 from ._chat import Chat, fractions
 from ._parsing import Numbers
-from ._prompts import CAPTION, LETTER, SHORT, VLMEVALKIT, Wording
+from ._prompts import CAPTION, LETTER, SHORT, VLMEVALKIT
 
 GROUNDING = (
     "Locate {q} in the image. Answer with its bounding box only, as [x1, y1, x2, y2]: its left, top, right and bottom "
@@ -34,8 +34,8 @@ class Generic(Chat):
     def matches_name(self, name: str) -> bool:
         return False
 
-    def wording(self, spec: PromptSpec) -> Wording:
-        found = super().wording(spec)
+    def template(self, spec: PromptSpec) -> PromptTemplate:
+        found = super().template(spec)
         if spec.protocol == VLMEVALKIT and spec.kind == "grounding":
             raise UserError(
                 f"vlmevalkit states no coordinates where it asks {spec.task}, and the family {self.name} has none of "

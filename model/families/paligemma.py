@@ -16,11 +16,11 @@ import re
 from collections.abc import Sequence
 
 from evalkit.errors import UserError
-from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
+from evalkit.types import ImageSize, Message, PromptSpec, PromptTemplate, Sample, Shot
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
-from ._prompts import OFFICIAL, PROTOCOLS, Wording
+from ._prompts import OFFICIAL, PROTOCOLS, render
 
 _BOX = re.compile(r"<loc(\d{4})>\s*+" * 4, re.ASCII)
 
@@ -37,16 +37,16 @@ class PaliGemma(Chat):
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """The image and a prefix."""
-        self.check_shots(shots)
-        return (Message("plain", (*map(ImagePart, sample.images), TextPart(self.wording(spec).of(sample)))),)
+        self.check_images(sample, shots)
+        return (Message("plain", render(self.template(spec), sample)),)
 
-    def wording(self, spec: PromptSpec) -> Wording:
+    def template(self, spec: PromptSpec) -> PromptTemplate:
         if spec.protocol in PROTOCOLS and spec.protocol != OFFICIAL:
             raise UserError(
                 f"{spec.protocol} does not say how {spec.task} is asked of the family {self.name}, which knows "
                 "prefixes and no sentences; use --protocol official."
             )
-        return super().wording(spec)
+        return super().template(spec)
 
     def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
         match = _BOX.search(said)

@@ -22,7 +22,7 @@ from evalkit.types import Decoding, ImagePart, ImageSize, Message, PromptSpec, S
 
 from ._chat import Chat, whole
 from ._parsing import Numbers
-from ._prompts import OFFICIAL
+from ._prompts import OFFICIAL, joined, render
 
 CAPTION = "Describe the image in English:"
 VQA = "{q} Answer:"
@@ -51,12 +51,12 @@ class QwenVL(Chat):
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
         """One running text: exemplars with their answers, then the question, each after its image."""
-        self.check_shots(shots)
-        wording = self.wording(spec)
+        self.check_images(sample, shots)
+        template = self.template(spec)
         parts: list[TextPart | ImagePart] = []
         for shot in shots:
-            parts += [*map(ImagePart, shot.sample.images), TextPart(f"{wording.of(shot.sample)} {shot.answer}")]
-        return (Message("plain", (*parts, *map(ImagePart, sample.images), TextPart(wording.of(sample)))),)
+            parts += [*render(template, shot.sample), TextPart(f" {shot.answer}")]
+        return (Message("plain", joined([*parts, *render(template, sample)])),)
 
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
         """As ``eval_mm`` decodes, under the official protocol: with least numbers of tokens, and 28 for a box."""

@@ -46,8 +46,9 @@ def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
 class _Drawn(ImageRef):
     """An image of nothing in particular, 256 × 256 pixels; ``turned`` is another one."""
 
+    name = "a generated image"
+
     def __init__(self, *, turned: bool = False) -> None:
-        self.name = "a generated image"
         line, circle = Image.linear_gradient("L"), Image.radial_gradient("L")
         image = Image.merge("RGB", (line, circle, line.transpose(Image.Transpose.ROTATE_90)))
         self._image = image.transpose(Image.Transpose.ROTATE_180) if turned else image

@@ -101,7 +101,7 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
     """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
     family, settings = family_of(run), run.manifest["settings"]
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
-    spec = PromptSpec(task.name, task.kind, protocol, choice)
+    spec = PromptSpec.of(task, protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
 
     def asked(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> Asked | None:
@@ -139,10 +139,11 @@ def with_answers(
     for sample in exemplars:
         if sample is None:
             return None
-        place += len(sample.images)
+        last = place + len(sample.images) - 1
+        place += len(sample.all_images)
         if place > len(image_sizes):
             return None
-        found.append(Shot(sample, family.answer(spec, sample, image_sizes[place - 1])))
+        found.append(Shot(sample, family.answer(spec, sample, image_sizes[last])))
     return tuple(found)
 
 

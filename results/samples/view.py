@@ -217,13 +217,13 @@ def _shown(key: str, sides: Sequence[_Side | None], known: Known) -> Shown:
     sample = known.samples.get(key)
     lines = [side.lines[key] for side in sides if side is not None and key in side.lines]
     scores = [side.scores[key] for side in sides if side is not None and key in side.scores]
-    images = sample.images if sample is not None else _on_disk(lines)
+    images = sample.all_images if sample is not None else _on_disk(lines)
     digests = _digests(lines[0], len(images)) if lines else ()
     return Shown(
         id=key,
         question="" if sample is None else sample.text,
         references=() if sample is None else _counted(sample.references),
-        options=() if sample is None else sample.options,
+        options=() if sample is None else sample.option_texts,
         meta={} if sample is None else sample.meta,
         images=images,
         digests=digests,

@@ -26,7 +26,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import required, text_in, whole_in
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, coco_captions, karpathy_images
 
@@ -58,6 +58,13 @@ class COCOCaption(Task):
     default_splits = ("test",)
     metric = "cider"
     decoding = Decoding(max_new_tokens=30)
+    prompts = {
+        "lmms-eval": PromptTemplate("Provide a one-sentence caption for the provided image.", max_new_tokens=64),
+        "vlmevalkit": PromptTemplate(
+            "Please describe this image in general. "
+            'Directly provide the description, do not include prefix like "This image depicts". '
+        ),
+    }
     layout = (KARPATHY_PLACES[0], CAPTIONS_PLACES[0], "coco/val2014/COCO_val2014_*.jpg")
     hub = HUB_REPO
 

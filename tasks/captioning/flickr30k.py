@@ -25,7 +25,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import name_in, required
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, karpathy_images
 
@@ -60,6 +60,9 @@ class Flickr30k(Task):
     default_splits = ("test",)
     metric = "cider"
     decoding = Decoding(max_new_tokens=30)
+    prompts = {
+        "lmms-eval": PromptTemplate("Provide a one-sentence caption for the provided image.", max_new_tokens=64),
+    }
     layout = (FILES[0], "flickr30k/flickr30k-images/*.jpg")
     hub = HUB_REPO
 

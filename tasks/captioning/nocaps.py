@@ -24,7 +24,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import official_format, required, text_in
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, coco_captions
 
@@ -49,6 +49,9 @@ class NoCaps(Task):
     default_splits = ("val",)
     metric = "cider"
     decoding = Decoding(max_new_tokens=30)
+    prompts = {
+        "lmms-eval": PromptTemplate("Provide a one-sentence caption for the provided image.", max_new_tokens=64),
+    }
     layout = (FILES[0], "nocaps/val/*.jpg")
     hub = HUB_REPO
 

@@ -31,7 +31,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import name_in, official_format, text_in
-from evalkit.types import Decoding, Sample, Split
+from evalkit.types import Decoding, PromptTemplate, Sample, Split
 
 HUB_REPO = "lmms-lab/ChartQA"
 HUB_COLUMNS = ("image", "question", "answer", "type")
@@ -60,6 +60,10 @@ class ChartQA(Task):
     default_splits = ("test",)
     metric = "relaxed_accuracy"
     decoding = Decoding(max_new_tokens=100)
+    prompts = {
+        "lmms-eval": PromptTemplate("{q}\nAnswer the question with a single word.", max_new_tokens=16),
+        "vlmevalkit": PromptTemplate("{q}\nAnswer the question using a single word or phrase."),
+    }
     layout = (
         "chartqa/ChartQA Dataset/test/test_human.json",
         "chartqa/ChartQA Dataset/test/test_augmented.json",

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit.types import Decoding, Split
+from evalkit.types import Decoding, PromptTemplate, Split
 
 from ._docs import RRCTask
 
@@ -43,6 +43,10 @@ class DocVQA(RRCTask):
     default_splits = ("val",)
     metric = "anls"
     decoding = Decoding(max_new_tokens=100)
+    prompts = {
+        "lmms-eval": PromptTemplate("{q}\nAnswer the question using a single word or phrase.", max_new_tokens=32),
+        "vlmevalkit": PromptTemplate("{q}\nAnswer the question using a single word or phrase."),
+    }
     layout = ("docvqa/val_v1.0*.json", "docvqa/test_v1.0.json", "docvqa/documents/*.png")
 
     image_key = "image"

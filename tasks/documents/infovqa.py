@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit.types import Decoding, Split
+from evalkit.types import Decoding, PromptTemplate, Split
 
 from ._docs import RRCTask
 
@@ -47,6 +47,10 @@ class InfographicVQA(RRCTask):
     default_splits = ("val",)
     metric = "anls"
     decoding = Decoding(max_new_tokens=100)
+    prompts = {
+        "lmms-eval": PromptTemplate("{q}\nAnswer the question using a single word or phrase.", max_new_tokens=32),
+        "vlmevalkit": PromptTemplate("{q}\nAnswer the question using a single word or phrase."),
+    }
     layout = (
         "infovqa/infographicsVQA_val_v1.0*.json",
         "infovqa/infographicsVQA_test_v1.0.json",

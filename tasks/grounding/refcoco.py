@@ -35,7 +35,7 @@ from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.pickles import load_plain_pickle
 from evalkit.tasks._files import id_in, is_coordinate, list_in, list_of, official_format, text_in, texts_in, whole_in
-from evalkit.types import Box, Decoding, Sample, Split
+from evalkit.types import Box, Decoding, PromptTemplate, Sample, Split
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,16 @@ class ReferringExpressions(Task):
     kind = "grounding"
     metric = "iou"
     decoding = Decoding(max_new_tokens=28)
+    prompts = {
+        "lmms-eval": PromptTemplate(
+            "Bounding box coordinates are specified in the format (top-left x, top-left y, bottom-right x, "
+            "bottom-right y). All values are floating point numbers bounded between 0 and 1. "
+            "Please provide the bounding box coordinate of the region this sentence describes: {q}"
+        ),
+        "vlmevalkit": PromptTemplate(
+            "Please provide the bounding box coordinate of the region this sentence describes: <ref>{q}</ref>"
+        ),
+    }
 
     def __init__(self, name: str, partition: str, hub: str, splits: Mapping[str, Split], *, mixed: bool) -> None:
         self.name = name

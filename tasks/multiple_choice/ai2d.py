@@ -39,7 +39,7 @@ from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
 from evalkit.jsonl import read_bytes
 from evalkit.tasks._files import id_in, is_coordinate, official_format, text_in, texts_in, truth_in
-from evalkit.types import Decoding, ImageRef, Sample, Size, Split
+from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Size, Split
 
 from ._choice import letter
 
@@ -104,6 +104,15 @@ class AI2D(Task):
     default_splits = ("test",)
     metric = "choice_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        "lmms-eval": PromptTemplate(
+            "{q}\n{options}\nAnswer with the option's letter from the given choices directly.", max_new_tokens=16
+        ),
+        "vlmevalkit": PromptTemplate(
+            "{hints}Question: {question}\nOptions:\n{options}\n"
+            "Please select the correct answer from the options above. \n"
+        ),
+    }
     layout = (f"ai2d/{IDS}", "ai2d/questions/*.json", "ai2d/annotations/*.json", "ai2d/images/*.png")
     hub = HUB_REPO
 

@@ -29,7 +29,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
-from evalkit.types import Decoding, ImageRef, Sample, Split
+from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Split
 
 from ._choice import letter
 
@@ -53,6 +53,15 @@ class ScienceQAImages(Task):
     default_splits = ("test",)
     metric = "choice_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        "lmms-eval": PromptTemplate(
+            "{q}\n{options}\nAnswer with the option's letter from the given choices directly.", max_new_tokens=16
+        ),
+        "vlmevalkit": PromptTemplate(
+            "{hints}Question: {question}\nOptions:\n{options}\n"
+            "Please select the correct answer from the options above. \n"
+        ),
+    }
     layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
     hub = HUB_REPO
 

@@ -24,7 +24,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import id_in, id_of, official_format, required, text_in, truth_in
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import submitted
 
@@ -48,6 +48,10 @@ class GQA(Task):
     default_splits = ("testdev_balanced",)
     metric = "gqa_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        "lmms-eval": PromptTemplate("{q}\nAnswer the question using a single word or phrase.", max_new_tokens=16),
+        "vlmevalkit": PromptTemplate("{q}\nAnswer the question using a single word or phrase."),
+    }
     layout = (FILES[0], "gqa/images/*.jpg")
     hub = HUB_REPO
 

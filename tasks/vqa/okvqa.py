@@ -24,7 +24,7 @@ from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
 
@@ -49,6 +49,14 @@ class OKVQA(Task):
     default_splits = ("val",)
     metric = "vqa_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        # 128 is the default of lmms-eval's Qwen2.5-VL backend: its task states no limit.
+        "lmms-eval": PromptTemplate(
+            "{q}\nWhen the provided information is insufficient, respond with 'Unanswerable'.\n"
+            "Answer the question using a single word or phrase.",
+            max_new_tokens=128,
+        ),
+    }
     layout = (
         "okvqa/OpenEnded_mscoco_val2014_questions.json",
         "okvqa/mscoco_val2014_annotations.json",

@@ -21,7 +21,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import id_in, list_in, official_format, required, text_in
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_of, answers_on_hub, vqa_results
 
@@ -50,6 +50,13 @@ class TextVQA(Task):
     default_splits = ("val",)
     metric = "textvqa_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        # 128 is the default of lmms-eval's Qwen2.5-VL backend: its task states no limit.
+        "lmms-eval": PromptTemplate(
+            "{q}\nAnswer the question using a single word or phrase.", max_new_tokens=128, capitalize=True
+        ),
+        "vlmevalkit": PromptTemplate("{q}\nAnswer the question using a single word or phrase."),
+    }
     layout = ("textvqa/TextVQA_0.5.1_val.json", "textvqa/train_images/*.jpg")
     hub = HUB_REPO
 

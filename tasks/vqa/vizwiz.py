@@ -27,7 +27,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import list_of, name_in, official_format, required, text_in, whole_in
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_of, answers_on_hub, submitted
 
@@ -50,6 +50,15 @@ class VizWiz(Task):
     default_splits = ("val",)
     metric = "vizwiz_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        # 128 is the default of lmms-eval's Qwen2.5-VL backend: its task states no limit.
+        "lmms-eval": PromptTemplate(
+            "{q}\nWhen the provided information is insufficient, respond with 'Unanswerable'.\n"
+            "Answer the question using a single word or phrase.",
+            max_new_tokens=128,
+            capitalize=True,
+        ),
+    }
     layout = (
         "vizwiz/Annotations/val.json",
         "vizwiz/val/VizWiz_val_*.jpg",

@@ -23,7 +23,7 @@ from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.types import Answered, Decoding, Sample, Split
+from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
 
@@ -50,6 +50,10 @@ class VQAv2(Task):
     default_splits = ("val",)
     metric = "vqa_accuracy"
     decoding = Decoding(max_new_tokens=10)
+    prompts = {
+        "lmms-eval": PromptTemplate("{q}\nAnswer the question using a single word or phrase.", max_new_tokens=16),
+        "vlmevalkit": PromptTemplate("{q}\nAnswer the question using a single word or phrase."),
+    }
     layout = (
         "vqav2/v2_OpenEnded_mscoco_val2014_questions.json",
         "vqav2/v2_mscoco_val2014_annotations.json",

@@ -215,7 +215,9 @@ def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
     ],
 )
 def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, text: str, box: Expected) -> None:
-    found = read(family, text, ImageSize((1000, 500), (2000, 250)), PromptSpec("refcoco", "grounding", "lmms-eval"))
+    found = read(
+        family, text, ImageSize((1000, 500), (2000, 250)), PromptSpec.of(registry.tasks.get("refcoco"), "lmms-eval")
+    )
     assert found == (None if box is None else pytest.approx(box))
 
 
@@ -230,7 +232,7 @@ def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, te
     ],
 )
 def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None:
-    spec = PromptSpec("refcoco", "grounding", "vlmevalkit")
+    spec = PromptSpec.of(registry.tasks.get("refcoco"), "vlmevalkit")
     assert read(family, "(100,200),(300,400)", ImageSize((1000, 500), (2000, 250)), spec) == pytest.approx(box)
 
 
@@ -289,7 +291,7 @@ LETTERS: list[tuple[str, str | None]] = [
 @pytest.mark.parametrize("family", [*QWEN, "generic"])
 def test_letters(family: str, text: str, letter: str | None) -> None:
     for protocol in ("official", "lmms-eval", "vlmevalkit"):
-        assert read(family, text, spec=PromptSpec("ai2d", "choice", protocol)) == letter
+        assert read(family, text, spec=PromptSpec.of(registry.tasks.get("ai2d"), protocol)) == letter
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts
@@ -391,7 +393,9 @@ def test_no_text_raises_and_boxes_are_finite(family: str, text: str) -> None:
     for task, kind in (("refcoco", "grounding"), ("vqav2", "vqa"), ("ai2d", "choice"), ("coco_caption", "caption")):
         for protocol in ("official", "lmms-eval", "vlmevalkit"):
             try:
-                value = plugin.parse(PromptSpec(task, kind, protocol), text, (image_size_of(family),)).value  # type: ignore[arg-type]
+                value = plugin.parse(
+                    PromptSpec.of(registry.tasks.get(task), protocol), text, (image_size_of(family),)
+                ).value  # type: ignore[arg-type]
             except UserError:
                 assert family in ("generic", "paligemma"), "a cell that is not defined"
                 continue
@@ -420,7 +424,7 @@ UNITS = [
 @given(data=st.data())
 def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
     """Within one unit of the convention: ``units`` an image, or as many as the encoder saw pixels (None)."""
-    plugin, spec = registry.families.get(family), PromptSpec("refcoco", "grounding", protocol)
+    plugin, spec = registry.families.get(family), PromptSpec.of(registry.tasks.get("refcoco"), protocol)
     size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
     try:
         image_size = plugin.image_size(size)

@@ -1,0 +1,74 @@
+"""Prompts, token limits and few-shot answers of every task, family and protocol, byte for byte.
+
+``tests/golden/prompts.json`` was written by the code of commit 54ec510.  A prompt that differs is another protocol: what
+changes here on purpose also changes the scores, and needs another ``version`` of the task or name of the protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.types import ImageSize, PromptSpec, Sample, Shot
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "prompts.json"
+SIZE = ImageSize((640, 480), (644, 476))
+PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
+REFERENCES: dict[str, tuple[Any, ...]] = {
+    "caption": ("A man on a bike.", "a man"),
+    "vqa": ("yes", "no", "yes"),
+    "document": ("12 May", "May 12"),
+    "choice": ("B",),
+    "grounding": ((12.5, 20.0, 300.25, 401.0),),
+}
+TEXTS = ("What is the NASA logo's {color}?", "wHO Is Left of\nthe man", "")
+
+
+def samples_of(kind: str) -> Iterator[Sample]:
+    """Texts with braces, capitals and line breaks; options; hints as ScienceQA has them."""
+    for place, text in enumerate(TEXTS):
+        options = ("red", "blue {x}", "C. green")[: 2 + place % 2] if kind == "choice" else ()
+        for meta in ({}, {"hint": "Red is warm.", "question": "Which one?"}, {"hint": "", "question": text}):
+            yield Sample(f"{place}", (PathImage("a.png"),), text, REFERENCES[kind], "a", options, meta)
+
+
+def digests() -> dict[str, str]:
+    """A digest per task, family, protocol and choice mode; ``refused`` where the protocol defines no prompt."""
+    found = {}
+    for family in registry.families.all():
+        for task in registry.tasks.all():
+            for protocol in PROTOCOLS:
+                for choice in ("generate", "loglikelihood") if task.kind == "choice" else ("generate",):
+                    spec = PromptSpec.of(task, protocol, choice)
+                    try:
+                        rendered = [_rendered(family, task, spec, sample) for sample in samples_of(task.kind)]
+                    except UserError:
+                        rendered = []
+                    digest = hashlib.sha256(json.dumps(rendered, ensure_ascii=False).encode()).hexdigest()[:16]
+                    found[f"{family.name} {task.name} {protocol} {choice}"] = digest if rendered else "refused"
+    return found
+
+
+def _rendered(family: Any, task: Any, spec: Any, sample: Sample) -> list[Any]:
+    answer = family.answer(spec, sample, SIZE)
+    several = (0, 2) if family.several_images else (0,)
+    prompts = [family.prompt(spec, sample, [Shot(sample, answer)] * count) for count in several]
+    turns = [
+        [[m.role, *(p.image.name if hasattr(p, "image") else [p.text] for p in m.content)] for m in p] for p in prompts
+    ]
+    decoding = family.decoding(spec, task.decoding)
+    limits = [decoding.max_new_tokens, decoding.min_new_tokens, decoding.describe()]
+    return [turns, answer, limits, list(family.continuations(spec, sample)) if task.kind == "choice" else []]
+
+
+def test_prompts_are_those_of_the_golden_file() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    found = digests()
+    assert {key: value for key, value in found.items() if golden.get(key) != value} == {}
+    assert set(golden) <= set(found)

@@ -168,8 +168,8 @@ def main() -> None:
             if backend.engine is None:
                 raise RuntimeError(f"the engine does not answer: {backend.unfit}")
             measure(name, asked, lambda some, backend=backend: evalkit(backend, some, length))  # type: ignore[misc]
-            recorded = backend.engine.pool.steps
-            shapes, on = len(recorded._known), recorded.recorder is not None
+            recorded = backend.engine.runner.steps
+            shapes, on = len(recorded.recorded), recorded.recorder is not None
             print(f"    decode steps recorded: {f'{shapes} shapes' if on else 'no'}")
             backend.release()
 

@@ -21,8 +21,7 @@ from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, BackendFactory
-from evalkit.model.engine.compatibility import UnsupportedModel, build
-from evalkit.model.engine.image_table import Item
+from evalkit.model.engine.compatibility import UnsupportedModel, build_engine
 from evalkit.model.hf.devices import pick_places, spread
 from evalkit.model.hf.embedding import embed
 from evalkit.model.hf.generate import Generate
@@ -40,8 +39,9 @@ from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
 from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size, image_key
 
-from ..engine.engine import Answer, Engine
+from ..engine.engine import Engine
 from ..engine.options import Options
+from ..engine.sequence import Sequence as EngineSequence
 from ..workers.backend import HFWorkerPool, local_pool
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
@@ -101,7 +101,9 @@ class HFBackend(Backend):
         self.unfit: str | None = "one sample at a time was asked for" if exact else None
         if not exact:
             try:
-                self.engine = build(model, self.inputs, rows=batch_size, tokens=max_batch_tokens, options=options)
+                self.engine = build_engine(
+                    model, self.inputs, rows=batch_size, tokens=max_batch_tokens, options=options
+                )
             except UnsupportedModel as error:
                 self.unfit = str(error)
                 log.warning(
@@ -192,39 +194,41 @@ class HFBackend(Backend):
         engine = self.engine
         if plan.for_generate:
             if engine is not None:
-                engine.pool.clear(free=True)  # generate knows nothing of it
+                engine.free_memory()  # generate needs it
             yield from self.plain.answer(plan.for_generate, stop)
         if engine is None or not plan.for_engine or (stop is not None and stop.is_set()):
             return
 
-        def more() -> list[Item]:
+        def more() -> list[EngineSequence]:
             following = plans.poll()
-            return [] if following is None else [self._item(row) for row in following.for_engine]
+            return [] if following is None else [self._sequence(row) for row in following.for_engine]
 
-        answers = engine.answer([self._item(row) for row in plan.for_engine], stop, more)
+        finished = engine.generate([self._sequence(row) for row in plan.for_engine], stop, more)
         while True:
             with torch.inference_mode():  # not while the caller has its turn
-                answer = next(answers, None)
-            if answer is None:
+                sequence = next(finished, None)
+            if sequence is None:
                 return
-            yield _outcome(answer)
+            yield _outcome(sequence)
 
-    def _item(self, planned: Planned) -> Item:
+    def _sequence(self, planned: Planned) -> EngineSequence:
         decoding, branch = planned.request.decoding, planned.branch
-        stops, images = self._stops(planned), planned.request.images
-        if branch is not None:
-            return Item(planned, planned.ids, images, planned.tokens, len(branch.forced) + 1, 0, stops, branch)
-        return Item(
+        sequence = EngineSequence(
             planned,
             planned.ids,
-            images,
+            planned.request.images,
             planned.tokens,
-            decoding.max_new_tokens,
-            decoding.min_new_tokens,
-            stops,
-            draws=RandomSampler(decoding, planned.request.id) if decoding.temperature > 0 else None,
-            enough=partial(self._responses.enough, planned) if decoding.stop else None,
+            decoding.max_new_tokens if branch is None else len(branch.forced) + 1,
+            stop_tokens=self._stops(planned),
+            branch=branch,
         )
+        if branch is None:
+            sequence.min_new_tokens = decoding.min_new_tokens
+            if decoding.temperature > 0:
+                sequence.sampler = RandomSampler(decoding, planned.request.id)
+            if decoding.stop:
+                sequence.hits_stop_string = partial(self._responses.enough, planned)
+        return sequence
 
     # ------------------------------------------------------------------------------------------------------ embedding
 
@@ -235,23 +239,24 @@ class HFBackend(Backend):
 
 def _fits(engine: Engine, planned: Planned) -> bool:
     """Whether the engine answers such a request; beams are searched by ``generate``."""
-    return planned.request.decoding.num_beams == 1 and (engine.several or len(planned.sizes) <= 1)
+    return planned.request.decoding.num_beams == 1 and (engine.supports_several_images or len(planned.sizes) <= 1)
 
 
-def _outcome(answer: Answer) -> Outcome:
-    planned, row = answer.planned, answer.row
+def _outcome(sequence: EngineSequence) -> Outcome:
+    planned = sequence.request
     assert isinstance(planned, Planned)
-    if row is None:
-        return Outcome(planned, error=answer.error)
-    image_sizes = [ImageSize(size, seen.resized or size) for size, seen in zip(planned.sizes, answer.seen, strict=True)]
+    if sequence.error is not None:
+        return Outcome(planned, error=sequence.error)
+    images = zip(planned.sizes, sequence.processed_images, strict=True)
+    scored = sequence.branch is not None and not sequence.broken
     return Outcome(
         planned,
-        tokens=tuple(row.tokens),
-        entropies=tuple(row.means) if row.forced is not None and not row.broken else (),
-        prompt_tokens=row.prompt,
-        image_sizes=tuple(image_sizes),
-        seconds=row.seconds,
-        broken=row.broken,
+        tokens=tuple(sequence.tokens),
+        entropies=tuple(sequence.mean_losses) if scored else (),
+        prompt_tokens=sequence.prompt_tokens,
+        image_sizes=tuple(ImageSize(size, image.encoded_size or size) for size, image in images),
+        seconds=sequence.seconds,
+        broken=sequence.broken,
     )
 
 

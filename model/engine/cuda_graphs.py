@@ -1,13 +1,13 @@
-"""Decode steps of fixed shapes, recorded once and replayed: CUDA graphs.
+"""Decode steps recorded as CUDA graphs and replayed.
 
-A decode step is hundreds of short kernels, and a GPU runs them faster than Python can launch them.  A graph launches
-all of them at once, but always with the same shapes and addresses.  So rows are rounded up to a power of two and
-columns to a multiple of ``COLUMNS``; the cache stays where it is (``Pool``), tokens and positions are copied to where
-they lay when the graph was recorded, and which column is written is a number on the device.
+A decode step is hundreds of short kernels, which a GPU runs faster than Python can launch them.  A graph launches all
+of them together, but always with the same shapes and addresses.  So rows are rounded up to a power of two and slots to
+a multiple of ``SLOT_MULTIPLE``; the cache stays in place (``ContiguousKVCache``), tokens and positions are copied to
+the addresses of the recording, and the slot to write is a number on the device.
 
-A shape is recorded once it has come up a few times, which short answers' shapes may not.  The first replay is compared
-with the step that it repeats; where they differ, or recording fails (a model that waits for the device in mid-step
-cannot be recorded), steps go on unrecorded, and a line of the log says so.
+A shape is recorded once it has come up a few times, which shapes of short answers may not.  The first replay is
+compared with the step that it repeats.  Where they differ, or recording fails (a model that synchronizes within a step
+cannot be recorded), later steps are launched kernel by kernel, and a message is logged.
 """
 
 from __future__ import annotations
@@ -21,45 +21,42 @@ from typing import Protocol
 
 import torch
 
-from .kv_cache import Columns, Fixed
-from .model_runner import Language, apart
+from .kv_cache import SLOT_MULTIPLE, KVTensors, RecordedShape
+from .language_model import LanguageModel, relative_error
 
 log = logging.getLogger(__name__)
 
-ROWS = 8  # the fewest of a recorded step
-COLUMNS = 128
-# Recording costs about three steps, and serves until memory is short or rows become longer.
-AFTER = 2
-# Each keeps its kernels' addresses, and the logits of its rows.
-MOST = 32
+MIN_ROWS = 8
+RECORD_AFTER = 2  # steps of a shape: recording costs about three, and serves until the cache is replaced
+MAX_RECORDINGS = 32  # each keeps kernel arguments and its logits
 
-Work = Callable[[], torch.Tensor]
+Step = Callable[[], torch.Tensor]
 
 
 class Recorder(Protocol):
-    """Makes of some work on tensors that stay where they are a replay of it, which gives the same tensor each time."""
+    """Records work on tensors that stay in place; its replay returns the same tensor each time."""
 
-    def __call__(self, work: Work) -> Work: ...
+    def __call__(self, step: Step) -> Step: ...
 
 
-class CudaGraphs:
-    """Records CUDA graphs, which share one pool of memory: they run one after another."""
+class CudaGraphRecorder:
+    """Records CUDA graphs, which share one memory pool because they run one after another."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, step: Step) -> Step:
         with torch.cuda.device(self.device):
             current, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(current)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.stream(side):
-                work()  # what is set up at a first call is not recorded
-                # Not torch.cuda.graph, which gives all free memory back first; it would be wanted again at once.
+                step()  # the first call sets things up, which must not be recorded
+                # Not torch.cuda.graph: it frees all cached memory first, which would soon be allocated again.
                 graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
                 try:
-                    out = work()
+                    out = step()
                 finally:
                     graph.capture_end()
             current.wait_stream(side)
@@ -72,102 +69,109 @@ class CudaGraphs:
 
 
 @dataclass
-class _Step:
-    """A recorded step, with the places of what goes in."""
+class _RecordedStep:
+    """A recorded step and its input tensors."""
 
     rows: int
     ids: torch.Tensor
     positions: torch.Tensor
-    at: torch.Tensor
-    replay: Work
+    write_slot: torch.Tensor
+    replay: Step
 
-    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns, at: int) -> torch.Tensor:
+    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors, slot: int) -> torch.Tensor:
         live = len(ids)
         self.ids[:live] = ids
         self.positions[:live] = positions
-        self.at.fill_(at)
-        # Rows beyond the live ones see at least themselves: nothing seen would be NaN, which spreads.
-        cache.valid[: self.rows, at] = True
+        self.write_slot.fill_(slot)
+        # Unused rows attend at least to themselves: attention to nothing would be NaN, which spreads.
+        cache.valid[: self.rows, slot] = True
         return self.replay()[:live]
 
 
-class Steps:
-    """Takes decode steps: recorded ones where that is possible, the language model's own otherwise.
+class DecodeSteps:
+    """Runs decode steps: recorded ones if possible, otherwise the language model's own.
 
     Args:
-        recorder: None for no recording.
+        recorder: None to record nothing.
+
+    Attributes:
+        recorded: the recorded steps by (rows, slots), all of one cache.
     """
 
-    def __init__(self, language: Language, recorder: Recorder | None = None) -> None:
+    def __init__(self, language: LanguageModel, recorder: Recorder | None = None) -> None:
         self.language = language
         self.recorder = recorder
-        self._cache: weakref.ref[Columns] | None = None
-        self._known: dict[tuple[int, int], _Step] = {}
-        self._asked: Counter[tuple[int, int]] = Counter()
+        self.recorded: dict[tuple[int, int], _RecordedStep] = {}
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._cache: weakref.ref[KVTensors] | None = None
 
-    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, cache: Columns) -> torch.Tensor:
-        """One more token for each row: (rows,) tokens and positions; gives logits (rows, vocabulary) in float32.
+    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors) -> torch.Tensor:
+        """Compute one more token of each row: (rows,) ids and positions to logits (rows, vocabulary) in float32.
 
-        They are overwritten by the next step.
+        The next step overwrites the logits.
         """
         if self.recorder is None:
-            return self.language.step(ids, positions, cache)
+            return self.language.decode(ids, positions, cache)
         if self._cache is None or self._cache() is not cache:
             self.forget()
             self._cache = weakref.ref(cache)
-        key = _shape(cache)
-        if (known := self._known.get(key)) is not None:
-            logits = known(ids, positions, cache, cache.at)
-            cache.step(1)
+        shape = _recorded_shape(cache)
+        if (step := self.recorded.get(shape)) is not None:
+            logits = step(ids, positions, cache, cache.filled)
+            cache.advance(1)
             return logits
-        self._asked[key] += 1
-        logits = self.language.step(ids, positions, cache)
-        if self._asked[key] == AFTER and len(self._known) < MOST:
-            self._record(key, ids, positions, cache, logits)
+        self._seen[shape] += 1
+        logits = self.language.decode(ids, positions, cache)
+        if self._seen[shape] == RECORD_AFTER and len(self.recorded) < MAX_RECORDINGS:
+            self._record(shape, ids, positions, cache, logits)
         return logits
 
     def forget(self) -> None:
-        """Let all recordings go; they belong to one cache."""
-        self._known.clear()
-        self._asked.clear()
+        """Drop all recordings."""
+        self.recorded.clear()
+        self._seen.clear()
         self._cache = None
 
     def _record(
-        self, key: tuple[int, int], ids: torch.Tensor, positions: torch.Tensor, cache: Columns, expected: torch.Tensor
-    ) -> None:
-        """Record the step that was just taken, and keep it if it gives what the step gave."""
+        self, shape: tuple[int, int], ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors,
+        expected: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Record the step that was just run, and keep the recording if it reproduces the step's logits."""
         assert self.recorder is not None
-        rows, columns = key
-        given, places, at = (torch.zeros(n, dtype=torch.long, device=ids.device) for n in (rows, rows, 1))
-        given[: len(ids)], places[: len(ids)] = ids, positions
-        at.fill_(cache.at - 1)
-        cache.valid[:rows, cache.at - 1] = True
-        fixed = Fixed(rows, columns, at)
-        # Weakly: recordings must not keep a cache alive that the pool has let go.
-        weak = weakref.proxy(cache)
+        rows, slots = shape
+        inputs, places, write_slot = (torch.zeros(n, dtype=torch.long, device=ids.device) for n in (rows, rows, 1))
+        inputs[: len(ids)], places[: len(ids)] = ids, positions
+        slot = cache.filled - 1
+        write_slot.fill_(slot)
+        cache.valid[:rows, slot] = True
+        fixed = RecordedShape(rows, slots, write_slot)
+        proxy = weakref.proxy(cache)  # a recording must not keep a cache alive that was dropped
         try:
-            replay = self.recorder(lambda: self.language.fixed_step(given, places, weak, fixed))
-            step = _Step(rows, given, places, at, replay)
-            found = step(ids, positions, cache, cache.at - 1)
+            replay = self.recorder(lambda: self.language.decode_recorded(inputs, places, proxy, fixed))
+            step = _RecordedStep(rows, inputs, places, write_slot, replay)
+            found = step(ids, positions, cache, slot)
             if bool(expected.isnan().any()):
                 return  # nothing to compare with
-            off = apart(expected, found)
-            wrong = f"replayed, logits come out otherwise, by {off:.1e} of their spread"
-        except Exception as error:  # whatever a driver or a model has against it: steps work without
-            off, wrong = float("inf"), f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        if off <= self.language.tolerance:
-            self._known[key] = step
+            error = relative_error(expected, found)
+            reason = f"replayed logits differ by {error:.1e} of their spread"
+        except Exception as failure:  # a driver or model may refuse in any way, and decoding works without
+            error, reason = (
+                float("inf"),
+                f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}",
+            )
+        if error <= self.language.tolerance:
+            self.recorded[shape] = step
             return
-        log.info("decode steps are not recorded as CUDA graphs: %s", wrong)
+        log.info("decode steps are not recorded as CUDA graphs: %s", reason)
         self.recorder = None
         self.forget()
-        # What was recorded has run, too, and may have written anything into the step's column.
-        cache.at -= 1
-        self.language.step(ids, positions, cache)
+        # The recording has run, too, and may have written anything into the step's slot.
+        cache.filled -= 1
+        self.language.decode(ids, positions, cache)
 
 
-def _shape(cache: Columns) -> tuple[int, int]:
-    """The rows and columns of a recorded step: those in use, rounded up as far as the cache goes."""
-    rows = max(ROWS, 1 << (cache.rows - 1).bit_length())
-    columns = -(-(cache.at + 1) // COLUMNS) * COLUMNS
-    return min(rows, cache.store.shape[2]), min(columns, cache.width)
+def _recorded_shape(cache: KVTensors) -> tuple[int, int]:
+    """The rows and slots of a recorded step: those in use, rounded up as far as the cache goes."""
+    rows = max(MIN_ROWS, 1 << (cache.rows - 1).bit_length())
+    slots = -(-(cache.filled + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
+    return min(rows, cache.max_rows), min(slots, cache.max_slots)

@@ -1,85 +1,118 @@
-"""The images of one window of requests: numbered, read once, encoded once, their pixels let go."""
+"""The images of one window of requests: each is loaded and encoded once, then freed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
-from evalkit.model.hf.continuations import Branch
-from evalkit.model.hf.sampler import RandomSampler
 from evalkit.types import ImageRef, image_key
 
+from .encoder_cache import EncoderCache
+from .image_prefetcher import ImagePrefetcher
 from .prefix_tree import Parts
-from .vision import Eyes, Features, Feed, Seen
+from .vision import ImageProcessor, ProcessedImage
 
 
-@dataclass(frozen=True)
-class Item:
-    """One row to answer.
+class ImageTable:
+    """Numbers a window's images, and loads and encodes them when they are needed.
 
-    Attributes:
-        planned: what it belongs to (the caller's).
-        ids: the prompt's tokens, one for each image's place.
-        images: the images, in the order of their places.
-        tokens: the prompt's length with all visual tokens, as far as it is known before images are read.
-        limit: how many tokens the answer may have, ``least`` how many it must.
-        stops: the tokens that end it.
-        forced: where continuations are ranked: what is forced upon the row, and the options read off.
-        draws, enough: as in ``Row``.
-    """
-
-    planned: object
-    ids: tuple[int, ...]
-    images: tuple[ImageRef, ...]
-    tokens: int
-    limit: int
-    least: int = 0
-    stops: tuple[int, ...] = ()
-    forced: Branch | None = None
-    draws: RandomSampler | None = None
-    enough: Callable[[list[int]], bool] | None = None
-
-
-class Window:
-    """Numbers the images of some items, and has them when they are needed.
-
-    An image is the number ``-1 - n`` among an item's tokens (``parts``), the same wherever it stands.
+    In the elements of a sequence (``Parts``) image n is the number ``-1 - n``, the same in all sequences.
 
     Args:
-        place: the token that stands for an image in ``Item.ids``.
+        placeholder: the token that stands for an image in a prompt.
 
     Attributes:
-        feed: where images are read ahead; None where each is read when it is asked for.
+        prefetcher: None to read each image when it is needed.
     """
 
-    def __init__(self, items: Sequence[Item], place: int) -> None:
-        self.feed: Feed | None = None
+    def __init__(self, placeholder: int, processor: ImageProcessor, cache: EncoderCache) -> None:
+        self.placeholder = placeholder
+        self.processor = processor
+        self.cache = cache
+        self.prefetcher: ImagePrefetcher | None = None
         self.images: list[ImageRef] = []
         self._keys: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._seen: dict[int, Seen] = {}
-        self._guess: dict[int, int] = {}
-        self.parts: list[Parts] = [self._numbered(item, place) for item in items]
-        self._uses = Counter(part for parts in self.parts for part in set(parts) if part < 0)
-        company: dict[int, set[tuple[int, ...]]] = {}
-        for parts in self.parts:
-            together = tuple(part for part in parts if part < 0)
-            for part in together:
-                company.setdefault(part, set()).add(together)
-        # Exemplars: they stand before other images, now and in windows to come.
-        self._again = {part for part, found in company.items() if len(found) > 1}
+        self._processed: dict[int, ProcessedImage] = {}
+        self._estimates: dict[int, int] = {}
+        self._uses: Counter[int] = Counter()
+        self._contexts: dict[int, set[Parts]] = {}
 
-    def _numbered(self, item: Item, place: int) -> Parts:
-        images = iter(item.images)
-        parts = tuple(-1 - self._number(next(images)) if token == place else token for token in item.ids)
-        each = max(1, (item.tokens - len(parts)) // max(1, len(item.images)) + 1)
-        for part in parts:
-            if part < 0:
-                self._guess.setdefault(part, each)
+    def add(self, prompt: Iterable[int], images: Iterable[ImageRef], estimated_tokens: int) -> Parts:
+        """Number the images of a prompt.
+
+        Args:
+            prompt: its tokens, with one placeholder per image.
+            images: its images, in the order of the placeholders.
+            estimated_tokens: its length with all visual tokens, as far as known before images are read.
+
+        Returns:
+            its elements.
+        """
+        images = list(images)
+        numbers = iter([-1 - self._number(image) for image in images])
+        parts = tuple(next(numbers) if token == self.placeholder else token for token in prompt)
+        per_image = max(1, (estimated_tokens - len(parts)) // max(1, len(images)) + 1)
+        context = tuple(part for part in parts if part < 0)
+        for part in set(context):
+            self._estimates.setdefault(part, per_image)
+            self._contexts.setdefault(part, set()).add(context)
+            self._uses[part] += 1
         return parts
+
+    def length(self, part: int) -> int:
+        """The number of tokens of an element; an estimate for images that are not loaded yet."""
+        if part >= 0:
+            return 1
+        return len(self._processed[part].ids) if part in self._processed else self._estimates[part]
+
+    def tokens(self, parts: Iterable[int]) -> int:
+        """The number of tokens of several elements."""
+        return sum(map(self.length, parts))
+
+    def load(self, parts: Iterable[int], to_encode: Iterable[int]) -> None:
+        """Load the images among the parts; those to encode with their pixels, unless their features are cached.
+
+        Raises:
+            OSError, ValueError: an image cannot be read.
+        """
+        for part in parts:
+            if part < 0 and part not in self._processed:
+                self._processed[part] = self._read(part)
+        for part in to_encode:
+            if part < 0 and self._key(part) not in self.cache:
+                self._load_pixels(part)
+
+    def processed(self, part: int) -> ProcessedImage:
+        """An image that has been loaded."""
+        return self._processed[part]
+
+    def features(self, parts: Iterable[int], max_tokens: int) -> dict[int, torch.Tensor]:
+        """Return the features of the images among the parts, encoding about ``max_tokens`` tokens at a time.
+
+        Raises:
+            OSError: an image was evicted from the cache and cannot be read again.
+        """
+        keys = {part: self._key(part) for part in parts if part < 0}
+        for part, key in keys.items():
+            if key not in self.cache:
+                self._load_pixels(part)
+        features = self.cache.features({key: self._processed[part] for part, key in keys.items()}, max_tokens)
+        for part in keys:
+            self._processed[part] = replace(self._processed[part], encoder_input=None)
+        return {part: features[key] for part, key in keys.items()}
+
+    def release(self, parts: Iterable[int]) -> None:
+        """Free what only this sequence needed, once it is prefilled."""
+        for part in set(parts):
+            if part < 0:
+                self._uses[part] -= 1
+                # Images of few-shot examples come with various other images, and may come again in later windows.
+                if not self._uses[part] and len(self._contexts[part]) == 1:
+                    self.cache.drop(self._key(part))
 
     def _number(self, image: ImageRef) -> int:
         key = image_key(image)
@@ -89,56 +122,13 @@ class Window:
             self._keys.append(key)
         return number
 
-    def length(self, part: int) -> int:
-        """How many tokens it is; a guess for images that were not read yet."""
-        if part >= 0:
-            return 1
-        return len(self._seen[part].ids) if part in self._seen else self._guess[part]
+    def _key(self, part: int) -> str:
+        return self._keys[-1 - part]
 
-    def tokens(self, parts: Iterable[int]) -> int:
-        """How many tokens they are together."""
-        return sum(map(self.length, parts))
+    def _load_pixels(self, part: int) -> None:
+        if self._processed[part].encoder_input is None:
+            self._processed[part] = self._read(part)
 
-    def done(self, parts: Iterable[int], features: Features) -> None:
-        """Nothing more is to be computed of an item; what only it had needed is let go."""
-        for part in set(parts):
-            if part < 0:
-                self._uses[part] -= 1
-                if not self._uses[part] and part not in self._again:
-                    features.drop(self._keys[-1 - part])
-
-    def seen(self, part: int) -> Seen:
-        """An image that has been looked at."""
-        return self._seen[part]
-
-    def look(self, parts: Iterable[int], encode: Iterable[int], eyes: Eyes, features: Features) -> Exception | None:
-        """Have images read, those that are to be encoded with their pixels; gives what went wrong."""
-        try:
-            for part in parts:
-                if part < 0 and part not in self._seen:
-                    self._seen[part] = self._get(part, eyes)
-            for part in encode:
-                if part < 0 and self._seen[part].raw is None and self._keys[-1 - part] not in features:
-                    self._seen[part] = self._get(part, eyes)
-        except (OSError, ValueError) as error:
-            return error
-        return None
-
-    def _get(self, part: int, eyes: Eyes) -> Seen:
+    def _read(self, part: int) -> ProcessedImage:
         image = self.images[-1 - part]
-        return eyes.look(image.load()) if self.feed is None else self.feed.get(image)
-
-    def features(self, parts: Iterable[int], eyes: Eyes, features: Features, tokens: int) -> dict[int, torch.Tensor]:
-        """The features of the images among the parts; about ``tokens`` visual tokens are encoded at once.
-
-        Raises:
-            OSError: an image that had been read was forgotten, and cannot be read again.
-        """
-        wanted = {part: self._keys[-1 - part] for part in parts if part < 0}
-        for part, key in wanted.items():
-            if key not in features and self._seen[part].raw is None:
-                self._seen[part] = self._get(part, eyes)
-        found = features.of({key: self._seen[part] for part, key in wanted.items()}, tokens)
-        for part in wanted:
-            self._seen[part] = replace(self._seen[part], raw=None)
-        return {part: found[key] for part, key in wanted.items()}
+        return self.processor.preprocess(image.load()) if self.prefetcher is None else self.prefetcher.get(image)

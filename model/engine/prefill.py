@@ -1,114 +1,99 @@
-"""What comes before the first token: images are encoded, prefixes computed once, and prompts ended."""
+"""Prefill: images are encoded, shared prefixes computed level by level of the tree, then the sequences' own tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from .image_table import Item, Window
-from .kv_cache import Columns
-from .model_runner import Language, Piece
+from .image_table import ImageTable
+from .kv_cache import KVTensors
+from .language_model import LanguageModel, PrefillSegment
 from .options import Limits
 from .prefix_tree import Node, Parts
-from .sequence import Row
-from .vision import Eyes, Features
+from .sequence import Sequence
 
 
-@dataclass(eq=False)
-class Waiting:
-    """An item on its way: its window, its row, its parts, its place in the tree."""
+@dataclass(frozen=True)
+class Prefix:
+    """A computed prefix, kept in its node of the tree while sequences below it are waiting.
 
-    window: Window
-    item: Item
-    row: Row
-    parts: Parts
-    node: Node | None
-    factor: float
+    Attributes:
+        kv: (layers, 2, heads, tokens, width), of the node's own tokens.
+        next_position: the position of the token that follows.
+    """
 
-    @property
-    def chain(self) -> list[Node]:
-        """Its node and those above it, outermost first."""
-        return self.node.chain() if self.node is not None else []
-
-    @property
-    def shared(self) -> int:
-        """How many of its parts are its node's."""
-        return self.node.end if self.node is not None else 0
-
-    def leave(self) -> None:
-        """It waits no longer: what was computed for it alone can go."""
-        if self.node is not None:
-            self.node.leave()
-
-    def come_back(self) -> None:
-        """It waits again."""
-        if self.node is not None:
-            self.node.come_back()
+    kv: torch.Tensor
+    next_position: int
 
 
 class Prefill:
-    """Computes rows up to the logits after their prompts.
-
-    What several of them have in common is computed first, level by level of the tree, and kept in its nodes for as long
-    as rows below them are waiting.
+    """Computes sequences up to the logits after their prompts.
 
     Args:
-        pack: whether batches are cut by their tokens; else by their rows.
+        token_budget: whether batches of prefixes are limited by their tokens; otherwise by their number.
     """
 
-    def __init__(self, language: Language, eyes: Eyes, features: Features, *, pack: bool) -> None:
+    def __init__(self, language: LanguageModel, *, token_budget: bool) -> None:
         self.language = language
-        self.eyes = eyes
-        self.features = features
-        self.pack = pack
+        self.token_budget = token_budget
 
-    def __call__(self, batch: Sequence[Waiting], limits: Limits) -> tuple[Columns, torch.Tensor, list[int]]:
-        """The keys and values of rows of one window, the logits after their prompts, and the positions that follow."""
-        window = batch[0].window
-        for level in range(max(len(waiting.chain) for waiting in batch)):
+    def __call__(self, sequences: list[Sequence], limits: Limits) -> tuple[KVTensors, torch.Tensor, list[int]]:
+        """Prefill sequences of one window.
+
+        Returns:
+            their keys and values, the logits (sequences, vocabulary), and the positions of their first new tokens.
+        """
+        table = sequences[0].image_table
+        for level in range(max(len(sequence.prefixes) for sequence in sequences)):
             missing = {
-                waiting.chain[level]: waiting
-                for waiting in batch
-                if level < len(waiting.chain) and waiting.chain[level].held is None
+                sequence.prefixes[level]: sequence
+                for sequence in sequences
+                if level < len(sequence.prefixes) and sequence.prefixes[level].prefix is None
             }
-            for nodes in self._cut(missing, window, limits):
-                self._hold(nodes, window, limits)
-        wanted = [(waiting.node, waiting.parts[waiting.shared :], waiting.factor) for waiting in batch]
-        pieces, follow = self._pieces(wanted, window, limits)
-        cache, logits = self.language.prefill(pieces, room=max(waiting.row.limit for waiting in batch))
-        return cache, logits, follow
+            for batch in self._prefix_batches(missing, table, limits):
+                self._compute_prefixes(batch, table, limits)
+        wanted = [(sequence.node, sequence.own_parts, sequence.rope_factor) for sequence in sequences]
+        segments, positions = self._segments(wanted, table, limits)
+        spare = max(sequence.max_new_tokens for sequence in sequences)
+        tensors, logits = self.language.prefill(segments, spare_slots=spare)
+        return tensors, logits, positions
 
-    def _cut(self, nodes: dict[Node, Waiting], window: Window, limits: Limits) -> Iterator[list[tuple[Node, Waiting]]]:
-        """Nodes (with a row below each), longest first, in batches within the limits."""
-        length = {node: window.tokens(row.parts[node.start : node.end]) for node, row in nodes.items()}
+    def _prefix_batches(
+        self, nodes: dict[Node, Sequence], table: ImageTable, limits: Limits
+    ) -> Iterator[list[tuple[Node, Sequence]]]:
+        """Split nodes (each with a sequence below it) into batches within the limits, longest first."""
+        length = {node: table.tokens(one.parts[node.start : node.end]) for node, one in nodes.items()}
         queue = sorted(nodes.items(), key=lambda pair: -length[pair[0]])
         while queue:
-            count = limits.tokens // length[queue[0][0]] if self.pack else limits.rows
-            yield queue[: max(1, count)]
-            queue = queue[max(1, count) :]
+            count = max(1, limits.tokens // length[queue[0][0]] if self.token_budget else limits.rows)
+            yield queue[:count]
+            queue = queue[count:]
 
-    def _hold(self, nodes: list[tuple[Node, Waiting]], window: Window, limits: Limits) -> None:
-        wanted = [(node.parent, row.parts[node.start : node.end], row.factor) for node, row in nodes]
-        pieces, follow = self._pieces(wanted, window, limits)
-        cache, _ = self.language.prefill(pieces)
-        for row, ((node, _), piece, after) in enumerate(zip(nodes, pieces, follow, strict=True)):
-            node.held = (cache.last(row, len(piece.ids)), after)
+    def _compute_prefixes(self, nodes: list[tuple[Node, Sequence]], table: ImageTable, limits: Limits) -> None:
+        wanted = [(node.parent, one.parts[node.start : node.end], one.rope_factor) for node, one in nodes]
+        segments, positions = self._segments(wanted, table, limits)
+        tensors, _ = self.language.prefill(segments)
+        for row, ((node, _), segment, position) in enumerate(zip(nodes, segments, positions, strict=True)):
+            node.prefix = Prefix(tensors.slice_row(row, len(segment.ids)), position)
 
-    def _pieces(
-        self, wanted: Sequence[tuple[Node | None, Parts, float]], window: Window, limits: Limits
-    ) -> tuple[list[Piece], list[int]]:
-        """Parts that come after a node as the language model takes them, and the position that follows each."""
-        placed = []
-        for above, parts, _ in wanted:
-            given = [part if part >= 0 else window.seen(part) for part in parts]
-            placed.append(self.language.places.of(given, above.held[1] if above is not None else 0))
-        # Last: a GPU is at work from here on.
-        shown = [part for _, parts, _ in wanted for part in parts if part < 0]
-        features = window.features(shown, self.eyes, self.features, limits.tokens)
-        pieces = []
-        for (above, parts, factor), (ids, positions, _) in zip(wanted, placed, strict=True):
-            before = [node.held[0] for node in above.chain()] if above is not None else []
-            pieces.append(Piece(before, ids, positions, [features[part] for part in parts if part < 0], factor))
-        return pieces, [after for _, _, after in placed]
+    def _segments(
+        self, wanted: list[tuple[Node | None, Parts, float]], table: ImageTable, limits: Limits
+    ) -> tuple[list[PrefillSegment], list[int]]:
+        """Return the segments of elements that follow a node, and the position after each."""
+        numbered = []
+        for node, parts, _ in wanted:
+            loaded = [part if part >= 0 else table.processed(part) for part in parts]
+            numbered.append(
+                self.language.positions.number(loaded, node.prefix.next_position if node is not None else 0)
+            )
+        # Images last: from here on a GPU is busy, and the work above would otherwise keep it waiting.
+        images = [part for _, parts, _ in wanted for part in parts if part < 0]
+        features = table.features(images, limits.tokens)
+        segments = []
+        for (node, parts, rope_factor), (ids, positions, _) in zip(wanted, numbered, strict=True):
+            prefix = [above.prefix.kv for above in node.chain()] if node is not None else []
+            own = [features[part] for part in parts if part < 0]
+            segments.append(PrefillSegment(prefix, ids, positions, own, rope_factor))
+        return segments, [position for _, _, position in numbered]

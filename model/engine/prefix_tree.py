@@ -1,8 +1,7 @@
-"""Which beginnings requests have in common: a prefix tree over their tokens.  No torch.
+"""A prefix tree over the tokens of a window's sequences: which prefixes are shared.  No torch.
 
-A sequence is a tuple of integers: a text's tokens, and for each image one number of its own (negative), so that an
-image is never cut in two and two images are never taken for one.  Requests that begin alike are computed alike: the
-tokens of an inner node once, whatever hangs below it.
+An element of a sequence is a text token, or one negative number for a whole image, so that no image is split and no two
+images are taken for the same.  The tokens of an inner node are computed once for all sequences below it.
 """
 
 from __future__ import annotations
@@ -15,78 +14,77 @@ from typing import Any
 
 Parts = tuple[int, ...]
 
-# A node costs a forward pass of its own and a copy of its keys and values to each of its rows.  Short common beginnings
-# (a system text, two words of a question) are not worth it.
-LONG_ENOUGH = 32
-DEEP_ENOUGH = 200  # beginnings of beginnings; nothing real comes near it
+# A node costs a forward pass and a copy of its keys and values into each of its sequences, so shorter shared prefixes
+# (a system prompt, two words of a question) are not worth one.
+MIN_PREFIX_TOKENS = 32
+MAX_DEPTH = 200  # of nested prefixes; real prompts come nowhere near it
 
 
 @dataclass(eq=False)
 class Node:
-    """Tokens ``start`` to ``end`` of every sequence below it; what is before ``start`` are its parents'.
+    """Elements ``start`` to ``end`` of every sequence below it; its ancestors hold those before ``start``.
 
     Attributes:
-        waiting: how many rows below it are still to be prefilled; at zero its keys and values can go.
-        held: its keys and values, once computed (the engine's).
+        waiting: number of sequences below it that are still to be prefilled; at zero its prefix is freed.
+        prefix: its keys and values, once the engine has computed them.
     """
 
     parent: Node | None
     start: int
     end: int
-    row: int
     waiting: int = 0
-    held: Any = field(default=None, repr=False)
+    prefix: Any = field(default=None, repr=False)
 
     def chain(self) -> list[Node]:
         """Its ancestors and itself, outermost first."""
         above = self.parent.chain() if self.parent is not None else []
         return [*above, self]
 
-    def leave(self) -> None:
-        """One row less is waiting below it and those above; the last one lets what they hold go."""
+    def retain(self) -> None:
+        """Count one more waiting sequence below this node and its ancestors."""
+        for node in self.chain():
+            node.waiting += 1
+
+    def release(self) -> None:
+        """Count one waiting sequence less below this node and its ancestors; the last one frees their prefixes."""
         for node in self.chain():
             node.waiting -= 1
             if node.waiting == 0:
-                node.held = None
-
-    def come_back(self) -> None:
-        """One row more is waiting below it and those above."""
-        for node in self.chain():
-            node.waiting += 1
+                node.prefix = None
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A row (its place among the sequences) and the deepest node above it."""
+    """A sequence, by its index, and the deepest node above it."""
 
-    row: int
+    index: int
     node: Node | None
 
     @property
     def start(self) -> int:
-        """Where the row's own tokens begin."""
+        """Where the elements begin that it does not share."""
         return 0 if self.node is None else self.node.end
 
 
-def grow(sequences: Sequence[Parts], length: Callable[[int], int], share: bool = True) -> list[Leaf]:
-    """The leaves, those of one node together; the longest group first.
+def build_prefix_tree(sequences: Sequence[Parts], length: Callable[[int], int], share: bool = True) -> list[Leaf]:
+    """Return the leaves of the tree; those of one node are neighbours, and the longest group comes first.
 
     Args:
-        sequences: of each row; none is empty.
-        length: how many tokens an element stands for (an image for many).
-        share: False for no nodes at all.
+        sequences: the elements of each sequence; none is empty.
+        length: number of tokens of an element (more than one for an image).
+        share: False for a tree without nodes.
     """
     sizes = [sum(map(length, sequence)) for sequence in sequences]
     if not share:
-        return [Leaf(row, None) for row in sorted(range(len(sequences)), key=lambda row: -sizes[row])]
-    # Compared as bytes, which is fast; the order itself means nothing, only that what begins alike lies together.
-    order = sorted(range(len(sequences)), key=lambda row: array("q", sequences[row]).tobytes())
+        return [Leaf(index, None) for index in sorted(range(len(sequences)), key=lambda index: -sizes[index])]
+    # Comparing bytes is fast. Any order will do that makes sequences with the same prefix neighbours.
+    order = sorted(range(len(sequences)), key=lambda index: array("q", sequences[index]).tobytes())
     groups = _split(order, sequences, length, sizes, None, 0)
     return [leaf for group in groups for leaf in group]
 
 
 def _split(
-    rows: list[int],
+    indices: list[int],
     sequences: Sequence[Parts],
     length: Callable[[int], int],
     sizes: Sequence[int],
@@ -94,49 +92,48 @@ def _split(
     start: int,
     depth: int = 0,
 ) -> list[list[Leaf]]:
-    """The groups of leaves below ``parent`` (whose tokens end at ``start``), longest first."""
-    if len(rows) == 1 or depth == DEEP_ENOUGH:
-        return [[_hang(row, parent) for row in rows]]
-    # At least one token is left to every row: the logits after it begin its answer.
-    common = min(_common(sequences[rows[0]], sequences[rows[-1]]), min(len(sequences[row]) for row in rows) - 1)
+    """Return the groups of leaves below ``parent`` (whose elements end at ``start``), longest first."""
+    if len(indices) == 1 or depth == MAX_DEPTH:
+        return [[_add_leaf(index, parent) for index in indices]]
+    # Every sequence keeps at least one token of its own: the logits after it predict the answer's first token.
+    shortest = min(len(sequences[index]) for index in indices)
+    shared = min(_common_prefix(sequences[indices[0]], sequences[indices[-1]]), shortest - 1)
     node = parent
-    if sum(map(length, sequences[rows[0]][start:common])) >= LONG_ENOUGH:
-        node, start = Node(parent, start, common, rows[0]), common
-    alone = [_hang(row, node) for row in rows if len(sequences[row]) == common + 1]
+    if sum(map(length, sequences[indices[0]][start:shared])) >= MIN_PREFIX_TOKENS:
+        node, start = Node(parent, start, shared), shared
+    alone = [_add_leaf(index, node) for index in indices if len(sequences[index]) == shared + 1]
     groups: list[list[Leaf]] = []
-    for part in _parts([row for row in rows if len(sequences[row]) > common + 1], sequences, common):
+    for part in _runs([index for index in indices if len(sequences[index]) > shared + 1], sequences, shared):
         if len(part) == 1:
-            alone.append(_hang(part[0], node))
+            alone.append(_add_leaf(part[0], node))
         else:
             groups += _split(part, sequences, length, sizes, node, start, depth + 1)
-    # What hangs on one node is one group; without a node, each row may go its own way.
-    alone.sort(key=lambda leaf: -sizes[leaf.row])
+    # The leaves of one node are one group; leaves without a node are sorted independently.
+    alone.sort(key=lambda leaf: -sizes[leaf.index])
     groups += [alone] if node is not None and alone else [[leaf] for leaf in alone]
-    groups.sort(key=lambda group: -max(sizes[leaf.row] for leaf in group))
+    groups.sort(key=lambda group: -max(sizes[leaf.index] for leaf in group))
     return groups if node is parent else [[leaf for group in groups for leaf in group]]
 
 
-def _hang(row: int, node: Node | None) -> Leaf:
-    above = node
-    while above is not None:
-        above.waiting += 1
-        above = above.parent
-    return Leaf(row, node)
+def _add_leaf(index: int, node: Node | None) -> Leaf:
+    if node is not None:
+        node.retain()
+    return Leaf(index, node)
 
 
-def _parts(rows: list[int], sequences: Sequence[Parts], at: int) -> list[list[int]]:
-    """Rows in a sorted order, cut where the element ``at`` changes."""
-    parts = [rows[:1]] if rows else []
-    for before, row in pairwise(rows):
-        if sequences[before][at : at + 1] == sequences[row][at : at + 1]:
-            parts[-1].append(row)
+def _runs(indices: list[int], sequences: Sequence[Parts], position: int) -> list[list[int]]:
+    """Split sorted sequences where the element at ``position`` changes."""
+    runs = [indices[:1]] if indices else []
+    for previous, index in pairwise(indices):
+        if sequences[previous][position] == sequences[index][position]:
+            runs[-1].append(index)
         else:
-            parts.append([row])
-    return parts
+            runs.append([index])
+    return runs
 
 
-def _common(a: Parts, b: Parts) -> int:
-    """How many elements two sequences begin with alike."""
+def _common_prefix(a: Parts, b: Parts) -> int:
+    """The number of leading elements that are equal."""
     for at, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return at

@@ -1,10 +1,10 @@
-"""Images on their way to the vision encoder: resized in threads, kept as bytes, normalised and cut on the device.
+"""Preprocessing of images: resized in threads, kept as bytes, normalized and cut into patches on the device.
 
-The Qwen2-VL line of image processors resizes an image's bytes, then makes floats of them, normalises, cuts them into
-patches and writes each patch once for every frame that the encoder looks at together (two, also of a still image):
-eight times the resized image's bytes.  Here the processor itself does the resizing, and the rest is done where the
-encoder is, for all images of a batch at once.  ``Pixels.fits`` says whether that is the same; for whatever it is not,
-and for every other processor, ``Generic`` keeps what the processor gives.
+Image processors of the Qwen2-VL line resize an image, convert it to floats, normalize it, cut it into patches and
+repeat each patch for every frame that the encoder takes together (two, even for a still image): eight times the bytes
+of the resized image.  ``BytePreprocessor`` uses the processor for resizing only and does the rest on the device, for a
+whole batch of images.  ``BytePreprocessor.supports`` tests whether the result is identical; where it is not, and for
+all other processors, ``GenericPreprocessor`` keeps the processor's own output.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .kv_cache import sent
+from .transfer import to_device
 
-# (width, height) of the images that ``fits`` tries: odd, tall, wide, tiny, exact, one that most limits shrink.
-PROBES = ((301, 199), (61, 350), (397, 53), (9, 14), (112, 84), (33, 31), (1201, 1103))
+# (width, height) of the images that ``supports`` tries: odd, tall, wide, tiny, exact, and one that most limits shrink.
+PROBE_SIZES = ((301, 199), (61, 350), (397, 53), (9, 14), (112, 84), (33, 31), (1201, 1103))
 
 
 @dataclass(frozen=True, eq=False)
-class Raw:
-    """An image ready for the device.
+class EncoderInput:
+    """A preprocessed image, on the CPU.
 
     Attributes:
-        tensors: by name, as the processor calls them; for ``Pixels`` its bytes and its grid.
-        size: (width, height) in pixels as the encoder sees it; None where the processor does not say.
+        tensors: the processor's output by name; from ``BytePreprocessor`` the image's bytes and its grid.
+        size: (width, height) in pixels as the encoder sees it; None if the processor does not say.
     """
 
     tensors: Mapping[str, Tensor]
@@ -38,99 +38,100 @@ class Raw:
 
     @property
     def bytes(self) -> int:
-        """How much memory it takes."""
+        """The memory it takes."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-class Pixels:
-    """Images as bytes, for image processors of the Qwen2-VL line (see ``fits``).
+class BytePreprocessor:
+    """Keeps images as bytes, for image processors of the Qwen2-VL line (see ``supports``).
 
     Args:
-        image_processor: its settings are read at each call, so limits may change between calls.
+        image_processor: its settings are read in each call, so limits may change between calls.
     """
 
     def __init__(self, image_processor: Any) -> None:
         self.processor = image_processor
 
-    def prepare(self, image: Image.Image) -> Raw:
-        """Resize an image as the processor does; safe in several threads.
+    def prepare(self, image: Image.Image) -> EncoderInput:
+        """Resize an image as the processor does.  Thread-safe.
 
         Returns:
             ``pixels``: (blocks, 3, side, side) uint8, the resized image in squares of ``merge_size`` × ``merge_size``
-            patches, rows first; and ``image_grid_thw``: (1, 3), its patches.
+            patches, row by row; and ``image_grid_thw``: (1, 3), its size in patches.
 
         Raises:
-            ValueError: the processor does not take such an image (more than 200 times as long as wide).
+            ValueError: the processor rejects the image (its aspect ratio is above 200).
         """
         processor = self.processor
         merge, side = processor.merge_size, processor.patch_size * processor.merge_size
-        # Patches of a whole block, one frame, no arithmetic: what is left of the processor's work is the resizing.
-        made = processor(
+        # With patches as large as a block, one frame and no arithmetic, the processor only resizes.
+        output = processor(
             images=[image], patch_size=side, merge_size=1, temporal_patch_size=1,
             do_rescale=False, do_normalize=False, return_tensors="pt",
         )  # fmt: skip
-        pixels = made["pixel_values"].unflatten(-1, (-1, side, side))
+        pixels = output["pixel_values"].unflatten(-1, (-1, side, side))
         if pixels.dtype != torch.uint8:
-            raise TypeError(f"{type(processor).__name__} resizes to {pixels.dtype}, not to bytes")
-        time, high, wide = made["image_grid_thw"][0].tolist()
-        grid = torch.tensor([[time, high * merge, wide * merge]])
-        return Raw({"pixels": pixels, "image_grid_thw": grid}, (wide * side, high * side))
+            raise TypeError(f"{type(processor).__name__} resizes to {pixels.dtype}, expected torch.uint8")
+        time, height, width = output["image_grid_thw"][0].tolist()
+        grid = torch.tensor([[time, height * merge, width * merge]])
+        return EncoderInput({"pixels": pixels, "image_grid_thw": grid}, (width * side, height * side))
 
-    def finish(self, raws: Sequence[Raw], device: torch.device | str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Images as the encoder takes them.
+    def collate(
+        self, images: Sequence[EncoderInput], device: torch.device | str, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Return the encoder's inputs for a batch of images.
 
         Returns:
-            ``pixel_values``: (patches, 3 × frames × patch × patch) of ``dtype`` on the device, normalised in fp32; and
+            ``pixel_values``: (patches, 3 × frames × patch × patch) of ``dtype`` on the device, normalized in fp32; and
             ``image_grid_thw``: (images, 3), on the CPU.
         """
         processor = self.processor
         patch, merge, frames = processor.patch_size, processor.merge_size, processor.temporal_patch_size
-        parts = [raw.tensors["pixels"] for raw in raws]
+        parts = [image.tensors["pixels"] for image in images]
         if torch.device(device).type == "cuda":
-            room = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=torch.uint8, pin_memory=True)
-            pixels = torch.cat(parts, out=room)
+            pinned = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=torch.uint8, pin_memory=True)
+            pixels = torch.cat(parts, out=pinned)
         else:
             pixels = torch.cat(parts)
-        values = self._normalised(pixels.to(device, non_blocking=True))
+        values = self._normalize(pixels.to(device, non_blocking=True))
         values = values.to(dtype).view(-1, 3, merge, patch, merge, patch).permute(0, 2, 4, 1, 3, 5)
         values = values.unsqueeze(4).expand(-1, -1, -1, -1, frames, -1, -1)
-        grid = torch.cat([raw.tensors["image_grid_thw"] for raw in raws])
-        return values.reshape(-1, 3 * frames * patch * patch), grid
+        grids = torch.cat([image.tensors["image_grid_thw"] for image in images])
+        return values.reshape(-1, 3 * frames * patch * patch), grids
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """Bytes (blocks, 3, side, side) as the processor makes fp32 of them.
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        """Normalize bytes (blocks, 3, side, side) to fp32 with the processor's arithmetic.
 
-        Its own function makes tensors of its numbers on the device, which waits for it each time.
+        The processor's own function creates tensors on the device from Python numbers, each of which synchronizes.
         """
         processor = self.processor
         factor = processor.rescale_factor if processor.do_rescale else 1.0
         if not processor.do_normalize:
             return pixels.float() * factor
         mean, std = (torch.tensor(numbers) * (1.0 / factor) for numbers in (processor.image_mean, processor.image_std))
-        mean, std = sent(torch.stack([mean, std])[..., None, None], pixels.device).unbind()
+        mean, std = to_device(torch.stack([mean, std])[..., None, None], pixels.device).unbind()
         return pixels.float().sub_(mean).div_(std)
 
     @staticmethod
-    def fits(image_processor: Any) -> bool:
-        """Whether ``prepare`` and ``finish`` give, bit for bit, what the processor gives for a few drawn images."""
-        pixels = Pixels(image_processor)
+    def supports(image_processor: Any) -> bool:
+        """Whether ``prepare`` and ``collate`` are bit-identical to the processor on a few synthetic images."""
+        preprocessor = BytePreprocessor(image_processor)
         try:
-            raws = []
-            for image in _probes():
-                raws.append(pixels.prepare(image))
+            for image in _probe_images():
+                prepared = preprocessor.prepare(image)
                 expected = image_processor(images=[image], return_tensors="pt")
                 if set(expected) != {"pixel_values", "image_grid_thw"}:
                     return False
-                found = pixels.finish(raws[-1:], "cpu", torch.float32)
-                if not _same(found, (expected["pixel_values"], expected["image_grid_thw"])):
+                found = preprocessor.collate([prepared], "cpu", torch.float32)
+                if not _identical(found, (expected["pixel_values"], expected["image_grid_thw"])):
                     return False
-        except Exception:  # another kind of processor, which may fail at anything
+        except Exception:  # another kind of processor can fail in any way
             return False
         return True
 
 
-class Generic:
-    """Images as any image processor gives them, one by one.
+class GenericPreprocessor:
+    """Keeps the output of any image processor, image by image.
 
     Args:
         image_processor: of any kind.
@@ -139,55 +140,57 @@ class Generic:
     def __init__(self, image_processor: Any) -> None:
         self.processor = image_processor
 
-    def prepare(self, image: Image.Image) -> Raw:
-        """What the processor makes of an image.
+    def prepare(self, image: Image.Image) -> EncoderInput:
+        """Return the processor's output for an image.
 
         Raises:
-            ValueError: it does not take such an image, or makes something other than tensors of it.
+            ValueError: it rejects the image, or returns something other than tensors.
         """
-        made = self.processor(images=[image], return_tensors="pt")
-        odd = [name for name, value in made.items() if not isinstance(value, Tensor) or value.ndim == 0]
-        if odd:
-            raise ValueError(f"{type(self.processor).__name__} gives {', '.join(sorted(odd))}, which is no tensor")
-        return Raw(dict(made.items()))
+        output = self.processor(images=[image], return_tensors="pt")
+        invalid = [name for name, value in output.items() if not isinstance(value, Tensor) or value.ndim == 0]
+        if invalid:
+            raise ValueError(f"{type(self.processor).__name__} returns no tensor for {', '.join(sorted(invalid))}")
+        return EncoderInput(dict(output.items()))
 
-    def finish(self, raws: Sequence[Raw], device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The images' tensors, one after another along the first dimension, floating ones as ``dtype``.
+    def collate(
+        self, images: Sequence[EncoderInput], device: torch.device | str, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """Concatenate the images' tensors along the first dimension, floating-point ones as ``dtype``.
 
         Raises:
-            ValueError: they are not alike: other tensors, or of other shapes.
+            ValueError: they have different tensors, or tensors of different shapes.
         """
-        made: dict[str, Tensor] = {}
-        for name in raws[0].tensors:
-            if any(set(raw.tensors) != set(raws[0].tensors) for raw in raws):
-                raise ValueError("the processor made different tensors of different images")
-            parts = [raw.tensors[name] for raw in raws]
+        collated: dict[str, Tensor] = {}
+        for name in images[0].tensors:
+            if any(set(image.tensors) != set(images[0].tensors) for image in images):
+                raise ValueError("the processor returned different tensors for different images")
+            parts = [image.tensors[name] for image in images]
             if len({part.shape[1:] for part in parts}) > 1:
                 shapes = sorted({tuple(part.shape) for part in parts})
-                raise ValueError(f"{name} cannot be put together: {', '.join(map(str, shapes))}")
-            whole = sent(torch.cat(parts), torch.device(device))
-            made[name] = whole.to(dtype) if whole.is_floating_point() else whole
-        return made
+                raise ValueError(f"cannot batch {name} of different shapes: {', '.join(map(str, shapes))}")
+            tensor = to_device(torch.cat(parts), torch.device(device))
+            collated[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        return collated
 
 
-def _same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+def _identical(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def _probes() -> list[Image.Image]:
-    """Drawn images as the loader gives them (RGB), some of which were grey, had a palette or were transparent."""
+def _probe_images() -> list[Image.Image]:
+    """Synthetic RGB images, as the loader returns them; some were converted from grey, palette or transparent ones."""
     rng = random.Random(0)
-    made: list[Image.Image] = []
-    convert: list[Callable[[Image.Image], Image.Image]] = [
+    images: list[Image.Image] = []
+    conversions: list[Callable[[Image.Image], Image.Image]] = [
         lambda image: image,
         lambda image: image.convert("L"),
         lambda image: image.convert("P"),
         lambda image: image.convert("RGBA"),
     ]
-    for at, (width, height) in enumerate(PROBES):
+    for at, (width, height) in enumerate(PROBE_SIZES):
         small = Image.frombytes("RGB", (16, 16), rng.randbytes(16 * 16 * 3))
-        # Smooth and rough: enlarged noise, with noise in a corner.
+        # Smooth and rough areas: enlarged noise, and noise in a corner.
         image = small.resize((width, height), Image.Resampling.BICUBIC)
         image.paste(Image.frombytes("RGB", (32, 32), rng.randbytes(32 * 32 * 3)), (0, 0))
-        made.append(convert[at % 4](image).convert("RGB"))
-    return made
+        images.append(conversions[at % 4](image).convert("RGB"))
+    return images

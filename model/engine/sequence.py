@@ -1,147 +1,144 @@
-"""Rows being answered, and what each of them says next."""
+"""A sequence: one request, or one branch of a request with continuations, on its way through the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import torch
+from enum import Enum
 
 from evalkit.model.hf.continuations import Branch
 from evalkit.model.hf.sampler import RandomSampler
+from evalkit.types import ImageRef
 
-from .kv_cache import sent
+from .image_table import ImageTable
+from .prefix_tree import Node, Parts
+from .vision import ProcessedImage
+
+
+class Status(Enum):
+    """Where a sequence is."""
+
+    WAITING = "waiting"  # to be prefilled
+    RUNNING = "running"  # being decoded
+    FINISHED = "finished"  # has all its tokens, or an error
 
 
 @dataclass(eq=False)
-class Row:
-    """One request (or one branch of one) on its way.
+class Sequence:
+    """What is to be computed, its place in the prefix tree, and the output.
 
     Attributes:
-        limit: how many tokens it may have; ``least`` how many it must.
-        stops: the tokens that end it.
-        draws: where its tokens are drawn at random.
-        enough: where strings end it, whether the tokens so far have one of them.
-        forced: where continuations are ranked: what is forced upon it, and the options read off.
-        tokens: its answer so far, the token that ended it included.
-        asked: how many tokens were worked out, those included that were not read yet (``Said``).
-        sums: of the options' cross-entropies.
-        seconds: its share of the work so far.
-        broken: whether its logits were not numbers.
-        prompt: tokens of the prompt.
+        request: whose answer it is (the caller's own object).
+        prompt: the prompt's tokens, with one placeholder per image.
+        images: the images, in the order of the placeholders.
+        estimated_tokens: the prompt's length with all visual tokens, as far as known before images are read.
+        max_new_tokens: limit of the answer, including the token that ends it.
+        min_new_tokens: before so many tokens, ``stop_tokens`` are not generated.
+        stop_tokens: the tokens that end the answer.
+        branch: to score continuations: the tokens to force, and the options that they score.
+        sampler: to sample tokens at random; None for greedy decoding.
+        hits_stop_string: whether the tokens so far contain a stop string.
+
+        table: the images of its window (set by ``place``, as are the next three).
+        parts: the prompt's elements, see ``prefix_tree``.
+        node: the deepest shared prefix above it.
+        rope_factor: with which its keys are rotated.
+
+        status: waiting, running or finished.
+        tokens: the answer so far, including the token that ended it.
+        launched: number of tokens computed, including those that the CPU has not read yet.
+        loss_sums: the summed cross-entropy of each option of ``branch``.
+        seconds: its share of the compute time so far.
+        broken: whether its logits were NaN.
+        prompt_tokens: the prompt's length.
+        processed_images: its images as the model saw them.
+        error: why it could not be answered.
     """
 
-    limit: int
-    least: int = 0
-    stops: tuple[int, ...] = ()
-    forced: Branch | None = None
-    draws: RandomSampler | None = None
-    enough: Callable[[list[int]], bool] | None = None
+    request: object
+    prompt: tuple[int, ...]
+    images: tuple[ImageRef, ...]
+    estimated_tokens: int
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    stop_tokens: tuple[int, ...] = ()
+    branch: Branch | None = None
+    sampler: RandomSampler | None = None
+    hits_stop_string: Callable[[list[int]], bool] | None = None
+
+    table: ImageTable | None = None
+    parts: Parts = ()
+    node: Node | None = None
+    rope_factor: float = 1.0
+
+    status: Status = Status.WAITING
     tokens: list[int] = field(default_factory=list)
-    asked: int = 0
-    sums: list[float] = field(default_factory=list)
+    launched: int = 0
+    loss_sums: list[float] = field(default_factory=list)
     seconds: float = 0.0
     broken: bool = False
-    prompt: int = 0
-    ended: bool = False
+    prompt_tokens: int = 0
+    processed_images: tuple[ProcessedImage, ...] = ()
+    error: BaseException | None = None
+
+    def place(self, table: ImageTable, parts: Parts, node: Node | None, rope_factor: float) -> None:
+        """Set its place in a window's prefix tree."""
+        self.table, self.parts, self.node, self.rope_factor = table, parts, node, rope_factor
 
     def restart(self) -> None:
-        """Forget what was answered: it is computed again."""
-        self.tokens, self.asked, self.sums, self.broken, self.ended = [], 0, [], False, False
-        if self.draws is not None:
-            self.draws.restart()
+        """Discard the output so far, to compute it again."""
+        self.status, self.tokens, self.launched = Status.WAITING, [], 0
+        self.loss_sums, self.broken = [], False
+        if self.sampler is not None:
+            self.sampler.restart()
+
+    def fail(self, error: BaseException) -> None:
+        """Finish with an error."""
+        self.status, self.error = Status.FINISHED, error
 
     @property
-    def free(self) -> bool:
-        """Whether its next token is the likeliest one, whatever the tokens before."""
-        return self.forced is None and self.draws is None
+    def finished(self) -> bool:
+        """Whether it has all its tokens, or an error."""
+        return self.status is Status.FINISHED
 
     @property
-    def over(self) -> bool:
+    def is_greedy(self) -> bool:
+        """Whether its next token is the most likely one, so that the CPU need not read it first."""
+        return self.branch is None and self.sampler is None
+
+    @property
+    def fully_launched(self) -> bool:
         """Whether it has all its tokens, or will have once they are read."""
-        return self.ended or (self.forced is None and self.asked >= self.limit)
+        return self.finished or (self.branch is None and self.launched >= self.max_new_tokens)
 
     @property
-    def means(self) -> list[float]:
-        """The mean cross-entropy per token of each option."""
-        assert self.forced is not None
-        return [s / len(tokens) for s, (_, tokens) in zip(self.sums, self.forced.options, strict=True)]
+    def image_table(self) -> ImageTable:
+        """``table``, of a sequence that has its place."""
+        assert self.table is not None
+        return self.table
 
+    @property
+    def prefixes(self) -> list[Node]:
+        """The shared prefixes that it begins with, outermost first."""
+        return self.node.chain() if self.node is not None else []
 
-class Said:
-    """What some rows say next: worked out on the device, and read when it is wanted (``hear``).
+    @property
+    def own_parts(self) -> Parts:
+        """The elements that it does not share."""
+        return self.parts[self.node.end :] if self.node is not None else self.parts
 
-    Attributes:
-        rows: whose tokens they are; those that have ended by the time of reading are left as they are.
-        likeliest: (rows,), on the device.
-    """
+    def retain_prefixes(self) -> None:
+        """Count it as waiting for its prefixes again."""
+        if self.node is not None:
+            self.node.retain()
 
-    def __init__(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
-        """``logits``: (rows, vocabulary), float32; they may be overwritten if all rows are ``free``."""
-        self.rows = list(rows)
-        broken = logits.isnan().any(-1)
-        early = [
-            (at, token)
-            for at, row in enumerate(rows)
-            if row.forced is None and row.asked < row.least
-            for token in row.stops
-        ]
-        if early:
-            places, tokens = sent(torch.tensor(early), logits.device).unbind(1)
-            logits.index_put_((places, tokens), logits.new_full((), -torch.inf))
-        self.likeliest = logits.argmax(-1)
-        self._logits = None if all(row.free for row in rows) else logits
-        found = torch.stack([self.likeliest, broken.long()])
-        self._there = None
-        if logits.device.type == "cuda":
-            self._found = found.to("cpu", non_blocking=True)
-            self._there = torch.cuda.Event()
-            self._there.record(torch.cuda.current_stream(logits.device))
-        else:
-            self._found = found.cpu()
-        for row in rows:
-            row.asked += 1
+    def release_prefixes(self) -> None:
+        """Count it as no longer waiting for its prefixes; those that nothing waits for are freed."""
+        if self.node is not None:
+            self.node.release()
 
-    def hear(self) -> list[Row]:
-        """Give every row its token; gives back the rows that end with it."""
-        if self._there is not None:
-            self._there.synchronize()
-        said, bad = self._found.tolist()
-        going = [at for at, row in enumerate(self.rows) if not row.ended]
-        if self._logits is not None:
-            _read_off([(at, self.rows[at]) for at in going], self._logits)
-        for at in going:
-            row = self.rows[at]
-            row.broken |= bool(bad[at])
-            if row.forced is None:
-                token = said[at] if row.draws is None or self._logits is None else row.draws.sample(self._logits[at])
-                row.tokens.append(token)
-                row.ended = token in row.stops or len(row.tokens) >= row.limit or row.broken
-                row.ended = row.ended or (row.enough is not None and row.enough(row.tokens))
-            else:
-                step = len(row.tokens)
-                row.ended = step >= len(row.forced.forced) or row.broken
-                row.tokens.append(row.forced.forced[step] if not row.ended else said[at])
-        return [self.rows[at] for at in going if self.rows[at].ended]
-
-
-def _read_off(rows: Sequence[tuple[int, Row]], logits: torch.Tensor) -> None:
-    """Add up the cross-entropies of the options' tokens at this step; rows with their places among the logits."""
-    wanted = [
-        (at, row, option, tokens[len(row.tokens)])
-        for at, row in rows
-        if row.forced is not None
-        for option, (_, tokens) in enumerate(row.forced.options)
-        if len(row.tokens) < len(tokens)
-    ]
-    if not wanted:
-        return
-    alone = sorted({at for at, *_ in wanted})
-    index = {place: at for at, place in enumerate(alone)}
-    losses = -logits[alone].log_softmax(-1)
-    found = losses[[index[at] for at, *_ in wanted], [token for *_, token in wanted]].tolist()
-    for (_, row, option, _), loss in zip(wanted, found, strict=True):
-        assert row.forced is not None
-        if not row.sums:
-            row.sums = [0.0] * len(row.forced.options)
-        row.sums[option] += loss
+    @property
+    def mean_losses(self) -> list[float]:
+        """The mean cross-entropy per token of each option of ``branch``."""
+        assert self.branch is not None
+        return [total / len(tokens) for total, (_, tokens) in zip(self.loss_sums, self.branch.options, strict=True)]

@@ -1,253 +1,126 @@
-"""Images on their way into the model: what stands for them among the tokens, and their features.
+"""Image processors: from a decoded image to the vision encoder's inputs and the image's placeholder tokens.
 
-Reading and resizing needs the processor only and runs in threads; encoding is the model's.
+Preprocessing needs the processor only, and runs in threads; encoding is the model's (``encoder_cache.py``).
 """
 
 from __future__ import annotations
 
-import inspect
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from evalkit.model.hf.threads import threads
-from evalkit.types import ImageRef, Size, image_key
+from evalkit.types import Size
 
-from .preprocess import Generic, Pixels, Raw
+from .preprocess import BytePreprocessor, EncoderInput, GenericPreprocessor
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image as the model takes it.
+class ProcessedImage:
+    """A preprocessed image.
 
     Attributes:
-        ids: the tokens that stand in its place; ``tokens`` of them are visual.
-        grid: (rows, columns) of its visual tokens, where positions are those of a grid.
-        raw: what the vision encoder is given.
-        resized: (width, height) at which the encoder sees it, where the processor says so.
+        ids: the tokens that replace its placeholder in the prompt.
+        tokens: how many of them are visual tokens.
+        grid: (rows, columns) of its visual tokens, if the model numbers their positions as a grid.
+        encoder_input: for the vision encoder; None once the image is encoded.
+        encoded_size: (width, height) at which the encoder sees it, if the processor says so.
     """
 
     ids: tuple[int, ...]
     tokens: int
     grid: tuple[int, int] | None
-    raw: Raw | None
-    resized: Size | None
+    encoder_input: EncoderInput | None
+    encoded_size: Size | None
 
 
-class Eyes(Protocol):
-    """How one kind of processor takes images."""
+class ImageProcessor(Protocol):
+    """Preprocesses the images of one kind of model."""
 
-    def look(self, image: Any) -> Seen:
-        """A decoded image, resized and counted.  Raises ``ValueError`` for one that it does not take."""
+    def preprocess(self, image: Any) -> ProcessedImage:
+        """Resize a decoded image and count its tokens.  Raises ``ValueError`` if the processor rejects it."""
         ...
 
-    def stack(self, seen: Sequence[Seen], device: torch.device, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
-        """The vision encoder's inputs.  Raises ``ValueError`` where these images cannot go together."""
+    def collate(
+        self, images: Sequence[ProcessedImage], device: torch.device, dtype: torch.dtype
+    ) -> Mapping[str, torch.Tensor]:
+        """Return the vision encoder's inputs.  Raises ``ValueError`` if these images cannot be batched."""
         ...
 
 
-class PatchEyes:
-    """The Qwen2-VL line: any size, one token for each square of ``merge_size`` patches.
+class PatchImageProcessor:
+    """For the Qwen2-VL line: images of any size, one token per square of ``merge_size`` × ``merge_size`` patches.
 
     Args:
-        stay: whether the encoder takes images' grids where they are (``grids.py``), or wants them on the device.
+        image_token: the token of a visual token's place.
+        grids_on_cpu: whether the encoder takes images' grids on the CPU (``patches/vision_grids.py``).
     """
 
-    def __init__(self, processor: Any, token: int, *, stay: bool = False) -> None:
-        self.stay = stay
+    def __init__(self, processor: Any, image_token: int, *, grids_on_cpu: bool = False) -> None:
         image_processor = processor.image_processor
-        self.merge = int(image_processor.merge_size)
-        self.patch = int(image_processor.patch_size)
-        self.token = token
-        self.pixels = Pixels(image_processor) if Pixels.fits(image_processor) else None
-        self.other = Generic(image_processor)
+        self.image_token = image_token
+        self.grids_on_cpu = grids_on_cpu
+        self.merge_size = int(image_processor.merge_size)
+        self.patch_size = int(image_processor.patch_size)
+        self.bytes = BytePreprocessor(image_processor) if BytePreprocessor.supports(image_processor) else None
+        self.generic = GenericPreprocessor(image_processor)
 
-    def look(self, image: Any) -> Seen:
-        raw = self.other.prepare(image) if self.pixels is None else self.pixels.prepare(image)
-        ((_, h, w),) = raw.tensors["image_grid_thw"].tolist()
-        grid = (h // self.merge, w // self.merge)
+    def preprocess(self, image: Any) -> ProcessedImage:
+        prepared = self.generic.prepare(image) if self.bytes is None else self.bytes.prepare(image)
+        ((_, height, width),) = prepared.tensors["image_grid_thw"].tolist()
+        grid = (height // self.merge_size, width // self.merge_size)
         tokens = grid[0] * grid[1]
-        return Seen((self.token,) * tokens, tokens, grid, raw, (w * self.patch, h * self.patch))
+        size = (width * self.patch_size, height * self.patch_size)
+        return ProcessedImage((self.image_token,) * tokens, tokens, grid, prepared, size)
 
-    def stack(self, seen: Sequence[Seen], device: torch.device, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
-        raws = [_raw(s) for s in seen]
-        if self.pixels is None:
-            return self.other.finish(raws, device, dtype)
-        values, grids = self.pixels.finish(raws, device, dtype)
-        return {"pixel_values": values, "image_grid_thw": grids if self.stay else grids.to(device)}
+    def collate(
+        self, images: Sequence[ProcessedImage], device: torch.device, dtype: torch.dtype
+    ) -> Mapping[str, torch.Tensor]:
+        inputs = [_encoder_input(image) for image in images]
+        if self.bytes is None:
+            return self.generic.collate(inputs, device, dtype)
+        values, grids = self.bytes.collate(inputs, device, dtype)
+        return {"pixel_values": values, "image_grid_thw": grids if self.grids_on_cpu else grids.to(device)}
 
 
-class AnyEyes:
-    """Any processor: it is shown one image at a time, between nothing."""
+class GenericImageProcessor:
+    """For any processor: it is given one image at a time, with no text but the image's placeholder.
 
-    def __init__(self, processor: Any, token: int, placeholder: str) -> None:
+    Args:
+        image_token: the token of a visual token's place.
+        placeholder: the text that stands for an image in a prompt.
+    """
+
+    def __init__(self, processor: Any, image_token: int, placeholder: str) -> None:
         self.processor = processor
-        self.token = token
+        self.image_token = image_token
         self.placeholder = placeholder
 
-    def look(self, image: Any) -> Seen:
-        found = dict(self.processor(text=[self.placeholder], images=[[image]], return_tensors="pt"))
-        ids = found.pop("input_ids")[0].tolist()
-        mask = found.pop("attention_mask", None)
+    def preprocess(self, image: Any) -> ProcessedImage:
+        outputs = dict(self.processor(text=[self.placeholder], images=[[image]], return_tensors="pt"))
+        ids = outputs.pop("input_ids")[0].tolist()
+        mask = outputs.pop("attention_mask", None)
         if mask is not None:
-            ids = [token for token, there in zip(ids, mask[0].tolist(), strict=True) if there]
-        special = set(self.processor.tokenizer.all_special_ids) - {self.token}
-        while ids and ids[0] in special and ids[0] == self.processor.tokenizer.bos_token_id:
-            ids = ids[1:]  # what begins every text of this tokenizer
+            ids = [token for token, attended in zip(ids, mask[0].tolist(), strict=True) if attended]
+        tokenizer = self.processor.tokenizer
+        special = set(tokenizer.all_special_ids) - {self.image_token}
+        while ids and ids[0] in special and ids[0] == tokenizer.bos_token_id:
+            ids = ids[1:]  # the tokenizer begins every text with it
         for name in ("mm_token_type_ids", "token_type_ids", "labels"):
-            found.pop(name, None)
-        raw = Raw({name: value for name, value in found.items() if isinstance(value, torch.Tensor)})
-        return Seen(tuple(ids), ids.count(self.token), None, raw, getattr(self.processor, "image_size", None))
+            outputs.pop(name, None)
+        tensors = {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+        size = getattr(self.processor, "image_size", None)
+        return ProcessedImage(tuple(ids), ids.count(self.image_token), None, EncoderInput(tensors), size)
 
-    def stack(self, seen: Sequence[Seen], device: torch.device, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
-        return Generic(self.processor.image_processor).finish([_raw(s) for s in seen], device, dtype)
-
-
-class Features:
-    """Encodes images with a model's ``get_image_features``, and keeps the latest.
-
-    An image's features are (1 + deep, tokens, width): what stands in its tokens' place, and, in Qwen3-VL's deepstack,
-    what is added to the first layers' output there.
-    """
-
-    def __init__(self, owner: Any, eyes: Eyes, *, device: torch.device, dtype: torch.dtype, limit: int) -> None:
-        self.encode = owner.get_image_features
-        self.takes = set(inspect.signature(self.encode).parameters)
-        self.eyes = eyes
-        self.device = device
-        self.dtype = dtype
-        self.limit = limit
-        self.kept: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self.size = 0
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.kept
-
-    def of(self, wanted: Mapping[str, Seen], tokens: int) -> dict[str, torch.Tensor]:
-        """The features of each image, by its key; about ``tokens`` visual tokens go through the encoder at once."""
-        found = {}
-        missing = []
-        for name, seen in wanted.items():
-            if name in self.kept:
-                self.kept.move_to_end(name)
-                found[name] = self.kept[name]
-            else:
-                missing.append((name, seen))
-        for batch in _batches(missing, tokens):
-            for (name, _), features in zip(batch, self._encoded([seen for _, seen in batch]), strict=True):
-                found[name] = features
-                self._keep(name, features)
-        return found
-
-    def _encoded(self, seen: Sequence[Seen]) -> list[torch.Tensor]:
-        try:
-            inputs = self.eyes.stack(seen, self.device, self.dtype)
-        except ValueError:
-            return [self._encoded([one])[0] for one in seen]
-        out = self.encode(**{name: value for name, value in inputs.items() if name in self.takes})
-        parts = [_flat(getattr(out, "pooler_output", out))]
-        parts += [_flat(layer) for layer in getattr(out, "deepstack_features", None) or ()]
-        whole = torch.stack([part.to(self.device) for part in parts])
-        counts = [s.tokens for s in seen]
-        if sum(counts) != whole.shape[1]:
-            raise RuntimeError(f"the vision encoder gave {whole.shape[1]} tokens where {sum(counts)} have a place")
-        return [part.clone() if len(seen) > 1 else part for part in whole.split(counts, dim=1)]
-
-    def _keep(self, name: str, features: torch.Tensor) -> None:
-        self.kept[name] = features
-        self.size += features.nbytes
-        while self.size > self.limit and len(self.kept) > 1:
-            _, old = self.kept.popitem(last=False)
-            self.size -= old.nbytes
-
-    def drop(self, name: str) -> None:
-        """Forget one image."""
-        if (old := self.kept.pop(name, None)) is not None:
-            self.size -= old.nbytes
-
-    def clear(self) -> None:
-        """Forget all."""
-        self.kept.clear()
-        self.size = 0
+    def collate(
+        self, images: Sequence[ProcessedImage], device: torch.device, dtype: torch.dtype
+    ) -> Mapping[str, torch.Tensor]:
+        preprocessor = GenericPreprocessor(self.processor.image_processor)
+        return preprocessor.collate([_encoder_input(image) for image in images], device, dtype)
 
 
-def _raw(seen: Seen) -> Raw:
-    if seen.raw is None:
-        raise RuntimeError("an image's pixels were let go before it was encoded")
-    return seen.raw
-
-
-def _flat(found: Any) -> torch.Tensor:
-    """(tokens, width), of one tensor or of one for each image or tile."""
-    parts = found if isinstance(found, (tuple, list)) else [found]
-    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
-
-
-def _batches(items: Sequence[tuple[str, Seen]], tokens: int) -> Iterator[list[tuple[str, Seen]]]:
-    batch: list[tuple[str, Seen]] = []
-    room = tokens
-    for item in items:
-        if batch and item[1].tokens > room:
-            yield batch
-            batch, room = [], tokens
-        batch.append(item)
-        room -= item[1].tokens
-    if batch:
-        yield batch
-
-
-class Feed:
-    """Reads, decodes and resizes images ahead, in the order in which they will be asked for.
-
-    Args:
-        ahead: how many pixels may lie ready at most (the next image always may).
-    """
-
-    def __init__(self, order: Sequence[ImageRef], eyes: Eyes, *, workers: int, ahead: int) -> None:
-        self._eyes = eyes
-        self._order = iter({image_key(image): image for image in order}.values())
-        self._next = next(self._order, None)
-        self._pool = threads(workers) if workers else None
-        self._ahead = ahead
-        self._coming: dict[str, tuple[Future[Seen], int]] = {}
-        self._lying = 0
-
-    def __enter__(self) -> Feed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Read nothing more ahead; what is still asked for is read then."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._coming.clear()
-
-    def _look(self, image: ImageRef) -> Seen:
-        return self._eyes.look(image.load())
-
-    def _go_on(self) -> None:
-        while self._pool is not None and self._next is not None:
-            try:
-                width, height = self._next.size()
-                pixels = width * height
-            except (OSError, ValueError):
-                pixels = 0  # its turn will say what is wrong
-            if self._coming and self._lying + pixels > self._ahead:
-                return
-            self._coming[image_key(self._next)] = self._pool.submit(self._look, self._next), pixels
-            self._lying += pixels
-            self._next = next(self._order, None)
-
-    def get(self, image: ImageRef) -> Seen:
-        """The image.  Raises ``OSError`` or ``ValueError`` when it cannot be read."""
-        self._go_on()
-        future, pixels = self._coming.pop(image_key(image), (None, 0))
-        try:
-            return self._look(image) if future is None else future.result()
-        finally:
-            self._lying -= pixels
-            self._go_on()
+def _encoder_input(image: ProcessedImage) -> EncoderInput:
+    if image.encoder_input is None:
+        raise RuntimeError("an image's pixels were freed before it was encoded")
+    return image.encoder_input

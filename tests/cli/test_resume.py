@@ -27,13 +27,13 @@ from .forked import Forked
 
 # The real backend, which writes down what it is about to work on.
 WATCHED = """
-from evalkit.model.engine.engine import Engine
-prefill = Engine._prefill
-def watched(self, batch):
+from evalkit.model.engine.model_runner import ModelRunner
+prefill = ModelRunner.prefill
+def watched(self, sequences, limits):
     with open("COMPUTED", "a") as file:
-        file.write("".join(waiting.item.planned.request.id + "\\n" for waiting in batch))
-    return prefill(self, batch)
-Engine._prefill = watched
+        file.write("".join(sequence.request.request.id + "\\n" for sequence in sequences))
+    return prefill(self, sequences, limits)
+ModelRunner.prefill = watched
 """
 
 

@@ -1,4 +1,4 @@
-"""Modules that compute the same in another way for as long as the engine has the model."""
+"""Overriding the ``forward`` of single modules, and restoring it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from torch import nn
 
 
-def give(module: nn.Module, forward: Callable[..., Any], *more: Any) -> None:
-    """Have a module call ``forward(module, *more, input)`` instead of its own."""
-    module.forward = partial(forward, module, *more)
+def override_forward(module: nn.Module, forward: Callable[..., Any], *arguments: Any) -> None:
+    """Make a module call ``forward(module, *arguments, input)`` instead of its class's forward."""
+    module.forward = partial(forward, module, *arguments)
 
 
-def own(module: Any) -> bool:
-    """Whether a module has its class's forward; another is somebody's hook (offloading, say), which is left alone."""
+def has_own_forward(module: Any) -> bool:
+    """Whether a module uses its class's forward; otherwise something (such as offloading) has hooked it."""
     return "forward" not in vars(module)
 
 
-def take_back(model: nn.Module, forward: Callable[..., Any]) -> None:
-    """Undo ``give`` of this function in all of a model's modules."""
+def restore_forward(model: nn.Module, forward: Callable[..., Any]) -> None:
+    """Undo ``override_forward`` with this function in all modules of a model."""
     for module in model.modules():
-        mine: Any = vars(module).get("forward")
-        if isinstance(mine, partial) and mine.func is forward:
+        override: Any = vars(module).get("forward")
+        if isinstance(override, partial) and override.func is forward:
             del module.forward

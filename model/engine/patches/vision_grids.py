@@ -1,10 +1,10 @@
-"""What the vision encoders of the Qwen2-VL line make of their images' sizes, worked out on the CPU.
+"""Position tables of vision encoders of the Qwen2-VL line, computed on the CPU.
 
-Where each patch stands, which belong together, how a table of positions is stretched over an image: transformers works
-this out from ``grid_thw`` at the beginning of a forward pass, where the tensor lies.  On a GPU that is hundreds of tiny
-operations, many of which wait for the device; and so does the model, when it cuts the result into images.  In its
-later versions the encoders take all of it ready-made, too: here it is made, by transformers' own functions, of a
-``grid_thw`` that stays on the CPU.
+An encoder derives each patch's position, the boundaries of images and windows, and the interpolation of its position
+embedding from ``grid_thw``; transformers does so at the start of the forward pass, on the tensor's device.  On a GPU
+these are hundreds of tiny operations, many of which synchronize, and the model synchronizes again when it splits the
+result into images.  Later versions of the encoders accept the tables as arguments: here transformers' own functions
+compute them from a ``grid_thw`` that stays on the CPU.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.model.engine.kv_cache import sent
+from evalkit.model.engine.transfer import to_device
 
-from . import attention
-from .forward_override import give, own, take_back
+from .forward_override import has_own_forward, override_forward, restore_forward
+from .packed_attention import set_boundaries_on_cpu
 
 try:
     from transformers import vision_utils
 except ImportError:  # an earlier transformers
     vision_utils = None  # type: ignore[assignment]
 
-Made = dict[str, Tensor | int]
+Arguments = dict[str, Tensor | int]
 
 
-def _positions(visual: Any, grid: Tensor) -> Made:
+def _positions(visual: Any, grid: Tensor) -> Arguments:
     return {"position_ids": vision_utils.get_vision_position_ids(grid, visual.spatial_merge_size)}
 
 
-def _segments(visual: Any, grid: Tensor) -> Made:
-    found = vision_utils.get_vision_cu_seqlens(grid)
-    return {"cu_seqlens": found, "max_seqlen": _longest(found)}
+def _segments(visual: Any, grid: Tensor) -> Arguments:
+    boundaries = vision_utils.get_vision_cu_seqlens(grid)
+    return {"cu_seqlens": boundaries, "max_seqlen": _longest(boundaries)}
 
 
-def _windows(visual: Any, grid: Tensor) -> Made:
-    index, found = vision_utils.get_vision_window_index(
+def _windows(visual: Any, grid: Tensor) -> Arguments:
+    index, boundaries = vision_utils.get_vision_window_index(
         grid,
         spatial_merge_size=visual.spatial_merge_size,
         window_size=visual.window_size,
         patch_size=visual.patch_size,
     )
-    return {"window_index": index, "cu_window_seqlens": found, "max_window_seqlen": _longest(found)}
+    return {"window_index": index, "cu_window_seqlens": boundaries, "max_window_seqlen": _longest(boundaries)}
 
 
-def _interpolation(visual: Any, grid: Tensor) -> Made:
+def _interpolation(visual: Any, grid: Tensor) -> Arguments:
     indices, weights = vision_utils.get_vision_interpolation_indices_and_weights(
         grid,
         num_grid_per_side=visual.num_grid_per_side,
@@ -59,12 +59,12 @@ def _interpolation(visual: Any, grid: Tensor) -> Made:
     return {"interp_indices": indices, "interp_weights": weights}
 
 
-def _longest(cumulative: Tensor) -> int:
-    return int(cumulative.diff().max())
+def _longest(boundaries: Tensor) -> int:
+    return int(boundaries.diff().max())
 
 
-# By the names of the functions that an encoder's forward calls.
-KNOWN: Mapping[str, Callable[[Any, Tensor], Made]] = {
+# By the name of the transformers function that an encoder's forward calls.
+TABLES: Mapping[str, Callable[[Any, Tensor], Arguments]] = {
     "get_vision_position_ids": _positions,
     "get_vision_attention_seqlens": _segments,
     "get_vision_window_index": _windows,
@@ -73,40 +73,40 @@ KNOWN: Mapping[str, Callable[[Any, Tensor], Made]] = {
 
 
 def install(model: nn.Module) -> int:
-    """Have each vision encoder that can take a ``grid_thw`` of the CPU's; gives how many there are."""
-    found = 0
+    """Make vision encoders accept a ``grid_thw`` on the CPU.  Returns how many do."""
+    count = 0
     for module in model.modules():
-        names = _asked(module)
-        if names and own(module):
-            give(module, _forward, names)
-            found += 1
-    return found
+        names = _table_names(module)
+        if names and has_own_forward(module):
+            override_forward(module, _forward, names)
+            count += 1
+    return count
 
 
 def uninstall(model: nn.Module) -> None:
-    """Take back what ``install`` did."""
-    take_back(model, _forward)
+    """Undo ``install``."""
+    restore_forward(model, _forward)
 
 
-def _asked(module: nn.Module) -> tuple[str, ...]:
-    """What a vision encoder works out of its grid; empty where that is not known, or not all of it."""
+def _table_names(module: nn.Module) -> tuple[str, ...]:
+    """The functions that a vision encoder calls with its grid; empty if not all of them are in ``TABLES``."""
     forward = inspect.unwrap(type(module).forward)
     code = getattr(forward, "__code__", None)
     if vision_utils is None or code is None or "grid_thw" not in code.co_varnames:
         return ()
     names = tuple(name for name in code.co_names if name.startswith("get_vision_"))
-    used = code.co_varnames[: code.co_argcount].count("grid_thw") == 1 and code.co_flags & inspect.CO_VARKEYWORDS
-    return names if used and set(names) <= KNOWN.keys() else ()
+    takes = code.co_varnames[: code.co_argcount].count("grid_thw") == 1 and code.co_flags & inspect.CO_VARKEYWORDS
+    return names if takes and set(names) <= TABLES.keys() else ()
 
 
-def _forward(visual: Any, names: tuple[str, ...], pixels: Tensor, grid_thw: Tensor, **more: Any) -> Any:
+def _forward(visual: Any, names: tuple[str, ...], pixels: Tensor, grid_thw: Tensor, **arguments: Any) -> Any:
     if grid_thw.device.type == "cpu":
-        made = {key: value for name in names for key, value in KNOWN[name](visual, grid_thw).items()}
-        for key, value in made.items():
+        computed = {key: value for name in names for key, value in TABLES[name](visual, grid_thw).items()}
+        for key, value in computed.items():
             if isinstance(value, Tensor):
-                more[key] = sent(value, pixels.device)
-                if value.dtype == torch.int32:
-                    attention.tell(more[key], value)
+                arguments[key] = to_device(value, pixels.device)
+                if value.dtype == torch.int32:  # segment boundaries
+                    set_boundaries_on_cpu(arguments[key], value)
             else:
-                more[key] = value
-    return type(visual).forward(visual, pixels, grid_thw, **more)
+                arguments[key] = value
+    return type(visual).forward(visual, pixels, grid_thw, **arguments)

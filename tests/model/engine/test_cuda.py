@@ -59,7 +59,7 @@ def alone(requests: list[Request]) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("rows", [3, 16, 64, None])
 @pytest.mark.parametrize("record", [True, False])
-def test_the_tokens_of_generate(
+def test_same_tokens_as_generate(
     rows: int | None, record: bool, requests: list[Request], alone: dict[str, tuple[int, ...]]
 ) -> None:
     backend = _backend("float32", batch_size=rows, options=Options(cuda_graphs=record))
@@ -67,22 +67,22 @@ def test_the_tokens_of_generate(
     found = _tokens(backend, requests)
     different = [key for key, tokens in alone.items() if found[key] != tokens]
     assert different == []
-    steps = backend.engine.pool.steps
+    steps = backend.engine.runner.steps
     assert (steps.recorder is not None) is record
-    assert bool(steps._known) is record
+    assert bool(steps.recorded) is record
 
 
 @pytest.mark.parametrize("off", ["fused_kernels", "async_scheduling", "prefix_sharing"])
-def test_no_part_changes_a_token(off: str, requests: list[Request], alone: dict[str, tuple[int, ...]]) -> None:
+def test_options_change_no_token(off: str, requests: list[Request], alone: dict[str, tuple[int, ...]]) -> None:
     backend = _backend("float32", batch_size=16, options=Options(**{off: False}))
     assert backend.engine is not None, backend.unfit
-    assert backend.engine.pool.ahead is (off != "async_scheduling")
+    assert backend.engine.scheduler.async_scheduling is (off != "async_scheduling")
     found = _tokens(backend, requests)
     assert [key for key, tokens in alone.items() if found[key] != tokens] == []
 
 
-def test_nothing_waits_but_for_tokens(requests: list[Request]) -> None:
-    """As on a GPU that is not there (``test_imaginary.py``), by what CUDA itself says."""
+def test_no_synchronization_except_for_tokens(requests: list[Request]) -> None:
+    """As on a GPU that is not there (``test_device_sync.py``), by what CUDA itself says."""
     backend = _backend("bfloat16", batch_size=64, options=Options(cuda_graphs=False))
     assert backend.engine is not None, backend.unfit
     _tokens(backend, requests[:20])  # what is tried once has been
@@ -96,11 +96,11 @@ def test_nothing_waits_but_for_tokens(requests: list[Request]) -> None:
     assert [str(one.message) for one in told if "synchronizing" in str(one.message)] == []
 
 
-def test_half_precision_records_too(requests: list[Request]) -> None:
+def test_recorded_steps_in_half_precision(requests: list[Request]) -> None:
     backend = _backend("bfloat16")
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
-    assert backend.engine.pool.steps.recorder is not None
+    assert backend.engine.runner.steps.recorder is not None
     plain = _tokens(_backend("bfloat16", options=Options(cuda_graphs=False)), requests)
     different = [key for key, tokens in plain.items() if found[key] != tokens]
     assert len(different) <= 0.1 * len(plain)

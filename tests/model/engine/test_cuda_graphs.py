@@ -18,7 +18,8 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import cuda_graphs
-from evalkit.model.engine.cuda_graphs import Work
+from evalkit.model.engine.cuda_graphs import Step
+from evalkit.model.engine.kv_cache import ContiguousKVCache
 from evalkit.types import Decoding, PromptSpec, Request, Response
 
 
@@ -28,7 +29,7 @@ class Traced:
     def __init__(self) -> None:
         self.recordings = self.replays = 0
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, work: Step) -> Step:
         trace: Callable[[], torch.Tensor] = make_fx(work)()
         self.recordings += 1
 
@@ -42,7 +43,7 @@ class Traced:
 def _backend(tiny: HFBackend, recorder: Any, rows: int) -> HFBackend:
     backend = HFBackend(tiny.model, tiny.processor, batch_size=rows)
     assert backend.engine is not None
-    backend.engine.pool.steps.recorder = recorder
+    backend.engine.runner.steps.recorder = recorder
     return backend
 
 
@@ -74,28 +75,28 @@ def _tokens(backend: HFBackend, requests: Sequence[Request]) -> dict[str, tuple[
     ("rows", "columns"),
     [(16, 128), pytest.param(1, 128, marks=pytest.mark.slow), pytest.param(6, 16, marks=pytest.mark.slow)],
 )
-def test_the_same_tokens(
+def test_same_tokens_with_recorded_steps(
     rows: int, columns: int, requests: list[Request], expected: dict[str, tuple[int, ...]],
     tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(cuda_graphs, "COLUMNS", columns)
+    monkeypatch.setattr(cuda_graphs, "SLOT_MULTIPLE", columns)
     recorder = Traced()
     backend = _backend(tiny_backend, recorder, rows)
     assert _tokens(backend, requests) == expected
     assert backend.engine is not None
-    assert backend.engine.pool.steps.recorder is recorder, "it did not give up"
+    assert backend.engine.runner.steps.recorder is recorder, "it did not give up"
     assert recorder.replays > 2 * recorder.recordings > 0
     assert _tokens(backend, requests) == expected  # and in the next window
 
 
-def test_what_replays_wrongly_is_not_used(
+def test_wrong_replay_is_not_used(
     requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """As a graph would of a step that keeps a number of Python's: always the column of the recording."""
 
     class Stuck(Traced):
-        def __call__(self, work: Work) -> Work:
+        def __call__(self, work: Step) -> Step:
             right = super().__call__(work)
             return lambda: right().roll(1, -1)
 
@@ -103,15 +104,15 @@ def test_what_replays_wrongly_is_not_used(
     backend = _backend(tiny_backend, Stuck(), 16)
     assert _tokens(backend, requests) == expected
     assert backend.engine is not None
-    assert backend.engine.pool.steps.recorder is None
-    assert "not recorded as CUDA graphs: replayed, logits come out otherwise" in caplog.text
+    assert backend.engine.runner.steps.recorder is None
+    assert "not recorded as CUDA graphs: replayed logits differ by" in caplog.text
 
 
-def test_what_cannot_be_recorded_goes_on_unrecorded(
+def test_failed_recording_is_not_used(
     requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def refuse(work: Work) -> Work:
+    def refuse(work: Step) -> Step:
         work()
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -121,7 +122,7 @@ def test_what_cannot_be_recorded_goes_on_unrecorded(
     assert "operation not permitted when stream is capturing" in caplog.text
 
 
-def test_a_step_that_python_decides_is_caught_by_the_comparison(tiny_backend: HFBackend) -> None:
+def test_traced_step_keeps_python_values(tiny_backend: HFBackend) -> None:
     """The trace does keep what Python held: without the comparison, the wrong column would be written again."""
     at = [0]
     place = torch.zeros(4)
@@ -136,23 +137,24 @@ def test_a_step_that_python_decides_is_caught_by_the_comparison(tiny_backend: HF
     assert replay().tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
-def test_what_was_recorded_serves_the_next_window(requests: list[Request], tiny_backend: HFBackend) -> None:
+def test_recordings_are_reused_by_the_next_run(requests: list[Request], tiny_backend: HFBackend) -> None:
     recorder = Traced()
     backend = _backend(tiny_backend, recorder, 16)
     assert backend.engine is not None
-    pool = backend.engine.pool
+    steps, cache = backend.engine.runner.steps, backend.engine.scheduler.running.cache
+    assert isinstance(cache, ContiguousKVCache)
     first = _tokens(backend, requests)
-    shapes, made = set(pool.steps._known), recorder.recordings
+    shapes, made = set(steps.recorded), recorder.recordings
     assert _tokens(backend, requests) == first
-    assert set(pool.steps._known) >= shapes
-    assert recorder.recordings - made == len(pool.steps._known) - len(shapes), "none twice"
-    assert pool.cache is None
-    pool.clear(free=True)  # as when memory is out
-    assert (pool._home, pool.steps._known) == (None, {})
+    assert set(steps.recorded) >= shapes
+    assert recorder.recordings - made == len(steps.recorded) - len(shapes), "none twice"
+    assert cache.tensors is None
+    backend.engine.free_memory()  # as when memory is out
+    assert (cache.retained, steps.recorded) == (None, {})
     assert _tokens(backend, requests) == first
 
 
-def test_a_window_that_nobody_saw_to_its_end_leaves_nothing(
+def test_abandoned_run_leaves_nothing_behind(
     requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend
 ) -> None:
     backend = _backend(tiny_backend, Traced(), 16)
@@ -162,22 +164,24 @@ def test_a_window_that_nobody_saw_to_its_end_leaves_nothing(
     assert _tokens(backend, requests) == expected
 
 
-def test_a_cache_is_no_larger_than_its_memory(requests: list[Request], tiny_backend: HFBackend) -> None:
+def test_cache_respects_its_memory_limit(requests: list[Request], tiny_backend: HFBackend) -> None:
     """Room for all rows that could come is not taken where long prompts leave room for a few."""
     from dataclasses import replace
 
     backend = _backend(tiny_backend, Traced(), 256)
     assert backend.engine is not None
     each = backend.engine.language.shape.bytes(torch.float32)
-    backend.engine.limits = replace(backend.engine.limits, bytes=2 * 10 * 256 * each)
+    backend.engine.scheduler.limits = replace(backend.engine.limits, bytes=2 * 10 * 256 * each)
     made: list[int] = []
-    columns = backend.engine.language.columns
+    cache = backend.engine.scheduler.running.cache
+    assert isinstance(cache, ContiguousKVCache)
+    allocate = cache.allocate
 
-    def counted(rows: int, width: int) -> Any:
-        made.append(rows * width)
-        return columns(rows, width)
+    def counted(rows: int, slots: int) -> Any:
+        made.append(rows * slots)
+        return allocate(rows, slots)
 
-    backend.engine.language.columns = counted  # type: ignore[method-assign]
+    cache.allocate = counted
     _tokens(backend, requests)
     assert 0 < max(made) <= 10 * 256 + 40 * 256
     assert max(made) < 256 * 128

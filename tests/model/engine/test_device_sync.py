@@ -1,4 +1,4 @@
-"""On a GPU that is not there: the engine's whole way, and nothing on it for which Python waits but a step's tokens."""
+"""The engine on a fake GPU: nothing synchronizes with the device but reading a step's tokens."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from evalkit import registry
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.data import open_data
-from evalkit.model.engine import compatibility
+from evalkit.model.engine.compatibility import image_processor_for, image_tokens
+from evalkit.model.engine.encoder_cache import EncoderCache
 from evalkit.model.engine.engine import Engine
-from evalkit.model.engine.image_table import Item
-from evalkit.model.engine.model_runner import Language
+from evalkit.model.engine.language_model import LanguageModel
 from evalkit.model.engine.options import Limits, Options
-from evalkit.model.engine.patches import attention, patch_embed, vision_grids
-from evalkit.model.engine.sequence import Said
-from evalkit.model.engine.vision import Features
+from evalkit.model.engine.patches import packed_attention, patched, vision_grids
+from evalkit.model.engine.sampler import SampledTokens
+from evalkit.model.engine.sequence import Sequence as EngineSequence
 from evalkit.model.hf.loading import load_processor
 from evalkit.model.hf.processor import Inputs
 from evalkit.types import Decoding, PromptSpec, Request, Shot
@@ -58,7 +58,7 @@ WAITS: dict[str, Callable[[Tensor, Tensor], object]] = {
 
 
 @pytest.mark.parametrize("what", WAITS)
-def test_what_waits_is_seen(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synchronizations_are_detected(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Imaginary()
     with gpu.here(monkeypatch):
         there, here = torch.zeros(2, 3, dtype=torch.long, device=DEVICE), torch.tensor([0, 1, 1])
@@ -70,7 +70,7 @@ def test_what_waits_is_seen(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert gpu.waits
 
 
-def test_what_does_not_wait_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asynchronous_operations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Imaginary()
     with gpu.here(monkeypatch):
         there = torch.zeros(2, 3, dtype=torch.long, device=DEVICE)
@@ -85,28 +85,27 @@ def test_what_does_not_wait_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _engine(folder: Path, gpu: Imaginary, inputs: Inputs, limits: Limits) -> Engine:
-    """Made as ``compatibility.build`` makes it, but for what needs numbers."""
+    """As ``compatibility.build_engine`` makes it, except for what needs numbers."""
     with gpu.mode, DEVICE:
         config = AutoConfig.from_pretrained(folder)  # Qwen-VL's since its processor was opened
         model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).eval()
-    place, image = compatibility._tokens(model, inputs.processor)
-    attention.install_vision(model)
-    attention.install_text(model)
-    patch_embed.install(model)
-    stay = vision_grids.install(model) > 0
-    eyes = compatibility._eyes(model, inputs.processor, image, stay=stay)
-    features = Features(model.model, eyes, device=DEVICE, dtype=model.dtype, limit=2**30)
+    placeholder, image_token = image_tokens(model, inputs.processor)
     options = Options(cuda_graphs=False, fused_kernels=False, image_prefetch=False)
-    language = Language(model, image)
-    return Engine(language, eyes, features, place=place, limits=limits, options=options, workers=0, ahead=0)
+    patches = patched(model, options).__enter__()
+    processor = image_processor_for(model, inputs.processor, image_token, grids_on_cpu=patches.grids_on_cpu)
+    cache = EncoderCache(model.model, processor, device=DEVICE, dtype=model.dtype, max_bytes=2**30)
+    return Engine(
+        LanguageModel(model, image_token), processor, cache, placeholder=placeholder, limits=limits, options=options,
+        prefetch_workers=0, prefetch_pixels=0,
+    )  # fmt: skip
 
 
-def _items(inputs: Inputs, requests: Sequence[Request]) -> list[Item]:
+def _sequences(inputs: Inputs, requests: Sequence[Request]) -> list[EngineSequence]:
     found = []
     for request in requests:
         (planned,) = inputs.plan(request)
         limit, least = request.decoding.max_new_tokens, request.decoding.min_new_tokens
-        found.append(Item(planned, planned.ids, request.images, planned.tokens, limit, least, (1, 2)))
+        found.append(EngineSequence(planned, planned.ids, request.images, planned.tokens, limit, least, (1, 2)))
     return found
 
 
@@ -134,49 +133,49 @@ def _folder(name: str, folder: Path) -> Path:
 @later
 @pytest.mark.parametrize("name", ["tiny", "qwen2_vl", "qwen_vl"])
 @pytest.mark.parametrize("rows", [5, 64])
-def test_nothing_waits_for_it(
+def test_generating_does_not_synchronize(
     name: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     folder = _folder(name, tmp_path)
     inputs = Inputs(load_processor(resolve_checkpoint(str(folder))))
-    monkeypatch.setattr(attention, "_varlen", lambda *_: None)  # tried once, with numbers
-    monkeypatch.setattr("evalkit.model.engine.decode_batch.ROOM", 3)  # wider again and again
+    monkeypatch.setattr(packed_attention, "varlen_kernel", lambda *_: None)  # tried once, with numbers
+    monkeypatch.setattr("evalkit.model.engine.kv_cache.SPARE_SLOTS", 3)  # wider again and again
     gpu = Imaginary()
-    heard = []
-    hear = Said.hear
+    fetched = []
+    fetch = SampledTokens.fetch
 
-    def hearing(said: Said) -> Any:
-        heard.append(len(said.rows))
-        return hear(said)
+    def counted(sampled: SampledTokens) -> Any:
+        fetched.append(len(sampled.sequences))
+        return fetch(sampled)
 
-    monkeypatch.setattr(Said, "hear", hearing)
+    monkeypatch.setattr(SampledTokens, "fetch", counted)
     family = "qwen-vl-chat" if name == "qwen_vl" else "qwen2.5-vl"
-    windows = [_items(inputs, _requests(family, shots)) for shots in (True, False)]
+    windows = [_sequences(inputs, _requests(family, shots)) for shots in (True, False)]
     engine = _engine(folder, gpu, inputs, Limits(rows, 700, 2**30))
-    assert engine.pool.ahead
+    assert engine.scheduler.async_scheduling
     with gpu.here(monkeypatch), torch.inference_mode():
         following = iter(windows[1:])
-        answers = list(engine.answer(windows[0], more=lambda: next(following, [])))
+        answers = list(engine.generate(windows[0], more=lambda: next(following, [])))
     assert gpu.waits == []
     assert [a.error for a in answers] == [None] * 48
-    assert sorted(a.row.limit for a in answers if a.row) == sorted(2 + at % 7 for at in range(24) for _ in "ab")
-    assert all(a.row is not None and a.row.tokens == [0] * a.row.limit for a in answers)
-    assert 10 < len(heard) == gpu.read, "tokens are all that is read"
+    assert sorted(a.max_new_tokens for a in answers) == sorted(2 + at % 7 for at in range(24) for _ in "ab")
+    assert all(a.tokens == [0] * a.max_new_tokens for a in answers)
+    assert 10 < len(fetched) == gpu.read, "only tokens are read"
 
 
 @later
 @pytest.mark.parametrize("name", ["tiny", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"])
-def test_images_are_encoded_without_waiting(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_does_not_synchronize(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Qwen3-VL's too, whose language model waits at its first layers (transformers looks for images by a mask)."""
     folder = _folder(name, tmp_path)
     inputs = Inputs(load_processor(resolve_checkpoint(str(folder))))
-    monkeypatch.setattr(attention, "_varlen", lambda *_: None)
+    monkeypatch.setattr(packed_attention, "varlen_kernel", lambda *_: None)
     gpu = Imaginary()
     engine = _engine(folder, gpu, inputs, Limits(8, 700, 2**30))
     images = {s.images[0].name: s.images[0] for s in registry.tasks.get("vqav2").load(open_data("tiny"), "val")}
     with gpu.here(monkeypatch), torch.inference_mode():
-        wanted = {name: engine.eyes.look(image.load()) for name, image in list(images.items())[:9]}
-        found = engine.features.of(wanted, 300)
+        wanted = {name: engine.processor.preprocess(image.load()) for name, image in list(images.items())[:9]}
+        found = engine.encoder_cache.features(wanted, 300)
     assert gpu.waits == []
     assert all(fake(features) for features in found.values())
     assert [features.shape[1] for features in found.values()] == [seen.tokens for seen in wanted.values()]

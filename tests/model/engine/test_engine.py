@@ -19,10 +19,10 @@ from evalkit.data import open_data
 from evalkit.images import RowImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import compatibility
-from evalkit.model.engine.kv_cache import Columns
-from evalkit.model.engine.model_runner import TOLERANCE
+from evalkit.model.engine.kv_cache import KVCache, KVTensors
+from evalkit.model.engine.language_model import TOLERANCE
 from evalkit.model.engine.options import Limits, Options
-from evalkit.model.engine.sequence import Said
+from evalkit.model.engine.sampler import SampledTokens
 from evalkit.model.hf.loading import load_model, load_processor
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Response, Shot, TextPart
 
@@ -38,7 +38,7 @@ def _backend(overlap: bool = False, **settings: Any) -> HFBackend:
     assert settings.get("exact") or backend.unfit is None
     if overlap:
         assert backend.engine is not None
-        backend.engine.pool.ahead = True
+        backend.engine.scheduler.async_scheduling = True
     return backend
 
 
@@ -87,97 +87,93 @@ def _same(found: Iterator[Response], alone: dict[str, Response]) -> None:
 
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "unshared"])
 @pytest.mark.parametrize("rows", [1, 3, 16, 64])
-def test_as_alone_at_every_batch_size(
+def test_answers_do_not_depend_on_batch_size(
     rows: int, share: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
     _same(_backend(batch_size=rows, options=Options(prefix_sharing=share)).generate(requests), alone)
 
 
 @pytest.mark.parametrize("off", ["token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch"])
-def test_no_part_changes_an_answer(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
+def test_answers_do_not_depend_on_options(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
     _same(_backend(batch_size=7, options=Options(**{off: False})).generate(requests), alone)
 
 
 @pytest.mark.parametrize(("rows", "leave"), [(1, True), (3, True), (16, True), (64, True), (7, False)])
-def test_as_alone_where_steps_overlap(
+def test_answers_do_not_depend_on_async_scheduling(
     rows: int, leave: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
     _same(_backend(True, batch_size=rows, options=Options(continuous_batching=leave)).generate(requests), alone)
 
 
-def test_a_step_is_launched_before_the_last_ones_tokens_are_read(
-    requests: list[Request], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And what draws its tokens waits for them, as do those beside it."""
+def test_next_step_is_launched_before_tokens_are_read(requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not for batches that sample at random: their tokens are read first."""
     events: list[str] = []
-    hear = Said.hear
+    fetch = SampledTokens.fetch
 
-    def heard(said: Said) -> Any:
-        events.append("hear")
-        return hear(said)
+    def fetched(sampled: SampledTokens) -> Any:
+        events.append("fetch")
+        return fetch(sampled)
 
-    monkeypatch.setattr(Said, "hear", heard)
+    monkeypatch.setattr(SampledTokens, "fetch", fetched)
 
     def run(asked: Sequence[Request]) -> list[str]:
         events.clear()
         backend = _backend(True, batch_size=64, max_batch_tokens=10**6)
         assert backend.engine is not None
         language = backend.engine.language
-        plain = language.step
+        plain = language.decode
 
         def step(*given: Any) -> torch.Tensor:
             events.append("step")
             return plain(*given)
 
-        language.step = step  # type: ignore[method-assign]
+        language.decode = step  # type: ignore[method-assign]
         list(backend.generate(asked))
         return list(events)
 
     free = [r for r in requests if not r.continuations and r.id.startswith("refcoco")]
     found = run(free)
-    assert found[:4] == ["step", "hear", "step", "hear"]  # the first is heard of when the second is on its way
-    assert found.count("hear") - 1 <= found.count("step") <= found.count("hear")
+    assert found[:4] == ["step", "fetch", "step", "fetch"]  # the first is read when the second has been launched
+    assert found.count("fetch") - 1 <= found.count("step") <= found.count("fetch")
     drawn = replace(free[0], id="drawn", decoding=replace(free[0].decoding, temperature=1.0))
-    assert run([drawn, *free])[:4] == ["hear", "step", "hear", "step"]
+    assert run([drawn, *free])[:4] == ["fetch", "step", "fetch", "step"]
 
 
-def test_the_cpu_knows_where_rows_begin(
+def test_first_slots_are_known_on_the_cpu(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What ``begins`` says is what ``valid`` says, whatever rows joined, moved and were copied to a wider cache."""
+    """``first_slots`` agrees with ``valid``, however rows were appended, moved and copied to a larger cache."""
     seen = 0
-    step = Columns.step
+    advance = KVTensors.advance
 
-    def checked(cache: Columns, columns: int) -> None:
+    def checked(cache: KVTensors, slots: int) -> None:
         nonlocal seen
-        step(cache, columns)
-        valid = cache.valid[: cache.rows, : cache.at]
-        assert cache.begins[: cache.rows] == valid.int().argmax(1).tolist()
+        advance(cache, slots)
+        valid = cache.valid[: cache.rows, : cache.filled]
+        assert cache.first_slots[: cache.rows] == valid.int().argmax(1).tolist()
         assert bool(valid.any(1).all())
         seen += 1
 
-    monkeypatch.setattr(Columns, "step", checked)
-    monkeypatch.setattr("evalkit.model.engine.decode_batch.ROOM", 4)
+    monkeypatch.setattr(KVTensors, "advance", checked)
+    monkeypatch.setattr("evalkit.model.engine.kv_cache.SPARE_SLOTS", 4)
     _same(_backend(batch_size=6).generate(requests), alone)
     assert seen > 50
 
 
-def test_a_window_does_not_wait_for_the_last_rows_of_the_one_before(
-    requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_overlap(requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST_WINDOW", 7)
     monkeypatch.setattr("evalkit.model.hf.planning_thread.WINDOW", 7)
     backend = _backend(batch_size=16)
     assert backend.engine is not None
-    engine = backend.engine
+    scheduler = backend.engine.scheduler
     live: list[int] = []
-    begin = engine._begin
+    add = scheduler.add
 
-    def begun(*given: Any) -> Any:
-        live.append(len(engine.pool))
-        return begin(*given)
+    def added(*given: Any) -> None:
+        live.append(len(scheduler.running))
+        add(*given)
 
-    engine._begin = begun  # type: ignore[method-assign]
+    scheduler.add = added  # type: ignore[method-assign]
     _same(backend.generate(requests), alone)
     assert len(live) == -(-len(requests) // 7)
     # A plan may come too late now and then, on a busy machine.
@@ -187,7 +183,7 @@ def test_a_window_does_not_wait_for_the_last_rows_of_the_one_before(
 def test_out_of_memory_between_windows(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of two windows are put back and answered, once each."""
+    """Sequences of two windows are put back and answered, once each."""
     monkeypatch.setattr("evalkit.model.hf.planning_thread.FIRST_WINDOW", 7)
     monkeypatch.setattr("evalkit.model.hf.planning_thread.WINDOW", 7)
     backend = _backend(True, batch_size=16)
@@ -199,7 +195,7 @@ def test_out_of_memory_between_windows(
     def few(*, inputs_embeds: torch.Tensor, **rest: Any) -> Any:
         nonlocal mixed
         if inputs_embeds.shape[1] == 1 and inputs_embeds.shape[0] > 7 and not mixed:
-            mixed = len(engine.pool)
+            mixed = len(engine.scheduler.running)
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return inner(inputs_embeds=inputs_embeds, **rest)
 
@@ -233,7 +229,7 @@ def test_images_are_encoded_once(requests: list[Request]) -> None:
     assert sum(encoded) == len({image.name for request in requests for image in request.images})
 
 
-def test_a_image_that_lies_in_many_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
+def test_an_image_in_several_data_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
     """As in the hub's VQAv2, which has a row, image and all, for each question."""
     rows: list[dict[str, Any]] = []
 
@@ -327,29 +323,30 @@ def test_out_of_memory_while_decoding(overlap: bool, requests: list[Request], al
 
 
 @both
-def test_out_of_memory_as_rows_join(
+def test_out_of_memory_while_appending_rows(
     overlap: bool, requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of the rows that came in is left behind: no token is theirs twice."""
-    monkeypatch.setattr("evalkit.model.engine.decode_batch.ROOM", 2)
+    """Nothing of the appended sequences is left behind: no token is counted twice."""
+    monkeypatch.setattr("evalkit.model.engine.kv_cache.SPARE_SLOTS", 2)
     backend = _backend(overlap, batch_size=24)
     assert backend.engine is not None
-    pool = backend.engine.pool
-    join, times = pool._join, 0
+    cache: KVCache = backend.engine.scheduler.running.cache
+    append, times = cache.append, 0
 
-    def full(new: Columns) -> None:
+    def full(prefilled: KVTensors) -> None:
         nonlocal times
-        times += 1
-        if times in (1, 3):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        join(new)
+        if cache.tensors is not None:  # there are running sequences
+            times += 1
+            if times in (1, 3):
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        append(prefilled)
 
-    pool._join = full  # type: ignore[method-assign]
+    cache.append = full  # type: ignore[method-assign]
     _same(backend.generate(requests), alone)
     assert times > 3
 
 
-def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dict[str, Response]) -> None:
+def test_request_that_does_not_fit_alone_fails(requests: list[Request], alone: dict[str, Response]) -> None:
     backend = _backend(batch_size=8, options=Options(prefix_sharing=False))
     longest = max(r.prompt_tokens for r in alone.values())
     _Full(backend, longest - 40)
@@ -360,7 +357,7 @@ def test_what_does_not_fit_alone_is_an_error(requests: list[Request], alone: dic
     assert all(found[key].tokens == alone[key].tokens for key in found.keys() - failed)
 
 
-def test_a_image_that_breaks_is_an_error_of_its_own_questions(
+def test_corrupt_image_fails_its_own_requests_only(
     requests: list[Request], alone: dict[str, Response], tmp_path: Any
 ) -> None:
     from evalkit.images import PathImage
@@ -381,7 +378,7 @@ def test_a_image_that_breaks_is_an_error_of_its_own_questions(
     assert all(found[key].tokens == one.tokens for key, one in alone.items())
 
 
-def test_stopping_answers_what_is_in_work(requests: list[Request], alone: dict[str, Response]) -> None:
+def test_stopping_finishes_running_sequences(requests: list[Request], alone: dict[str, Response]) -> None:
     stop = Event()
     found = []
     for response in _backend(batch_size=4).generate(requests, stop):
@@ -393,7 +390,7 @@ def test_stopping_answers_what_is_in_work(requests: list[Request], alone: dict[s
 
 
 @both
-def test_an_abandoned_run_does_not_leak_into_the_next(
+def test_abandoned_run_leaves_nothing_behind(
     overlap: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
     backend = _backend(overlap, batch_size=8)
@@ -403,16 +400,16 @@ def test_an_abandoned_run_does_not_leak_into_the_next(
 
 
 @both
-def test_nan_is_an_error_of_its_row(overlap: bool, requests: list[Request], alone: dict[str, Response]) -> None:
+def test_nan_fails_its_own_request_only(overlap: bool, requests: list[Request], alone: dict[str, Response]) -> None:
     backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
     broken = requests[0].images[0].name
-    whole = backend.engine.features.of
+    features = backend.engine.encoder_cache.features
 
     def poisoned(wanted: Any, tokens: int) -> Any:
-        return {k: torch.full_like(v, torch.nan) if k == broken else v for k, v in whole(wanted, tokens).items()}
+        return {k: torch.full_like(v, torch.nan) if k == broken else v for k, v in features(wanted, tokens).items()}
 
-    backend.engine.features.of = poisoned  # type: ignore[method-assign]
+    backend.engine.encoder_cache.features = poisoned  # type: ignore[method-assign]
     found = {r.id: r for r in backend.generate(requests)}
     bad = {key for key, r in found.items() if r.error is not None}
     touched = {r.id for r in requests if broken in {image.name for image in r.images}}
@@ -421,7 +418,7 @@ def test_nan_is_an_error_of_its_row(overlap: bool, requests: list[Request], alon
 
 
 @both
-def test_memory_is_given_back_at_once(overlap: bool, requests: list[Request]) -> None:
+def test_memory_is_freed_after_a_run(overlap: bool, requests: list[Request]) -> None:
     """After a run nothing of its keys and values is left alive, without waiting for Python's collector."""
     backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
@@ -436,8 +433,8 @@ def test_memory_is_given_back_at_once(overlap: bool, requests: list[Request]) ->
 
 def _nothing_is_held(backend: HFBackend) -> None:
     assert backend.engine is not None
-    assert backend.engine.pool.cache is None
-    assert not backend.engine.pool.rows
+    assert backend.engine.scheduler.running.cache.tensors is None
+    assert not backend.engine.scheduler.running
     shape = backend.engine.language.shape
     caches = [
         t
@@ -447,7 +444,7 @@ def _nothing_is_held(backend: HFBackend) -> None:
     assert caches == []
 
 
-def test_limits_are_those_asked_for() -> None:
+def test_limits() -> None:
     engine = _backend(batch_size=5, max_batch_tokens=700).engine
     assert engine is not None
     assert (engine.limits.rows, engine.limits.tokens) == (5, 700)
@@ -481,7 +478,7 @@ def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], req
         assert any(r.finish == "stop" and not greedy[r.id].text.endswith(r.text) for r in alone.values())
 
 
-def test_draws_depend_on_the_seed_and_are_spread_as_they_should() -> None:
+def test_random_sampling_follows_the_distribution_and_the_seed() -> None:
     from evalkit.model.hf.sampler import RandomSampler
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
@@ -496,19 +493,19 @@ def test_draws_depend_on_the_seed_and_are_spread_as_they_should() -> None:
     assert {few.sample(logits) for _ in range(300)} == {0, 1}
 
 
-def test_decoding_is_recorded_where_it_is_not_the_default() -> None:
+def test_decoding_to_dict() -> None:
     assert Decoding(8, 1).to_dict() == {"max_new_tokens": 8, "min_new_tokens": 1}
     assert Decoding(8, seed=5).to_dict() == {"max_new_tokens": 8, "min_new_tokens": 0}
     drawn = Decoding(8, temperature=0.5, seed=5, stop=("a",)).to_dict()
     assert drawn == {"max_new_tokens": 8, "min_new_tokens": 0, "temperature": 0.5, "seed": 5, "stop": ("a",)}
 
 
-def test_in_half_precision_the_models_own_rounding_is_the_measure() -> None:
+def test_tolerance_in_half_precision() -> None:
     checkpoint = resolve_checkpoint("tiny")
     model = load_model(checkpoint, device=torch.device("cpu"), dtype="bfloat16")
     engine = HFBackend(model, load_processor(checkpoint)).engine
     assert engine is not None
-    assert TOLERANCE[torch.bfloat16] <= engine.language.tolerance <= compatibility.MOST
+    assert TOLERANCE[torch.bfloat16] <= engine.language.tolerance <= compatibility.MAX_TOLERANCE
     whole = _backend(batch_size=4).engine
     assert whole is not None
     assert whole.language.tolerance == TOLERANCE[torch.float32]

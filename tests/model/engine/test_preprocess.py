@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from evalkit.model.engine.preprocess import Generic, Pixels
+from evalkit.model.engine.preprocess import BytePreprocessor, GenericPreprocessor
 
 # As in the checkpoints' preprocessor_config.json, where Qwen2-VL's and Qwen2.5-VL's are alike.  Limits are given as
 # ``size``: in 5.10 to 5.17, min_pixels and max_pixels also change the defaults of all processors to come.
@@ -38,11 +38,11 @@ def draw_images(count: int, most: int = 400) -> list[Image.Image]:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_the_processor_gives_bit_for_bit(name: str) -> None:
+def test_identical_to_the_processor(name: str) -> None:
     processor = Qwen2VLImageProcessor(**SETTINGS[name])
-    pixels, images = Pixels(processor), draw_images(50)
+    pixels, images = BytePreprocessor(processor), draw_images(50)
     raws = [pixels.prepare(image) for image in images]
-    values, grid = pixels.finish(raws, "cpu", torch.float32)
+    values, grid = pixels.collate(raws, "cpu", torch.float32)
     expected = processor(images=images, return_tensors="pt")
     assert torch.equal(values, expected["pixel_values"])
     assert values.dtype == expected["pixel_values"].dtype
@@ -50,30 +50,30 @@ def test_what_the_processor_gives_bit_for_bit(name: str) -> None:
     patch = processor.patch_size
     assert [raw.size for raw in raws] == [(w * patch, h * patch) for _, h, w in grid.tolist()]
     assert all(raw.tensors["pixels"].dtype == torch.uint8 for raw in raws)
-    generic = [Generic(processor).prepare(image) for image in images[:5]]
+    generic = [GenericPreprocessor(processor).prepare(image) for image in images[:5]]
     sizes = [a.bytes / b.bytes for a, b in zip(generic, raws, strict=False)]
     assert all(7.5 < size < 8 for size in sizes), "fp32, and every patch twice"
 
 
-def test_it_is_cast_after_normalising() -> None:
+def test_cast_after_normalizing() -> None:
     processor = Qwen2VLImageProcessor()
-    pixels, images = Pixels(processor), draw_images(3)
-    values, _ = pixels.finish([pixels.prepare(image) for image in images], "cpu", torch.bfloat16)
+    pixels, images = BytePreprocessor(processor), draw_images(3)
+    values, _ = pixels.collate([pixels.prepare(image) for image in images], "cpu", torch.bfloat16)
     assert torch.equal(values, processor(images=images, return_tensors="pt")["pixel_values"].bfloat16())
 
 
-def test_limits_set_later_count() -> None:
+def test_limits_may_change() -> None:
     processor = Qwen2VLImageProcessor()
-    pixels, image = Pixels(processor), draw_image(300, 200, 1)
+    pixels, image = BytePreprocessor(processor), draw_image(300, 200, 1)
     assert pixels.prepare(image).size == (308, 196)
     processor.size = type(processor.size)(shortest_edge=4 * 300 * 200, longest_edge=8 * 300 * 200)
     (width, height) = pixels.prepare(image).size or (0, 0)
     assert 4 * 300 * 200 <= width * height <= 8 * 300 * 200
-    assert pixels.fits(processor)
+    assert pixels.supports(processor)
 
 
 def test_threads_give_the_same() -> None:
-    pixels, images = Pixels(Qwen2VLImageProcessor()), draw_images(40, most=200)
+    pixels, images = BytePreprocessor(Qwen2VLImageProcessor()), draw_images(40, most=200)
     with ThreadPoolExecutor(max_workers=4) as workers:
         raws = list(workers.map(pixels.prepare, images))
     for raw, image in zip(raws, images, strict=True):
@@ -82,12 +82,12 @@ def test_threads_give_the_same() -> None:
         assert raw.size == alone.size
 
 
-def test_a_image_that_the_processor_refuses_is_refused_alike() -> None:
+def test_rejects_what_the_processor_rejects() -> None:
     thin = draw_image(2000, 8, 1)
     with pytest.raises(ValueError, match="aspect ratio"):
-        Pixels(Qwen2VLImageProcessor()).prepare(thin)
+        BytePreprocessor(Qwen2VLImageProcessor()).prepare(thin)
     with pytest.raises(ValueError, match="aspect ratio"):
-        Generic(Qwen2VLImageProcessor()).prepare(thin)
+        GenericPreprocessor(Qwen2VLImageProcessor()).prepare(thin)
 
 
 class Sharper(Qwen2VLImageProcessor):  # type: ignore[misc]
@@ -101,23 +101,25 @@ class Sharper(Qwen2VLImageProcessor):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
-def test_where_it_fits(settings: dict[str, Any]) -> None:
-    assert Pixels.fits(Qwen2VLImageProcessor(**settings))
+def test_supported_processors(settings: dict[str, Any]) -> None:
+    assert BytePreprocessor.supports(Qwen2VLImageProcessor(**settings))
 
 
-def test_where_it_does_not_fit() -> None:
-    assert Pixels.fits(Qwen2VLImageProcessor(do_normalize=False))
-    assert not Pixels.fits(Qwen2VLImageProcessor(do_normalize=False, do_rescale=False)), "bytes, as they are"
-    assert not Pixels.fits(Qwen2VLImageProcessor(do_resize=False)), "odd sizes cannot be cut into patches"
-    assert not Pixels.fits(Qwen2VLImageProcessorPil()), "resizes another way"
-    assert not Pixels.fits(CLIPImageProcessor())
-    assert not Pixels.fits(Sharper())
+def test_unsupported_processors() -> None:
+    assert BytePreprocessor.supports(Qwen2VLImageProcessor(do_normalize=False))
+    assert not BytePreprocessor.supports(Qwen2VLImageProcessor(do_normalize=False, do_rescale=False)), (
+        "bytes, as they are"
+    )
+    assert not BytePreprocessor.supports(Qwen2VLImageProcessor(do_resize=False)), "odd sizes cannot be cut into patches"
+    assert not BytePreprocessor.supports(Qwen2VLImageProcessorPil()), "resizes another way"
+    assert not BytePreprocessor.supports(CLIPImageProcessor())
+    assert not BytePreprocessor.supports(Sharper())
 
 
 @pytest.mark.parametrize("processor", [Qwen2VLImageProcessor(), Qwen2VLImageProcessorPil()], ids=["torch", "pil"])
-def test_generic_puts_together_what_the_processor_gives(processor: Any) -> None:
-    generic, images = Generic(processor), draw_images(4)
-    made = generic.finish([generic.prepare(image) for image in images], "cpu", torch.bfloat16)
+def test_generic_collates_the_processors_output(processor: Any) -> None:
+    generic, images = GenericPreprocessor(processor), draw_images(4)
+    made = generic.collate([generic.prepare(image) for image in images], "cpu", torch.bfloat16)
     expected = processor(images=images, return_tensors="pt")
     assert set(made) == set(expected)
     assert torch.equal(made["pixel_values"], expected["pixel_values"].bfloat16())
@@ -125,10 +127,10 @@ def test_generic_puts_together_what_the_processor_gives(processor: Any) -> None:
     assert made["image_grid_thw"].dtype == torch.int64
 
 
-def test_generic_refuses_what_cannot_be_put_together() -> None:
-    free = Generic(CLIPImageProcessor(do_resize=False, do_center_crop=False))
+def test_generic_rejects_what_cannot_be_batched() -> None:
+    free = GenericPreprocessor(CLIPImageProcessor(do_resize=False, do_center_crop=False))
     with pytest.raises(ValueError, match=r"pixel_values .*\(1, 3, 40, 30\), \(1, 3, 40, 31\)"):
-        free.finish([free.prepare(draw_image(30, 40, 1)), free.prepare(draw_image(31, 40, 1))], "cpu", torch.float32)
-    qwen = Generic(Qwen2VLImageProcessor())
+        free.collate([free.prepare(draw_image(30, 40, 1)), free.prepare(draw_image(31, 40, 1))], "cpu", torch.float32)
+    qwen = GenericPreprocessor(Qwen2VLImageProcessor())
     with pytest.raises(ValueError, match="different tensors"):
-        free.finish([free.prepare(draw_image(30, 40, 1)), qwen.prepare(draw_image(30, 40, 1))], "cpu", torch.float32)
+        free.collate([free.prepare(draw_image(30, 40, 1)), qwen.prepare(draw_image(30, 40, 1))], "cpu", torch.float32)

@@ -47,7 +47,7 @@ def _backend(folder: Path, dtype: str = "float32", **settings: Any) -> HFBackend
     if not settings.get("exact"):
         assert backend.unfit is None
         assert backend.engine is not None
-        assert backend.engine.several
+        assert backend.engine.supports_several_images
     return backend
 
 
@@ -170,7 +170,7 @@ def test_the_factor_matters(
     """What the tests above would see if keys were rotated with the factor of short prompts throughout."""
     backend = _backend(folders["chat"], batch_size=16)
     assert backend.engine is not None
-    backend.engine.language._factor = lambda tokens: 1.0
+    backend.engine.language.ntk_alpha = lambda tokens: 1.0
     by_id = {r.id: r for r in asked["chat"] if alone["chat"][r.id].prompt_tokens < 700}
     for r in backend.generate(list(by_id.values())):
         one = alone["chat"][r.id]

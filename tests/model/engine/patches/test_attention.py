@@ -16,14 +16,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from evalkit.model.engine.patches import attention
-from evalkit.model.engine.patches.attention import (
-    Segments,
-    grouped_attention,
-    install_text,
-    install_vision,
-    packed_attention,
-    uninstall,
-)
+from evalkit.model.engine.patches.attention import grouped_attention, install_text, install_vision, uninstall
+from evalkit.model.engine.patches.packed_attention import Segments, packed_attention, varlen_kernel
 
 TEXT = {
     "vocab_size": 200, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8,
@@ -179,9 +173,9 @@ def test_other_models_are_left_as_they_are() -> None:
 
 
 def test_no_kernel_where_there_is_none() -> None:
-    assert attention._varlen(torch.device("cpu"), torch.float32, 64) is None
-    assert attention._varlen(torch.device("cpu"), torch.bfloat16, 60) is None
-    assert attention._varlen(torch.device("meta"), torch.bfloat16, 64) is None, "whatever goes wrong"
+    assert varlen_kernel(torch.device("cpu"), torch.float32, 64) is None
+    assert varlen_kernel(torch.device("cpu"), torch.bfloat16, 60) is None
+    assert varlen_kernel(torch.device("meta"), torch.bfloat16, 64) is None, "whatever goes wrong"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -22,15 +22,15 @@ def _mlp(width: int = 108, bias: bool = True) -> Any:
 @pytest.mark.parametrize("bias", [True, False])
 def test_what_the_narrow_one_gives(bias: bool) -> None:
     mlp, given = _mlp(bias=bias), torch.randn(7, 40)
-    assert patch.fits(mlp)
+    assert patch.can_pad(mlp)
     with torch.inference_mode():
         expected = mlp(given)
-        patch.widen(mlp)
+        patch.pad(mlp)
         wide = mlp.forward.args[1]
-        assert (wide.both.shape, wide.down.shape) == ((2 * 128, 40), (40, 128))
+        assert (wide.gate_up.shape, wide.down.shape) == ((2 * 128, 40), (40, 128))
         assert torch.allclose(mlp(given), expected, atol=1e-6)
         with torch.no_grad():
-            wide.both[0] += 1  # it is really used
+            wide.gate_up[0] += 1  # it is really used
         assert not torch.allclose(mlp(given), expected, atol=1e-6)
     patch.uninstall(mlp)
     assert "forward" not in vars(mlp)
@@ -40,7 +40,7 @@ def test_what_the_narrow_one_gives(bias: bool) -> None:
 
 def test_gradients_still_reach_the_module_s_own_weights() -> None:
     mlp = _mlp()
-    patch.widen(mlp)
+    patch.pad(mlp)
     mlp(torch.randn(3, 40)).sum().backward()
     assert mlp.up_proj.weight.grad is not None
 
@@ -63,7 +63,7 @@ def test_what_is_something_else_is_left_alone() -> None:
     wrapped.up_proj = nn.Sequential(wrapped.up_proj)
     odd.act_fn = _Log()
     for other in (_mlp(width=112), _Scaled(config), nn.Linear(40, 108), hooked, wrapped, odd):
-        assert not patch.fits(other), other
+        assert not patch.can_pad(other), other
 
 
 def test_only_where_such_kernels_are() -> None:

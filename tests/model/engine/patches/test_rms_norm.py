@@ -27,10 +27,10 @@ def _drawn(norm: Any, dtype: torch.dtype = torch.float32) -> Any:
 def test_what_its_own_code_gives(make: Any, dtype: torch.dtype) -> None:
     norm = _drawn(make(), dtype)
     given = torch.randn(5, 7, 48).mul(3).to(dtype)
-    assert rms_norm.fits(norm)
+    assert rms_norm.can_fuse(norm)
     with torch.inference_mode():
         expected = norm(given)
-        rms_norm.replace(norm)
+        rms_norm.fuse(norm)
         found = norm(given)
         assert found.dtype == dtype
         assert torch.allclose(found.float(), expected.float(), rtol=1e-5 if dtype == torch.float32 else 2e-2)
@@ -45,7 +45,7 @@ def test_the_epsilon_counts() -> None:
     given = torch.randn(3, 16) * 0.1
     with torch.inference_mode():
         expected = norm(given)
-        rms_norm.replace(norm)
+        rms_norm.fuse(norm)
         assert torch.allclose(norm(given), expected, rtol=1e-5)
 
 
@@ -59,12 +59,12 @@ def test_what_is_something_else_is_left_alone() -> None:
     hooked = _drawn(Qwen2RMSNorm(16))
     hooked.forward = lambda x: x
     for other in (_drawn(GemmaRMSNorm(16)), _drawn(_Odd(16)), nn.LayerNorm(16), nn.RMSNorm(16), hooked):
-        assert not rms_norm.fits(other), other
+        assert not rms_norm.can_fuse(other), other
 
 
 def test_gradients_take_its_own_way_and_fp32_stays() -> None:
     norm = _drawn(Qwen2RMSNorm(16))
-    rms_norm.replace(norm)
+    rms_norm.fuse(norm)
     norm(torch.randn(2, 16)).sum().backward()
     assert norm.weight.grad is not None
     model = nn.ModuleList([_drawn(Qwen2RMSNorm(16)), _drawn(Qwen2RMSNorm(16), torch.bfloat16)])

@@ -67,8 +67,8 @@ def test_the_same_features(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_an_encoder_that_works_out_more_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model("tiny", tmp_path)
-    less = {name: made for name, made in vision_grids.KNOWN.items() if name != "get_vision_window_index"}
-    monkeypatch.setattr(vision_grids, "KNOWN", less)
+    less = {name: made for name, made in vision_grids.TABLES.items() if name != "get_vision_window_index"}
+    monkeypatch.setattr(vision_grids, "TABLES", less)
     assert vision_grids.install(model) == 0
 
 

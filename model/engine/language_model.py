@@ -1,0 +1,232 @@
+"""Forward passes of the language model: tokens and image features in, the next token's logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .kv_cache import KVShape, KVTensors, RecordedShape
+from .transfer import to_device
+from .vision import ProcessedImage
+
+# Relative error of logits that a different order of summation explains.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+
+
+def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """The norm of the difference of two logit vectors, relative to the spread of ``expected``."""
+    return float((expected - found).norm() / (expected - expected.mean()).norm().clamp_min(1e-6))
+
+
+@dataclass(frozen=True)
+class PrefillSegment:
+    """Consecutive tokens of one sequence, or of a prefix that several share.
+
+    Attributes:
+        prefix: keys and values of the tokens before, in parts (``KVTensors.slice_row``).
+        ids: the tokens, with each image's placeholder tokens.
+        positions: (1 or 3, tokens), on the CPU.
+        features: of the images among the tokens, in order.
+        rope_factor: with which the sequence's keys are rotated (``LanguageModel.rope_factor``).
+    """
+
+    prefix: Sequence[torch.Tensor]
+    ids: list[int]
+    positions: torch.Tensor
+    features: Sequence[torch.Tensor] = ()
+    rope_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class RopePositions:
+    """Numbers the positions of tokens: one number each, or three (time, row, column) with images as grids."""
+
+    grids: bool
+
+    def number(self, parts: Sequence[int | ProcessedImage], start: int) -> tuple[list[int], torch.Tensor, int]:
+        """Return the token ids of text tokens and images, their positions (1 or 3, tokens), and the next position."""
+        ids: list[int] = []
+        blocks: list[torch.Tensor] = []
+        position = start
+        text = 0  # text tokens since the last image
+        for part in parts:
+            if isinstance(part, int):
+                ids.append(part)
+                text += 1
+            elif part.grid is None or not self.grids:
+                ids += part.ids
+                text += len(part.ids)
+            else:
+                blocks.append(self._line(position, text))
+                position, text = position + text, 0
+                ids += part.ids
+                rows, columns = part.grid
+                block = torch.full((3, rows, columns), position)
+                block[1] += torch.arange(rows)[:, None]
+                block[2] += torch.arange(columns)
+                blocks.append(block.flatten(1))
+                position += max(rows, columns)
+        blocks.append(self._line(position, text))
+        return ids, torch.cat(blocks, dim=1), position + text
+
+    def _line(self, start: int, tokens: int) -> torch.Tensor:
+        return torch.arange(start, start + tokens).expand(3 if self.grids else 1, -1)
+
+
+def text_model(model: Any) -> Any:
+    """The language model inside a transformers image-text-to-text model; None if it cannot be found."""
+    base = getattr(model, "model", None)
+    return getattr(base, "language_model", None) or getattr(base, "text_model", None)
+
+
+class LanguageModel:
+    """The language model of a transformers image-text-to-text model.
+
+    Attributes:
+        shape: of one token's keys and values.
+        positions: how its tokens are numbered.
+        image_token: the token of a visual token's place.
+        tolerance: largest ``relative_error`` between equal logits.
+        ntk_alpha: maps a prompt's length to the factor with which its keys are rotated (Qwen-VL's dynamic NTK); None
+            for other models.
+    """
+
+    def __init__(self, model: Any, image_token: int) -> None:
+        self.model = text_model(model)
+        self.embed = model.get_input_embeddings()
+        self.head = model.get_output_embeddings()
+        self.image_token = image_token
+        self.shape = KVShape.of(self.model.config)
+        self.positions = RopePositions(grids=hasattr(model.model, "get_rope_index"))
+        self.device = model.device
+        self.dtype = model.dtype
+        self.tolerance = TOLERANCE[self.dtype]
+        self.ntk_alpha = getattr(model.config, "ntk_alpha", None)
+
+    def rope_factor(self, prompt_tokens: int) -> float:
+        """The factor with which the keys of a prompt of this length are rotated."""
+        return 1.0 if self.ntk_alpha is None else float(self.ntk_alpha(prompt_tokens))
+
+    def allocate(self, rows: int, slots: int) -> KVTensors:
+        """An empty cache."""
+        return KVTensors(self.shape, rows, slots, device=self.device, dtype=self.dtype)
+
+    def prefill(self, segments: Sequence[PrefillSegment], spare_slots: int = 0) -> tuple[KVTensors, torch.Tensor]:
+        """Compute several segments as one batch.
+
+        Returns:
+            their keys and values (with ``spare_slots`` more slots), and the logits (rows, vocabulary) after their last
+            tokens, in float32.
+        """
+        before = max(sum(part.shape[3] for part in segment.prefix) for segment in segments)
+        longest = max(len(segment.ids) for segment in segments)
+        cache = self.allocate(len(segments), before + longest + spare_slots)
+        cache.rows, cache.filled = len(segments), before
+        ids = torch.full((len(segments), longest), 0)
+        positions = torch.zeros(len(segments[0].positions), len(segments), longest, dtype=torch.long)
+        valid = torch.zeros(len(segments), longest, dtype=torch.bool)
+        for row, segment in enumerate(segments):
+            start = longest - len(segment.ids)
+            ids[row, start:] = torch.tensor(segment.ids)
+            positions[:, row, start:] = segment.positions
+            valid[row, start:] = True
+            cache.first_slots[row] = before + start
+        for rows in _same_prefix(segments):
+            cache.write_prefix(rows, segments[rows.start].prefix, before)
+        visual = (ids == self.image_token) & valid
+        # Without a prefix or padding no mask is needed but the causal one, for which attention has faster kernels.
+        unmasked = not before and bool(valid.all())
+        cache.valid[:, before : before + longest] = self._to_device(valid)
+        cache.rope_factors = self._to_device(torch.tensor([segment.rope_factor for segment in segments]))
+        mask = None if unmasked else _causal_mask(cache.valid[:, : before + longest], longest)
+        features = [image for segment in segments for image in segment.features]
+        logits = self._forward(self._to_device(ids), self._to_device(positions), cache, mask, visual, features)
+        cache.advance(longest)
+        return cache, logits
+
+    def decode(self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors) -> torch.Tensor:
+        """Compute one more token of each row: (rows,) ids and positions to logits (rows, vocabulary) in float32."""
+        rows = cache.rows
+        cache.valid[:rows, cache.filled] = True
+        mask = cache.valid[:rows, None, None, : cache.filled + 1]
+        logits = self._forward(ids[:, None], self._column(positions), cache, mask, None, [])
+        cache.advance(1)
+        return logits
+
+    def decode_recorded(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors, shape: RecordedShape
+    ) -> torch.Tensor:
+        """As ``decode``, for recording: shapes are fixed, and everything that differs between steps is on the device.
+
+        ``cache.valid`` and ``cache.filled`` are left to whoever replays the recording.
+        """
+        mask = cache.valid[: shape.rows, None, None, : shape.slots]
+        cache.recorded = shape
+        try:
+            return self._forward(ids[:, None], self._column(positions), cache, mask, None, [])
+        finally:
+            cache.recorded = None
+
+    def _column(self, positions: torch.Tensor) -> torch.Tensor:
+        """(1 or 3, rows, 1)."""
+        return positions.expand(3 if self.positions.grids else 1, -1)[..., None]
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        return to_device(tensor, self.device)
+
+    def _forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        cache: KVTensors,
+        mask: torch.Tensor | None,
+        visual: torch.Tensor | None,
+        features: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        embeds = self.embed(ids)
+        extra: dict[str, Any] = {} if self.ntk_alpha is None else {"ntk_alpha": cache.rope_factors[: len(ids)]}
+        if features:
+            assert visual is not None
+            joined = torch.cat(list(features), dim=1)
+            # Indices are computed on the CPU: counting a mask on the device would synchronize.
+            where = self._to_device(visual.flatten().nonzero()[:, 0])
+            embeds = embeds.flatten(0, 1).index_copy(0, where, joined[0].to(embeds.dtype)).view_as(embeds)
+            if len(joined) > 1:
+                extra |= {"visual_pos_masks": self._to_device(visual), "deepstack_visual_embeds": list(joined[1:])}
+        out = self.model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions if self.positions.grids else positions[0],
+            past_key_values=cache,
+            use_cache=True,
+            **extra,
+        )
+        logits: torch.Tensor = self.head(out.last_hidden_state[:, -1]).float()
+        return logits
+
+
+def _causal_mask(valid: torch.Tensor, longest: int) -> torch.Tensor:
+    """(rows, 1, longest, slots): the valid slots up to its own that each of the last ``longest`` tokens attends to.
+
+    Every token attends to itself, even padding: attention to nothing would be NaN, which spreads.
+    """
+    slots = valid.shape[1]
+    before = slots - longest
+    past = torch.ones(longest, slots, dtype=torch.bool, device=valid.device).tril(before)
+    itself = torch.eye(longest, dtype=torch.bool, device=valid.device)
+    mask = past & valid[:, None, :]
+    mask[:, :, before:] |= itself
+    return mask[:, None]
+
+
+def _same_prefix(segments: Sequence[PrefillSegment]) -> Iterator[range]:
+    """Ranges of neighbouring segments that follow the same prefix; segments without a prefix are left out."""
+    start = 0
+    for at in range(1, len(segments) + 1):
+        if at == len(segments) or [*map(id, segments[at].prefix)] != [*map(id, segments[start].prefix)]:
+            if segments[start].prefix:
+                yield range(start, at)
+            start = at

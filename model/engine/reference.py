@@ -1,0 +1,115 @@
+"""The model's own logits for a few small prompts, against which the engine's are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from evalkit.model.hf.processor import Inputs
+from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, TextPart
+
+from .language_model import relative_error
+
+QUESTION = "Say in some detail what can be seen in this image, and where."
+
+
+@dataclass(frozen=True)
+class SyntheticImage(ImageRef):
+    """An image with a different gradient in each channel."""
+
+    name: str
+    width: int
+    height: int
+
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    def load(self) -> Image.Image:
+        linear = Image.linear_gradient("L").resize((self.width, self.height))
+        radial = Image.radial_gradient("L").resize((self.width, self.height))
+        return Image.merge("RGB", (linear, linear.rotate(180), radial))
+
+    def digest(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class ReferenceAnswer:
+    """The model's first token for a request, and its logits for the first and the second token."""
+
+    request: Request
+    token: int
+    logits: tuple[torch.Tensor, ...]
+
+
+def reference_requests(*, plain: bool) -> list[Request]:
+    """Two questions about one image, and one with another image after it.
+
+    Args:
+        plain: as running text, for models without a chat template.
+    """
+    a, b = ImagePart(SyntheticImage("a", 190, 130)), ImagePart(SyntheticImage("b", 120, 150))
+    question = TextPart(QUESTION)
+    if plain:
+        contents: list[tuple[Message, ...]] = [
+            (Message("plain", (a, question)),),
+            (Message("plain", (a, TextPart("Colours:"))),),
+            (Message("plain", (a, question, b, question)),),
+        ]
+    else:
+        contents = [
+            (Message("user", (a, question)),),
+            (Message("user", (a, TextPart("Colours?"))),),
+            (
+                Message("user", (a, question)),
+                Message("assistant", (TextPart("A"),)),
+                Message("user", (b, question)),
+            ),
+        ]
+    return [Request(str(at), messages, Decoding(max_new_tokens=2)) for at, messages in enumerate(contents)]
+
+
+def reference_answer(model: Any, inputs: Inputs, request: Request) -> ReferenceAnswer:
+    """Answer a request with the model's ``generate``.
+
+    Raises:
+        OSError, ValueError, UserError, NotImplementedError: the processor or the model rejects the request.
+    """
+    prepared = inputs.prepare(inputs.plan(request))
+    for _, error in prepared.failed:
+        raise error
+    tensors = prepared.inputs.to(model.device, dtype=model.dtype)
+    with torch.inference_mode():
+        out = model.generate(
+            **tensors,
+            do_sample=False,
+            max_new_tokens=2,
+            min_new_tokens=2,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    token = int(out.sequences[0, tensors["input_ids"].shape[1]])
+    return ReferenceAnswer(request, token, tuple(logits[0].float() for logits in out.logits))
+
+
+def batching_noise(model: Any, inputs: Inputs, answers: Sequence[ReferenceAnswer]) -> float:
+    """The relative error of the model's own logits when prompts are batched; 0 if they cannot be.
+
+    It is due to rounding, and in half precision it grows with a model's depth.
+    """
+    prepared = inputs.prepare([planned for answer in answers for planned in inputs.plan(answer.request)])
+    if len(prepared.batch) != len(answers):
+        return 0.0
+    tensors = prepared.inputs.to(model.device, dtype=model.dtype)
+    with torch.inference_mode():
+        out = model.generate(
+            **tensors, do_sample=False, max_new_tokens=1, output_logits=True, return_dict_in_generate=True
+        )  # fmt: skip
+    pairs = zip(answers, out.logits[0].float(), strict=True)
+    errors = [relative_error(answer.logits[0], batched) for answer, batched in pairs]
+    return max(errors) if all(math.isfinite(error) for error in errors) else 0.0

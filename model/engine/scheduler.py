@@ -1,0 +1,290 @@
+"""The scheduler: which sequences are prefilled or decoded next, and what becomes of them after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from threading import Event
+
+import torch
+
+from .batch import Batch, Prefilled
+from .decode_batch import DecodeBatch
+from .encoder_cache import EncoderCache
+from .image_prefetcher import ImagePrefetcher
+from .image_table import ImageTable
+from .language_model import LanguageModel
+from .options import Limits, Options
+from .prefix_tree import build_prefix_tree
+from .sampler import SampledTokens
+from .sequence import Sequence
+from .vision import ImageProcessor
+
+log = logging.getLogger(__name__)
+
+FIRST_BATCH_DIVISOR = 4  # on a GPU, which would otherwise wait for the images of a complete batch
+
+
+class Scheduler:
+    """Holds the waiting and the running sequences.
+
+    Waiting sequences come in windows.  Those of a window are in the order of its prefix tree, longest first, so that
+    running out of memory shows early.  Small prefill batches join the running sequences as others finish.  The last
+    sequences of a window are decoded together with the first ones of the next.
+
+    Args:
+        placeholder: the token that stands for an image in prompts.
+        prefetch_workers: threads that read images ahead, of ``prefetch_pixels`` at most.
+
+    Attributes:
+        limits: of batches; halved after running out of memory.
+        waiting: the sequences to prefill, the next one at the end.
+        running: the sequences being decoded.
+        async_scheduling: whether a decode step is launched before the previous step's tokens are read.
+    """
+
+    def __init__(
+        self,
+        language: LanguageModel,
+        processor: ImageProcessor,
+        encoder_cache: EncoderCache,
+        running: DecodeBatch,
+        *,
+        placeholder: int,
+        limits: Limits,
+        options: Options,
+        prefetch_workers: int,
+        prefetch_pixels: int,
+    ) -> None:
+        self.language = language
+        self.processor = processor
+        self.encoder_cache = encoder_cache
+        self.running = running
+        self.placeholder = placeholder
+        self.limits = limits
+        self.options = options
+        self.prefetch_workers = prefetch_workers if options.image_prefetch else 0
+        self.prefetch_pixels = prefetch_pixels
+        self.async_scheduling = options.async_scheduling and language.device.type == "cuda"
+        self.waiting: list[Sequence] = []
+        self._prefetcher: ImagePrefetcher | None = None
+        self._first_limits: Limits | None = None
+        self._run = 0
+
+    # ---------------------------------------------------------------------------------------------- adding sequences
+
+    def start(self, sequences: list[Sequence]) -> int:
+        """Start a run with a first window; a run that was abandoned is cleared.  Returns the run's number."""
+        self.clear()
+        self._run += 1
+        self._first_limits = self.limits.divided_by(FIRST_BATCH_DIVISOR) if self._on_cuda else None
+        self.add(sequences)
+        return self._run
+
+    def finish(self, run: int) -> None:
+        """End a run, unless another one has been started since."""
+        if run == self._run:
+            self.clear()
+
+    def add(self, sequences: list[Sequence]) -> None:
+        """Add a window of sequences, and start prefetching its images."""
+        self._close_prefetcher()
+        ordered = self.place(sequences)
+        self._prefetcher = ImagePrefetcher(
+            [image for sequence in ordered for image in sequence.images],
+            self.processor,
+            workers=self.prefetch_workers,
+            max_pixels=self.prefetch_pixels,
+        )
+        for sequence in ordered:
+            sequence.image_table.prefetcher = self._prefetcher
+        self.waiting = ordered[::-1]
+
+    def place(self, sequences: Iterable[Sequence]) -> list[Sequence]:
+        """Build the window's prefix tree, and return its sequences in the order in which to prefill them.
+
+        A prefix is shared only by sequences whose keys are rotated with the same factor.
+        """
+        table = ImageTable(self.placeholder, self.processor, self.encoder_cache)
+        by_factor: dict[float, list[tuple[Sequence, tuple[int, ...]]]] = {}
+        for sequence in sequences:
+            parts = table.add(sequence.prompt, sequence.images, sequence.estimated_tokens)
+            factor = self.language.rope_factor(sequence.estimated_tokens)
+            by_factor.setdefault(factor, []).append((sequence, parts))
+        ordered = []
+        for factor, group in sorted(by_factor.items(), key=lambda pair: pair[0], reverse=True):
+            for leaf in build_prefix_tree([parts for _, parts in group], table.length, self.options.prefix_sharing):
+                sequence, parts = group[leaf.index]
+                sequence.place(table, parts, leaf.node, factor)
+                ordered.append(sequence)
+        return ordered
+
+    def clear(self, *, free_memory: bool = False) -> list[Sequence]:
+        """Remove all sequences.  Returns those that were running and have not finished."""
+        self._close_prefetcher()
+        self.waiting = []
+        return self.running.clear(free_memory=free_memory)
+
+    def _close_prefetcher(self) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
+
+    # ------------------------------------------------------------------------------------------------ before a batch
+
+    def schedule(self, stop: Event | None, more: Callable[[], list[Sequence]]) -> Batch | None:
+        """Choose the next batch; None when all is done.
+
+        Args:
+            stop: once set, no sequence is started; those that are running are finished.
+            more: returns the next window when all sequences of this one are running; empty if there is none yet.
+        """
+        stopped = stop is not None and stop.is_set()
+        if not self.running and (stopped or not self.waiting):
+            return None
+        if not self.waiting and not stopped and (window := more()):
+            self.add(window)
+        if self.waiting and not stopped and self._has_room():
+            return self._prefill_batch()
+        sequences = [sequence for sequence in self.running.sequences if not sequence.finished]
+        return Batch(sequences, launch=self._can_launch())
+
+    def _has_room(self) -> bool:
+        """Whether to prefill now; a forward pass for only a few sequences would not be worth it."""
+        live = len(self.running)
+        return live == 0 or (self.options.continuous_batching and live <= self.limits.rows // 2)
+
+    def _prefill_batch(self) -> Batch:
+        limits, self._first_limits = self._first_limits or self.limits, None
+        batch = Batch([], limits=limits)
+        for sequence in self._admit(limits):
+            try:
+                self.load_images(sequence)
+            except (OSError, ValueError) as error:
+                sequence.fail(error)
+                sequence.release_prefixes()
+                batch.failed.append(sequence)
+            else:
+                batch.sequences.append(sequence)
+        return batch
+
+    def _admit(self, limits: Limits) -> list[Sequence]:
+        """Take sequences of one window that the limits of rows, tokens and memory have room for."""
+        live = len(self.running)
+        budgeted = self.options.token_budget
+        bytes_per_token = self.language.shape.bytes(self.language.dtype)
+        admitted: list[Sequence] = []
+        own = longest = 0
+        while self.waiting and len(admitted) + live < limits.rows:
+            sequence = self.waiting[-1]
+            table = sequence.image_table
+            if admitted and table is not admitted[0].table:
+                break
+            own = max(own, table.tokens(sequence.own_parts))
+            longest = max(longest, table.tokens(sequence.parts) + sequence.max_new_tokens)
+            rows = len(admitted) + 1
+            if admitted and budgeted and rows * own > limits.tokens:
+                break
+            # Twice: a growing cache is copied, and prefixes are held beside the rows into which they are copied.
+            if admitted and budgeted and 2 * (rows + live) * longest * bytes_per_token > limits.bytes:
+                break
+            admitted.append(self.waiting.pop())
+        return admitted
+
+    def load_images(self, sequence: Sequence) -> None:
+        """Load a sequence's images; those within prefixes that are computed already without their pixels.
+
+        Raises:
+            OSError, ValueError: an image cannot be read.
+        """
+        computed = max((node.end for node in sequence.prefixes if node.prefix is not None), default=0)
+        sequence.image_table.load(sequence.parts, sequence.parts[computed:])
+
+    def _can_launch(self) -> bool:
+        """Whether the running sequences need another step, whose tokens to take are known."""
+        known = self._can_defer(self.running.sequences) or not self.running.unread
+        return known and not all(sequence.fully_launched for sequence in self.running.sequences)
+
+    def _can_defer(self, sequences: list[Sequence]) -> bool:
+        """Whether the tokens of these sequences may be read after the next step is launched."""
+        return self.async_scheduling and all(sequence.is_greedy for sequence in sequences)
+
+    # ------------------------------------------------------------------------------------------------- after a batch
+
+    def postprocess(self, batch: Batch, result: Prefilled | SampledTokens | None) -> list[Sequence]:
+        """Take over a batch's results.  Returns the sequences that have finished."""
+        if isinstance(result, Prefilled):
+            finished = self._start_decoding(batch.sequences, result)
+        else:
+            finished = self._read_tokens(launched=result is not None)
+        for sequence in finished:
+            table = sequence.image_table
+            sequence.processed_images = tuple(table.processed(part) for part in sequence.parts if part < 0)
+        return finished
+
+    def _start_decoding(self, sequences: list[Sequence], prefilled: Prefilled) -> list[Sequence]:
+        self.running.cache.set_capacity(self.limits.rows, self.limits.bytes // 2)
+        sampled = prefilled.sampled
+        deferred = self._can_defer(sequences) and not all(sequence.fully_launched for sequence in sequences)
+        finished = [] if deferred else sampled.fetch()
+        self.running.append(sequences, prefilled.tensors, prefilled.positions, sampled)
+        if deferred:  # last: if memory runs out before, none of their tokens is left behind
+            self.running.unread.append(sampled)
+        for sequence in sequences:
+            self._check_prompt(sequence)
+            sequence.image_table.release(sequence.parts)
+            sequence.release_prefixes()
+        return finished
+
+    def _check_prompt(self, sequence: Sequence) -> None:
+        sequence.prompt_tokens = sequence.image_table.tokens(sequence.parts)
+        if self.language.rope_factor(sequence.prompt_tokens) != sequence.rope_factor:
+            raise RuntimeError(
+                f"the prompt was planned with {sequence.estimated_tokens} tokens but has {sequence.prompt_tokens}, so "
+                "its keys were rotated with the wrong factor; use --exact to answer without the engine"
+            )
+
+    def _read_tokens(self, *, launched: bool) -> list[Sequence]:
+        """Read the tokens of launched steps: of all but the one just launched, if that can wait."""
+        steps = len(self.running.unread)
+        if launched and self._can_defer(self.running.sequences):
+            steps -= 1
+        finished = self.running.fetch(steps)
+        if self.options.continuous_batching or all(sequence.finished for sequence in self.running.sequences):
+            self.running.evict_finished()
+        return finished
+
+    def preempt(self, batch: Batch, message: str) -> list[Sequence]:
+        """Put a batch that ran out of memory back, to be run in halves.  Returns a sequence that does not fit alone."""
+        decoding = batch.limits is None
+        sequences = self.running.clear(free_memory=True) if decoding else batch.sequences
+        if not self.running:
+            self.running.clear(free_memory=True)
+        if self._on_cuda:
+            torch.cuda.empty_cache()
+        self.encoder_cache.clear()
+        if decoding:
+            for sequence in sequences:
+                sequence.retain_prefixes()
+        if len(sequences) == 1 and (decoding or not self.running):
+            sequences[0].fail(MemoryError(message))
+            sequences[0].release_prefixes()
+            return sequences
+        for sequence in sequences:
+            sequence.restart()
+        self.waiting.extend(reversed(sequences))
+        if len(sequences) == 1:  # it waits until the others have finished
+            self.limits = replace(self.limits, rows=len(self.running))
+        else:
+            self._halve_limits(len(sequences))
+        return []
+
+    def _halve_limits(self, rows: int) -> None:
+        half = (rows + 1) // 2
+        log.warning("out of memory with %d samples: going on with batches of %d", rows, half)
+        self.limits = Limits(min(half, self.limits.rows), max(1, self.limits.tokens // 2), self.limits.bytes // 2)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.language.device.type == "cuda"

@@ -94,8 +94,12 @@ def steps(block: Block) -> list[Step]:
 
 
 def console(found: list[Step]) -> str:
-    """The text of a console block with these steps."""
-    return "".join(f"$ {step.typed}\n" + (f"{step.output}\n" if step.output else "") for step in found)
+    """The text of a console block with these steps; an empty line follows output of several lines."""
+    text = ""
+    for step in found:
+        text += f"$ {step.typed}\n" + (f"{step.output}\n" if step.output else "")
+        text += "\n" if "\n" in step.output and step is not found[-1] else ""
+    return text
 
 
 # Applied in order. The first group hides what differs between two runs on one machine, both what differs anywhere.

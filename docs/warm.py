@@ -97,6 +97,9 @@ def handle(client: socket.socket) -> int:
 
 def execute(request: dict) -> int:
     """Run a command as a process of its own would; returns its exit code."""
+    import torch
+
+    torch.set_num_threads(1)  # renews torch's thread pool after the fork, before threads of the command race to do so
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])

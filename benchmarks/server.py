@@ -37,7 +37,7 @@ from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint
 from evalkit.model.backends.server import ServerBackend
-from evalkit.model.server.concurrency import Gate
+from evalkit.model.server.concurrency import ConcurrencyLimiter
 from evalkit.types import Request
 
 CASES = (
@@ -46,14 +46,14 @@ CASES = (
 )  # fmt: skip
 
 
-class Fixed(Gate):
-    """So many under way, always."""
+class FixedLimit(ConcurrencyLimiter):
+    """A limit that does not adapt."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.limit = count
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         pass
 
 
@@ -104,7 +104,7 @@ def measure(
     """One case on new images."""
     backend = ServerBackend(checkpoint, grouped=order == "together")
     if count is not None:
-        backend.gate = Fixed(count)
+        backend.limiter = FixedLimit(count)
     assert checkpoint.served is not None
     url = checkpoint.served.endpoint.base_url
     before = cached(url)
@@ -119,7 +119,7 @@ def measure(
     return {
         "rate": len(asked) / seconds,
         "hit": hit / looked if looked else float("nan"),
-        "reached": backend.gate.highest,
+        "reached": backend.limiter.highest,
     }
 
 

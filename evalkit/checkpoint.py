@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from evalkit.endpoint import Served
+from evalkit.endpoint import ServedModel
 from evalkit.errors import UserError
 from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 
@@ -45,7 +45,7 @@ class Checkpoint:
     min_pixels: int | None = None
     max_pixels: int | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
-    served: Served | None = None
+    served: ServedModel | None = None
 
     @property
     def model_type(self) -> str:

@@ -1,7 +1,7 @@
-"""Models that are asked over HTTP: how a server is reached, and what it says it serves.
+"""Models behind an HTTP server: its address and options, and the model that it serves.
 
-The key of a server comes from the environment only (``EVALKIT_API_KEY``).  It stands in none of these values, so that
-no manifest, log or message can hold it; whoever talks to the server reads it there.
+The API key comes from the environment only (``EVALKIT_API_KEY``) and is read where requests are sent.  None of these
+values contains it, so that it cannot end up in a manifest, log or message.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from evalkit.errors import UserError
 
-KEY = "EVALKIT_API_KEY"
-ADDRESS = "EVALKIT_BASE_URL"
-SENT, STARTED = "sent", "server"
-PIXEL_LIMITS = (SENT, STARTED)
+KEY_VARIABLE = "EVALKIT_API_KEY"
+BASE_URL_VARIABLE = "EVALKIT_BASE_URL"
+PIXEL_LIMITS_SENT = "sent"
+PIXEL_LIMITS = (PIXEL_LIMITS_SENT, "server")
 
 CONCURRENCY = 128
 TIMEOUT = 600
@@ -26,16 +26,15 @@ PATIENCE = 300
 
 @dataclass(frozen=True)
 class Endpoint:
-    """How a server is reached.
+    """A server, and how to send requests to it.
 
     Attributes:
-        base_url: up to and with ``/v1``; no credentials in it, no slash at its end.
-        concurrency: the most requests under way at a time.
+        base_url: up to and including ``/v1``, without credentials and trailing slash.
+        concurrency: the maximum number of concurrent requests.
         timeout: seconds that one request may take.
-        patience: seconds for which a server that answers nothing is waited for; None for 300 in the midst of a run, and
-            not at all before it.
-        processor: a folder with the files of the served checkpoint's processor, where that is not found otherwise.
-        pixel_limits: ``sent`` with each request, or the ``server`` was started with them.
+        patience: seconds to wait for a server that does not respond; None: 300 during a run, 0 before it.
+        processor: the folder of the served checkpoint's processor, if it cannot be found automatically.
+        pixel_limits: ``sent`` with each request, or ``server``: the server was started with them.
     """
 
     base_url: str
@@ -43,19 +42,19 @@ class Endpoint:
     timeout: float = TIMEOUT
     patience: float | None = None
     processor: str | None = None
-    pixel_limits: str = SENT
+    pixel_limits: str = PIXEL_LIMITS_SENT
 
 
 @dataclass(frozen=True)
-class Served:
-    """A model as a server offers it.
+class ServedModel:
+    """A model that a server offers.
 
     Attributes:
-        says: what the server's list of models says of it, times and permissions left out.
-        software: the server's name and version, as far as it tells.
-        folder: where the checkpoint's files lie on this machine; None where that is not known.
-        same_machine: the server runs here, so what lies in ``folder`` is what it has loaded.
-        family: the family that it is asked as.
+        says: its entry in the server's list of models, without times and permissions.
+        software: the server's name and version, as far as it reports them.
+        folder: the checkpoint's folder on this machine; None if unknown.
+        same_machine: whether the server runs on this machine, so that ``folder`` holds what it has loaded.
+        family: the model family whose prompts are used.
     """
 
     endpoint: Endpoint
@@ -66,7 +65,7 @@ class Served:
     family: str = "generic"
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The entry in the manifest."""
         return {
             "base_url": self.endpoint.base_url,
             "software": self.software,
@@ -75,11 +74,11 @@ class Served:
         }
 
 
-def checked_address(address: str, option: str) -> str:
-    """``http://host:8000/v1``, as it is used.
+def check_base_url(address: str, option: str) -> str:
+    """The address without spaces around it and trailing slashes.
 
     Raises:
-        UserError: it is no such address, or holds what must not stand in records: a user, a password, a query.
+        UserError: it is not an HTTP address, or contains what must not be recorded: a user, a password, a query.
     """
     try:
         parts = urlsplit(address.strip())
@@ -87,17 +86,17 @@ def checked_address(address: str, option: str) -> str:
     except ValueError:
         host, parts = None, urlsplit("")
     if "@" in address or (host and (parts.username or parts.password)):
-        raise UserError(f"{option}: an address holds no user and no password; the key comes from ${KEY}.")
+        raise UserError(f"{option}: the address must not contain a user or password; set the key in ${KEY_VARIABLE}.")
     if parts.query or parts.fragment or "?" in address:
-        raise UserError(f"{option}: an address holds nothing after a '?'; the key comes from ${KEY}.")
+        raise UserError(f"{option}: the address must not contain a query ('?'); set the key in ${KEY_VARIABLE}.")
     if parts.scheme not in ("http", "https") or not host:
         raise UserError(f"{option} {address}: give an address such as http://localhost:8000/v1.")
     return address.strip().rstrip("/")
 
 
-def key_of_environment() -> str | None:
-    """The server's key.  Raises ``UserError``, which does not show it, where it cannot be one."""
-    key = os.environ.get(KEY, "").strip()
+def api_key() -> str | None:
+    """The API key from the environment.  Raises ``UserError``, without showing it, if it cannot be a key."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UserError(f"${KEY} holds no key: it has characters in it that no key has.")
+        raise UserError(f"${KEY_VARIABLE} is not a valid key: it contains spaces or special characters.")
     return key or None

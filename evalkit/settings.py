@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.decoding import changes, unescaped
-from evalkit.endpoint import ADDRESS, CONCURRENCY, PIXEL_LIMITS, SENT, TIMEOUT, Endpoint, checked_address
+from evalkit.endpoint import (
+    BASE_URL_VARIABLE,
+    CONCURRENCY,
+    PIXEL_LIMITS,
+    PIXEL_LIMITS_SENT,
+    TIMEOUT,
+    Endpoint,
+    check_base_url,
+)
 from evalkit.errors import UserError
 from evalkit.types import Batching, Cluster
 
@@ -74,7 +82,7 @@ class RunSettings:
     timeout: int = TIMEOUT
     patience: int | None = None
     processor: str | None = None
-    pixel_limits: str = SENT
+    pixel_limits: str = PIXEL_LIMITS_SENT
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -232,10 +240,10 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
             values[key] = _batch_size(value, "--batch-size") if key == "batch_size" else value
             sources[key] = "command line"
     if values.get("base_url") is not None:
-        values["base_url"] = checked_address(values["base_url"], "--base-url")
-    elif os.environ.get(ADDRESS) and values.get("backend", RunSettings.backend) != RunSettings.backend:
-        values["base_url"] = checked_address(os.environ[ADDRESS], f"${ADDRESS}")
-        sources["base_url"] = f"environment ({ADDRESS})"
+        values["base_url"] = check_base_url(values["base_url"], "--base-url")
+    elif os.environ.get(BASE_URL_VARIABLE) and values.get("backend", RunSettings.backend) != RunSettings.backend:
+        values["base_url"] = check_base_url(os.environ[BASE_URL_VARIABLE], f"${BASE_URL_VARIABLE}")
+        sources["base_url"] = f"environment ({BASE_URL_VARIABLE})"
     settings = RunSettings(**values)
     _check(settings)
     return Effective(settings, sources)

@@ -101,6 +101,7 @@ class HTTPServer:
         class Handler(_Handler):
             server_of_tests = outer
 
+        self.stopped = False
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -109,6 +110,7 @@ class HTTPServer:
 
     def stop(self) -> None:
         """Gone, with every connection."""
+        self.stopped = True
         self._server.shutdown()
         self._server.server_close()
 
@@ -158,6 +160,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def refused(self) -> bool:
         mine = self.server_of_tests
+        if mine.stopped:  # a connection that was kept open
+            self.close_connection = True
+            return True
         mine.headers.append(dict(self.headers.items()))
         if mine.key is not None and self.headers.get("Authorization") != f"Bearer {mine.key}":
             self.reply(401, {"error": {"message": f"Incorrect API key: {self.headers.get('Authorization')}"}})

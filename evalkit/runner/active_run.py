@@ -31,7 +31,7 @@ from .lazy_backend import Lazy
 from .manifest import Recorder, logged, make_manifest, now, recorded, tell
 from .plan import Plan, stem_of
 from .resume import kept_answers
-from .served_models import identity_of, unknown_sizes
+from .served_models import identity_of, warn_of_unknown_sizes
 
 
 def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
@@ -105,7 +105,7 @@ class Run:
     def loaded(self, backend: Backend) -> None:
         """The backend is there."""
         self.note(backend)
-        for sentence in unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
+        for sentence in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
             self.tell(sentence)
         self._record()
 

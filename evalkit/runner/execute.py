@@ -27,7 +27,7 @@ from .lazy_backend import Lazy
 from .manifest import quiet_logging, tell
 from .multi_run import evaluate_together, raise_first
 from .plan import Plan, asked_by, planned, to_load
-from .served_models import reached, server_of
+from .served_models import connect_models, server_backend
 from .signals import stoppable
 from .trackers import log_run, targets_of
 
@@ -46,8 +46,8 @@ def execute(
     # Everything the user can have got wrong is looked at before the first weight is loaded.
     targets = targets_of(log_to)
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    server = server_of(settings)
-    models = to_load(effective, console) if server is None else reached(server, effective, console)
+    server = server_backend(settings)
+    models = to_load(effective, console) if server is None else connect_models(server, effective, console)
     plans = [
         one
         for checkpoint, family in models

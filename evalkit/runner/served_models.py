@@ -1,4 +1,4 @@
-"""What ``evalkit run`` does otherwise where a server is asked: there is nothing to load, and less is known."""
+"""The parts of ``evalkit run`` that differ for models on a server: nothing is loaded, and less is known."""
 
 from __future__ import annotations
 
@@ -11,76 +11,77 @@ from rich.console import Console
 
 from evalkit import fingerprint, registry
 from evalkit.checkpoint import Checkpoint
-from evalkit.endpoint import ADDRESS
+from evalkit.endpoint import BASE_URL_VARIABLE
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Family
 from evalkit.jobs import Job
 from evalkit.settings import Effective, RunSettings
 
-ELSEWHERE = {
-    "batch_size": "the server puts requests together; --concurrency N bounds how many are under way",
-    "max_batch_tokens": "the server puts requests together; --concurrency N bounds how many are under way",
-    "exact": "how a server answers is its own business; --concurrency 1 asks one at a time",
-    "device": "the server decides that",
-    "dtype": "the server decides that",
-    "adapter": "a server loads its own adapters; give the name that it has there as --model",
-    "trust_remote_code": "nothing is loaded here",
-    "allow_pickled_weights": "nothing is loaded here",
+UNSUPPORTED_OPTIONS = {
+    "batch_size": "the server forms batches itself; --concurrency N limits the concurrent requests",
+    "max_batch_tokens": "the server forms batches itself; --concurrency N limits the concurrent requests",
+    "exact": "this does not apply to servers; --concurrency 1 sends one request at a time",
+    "device": "the server chooses it",
+    "dtype": "the server chooses it",
+    "adapter": "a server loads its own adapters; give the adapter's name on the server as --model",
+    "trust_remote_code": "a server loads its checkpoints itself",
+    "allow_pickled_weights": "a server loads its checkpoints itself",
 }
-"""Options that say how a checkpoint is loaded and run."""
+"""Options that do not apply to models on a server, and why."""
 
 
-def server_of(settings: RunSettings) -> BackendFactory | None:
-    """The backend, if it asks a server."""
+def server_backend(settings: RunSettings) -> BackendFactory | None:
+    """The backend if it is a server's, else None."""
     if settings.backend == RunSettings.backend:
-        return None  # which imports torch: that comes last
+        return None  # importing it imports torch, which is left for later
     factory: BackendFactory = registry.backends.get(settings.backend)
     return factory if factory.remote else None
 
 
-def reached(factory: BackendFactory, effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
-    """Every model that is named, as the server offers it, and how it is asked; the only one, where none is named.
+def connect_models(factory: BackendFactory, effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+    """The models of ``--model`` on the server, each with its family; without ``--model``, the server's only model.
 
     Raises:
-        UserError: the server is not there or has no such model, or an option makes no sense with it.
+        UserError: no server answers, it does not serve a model, or an option does not apply to servers.
     """
     settings, sources = effective.settings, effective.sources
-    for name, why in ELSEWHERE.items():
+    for name, why in UNSUPPORTED_OPTIONS.items():
         if sources[name] == "command line":
-            raise UserError(f"--{name.replace('_', '-')}: {why}; leave it out.")
+            raise UserError(f"--{name.replace('_', '-')}: {why}; leave out this option.")
     endpoint = settings.endpoint
     if endpoint is None:
         raise UserError(
-            f"--backend {settings.backend}: where is it? Give --base-url http://HOST:PORT/v1, or ${ADDRESS}."
+            f"--backend {settings.backend}: no server given; set --base-url http://HOST:PORT/v1 or "
+            f"${BASE_URL_VARIABLE}."
         )
     named: tuple[str | None, ...] = (None,) if sources["model"] == "default" else settings.model
-    found = []
+    models = []
     for model in named:
-        with console.status(f"asking {endpoint.base_url} what it serves"):
+        with console.status(f"looking for models at {endpoint.base_url}"):
             checkpoint = factory.connect(model, endpoint)
         checkpoint = replace(checkpoint, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
         family, why = _family(checkpoint, settings.family)
         served = checkpoint.served
         assert served is not None
         console.print(
-            f"{checkpoint.name} on {served.software} at {served.endpoint.base_url}, asked as {family.name} ({why})",
+            f"{checkpoint.name} on {served.software} at {served.endpoint.base_url}, family {family.name} ({why})",
             soft_wrap=True, markup=False,
         )  # fmt: skip
-        found.append((replace(checkpoint, served=replace(served, family=family.name)), family))
-    return found
+        models.append((replace(checkpoint, served=replace(served, family=family.name)), family))
+    return models
 
 
 def _family(checkpoint: Checkpoint, wanted: str | None) -> tuple[Family, str]:
-    """How a model is asked, and why so."""
+    """A model's family, and where that comes from."""
     if wanted is not None:
         return registry.families.get(wanted), "--family"
     by_config = registry.family_name(checkpoint.model_type, checkpoint.name)
     if by_config is not None:
-        return registry.families.get(by_config), "its config"
+        return registry.families.get(by_config), "from its config"
     by_name = family_in(checkpoint.name)
     if by_name is not None:
-        return by_name, "by its name; --family names another"
-    return registry.families.get("generic"), "its name says no family; --family names one"
+        return by_name, "from its name; override with --family"
+    return registry.families.get("generic"), "no family matches its name; set --family"
 
 
 def family_in(model: str) -> Family | None:
@@ -89,34 +90,35 @@ def family_in(model: str) -> Family | None:
     return max(fitting, key=lambda family: len(family.name), default=None)
 
 
-def unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:
-    """What to say where boxes depend on how a server's processor resizes images, and that is not known."""
+def warn_of_unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:
+    """Warnings for tasks whose boxes depend on how the server resizes images, if that is unknown."""
     if backend.get("pictures_known", True) or "resized" not in family.coordinates:
         return
     if any(job.task.kind == "grounding" for job in jobs):
         yield (
-            f"the server does not say how it resizes images: boxes are read as if its processor were "
-            f"{backend['pictures_seen_by']} (--processor FOLDER, or --min-pixels and --max-pixels, say otherwise)"
+            f"the server does not report how it resizes images; boxes are parsed as for "
+            f"{backend['pictures_seen_by']}. If that is wrong, give --processor FOLDER, or --min-pixels "
+            "and --max-pixels"
         )
 
 
 def identity_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is known of what a server serves, for a run's identity.
+    """A served model's part of the run identity.
 
-    Where what it has loaded lies on this machine, its content counts, as it does for a checkpoint that is loaded here.
-    Else what the server says it has loaded; its address is no part of that: it may come back at another.  Where it says
-    nothing either, its address and the name are all that there is.
+    If the loaded checkpoint is on this machine, its content counts, as for a checkpoint loaded here.  Otherwise the
+    checkpoint that the server reports counts, but not the server's address, which may change.  If it reports none, its
+    address and the model's name count.
     """
     served = checkpoint.served
     assert served is not None
-    said: Mapping[str, Any] = served.says
-    parts: dict[str, Any] = {"server": said.get("owned_by")}
-    if served.endpoint.processor is not None:  # boxes are read by it
+    entry: Mapping[str, Any] = served.says
+    parts: dict[str, Any] = {"server": entry.get("owned_by")}
+    if served.endpoint.processor is not None:  # boxes are parsed with it
         folder = Path(served.endpoint.processor).expanduser()
         parts["pictures_seen_by"] = fingerprint.of_checkpoint(folder).get("processor")
     if served.same_machine and served.folder is not None:
         return {**parts, **fingerprint.of_checkpoint(Path(served.folder))}
-    known = {name: said[name] for name in ("root", "parent") if said.get(name)}
+    known = {name: entry[name] for name in ("root", "parent") if entry.get(name)}
     if "root" not in known:
         known["base_url"] = served.endpoint.base_url
     return {**parts, "served": checkpoint.location, **known}

@@ -1,9 +1,9 @@
 """The ``server`` backend: a model behind any OpenAI-compatible chat endpoint (vLLM, SGLang, TGI, commercial ones).
 
-Nothing is loaded here.  Prompts are those of any backend, put into turns; images go without loss
-(``serving/images.py``); decoding is told in full, so that a server's or a checkpoint's own defaults do not apply
-(``serving/chat.py``); how many requests are under way suits the server (``serving/gate.py``), and those of one image
-stand together (``serving/order.py``).
+Prompts are those of any backend, as chat turns.  Images are sent losslessly (``server/images.py``).  All decoding
+fields are sent, so that defaults of the server or the checkpoint do not apply (``server/chat_api.py``).  The number of
+concurrent requests adapts to the server (``server/concurrency.py``), and requests about the same image are sent one
+after the other (``grouping.py``).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from threading import Event
 from typing import Any
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.endpoint import Endpoint, key_of_environment
+from evalkit.endpoint import Endpoint, api_key
 from evalkit.errors import UserError
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.grouping import order_by_images
-from evalkit.model.server.chat_api import Chat
-from evalkit.model.server.client import Asking
-from evalkit.model.server.concurrency import Gate
-from evalkit.model.server.discovery import reach
+from evalkit.model.server.chat_api import ChatAPI
+from evalkit.model.server.client import Client
+from evalkit.model.server.concurrency import ConcurrencyLimiter
+from evalkit.model.server.discovery import discover
 from evalkit.model.server.http import Connection
-from evalkit.model.server.image_sizes import Framing, framing
-from evalkit.model.server.images import Images
+from evalkit.model.server.image_sizes import ResizeRule, resize_rule
+from evalkit.model.server.images import ImageCache
 from evalkit.model.token_estimate import costs
 from evalkit.types import Batching, ImagePart, ImageSize, Preview, Request, Response, Size
 
@@ -36,11 +36,11 @@ __all__ = ["BACKEND", "ServerBackend"]
 
 
 class ServerBackend(Backend):
-    """Asks a server.
+    """Sends requests to a server.
 
     Args:
-        checkpoint: what is served, as ``reach`` found it.
-        grouped: requests about the same images are sent one after the other; else in the order that is given.
+        checkpoint: a served model, from ``discover``.
+        grouped: whether requests about the same images are sent one after the other, not in the given order.
     """
 
     name = "server"
@@ -48,67 +48,72 @@ class ServerBackend(Backend):
     def __init__(self, checkpoint: Checkpoint, *, grouped: bool = True) -> None:
         assert checkpoint.served is not None
         self.served = checkpoint.served
-        self.framing: Framing = framing(checkpoint)
-        self.gate = Gate(self.served.endpoint.concurrency)
+        self.resize_rule: ResizeRule = resize_rule(checkpoint)
+        self.limiter = ConcurrencyLimiter(self.served.endpoint.concurrency)
         self.counts: Counter[str] = Counter()
-        self._images = Images()
-        self._chat = Chat(checkpoint, lambda image: self._images.address(image)[0])
-        self._connection = Connection(self.served.endpoint, key_of_environment())
+        self._images = ImageCache()
+        self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0])
+        self._connection = Connection(self.served.endpoint, api_key())
         self._grouped = grouped
 
     def describe(self) -> Mapping[str, Any]:
-        """The server, as far as it tells of itself, and how it was asked."""
+        """The server, as far as it describes itself, and how requests were sent to it."""
         return {
             "backend": self.name,
             "device": "server",
             "device_name": f"{self.served.software} at {self.served.endpoint.base_url}",
             "dtype": "the server's",
             "concurrency": self.served.endpoint.concurrency,
-            "concurrency_reached": self.gate.highest,
-            "pictures_seen_by": self.framing.source,
-            "pictures_known": self.framing.known,
+            "concurrency_reached": self.limiter.highest,
+            "pictures_seen_by": self.resize_rule.source,
+            "pictures_known": self.resize_rule.known,
             "fingerprints": list(self._chat.fingerprints),
             "left_out": dict(self._chat.left_out),
-            "retries": {name: self.counts[name] for name in ("busy", "away", "broken")},
+            "retries": {
+                "busy": self.counts["rate_limited"],
+                "away": self.counts["unavailable"],
+                "broken": self.counts["failed"],
+            },
         }
 
     def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
-        """About how many tokens are to be computed for each request."""
-        return costs(requests, sizes, visual=lambda found: [self.framing.tokens(size) for size in found], shared=True)
+        """The estimated number of tokens to compute for each request."""
+        tokens = self.resize_rule.tokens
+        return costs(requests, sizes, visual=lambda images: [tokens(size) for size in images], shared=True)
 
     def image_size(self, size: Size) -> ImageSize:
-        """An image's size, and that at which it is seen."""
-        return self.framing.image_size(size)
+        """An image's size, and the size to which the server resizes it."""
+        return self.resize_rule.image_size(size)
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        """One response per request, as they come.
+        """One response per request, in the order of their arrival.
 
         Raises:
-            UserError: such requests cannot be put to a chat endpoint.
-            RunFailed: the server is gone for good, or answers nothing of what it is asked.
+            UserError: a chat endpoint does not support such requests, or the server rejects all of them.
+            RunFailed: the server stopped answering.
         """
         for request in requests:
-            check(request)
+            check_supported(request)
         arrived: SimpleQueue[Response | BaseException | None] = SimpleQueue()
-        asking = Asking(
+        client = Client(
             self._connection,
             self._chat,
-            self.gate,
+            self.limiter,
             self._images,
-            self.framing,
+            self.resize_rule,
             deliver=arrived.put,
             stop=stop,
             counts=self.counts,
         )
-        return _from_thread(asking, order_by_images(requests) if self._grouped else requests, arrived)
+        return _run_in_thread(client, order_by_images(requests) if self._grouped else requests, arrived)
 
 
-def _from_thread(
-    asking: Asking, requests: Sequence[Request], arrived: SimpleQueue[Response | BaseException | None]
+def _run_in_thread(
+    client: Client, requests: Sequence[Request], arrived: SimpleQueue[Response | BaseException | None]
 ) -> Iterator[Response]:
-    """What arrives; the event loop has a thread of its own, which ends with this iterator, however that ends."""
+    """The responses as they arrive; the event loop runs in a thread, which ends with this iterator."""
     loop = asyncio.new_event_loop()
-    main = loop.create_task(asking.run(requests))
+    main = loop.create_task(client.run(requests))
 
     def work() -> None:
         try:
@@ -116,7 +121,7 @@ def _from_thread(
             arrived.put(None)
         except asyncio.CancelledError:
             arrived.put(None)
-        except BaseException as error:  # it is raised where the responses are waited for
+        except BaseException as error:  # raised in the thread that waits for responses
             arrived.put(error)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -130,20 +135,20 @@ def _from_thread(
                 raise found
             yield found
     finally:
-        with suppress(RuntimeError):  # the loop is closed already
+        with suppress(RuntimeError):  # the loop is already closed
             loop.call_soon_threadsafe(main.cancel)
         thread.join(timeout=10)
 
 
-def check(request: Request) -> None:
-    """Raises ``UserError`` for a request that no chat endpoint can be asked."""
+def check_supported(request: Request) -> None:
+    """Raise ``UserError`` for a request that chat endpoints do not support."""
     if request.messages[0].role == "plain":
         raise UserError(
-            "--backend server: this family asks in running text around images, outside any chat, and no server has "
+            "--backend server: this family's prompts are plain text around images, not chat turns, and no server has "
             "an endpoint for that; use --backend hf."
         )
     if request.decoding.num_beams > 1:
-        raise UserError("--num-beams: chat endpoints search no beams; use --backend hf, or leave it out.")
+        raise UserError("--num-beams: chat endpoints do not support beam search; use --backend hf, or leave it out.")
 
 
 class _Factory(BackendFactory):
@@ -151,37 +156,37 @@ class _Factory(BackendFactory):
     remote = True
 
     def connect(self, model: str | None, endpoint: Endpoint) -> Checkpoint:
-        """What the server offers under the name ``model``; without a name, the only model that it has."""
-        return reach(model, endpoint)
+        """The model that the server offers as ``model``; if that is None, its only model."""
+        return discover(model, endpoint)
 
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
-        """The backend; which dtype is in effect, and whether weights are quantised, only the server knows.
+        """The backend; only the server knows the dtype in effect, and whether weights are quantised.
 
         Raises:
-            UserError: a device or dtype was asked for.
+            UserError: a device, dtype or adapter was given.
         """
         for option, value in (("--device", device), ("--dtype", dtype)):
             if value != "auto":
-                raise UserError(f"{option} {value}: the server decides that; leave it out.")
+                raise UserError(f"{option} {value}: the server chooses it; leave it out.")
         if checkpoint.adapter is not None:
-            raise UserError("--adapter: a server loads its own adapters; give the name it has there as --model.")
+            raise UserError("--adapter: a server loads its own adapters; give the adapter's name there as --model.")
         return {"backend": self.name, "dtype": "the server's", "quantization": None}
 
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
-        """A backend that asks the server."""
+        """A backend that sends requests to the server."""
         if batching.exact:
-            raise UserError("--exact: how a server answers is its own business; --concurrency 1 asks one at a time.")
+            raise UserError("--exact: this does not apply to servers; --concurrency 1 sends one request at a time.")
         return ServerBackend(checkpoint)
 
     def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
-        """At which sizes the server's model sees images, as far as that is known."""
-        return framing(checkpoint).image_size
+        """How the server resizes images, as far as that is known."""
+        return resize_rule(checkpoint).image_size
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
-        """The turns that are sent, with a mark in the place of each image; the server tokenizes them."""
-        image_size = framing(checkpoint).image_size
+        """The turns that are sent, with a marker for each image; the server tokenizes them."""
+        image_size = resize_rule(checkpoint).image_size
         for request in requests:
-            check(request)
+            check_supported(request)
             text = "\n".join(
                 f"[{message.role}] "
                 + "".join("<image>" if isinstance(part, ImagePart) else part.text for part in message.content)

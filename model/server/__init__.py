@@ -1,1 +1,1 @@
-"""Models behind an HTTP server, as the backend ``server`` asks them."""
+"""The client of OpenAI-compatible servers, which the ``server`` backend is made of."""

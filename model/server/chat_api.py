@@ -1,8 +1,8 @@
-"""A request in the form of a chat endpoint, and what its reply says.
+"""Requests and replies of the chat completions API.
 
-What every such server knows is always sent.  What only some know (special tokens kept, a repetition penalty of 1, the
-ids of the tokens) is sent until a server refuses it by name; then it is left out, and ``left_out`` says so.  Where an
-answer would not be what was asked for without it, the run ends instead.
+Fields that every server supports are always sent.  Fields that only some support (keeping special tokens, a repetition
+penalty of 1, token ids) are sent until a server rejects them by name; then they are left out and recorded in
+``left_out``.  If the answers would differ without a field, the run ends instead.
 """
 
 from __future__ import annotations
@@ -14,71 +14,71 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.endpoint import SENT
+from evalkit.endpoint import PIXEL_LIMITS_SENT
 from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response
 
-from .http import Broken, Fatal
+from .http import FatalError, RequestFailed
 
-NICE: Mapping[str, Any] = {
+PREFERRED: Mapping[str, Any] = {
     "skip_special_tokens": False, "spaces_between_special_tokens": False, "return_token_ids": True,
     "repetition_penalty": 1.0,
 }  # fmt: skip
-"""Sent where it is taken."""
-OPTIONAL = (*NICE, "frequency_penalty", "presence_penalty", "seed", "top_p")
-"""May be left out.  Penalties of 0 and a repetition penalty of 1 are there against the server's own defaults."""
-NEEDED = {
+"""Sent unless the server rejects them."""
+OPTIONAL = (*PREFERRED, "frequency_penalty", "presence_penalty", "seed", "top_p")
+"""Fields that may be left out.  Neutral penalties are sent to override a server's own defaults."""
+REQUIRED = {
     "mm_processor_kwargs": (
-        "so --min-pixels and --max-pixels cannot be sent; have the server started with them (vLLM: "
-        "--mm-processor-kwargs, or --trust-request-mm-kwargs to take them from requests) and give --pixel-limits server"
+        "so --min-pixels and --max-pixels cannot be sent; start the server with them (vLLM: "
+        "--mm-processor-kwargs, or --trust-request-mm-kwargs to allow them in requests) and give --pixel-limits server"
     ),
-    "min_tokens": "and the protocol asks for answers of at least so many tokens",
-    "top_k": "so leave --top-k out",
-    "stop": "so leave --stop out",
-    "logprobs": "so lettered questions cannot be ranked; use --choice generate",
-    "top_logprobs": "so lettered questions cannot be ranked; use --choice generate",
-    "prompt_logprobs": "so answers of several tokens cannot be ranked; use --choice generate",
-    "continue_final_message": "so answers of several tokens cannot be ranked; use --choice generate",
-    "temperature": "so its answers would be drawn in a way of its own",
+    "min_tokens": "and the prompt protocol requires a minimum answer length",
+    "top_k": "so leave out --top-k",
+    "stop": "so leave out --stop",
+    "logprobs": "so multiple-choice options cannot be ranked; use --choice generate",
+    "top_logprobs": "so multiple-choice options cannot be ranked; use --choice generate",
+    "prompt_logprobs": "so options of several tokens cannot be ranked; use --choice generate",
+    "continue_final_message": "so options of several tokens cannot be ranked; use --choice generate",
+    "temperature": "so it would sample answers with its own settings",
 }
-"""May not be left out, and what follows."""
-FEW = 8
+"""Required fields, and the consequence if the server rejects one."""
+MAX_FINGERPRINTS = 8
 RENAMED = {"max_tokens": "max_completion_tokens"}
 
-ENDED = {"stop", "eos_token", "stop_sequence", "end_turn", "eos"}
-CUT_OFF = {"length", "max_tokens"}
+FINISHED_REASONS = {"stop", "eos_token", "stop_sequence", "end_turn", "eos"}
+TRUNCATED_REASONS = {"length", "max_tokens"}
 
 
-class Chat:
-    """Writes requests and reads replies.
+class ChatAPI:
+    """Builds request bodies and parses replies.
 
     Args:
-        address: gives an image's ``data:`` address.
+        data_url: returns an image's ``data:`` URL.
 
     Attributes:
-        left_out: what the server does not take, with what it said.
-        fingerprints: what the server called its configuration, reply by reply; each once, the first few.
+        left_out: fields that the server rejects, with its message.
+        fingerprints: the first distinct ``system_fingerprint`` values of its replies.
     """
 
-    def __init__(self, checkpoint: Checkpoint, address: Callable[[ImageRef], str]) -> None:
+    def __init__(self, checkpoint: Checkpoint, data_url: Callable[[ImageRef], str]) -> None:
         assert checkpoint.served is not None
         self.model = checkpoint.location
         self.left_out: dict[str, str] = {}
         self.fingerprints: list[str] = []
-        self._address = address
+        self._data_url = data_url
         self._renamed: dict[str, str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
-        asked = {name: value for name, value in limits.items() if value is not None}
-        self._pixels = asked if checkpoint.served.endpoint.pixel_limits == SENT else {}
+        given = {name: value for name, value in limits.items() if value is not None}
+        self._pixels = given if checkpoint.served.endpoint.pixel_limits == PIXEL_LIMITS_SENT else {}
 
-    # ---------------------------------------------------------------------------------------------------- what is sent
+    # ---------------------------------------------------------------------------------------------------------- request
 
     def body(self, request: Request, **more: Any) -> bytes:
-        """The request, with ``more`` fields; a field that is None is left out."""
+        """The JSON body of a request, with ``more`` fields; fields that are None are left out."""
         fields: dict[str, Any] = {
             "model": self.model,
             "messages": self.messages(request.messages),
-            **_decoded(request.decoding, request.id),
-            **NICE,
+            **_sampling_fields(request.decoding, request.id),
+            **PREFERRED,
             **({"mm_processor_kwargs": self._pixels} if self._pixels and request.images else {}),
             **more,
         }
@@ -90,7 +90,7 @@ class Chat:
         return json.dumps(kept).encode()
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """The conversation; a turn without images is a plain text, which every server takes."""
+        """The conversation; a turn without images is a plain string, which every server supports."""
         turns: list[dict[str, Any]] = []
         for message in messages:
             if not any(isinstance(part, ImagePart) for part in message.content):
@@ -98,7 +98,7 @@ class Chat:
                 turns.append({"role": message.role, "content": text})
                 continue
             parts: list[dict[str, Any]] = [
-                {"type": "image_url", "image_url": {"url": self._address(part.image)}}
+                {"type": "image_url", "image_url": {"url": self._data_url(part.image)}}
                 if isinstance(part, ImagePart)
                 else {"type": "text", "text": part.text}
                 for part in message.content
@@ -106,14 +106,19 @@ class Chat:
             turns.append({"role": message.role, "content": parts})
         return turns
 
-    def adapt(self, body: bytes, said: str, text: str) -> str | None:
-        """Leave out, or rename, what the server refused by name.
+    def adapt(self, body: bytes, message: str, text: str) -> str | None:
+        """Leave out or rename the fields that the server rejected by name.
+
+        Args:
+            body: of the rejected request.
+            message: the server's message, for users.
+            text: the server's full message.
 
         Returns:
-            what was done, empty where that was known already; None where the server named nothing.
+            a description of the change, empty if it was made before; None if the message names no field.
 
         Raises:
-            Fatal: answers would not be what was asked for without it.
+            FatalError: answers would differ without the field.
         """
         sent = set(json.loads(body))
         named = {name for name in sent if re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", text)}
@@ -121,100 +126,101 @@ class Chat:
             if name in named and other in text:
                 known = name in self._renamed
                 self._renamed[name] = other
-                return "" if known else f"it takes {other} in the place of {name}"
-        for name, follows in NEEDED.items():
-            if name in named and _about(name, text):
-                raise Fatal(f"it does not take {name}, {follows} ({said})")
-        found = sorted(named & set(OPTIONAL))
-        new = [name for name in found if name not in self.left_out]
-        self.left_out |= dict.fromkeys(new, said)
-        if not found:
+                return "" if known else f"the server expects {other} instead of {name}"
+        for name, consequence in REQUIRED.items():
+            if name in named and _is_about_field(name, text):
+                raise FatalError(f"the server does not support {name}, {consequence} ({message})")
+        rejected = sorted(named & set(OPTIONAL))
+        new = [name for name in rejected if name not in self.left_out]
+        self.left_out |= dict.fromkeys(new, message)
+        if not rejected:
             return None
-        return f"leaving out what it does not take: {', '.join(new)}" if new else ""
+        return f"leaving out fields that the server does not support: {', '.join(new)}" if new else ""
 
-    # ---------------------------------------------------------------------------------------------- what is answered
+    # ------------------------------------------------------------------------------------------------------------ reply
 
-    def read(self, request: Request, reply: Any) -> Response:
-        """What was answered, frames and time left open.
+    def parse(self, request: Request, reply: Any) -> Response:
+        """The response in a reply, without image sizes and time.
 
         Raises:
-            Broken: the reply is none.
+            RequestFailed: the reply contains no answer.
         """
         choice = first_choice(reply)
         fingerprint = reply.get("system_fingerprint")
-        if isinstance(fingerprint, str) and fingerprint not in self.fingerprints and len(self.fingerprints) < FEW:
+        new = isinstance(fingerprint, str) and fingerprint not in self.fingerprints
+        if new and len(self.fingerprints) < MAX_FINGERPRINTS:
             self.fingerprints.append(fingerprint[:80])
         message = choice["message"]
-        text, thoughts = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(text, list):  # some give parts
+        text, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+        if isinstance(text, list):  # some servers return parts
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         text = text if isinstance(text, str) else ""
         reason = choice.get("finish_reason")
-        cut = reason in CUT_OFF
-        if thoughts and isinstance(thoughts, str):  # a server that takes thinking apart: the raw answer had it
-            text = f"<think>{thoughts}" + ("" if cut and not text else f"</think>{text}")
-        tokens = _tokens(choice, ended=not cut)
+        truncated = reason in TRUNCATED_REASONS
+        if reasoning and isinstance(reasoning, str):  # put it back where the model generated it
+            text = f"<think>{reasoning}" + ("" if truncated and not text else f"</think>{text}")
+        tokens = _tokens(choice, ended=not truncated)
         for string in request.decoding.stop:
             text = text.partition(string)[0]
         response = Response(
-            request.id, text, tokens, "length" if cut else "stop", prompt_tokens=prompt_tokens(reply)
+            request.id, text, tokens, "length" if truncated else "stop", prompt_tokens=prompt_tokens(reply)
         )  # fmt: skip
-        if not cut and reason not in ENDED and not (reason is None and text):
-            said = message.get("refusal") or f"the server ended the answer with {reason!r}"
-            return Response(request.id, finish="error", error=str(said)[:300])
+        if not truncated and reason not in FINISHED_REASONS and not (reason is None and text):
+            error = message.get("refusal") or f"the server ended the answer with {reason!r}"
+            return Response(request.id, finish="error", error=str(error)[:300])
         return response
 
 
-def _about(name: str, text: str) -> bool:
-    """Whether a refusal that has ``name`` in it is of the field, not of its value or of another one.
+def _is_about_field(name: str, text: str) -> bool:
+    """Whether an error message that contains ``name`` rejects the field of that name.
 
-    ``stop``, ``temperature``: plain words, which sentences about other things have too.
+    ``stop`` and ``temperature`` are ordinary words, which messages about other things contain, too.
     """
     if name not in ("stop", "temperature"):
         return True
     return re.search(rf"['\"`]{name}['\"`]|parameter=?\s*{name}|{name} is not|field\W+{name}", text) is not None
 
 
-def _decoded(decoding: Decoding, name: str) -> dict[str, Any]:
-    """How an answer is generated, as an endpoint is told; each request draws from a stream of its own."""
-    found: dict[str, Any] = {
+def _sampling_fields(decoding: Decoding, request_id: str) -> dict[str, Any]:
+    """The fields that say how to generate an answer; each request has its own seed."""
+    fields: dict[str, Any] = {
         "max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "top_p": decoding.top_p,
         "frequency_penalty": 0.0, "presence_penalty": 0.0,
     }  # fmt: skip
     if decoding.temperature > 0:
-        drawn = hashlib.blake2b(f"{decoding.seed}/{name}".encode(errors="surrogatepass"), digest_size=4).digest()
-        found["seed"] = int.from_bytes(drawn, "big") >> 1
+        digest = hashlib.blake2b(f"{decoding.seed}/{request_id}".encode(errors="surrogatepass"), digest_size=4).digest()
+        fields["seed"] = int.from_bytes(digest, "big") >> 1
         if decoding.top_k:
-            found["top_k"] = decoding.top_k
+            fields["top_k"] = decoding.top_k
     if decoding.min_new_tokens:
-        found["min_tokens"] = decoding.min_new_tokens
+        fields["min_tokens"] = decoding.min_new_tokens
     if decoding.stop:
-        found["stop"] = list(decoding.stop)
-    return found
+        fields["stop"] = list(decoding.stop)
+    return fields
 
 
 def first_choice(reply: Any) -> dict[str, Any]:
-    """The answer inside a reply.  Raises ``Broken``."""
+    """The first choice of a reply.  Raises ``RequestFailed`` if there is none."""
     try:
         choice = reply["choices"][0]
         assert isinstance(choice, dict)
         assert isinstance(choice["message"], dict)
     except (KeyError, IndexError, TypeError, AssertionError):
-        raise Broken(f"a reply without choices ({str(reply)[:80]!r})") from None
+        raise RequestFailed(f"the reply has no choices ({str(reply)[:80]!r})") from None
     return choice
 
 
 def prompt_tokens(reply: Any) -> int:
-    """The length of the prompt, where the server says it; else 0."""
+    """The prompt's length in tokens; 0 if the server does not report it."""
     usage = reply.get("usage")
     count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     return count if isinstance(count, int) and count >= 0 else 0
 
 
 def _tokens(choice: Mapping[str, Any], *, ended: bool) -> tuple[int, ...]:
-    """The answer's tokens where the server gives them, without the one that ended the turn."""
-    found = choice.get("token_ids")
-    if not isinstance(found, list) or not all(isinstance(token, int) for token in found):
+    """The answer's token ids without the one that ended the turn; empty if the server does not return them."""
+    tokens = choice.get("token_ids")
+    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
         return ()
     by_string = isinstance(choice.get("stop_reason"), str)
-    return tuple(found[:-1] if ended and found and not by_string else found)
+    return tuple(tokens[:-1] if ended and tokens and not by_string else tokens)

@@ -1,16 +1,16 @@
-"""Asking a server many things at a time, and what happens when it does not answer.
+"""Send requests to a server concurrently, and retry those that fail.
 
-Three sorts of trouble are told apart:
+Errors fall into three classes:
 
-- the server is busy or away (429, 502, 503, no connection): the request waits and is sent again.  That is not its
-  fault and is not counted; only once nothing at all has been answered for ``--patience`` seconds does the run end;
-- the request breaks (500, a cut connection, nonsense, no answer in time) though the server is there: it is sent
-  again, up to ``ATTEMPTS`` times in all; then its sample has failed;
-- the server does not take the request (400, 422): its sample has failed; or no request can be answered (a wrong key or
-  model): the run ends.
+- The server is overloaded or unavailable (429, 502, 503, no connection): the request is sent again after a wait, as
+  often as needed.  The run ends only when the server has not answered anything for ``--patience`` seconds.
+- The request fails (500, connection closed, invalid reply, timeout) although the server is up: it is sent again, up to
+  ``MAX_ATTEMPTS`` times in all; then its sample fails.
+- The server rejects the request (400, 422): its sample fails.  If it would reject every request (wrong key or model),
+  the run ends.
 
-Waits grow from half a second to half a minute and are spread at random, so that those who were refused together do not
-come back together; a ``Retry-After`` is kept to.
+Waits grow from half a second to half a minute, with random jitter so that requests that were refused together are not
+sent again together.  ``Retry-After`` is respected.
 """
 
 from __future__ import annotations
@@ -30,78 +30,78 @@ from evalkit.endpoint import PATIENCE
 from evalkit.errors import RunFailed, UserError
 from evalkit.types import ImageSize, Request, Response
 
-from .chat_api import Chat
-from .concurrency import Gate
-from .http import Away, Broken, Busy, Connection, Fatal, Refused
-from .image_sizes import Framing, disagreement
-from .images import Images
-from .logprobs import ranked
+from .chat_api import ChatAPI
+from .concurrency import ConcurrencyLimiter
+from .http import BadRequest, Connection, FatalError, RateLimited, RequestFailed, ServerUnavailable
+from .image_sizes import ResizeRule, size_mismatch
+from .images import ImageCache
+from .logprobs import rank_options
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
-LOOK_EVERY = 0.2
-"""Seconds between looks at whether the run is to stop."""
-KEPT = "what was answered is kept, and the same command continues"
+POLL_SECONDS = 0.2
+"""Seconds between checks of whether the run is to stop."""
+SILENCE_BEFORE_WARNING = 2.0
+"""Seconds without an answer after which a warning says so."""
+RESUME = "answers so far are saved; run the same command to resume"
 
-Deliver = Callable[[Response], None]
 
-
-class Asking:
-    """One list of requests on its way through a server.
+class Client:
+    """Sends a list of requests to a server.
 
     Args:
-        deliver: is given each response as it arrives.
-        stop: once set, nothing new is sent, and what waits to be sent again is given up.
-        counts: how often what happened, for the record.
+        deliver: is called with each response when it arrives.
+        stop: once set, nothing more is sent, and requests that wait to be sent again are given up.
+        counts: counts answers and errors, by kind.
     """
 
     def __init__(
         self,
         connection: Connection,
-        chat: Chat,
-        gate: Gate,
-        images: Images,
-        framing: Framing,
+        chat: ChatAPI,
+        limiter: ConcurrencyLimiter,
+        images: ImageCache,
+        resize_rule: ResizeRule,
         *,
-        deliver: Deliver,
+        deliver: Callable[[Response], None],
         stop: Event | None,
         counts: Counter[str],
     ) -> None:
         self.connection = connection
         self.chat = chat
-        self.gate = gate
+        self.limiter = limiter
         self.images = images
-        self.framing = framing
+        self.resize_rule = resize_rule
         self.counts = counts
         self._deliver = deliver
         self._stop = stop
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
-        self._heard = time.monotonic()  # when the server last answered anything
-        self._silent = False
+        self._last_reply = time.monotonic()
+        self._silence_reported = False
 
     async def run(self, requests: Sequence[Request]) -> None:
-        """Answer them all, begun in this order, or as many as there are until the run is to stop.
+        """Send all requests in this order, and deliver their responses; ends early if the run is to stop.
 
         Raises:
-            UserError: it answers nothing of what it is asked, and never has.
-            RunFailed: it does not any more.
+            UserError: the server rejects every request.
+            RunFailed: the server stopped answering.
         """
         waiting = deque(requests)
         running: set[asyncio.Task[Response | None]] = set()
-        # Reading and encoding images keeps the loop from nothing: it happens in threads, two to a core at most.
+        # Images are read and encoded in threads, so that they do not block the event loop.
         self._threads = ThreadPoolExecutor(4)
         try:
             async with self.connection.client() as self._client:
                 while (waiting and not self._stopping) or running:
-                    self._send(waiting, running)
+                    self._start_tasks(waiting, running)
                     if not running:
-                        await asyncio.sleep(min(LOOK_EVERY, self.gate.pause()))
+                        await asyncio.sleep(min(POLL_SECONDS, self.limiter.seconds_paused()))
                         continue
                     done, _ = await asyncio.wait(
-                        running, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED
+                        running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
                     )  # fmt: skip
                     for task in done:
                         running.discard(task)
@@ -117,158 +117,162 @@ class Asking:
     def _stopping(self) -> bool:
         return self._stop is not None and self._stop.is_set()
 
-    def _send(self, waiting: deque[Request], running: set[asyncio.Task[Response | None]]) -> None:
-        while waiting and not self._stopping and len(running) < self.gate.limit and not self.gate.pause():
-            running.add(asyncio.ensure_future(self._answered(waiting.popleft())))
-        if len(running) < self.gate.limit:
-            self.gate.idle()
+    def _start_tasks(self, waiting: deque[Request], running: set[asyncio.Task[Response | None]]) -> None:
+        limiter = self.limiter
+        while waiting and not self._stopping and len(running) < limiter.limit and not limiter.seconds_paused():
+            running.add(asyncio.ensure_future(self._respond(waiting.popleft())))
+        if len(running) < limiter.limit:
+            limiter.record_idle()
 
     # -------------------------------------------------------------------------------------------------- one request
 
-    async def _answered(self, request: Request) -> Response | None:
-        """Its response; None where the run is to stop before there is one."""
-        began = time.monotonic()
+    async def _respond(self, request: Request) -> Response | None:
+        """The response to a request; None if the run is to stop before there is one."""
+        started = time.monotonic()
         try:
             image_sizes = await self._image_sizes(request)
-            response = await self._response(request)
-        except (OSError, ValueError) as error:  # an image that cannot be read, or no processor takes
+            response = await self._ask(request)
+        except (OSError, ValueError) as error:  # an image that is unreadable, or refused by the processor
             names = ", ".join(image.name for image in request.images)
-            return self._failed(request, f"{type(error).__name__}: {error}" + (f" ({names})" if names else ""))
-        except (Refused, Broken) as error:
-            return self._failed(request, f"the server: {error}")
-        except Fatal as error:
-            said = f"{self.connection.endpoint.base_url}: {error}"
-            if self.counts["answered"] == 0:  # it never worked, so it is what was asked for that is wrong
-                raise UserError(f"{said}.") from None
-            raise RunFailed(f"{said}; {KEPT}.") from None
+            return self._error_response(
+                request, f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")
+            )  # fmt: skip
+        except (BadRequest, RequestFailed) as error:
+            return self._error_response(request, f"the server: {error}")
+        except FatalError as error:
+            text = f"{self.connection.endpoint.base_url}: {error}"
+            if self.counts["answered"] == 0:  # it never worked, so the options are wrong
+                raise UserError(f"{text}.") from None
+            raise RunFailed(f"{text}; {RESUME}.") from None
         if response is None:
             return None
-        self._check(request, image_sizes, response)
+        self._check_sizes(request, image_sizes, response)
         self.counts["answered"] += 1
-        self.gate.answered()
-        return replace(response, image_sizes=image_sizes, seconds=(time.monotonic() - began) / max(1, self.gate.limit))
+        self.limiter.record_answer()
+        seconds = (time.monotonic() - started) / max(1, self.limiter.limit)
+        return replace(response, image_sizes=image_sizes, seconds=seconds)
 
     async def _image_sizes(self, request: Request) -> tuple[ImageSize, ...]:
-        def found() -> tuple[ImageSize, ...]:
-            return tuple(self.framing.image_size(self.images.address(image)[1]) for image in request.images)
+        def sizes() -> tuple[ImageSize, ...]:
+            return tuple(self.resize_rule.image_size(self.images.data_url(image)[1]) for image in request.images)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, found)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, sizes)
 
-    async def _response(self, request: Request) -> Response | None:
-        if request.continuations:
-            try:
-                return await ranked(request, self.chat, self._post)
-            except _Stopping:
-                return None
+    async def _ask(self, request: Request) -> Response | None:
         try:
-            # A reply that says nothing readable is asked for again, as one that is cut off is.
-            response: Response = await self._tried(request, {}, lambda reply: self.chat.read(request, reply))
+            if request.continuations:
+                return await rank_options(request, self.chat, self._post)
+            # A reply that cannot be parsed is requested again, like one that was cut off.
+            response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
             return response
         except _Stopping:
             return None
 
-    async def _post(self, request: Request, more: Mapping[str, Any]) -> Any:
-        return await self._tried(request, more, lambda reply: reply)
+    async def _post(self, request: Request, fields: Mapping[str, Any]) -> Any:
+        return await self._retry(request, fields, lambda reply: reply)
 
-    async def _tried(self, request: Request, more: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
-        """The reply to a request, as often as it has to be sent.
+    async def _retry(self, request: Request, fields: Mapping[str, Any], parse: Callable[[Any], Any]) -> Any:
+        """Send a request until it is answered, and return the parsed reply.
+
+        Args:
+            fields: further fields of the request.
 
         Raises:
-            Refused, Broken: it cannot be had.
-            Fatal: no reply can be had.
-            RunFailed: the server has answered nothing for too long.
+            BadRequest, RequestFailed: this request has no reply.
+            FatalError: no request will have a reply.
+            RunFailed: the server has not answered anything for too long.
         """
-        attempts = waits = 0
+        failures = waits = 0
         while True:
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(self._threads, lambda: self.chat.body(request, **more))
-            began = time.monotonic()
-            after: float | None = None
+            content = await loop.run_in_executor(self._threads, lambda: self.chat.body(request, **fields))
+            sent = time.monotonic()
+            retry_after: float | None = None
             try:
-                found = read(await self.connection.post(self._client, "/chat/completions", content))
-                self._answers()
-                return found
-            except Refused as error:
-                self._answers()
-                done = self.chat.adapt(content, str(error), error.text)
-                if done is None:
+                parsed = parse(await self.connection.post(self._client, "/chat/completions", content))
+                self._record_reply()
+                return parsed
+            except BadRequest as error:
+                self._record_reply()
+                change = self.chat.adapt(content, str(error), error.text)
+                if change is None:
                     raise
-                if done:
-                    self._tell(f"{done} ({error})")
+                if change:
+                    self._warn(f"{change} ({error})")
                 continue
-            except (Busy, Away) as error:
+            except (RateLimited, ServerUnavailable) as error:
                 trouble: Exception = error
-                after = error.after
-                self.counts["busy" if isinstance(error, Busy) else "away"] += 1
+                retry_after = error.retry_after
+                self.counts["rate_limited" if isinstance(error, RateLimited) else "unavailable"] += 1
                 if error.overload:
-                    self.gate.refused(began, after or 0.0)
-            except Broken as error:
+                    self.limiter.record_overload(sent, retry_after or 0.0)
+            except RequestFailed as error:
                 trouble = error
-                self.counts["broken"] += 1
+                self.counts["failed"] += 1
                 if error.overload:
-                    self.gate.refused(began)
+                    self.limiter.record_overload(sent)
                 if await self.connection.alive(self._client):
-                    self._answers()
-                    attempts += 1
-                    if attempts >= ATTEMPTS:
-                        raise Broken(f"{error}, {attempts} times") from None
-            self._check_patience(trouble, after)
+                    self._record_reply()
+                    failures += 1
+                    if failures >= MAX_ATTEMPTS:
+                        raise RequestFailed(f"{error}, {failures} times") from None
+            self._check_patience(trouble, retry_after)
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2**waits) * random.uniform(0.5, 1.5)
             waits += 1
-            await self._sleep(wait if after is None else after + random.uniform(0, FIRST_WAIT))
+            await self._sleep(wait if retry_after is None else retry_after + random.uniform(0, FIRST_WAIT))
 
     async def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self._stopping:
                 raise _Stopping
-            await asyncio.sleep(min(left, LOOK_EVERY))
+            await asyncio.sleep(min(left, POLL_SECONDS))
         if self._stopping:
             raise _Stopping
 
-    # ------------------------------------------------------------------------------------------- what is said of it
+    # ----------------------------------------------------------------------------------------------------- messages
 
-    def _answers(self) -> None:
-        """The server answered something."""
-        self._heard = time.monotonic()
-        if self._silent:
-            self._silent = False
-            self._tell("it answers again")
+    def _record_reply(self) -> None:
+        """Record that the server replied."""
+        self._last_reply = time.monotonic()
+        if self._silence_reported:
+            self._silence_reported = False
+            self._warn("the server responds again")
 
-    def _check_patience(self, trouble: Exception, after: float | None) -> None:
-        silent = time.monotonic() - self._heard
+    def _check_patience(self, trouble: Exception, retry_after: float | None) -> None:
+        silent = time.monotonic() - self._last_reply
         address = self.connection.endpoint.base_url
-        if silent + (after or 0.0) > self._patience:
+        if silent + (retry_after or 0.0) > self._patience:
             raise RunFailed(
-                f"{address}: nothing has been answered for {silent:.0f} s (--patience {self._patience:g}), and the "
-                f"last request came to: {trouble}; {KEPT}."
-                if after is None or silent > self._patience
-                else f"{address}: it asks for {after:.0f} s of rest, longer than --patience {self._patience:g} allows "
-                f"({trouble}); {KEPT}."
+                f"{address}: no response for {silent:.0f} s (--patience {self._patience:g}), giving up; the last "
+                f"error: {trouble}; {RESUME}."
+                if retry_after is None or silent > self._patience
+                else f"{address}: the server asks to retry after {retry_after:.0f} s, longer than --patience "
+                f"{self._patience:g} ({trouble}); {RESUME}."
             )
-        if not self._silent and silent > 2.0:
-            self._silent = True
-            self._tell(f"nothing is answered ({trouble}); waiting for it, up to {self._patience:g} s (--patience)")
+        if not self._silence_reported and silent > SILENCE_BEFORE_WARNING:
+            self._silence_reported = True
+            self._warn(f"the server does not respond ({trouble}); retrying for up to {self._patience:g} s (--patience)")
 
-    def _check(self, request: Request, image_sizes: Sequence[ImageSize], response: Response) -> None:
-        said = disagreement(request, image_sizes, self.framing.side, response.prompt_tokens)
-        if said is None:
+    def _check_sizes(self, request: Request, image_sizes: Sequence[ImageSize], response: Response) -> None:
+        mismatch = size_mismatch(request, image_sizes, self.resize_rule.token_side, response.prompt_tokens)
+        if mismatch is None:
             return
-        self.counts["sizes differ"] += 1
-        if self.counts["sizes differ"] == 1:
-            self._tell(
-                f"it does not see images at the sizes that evalkit expects (sample {request.id}: {said}), so boxes "
-                f"in pixels are read wrongly; evalkit goes by {self.framing.source}: give --processor FOLDER, the "
-                "served checkpoint's, or the --min-pixels and --max-pixels that the server was started with"
+        self.counts["size_mismatches"] += 1
+        if self.counts["size_mismatches"] == 1:
+            self._warn(
+                f"the server resizes images differently than expected (sample {request.id}: {mismatch}), so boxes in "
+                f"pixels are parsed wrongly; evalkit assumes {self.resize_rule.source}. Give the served checkpoint's "
+                "folder with --processor, or the --min-pixels and --max-pixels that the server was started with"
             )
 
-    def _failed(self, request: Request, said: str) -> Response:
-        log.warning("sample %s: %s", request.id, said)
-        return Response(id=request.id, finish="error", error=said)
+    def _error_response(self, request: Request, error: str) -> Response:
+        log.warning("sample %s: %s", request.id, error)
+        return Response(id=request.id, finish="error", error=error)
 
-    def _tell(self, said: str) -> None:
-        log.warning("%s: %s", self.connection.endpoint.base_url, said)
+    def _warn(self, text: str) -> None:
+        log.warning("%s: %s", self.connection.endpoint.base_url, text)
 
 
 class _Stopping(Exception):
-    """The run is to stop; the request is given up."""
+    """The run is to stop, so the request is given up."""

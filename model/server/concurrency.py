@@ -1,8 +1,8 @@
-"""How many requests are under way: as many as the server makes good use of, and no more.
+"""Adaptive limit on concurrent requests: as many as raise the server's throughput, and no more.
 
-The limit grows as long as latency holds, which is to say that it grows by less than the number of requests does: then
-more are answered a second.  It doubles until it first does not pay, then grows in small steps, each of which is taken
-back if it did not pay.  Where the server refuses for being busy (429, 503, …), the limit is halved.
+The limit grows while a higher one answers more requests per second.  It doubles until it first does not pay, and then
+grows in small steps, each of which is undone if it does not pay.  When the server refuses requests because it is
+overloaded (429, 503, …), the limit is halved.
 """
 
 from __future__ import annotations
@@ -11,92 +11,96 @@ import math
 import time
 from collections.abc import Callable
 
-FIRST = 4
-LEAST_COUNTED = 8
-"""Answers over which a rate is measured, at least."""
-PAYS = 1.05
-"""A larger limit pays if this times as many are answered a second."""
-REST = 3
-"""How many rates are measured before the limit is tried larger again."""
+FIRST_LIMIT = 4
+MIN_ANSWERS = 8
+"""The fewest answers over which a rate is measured."""
+MIN_GAIN = 1.05
+"""A higher limit pays if it multiplies the rate by at least this."""
+RATES_BETWEEN_TRIALS = 3
+"""Rates measured before a higher limit is tried again."""
 
 
-class Gate:
-    """Says how many requests may be under way.
+class ConcurrencyLimiter:
+    """The number of requests that may be in flight.
 
     Args:
-        most: never more than so many.
-        clock: gives the time in seconds.
+        maximum: the upper bound of the limit.
+        clock: returns the time in seconds.
 
     Attributes:
-        limit: how many may be under way now.
-        highest: the most that ``limit`` has been while it paid.
+        limit: how many requests may be in flight now.
+        highest: the highest limit that paid.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.most = most
-        self.limit = self.highest = min(FIRST, most)
+    def __init__(self, maximum: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.maximum = maximum
+        self.limit = self.highest = min(FIRST_LIMIT, maximum)
         self._clock = clock
-        self._accepted = self.limit  # the limit before the one that is tried
-        self._rate = 0.0  # answers a second under it
-        self._trying = False
+        self._accepted = self.limit  # the limit before the one on trial
+        self._rate = 0.0  # answers per second under the accepted limit
+        self._on_trial = False
         self._doubling = True
-        self._rest = 0
-        self._held_until = self._lowered_at = -math.inf
-        self._began()
+        self._rates_until_trial = 0
+        self._paused_until = self._lowered_at = -math.inf
+        self._start_measuring()
 
-    def _began(self) -> None:
+    def _start_measuring(self) -> None:
         self._since = self._clock()
-        self._warm = self.limit  # these were under way before
+        self._in_flight_before = self.limit
         self._count = 0
-        self._full = True
+        self._saturated = True
 
-    def pause(self) -> float:
-        """Seconds for which no request should be begun."""
-        return max(0.0, self._held_until - self._clock())
+    def seconds_paused(self) -> float:
+        """Seconds for which no request should be sent."""
+        return max(0.0, self._paused_until - self._clock())
 
-    def idle(self) -> None:
-        """There is less to do than might be under way: what is measured now says nothing about the limit."""
-        self._full = False
+    def record_idle(self) -> None:
+        """Fewer requests are in flight than the limit allows, so the current rate says nothing about it."""
+        self._saturated = False
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """A request was answered."""
-        if self._warm > 0:
-            self._warm -= 1
-            if self._warm == 0:
+        if self._in_flight_before > 0:
+            self._in_flight_before -= 1
+            if self._in_flight_before == 0:
                 self._since = self._clock()
             return
         self._count += 1
-        if self._count < max(self.limit, LEAST_COUNTED):
+        if self._count < max(self.limit, MIN_ANSWERS):
             return
         rate = self._count / max(1e-6, self._clock() - self._since)
-        if self._full:
-            self._measured(rate)
-        self._began()
+        if self._saturated:
+            self._adjust(rate)
+        self._start_measuring()
 
-    def _measured(self, rate: float) -> None:
-        if self._trying and rate < self._rate * PAYS:
-            self.limit, self._trying, self._doubling, self._rest = self._accepted, False, False, REST
+    def _adjust(self, rate: float) -> None:
+        if self._on_trial and rate < self._rate * MIN_GAIN:
+            self.limit, self._on_trial, self._doubling = self._accepted, False, False
+            self._rates_until_trial = RATES_BETWEEN_TRIALS
             return
         self._rate = rate
         self.highest = max(self.highest, self.limit)
-        if not self._trying and self._rest > 0:
-            self._rest -= 1
+        if not self._on_trial and self._rates_until_trial > 0:
+            self._rates_until_trial -= 1
             return
         self._accepted = self.limit
         step = self.limit if self._doubling else max(1, self.limit // 4)
-        self.limit = min(self.most, self.limit + step)
-        self._trying = self.limit > self._accepted
+        self.limit = min(self.maximum, self.limit + step)
+        self._on_trial = self.limit > self._accepted
 
-    def refused(self, began: float, pause: float = 0.0) -> None:
-        """A request that was begun at this time was refused; ``pause`` is for how many seconds none should be begun.
+    def record_overload(self, sent: float, pause: float = 0.0) -> None:
+        """The server refused a request because it is overloaded.
 
-        What was under way when the limit was last lowered says nothing about the new one.
+        Args:
+            sent: when the request was sent.  Requests sent before the limit was last lowered do not lower it again.
+            pause: seconds for which no request should be sent.
         """
         now = self._clock()
-        self._held_until = max(self._held_until, now + pause)
-        if began < self._lowered_at:
+        self._paused_until = max(self._paused_until, now + pause)
+        if sent < self._lowered_at:
             return
         self.limit = max(1, self.limit // 2)
-        self._accepted, self._trying, self._doubling, self._rest = self.limit, False, False, REST
+        self._accepted, self._on_trial, self._doubling = self.limit, False, False
+        self._rates_until_trial = RATES_BETWEEN_TRIALS
         self._lowered_at = now
-        self._began()
+        self._start_measuring()

@@ -1,4 +1,4 @@
-"""Finding out what a server serves, before anything is asked."""
+"""Model discovery: what a server serves, from its list of models (``GET /models``)."""
 
 from __future__ import annotations
 
@@ -11,38 +11,46 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.endpoint import Endpoint, Served, key_of_environment
+from evalkit.endpoint import Endpoint, ServedModel, api_key
 from evalkit.errors import UserError
 
-from .http import Away, Broken, Busy, Connection, Fatal, Refused, on_this_machine
+from .http import (
+    BadRequest,
+    Connection,
+    FatalError,
+    RateLimited,
+    RequestFailed,
+    ServerUnavailable,
+    on_this_machine,
+)
 
-CHANGING = ("created", "permission", "object")
-"""What a list of models says otherwise each time."""
-EXACT = {"vllm": ("vLLM", "/version"), "sglang": ("SGLang", "/server_info")}
-"""Servers whose list of models is all they have, by ``owned_by``: their names, and where they tell their version."""
-SHOWN = 8
-LOOK_EVERY = 2.0
+VOLATILE_FIELDS = ("created", "permission", "object")
+"""Fields of a model's entry that may change with each request."""
+KNOWN_SOFTWARE = {"vllm": ("vLLM", "/version"), "sglang": ("SGLang", "/server_info")}
+"""Servers with a complete list of models, by ``owned_by``: name, and the path of their version."""
+MAX_NAMES = 8
+POLL_SECONDS = 2.0
 
 
-def reach(model: str | None, endpoint: Endpoint) -> Checkpoint:
-    """What the server offers under the name ``model``; without a name, the only model that it has.
+def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
+    """The model that the server offers as ``model``; if that is None, its only model.
 
-    Where ``--patience`` is given, a server that is still starting is waited for.
+    With ``--patience``, waits for a server that is still starting.
 
     Raises:
-        UserError: nothing answers there, it does not take the key, or has no such model.
+        UserError: no server answers, it rejects the key, or it does not serve the model.
     """
-    key = key_of_environment()
+    key = api_key()
     endpoint, listed = _listed(endpoint, key)
     entry, location = _entry(model, listed, endpoint)
-    # What it has loaded: vLLM and SGLang say it, others call a model by its folder.
+    # The loaded checkpoint: vLLM and SGLang report it; others use its folder as the model's name.
     root = entry.get("root") or (location if PurePath(location).is_absolute() else None)
     root = root if isinstance(root, str) else None
     here = on_this_machine(endpoint.base_url)
     folder = next((str(p) for p in map(Path, _paths(root if here else None, model)) if _has_config(p)), None)
-    served = Served(
+    served = ServedModel(
         endpoint,
-        {name: value for name, value in entry.items() if name not in CHANGING and isinstance(value, str | int | float)},
+        {k: v for k, v in entry.items() if k not in VOLATILE_FIELDS and isinstance(v, str | int | float)},
         _software(entry, endpoint, key),
         folder,
         same_machine=here and folder is not None and folder == root,
@@ -52,45 +60,45 @@ def reach(model: str | None, endpoint: Endpoint) -> Checkpoint:
 
 
 def _listed(endpoint: Endpoint, key: str | None) -> tuple[Endpoint, list[dict[str, Any]] | None]:
-    """The server's list of models (None where it has none), and its address, with the ``/v1`` that was left out."""
+    """The server's address, completed by ``/v1`` if needed, and its list of models (None: it has none)."""
     until = time.monotonic() + (endpoint.patience or 0)
     candidates = [endpoint]
     if urlsplit(endpoint.base_url).path in ("", "/"):
         candidates.append(replace(endpoint, base_url=f"{endpoint.base_url}/v1"))
     while True:
-        absent = 0
+        missing = 0
         for candidate in candidates:
             try:
                 content = Connection(candidate, key).get(f"{candidate.base_url}/models")
                 models = content["data"] if isinstance(content, dict) else content
                 return candidate, [one for one in models if isinstance(one, dict) and isinstance(one.get("id"), str)]
-            except (Away, Busy) as error:
+            except (ServerUnavailable, RateLimited) as error:
                 trouble: Exception = error
                 break
-            except (Fatal, Refused) as error:
+            except (FatalError, BadRequest) as error:
                 trouble = error
-                absent += str(error).startswith(("404", "405"))
-                if not absent:
+                missing += str(error).startswith(("404", "405"))
+                if not missing:
                     break
-            except (Broken, KeyError, TypeError) as error:
+            except (RequestFailed, KeyError, TypeError) as error:
                 trouble = error
-        if absent == len(candidates) and candidates[-1].base_url.endswith("/v1") and len(candidates) == 1:
-            return endpoint, None  # a server without such a list
-        if not isinstance(trouble, Away | Busy) or time.monotonic() >= until:
-            raise UserError(_nothing(endpoint, trouble)) from None
-        time.sleep(LOOK_EVERY)
+        if missing == len(candidates) and candidates[-1].base_url.endswith("/v1") and len(candidates) == 1:
+            return endpoint, None  # this server does not list its models
+        if not isinstance(trouble, ServerUnavailable | RateLimited) or time.monotonic() >= until:
+            raise UserError(_discovery_error(endpoint, trouble)) from None
+        time.sleep(POLL_SECONDS)
 
 
-def _nothing(endpoint: Endpoint, trouble: Exception) -> str:
-    if isinstance(trouble, Away):
+def _discovery_error(endpoint: Endpoint, trouble: Exception) -> str:
+    if isinstance(trouble, ServerUnavailable):
         return (
-            f"--base-url {endpoint.base_url}: no server answers there ({trouble}); start it, check the address, or "
-            "give --patience SECONDS to wait for one that is starting."
+            f"--base-url {endpoint.base_url}: no server responds ({trouble}); start it, check the address, or give "
+            "--patience SECONDS to wait for a server that is starting."
         )
-    if isinstance(trouble, Fatal) and not str(trouble).startswith("404"):
+    if isinstance(trouble, FatalError) and not str(trouble).startswith("404"):
         return f"--base-url {endpoint.base_url}: {trouble}."
     return (
-        f"--base-url {endpoint.base_url}: there is no list of models ({trouble}), so it is no OpenAI-compatible "
+        f"--base-url {endpoint.base_url}: it has no list of models ({trouble}), so it is not an OpenAI-compatible "
         "server; the address usually ends in /v1."
     )
 
@@ -98,13 +106,13 @@ def _nothing(endpoint: Endpoint, trouble: Exception) -> str:
 def _entry(
     model: str | None, listed: Sequence[Mapping[str, Any]] | None, endpoint: Endpoint
 ) -> tuple[Mapping[str, Any], str]:
-    """What the list says of a model, and what the server calls it."""
+    """A model's entry in the list, and its name on the server."""
     if not listed:
         if model is None:
             raise UserError(f"--base-url {endpoint.base_url}: it does not list its models; name one with --model.")
         return {}, model
     ids = [str(one["id"]) for one in listed]
-    names = ", ".join(ids[:SHOWN]) + (f", … ({len(ids)} in all)" if len(ids) > SHOWN else "")
+    names = ", ".join(ids[:MAX_NAMES]) + (f", … ({len(ids)} in all)" if len(ids) > MAX_NAMES else "")
     if model is None:
         if len(ids) > 1:
             raise UserError(f"--base-url {endpoint.base_url}: it serves {names}; name one with --model.")
@@ -113,13 +121,13 @@ def _entry(
     for one, name in zip(listed, ids, strict=True):
         if name == model:
             return one, name
-    if folder.is_dir():  # the checkpoint's folder, whatever the server calls it
+    if folder.is_dir():  # the checkpoint's folder, whatever its name on the server
         for one, name in zip(listed, ids, strict=True):
             if name == folder.resolve().name or one.get("root") in (model, str(folder.resolve())):
                 return one, name
-    if any(one.get("owned_by") in EXACT for one in listed):
+    if any(one.get("owned_by") in KNOWN_SOFTWARE for one in listed):
         raise UserError(f"--model {model}: the server at {endpoint.base_url} does not serve it; it serves {names}.")
-    return {}, model  # lists elsewhere leave out aliases, and what is loaded on demand
+    return {}, model  # other servers' lists omit aliases and models that are loaded on demand
 
 
 def _paths(*given: str | None) -> list[str]:
@@ -144,15 +152,15 @@ def _config(folder: str | None) -> Mapping[str, Any]:
 
 
 def _software(entry: Mapping[str, Any], endpoint: Endpoint, key: str | None) -> str:
-    """``vLLM 0.32.0``, as far as it tells."""
+    """The server's name and version, as far as it reports them: ``vLLM 0.32.0``."""
     owner = str(entry.get("owned_by") or "")[:40]
-    if owner not in EXACT:
+    if owner not in KNOWN_SOFTWARE:
         return f"a server ({owner})" if owner else "a server"
-    name, where = EXACT[owner]
+    name, where = KNOWN_SOFTWARE[owner]
     parts = urlsplit(endpoint.base_url)
     root = urlunsplit(parts._replace(path=parts.path.removesuffix("/v1")))
     try:
         version = Connection(endpoint, key).get(f"{root}{where}")["version"]
-    except (Refused, Fatal, Busy, Away, Broken, KeyError, TypeError):
+    except (BadRequest, FatalError, RateLimited, ServerUnavailable, RequestFailed, KeyError, TypeError):
         return name
     return f"{name} {str(version)[:40]}"

@@ -1,7 +1,7 @@
-"""Talking to a server: addresses, the key, proxies, and what its replies mean for a request and for a run.
+"""HTTP connection to a server: address, API key, proxies, and the classification of errors.
 
-The key goes to the host that was named and nowhere else: redirects are not followed, and whatever a server says is
-shown without it.  Proxies of the environment are used, but for servers on this machine, which no proxy could reach.
+The key is sent to the given host only: redirects are not followed, and messages from the server are shown without it.
+Proxies from the environment are used, except for servers on this machine, which no proxy could reach.
 """
 
 from __future__ import annotations
@@ -19,65 +19,79 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
-from evalkit.endpoint import KEY, Endpoint
+from evalkit.endpoint import KEY_VARIABLE, Endpoint
 from evalkit.version import __version__
 
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-LONGEST = 64 * 2**20
-"""Bytes of a reply that are read; none is so long."""
-SHOWN = 300
-CONNECTING = 20.0
-"""Seconds that it may take to connect."""
-BUSY = (408, 425, 429)
-AWAY = (502, 503, 504, 520, 521, 522, 523, 524, 529)
+MAX_REPLY_BYTES = 64 * 2**20
+MAX_MESSAGE_LENGTH = 300
+CONNECT_TIMEOUT = 20.0
+"""Seconds."""
+RATE_LIMIT_STATUSES = (408, 425, 429)
+UNAVAILABLE_STATUSES = (502, 503, 504, 520, 521, 522, 523, 524, 529)
 
 
-class Refused(Exception):
-    """The server does not take this request (400, 413, 422, …): it would not take it another time either.
+class BadRequest(Exception):
+    """The server rejects this request (400, 413, 422, …), and would reject it again.
 
-    ``text`` is all that it said, not to be shown.
+    Attributes:
+        text: the server's full message, which may contain the key: do not show it.
     """
 
-    def __init__(self, said: str, text: str = "") -> None:
-        super().__init__(said)
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
         self.text = text
 
 
-class Fatal(Exception):
-    """No request can be answered: the key, the address or the model is wrong."""
+class FatalError(Exception):
+    """No request can be answered: the key, address or model is wrong, or a required field is not supported."""
 
 
-class Busy(Exception):
-    """Not now: too many requests.  ``after`` is for how many seconds it asks to be left alone."""
+class RateLimited(Exception):
+    """Too many requests.
+
+    Attributes:
+        retry_after: seconds, from the Retry-After header; None without one.
+        overload: whether the server has too much to do.
+    """
 
     overload = True
 
-    def __init__(self, said: str, after: float | None = None) -> None:
-        super().__init__(said)
-        self.after = after
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
-class Away(Exception):
-    """There is no server, for the time being.  ``after`` as for ``Busy``; ``overload``: it may have too much to do."""
+class ServerUnavailable(Exception):
+    """The server cannot be reached, or is temporarily unavailable.
 
-    def __init__(self, said: str, after: float | None = None, *, overload: bool = False) -> None:
-        super().__init__(said)
-        self.after = after
+    Attributes:
+        retry_after: seconds, from the Retry-After header; None without one.
+        overload: whether it may have too much to do.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, *, overload: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
         self.overload = overload
 
 
-class Broken(Exception):
-    """Something went wrong with this request: an internal error, a cut connection, no reply in time, no JSON."""
+class RequestFailed(Exception):
+    """This request failed: an internal error, a closed connection, a timeout, an invalid reply.
 
-    def __init__(self, said: str, *, overload: bool = False) -> None:
-        super().__init__(said)
+    Attributes:
+        overload: whether the server may have too much to do.
+    """
+
+    def __init__(self, message: str, *, overload: bool = False) -> None:
+        super().__init__(message)
         self.overload = overload
 
 
 def on_this_machine(base_url: str) -> bool:
-    """Whether the server runs here, by the name of its host."""
+    """Whether the server runs on this machine, judging by its host name."""
     host = (urlsplit(base_url).hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost") or host in (socket.gethostname(), socket.getfqdn()):
         return True
@@ -88,7 +102,7 @@ def on_this_machine(base_url: str) -> bool:
 
 
 class Connection:
-    """A server's address with the key that goes there."""
+    """A server's address, with the API key for it."""
 
     def __init__(self, endpoint: Endpoint, key: str | None) -> None:
         self.endpoint = endpoint
@@ -105,45 +119,45 @@ class Connection:
         }
 
     def client(self) -> httpx.AsyncClient:
-        """For many requests at a time, whose connections are kept."""
+        """A client for concurrent requests, which keeps its connections open."""
         most = self.endpoint.concurrency + 4
         return httpx.AsyncClient(
             **self._options(),
-            timeout=httpx.Timeout(self.endpoint.timeout, connect=min(CONNECTING, self.endpoint.timeout)),
+            timeout=httpx.Timeout(self.endpoint.timeout, connect=min(CONNECT_TIMEOUT, self.endpoint.timeout)),
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=30.0),
         )
 
-    def shown(self, text: str) -> str:
-        """What a server said, on one line, not too long, and without the key."""
+    def printable(self, text: str) -> str:
+        """A server's message on one line, truncated, and without the key."""
         if self._key is not None:
             text = text.replace(self._key, "***")
         text = " ".join(text.split())
-        return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+        return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - 1]}…"
 
     def get(self, url: str) -> Any:
-        """The JSON at ``url``, asked for once.  Raises as ``post`` does."""
+        """The JSON at ``url``; sends one request.  Raises as ``post`` does."""
         try:
-            with httpx.Client(**self._options(), timeout=CONNECTING) as client:
+            with httpx.Client(**self._options(), timeout=CONNECT_TIMEOUT) as client:
                 reply = client.get(url)
                 content = reply.content
         except httpx.HTTPError as error:
-            raise Away(self._trouble(error)) from None
+            raise ServerUnavailable(self._describe(error)) from None
         self._check(reply, content)
-        return self._parsed(content)
+        return self._parse(content)
 
     async def alive(self, client: httpx.AsyncClient) -> bool:
-        """Whether the server answers anything."""
+        """Whether the server responds to a request for its models."""
         try:
-            reply = await client.get(f"{self.endpoint.base_url}/models", timeout=CONNECTING)
+            reply = await client.get(f"{self.endpoint.base_url}/models", timeout=CONNECT_TIMEOUT)
         except httpx.HTTPError:
             return False
         return bool(reply.status_code < 500)
 
     async def post(self, client: httpx.AsyncClient, path: str, content: bytes) -> Any:
-        """The reply to a request.
+        """The JSON reply to a request.
 
         Raises:
-            Refused, Fatal, Busy, Away, Broken: as it says.
+            BadRequest, FatalError, RateLimited, ServerUnavailable, RequestFailed: see each class.
         """
         try:
             async with (
@@ -160,54 +174,56 @@ class Connection:
                 async for piece in reply.aiter_bytes():
                     pieces.append(piece)
                     length += len(piece)
-                    if length > LONGEST:
-                        raise Broken(f"a reply of more than {LONGEST:,} bytes")
+                    if length > MAX_REPLY_BYTES:
+                        raise RequestFailed(f"the reply is longer than {MAX_REPLY_BYTES:,} bytes")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise Away(self._trouble(error)) from None
+            raise ServerUnavailable(self._describe(error)) from None
         except (TimeoutError, httpx.TimeoutException):
-            raise Broken(f"no answer within {self.endpoint.timeout:g} s (--timeout)", overload=True) from None
+            timeout = f"no response within {self.endpoint.timeout:g} s (--timeout)"
+            raise RequestFailed(timeout, overload=True) from None
         except httpx.HTTPError as error:
-            raise Broken(self._trouble(error)) from None
+            raise RequestFailed(self._describe(error)) from None
         body = b"".join(pieces)
         self._check(reply, body)
-        return self._parsed(body)
+        return self._parse(body)
 
-    def _trouble(self, error: Exception) -> str:
-        return self.shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    def _describe(self, error: Exception) -> str:
+        return self.printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
-    def _parsed(self, body: bytes) -> Any:
+    def _parse(self, body: bytes) -> Any:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            start = self.shown(body[:80].decode(errors="replace"))
-            raise Broken(f"a reply that is not JSON ({start!r})") from None
+            start = self.printable(body[:80].decode(errors="replace"))
+            raise RequestFailed(f"the reply is not JSON ({start!r})") from None
 
     def _check(self, reply: httpx.Response, body: bytes) -> None:
         status = reply.status_code
         if status == 200:
             return
         text = _message(body)
-        said = self.shown(text) or reply.reason_phrase
+        message = self.printable(text) or reply.reason_phrase
         if 300 <= status < 400:
-            where = urlsplit(reply.headers.get("location", ""))
-            target = self.shown(f"{where.scheme}://{where.hostname}{where.path}" if where.hostname else where.path)
-            raise Fatal(f"it redirects to {target}, which was not followed; give the address itself")
+            url = urlsplit(reply.headers.get("location", ""))
+            target = self.printable(f"{url.scheme}://{url.hostname}{url.path}" if url.hostname else url.path)
+            raise FatalError(f"the server redirects to {target}, which is not followed; give the final address")
         if status in (401, 403):
-            wrong = f"it does not take the key in ${KEY}" if self._key else f"it wants a key: set ${KEY}"
-            raise Fatal(f"{wrong} ({status}: {said})")
+            rejected = f"the server rejects the key in ${KEY_VARIABLE}"
+            advice = rejected if self._key else f"the server needs a key: set ${KEY_VARIABLE}"
+            raise FatalError(f"{advice} ({status}: {message})")
         if status in (402, 404, 405):
-            raise Fatal(f"{status}: {said}")
-        if status in BUSY:
-            raise Busy(f"{status}: {said}", _after(reply.headers))
-        if status in AWAY:
-            raise Away(f"{status}: {said}", _after(reply.headers), overload=True)
+            raise FatalError(f"{status}: {message}")
+        if status in RATE_LIMIT_STATUSES:
+            raise RateLimited(f"{status}: {message}", _retry_after(reply.headers))
+        if status in UNAVAILABLE_STATUSES:
+            raise ServerUnavailable(f"{status}: {message}", _retry_after(reply.headers), overload=True)
         if status >= 500 or status < 400:
-            raise Broken(f"{status}: {said}", overload=True)
-        raise Refused(f"{status}: {said}", text)
+            raise RequestFailed(f"{status}: {message}", overload=True)
+        raise BadRequest(f"{status}: {message}", text)
 
 
 def _message(body: bytes) -> str:
-    """The sentence inside an error's JSON, in any of the forms that servers have for it."""
+    """The message in an error reply, whichever JSON form the server uses."""
     text = body[:20_000].decode(errors="replace")
     try:
         content = json.loads(body)
@@ -220,8 +236,8 @@ def _message(body: bytes) -> str:
     return content if isinstance(content, str) else json.dumps(content)
 
 
-def _after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that ``Retry-After`` asks for: a number, or a date."""
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from the ``Retry-After`` header, which is a number or a date."""
     value = headers.get("retry-after", "").strip()
     if value.replace(".", "", 1).isdecimal() and value.isascii():
         return float(value)

@@ -1,8 +1,8 @@
-"""Images as a server is sent them: such that it sees exactly what a model in this process would see.
+"""Encode images so that a server decodes exactly the pixels that a model in this process would see.
 
-A file goes as it is where every reader makes the same pixels of it: a still JPEG or PNG in RGB or grey, 8 bits deep,
-with nothing that some apply and others do not (a rotation in its EXIF data, transparency).  Anything else is decoded
-here and goes as PNG, which loses nothing.  Nothing ever goes as a JPEG that was none.
+A file is sent unchanged if every decoder reads the same pixels from it: a still JPEG or PNG in RGB or grey, 8 bits
+deep, without anything that only some decoders apply (EXIF rotation, transparency).  Any other image is decoded here and
+sent as PNG, which is lossless.  No image is ever compressed to JPEG.
 """
 
 from __future__ import annotations
@@ -16,64 +16,64 @@ from typing import Any
 from evalkit.images import open_image
 from evalkit.types import ImageRef, Size
 
-AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png"}
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
 _ORIENTATION = 0x0112
 CACHE_BYTES = 256 * 2**20
 
 
-def encoded(image: ImageRef) -> tuple[str, bytes, Size]:
-    """(media type, bytes, (width, height)).  Raises ``OSError`` or ``ValueError`` for an image that cannot be read."""
+def encode(image: ImageRef) -> tuple[str, bytes, Size]:
+    """(media type, bytes, (width, height)).  Raises ``OSError`` or ``ValueError`` if the image is unreadable."""
     content = image.content()
     if content is not None:
         with open_image(io.BytesIO(content)) as opened:
             size = opened.size
-            if _plain(opened):
-                opened.load()  # a damaged one fails here, with its name, as it does in this process
-                return AS_THEY_ARE[str(opened.format)], content, size
+            if _decodes_uniquely(opened):
+                opened.load()  # a corrupt image fails here, as it would with the hf backend
+                return MEDIA_TYPES[str(opened.format)], content, size
     loaded = image.load()
     out = io.BytesIO()
     loaded.save(out, "PNG", compress_level=1)
     return "image/png", out.getvalue(), loaded.size
 
 
-def _plain(opened: Any) -> bool:
-    """Whether every reader makes the same RGB pixels of it."""
-    if opened.format not in AS_THEY_ARE or opened.mode not in ("RGB", "L") or getattr(opened, "n_frames", 1) > 1:
+def _decodes_uniquely(opened: Any) -> bool:
+    """Whether every decoder reads the same RGB pixels from it."""
+    if opened.format not in MEDIA_TYPES or opened.mode not in ("RGB", "L") or getattr(opened, "n_frames", 1) > 1:
         return False
     if "transparency" in opened.info or any("16" in str(tile[3]) for tile in opened.tile):
         return False
     try:
         return opened.getexif().get(_ORIENTATION, 1) in (0, 1)
-    except Exception:  # EXIF data that cannot be read: who knows what others make of it
+    except Exception:  # unreadable EXIF data: decoders may differ
         return False
 
 
-class Images:
-    """``data:`` addresses of images; those of the last few are kept.
+class ImageCache:
+    """``data:`` URLs of images; the most recently used are cached.
 
     Args:
-        most: how many bytes of them are kept.
+        max_bytes: the size of the cache.
     """
 
-    def __init__(self, most: int = CACHE_BYTES) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, tuple[str, Size]] = OrderedDict()
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._cached: OrderedDict[str, tuple[str, Size]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def address(self, image: ImageRef) -> tuple[str, Size]:
-        """(``data:image/png;base64,…``, (width, height)).  Raises as ``encoded`` does."""
+    def data_url(self, image: ImageRef) -> tuple[str, Size]:
+        """(``data:image/png;base64,…``, (width, height)).  Raises as ``encode`` does."""
         with self._lock:
-            if image.name in self._kept:
-                self._kept.move_to_end(image.name)
-                return self._kept[image.name]
-        media, content, size = encoded(image)
-        found = f"data:{media};base64,{base64.b64encode(content).decode('ascii')}", size
+            if image.name in self._cached:
+                self._cached.move_to_end(image.name)
+                return self._cached[image.name]
+        media, content, size = encode(image)
+        entry = f"data:{media};base64,{base64.b64encode(content).decode('ascii')}", size
         with self._lock:
-            if image.name not in self._kept:
-                self._bytes += len(found[0])
-            self._kept[image.name] = found
-            while self._bytes > self._most and len(self._kept) > 1:
-                _, (old, _) = self._kept.popitem(last=False)
+            if image.name not in self._cached:
+                self._bytes += len(entry[0])
+            self._cached[image.name] = entry
+            while self._bytes > self._max_bytes and len(self._cached) > 1:
+                _, (old, _) = self._cached.popitem(last=False)
                 self._bytes -= len(old)
-        return found
+        return entry

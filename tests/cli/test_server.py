@@ -93,10 +93,12 @@ def test_every_sort_of_trouble_is_survived(run: Run, http_server: Any, tmp_path:
 
 def test_one_hang_is_cut_off(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.misbehave = lambda number, body: "hang" if number == 2 else None
-    code, said = run("--tasks", "vqav2", "--limit", "12", "--timeout", "1")
+    code, said = run("--tasks", "vqav2", "--limit", "12", "--timeout", "3")
     assert code == 0, said
-    assert len(journals(tmp_path)) == 12
-    assert manifest(tmp_path)["backend"]["retries"]["broken"] == 1
+    lines = journals(tmp_path)
+    assert len(lines) == 12
+    assert {line["finish"] for line in lines.values()} == {"stop"}
+    assert manifest(tmp_path)["backend"]["retries"]["broken"] >= 1  # on a busy machine, others may time out too
 
 
 def test_a_request_that_always_breaks_is_one_failed_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
@@ -131,18 +133,22 @@ def test_what_a_server_does_not_take_fails_at_once(run: Run, http_server: Any, t
 
 
 def test_a_server_that_dies_costs_nothing_but_time(run: Run, http_server: Any, tmp_path: Path) -> None:
+    stopped = threading.Event()
+
     def misbehave(number: int, body: Any) -> str | None:
-        if number >= 30:
-            if number == 30:
-                threading.Thread(target=http_server.stop, daemon=True).start()
-            return "cut"
-        return None
+        if number < 30:
+            return None
+        if number == 30:
+            http_server.stop()
+            stopped.set()
+        stopped.wait()  # no request is cut while the server still responds to others
+        return "cut"
 
     http_server.misbehave = misbehave
     code, said = run("--tasks", "vqav2", "--limit", "80", "--patience", "1")
     assert code == 1
-    assert "nothing has been answered for" in said
-    assert "what was answered is kept, and the same command continues" in said
+    assert "no response for" in said
+    assert "answers so far are saved; run the same command to resume" in said
     kept = journals(tmp_path)
     assert 20 <= len(kept) <= 30
     assert manifest(tmp_path)["state"].startswith("failed: ")
@@ -159,17 +165,22 @@ def test_a_server_that_dies_costs_nothing_but_time(run: Run, http_server: Any, t
 
 
 def test_a_server_that_comes_back_is_waited_for(run: Run, http_server: Any, tmp_path: Path) -> None:
+    stopped = threading.Event()
+
+    def restart() -> None:
+        time.sleep(1.0)
+        http_server.misbehave = lambda number, body: None
+        http_server.start(http_server.port)
+
     def misbehave(number: int, body: Any) -> str | None:
+        if number < 20:
+            return None
         if number == 20:
-
-            def again() -> None:
-                http_server.stop()
-                time.sleep(1.0)
-                http_server.misbehave = lambda number, body: None
-                http_server.start(http_server.port)
-
-            threading.Thread(target=again, daemon=True).start()
-        return "cut" if number >= 20 else None
+            http_server.stop()
+            stopped.set()
+            threading.Thread(target=restart, daemon=True).start()
+        stopped.wait()  # no request is cut while the server still responds to others
+        return "cut"
 
     http_server.misbehave = misbehave
     code, said = run("--tasks", "vqav2", "--limit", "60")
@@ -179,21 +190,24 @@ def test_a_server_that_comes_back_is_waited_for(run: Run, http_server: Any, tmp_
 
 
 def test_retry_after_is_kept_to(run: Run, http_server: Any, tmp_path: Path) -> None:
-    times: list[float] = []
+    times: dict[str, list[float]] = {}
 
     def misbehave(number: int, body: Any) -> str | None:
-        times.append(time.monotonic())
-        return "429" if number < 4 else None
+        sent = times.setdefault(json.dumps(body["messages"]), [])
+        sent.append(time.monotonic())
+        return "429" if number < 4 and len(sent) == 1 else None
 
     http_server.misbehave, http_server.retry_after = misbehave, "1"
     code, said = run("--tasks", "vqav2", "--limit", "8")
     assert code == 0, said
-    assert times[4] - times[3] >= 0.95
-    http_server.retry_after, times[:] = "4000", []
+    again = [sent[1] - sent[0] for sent in times.values() if len(sent) > 1]
+    assert len(again) >= 1
+    assert min(again) >= 0.95
+    http_server.retry_after = "4000"
     http_server.misbehave = lambda number, body: "429"
     code, said = run("--tasks", "refcoco/val", "--limit", "8")
     assert code == 1
-    assert "it asks for 4000 s of rest, longer than --patience 300 allows" in said
+    assert "the server asks to retry after 4000 s, longer than --patience 300" in said
 
 
 def test_never_more_at_a_time_than_is_allowed_and_connections_are_kept(run: Run, http_server: Any) -> None:
@@ -226,7 +240,10 @@ def test_the_key_goes_to_the_server_and_nowhere_else(run: Run, http_server: Any,
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(None, "it wants a key: set $EVALKIT_API_KEY"), ("wrong-key", "it does not take the key in $EVALKIT_API_KEY")],
+    [
+        (None, "the server needs a key: set $EVALKIT_API_KEY"),
+        ("wrong-key", "the server rejects the key in $EVALKIT_API_KEY"),
+    ],
 )
 def test_a_wrong_key_is_told_without_it(
     run: Run, http_server: Any, tmp_path: Path, given: str | None, expected: str
@@ -247,7 +264,7 @@ def test_redirects_do_not_take_the_key_elsewhere(run: Run, http_server: Any, tmp
         http_server.misbehave = lambda number, body: "redirect"
         code, said = run("--tasks", "vqav2", "--limit", "3", EVALKIT_API_KEY=KEY)
         assert code == 2
-        assert "it redirects to http://127.0.0.1" in said
+        assert "the server redirects to http://127.0.0.1" in said
         assert other.headers == other.seen == []
         assert not (tmp_path / "runs").exists()
     finally:
@@ -282,20 +299,20 @@ def test_the_address_may_come_from_the_environment(run: Run, http_server: Any, t
     ("arguments", "expected"),
     [
         (("--base-url", "ftp://x/v1"), "give an address such as http://localhost:8000/v1"),
-        (("--base-url", "http://me:pw@localhost/v1"), "an address holds no user and no password"),
-        (("--base-url", "http://localhost/v1?api_key=pw"), "an address holds nothing after a '?'"),
-        (("--base-url", "http://127.0.0.1:1/v1"), "no server answers there"),
-        (("--device", "cpu"), "--device: the server decides that"),
-        (("--dtype", "bfloat16"), "--dtype: the server decides that"),
-        (("--batch-size", "8"), "--batch-size: the server puts requests together"),
-        (("--exact",), "--exact: how a server answers is its own business"),
+        (("--base-url", "http://me:pw@localhost/v1"), "the address must not contain a user or password"),
+        (("--base-url", "http://localhost/v1?api_key=pw"), "the address must not contain a query"),
+        (("--base-url", "http://127.0.0.1:1/v1"), "no server responds"),
+        (("--device", "cpu"), "--device: the server chooses it"),
+        (("--dtype", "bfloat16"), "--dtype: the server chooses it"),
+        (("--batch-size", "8"), "--batch-size: the server forms batches itself"),
+        (("--exact",), "--exact: this does not apply to servers"),
         (("--concurrency", "0"), "--concurrency 0: give 1 or more"),
-        (("--num-beams", "4"), "--num-beams: chat endpoints search no beams"),
-        (("--family", "paligemma"), "this family asks in running text"),
+        (("--num-beams", "4"), "--num-beams: chat endpoints do not support beam search"),
+        (("--family", "paligemma"), "this family's prompts are plain text"),
         (("--processor", "/nowhere"), "--processor /nowhere"),
         (("--pixel-limits", "both"), "--pixel-limits both: unknown; use sent or server"),
         (("--shots", "1", "--shots-by", "similar"), "cannot compare images"),
-        (("--min-pixels", "13000000"), "--min-pixels: images cannot have between 13000000 and 12845056 pixels"),
+        (("--min-pixels", "13000000"), "--min-pixels: the minimum of 13000000 pixels is above the maximum of 12845056"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_a_sentence(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
@@ -327,7 +344,9 @@ def test_what_a_server_refuses_by_name_is_left_out(run: Run, http_server: Any, t
     http_server.refused_fields = ("repetition_penalty", "return_token_ids", "skip_special_tokens")
     code, said = run("--tasks", "vqav2", "--limit", "20")
     assert code == 0, said
-    told = "leaving out what it does not take: repetition_penalty, return_token_ids, skip_special_tokens"
+    told = (
+        "leaving out fields that the server does not support: repetition_penalty, return_token_ids, skip_special_tokens"
+    )
     assert log(tmp_path).count(told) == 1
     assert set(manifest(tmp_path)["backend"]["left_out"]) == set(http_server.refused_fields)
     body = http_server.bodies[-1]
@@ -356,17 +375,20 @@ def test_letters_are_ranked_where_the_server_tells_likelihoods(run: Run, http_se
     http_server.logprobs = False
     code, said = run("--tasks", "scienceqa_img", "--choice", "loglikelihood", "--limit", "10", "--fresh")
     assert code == 2
-    assert "the server tells no likelihoods, so lettered questions cannot be ranked; use --choice generate" in said
+    assert (
+        "the server returns no log probabilities, so multiple-choice options cannot be ranked; use --choice generate"
+        in said
+    )
 
 
 def test_other_sizes_than_expected_are_told_once(run: Run, http_server: Any, tmp_path: Path) -> None:
     code, said = run("--tasks", "refcoco/val", "--limit", "20", "--min-pixels", "100352")  # 128 tokens, it says 100
     assert code == 0, said
-    assert log(tmp_path).count("it does not see images at the sizes that evalkit expects") == 1
+    assert log(tmp_path).count("the server resizes images differently than expected") == 1
 
 
 def test_unknown_sizes_are_told_where_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
-    told = "boxes are read as if its processor were the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
+    told = "boxes are parsed as for the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
     assert told in run("--tasks", "refcoco/val", "--limit", "2")[1]
     assert told not in run("--tasks", "vqav2", "--limit", "2", "--out", "b")[1]
     folder = str(bundled_folder("tiny"))
@@ -414,7 +436,7 @@ def test_the_served_folder_says_the_family_and_the_sizes(
     )
     done = evalkit(*ask, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "asked as qwen2.5-vl (its config)" in done.stderr
+    assert "family qwen2.5-vl (from its config)" in done.stderr
     assert all(line["frames"][0]["resized"] == [112, 112] for line in journals(tmp_path).values())
     assert evalkit(*ask, cwd=tmp_path).returncode == 0
     assert len(http_server.bodies) == 3
@@ -437,7 +459,7 @@ def test_a_dry_run_shows_the_turns_and_sends_nothing(run: Run, http_server: Any,
 
 
 def test_an_interrupted_run_keeps_what_was_answered(http_server: Any, tmp_path: Path) -> None:
-    http_server.delay = 0.05
+    http_server.delay = 0.2  # 16 seconds in all
     command = [
         sys.executable, "-c", "from evalkit.cli import main; main()", "run", "--backend", "server", "--base-url",
         http_server.url, "--data", "tiny", "--tasks", "vqav2", "--concurrency", "4",
@@ -448,7 +470,7 @@ def test_an_interrupted_run_keeps_what_was_answered(http_server: Any, tmp_path: 
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == 1, said
     assert "the same command continues" in said
     assert len(journals(tmp_path)) == len(http_server.bodies)  # those under way were waited for

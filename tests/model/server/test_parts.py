@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
-from evalkit.endpoint import Endpoint, Served
+from evalkit.endpoint import Endpoint, ServedModel
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.model.grouping import order_by_images
-from evalkit.model.server.chat_api import Chat
-from evalkit.model.server.concurrency import Gate
-from evalkit.model.server.http import Broken, Fatal, on_this_machine
-from evalkit.model.server.image_sizes import disagreement, framing
-from evalkit.model.server.images import Images, encoded
+from evalkit.model.server.chat_api import ChatAPI
+from evalkit.model.server.concurrency import ConcurrencyLimiter
+from evalkit.model.server.http import FatalError, RequestFailed, on_this_machine
+from evalkit.model.server.image_sizes import resize_rule, size_mismatch
+from evalkit.model.server.images import ImageCache, encode
 from evalkit.types import Decoding, ImagePart, ImageSize, Message, Request, TextPart
 
 # ------------------------------------------------------------------------------------------------------------ images
@@ -95,7 +95,7 @@ def as_a_server_sees(content: bytes) -> Image.Image:
 def test_a_server_sees_the_pixels_that_this_process_sees(tmp_path: Path, name: str) -> None:
     file, mode, options, as_it_is = CASES[name]
     image = saved(tmp_path, file, draw(mode), **options)
-    media, content, size = encoded(image)
+    media, content, size = encode(image)
     seen, here = as_a_server_sees(content), image.load()
     assert seen.size == here.size == size == image.size()
     assert np.array_equal(np.asarray(seen), np.asarray(here))
@@ -106,26 +106,26 @@ def test_a_server_sees_the_pixels_that_this_process_sees(tmp_path: Path, name: s
 def test_images_in_rows_and_broken_ones(tmp_path: Path) -> None:
     content = Path(saved(tmp_path, "a.jpg", draw("RGB")).path).read_bytes()
     row = RowImage("row 0", [{"image": {"bytes": content, "path": None}}], 0)
-    assert encoded(row)[1] == content
+    assert encode(row)[1] == content
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(content[: len(content) // 2])
     for broken in (PathImage(str(cut)), PathImage(str(tmp_path / "absent.jpg"))):
         with pytest.raises(OSError, match="truncated|No such file"):
-            encoded(broken)
+            encode(broken)
 
 
 def test_the_last_images_are_kept_and_no_more(tmp_path: Path) -> None:
     images = [saved(tmp_path, f"{i}.png", draw("RGB")) for i in range(6)]
-    length = len(Images().address(images[0])[0])
-    cache = Images(most=3 * length)
-    found = [cache.address(image) for image in images]
-    assert len(cache._kept) == 3
+    length = len(ImageCache().data_url(images[0])[0])
+    cache = ImageCache(max_bytes=3 * length)
+    found = [cache.data_url(image) for image in images]
+    for image in images:
+        Path(image.path).rename(f"{image.path}.moved")
+    assert [cache.data_url(image) for image in images[3:]] == found[3:]
+    assert base64.b64decode(found[4][0].partition(",")[2]) == Path(f"{images[4].path}.moved").read_bytes()
     for image in images[:3]:
-        Path(image.path).unlink()
-    assert cache.address(images[5]) is found[5]
-    assert base64.b64decode(found[4][0].partition(",")[2]) == Path(images[4].path).read_bytes()
-    with pytest.raises(FileNotFoundError):
-        cache.address(images[0])
+        with pytest.raises(FileNotFoundError):
+            cache.data_url(image)
 
 
 # -------------------------------------------------------------------------------------------------------------- sizes
@@ -133,11 +133,11 @@ def test_the_last_images_are_kept_and_no_more(tmp_path: Path) -> None:
 
 def served(family: str = "qwen2.5-vl", *, processor: str | None = None, **limits: int) -> Checkpoint:
     endpoint = Endpoint("http://localhost:1/v1", processor=processor)
-    return Checkpoint("m", "m", {}, served=Served(endpoint, family=family), **limits)
+    return Checkpoint("m", "m", {}, served=ServedModel(endpoint, family=family), **limits)
 
 
 def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> None:
-    found = framing(served(processor=resolve_checkpoint("tiny").location))
+    found = resize_rule(served(processor=resolve_checkpoint("tiny").location))
     sizes = [(148, 155), (20, 300), (30, 31), (640, 480), (57, 56), (1000, 90)]
     for number, size in enumerate(sizes):
         image = saved(tmp_path, f"{number}.png", Image.new("RGB", size))
@@ -148,73 +148,75 @@ def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> 
 
 
 def test_sizes_without_a_processor_are_the_released_ones() -> None:
-    released = framing(served())
+    released = resize_rule(served())
     assert (released.known, released.image_size((1000, 1000)).resized) == (False, (1008, 1008))
-    smaller = framing(served(max_pixels=100_352))
+    smaller = resize_rule(served(max_pixels=100_352))
     assert smaller.image_size((1000, 1000)).resized == (308, 308)
-    assert framing(served("generic")).image_size((5, 7)) == ImageSize((5, 7), (5, 7))
-    with pytest.raises(UserError, match="--max-pixels: how the processor of m resizes is not known"):
-        framing(served("generic", max_pixels=1000))
+    assert resize_rule(served("generic")).image_size((5, 7)) == ImageSize((5, 7), (5, 7))
+    with pytest.raises(UserError, match="--max-pixels: how the processor of m resizes images is unknown"):
+        resize_rule(served("generic", max_pixels=1000))
 
 
 def test_counted_lengths_show_other_sizes() -> None:
     request = Request("r", (Message("user", (ImagePart(PathImage("a")), TextPart("what?"))),), Decoding(1))
     image_sizes = [ImageSize((100, 100), (280, 280))]  # 100 tokens
-    assert disagreement(request, image_sizes, 28, 130) is None
-    assert "the images alone would be 100" in str(disagreement(request, image_sizes, 28, 60))
-    assert "should count at most" in str(disagreement(request, image_sizes, 28, 2000))
-    assert disagreement(request, image_sizes, None, 60) is disagreement(request, image_sizes, 28, 0) is None
+    assert size_mismatch(request, image_sizes, 28, 130) is None
+    assert "the images alone are 100" in str(size_mismatch(request, image_sizes, 28, 60))
+    assert "but at most" in str(size_mismatch(request, image_sizes, 28, 2000))
+    assert size_mismatch(request, image_sizes, None, 60) is size_mismatch(request, image_sizes, 28, 0) is None
 
 
 # ---------------------------------------------------------------------------------------------------- how many at once
 
 
-def simulate(gate: Gate, clock: list[float], *, room: int, seconds: float = 1.0, requests: int = 3000) -> float:
+def simulate(
+    limiter: ConcurrencyLimiter, clock: list[float], *, room: int, seconds: float = 1.0, requests: int = 3000
+) -> float:
     """Answer requests as a server does that works on ``room`` of them at full speed; returns requests a second."""
     under_way: list[float] = []
     began, left = clock[0], requests
     while left or under_way:
-        while left and len(under_way) < gate.limit:
+        while left and len(under_way) < limiter.limit:
             slower = max(1.0, (len(under_way) + 1) / room)
             heapq.heappush(under_way, clock[0] + seconds * slower)
             left -= 1
         if not left:
-            gate.idle()
+            limiter.record_idle()
         clock[0] = heapq.heappop(under_way)
-        gate.answered()
+        limiter.record_answer()
     return requests / (clock[0] - began)
 
 
 @pytest.mark.parametrize("room", [1, 3, 10, 40, 200])
 def test_as_many_are_under_way_as_the_server_has_room_for(room: int) -> None:
     clock = [0.0]
-    gate = Gate(128, clock=lambda: clock[0])
-    simulate(gate, clock, room=room)
+    limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
+    simulate(limiter, clock, room=room)
     fitting = min(room, 128)
-    assert fitting * 0.8 <= gate.limit <= max(8, 2 * fitting)
-    assert simulate(gate, clock, room=room) >= 0.8 * fitting  # requests a second; `room` is the most there can be
+    assert fitting * 0.8 <= limiter.limit <= max(8, 2 * fitting)
+    assert simulate(limiter, clock, room=room) >= 0.8 * fitting  # requests a second; `room` is the most there can be
 
 
 def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
     clock = [0.0]
-    gate = Gate(128, clock=lambda: clock[0])
-    simulate(gate, clock, room=64)
-    before = gate.limit
+    limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
+    simulate(limiter, clock, room=64)
+    before = limiter.limit
     began, clock[0] = clock[0], clock[0] + 1
     for _ in range(20):
-        gate.refused(began, pause=3.0)
-    assert gate.limit == before // 2
-    assert gate.pause() == pytest.approx(3.0)
+        limiter.record_overload(began, pause=3.0)
+    assert limiter.limit == before // 2
+    assert limiter.seconds_paused() == pytest.approx(3.0)
     clock[0] += 3
-    assert gate.pause() == 0
-    gate.refused(clock[0])
-    assert gate.limit == before // 4
+    assert limiter.seconds_paused() == 0
+    limiter.record_overload(clock[0])
+    assert limiter.limit == before // 4
     for _ in range(20):
         clock[0] += 1
-        gate.refused(clock[0])
-    assert gate.limit == 1
-    simulate(gate, clock, room=64)
-    assert gate.limit > 16  # and it comes back
+        limiter.record_overload(clock[0])
+    assert limiter.limit == 1
+    simulate(limiter, clock, room=64)
+    assert limiter.limit > 16  # and it comes back
 
 
 # -------------------------------------------------------------------------------------------------------------- order
@@ -238,8 +240,8 @@ def test_order_by_images_keeps_questions_of_an_image_together(images: list[int])
 # ----------------------------------------------------------------------------------------------------- what is written
 
 
-def chat() -> Chat:
-    return Chat(served(), lambda image: f"data:{image.name}")
+def chat() -> ChatAPI:
+    return ChatAPI(served(), lambda image: f"data:{image.name}")
 
 
 def reply(**choice: Any) -> dict[str, Any]:
@@ -250,23 +252,23 @@ REQUEST = Request("r", (Message("user", (TextPart("what?"),)),), Decoding(8, sto
 
 
 def test_replies_are_read() -> None:
-    read = chat().read
-    assert read(REQUEST, reply()).text == "a"
-    assert read(REQUEST, reply(finish_reason="length")).finish == "length"
-    assert read(REQUEST, reply(token_ids=[5, 6, 7])).tokens == (5, 6)  # the last one ended the turn
-    assert read(REQUEST, reply(token_ids=[5, 6, 7], stop_reason="\n")).tokens == (5, 6, 7)
-    assert read(REQUEST, reply(token_ids=[5, 6, 7], finish_reason="length")).tokens == (5, 6, 7)
-    assert read(REQUEST, reply(message={"content": "one\ntwo"})).text == "one"
-    assert read(REQUEST, reply(message={"content": None})).text == ""
+    parse = chat().parse
+    assert parse(REQUEST, reply()).text == "a"
+    assert parse(REQUEST, reply(finish_reason="length")).finish == "length"
+    assert parse(REQUEST, reply(token_ids=[5, 6, 7])).tokens == (5, 6)  # the last one ended the turn
+    assert parse(REQUEST, reply(token_ids=[5, 6, 7], stop_reason="\n")).tokens == (5, 6, 7)
+    assert parse(REQUEST, reply(token_ids=[5, 6, 7], finish_reason="length")).tokens == (5, 6, 7)
+    assert parse(REQUEST, reply(message={"content": "one\ntwo"})).text == "one"
+    assert parse(REQUEST, reply(message={"content": None})).text == ""
     thought = {"content": "B", "reasoning_content": "hm"}
-    assert read(REQUEST, reply(message=thought)).text == "<think>hm</think>B"
+    assert parse(REQUEST, reply(message=thought)).text == "<think>hm</think>B"
     unfinished = {"content": None, "reasoning": "hm"}
-    assert read(REQUEST, reply(message=unfinished, finish_reason="length")).text == "<think>hm"
-    filtered = read(REQUEST, reply(finish_reason="content_filter"))
+    assert parse(REQUEST, reply(message=unfinished, finish_reason="length")).text == "<think>hm"
+    filtered = parse(REQUEST, reply(finish_reason="content_filter"))
     assert (filtered.finish, filtered.error) == ("error", "the server ended the answer with 'content_filter'")
     for nothing in ({}, {"choices": []}, [], {"choices": [{"message": None}]}, "x"):
-        with pytest.raises(Broken):
-            read(REQUEST, nothing)
+        with pytest.raises(RequestFailed):
+            parse(REQUEST, nothing)
 
 
 def test_sampling_has_a_stream_for_each_request() -> None:
@@ -312,9 +314,9 @@ def test_other_refusals_change_nothing() -> None:
         assert one.adapt(body, text, text) is None
     assert one.left_out == {}
     other = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    assert "max_completion_tokens in the place of max_tokens" in str(one.adapt(body, other, other))
+    assert "max_completion_tokens instead of max_tokens" in str(one.adapt(body, other, other))
     assert b'"max_completion_tokens": 8' in one.body(REQUEST)
-    with pytest.raises(Fatal, match="it does not take stop, so leave --stop out"):
+    with pytest.raises(FatalError, match="the server does not support stop, so leave out --stop"):
         one.adapt(body, "x", "Unrecognized request argument supplied: 'stop'")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import re
 import unicodedata
@@ -50,7 +49,8 @@ class Table:
     rules: Sequence[int] = field(default_factory=tuple)
 
 
-def _cells(row: Iterable[Cell | str]) -> list[Cell]:
+def cells_of(row: Iterable[Cell | str]) -> list[Cell]:
+    """A row's entries as cells."""
     return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
 
 
@@ -90,7 +90,7 @@ def markdown(tables: Sequence[Table]) -> str:
         if table.rows:
             lines += ["| " + " | ".join(row) + " |" for row in (map(plain, table.header), marks)]
         for row in table.rows:
-            texts = [f"**{plain(c.text)}**" if c.bold and c.text else plain(c.text) for c in _cells(row)]
+            texts = [f"**{plain(c.text)}**" if c.bold and c.text else plain(c.text) for c in cells_of(row)]
             lines.append("| " + " | ".join(texts) + " |")
         if table.notes:
             lines += [*([""] if table.rows else []), *(f"- {_said(note)}" for note in table.notes)]
@@ -135,7 +135,7 @@ def _tabular(table: Table) -> list[str]:
     lines.append(r"\midrule")
     for place, row in enumerate(table.rows):
         lines += [r"\midrule"] if place in table.rules and place else []
-        texts = [rf"\textbf{{{tex(c.text)}}}" if c.bold and c.text else tex(c.text) for c in _cells(row)]
+        texts = [rf"\textbf{{{tex(c.text)}}}" if c.bold and c.text else tex(c.text) for c in cells_of(row)]
         line = " & ".join(texts) + r" \\"
         # After a line's end, LaTeX takes these two for an argument of that.
         lines.append("{}" + line if line[0] in "[*" else line)
@@ -147,45 +147,6 @@ def tex(text: str) -> str:
     pairs = pairwise(flat(text.replace("`", "")) + " ")
     # Two hyphens in a name are two hyphens, and no dash.
     return "".join("-{}" if one + after == "--" else LATEX.get(one, one) for one, after in pairs)
-
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1b1f24; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { border-bottom: 1px solid #57606a; } tr.rule td { border-top: 1px solid #b6bdc5; }
-.text { text-align: left; } li { color: #57606a; font-size: 13px; overflow-wrap: anywhere; }
-@media (prefers-color-scheme: dark) { body { background: #0d1117; color: #e6edf3; } li { color: #9198a1; } }
-"""
-
-
-def page(tables: Sequence[Table], title: str) -> str:
-    """A page of its own, nothing fetched from elsewhere."""
-    body = [f"<h1>{html.escape(flat(title))}</h1>"]
-    for table in tables:
-        body += [f"<h2>{html.escape(flat(table.title))}</h2>"] if table.title else []
-        if table.rows:
-            body.append("<table><thead><tr>")
-            body += [f"<th{_side(i, table)}>{html.escape(flat(name))}</th>" for i, name in enumerate(table.header)]
-            body.append("</tr></thead><tbody>")
-        for place, row in enumerate(table.rows):
-            body.append('<tr class="rule">' if place in table.rules and place else "<tr>")
-            for i, cell in enumerate(_cells(row)):
-                text = html.escape(flat(cell.text))
-                body.append(f"<td{_side(i, table)}>{f'<b>{text}</b>' if cell.bold else text}</td>")
-            body.append("</tr>")
-        body += ["</tbody></table>"] if table.rows else []
-        if table.notes:
-            body.append("<ul>" + "".join(f"<li>{html.escape(flat(note))}</li>" for note in table.notes) + "</ul>")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(flat(title))}</title>\n'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>\n'
-        + "\n".join(body) + "\n</body></html>\n"
-    )  # fmt: skip
-
-
-def _side(column: int, table: Table) -> str:
-    return ' class="text"' if column < table.left else ""
 
 
 def rows_as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -210,7 +171,7 @@ def rich_table(table: Table) -> RichTable:
     for place, row in enumerate(table.rows):
         if place in table.rules and place:
             shown.add_section()
-        shown.add_row(*(Text(flat(cell.text), style="bold" if cell.bold else "") for cell in _cells(row)))
+        shown.add_row(*(Text(flat(cell.text), style="bold" if cell.bold else "") for cell in cells_of(row)))
     return shown
 
 

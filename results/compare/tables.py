@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun
-from evalkit.results.tables import Table, latex, markdown, p_text, page, rows_as_csv, short, signed
+from evalkit.results.tables import Table, latex, markdown, p_text, rows_as_csv, short, signed
 
 from .comparison import Compared, Comparison, Flip
 
@@ -150,7 +150,7 @@ def to_text(found: Comparison, format: str) -> str:
     writers: dict[str, Callable[[list[Table]], str]] = {
         "md": markdown,
         "latex": latex,
-        "html": lambda t: page(t, "Comparison"),
+        "html": lambda t: _page(t, "Comparison"),
     }
     return writers[format](tables_of(found, refusals(found)))
 
@@ -177,3 +177,9 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         ],
         "notes": notes_of(found),
     }
+
+
+def _page(tables: Sequence[Table], title: str) -> str:
+    from evalkit.results.html import page  # jinja2 is needed for pages only
+
+    return page(tables, title)

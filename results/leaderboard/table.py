@@ -13,7 +13,7 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import how_asked
-from evalkit.results.tables import Cell, OnTerminal, Table, latex, markdown, page, rows_as_csv
+from evalkit.results.tables import Cell, OnTerminal, Table, latex, markdown, rows_as_csv
 from evalkit.task_groups import MEANS
 
 from .means import Average, averages_of, mean_cell, mean_of
@@ -215,7 +215,13 @@ def to_table(entries: Sequence[Entry]) -> OnTerminal:
 
 TEXTS: Mapping[str, Callable[[list[Table]], str]] = {
     "md": markdown,
-    "html": lambda tables: page(tables, "Leaderboard"),
+    "html": lambda tables: _page(tables, "Leaderboard"),
     "latex": latex,
 }
 """What writes tables, by ``--format``; CSV and JSON hold records instead."""
+
+
+def _page(tables: Sequence[Table], title: str) -> str:
+    from evalkit.results.html import page  # jinja2 is needed for pages only
+
+    return page(tables, title)

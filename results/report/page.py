@@ -1,28 +1,28 @@
 """A report's page: what stands in it before any script runs, and how data are put where scripts find them.
 
-Everything that comes from a model, a data set or a user is escaped: here by ``html.escape``; in the scripts' data by
-``script_json``, in which nothing can end a script element; in the scripts by writing text, never markup.  What is let
-in and run is also fenced by a content security policy: the report's own scripts and nothing from any network.
+Everything that comes from a model, a data set or a user is escaped: here by the template (``results/html.py``); in the
+scripts' data by ``script_json``, in which nothing can end a script element; in the scripts by writing text, never
+markup.  A content security policy allows the report's own scripts only, and nothing from any network.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from evalkit.results.compare.comparison import Comparison
 from evalkit.results.compare.tables import letter, refusals, tables_of
+from evalkit.results.html import template
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun, how_asked
-from evalkit.results.tables import Table, flat
 from evalkit.task_groups import MEANS
 
 SCRIPTS = ("text", "dom", "data", "charts", "images", "gallery", "sample", "main")
@@ -47,13 +47,6 @@ def script() -> str:
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
-def esc(text: object) -> str:
-    return html.escape(flat(str(text)))
-
-
-# ------------------------------------------------------------------------------------------------------------ the page
-
-
 def page(
     runs: Sequence[ScoredRun],
     names: Sequence[str],
@@ -69,44 +62,39 @@ def page(
         inline: texts by the id of the element they go into, where all is in this one file.
     """
     single = inline is not None
-    style, code, said = asset("report.css"), script(), script_json(index)
-    title = " and ".join(dict.fromkeys(run.model for run in runs))
+    style, code = asset("report.css"), script()
     if single:
         allowed = f"script-src {_sha(code)}; style-src {_sha(style)}; img-src data:"
         head, tail = f"<style>{style}</style>", f"<script>{code}</script>"
     else:
         allowed = "script-src 'self' file:; style-src 'self' file:; img-src 'self' file:"
         head, tail = '<link rel="stylesheet" href="report.css">', '<script src="report.js"></script>'
-    before, after = (
-        Template(asset("page.html"))
-        .substitute(
-            mark=MARK,
-            policy=f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'",
-            title=f"{esc(title)} · evalkit report",
-            heading=esc(title),
-            head=head,
-            facts="".join(_facts(run, letter(place) if len(runs) > 1 else "") for place, run in enumerate(runs)),
-            scores=_scores(runs, names),
-            comparison="" if found is None else _comparison(found),
-            notes=_notes(notes),
-            index=said,
-            tail=tail,
-            data="\0",
-        )
-        .split("\0")
+    letters = [letter(place) if len(runs) > 1 else "" for place in range(len(runs))]
+    yield from template("report.html").generate(
+        mark=Markup(MARK),
+        policy=Markup(f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"),
+        title=" and ".join(dict.fromkeys(run.model for run in runs)),
+        head=Markup(head),
+        runs=[
+            {"letter": name, "facts": _facts(run), "command": _command(run.manifest.get("command"))}
+            for run, name in zip(runs, letters, strict=True)
+        ],
+        score_columns=letters if len(runs) > 1 else ["score"],
+        scores=_scores(runs, names),
+        notes=notes,
+        comparison=None if found is None else _comparison(found),
+        index=Markup(script_json(index)),
+        inline={key: Markup(text) for key, text in (inline or {}).items()},
+        tail=Markup(tail),
     )
-    yield before
-    for key, text in (inline or {}).items():
-        yield f'<script type="text/plain" id="{key}">{text}</script>\n'
-    yield after
 
 
 def _sha(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _facts(run: ScoredRun, name: str) -> str:
-    """What ran, as a list of terms."""
+def _facts(run: ScoredRun) -> dict[str, object]:
+    """What ran, as terms and values."""
     manifest = run.manifest
     backend = manifest.get("backend")
     backend = backend if isinstance(backend, Mapping) else {}
@@ -124,11 +112,7 @@ def _facts(run: ScoredRun, name: str) -> str:
         "state": "" if manifest.get("state") in (None, "complete") else manifest["state"],
         "evalkit": manifest.get("evalkit"),
     }
-    terms = "".join(f"<div><dt>{key}</dt><dd>{esc(value)}</dd></div>" for key, value in rows.items() if value)
-    command = _command(manifest.get("command"))
-    told = f'<details><summary>command</summary><p class="code">{esc(command)}</p></details>' if command else ""
-    label = f'<h2 class="run run-{name.lower()}">{name}</h2>' if name else ""
-    return f'<section class="facts" aria-label="run {name}">{label}<div><dl>{terms}</dl>{told}</div></section>'
+    return {term: value for term, value in rows.items() if value}
 
 
 def _command(command: object) -> str:
@@ -143,61 +127,31 @@ def anchor(name: str) -> str:
     return "#" + quote(name, safe="/+")
 
 
-def _scores(runs: Sequence[ScoredRun], names: Sequence[str]) -> str:
-    """Each split's scores with intervals, counts and signature."""
-    every = list(dict.fromkeys([*names, *(name for run in runs for name in run.rows)]))
-    several = len(runs) > 1
-    head = ["task", "metric", *([letter(place) for place in range(len(runs))] if several else ["score"])]
-    lines = ["<thead><tr>"]
-    lines += [f'<th scope="col"{_number(place >= 2)}>{esc(name)}</th>' for place, name in enumerate(head)]
-    lines += [f'<th scope="col" class="number">{name}</th>' for name in ("n", "unparsed", "cut off", "errors")]
-    lines.append('<th scope="col">signature</th></tr></thead><tbody>')
-    for name in every:
+def _scores(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Each split's scores with intervals, counts and signatures."""
+    found = []
+    for name in dict.fromkeys([*names, *(name for run in runs for name in run.rows)]):
         rows = [run.rows.get(name) for run in runs]
         there = [row for row in rows if row is not None]
-        label = esc(name) if there[0]["task"] in MEANS else f'<a href="{esc(anchor(name))}">{esc(name)}</a>'
-        lines.append(f'<tr><th scope="row">{label}</th><td>{esc(there[0]["metric"])}</td>')
-        cells = ["" if row is None else Entry("", "", dict(row)).cell for row in rows]
-        lines += [f'<td class="number score">{esc(cell) or "–"}</td>' for cell in cells]
-        for key in ("n", "unparsed", "truncated", "errors"):
-            counts = [f"{row.get(key, 0):,}" for row in there]
-            lines.append(f'<td class="number">{" · ".join(counts if len(set(counts)) > 1 else counts[:1])}</td>')
-        signatures = dict.fromkeys(str(row["signature"]) for row in there)
-        told = "<br>".join(f"<code>{esc(signature)}</code>" for signature in signatures)
-        lines.append(f'<td class="signature">{told}</td></tr>')
-    scroll = '<div class="scroll" tabindex="0" role="group" aria-label="scores">'
-    return f"{scroll}<table>{''.join(lines)}</tbody></table></div>"
+        counts = [[f"{row.get(key, 0):,}" for row in there] for key in ("n", "unparsed", "truncated", "errors")]
+        found.append(
+            {
+                "task": name,
+                "anchor": "" if there[0]["task"] in MEANS else anchor(name),
+                "metric": there[0]["metric"],
+                "cells": ["" if row is None else Entry("", "", dict(row)).cell for row in rows],
+                "counts": [" · ".join(each if len(set(each)) > 1 else each[:1]) for each in counts],
+                "signatures": list(dict.fromkeys(str(row["signature"]) for row in there)),
+            }
+        )
+    return found
 
 
-def _number(yes: bool) -> str:
-    return ' class="number"' if yes else ""
-
-
-def _comparison(found: Comparison) -> str:
+def _comparison(found: Comparison) -> dict[str, Any]:
     """The paired differences, and what must be known to read them."""
     tables = tables_of(found)
-    notes = [note for table in tables for note in table.notes]
-    refused = [f"Not compared: {sentence}" for sentence in refusals(found)]
-    return (
-        f'<section class="comparison" aria-labelledby="comparison-heading"><h2 id="comparison-heading">B against A</h2>'
-        f'<div class="beside">{"".join(map(_table, tables))}</div>{_notes(refused, "refused")}'
-        f"<details><summary>How to read these tables</summary>{_notes(notes)}</details></section>"
-    )
-
-
-def _table(table: Table) -> str:
-    names = list(map(esc, table.header))
-    head = "".join(f'<th scope="col"{_number(i >= table.left)}>{name}</th>' for i, name in enumerate(names))
-    rows = [
-        "".join(f"<td{_number(i >= table.left)}>{esc(cell)}</td>" for i, cell in enumerate(row)) for row in table.rows
-    ]
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    title = esc(table.title)
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{title}"><table><caption>{title}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _notes(notes: Sequence[str], kind: str = "notes") -> str:
-    return f'<ul class="{kind}">{"".join(f"<li>{esc(note)}</li>" for note in notes)}</ul>' if notes else ""
+    return {
+        "tables": tables,
+        "refused": [f"Not compared: {sentence}" for sentence in refusals(found)],
+        "notes": [note for table in tables for note in table.notes],
+    }

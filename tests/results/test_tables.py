@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from evalkit.results.tables import Cell, OnTerminal, Table, flat, in_blocks, latex, markdown, page, plain, short
+from evalkit.results.html import page
+from evalkit.results.tables import Cell, OnTerminal, Table, flat, in_blocks, latex, markdown, plain, short
 
 HOSTILE = (
     "</b><img src=x onerror=alert(1)> | `a` \\| *b* _c_ [d](http://e) & } # $ % ~~f~~ \x1b[31m\u202a \x00\ud800\nnew"

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import UserError
+from evalkit.results.html import page
 from evalkit.results.leaderboard.rows import Entry, collect, columns_of, entries_of
 from evalkit.results.leaderboard.table import grid, in_order, models_table, notes, to_csv, to_json_text, to_markdown
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import read_scores
-from evalkit.results.tables import Table, in_blocks, latex, page
+from evalkit.results.tables import Table, in_blocks, latex
 from evalkit.task_groups import MEANS
 
 

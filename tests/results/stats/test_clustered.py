@@ -100,7 +100,16 @@ def test_the_clustered_error_as_statsmodels_computes_it() -> None:
 
 @pytest.mark.parametrize(
     ("degrees", "table"),
-    [(1, 12.70620), (2, 4.3027), (3, 3.1824), (4, 2.7764), (6, 2.4469), (10, 2.2281), (30, 2.0423), (math.inf, 1.95996)],
+    [
+        (1, 12.70620),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4, 2.7764),
+        (6, 2.4469),
+        (10, 2.2281),
+        (30, 2.0423),
+        (math.inf, 1.95996),
+    ],
 )
 def test_students_t_is_that_of_the_tables(degrees: float, table: float) -> None:
     assert t_quantile(0.975, degrees) == pytest.approx(table, rel=2e-5)

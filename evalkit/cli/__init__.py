@@ -1,40 +1,94 @@
-"""The command line.  One file a verb; heavy imports only where a verb does its work."""
+"""The command line: one file a verb, imported when it is called."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from evalkit.errors import RunFailed, UserError
 
-from . import baseline, check, compare, export, leaderboard, report, rescore, run, score, show, tasks, verify
+from .options import PanelCommand
+
+VERBS = {
+    "run": "Evaluate checkpoints on benchmarks and print the leaderboard.",
+    "score": "Score answers that were made elsewhere: no model, no GPU.",
+    "rescore": "Score a run again from its recorded answers: no model, no GPU.",
+    "tasks": "List the benchmarks, or show one in detail.",
+    "verify": "Check that a checkpoint is complete and works.",
+    "baseline": "Save a run's scores and answers for 'evalkit check'.",
+    "check": "Check a run against a baseline, sample by sample.",
+    "compare": "Compare runs with the first of them, sample by sample.",
+    "leaderboard": "Show finished runs side by side.",
+    "report": "Write an HTML report that opens in any browser, offline.",
+    "show": "Show samples: image, prompt, raw answer, references, scores.",
+    "export": "Write finished runs in another format: no model, no GPU.",
+}
+"""Every command and the first line of its help: ``evalkit --help`` imports no verb."""
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class _Verbs(MutableMapping[str, Any]):
+    """Click commands by name; a verb's module is imported when its command is looked up."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            if name not in VERBS:
+                raise KeyError(name)
+            verb = getattr(import_module(f".{name}", __package__), name)
+            single = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=CONTEXT)
+            single.command(name, cls=PanelCommand)(verb)
+            self._loaded[name] = typer.main.get_command(single)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("verbs cannot be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+class VerbGroup(TyperGroup):
+    """The root command, whose subcommands are imported when they are called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Verbs()
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
 
 app = typer.Typer(
     name="evalkit",
+    cls=VerbGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
     rich_markup_mode=None,
     help="Evaluate vision-language models: official scores, error bars, one command.\n\n"
     "First try, offline and in under a minute: evalkit run --tasks refcoco,vqav2",
+    epilog="'evalkit COMMAND --help' shows a command's options.",
 )
-app.command("run")(run.run)
-app.command("score")(score.score)
-app.command("rescore")(rescore.rescore)
-app.command("tasks")(tasks.tasks)
-app.command("verify")(verify.verify)
-app.command("baseline")(baseline.baseline)
-app.command("check")(check.check)
-app.command("compare")(compare.compare)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("report")(report.report)
-app.command("show")(show.show)
-app.command("export")(export.export)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from evalkit.installation import version_text
 
@@ -45,14 +99,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print version and commit, and exit.", callback=_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print version and commit, and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command line; the user's mistakes exit with 2, failed runs with 1, each with one sentence."""
+    """Run the command line.  A user's mistake exits with 2, a failed run with 1, each with one message on stderr."""
     try:
         app()
     except UserError as error:
@@ -62,5 +117,5 @@ def main() -> None:
         print(f"failed: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; what was answered is in the run's folder.", file=sys.stderr)
+        print("Interrupted. The answers so far are in the run folder.", file=sys.stderr)
         sys.exit(130)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
+from evalkit.errors import UserError
+from evalkit.results.leaderboard import table as board
+from evalkit.results.leaderboard.rows import Entry, collect, columns_of, runs_of
+from evalkit.results.store.files import make_folder, write_atomically
+from evalkit.results.tables import OnTerminal, Table
+
+from .options import choose_formats
 
 
 def leaderboard(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, or folders that hold runs.", show_default="runs")
+        list[Path] | None, typer.Argument(help="Run folders, or folders that contain runs.", show_default="runs")
     ] = None,
     format: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="table, md, csv, json, html, latex or png; several with commas.", show_default="table"
+            "--format", help="table, md, csv, json, html, latex or png; comma-separated.", show_default="table"
         ),
     ] = None,
     out: Annotated[
@@ -24,22 +35,118 @@ def leaderboard(
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option("--sort", help="model, run, or a task, column or mean: the best first.", show_default="as found"),
+        typer.Option(
+            "--sort", help="model, run, or a task, column or mean (best first).", show_default="the order found"
+        ),
     ] = None,
     means: Annotated[
         bool, typer.Option("--means", help="Add the means of captioning, vqa, text-reading and grounding.")
     ] = False,
     published: Annotated[
-        bool, typer.Option("--published", help="Add published scores of the same splits, set apart.")
+        bool, typer.Option("--published", help="Add published scores on the same splits, below a rule.")
     ] = False,
     reproduce: Annotated[
-        bool, typer.Option("--reproduce", help="Put measured scores beside the same models' published ones.")
+        bool, typer.Option("--reproduce", help="Compare measured scores with published ones of the same models.")
     ] = False,
     trend: Annotated[
-        bool, typer.Option("--trend", help="Checkpoints by the training step in their names (ckpt-1000).")
+        bool, typer.Option("--trend", help="Show scores by training step, read from names such as ckpt-1000.")
     ] = False,
 ) -> None:
-    """Put finished runs side by side; scores stand in one column only if they are comparable."""
-    from .boarding import Wanted, execute
+    """Show finished runs side by side.
 
-    execute(folders or [Path("runs")], Wanted(sort, means, published, reproduce, trend), formats=format, out=out)
+    Scores share a column only if they are comparable: same data, scorer, protocol and samples.
+    """
+    options = LeaderboardOptions(sort, means, published, reproduce, trend)
+    write_leaderboard(folders or [Path("runs")], options, formats=format, out=out)
+
+
+@dataclass(frozen=True)
+class LeaderboardOptions:
+    """What the table contains; see the options of ``evalkit leaderboard``."""
+
+    sort: str | None = None
+    means: bool = False
+    published: bool = False
+    reproduce: bool = False
+    trend: bool = False
+
+
+def write_leaderboard(
+    folders: Sequence[Path], options: LeaderboardOptions, *, formats: Sequence[str] | None, out: Path | None
+) -> None:
+    """Collect the runs, and print or write the tables."""
+    names = choose_formats(formats, board.FORMATS, out, ("md", "csv", "json"))
+    if "png" in names and out is None:
+        raise UserError("--format png is an image: add --out FOLDER to write it to.")
+    others = ("sort", "means", "published", "reproduce")
+    if options.trend and (given := [f"--{name}" for name in others if getattr(options, name)]):
+        raise UserError(f"--trend is a table of its own, by training step; drop {', '.join(given)}.")
+    entries = collect(folders)
+    tables = tables_of(entries, options)
+    entries = board.in_order(entries, options.sort, means=options.means)
+    for name in names:
+        if name == "table":
+            show(tables)
+            continue
+        content = image(entries, options) if name == "png" else text(entries, tables, options, name)
+        if out is None:
+            print(content if isinstance(content, str) else "", end="")
+        else:
+            path = make_folder(out) / f"leaderboard.{'tex' if name == 'latex' else name}"
+            write_atomically(path, content)
+            print(path)
+
+
+def tables_of(entries: Sequence[Entry], options: LeaderboardOptions) -> list[Table]:
+    """The leaderboard, published rows below it, and the tables that options add."""
+    if options.trend:
+        from evalkit.results.leaderboard.trend import trend_table
+
+        return [trend_table(entries)]
+    several = len(runs_of(entries)) > 1 or options.published or options.means
+    table = board.models_table(entries, sort=options.sort, means=options.means) if several else board.table_of(entries)
+    if options.published:
+        from evalkit.results.leaderboard.published import published_rows
+
+        rows, notes = published_rows(entries)
+        mean_columns = len(table.header) - 1 - len(columns_of(entries))
+        table = replace(
+            table,
+            rows=[*table.rows, *([*row, *[""] * mean_columns] for row in rows)],
+            rules=(len(table.rows),),
+            notes=(*notes, *table.notes),
+        )
+    if options.reproduce:
+        from evalkit.results.leaderboard.published import reproduction
+
+        return [table, reproduction(entries)]
+    return [table]
+
+
+def show(tables: Sequence[Table]) -> None:
+    """Print the tables on the terminal; wide ones in blocks of columns."""
+    console = Console()
+    for table in tables:
+        if table.rows:
+            console.print(OnTerminal(table))
+        for note in table.notes:
+            console.print(note, style="dim", highlight=False, markup=False)
+
+
+def text(entries: Sequence[Entry], tables: Sequence[Table], options: LeaderboardOptions, name: str) -> str:
+    """The tables as Markdown, HTML or LaTeX, or the records behind them as CSV or JSON."""
+    if name in board.TEXTS:
+        return board.TEXTS[name](list(tables))
+    every = list(entries)
+    if options.published or options.reproduce:
+        from evalkit.results.leaderboard.published import as_entries
+
+        every += as_entries(entries)
+    return board.to_csv(every) if name == "csv" else board.to_json_text(every)
+
+
+def image(entries: Sequence[Entry], options: LeaderboardOptions) -> bytes:
+    """The leaderboard or the trend as a PNG."""
+    from evalkit.results.leaderboard import plot
+
+    return plot.trend_png(entries) if options.trend else plot.leaderboard_png(entries)

@@ -1,48 +1,91 @@
-"""``evalkit report``: what the model saw and said, as static pages."""
+"""``evalkit report``: a run's samples and scores as static pages."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
+from evalkit.errors import UserError
+from evalkit.results.report.write import write_report
+from evalkit.results.samples.context import known_of
+from evalkit.results.samples.view import check_runs
+from evalkit.results.store.scored_run import ScoredRun
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
     run_b: Annotated[
-        Path | None, typer.Argument(help="A second run, B, to set beside it.", metavar="[RUN_B]", show_default=False)
+        Path | None, typer.Argument(help="A second run, B, to compare with.", metavar="RUN_B", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The folder to write, or the file.", show_default="RUN/report, RUN/report.html"),
+        typer.Option("--out", help="Folder or file to write.", show_default="RUN/report, RUN/report.html"),
     ] = None,
     single_file: Annotated[
-        bool, typer.Option("--single-file", help="Everything in one file, to be mailed or attached.")
+        bool, typer.Option("--single-file", help="Put everything in one file, to mail or attach.")
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Where the questions are now.", show_default="where they were when it ran"),
+        typer.Option("--data", help="Where the data is now.", show_default="where it was during the run"),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=0, help="Samples of each split in the gallery, drawn by their ids; 0: all.")
+        int,
+        typer.Option("--samples", min=0, help="Samples per split in the gallery, chosen by hash of the id; 0: all."),
     ] = 5000,
     image_size: Annotated[
         int | None,
         typer.Option(
-            "--image-size", min=32, help="The longer side of the images, in pixels.", show_default="by their number"
+            "--image-size", min=32, help="Longer side of the images, in pixels.", show_default="by their number"
         ),
     ] = None,
 ) -> None:
-    """Write a report that opens in any browser, from the disk: no server, no network.
+    """Write an HTML report that opens in any browser, offline.
 
-    Scores with intervals and signatures; for each split a histogram, breakdowns, and a gallery of images, prompts,
-    answers and references, boxes drawn, to be filtered, sorted and searched. Where the data are not there any more,
-    the report goes without questions, references and, if they are gone too, images, and says so.
+    It contains scores with intervals and signatures and, for each split, a histogram, breakdowns, and a gallery of
+    images, prompts, answers and references with boxes drawn, to filter, sort and search. If the data is no longer
+    available, questions and references are left out, and images too if they are gone; the report says so.
 
-    Exit code: 0 when the report is written, 2 for a mistake in the command or its input.
+    Exit code: 0 if the report was written, 2 for a mistake in the command or its input.
     """
-    from .reporting import Wanted, execute
+    options = ReportOptions(out, single_file, data, samples or None, image_size)
+    make_report([run] if run_b is None else [run, run_b], options)
 
-    wanted = Wanted(out, single_file, data, samples or None, image_size)
-    execute([run] if run_b is None else [run, run_b], wanted)
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options of ``evalkit report``; ``samples`` is None for all."""
+
+    out: Path | None = None
+    single_file: bool = False
+    data: str | None = None
+    samples: int | None = None
+    image_size: int | None = None
+
+
+def make_report(paths: Sequence[Path], options: ReportOptions) -> None:
+    """Write the report and print where it is.
+
+    Raises:
+        UserError: the same run twice, or a run that cannot be reported on.
+    """
+    console = Console(stderr=True, highlight=False)
+    began = time.monotonic()
+    runs = [ScoredRun.open(path) for path in paths]
+    if len(runs) > 1 and runs[0].path.resolve() == runs[1].path.resolve():
+        raise UserError(f"{paths[0]} and {paths[1]} are the same run; give one, or two different runs.")
+    known = {name: known_of(runs, name, options.data) for name in check_runs(runs)}
+    out = options.out or paths[0] / ("report.html" if options.single_file else "report")
+    written = write_report(paths, known, out, single=options.single_file, most=options.samples, side=options.image_size)
+    for note in written.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    console.print(
+        f"{written.samples:,} samples, {written.images:,} images, {written.bytes / 1e6:.1f} MB, "
+        f"in {time.monotonic() - began:.1f} s"
+    )
+    print(written.path)

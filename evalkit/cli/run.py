@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .tasks import complete_task
+from .options import complete_task
 
 Models = Annotated[
     list[str] | None,

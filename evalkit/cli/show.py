@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from .tasks import complete_task
+from evalkit.errors import UserError
+from evalkit.results.samples.context import known_of
+from evalkit.results.samples.records import chosen_splits, record_of
+from evalkit.results.samples.selection import OF_TWO, SORTS, by_id, endless, select
+from evalkit.results.samples.text import FORMS, on_terminal
+from evalkit.results.samples.view import Known, Shown, SplitShown, split_of, with_prompts
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.settings import split_list
+
+from .options import complete_task
+
+FORMATS = (*FORMS, "json")
+DEFAULT_COUNT = 3
+"""Samples shown per split when no count is given."""
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
     run_b: Annotated[
-        Path | None, typer.Argument(help="A second run, B, to set beside it.", metavar="[RUN_B]", show_default=False)
+        Path | None, typer.Argument(help="A second run, B, to compare with.", metavar="RUN_B", show_default=False)
     ] = None,
     tasks: Annotated[
         list[str] | None,
@@ -21,31 +38,29 @@ def show(
             "--tasks",
             "-t",
             autocompletion=complete_task,
-            show_default="all that the run has",
-            help="Tasks, splits (refcoco/testA) or groups of the run, with commas.",
+            show_default="all in the run",
+            help="Tasks, splits (refcoco/testA) or groups of the run, comma-separated.",
         ),
     ] = None,
     wrong: Annotated[
-        int | None, typer.Option("--wrong", min=1, metavar="N", help="N wrong answers (of CIDEr: the lowest).")
+        int | None, typer.Option("--wrong", min=1, metavar="N", help="N wrong answers (CIDEr: the lowest scores).")
     ] = None,
     right: Annotated[
-        int | None, typer.Option("--right", min=1, metavar="N", help="N right answers (of CIDEr: the highest).")
+        int | None, typer.Option("--right", min=1, metavar="N", help="N right answers (CIDEr: the highest scores).")
     ] = None,
     partly: Annotated[int | None, typer.Option("--partly", min=1, metavar="N", help="N partly right answers.")] = None,
     unparsed: Annotated[
-        int | None, typer.Option("--unparsed", min=1, metavar="N", help="N answers in which nothing could be read.")
+        int | None, typer.Option("--unparsed", min=1, metavar="N", help="N answers that could not be parsed.")
     ] = None,
     errors: Annotated[int | None, typer.Option("--errors", min=1, metavar="N", help="N samples that failed.")] = None,
     flipped: Annotated[
         int | None,
-        typer.Option("--flipped", min=1, metavar="N", help="N samples that one run has right and the other has not."),
+        typer.Option("--flipped", min=1, metavar="N", help="N samples that only one of the two runs has right."),
     ] = None,
-    number: Annotated[
-        int | None, typer.Option("--any", min=1, metavar="N", help="N samples, whatever became of them.")
-    ] = None,
-    id: Annotated[list[str] | None, typer.Option("--id", help="The sample of this id; may be repeated.")] = None,
+    number: Annotated[int | None, typer.Option("--any", min=1, metavar="N", help="N samples of any kind.")] = None,
+    id: Annotated[list[str] | None, typer.Option("--id", help="The sample with this id; repeatable.")] = None,
     search: Annotated[
-        str, typer.Option("--search", help="Only samples that have all these words.", show_default=False)
+        str, typer.Option("--search", help="Only samples that contain all these words.", show_default=False)
     ] = "",
     sort: Annotated[
         str | None,
@@ -58,21 +73,115 @@ def show(
     format: Annotated[str, typer.Option("--format", help="text, md (for an issue), or json.")] = "text",
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Where the questions are now.", show_default="where they were when it ran"),
+        typer.Option("--data", help="Where the data is now.", show_default="where it was during the run"),
     ] = None,
 ) -> None:
-    """Show samples: image, prompt, raw answer, what was read, references, scores.
+    """Show samples: image, prompt, raw answer, references, scores.
 
-    Counts are of each split, and may be combined: --wrong 5 --right 2. Without any, three samples of each split. With
-    two runs, the counts go by the first, and both answers are shown.
+    Counts are per split and can be combined: --wrong 5 --right 2. Without any, three samples of each split are shown.
+    With two runs, the counts refer to the first, and both answers are shown.
 
     Exit code: 0, or 2 for a mistake in the command or its input.
     """
-    from .showing import Wanted, execute
-
-    counts = {
+    by_kind = {
         "wrong": wrong, "partly": partly, "right": right, "unparsed": unparsed, "errors": errors, "flipped": flipped,
         "any": number,
     }  # fmt: skip
-    chosen = {name: count for name, count in counts.items() if count is not None}
-    execute([run] if run_b is None else [run, run_b], Wanted(tasks or (), chosen, id or (), search, sort, format, data))
+    counts = {name: count for name, count in by_kind.items() if count is not None}
+    options = ShowOptions(tasks or (), counts, id or (), search, sort, format, data)
+    show_samples([run] if run_b is None else [run, run_b], options)
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """The options of ``evalkit show``; ``counts`` are by kind of sample, in the order shown."""
+
+    tasks: Sequence[str]
+    counts: Mapping[str, int]
+    ids: Sequence[str]
+    search: str
+    sort: str | None
+    format: str
+    data: str | None
+
+
+def show_samples(paths: Sequence[Path], options: ShowOptions) -> None:
+    """Select and print the samples.
+
+    Raises:
+        UserError: options that exclude each other, or a run that cannot be read.
+    """
+    check_options(paths, options)
+    runs = [ScoredRun.open(path) for path in paths]
+    names = chosen_splits(runs, split_list(options.tasks))
+    known = {name: known_of(runs, name, options.data) for name in names}
+    # Prompts are rendered only for the samples that are shown.
+    splits = [split_of(runs, name, replace(known[name], asks=())) for name in names]
+    if options.ids:
+        found = by_id(splits, options.ids)
+    else:
+        counts = options.counts or {"any": DEFAULT_COUNT}
+        found = {split.name: select(split, counts, options.sort, options.search) for split in splits}
+    chosen = [(split, [with_prompts(one, known[split.name]) for one in found[split.name]]) for split in splits]
+    print_samples(runs, chosen, known, options)
+    print_notes(chosen, options)
+
+
+def check_options(paths: Sequence[Path], options: ShowOptions) -> None:
+    """Raise ``UserError`` for unknown values and options that exclude each other."""
+    if options.format not in FORMATS:
+        raise UserError(f"--format {options.format}: unknown; use one of {', '.join(FORMATS)}.")
+    if options.sort is not None and options.sort not in SORTS:
+        raise UserError(f"--sort {options.sort}: unknown; use one of {', '.join(SORTS)}.")
+    needs_two = [f"--{name}" for name in options.counts if name in OF_TWO]
+    needs_two += [f"--sort {options.sort}"] if options.sort in OF_TWO else []
+    if needs_two and len(paths) < 2:
+        option = needs_two[0]
+        raise UserError(f"{option} compares two runs: add a second one, 'evalkit show {paths[0]} RUN_B {option} …'.")
+    if len(paths) > 1 and paths[0].resolve() == paths[1].resolve():
+        raise UserError(f"{paths[0]} and {paths[1]} are the same run; give one, or two different runs.")
+    if options.ids and (options.counts or options.search or options.sort):
+        raise UserError("--id names the samples to show; drop the counts, --search and --sort.")
+
+
+def print_samples(
+    runs: Sequence[ScoredRun],
+    chosen: Sequence[tuple[SplitShown, Sequence[Shown]]],
+    known: Mapping[str, Known],
+    options: ShowOptions,
+) -> None:
+    """Print the samples in the chosen format."""
+    if options.format == "json":
+        records = [
+            record
+            for split, samples in chosen
+            for shown in samples
+            for place, run in enumerate(runs)
+            if (record := record_of(run, split, shown, place, known[split.name].samples.get(shown.id))) is not None
+        ]
+        # ASCII only: no control characters reach the terminal, and nothing is lost.
+        print(json.dumps(records, indent=2))
+        return
+    console = Console()
+    for split, samples in chosen:
+        for shown in samples:
+            if options.format == "text" and console.is_terminal:
+                on_terminal(console, split, shown)
+            else:
+                print(FORMS[options.format](split, shown))
+
+
+def print_notes(chosen: Sequence[tuple[SplitShown, Sequence[Shown]]], options: ShowOptions) -> None:
+    """Print notes about the splits on stderr."""
+    console = Console(stderr=True, highlight=False)
+    for split, samples in chosen:
+        for note in split.notes:
+            console.print(f"note: {split.name}: {note}", soft_wrap=True, markup=False)
+        if endless(split) and {"wrong", "right", "flipped"} & set(options.counts):
+            console.print(
+                f"note: {split.name}: {split.metric} has no right and wrong: showing the lowest scores as wrong, the "
+                "highest as right, the largest changes as flipped.",
+                soft_wrap=True, markup=False,
+            )  # fmt: skip
+        if not samples:
+            console.print(f"{split.name}: no sample matches (of {len(split.samples):,})", soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""``evalkit tasks``: what can be run, and what a task does."""
+"""``evalkit tasks``: the benchmarks, and one of them in detail."""
 
 from __future__ import annotations
 
@@ -12,38 +12,35 @@ if TYPE_CHECKING:
     from evalkit.interfaces import Task
     from evalkit.types import PromptSpec
 
-
-def complete_task(incomplete: str) -> list[str]:
-    """Shell completion for task names and their splits, also behind a comma."""
-    from evalkit import registry
-
-    before, comma, last = incomplete.rpartition(",")
-    names = [n for t in registry.tasks.all() for n in (t.name, *(f"{t.name}/{s}" for s in t.splits))]
-    return [before + comma + n for n in names if n.startswith(last) and ("/" in last or "/" not in n)]
+from .options import complete_task
 
 
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="A task to look at closely.", autocompletion=complete_task)] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this task in detail.", autocompletion=complete_task)] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="A root of official downloads: show which files are found there.")
+        str | None, typer.Option("--data", help="Root folder of official downloads: show which files are there.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="Show the prompts under official, lmms-eval or vlmevalkit.")
+        str, typer.Option("--protocol", help="Protocol of the prompts shown: official, lmms-eval or vlmevalkit.")
     ] = "official",
 ) -> None:
-    """List the benchmarks, or show one: its protocol, prompts, splits, metric, and the files it reads."""
+    """List the benchmarks, or show one in detail.
+
+    The details are its protocol, prompts, splits, metric, and the files that it reads.
+    """
     from rich.console import Console
 
     from evalkit import registry
 
     console = Console(soft_wrap=False)
     if name is None:
-        _list(console, registry.tasks.all())
+        list_tasks(console, registry.tasks.all())
     else:
-        _show(console, registry.tasks.get(name), data, protocol)
+        show_task(console, registry.tasks.get(name), data, protocol)
 
 
-def _list(console: Console, found: list[Task]) -> None:
+def list_tasks(console: Console, found: list[Task]) -> None:
+    """Print the benchmarks and the groups as a table."""
     from rich.table import Table
 
     from evalkit.task_groups import GROUPS
@@ -60,10 +57,11 @@ def _list(console: Console, found: list[Task]) -> None:
     console.print(table)
     for name, members in GROUPS.items():
         console.print(f"[bold]{name}[/bold] = {', '.join(members)}", highlight=False, soft_wrap=True)
-    console.print("evalkit tasks NAME shows a task's protocol, prompts and files.", style="dim")
+    console.print("'evalkit tasks NAME' shows a task's protocol, prompts and files.", style="dim")
 
 
-def _show(console: Console, task: Task, data: str | None, protocol: str) -> None:
+def show_task(console: Console, task: Task, data: str | None, protocol: str) -> None:
+    """Print one benchmark: documentation, facts, splits, files, prompts, signature."""
     import inspect
 
     from rich.markdown import Markdown
@@ -96,14 +94,14 @@ def _show(console: Console, task: Task, data: str | None, protocol: str) -> None
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
-    _show_prompts(console, PromptSpec.of(task, protocol), task)
+    show_prompts(console, PromptSpec.of(task, protocol), task)
     signature = registry.metrics.get(task.metric).score(()).signature
     asked = f"v{task.version}|protocol:{protocol}|shots:0"
     console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 
-def _show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
-    """What each family's user turn says, with the sample's text as ``{question}``."""
+def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
+    """Print each family's prompt, with ``{question}`` in place of the sample's text."""
     from rich.markup import escape
 
     from evalkit import registry
@@ -119,9 +117,9 @@ def _show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
         except UserError:
             console.print(f"\n[bold]prompt[/bold] {family.name}: not defined", highlight=False)
             continue
-        said = "".join(
+        prompt = "".join(
             "<image>" if isinstance(part, ImagePart) else part.text for message in messages for part in message.content
         )
         console.print(f"\n[bold]prompt[/bold] {family.name} (up to {tokens} new tokens)", highlight=False)
-        for line in said.splitlines():
+        for line in prompt.splitlines():
             console.print(f"  {escape(line)}", highlight=False)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import RunFailed
+from evalkit.errors import RunFailed, UserError
 
 
 def write_failed(path: Path, error: OSError) -> RunFailed:
@@ -57,3 +57,16 @@ def to_json(content: Any, *, indent: int | None = None) -> str:
         return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:
         return json.dumps(_plain(content), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def make_folder(path: Path) -> Path:
+    """Create the folder ``path`` for output, and return it.
+
+    Raises:
+        UserError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot create the folder ({error.strerror}).") from error
+    return path

@@ -191,7 +191,7 @@ def test_flips_in_csv_and_json_say_of_which_run(evalkit: Evalkit, pair: Path) ->
         assert all(Path(row["image"]).is_file() for row in found)
     refused = evalkit("compare", *runs, "--show-flips", "2", "--format", "csv", cwd=pair)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "is a second table: give --out FOLDER" in refused.stderr
+    assert "makes a second table: add --out FOLDER" in refused.stderr
 
 
 def test_what_only_one_run_has_is_said_once(evalkit: Evalkit, pair: Path) -> None:
@@ -247,7 +247,7 @@ def test_mistakes_are_sentences(evalkit: Evalkit, pair: Path) -> None:
 
     assert "give two runs or more" in fails("runs/good")
     assert "runs is no run: it has no manifest.json" in fails("runs/good", "runs")
-    assert "--format xls: there are table, md, csv, json, html, latex" in fails(
+    assert "--format xls: unknown; use one of table, md, csv, json, html, latex" in fails(
         "runs/good", "runs/bad", "--format", "xls"
     )
     path = pair / "runs" / "bad" / "vqav2.val.scores.jsonl"
@@ -271,5 +271,5 @@ def test_the_leaderboard_of_two_models(evalkit: Evalkit, pair: Path) -> None:
     assert sorted_.index("| good |") < sorted_.index("| bad |")
     wrong = evalkit("leaderboard", "--sort", "x", cwd=pair)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-    assert "give --out FOLDER" in evalkit("leaderboard", "--format", "png", cwd=pair).stderr
+    assert "add --out FOLDER" in evalkit("leaderboard", "--format", "png", cwd=pair).stderr
     assert "training step" in evalkit("leaderboard", "--trend", cwd=pair).stderr

@@ -200,7 +200,7 @@ def test_official_results_scored_again_give_the_same_scores(evalkit: Evalkit, ru
     done = evalkit("export", "runs/a", "--to", "results", "--out", "official", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["official/vqav2.val.results.json", "official/docvqa.val.results.json"]
-    assert "refcoco/val, scienceqa_img/test: the official scorer reads no file of answers; left out" in done.stderr
+    assert "refcoco/val, scienceqa_img/test: the official scorer reads no file of answers; skipped" in done.stderr
     for name, keys in (("vqav2", {"question_id", "answer"}), ("docvqa", {"questionId", "answer"})):
         file = f"official/{name}.val.results.json"
         entries = json.loads((tmp_path / file).read_text())
@@ -428,7 +428,7 @@ def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeyp
     assert not log_run(run, targets_of([f"tensorboard:{run.parent / 'busy'}"]), said.append)
     assert said[-1].startswith("not logged: ")
     assert said[-1].endswith(f"'evalkit export {run} --to tensorboard' tries again.")
-    with pytest.raises(UserError, match=r"--log-to comet: there are tensorboard\[:FOLDER\] and wandb\[:PROJECT\]\."):
+    with pytest.raises(UserError, match=r"--log-to comet: unknown; use tensorboard\[:FOLDER\] or wandb\[:PROJECT\]\."):
         targets_of(["comet"])
     monkeypatch.setattr("evalkit.runner.trackers.find_spec", lambda name: None)
     with pytest.raises(UserError, match=re.escape(f"install it with: {install_command('wandb')}")):
@@ -457,16 +457,16 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
     shutil.copytree(two_runs / "runs" / "b", tmp_path / "runs" / "b")
     for arguments, sentence in (
         (("nowhere", "--to", "csv"), "nowhere is no run"),
-        (("runs/a", "--to", "xlsx"), "--to xlsx: there are csv, parquet, hub, results"),
+        (("runs/a", "--to", "xlsx"), "--to xlsx: unknown; use one of csv, parquet, hub, results"),
         (("runs/a", "--to", "csv", "-t", "gqa"), "--tasks gqa: it is not in runs/a"),
         (("runs/a", "--to", "csv", "--out", "there.csv"), "there.csv exists already"),
         (("runs/a", "--to", "csv", "--out", "runs"), "--out runs is a folder; give a file's name"),
-        (("runs/a", "runs/b", "--to", "csv"), "2 runs: say with --out"),
-        (("runs/a", "runs/a", "--to", "csv", "--out", "x"), "named twice"),
-        (("runs/a", "runs/b", "--to", "results", "--out", "x"), "--to results is of one run"),
+        (("runs/a", "runs/b", "--to", "csv"), "2 runs: add --out"),
+        (("runs/a", "runs/a", "--to", "csv", "--out", "x"), "given twice"),
+        (("runs/a", "runs/b", "--to", "results", "--out", "x"), "--to results holds one run"),
         (("runs/a", "--to", "results", "-t", "refcoco"), "refcoco/val: the official scorer reads no file of answers"),
         (("runs/a", "--to", "csv", "--images"), "--images is for --to hub"),
-        (("runs/a", "--to", "csv", "--step", "3"), "--step means nothing to --to csv"),
+        (("runs/a", "--to", "csv", "--step", "3"), "--step has no effect with --to csv"),
         (("runs/a", "--to", "hub", "--out", "there.csv"), "--out there.csv is a file; give a folder"),
     ):
         done = evalkit("export", *arguments, cwd=tmp_path)

@@ -101,7 +101,7 @@ def test_scores_that_were_damaged_or_deleted_come_back(evalkit: Evalkit, run: Pa
         (run / name).unlink()
     done = evalkit("rescore", str(run), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "scores.json is damaged; it is written anew" in said(done)
+    assert "scores.json is corrupt; rewriting it" in said(done)
     assert "vqav2/val: scored for the first time" in said(done)
     after = contents(run)
     assert after.keys() == before.keys()
@@ -166,7 +166,7 @@ def test_a_torn_last_line_is_dropped_and_told(evalkit: Evalkit, run: Path, tmp_p
     n = rows_of(run)["vqav2"]["n"]
     done = evalkit("rescore", str(run), cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "vqav2.val.jsonl: the last line had been cut off and was left out" in said(done)
+    assert "vqav2.val.jsonl: the last line is truncated and was ignored" in said(done)
     assert "refcoco.val.jsonl" not in said(done)
     row = rows_of(run)["vqav2"]
     assert (row["n"], row["errors"]) == (n - 1, 1)  # type: ignore[operator]
@@ -313,20 +313,20 @@ DAMAGE = {
     "damaged manifest": (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is not a manifest that evalkit wrote"),
     "manifest of something else": (lambda run: (run / "manifest.json").write_text('{"schema": 1}'), "manifest.json is not a manifest that evalkit wrote (it has no settings)"),
     "newer manifest": (lambda run: _replace(run, "manifest.json", '"schema": 2', '"schema": 9'), "manifest.json has schema 9, and this evalkit reads up to 2; upgrade evalkit"),
-    "settings": (lambda run: _replace(run, "manifest.json", '"seed": 0', '"sed": 0'), "manifest.json is damaged (KeyError('seed'))"),
+    "settings": (lambda run: _replace(run, "manifest.json", '"seed": 0', '"sed": 0'), "manifest.json is corrupt (KeyError('seed'))"),
     "unknown task": (lambda run: _replace(run, "manifest.json", '"reference": "vqav2/val"', '"reference": "vqav9/val"'), "unknown task 'vqav9'"),
     "unknown family": (lambda run: _replace(run, "manifest.json", '"name": "qwen2.5-vl"', '"name": "qwen9"'), "unknown model family 'qwen9'"),
     "no family for boxes": (lambda run: _replace(run, "manifest.json", '"family": {', '"family": null, "was": {'), "refcoco asks for boxes"),
     "data gone": (lambda run: shutil.rmtree(run.parents[1] / "data"), "there is no folder"),
     "no journal": (lambda run: (run / "vqav2.val.jsonl").unlink(), "vqav2.val.jsonl cannot be read (No such file or directory)"),
-    "a line in the middle": (lambda run: _replace(run, "vqav2.val.jsonl", '"text": "', '"text": "x'), "vqav2.val.jsonl, line 1 is damaged (its checksum is wrong); restore it, or continue the run"),
-    "no JSON": (lambda run: (run / "vqav2.val.jsonl").write_bytes(seal(b'{"finish: "stop"}', 0.0)), "line 1 is damaged ("),
-    "a last line that is whole": (lambda run: _append(run, "vqav2.val.jsonl", '{"id": "1\n'), " is damaged ("),
-    "a field gone": (lambda run: _edit(run, "refcoco.val.jsonl", frames=None), "refcoco.val.jsonl, line 1 is damaged (it has no 'frames'); restore it"),
-    "a wrong field": (lambda run: _edit(run, "refcoco.val.jsonl", frames=[{"original": [1, 1], "resized": [0, 1]}]), "refcoco.val.jsonl, line 1 is damaged ("),
-    "a wrong finish": (lambda run: _edit(run, "vqav2.val.jsonl", finish="stopped"), "line 1 is damaged (finish is not what evalkit writes)"),
-    "no object": (lambda run: _replace(run, "vqav2.val.jsonl", "{", "7\n{"), "line 1 is damaged (its checksum is wrong)"),
-    "other samples": (lambda run: _edit(run, "vqav2.val.jsonl", id="x"), "has 1 answers to samples that vqav2/val has not (x"),
+    "a line in the middle": (lambda run: _replace(run, "vqav2.val.jsonl", '"text": "', '"text": "x'), "vqav2.val.jsonl: line 1 is corrupt (its checksum is wrong); restore the file, or resume the run"),
+    "no JSON": (lambda run: (run / "vqav2.val.jsonl").write_bytes(seal(b'{"finish: "stop"}', 0.0)), "line 1 is corrupt ("),
+    "a last line that is whole": (lambda run: _append(run, "vqav2.val.jsonl", '{"id": "1\n'), " is corrupt ("),
+    "a field gone": (lambda run: _edit(run, "refcoco.val.jsonl", frames=None), "refcoco.val.jsonl: line 1 is corrupt (it has no 'frames'); restore the file"),
+    "a wrong field": (lambda run: _edit(run, "refcoco.val.jsonl", frames=[{"original": [1, 1], "resized": [0, 1]}]), "refcoco.val.jsonl: line 1 is corrupt ("),
+    "a wrong finish": (lambda run: _edit(run, "vqav2.val.jsonl", finish="stopped"), "line 1 is corrupt (finish is not what evalkit writes)"),
+    "no object": (lambda run: _replace(run, "vqav2.val.jsonl", "{", "7\n{"), "line 1 is corrupt (its checksum is wrong)"),
+    "other samples": (lambda run: _edit(run, "vqav2.val.jsonl", id="x"), "has 1 answers to samples that vqav2/val lacks (x"),
 }  # fmt: skip
 
 

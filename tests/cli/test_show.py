@@ -170,7 +170,7 @@ def test_captions_have_no_right_and_wrong(evalkit: Evalkit, captions: Path) -> N
     done = evalkit("show", str(captions), "--wrong", "2", "--right", "1", "--format", "json", cwd=captions)
     low, second, high = (record["scores.cider"] for record in json.loads(done.stdout))
     assert low <= second < high
-    assert "has no right and wrong: the lowest stand for the wrong ones" in done.stderr
+    assert "has no right and wrong: showing the lowest scores as wrong" in done.stderr
 
 
 def test_without_the_data_it_shows_the_rest_and_says_so(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
@@ -186,13 +186,13 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
     for arguments, sentence in (
         (("nowhere",), "nowhere is no run"),
         (("runs/a", "-t", "gqa"), "--tasks gqa: it is not in runs/a, which has vqav2/val, refcoco/val"),
-        (("runs/a", "--flipped", "3"), "--flipped is about two runs"),
-        (("runs/a", "--sort", "gains"), "--sort gains is about two runs"),
-        (("runs/a", "--sort", "up"), "--sort up: there are official, worst"),
-        (("runs/a", "--format", "xml"), "--format xml: there are text, md, json"),
+        (("runs/a", "--flipped", "3"), "--flipped compares two runs"),
+        (("runs/a", "--sort", "gains"), "--sort gains compares two runs"),
+        (("runs/a", "--sort", "up"), "--sort up: unknown; use one of official, worst"),
+        (("runs/a", "--format", "xml"), "--format xml: unknown; use one of text, md, json"),
         (("runs/a", "runs/a"), "are the same run"),
         (("runs/a", "--id", "no such"), "--id no such: no such sample in vqav2/val, refcoco/val"),
-        (("runs/a", "--id", "1", "--wrong", "2"), "leave the counts, --search and --sort out"),
+        (("runs/a", "--id", "1", "--wrong", "2"), "drop the counts, --search and --sort"),
     ):
         done = evalkit("show", *arguments, cwd=two_runs)
         assert done.returncode == 2, arguments
@@ -201,7 +201,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
     nothing = evalkit("show", "runs/a", "-t", "vqav2", "--any", "2", "--search", "xyzzy", cwd=two_runs)
     assert nothing.returncode == 0
     assert nothing.stdout == ""
-    assert "vqav2/val: no sample fits (of" in nothing.stderr
+    assert "vqav2/val: no sample matches (of" in nothing.stderr
 
 
 def test_it_imports_nothing_heavy(two_runs: Path) -> None:

@@ -84,12 +84,12 @@ def test_benchmark_pages_contain_what_the_command_line_prints(site: Path) -> Non
 
     from rich.console import Console
 
-    from evalkit.cli.tasks import _show
+    from evalkit.cli.tasks import show_task
 
     for task in registry.tasks.all():
         page = (site / "docs" / "benchmarks" / f"{registry.module_name(task.name)}.md").read_text(encoding="utf-8")
         with redirect_stdout(StringIO()) as printed:
-            _show(Console(width=10_000, color_system=None), task, None, "official")
+            show_task(Console(width=10_000, color_system=None), task, None, "official")
         _, _, facts = printed.getvalue().partition("\nkind ")
         assert facts
         known = " ".join(page.split())

@@ -23,7 +23,7 @@ from evalkit.checkpoint import bundled_folder
 from evalkit.cli import main
 from evalkit.errors import UserError
 from evalkit.jobs import Record
-from evalkit.model.hf.restore import noted
+from evalkit.model.hf.restore import snapshot
 
 TASK = "refcoco/val"
 LIMIT = 6
@@ -205,7 +205,7 @@ def test_and_after_an_exception(model: Any, processor: Any) -> None:
 def test_whatever_happens_in_between_is_undone(model: Any, processor: Any) -> None:
     model = in_training(model)
     before = state(model, processor)
-    put_back = noted(model, processor)
+    restore = snapshot(model, processor)
     model.eval().requires_grad_(False)
     model.gradient_checkpointing_disable()
     model.config.use_cache = True
@@ -222,7 +222,7 @@ def test_whatever_happens_in_between_is_undone(model: Any, processor: Any) -> No
     random.random(), np.random.rand(), torch.rand(1)
     changed = state(model, processor)
     assert [key for key in before if same(before[key], changed[key])] == ["grads"]
-    put_back()
+    restore()
     assert_same(before, state(model, processor))
     assert loss(model, processor).requires_grad
 
@@ -237,7 +237,7 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(model: Any, processor: Any
         with pytest.raises(UserError, match=message):
             evaluate(model=model, processor=processor, **{"tasks": TASK, "data": "tiny", "limit": 1, **wrong})
     model.model.visual.merger.mlp[0].weight.ds_id = 1  # as DeepSpeed marks the weights that it has spread
-    with pytest.raises(UserError, match="spread over processes"):
+    with pytest.raises(UserError, match="sharded over processes"):
         asked(model, processor)
     del model.model.visual.merger.mlp[0].weight.ds_id
     assert_same(before, state(model, processor))

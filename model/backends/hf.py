@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import partial
 from threading import Event
 from typing import Any
@@ -32,7 +32,7 @@ from evalkit.model.hf.outcome import Outcome
 from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
 from evalkit.model.hf.processor import Inputs, Planned
 from evalkit.model.hf.responses import Responses, failed
-from evalkit.model.hf.restore import borrowed
+from evalkit.model.hf.restore import borrowed_model
 from evalkit.model.hf.sampler import RandomSampler
 from evalkit.model.token_estimate import costs
 from evalkit.model.verify.checks import verify
@@ -296,9 +296,15 @@ class _Factory(BackendFactory):
         pick_dtype(dtype, places[0][0])  # before anything is read
         return local_pool(places, options) if len(places) > 1 else None
 
-    def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> AbstractContextManager[Backend]:
-        """A backend over a model in memory, which is given back as it was found."""
-        return borrowed(model, processor, lambda bare: _backend(bare, processor, batching))
+    @contextmanager
+    def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> Iterator[Backend]:
+        """A backend over a model in memory; model, processor and random states are restored at the end."""
+        with borrowed_model(model, processor) as bare:
+            backend = _backend(bare, processor, batching)
+            try:
+                yield backend
+            finally:
+                backend.release()
 
     def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
         """At which size the checkpoint's processor has an image seen."""

@@ -1,8 +1,8 @@
-"""A model that is somebody else's, in the midst of its training, say: used for a while and given back as it was found.
+"""Borrow a caller's model, for example during its training, and restore it exactly afterwards.
 
-Nothing is taken for granted about what answering does to a model.  Every attribute of every module, configuration and
-processor part is noted before (a shallow note: weights are referred to, not copied) and put back after, those that came
-in between taken away.  So are the random states.
+Nothing is assumed about what inference changes in a model.  A snapshot holds every attribute of every module,
+configuration and processor part, and the random states (it is shallow: weights are referenced, not copied).  Restoring
+it also removes attributes that were added.
 """
 
 from __future__ import annotations
@@ -13,53 +13,46 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedConfig
 
 from evalkit.errors import UserError
 
-if TYPE_CHECKING:
-    from evalkit.model.backends.hf import HFBackend
-
 CONTAINERS = (dict, OrderedDict, list, set)
 
 
 @contextmanager
-def borrowed(model: Any, processor: Any, open_: Callable[[Any], HFBackend]) -> Iterator[HFBackend]:
-    """The backend that ``open_`` makes of the bare model, for as long as the context lasts; then all is as before.
+def borrowed_model(model: Any, processor: Any) -> Iterator[Any]:
+    """The bare transformers model in eval mode; model, processor and random states are restored at the end.
 
     Args:
         model: a transformers model, or one inside PEFT, ``DistributedDataParallel`` or ``torch.compile``.
 
     Raises:
-        UserError: the model cannot answer by itself (its weights are spread over processes; its adapter is a prompt).
+        UserError: the model cannot answer on its own (its weights are sharded; its adapter is a prompt).
     """
-    inner = bare(model)
-    put_back = noted(model, processor)
+    bare = unwrapped(model)
+    restore = snapshot(model, processor)
     try:
         model.eval()
-        if "_original_forward" in vars(inner):  # accelerate's mixed precision; answers come in the weights' own dtype
-            inner.forward = inner._original_forward
-        backend = open_(inner)
-        try:
-            yield backend
-        finally:
-            backend.release()
+        if "_original_forward" in vars(bare):  # accelerate's mixed precision; inference uses the weights' dtype
+            bare.forward = bare._original_forward
+        yield bare
     finally:
-        put_back()
+        restore()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # the training's batches have other shapes
+            torch.cuda.empty_cache()  # training allocates blocks of other sizes
 
 
-def bare(model: Any) -> Any:
-    """The transformers model inside what training wraps it in; adapters' layers stay in it.
+def unwrapped(model: Any) -> Any:
+    """The transformers model inside the training wrappers; layers of adapters stay in it.
 
     Raises:
-        UserError: it cannot answer by itself.
+        UserError: it cannot answer on its own.
     """
-    _whole(model)
+    _check_not_sharded(model)
     while True:
         if isinstance(model, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
             model = model.module
@@ -75,49 +68,49 @@ def bare(model: Any) -> Any:
             return model
 
 
-def _whole(model: Any) -> None:
+def _check_not_sharded(model: Any) -> None:
     sharded = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
     for weight in model.parameters():
         sharded = sharded or hasattr(weight, "ds_id") or type(weight).__name__ == "DTensor"
     if sharded:
         raise UserError(
-            "the model's weights are spread over processes (FSDP, DeepSpeed ZeRO-3), so that none can answer by "
-            "itself; save a checkpoint and evaluate it with 'evalkit run'."
+            "the model's weights are sharded over processes (FSDP, DeepSpeed ZeRO-3), so no process can answer on "
+            "its own; save a checkpoint and evaluate it with 'evalkit run'."
         )
 
 
-# --------------------------------------------------------------------------------------------------------------- notes
+# ----------------------------------------------------------------------------------------------------------- snapshot
 
 
-def noted(model: Any, processor: Any) -> Callable[[], None]:
-    """Note the state of a model, its processor and the random generators; the value puts it back."""
+def snapshot(model: Any, processor: Any) -> Callable[[], None]:
+    """Record the state of a model, its processor and the random generators; returns a function that restores it."""
     parts = (processor, *(getattr(processor, name, None) for name in ("tokenizer", "image_processor")))
-    things = [*model.modules(), *_configs(model), *(part for part in parts if hasattr(part, "__dict__"))]
-    notes = [_Note(thing) for thing in {id(thing): thing for thing in things}.values()]
-    wanting = [(weight, weight.requires_grad) for weight in model.parameters()]
-    generators = _random()
+    objects = [*model.modules(), *_configs(model), *(part for part in parts if hasattr(part, "__dict__"))]
+    snapshots = [_ObjectSnapshot(one) for one in {id(one): one for one in objects}.values()]
+    gradients = [(weight, weight.requires_grad) for weight in model.parameters()]
+    restore_random_states = _random_states()
 
-    def put_back() -> None:
-        for note in notes:
-            note.put_back()
-        for weight, wants in wanting:
-            if weight.requires_grad != wants:
-                weight.requires_grad_(wants)
-        generators()
+    def restore() -> None:
+        for one in snapshots:
+            one.restore()
+        for weight, requires_grad in gradients:
+            if weight.requires_grad != requires_grad:
+                weight.requires_grad_(requires_grad)
+        restore_random_states()
 
-    return put_back
+    return restore
 
 
-class _Note:
-    """The attributes of an object, and what the containers among them hold."""
+class _ObjectSnapshot:
+    """The attributes of an object, and the contents of those that are containers."""
 
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-        self.attributes = dict(vars(thing))
-        self.inside = {name: copy.copy(v) for name, v in self.attributes.items() if type(v) in CONTAINERS}
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.attributes = dict(vars(target))
+        self.contents = {name: copy.copy(v) for name, v in self.attributes.items() if type(v) in CONTAINERS}
 
-    def put_back(self) -> None:
-        for name, before in self.inside.items():
+    def restore(self) -> None:
+        for name, before in self.contents.items():
             container = self.attributes[name]
             if container == before if isinstance(container, (list, set)) else _same(container, before):
                 continue
@@ -126,25 +119,25 @@ class _Note:
                 container.extend(before)
             else:
                 container.update(before)
-        now = vars(self.thing)
+        now = vars(self.target)
         if not _same(now, self.attributes):
             now.clear()
             now.update(self.attributes)
 
 
 def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
-    """Whether two dictionaries have the same keys with the very same values."""
+    """Whether two dictionaries have the same keys with identical values."""
     return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
 
 
 def _configs(model: Any) -> list[Any]:
-    """Every configuration in a model, with those inside them, once each."""
+    """Every configuration of a model, nested ones too, each once."""
     found: dict[int, Any] = {}
 
-    def add(thing: Any) -> None:
-        if isinstance(thing, (PreTrainedConfig, GenerationConfig)) and id(thing) not in found:
-            found[id(thing)] = thing
-            for value in vars(thing).values():
+    def add(candidate: Any) -> None:
+        if isinstance(candidate, (PreTrainedConfig, GenerationConfig)) and id(candidate) not in found:
+            found[id(candidate)] = candidate
+            for value in vars(candidate).values():
                 add(value)
 
     for module in model.modules():
@@ -153,8 +146,8 @@ def _configs(model: Any) -> list[Any]:
     return list(found.values())
 
 
-def _random() -> Callable[[], None]:
-    """Note the states of the random generators in use; the value puts them back."""
+def _random_states() -> Callable[[], None]:
+    """Record the states of the random generators in use; returns a function that restores them."""
     python = random.getstate()
     numpy = sys.modules.get("numpy")
     arrays = numpy.random.get_state() if numpy is not None else None
@@ -162,7 +155,7 @@ def _random() -> Callable[[], None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 
-    def put_back() -> None:
+    def restore() -> None:
         random.setstate(python)
         if numpy is not None:
             numpy.random.set_state(arrays)
@@ -172,4 +165,4 @@ def _random() -> Callable[[], None]:
         if mps is not None:
             torch.mps.set_rng_state(mps)
 
-    return put_back
+    return restore

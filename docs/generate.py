@@ -146,7 +146,7 @@ def _prompts(task: Task, protocol: str) -> Iterator[str]:
     found: dict[tuple[str, int], list[str]] = {}
     undefined = []
     for family in registry.families.all():
-        prompt = rendered_prompt(family, PromptSpec.of(task, protocol), task)
+        prompt = rendered_prompt(family, task.prompt_spec(protocol), task)
         if prompt is None:
             undefined.append(f"`{family.name}`")
         else:

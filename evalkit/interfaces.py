@@ -92,6 +92,10 @@ class Task(ABC):
         """The samples of ``split`` from the hub's data set."""
         raise UserError(f"{self.name}: it is not on the hub; give --data ROOT with the official downloads.")
 
+    def prompt_spec(self, protocol: str = "official", choice: str = "generate") -> PromptSpec:
+        """What a family needs to know of the task to write its prompts under ``protocol``."""
+        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts)
+
     @property
     def has_submission(self) -> bool:
         """Whether ``submission`` is defined."""

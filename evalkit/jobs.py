@@ -108,7 +108,7 @@ class Job:
     @property
     def prompt_spec(self) -> PromptSpec:
         """How the task is asked."""
-        return PromptSpec.of(self.task, self.protocol, self.choice)
+        return self.task.prompt_spec(self.protocol, self.choice)
 
     @cached_property
     def annotations(self) -> str:

@@ -190,7 +190,7 @@ class Reader:
         return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
 
     def _spec(self, task: Task) -> PromptSpec:
-        return PromptSpec.of(task, self.protocol)
+        return task.prompt_spec(self.protocol)
 
     def _record(self, task: Task, sample: Sample, text: str | None, source: str, sizes: dict[str, Size]) -> Record:
         if text is None:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from evalkit.interfaces import Task
-
 
 Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
 """What is asked for; a family renders a prompt and reads an answer per kind."""
@@ -242,11 +240,6 @@ class PromptSpec:
     protocol: str = "official"
     choice: str = "generate"
     prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def of(cls, task: Task, protocol: str = "official", choice: str = "generate") -> PromptSpec:
-        """How ``task`` is asked under ``protocol``."""
-        return cls(task.name, task.kind, protocol, choice, task.prompts)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,74 @@ def test_core_imports_no_plugin_and_only_cli_runner_and_progress_import_results(
                     assert plugin == "results", f"{path} imports {name}"
 
 
+def name_of(path: Path) -> str:
+    return package_of(path) if path.stem == "__init__" else f"{package_of(path)}.{path.stem}"
+
+
+def module_imports(*, inside_functions: bool) -> dict[str, set[str]]:
+    """The modules of the package that each module imports, for annotations too."""
+    paths = {name_of(path): path for folder in ("evalkit", *PLUGINS) for path in files(folder)}
+    found = {}
+    for name, path in paths.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes: list[ast.AST] = [tree]
+        imported: set[str] = set()
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, ast.stmt):
+                imported.update(_absolute(node, package_of(path)))
+            if inside_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                nodes += ast.iter_child_nodes(node)
+        # "from a.b import c" names the package a.b as well as the module a.b.c.
+        modules = {n for n in imported if n in paths and not any(m.startswith(f"{n}.") for m in imported if m in paths)}
+        found[name] = modules - {name}
+    return found
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components with more than one node."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            for node in graph.get(todo.pop(), set()) - seen:
+                seen.add(node)
+                todo.append(node)
+        return seen
+
+    reach = {node: reachable(node) for node in graph}
+    components = {frozenset({n, *(m for m in reach[n] if n in reach.get(m, ()))}) for n in graph}
+    return sorted(sorted(component) for component in components if len(component) > 1)
+
+
+def sub_package(module: str) -> str:
+    """``evalkit.model.engine`` of ``evalkit.model.engine.patches.mlp``; a module outside of sub-packages is its own."""
+    parts = module.split(".")
+    return ".".join(parts[: 3 if parts[1] in PLUGINS else 2])
+
+
+def test_no_import_cycle_between_modules() -> None:
+    assert cycles(module_imports(inside_functions=False)) == []
+
+
+def test_no_import_cycle_between_sub_packages() -> None:
+    """Imports inside functions count here.  The front door ``evalkit`` offers ``load_run`` of ``evalkit.results``."""
+    graph: dict[str, set[str]] = {}
+    for module, imported in module_imports(inside_functions=True).items():
+        if module != "evalkit":
+            graph.setdefault(sub_package(module), set()).update(map(sub_package, imported - {"evalkit"}))
+    graph = {node: targets - {node} for node, targets in graph.items()}
+    assert cycles(graph) == []
+
+
+def test_backends_hold_only_what_the_option_can_name() -> None:
+    from evalkit import registry
+
+    modules = {path.stem for path in files("model/backends")} - {"__init__"}
+    assert modules == set(registry.backends.names())
+
+
 @pytest.mark.parametrize("folder", ["tasks", "metrics", "results"])
 def test_no_torch_outside_the_models(folder: str) -> None:
     for path in files(folder):

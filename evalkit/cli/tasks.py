@@ -68,7 +68,6 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
 
     from evalkit import registry
     from evalkit.data import OfficialData, open_data
-    from evalkit.types import PromptSpec
 
     about = inspect.getdoc(inspect.getmodule(type(task))) or ""
     console.print(Markdown(about.replace("``", "`"), inline_code_theme="default"))
@@ -94,7 +93,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
-    show_prompts(console, PromptSpec.of(task, protocol), task)
+    show_prompts(console, task.prompt_spec(protocol), task)
     signature = registry.metrics.get(task.metric).score(()).signature
     asked = f"v{task.version}|protocol:{protocol}|shots:0"
     console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)

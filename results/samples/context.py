@@ -101,7 +101,7 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
     """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
     family, settings = family_of(run), run.manifest["settings"]
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
-    spec = PromptSpec.of(task, protocol, choice)
+    spec = task.prompt_spec(protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
 
     def asked(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> Asked | None:

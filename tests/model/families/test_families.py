@@ -231,7 +231,7 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
     plugin = registry.families.get(family)
     table = TABLES[protocol, family]
     for task, (_, asked) in TASKS.items():
-        spec = PromptSpec.of(registry.tasks.get(task), protocol)
+        spec = registry.tasks.get(task).prompt_spec(protocol)
         if task in table:
             expected = BEFORE.get(family, "user: [a.png]") + table[task]
             assert shown(plugin.prompt(spec, asked)) == [expected], task
@@ -253,15 +253,15 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
     [
         (
             "qwen2.5-vl",
-            PromptSpec.of(registry.tasks.get("okvqa"), "vlmevalkit"),
+            registry.tasks.get("okvqa").prompt_spec("vlmevalkit"),
             "vlmevalkit does not say how okvqa is asked; use --protocol official or lmms-eval.",
         ),
         (
             "qwen3-vl",
-            PromptSpec.of(registry.tasks.get("flickr30k"), "vlmevalkit"),
+            registry.tasks.get("flickr30k").prompt_spec("vlmevalkit"),
             "vlmevalkit does not say how flickr30k is asked; use --protocol official or lmms-eval.",
         ),
-        ("generic", PromptSpec.of(registry.tasks.get("ocrvqa"), "lmms-eval"), "lmms-eval does not say how ocrvqa is asked; use --protocol official."),
+        ("generic", registry.tasks.get("ocrvqa").prompt_spec("lmms-eval"), "lmms-eval does not say how ocrvqa is asked; use --protocol official."),
         ("qwen-vl", PromptSpec("mine", "vqa", "lmms-eval"), "lmms-eval does not say how mine is asked; use --protocol official."),
         # A file of one's own that is called like a benchmark of another kind.
         ("qwen2-vl", PromptSpec("vqav2", "caption", "lmms-eval"), "lmms-eval does not say how vqav2 is asked; use --protocol official."),
@@ -269,12 +269,12 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
         ("paligemma", PromptSpec("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
         (
             "generic",
-            PromptSpec.of(registry.tasks.get("refcoco"), "vlmevalkit"),
+            registry.tasks.get("refcoco").prompt_spec("vlmevalkit"),
             "vlmevalkit states no coordinates where it asks refcoco, and the family generic has none of its own; use --protocol official or lmms-eval.",
         ),
         (
             "paligemma",
-            PromptSpec.of(registry.tasks.get("vqav2"), "lmms-eval"),
+            registry.tasks.get("vqav2").prompt_spec("lmms-eval"),
             "lmms-eval does not say how vqav2 is asked of the family paligemma, which knows prefixes and no sentences; use --protocol official.",
         ),
         (
@@ -304,7 +304,7 @@ def test_refusals_say_what_there_is(family: str, spec: PromptSpec, sentence: str
 @pytest.mark.parametrize("family", [*RUNNING, *CHAT])
 def test_limits_of_lmms_eval(family: str, task: str, limit: int) -> None:
     default = registry.tasks.get(task).decoding
-    found = registry.families.get(family).decoding(PromptSpec.of(registry.tasks.get(task), "lmms-eval"), default)
+    found = registry.families.get(family).decoding(registry.tasks.get(task).prompt_spec("lmms-eval"), default)
     assert found == Decoding(limit)
 
 
@@ -313,7 +313,7 @@ def test_vlmevalkit_leaves_the_tasks_limits(family: str) -> None:
     for task in TABLES["vlmevalkit", family]:
         kind = TASKS[task][0]
         found = registry.families.get(family).decoding(
-            PromptSpec.of(registry.tasks.get(task), "vlmevalkit"), Decoding(33, 2)
+            registry.tasks.get(task).prompt_spec("vlmevalkit"), Decoding(33, 2)
         )
         assert found == Decoding(128 if kind == "grounding" else 33, 2)
 
@@ -351,7 +351,7 @@ def test_exemplars_in_running_text(family: str) -> None:
 
 def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() -> None:
     found = registry.families.get("qwen-vl").prompt(
-        PromptSpec.of(registry.tasks.get("gqa"), "lmms-eval"), sample("Three?"), SHOTS[:1]
+        registry.tasks.get("gqa").prompt_spec("lmms-eval"), sample("Three?"), SHOTS[:1]
     )
     (text,) = shown(found)
     assert text == (
@@ -362,7 +362,7 @@ def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() ->
 
 def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
     found = registry.families.get("qwen-vl-chat").prompt(
-        PromptSpec.of(registry.tasks.get("gqa"), "vlmevalkit"), sample("Three?"), SHOTS
+        registry.tasks.get("gqa").prompt_spec("vlmevalkit"), sample("Three?"), SHOTS
     )
     assert shown(found) == [
         "user: Picture 1: [s1.png]\nOne?\nAnswer the question using a single word or phrase.",
@@ -376,7 +376,7 @@ def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
 @pytest.mark.parametrize("family", CHAT)
 @pytest.mark.parametrize("protocol", ["official", "lmms-eval"])
 def test_exemplars_are_turns(family: str, protocol: str) -> None:
-    plugin, spec = registry.families.get(family), PromptSpec.of(registry.tasks.get("gqa"), protocol)
+    plugin, spec = registry.families.get(family), registry.tasks.get("gqa").prompt_spec(protocol)
     found = plugin.prompt(spec, sample("Three?"), SHOTS)
     assert [m.role for m in found] == ["user", "assistant", "user", "assistant", "user"]
     alone = [sample("One?", "s1"), sample("Two?", "s2"), sample("Three?")]
@@ -394,7 +394,7 @@ def test_a_prefix_model_takes_no_exemplars() -> None:
 
 def test_several_images_of_one_sample_stand_before_its_text() -> None:
     two = Sample("x", (Ref("a.png"), Ref("b.png")), "Same?", (), "x")  # type: ignore[arg-type]
-    spec = PromptSpec.of(registry.tasks.get("gqa"), "lmms-eval")
+    spec = registry.tasks.get("gqa").prompt_spec("lmms-eval")
     assert shown(registry.families.get("qwen2-vl").prompt(spec, two))[0].startswith("user: [a.png][b.png]Same?")
     chat = shown(registry.families.get("qwen-vl-chat").prompt(spec, two))[0]
     assert chat.startswith("user: Picture 1: [a.png]\nPicture 2: [b.png]\nSame?")
@@ -424,7 +424,7 @@ BOX = sample('the "left" man', references=((20.0, 10.0, 100.0, 100.0),))
 )  # fmt: skip
 def test_boxes_as_the_family_spells_them(family: str, protocol: str, expected: str) -> None:
     assert (
-        registry.families.get(family).answer(PromptSpec.of(registry.tasks.get("refcoco"), protocol), BOX, IMAGE_SIZE)
+        registry.families.get(family).answer(registry.tasks.get("refcoco").prompt_spec(protocol), BOX, IMAGE_SIZE)
         == expected
     )
 
@@ -458,6 +458,6 @@ def test_answers_in_words(family: str) -> None:
     ],
 )
 def test_continuations(family: str, protocol: str, expected: tuple[str, ...]) -> None:
-    plugin, spec = registry.families.get(family), PromptSpec.of(registry.tasks.get("ai2d"), protocol, "loglikelihood")
+    plugin, spec = registry.families.get(family), registry.tasks.get("ai2d").prompt_spec(protocol, "loglikelihood")
     assert plugin.continuations(spec, LETTERED) == expected
     assert [plugin.parse(spec, text, ()).value for text in expected] == ["A", "B", "C"]

@@ -216,7 +216,7 @@ def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
 )
 def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, text: str, box: Expected) -> None:
     found = read(
-        family, text, ImageSize((1000, 500), (2000, 250)), PromptSpec.of(registry.tasks.get("refcoco"), "lmms-eval")
+        family, text, ImageSize((1000, 500), (2000, 250)), registry.tasks.get("refcoco").prompt_spec("lmms-eval")
     )
     assert found == (None if box is None else pytest.approx(box))
 
@@ -232,7 +232,7 @@ def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, te
     ],
 )
 def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None:
-    spec = PromptSpec.of(registry.tasks.get("refcoco"), "vlmevalkit")
+    spec = registry.tasks.get("refcoco").prompt_spec("vlmevalkit")
     assert read(family, "(100,200),(300,400)", ImageSize((1000, 500), (2000, 250)), spec) == pytest.approx(box)
 
 
@@ -291,7 +291,7 @@ LETTERS: list[tuple[str, str | None]] = [
 @pytest.mark.parametrize("family", [*QWEN, "generic"])
 def test_letters(family: str, text: str, letter: str | None) -> None:
     for protocol in ("official", "lmms-eval", "vlmevalkit"):
-        assert read(family, text, spec=PromptSpec.of(registry.tasks.get("ai2d"), protocol)) == letter
+        assert read(family, text, spec=registry.tasks.get("ai2d").prompt_spec(protocol)) == letter
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts
@@ -394,7 +394,7 @@ def test_no_text_raises_and_boxes_are_finite(family: str, text: str) -> None:
         for protocol in ("official", "lmms-eval", "vlmevalkit"):
             try:
                 value = plugin.parse(
-                    PromptSpec.of(registry.tasks.get(task), protocol), text, (image_size_of(family),)
+                    registry.tasks.get(task).prompt_spec(protocol), text, (image_size_of(family),)
                 ).value  # type: ignore[arg-type]
             except UserError:
                 assert family in ("generic", "paligemma"), "a cell that is not defined"
@@ -424,7 +424,7 @@ UNITS = [
 @given(data=st.data())
 def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
     """Within one unit of the convention: ``units`` an image, or as many as the encoder saw pixels (None)."""
-    plugin, spec = registry.families.get(family), PromptSpec.of(registry.tasks.get("refcoco"), protocol)
+    plugin, spec = registry.families.get(family), registry.tasks.get("refcoco").prompt_spec(protocol)
     size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
     try:
         image_size = plugin.image_size(size)

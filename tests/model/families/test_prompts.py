@@ -15,7 +15,7 @@ from typing import Any
 from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.types import ImageSize, PromptSpec, Sample, Shot
+from evalkit.types import ImageSize, Sample, Shot
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "prompts.json"
 SIZE = ImageSize((640, 480), (644, 476))
@@ -45,7 +45,7 @@ def digests() -> dict[str, str]:
         for task in registry.tasks.all():
             for protocol in PROTOCOLS:
                 for choice in ("generate", "loglikelihood") if task.kind == "choice" else ("generate",):
-                    spec = PromptSpec.of(task, protocol, choice)
+                    spec = task.prompt_spec(protocol, choice)
                     try:
                         rendered = [_rendered(family, task, spec, sample) for sample in samples_of(task.kind)]
                     except UserError:

@@ -65,7 +65,7 @@ def _mixed(samples: list[Sample], *, chat: bool) -> list[Request]:
     vqa, grounding, turns = (
         PromptSpec("vqav2", "vqa"),
         PromptSpec("refcoco", "grounding"),
-        PromptSpec.of(registry.tasks.get("vqav2"), "lmms-eval"),
+        registry.tasks.get("vqav2").prompt_spec("lmms-eval"),
     )
     shots = [Shot(sample, str(sample.references[0])) for sample in samples[-20:]]
     short, box = Decoding(8, 1), Decoding(14, 10)

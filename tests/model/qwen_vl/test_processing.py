@@ -318,7 +318,7 @@ def test_the_families_prompts(processor: QwenVLProcessor, images: list[PathImage
     inputs = Inputs(processor)
     base, chat = families.get("qwen-vl"), families.get("qwen-vl-chat")
     shots = [Shot(sample(p), "yes") for p in images[1:]]
-    vqa, lmms = PromptSpec("vqav2", "vqa"), PromptSpec.of(tasks.get("vqav2"), "lmms-eval")
+    vqa, lmms = PromptSpec("vqav2", "vqa"), tasks.get("vqav2").prompt_spec("lmms-eval")
     prompt, ids, made = asked_in(inputs, *base.prompt(vqa, sample(images[0]), shots))
     assert prompt == "<imgpad>red dog Answer: yes" * 7 + "<imgpad>red dog Answer:"
     assert (len(spans(processor, ids)), greys(made["pixel_values"])) == (8, [*range(1, 8), 0])

@@ -175,6 +175,8 @@ def _prefetch_workers(device_type: str) -> int:
 
 def _compare(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer]) -> None:
     """Raise ``UnsupportedModel`` if the engine's logits differ from the model's by more than rounding."""
+    if not answers:
+        raise UnsupportedModel("the model does not take several images")
     sequences = []
     for answer in answers:
         (planned,) = inputs.plan(answer.request)

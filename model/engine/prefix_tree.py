@@ -1,6 +1,6 @@
 """A prefix tree over the tokens of a window's sequences: which prefixes are shared.  No torch.
 
-An element of a sequence is a text token, or one negative number for a whole image, so that no image is split and no two
+An element of a sequence is a text token, or one negative number for an image, so that no image is split and no two
 images are taken for the same.  The tokens of an inner node are computed once for all sequences below it.
 """
 

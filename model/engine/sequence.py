@@ -33,7 +33,7 @@ class Sequence:
         images: the images, in the order of the placeholders.
         estimated_tokens: the prompt's length with all visual tokens, as far as known before images are read.
         max_new_tokens: limit of the answer, including the token that ends it.
-        min_new_tokens: before so many tokens, ``stop_tokens`` are not generated.
+        min_new_tokens: ``stop_tokens`` are not generated before this many tokens.
         stop_tokens: the tokens that end the answer.
         branch: to score continuations: the tokens to force, and the options that they score.
         sampler: to sample tokens at random; None for greedy decoding.

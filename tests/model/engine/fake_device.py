@@ -1,9 +1,8 @@
-"""A GPU that is not there: shapes, dtypes and devices of everything that the engine would do on one, but no numbers.
+"""A fake GPU: shapes, dtypes and devices of everything that the engine would do on one, but no numbers.
 
-torch's fake tensors compute nothing and know everything else.  Tensors on the device are fake here, those of the CPU are
-real, so that whatever makes Python wait for the device is seen: reading a number off it, a result whose shape depends on
-its numbers, and every copy between the two that is not from pinned memory or does not say that it need not be waited
-for.
+torch's fake tensors compute nothing and know everything else.  Tensors on the device are fake here and those on the CPU
+are real, so that everything that synchronizes is detected: reading a number, a result whose shape depends on numbers,
+and every copy between the two that is not from pinned memory or not ``non_blocking``.
 """
 
 from __future__ import annotations
@@ -23,39 +22,39 @@ from torch.utils._python_dispatch import TorchDispatchMode
 DEVICE = torch.device("cuda", 0)
 
 
-def fake(tensor: Any) -> bool:
-    """Whether it lies on the device that is not there."""
+def is_fake(tensor: Any) -> bool:
+    """Whether it is a tensor on the fake device."""
     return isinstance(tensor, torch.Tensor) and tensor.device.type == "cuda"
 
 
-class Imaginary:
-    """Notes what a GPU would be waited for.
+class FakeGPU:
+    """Records what would synchronize with a GPU.
 
     Attributes:
-        waits: for each time, what was called and the lines of this project that called it.
-        read: how many tensors were copied to the CPU without waiting, and read later.
+        synchronizations: for each one, what was called and the lines of this project that called it.
+        read: number of tensors copied to the CPU asynchronously.
     """
 
     def __init__(self) -> None:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self.waits: list[str] = []
+        self.synchronizations: list[str] = []
         self.read = 0
         self._pinned: set[int] = set()
 
-    def waited(self, what: str) -> None:
-        """Note that Python would wait here."""
+    def record(self, what: str) -> None:
+        """Record a synchronization here."""
         frames = [f for f in traceback.extract_stack() if "/model/" in f.filename and "/tests/" not in f.filename]
         lines = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames[-4:]]
-        self.waits.append(f"{what} in {' < '.join(reversed(lines))}")
+        self.synchronizations.append(f"{what} in {' < '.join(reversed(lines))}")
 
-    def sent(self, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """A tensor of the CPU's, as it would be on the device."""
+    def on_device(self, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The fake copy of a CPU tensor."""
         with self.mode:
             return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=DEVICE)
 
     @contextmanager
-    def here(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """While it lasts, ``cuda:0`` is this device."""
+    def active(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Make ``cuda:0`` this device while the context lasts."""
         monkeypatch.setattr(torch.cuda, "Event", lambda *_, **__: _Event())
         monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: None)
         with ExitStack() as stack:
@@ -64,7 +63,7 @@ class Imaginary:
             yield
 
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
-        """As if it were copied to pinned memory."""
+        """Copy a tensor, and mark it as pinned."""
         found = tensor.clone()
         found.pinned = True  # type: ignore[attr-defined]
         return found
@@ -79,9 +78,9 @@ class _Event:
 
 
 class _Calls(TorchFunctionMode):
-    """Where torch would look for a real device before any operation."""
+    """Intercepts calls for which torch would need a real device before any operation."""
 
-    def __init__(self, gpu: Imaginary) -> None:
+    def __init__(self, gpu: FakeGPU) -> None:
         super().__init__()
         self.gpu = gpu
 
@@ -91,18 +90,18 @@ class _Calls(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         name = getattr(call, "__name__", "")
         first = args[0] if args else None
-        real = isinstance(first, torch.Tensor) and not fake(first)
+        real = isinstance(first, torch.Tensor) and not is_fake(first)
         if name == "pin_memory" and real:
             return self.gpu.pin(first)
         if name in ("to", "cpu") and isinstance(first, torch.Tensor):
             device, dtype, waits = _target(first, args[1:] if name == "to" else ("cpu",), kwargs)
             if real and device.type == "cuda":
                 if waits or not getattr(first, "pinned", False):
-                    self.gpu.waited("a copy to the device")
-                return self.gpu.sent(first, dtype)
+                    self.gpu.record("a copy to the device")
+                return self.gpu.on_device(first, dtype)
             if not real and device.type == "cpu":
                 if waits:
-                    self.gpu.waited("a copy from the device")
+                    self.gpu.record("a copy from the device")
                 self.gpu.read += 1
                 return torch.zeros(first.shape, dtype=dtype or first.dtype)
             if not real:
@@ -111,27 +110,27 @@ class _Calls(TorchFunctionMode):
         device = kwargs.get("device")
         if device is not None and torch.device(device).type == "cuda":
             if kwargs.pop("pin_memory", False):
-                raise AssertionError("only the CPU's memory is pinned")
+                raise AssertionError("only CPU memory can be pinned")
             if name == "tensor":
-                self.gpu.waited("a tensor made of Python's numbers on the device")
-                return self.gpu.sent(torch.tensor(*args, dtype=kwargs.get("dtype")))
+                self.gpu.record("a tensor created on the device from Python numbers")
+                return self.gpu.on_device(torch.tensor(*args, dtype=kwargs.get("dtype")))
             with self.gpu.mode:
                 return call(*args, **kwargs)
         if kwargs.pop("pin_memory", False):
             return self.gpu.pin(call(*args, **kwargs))
-        if name in ("__getitem__", "__setitem__") and fake(first):
+        if name in ("__getitem__", "__setitem__") and is_fake(first):
             indices = args[1] if isinstance(args[1], tuple) else (args[1],)
             if any(isinstance(index, list) for index in indices):
-                self.gpu.waited("a list as an index")
-        if name in ("tolist", "item", "__bool__", "__int__", "__float__", "__index__", "numpy") and fake(first):
-            self.gpu.waited(name)
+                self.gpu.record("a list as an index")
+        if name in ("tolist", "item", "__bool__", "__int__", "__float__", "__index__", "numpy") and is_fake(first):
+            self.gpu.record(name)
         return call(*args, **kwargs)
 
 
 def _target(
     tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[torch.device, torch.dtype | None, bool]:
-    """To which device and dtype ``to`` is asked to bring a tensor, and whether it waits."""
+    """The device and dtype that ``to`` is called with, and whether it blocks."""
     dtype = kwargs.get("dtype")
     device = kwargs.get("device")
     for one in args:
@@ -146,9 +145,9 @@ def _target(
 
 
 class _Operations(TorchDispatchMode):
-    """What waits within operations: indices and sources that lie on the CPU."""
+    """Detects synchronizations within operations: indices and sources on the CPU."""
 
-    def __init__(self, gpu: Imaginary) -> None:
+    def __init__(self, gpu: FakeGPU) -> None:
         super().__init__()
         self.gpu = gpu
 
@@ -156,16 +155,16 @@ class _Operations(TorchDispatchMode):
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = operation.overloadpacket.__name__
-        if name in ("index", "index_put", "index_put_", "_unsafe_index") and fake(args[0]):
+        if name in ("index", "index_put", "index_put_", "_unsafe_index") and is_fake(args[0]):
             for index in args[1]:
-                if index is not None and not fake(index):
-                    self.gpu.waited("an index from the CPU")
+                if index is not None and not is_fake(index):
+                    self.gpu.record("an index from the CPU")
                 elif index is not None and index.dtype == torch.bool:
-                    self.gpu.waited("an index that is a mask")
-        if name == "copy_" and fake(args[0]) != fake(args[1]):
-            self.gpu.waited("a copy across devices")
+                    self.gpu.record("an index that is a mask")
+        if name == "copy_" and is_fake(args[0]) != is_fake(args[1]):
+            self.gpu.record("a copy across devices")
         try:
             return operation(*args, **(kwargs or {}))
         except (DataDependentOutputException, DynamicOutputShapeException):
-            self.gpu.waited(f"{name}, whose result depends on numbers,")
+            self.gpu.record(f"{name}, whose result depends on numbers,")
             raise

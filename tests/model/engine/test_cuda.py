@@ -1,4 +1,4 @@
-"""On a GPU: the tokens of ``generate`` one sample at a time, and decode steps that are really recorded."""
+"""On a GPU: the same tokens as ``generate`` one sample at a time, with decode steps recorded as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalkit.model.engine.options import Options
 from evalkit.model.hf.loading import load_model, load_processor
 from evalkit.types import Decoding, PromptSpec, Request, Response, Shot
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICE = torch.device("cuda")
 
 
@@ -82,18 +82,18 @@ def test_options_change_no_token(off: str, requests: list[Request], alone: dict[
 
 
 def test_no_synchronization_except_for_tokens(requests: list[Request]) -> None:
-    """As on a GPU that is not there (``test_device_sync.py``), by what CUDA itself says."""
+    """As ``test_device_sync.py`` shows on a fake GPU, reported by CUDA itself."""
     backend = _backend("bfloat16", batch_size=64, options=Options(cuda_graphs=False))
     assert backend.engine is not None, backend.unfit
-    _tokens(backend, requests[:20])  # what is tried once has been
+    _tokens(backend, requests[:20])  # warm up
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             _tokens(backend, requests)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert [str(one.message) for one in told if "synchronizing" in str(one.message)] == []
+    assert [str(one.message) for one in caught if "synchronizing" in str(one.message)] == []
 
 
 def test_recorded_steps_in_half_precision(requests: list[Request]) -> None:

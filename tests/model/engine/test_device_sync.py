@@ -28,19 +28,19 @@ from evalkit.types import Decoding, PromptSpec, Request, Shot
 
 from ..hf.test_architectures import save
 from ..qwen_vl.published import write_checkpoint
-from .fake_device import DEVICE, Imaginary, fake
+from .fake_device import DEVICE, FakeGPU, is_fake
 
 later = pytest.mark.skipif(
     not hasattr(vision_grids.vision_utils, "get_vision_attention_seqlens"),
-    reason="an earlier transformers, which waits",
+    reason="an earlier transformers, which synchronizes",
 )
 
-# Each does what waits, given a tensor on the device, one of the CPU and a way to send one.
-WAITS: dict[str, Callable[[Tensor, Tensor], object]] = {
+# Each synchronizes, given a tensor on the device and one on the CPU.
+SYNCHRONIZING: dict[str, Callable[[Tensor, Tensor], object]] = {
     "a number": lambda there, _: there[0, 0].item(),
     "numbers": lambda there, _: there.tolist(),
     "a condition": lambda there, _: bool(there.any()),
-    "the places of what is not zero": lambda there, _: there.nonzero(),
+    "the indices of nonzero elements": lambda there, _: there.nonzero(),
     "a selection by a mask": lambda there, _: there[there > 0],
     "an assignment by a mask": lambda there, _: there.__setitem__(there > 0, there[0, 0]),
     "an index of the CPU": lambda there, here: there[here],
@@ -48,43 +48,43 @@ WAITS: dict[str, Callable[[Tensor, Tensor], object]] = {
     "an assignment by a list": lambda there, _: there.__setitem__([1, 0], there[0]),
     "a copy from the CPU": lambda _, here: here.to(DEVICE),
     "a copy from memory that is not pinned": lambda _, here: here.to(DEVICE, non_blocking=True),
-    "a copy from pinned memory that is waited for": lambda _, here: here.pin_memory().to(DEVICE),
+    "a blocking copy from pinned memory": lambda _, here: here.pin_memory().to(DEVICE),
     "a copy to the CPU": lambda there, _: there.to("cpu"),
-    "the same, called otherwise": lambda there, _: there.cpu(),
+    "a copy with cpu()": lambda there, _: there.cpu(),
     "a row from the CPU": lambda there, here: there.__setitem__(0, here),
-    "a tensor made there": lambda there, _: torch.tensor([1, 2], device=there.device),
-    "repeats that are not counted": lambda there, _: there[0].repeat_interleave(there[1]),
+    "a tensor created there": lambda there, _: torch.tensor([1, 2], device=there.device),
+    "repeats without output_size": lambda there, _: there[0].repeat_interleave(there[1]),
 }
 
 
-@pytest.mark.parametrize("what", WAITS)
+@pytest.mark.parametrize("what", SYNCHRONIZING)
 def test_synchronizations_are_detected(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = Imaginary()
-    with gpu.here(monkeypatch):
+    gpu = FakeGPU()
+    with gpu.active(monkeypatch):
         there, here = torch.zeros(2, 3, dtype=torch.long, device=DEVICE), torch.tensor([0, 1, 1])
-        assert gpu.waits == []
+        assert gpu.synchronizations == []
         try:
-            WAITS[what](there, here)
+            SYNCHRONIZING[what](there, here)
         except Exception:  # there are no numbers
-            assert gpu.waits
-        assert gpu.waits
+            assert gpu.synchronizations
+        assert gpu.synchronizations
 
 
 def test_asynchronous_operations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = Imaginary()
-    with gpu.here(monkeypatch):
+    gpu = FakeGPU()
+    with gpu.active(monkeypatch):
         there = torch.zeros(2, 3, dtype=torch.long, device=DEVICE)
         sent = torch.tensor([1, 0]).pin_memory().to(DEVICE, non_blocking=True)
-        assert fake(sent)
-        assert fake(there[sent] + there.argmax(-1)[:, None])
+        assert is_fake(sent)
+        assert is_fake(there[sent] + there.argmax(-1)[:, None])
         there[:1] = 7
         found = there.to("cpu", non_blocking=True)
-        assert not fake(found)
+        assert not is_fake(found)
         assert found.tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert gpu.waits == []
+    assert gpu.synchronizations == []
 
 
-def _engine(folder: Path, gpu: Imaginary, inputs: Inputs, limits: Limits) -> Engine:
+def _engine(folder: Path, gpu: FakeGPU, inputs: Inputs, limits: Limits) -> Engine:
     """As ``compatibility.build_engine`` makes it, except for what needs numbers."""
     with gpu.mode, DEVICE:
         config = AutoConfig.from_pretrained(folder)  # Qwen-VL's since its processor was opened
@@ -110,7 +110,7 @@ def _sequences(inputs: Inputs, requests: Sequence[Request]) -> list[EngineSequen
 
 
 def _requests(family_name: str, shots: bool) -> list[Request]:
-    """Questions of few and many tokens, several to an image, some after exemplars."""
+    """Questions of various lengths, several per image, some with few-shot examples."""
     family, task = registry.families.get(family_name), registry.tasks.get("vqav2")
     samples = list(task.load(open_data("tiny"), "val"))[:24]
     spec = PromptSpec("vqav2", task.kind)
@@ -138,9 +138,9 @@ def test_generating_does_not_synchronize(
 ) -> None:  # fmt: skip
     folder = _folder(name, tmp_path)
     inputs = Inputs(load_processor(resolve_checkpoint(str(folder))))
-    monkeypatch.setattr(packed_attention, "varlen_kernel", lambda *_: None)  # tried once, with numbers
-    monkeypatch.setattr("evalkit.model.engine.kv_cache.SPARE_SLOTS", 3)  # wider again and again
-    gpu = Imaginary()
+    monkeypatch.setattr(packed_attention, "varlen_kernel", lambda *_: None)  # testing the kernel needs numbers
+    monkeypatch.setattr("evalkit.model.engine.kv_cache.SPARE_SLOTS", 3)  # grows often
+    gpu = FakeGPU()
     fetched = []
     fetch = SampledTokens.fetch
 
@@ -153,10 +153,10 @@ def test_generating_does_not_synchronize(
     windows = [_sequences(inputs, _requests(family, shots)) for shots in (True, False)]
     engine = _engine(folder, gpu, inputs, Limits(rows, 700, 2**30))
     assert engine.scheduler.async_scheduling
-    with gpu.here(monkeypatch), torch.inference_mode():
+    with gpu.active(monkeypatch), torch.inference_mode():
         following = iter(windows[1:])
         answers = list(engine.generate(windows[0], more=lambda: next(following, [])))
-    assert gpu.waits == []
+    assert gpu.synchronizations == []
     assert [a.error for a in answers] == [None] * 48
     assert sorted(a.max_new_tokens for a in answers) == sorted(2 + at % 7 for at in range(24) for _ in "ab")
     assert all(a.tokens == [0] * a.max_new_tokens for a in answers)
@@ -166,16 +166,16 @@ def test_generating_does_not_synchronize(
 @later
 @pytest.mark.parametrize("name", ["tiny", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"])
 def test_encoding_does_not_synchronize(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Qwen3-VL's too, whose language model waits at its first layers (transformers looks for images by a mask)."""
+    """Also for Qwen3-VL, whose language model does synchronize in its first layers (transformers uses a mask there)."""
     folder = _folder(name, tmp_path)
     inputs = Inputs(load_processor(resolve_checkpoint(str(folder))))
     monkeypatch.setattr(packed_attention, "varlen_kernel", lambda *_: None)
-    gpu = Imaginary()
+    gpu = FakeGPU()
     engine = _engine(folder, gpu, inputs, Limits(8, 700, 2**30))
     images = {s.images[0].name: s.images[0] for s in registry.tasks.get("vqav2").load(open_data("tiny"), "val")}
-    with gpu.here(monkeypatch), torch.inference_mode():
+    with gpu.active(monkeypatch), torch.inference_mode():
         wanted = {name: engine.processor.preprocess(image.load()) for name, image in list(images.items())[:9]}
         found = engine.encoder_cache.features(wanted, 300)
-    assert gpu.waits == []
-    assert all(fake(features) for features in found.values())
+    assert gpu.synchronizations == []
+    assert all(is_fake(features) for features in found.values())
     assert [features.shape[1] for features in found.values()] == [seen.tokens for seen in wanted.values()]

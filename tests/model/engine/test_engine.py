@@ -33,7 +33,7 @@ def _model() -> tuple[Any, Any]:
 
 
 def _backend(overlap: bool = False, **settings: Any) -> HFBackend:
-    """With ``overlap``, steps are launched before the tokens of those before are read, as on a GPU."""
+    """With ``overlap``, steps are launched before the previous step's tokens are read, as on a GPU."""
     backend = HFBackend(*_model(), **settings)
     assert settings.get("exact") or backend.unfit is None
     if overlap:
@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
 
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
-    """Zero-shot and after exemplars (the same for all, and others for each), several questions an image, and letters."""
+    """Zero-shot and few-shot (the same examples for all, and different ones), several questions per image, and options."""
     family = registry.families.get("qwen2.5-vl")
     found = []
     for name, split, decoding in (("refcoco", "testA", Decoding(40)), ("vqav2", "val", Decoding(12, 2))):
@@ -230,7 +230,7 @@ def test_images_are_encoded_once(requests: list[Request]) -> None:
 
 
 def test_an_image_in_several_data_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
-    """As in the hub's VQAv2, which has a row, image and all, for each question."""
+    """As in the hub's VQAv2, which has a row with its own copy of the image per question."""
     rows: list[dict[str, Any]] = []
 
     def moved(part: Any) -> Any:
@@ -257,9 +257,9 @@ def test_an_image_in_several_data_rows_is_encoded_once(requests: list[Request], 
 
 
 def test_prefixes_are_computed_once(requests: list[Request]) -> None:
-    """The tokens that go through the language model are those of the tree, not those of the prompts.
+    """The language model computes the tokens of the tree, not those of all prompts.
 
-    A row at a time, so that no padding is counted.
+    One sequence at a time, so that no padding is counted.
     """
     tokens = {True: 0, False: 0}
     for share in tokens:
@@ -277,7 +277,7 @@ def test_prefixes_are_computed_once(requests: list[Request]) -> None:
 
 
 class _Full:
-    """Lets a model run out of memory, as an allocator does, where more than so many tokens go through it."""
+    """Makes a model run out of memory in forward passes with more than ``limit`` tokens."""
 
     def __init__(self, backend: HFBackend, limit: int) -> None:
         self.inner = backend.model.model.language_model.forward
@@ -419,7 +419,7 @@ def test_nan_fails_its_own_request_only(overlap: bool, requests: list[Request], 
 
 @both
 def test_memory_is_freed_after_a_run(overlap: bool, requests: list[Request]) -> None:
-    """After a run nothing of its keys and values is left alive, without waiting for Python's collector."""
+    """No keys or values of a run are left, without waiting for the garbage collector."""
     backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
     gc.collect()
@@ -506,6 +506,6 @@ def test_tolerance_in_half_precision() -> None:
     engine = HFBackend(model, load_processor(checkpoint)).engine
     assert engine is not None
     assert TOLERANCE[torch.bfloat16] <= engine.language.tolerance <= compatibility.MAX_TOLERANCE
-    whole = _backend(batch_size=4).engine
-    assert whole is not None
-    assert whole.language.tolerance == TOLERANCE[torch.float32]
+    full_precision = _backend(batch_size=4).engine
+    assert full_precision is not None
+    assert full_precision.language.tolerance == TOLERANCE[torch.float32]

@@ -1,4 +1,4 @@
-"""Images as bytes, finished on the device: what the image processor gives, bit for bit."""
+"""Images kept as bytes and normalized on the device: identical to the image processor's output."""
 
 from __future__ import annotations
 

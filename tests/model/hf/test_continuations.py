@@ -130,7 +130,7 @@ def test_mixed_with_generation(tiny_backend: HFBackend, requests: list[Request])
     assert {r.id: r.text for r in tiny_backend.generate(together)} == apart
 
 
-def test_a_stop_token_may_stand_in_a_continuation(tiny_backend: HFBackend, requests: list[Request]) -> None:
+def test_continuation_may_contain_a_stop_token(tiny_backend: HFBackend, requests: list[Request]) -> None:
     ending = replace(requests[0], continuations=("red<|im_end|>\nred", "red<|im_end|>\nblue"))
     means = plain_loop(tiny_backend, ending)
     scored, _ = tiny_backend.plain._score(*_prepared(tiny_backend, ending))
@@ -174,9 +174,7 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
     assert [r.finish for r in answers] == ["error"] * 3
 
 
-def test_what_cannot_be_asked_is_one_error_each(
-    tiny_backend: HFBackend, requests: list[Request], tmp_path: Path
-) -> None:
+def test_each_invalid_request_fails_once(tiny_backend: HFBackend, requests: list[Request], tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(Path(requests[0].images[0].name).read_bytes()[:900])
     message = Message("user", (ImagePart(PathImage(str(tmp_path / "broken.jpg"))), TextPart("what?")))
     torn = Request("torn", (message,), Decoding(1), PHRASES)

@@ -1,4 +1,4 @@
-"""Memory: what a run takes does not grow with the number of its samples."""
+"""Peak memory of a run does not grow with the number of its samples."""
 
 from __future__ import annotations
 

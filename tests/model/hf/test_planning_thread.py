@@ -1,4 +1,4 @@
-"""Windows planned ahead: in order, one at a time, and never asked for where nobody may wait."""
+"""The planning thread: windows in order, planned one ahead, and none taken while none may be waited for."""
 
 from __future__ import annotations
 
@@ -15,72 +15,72 @@ ONE = (Request("1", (), Decoding(1)),)
 
 
 class Windows:
-    """Gives windows one by one; counts how many were asked for."""
+    """Yields windows, and counts how many were taken."""
 
     def __init__(self, *windows: Sequence[Request]) -> None:
         self.windows = windows
-        self.asked = 0
+        self.taken = 0
 
     def __iter__(self) -> Iterator[Sequence[Request]]:
         for window in self.windows:
-            self.asked += 1
+            self.taken += 1
             yield window
-        self.asked += 1
+        self.taken += 1
 
 
 def _rows(requests: Sequence[Request]) -> WindowPlan:
     return WindowPlan(for_engine=list(requests))  # type: ignore[arg-type]
 
 
-def _ahead(windows: Windows, plan: Callable[[Sequence[Request]], WindowPlan] = _rows) -> PlanningThread:
+def _thread(windows: Windows, plan: Callable[[Sequence[Request]], WindowPlan] = _rows) -> PlanningThread:
     return PlanningThread(iter(windows), plan)
 
 
-def _soon(plans: PlanningThread) -> WindowPlan | None:
-    """What is ready, as soon as it has been planned."""
+def _poll_when_done(plans: PlanningThread) -> WindowPlan | None:
+    """Poll once planning is done."""
     while not plans.done:
         time.sleep(0.001)
     return plans.poll()
 
 
-def test_windows_come_in_order_and_the_next_is_asked_for_before_one_is_given() -> None:
+def test_next_window_is_taken_before_one_is_returned() -> None:
     windows = Windows(*[(Request(str(n), (), Decoding(1)),) for n in range(4)])
-    with _ahead(windows) as plans:
+    with _thread(windows) as plans:
         found: list[Any] = []
-        while (plan := (_soon(plans) if len(found) % 2 else plans.wait())) is not None:
+        while (plan := (_poll_when_done(plans) if len(found) % 2 else plans.wait())) is not None:
             found += plan.for_engine
-            assert windows.asked == len(found) + 1
+            assert windows.taken == len(found) + 1
     assert [row.id for row in found] == list("0123")
-    assert _soon(plans) is None
+    assert _poll_when_done(plans) is None
 
 
-def test_after_an_empty_window_none_is_asked_for_until_somebody_waits() -> None:
+def test_no_window_is_taken_after_an_empty_one_until_wait() -> None:
     windows = Windows(ONE, (), ONE)
-    with _ahead(windows) as plans:
+    with _thread(windows) as plans:
         assert plans.wait() is not None
-        assert _soon(plans) is None
-        assert windows.asked == 2
+        assert _poll_when_done(plans) is None
+        assert windows.taken == 2
         assert plans.wait() == WindowPlan()
-        assert windows.asked == 3
-        assert _soon(plans) is not None
+        assert windows.taken == 3
+        assert _poll_when_done(plans) is not None
 
 
 @pytest.mark.parametrize(
     "odd", [WindowPlan(for_engine=[1], for_generate=[1]), WindowPlan(for_engine=[1], failed=[(ONE[0], OSError())])], ids=["generate's", "failed"]  # type: ignore[list-item]
 )  # fmt: skip
-def test_what_is_not_wholly_the_engines_is_waited_for(odd: WindowPlan) -> None:
-    with _ahead(Windows(ONE), lambda _: odd) as plans:
-        assert _soon(plans) is None
+def test_poll_returns_only_plans_entirely_for_the_engine(odd: WindowPlan) -> None:
+    with _thread(Windows(ONE), lambda _: odd) as plans:
+        assert _poll_when_done(plans) is None
         assert plans.wait() is odd
 
 
-def test_what_cannot_be_planned_is_told_to_those_who_wait() -> None:
-    """Not to the engine, which has rows in work."""
+def test_planning_error_is_raised_by_wait_only() -> None:
+    """Not by ``poll``: the engine still has running sequences."""
 
     def fail(_: Sequence[Request]) -> WindowPlan:
         raise RuntimeError("no")
 
-    with _ahead(Windows(ONE), fail) as plans:
-        assert _soon(plans) is None
+    with _thread(Windows(ONE), fail) as plans:
+        assert _poll_when_done(plans) is None
         with pytest.raises(RuntimeError, match="no"):
             plans.wait()

@@ -1,4 +1,4 @@
-"""Packed and grouped attention: what transformers' own gives, in fewer calls and without copies."""
+"""Packed and grouped attention: transformers' results, in fewer calls and without copies."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def encode(model: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_encoders_give_the_same(name: str) -> None:
+def test_encoder_outputs_are_unchanged(name: str) -> None:
     model = build(name)
     before = implementations(model)
     with Calls() as old:
@@ -112,7 +112,7 @@ def test_encoders_give_the_same(name: str) -> None:
     assert implementations(model) == before
 
 
-def test_windows_go_together() -> None:
+def test_windows_share_calls() -> None:
     model = build("qwen2_5_vl")
     install_vision(model)
     with Calls() as calls:
@@ -148,7 +148,7 @@ def test_segments(lengths: list[int], batches: tuple[tuple[int, int], ...]) -> N
     assert kept() is None, "nothing outlives the forward pass"
 
 
-def test_a_mask_is_refused() -> None:
+def test_mask_is_rejected() -> None:
     part = torch.zeros(1, 1, 2, 8)
     with pytest.raises(ValueError, match="mask"):
         packed_attention(torch.nn.Identity(), part, part, part, part, cu_seq_lens_q=torch.tensor([0, 2]))
@@ -161,7 +161,7 @@ def llava() -> Any:
     return AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa").eval()
 
 
-def test_other_models_are_left_as_they_are() -> None:
+def test_other_models_are_unchanged() -> None:
     model = llava()
     assert not install_vision(model), "its encoder packs nothing"
     assert set(implementations(model)) == {"sdpa"}
@@ -172,7 +172,7 @@ def test_other_models_are_left_as_they_are() -> None:
     assert set(implementations(eager)) == {"eager"}, "whoever chose it had a reason"
 
 
-def test_no_kernel_where_there_is_none() -> None:
+def test_varlen_kernel_needs_a_gpu() -> None:
     assert varlen_kernel(torch.device("cpu"), torch.float32, 64) is None
     assert varlen_kernel(torch.device("cpu"), torch.bfloat16, 60) is None
     assert varlen_kernel(torch.device("meta"), torch.bfloat16, 64) is None, "whatever goes wrong"
@@ -218,7 +218,7 @@ MASKS: dict[str, Masks] = {
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(("q_len", "kv_len"), [(1, 40), (7, 40), (40, 40), (70, 90)])
 @pytest.mark.parametrize("kv_heads", [1, 2, 8])
-def test_grouped_is_sdpa(mask: str, q_len: int, kv_len: int, kv_heads: int) -> None:
+def test_grouped_attention_equals_sdpa(mask: str, q_len: int, kv_len: int, kv_heads: int) -> None:
     torch.manual_seed(0)
     rows, heads, width = 3, 8, 16
     store = torch.randn(2, rows + 2, kv_heads, kv_len + 9, width)
@@ -231,7 +231,7 @@ def test_grouped_is_sdpa(mask: str, q_len: int, kv_len: int, kv_heads: int) -> N
     assert found.shape == expected.shape == (rows, q_len, heads, width)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     if kv_heads < heads and q_len <= kv_heads * width and mask not in ("none", "of each head"):
-        assert [used.data_ptr() for used in calls.keys] == [key.data_ptr()], "keys are read where they lie"
+        assert [used.data_ptr() for used in calls.keys] == [key.data_ptr()], "keys are read in place"
 
 
 def answers(model: Any) -> list[Tensor]:
@@ -256,7 +256,7 @@ def answers(model: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("build_it", [*CONFIGS, "llava"])
-def test_language_models_give_the_same(build_it: str) -> None:
+def test_language_model_outputs_are_unchanged(build_it: str) -> None:
     model = llava() if build_it == "llava" else build(build_it)
     before = implementations(model)
     expected = answers(model)
@@ -270,7 +270,7 @@ def test_language_models_give_the_same(build_it: str) -> None:
     assert implementations(model) == before
 
 
-def test_both_at_once_and_back() -> None:
+def test_install_both_and_uninstall() -> None:
     model = build("qwen2_5_vl")
     assert install_text(model)
     assert install_vision(model)
@@ -280,12 +280,12 @@ def test_both_at_once_and_back() -> None:
     assert set(implementations(model)) == {"sdpa"}
 
 
-def test_nothing_to_gain_where_each_query_has_its_key() -> None:
+def test_ungrouped_queries_are_unchanged() -> None:
     model = build("qwen2_5_vl", text_config={**QWEN2["text_config"], "num_key_value_heads": 8})
     assert not install_text(model)
 
 
-def test_gemma_2_is_left_alone() -> None:
+def test_gemma_2_is_unchanged() -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma2", **{**TEXT, "head_dim": 8}))

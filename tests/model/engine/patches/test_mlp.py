@@ -1,4 +1,4 @@
-"""MLPs widened with zeros: what the narrow ones give."""
+"""Padded MLPs compute the same as the original ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _mlp(width: int = 108, bias: bool = True) -> Any:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_what_the_narrow_one_gives(bias: bool) -> None:
+def test_padding_does_not_change_the_output(bias: bool) -> None:
     mlp, given = _mlp(bias=bias), torch.randn(7, 40)
     assert patch.can_pad(mlp)
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_what_the_narrow_one_gives(bias: bool) -> None:
         assert torch.equal(mlp(given), expected)
 
 
-def test_gradients_still_reach_the_module_s_own_weights() -> None:
+def test_gradients_reach_the_original_weights() -> None:
     mlp = _mlp()
     patch.pad(mlp)
     mlp(torch.randn(3, 40)).sum().backward()
@@ -56,7 +56,7 @@ class _Log(nn.Module):
         return x.log()  # of zero, no number
 
 
-def test_what_is_something_else_is_left_alone() -> None:
+def test_other_modules_are_unchanged() -> None:
     config: Any = Qwen2_5_VLVisionConfig(hidden_size=40, intermediate_size=108)
     hooked, wrapped, odd = _mlp(), _mlp(), _mlp()
     hooked.forward = lambda x: x
@@ -66,7 +66,7 @@ def test_what_is_something_else_is_left_alone() -> None:
         assert not patch.can_pad(other), other
 
 
-def test_only_where_such_kernels_are() -> None:
+def test_only_on_cuda() -> None:
     model = nn.ModuleList([_mlp()])
     assert patch.install(model) == 0, "on a CPU, or in full precision, every width is as good"
     assert patch.install(model.bfloat16()) == 0

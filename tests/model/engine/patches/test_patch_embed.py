@@ -1,4 +1,4 @@
-"""Patches through a matrix product: what the convolution gives."""
+"""Patch embedding as a matrix product equals the convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evalkit.model.engine.patches import patch_embed
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_what_the_convolution_gives(bias: bool) -> None:
+def test_same_output_as_the_convolution(bias: bool) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(3, 16, (2, 14, 14), (2, 14, 14), bias=bias))
     given = torch.randn(50, 3, 2, 14, 14)
@@ -29,7 +29,7 @@ def test_what_the_convolution_gives(bias: bool) -> None:
         assert torch.equal(model(given), expected)
 
 
-def test_what_is_more_than_a_patch_embedding_is_left_alone() -> None:
+def test_other_convolutions_are_unchanged() -> None:
     others = [
         nn.Conv3d(4, 8, 2, 2, groups=2),
         nn.Conv3d(3, 8, 2, 2, padding=1),
@@ -44,14 +44,14 @@ def test_what_is_more_than_a_patch_embedding_is_left_alone() -> None:
     assert "forward" in vars(hooked)
 
 
-def test_gradients_still_flow_through_the_convolution() -> None:
+def test_gradients_use_the_convolution() -> None:
     conv = nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4))
     patch_embed.install(conv)
     conv(torch.randn(5, 3, 2, 4, 4)).sum().backward()
     assert conv.weight.grad is not None
 
 
-def test_the_engine_installs_and_takes_back(tiny_backend: HFBackend) -> None:
+def test_engine_installs_and_uninstalls(tiny_backend: HFBackend) -> None:
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=4)
     embed = backend.model.model.visual.patch_embed.proj
     assert "forward" in vars(embed)

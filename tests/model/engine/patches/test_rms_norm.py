@@ -24,7 +24,7 @@ def _drawn(norm: Any, dtype: torch.dtype = torch.float32) -> Any:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [lambda: Qwen2RMSNorm(48), lambda: QwenVLRMSNorm(QwenVLConfig(hidden_size=48))])
-def test_what_its_own_code_gives(make: Any, dtype: torch.dtype) -> None:
+def test_same_output_as_the_original(make: Any, dtype: torch.dtype) -> None:
     norm = _drawn(make(), dtype)
     given = torch.randn(5, 7, 48).mul(3).to(dtype)
     assert rms_norm.can_fuse(norm)
@@ -40,7 +40,7 @@ def test_what_its_own_code_gives(make: Any, dtype: torch.dtype) -> None:
     assert "forward" not in vars(norm)
 
 
-def test_the_epsilon_counts() -> None:
+def test_epsilon_is_used() -> None:
     norm = _drawn(Qwen2RMSNorm(16, eps=0.5))
     given = torch.randn(3, 16) * 0.1
     with torch.inference_mode():
@@ -55,14 +55,14 @@ class _Odd(Qwen2RMSNorm):
         return found + 0.1
 
 
-def test_what_is_something_else_is_left_alone() -> None:
+def test_other_modules_are_unchanged() -> None:
     hooked = _drawn(Qwen2RMSNorm(16))
     hooked.forward = lambda x: x
     for other in (_drawn(GemmaRMSNorm(16)), _drawn(_Odd(16)), nn.LayerNorm(16), nn.RMSNorm(16), hooked):
         assert not rms_norm.can_fuse(other), other
 
 
-def test_gradients_take_its_own_way_and_fp32_stays() -> None:
+def test_gradients_and_other_dtypes_use_the_original() -> None:
     norm = _drawn(Qwen2RMSNorm(16))
     rms_norm.fuse(norm)
     norm(torch.randn(2, 16)).sum().backward()

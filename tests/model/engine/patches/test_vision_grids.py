@@ -1,4 +1,4 @@
-"""Vision encoders that are told where patches stand: what they find out themselves, bit for bit."""
+"""Position tables computed on the CPU: the encoder's output is unchanged, bit for bit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _seen(model: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["tiny", "qwen2_vl", "qwen3_vl", "qwen3_vl_moe"])
-def test_the_same_features(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_unchanged(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model(name, tmp_path)
     expected = _seen(model)
     assert vision_grids.install(model) == 1
@@ -65,14 +65,14 @@ def test_the_same_features(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not given[0].keys() & {"position_ids", "cu_seqlens"}
 
 
-def test_an_encoder_that_works_out_more_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_with_unknown_tables_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model("tiny", tmp_path)
     less = {name: made for name, made in vision_grids.TABLES.items() if name != "get_vision_window_index"}
     monkeypatch.setattr(vision_grids, "TABLES", less)
     assert vision_grids.install(model) == 0
 
 
-def test_a_hook_is_left_alone_and_an_earlier_transformers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hooked_encoder_and_earlier_transformers_are_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model("tiny", tmp_path)
     own = model.model.visual.forward
     model.model.visual.forward = lambda *given, **more: own(*given, **more)

@@ -13,20 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.images import PathImage, first_line
 from evalkit.jsonl import parse, read_bytes
 
-if TYPE_CHECKING:
-    pass
-
 HUB = "hub"
 BUNDLED = "tiny"
 
-# What stands in no name of a file or a question: it would break the lines of messages, or cannot be written at all.
-_NEVER_NAMED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Characters not allowed in file names or question ids: they break the lines of messages, or cannot be encoded.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONGEST_NAME = 255  # bytes, on most file systems
 
 _brief = reprlib.Repr()
@@ -35,26 +32,26 @@ _brief.maxstring = _brief.maxother = 80
 
 
 def shown(value: Any) -> str:
-    """A value that was read out of a file, on one line and short enough for a sentence."""
+    """A value from a file, for a message: on one line and at most 120 characters."""
     try:
         text = _brief.repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
-        text = f"an odd {type(value).__name__}"
+        text = f"an unprintable {type(value).__name__}"
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def is_valid_id(value: Any) -> bool:
-    """Whether a value that was read out of a file can be the name of something: a short text on one line."""
-    return isinstance(value, str) and not _NEVER_NAMED.search(value) and 0 < len(value.encode()) <= _LONGEST_NAME
+    """Whether a value from a file is a short text on one line, so that it can be a file name or an id."""
+    return isinstance(value, str) and not _FORBIDDEN.search(value) and 0 < len(value.encode()) <= _LONGEST_NAME
 
 
 def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
     """The image in ``folder`` that annotations call ``name``.
 
-    Only the name is looked at, not the disk: symbolic links that a user has put into the folder work.
+    Only the name is checked, not the disk: symbolic links inside the folder work.
 
     Raises:
-        UserError: it is no name, or it leads out of the folder.
+        UserError: the name is invalid, or it leads out of the folder.
     """
     inside = os.path.normpath(name) if is_valid_id(name) else os.curdir
     if inside == os.curdir:
@@ -67,13 +64,13 @@ def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
             f"{task}: the annotations name the image {shown(name)}, which lies outside {folder}; "
             "the file is damaged or hostile and was not used."
         )
-    # What was looked at is what is opened: as it stands, "link/../x" would lead to where the link's target lies.
+    # The normalized path is opened: "link/../x" as written would lead to the parent of the link's target.
     return PathImage(str(folder / inside))
 
 
 @dataclass(frozen=True)
 class Data:
-    """A place to read benchmarks from.  ``name`` is what a record calls it."""
+    """A place to read benchmarks from; ``name`` is its name in records."""
 
     name: str
 
@@ -88,7 +85,7 @@ class OfficialData(Data):
         """The first of ``candidates`` (paths below the root) that exists.
 
         Raises:
-            UserError: none does; the sentence lists what was looked for.
+            UserError: none exists; the message lists them.
         """
         for candidate in candidates:
             path = self.root / candidate
@@ -101,7 +98,7 @@ class OfficialData(Data):
         )
 
     def json(self, *candidates: str, task: str) -> Any:
-        """The parsed JSON file found under one of ``candidates``.  Raises ``UserError`` when missing or damaged."""
+        """The parsed content of the first existing candidate.  Raises ``UserError`` if missing or corrupt."""
         path = self.find(*candidates, task=task)
         content = read_bytes(path, f"{task}:")
         try:
@@ -125,7 +122,7 @@ class CocoImages:
     def __getitem__(self, image_id: int) -> PathImage:
         official = self.folder / f"COCO_{self.split}_{image_id:012d}.jpg"
         bare = self.folder / f"{image_id:012d}.jpg"
-        # An image that is under neither name keeps the official one: the sample then fails by that name.
+        # If neither exists, keep the official name: the sample then fails with it.
         return PathImage(str(bare if not official.exists() and bare.exists() else official))
 
 
@@ -136,7 +133,7 @@ class HubData(Data):
     mirror: Path | None = None
 
     def rows(self, repo: str, split: str, config: str | None = None, *, task: str, columns: Sequence[str]) -> Any:
-        """The split's rows, images left encoded.
+        """The split's rows, with images still encoded.
 
         Raises:
             UserError: the data set cannot be loaded, or lacks one of ``columns``.
@@ -148,7 +145,7 @@ class HubData(Data):
             if self.mirror is None:
                 rows = datasets.load_dataset(repo, config, split=split)
             else:
-                # The folder itself would be cached by its name and README, not by its files: yesterday's rows.
+                # Loading the folder itself is cached by its name and README: it would miss updated files.
                 found = self._parquet(repo, split, config, task=task)
                 rows = datasets.load_dataset("parquet", data_files=found, split="train")
         except UserError:
@@ -191,12 +188,12 @@ class HubData(Data):
 
 
 def bundled_root() -> Path:
-    """The tiny subset that is installed with evalkit, laid out as an official data root."""
+    """The root of the bundled tiny subset, in the layout of official downloads."""
     return Path(str(files("evalkit.tasks"))) / BUNDLED
 
 
 def open_data(name: str) -> Data:
-    """What ``--data`` names: ``tiny`` (bundled), ``hub``, ``hub:MIRROR``, or a root folder of official downloads.
+    """The data that ``--data`` names: ``tiny`` (bundled), ``hub``, ``hub:MIRROR``, or a root of official files.
 
     Raises:
         UserError: the folder does not exist.

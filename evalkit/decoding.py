@@ -1,4 +1,4 @@
-"""How answers are generated where that is not to be as the protocol has it (``--temperature`` and its like)."""
+"""Decoding overrides from the command line or the API (``--temperature`` etc.)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def changes(
     seed: int = 0,
     options: bool = False,
 ) -> dict[str, Any]:
-    """What of a protocol's decoding is changed: fields of ``evalkit.types.Decoding``; empty where nothing is.
+    """The fields of ``evalkit.types.Decoding`` that replace the protocol's; empty if none do.
 
     Args:
         options: whether errors name the command line's options (``--top-p 2``) or arguments (``top_p=2``).

@@ -1,4 +1,4 @@
-"""Evaluating a model that is in memory already: the samples are read once, the model asked as often as one likes."""
+"""Evaluates a model that is in memory: samples are read once, for any number of evaluations."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from evalkit.types import ImageSize, Request, Sample, Shot, Size
 
 
 class Evaluation:
-    """What a model is to be asked.
+    """The tasks and options of evaluations.
 
-    Args are those of ``evalkit.evaluate``, the model and its processor aside.
+    Its arguments are those of ``evalkit.evaluate`` without the model and its processor.
 
     Raises:
         UserError: an unknown name, files that are not as expected, absent images, or a split without public answers.
@@ -72,10 +72,10 @@ class Evaluation:
         self.pools = {job.name: shot_pool(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
 
     def run(self, model: Any, processor: Any, on_record: Callable[[Record], None] | None = None) -> dict[str, Result]:
-        """Ask the model, and leave it as it was found.
+        """Evaluate the model, and leave it as it was.
 
         Raises:
-            UserError: the model cannot be asked.
+            UserError: the model cannot be used.
             RunFailed: the backend failed.
         """
         family = self._family(model)
@@ -118,7 +118,7 @@ class Evaluation:
 
 
 class _NoDigests(ImageDigests):
-    """Images are not read a second time for a record that is not kept."""
+    """No digests: images are not read a second time for records that are not kept."""
 
     def __init__(self) -> None:
         super().__init__(())

@@ -1,13 +1,13 @@
-"""Exemplars: samples with their answers that stand before a question (few-shot, in context).
+"""Few-shot examples (exemplars): samples with their answers in front of a question.
 
-They come from the task's training split, or from a file of one's own; never from the split that is evaluated, and never
-with the image that is asked about.  Which ones a sample gets depends on the seed, the sample and the pool alone: not
-on batches, workers, ``--limit`` or the order of work.
+They come from the task's training split or from a custom task file, never from the split that is evaluated, and never
+have the question's image.  The choice depends only on the seed, the sample and the pool, not on batches, workers,
+``--limit`` or the order of execution.
 
-- ``random``: drawn for each sample by (seed, sample id), as the Qwen-VL report does (arXiv 2308.12966, figure 4).
-- ``fixed``: drawn once, by the seed, for all samples.
-- ``similar``: those with the most similar images (RICES, Yang et al. 2022, arXiv 2109.05014), by the model's own
-  vision encoder; the most similar stands last, next to the question.
+- ``random``: drawn per sample by (seed, sample id), as in the Qwen-VL report (arXiv 2308.12966, figure 4).
+- ``fixed``: drawn once by the seed, for all samples.
+- ``similar``: those with the most similar images (RICES, Yang et al. 2022, arXiv 2109.05014) by the model's own vision
+  encoder; the most similar is last, next to the question.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
 
 TRAIN = "train"
 SIMILAR_POOL = 4096
-"""How many candidates ``similar`` looks at, drawn by the seed: each image goes through the vision encoder."""
+"""Number of candidates for ``similar``, drawn by the seed: each image goes through the vision encoder."""
 
 
 @dataclass(frozen=True)
 class ShotPool:
-    """Where exemplars come from: samples that have answers."""
+    """The candidates for few-shot examples: samples that have answers."""
 
     name: str
     samples: Sequence[Sample]
 
     def digest(self) -> str:
-        """What is in it, wherever it lies."""
+        """A digest of its samples, independent of their location."""
         return of_samples(self.samples)
 
 
 def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool:
-    """The exemplars for ``task``/``split``: its training split in ``data``, or the file ``given``.
+    """The pool for ``task``/``split``: its training split in ``data``, or the task file ``given``.
 
     Raises:
-        UserError: there are none, they are of another kind, or they are what is evaluated.
+        UserError: there is no pool, it is of another kind, or it is the split that is evaluated.
     """
     if given is not None:
         if isinstance(task, JsonlTask) and Path(given).resolve() == task.path.resolve():
@@ -63,10 +63,10 @@ def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool
 
 
 class Exemplars:
-    """Chooses the exemplars of each sample.
+    """Chooses the few-shot examples of each sample.
 
     Args:
-        embed: what ``similar`` compares images by; not needed otherwise.
+        embed: returns the backend whose embeddings ``similar`` compares; not needed otherwise.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Exemplars:
         self._vectors: Mapping[int, tuple[float, ...]] | None = None
 
     def of(self, sample: Sample) -> tuple[Sample, ...]:
-        """The exemplars of ``sample``, in the order that they stand before it.
+        """The few-shot examples of ``sample`` in the order of the prompt.
 
         Raises:
-            UserError: there are not enough that show other images, or an image cannot be read.
+            UserError: there are not enough with other images, or an image cannot be read.
         """
         chosen: list[Sample] = []
         for index in self._order(sample):
@@ -135,9 +135,9 @@ class Exemplars:
 
 
 def _drawn(count: int, seed: str) -> Iterator[int]:
-    """``range(count)`` in a random order, drawn one by one: few are ever needed of a large pool."""
+    """``range(count)`` in a random order, drawn lazily, since few of a large pool are needed."""
     draw = random.Random(seed)
-    moved: dict[int, int] = {}  # Fisher and Yates's shuffle, only what was touched of it
+    moved: dict[int, int] = {}  # Fisher-Yates shuffle; only entries that were swapped
     for place in range(count):
         other = draw.randrange(place, count)
         yield moved.get(other, other)
@@ -154,7 +154,7 @@ def _embedded(backend: Backend, images: Sequence[ImageRef]) -> list[tuple[float,
 def with_answers(
     samples: Sequence[Sample], spec: PromptSpec, family: Family, image_size: Callable[[Size], ImageSize]
 ) -> tuple[Shot, ...]:
-    """Exemplars with their answers as ``family`` would write them.
+    """Few-shot examples: ``samples`` with their answers as ``family`` would write them.
 
     Args:
         image_size: gives the size at which the model sees an image; for families whose boxes are in its pixels.

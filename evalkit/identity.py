@@ -1,7 +1,7 @@
-"""What a run is.  Two commands with the same identity continue the same run; anything else starts another one.
+"""Run identity: the inputs that determine a run's answers.  A command with an equal identity resumes the run.
 
-Left out on purpose, since the answers do not depend on them: ``--limit``, batch size, device, number of workers, and
-where the checkpoint and the data lie.
+Answers do not depend on ``--limit``, batch size, device, number of workers, and the locations of checkpoint and data:
+these are left out on purpose.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from evalkit.settings import RunSettings
 from evalkit.version import __version__
 
 Parts = Mapping[str, Any]
-"""What an identity is made of, by name; plain JSON values."""
+"""The inputs by name; plain JSON values."""
 
 
 def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSettings, shots: int) -> dict[str, Any]:
-    """The parts that all splits of a run share; ``checkpoint`` and ``backend`` are what they say of themselves."""
+    """The parts that all splits of a run share; ``checkpoint`` and ``backend`` are their identities."""
     return {
         **checkpoint,
         "family": family.name,

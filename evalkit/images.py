@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-LOOKING = 8  # threads that look at images' headers
+HEADER_THREADS = 8  # they read images' headers
 
 
 @contextmanager
 def open_image(source: Any) -> Iterator[PILImage]:
-    """An opened image.  Raises ``OSError`` for whatever is wrong with it."""
+    """Open an image.  Raises ``OSError`` for any damage."""
     from PIL import Image
 
     try:
@@ -33,7 +33,7 @@ def open_image(source: Any) -> Iterator[PILImage]:
             yield image
     except OSError:
         raise
-    except Exception as error:  # a damaged one raises nearly anything: SyntaxError, struct.error, zlib.error, …
+    except Exception as error:  # damaged images raise nearly anything: SyntaxError, struct.error, zlib.error, …
         raise OSError(f"a damaged image, or an enormous one ({first_line(error)})") from error
 
 
@@ -65,7 +65,7 @@ class PathImage(ImageRef):
 
 @dataclass(frozen=True)
 class RowImage(ImageRef):
-    """An image in a data set's row, kept encoded until it is asked for."""
+    """An image in a row of a data set, encoded until it is loaded."""
 
     name: str
     rows: Any = field(repr=False, compare=False)
@@ -73,7 +73,7 @@ class RowImage(ImageRef):
     column: str = "image"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process: rows by the files that they lie in, else no more of them than this one cell."""
+        """The state for another process: rows as references to their files, or else only this cell."""
         state = dict(self.__dict__)
         if not getattr(self.rows, "cache_files", None):
             state["rows"] = {self.index: {self.column: self.rows[self.index][self.column]}}
@@ -87,7 +87,7 @@ class RowImage(ImageRef):
 
     @cached_property
     def key(self) -> str:
-        """What it holds: the same image lies in the row of each question about it.  Its name if it cannot be read."""
+        """A digest of its content, since each question's row repeats its image; its name if it cannot be read."""
         try:
             return f"content:{self.digest()}"
         except (OSError, ValueError):
@@ -114,18 +114,18 @@ class RowImage(ImageRef):
 
 
 def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
-    """Look at the header of every image that lies in a file, before anything is computed.
+    """Check the header of every image that is a file, before anything is computed.
 
-    Images inside a data set's rows are not looked at: to see them is to read the whole data set.
+    Images in a data set's rows are not checked, since that would read the complete data set.
 
     Returns:
         (width, height) in pixels, by the image's path.
 
     Raises:
-        UserError: some are absent or no images; the sentence names the first of them and counts the rest.
+        UserError: files are missing or unreadable; the message names the first and counts them.
     """
     paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
-    with ThreadPoolExecutor(LOOKING) as pool:  # waiting for a network drive, mostly
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
         seen = dict(zip(paths, pool.map(_size_or_trouble, paths.values()), strict=True))
     bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
     if bad:
@@ -148,6 +148,6 @@ def _size_or_trouble(image: ImageRef) -> Size | str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its type's name."""
+    """The first line of an exception's message, or the name of its type."""
     text = str(error).strip().splitlines()
     return text[0][:300] if text else type(error).__name__

@@ -40,8 +40,9 @@ class Record:
     """One answered sample, as it goes into the journal.
 
     Attributes:
-        images: the images of the request, those of exemplars first; with a digest each, None where there is none.
-        shots: the ids of the exemplars.
+        images: the images of the request, those of few-shot examples first.
+        image_digests: one per image; None for an unreadable image.
+        shots: the ids of the few-shot examples.
     """
 
     sample: Sample
@@ -55,7 +56,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Question:
-    """A sample with what is asked for it; ``shots`` are the ids of its exemplars."""
+    """A sample with its request; ``shots`` are the ids of its few-shot examples."""
 
     sample: Sample
     request: Request
@@ -63,7 +64,7 @@ class Question:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of what is asked: roles, texts and continuations in order, images as placeholders."""
+        """A digest of the request: roles, texts and continuations in order, images as placeholders."""
         return prompt_digest(self.request.messages, self.request.continuations)
 
     def answered(self, response: Response, prediction: Prediction, digests: tuple[str | None, ...]) -> Record:
@@ -92,7 +93,7 @@ class Job:
     decoding_overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def decoding(self, family: Family) -> Decoding:
-        """How its answers are generated.  Raises ``UserError`` where the protocol does not say how."""
+        """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
         decoding = replace(family.decoding(self.prompt_spec, self.task.decoding), **self.decoding_overrides)
         if decoding.min_new_tokens > decoding.max_new_tokens:
             raise UserError(
@@ -107,25 +108,27 @@ class Job:
 
     @property
     def prompt_spec(self) -> PromptSpec:
-        """How the task is asked."""
+        """Which prompt the task gets."""
         return self.task.prompt_spec(self.protocol, self.choice)
 
     @cached_property
     def annotations(self) -> str:
-        """A digest of the whole split's questions and references, whatever was chosen of them."""
+        """A digest of the complete split's questions and references, regardless of ``samples``."""
         return of_samples(self.all_samples)
 
     @property
     def reference(self) -> str:
-        """What ``--tasks`` calls it, from any folder: a file of one's own by its absolute path."""
+        """Its name for ``--tasks`` from any folder: a custom task file has its absolute path."""
         return str(self.task.path) if isinstance(self.task, JsonlTask) else self.name
 
 
 def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
-    """``refcoco`` is its default splits, ``refcoco/testA`` one of them; ``splits`` narrows the bare names.
+    """The (task, split) pairs that names stand for: ``refcoco`` is its default splits, ``refcoco/testA`` one split.
+
+    ``splits`` replaces the default splits of bare names.
 
     A group's name stands for its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` is a custom
-    task file (``evalkit.jsonl_task``), and ``kind`` what it holds.
+    task file of the given ``kind`` (``evalkit.jsonl_task``).
 
     Raises:
         UserError: an unknown task or split, or a file that is not as expected.
@@ -176,7 +179,7 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
 
 
 def choice_mode(wanted: str | None, family: Family, protocol: str) -> str:
-    """How lettered questions are answered: as ``wanted``, else as the family's models are under the protocol."""
+    """How multiple-choice questions are answered: ``wanted``, else the family's default under the protocol."""
     if wanted is not None:
         return wanted
     return LOGLIKELIHOOD if protocol == OFFICIAL and family.ranks_letters else GENERATE
@@ -217,7 +220,7 @@ def load_job(
 
 
 def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
-    """A digest of what is asked: roles, texts and continuations in order, images as placeholders."""
+    """A digest of the request: roles, texts and continuations in order, images as placeholders."""
     state = hashlib.sha256()
     for message in messages:
         state.update(f"\x1e{message.role}".encode())
@@ -231,10 +234,13 @@ def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()
 def build_requests(
     job: Job, family: Family, shots: Callable[[Sample], Sequence[Shot]] = lambda sample: ()
 ) -> dict[str, Question]:
-    """What is asked for each of ``job``'s samples, by sample id; ``shots`` gives the exemplars that stand before it.
+    """The request for each of the job's samples, by sample id.
+
+    Args:
+        shots: returns the few-shot examples of a sample.
 
     Raises:
-        UserError: the family does not say how the task is asked, or there are not enough exemplars.
+        UserError: the family has no prompt for the task, or there are not enough few-shot examples.
     """
     spec = job.prompt_spec
     decoding = job.decoding(family)

@@ -1,21 +1,21 @@
-"""One's own data without a plugin: ``--tasks ./mine.jsonl``, one sample a line.
+"""Custom task files: your own data without a plugin, ``--tasks ./mine.jsonl``, one sample per line.
 
     {"evalkit": 1, "kind": "vqa", "metric": "vqa_accuracy"}                          (optional first line)
     {"id": "7", "image": "images/7.jpg", "question": "What is this?", "answers": ["a cat", "cat"]}
 
-``image`` is relative to the file.  By kind, a line has besides:
+``image`` is relative to the file.  By kind, a line also has:
 
 - ``vqa``, ``document``: ``question`` and ``answers``, a list of texts;
 - ``choice``: ``question``, ``options`` (texts in order), and ``answer``, the right one's letter or its text;
 - ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image;
 - ``caption``: ``captions``, a list of texts.
 
-The kind stands in the first line or in ``--kind``; where it stands in neither, the first sample's fields tell it
-(``answers`` then means ``vqa``).  Whatever else a line has becomes the sample's ``meta``, where metrics look for what
-they break down by (``answer_type``, ``category``, ``domain``).  One image's samples are one cluster.
+The kind is given in the first line or by ``--kind``; without either, it follows from the first sample's fields
+(``answers`` then means ``vqa``).  All other fields of a line become the sample's ``meta``, where metrics look for their
+breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image are one cluster.
 
-The task is called as the file without ``.jsonl``, its one split ``own``.  The file's digest stands in the signature, so
-that scores of different files are not taken for comparable because the files' names are the same.
+The task has the file's name without ``.jsonl``, and one split, ``own``.  The signature contains the file's digest, so
+that scores of different files of one name are not comparable.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ METRICS: Mapping[Kind, str] = {
     "grounding": "iou",
 }
 ANNOTATORS = 10
-"""So many answers to every question make the metric of ``vqa`` VQA accuracy."""
+"""With this many answers per question, ``vqa`` files are scored with VQA accuracy."""
 NEW_TOKENS: Mapping[Kind, int] = {"vqa": 10, "document": 100, "caption": 30, "choice": 10, "grounding": 28}
 FAR = 1e9
-"""Beyond any image, in pixels: infinities and numbers that no float holds are refused with it."""
+"""Limit of coordinates in pixels; refuses infinities and overflow."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class JsonlTask(Task):
-    """A task made of one file; see the module.  ``path`` is absolute, ``digest`` tells the content."""
+    """A task made of one file; see the module.  ``path`` is absolute, ``digest`` is that of the content."""
 
     version = 1
     default_splits: Sequence[str] = (SPLIT,)
@@ -78,17 +78,17 @@ class JsonlTask(Task):
         self._samples = samples
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The samples in the file's order; ``data`` is not looked at, since the file says where its images are."""
+        """The samples in the file's order; ``data`` is ignored, since the file gives the paths of its images."""
         yield from self._samples
 
 
 def is_jsonl(name: str) -> bool:
-    """Whether a name in ``--tasks`` is a file of one's own."""
+    """Whether a name in ``--tasks`` is a custom task file."""
     return name.endswith(SUFFIX)
 
 
 def checked_kind(kind: str, where: str) -> Kind:
-    """``kind`` if there is such a one.  Raises ``UserError`` naming ``where`` it stands."""
+    """``kind`` if it is valid.  Raises ``UserError`` that names ``where`` it was given."""
     for known in get_args(Kind):
         if kind == known:
             return known  # type: ignore[no-any-return]
@@ -96,7 +96,7 @@ def checked_kind(kind: str, where: str) -> Kind:
 
 
 def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
-    """The task in ``path``; ``kind`` is what ``--kind`` says.
+    """The task in ``path``; ``kind`` is the value of ``--kind``.
 
     Raises:
         UserError: the file or an image is missing, or a line is not as the module says.
@@ -119,7 +119,7 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
 
 
 def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given: str | None) -> Kind:
-    """The kind that the header, ``--kind``, or else the fields of the first sample name."""
+    """The kind given by the header, by ``--kind``, or else by the fields of the first sample."""
     unknown = [key for key in header if key not in HEADER]
     if unknown or (header and header["evalkit"] != FORMAT):
         wrong = f"{unknown[0]!r}" if unknown else f'"evalkit": {header["evalkit"]!r}'
@@ -132,7 +132,7 @@ def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given
             raise UserError(f"{path}: the first line has the {key} {header[key]!r}; expected a name.")
     stated = checked_kind(header["kind"], str(path)) if "kind" in header else None
     if given is None and stated is None:
-        return _told(path, first)
+        return _kind_of_fields(path, first)
     wanted = None if given is None else checked_kind(given, "--kind")
     if wanted is not None and stated is not None and wanted != stated:
         raise UserError(f"--kind {given}: {path} says that it holds {stated}; leave --kind away, or correct the file.")
@@ -141,7 +141,7 @@ def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given
     return kind
 
 
-def _told(path: Path, first: Mapping[str, Any]) -> Kind:
+def _kind_of_fields(path: Path, first: Mapping[str, Any]) -> Kind:
     kinds = [kind for kind, fields in REFERENCES.items() if all(field in first for field in fields)]
     if not kinds or (len(kinds) > 1 and kinds != ["vqa", "document"]):
         raise UserError(
@@ -177,7 +177,7 @@ def _check_images(path: Path, samples: Sequence[Sample]) -> None:
 
 @dataclass(frozen=True)
 class _Line:
-    """One sample's line, with the words that say where it stands."""
+    """The line of one sample; ``where`` is its place, for messages."""
 
     where: str
     row: Mapping[str, Any]
@@ -239,7 +239,7 @@ class _Line:
         return x1, y1, x2, y2
 
     def letter(self, options: Sequence[str]) -> str:
-        """The right option's letter; ``answer`` may be the letter or the option's text, if it is clear which."""
+        """The right option's letter; ``answer`` is the letter or the option's text, if unambiguous."""
         if len(options) > len(LETTERS):
             raise UserError(f"{self.where}: {len(options)} options; there are letters for {len(LETTERS)}.")
         answer = self.text("answer")

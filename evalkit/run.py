@@ -1,6 +1,6 @@
-"""The run loop: samples → requests → responses → readings → scores, one task split at a time.
+"""The run loop: samples → requests → responses → predictions → scores, one task split at a time.
 
-What is done with each answer (journal, progress) is the caller's: it gives callbacks.
+The caller handles each answer (journal, progress) through callbacks.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from evalkit.types import (
     Response,
 )
 
-DIGESTING = 2  # threads that read images for their digests
+DIGEST_THREADS = 2  # they read images for their digests
 
 
 class Stopped(Exception):
-    """A job that was asked to stop before its last sample; what it had answered has been handed on."""
+    """A job was stopped before its last sample; its answers so far have been passed on."""
 
 
 class ImageDigests:
-    """Digests of images, worked out once each, ahead of being asked for, in threads of their own."""
+    """Digests of images, each computed once, ahead of time, in background threads."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
-        self._pool = ThreadPoolExecutor(DIGESTING)
-        self._coming: dict[str, Future[str]] = {}
+        self._pool = ThreadPoolExecutor(DIGEST_THREADS)
+        self._futures: dict[str, Future[str]] = {}
         for request in requests:
             for image in request.images:
-                if image.name not in self._coming:
-                    self._coming[image.name] = self._pool.submit(image.digest)
+                if image.name not in self._futures:
+                    self._futures[image.name] = self._pool.submit(image.digest)
 
     def __enter__(self) -> ImageDigests:
         return self
@@ -46,23 +46,23 @@ class ImageDigests:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def of(self, request: Request) -> tuple[str | None, ...]:
-        """A digest per image of ``request``; None for one that cannot be read."""
+        """A digest per image of ``request``; None for an unreadable one."""
         return tuple(self._one(image) for image in request.images)
 
     def _one(self, image: ImageRef) -> str | None:
         try:
-            return self._coming[image.name].result()
+            return self._futures[image.name].result()
         except (OSError, ValueError):
             return None
 
 
 def wrap_backend_error(job: Job, backend: str, error: Exception) -> Exception:
-    """What a run ends with, where ``error`` came out of a backend."""
+    """The exception that ends a run after the backend raised ``error``."""
     if isinstance(error, (UserError, RunFailed)):
         return error
-    said = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
     return RunFailed(
-        f"{job.name}: the backend {backend} failed: {type(error).__name__}: {said}; "
+        f"{job.name}: the backend {backend} failed: {type(error).__name__}: {reason}; "
         "what was answered is kept, and the same command continues."
     )
 
@@ -79,14 +79,14 @@ def _answers(
 
 
 class Answers:
-    """A job's answers, as they come in.
+    """Collects the answers of a job.
 
     Args:
-        kept: records of answers from before.
-        on_record: sees the record of each new answer.
+        kept: records of earlier answers.
+        on_record: called with the record of each new answer.
 
     Attributes:
-        pending: the requests that were not answered before.
+        pending: the requests without an earlier answer.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Answers:
         self.pending = [question.request for key, question in questions.items() if key not in self._records]
 
     def add(self, response: Response) -> None:
-        """One more.  Raises whatever ``on_record`` does."""
+        """Add an answer.  Raises whatever ``on_record`` raises."""
         question = self._questions[response.id]
         failed = response.finish == "error"
         prediction = (
@@ -122,15 +122,15 @@ class Answers:
 
     @property
     def complete(self) -> bool:
-        """Whether every sample has an answer."""
+        """Whether all samples have answers."""
         return len(self._records) == len(self._questions)
 
     def result(self, backend: str, stop: Event | None = None) -> Result:
-        """The score of them all.
+        """The score over all answers.
 
         Raises:
             Stopped: ``stop`` was set before the last sample.
-            RunFailed: the backend left requests out.
+            RunFailed: the backend did not answer all requests.
         """
         missing = [s.id for s in self.job.samples if s.id not in self._records]
         if missing and stop is not None and stop.is_set():
@@ -151,10 +151,10 @@ def run_job(
     kept: Mapping[str, Record] | None = None,
     stop: Event | None = None,
 ) -> Result:
-    """Answer every sample of ``job`` that is not among ``kept``, and score them all.
+    """Answer every sample of ``job`` that is not in ``kept``, and score all of them.
 
-    ``on_record`` sees each new answer as it arrives.  A sample whose image cannot be read, or whose request fails, is
-    recorded with its error and not scored.
+    ``on_record`` is called with each new answer as it arrives.  A sample whose image or request fails is recorded
+    with its error and not scored.
 
     Raises:
         Stopped: ``stop`` was set before the last sample.
@@ -164,7 +164,7 @@ def run_job(
 
 
 def answered(answers: Answers, backend: Backend, stop: Event | None = None) -> Result:
-    """Have ``backend`` answer what is to be answered, and score all of it.
+    """Let ``backend`` answer the pending requests, and score all answers.
 
     Raises:
         Stopped: ``stop`` was set before the last sample.

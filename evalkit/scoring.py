@@ -12,7 +12,7 @@ from evalkit.types import Answered, Scores
 
 @dataclass(frozen=True)
 class Submission:
-    """What stands for a score where a split's answers are not public."""
+    """The file for the official server, in place of a score, if a split's answers are not public."""
 
     file: str
     content: str
@@ -20,14 +20,14 @@ class Submission:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job came to.
+    """The outcome of a job.
 
     Attributes:
-        scores: the metric's verdict; None where the split's answers are not public.
-        submission: the file for the official server, in the score's stead.
-        n: samples scored; those with ``errors`` are not among them.
-        unparsed: answers in which nothing could be read; they count as wrong.
-        truncated: answers cut off by the token limit.
+        scores: the metric's result; None if the split's answers are not public.
+        submission: the file for the official server, if there are no scores.
+        n: number of samples scored; those with ``errors`` are excluded.
+        unparsed: number of answers without a prediction; they count as wrong.
+        truncated: number of answers that reached the token limit.
     """
 
     job: Job
@@ -46,7 +46,7 @@ class Result:
 
 
 def score_job(job: Job, records: Sequence[Record]) -> Result:
-    """Score a job's records with its task's metric; where the answers are not public, write the submission instead."""
+    """Score a job's records with its task's metric, or write the submission if the answers are not public."""
     good = [r for r in records if r.response.finish != "error"]
     public = job.task.splits[job.split].answers
     metric = registry.metrics.get(job.task.metric)

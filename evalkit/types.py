@@ -175,9 +175,9 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: its pieces in the order the model sees them.
+    """One turn of a conversation: its parts in the order that the model sees them.
 
-    The role ``plain`` is running text outside any chat template, which the model goes on writing; it stands alone.
+    The role ``plain`` is raw text without a chat template, for the model to continue; it must be the only message.
     """
 
     role: Literal["system", "user", "assistant", "plain"]
@@ -186,15 +186,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is generated: up to ``max_new_tokens`` tokens, and greedily unless something else is asked for.
+    """How an answer is generated; greedily by default.
 
     Attributes:
-        temperature: above 0, tokens are drawn from the distribution that it sharpens or flattens; 0 is greedy.
-        top_p: they are drawn from the likeliest tokens that make up this share (1: from all).
-        top_k: and from at most so many (0: from all).
-        seed: of what is drawn; each request has a stream of its own, from the seed and its id.
-        num_beams: above 1, beam search of that width, which cannot be combined with a temperature.
-        stop: strings that end an answer; what an answer says ends before the first of them.
+        temperature: sampling temperature; 0 is greedy.
+        top_p: nucleus sampling: the cumulative probability to keep (1: all tokens).
+        top_k: the number of most likely tokens to sample from (0: all tokens).
+        seed: seed of sampling; each request has its own random stream, derived from the seed and its id.
+        num_beams: width of beam search (1: none); cannot be combined with a temperature.
+        stop: stop sequences; an answer ends before the first one.
     """
 
     max_new_tokens: int
@@ -207,18 +207,18 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """In words, for a signature and for readers: ``greedy``, or what is done otherwise."""
+        """In words, for signatures and readers: ``greedy``, or the fields that differ from it."""
         found = {name: value for name, value in self.to_dict().items() if not name.endswith("new_tokens")}
         if isinstance(found.get("stop"), tuple):
             found["stop"] = ",".join(map(repr, self.stop))
         return ",".join(f"{name}={value}" for name, value in found.items()) or "greedy"
 
     def to_dict(self) -> dict[str, Any]:
-        """What tells it from others: the limits, and whatever is not the default."""
+        """The token limits and every field that is not the default."""
         every = asdict(self)
         plain = asdict(Decoding(self.max_new_tokens))
         if self.temperature == 0:
-            every["seed"] = plain["seed"]  # nothing is drawn
+            every["seed"] = plain["seed"]  # has no effect
         limits = ("max_new_tokens", "min_new_tokens")
         return {name: value for name, value in every.items() if name in limits or value != plain[name]}
 
@@ -229,9 +229,9 @@ class PromptSpec:
 
     Attributes:
         task: its name.
-        protocol: whose wording and limits: ``official`` (the family's own), ``lmms-eval`` or ``vlmevalkit``.
-        choice: how lettered options are answered: the model writes a letter (``generate``), or the option whose letter
-            it finds likeliest counts (``loglikelihood``).
+        protocol: whose prompts and limits: ``official`` (the family's own), ``lmms-eval`` or ``vlmevalkit``.
+        choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
+            the highest likelihood (``loglikelihood``).
         prompts: other harnesses' prompts for the task, by protocol.
     """
 
@@ -244,7 +244,7 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class Shot:
-    """An exemplar: a sample with its answer as the family would write it."""
+    """A few-shot example: a sample with its answer as the family would write it."""
 
     sample: Sample
     answer: str
@@ -252,10 +252,9 @@ class Shot:
 
 @dataclass(frozen=True)
 class Request:
-    """What a backend is asked to answer.
+    """A conversation for a backend to continue.
 
-    Where there are ``continuations``, nothing is generated: the response is the one with the lowest mean cross-entropy
-    per token, as it stands there.
+    With ``continuations``, nothing is generated: the response is the one with the lowest mean cross-entropy per token.
     """
 
     id: str
@@ -271,7 +270,7 @@ class Request:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """One image's size in the file and as the vision encoder saw it, both (width, height) in pixels."""
+    """The size of an image in its file and as resized for the vision encoder, (width, height) in pixels each."""
 
     original: Size
     resized: Size
@@ -284,11 +283,11 @@ class Response:
     Attributes:
         text: the generated text, special tokens kept, the end-of-turn token not.
         tokens: the generated token ids, the end-of-turn token not included.
-        finish: ``stop`` (the model ended), ``length`` (cut off by ``max_new_tokens``) or ``error``.
+        finish: ``stop`` (the model ended), ``length`` (truncated at ``max_new_tokens``) or ``error``.
         prompt_tokens: length of the prompt in tokens, visual tokens included.
         image_sizes: the sizes of the request's images, in order.
-        error: what went wrong, when ``finish`` is ``error``.
-        seconds: its share of the time its batch took.
+        error: the reason, if ``finish`` is ``error``.
+        seconds: its share of its batch's time.
     """
 
     id: str
@@ -303,7 +302,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a family read from a raw answer: a text, a letter or a box; ``value`` is None when nothing could be read."""
+    """A parsed answer: a text, an option letter or a box; ``value`` is None if the answer could not be parsed."""
 
     value: str | Box | None
 
@@ -314,7 +313,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Answered:
-    """A sample with what was read from its answer; what metrics score."""
+    """A sample with its prediction; metrics score these."""
 
     sample: Sample
     prediction: Prediction
@@ -322,13 +321,13 @@ class Answered:
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric's verdict on a whole split.
+    """A metric's result for a split.
 
     Attributes:
-        headline: the key of ``values`` that stands in the leaderboard.
+        headline: the key of ``values`` that the leaderboard shows.
         values: named aggregates, in the unit the field prints (percent for accuracies).
         per_sample: sample id to its own values; a column's mean is the aggregate, unless the metric says otherwise.
-        signature: what two numbers must share to be comparable, ``name|key:value|…``.
+        signature: equal for comparable scores, ``name|key:value|…``.
     """
 
     headline: str
@@ -339,9 +338,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Split:
-    """A task's split: the official number of samples (None where it varies), and what it is.
+    """A split of a task.
 
-    ``answers`` is False where the references are not public: answers are then written as a submission, not scored.
+    Attributes:
+        size: the official number of samples; None if it varies.
+        answers: whether references are public; if not, answers are written as a submission and not scored.
     """
 
     size: int | None
@@ -351,12 +352,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Batching:
-    """How a backend puts requests together; answers do not depend on it.
+    """How a backend batches requests; answers do not depend on it.
 
     Attributes:
-        size: how many are answered at one time; None for what suits the device.
-        tokens: how many tokens of prompts are computed at one time; None for what suits the device.
-        exact: one request at a time, nothing shared, by the plainest way there is: the reference for all others.
+        size: number of requests per batch; None to choose by the device.
+        tokens: number of prompt tokens per prefill batch; None to choose by the device.
+        exact: reference mode: batch size 1, no prefix sharing, the model's own ``generate``.
     """
 
     size: int | None = None
@@ -366,9 +367,9 @@ class Batching:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the model would be given for a request: the text as it is tokenized, its length, the images' sizes.
+    """The input of the model for a request: the text before tokenization, its length in tokens, the images' sizes.
 
-    ``tokens`` is None where the text is tokenized elsewhere; ``prompt`` is then what is sent there.
+    ``tokens`` is None if a server tokenizes the text.
     """
 
     prompt: str
@@ -394,12 +395,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where Ray finds workers, and how many.
+    """The Ray cluster to use.
 
     Attributes:
-        address: of the cluster; None for the one that the environment names, else for one of this machine alone.
-        workers: how many; None for as many as there is room for.
-        gpus_per_worker: None for 1 where the cluster has GPUs, else 0.
+        address: of the cluster; None for that of the environment, or else a local one.
+        workers: number of workers; None for as many as fit.
+        gpus_per_worker: None for 1 if the cluster has GPUs, else 0.
     """
 
     address: str | None = None

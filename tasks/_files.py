@@ -1,8 +1,8 @@
-"""What every reader of official files needs: a file in another format becomes a sentence, not a traceback.
+"""Reading official files: a file in another format becomes one sentence, not a traceback.
 
-``text_in``, ``whole_in`` and their like read one field of an entry.  They raise ``KeyError`` where it lacks and
-``ValueError`` where it is of another type, for ``official_format`` to tell: a number among the answers, or a null for a
-question, is damage and not to be read as a text.
+``text_in``, ``whole_in`` etc. read one field of an entry.  They raise ``KeyError`` if it is missing and ``ValueError``
+if it has another type, which ``official_format`` turns into a message: a number among the answers, or a null for a
+question, is an error and is not converted to text.
 """
 
 from __future__ import annotations
@@ -15,39 +15,46 @@ from evalkit.data import is_valid_id, shown
 from evalkit.errors import UserError
 
 WRONG = (AttributeError, IndexError, OverflowError, RecursionError, TypeError, ValueError)
-"""What code that takes a parsed file apart raises where the file is not as it expects, other than ``KeyError``."""
+"""Exceptions, besides ``KeyError``, of code that reads a parsed file in an unexpected format."""
 
 LARGEST = 10**15
-"""Official numbers are far smaller."""
+"""Limit of whole numbers; official ones are far smaller."""
 
 FAR = 1e9
-"""Beyond any image, in pixels."""
+"""Limit of coordinates in pixels."""
 
 
 @contextmanager
 def official_format(task: str, where: str, expected: str) -> Iterator[None]:
-    """Around code that takes parsed files apart: a missing key or an odd value in it raises ``UserError``.
+    """A context for code that reads parsed files: a missing key or an unexpected value raises ``UserError``.
 
-    ``where`` names the files and ``expected`` what they should be, both for the sentence.
+    Args:
+        where: the files, for the message.
+        expected: the official file, for the message.
     """
     try:
         yield
     except KeyError as error:
-        raise UserError(f"{task}: no {_said(error)} in {where}; expected {expected}.") from error
+        raise UserError(f"{task}: no {_message(error)} in {where}; expected {expected}.") from error
     except WRONG as error:
-        raise UserError(f"{task}: {where}: not the official format ({_said(error)}); expected {expected}.") from error
+        raise UserError(
+            f"{task}: {where}: not the official format ({_message(error)}); expected {expected}."
+        ) from error
 
 
-def _said(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said if len(said) <= 200 else f"{said[:197]}..."
+def _message(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    return message if len(message) <= 200 else f"{message[:197]}..."
 
 
 def required(texts: Any, what: str, where: str, *, task: str) -> tuple[str, ...]:
-    """``texts``, the ``what`` (``answers``, ``captions``) that a sample is scored against.
+    """``texts``, the references of a sample.
+
+    Args:
+        what: their name (``answers``, ``captions``), for messages.
 
     Raises:
-        UserError: there are none, or one is no text; the sentence names ``where``.
+        UserError: there are none, or one is not a text; the message names ``where``.
     """
     listed = isinstance(texts, list | tuple)
     odd = [text for text in texts if not isinstance(text, str)] if listed else [texts]
@@ -74,7 +81,7 @@ def text_in(entry: Any, key: str) -> str:
 
 
 def name_in(entry: Any, key: str) -> str:
-    """The name of a file that is ``entry[key]``; whether it leads where it should is for ``below`` to say."""
+    """The file name that is ``entry[key]``; ``image_in`` checks that it stays inside its folder."""
     value = entry[key]
     if not is_valid_id(value):
         raise ValueError(f"{key} is {shown(value)}, no name of a file")
@@ -91,7 +98,7 @@ def texts_in(entry: Any, key: str) -> tuple[str, ...]:
 
 
 def truth_in(entry: Any, key: str) -> bool:
-    """The true or false that is ``entry[key]``."""
+    """The boolean that is ``entry[key]``."""
     value = entry[key]
     if not isinstance(value, bool):
         raise ValueError(f"{key} is {shown(value)}, neither true nor false")
@@ -99,12 +106,12 @@ def truth_in(entry: Any, key: str) -> bool:
 
 
 def whole_in(entry: Any, key: str) -> int:
-    """The whole number, from 0, that ``entry[key]`` is or says."""
+    """The whole number, from 0, in ``entry[key]``: a number or a text of digits."""
     return whole_of(entry[key], key)
 
 
 def whole_of(value: Any, what: str) -> int:
-    """The whole number, from 0, that ``value`` is or says; ``what`` is its name."""
+    """The whole number, from 0, in ``value``; ``what`` is its name."""
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
     if type(number) is not int or not 0 <= number < LARGEST:
         raise ValueError(f"{what} is {shown(value)}, no whole number")
@@ -117,7 +124,7 @@ def id_in(entry: Any, key: str) -> str:
 
 
 def id_of(value: Any, what: str) -> str:
-    """A whole number or short text that stands for a question or an image, as a text; ``what`` is its name."""
+    """The id of a question or an image, a whole number or short text, as a text; ``what`` is its name."""
     if type(value) is int and abs(value) < LARGEST:
         return str(value)
     if not is_valid_id(value):
@@ -126,12 +133,12 @@ def id_of(value: Any, what: str) -> str:
 
 
 def is_coordinate(value: Any) -> bool:
-    """Whether ``value`` is a number that can say where something lies in an image, in pixels."""
+    """Whether ``value`` can be a coordinate in pixels."""
     return type(value) in (int, float) and -FAR < value < FAR
 
 
 def list_of(value: Any, what: str) -> list[Any]:
-    """``value``, which is a list; ``what`` is its name."""
+    """``value`` if it is a list; ``what`` is its name."""
     if not isinstance(value, list):
         raise ValueError(f"{what} is {shown(value)}, no list")
     return value

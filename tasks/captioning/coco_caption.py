@@ -8,10 +8,10 @@ Protocol: one caption an image (30 new tokens); CIDEr and its companions against
 and val are Karpathy's, 5,000 images of val2014 each, and what papers report; ``val2014`` is COCO's own validation.
 
 Deliberate choices:
-- References are the captions as they were typed (``raw``), not Karpathy's tokens: the scorer tokenizes them itself.
+- References are the captions as typed (``raw``), not Karpathy's tokens: the scorer tokenizes them itself.
 - An image's folder is what its entry says (``filepath``); a sample's id is COCO's (``cocoid``), the same everywhere.
 - train is Karpathy's train and restval, which papers train on together.
-- The hub's copy (``lmms-lab/COCO-Caption``) has COCO's val2014 and does not tell which images are Karpathy's: it
+- The hub's copy (``lmms-lab/COCO-Caption``) has COCO's val2014 and does not say which images are Karpathy's: it
   serves ``val2014`` only, and its test has no public captions.
 """
 
@@ -44,7 +44,7 @@ HUB_COLUMNS = ("image", "question_id", "answer")
 
 
 class COCOCaption(Task):
-    """COCO captions: Karpathy's test and val (and train, for exemplars), and val2014; val2014 also from the hub."""
+    """COCO captions: Karpathy's test, val and train (for few-shot examples), and val2014, also from the hub."""
 
     name = "coco_caption"
     version = 1
@@ -53,7 +53,7 @@ class COCOCaption(Task):
         "test": Split(5_000, "Karpathy test, COCO val2014"),
         "val": Split(5_000, "Karpathy validation, COCO val2014"),
         "val2014": Split(40_504, "COCO's own validation, COCO val2014"),
-        "train": Split(113_287, "Karpathy train and restval, COCO train2014 and val2014: for exemplars"),
+        "train": Split(113_287, "Karpathy train and restval, COCO train2014 and val2014: for few-shot examples"),
     }
     default_splits = ("test",)
     metric = "cider"
@@ -102,7 +102,7 @@ class COCOCaption(Task):
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split not in HUB_SPLITS:
             raise UserError(
-                f"coco_caption: {HUB_REPO} holds COCO's val2014 and does not tell which images are Karpathy's "
+                f"coco_caption: {HUB_REPO} holds COCO's val2014 and does not say which images are Karpathy's "
                 f"{split}; give --data ROOT with {KARPATHY}, or evaluate coco_caption/val2014."
             )
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)

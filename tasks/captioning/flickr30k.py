@@ -7,11 +7,11 @@ Official scorer: tylin/coco-caption (see ``metrics/cider.py``).
 Protocol: Karpathy's test of 1,000 images; one caption an image (30 new tokens); CIDEr and its companions.
 
 Deliberate choices:
-- References are the captions as they were typed (``raw``): the scorer tokenizes them itself.
-- Exemplars come from train.  Qwen-VL's script draws them from the test file itself, so its few-shot scores are not
-  quite comparable.
+- References are the captions as typed (``raw``): the scorer tokenizes them itself.
+- Few-shot examples come from train.  Qwen-VL's script draws them from the test file itself, so its few-shot scores are
+  not quite comparable.
 - A sample's id is its image's name without the ending: the photo's number at Flickr, in files and on the hub.
-- The hub's copy (``lmms-lab/flickr30k``) has 31,783 images in one split and does not tell which are Karpathy's.
+- The hub's copy (``lmms-lab/flickr30k``) has 31,783 images in one split and does not say which are Karpathy's.
   They are the split ``all``, which is what lmms-eval scores as Flickr30k, and compare with no other split's scores.
 """
 
@@ -54,7 +54,7 @@ class Flickr30k(Task):
     splits = {
         "test": Split(1_000, "Karpathy test"),
         "val": Split(1_014, "Karpathy validation"),
-        "train": Split(29_000, "Karpathy training: for exemplars"),
+        "train": Split(29_000, "Karpathy training: for few-shot examples"),
         ALL: Split(31_783, "every image, as lmms-eval scores: from the hub only"),
     }
     default_splits = ("test",)
@@ -85,7 +85,7 @@ class Flickr30k(Task):
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         if split != ALL:
             raise UserError(
-                f"flickr30k: {HUB_REPO} has 31,783 images and does not tell which are Karpathy's {split}; give "
+                f"flickr30k: {HUB_REPO} has 31,783 images and does not say which are Karpathy's {split}; give "
                 f"--data ROOT with {FILE}, or evaluate flickr30k/{ALL}, which is not comparable with it."
             )
         rows = data.rows(HUB_REPO, HUB_SPLIT, task=self.name, columns=HUB_COLUMNS)

@@ -4,7 +4,7 @@ Paper: Masry et al., "ChartQA: A Benchmark for Question Answering about Charts w
 Findings of ACL 2022 (arXiv 2203.10244).  Official data: vis-nlp/ChartQA.
 Score: relaxed accuracy, 5 % off allowed for numbers (``metrics/relaxed_accuracy.py``).
 
-Protocol: the question is asked as it stands; up to 100 new tokens.  The test set has two halves of 1,250 questions:
+Protocol: the question is asked as written; up to 100 new tokens.  The test set has two halves of 1,250 questions:
 ``human``, written by people, and ``augmented``, generated from the charts' summaries and far easier.  What tables print
 is the unweighted mean of the two; each half is also a split of its own.
 
@@ -13,7 +13,7 @@ Deliberate choices:
 - ``test`` is the human half and then the augmented one, each in its file's order.
 - One chart's questions are one cluster.  The hub's copy (``lmms-lab/ChartQA``) does not name the charts, so there every
   question is a cluster of its own, and error bars come out a little small.
-- Labels are taken as they stand: units, commas and percent signs included.
+- Labels are unchanged: units, commas and percent signs included.
 
 Official files: ``ChartQA Dataset/test/test_human.json`` and ``test_augmented.json`` (a list of ``imgname``, ``query``,
 ``label``) with ``png/`` beside them, as the archive unpacks, or without the folder in between.  That the hub's rows are
@@ -46,7 +46,7 @@ FOLDERS = ("chartqa/ChartQA Dataset", "chartqa", "chartqa/ChartQA_Dataset")
 
 
 class ChartQA(Task):
-    """ChartQA test and its two halves (and train, for exemplars), from the official files or the hub."""
+    """ChartQA test and its two halves (and train, for few-shot examples), from the official files or the hub."""
 
     name = "chartqa"
     version = 1
@@ -55,7 +55,7 @@ class ChartQA(Task):
         "test": Split(2_500, "both halves; the headline is their mean"),
         "human": Split(1_250, "test questions written by people"),
         "augmented": Split(1_250, "test questions generated from summaries"),
-        "train": Split(28_299, "training: for exemplars"),
+        "train": Split(28_299, "training: for few-shot examples"),
     }
     default_splits = ("test",)
     metric = "relaxed_accuracy"

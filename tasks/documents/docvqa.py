@@ -3,11 +3,11 @@
 Paper: Mathew et al., "DocVQA: A Dataset for VQA on Document Images", WACV 2021 (arXiv 2007.00398).
 Official scorer: the script of the Robust Reading Competition (RRC, challenge 17, task 1), ANLS (``metrics/anls.py``).
 
-Protocol: the question is asked as it stands; up to 100 new tokens; the nearest annotated answer gives the score.
-val is scored here.  The answers of test are not public: what the model says there is written as a submission for
+Protocol: the question is asked as written; up to 100 new tokens; the nearest annotated answer gives the score.
+val is scored here.  The references of test are not public: answers to it are written as a submission for
 rrc.cvc.uab.es.  Published numbers are mostly of test.
 
-Official files, in the names under which they are about:
+Official files, under the names in circulation:
 - ``{split}_v1.0.json`` (first release, without ``question_types``) or ``{split}_v1.0_withQT.json`` (now; the set is
   called SP-DocVQA since then), alone, in the folder of ``{split}.tar.gz``, or in ``spdocvqa_qas/``;
 - the pages in ``documents/``, or now in ``spdocvqa_images/``.
@@ -16,7 +16,7 @@ Deliberate choices:
 - Where both releases lie side by side the one with question types is read; ids and questions are taken to be the same.
 - One page's questions are one cluster.
 
-Not checked against the official download, which needs an account: keys and names follow public code that reads them.
+Not checked against the official download, which needs an account: keys and names follow public code that reads it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ._docs import RRCTask
 
 
 class DocVQA(RRCTask):
-    """DocVQA val and test (and train, for exemplars), from the official files or the hub."""
+    """DocVQA val and test (and train, for few-shot examples), from the official files or the hub."""
 
     name = "docvqa"
     version = 1
@@ -38,7 +38,7 @@ class DocVQA(RRCTask):
     splits = {
         "val": Split(5_349, "validation"),
         "test": Split(5_188, "answers not public: write a submission", answers=False),
-        "train": Split(39_463, "training: for exemplars"),
+        "train": Split(39_463, "training: for few-shot examples"),
     }
     default_splits = ("val",)
     metric = "anls"

@@ -3,11 +3,11 @@
 Paper: Mathew et al., "InfographicVQA", WACV 2022 (arXiv 2104.12756).
 Official scorer: the script of the Robust Reading Competition (RRC, challenge 17, task 3), ANLS (``metrics/anls.py``).
 
-Protocol: the question is asked as it stands; up to 100 new tokens; the nearest annotated answer gives the score.
-val is scored here.  The answers of test are not public: what the model says there is written as a submission for
+Protocol: the question is asked as written; up to 100 new tokens; the nearest annotated answer gives the score.
+val is scored here.  The references of test are not public: answers to it are written as a submission for
 rrc.cvc.uab.es.  Published numbers are mostly of test.
 
-Official files, in the names under which they are about:
+Official files, under the names in circulation:
 - ``infographicsVQA_val_v1.0_withQT.json`` (now, with ``answer_type`` and ``operation/reasoning``) or without
   ``_withQT``; the first release wrote ``infographicVQA_…``; alone or in ``infographicsvqa_qas/``;
 - the images in ``infographicsvqa_images/``, once ``infographicVQA_{split}_v1.0_images/``.
@@ -17,7 +17,7 @@ Deliberate choices:
 - The image's name is ``image_local_name``; ``image_url`` is where it came from and is not followed.
 - One infographic's questions are one cluster (on the hub, which has no file names: one ``image_url``'s).
 
-Not checked against the official download, which needs an account: keys and names follow public code that reads them.
+Not checked against the official download, which needs an account: keys and names follow public code that reads it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEMS = ("infographicsVQA", "infographicVQA")
 
 
 class InfographicVQA(RRCTask):
-    """InfographicVQA val and test (and train, for exemplars), from the official files or the hub."""
+    """InfographicVQA val and test (and train, for few-shot examples), from the official files or the hub."""
 
     name = "infovqa"
     version = 1
@@ -42,7 +42,7 @@ class InfographicVQA(RRCTask):
     splits = {
         "val": Split(2_801, "validation"),
         "test": Split(3_288, "answers not public: write a submission", answers=False),
-        "train": Split(23_946, "training: for exemplars"),
+        "train": Split(23_946, "training: for few-shot examples"),
     }
     default_splits = ("val",)
     metric = "anls"

@@ -40,7 +40,7 @@ from evalkit.types import Box, Decoding, PromptTemplate, Sample, Split
 log = logging.getLogger(__name__)
 
 HUB_COLUMNS = ("image", "bbox", "answer")
-TRAIN = "training: for exemplars"
+TRAIN = "training: for few-shot examples"
 
 
 class ReferringExpressions(Task):

@@ -92,14 +92,14 @@ class LetteredImage(ImageRef):
 
 
 class AI2D(Task):
-    """AI2D test (and the other images as train, for exemplars), from the official files or the hub."""
+    """AI2D test (and the other images as train, for few-shot examples), from the official files or the hub."""
 
     name = "ai2d"
     version = 1
     kind = "choice"
     splits = {
         "test": Split(3_088, "test; letters drawn over the words"),
-        "train": Split(12_413, "the other images: for exemplars"),
+        "train": Split(12_413, "the other images: for few-shot examples"),
     }
     default_splits = ("test",)
     metric = "choice_accuracy"

@@ -41,14 +41,14 @@ FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
 
 
 class ScienceQAImages(Task):
-    """ScienceQA test, rows with an image (and train, for exemplars), from the official files or the hub."""
+    """ScienceQA test, rows with an image (and train, for few-shot examples), from the official files or the hub."""
 
     name = "scienceqa_img"
     version = 1
     kind = "choice"
     splits = {
         "test": Split(2_017, "the test problems with an image"),
-        "train": Split(6_218, "the training problems with an image: for exemplars"),
+        "train": Split(6_218, "the training problems with an image: for few-shot examples"),
     }
     default_splits = ("test",)
     metric = "choice_accuracy"

@@ -3,7 +3,7 @@
 Paper: Hudson and Manning, "GQA: A New Dataset for Real-World Visual Reasoning and Compositional Question Answering",
 CVPR 2019 (arXiv 1902.09506).  Official scorer: ``eval.py`` of gqadataset.org (see ``metrics/gqa_accuracy.py``).
 
-Protocol: testdev, balanced; the question is asked as it stands; the answer is short (10 new tokens); it is right when
+Protocol: testdev, balanced; the question is asked as written; the answer is short (10 new tokens); it is right when
 it is the annotated one.
 
 Deliberate choices:

@@ -3,7 +3,7 @@
 Paper: Mishra et al., "OCR-VQA: Visual Question Answering by Reading Text in Images", ICDAR 2019 (ocr-vqa.github.io).
 It came without a scorer; here exact match as Qwen-VL counts it (``metrics/exact_match.py``), one answer a question.
 
-Protocol: the question is asked as it stands; up to 100 new tokens.  ``dataset.json`` has an entry a book, keyed by its
+Protocol: the question is asked as written; up to 100 new tokens.  ``dataset.json`` has an entry a book, keyed by its
 id, with parallel lists ``questions`` and ``answers`` and a code for its split: 1 train, 2 val, 3 test.
 
 Deliberate choices:
@@ -39,14 +39,14 @@ CODES = {"train": 1, "test": 3}
 
 
 class OCRVQA(Task):
-    """OCR-VQA test (and train, for exemplars), from the official file or the hub."""
+    """OCR-VQA test (and train, for few-shot examples), from the official file or the hub."""
 
     name = "ocrvqa"
     version = 1
     kind = "vqa"
     splits = {
         "test": Split(None, "test, split code 3"),
-        "train": Split(None, "training, split code 1: for exemplars"),
+        "train": Split(None, "training, split code 1: for few-shot examples"),
     }
     default_splits = ("test",)
     metric = "exact_match"

@@ -3,7 +3,7 @@
 Paper: Marino et al., "OK-VQA: A Visual Question Answering Benchmark Requiring External Knowledge", CVPR 2019 (arXiv
 1906.00067).  Scorer: the official one of VQA (GT-Vision-Lab/VQA), whose file format it took over.
 
-Protocol: the question is asked as it stands; the answer is short (10 new tokens); VQA accuracy.  The validation split,
+Protocol: the question is asked as written; the answer is short (10 new tokens); VQA accuracy.  The validation split,
 which papers also call test, is the one that is reported; COCO val2014 has the images.
 
 Deliberate choices:
@@ -12,7 +12,7 @@ Deliberate choices:
 - VQA v1's files have the very names of OK-VQA's, so they are looked for in a folder of this task only.
 - The hub's copy has no image id.  A question's id is the image's followed by one digit, so the cluster comes from it.
 
-Not checked, for the official files could not be had: whether entries of a question share an ``answer_id``
+Not checked, since the official files were not available: whether entries of a question share an ``answer_id``
 (``metrics/vqa_accuracy.py`` takes each for an annotator of its own), and which of the two answers the hub's copy has.
 """
 
@@ -37,14 +37,14 @@ HUB_COLUMNS = ("image", "question", "question_id", "answers")
 
 
 class OKVQA(Task):
-    """OK-VQA val (and train, for exemplars), from the official JSON files or the hub."""
+    """OK-VQA val (and train, for few-shot examples), from the official JSON files or the hub."""
 
     name = "okvqa"
     version = 1
     kind = "vqa"
     splits = {
         "val": Split(5_046, "validation, COCO val2014"),
-        "train": Split(9_009, "training, COCO train2014: for exemplars"),
+        "train": Split(9_009, "training, COCO train2014: for few-shot examples"),
     }
     default_splits = ("val",)
     metric = "vqa_accuracy"

@@ -3,14 +3,14 @@
 Paper: Singh et al., "Towards VQA Models That Can Read", CVPR 2019 (arXiv 1904.08920).
 Official scorer: M4C's evaluator in facebookresearch/mmf (see ``metrics/textvqa_accuracy.py``).
 
-Protocol: the question is asked as it stands; the answer is short (10 new tokens); accuracy is min(1, matches / 3),
+Protocol: the question is asked as written; the answer is short (10 new tokens); accuracy is min(1, matches / 3),
 averaged over leaving out each of the ten annotators.  Annotations are those of version 0.5.1.
 
 Deliberate choices:
 - The prompt holds no OCR tokens, unlike M4C's and one of LLaVA's settings.
 - val's images lie in ``train_images``: both come from Open Images' training set.
-- An image is shown as its file has it.  Open Images lists some as rotated; big_vision turns those, others do not.
-- One image's questions are one cluster: they are not independent.
+- An image is shown as it is in its file.  Open Images lists some as rotated; big_vision turns those, others do not.
+- One image's questions are one cluster, since they are not independent.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ HUB_COLUMNS = ("image", "image_id", "question", "question_id", "answers")
 
 
 class TextVQA(Task):
-    """TextVQA val (and train, for exemplars), from the official JSON files or the hub."""
+    """TextVQA val (and train, for few-shot examples), from the official JSON files or the hub."""
 
     name = "textvqa"
     version = 1
     kind = "vqa"
     splits = {
         "val": Split(5_000, "validation"),
-        "train": Split(34_602, "training: for exemplars"),
+        "train": Split(34_602, "training: for few-shot examples"),
     }
     default_splits = ("val",)
     metric = "textvqa_accuracy"

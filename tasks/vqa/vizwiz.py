@@ -3,17 +3,17 @@
 Paper: Gurari et al., "VizWiz Grand Challenge: Answering Visual Questions from Blind People", CVPR 2018 (arXiv
 1802.08218).  Official scorer: the VizWiz API (see ``metrics/vizwiz_accuracy.py``).
 
-Protocol: the question is asked as it stands; the answer is short (10 new tokens); accuracy is min(1, matches / 3).
-Questions that cannot be answered from their image stay in; their annotators said ``unanswerable``.  The answers of
-test are not public: what the model says becomes a file for the EvalAI server.
+Protocol: the question is asked as written; the answer is short (10 new tokens); accuracy is min(1, matches / 3).
+Questions that cannot be answered from their image are included; their reference is ``unanswerable``.  The answers of
+test are not public: answers are written as a file for the EvalAI server.
 
 Deliberate choices:
-- The question is not told that ``unanswerable`` may be said: that is a matter of the prompt, and lmms-eval's adds it.
+- The question does not mention ``unanswerable``; lmms-eval's prompt does.
 - A sample's id is the name of its image: there is one question an image, and no other id.
-- A submission holds the answers as they were read.
+- A submission contains the predictions unchanged.
 
-Not checked, for the official files could not be had: the size of train, and what the hub's column ``category`` holds;
-it is kept as ``meta["category"]`` and, other than the files' ``answer_type``, makes no breakdown.
+Not checked, since the official files were not available: the size of train, and the content of the hub's column
+``category``; it is kept as ``meta["category"]`` and, unlike the files' ``answer_type``, makes no breakdown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HUB_COLUMNS = ("image", "question", "question_id")
 
 
 class VizWiz(Task):
-    """VizWiz-VQA val and test (and train, for exemplars), from the official JSON files or the hub."""
+    """VizWiz-VQA val and test (and train, for few-shot examples), from the official JSON files or the hub."""
 
     name = "vizwiz"
     version = 1
@@ -45,7 +45,7 @@ class VizWiz(Task):
     splits = {
         "val": Split(4_319, "validation"),
         "test": Split(8_000, "test: for a submission", answers=False),
-        "train": Split(20_523, "training: for exemplars"),
+        "train": Split(20_523, "training: for few-shot examples"),
     }
     default_splits = ("val",)
     metric = "vizwiz_accuracy"

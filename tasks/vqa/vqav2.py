@@ -3,16 +3,16 @@
 Paper: Goyal et al., "Making the V in VQA Matter", CVPR 2017 (arXiv 1612.00837).
 Official scorer: GT-Vision-Lab/VQA, ``PythonEvaluationTools/vqaEvaluation/vqaEval.py``.
 
-Protocol: the question is asked as it stands; the answer is short (10 new tokens); VQA accuracy is min(1, matches / 3),
+Protocol: the question is asked as written; the answer is short (10 new tokens); VQA accuracy is min(1, matches / 3),
 averaged over leaving out each of the ten annotators.  The answers of test-dev (a part of test, where most published
-numbers come from) and of test are not public: what the model says becomes a file for the EvalAI server.
+numbers come from) and of test are not public: answers are written as a file for the EvalAI server.
 
 Deliberate choices:
 - The headline is the official script to the letter, which normalises answers only when the annotators disagree; for a
   unanimous question ``Yes.`` is not ``yes``.  EvalAI, where published numbers come from, always normalises: that score
   stands beside it as ``accuracy_normalised``.
-- A submission holds the answers as they were read: the server normalises them itself.
-- One image's questions are one cluster: they are not independent.
+- A submission contains the predictions unchanged: the server normalises them itself.
+- One image's questions are one cluster, since they are not independent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HUB_COLUMNS = ("image", "question", "question_id")
 
 
 class VQAv2(Task):
-    """VQA v2.0 val, test-dev and test (and train, for exemplars), from the official JSON files or the hub."""
+    """VQA v2.0 val, test-dev and test (and train, for few-shot examples), from the official JSON files or the hub."""
 
     name = "vqav2"
     version = 1
@@ -45,7 +45,7 @@ class VQAv2(Task):
         "val": Split(214_354, "validation, COCO val2014"),
         "testdev": Split(107_394, "test-dev, COCO test2015: for a submission", answers=False),
         "test": Split(447_793, "test, COCO test2015: for a submission", answers=False),
-        "train": Split(443_757, "training, COCO train2014: for exemplars"),
+        "train": Split(443_757, "training, COCO train2014: for few-shot examples"),
     }
     default_splits = ("val",)
     metric = "vqa_accuracy"

@@ -257,7 +257,7 @@ def test_cocos_val2014_from_a_mirror_and_karpathys_splits_refused(tmp_path: Path
     assert samples[0].images[0].size() == (50, 20)
     assert samples[1].images[0].name == "lmms-lab/COCO-Caption/val2014[1]"
     for split in ("test", "val", "train"):
-        with pytest.raises(UserError, match=f"does not tell which images are Karpathy's {split}; give --data ROOT"):
+        with pytest.raises(UserError, match=f"does not say which images are Karpathy's {split}; give --data ROOT"):
             _load(COCO, mirror, split)
 
 
@@ -268,7 +268,7 @@ def test_flickr30k_from_a_mirror_is_never_karpathys(tmp_path: Path) -> None:
     assert (sample.id, sample.references) == ("1007129816", ("A man.", "A hat."))
     assert sample.images[0].load().size == (50, 20)
     for split in ("test", "val", "train"):
-        with pytest.raises(UserError, match=f"31,783 images and does not tell which are Karpathy's {split}"):
+        with pytest.raises(UserError, match=f"31,783 images and does not say which are Karpathy's {split}"):
             _load(FLICKR, mirror, split)
 
 

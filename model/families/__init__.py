@@ -1,1 +1,1 @@
-"""Model families: how each is asked, and how its answers are read.  One file each."""
+"""Model families: prompts and answer parsing, one file each."""

@@ -1,4 +1,4 @@
-"""What families have in common: a family is a ``Chat`` with its own wordings and its own boxes."""
+"""The base of most families: a ``Chat`` with its own prompts and box format."""
 
 from __future__ import annotations
 
@@ -33,35 +33,37 @@ GROUNDING_TOKENS = 128
 
 
 class Chat(Family):
-    """A family of chat models: a user turn per question, exemplars as turns before it.
+    """A family of chat models: one user turn per question, few-shot examples as turns before it.
 
-    A family says its ``official`` wordings by kind, those that VLMEvalKit has for its models, how many units of its
-    coordinates make a whole image (``span``), and how it spells a box (``spelled``).
+    A subclass has its ``official`` prompt templates by kind, those that VLMEvalKit has for its models, the size of an
+    image in its coordinates (``span``), and the format of a box (``spelled``).
+
+    Attributes:
+        special: matches tokens that are not part of an answer's text.
     """
 
     official: Mapping[Kind, str]
     vlmevalkit: Mapping[Kind, str] = {}
     special: re.Pattern[str] = SPECIAL
-    """Tokens that are no part of what an answer says."""
 
-    # ------------------------------------------------------------------------------------- what families differ in
+    # --------------------------------------------------------------------------------------------- to be overridden
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
-        """How many units of a box's coordinates a whole image is wide and high."""
+        """(width, height) of an image in units of the box coordinates."""
         raise NotImplementedError
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        """A box in the family's units, as it writes one.  ``expression`` is what it was asked for."""
+        """A box, given in the family's units, as text.  ``expression`` is the question's."""
         raise NotImplementedError
 
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
-        """An image's size, twice: the coordinates of most families do not depend on what the encoder sees."""
+        """The image's size for both: most families' coordinates do not depend on resizing."""
         return ImageSize(size, size)
 
-    # ---------------------------------------------------------------------------------------------------- the contract
+    # --------------------------------------------------------------------------------------------------- the interface
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """A user turn, its images first, after those of the exemplars with their answers; see ``Family``."""
+        """A user turn, after those of the few-shot examples with their answers."""
         self.check_images(sample, shots)
         turns: list[Message] = []
         for shot in shots:
@@ -69,7 +71,7 @@ class Chat(Family):
         return (*turns, self._user(spec, sample))
 
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
-        """The protocol's limit, else the task's own; at least 128 tokens for boxes, which come with words around."""
+        """The protocol's limit, else the task's; at least 128 tokens for boxes, which come with text around them."""
         tokens = self.template(spec).max_new_tokens
         found = default if tokens is None else Decoding(tokens)
         if spec.kind == "grounding":
@@ -77,7 +79,7 @@ class Chat(Family):
         return found
 
     def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """A stripped text, an option's letter, or the first box in pixels of the original; see ``Family``."""
+        """The stripped text, an option letter, or the first box in pixels of the original image."""
         self.template(spec)
         said = spoken(text)
         if said is None:
@@ -89,7 +91,7 @@ class Chat(Family):
         return Prediction(letter(plain) if spec.kind == "choice" else plain or None)
 
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
-        """The first caption, the most frequent answer (the first of those), the letter, or the box; see ``Family``."""
+        """The first caption, the most frequent answer (the first of several), the letter, or the box."""
         self.template(spec)
         if not sample.references:
             raise UserError(f"sample {sample.id} has no reference, so it cannot be an exemplar; take another split.")
@@ -103,18 +105,18 @@ class Chat(Family):
         return str(first).strip()
 
     def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
-        """The letters: an assistant's turn begins with them."""
+        """The option letters, as the start of an assistant's turn."""
         self.template(spec)
         return letters(sample)
 
-    # ------------------------------------------------------------------------------------------------------- the rest
+    # --------------------------------------------------------------------------------------------------------- helpers
 
     def template(self, spec: PromptSpec) -> PromptTemplate:
         """The prompt's template.  Raises ``UserError`` if the protocol defines none."""
         return template_of(spec, self.name, self.official, self.vlmevalkit)
 
     def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
-        """The first box of an answer, in the units that were asked for."""
+        """The first box of an answer, in the units of the prompt."""
         return numbers(said)
 
     def check_images(self, sample: Sample, shots: Sequence[Shot]) -> None:
@@ -138,11 +140,11 @@ class Chat(Family):
     def _original(self, spec: PromptSpec, box: Numbers, image_size: ImageSize) -> Box | None:
         (width, height), (wide, high) = image_size.original, self._span(spec, image_size)
         found = box[0] * width / wide, box[1] * height / high, box[2] * width / wide, box[3] * height / high
-        return found if all(map(math.isfinite, found)) else None  # 1e999, or what becomes too large here
+        return found if all(map(math.isfinite, found)) else None  # 1e999, or an overflow here
 
 
 def by_fractions(spec: PromptSpec) -> bool:
-    """Whether the prompt itself asks for fractions of the image: then that is how the answer is read."""
+    """Whether the prompt asks for fractions of the image; the answer is then parsed as such."""
     return spec.protocol == LMMS_EVAL
 
 

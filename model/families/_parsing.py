@@ -1,4 +1,4 @@
-"""Taking raw answers apart: what was said after thinking, an option's letter, a box's four numbers.
+"""Parses raw answers: the text after thinking, an option letter, the four numbers of a box.
 
 Answers are untrusted: every pattern here takes time linear in the answer's length (quantifiers are possessive where
 backtracking could repeat work), and nothing here raises.
@@ -17,7 +17,7 @@ _WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | str.maketrans("【】、。�
 
 
 def spoken(text: str) -> str | None:
-    """What follows the thinking (``<think>…</think>``, its opening maybe in the prompt); None if it is unfinished."""
+    """The text after thinking (``<think>…</think>``, possibly opened in the prompt); None if thinking is unfinished."""
     said = text.rpartition("</think>")[2]
     return None if "<think>" in said else said
 
@@ -34,7 +34,7 @@ _SAID = re.compile(
 
 
 def letter(text: str) -> str | None:
-    """The option's letter that an answer names: first thing or after "answer", "option" or the like."""
+    """The option letter of an answer: at its start, or after "answer", "option" or the like."""
     plain = text.translate(_WIDE).strip()
     match = _FIRST.match(plain) or _SAID.search(plain)
     return next(filter(None, match.groups())) if match else None
@@ -56,7 +56,7 @@ _BOXES = tuple(
 
 
 def numbers(text: str) -> Numbers | None:
-    """The four numbers of the first box of an answer as they stand there, in no convention yet.
+    """The four numbers of the first box of an answer, not converted.
 
     ``"bbox_2d": [a, b, c, d]`` or ``bbox`` comes before ``<box>(a,b),(c,d)``, and that before ``(a,b),(c,d)``,
     ``[a, b, c, d]`` or ``(a, b, c, d)`` wherever they stand.  None if there is none.

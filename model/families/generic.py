@@ -1,9 +1,8 @@
-"""Any chat model on the hub: asked in words that need no training, and read as it was asked.
+"""Any chat model on the hub: prompts that need no special training.
 
-Wordings: those that LLaVA-1.5 (arXiv 2310.03744) made usual, which lmms-eval has too; the grounding prompt is ours.  It
-states a format and a range, fractions of the image, and the answer is read in exactly those: a model that answers in
-pixels is wrong here, and belongs in a family of its own.  VLMEvalKit's grounding prompt states no coordinates, so it is
-not put to models that declare none.
+The prompts are LLaVA-1.5's (arXiv 2310.03744), which lmms-eval has too; the grounding prompt is ours.  It states a
+format and a range, fractions of the image, and answers are parsed as such: a model that answers in pixels is wrong
+here, and needs its own family.  VLMEvalKit's grounding prompt states no coordinates, so it is refused for this family.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ GROUNDING = (
 
 
 class Generic(Chat):
-    """The family of checkpoints that have none."""
+    """The family of checkpoints that no other family claims."""
 
     name = "generic"
     coordinates = "fractions of the image, as the prompt states"

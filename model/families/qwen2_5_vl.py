@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: how it is asked, and how its answers are read.
+"""Qwen2.5-VL: prompts and answer parsing.
 
 Sources: the report (arXiv 2502.13923) for boxes; prompts as the Qwen2-VL line of models is evaluated in VLMEvalKit, and
 the grounding instruction of the model's own cookbook.  No official caption prompt exists from Qwen2-VL on:

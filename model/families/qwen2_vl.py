@@ -1,4 +1,4 @@
-"""Qwen2-VL: how it is asked, and how its answers are read.
+"""Qwen2-VL: prompts and answer parsing.
 
 Sources: the report (arXiv 2409.12191, §2.2.1: boxes are integers in [0, 1000) of the image, between special tokens);
 prompts for questions as VLMEvalKit has them for these models; the grounding prompt is the one that users report to

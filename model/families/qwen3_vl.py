@@ -1,9 +1,9 @@
-"""Qwen3-VL, dense and mixture of experts: how it is asked, and how its answers are read.
+"""Qwen3-VL, dense and mixture of experts: prompts and answer parsing.
 
 Sources: the report (arXiv 2511.21631) for the prompts of questions about documents and of grounding, and for boxes:
-relative to the image, from 0 to 1000, as JSON.  Lettered questions as Qwen2-VL's.  What the report asks of documents
-is asked of every image.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
-The thinking checkpoints' thoughts are left out of what is read.
+relative to the image, from 0 to 1000, as JSON.  Multiple choice as Qwen2-VL.  The report's prompt for documents
+is used for all images.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
+The thoughts of thinking checkpoints are removed before parsing.
 Sizes: the limits are those of the released ``preprocessor_config.json``.
 """
 

@@ -1,4 +1,4 @@
-"""Qwen-VL (2023), the base model: how it is asked, and how its answers are read.
+"""Qwen-VL (2023), the base model: prompts and answer parsing.
 
 Sources: the report (arXiv 2308.12966) and the model's own evaluation, QwenLM/Qwen-VL ``eval_mm/`` (commit aa00ed0),
 which asks base and chat model alike in running text, an image (``<img>…</img>``, the processor's business) and a bare

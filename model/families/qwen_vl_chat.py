@@ -1,4 +1,4 @@
-"""Qwen-VL-Chat (2023): how it is asked, and how its answers are read.
+"""Qwen-VL-Chat (2023): prompts and answer parsing.
 
 The model's own evaluation asks it as it asks the base model, in running text (``qwen_vl.py``).  Under other harnesses'
 protocols it is asked in its chat format (the system prompt is the chat template's): ``Picture 1: <img>…</img>`` and the

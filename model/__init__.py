@@ -1,1 +1,1 @@
-"""How answers are produced: backends, model families, and the bundled tiny checkpoint."""
+"""Models: backends, the inference engine, model families, and the bundled checkpoint."""

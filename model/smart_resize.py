@@ -1,7 +1,7 @@
-"""The size at which an encoder of Qwen2-VL's sort sees an image: as it is, rounded, within limits.
+"""The size to which the processors of Qwen2-VL's line resize an image.
 
-The rule of the released processors (model cards: sides are multiples of a visual token's, the number of pixels lies
-between ``min_pixels`` and ``max_pixels``); equal to transformers' ``smart_resize``, which the tests compare it with.
+Sides are multiples of a visual token's side, and the number of pixels is between ``min_pixels`` and ``max_pixels``
+(model cards).  Equal to transformers' ``smart_resize``, with which the tests compare it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ MAX_ASPECT = 200
 
 
 def resize(size: Size, side: int, min_pixels: int, max_pixels: int) -> Size:
-    """What becomes of an image of ``size``, both (width, height) in pixels, where a visual token is ``side`` square.
+    """The size after resizing, as (width, height) in pixels; a visual token covers ``side`` × ``side`` pixels.
 
-    Each side goes to the nearest multiple.  If the area is then outside ``[min_pixels, max_pixels]``, both sides of the
-    *original* are scaled by one factor onto the limit, and rounded down (too large) or up (too small).
+    Each side is rounded to the nearest multiple.  If the area is then outside ``[min_pixels, max_pixels]``, both sides
+    of the *original* are scaled by one factor onto the limit, and rounded down (too large) or up (too small).
 
     Raises:
-        ValueError: one side is more than 200 times the other, which the processor refuses.
+        ValueError: one side is more than 200 times the other; the processor refuses this.
     """
     if max(size) > MAX_ASPECT * min(size):
         raise ValueError(f"an image of {size[0]}x{size[1]} pixels is too narrow: one side is over 200 times the other")

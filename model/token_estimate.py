@@ -1,7 +1,7 @@
-"""What requests will cost, guessed before any of them is looked at: tokens to compute.
+"""Estimate of the tokens that requests will compute.
 
-A guess has to be quick, for there may be hundreds of thousands of requests: nothing is tokenized (English has about 3.5
-characters a token), no image is opened, and only the shape of a conversation tells what requests have in common.
+It has to be fast, for there may be hundreds of thousands of requests: nothing is tokenized (English has about 3.5
+characters per token), no image is opened, and shared prefixes are found from the messages alone.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 
 from evalkit.types import ImagePart, Request, Size
 
-CHARACTERS = 3.5  # to a token
-USUAL: Size = (640, 480)  # an image of which nothing is known, where nothing is known of any
-# A token of an answer is a pass of its own over the weights, for few rows; one of a prompt is a row among thousands.
-ANSWERED = 3
-# Limits are far above what is answered: 10 tokens for a word, 128 for a caption.
-LONGEST = 16
+CHARACTERS_PER_TOKEN = 3.5
+DEFAULT_SIZE: Size = (640, 480)  # of images, if no size is known
+# Cost of an answer's token relative to a prompt's: each decode step reads all weights for few sequences.
+DECODE_COST = 3
+# Token limits are far above typical answers: 10 tokens for a word, 128 for a caption.
+TYPICAL_ANSWER = 16
 
 
-def costs(
+def estimate_tokens(
     requests: Sequence[Request],
     sizes: Mapping[str, Size],
     *,
     visual: Callable[[Sequence[Size]], Sequence[int]],
     shared: bool,
 ) -> list[int]:
-    """About how many tokens are to be computed for each request.
+    """Estimated number of computed tokens per request.
 
     Args:
-        sizes: of images, by name; one that is not there counts as the mean of those that are.
-        visual: how many tokens images of these sizes become, each.
-        shared: what requests begin with alike, up to an image, is computed for the first of them only.
+        sizes: of images, by name; a missing one counts as the mean of the others.
+        visual: returns the number of visual tokens per image size.
+        shared: whether a prefix up to an image is computed only for the first request that has it.
     """
-    different = list({USUAL, *sizes.values()})
-    tokens = dict(zip(different, visual(different), strict=True))
-    usual = sum(tokens[size] for size in sizes.values()) / len(sizes) if sizes else tokens[USUAL]
+    distinct = list({DEFAULT_SIZE, *sizes.values()})
+    tokens = dict(zip(distinct, visual(distinct), strict=True))
+    usual = sum(tokens[size] for size in sizes.values()) / len(sizes) if sizes else tokens[DEFAULT_SIZE]
 
     begun: dict[tuple[object, ...], int] = {}
     found = []
@@ -45,7 +45,7 @@ def costs(
             texts.append(message.role)
             for part in message.content:
                 if not isinstance(part, ImagePart):
-                    cost += len(part.text) / CHARACTERS
+                    cost += len(part.text) / CHARACTERS_PER_TOKEN
                     texts.append(part.text)
                     continue
                 name = part.image.name
@@ -53,12 +53,14 @@ def costs(
                 if shared:
                     beginning = (place, name, *texts)
                     if beginning in begun:
-                        cost = 0.0  # all that stands before has been computed
+                        cost = 0.0  # the prefix is computed already
                     place = begun.setdefault(beginning, len(begun) + 1)
                     texts.clear()
         answers = request.continuations
         cost += (
-            sum(map(len, answers)) / CHARACTERS if answers else ANSWERED * min(request.decoding.max_new_tokens, LONGEST)
+            sum(map(len, answers)) / CHARACTERS_PER_TOKEN
+            if answers
+            else DECODE_COST * min(request.decoding.max_new_tokens, TYPICAL_ANSWER)
         )
         found.append(max(1, round(cost)))
     return found

@@ -1,9 +1,9 @@
-"""The ``hf`` backend: a transformers checkpoint in this process, batched and greedy.
+"""The ``hf`` backend: a transformers checkpoint in this process.
 
-The same request gets the same answer whatever its neighbours and however batches are cut: decoding is plain greedy
-search (a checkpoint's own sampling settings and repetition penalty are not applied: they are not part of any
-benchmark's protocol).  Where the model allows it, the engine (``model/engine``) answers, and computes once what
-requests have in common; elsewhere, and under ``exact``, the model's own ``generate`` does (``_generate.py``).
+A request gets the same answer in every batch.  Decoding is greedy search unless the request says otherwise; a
+checkpoint's own sampling settings and repetition penalty are ignored, as they are not part of any benchmark's protocol.
+The engine (``model/engine``) answers where it supports the model, and computes shared prefixes once.  Otherwise, and
+with ``exact``, the model's own ``generate`` does (``model/hf/generate.py``).
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.engine.compatibility import UnsupportedModel, build_engine
 from evalkit.model.hf.devices import pick_places, spread
 from evalkit.model.hf.embedding import embed
-from evalkit.model.hf.generate import Generate
+from evalkit.model.hf.generate import GenerateRunner
 from evalkit.model.hf.generation_config import not_applied
 from evalkit.model.hf.loading import dtype_in_effect, identity, load_model, load_processor, pick_device, pick_dtype
 from evalkit.model.hf.memory import memory_in_use
-from evalkit.model.hf.outcome import Outcome
 from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
-from evalkit.model.hf.processor import Inputs, Planned
-from evalkit.model.hf.responses import Responses, failed
+from evalkit.model.hf.processor import Inputs, PlannedRequest
+from evalkit.model.hf.responses import Outcome, Responses, error_response
 from evalkit.model.hf.restore import borrowed_model
 from evalkit.model.hf.sampler import RandomSampler
-from evalkit.model.token_estimate import costs
+from evalkit.model.token_estimate import estimate_tokens
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
 from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size, image_key
@@ -48,8 +47,8 @@ __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype
 
 log = logging.getLogger(__name__)
 
-# Rows to a call of generate where nobody says how many.
-BATCH = 8
+# Default batch size of generate.
+BATCH_SIZE = 8
 
 
 class HFBackend(Backend):
@@ -57,15 +56,15 @@ class HFBackend(Backend):
 
     Args:
         model: a transformers image-text-to-text model in eval mode.
-        processor: its processor, with a chat template where requests are conversations.
-        batch_size: rows answered together; None for what suits the device.
-        max_batch_tokens: tokens prefilled together (the engine's); None for what suits the device.
-        exact: one sample at a time, through the model's own ``generate``.
-        options: which parts of the engine work.
+        processor: its processor; conversations need a chat template.
+        batch_size: sequences decoded together; None adapts to the device.
+        max_batch_tokens: tokens per prefill batch of the engine; None adapts to the device.
+        exact: batch size 1 through the model's own ``generate``.
+        options: options of the engine.
 
     Attributes:
-        unfit: why the engine does not answer, where it does not.
-        not_applied: what of the checkpoint's generation settings would change a greedy answer.
+        unfit: why the engine is not used; None if it is.
+        not_applied: fields of the checkpoint's generation config that are ignored.
     """
 
     name = "hf"
@@ -87,15 +86,15 @@ class HFBackend(Backend):
         configured = model.generation_config
         stops = configured.eos_token_id if configured.eos_token_id is not None else self.tokenizer.eos_token_id
         self.stops: tuple[int, ...] = tuple(stops) if isinstance(stops, list) else (stops,)
-        # Qwen-VL's files name only the token that ends a text; what ends a turn, its own chat code adds.
+        # Qwen-VL's files name only the token that ends a text; its chat code adds those that end a turn.
         self.turn_stops: tuple[int, ...] = (*self.stops, *getattr(processor, "turn_stop_ids", ()))
         pad = next(t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None)
         self._responses = Responses(self.tokenizer, self._stops)
         self.not_applied = not_applied(configured, type(model).__name__)
-        # generate() fills whatever a call leaves open from here: Qwen2.5-VL's file, for one, has a repetition penalty.
+        # generate() takes its defaults from here: Qwen2.5-VL's file, for example, has a repetition penalty.
         model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=pad)
-        self.plain = Generate(
-            model, self.inputs, stops=self._stops, pad=pad, batch_size=1 if exact else batch_size or BATCH
+        self.plain = GenerateRunner(
+            model, self.inputs, stops=self._stops, pad=pad, batch_size=1 if exact else batch_size or BATCH_SIZE
         )
         self.engine: Engine | None = None
         self.unfit: str | None = "one sample at a time was asked for" if exact else None
@@ -113,17 +112,17 @@ class HFBackend(Backend):
                     error,
                 )
 
-    def _stops(self, planned: Planned) -> tuple[int, ...]:
-        """The tokens that end a request's answer."""
+    def _stops(self, planned: PlannedRequest) -> tuple[int, ...]:
+        """The stop tokens of a request."""
         return self.stops if planned.request.messages[0].role == "plain" else self.turn_stops
 
     @property
     def batch_size(self) -> int:
-        """How many rows are answered together, by now."""
+        """The current number of sequences decoded together."""
         return self.engine.limits.rows if self.engine is not None else self.plain.batch_size
 
     def describe(self) -> Mapping[str, Any]:
-        """Device, dtype, how requests are batched, and library versions, for the run's record."""
+        """Device, dtype, batch sizes and library versions, for the run's manifest."""
         device = self.model.device
         return {
             "backend": self.name,
@@ -139,19 +138,19 @@ class HFBackend(Backend):
         }
 
     def image_size(self, size: Size) -> ImageSize:
-        """An image's size, and the encoder's."""
+        """An image's size in the file and after resizing."""
         return self.inputs.image_size(size)
 
     def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
-        """About how many tokens are to be computed for each request."""
-        return costs(requests, sizes, visual=self.inputs.visual, shared=self.engine is not None)
+        """Estimated number of computed tokens per request."""
+        return estimate_tokens(requests, sizes, visual=self.inputs.visual, shared=self.engine is not None)
 
     def memory(self) -> int:
-        """Bytes: the most that a CUDA device has held for this process; elsewhere what is held now."""
+        """Bytes: the peak of a CUDA device for this process; elsewhere the memory in use."""
         return memory_in_use(self.model.device)
 
     def release(self) -> None:
-        """Leave the model as it was found, but for its generation settings."""
+        """Restore the model, except for its generation config."""
         if self.engine is not None:
             self.engine.close()
             self.engine = None
@@ -159,21 +158,21 @@ class HFBackend(Backend):
     # ------------------------------------------------------------------------------------------------------ answering
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
-        """One response per request; windows of requests are planned ahead, those of the same images together."""
+        """One response per request.  Requests are planned in windows, ahead of time, grouped by their images."""
         return self.stream(split_into_windows(requests), stop)
 
     def stream(self, windows: Iterator[Sequence[Request]], stop: Event | None = None) -> Iterator[Response]:
-        """As ``generate``, for windows that come one by one; the next is asked for before one is begun.
+        """As ``generate``, for a stream of windows; the next one is taken before one is started.
 
-        An empty one says that there is none yet: no more are asked for until all that came is answered.
+        An empty window means that none is available yet: no more are taken until all so far are answered.
         """
         self._responses.clear()
         with PlanningThread(windows, self._plan) as plans:
             while (plan := plans.wait()) is not None:
                 for request, error in plan.failed:
-                    yield failed(request, error)
+                    yield error_response(request, error)
                 for outcome in self._answer(plan, plans, stop):
-                    yield from self._responses.of(outcome)
+                    yield from self._responses.add(outcome)
                 if stop is not None and stop.is_set():
                     return
 
@@ -181,7 +180,7 @@ class HFBackend(Backend):
         plan = WindowPlan()
         for request in requests:
             for image in request.images:
-                image_key(image)  # of a row, its content is read for it: here, ahead of its turn
+                image_key(image)  # reads the content of images in data set rows: here, ahead of time
             try:
                 for row in self.inputs.plan(request):
                     fits = self.engine is not None and _fits(self.engine, row)
@@ -205,13 +204,13 @@ class HFBackend(Backend):
 
         finished = engine.generate([self._sequence(row) for row in plan.for_engine], stop, more)
         while True:
-            with torch.inference_mode():  # not while the caller has its turn
+            with torch.inference_mode():  # not in the caller's code
                 sequence = next(finished, None)
             if sequence is None:
                 return
             yield _outcome(sequence)
 
-    def _sequence(self, planned: Planned) -> EngineSequence:
+    def _sequence(self, planned: PlannedRequest) -> EngineSequence:
         decoding, branch = planned.request.decoding, planned.branch
         sequence = EngineSequence(
             planned,
@@ -227,24 +226,24 @@ class HFBackend(Backend):
             if decoding.temperature > 0:
                 sequence.sampler = RandomSampler(decoding, planned.request.id)
             if decoding.stop:
-                sequence.hits_stop_string = partial(self._responses.enough, planned)
+                sequence.hits_stop_string = partial(self._responses.has_stop_string, planned)
         return sequence
 
     # ------------------------------------------------------------------------------------------------------ embedding
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-        """Each image as a vector of unit length.  Raises what ``_embedding.embed`` does."""
+        """A unit vector per image.  Raises as ``model.hf.embedding.embed`` does."""
         return embed(self.model, self.inputs, images)
 
 
-def _fits(engine: Engine, planned: Planned) -> bool:
-    """Whether the engine answers such a request; beams are searched by ``generate``."""
+def _fits(engine: Engine, planned: PlannedRequest) -> bool:
+    """Whether the engine supports the request; beam search needs ``generate``."""
     return planned.request.decoding.num_beams == 1 and (engine.supports_several_images or len(planned.sizes) <= 1)
 
 
 def _outcome(sequence: EngineSequence) -> Outcome:
     planned = sequence.request
-    assert isinstance(planned, Planned)
+    assert isinstance(planned, PlannedRequest)
     if sequence.error is not None:
         return Outcome(planned, error=sequence.error)
     images = zip(planned.sizes, sequence.processed_images, strict=True)
@@ -252,7 +251,7 @@ def _outcome(sequence: EngineSequence) -> Outcome:
     return Outcome(
         planned,
         tokens=tuple(sequence.tokens),
-        entropies=tuple(sequence.mean_losses) if scored else (),
+        mean_losses=tuple(sequence.mean_losses) if scored else (),
         prompt_tokens=sequence.prompt_tokens,
         image_sizes=tuple(ImageSize(size, image.encoded_size or size) for size, image in images),
         seconds=sequence.seconds,
@@ -268,7 +267,7 @@ class _Factory(BackendFactory):
     name = "hf"
 
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
-        """The backend, the dtype in effect, and how the checkpoint is quantised.
+        """The backend, the dtype in effect, and the quantization method.
 
         Raises:
             UserError: transformers has no such model.
@@ -276,7 +275,7 @@ class _Factory(BackendFactory):
         return identity(checkpoint, pick_places(device)[0][0], dtype)
 
     def open(self, checkpoint: Checkpoint, *, device: str, dtype: str, batching: Batching = Batching()) -> Backend:
-        """Load a checkpoint with transformers' Auto classes: safetensors and no remote code, unless it is allowed."""
+        """Load a checkpoint with transformers' Auto classes; pickles and remote code only if allowed."""
         pool = self.worker_pool(device=device, dtype=dtype, batching=batching)
         if pool is not None:
             return pool.open(checkpoint)
@@ -288,12 +287,12 @@ class _Factory(BackendFactory):
     def worker_pool(
         self, *, device: str, dtype: str, batching: Batching = Batching(), cluster: Cluster | None = None
     ) -> HFWorkerPool | None:
-        """Workers on several devices, or of a Ray cluster."""
+        """Workers on several devices, or in a Ray cluster."""
         options = {"dtype": dtype, "batching": batching}
         if cluster is not None:
             return ray_pool(cluster, device, options)
         places = pick_places(device)
-        pick_dtype(dtype, places[0][0])  # before anything is read
+        pick_dtype(dtype, places[0][0])  # fails early
         return local_pool(places, options) if len(places) > 1 else None
 
     @contextmanager
@@ -307,16 +306,16 @@ class _Factory(BackendFactory):
                 backend.release()
 
     def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
-        """At which size the checkpoint's processor has an image seen."""
+        """A function from an image's size to the size after the processor's resizing."""
         return Inputs(load_processor(checkpoint)).image_size
 
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview]:
-        """What a run would give the model for each request, from the processor alone."""
+        """The model's input per request, from the processor alone."""
         inputs = Inputs(load_processor(checkpoint))
         return (inputs.preview(request) for request in requests)
 
     def verify(self, checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
-        """Whether a checkpoint is whole and works, check by check."""
+        """Check whether a checkpoint is complete and works."""
         return verify(checkpoint, device=device, dtype=dtype, forward=forward)
 
 

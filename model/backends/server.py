@@ -29,7 +29,7 @@ from evalkit.model.server.discovery import discover
 from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import ResizeRule, resize_rule
 from evalkit.model.server.images import ImageCache
-from evalkit.model.token_estimate import costs
+from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import Batching, ImagePart, ImageSize, Preview, Request, Response, Size
 
 __all__ = ["BACKEND", "ServerBackend"]
@@ -79,7 +79,7 @@ class ServerBackend(Backend):
     def estimate_tokens(self, requests: Sequence[Request], sizes: Mapping[str, Size]) -> Sequence[int]:
         """The estimated number of tokens to compute for each request."""
         tokens = self.resize_rule.tokens
-        return costs(requests, sizes, visual=lambda images: [tokens(size) for size in images], shared=True)
+        return estimate_tokens(requests, sizes, visual=lambda images: [tokens(size) for size in images], shared=True)
 
     def image_size(self, size: Size) -> ImageSize:
         """An image's size, and the size to which the server resizes it."""

@@ -134,7 +134,7 @@ def _check_architecture(model: Any) -> None:
 
 def _reference_answers(model: Any, inputs: Inputs) -> list[ReferenceAnswer]:
     answers = []
-    for request in reference_requests(plain=not inputs.template):
+    for request in reference_requests(plain=not inputs.has_chat_template):
         try:
             answers.append(reference_answer(model, inputs, request))
         except (OSError, ValueError, UserError, NotImplementedError) as error:

@@ -282,7 +282,7 @@ class Scheduler:
 
     def _halve_limits(self, rows: int) -> None:
         half = (rows + 1) // 2
-        log.warning("out of memory with %d samples: going on with batches of %d", rows, half)
+        log.warning("out of memory with a batch of %d; continuing with batches of %d", rows, half)
         self.limits = Limits(min(half, self.limits.rows), max(1, self.limits.tokens // 2), self.limits.bytes // 2)
 
     @property

@@ -1,4 +1,4 @@
-"""Where the models of ``--device`` are: ``cuda:0,cuda:1`` are two, ``cuda:0+cuda:1`` is one, spread over both."""
+"""Placement of models by ``--device``: ``cuda:0,cuda:1`` is two models, ``cuda:0+cuda:1`` one model on both devices."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from evalkit.errors import UserError
 
 from .loading import pick_devices
 
-# Of a GPU's free memory, what weights may take: activations and caches need the rest.
-SHARE = 0.8
+# Share of a GPU's free memory for weights; the rest is for activations and caches.
+WEIGHTS_SHARE = 0.8
 
 Place = tuple[torch.device, ...]
 
 
 def pick_places(wanted: str) -> list[Place]:
-    """A place for each worker.
+    """The devices of each worker.
 
     Raises:
-        UserError: a device is absent, they are not of one kind, or a model is to be spread over what cannot be.
+        UserError: a device is missing, they are of several kinds, or a model cannot be spread over them.
     """
     if "+" not in wanted:
         return [(device,) for device in pick_devices(wanted)]
     names = [[name.strip() for name in place.split("+")] for place in wanted.split(",")]
     every = [name for place in names for name in place]
     if not all(name.startswith("cuda:") and name[5:].isdigit() for name in every):
-        raise UserError(f"--device {wanted}: a model is spread over GPUs that are named, as in cuda:0+cuda:1.")
+        raise UserError(f"--device {wanted}: name the GPUs to spread a model over, as in cuda:0+cuda:1.")
     devices = iter(pick_devices(",".join(every)))
     places = [tuple(next(devices) for _ in place) for place in names]
     if any(len(set(place)) < len(place) for place in places):
-        raise UserError(f"--device {wanted}: a model is spread over different GPUs; one is named twice.")
+        raise UserError(f"--device {wanted}: a GPU is named twice; spread a model over different ones.")
     return places
 
 
 def named(place: Place) -> str:
-    """A place as ``--device`` has it."""
+    """A place in the syntax of ``--device``."""
     return "+".join(map(str, place))
 
 
 def spread(devices: Sequence[torch.device]) -> Mapping[str, Any]:
-    """What ``from_pretrained`` takes to spread a model's layers evenly over ``devices``; nothing for one of them."""
+    """Arguments of ``from_pretrained`` that spread a model's layers evenly over ``devices``; none for one device."""
     if len(devices) < 2:
         return {}
-    most = {device.index: int(torch.cuda.mem_get_info(device)[0] * SHARE) for device in devices}
-    return {"device_map": "balanced", "max_memory": most}
+    max_memory = {device.index: int(torch.cuda.mem_get_info(device)[0] * WEIGHTS_SHARE) for device in devices}
+    return {"device_map": "balanced", "max_memory": max_memory}

@@ -1,4 +1,4 @@
-"""Images as vectors, to find those that are alike."""
+"""Image embeddings, for finding similar images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from .threads import threads
 
 
 def embed(model: Any, inputs: Inputs, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
-    """The mean of each image's visual tokens, as the language model would see them, scaled to unit length.
+    """The mean of each image's visual tokens, as the language model gets them, scaled to unit length.
 
-    Images go through the vision encoder one by one, so that none depends on its neighbours; the next is decoded
-    meanwhile.
+    Images are encoded one by one, so that the result does not depend on the batch; the next one is decoded meanwhile.
 
     Raises:
         OSError: an image cannot be read.
@@ -29,30 +28,32 @@ def embed(model: Any, inputs: Inputs, images: Sequence[ImageRef]) -> Iterator[tu
     found = (getattr(owner, "get_image_features", None) for owner in owners)
     encode = next((method for method in found if method is not None), None)
     if encode is None:
-        raise UserError(f"{type(model).__name__} has no vision encoder to embed images with (get_image_features).")
+        raise UserError(
+            f"{type(model).__name__} cannot embed images (no get_image_features); use --shots-by random or fixed."
+        )
     return _embed(model, inputs, images, encode)
 
 
 def _embed(
     model: Any, inputs: Inputs, images: Sequence[ImageRef], encode: Callable[..., Any]
 ) -> Iterator[tuple[float, ...]]:
-    takes = inspect.signature(encode).parameters
-    with threads(1) as ahead:
-        coming = ahead.submit(inputs.pixels, images[0]) if images else None
+    accepted = inspect.signature(encode).parameters
+    with threads(1) as thread:
+        coming = thread.submit(inputs.pixels, images[0]) if images else None
         for following in (*images[1:], None):
             if coming is None:
                 return
             pixels = coming.result()
-            coming = None if following is None else ahead.submit(inputs.pixels, following)
+            coming = None if following is None else thread.submit(inputs.pixels, following)
             pixels = pixels.to(model.device, dtype=model.dtype)
             with torch.inference_mode():
-                found = encode(**{name: value for name, value in pixels.items() if name in takes})
+                found = encode(**{name: value for name, value in pixels.items() if name in accepted})
                 mean = _visual_tokens(found).float().mean(0)
                 yield tuple((mean / mean.norm()).tolist())
 
 
 def _visual_tokens(found: Any) -> torch.Tensor:
-    """(tokens, width), from what ``get_image_features`` gave: a tensor, or one for each image or tile."""
+    """(tokens, width) from the result of ``get_image_features``: a tensor, or one per image or tile."""
     found = getattr(found, "pooler_output", found)
     parts = found if isinstance(found, (tuple, list)) else [found]
     return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])

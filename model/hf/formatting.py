@@ -1,4 +1,4 @@
-"""How names, sizes, dtypes and errors are told."""
+"""Formatting of names, sizes, dtypes and errors."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 import transformers
 
 SHOWN = 5
-"""Names told of a list."""
+"""Number of names shown of a list."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The error's message in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def few(names: Sequence[str]) -> str:
-    """The first of them, and whether there are more."""
+    """The first names, and an ellipsis if there are more."""
     return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
@@ -41,7 +41,7 @@ def gigabytes(size: int) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers tells nothing of what it loads: whoever asks tells it."""
+    """Silence transformers' messages and progress bars."""
     logging: Any = transformers.utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()

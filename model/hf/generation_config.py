@@ -1,4 +1,4 @@
-"""What of a checkpoint's own generation settings is left aside."""
+"""Fields of a checkpoint's generation_config.json that are ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# What of a generation_config changes a greedy answer.
+# Fields that would change a greedy answer.
 ALTERING = (
     "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
     "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id",
@@ -17,16 +17,17 @@ ALTERING = (
 
 
 def not_applied(configured: Any, model: str) -> dict[str, Any]:
-    """What of a checkpoint's generation settings would change a greedy answer; a warning names it, once."""
+    """The fields of a generation config that would change a greedy answer; logs a warning once."""
     found = {name: getattr(configured, name, None) for name in ALTERING}
-    altering = {name: value for name, value in found.items() if value and value != 1}  # a factor of 1 is none
+    altering = {name: value for name, value in found.items() if value and value != 1}  # a factor of 1 has no effect
     if altering:
         listed = ", ".join(f"{name}={value}" for name, value in altering.items())
-        _say_once(f"{model}: its generation_config.json asks for {listed}")
+        _warn_once(f"{model}: its generation_config.json sets {listed}")
     return altering
 
 
 @cache
-def _say_once(what: str) -> None:
-    log.warning("%s, which is not applied: answers are what the model finds likeliest (VLMEvalKit's are, too; "
-                "lmms-eval applies it)", what)  # fmt: skip
+def _warn_once(message: str) -> None:
+    log.warning(
+        "%s, which is ignored: decoding is plain greedy search (as in VLMEvalKit; lmms-eval applies it)", message
+    )

@@ -1,4 +1,4 @@
-"""A checkpoint's processor and model, as transformers loads them; devices and dtypes."""
+"""Loading a checkpoint's processor and model with transformers; devices and dtypes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The device ``auto`` stands for (cuda, then mps, then cpu), or the one named.  Raises ``UserError`` if absent."""
+    """The named device; ``auto`` is cuda, else mps, else cpu.  Raises ``UserError`` if it is not available."""
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -59,10 +59,10 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_devices(wanted: str) -> list[torch.device]:
-    """The devices that ``cuda:0,cuda:1`` names, or ``cuda:*`` (all GPUs); one that is named twice is there twice.
+    """The devices of ``cuda:0,cuda:1``, or of ``cuda:*`` (all GPUs); a device may be named twice.
 
     Raises:
-        UserError: one of them is absent, or they are not of one kind.
+        UserError: one of them is not available, or they are of several kinds.
     """
     if wanted.strip() == "cuda:*":
         pick_device("cuda")
@@ -77,14 +77,14 @@ def pick_devices(wanted: str) -> list[torch.device]:
     devices = [pick_device(name) for name in names]
     if len({device.type for device in devices}) > 1:
         raise UserError(
-            f"--device {wanted}: devices of several kinds round differently, so that answers would depend on where a "
-            "sample went; give devices of one kind."
+            f"--device {wanted}: devices of several kinds round differently, so answers would depend on the device; "
+            "give devices of one kind."
         )
     return [torch.device("cuda", d.index or 0) if d.type == "cuda" else d for d in devices]
 
 
 def pick_dtype(wanted: str, device: torch.device) -> Any:
-    """``auto`` is the checkpoint's own on a GPU, and float32 on CPU, where half precision is ten times slower."""
+    """The torch dtype; ``auto`` is the checkpoint's on a GPU, and float32 on a CPU (half is ten times slower)."""
     if wanted == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
     if wanted not in DTYPES:
@@ -93,17 +93,17 @@ def pick_dtype(wanted: str, device: torch.device) -> Any:
 
 
 def quantised(checkpoint: Checkpoint) -> bool:
-    """Whether the weights are quantised: transformers then places them itself, and ``auto`` is their own dtype."""
+    """Whether the weights are quantised: transformers then places them, and ``auto`` is their dtype."""
     return bool(checkpoint.config.get("quantization_config"))
 
 
 def dtype_for(checkpoint: Checkpoint, wanted: str, device: torch.device) -> Any:
-    """What ``from_pretrained`` takes as dtype."""
+    """The ``dtype`` argument of ``from_pretrained``."""
     return "auto" if wanted == "auto" and quantised(checkpoint) else pick_dtype(wanted, device)
 
 
 def dtype_in_effect(checkpoint: Checkpoint, wanted: str, device: torch.device) -> str:
-    """The name of the dtype that a checkpoint is run in, from its configuration, before anything is loaded."""
+    """The name of the dtype that a checkpoint runs in, from its config, without loading it."""
     kind = dtype_for(checkpoint, wanted, device)
     if kind != "auto":
         return str(kind).removeprefix("torch.")
@@ -117,17 +117,17 @@ def dtype_in_effect(checkpoint: Checkpoint, wanted: str, device: torch.device) -
 
 
 def register_native(checkpoint: Checkpoint) -> bool:
-    """Whether the architecture is one of evalkit's own; transformers knows it from here on.
+    """Register the architecture with transformers if evalkit implements it; returns whether it does.
 
     Raises:
-        UserError: a checkpoint of that ``model_type`` that takes no images.
+        UserError: the checkpoint is a text-only Qwen.
     """
     if checkpoint.model_type != "qwen":
         return False
     if not checkpoint.config.get("visual"):
         raise UserError(
-            f"--model {checkpoint.name}: this is a text-only Qwen (its config.json has no 'visual' part), which takes "
-            "no images; Qwen-VL and Qwen-VL-Chat do."
+            f"--model {checkpoint.name}: this is a text-only Qwen (its config.json has no 'visual' part); "
+            "use Qwen-VL or Qwen-VL-Chat."
         )
     from evalkit.model.qwen_vl import register
 
@@ -136,20 +136,24 @@ def register_native(checkpoint: Checkpoint) -> bool:
 
 
 def check_architecture(checkpoint: Checkpoint) -> None:
-    """Raises ``UserError`` where there is no image-text-to-text model for it, and its own code may not run."""
+    """Raises ``UserError`` if transformers has no image-text-to-text model for it, and remote code is not allowed."""
     if register_native(checkpoint) or checkpoint.trust_remote_code:
         return
     if checkpoint.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return
-    own = " (it comes with code of its own: --trust-remote-code runs it)" if checkpoint.config.get("auto_map") else ""
+    own = (
+        " (the checkpoint contains its own code: run it with --trust-remote-code)"
+        if checkpoint.config.get("auto_map")
+        else ""
+    )
     raise UserError(
         f"--model {checkpoint.name}: the architecture {checkpoint.model_type!r} is not supported: transformers "
-        f"{transformers.__version__} has no model of that name that takes images and text and writes text{own}."
+        f"{transformers.__version__} has no image-text-to-text model of that name{own}."
     )
 
 
 def identity(checkpoint: Checkpoint, device: torch.device, dtype: str) -> dict[str, Any]:
-    """The backend, the dtype in effect on a device (which need not be here), and how the checkpoint is quantised.
+    """The backend, the dtype in effect on a device (of any machine), and the quantization method.
 
     Raises:
         UserError: transformers has no such model.
@@ -169,36 +173,36 @@ def load_processor(checkpoint: Checkpoint) -> Any:
         )
     except LOADING_ERRORS as error:
         raise _failed(checkpoint, "its processor", error) from error
-    if not hasattr(processor, "tokenizer"):  # AutoProcessor falls back on what it finds
+    if not hasattr(processor, "tokenizer"):  # AutoProcessor falls back to a tokenizer or an image processor
         raise UserError(
-            f"--model {checkpoint.name}: there is no processor for images and text, only a "
+            f"--model {checkpoint.name}: the checkpoint has no processor for images and text, only a "
             f"{type(processor).__name__}; add the files that the processor's save_pretrained writes."
         )
-    # Where its files are missing, transformers makes a tokenizer without a vocabulary.
+    # If its files are missing, transformers creates a tokenizer without a vocabulary.
     if not processor.tokenizer("a word", add_special_tokens=False)["input_ids"]:
         raise UserError(
             f"--model {checkpoint.name}: its tokenizer has no vocabulary; add its files (tokenizer.json, "
-            "tokenizer_config.json, or those that the checkpoint was published with)."
+            "tokenizer_config.json, or those of the published checkpoint)."
         )
-    _limit(processor, checkpoint)
+    _set_pixel_limits(processor, checkpoint)
     return processor
 
 
-def _limit(processor: Any, checkpoint: Checkpoint) -> None:
-    """Have images resized to between ``min_pixels`` and ``max_pixels``, in the Qwen2-VL line of processors."""
-    asked = {"shortest_edge": checkpoint.min_pixels, "longest_edge": checkpoint.max_pixels}
-    if all(limit is None for limit in asked.values()):
+def _set_pixel_limits(processor: Any, checkpoint: Checkpoint) -> None:
+    """Resize images to between ``min_pixels`` and ``max_pixels``, with processors of the Qwen2-VL line."""
+    limits = {"shortest_edge": checkpoint.min_pixels, "longest_edge": checkpoint.max_pixels}
+    if all(limit is None for limit in limits.values()):
         return
     option = "--min-pixels" if checkpoint.max_pixels is None else "--max-pixels"
     image_processor = getattr(processor, "image_processor", None)
-    # The keys alone do not say it: in others they are the lengths of sides.
-    takes = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {})
+    # The keys of ``size`` are not enough: in other processors they are side lengths.
+    accepted = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {})
     size = dict(getattr(image_processor, "size", None) or {})
-    if "max_pixels" not in takes or not (size.get("shortest_edge") and size.get("longest_edge")):
+    if "max_pixels" not in accepted or not (size.get("shortest_edge") and size.get("longest_edge")):
         raise UserError(
             f"{option}: the processor of {checkpoint.name} does not resize by number of pixels; leave it out."
         )
-    size |= {edge: limit for edge, limit in asked.items() if limit is not None}
+    size |= {edge: limit for edge, limit in limits.items() if limit is not None}
     if not 0 < size["shortest_edge"] <= size["longest_edge"]:
         raise UserError(
             f"{option}: images cannot have between {size['shortest_edge']} and {size['longest_edge']} pixels; "
@@ -210,16 +214,21 @@ def _limit(processor: Any, checkpoint: Checkpoint) -> None:
 def load_model(
     checkpoint: Checkpoint, *, device: torch.device, dtype: str, placed: Mapping[str, Any] | None = None
 ) -> Any:
-    """The model on its device, in eval mode, with the adapter where there is one: safetensors, and no remote code,
-    unless either is allowed.  Raises ``UserError``.
+    """The model on its device, in eval mode, with its adapter if there is one.
 
-    ``placed`` is what ``from_pretrained`` is told where the model is spread over several devices.
+    Pickled weights and remote code are refused unless the checkpoint allows them.
+
+    Args:
+        placed: arguments of ``from_pretrained`` for a model on several devices.
+
+    Raises:
+        UserError: it cannot be loaded.
     """
     model, report = load_with_report(checkpoint, device=device, dtype=dtype, placed=placed)
-    if missing := sorted(report["missing_keys"]):  # transformers makes random ones
+    if missing := sorted(report["missing_keys"]):  # transformers would initialise them at random
         raise UserError(
             f"--model {checkpoint.name}: {len(missing)} of its tensors are missing ({few(missing)}); "
-            f"'evalkit verify {checkpoint.name}' says what else is wrong."
+            f"'evalkit verify {checkpoint.name}' lists all problems."
         )
     if checkpoint.adapter is not None:
         model = _adapted(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
@@ -229,18 +238,18 @@ def load_model(
 def load_with_report(
     checkpoint: Checkpoint, *, device: torch.device, dtype: str, placed: Mapping[str, Any] | None = None
 ) -> tuple[Any, Mapping[str, Any]]:
-    """The model as ``from_pretrained`` gives it, and what it reports: ``missing_keys`` and the like.
+    """The model as loaded by ``from_pretrained``, and its loading report (``missing_keys`` and so on).
 
     Raises:
-        UserError: it could not be loaded.
+        UserError: it cannot be loaded.
     """
     register_native(checkpoint)
     if checkpoint.pickled and only_pickled(Path(checkpoint.location)):
-        # transformers reads them so whatever is asked for; nothing but tensors is made of them.
+        # transformers ignores use_safetensors here; weights_only=True creates only tensors.
         log.warning("%s: its weights are pickles, read with weights_only=True", checkpoint.name)
     _untyped(transformers.utils.logging).disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of casts, for every layer of every token
-    # Quantised weights may not be moved or cast once they are made (bitsandbytes' refuse).
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of casts for every layer and token
+    # Quantised weights cannot be moved or cast after loading (bitsandbytes raises).
     placed = placed or ({"device_map": {"": device}} if quantised(checkpoint) else {})
     try:
         model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
@@ -262,39 +271,39 @@ def load_with_report(
 
 
 def only_pickled(folder: Path) -> bool:
-    """Whether a checkpoint's weights are there as pickles and in no other form."""
+    """Whether a checkpoint has its weights as pickles only."""
     return not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin"))
 
 
 def quantization(checkpoint: Checkpoint) -> str | None:
-    """The method that the weights are quantised by, as ``config.json`` names it; None where they are not."""
+    """The quantization method in ``config.json``; None if the weights are not quantised."""
     if not quantised(checkpoint):
         return None
     found = checkpoint.config["quantization_config"]
     return str(found.get("quant_method", "unnamed")) if isinstance(found, Mapping) else "unnamed"
 
 
-# What to install is the method's name, except for these.
+# Packages to install for a quantization method, where the names differ.
 PACKAGES = {"quanto": "optimum-quanto", "awq": "gptqmodel", "gptq": "gptqmodel", "fp8": "kernels", "mxfp4": "kernels"}
 
 
 def _no_library(checkpoint: Checkpoint, error: ImportError) -> UserError:
-    method, said = str(quantization(checkpoint)), first_line(error).rstrip(".")
-    advice = "" if "pip install" in said else f"; pip install {PACKAGES.get(method, method)}"
+    method, message = str(quantization(checkpoint)), first_line(error).rstrip(".")
+    advice = "" if "pip install" in message else f"; pip install {PACKAGES.get(method, method)}"
     return UserError(
-        f"--model {checkpoint.name}: its weights are quantised ({method}), which takes a library that is not "
-        f"installed: {said}{advice}."
+        f"--model {checkpoint.name}: its weights are quantised ({method}), which needs a library that is not "
+        f"installed: {message}{advice}."
     )
 
 
 def _adapted(model: Any, adapter: str, *, pickled: bool) -> Any:
-    """The model with the adapter's layers put in; it stays the class it was, so that all of its methods are there."""
+    """The model with the adapter's layers inserted; its class stays the same."""
     folder = Path(adapter).expanduser()
     config = folder / "adapter_config.json"
     if not config.is_file():
         raise UserError(
-            f"--adapter {adapter}: {folder} is no adapter: it has no adapter_config.json (give the folder that peft's "
-            "save_pretrained wrote)."
+            f"--adapter {adapter}: {folder} is not an adapter (no adapter_config.json); give the folder that peft's "
+            "save_pretrained wrote."
         )
     try:
         json.loads(config.read_bytes())
@@ -312,26 +321,24 @@ def _adapted(model: Any, adapter: str, *, pickled: bool) -> Any:
         raise UserError(f"--adapter {adapter}: needs peft; install it with: {install_command('peft')}") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what does not fit is an error below
+            warnings.simplefilter("ignore")  # mismatches are errors below
             if PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
                 raise ValueError("it adds to the prompt; only adapters that change layers (LoRA) are supported")
             wrapped: Any = PeftModel.from_pretrained(model, str(folder))
-            loaded = wrapped.load_adapter(str(folder), "default")  # once more, for what it returns
+            loaded = wrapped.load_adapter(str(folder), "default")  # again, for its report
     except (*LOADING_ERRORS, AttributeError) as error:
+        raise UserError(f"--adapter {adapter}: cannot be applied to the checkpoint: {first_line(error)}") from error
+    unmatched = [*loaded.missing_keys, *loaded.unexpected_keys]
+    if unmatched:  # an adapter of another model: peft would continue with layers without effect
         raise UserError(
-            f"--adapter {adapter}: could not be put on top of the checkpoint: {first_line(error)}"
-        ) from error
-    unfit = [*loaded.missing_keys, *loaded.unexpected_keys]
-    if unfit:  # an adapter of another model: peft would go on with layers that do nothing
-        raise UserError(
-            f"--adapter {adapter}: it belongs to another model: {len(unfit)} of its tensors and of the layers that it "
-            f"names do not match, {unfit[0]} for one."
+            f"--adapter {adapter}: it belongs to another model: {len(unmatched)} of its tensors and layers do not "
+            f"match, for example {unmatched[0]}."
         )
     return wrapped.get_base_model()
 
 
 def _untyped(thing: Any) -> Any:
-    """Something of transformers that has no annotations."""
+    """``thing`` as Any: transformers does not annotate it."""
     return thing
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from evalkit.model.grouping import group_by_images
 from evalkit.types import Request
 
-from .processor import Planned
+from .processor import PlannedRequest
 
 # Requests per window: they are sorted and their shared prefixes are found together. The first window is small, so that
 # the first answers come early.
@@ -27,8 +27,8 @@ class WindowPlan:
         failed: the requests that cannot be planned, each with its error.
     """
 
-    for_engine: list[Planned] = field(default_factory=list)
-    for_generate: list[Planned] = field(default_factory=list)
+    for_engine: list[PlannedRequest] = field(default_factory=list)
+    for_generate: list[PlannedRequest] = field(default_factory=list)
     failed: list[tuple[Request, BaseException]] = field(default_factory=list)
 
 

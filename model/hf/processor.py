@@ -1,4 +1,4 @@
-"""Requests as a model's inputs: prompts, their lengths, decoded images.  Needs the processor, not the weights."""
+"""Model inputs of requests: prompts, their lengths, decoded images.  Needs the processor, not the weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,47 @@ from evalkit.errors import UserError
 from evalkit.types import ImagePart, ImageRef, ImageSize, Preview, Request, Size, TextPart
 
 from .continuations import Branch, build_branches
-from .placeholders import placeholder, quoted, reserved
+
+# Most processors expand their ``image_token`` themselves.  Where the chat template adds the tokens around an image
+# instead (Qwen2-VL, 2.5 and 3), raw text has to contain them.
+WITH_DELIMITERS = {"<|image_pad|>": "<|vision_start|><|image_pad|><|vision_end|>"}
+
+
+def image_placeholder(processor: Any) -> str:
+    """The text that stands for an image in raw text.  Raises ``UserError`` if the processor has no token for it."""
+    token = getattr(processor, "image_token", None)
+    if not isinstance(token, str) or not token:
+        raise UserError(
+            f"{type(processor).__name__} names no image_token, so a prompt without a chat template cannot contain "
+            "images; use another --family, whose prompts are conversations."
+        )
+    return WITH_DELIMITERS.get(token, token)
+
+
+def escaped(processor: Any, text: str) -> str:
+    """A text for a raw prompt with its special tokens escaped, if the processor can do so.
+
+    In conversations such a processor (Qwen-VL's) escapes them itself.
+    """
+    quote = getattr(processor, "quote", None)
+    return str(quote(text)) if callable(quote) else text
+
+
+def reserved_tokens(processor: Any) -> list[str]:
+    """Tokens that a question must not contain: images would be matched to the wrong positions."""
+    if callable(getattr(processor, "quote", None)):
+        return []
+    names = ("image_token", "video_token", "boi_token", "eoi_token")
+    return [t for t in (getattr(processor, n, None) for n in names) if isinstance(t, str) and t]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A row to come: a request to generate for, or one of the ``parts`` branches of a request with continuations.
+class PlannedRequest:
+    """A request with its prompt's tokens, or one of the ``parts`` branches of a request with continuations.
 
     Attributes:
-        ids: the prompt's tokens, with one for each image.
-        tokens: the prompt's length, visual tokens included, as far as the processor can say it beforehand.
+        ids: the prompt's tokens, with one per image.
+        tokens: the prompt's length with all visual tokens, as estimated by the processor.
     """
 
     request: Request
@@ -37,41 +68,46 @@ class Planned:
 
     @property
     def group(self) -> tuple[object, ...]:
-        """What the rows of a batch must have in common."""
-        how = self.request.decoding if self.branch is None else None
-        return how, bool(self.sizes), self.request.messages[0].role == "plain"
+        """Key that is equal for all requests of a batch."""
+        decoding = self.request.decoding if self.branch is None else None
+        return decoding, bool(self.sizes), self.request.messages[0].role == "plain"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A batch with the model's inputs; the rows that failed, and why; those that are to be prepared one by one."""
+class PreparedBatch:
+    """A batch with the model's inputs.
 
-    batch: list[Planned]
+    Attributes:
+        failed: requests that failed, with their errors.
+        alone: requests to prepare one by one, because the processor refuses them as a batch.
+    """
+
+    batch: list[PlannedRequest]
     inputs: Any
-    failed: list[tuple[Planned, BaseException]]
-    alone: Sequence[Planned] = ()
+    failed: list[tuple[PlannedRequest, BaseException]]
+    alone: Sequence[PlannedRequest] = ()
 
 
 class Inputs:
-    """Turns requests into inputs, with a checkpoint's processor (a chat template is needed for turns only)."""
+    """Builds the model's inputs of requests with a checkpoint's processor; only conversations need a chat template."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "left"
-        self.reserved = reserved(processor)
-        # Whether a tokenizer pads is its state, set by each call: planning in one thread would unpad another's batch.
+        self.reserved = reserved_tokens(processor)
+        # Padding is a state of the tokenizer, set by each call: planning in one thread would change another's batch.
         self._tokenizing = Lock()
 
     def prompt(self, request: Request) -> str:
-        """The request as the processor takes it, one placeholder per image: under the chat template, or plain.
+        """The prompt with one placeholder per image: from the chat template, or raw text.
 
         Raises:
-            UserError: the checkpoint has no chat template, or one that does not take such a conversation.
+            UserError: the checkpoint has no chat template, or it rejects such a conversation.
         """
         if request.messages[0].role == "plain":
             return "".join(
-                placeholder(self.processor) if isinstance(p, ImagePart) else quoted(self.processor, p.text)
+                image_placeholder(self.processor) if isinstance(p, ImagePart) else escaped(self.processor, p.text)
                 for m in request.messages
                 for p in m.content
             )
@@ -85,44 +121,40 @@ class Inputs:
             }
             for m in request.messages
         ]
-        if not self.template:
+        if not self.has_chat_template:
             raise UserError(
-                "the checkpoint has no chat template, so it cannot be asked in turns; choose the --family that it "
+                "the checkpoint has no chat template, so it cannot take conversations; choose the --family that it "
                 "belongs to, or add the template to its processor (chat_template.jinja)."
             )
         try:
             return str(self.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
         except TemplateError as error:
             roles = ", ".join(m.role for m in request.messages)
-            raise UserError(
-                f"the checkpoint's chat template does not take this conversation ({roles}): {error}"
-            ) from error
+            raise UserError(f"the checkpoint's chat template rejects this conversation ({roles}): {error}") from error
 
     def length(self, text: int, sizes: Sequence[Size]) -> int:
-        """A prompt's length in tokens, visual ones included, where ``text`` has one for each image.
+        """The prompt's length in tokens with all visual ones; ``text`` is its length with one token per image.
 
-        Batches are cut by it; nothing else depends on it.
-
-        Exact for the Qwen family.  Where a processor cannot say how many tokens an image will be, larger ones are
-        taken for longer.
+        Only the formation of batches depends on it.  It is exact for the Qwen family; if a processor does not tell the
+        number of visual tokens, it is estimated from the image's area.
         """
         return text - len(sizes) + sum(self.visual(sizes)) if sizes else text
 
     def visual(self, sizes: Sequence[Size]) -> list[int]:
-        """How many tokens each image becomes, as ``length`` counts them."""
+        """The number of visual tokens per image, as ``length`` counts them."""
         try:
             counts = self.processor._get_num_multimodal_tokens(image_sizes=[(h, w) for w, h in sizes])
             return [int(count) for count in counts["num_image_tokens"]]
-        except Exception:  # a private method, absent or written for another image processor
+        except Exception:  # a private method: missing, or for another image processor
             return [1 + w * h // 28**2 for w, h in sizes]
 
     @property
-    def template(self) -> bool:
-        """Whether there is a chat template."""
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint has a chat template."""
         return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
 
     def ids(self, text: str) -> tuple[int, ...]:
-        """A text's tokens, as they would go on after a prompt."""
+        """The tokens of a text that continues a prompt."""
         with self._tokenizing:
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -131,12 +163,12 @@ class Inputs:
             return tuple(self.tokenizer(prompt, **self._special(prompt))["input_ids"])
 
     def _special(self, prompt: str) -> dict[str, bool]:
-        # As in apply_chat_template: a template that writes the token that begins a text must not get a second one.
-        begin = self.tokenizer.bos_token
-        return {"add_special_tokens": False} if begin and prompt.startswith(begin) else {}
+        # As in apply_chat_template: if the template writes the BOS token, the tokenizer must not add a second one.
+        bos = self.tokenizer.bos_token
+        return {"add_special_tokens": False} if bos and prompt.startswith(bos) else {}
 
-    def plan(self, request: Request) -> list[Planned]:
-        """The request's rows.  Raises ``OSError`` or ``ValueError`` when it cannot be asked."""
+    def plan(self, request: Request) -> list[PlannedRequest]:
+        """The request as one or several planned ones.  Raises ``OSError`` or ``ValueError`` if it is unusable."""
         for message in request.messages:
             for part in message.content:
                 if isinstance(part, TextPart) and (found := [t for t in self.reserved if t in part.text]):
@@ -146,15 +178,15 @@ class Inputs:
         ids = self._prompt_ids(prompt)
         tokens = self.length(len(ids), sizes)
         if not request.continuations:
-            return [Planned(request, prompt, ids, sizes, tokens)]
+            return [PlannedRequest(request, prompt, ids, sizes, tokens)]
         rows = build_branches([self.ids(text) for text in request.continuations])
-        return [Planned(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
+        return [PlannedRequest(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
 
-    def prepare(self, batch: Sequence[Planned]) -> Prepared:
+    def prepare(self, batch: Sequence[PlannedRequest]) -> PreparedBatch:
         """Decode the images and build the model's inputs."""
-        good: list[Planned] = []
+        good: list[PlannedRequest] = []
         images: list[Any] = []
-        failed: list[tuple[Planned, BaseException]] = []
+        failed: list[tuple[PlannedRequest, BaseException]] = []
         for planned in batch:
             try:
                 loaded = [image.load() for image in planned.request.images]
@@ -164,7 +196,7 @@ class Inputs:
             good.append(planned)
             images.append(loaded)
         if not good:
-            return Prepared(good, None, failed)
+            return PreparedBatch(good, None, failed)
         try:
             with self._tokenizing:
                 inputs = self.processor(
@@ -174,17 +206,17 @@ class Inputs:
                     return_tensors="pt",
                     **self._special(good[0].prompt),
                 )
-        except ValueError as error:  # one of them, then: an image of an impossible shape, say
+        except ValueError as error:  # caused by one of them, for example by an image of an impossible shape
             if len(good) == 1:
-                return Prepared([], None, [*failed, (good[0], error)])
-            return Prepared([], None, failed, alone=good)
-        inputs.pop("labels", None)  # PaliGemma's adds what training needs
-        return Prepared(good, inputs, failed)
+                return PreparedBatch([], None, [*failed, (good[0], error)])
+            return PreparedBatch([], None, failed, alone=good)
+        inputs.pop("labels", None)  # PaliGemma's processor adds them for training
+        return PreparedBatch(good, inputs, failed)
 
-    def image_sizes(self, batch: Sequence[Planned], inputs: Any) -> list[tuple[ImageSize, ...]]:
-        """Each image's size in the file and as the encoder saw it.
+    def image_sizes(self, batch: Sequence[PlannedRequest], inputs: Any) -> list[tuple[ImageSize, ...]]:
+        """Each image's size in the file and after resizing.
 
-        That is ``image_grid_thw`` × patch size, or the processor's ``image_size``; else what it was.
+        The latter is ``image_grid_thw`` × patch size, or the processor's ``image_size``; else the original size.
         """
         found = iter(self._image_sizes([size for planned in batch for size in planned.sizes], inputs))
         return [tuple(next(found) for _ in planned.sizes) for planned in batch]
@@ -196,23 +228,24 @@ class Inputs:
             patch = int(self.processor.image_processor.patch_size)
             resized = [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
         if len(resized) != len(originals):
-            raise RuntimeError(f"the processor made {len(resized)} images of {len(originals)}")
+            raise RuntimeError(f"the processor returned {len(resized)} images for {len(originals)}")
         return [ImageSize(o, r) for o, r in zip(originals, resized, strict=True)]
 
     def image_size(self, size: Size) -> ImageSize:
-        """As ``image_sizes``, for an image of ``size`` alone.  Raises ``ValueError`` where the processor refuses it."""
-        resizes: Any = getattr(self.processor, "image_processor", None)
-        if getattr(self.processor, "image_size", None) is None and hasattr(resizes, "merge_size"):
-            made = resizes(images=[Image.new("RGB", size)], do_rescale=False, do_normalize=False, return_tensors="pt")
+        """As ``image_sizes``, for a single image of ``size``.  Raises ``ValueError`` if the processor refuses it."""
+        image_processor: Any = getattr(self.processor, "image_processor", None)
+        if getattr(self.processor, "image_size", None) is None and hasattr(image_processor, "merge_size"):
+            blank = Image.new("RGB", size)
+            inputs = image_processor(images=[blank], do_rescale=False, do_normalize=False, return_tensors="pt")
         else:
-            made = {}
-        return self._image_sizes([size], made)[0]
+            inputs = {}
+        return self._image_sizes([size], inputs)[0]
 
     def preview(self, request: Request) -> Preview:
-        """What the model is given for a request, read back from its tokens; a run of visual tokens stands as one.
+        """The model's input for a request, decoded from its tokens; consecutive visual tokens are shown as one.
 
         Raises:
-            UserError: an image cannot be read, or the processor does not take it.
+            UserError: an image cannot be read, or the processor refuses it.
         """
         try:
             planned = self.plan(request)[0]
@@ -220,23 +253,23 @@ class Inputs:
             for _, error in prepared.failed:
                 raise error
         except (OSError, ValueError) as error:
-            raise UserError(f"sample {request.id}: {explained(request, error)}") from error
+            raise UserError(f"sample {request.id}: {describe_error(request, error)}") from error
         (ids,), (mask,) = prepared.inputs["input_ids"].tolist(), prepared.inputs["attention_mask"].tolist()
-        ids = [token for token, there in zip(ids, mask, strict=True) if there]
+        ids = [token for token, attended in zip(ids, mask, strict=True) if attended]
         text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         for token in self.reserved:
             text = re.sub(f"({re.escape(token)})+", r"\1", text)
         return Preview(text, len(ids), self.image_sizes([planned], prepared.inputs)[0])
 
     def pixels(self, image: ImageRef) -> Any:
-        """One image as the vision encoder takes it.  Raises ``OSError`` when it cannot be read."""
+        """The vision encoder's input for one image.  Raises ``OSError`` if it cannot be read."""
         try:
             return self.processor.image_processor(images=[image.load()], return_tensors="pt")
         except ValueError as error:
             raise OSError(f"{image.name}: {error}") from error
 
 
-def explained(request: Request, error: BaseException) -> str:
-    """An error with the images of its request."""
+def describe_error(request: Request, error: BaseException) -> str:
+    """Type and message of an error, with the names of the request's images."""
     names = ", ".join(image.name for image in request.images)
     return f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")

@@ -1,51 +1,72 @@
-"""What comes of rows, as responses to requests."""
+"""Responses from the results of planned requests."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from evalkit.types import Request, Response
+from evalkit.types import ImageSize, Request, Response
 
 from .continuations import Tokens
-from .outcome import Outcome
-from .processor import Planned, explained
+from .processor import PlannedRequest, describe_error
 
 log = logging.getLogger(__name__)
 
 
-class Responses:
-    """Reads rows' tokens as text, and puts the parts of requests with continuations together.
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one planned request, from the engine or from ``generate``.
 
-    Args:
-        stops: the tokens that end a request's answer.
+    Attributes:
+        tokens: the generated tokens; those after a stop token may be among them.
+        mean_losses: for ranked continuations, the mean cross-entropy of each option of the branch.
+        image_sizes: per image, the size in the file and after resizing.
+        seconds: its share of the time of its batch.
+        broken: whether logits were NaN.
     """
 
-    def __init__(self, tokenizer: Any, stops: Callable[[Planned], Sequence[int]]) -> None:
+    planned: PlannedRequest
+    tokens: tuple[int, ...] = ()
+    mean_losses: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    image_sizes: tuple[ImageSize, ...] = ()
+    seconds: float = 0.0
+    broken: bool = False
+    error: BaseException | None = None
+
+
+class Responses:
+    """Decodes generated tokens, and merges the branches of requests with continuations.
+
+    Args:
+        stops: returns the stop tokens of a request.
+    """
+
+    def __init__(self, tokenizer: Any, stops: Callable[[PlannedRequest], Sequence[int]]) -> None:
         self.tokenizer = tokenizer
         self.stops = stops
-        # The parts of requests whose other parts are still to come, by id.
+        # Finished branches of requests with unfinished ones, by request id.
         self._parts: dict[str, list[tuple[Response, list[tuple[float, int, Tokens]]]]] = {}
 
     def clear(self) -> None:
-        """Forget the parts of a run that nobody saw to its end."""
+        """Forget the branches of an interrupted run."""
         self._parts.clear()
 
-    def enough(self, planned: Planned, tokens: Sequence[int]) -> bool:
-        """Whether an answer has one of the strings that end it."""
+    def has_stop_string(self, planned: PlannedRequest, tokens: Sequence[int]) -> bool:
+        """Whether an answer contains one of its stop strings."""
         text = self.tokenizer.decode(tokens, skip_special_tokens=False)
         return any(string in text for string in planned.request.decoding.stop)
 
-    def of(self, outcome: Outcome) -> Iterator[Response]:
-        """What can be said now: the response, its error, or nothing while other parts are still to come."""
+    def add(self, outcome: Outcome) -> Iterator[Response]:
+        """The response or error response of a request; nothing while it has unfinished branches."""
         planned = outcome.planned
         error = outcome.error
         if error is None and outcome.broken:
-            error = ArithmeticError("the model's output is not a number (NaN); another --dtype may help")
+            error = ArithmeticError("the model's logits are NaN; try another --dtype")
         if error is not None:
-            yield from self._whole(planned, failed(planned.request, error))
+            yield from self._merge(planned, error_response(planned.request, error))
             return
         common = Response(
             id=planned.request.id,
@@ -54,48 +75,48 @@ class Responses:
             seconds=outcome.seconds,
         )
         if planned.branch is not None:
-            yield from self._whole(planned, common, outcome.entropies)
+            yield from self._merge(planned, common, outcome.mean_losses)
             return
-        tokens, ended = cut(outcome.tokens, self.stops(planned))
+        tokens, ended = truncate_at_stop(outcome.tokens, self.stops(planned))
         if planned.request.decoding.stop:
-            heard = next((n for n in range(1, len(tokens) + 1) if self.enough(planned, tokens[:n])), None)
-            tokens, ended = tokens[:heard], ended or heard is not None
+            end = next((n for n in range(1, len(tokens) + 1) if self.has_stop_string(planned, tokens[:n])), None)
+            tokens, ended = tokens[:end], ended or end is not None
         text = self.tokenizer.decode(tokens, skip_special_tokens=False)
         for string in planned.request.decoding.stop:
             text = text.partition(string)[0]
         yield replace(common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length")
 
-    def _whole(self, planned: Planned, part: Response, entropies: Sequence[float] = ()) -> Iterator[Response]:
-        """The response, once all parts of its request are there: the likeliest continuation, or the first error."""
+    def _merge(self, planned: PlannedRequest, part: Response, mean_losses: Sequence[float] = ()) -> Iterator[Response]:
+        """The response once all branches of its request are finished: the likeliest option, or the first error."""
         if planned.branch is None:
             yield part
             return
         request = planned.request
         options = planned.branch.options
-        ranked = [(mean, *option) for mean, option in zip(entropies, options, strict=True)] if not part.error else []
+        ranked = [(mean, *option) for mean, option in zip(mean_losses, options, strict=True)] if not part.error else []
         parts = self._parts.setdefault(request.id, [])
         parts.append((part, ranked))
         if len(parts) < planned.parts:
             return
         del self._parts[request.id]
-        failed = next((part for part, _ in parts if part.error is not None), None)
-        if failed is not None:
-            yield failed
+        error = next((part for part, _ in parts if part.error is not None), None)
+        if error is not None:
+            yield error
             return
-        _, place, tokens = min(rank for _, ranked in parts for rank in ranked)  # of equal ones, the first
+        _, index, tokens = min(rank for _, ranked in parts for rank in ranked)  # the first of equal ones
         seconds = sum(part.seconds for part, _ in parts)
-        yield replace(part, text=request.continuations[place], tokens=tokens, seconds=seconds)
+        yield replace(part, text=request.continuations[index], tokens=tokens, seconds=seconds)
 
 
-def failed(request: Request, error: BaseException) -> Response:
-    """The response of a request that could not be answered."""
-    said = explained(request, error)
-    log.warning("sample %s: %s", request.id, said)
-    return Response(id=request.id, finish="error", error=said)
+def error_response(request: Request, error: BaseException) -> Response:
+    """The response of a request that failed; logs a warning."""
+    message = describe_error(request, error)
+    log.warning("sample %s: %s", request.id, message)
+    return Response(id=request.id, finish="error", error=message)
 
 
-def cut(tokens: Sequence[int], stops: Sequence[int]) -> tuple[Sequence[int], bool]:
-    """The tokens before the first one that ends an answer, and whether there was one."""
+def truncate_at_stop(tokens: Sequence[int], stops: Sequence[int]) -> tuple[Sequence[int], bool]:
+    """The tokens before the first stop token, and whether there was one."""
     for at, token in enumerate(tokens):
         if token in stops:
             return tokens[:at], True

@@ -1,4 +1,4 @@
-"""Threads beside the model: they read images and make tensors of them, and leave it the processor's cores."""
+"""Helper threads that load and preprocess images without taking CPU cores from the model."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 
 
 def threads(count: int) -> ThreadPoolExecutor:
-    """Threads in each of which torch works alone.
+    """A pool of threads in which torch uses one core each.
 
-    Otherwise each would have a team of OpenMP threads of its own, which wait by spinning; and GNU's OpenMP, once it has
-    more threads than there are cores, puts those of all teams to sleep after every operation: with one such thread, a
-    model on two cores took 1.15 times as long.
+    Otherwise each thread would have its own team of spinning OpenMP threads.  With more threads than cores, GNU's
+    OpenMP puts those of all teams to sleep after every operation: one such thread made a model on two cores 1.15 times
+    slower.
 
     Raises:
-        RuntimeError: the system has no more threads to give.
+        RuntimeError: the system cannot start more threads.
     """
-    mine = torch.get_num_threads()
-    there = Barrier(count + 1)
+    count_here = torch.get_num_threads()
+    started = Barrier(count + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # takes over the number for all; later, that would replace the one set here
+        torch.get_num_threads()  # initialises the global count, which would otherwise replace the one set here later
         torch.set_num_threads(1)
-        there.wait()
+        started.wait()
 
     pool = ThreadPoolExecutor(count, initializer=begin)
     try:
         for _ in range(count):
             pool.submit(int)
-    except RuntimeError:  # no more threads may be started: those that were would wait for ever
-        there.abort()
+    except RuntimeError:  # a thread could not be started: release the others
+        started.abort()
         raise
-    there.wait()
-    torch.set_num_threads(mine)  # what is set counts for threads to come, too
+    started.wait()
+    torch.set_num_threads(count_here)  # the setting applies to new threads, too
     return pool

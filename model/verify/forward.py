@@ -38,7 +38,7 @@ def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
     if isinstance(wanted, int) and isinstance(given, int) and wanted != given:
         said = f"an image is token {given} to it, and token {wanted} to config.json"
         return Check("processor", False, said), None
-    template = "a chat template" if inputs.template else "no chat template"
+    template = "a chat template" if inputs.has_chat_template else "no chat template"
     said = f"{type(processor).__name__}, {len(inputs.tokenizer):,} tokens, {template}"
     return Check("processor", True, said), processor
 
@@ -116,7 +116,7 @@ def forward_check(
 def _logits(model: Any, processor: Any, *, turned: bool) -> torch.Tensor:
     """What is expected after the prompt: (vocabulary,)."""
     inputs = Inputs(processor)
-    role: Any = "user" if inputs.template else "plain"
+    role: Any = "user" if inputs.has_chat_template else "plain"
     message = Message(role, (ImagePart(_Drawn(turned=turned)), TextPart(QUESTION)))
     prepared = inputs.prepare(inputs.plan(Request("verify", (message,), Decoding(1))))
     for _, error in prepared.failed:

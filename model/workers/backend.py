@@ -25,7 +25,7 @@ from evalkit.interfaces import Backend, RequestBatch
 from evalkit.model.hf.devices import Place, named
 from evalkit.model.hf.loading import identity, load_processor
 from evalkit.model.hf.processor import Inputs
-from evalkit.model.token_estimate import costs
+from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import ImageRef, Request, Response, Size
 
 from . import local
@@ -94,7 +94,7 @@ class PoolBackend(Backend):
         """The estimated number of tokens to compute for each request."""
         workers = self.pool.descriptions(self.checkpoint).values()
         shared = all(worker.get("engine") == "shared prefixes" for worker in workers)
-        return costs(requests, sizes, visual=self._inputs.visual, shared=shared)
+        return estimate_tokens(requests, sizes, visual=self._inputs.visual, shared=shared)
 
     def memory(self) -> int:
         """Bytes that all workers use: device memory, or host memory on the CPU."""

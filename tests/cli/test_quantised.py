@@ -108,7 +108,7 @@ def test_without_the_library_a_sentence_says_what_to_install(
     done = evalkit(*COMMAND, "-m", str(packed), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert (
-        "--model tiny: its weights are quantised (torchao), which takes a library that is not installed:" in done.stderr
+        "--model tiny: its weights are quantised (torchao), which needs a library that is not installed:" in done.stderr
     )
     assert "; pip install torchao." in done.stderr
     assert "Traceback" not in done.stderr

@@ -83,7 +83,7 @@ def test_exemplars_and_turns(evalkit: Evalkit, published: Path, tmp_path: Path) 
     base = ("run", "-t", "vqav2", "-m", str(published / "Qwen-VL"), "--data", "tiny", "--limit", "2")
     done = evalkit(*base, "--protocol", "lmms-eval", "--family", "qwen-vl-chat", cwd=tmp_path)
     assert done.returncode == 2
-    assert "no chat template, so it cannot be asked in turns; choose the --family" in said(done)
+    assert "no chat template, so it cannot take conversations; choose the --family" in said(done)
 
 
 def test_a_dry_run_prints_the_exact_prompt(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_text_only_qwen_is_refused(evalkit: Evalkit, broken: Path) -> None:
             "run", "-t", "vqav2", "-m", str(broken), "--data", "tiny", "--limit", "1", *more, cwd=broken.parent
         )
         assert done.returncode == 2
-        assert "this is a text-only Qwen (its config.json has no 'visual' part), which takes no images" in said(done)
+        assert "this is a text-only Qwen (its config.json has no 'visual' part); use Qwen-VL" in said(done)
         assert done.stderr.count("error:") == 1
     assert not (broken.parent / "runs").exists()
 

@@ -383,7 +383,8 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
     (row,) = json.loads((here / "runs" / "x" / "scores.json").read_text())["results"]
     assert (row["value"], row["n"], row["errors"]) == (None, 0, 8)
     assert (
-        "not a number (NaN); another --dtype may help" in lines_of(here / "runs" / "x" / "vqav2.val.jsonl")[0]["error"]
+        "the model's logits are NaN; try another --dtype"
+        in lines_of(here / "runs" / "x" / "vqav2.val.jsonl")[0]["error"]
     )
 
     code, said = evalkit(*OURS, "--name", "x", "--max-errors", "3")

@@ -391,7 +391,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), [], "is no checkpoint: it has no config.json"),
     "config cut off": (lambda f: os.truncate(f / "config.json", 9), [], "config.json is not valid JSON"),
     "text only": (lambda f: _other(f, model_type="gpt2"), [], "the architecture 'gpt2' is not supported"),
-    "a text-only Qwen": (lambda f: _other(f, model_type="qwen", hidden_size=4096), [], "this is a text-only Qwen (its config.json has no 'visual' part), which takes no images"),
+    "a text-only Qwen": (lambda f: _other(f, model_type="qwen", hidden_size=4096), [], "this is a text-only Qwen (its config.json has no 'visual' part); use Qwen-VL"),
     "device": (lambda f: None, ["--device", "quantum"], "--device quantum: no such device"),
     "dtype": (lambda f: None, ["--dtype", "int3"], "--dtype int3: unknown"),
     "backend": (lambda f: None, ["--backend", "abacus"], "unknown backend 'abacus'"),

@@ -11,7 +11,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.token_estimate import costs
+from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import Decoding, ImagePart, Message, Request, Size, TextPart
 
 
@@ -38,14 +38,14 @@ SIZES = {"a": (100, 100), "b": (200, 300)}
 def test_a_image_is_paid_for_once() -> None:
     requests = [asked("a", "what?" * 7), asked("b", "what?" * 7), asked("a", "why?" * 7), asked("a", "")]
     each = 3 * 5
-    alone = costs(requests, SIZES, visual=hundredth, shared=False)
+    alone = estimate_tokens(requests, SIZES, visual=hundredth, shared=False)
     assert alone == [100 + 10 + each, 600 + 10 + each, 100 + 8 + each, 100 + each]
-    assert costs(requests, SIZES, visual=hundredth, shared=True) == [*alone[:2], 8 + each, each]
+    assert estimate_tokens(requests, SIZES, visual=hundredth, shared=True) == [*alone[:2], 8 + each, each]
 
 
 def test_what_stands_before_a_image_tells_beginnings_apart() -> None:
     requests = [asked("a", text, image_first=False) for text in ("x" * 35, "y" * 35, "x" * 35)]
-    first, other, again = costs(requests, SIZES, visual=hundredth, shared=True)
+    first, other, again = estimate_tokens(requests, SIZES, visual=hundredth, shared=True)
     assert first == other == again + 110
 
 
@@ -54,13 +54,15 @@ def test_exemplars_that_all_have_are_paid_for_once() -> None:
         parts = (ImagePart(Named("b")), TextPart("x" * 35), ImagePart(Named(name)), TextPart("y" * 35))  # type: ignore[arg-type]
         return Request(name, (Message("user", parts),), Decoding(1))
 
-    found = costs([shot("a"), shot("c"), shot("a")], {**SIZES, "c": (100, 100)}, visual=hundredth, shared=True)
+    found = estimate_tokens(
+        [shot("a"), shot("c"), shot("a")], {**SIZES, "c": (100, 100)}, visual=hundredth, shared=True
+    )
     assert found == [600 + 10 + 100 + 10 + 3, 10 + 100 + 10 + 3, 10 + 3]
 
 
 def test_unknown_sizes_are_the_mean_of_the_known() -> None:
-    assert costs([asked("z")], SIZES, visual=hundredth, shared=True) == [350 + 15]
-    assert costs([asked("z")], {}, visual=hundredth, shared=True) == [640 * 480 // 100 + 15]
+    assert estimate_tokens([asked("z")], SIZES, visual=hundredth, shared=True) == [350 + 15]
+    assert estimate_tokens([asked("z")], {}, visual=hundredth, shared=True) == [640 * 480 // 100 + 15]
 
 
 def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None:
@@ -70,7 +72,7 @@ def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
     requests = [q.request for q in build_requests(job, registry.families.get("qwen2.5-vl")).values()]
     sizes = {image.name: image.size() for request in requests for image in request.images}
-    found = costs(requests, sizes, visual=tiny_backend.inputs.visual, shared=False)
+    found = estimate_tokens(requests, sizes, visual=tiny_backend.inputs.visual, shared=False)
     prompts = sum(found) - sum(3 * min(r.decoding.max_new_tokens, 16) for r in requests)
     truth = sum(response.prompt_tokens for response in tiny_backend.generate(requests))
     assert isclose(prompts, truth, rel_tol=0.25), f"{prompts} guessed, {truth} in truth"

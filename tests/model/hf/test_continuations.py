@@ -16,7 +16,7 @@ from evalkit.data import open_data
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.continuations import build_branches
-from evalkit.model.hf.generate import Generate
+from evalkit.model.hf.generate import GenerateRunner
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 LETTERS = ("A", "B", "C", "D")
@@ -145,7 +145,7 @@ def test_not_a_number_is_an_error(tiny_backend: HFBackend, requests: list[Reques
         hook.remove()
     assert sorted(a.id for a in answers) == sorted(r.id for r in requests[:6]), "one response each"
     assert {a.finish for a in answers} == {"error"}
-    assert "(NaN)" in str(answers[0].error)
+    assert "are NaN" in str(answers[0].error)
 
 
 def test_out_of_memory_halves_the_batches_and_loses_nothing(
@@ -154,7 +154,7 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
     whole = {r.id: r.text for r in backend.generate(requests)}
     backend.release()
-    score = Generate._score
+    score = GenerateRunner._score
     tried: list[int] = []
 
     def cramped(self, inputs, rows):  # type: ignore[no-untyped-def]
@@ -163,13 +163,13 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return score(self, inputs, rows)
 
-    monkeypatch.setattr(Generate, "_score", cramped)
+    monkeypatch.setattr(GenerateRunner, "_score", cramped)
     answers = list(backend.generate(requests))
     assert {r.id: r.text for r in answers} == whole
     assert len(answers) == len(requests)
     assert tried[:4] == [16, 8, 4, 4]
 
-    monkeypatch.setattr(Generate, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    monkeypatch.setattr(GenerateRunner, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
     answers = list(backend.generate(requests[:3]))
     assert [r.finish for r in answers] == ["error"] * 3
 

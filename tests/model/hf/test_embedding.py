@@ -59,5 +59,5 @@ def test_a_model_without_an_encoder_is_a_sentence(tiny_backend: HFBackend, image
         generation_config = tiny_backend.model.generation_config
 
     backend = HFBackend(Blind(), tiny_backend.processor, batch_size=1)
-    with pytest.raises(UserError, match="Blind has no vision encoder"):
+    with pytest.raises(UserError, match="Blind cannot embed images"):
         backend.embed(images)

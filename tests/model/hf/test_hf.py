@@ -16,7 +16,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
-from evalkit.model.hf.generate import Generate
+from evalkit.model.hf.generate import GenerateRunner
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 
@@ -103,21 +103,23 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
     whole = {r.id: r.text for r in backend.generate(requests)}
     backend.release()  # the plain path: the engine's own is in tests/model/engine
-    generate = Generate._generate
+    generate = GenerateRunner._generate
     tried: list[int] = []
 
-    def cramped(self: Generate, inputs: dict[str, torch.Tensor], *how: object) -> object:
+    def cramped(self: GenerateRunner, inputs: dict[str, torch.Tensor], *how: object) -> object:
         tried.append(len(inputs["input_ids"]))
         if tried[-1] > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return generate(self, inputs, *how)
 
-    monkeypatch.setattr(Generate, "_generate", cramped)
+    monkeypatch.setattr(GenerateRunner, "_generate", cramped)
     assert {r.id: r.text for r in backend.generate(requests)} == whole
     assert tried[:4] == [16, 8, 4, 4]
     assert backend.batch_size == 4, "it is remembered"
 
-    monkeypatch.setattr(Generate, "_generate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    monkeypatch.setattr(
+        GenerateRunner, "_generate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom"))
+    )
     answers = list(backend.generate(requests[:3]))
     assert [r.finish for r in answers] == ["error"] * 3
     assert "MemoryError: CUDA oom" in str(answers[0].error)
@@ -220,7 +222,7 @@ def test_what_a_checkpoint_would_alter_in_greedy_answers_is_said_and_recorded(
             caplog.clear()
             backend = HFBackend(model, tiny_backend.processor, exact=True)
             assert len(caplog.messages) == said
-            assert all("repetition_penalty=1.05, which is not applied" in m for m in caplog.messages)
+            assert all("repetition_penalty=1.05, which is ignored" in m for m in caplog.messages)
         assert backend.describe()["not_applied"] == {"repetition_penalty": 1.05}
     finally:
         model.generation_config = kept

@@ -119,7 +119,7 @@ def test_no_chat_template_is_a_sentence(requests: list[Request]) -> None:
     with pytest.raises(UserError, match="has no chat template"):
         list(backend.generate(requests[:1]))
     processor.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(UserError, match="does not take this conversation \\(user\\): roles must alternate"):
+    with pytest.raises(UserError, match="rejects this conversation \\(user\\): roles must alternate"):
         list(backend.generate(requests[:1]))
 
 

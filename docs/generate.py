@@ -16,8 +16,8 @@ import reference
 from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Metric, Task
+from evalkit.options import NEVER_FROM_FILES, OPTIONS, PROTOCOLS
 from evalkit.registry import module_name
-from evalkit.settings import NEVER_FROM_FILES, PROTOCOLS, RunSettings
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageRef, Kind, PromptSpec, Sample, Size, Split
 
@@ -276,15 +276,14 @@ def _scorer(metric: Metric) -> Iterator[str]:
 
 
 def settings() -> str:
-    """The settings of ``evalkit.toml``, with their defaults."""
-    lines = ["| setting | default |", "|---|---|"]
-    for name, default in vars(RunSettings()).items():
-        if name not in NEVER_FROM_FILES:
-            shown = ", ".join(default) if isinstance(default, tuple) else default
-            shown = (
-                "" if shown is None or shown == "" else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
-            )
-            lines.append(f"| `{name}` | {shown or 'none (see `evalkit run --help`)'} |")
+    """The settings of ``evalkit.toml``, with their defaults and meaning."""
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for option in OPTIONS.values():
+        if option.in_file:
+            default = ", ".join(option.default) if isinstance(option.default, tuple) else option.default
+            shown = str(default).lower() if isinstance(default, bool) else default
+            cell = option.shown_default or ("none" if shown in (None, "") else f"`{shown}`")
+            lines.append(f"| `{option.name}` | {cell} | {_plain(option.help)} |")
     never = ", ".join(f"`{name}`" for name in NEVER_FROM_FILES)
     return "\n".join(
         [*lines, "", f"Not allowed in a settings file, since it may come with somebody else's repository: {never}."]

@@ -10,7 +10,7 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.data import open_data
-from evalkit.decoding import changes
+from evalkit.decoding import decoding_overrides
 from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.images import check_images
@@ -58,7 +58,7 @@ class Evaluation:
         self.shots, self.shots_by = shots, shots_by
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
-        overrides = changes(**decoding, seed=seed)
+        overrides = decoding_overrides(**decoding, seed=seed)
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
         for task, split in parse_tasks(split_list(tasks), kind=kind):

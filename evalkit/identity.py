@@ -14,7 +14,7 @@ from typing import Any
 from evalkit.few_shot import ShotPool
 from evalkit.interfaces import Family
 from evalkit.jobs import Job
-from evalkit.settings import RunSettings
+from evalkit.options import RunSettings
 from evalkit.version import __version__
 
 Parts = Mapping[str, Any]

@@ -1,7 +1,7 @@
-"""A run's settings: from the command line, else ``evalkit.toml`` or ``pyproject.toml``, else the defaults.
+"""Where a run's settings come from: the command line, else ``evalkit.toml`` or ``pyproject.toml``, else the defaults.
 
-A project's file can come with somebody else's repository, so what could do harm (a server's address, remote code,
-pickled weights) is never taken from it.
+A project's file can come with somebody else's repository, so anything harmful (a server's address, remote code,
+pickled weights) is never taken from it; see ``NEVER_FROM_FILES``.
 """
 
 from __future__ import annotations
@@ -9,137 +9,30 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from evalkit.decoding import changes, unescaped
-from evalkit.endpoint import (
-    BASE_URL_VARIABLE,
-    CONCURRENCY,
-    PIXEL_LIMITS,
-    PIXEL_LIMITS_SENT,
-    TIMEOUT,
-    Endpoint,
-    check_base_url,
-)
+from evalkit.decoding import settings_overrides, unescape
+from evalkit.endpoint import check_base_url
 from evalkit.errors import UserError
-from evalkit.types import Batching, Cluster
+from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, Option, RunSettings
+from evalkit.types import Batching
 
-PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
-CHOICES = ("generate", "loglikelihood")
-EXECUTORS = ("local", "ray")
-SELECTIONS = ("random", "fixed", "similar")
-AUTO = "auto"
-NEVER_FROM_FILES = ("base_url", "server", "trust_remote_code", "allow_pickled_weights", "api_key", "address")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything ``evalkit run`` can be told.
-
-    ``None`` means the default in ``data``, everything in ``limit``, the protocol's way in ``choice``, and what suits
-    the device in ``batch_size`` (where it is called ``auto``) and ``max_batch_tokens``.
-    """
-
-    tasks: tuple[str, ...] = ()
-    model: tuple[str, ...] = ("tiny",)
-    split: tuple[str, ...] = ()
-    data: str | None = None
-    limit: int | None = None
-    batch_size: int | None = None
-    max_batch_tokens: int | None = None
-    exact: bool = False
-    device: str = "auto"
-    dtype: str = "auto"
-    backend: str = "hf"
-    out: str = "runs"
-    name: str | None = None
-    seed: int = 0
-    kind: str | None = None
-    allow_missing: bool = False
-    max_errors: int = 100
-    fresh: bool = False
-    trust_remote_code: bool = False
-    allow_pickled_weights: bool = False
-    family: str | None = None
-    protocol: str = "official"
-    choice: str | None = None
-    shots: tuple[str, ...] = ("0",)
-    shots_by: str = "random"
-    shots_from: str | None = None
-    min_pixels: int | None = None
-    max_pixels: int | None = None
-    adapter: str | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    num_beams: int = 1
-    stop: tuple[str, ...] = ()
-    max_new_tokens: int | None = None
-    base_url: str | None = None
-    concurrency: int = CONCURRENCY
-    timeout: int = TIMEOUT
-    patience: int | None = None
-    processor: str | None = None
-    pixel_limits: str = PIXEL_LIMITS_SENT
-
-    @property
-    def endpoint(self) -> Endpoint | None:
-        """The server that is asked, where one is named."""
-        if self.base_url is None:
-            return None
-        return Endpoint(
-            self.base_url, self.concurrency, self.timeout, self.patience, self.processor, self.pixel_limits
-        )  # fmt: skip
-
-    executor: str = "local"
-    address: str | None = None
-    workers: int | None = None
-    gpus_per_worker: float | None = None
-
-    @property
-    def batching(self) -> Batching:
-        """How requests are put together."""
-        return Batching(self.batch_size, self.max_batch_tokens, self.exact)
-
-    @property
-    def cluster(self) -> Cluster | None:
-        """Where Ray finds workers, where it is to."""
-        if self.executor != "ray":
-            return None
-        return Cluster(self.address, self.workers, self.gpus_per_worker)
-
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """What of the protocols' decoding is changed.  Raises ``UserError`` for what is impossible."""
-        return changes(
-            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, num_beams=self.num_beams,
-            stop=self.stop, max_new_tokens=self.max_new_tokens, seed=self.seed, options=True,
-        )  # fmt: skip
-
-
-LISTS = ("tasks", "model", "split", "shots")
-# Texts in which a comma is a comma.
-TEXTS = ("stop",)
-_INTEGERS = (
-    "limit", "workers", "max_batch_tokens", "seed", "max_errors", "min_pixels", "max_pixels", "top_k", "num_beams",
-    "max_new_tokens", "concurrency", "timeout", "patience",
-)  # fmt: skip
-_NUMBERS = ("gpus_per_worker", "temperature", "top_p")
-_YES_OR_NO = ("allow_missing", "exact", "fresh")
+DATA, BASE_URL = OPTIONS["data"], OPTIONS["base_url"]
 
 
 @dataclass(frozen=True)
 class Effective:
-    """Settings with where each came from (``command line``, a file's name, ``environment`` or ``default``)."""
+    """Settings with the source of each: ``command line``, a file's name, ``environment (NAME)`` or ``default``."""
 
     settings: RunSettings
     sources: Mapping[str, str]
 
 
 def split_list(values: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Every list takes commas and repetition: ``["a,b", "c"]`` → ``("a", "b", "c")``, repeated names once."""
+    """Split at commas and drop duplicates: ``["a,b", "c"]`` → ``("a", "b", "c")``."""
     if values is None:
         return ()
     pieces = [values] if isinstance(values, str) else values
@@ -157,7 +50,7 @@ def find_file(start: Path) -> tuple[Path, dict[str, Any]] | None:
                 content = tomllib.loads(path.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 if name == "pyproject.toml":
-                    continue  # somebody else's problem, unless it is about evalkit, which cannot be told
+                    continue  # it may have nothing to do with evalkit
                 raise UserError(f"{path} is not valid TOML: {error}.") from error
             table = content if name == "evalkit.toml" else content.get("tool", {}).get("evalkit")
             if table is not None:
@@ -165,163 +58,186 @@ def find_file(start: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def _checked(key: str, value: Any, path: Path) -> Any:
-    if key in NEVER_FROM_FILES:
-        raise UserError(f"{path}: {key} is never taken from a file; give it on the command line.")
-    if key not in {f.name for f in fields(RunSettings)}:
-        known = ", ".join(f.name for f in fields(RunSettings))
-        raise UserError(f"{path}: there is no setting {key!r}; there are {known}.")
-    if key == "shots" and isinstance(value, int) and not isinstance(value, bool):
-        return (str(value),)
-    if key in LISTS or key in TEXTS:
-        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            return split_list(value) if key in LISTS else (value,) if isinstance(value, str) else tuple(value)
-        raise UserError(f"{path}: {key} must be a string or a list of strings.")
-    if key == "batch_size":
-        return _batch_size(value, f"{path}: batch_size =")
-    if key in _YES_OR_NO:
-        if isinstance(value, bool):
-            return value
-        raise UserError(f"{path}: {key} must be true or false, not {value!r}.")
-    if key in _NUMBERS:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        raise UserError(f"{path}: {key} must be a number, not {value!r}.")
-    wanted = int if key in _INTEGERS else str
-    if not isinstance(value, wanted) or isinstance(value, bool):
-        raise UserError(f"{path}: {key} must be {'an integer' if wanted is int else 'a string'}, not {value!r}.")
-    return value
-
-
-def _batch_size(value: Any, named: str) -> int | None:
-    """A number of samples; None for ``auto``.  ``named`` is what the setting is called where it stands."""
-    if value == AUTO:
-        return None
-    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{named} {value}: give {AUTO}, or a number of samples, 1 or more.")
-    return value
-
-
-def batching(size: int | None, tokens: int | None, exact: bool) -> Batching:
-    """How requests are put together, as ``evalkit.evaluate`` is told.
-
-    Raises:
-        UserError: numbers below 1, or a size together with ``exact``.
-    """
-    for name, value, what in (("batch_size", size, "samples"), ("max_batch_tokens", tokens, "tokens")):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise UserError(f"{name}={value!r}: give a number of {what}, 1 or more, or None for what suits the device.")
-    if exact and (size not in (None, 1) or tokens is not None):
-        name, value = ("batch_size", size) if size not in (None, 1) else ("max_batch_tokens", tokens)
-        raise UserError(f"exact=True answers one sample at a time: leave {name}={value} out.")
-    return Batching(size, tokens, exact)
-
-
 def effective(given: Mapping[str, Any], start: Path) -> Effective:
-    """Join the layers; ``given`` holds what the command line named (``None`` or an empty list: not named).
+    """Combine command line, settings file, environment and defaults, and check the result.
+
+    Args:
+        given: the command line's values by name; None or empty: not given.
+        start: folder from which on a settings file is looked for, upwards.
 
     Raises:
-        UserError: an unknown, misplaced or impossible setting.
+        UserError: an unknown, forbidden or impossible setting.
     """
     values: dict[str, Any] = {}
-    sources = {f.name: "default" for f in fields(RunSettings)}
+    sources = dict.fromkeys(OPTIONS, "default")
     found = find_file(start)
     if found is not None:
         path, table = found
         for key, value in table.items():
-            key = key.replace("-", "_")
-            values[key] = _checked(key, value, path)
-            sources[key] = path.name
+            option = _file_option(key.replace("-", "_"), path)
+            values[option.name] = _file_value(option, value, path)
+            sources[option.name] = path.name
     for key, value in given.items():
-        value = split_list(value) if key in LISTS else unescaped(value or ()) if key in TEXTS else value
-        if value is not None and value != ():
-            values[key] = _batch_size(value, "--batch-size") if key == "batch_size" else value
+        option = OPTIONS[key]
+        value = _command_line_value(option, value)
+        if value is not None:
+            values[key] = None if option.kind == "auto" and value == AUTO else value
             sources[key] = "command line"
-    if values.get("base_url") is not None:
-        values["base_url"] = check_base_url(values["base_url"], "--base-url")
-    elif os.environ.get(BASE_URL_VARIABLE) and values.get("backend", RunSettings.backend) != RunSettings.backend:
-        values["base_url"] = check_base_url(os.environ[BASE_URL_VARIABLE], f"${BASE_URL_VARIABLE}")
-        sources["base_url"] = f"environment ({BASE_URL_VARIABLE})"
+    address = os.environ.get(str(BASE_URL.environment))
+    if values.get(BASE_URL.name) is not None:
+        values[BASE_URL.name] = check_base_url(values[BASE_URL.name], BASE_URL.flag)
+    elif address and values.get("backend", RunSettings.backend) != RunSettings.backend:
+        values[BASE_URL.name] = check_base_url(address, f"${BASE_URL.environment}")
+        sources[BASE_URL.name] = f"environment ({BASE_URL.environment})"
     settings = RunSettings(**values)
     _check(settings)
     return Effective(settings, sources)
 
 
+def default_data(bundled_model: bool) -> tuple[str, str]:
+    """The default of ``--data``, as (value, source)."""
+    if bundled_model:
+        return "tiny", "default for a bundled model"
+    if os.environ.get(str(DATA.environment)):
+        return os.environ[str(DATA.environment)], f"environment ({DATA.environment})"
+    return "hub", "default"
+
+
+def batching(size: int | None, tokens: int | None, exact: bool) -> Batching:
+    """How requests are batched, from the arguments of ``evalkit.evaluate``.
+
+    Raises:
+        UserError: numbers below 1, or a size together with ``exact``.
+    """
+    for name, value, unit in (("batch_size", size, "samples"), ("max_batch_tokens", tokens, "tokens")):
+        least = OPTIONS[name].least or 0
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise UserError(
+                f"{name}={value!r}: give a number of {unit}, {least} or more, or None to adapt to the device."
+            )
+    if exact and (size not in (None, 1) or tokens is not None):
+        name, value = ("batch_size", size) if size not in (None, 1) else ("max_batch_tokens", tokens)
+        raise UserError(f"exact=True runs one sample at a time: drop {name}={value}.")
+    return Batching(size, tokens, exact)
+
+
+# -------------------------------------------------------------------------------------------------------------- values
+
+
+def _file_option(key: str, path: Path) -> Option:
+    if key in NEVER_FROM_FILES:
+        raise UserError(f"{path}: {key} is never taken from a file; give it on the command line.")
+    if key not in OPTIONS:
+        near = get_close_matches(key, OPTIONS, n=2, cutoff=0.7)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"valid settings: {', '.join(OPTIONS)}."
+        raise UserError(f"{path}: unknown setting {key!r}; {hint}")
+    return OPTIONS[key]
+
+
+def _file_value(option: Option, value: Any, path: Path) -> Any:
+    """A value of a settings file in the type of its option."""
+    if option.name == "shots" and isinstance(value, int) and not isinstance(value, bool):
+        return (str(value),)
+    if option.kind in ("list", "texts"):
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            if option.kind == "list":
+                return split_list(value)
+            return (value,) if isinstance(value, str) else tuple(value)
+        raise UserError(f"{path}: {option.name} must be a string or a list of strings.")
+    if option.kind == "auto":
+        return _auto_or_count(value, f"{path}: {option.name} =", option)
+    if option.kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    expected, what = {
+        "flag": (bool, "true or false"), "number": (float, "a number"), "integer": (int, "an integer"),
+        "string": (str, "a string"),
+    }[option.kind]  # fmt: skip
+    if not isinstance(value, expected) or (isinstance(value, bool) and option.kind != "flag"):
+        raise UserError(f"{path}: {option.name} must be {what}, not {value!r}.")
+    return value
+
+
+def _command_line_value(option: Option, value: Any) -> Any:
+    """A value of the command line in the type of its option; None if it was not given."""
+    if option.kind == "list":
+        return split_list(value) or None
+    if option.kind == "texts":
+        return unescape(value or ()) or None
+    if option.kind == "auto" and value is not None:
+        return _auto_or_count(value, option.flag, option) or AUTO
+    return value
+
+
+def _auto_or_count(value: Any, named: str, option: Option) -> int | None:
+    """A count; None for ``auto``.  ``named`` is how messages refer to the setting."""
+    if value == AUTO:
+        return None
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < (option.least or 0):
+        raise UserError(f"{named} {value}: give {AUTO}, or a number of samples, {option.least} or more.")
+    return value
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+
+
 def _check(s: RunSettings) -> None:
-    if s.limit is not None and s.limit < 1:
-        raise UserError(f"--limit {s.limit}: give at least 1, or leave it out for the whole split.")
-    if s.max_batch_tokens is not None and s.max_batch_tokens < 1:
-        raise UserError(f"--max-batch-tokens {s.max_batch_tokens}: give at least 1.")
+    """Raise ``UserError`` for values out of range and for settings that exclude each other."""
+    for option in OPTIONS.values():
+        _check_range(option, getattr(s, option.name))
     if s.exact and s.batch_size not in (None, 1):
-        raise UserError(f"--exact answers one sample at a time: leave --batch-size {s.batch_size} out.")
+        raise UserError(f"--exact runs one sample at a time: drop --batch-size {s.batch_size}.")
     if s.exact and s.max_batch_tokens is not None:
-        raise UserError(f"--exact answers one sample at a time: leave --max-batch-tokens {s.max_batch_tokens} out.")
-    _ = s.decoding
+        raise UserError(f"--exact runs one sample at a time: drop --max-batch-tokens {s.max_batch_tokens}.")
+    settings_overrides(s)  # raises for an impossible one
     for shots in s.shots:
         if not (shots.isascii() and shots.isdigit()):
-            raise UserError(f"--shots {shots}: give a number of exemplars, 0 or more.")
-    for name, pixels in (("--min-pixels", s.min_pixels), ("--max-pixels", s.max_pixels)):
-        if pixels is not None and pixels < 1:
-            raise UserError(f"{name} {pixels}: give at least 1.")
+            raise UserError(f"--shots {shots}: give a number of examples, 0 or more.")
     if s.min_pixels is not None and s.max_pixels is not None and s.min_pixels > s.max_pixels:
         raise UserError(f"--min-pixels {s.min_pixels} is more than --max-pixels {s.max_pixels}.")
-    for name, value, known in (
-        ("--protocol", s.protocol, PROTOCOLS),
-        ("--choice", s.choice or CHOICES[0], CHOICES),
-        ("--shots-by", s.shots_by, SELECTIONS),
-        ("--executor", s.executor, EXECUTORS),
-        ("--pixel-limits", s.pixel_limits, PIXEL_LIMITS),
-    ):
-        if value not in known:
-            raise UserError(f"{name} {value}: unknown; use {' or '.join((', '.join(known[:-1]), known[-1]))}.")
-    if s.name is not None and len(s.shots) > 1:
-        raise UserError(f"--name {s.name}: {len(s.shots)} numbers of shots make as many runs; leave --name out.")
-    for name, number, least in (
-        ("--concurrency", s.concurrency, 1), ("--timeout", s.timeout, 1), ("--patience", s.patience, 0),
-    ):  # fmt: skip
-        if number is not None and number < least:
-            raise UserError(f"{name} {number}: give {least} or more.")
     if s.base_url is not None and s.backend == RunSettings.backend:
-        raise UserError(f"--base-url: the backend {s.backend} runs in this process; give --backend server too.")
-    _check_workers(s)
-    if s.max_errors < 0:
-        raise UserError(f"--max-errors {s.max_errors}: give 0 or more.")
-    if s.name is not None and len(s.model) > 1:
-        raise UserError(
-            f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; leave --name out, or give one model."
-        )
-    if s.name is not None and (not s.name.strip(". ") or "/" in s.name or os.sep in s.name):
+        raise UserError(f"--base-url: the backend {s.backend} runs in this process; add --backend server.")
+    _check_cluster(s)
+    _check_name(s)
+
+
+def _check_range(option: Option, value: Any) -> None:
+    if option.panel == "Decoding":
+        return  # settings_overrides() checks these
+    if option.least is not None and value is not None and value < option.least:
+        raise UserError(f"{option.flag} {value}: give at least {option.least}.")
+    if option.choices and value is not None and value not in option.choices:
+        *most, last = option.choices
+        raise UserError(f"{option.flag} {value}: unknown; use {', '.join(most)} or {last}.")
+
+
+def _check_name(s: RunSettings) -> None:
+    if s.name is None:
+        return
+    if len(s.shots) > 1:
+        raise UserError(f"--name {s.name}: {len(s.shots)} numbers of shots make {len(s.shots)} runs; drop --name.")
+    if len(s.model) > 1:
+        raise UserError(f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; drop --name.")
+    if not s.name.strip(". ") or "/" in s.name or os.sep in s.name:
         raise UserError(f"--name {s.name!r}: give a plain folder name; --out says where it goes.")
 
 
-def _check_workers(s: RunSettings) -> None:
-    given = {"--address": s.address, "--workers": s.workers, "--gpus-per-worker": s.gpus_per_worker}
-    for name, value in given.items():
+def _check_cluster(s: RunSettings) -> None:
+    for name in ("address", "workers", "gpus_per_worker"):
+        value = getattr(s, name)
         if value is not None and s.executor != "ray":
             raise UserError(
-                f"{name} {value}: it is about the workers of --executor ray; the devices of this machine are named by "
-                "--device, as in cuda:0,cuda:1."
+                f"{OPTIONS[name].flag} {value}: only for --executor ray; choose this machine's devices with --device, "
+                "such as cuda:0,cuda:1."
             )
-    if s.workers is not None and s.workers < 1:
-        raise UserError(f"--workers {s.workers}: give at least 1.")
     each = s.gpus_per_worker
     if each is not None and not (each >= 0 and (each <= 1 or each == int(each))):
-        raise UserError(f"--gpus-per-worker {each:g}: give a whole number, or a share of one GPU such as 0.5.")
+        raise UserError(f"--gpus-per-worker {each:g}: give a whole number, or a fraction of one GPU such as 0.5.")
     if s.executor == "ray" and s.device not in ("auto", "cpu", "cuda"):
         raise UserError(
-            f"--device {s.device}: under --executor ray, Ray gives each worker its GPUs; leave --device out "
-            "(--gpus-per-worker says how many)."
+            f"--device {s.device}: with --executor ray, Ray assigns the GPUs; drop --device "
+            "(--gpus-per-worker sets how many)."
         )
     if s.executor == "ray" and s.device == "cpu" and each:
-        raise UserError(f"--device cpu: --gpus-per-worker {each:g} asks for GPUs; leave one of them out.")
-
-
-def default_data(bundled_model: bool) -> tuple[str, str]:
-    """What ``--data`` is when nobody says: (value, source)."""
-    if bundled_model:
-        return "tiny", "default for a bundled model"
-    if os.environ.get("EVALKIT_DATA"):
-        return os.environ["EVALKIT_DATA"], "environment (EVALKIT_DATA)"
-    return "hub", "default"
+        raise UserError(f"--device cpu: --gpus-per-worker {each:g} asks for GPUs; drop one of the two.")

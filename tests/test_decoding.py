@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evalkit import registry
-from evalkit.decoding import changes, described, unescaped
+from evalkit.decoding import decoding_overrides, format_overrides, settings_overrides, unescape
 from evalkit.errors import UserError
 from evalkit.jobs import Job
 from evalkit.settings import effective
@@ -16,18 +16,18 @@ from evalkit.types import Decoding
 
 
 def test_nothing_is_changed_unless_it_is_asked_for() -> None:
-    assert changes() == changes(temperature=0, top_p=1, seed=5, stop=[]) == {}
-    assert described({}) == ""
+    assert decoding_overrides() == decoding_overrides(temperature=0, top_p=1, seed=5, stop=[]) == {}
+    assert format_overrides({}) == ""
 
 
 def test_what_is_changed_makes_a_decoding() -> None:
-    drawn = changes(temperature=0.5, top_p=0.9, top_k=20, seed=7, max_new_tokens=64)
+    drawn = decoding_overrides(temperature=0.5, top_p=0.9, top_k=20, seed=7, max_new_tokens=64)
     assert Decoding(**drawn) == Decoding(64, temperature=0.5, top_p=0.9, top_k=20, seed=7)
-    assert described(drawn) == "temperature=0.5,top_p=0.9,top_k=20,max_new_tokens=64,seed=7"
-    assert changes(num_beams=3, stop=["\n", "a, b"]) == {"num_beams": 3, "stop": ("\n", "a, b")}
-    assert described({"stop": ("\n", "x")}) == r"stop='\n'+'x'"
-    assert described({"stop": ("a|b",)}) == r"stop='a\x7cb'"
-    assert unescaped([r"\n", r"a\tb,c", "é"]) == ("\n", "a\tb,c", "é")
+    assert format_overrides(drawn) == "temperature=0.5,top_p=0.9,top_k=20,max_new_tokens=64,seed=7"
+    assert decoding_overrides(num_beams=3, stop=["\n", "a, b"]) == {"num_beams": 3, "stop": ("\n", "a, b")}
+    assert format_overrides({"stop": ("\n", "x")}) == r"stop='\n'+'x'"
+    assert format_overrides({"stop": ("a|b",)}) == r"stop='a\x7cb'"
+    assert unescape([r"\n", r"a\tb,c", "é"]) == ("\n", "a\tb,c", "é")
 
 
 @pytest.mark.parametrize(
@@ -36,33 +36,33 @@ def test_what_is_changed_makes_a_decoding() -> None:
         ({"temperature": -1.0}, "--temperature -1.0: give 0"),
         ({"temperature": float("nan")}, "--temperature nan: give 0"),
         ({"temperature": float("inf")}, "--temperature inf: give 0"),
-        ({"temperature": 1.0, "top_p": 0.0}, "--top-p 0.0: give a share"),
-        ({"temperature": 1.0, "top_p": 1.5}, "--top-p 1.5: give a share"),
+        ({"temperature": 1.0, "top_p": 0.0}, "--top-p 0.0: give a probability"),
+        ({"temperature": 1.0, "top_p": 1.5}, "--top-p 1.5: give a probability"),
         ({"temperature": 1.0, "top_k": -1}, "--top-k -1: give 0"),
         ({"num_beams": 0}, "--num-beams 0: give 1"),
         ({"max_new_tokens": 0}, "--max-new-tokens 0: give 1"),
         ({"stop": ("",)}, "--stop"),
-        ({"top_p": 0.5}, "--top-p 0.5: nothing is drawn at temperature 0"),
-        ({"top_k": 5}, "--top-k 5: nothing is drawn at temperature 0"),
-        ({"temperature": 1.0, "num_beams": 2}, "--num-beams 2: beam search draws nothing"),
+        ({"top_p": 0.5}, "--top-p 0.5: has no effect at temperature 0"),
+        ({"top_k": 5}, "--top-k 5: has no effect at temperature 0"),
+        ({"temperature": 1.0, "num_beams": 2}, "--num-beams 2: beam search does not sample"),
     ],
 )
 def test_the_impossible_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        changes(**given, options=True)
+        decoding_overrides(**given, options=True)
     with pytest.raises(UserError, match=said):  # and so it is from the command line
         effective(given, Path("/"))
 
 
 def test_arguments_are_named_as_they_are_given() -> None:
     with pytest.raises(UserError, match="^top_k='a': give 0"):
-        changes(temperature=1, top_k="a")  # type: ignore[arg-type]
+        decoding_overrides(temperature=1, top_k="a")  # type: ignore[arg-type]
 
 
 def test_settings_from_a_file_keep_their_commas(tmp_path: Path) -> None:
     (tmp_path / "evalkit.toml").write_text('stop = ["a, b", "\\n"]\ntemperature = 1\ntop_k = 5\nseed = 3')
     settings = effective({"stop": None}, tmp_path).settings
-    assert settings.decoding == {"temperature": 1.0, "top_k": 5, "stop": ("a, b", "\n"), "seed": 3}
+    assert settings_overrides(settings) == {"temperature": 1.0, "top_k": 5, "stop": ("a, b", "\n"), "seed": 3}
     assert effective({"stop": ["x,y"]}, tmp_path).settings.stop == ("x,y",)
     (tmp_path / "evalkit.toml").write_text('temperature = "hot"')
     with pytest.raises(UserError, match="temperature must be a number"):
@@ -71,7 +71,7 @@ def test_settings_from_a_file_keep_their_commas(tmp_path: Path) -> None:
 
 def test_fewer_tokens_than_a_protocol_asks_for_at_least() -> None:
     task = registry.tasks.get("coco_caption")
-    job = Job(task, "test", (), limited=False, decoding_overrides=changes(max_new_tokens=2))
+    job = Job(task, "test", (), limited=False, decoding_overrides=decoding_overrides(max_new_tokens=2))
     with pytest.raises(UserError, match=r"coco_caption/test: 2 new tokens at most are fewer than the 8"):
         job.decoding(registry.families.get("qwen-vl"))
     assert job.decoding(registry.families.get("qwen2.5-vl")).max_new_tokens == 2

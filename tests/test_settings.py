@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit.cli import app
 from evalkit.errors import UserError
-from evalkit.settings import NEVER_FROM_FILES, batching, default_data, effective, split_list
+from evalkit.options import NEVER_FROM_FILES, OPTIONS, Option, RunSettings
+from evalkit.settings import batching, default_data, effective, split_list
 from evalkit.types import Batching
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=6)
@@ -52,7 +55,7 @@ def test_harmful_settings_are_never_taken_from_a_file(tmp_path: Path, key: str) 
         ("limit = 'ten'", "limit must be an integer"),
         ("limit = true", "limit must be an integer"),
         ("tasks = [1]", "tasks must be a string or a list of strings"),
-        ("taks = 'refcoco'", "there is no setting 'taks'; there are tasks, model"),
+        ("taks = 'refcoco'", "unknown setting 'taks'; did you mean tasks"),
         ("limit = ", "is not valid TOML"),
         ("limit = 0", "--limit 0: give at least 1"),
         ("batch_size = 0", "batch_size = 0: give auto, or a number of samples"),
@@ -60,7 +63,7 @@ def test_harmful_settings_are_never_taken_from_a_file(tmp_path: Path, key: str) 
         ("batch_size = 'few'", "batch_size = few: give auto"),
         ("max_batch_tokens = 'x'", "max_batch_tokens must be an integer"),
         ("exact = 1", "exact must be true or false"),
-        ("exact = true\nbatch_size = 4", "--exact answers one sample at a time: leave --batch-size 4 out"),
+        ("exact = true\nbatch_size = 4", "--exact runs one sample at a time: drop --batch-size 4"),
     ],
 )
 def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) -> None:
@@ -80,8 +83,8 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) 
         ({"batch_size": "1.5"}, "--batch-size 1.5: give auto"),
         ({"max_batch_tokens": 0}, "--max-batch-tokens 0: give at least 1"),
         ({"max_batch_tokens": -1}, "--max-batch-tokens -1: give at least 1"),
-        ({"exact": True, "batch_size": "2"}, "--exact answers one sample at a time: leave --batch-size 2 out"),
-        ({"exact": True, "max_batch_tokens": 9}, "--exact answers one sample at a time: leave --max-batch-tokens 9"),
+        ({"exact": True, "batch_size": "2"}, "--exact runs one sample at a time: drop --batch-size 2"),
+        ({"exact": True, "max_batch_tokens": 9}, "--exact runs one sample at a time: drop --max-batch-tokens 9"),
         ({"name": "a/b"}, "--name 'a/b': give a plain folder name"),
         ({"name": ".."}, "give a plain folder name"),
         ({"name": "x", "model": ["a,b"]}, "2 models make 2 runs"),
@@ -115,8 +118,8 @@ def test_how_requests_are_batched(tmp_path: Path, file: str, given_: dict[str, o
         (("auto", None, False), "batch_size='auto': give a number"),
         ((True, None, False), "batch_size=True: give a number"),
         ((None, -1, False), "max_batch_tokens=-1: give a number of tokens"),
-        ((2, None, True), "exact=True answers one sample at a time: leave batch_size=2 out"),
-        ((None, 9, True), "exact=True answers one sample at a time: leave max_batch_tokens=9 out"),
+        ((2, None, True), "exact=True runs one sample at a time: drop batch_size=2"),
+        ((None, 9, True), "exact=True runs one sample at a time: drop max_batch_tokens=9"),
     ],
 )
 def test_wrong_batching_from_python_is_a_sentence(how: tuple[Any, Any, bool], message: str) -> None:
@@ -132,3 +135,37 @@ def test_where_data_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVALKIT_DATA", "/data/vlm")
     assert default_data(bundled_model=False) == ("/data/vlm", "environment (EVALKIT_DATA)")
     assert default_data(bundled_model=True)[0] == "tiny"
+
+
+def test_unknown_setting_without_near_match_lists_all(tmp_path: Path) -> None:
+    (tmp_path / "evalkit.toml").write_text("xyzzy = 1\n")
+    with pytest.raises(UserError, match="unknown setting 'xyzzy'; valid settings: tasks, model, data"):
+        effective({}, tmp_path)
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
+    """The command line, the file's reader and the defaults come from the same entry."""
+    parameters = {p.name: p for p in typer.main.get_command(app).commands["run"].params}  # type: ignore[attr-defined]
+    assert option.flag in parameters[option.name].opts
+    assert parameters[option.name].help == option.help
+    assert getattr(RunSettings(), option.name) == option.default
+    values = {
+        "string": '"x"', "list": '["x"]', "texts": '["x"]', "integer": "3", "number": "0.5", "flag": "true", "auto": "3",
+    }  # fmt: skip
+    value = f'"{option.choices[0]}"' if option.choices else '"3"' if option.name == "shots" else values[option.kind]
+    with_others = {"top_p": "temperature = 1", "top_k": "temperature = 1"}
+    with_others |= dict.fromkeys(("workers", "gpus_per_worker"), 'executor = "ray"')
+    (tmp_path / "evalkit.toml").write_text(f"{option.name} = {value}\n{with_others.get(option.name, '')}\n")
+    if option.in_file:
+        assert effective({}, tmp_path).sources[option.name] == "evalkit.toml"
+    else:
+        with pytest.raises(UserError, match="is never taken from a file"):
+            effective({}, tmp_path)
+
+
+def test_help_starts_with_the_common_options() -> None:
+    panels = list(dict.fromkeys(option.panel for option in OPTIONS.values()))
+    assert panels == ["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
+    common = [option.name for option in OPTIONS.values() if option.panel == "Common"]
+    assert len(common) == 9  # and --dry-run

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from evalkit.errors import RunFailed, UserError
-
-from .options import PanelCommand
 
 VERBS = {
     "run": "Evaluate checkpoints on benchmarks and print the leaderboard.",
@@ -31,6 +30,40 @@ VERBS = {
 """Every command and the first line of its help: ``evalkit --help`` imports no verb."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+WIDEST_NAME = 26
+"""Columns of an option's name and value in help, so that all panels align."""
+
+# How typer writes values and defaults → how they are shown.
+TIDIER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"<list\[(\w+)\]>|<(\w+)(?: range)?>", lambda m: (m[1] or m[2]).upper().replace("STR", "TEXT")),
+    (r"; x>=\d+(?:\.\d+)?\]$|  \[x>=\d+(?:\.\d+)?\]$", lambda m: "]" if m[0].startswith(";") else ""),
+    (r"\[default: \((.*)\)\]", r"[default: \1]"),
+)
+
+
+def _tidy(text: str) -> str:
+    for pattern, replacement in TIDIER:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+class PanelCommand(TyperCommand):
+    """A command whose help lists its options by panel (``rich_help_panel``), in plain text."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, then each panel of options in the order in which panels first occur."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                argument = parameter.param_type_name == "argument"
+                panel = getattr(parameter, "rich_help_panel", None) or ("Arguments" if argument else "Options")
+                panels.setdefault(panel, []).append((_tidy(record[0]), _tidy(record[1])))
+        width = min(WIDEST_NAME, max(len(name) for records in panels.values() for name, _ in records))
+        for panel, records in panels.items():
+            with formatter.section("Other" if panel == "Options" and len(panels) > 2 else panel):
+                formatter.write_dl([(name.ljust(width), text) for name, text in records])
 
 
 class _Verbs(MutableMapping[str, Any]):

@@ -1,46 +1,57 @@
-"""What several verbs share: help in panels, ``--format`` and ``--out``, completion of task names."""
+"""What several verbs share: options made from settings, ``--format`` and ``--out``, completion of task names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from typer.core import TyperCommand
+import typer
 
 from evalkit.errors import UserError
+from evalkit.options import OPTIONS, Kind
 from evalkit.settings import split_list
 
-# How typer writes values and defaults → how they are shown.
-TIDIER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r"<list\[(\w+)\]>|<(\w+)(?: range)?>", lambda m: (m[1] or m[2]).upper().replace("STR", "TEXT")),
-    (r"; x>=\d+(?:\.\d+)?\]$|  \[x>=\d+(?:\.\d+)?\]$", lambda m: "]" if m[0].startswith(";") else ""),
-    (r"\[default: \((.*)\)\]", r"[default: \1]"),
-)
+# How the kinds of settings are typed on the command line; all are optional.
+TYPES: Mapping[Kind, Any] = {
+    "string": str | None, "list": list[str] | None, "texts": list[str] | None, "integer": int | None,
+    "number": float | None, "flag": bool | None, "auto": str | None,
+}  # fmt: skip
 
 
-def _tidy(text: str) -> str:
-    for pattern, replacement in TIDIER:
-        text = re.sub(pattern, replacement, text)
-    return text
+def setting(name: str, **changes: Any) -> Any:
+    """The command-line option of a run's setting; ``changes`` replace arguments of ``typer.Option``."""
+    option = OPTIONS[name]
+    default = ", ".join(option.default) if isinstance(option.default, tuple) else option.default
+    if option.kind == "flag" or default in (None, ""):
+        default = False
+    arguments = {
+        "help": option.help,
+        "show_default": option.shown_default or (default if default is False else str(default)),
+        "metavar": option.metavar,
+        "rich_help_panel": option.panel,
+        "autocompletion": complete_task if name == "tasks" else None,
+    }
+    return typer.Option(option.flag, *([option.short] if option.short else []), **(arguments | changes))
 
 
-class PanelCommand(TyperCommand):
-    """A command whose help lists its options by panel (``rich_help_panel``), in plain text."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments, then each panel of options in the order in which panels first occur."""
-        panels: dict[str, list[tuple[str, ...]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                argument = parameter.param_type_name == "argument"
-                panel = getattr(parameter, "rich_help_panel", None) or ("Arguments" if argument else "Options")
-                panels.setdefault(panel, []).append(tuple(map(_tidy, record)))
-        for panel, records in panels.items():
-            with formatter.section(panel):
-                formatter.write_dl(records)
+def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for every setting of a run to ``verb``, which gets their values in its ``**`` parameter."""
+    own = inspect.signature(verb, eval_str=True)
+    options = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[TYPES[option.kind], setting(name)]
+        )
+        for name, option in OPTIONS.items()
+    ]
+    extra = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    verb.__dict__["__signature__"] = own.replace(parameters=[*options, *extra])
+    return verb
 
 
 def choose_formats(

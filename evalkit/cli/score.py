@@ -26,72 +26,64 @@ from evalkit.runner.manifest import circumstances, logged, quiet_logging, record
 from evalkit.scoring import Result, score_job
 from evalkit.settings import Effective, default_data, effective, split_list
 
-from .run import KindName, Out, Splits, Tasks
-
-Predictions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--predictions", "-p",
-        help='The answers: JSON lines {"id": …, "text": …}, or a result file in the format of COCO, VQA, GQA, '
-        "DocVQA or VizWiz. One file per split, in the order of --tasks; comma-separated.",
-    ),
-]  # fmt: skip
-DataRoot = Annotated[
-    str | None,
-    typer.Option(
-        "--data", show_default="$EVALKIT_DATA, else hub",
-        help="Where the data is, as in 'evalkit run'.",
-    ),
-]  # fmt: skip
-FamilyName = Annotated[
-    str | None,
-    typer.Option(
-        "--family",
-        help="Model family that gave the answers: they are parsed as its raw output, boxes in its coordinates.",
-        show_default="none: answers are final texts",
-    ),
-]
-ProtocolName = Annotated[
-    str | None,
-    typer.Option(
-        "--protocol",
-        help="Protocol of the family's prompts, which decides the parsing: official, lmms-eval or vlmevalkit.",
-        show_default="official",
-    ),
-]
-AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Score even if some samples have no answer; they count as errors.")
-]
-MinPixels = Annotated[
-    int | None,
-    typer.Option(
-        "--min-pixels", show_default="the family's",
-        help="For boxes in pixels of the resized image: the processor's minimum number of pixels.",
-    ),
-]  # fmt: skip
-MaxPixels = Annotated[
-    int | None, typer.Option("--max-pixels", help="The same: the maximum.", show_default="the family's")
-]
-Name = Annotated[
-    str | None,
-    typer.Option("--name", help="Name of the run folder in --out.", show_default="the predictions' name and the time"),
-]
+from .options import setting
 
 
 def score(
-    tasks: Tasks = None,
-    predictions: Predictions = None,
-    data: DataRoot = None,
-    split: Splits = None,
-    family: FamilyName = None,
-    protocol: ProtocolName = None,
-    allow_missing: AllowMissing = False,
-    min_pixels: MinPixels = None,
-    max_pixels: MaxPixels = None,
-    kind: KindName = None,
-    out: Out = None,
-    name: Name = None,
-) -> None:
+    tasks: Annotated[list[str] | None, setting("tasks")] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--predictions", "-p", rich_help_panel="Common",
+            help='The answers: JSON lines {"id": …, "text": …}, or a result file in the format of COCO, VQA, GQA, '
+            "DocVQA or VizWiz. One file per split, in the order of --tasks; comma-separated.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        setting("data", help="Where the data is, as in 'evalkit run'.", show_default="$EVALKIT_DATA, else hub"),
+    ] = None,
+    out: Annotated[str | None, setting("out")] = None,
+    name: Annotated[
+        str | None, setting("name", rich_help_panel="Common", show_default="the predictions' name and the time")
+    ] = None,
+    split: Annotated[list[str] | None, setting("split")] = None,
+    kind: Annotated[str | None, setting("kind")] = None,
+    allow_missing: Annotated[
+        bool,
+        setting("allow_missing", help="Score even if some samples have no answer; they count as errors."),
+    ] = False,
+    family: Annotated[
+        str | None,
+        setting(
+            "family",
+            rich_help_panel="Parsing",
+            help="Model family that gave the answers: they are parsed as its raw output, boxes in its coordinates.",
+            show_default="none: answers are final texts",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        setting(
+            "protocol",
+            rich_help_panel="Parsing",
+            help="Protocol of the family's prompts, which decides the parsing: official, lmms-eval or vlmevalkit.",
+        ),
+    ] = None,
+    min_pixels: Annotated[
+        int | None,
+        setting(
+            "min_pixels",
+            rich_help_panel="Parsing",
+            show_default="the family's",
+            help="For boxes in pixels of the resized image: the processor's minimum number of pixels.",
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        setting("max_pixels", rich_help_panel="Parsing", help="The same: the maximum.", show_default="the family's"),
+    ] = None,
+) -> None:  # fmt: skip
     """Score answers that were made elsewhere: no model, no GPU.
 
     Writes a run folder as 'evalkit run' does, for leaderboards and comparisons. Every sample of the split must have

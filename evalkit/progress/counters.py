@@ -1,4 +1,4 @@
-"""What is known of a job while it is answered, and how it is said."""
+"""Progress counters of a job, and their text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalkit.interfaces import Backend
 from evalkit.jobs import Job, Record
 from evalkit.types import Request, Size
 
-from .eta import Pace
+from .eta import TimeEstimate
 from .running_score import RunningScore, Standing
 
 
@@ -20,12 +20,12 @@ class State:
 
     Attributes:
         done: samples with an answer, those ``kept`` from before and those that failed included.
-        unparsed: answers in which nothing could be read; ``errors`` are samples that failed.
-        tokens: of prompts (images included) and answers, of what was answered now; what is shared counts each time.
-        seconds: since the first request was handed over, the model being loaded.
-        left: seconds, as far as that can be told.
-        by_tokens: whether ``left`` is told from tokens; else from the number of samples, as if all were alike.
-        memory: bytes, where the backend says so.
+        unparsed: answers that could not be parsed; ``errors`` are samples that failed.
+        tokens: prompt (with images) and answer tokens of the new answers; shared prefixes count each time.
+        seconds: since the first request was submitted, with the model loaded.
+        left: estimated seconds remaining, or None.
+        by_tokens: whether ``left`` is estimated from tokens; else from the number of samples.
+        memory: bytes, if the backend reports it.
     """
 
     total: int
@@ -54,7 +54,7 @@ class State:
 
     @property
     def time_left(self) -> str:
-        """``about 4 min left``; nothing where it is not known."""
+        """``about 4 min left``; empty if unknown."""
         if self.left is None or self.done == self.total:
             return ""
         return f"about {duration(self.left)} left" + ("" if self.by_tokens else " (by count)")
@@ -67,7 +67,7 @@ class State:
 
     @property
     def trouble(self) -> list[str]:
-        """``3 unparsed`` and ``1 error``, where there are any."""
+        """``3 unparsed`` and ``1 error``, if there are any."""
         found = []
         if self.unparsed:
             found.append(f"{self.unparsed:,} unparsed")
@@ -77,7 +77,7 @@ class State:
 
     @property
     def occupied(self) -> list[str]:
-        """``1.2 GB``, where it is known."""
+        """``1.2 GB``, if known."""
         return [] if self.memory is None else [f"{self.memory / 1e9:.1f} GB"]
 
 
@@ -85,8 +85,8 @@ class Tally:
     """Counts a job's answers.
 
     Args:
-        kept: the answers that are there from before.
-        sizes: of images, by name, as far as they are known.
+        kept: answers from earlier.
+        sizes: known image sizes, by name.
         clock: gives the time in seconds.
     """
 
@@ -107,7 +107,7 @@ class Tally:
         self._tokens = 0
         self._began: float | None = None
         self._ended: float | None = None
-        self._pace: Pace | None = None
+        self._pace: TimeEstimate | None = None
         self._by_tokens = False
         self._backend: Backend | None = None
         self._memory: int | None = None
@@ -116,16 +116,16 @@ class Tally:
             self._score.add(record)
 
     def begin(self, requests: Sequence[Request], backend: Backend) -> None:
-        """The backend is open, and about to be given the requests that have no answer yet."""
+        """Start the clock: the open backend is about to get the pending requests."""
         self._backend = backend
         tokens = backend.estimate_tokens(requests, self._sizes)
         self._by_tokens = tokens is not None
         costs = [1] * len(requests) if tokens is None else tokens
         self._began = self._clock()
-        self._pace = Pace({r.id: cost for r, cost in zip(requests, costs, strict=True)}, self._began)
+        self._pace = TimeEstimate({r.id: cost for r, cost in zip(requests, costs, strict=True)}, self._began)
 
     def add(self, record: Record) -> None:
-        """One more answer."""
+        """Count a new answer."""
         failed = record.response.finish == "error"
         self._done += 1
         self._errors += failed
@@ -136,7 +136,7 @@ class Tally:
             self._pace.answered(record.sample.id, self._clock())
 
     def update(self, *, ended: bool = False) -> None:
-        """Work out what takes a moment: the score (every few seconds), the memory taken."""
+        """Update the running score (every few seconds) and the memory use."""
         self._score.update(now=ended)
         if self._backend is not None:
             self._memory = self._backend.memory()
@@ -144,7 +144,7 @@ class Tally:
             self._ended = self._clock()
 
     def state(self) -> State:
-        """What is known by now."""
+        """The current state."""
         now = self._clock() if self._ended is None else self._ended
         return State(
             total=len(self.job.samples),
@@ -170,5 +170,5 @@ def duration(seconds: float) -> str:
 
 
 def brief(value: float) -> str:
-    """A rate in about three digits."""
+    """A rate with about three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"

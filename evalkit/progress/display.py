@@ -1,7 +1,7 @@
-"""What ``evalkit run`` shows while it works.
+"""Progress display of ``evalkit run``.
 
-On a terminal a few lines that are drawn anew; elsewhere a line a minute; for machines events (``events.py``).  A line
-for each split that has been answered stays in any case.
+On a terminal, a few live lines; elsewhere, one line per minute; with ``--json``, events (``events.py``).  A line for
+each finished split is always printed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .events import Events
 LINE_EVERY_SECONDS = 60.0
 EVENT_EVERY_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 1.0
-"""How often an answer has what takes a moment worked out: memory, and the score as far as that is due."""
+"""Interval of updating memory use and running score."""
 SHOWN = 6
-"""Jobs in work at one time that have lines of their own."""
+"""Concurrent jobs that get their own lines."""
 WIDE = 60
-"""Columns from which on there is room for a bar."""
+"""Terminal width from which on a bar is shown."""
 
 
 class Reporter:
-    """Tells of a run's jobs.
+    """Reports the progress of a run's jobs.
 
     Args:
         run: the run's name, for events.
@@ -46,7 +46,7 @@ class Reporter:
         self.run = run
         self.events = events
         self._begun: set[int] = set()
-        self._tallies: list[tuple[str, Tally]] = []  # those of the jobs in work, by what the job is called
+        self._tallies: list[tuple[str, Tally]] = []  # of the active jobs, with their names
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
@@ -65,9 +65,12 @@ class Reporter:
     def of(
         self, job: Job, kept: Collection[Record], sizes: Mapping[str, Size], *, run: str = "", model: str = ""
     ) -> Iterator[Watch]:
-        """What is to be told of ``job``; ``kept`` are answers from before, ``sizes`` those of images.
+        """Report the progress of ``job`` until the context ends.
 
-        ``run`` and ``model`` are given where there are several.
+        Args:
+            kept: answers from earlier.
+            sizes: known image sizes, by name.
+            run, model: given if several runs are active.
         """
         tally = Tally(job, kept, sizes)
         run, name = run or self.run, f"{model} {job.name}".strip()
@@ -139,7 +142,7 @@ class Reporter:
 
 
 class Watch:
-    """What a job's answers are told to: ``begin`` once the model is there, ``seen`` with each new answer."""
+    """Callbacks of a job: ``begin`` when the model is loaded, ``seen`` with each new answer."""
 
     def __init__(self, begin: Callable[[Sequence[Request], Backend], None], seen: Callable[[Record], None]) -> None:
         self.begin = begin
@@ -147,7 +150,7 @@ class Watch:
 
 
 def joined(phrases: Sequence[Text], width: int) -> Text:
-    """Phrases with commas between them, indented, on lines of ``width`` columns that break between phrases only."""
+    """Join phrases with commas, indented, in lines of at most ``width`` columns that break between phrases."""
     lines = [Text("  ")]
     for place, phrase in enumerate(phrases):
         phrase = phrase if place == len(phrases) - 1 else phrase + ","
@@ -158,7 +161,7 @@ def joined(phrases: Sequence[Text], width: int) -> Text:
 
 
 def line(state: State) -> str:
-    """How a job stands, in a line."""
+    """The progress of a job in one line."""
     score = [f"{state.standing} so far"] if state.standing is not None else []
     left = [state.time_left] if state.time_left else []
     said = [*left, *state.speed, *score, *state.trouble, *state.occupied]
@@ -166,8 +169,8 @@ def line(state: State) -> str:
 
 
 def last_line(state: State) -> str:
-    """How a job went, in a line."""
-    before = f", {state.kept:,} before" if state.kept else ""
+    """The result of a job in one line."""
+    before = f", {state.kept:,} resumed" if state.kept else ""
     score = [str(state.standing)] if state.standing is not None else []
     said = ", ".join([*score, *state.speed, *state.trouble, *state.occupied])
     took = f"{state.seconds:.1f} s" if state.seconds < 90 else duration(state.seconds)

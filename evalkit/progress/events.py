@@ -1,14 +1,14 @@
-"""``--json``: a run for machines, one JSON object a line on stdout, and nothing else there.
+"""``--json``: events on stdout as JSON lines, and nothing else there.
 
 Every object has an ``event``, and a ``time`` in UTC:
 
 - ``start``, when a run begins: ``run`` (its folder), ``model``, ``tasks``, each with ``task``, ``split``, ``samples``.
 - ``progress``, every few seconds, and ``task``, when a split has been answered: ``run``, ``task``, ``split``, ``done``
   of ``total`` samples, of which ``kept`` were answered before; ``unparsed``, ``errors``; ``seconds`` since the first
-  request, ``samples_per_second``, ``tokens_per_second`` (prompts and answers); ``seconds_left``, told from
+  request, ``samples_per_second``, ``tokens_per_second`` (prompts and answers); ``seconds_left``, estimated from
   ``left_by``: ``tokens`` or ``samples``; ``score`` so far, with ``metric``, ``value``, ``low``, ``high`` (95 %), or
-  null where the metric cannot be had of a part; ``memory_bytes``.  What is not known is null.
-- ``end``, always the last: the exit ``code``, the ``error`` in a sentence or null, and the ``runs``, each with its
+  null if the metric needs all answers; ``memory_bytes``.  Unknown values are null.
+- ``end``, always the last: the exit ``code``, the ``error`` message or null, and the ``runs``, each with its
   ``run``, ``model``, ``state`` (complete, incomplete, stopped) and ``results``, the rows that ``scores.json`` has.
 """
 
@@ -35,8 +35,8 @@ class Events:
     """Writes events.
 
     Attributes:
-        code: the exit code that the run has come to.
-        runs: what the last event says of each run.
+        code: the exit code so far.
+        runs: entries of the ``end`` event.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -45,7 +45,7 @@ class Events:
         self._stream: TextIO | None = stream
 
     def tell(self, event: str, **fields: Any) -> None:
-        """Write one event; nobody listening any more is no reason to end a run."""
+        """Write one event.  A closed pipe is ignored: the run goes on."""
         if self._stream is None:
             return
         content = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
@@ -58,7 +58,7 @@ class Events:
             self._stream = None
 
     def state(self, event: str, run: str, job: Job, state: State) -> None:
-        """Write how a job stands."""
+        """Write the progress of a job."""
         score = state.standing
         self.tell(
             event,
@@ -88,7 +88,7 @@ def _rounded(value: float | None) -> float | None:
 
 @contextmanager
 def for_machines() -> Iterator[Events]:
-    """Events on stdout; all else that would be written there goes to stderr.  The last event is written here."""
+    """Write events to stdout, redirect other output to stderr, and write the ``end`` event at the end."""
     events = Events(sys.stdout)
     error: str | None = None
     events.code = 1
@@ -111,6 +111,6 @@ def for_machines() -> Iterator[Events]:
         events.tell("end", code=events.code, error=error, runs=events.runs)
 
 
-def telling(wanted: bool) -> Any:
-    """``for_machines`` where it is wanted, else a context whose value is None."""
+def events_on_stdout(wanted: bool) -> Any:
+    """Events for ``--json``; None if ``wanted`` is false."""
     return for_machines() if wanted else nullcontext()

@@ -1,4 +1,4 @@
-"""The score of what has been answered so far."""
+"""Running score over the answers so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evalkit.types import Answered, Scores
 
 EVERY_SECONDS = 3.0
 SHARE = 0.03
-"""Of the run's time that working it out may take."""
+"""Largest share of the run's time spent on computing it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Standing:
 class RunningScore:
     """Scores answers as they come, where a sample's score depends on no other sample.
 
-    A metric says so by ``running_score``; CIDEr, for one, cannot be had of a part.  An answer is scored once.
+    A metric declares this by ``running_score``; CIDEr, for one, needs all answers.  Each answer is scored once.
     """
 
     def __init__(self, job: Job) -> None:
@@ -58,18 +58,18 @@ class RunningScore:
         self.standing: Standing | None = None
 
     def add(self, record: Record) -> None:
-        """One more answer; one that failed is not scored."""
+        """Add an answer; failed ones are not scored."""
         if self._metric is not None and record.response.finish != "error":
             self._new.append(record)
 
     def update(self, *, now: bool = False) -> Standing | None:
-        """The score by now: worked out again if that is due (or at once)."""
+        """The score so far, recomputed if that is due (or if ``now``)."""
         began = time.monotonic()
         if self._new and (now or began >= self._due):
             try:
                 self._take()
                 self.standing = self._measured()
-            except Exception:  # whatever it is, it is told at the end, when the whole split is scored
+            except Exception:  # it will be reported at the end, when the split is scored
                 self._metric, self.standing = None, None
             self._new.clear()
             ended = time.monotonic()

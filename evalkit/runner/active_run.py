@@ -1,4 +1,4 @@
-"""A run that goes on: one model under one number of exemplars, with its folder open and locked."""
+"""An active run: one model and number of shots, with its folder open and locked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .served_models import identity_of, warn_of_unknown_sizes
 
 
 def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
-    """The checkpoint with its files at hand, and what it is: digests of what is in them, or what a server says."""
+    """Fetch the checkpoint; returns it with its identity: content digests, or the server's description."""
     if checkpoint.served is not None:
         return checkpoint, identity_of(checkpoint)
     with console.status(f"reading the weights of {checkpoint.name}"):
@@ -51,11 +51,11 @@ def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, di
 
 
 class Run:
-    """A run that goes on.
+    """A run whose folder is open and locked.
 
     Args:
-        record: writes the manifest as it is now.
-        several: whether others go on beside it, so that what is said names it.
+        record: writes the manifest.
+        several: whether other runs are active, so that messages name this one.
     """
 
     def __init__(
@@ -85,25 +85,25 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its folder's."""
+        """The name of its folder."""
         return self.folder.path.name
 
     def tell(self, sentence: str) -> None:
-        """Say something on the terminal and in the log."""
+        """Print a message and write it to the log."""
         tell(self._console, sentence)
 
     def started(self) -> None:
-        """Tell of its start."""
+        """Emit the ``start`` event."""
         if self._events is not None:
             tasks = [{"task": j.task.name, "split": j.split, "samples": len(j.samples)} for j in self.plan.jobs]
             self._events.tell("start", run=self.name, model=self.plan.label, tasks=tasks)
 
     def note(self, backend: Backend) -> None:
-        """What the backend says of itself by now."""
+        """Put the backend's description into the manifest."""
         self.manifest["backend"] = dict(backend.describe())
 
     def loaded(self, backend: Backend) -> None:
-        """The backend is there."""
+        """Record the opened backend, and print warnings about it."""
         self.note(backend)
         for sentence in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
             self.tell(sentence)
@@ -111,9 +111,9 @@ class Run:
 
     @contextmanager
     def asking(self, job: Job, backend: Lazy | None, reporter: Reporter) -> Iterator[tuple[Answers, Watch]]:
-        """What is asked for ``job`` and was answered before; each new answer is journalled as it arrives.
+        """The requests of ``job`` and its earlier answers; new answers are written to the journal as they arrive.
 
-        ``backend`` finds similar exemplars, where they are asked for.
+        ``backend`` embeds images for ``--shots-by similar``.
         """
         plan = self.plan
         questions = build_requests(job, plan.family, asker(plan, job, self.settings, self.seen, backend))
@@ -136,20 +136,20 @@ class Run:
         self._errors += record.response.finish == "error"
         if self._errors > self.settings.max_errors:
             raise RunFailed(
-                f"{job.name}: {self._errors} samples have failed (--max-errors {self.settings.max_errors}), the "
-                f"last one with {record.response.error}; the same command tries them again."
+                f"{job.name}: {self._errors} samples failed (--max-errors {self.settings.max_errors}; last error: "
+                f"{record.response.error}). Run the same command to retry them."
             )
 
     def stopped(self) -> None:
-        """Say that it was stopped before its end."""
+        """Print that the run was interrupted, and how to resume it."""
         total = sum(len(job.samples) for job in self.plan.jobs)
         which = f"{self.plan.label}: " if self._several else ""
-        self.tell(f"{which}stopped with {self._answered:,} of {total:,} answered; the same command continues")
+        self.tell(f"{which}Stopped at {self._answered:,} of {total:,} samples. Run the same command to resume.")
         if self._events is not None:
             self._events.runs.append({**self._told, "state": "stopped"})
 
     def finished(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
-        """Write the scores; gives the run's leaderboard rows, and whether every sample has an answer."""
+        """Write the scores; returns the leaderboard rows, and whether every sample has an answer."""
         plan, splits = self.plan, self.manifest["splits"]
         header = {"run": self.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
         entries = write_scores(self.folder, header, results)
@@ -179,9 +179,10 @@ def begun(
     *,
     several: bool = False,
 ) -> Iterator[Run]:
-    """Begin a run, or continue it: its folder is found by what the answers depend on, and locked.
+    """Start or resume a run: find its folder by the run's identity, and lock it.
 
-    ``asked`` is what of the backend they depend on.
+    Args:
+        asked: the backend's part of the identity.
     """
     settings = effective.settings
     checkpoint, own = identified(plan.checkpoint, console)
@@ -218,12 +219,14 @@ def begun(
             manifest["server"] = checkpoint.served.to_dict()
         with logged(folder), recorded(folder, manifest, console) as record:
             for sentence in said:
-                if len(settings.shots) == 1 or not sentence.startswith("another run"):  # in a sweep that is the point
+                if len(settings.shots) == 1 or not sentence.startswith(
+                    "another run"
+                ):  # a sweep over shots makes other runs on purpose
                     tell(console, sentence)
             try:
                 yield Run(plan, checkpoint, factory, effective, folder, manifest, record, console, events, several)
             except UserError:
-                # The checkpoint could not be loaded, say: nothing is left behind by a mistake.
+                # A user's mistake, such as a checkpoint that cannot be loaded, leaves no folder behind.
                 if not before and not folder.answered():
                     shutil.rmtree(folder.path, ignore_errors=True)
                     with suppress(OSError):

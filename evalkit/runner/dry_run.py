@@ -1,4 +1,4 @@
-"""``evalkit run --dry-run``: what would be asked, in full, without loading weights."""
+"""``evalkit run --dry-run``: full prompts, without loading weights."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory
 from evalkit.jobs import build_requests
-from evalkit.settings import RunSettings
+from evalkit.options import RunSettings
 
 from .exemplars import Seen, asker, seen_by
 from .plan import Plan
 
 EXAMPLES = 2
-"""Samples shown of each split."""
+"""Samples shown per split."""
 
 
 def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) -> None:
-    """Print, per split, the prompts of the first samples as they are tokenized, with lengths, sizes and limits.
+    """Print the prompts of each split's first samples as they are tokenized, with lengths, image sizes and limits.
 
     Raises:
-        UserError: the backend cannot show requests, or ``similar`` exemplars are asked for, which take the weights.
+        UserError: the backend cannot show requests, or ``--shots-by similar``, which needs the weights.
     """
     if plan.shots and settings.shots_by == "similar":
-        raise UserError("--dry-run: which exemplars are similar takes the weights to find out; use random or fixed.")
+        raise UserError("--dry-run: --shots-by similar needs the weights; use random or fixed.")
     console = Console(highlight=False)
     checkpoint = plan.checkpoint if plan.checkpoint.served is not None else fetched(plan.checkpoint)
     seen = seen_by(plan, checkpoint, factory)
@@ -53,10 +53,10 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
             length = "" if preview.tokens is None else f": {preview.tokens:,} tokens"
             console.print(f"  [bold]sample {question.sample.id}[/bold]{length}")
             if question.shots:
-                console.print(f"    exemplars {', '.join(question.shots)}")
+                console.print(f"    examples {', '.join(question.shots)}")
             for image, image_size in zip(question.request.images, preview.image_sizes, strict=True):
                 (w, h), (rw, rh) = image_size.original, image_size.resized
-                console.print(f"    image {image.name}: {w} × {h} pixels, seen as {rw} × {rh}", soft_wrap=True)
+                console.print(f"    image {image.name}: {w} × {h} pixels, resized to {rw} × {rh}", soft_wrap=True)
             for line in preview.prompt.split("\n"):
                 console.print(Styled(f"    │ {line}"), soft_wrap=True)
             if question.request.continuations:
@@ -64,7 +64,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
 
 
 LONG = 8192
-"""Tokens from which on a prompt's length is told before the weights are loaded."""
+"""Prompts of this many tokens or more are reported before the weights are loaded."""
 
 
 def warn_of_long_prompts(
@@ -75,7 +75,7 @@ def warn_of_long_prompts(
     seen: Seen,
     tell: Callable[[str], None],
 ) -> None:
-    """Say how long the longest prompts are, as far as that is a matter of images, where they are long."""
+    """Report the length of each job's longest prompt (by image size), if it is long."""
     if plan.shots and settings.shots_by == "similar":
         return
     positions = checkpoint.positions
@@ -90,16 +90,14 @@ def warn_of_long_prompts(
                 return
             (preview,) = previews
         except UserError:
-            continue  # an image that cannot be decoded is the run's to record
+            continue  # the run records images that cannot be decoded
         if preview.tokens is None or preview.tokens < min(LONG, positions or LONG):
             continue
         width, height = max(
             (image_size.original for image_size in preview.image_sizes), key=lambda size: size[0] * size[1]
         )
-        beyond = (
-            f", more than the {positions:,} positions of the model" if positions and preview.tokens > positions else ""
-        )
+        beyond = f", more than the model's {positions:,} positions" if positions and preview.tokens > positions else ""
         tell(
             f"{job.name}: prompts of up to {preview.tokens:,} tokens{beyond} (sample {question.sample.id}, an image "
-            f"of {width} × {height} pixels); if memory does not hold them, --max-pixels makes them shorter"
+            f"of {width} × {height} pixels). Lower --max-pixels if you run out of memory."
         )

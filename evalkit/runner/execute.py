@@ -1,9 +1,9 @@
-"""What ``evalkit run`` does once its settings are known: it joins the core, a backend and the store."""
+"""Run every model on every task: joins the core, a backend and the run folders."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, BackendFactory, WorkerPool
 from evalkit.jobs import parse_tasks
+from evalkit.options import RunSettings
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.run import Stopped, answered
 from evalkit.scoring import Result
-from evalkit.settings import Effective, RunSettings
+from evalkit.settings import Effective
 
 from .active_run import Run, begun
 from .dry_run import show_requests, warn_of_long_prompts
-from .finish import draw_shots, show
+from .finish import draw_shots
 from .lazy_backend import Lazy
-from .manifest import quiet_logging, tell
+from .manifest import tell
 from .multi_run import evaluate_together, raise_first
 from .plan import Plan, asked_by, planned, to_load
 from .served_models import connect_models, server_backend
@@ -33,17 +34,30 @@ from .trackers import log_run, targets_of
 
 
 def execute(
-    effective: Effective, *, dry: bool = False, events: Events | None = None, log_to: Sequence[str] = ()
+    effective: Effective,
+    *,
+    console: Console | None = None,
+    show: Callable[[Sequence[board.Entry]], None] | None = None,
+    dry: bool = False,
+    events: Events | None = None,
+    log_to: Sequence[str] = (),
 ) -> int:
-    """Run every model on every task; returns the exit code.  ``dry`` only shows what would be asked.
+    """Run every model on every task; returns the exit code.  Needs no terminal.
 
-    ``log_to`` are the trackers that each finished run is logged to.
+    Args:
+        console: where messages and progress go; None for nowhere.
+        show: called with the leaderboard rows of the finished runs.
+        dry: only print the prompts, on stdout.
+        log_to: trackers to log each finished run to.
+
+    Raises:
+        UserError: a mistake in the settings or the data.
+        RunFailed: a run failed.
     """
     settings = effective.settings
-    console = Console(stderr=True, highlight=False)
-    quiet_logging()
+    console = Console(quiet=True) if console is None else console
 
-    # Everything the user can have got wrong is looked at before the first weight is loaded.
+    # Every user mistake is found before the first weight is loaded.
     targets = targets_of(log_to)
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
     server = server_backend(settings)
@@ -71,7 +85,7 @@ def execute(
     pool = workers_of(factory, settings)
     outcome = None
     try:
-        if pool is not None and settings.shots_by != "similar":  # which takes a model before anything can be asked
+        if pool is not None and settings.shots_by != "similar":  # which needs the model to build requests
             outcome = evaluate_together(plans, factory, pool, effective, console, events, ended)
             entries, code = outcome.entries, max(code, 0 if outcome.complete else 1)
         else:
@@ -85,7 +99,7 @@ def execute(
     finally:
         if pool is not None:
             pool.close()
-    if entries:
+    if entries and show is not None:
         show(entries)
     if len(settings.shots) > 1 and entries:
         draw_shots(plans, entries, Path(settings.out), console)
@@ -115,7 +129,7 @@ def evaluate(
     console: Console,
     events: Events | None = None,
 ) -> tuple[list[board.Entry], bool]:
-    """Run, or continue, one model's run; returns its leaderboard rows (none: stopped), and whether it is whole."""
+    """Start or resume one model's run; returns its leaderboard rows (none: stopped), and whether it is complete."""
     settings = effective.settings
     asked = identity_in(factory, pool, plan.checkpoint, settings)
     with begun(plan, factory, asked, effective, console, events) as run:
@@ -130,14 +144,14 @@ def evaluate(
         try:
             results = run_all(run, backend, console, events)
         finally:
-            backend.if_open(run.note)  # by now it may know more of itself
+            backend.if_open(run.note)  # it may know more than when it was opened
         return ([], False) if results is None else run.finished(results)
 
 
 def identity_in(
     factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings
 ) -> Mapping[str, Any]:
-    """What of the backend a model's answers depend on."""
+    """The backend's part of a run's identity."""
     if pool is not None:
         return pool.identity(checkpoint, dtype=settings.dtype)
     return factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
@@ -156,7 +170,7 @@ def _opened(
     size = about.get("batch_size")
     batches = "one sample at a time, " if settings.exact else f"batches of up to {size}, " if size is not None else ""
     if checkpoint.served is not None:
-        return backend  # nothing was loaded, and what there is to say has been said
+        return backend  # nothing was loaded, and the server has been reported
     console.print(
         f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
         f"{batches}loaded in {time.monotonic() - began:.1f} s",
@@ -166,10 +180,10 @@ def _opened(
 
 
 def run_all(run: Run, backend: Lazy, console: Console, events: Events | None = None) -> list[Result] | None:
-    """Every job in turn; None when a signal stopped it.
+    """Run every job in turn; None if a signal stopped it.
 
     Raises:
-        RunFailed: more than ``--max-errors`` samples failed, or something that a run relies on.
+        RunFailed: more than ``--max-errors`` samples failed, or the backend did.
     """
     results = []
     run.started()

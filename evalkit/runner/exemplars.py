@@ -1,4 +1,4 @@
-"""Exemplars as the model of a plan is shown them, and at which size it sees images."""
+"""Few-shot examples of a plan, and the image sizes that its model sees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.few_shot import Exemplars, with_answers
 from evalkit.interfaces import BackendFactory
 from evalkit.jobs import Job
-from evalkit.settings import RunSettings
+from evalkit.options import RunSettings
 from evalkit.types import ImageSize, Sample, Shot, Size
 
 from .lazy_backend import Lazy
@@ -19,10 +19,10 @@ Seen = Callable[[Size], ImageSize]
 
 
 def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen:
-    """At which size the model sees an image: its own processor says it, else the family's usual one."""
+    """The resizing of the model's own image processor, else of its family's usual one."""
 
     @cache
-    def resizer() -> Seen:  # only boxes of exemplars need it, and loading a processor takes time
+    def resizer() -> Seen:  # lazy: only boxes in examples need it, and loading a processor takes time
         own = factory.resizer(checkpoint)
         if own is not None:
             return cache(own)
@@ -34,7 +34,7 @@ def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen
 def asker(
     plan: Plan, job: Job, settings: RunSettings, seen: Seen, backend: Lazy | None
 ) -> Callable[[Sample], tuple[Shot, ...]]:
-    """What gives each sample its exemplars, with their answers; nothing where there are none."""
+    """A function that returns a sample's few-shot examples with their answers."""
     if not plan.shots:
         return lambda sample: ()
     exemplars = Exemplars(

@@ -1,4 +1,4 @@
-"""What stays of a run when it ends: scores, leaderboards, a plot, and a line of how it ended."""
+"""The end of a run: scores, leaderboards, a plot, and its final state."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .plan import Plan
 
 
 def end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
-    """Say how the run ended; returns its state."""
+    """Print how the run ended; returns its state."""
     errors = sum(r.errors for r in results)
     if errors:
         console.print(
-            f"[red]{errors} samples failed[/red]; each error is in {folder.path}/*.jsonl, and the same command tries "
-            "them again",
+            f"[red]{errors} samples failed[/red]; the errors are in {folder.path}/*.jsonl. Run the same command to "
+            "retry them.",
             soft_wrap=True,
         )
     tell(console, f"run folder: {folder.path}")
@@ -34,7 +34,7 @@ def end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
 
 
 def write_scores(folder: RunFolder, header: Mapping[str, Any], results: Sequence[Result]) -> list[board.Entry]:
-    """Write the scores and the run's own leaderboard, with all that it has; returns the rows of ``results``."""
+    """Write the scores and the run's own leaderboard, which has all its splits; returns the rows of ``results``."""
     rows, every = write_results(folder, results, header)
     run, model = str(header["run"]), str(header["model"])
     entries = board.entries_of(run, model, every)
@@ -52,7 +52,7 @@ def show(entries: Sequence[board.Entry]) -> None:
 
 
 def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
-    """Draw score against number of exemplars, if matplotlib is here; say where the image is."""
+    """Plot score against number of few-shot examples, if matplotlib is installed."""
     from evalkit.results.leaderboard.plot import shots_png
 
     by_label = {plan.label: (plan.checkpoint.name, plan.shots) for plan in plans}

@@ -1,4 +1,4 @@
-"""A backend that is opened when it is first asked something: a run that is whole needs no weights."""
+"""A backend that is opened at its first use: resuming a complete run loads no weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run folder says of the run itself: the manifest, and the log of what was said."""
+"""The manifest of a run folder, and its log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Recorder = Callable[[], None]
 
 @contextmanager
 def recorded(folder: RunFolder, manifest: dict[str, Any], console: Console) -> Iterator[Callable[[], None]]:
-    """The manifest says that the run goes on and how it ended; the value writes it as it is now."""
+    """Keep the manifest's ``state`` and ``history`` while a run is active; yields a function that writes it."""
     command = {"at": now(), "command": sys.argv, "cwd": str(Path.cwd())}
     manifest["history"] = [*manifest.get("history", []), command]
     manifest["state"] = "running"
@@ -46,20 +46,20 @@ def recorded(folder: RunFolder, manifest: dict[str, Any], console: Console) -> I
         if isinstance(error, Exception) and not isinstance(error, UserError):
             log.info("the run failed", exc_info=error)
         if folder.path.is_dir():
-            console.print(f"what was answered is in {folder.path}", soft_wrap=True)
+            console.print(f"Partial results: {folder.path}", soft_wrap=True)
         raise
     finally:
         manifest["finished"] = command["until"] = now()
         command["state"] = manifest["state"] = "stopped" if manifest["state"] == "running" else manifest["state"]
         if folder.path.is_dir():
-            with suppress(RunFailed):  # a full disk has been told of already
+            with suppress(RunFailed):  # a full disk has been reported already
                 record()
 
 
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
-    """What is said and warned of goes to the run's ``log.txt`` too."""
-    logging.raiseExceptions = False  # a full disk is told of once, by the journal
+    """Write messages and warnings to the run's ``log.txt`` too."""
+    logging.raiseExceptions = False  # the journal reports a full disk, once
     try:
         handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
     except OSError:
@@ -77,7 +77,7 @@ def logged(folder: RunFolder) -> Iterator[None]:
 
 
 class OnStderr(logging.StreamHandler[Any]):
-    """Writes to what stderr is at the moment: progress on a terminal has lines of its own below what is said."""
+    """Writes to the current ``sys.stderr``, which the live progress display replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -85,23 +85,23 @@ class OnStderr(logging.StreamHandler[Any]):
 
 
 def quiet_logging() -> None:
-    """Warnings on the terminal, and no more than those."""
+    """Show warnings and errors only on stderr."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[OnStderr()])
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.ERROR)
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao, where it is installed, sets it off
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao triggers it
 
 
-def tell(console: Console, sentence: str) -> None:
-    """Say something on the terminal and in the log."""
-    console.print(sentence, soft_wrap=True, markup=False)
-    log.info("%s", sentence)
+def tell(console: Console, message: str) -> None:
+    """Print a message and write it to the log."""
+    console.print(message, soft_wrap=True, markup=False)
+    log.info("%s", message)
 
 
 def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
-    """What ran, so that somebody else can run it again."""
+    """What is needed to repeat a run: settings and their sources, family, examples, environment."""
     settings = asdict(effective.settings)
     settings["data"] = plan.data
     sources = dict(effective.sources)
@@ -118,7 +118,7 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, Any]:
-    """What every manifest says of the process that wrote it."""
+    """The process and machine that write a manifest."""
     return {
         "evalkit": __version__,
         "created": now(),
@@ -131,5 +131,5 @@ def circumstances() -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """The current time in UTC, to the second, in ISO format."""
     return datetime.now(UTC).isoformat(timespec="seconds")

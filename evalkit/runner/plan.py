@@ -1,4 +1,4 @@
-"""What ``evalkit run`` is to do, looked at before the first weight is loaded: a plan per model and shots."""
+"""Plan a run before any weights are loaded: one plan per model and number of shots."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from rich.console import Console
 from evalkit import registry
 from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, resolve_checkpoint
 from evalkit.data import open_data
-from evalkit.decoding import described
+from evalkit.decoding import format_overrides, settings_overrides
 from evalkit.errors import UserError
 from evalkit.few_shot import ShotPool, shot_pool
 from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, choice_mode, load_job
-from evalkit.settings import Effective, RunSettings, default_data
+from evalkit.options import RunSettings
+from evalkit.settings import Effective, default_data
 from evalkit.types import Sample, Size
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One model under one number of exemplars, with everything it is to be asked.
+    """One model with one number of shots, and its jobs.
 
-    ``pools`` of exemplars and the samples with the ``largest`` images are by job, ``sizes`` by the image's name.
+    Attributes:
+        pools: few-shot examples to draw from, by job.
+        largest: the sample with the largest images, by job.
+        sizes: (width, height) by image name.
     """
 
     checkpoint: Checkpoint
@@ -39,12 +43,12 @@ class Plan:
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """The run's name in tables: ``tiny (4-shot)``."""
         return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
 
 
 def opened_as(settings: RunSettings, model: str) -> Checkpoint:
-    """The checkpoint that ``model`` names, with what the settings say of loading it."""
+    """The checkpoint that ``model`` names, with the settings that affect loading."""
     found = resolve_checkpoint(
         model, trust_remote_code=settings.trust_remote_code, allow_pickled_weights=settings.allow_pickled_weights
     )
@@ -52,7 +56,7 @@ def opened_as(settings: RunSettings, model: str) -> Checkpoint:
 
 
 def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> Family:
-    """The family ``wanted``, else the one that a checkpoint's ``model_type`` belongs to, else ``generic``.
+    """The family ``wanted``, else the one of the checkpoint's ``model_type``, else ``generic``.
 
     Raises:
         UserError: there is no such family.
@@ -62,8 +66,8 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     name = registry.family_name(checkpoint.model_type, checkpoint.name, checkpoint.generation.get("chat_format"))
     if name is None:
         console.print(
-            f"[yellow]{checkpoint.name}: no family knows the architecture {checkpoint.model_type!r}: asked and read as "
-            "'generic'[/yellow] (--family names another)",
+            f"[yellow]{checkpoint.name}: no model family supports the architecture {checkpoint.model_type!r}; falling "
+            "back to 'generic'[/yellow] (override with --family)",
             soft_wrap=True,
         )
         name = "generic"
@@ -71,11 +75,11 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
 
 
 def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
-    """Every checkpoint that is named, and how it is asked."""
+    """The checkpoints of ``--model``, each with its family."""
     settings = effective.settings
     models = expanded(settings.model)
     if settings.name is not None and len(models) > 1:
-        raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; leave --name out.")
+        raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; drop --name.")
     checkpoints = [opened_as(settings, model) for model in models]
     families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
@@ -86,21 +90,21 @@ def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Fa
 
 
 def asked_by(family: Family, effective: Effective) -> Effective:
-    """The settings for a family's models: what is left to it is what it does."""
+    """The settings with defaults that depend on the family filled in."""
     settings = effective.settings
     choice = choice_mode(settings.choice, family, settings.protocol)
     return replace(effective, settings=replace(settings, choice=choice))
 
 
 def stem_of(plan: Plan) -> str:
-    """What a run's folder is called before its identity."""
+    """The run folder's name without the identity."""
     return f"{plan.checkpoint.name}-{plan.shots}shot" if plan.shots else plan.checkpoint.name
 
 
 def planned(
     wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings
 ) -> list[Plan]:
-    """Read every split's samples from the data that a checkpoint is evaluated on: a plan per number of exemplars."""
+    """Load the samples of every split; returns one plan per number of shots."""
     if settings.data is not None:
         name, source = settings.data, "given"
     else:
@@ -115,14 +119,14 @@ def planned(
             seed=settings.seed,
             protocol=settings.protocol,
             choice=settings.choice or GENERATE,
-            decoding_overrides=settings.decoding,
+            decoding_overrides=settings_overrides(settings),
         )
         for task, split in wanted
     ]
     largest: dict[str, Sample] = {}
     known: dict[str, Size] = {}
     for job in jobs:
-        job.decoding(family)  # a protocol that does not know the task is told of first
+        job.decoding(family)  # fails early if the protocol does not cover the task
         for sample in job.samples[:1]:
             family.prompt(job.prompt_spec, sample)
         if not settings.allow_missing:
@@ -134,7 +138,7 @@ def planned(
     pools: dict[str, ShotPool] = {}
     if any(counts):
         if not family.several_images:
-            raise UserError(f"--shots: models of the family {family.name} take one image only; leave it out.")
+            raise UserError(f"--shots: models of the family {family.name} take one image only; drop it.")
         pools = {job.name: shot_pool(job.task, job.split, data, settings.shots_from) for job in jobs}
     plans = []
     for count in counts:
@@ -149,10 +153,10 @@ def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
 
 
 def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
-    """What a signature says of how a job is asked: ``protocol:official|shots:4-random``."""
-    said = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
+    """The prompting part of a signature: ``protocol:official|shots:4-random``."""
+    parts = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
     if job.task.kind == "choice" and job.choice != GENERATE:
-        said.append(f"choice:{job.choice}")
-    if settings.decoding:
-        said.append(f"decoding:{described(settings.decoding)}")
-    return "|".join(said)
+        parts.append(f"choice:{job.choice}")
+    if overrides := settings_overrides(settings):
+        parts.append(f"decoding:{format_overrides(overrides)}")
+    return "|".join(parts)

@@ -1,4 +1,4 @@
-"""What a run has answered already, and which of that still holds."""
+"""Answers of an earlier run that are still valid."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def kept_answers(
     digests: ImageDigests,
     tell: Callable[[str], None],
 ) -> dict[str, Record]:
-    """The answers of ``job`` in its journal that need not be given again, by sample id.
+    """The valid answers in the journal of ``job``, by sample id.
 
-    An answer counts no longer when its line is damaged, when it is an error, or when its prompt or an image of it has
-    changed.  Such lines leave the journal.  An image that cannot be read now proves nothing, and its answer stays.
+    An answer is invalid if its line is corrupt, if it is an error, or if its prompt or one of its images has changed.
+    Invalid lines are removed from the journal.  If an image cannot be read now, its answer is kept.
     """
     path = folder.journal_path(job.task.name, job.split)
     if not path.is_file():
         return {}
     answers = read_journal(path, SCHEMA)
     if answers.torn:
-        tell(f"{path}: the last line had been cut off; its sample is answered again")
+        tell(f"{path}: the last line is truncated; re-running its sample")
     for number, reason in answers.damaged[:EXAMPLES]:
-        tell(f"{path}, line {number} is damaged ({reason}); its sample is answered again")
+        tell(f"{path}: line {number} is corrupt ({reason}); re-running its sample")
     if len(answers.damaged) > EXAMPLES:
-        tell(f"{path}: {len(answers.damaged) - EXAMPLES:,} more lines are damaged")
+        tell(f"{path}: {len(answers.damaged) - EXAMPLES:,} more lines are corrupt")
 
     kept: dict[str, Record] = {}
-    failed, asked, changed = set(), set(), set()
+    failed, reworded, changed = set(), set(), set()
     for key, question in questions.items():
         line = answers.lines.get(key)
         if line is None:
@@ -47,20 +47,18 @@ def kept_answers(
         if line.response.finish == "error":
             failed.add(key)
         elif line.prompt != question.digest:
-            asked.add(key)
+            reworded.add(key)
         elif _changed(line.digests, now):
             changed.add(key)
         else:
             prediction = family.parse(job.prompt_spec, line.response.text, line.response.image_sizes)
             kept[key] = question.answered(line.response, prediction, now)
-    mend(path, answers, failed | asked | changed)
+    mend(path, answers, failed | reworded | changed)
 
-    for ids, why in (
-        (failed, "failed before"), (asked, "are asked differently now"), (changed, "have another image now"),
-    ):  # fmt: skip
+    for ids, why in ((failed, "failed before"), (reworded, "prompt changed"), (changed, "image changed")):
         if ids:
             examples = ", ".join(sorted(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")
-            tell(f"{job.name}: {len(ids):,} samples {why} ({examples}): answering them again")
+            tell(f"{job.name}: re-running {len(ids):,} samples: {why} ({examples})")
     return kept
 
 

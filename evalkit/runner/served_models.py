@@ -15,7 +15,8 @@ from evalkit.endpoint import BASE_URL_VARIABLE
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Family
 from evalkit.jobs import Job
-from evalkit.settings import Effective, RunSettings
+from evalkit.options import RunSettings
+from evalkit.settings import Effective
 
 UNSUPPORTED_OPTIONS = {
     "batch_size": "the server forms batches itself; --concurrency N limits the concurrent requests",

@@ -1,4 +1,4 @@
-"""Being stopped: Ctrl-C and SIGTERM (a cluster's preemption) end a run after the batch in work."""
+"""Signals: Ctrl-C and SIGTERM (a cluster's preemption) stop a run after the current batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Any
 from rich.console import Console
 
 GRACE_SECONDS = 5.0
-"""How long SIGTERM waits for the batch in work; clusters kill half a minute later at the earliest."""
+"""How long SIGTERM waits for the current batch; clusters send SIGKILL after half a minute at the earliest."""
 
 
 @contextmanager
 def stoppable(console: Console) -> Iterator[threading.Event]:
-    """An event that the first signal sets; a second one, or SIGTERM's grace running out, is a ``KeyboardInterrupt``."""
+    """An event that the first signal sets; a second one, or the end of SIGTERM's grace, raises ``KeyboardInterrupt``.
+
+    Outside the main thread no signal arrives, and the event is never set.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may be told of signals
+        yield stop  # only the main thread can handle signals
         return
 
     def on_signal(number: int, _: Any) -> None:
@@ -28,7 +31,7 @@ def stoppable(console: Console) -> Iterator[threading.Event]:
         stop.set()
         if number == signal.SIGTERM:
             signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
-        console.print("stopping after the batch in work (Ctrl-C again: at once)")
+        console.print("Stopping after the current batch. Press Ctrl-C again to stop now.")
 
     def on_alarm(number: int, _: Any) -> None:
         raise KeyboardInterrupt

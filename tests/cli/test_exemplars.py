@@ -75,9 +75,9 @@ def test_exemplars_for_captions(evalkit: Evalkit, tmp_path: Path) -> None:
         "run", "-t", "coco_caption", "--data", "tiny", "--limit", "1", "--shots", "2", "--dry-run", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("seen as") == done.stdout.count("<|image_pad|>") == 3
+    assert done.stdout.count("resized to") == done.stdout.count("<|image_pad|>") == 3
     pool = {sample.id: sample.references[0] for sample in load_task("coco_caption/train", data="tiny")}
-    (ids,) = re.findall(r"exemplars (.*)", done.stdout)
+    (ids,) = re.findall(r"examples (.*)", done.stdout)
     for name in ids.split(", "):
         assert f"{pool[name]}<|im_end|>" in done.stdout
 
@@ -137,8 +137,8 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-t", "vqav2", "--shots", "many"], "--shots many: give a number of exemplars"),
-        (["-t", "vqav2", "--shots", "-1"], "--shots -1: give a number of exemplars"),
+        (["-t", "vqav2", "--shots", "many"], "--shots many: give a number of examples"),
+        (["-t", "vqav2", "--shots", "-1"], "--shots -1: give a number of examples"),
         (["-t", "vqav2/train", "--shots", "1"], "which is what is evaluated; give --shots-from FILE"),
         (
             ["-t", "vqav2", "--shots", "1", "--shots-by", "luck"],
@@ -146,10 +146,10 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
         ),
         (["-t", "vqav2", "--shots", "9999"], "vqav2/train has only"),
         (["-t", "vqav2", "--shots", "1", "--shots-from", "absent.jsonl"], "absent.jsonl: the file cannot be read"),
-        (["-t", "vqav2", "--shots", "0,2", "--name", "x"], "2 numbers of shots make as many runs; leave --name out"),
+        (["-t", "vqav2", "--shots", "0,2", "--name", "x"], "2 numbers of shots make 2 runs; drop --name"),
         (["-t", "vqav2", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
         (["-t", "vqav2", "--choice", "guess"], "--choice guess: unknown; use generate or loglikelihood"),
-        (["-t", "vqav2", "--shots", "1", "--family", "paligemma"], "paligemma take one image only; leave it out"),
+        (["-t", "vqav2", "--shots", "1", "--family", "paligemma"], "paligemma take one image only; drop it"),
         (["-t", "vqav2", "--family", "qwen9"], "unknown model family 'qwen9'"),
         (["-t", "vqav2", "--min-pixels", "9", "--max-pixels", "4"], "--min-pixels 9 is more than --max-pixels 4"),
         (["-t", "vqav2", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),
@@ -269,7 +269,7 @@ def test_a_dry_run_shows_everything_and_loads_no_weights(evalkit: Evalkit, tmp_p
     assert "family qwen2.5-vl, protocol official, 1 shots (random); greedy" in shown
     assert "<|im_start|>user" in shown
     assert "Please try to answer the question with short words or phrases if possible." in shown
-    assert "seen as 112 × 112" in shown
+    assert "resized to 112 × 112" in shown
     assert "0 to 128 new tokens" in shown
     first = next(iter(load_task("vqav2/val", data="tiny")))
     assert f"sample {first.id}" in shown
@@ -354,8 +354,8 @@ def test_boxes_of_exemplars_are_in_the_checkpoints_own_frame(evalkit: Evalkit, t
     done = evalkit(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     pool = {sample.id: sample for sample in load_task("refcoco/train", data="tiny")}
-    ids = [name for found in re.findall(r"exemplars (.*)", done.stdout) for name in found.split(", ")]
-    sizes = re.findall(r"(\d+) × (\d+) pixels, seen as (\d+) × (\d+)", done.stdout)
+    ids = [name for found in re.findall(r"examples (.*)", done.stdout) for name in found.split(", ")]
+    sizes = re.findall(r"(\d+) × (\d+) pixels, resized to (\d+) × (\d+)", done.stdout)
     boxes = re.findall(r"bbox_2d.*\[(.*?)\]", done.stdout)
     assert len(ids) == len(boxes) == 4
     assert len(sizes) == 6

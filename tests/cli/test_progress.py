@@ -23,7 +23,7 @@ from evalkit.model.backends.hf import HFBackend
 from evalkit.progress import display
 from evalkit.progress.counters import Tally, duration
 from evalkit.progress.display import Reporter
-from evalkit.progress.eta import Pace
+from evalkit.progress.eta import TimeEstimate
 from evalkit.progress.running_score import RunningScore
 from evalkit.results.stats.intervals import of_values
 from evalkit.run import ImageDigests, run_job
@@ -39,7 +39,7 @@ def at(share: float, recorded: dict[str, Any], *, by_count: bool) -> float:
     """What is told to be left after a ``share`` of a recorded run's time, against what was left."""
     costs = {str(number): 1 if by_count else cost for number, cost in enumerate(recorded["costs"])}
     whole = recorded["answers"][-1][1]
-    pace = Pace(costs, 0.0)
+    pace = TimeEstimate(costs, 0.0)
     for number, seconds in recorded["answers"]:
         if seconds <= share * whole:
             pace.answered(str(number), seconds)
@@ -74,7 +74,7 @@ def test_what_a_sample_costs_beside_its_tokens_is_learnt(per_token: float, per_s
 
 
 def test_a_pace_between_answers_and_without_any() -> None:
-    pace = Pace({str(n): 10 for n in range(100)}, 5.0)
+    pace = TimeEstimate({str(n): 10 for n in range(100)}, 5.0)
     assert pace.left(6.0) is None
     pace.answered("0", 6.0)
     assert pace.left(6.0) == pytest.approx(99.0)
@@ -274,7 +274,7 @@ def test_elsewhere_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[0].startswith("chartqa/test: 80 of 300, about ")
     assert " so far, " not in lines[0].split(", accuracy ")[0]
     assert lines[-1].startswith("chartqa/test: 280 answered in ")
-    assert ", 20 before; accuracy " in lines[-1]
+    assert ", 20 resumed; accuracy " in lines[-1]
 
 
 # ------------------------------------------------------------------------------------------------------- the command
@@ -326,8 +326,8 @@ def test_for_machines(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.Monk
         (("--limit", "0"), "--limit 0: give at least 1"),
         (("-t", "refcco"), "unknown task 'refcco'"),
         (("-t", "vqav2", "--batch-size", "0"), "--batch-size 0: give auto, or a number of samples"),
-        (("-t", "vqav2", "--exact", "-b", "8"), "--exact answers one sample at a time"),
-        (("-t", "vqav2", "--dry-run"), "--json tells of a run, and --dry-run runs nothing"),
+        (("-t", "vqav2", "--exact", "-b", "8"), "--exact runs one sample at a time"),
+        (("-t", "vqav2", "--dry-run"), "--json reports on a run, and --dry-run runs nothing"),
     ],
 )
 def test_a_mistake_is_told_to_machines_too(

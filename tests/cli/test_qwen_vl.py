@@ -97,7 +97,7 @@ def test_a_dry_run_prints_the_exact_prompt(evalkit: Evalkit, published: Path, tm
     assert "</ref><box> (" in exemplar
     assert asked.startswith("<ref>")
     assert asked.endswith("</ref><box>")
-    assert "seen as 448 × 448" in done.stdout
+    assert "resized to 448 × 448" in done.stdout
     assert "greedy, 10 to 28 new tokens" in done.stdout
     done = evalkit(*command, "-t", "vqav2", "--protocol", "lmms-eval", cwd=tmp_path)
     lines = [line.partition("│")[2].strip() for line in done.stdout.splitlines() if "│" in line]

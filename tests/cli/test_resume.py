@@ -144,7 +144,7 @@ def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> Non
     assert code == 1, said
     done = len(lines_of(journal))
     assert 0 < done < 324
-    assert f"stopped with {done} of 324 answered; the same command continues" in said
+    assert f"Stopped at {done} of 324 samples. Run the same command to resume." in said
     assert "Traceback" not in said
     assert state_of(journal.parent) == "stopped"
     assert not (journal.parent / "scores.json").exists(), "half a split has no score"
@@ -183,7 +183,7 @@ def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) ->
     assert 5 < len(before) < 60
     code, said = evalkit(*command)
     assert code == 0, said
-    assert "vqav2.val.jsonl: the last line had been cut off; its sample is answered again" in said
+    assert "vqav2.val.jsonl: the last line is truncated; re-running its sample" in said
     assert set(before) <= set(compared_so_far(run)["vqav2.val.jsonl"])
     assert len(lines_of(run / "vqav2.val.jsonl")) == 60
     assert state_of(run) == "complete"
@@ -208,7 +208,7 @@ def test_what_is_whole_is_not_computed_again(tmp_path: Path, evalkit: Callable[.
     assert code == 0
     assert "loaded in" not in said, "no weights are needed"
     assert "vqav2/val: 0 answered in" in said
-    assert "12 before" in said
+    assert "12 resumed" in said
     assert runs_in(tmp_path) == [run]
     assert {name: (run / name).read_bytes() for name in before} == before
     manifest = json.loads((run / "manifest.json").read_text())
@@ -222,7 +222,7 @@ def test_a_larger_limit_and_more_tasks_continue(tmp_path: Path, evalkit: Callabl
     assert evalkit(*VQA)[0] == 0
     code, said = evalkit("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--limit", "20")
     assert code == 0
-    assert re.search(r"vqav2/val: 8 answered in [0-9.]+ s, 12 before", said)
+    assert re.search(r"vqav2/val: 8 answered in [0-9.]+ s, 12 resumed", said)
     (run,) = runs_in(tmp_path)
     assert {name: value[2] for name, value in values_of(run).items()} == {"vqav2/val": 20, "refcoco/val": 20}
     assert evalkit("run", "-t", "vqav2", "--data", "tiny", "--limit", "5")[0] == 0
@@ -261,7 +261,7 @@ def test_only_the_damaged_line_is_answered_again(tmp_path: Path, evalkit: Callab
     journal.write_bytes(b"".join(lines))
     code, said = evalkit(*VQA)
     assert code == 0
-    assert "vqav2.val.jsonl, line 4 is damaged (its checksum is wrong); its sample is answered again" in said
+    assert "vqav2.val.jsonl: line 4 is corrupt (its checksum is wrong); re-running its sample" in said
     assert "vqav2/val: 1 answered in" in said
     assert compared(run) == whole
     assert values_of(run) == before
@@ -346,7 +346,7 @@ def test_a_changed_image_is_answered_again(here: Path, evalkit: Callable[..., tu
     (here / image).write_bytes((here / other).read_bytes())
     code, said = evalkit(*OURS)
     assert code == 0
-    assert f"vqav2/val: {len(touched)} samples have another image now ({', '.join(sorted(touched)[:3])}" in said
+    assert f"vqav2/val: re-running {len(touched)} samples: image changed ({', '.join(sorted(touched)[:3])}" in said
     assert f"vqav2/val: {len(touched)} answered in" in said
     after = {row["id"]: row["digests"] for row in lines_of(run / "vqav2.val.jsonl")}
     assert len(after) == 8
@@ -389,9 +389,9 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
 
     code, said = evalkit(*OURS, "--name", "x", "--max-errors", "3")
     assert code == 1
-    assert "8 samples failed before" in said
-    assert "4 samples have failed (--max-errors 3), the last one with ArithmeticError" in said
-    assert state_of(here / "runs" / "x").startswith("failed: vqav2/val: 4 samples have failed")
+    assert "re-running 8 samples: failed before" in said
+    assert "4 samples failed (--max-errors 3; last error: ArithmeticError" in said
+    assert state_of(here / "runs" / "x").startswith("failed: vqav2/val: 4 samples failed")
     assert whole.keys() == weights.keys()
 
 
@@ -407,12 +407,12 @@ def test_images_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[
     (here / IMAGES).rename(here / "away")
     code, said = process.finish()
     assert code == 1, said
-    assert "11 samples have failed (--max-errors 10), the last one with FileNotFoundError" in said
+    assert "11 samples failed (--max-errors 10; last error: FileNotFoundError" in said
     assert "Traceback" not in said
     (here / "away").rename(here / IMAGES)
     code, said = evalkit(*command[:-1], "16")
     assert code == 0, said
-    assert "vqav2/val: 11 samples failed before" in said
+    assert "vqav2/val: re-running 11 samples: failed before" in said
     rows = lines_of(journal)
     assert len(rows) == len({row["id"] for row in rows}) == 324
     assert not any("error" in row for row in rows)

@@ -359,10 +359,10 @@ def test_several_models_make_several_runs_and_one_table(evalkit: Evalkit, tmp_pa
 CASES = {
     "unknown task": (["--tasks", "refcocoo"], "unknown task 'refcocoo': did you mean refcoco"),
     "unknown split": (["--tasks", "vqav2/testA"], "task vqav2 has no split 'testA'"),
-    "workers of nobody": (["--tasks", "vqav2", "--workers", "2"], "it is about the workers of --executor ray"),
+    "workers of nobody": (["--tasks", "vqav2", "--workers", "2"], "only for --executor ray"),
     "unknown executor": (["--tasks", "vqav2", "--executor", "dask"], "--executor dask: unknown; use local or ray"),
     "half a GPU more": (
-        ["--tasks", "vqav2", "--executor", "ray", "--gpus-per-worker", "1.5"], "give a whole number, or a share of one GPU"
+        ["--tasks", "vqav2", "--executor", "ray", "--gpus-per-worker", "1.5"], "give a whole number, or a fraction of one GPU"
     ),
     "no task": ([], "no task was named: give --tasks"),
     "missing root": (["--tasks", "vqav2", "--data", "/no/such/root"], "there is no folder /no/such/root"),

@@ -25,7 +25,7 @@ from evalkit.results.leaderboard import table as board
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
 from evalkit.scoring import score_job
-from evalkit.types import Answered, ImageSize, Kind, Prediction, Response, Sample, Size, Split
+from evalkit.types import Answered, ImageSize, Kind, Prediction, PromptSpec, Response, Sample, Size, Split
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -272,21 +272,22 @@ def test_a_image_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit
     assert "900x2 pixels is too narrow" in errors["c"]
 
 
-def test_a_family_whose_boxes_need_no_resized_size_gets_the_images_own() -> None:
+def test_family_that_does_not_resize_gets_original_sizes() -> None:
     class Relative:
         name, model_types, coordinates = "relative", (), "of the original"
 
-        def parse(self, kind: Kind, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-            (frame,) = image_sizes
-            return Prediction((0.0, 0.0, float(frame.resized[0]), float(frame.original[1])))
+        def image_size(self, size: Size, min_pixels: int | None, max_pixels: int | None) -> ImageSize:
+            return ImageSize(size, size)
+
+        def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+            (size,) = image_sizes
+            return Prediction((0.0, 0.0, float(size.resized[0]), float(size.original[1])))
 
     (task, split), data = (load_task("refcoco/val", data="tiny").task, "val"), open_data("tiny")
     job = load_job(task, split, data, limit=2, seed=0)
     reader = Reader(Relative())  # type: ignore[arg-type]
     for record in reader.records(job, {s.id: "" for s in job.samples}, "p"):
         assert record.prediction.value == (0.0, 0.0, *map(float, record.sample.images[0].size()))
-    with pytest.raises(UserError, match="--min-pixels: nothing in the family relative depends on the size"):
-        Reader(Relative(), min_pixels=9).check(task)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_the_address_may_come_from_the_environment(run: Run, http_server: Any, t
         (("--dtype", "bfloat16"), "--dtype: the server chooses it"),
         (("--batch-size", "8"), "--batch-size: the server forms batches itself"),
         (("--exact",), "--exact: this does not apply to servers"),
-        (("--concurrency", "0"), "--concurrency 0: give 1 or more"),
+        (("--concurrency", "0"), "--concurrency 0: give at least 1"),
         (("--num-beams", "4"), "--num-beams: chat endpoints do not support beam search"),
         (("--family", "paligemma"), "this family's prompts are plain text"),
         (("--processor", "/nowhere"), "--processor /nowhere"),
@@ -472,5 +472,5 @@ def test_an_interrupted_run_keeps_what_was_answered(http_server: Any, tmp_path: 
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=300)
     assert process.returncode == 1, said
-    assert "the same command continues" in said
+    assert "Run the same command to resume." in said
     assert len(journals(tmp_path)) == len(http_server.bodies)  # those under way were waited for

@@ -1,0 +1,251 @@
+"""The options of a run, each stated once: type, default, range, help, file key and environment variable.
+
+The command line, the reader of ``evalkit.toml``, the checks and the documentation are all made from ``RunSettings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal
+
+from evalkit.endpoint import (
+    BASE_URL_VARIABLE,
+    CONCURRENCY,
+    PATIENCE,
+    PIXEL_LIMITS,
+    PIXEL_LIMITS_SENT,
+    TIMEOUT,
+    Endpoint,
+)
+from evalkit.types import Batching, Cluster
+
+AUTO = "auto"
+PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
+
+Panel = Literal["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
+Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of ``evalkit run``, and the key of the same name in a settings file.
+
+    Attributes:
+        kind: ``list`` is split at commas, ``texts`` is not; ``auto`` is an integer or ``auto`` (None).
+        default: the value if nothing is given.
+        shown_default: what help prints instead of ``default``.
+        least: the smallest value allowed.
+        in_file: whether a project's settings file may set it.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    panel: Panel
+    help: str
+    short: str | None
+    shown_default: str | None
+    choices: tuple[str, ...]
+    least: int | None
+    metavar: str | None
+    environment: str | None
+    in_file: bool
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line: ``--batch-size``."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def _option(
+    kind: Kind,
+    default: Any,
+    panel: Panel,
+    help: str,
+    *,
+    short: str | None = None,
+    shown_default: str | None = None,
+    choices: tuple[str, ...] = (),
+    least: int | None = None,
+    metavar: str | None = None,
+    environment: str | None = None,
+    in_file: bool = True,
+) -> Any:
+    """A dataclass field that carries the arguments of its ``Option``."""
+    arguments = {
+        "kind": kind, "panel": panel, "help": help, "short": short, "shown_default": shown_default,
+        "choices": choices, "least": least, "metavar": metavar, "environment": environment, "in_file": in_file,
+    }  # fmt: skip
+    return field(default=default, metadata=arguments)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of ``evalkit run``, in the order of its help.
+
+    ``None`` means: not given, so that the default depends on the model, the protocol or the device.
+    """
+
+    # fmt: off
+    tasks: tuple[str, ...] = _option(
+        "list", (), "Common",
+        "Benchmarks, comma-separated: refcoco,vqav2. One split: refcoco/testA. A .jsonl file defines a custom task. "
+        "'evalkit tasks' lists them.", short="-t")
+    model: tuple[str, ...] = _option(
+        "list", ("tiny",), "Common",
+        "Checkpoint folder or hub id; tiny and tiny-early are bundled. Several: comma-separated, or a pattern such as "
+        "'out/checkpoint-*'.", short="-m")
+    data: str | None = _option(
+        "string", None, "Common",
+        "Root folder of official downloads, hub, hub:MIRROR (a local copy in the hub's format), or tiny (bundled).",
+        shown_default="tiny for a bundled model, else $EVALKIT_DATA, else hub", environment="EVALKIT_DATA")
+    limit: int | None = _option(
+        "integer", None, "Common", "Samples per split, drawn with --seed.", shown_default="all", least=1)
+    shots: tuple[str, ...] = _option(
+        "list", ("0",), "Common", "Number of few-shot examples, with their images. A list makes one run for each.",
+        short="-k")
+    batch_size: int | None = _option(
+        "auto", None, "Common", "Samples per batch; auto adapts to the device.", short="-b", shown_default=AUTO,
+        least=1, metavar="auto|N")
+    device: str = _option(
+        "string", AUTO, "Common", "auto, cpu, cuda, cuda:N or mps. Several (comma-separated, or cuda:*): one worker on "
+        "each.", shown_default="auto (cuda, mps or cpu)")
+    backend: str = _option(
+        "string", "hf", "Common", "What generates the answers: hf (transformers, in this process) or server (vLLM, "
+        "SGLang, …).")
+    out: str = _option("string", "runs", "Common", "Folder of all run folders.", short="-o")
+
+    family: str | None = _option(
+        "string", None, "Model", "Model family: prompt format and answer parsing.", shown_default="from config.json")
+    adapter: str | None = _option("string", None, "Model", "Folder of a LoRA adapter (peft) for the checkpoint.")
+    dtype: str = _option(
+        "string", AUTO, "Model", "auto, float32, bfloat16 or float16.",
+        shown_default="auto (the checkpoint's on a GPU, float32 on CPU)")
+    min_pixels: int | None = _option(
+        "integer", None, "Model", "Enlarge smaller images to this many pixels.", shown_default="the checkpoint's",
+        least=1)
+    max_pixels: int | None = _option(
+        "integer", None, "Model", "Shrink larger images to this many pixels.", shown_default="the checkpoint's",
+        least=1)
+    trust_remote_code: bool = _option(
+        "flag", False, "Model", "Run the code that comes with a checkpoint.", in_file=False)
+    allow_pickled_weights: bool = _option(
+        "flag", False, "Model", "Load pickled weights, which can execute arbitrary code.", in_file=False)
+
+    split: tuple[str, ...] = _option(
+        "list", (), "Data", "Splits of the tasks named without one, comma-separated.",
+        shown_default="the task's default splits")
+    kind: str | None = _option(
+        "string", None, "Data", "Kind of a custom task (.jsonl): caption, vqa, document, choice or grounding.",
+        shown_default="from the file")
+    seed: int = _option("integer", 0, "Data", "Seed of every random draw.")
+    allow_missing: bool = _option(
+        "flag", False, "Data", "Continue when images are missing or unreadable; those samples fail (exit code 1).")
+
+    protocol: str = _option(
+        "string", "official", "Prompting",
+        "Prompts and token limits to use: official (the model family's own), lmms-eval or vlmevalkit.",
+        choices=PROTOCOLS)
+    choice: str | None = _option(
+        "string", None, "Prompting",
+        "Multiple choice: generate (a letter), or loglikelihood (rank the options).",
+        shown_default="generate; loglikelihood for Qwen-VL under official", choices=("generate", "loglikelihood"))
+    shots_by: str = _option(
+        "string", "random", "Prompting",
+        "Selection of examples: random for each sample, fixed for all, or similar (most similar images).",
+        choices=("random", "fixed", "similar"))
+    shots_from: str | None = _option(
+        "string", None, "Prompting", "Take the examples from a .jsonl file (same format as a custom task).",
+        shown_default="the training split")
+
+    max_new_tokens: int | None = _option(
+        "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's", least=1)
+    temperature: float = _option(
+        "number", 0.0, "Decoding",
+        "Sampling temperature. Each sample has its own random stream, derived from --seed.",
+        shown_default="0 (greedy)", least=0)
+    top_p: float = _option(
+        "number", 1.0, "Decoding", "Nucleus sampling: cumulative probability to keep.", shown_default="1 (all)")
+    top_k: int = _option(
+        "integer", 0, "Decoding", "Sample from the K most likely tokens.", shown_default="0 (all)", least=0)
+    num_beams: int = _option(
+        "integer", 1, "Decoding", "Width of beam search.", shown_default="1 (no beams)", least=1)
+    stop: tuple[str, ...] = _option(
+        "texts", (), "Decoding", r"Stop sequence, such as '\n'. Repeatable; not split at commas.",
+        shown_default="the end of the turn", metavar="TEXT")
+
+    max_batch_tokens: int | None = _option(
+        "integer", None, "Speed", "Token budget per prefill batch (text and image tokens).",
+        shown_default="adapts to the device", least=1)
+    exact: bool = _option(
+        "flag", False, "Speed",
+        "Reference mode: one sample at a time, no prefix sharing, transformers' generate(). Slow.")
+
+    base_url: str | None = _option(
+        "string", None, "Server",
+        "Address of the server, http://HOST:PORT/v1; --model is then a name that it serves. The API key comes from "
+        "$EVALKIT_API_KEY.", shown_default=f"${BASE_URL_VARIABLE}", environment=BASE_URL_VARIABLE, in_file=False)
+    concurrency: int = _option(
+        "integer", CONCURRENCY, "Server", "Maximum concurrent requests; adapts to throughput below that.", least=1)
+    timeout: int = _option("integer", TIMEOUT, "Server", "Time limit of one request, in seconds.", least=1)
+    patience: int | None = _option(
+        "integer", None, "Server", "How long to wait for an unresponsive server, in seconds.",
+        shown_default=f"{PATIENCE}; 0 before the first response", least=0)
+    processor: str | None = _option(
+        "string", None, "Server", "Folder with the image processor of the served model, for image sizes.",
+        shown_default="the released one")
+    pixel_limits: str = _option(
+        "string", PIXEL_LIMITS_SENT, "Server",
+        "Whether --min-pixels and --max-pixels are sent with each request, or the server was started with them.",
+        choices=PIXEL_LIMITS, metavar="|".join(PIXEL_LIMITS))
+
+    executor: str = _option(
+        "string", "local", "Cluster", "Where workers run: local, or ray (needs the extra 'ray').",
+        choices=("local", "ray"))
+    address: str | None = _option(
+        "string", None, "Cluster", "Ray: address of the cluster; auto: the one that this machine belongs to.",
+        shown_default="$RAY_ADDRESS, else a local cluster", in_file=False)
+    workers: int | None = _option(
+        "integer", None, "Cluster", "Ray: number of workers.", shown_default="as many as the GPUs allow", least=1)
+    gpus_per_worker: float | None = _option(
+        "number", None, "Cluster",
+        "Ray: GPUs per worker. >1 shards the model; 0.5 shares a GPU between two workers.",
+        shown_default="1, or 0 without GPUs")
+
+    name: str | None = _option(
+        "string", None, "Output", "Name of the run folder in --out.", shown_default="MODEL-IDENTITY")
+    fresh: bool = _option("flag", False, "Output", "Start over and back up the existing run, instead of resuming it.")
+    max_errors: int = _option("integer", 100, "Output", "Stop after more failed samples than this.", least=0)
+    # fmt: on
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The server, if one is named."""
+        if self.base_url is None:
+            return None
+        return Endpoint(
+            self.base_url, self.concurrency, self.timeout, self.patience, self.processor, self.pixel_limits
+        )  # fmt: skip
+
+    @property
+    def batching(self) -> Batching:
+        """How requests are batched."""
+        return Batching(self.batch_size, self.max_batch_tokens, self.exact)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The Ray cluster, with ``--executor ray``."""
+        if self.executor != "ray":
+            return None
+        return Cluster(self.address, self.workers, self.gpus_per_worker)
+
+
+OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {f.name: Option(name=f.name, default=f.default, **f.metadata) for f in fields(RunSettings)}
+)
+"""Every option by its name."""
+
+NEVER_FROM_FILES = (*(name for name, option in OPTIONS.items() if not option.in_file), "server", "api_key")
+"""Keys that a settings file may not have: it can come with somebody else's repository."""

@@ -8,34 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, TextPart
+from evalkit.model.hf.synthetic_image import SyntheticImage
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
 
 from .language_model import relative_error
 
 QUESTION = "Say in some detail what can be seen in this image, and where."
-
-
-@dataclass(frozen=True)
-class SyntheticImage(ImageRef):
-    """An image with a different gradient in each channel."""
-
-    name: str
-    width: int
-    height: int
-
-    def size(self) -> tuple[int, int]:
-        return self.width, self.height
-
-    def load(self) -> Image.Image:
-        linear = Image.linear_gradient("L").resize((self.width, self.height))
-        radial = Image.radial_gradient("L").resize((self.width, self.height))
-        return Image.merge("RGB", (linear, linear.rotate(180), radial))
-
-    def digest(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)

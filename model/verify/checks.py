@@ -1,7 +1,7 @@
-"""Whether a checkpoint is whole and works: its files, tensors, processor, and one run of the model.
+"""Checks of a checkpoint: its files, tensors, processor, and one forward pass.
 
-What the weights have to be called, and their shapes, is what transformers says when it puts them into the architecture
-that the config describes: both on the meta device, so that names are converted as in loading, and nothing is read.
+Names and shapes are checked by transformers: it loads the tensors into the config's architecture, both on the meta
+device.  Names are thus converted as in real loading, and no values are read.
 """
 
 from __future__ import annotations
@@ -21,45 +21,54 @@ from evalkit.model.hf.formatting import SHOWN, dtype_name, few, first_line, giga
 from evalkit.model.hf.loading import check_architecture, pick_device, pick_dtype, quantization
 from evalkit.types import Check
 
-from .forward import forward_check, processor_check, unfit
-from .weights import READING_ERRORS, Damaged, Tensors, WeightFiles, find, not_finite, tensors_of, values_of
+from .forward import forward_check, mismatches, processor_check
+from .weights import (
+    READING_ERRORS,
+    CorruptFile,
+    Tensors,
+    WeightFiles,
+    count_not_finite,
+    find_weights,
+    iterate_values,
+    read_tensors,
+)
 
 NAMES = "names and shapes"
 
 
 def verify(checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
     """The checks of a checkpoint in a local folder, one by one; see ``evalkit.interfaces.BackendFactory.verify``."""
-    where = pick_device(device)
-    pick_dtype(dtype, where)
+    target = pick_device(device)
+    pick_dtype(dtype, target)
     check_architecture(checkpoint)
-    return _checks(checkpoint, where, dtype, forward)
+    return _checks(checkpoint, target, dtype, forward)
 
 
 def _checks(checkpoint: Checkpoint, device: torch.device, dtype: str, forward: bool) -> Iterator[Check]:
     files, present = files_check(checkpoint)
     yield present
-    content, whole = content_check(files)
-    yield whole
-    sound = present.ok is True and whole.ok is True
+    content, complete = content_check(files)
+    yield complete
+    intact = present.ok is True and complete.ok is True
     model: Any = None
     try:
         model = architecture(checkpoint)
         yield (
             names_check(checkpoint, model, content.tensors)
-            if sound
-            else Check(NAMES, None, "not all tensors are there")
+            if intact
+            else Check(NAMES, None, "skipped: tensors are missing")
         )
-    except Exception as error:  # a config can be wrong in any way
-        yield Check(NAMES, False, f"config.json describes no model that can be built: {first_line(error)}")
+    except Exception as error:  # a broken config raises any type of error
+        yield Check(NAMES, False, f"no model can be built from config.json: {first_line(error)}")
     yield dtypes_check(checkpoint, content.tensors)
     yield parameters_check(model)
     yield values_check(content)
     processed, processor = processor_check(checkpoint)
     yield processed
     if not forward:
-        yield Check("forward pass", None, "left out")
-    elif not sound or processor is None or model is None:
-        yield Check("forward pass", None, "not tried: what it needs is not there")
+        yield Check("forward pass", None, "skipped (--no-forward)")
+    elif not intact or processor is None or model is None:
+        yield Check("forward pass", None, "skipped: an earlier check failed")
     else:
         yield forward_check(checkpoint, processor, device, dtype, content.tensors, model)
 
@@ -69,7 +78,7 @@ def _checks(checkpoint: Checkpoint, device: torch.device, dtype: str, forward: b
 
 @dataclass(frozen=True)
 class Content:
-    """The tensors of the files that can be read, and these files."""
+    """The tensors of the readable files, and these files."""
 
     tensors: Tensors
     readable: tuple[Path, ...]
@@ -77,26 +86,26 @@ class Content:
 
 
 def files_check(checkpoint: Checkpoint) -> tuple[WeightFiles, Check]:
-    """Every file that the index names exists; how pickles are read."""
+    """Every weight file exists; notes how pickles are read."""
     try:
-        files = find(Path(checkpoint.location))
-    except Damaged as error:
+        files = find_weights(Path(checkpoint.location))
+    except CorruptFile as error:
         return WeightFiles((), False), Check("files", False, str(error))
     details = []
     if files.pickled:
-        how = "pickled weights, read with weights_only=True, which executes nothing in them"
+        how = "pickled weights, read with weights_only=True, which executes no code"
         run = "so does 'evalkit run'" if checkpoint.pickled else "'evalkit run' needs --allow-pickled-weights"
         details.append(f"{how}; {run}")
     if missing := files.missing:
-        said = f"{len(missing)} of {len(files.paths)} weight files are missing: {few(missing)}"
-        return files, Check("files", False, said, tuple(details))
-    what = files.paths[0].name if files.index is None else f"{len(files.paths)} files of weights with their index"
+        message = f"{len(missing)} of {len(files.paths)} weight files are missing: {few(missing)}"
+        return files, Check("files", False, message, tuple(details))
+    what = files.paths[0].name if files.index is None else f"{len(files.paths)} weight files and their index"
     size = gigabytes(sum(path.stat().st_size for path in files.paths))
     return files, Check("files", True, f"{what}, {size}", tuple(details))
 
 
 def content_check(files: WeightFiles) -> tuple[Content, Check]:
-    """No file is cut off, and each has the tensors that the index says."""
+    """No file is truncated, and each has the tensors that the index lists."""
     tensors: Tensors = {}
     readable: list[Path] = []
     faults: list[str] = []
@@ -104,23 +113,23 @@ def content_check(files: WeightFiles) -> tuple[Content, Check]:
         if not path.is_file():
             continue
         try:
-            own = tensors_of(path, pickled=files.pickled)
-        except (Damaged, OSError) as error:
+            own = read_tensors(path, pickled=files.pickled)
+        except (CorruptFile, OSError) as error:
             faults.append(str(error))
             continue
-        said = {name for name, file in (files.index or {}).items() if file == path.name}
-        if absent := sorted(said - set(own)):
-            faults.append(f"{path.name} lacks {len(absent)} tensors that the index says it has: {few(absent)}")
-        if files.index is not None and (more := sorted(set(own) - said)):
-            faults.append(f"{path.name} has {len(more)} tensors that the index does not name: {few(more)}")
+        listed = {name for name, file in (files.index or {}).items() if file == path.name}
+        if absent := sorted(listed - set(own)):
+            faults.append(f"{path.name} lacks {len(absent)} tensors of the index: {few(absent)}")
+        if files.index is not None and (more := sorted(set(own) - listed)):
+            faults.append(f"{path.name} has {len(more)} tensors that are not in the index: {few(more)}")
         tensors |= own
         readable.append(path)
     content = Content(tensors, tuple(readable), files.pickled)
     if faults:
-        return content, Check("whole", False, faults[0], tuple(faults[1:]))
+        return content, Check("complete", False, faults[0], tuple(faults[1:]))
     if not tensors:
-        return content, Check("whole", False if readable else None, "no tensors")
-    return content, Check("whole", True, f"{len(tensors):,} tensors, none cut off")
+        return content, Check("complete", False if readable else None, "no tensors")
+    return content, Check("complete", True, f"{len(tensors):,} tensors, none truncated")
 
 
 # -------------------------------------------------------------------------------------------------- names and shapes
@@ -135,11 +144,11 @@ def architecture(checkpoint: Checkpoint) -> Any:
 
 
 def names_check(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> Check:
-    """Every parameter has its tensor of the right shape, and no tensor is left over."""
+    """Every parameter has a tensor of the right shape, and there are no other tensors."""
     if (method := quantization(checkpoint)) is not None:
-        return Check(NAMES, None, f"quantised ({method}): looked at when it is loaded")
-    if find_spec("accelerate") is None:  # transformers takes no device without it
-        return Check(NAMES, None, "takes accelerate (pip install accelerate); looked at when it is loaded")
+        return Check(NAMES, None, f"quantised ({method}): checked by the forward pass")
+    if find_spec("accelerate") is None:  # transformers needs it for device_map
+        return Check(NAMES, None, "needs accelerate (pip install accelerate); checked by the forward pass")
     with quiet():
         _, report = type(model).from_pretrained(
             None,
@@ -150,29 +159,29 @@ def names_check(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> Check:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    faults = unfit(report)
+    faults = mismatches(report)
     if faults:
         return Check(NAMES, False, "; ".join(faults), tuple(_mismatched(report)))
-    return Check(NAMES, True, f"those of {type(model).__name__}")
+    return Check(NAMES, True, f"match {type(model).__name__}")
 
 
 def _mismatched(report: Mapping[str, Any]) -> Iterator[str]:
-    for name, found, wanted in sorted(report["mismatched_keys"], key=lambda entry: str(entry[0]))[:SHOWN]:
-        yield f"{name}: {shape(found)} instead of {shape(wanted)}"
+    for name, found, expected in sorted(report["mismatched_keys"], key=lambda entry: str(entry[0]))[:SHOWN]:
+        yield f"{name}: {shape(found)} instead of {shape(expected)}"
 
 
 def dtypes_check(checkpoint: Checkpoint, tensors: Tensors) -> Check:
-    """The dtypes of the tensors, as they are in the files."""
+    """The dtypes of the tensors in the files."""
     if not tensors:
         return Check("dtype", None, "no tensors")
     counts = Counter(dtype_name(tensor.dtype) for tensor in tensors.values())
     found = ", ".join(f"{name} ({count:,})" if len(counts) > 1 else name for name, count in counts.most_common())
-    said = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
-    return Check("dtype", True, found + (f"; config.json says {said}" if said else ""))
+    configured = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
+    return Check("dtype", True, found + (f"; config.json says {configured}" if configured else ""))
 
 
 def parameters_check(model: Any) -> Check:
-    """How many parameters the architecture has, in all and by part; a tied one counts once."""
+    """The number of parameters, in total and per part; tied ones count once."""
     if model is None:
         return Check("parameters", None, "no model")
     prefix = f"{model.base_model_prefix}."
@@ -191,8 +200,8 @@ def values_check(content: Content) -> Check:
     bad: list[str] = []
     try:
         for path in content.readable:
-            for name, tensor in values_of(path, pickled=content.pickled):
-                if count := not_finite(tensor):
+            for name, tensor in iterate_values(path, pickled=content.pickled):
+                if count := count_not_finite(tensor):
                     bad.append(f"{name} ({count:,} of {tensor.numel():,})")
     except READING_ERRORS as error:
         return Check("values", False, f"cannot be read: {first_line(error)}")

@@ -1,4 +1,4 @@
-"""Whether a checkpoint does what it should: its processor loads, and the model, run once, gives numbers."""
+"""Checks of a checkpoint's processor and of one forward pass of the model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 from evalkit.model.hf.formatting import dtype_name, few, first_line, gigabytes, quiet
 from evalkit.model.hf.loading import dtype_for, load_processor, load_with_report, quantization
 from evalkit.model.hf.processor import Inputs
-from evalkit.types import Check, Decoding, ImagePart, ImageRef, Message, Request, Size, TextPart
+from evalkit.model.hf.synthetic_image import SyntheticImage
+from evalkit.types import Check, Decoding, ImagePart, Message, Request, TextPart
 
 from .weights import Tensors
 
@@ -24,51 +24,31 @@ QUESTION = "What is in the image?"
 
 
 def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
-    """The processor loads; with it, where it does."""
+    """Load the processor; returns the check and the processor, or None."""
     try:
         with quiet():
             processor = load_processor(checkpoint)
             inputs = Inputs(processor)
     except UserError as error:
-        return Check("processor", False, _bare(error, checkpoint)), None
-    except Exception as error:  # its files can be wrong in any way
+        return Check("processor", False, _without_prefix(error, checkpoint)), None
+    except Exception as error:  # broken files raise any type of error
         return Check("processor", False, f"could not be loaded: {first_line(error)}"), None
-    wanted = checkpoint.config.get("image_token_id", checkpoint.config.get("image_token_index"))
-    given = getattr(processor, "image_token_id", None)
-    if isinstance(wanted, int) and isinstance(given, int) and wanted != given:
-        said = f"an image is token {given} to it, and token {wanted} to config.json"
-        return Check("processor", False, said), None
+    expected = checkpoint.config.get("image_token_id", checkpoint.config.get("image_token_index"))
+    found = getattr(processor, "image_token_id", None)
+    if isinstance(expected, int) and isinstance(found, int) and expected != found:
+        message = f"its image token is {found}, but config.json says {expected}"
+        return Check("processor", False, message), None
     template = "a chat template" if inputs.has_chat_template else "no chat template"
-    said = f"{type(processor).__name__}, {len(inputs.tokenizer):,} tokens, {template}"
-    return Check("processor", True, said), processor
-
-
-class _Drawn(ImageRef):
-    """An image of nothing in particular, 256 × 256 pixels; ``turned`` is another one."""
-
-    name = "a generated image"
-
-    def __init__(self, *, turned: bool = False) -> None:
-        line, circle = Image.linear_gradient("L"), Image.radial_gradient("L")
-        image = Image.merge("RGB", (line, circle, line.transpose(Image.Transpose.ROTATE_90)))
-        self._image = image.transpose(Image.Transpose.ROTATE_180) if turned else image
-
-    def size(self) -> Size:
-        return self._image.size
-
-    def load(self) -> Image.Image:
-        return self._image
-
-    def digest(self) -> str:
-        raise NotImplementedError
+    summary = f"{type(processor).__name__}, {len(inputs.tokenizer):,} tokens, {template}"
+    return Check("processor", True, summary), processor
 
 
 def forward_check(
     checkpoint: Checkpoint, processor: Any, device: torch.device, dtype: str, tensors: Tensors, built: Any
 ) -> Check:
-    """The model, loaded as in a run, gives finite logits for an image and a question, and others for another image.
+    """The model, loaded as in a run, gives finite logits that depend on the image.
 
-    It is not tried where memory does not hold the weights.
+    Skipped if the weights do not fit into memory.
     """
     name = "forward pass"
     began = time.monotonic()
@@ -77,47 +57,49 @@ def forward_check(
     if quantization(checkpoint) is None and kind != "auto":
         needed = sum(parameter.numel() for parameter in built.parameters()) * kind.itemsize
     free = free_memory(device)
-    in_dtype = "as they are" if kind == "auto" else f"in {dtype_name(kind)}"
+    in_dtype = "in their own dtype" if kind == "auto" else f"in {dtype_name(kind)}"
     if free is not None and needed > free:
         return Check(
             name, None,
-            f"not tried: the weights {in_dtype} take {gigabytes(needed)}, and {gigabytes(free)} of memory are free "
+            f"skipped: the weights {in_dtype} take {gigabytes(needed)}, and {gigabytes(free)} of memory are free "
             f"on {device}; use another --dtype or --device",
         )  # fmt: skip
     try:
         with quiet():
-            # Pickles are read as tensors only; whether 'evalkit run' reads them is told with the files.
+            # Pickles are read as tensors only; the check of the files says whether 'evalkit run' reads them.
             model, report = load_with_report(
                 replace(checkpoint, allow_pickled_weights=True), device=device, dtype=dtype
             )
             if quantization(checkpoint) is None:
                 model = model.to(device)
             model.eval()
-            faults = unfit(report)
+            faults = mismatches(report)
             if faults:
                 return Check(name, False, "; ".join(faults))
-            logits = [_logits(model, processor, turned=turned) for turned in (False, True)]
+            logits = [_logits(model, processor, rotated=rotated) for rotated in (False, True)]
     except UserError as error:
-        return Check(name, False, _bare(error, checkpoint))
-    except Exception as error:  # that it fails, however it does, is what was to be found out
+        return Check(name, False, _without_prefix(error, checkpoint))
+    except Exception as error:  # any failure is a result of this check
         return Check(name, False, f"{type(error).__name__}: {first_line(error)}")
     if not all(bool(torch.isfinite(found).all()) for found in logits):
-        return Check(name, False, f"its logits are not finite {in_dtype} on {device}; another --dtype may help")
+        return Check(name, False, f"the logits are not finite {in_dtype} on {device}; try another --dtype")
     if torch.equal(*logits):
-        return Check(name, False, "its logits do not depend on the image")
+        return Check(name, False, "the logits do not depend on the image")
     seconds = time.monotonic() - began
     return Check(
         name,
         True,
-        f"finite logits on {device} in {dtype_name(model.dtype)}, which the image changes ({seconds:.1f} s)",
+        f"finite logits on {device} in {dtype_name(model.dtype)}, dependent on the image ({seconds:.1f} s)",
     )
 
 
-def _logits(model: Any, processor: Any, *, turned: bool) -> torch.Tensor:
-    """What is expected after the prompt: (vocabulary,)."""
+def _logits(model: Any, processor: Any, *, rotated: bool) -> torch.Tensor:
+    """The logits of the first token after the prompt: (vocabulary,)."""
     inputs = Inputs(processor)
     role: Any = "user" if inputs.has_chat_template else "plain"
-    message = Message(role, (ImagePart(_Drawn(turned=turned)), TextPart(QUESTION)))
+    message = Message(
+        role, (ImagePart(SyntheticImage("a generated image", 256, 256, rotated=rotated)), TextPart(QUESTION))
+    )
     prepared = inputs.prepare(inputs.plan(Request("verify", (message,), Decoding(1))))
     for _, error in prepared.failed:
         raise error
@@ -126,18 +108,18 @@ def _logits(model: Any, processor: Any, *, turned: bool) -> torch.Tensor:
     return found.float().cpu()
 
 
-def unfit(report: Mapping[str, Any]) -> list[str]:
-    """What of ``from_pretrained``'s report speaks against a checkpoint, a phrase each."""
+def mismatches(report: Mapping[str, Any]) -> list[str]:
+    """The problems in ``from_pretrained``'s loading report, one phrase each."""
     lists = (
         ("missing", sorted(report["missing_keys"])),
         ("unexpected", sorted(report["unexpected_keys"])),
-        ("misshapen", sorted(entry[0] for entry in report["mismatched_keys"])),
+        ("of a wrong shape", sorted(entry[0] for entry in report["mismatched_keys"])),
     )
     return [f"{len(names)} {what}: {few(names)}" for what, names in lists if names]
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on ``device``; None where that is not known."""
+    """Free bytes on ``device``; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -147,5 +129,5 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def _bare(error: UserError, checkpoint: Checkpoint) -> str:
+def _without_prefix(error: UserError, checkpoint: Checkpoint) -> str:
     return str(error).removeprefix(f"--model {checkpoint.name}: ").rstrip(".")

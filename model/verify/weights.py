@@ -1,9 +1,9 @@
-"""The weight files of a checkpoint, looked at without building a model: which there are, whether they are whole, and
-the names, shapes, dtypes and values of their tensors.
+"""The weight files of a checkpoint, read without building a model: which files there are, whether they are complete,
+and the names, shapes, dtypes and values of their tensors.
 
-A safetensors file is 8 bytes (the header's length, little-endian), a JSON header that says where each tensor's bytes
-are, and those bytes: how long it has to be stands in it (https://github.com/huggingface/safetensors).  Pickles are read
-with ``weights_only=True``, which makes nothing but tensors of them.
+A safetensors file is 8 bytes (the header's length, little-endian), a JSON header with the offsets of each tensor's
+bytes, and those bytes; the file's length follows from the header (https://github.com/huggingface/safetensors).  Pickles
+are read with ``weights_only=True``, which creates only tensors.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ DTYPES = {
     "BOOL": torch.bool, "C64": torch.complex64,
 }  # fmt: skip
 
-LONGEST_HEADER = 100_000_000
+MAX_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
 CHUNK = 1 << 24
-"""Values that are looked at together."""
-POINTER = b"version https://git-lfs"
+"""Number of values checked together."""
+LFS_POINTER = b"version https://git-lfs"
 READING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, TypeError, SafetensorError, pickle.UnpicklingError)
 
 Tensors = dict[str, torch.Tensor]
 """Tensors by name, on the meta device: shapes and dtypes, no values."""
 
 
-class Damaged(ValueError):
-    """A weight file or an index that is not as it has to be; the message says how."""
+class CorruptFile(ValueError):
+    """A weight file or an index is corrupt or missing; the message says how."""
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The files that a checkpoint's weights are read from.
+    """The weight files of a checkpoint.
 
     Attributes:
-        paths: in the order of their names; they need not exist.
-        index: the file of each tensor by name, where there are several.
+        paths: sorted by name; they need not exist.
+        index: file name by tensor name, if there are several files.
     """
 
     paths: tuple[Path, ...]
@@ -63,15 +63,15 @@ class WeightFiles:
 
     @property
     def missing(self) -> list[str]:
-        """The names of those that are not there."""
+        """The names of missing files."""
         return [path.name for path in self.paths if not path.is_file()]
 
 
-def find(folder: Path) -> WeightFiles:
-    """The files that transformers would read.
+def find_weights(folder: Path) -> WeightFiles:
+    """The weight files that transformers would read.
 
     Raises:
-        Damaged: there are none, or their index is no index.
+        CorruptFile: there are none, or their index is corrupt.
     """
     for pickled, (single, index) in ((False, SAFE), (True, PICKLED)):
         if (folder / single).is_file():
@@ -79,54 +79,54 @@ def find(folder: Path) -> WeightFiles:
         if (folder / index).is_file():
             named = _index(folder / index)
             return WeightFiles(tuple(folder / name for name in sorted(set(named.values()))), pickled, named)
-    raise Damaged(f"no weights: none of {', '.join((*SAFE, *PICKLED))}")
+    raise CorruptFile(f"no weights: the folder has none of {', '.join((*SAFE, *PICKLED))}")
 
 
 def _index(path: Path) -> dict[str, str]:
     try:
         named = json.loads(path.read_bytes())["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Damaged(f"{path.name} is no index of weights ({type(error).__name__}: {error})") from error
+        raise CorruptFile(f"{path.name} is not an index of weights ({type(error).__name__}: {error})") from error
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
-        raise Damaged(f"{path.name} is no index of weights (its weight_map names no files)")
+        raise CorruptFile(f"{path.name} is not an index of weights (its weight_map names no files)")
     outside = [name for name in named.values() if Path(name).name != name]
     if outside:
-        raise Damaged(f"{path.name} names a file outside the folder ({outside[0]})")
+        raise CorruptFile(f"{path.name} names a file outside the folder ({outside[0]})")
     return named
 
 
 # ------------------------------------------------------------------------------------------------- names and shapes
 
 
-def tensors_of(path: Path, *, pickled: bool) -> Tensors:
+def read_tensors(path: Path, *, pickled: bool) -> Tensors:
     """The tensors of a file, without their values.
 
     Raises:
-        Damaged: it is cut off, or no file of weights.
+        CorruptFile: it is truncated, or not a weight file.
     """
     with path.open("rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise Damaged(f"{path.name} is git-lfs's pointer to the file, not the file: run git lfs pull")
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CorruptFile(f"{path.name} is a git-lfs pointer, not the file; run git lfs pull")
     try:
         return _pickled(path) if pickled else _safe(path)
-    except Damaged:
+    except CorruptFile:
         raise
     except READING_ERRORS as error:
-        raise Damaged(f"{path.name} cannot be read ({first_line(error)})") from error
+        raise CorruptFile(f"{path.name} cannot be read ({first_line(error)})") from error
 
 
 def _safe(path: Path) -> Tensors:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > LONGEST_HEADER:
-            raise Damaged(f"{path.name} is no safetensors file ({size:,} bytes)")
+        if size < 8 or length > MAX_HEADER:
+            raise CorruptFile(f"{path.name} is not a safetensors file ({size:,} bytes)")
         if 8 + length > size:
-            raise Damaged(f"{path.name} is cut off in its header: {size:,} bytes")
+            raise CorruptFile(f"{path.name} is truncated in its header: {size:,} bytes")
         try:
             header = json.loads(file.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            whole = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+            expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
             found = {
                 name: torch.empty(
                     [int(n) for n in entry["shape"]], dtype=DTYPES.get(entry["dtype"], torch.uint8), device="meta"
@@ -134,11 +134,13 @@ def _safe(path: Path) -> Tensors:
                 for name, entry in entries.items()
             }
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
-            raise Damaged(f"{path.name} has a damaged header ({type(error).__name__}: {first_line(error)})") from error
-    if whole != size:
-        what = "is cut off" if size < whole else "is too long"
-        raise Damaged(f"{path.name} {what}: {size:,} bytes, and {whole:,} by its header")
-    with safe_open(path, framework="pt"):  # the library's own look at it: overlaps, sizes that do not fit shapes
+            raise CorruptFile(
+                f"{path.name} has a corrupt header ({type(error).__name__}: {first_line(error)})"
+            ) from error
+    if expected != size:
+        what = "is truncated" if size < expected else "is too long"
+        raise CorruptFile(f"{path.name} {what}: {size:,} bytes instead of {expected:,}")
+    with safe_open(path, framework="pt"):  # the library checks for overlaps and wrong sizes
         return found
 
 
@@ -146,23 +148,23 @@ def _pickled(path: Path) -> Tensors:
     with path.open("rb") as file:
         packed = file.read(2) == b"PK"
     if packed and not is_zipfile(path):
-        raise Damaged(f"{path.name} is cut off: {path.stat().st_size:,} bytes, without the end of a zip file")
+        raise CorruptFile(f"{path.name} is truncated: {path.stat().st_size:,} bytes, without the end of a zip file")
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise Damaged(
-            f"{path.name} holds something other than tensors, or is damaged; nothing in it was executed"
+        raise CorruptFile(
+            f"{path.name} contains something other than tensors, or is corrupt; no code in it was executed"
         ) from error
     if not isinstance(content, Mapping):
-        raise Damaged(f"{path.name} holds no tensors by name but a {type(content).__name__}")
+        raise CorruptFile(f"{path.name} contains no dictionary of tensors but a {type(content).__name__}")
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
 # ------------------------------------------------------------------------------------------------------------- values
 
 
-def values_of(path: Path, *, pickled: bool) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a file with their values, one after another; files are mapped into memory, not read whole."""
+def iterate_values(path: Path, *, pickled: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a file with their values, one by one; files are memory-mapped."""
     if not pickled:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
@@ -172,15 +174,15 @@ def values_of(path: Path, *, pickled: bool) -> Iterator[tuple[str, torch.Tensor]
     yield from ((str(name), value) for name, value in content.items() if isinstance(value, torch.Tensor))
 
 
-def not_finite(tensor: torch.Tensor) -> int:
-    """How many of its values are NaN or infinite."""
+def count_not_finite(tensor: torch.Tensor) -> int:
+    """The number of NaN or infinite values."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return 0
-    return sum(map(_not_finite, torch.split(tensor.reshape(-1), CHUNK)))
+    return sum(map(_count_not_finite, torch.split(tensor.reshape(-1), CHUNK)))
 
 
-def _not_finite(values: torch.Tensor) -> int:
+def _count_not_finite(values: torch.Tensor) -> int:
     longer = values.float() if values.element_size() == 1 else values  # torch has no sums of 8-bit floats
     if longer.element_size() <= 4 and bool(torch.isfinite(longer.sum(dtype=torch.float32))):
-        return 0  # one pass instead of three: whatever is not finite makes the sum so
+        return 0  # one pass instead of three: a value that is not finite makes the sum so
     return int((~torch.isfinite(longer)).sum())

@@ -94,7 +94,7 @@ def test_a_quantised_checkpoint_is_a_run_of_its_own(
     assert done.returncode == 0, done.stdout + done.stderr
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert "int8" in checks["dtype"]["said"]
-    assert checks["names and shapes"]["said"] == f"quantised ({library.__name__}): looked at when it is loaded"
+    assert checks["names and shapes"]["said"] == f"quantised ({library.__name__}): checked by the forward pass"
     assert checks["forward pass"]["ok"] is True
 
 

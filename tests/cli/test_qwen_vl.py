@@ -157,7 +157,7 @@ def test_a_file_that_is_cut_off(evalkit: Evalkit, published: Path, broken: Path)
     path.write_bytes(path.read_bytes()[:-5000])
     done = evalkit("verify", str(broken), cwd=broken.parent)
     assert done.returncode == 1
-    assert "pytorch_model-00002-of-00003.bin is cut off" in done.stdout
+    assert "pytorch_model-00002-of-00003.bin is truncated" in done.stdout
     done = evalkit("run", "-t", "vqav2", "-m", str(broken), "--data", "tiny", "--limit", "1", cwd=broken.parent)
     assert done.returncode == 2
     assert "the checkpoint could not be loaded" in said(done)

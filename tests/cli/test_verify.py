@@ -20,14 +20,14 @@ from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.model.hf import loading
 from evalkit.model.verify import forward
-from evalkit.model.verify.weights import not_finite
+from evalkit.model.verify.weights import count_not_finite
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 State = dict[str, torch.Tensor]
 
 WEIGHT = "model.layers.0.mlp.down_proj.weight"
 NAMES = [
-    "files", "whole", "names and shapes", "dtype", "parameters", "values", "processor", "forward pass",
+    "files", "complete", "names and shapes", "dtype", "parameters", "values", "processor", "forward pass",
 ]  # fmt: skip
 
 
@@ -79,9 +79,9 @@ def test_the_bundled_checkpoint_is_sound(evalkit: Evalkit, tmp_path: Path) -> No
     assert "✗" not in done.stdout
     assert "–" not in done.stdout
     for said in (
-        "104 tensors, none cut off", "those of Qwen2_5_VLForConditionalGeneration", "float16; config.json says float16",
+        "104 tensors, none truncated", "match Qwen2_5_VLForConditionalGeneration", "float16; config.json says float16",
         "1,445,856", "model.visual: 682,976", "model.language_model: 762,880", "all finite", "567 tokens, a chat template",
-        "finite logits on cpu in float32, which the image changes",
+        "finite logits on cpu in float32, dependent on the image",
     ):  # fmt: skip
         assert said in done.stdout
     assert not list(tmp_path.iterdir()), "nothing is left behind"
@@ -90,8 +90,13 @@ def test_the_bundled_checkpoint_is_sound(evalkit: Evalkit, tmp_path: Path) -> No
 def test_several_files_are_one_checkpoint(evalkit: Evalkit, copy: Path) -> None:
     shard(copy)
     checks = verified(evalkit, copy, "--no-forward", code=0)
-    assert checks["files"]["said"].startswith("3 files of weights with their index, 2.9 MB")
-    assert checks["forward pass"] == {"name": "forward pass", "ok": None, "said": "left out", "details": []}
+    assert checks["files"]["said"].startswith("3 weight files and their index, 2.9 MB")
+    assert checks["forward pass"] == {
+        "name": "forward pass",
+        "ok": None,
+        "said": "skipped (--no-forward)",
+        "details": [],
+    }
 
 
 def test_a_checkpoint_in_the_hubs_cache(evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,24 +162,24 @@ def _configured(folder: Path, part: str = "text_config", **changed: object) -> N
 
 BROKEN: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
     "a shard is missing": (_lose_shard, {"files": "1 of 3 weight files are missing: model-0000"}),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), {"files": "no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin"}),
-    "the index is cut off": (lambda f: (shard(f), os.truncate(f / "model.safetensors.index.json", 50)), {"files": "model.safetensors.index.json is no index of weights (JSONDecodeError"}),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), {"files": "no weights: the folder has none of model.safetensors, model.safetensors.index.json, pytorch_model.bin"}),
+    "the index is cut off": (lambda f: (shard(f), os.truncate(f / "model.safetensors.index.json", 50)), {"files": "model.safetensors.index.json is not an index of weights (JSONDecodeError"}),
     "the index names files elsewhere": (lambda f: _index(f, lambda w: w.update({WEIGHT: "../x.safetensors"})), {"files": "names a file outside the folder (../x.safetensors)"}),
-    "the index names what is not there": (lambda f: _index(f, lambda w: w.update({"more.weight": w[WEIGHT]})), {"whole": "lacks 1 tensors that the index says it has: more.weight"}),
-    "the index leaves something out": (lambda f: _index(f, lambda w: w.pop(WEIGHT)), {"whole": f"has 1 tensors that the index does not name: {WEIGHT}"}),
-    "cut off": (lambda f: _cut(f, 0.7), {"whole": "model.safetensors is cut off: 2,031,562 bytes, and 2,902,232 by its header"}),
-    "cut off in its header": (_cut_header, {"whole": "model.safetensors is cut off in its header: 1,000 bytes"}),
-    "empty": (lambda f: os.truncate(f / "model.safetensors", 0), {"whole": "is no safetensors file (0 bytes)"}),
-    "too long": (_too_long, {"whole": "is too long: 2,902,239 bytes, and 2,902,232 by its header"}),
-    "a pointer of git-lfs": (lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), {"whole": "git-lfs's pointer to the file"}),
+    "the index names what is not there": (lambda f: _index(f, lambda w: w.update({"more.weight": w[WEIGHT]})), {"complete": "lacks 1 tensors of the index: more.weight"}),
+    "the index leaves something out": (lambda f: _index(f, lambda w: w.pop(WEIGHT)), {"complete": f"has 1 tensors that are not in the index: {WEIGHT}"}),
+    "cut off": (lambda f: _cut(f, 0.7), {"complete": "model.safetensors is truncated: 2,031,562 bytes instead of 2,902,232"}),
+    "cut off in its header": (_cut_header, {"complete": "model.safetensors is truncated in its header: 1,000 bytes"}),
+    "empty": (lambda f: os.truncate(f / "model.safetensors", 0), {"complete": "is not a safetensors file (0 bytes)"}),
+    "too long": (_too_long, {"complete": "is too long: 2,902,239 bytes instead of 2,902,232"}),
+    "a pointer of git-lfs": (lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), {"complete": "is a git-lfs pointer"}),
     "a tensor is missing": (lambda f: resave(f, lambda s: s.pop(WEIGHT)), {"names and shapes": "1 missing: model.language_model.layers.0.mlp.down_proj.weight"}),
     "a tensor too many": (lambda f: resave(f, lambda s: s.update({"model.layers.9.more.weight": torch.zeros(2)})), {"names and shapes": "1 unexpected: "}),
-    "a wrong shape": (lambda f: resave(f, lambda s: s.update({WEIGHT: torch.zeros(128, 300)})), {"names and shapes": "1 misshapen: model.language_model.layers.0.mlp.down_proj.weight"}),
-    "another config's": (lambda f: _configured(f, intermediate_size=256), {"names and shapes": "12 misshapen: "}),
-    "an impossible config": (lambda f: _configured(f, hidden_size="many"), {"names and shapes": "config.json describes no model that can be built: Validation error for field 'hidden_size': TypeError", "processor": "could not be loaded"}),
+    "a wrong shape": (lambda f: resave(f, lambda s: s.update({WEIGHT: torch.zeros(128, 300)})), {"names and shapes": "1 of a wrong shape: model.language_model.layers.0.mlp.down_proj.weight"}),
+    "another config's": (lambda f: _configured(f, intermediate_size=256), {"names and shapes": "12 of a wrong shape: "}),
+    "an impossible config": (lambda f: _configured(f, hidden_size="many"), {"names and shapes": "no model can be built from config.json: Validation error for field 'hidden_size': TypeError", "processor": "could not be loaded"}),
     "NaN": (lambda f: resave(f, lambda s: _not_numbers(s, float("nan"))), {"values": f"1 tensors with NaN or infinite values: {WEIGHT} (1 of 40,960)"}),
     "infinite": (lambda f: resave(f, lambda s: _not_numbers(s, float("-inf"))), {"values": f"1 tensors with NaN or infinite values: {WEIGHT} (1 of 40,960)"}),
-    "another token for images": (lambda f: _configured(f, "", image_token_id=566), {"processor": "an image is token 565 to it, and token 566 to config.json"}),
+    "another token for images": (lambda f: _configured(f, "", image_token_id=566), {"processor": "its image token is 565, but config.json says 566"}),
     "no tokenizer": (_no_tokenizer, {"processor": "its tokenizer has no vocabulary; add its files"}),
     "no processor": (lambda f: (f / "processor_config.json").unlink(), {"processor": "its processor could not be loaded: Can't load image processor"}),
 }  # fmt: skip
@@ -200,7 +205,7 @@ def test_shapes_are_told(evalkit: Evalkit, copy: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda f: resave(f, lambda s: s.pop(WEIGHT)), "1 of its tensors are missing (model.language_model.layers.0.mlp.down_proj.weight); 'evalkit verify ckpt' says"),
+        (lambda f: resave(f, lambda s: s.pop(WEIGHT)), "1 of its tensors are missing (model.language_model.layers.0.mlp.down_proj.weight); 'evalkit verify ckpt' lists"),
         (_no_tokenizer, "its tokenizer has no vocabulary"),
     ],
     ids=["a tensor", "the tokenizer"],
@@ -220,21 +225,21 @@ def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: 
     resave(copy, lambda state: _not_numbers(state, float("nan")))
     checks = verified(evalkit, copy, code=1)
     assert failing(checks) == ["values", "forward pass"]
-    assert "its logits are not finite in float32 on cpu" in checks["forward pass"]["said"]
+    assert "the logits are not finite in float32 on cpu" in checks["forward pass"]["said"]
 
     # A model that is blind: every image is the same to it.
     resave(copy, lambda state: [state[key].zero_() for key in state if "visual" in key] and _not_numbers(state, 0.0))
     checks = verified(evalkit, copy, code=1)
     assert failing(checks) == ["forward pass"]
-    assert checks["forward pass"]["said"] == "its logits do not depend on the image"
+    assert checks["forward pass"]["said"] == "the logits do not depend on the image"
 
     monkeypatch.setattr(forward, "free_memory", lambda device: 5_000_000)
     checks = verified(evalkit, copy, code=0)
     assert checks["forward pass"]["ok"] is None
-    said = "not tried: the weights in float32 take 5.8 MB, and 5.0 MB of memory are free on cpu"
+    said = "skipped: the weights in float32 take 5.8 MB, and 5.0 MB of memory are free on cpu"
     assert said in checks["forward pass"]["said"]
     checks = verified(evalkit, copy, "--dtype", "bfloat16", code=1)  # half of that
-    assert checks["forward pass"]["said"] == "its logits do not depend on the image"
+    assert checks["forward pass"]["said"] == "the logits do not depend on the image"
 
 
 def test_free_memory_is_what_the_system_says() -> None:
@@ -249,10 +254,10 @@ def test_free_memory_is_what_the_system_says() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e5m2])
 def test_values_that_are_not_finite_are_counted_in_every_dtype(dtype: torch.dtype) -> None:
     values = torch.tensor([1.0, float("inf"), -2.0, float("nan"), float("-inf")])
-    assert not_finite(values.to(dtype)) == 3
-    assert not_finite(values.nan_to_num(0, 0, 0).to(dtype)) == 0
-    assert not_finite(torch.tensor([1, 2])) == 0
-    assert not_finite(torch.empty(0, dtype=dtype)) == 0
+    assert count_not_finite(values.to(dtype)) == 3
+    assert count_not_finite(values.nan_to_num(0, 0, 0).to(dtype)) == 0
+    assert count_not_finite(torch.tensor([1, 2])) == 0
+    assert count_not_finite(torch.empty(0, dtype=dtype)) == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- pickles
@@ -271,10 +276,10 @@ def test_pickled_weights_are_looked_at_and_run_would_need_leave(evalkit: Evalkit
     assert checks["forward pass"]["ok"] is True
     (line,) = checks["files"]["details"]
     assert line == (
-        "pickled weights, read with weights_only=True, which executes nothing in them; 'evalkit run' needs "
+        "pickled weights, read with weights_only=True, which executes no code; 'evalkit run' needs "
         "--allow-pickled-weights"
     )
-    assert checks["whole"]["said"] == "104 tensors, none cut off"
+    assert checks["complete"]["said"] == "104 tensors, none truncated"
     run = evalkit("run", "-t", "vqav2", "-m", str(copy), "--data", "tiny", "--limit", "1", cwd=copy.parent)
     assert run.returncode == 2
     assert "--allow-pickled-weights" in run.stderr
@@ -285,8 +290,8 @@ def test_pickled_weights_are_looked_at_and_run_would_need_leave(evalkit: Evalkit
     assert failing(verified(evalkit, copy, "--no-forward", code=1)) == ["values"]
     os.truncate(path, path.stat().st_size - 1000)
     checks = verified(evalkit, copy, "--no-forward", code=1)
-    assert failing(checks)[0] == "whole"
-    assert "pytorch_model.bin is cut off" in checks["whole"]["said"]
+    assert failing(checks)[0] == "complete"
+    assert "pytorch_model.bin is truncated" in checks["complete"]["said"]
 
 
 class Harmful:
@@ -299,7 +304,9 @@ def test_nothing_in_a_pickle_is_executed(evalkit: Evalkit, copy: Path, monkeypat
     torch.save({WEIGHT: torch.zeros(2), "more": Harmful()}, path)
     monkeypatch.chdir(copy.parent)
     checks = verified(evalkit, copy, code=1)
-    assert "holds something other than tensors, or is damaged; nothing in it was executed" in checks["whole"]["said"]
+    assert (
+        "contains something other than tensors, or is corrupt; no code in it was executed" in checks["complete"]["said"]
+    )
     assert checks["forward pass"]["ok"] is None
     done = evalkit(
         "run", "-t", "vqav2", "-m", str(copy), "--data", "tiny", "--limit", "1", "--allow-pickled-weights", cwd=copy.parent
@@ -349,12 +356,12 @@ def qwen(tmp_path: Path) -> Path:
 def test_qwen_vl_as_it_was_published(evalkit: Evalkit, qwen: Path, caplog: pytest.LogCaptureFixture) -> None:
     done = evalkit("verify", str(qwen), "--device", "cpu", cwd=qwen.parent)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 files of weights with their index" in done.stdout
-    assert "which executes nothing in them; so does 'evalkit run'" in " ".join(done.stdout.replace("│", " ").split())
-    assert "those of QwenVLForConditionalGeneration" in done.stdout
+    assert "2 weight files and their index" in done.stdout
+    assert "which executes no code; so does 'evalkit run'" in " ".join(done.stdout.replace("│", " ").split())
+    assert "match QwenVLForConditionalGeneration" in done.stdout
     for part in ("transformer.wte: 61,440", "lm_head: 61,440", "transformer.visual: "):
         assert part in done.stdout
-    assert "finite logits on cpu in float32, which the image changes" in done.stdout
+    assert "finite logits on cpu in float32, dependent on the image" in done.stdout
 
     command = ("run", "-t", "vqav2", "-m", str(qwen), "--data", "tiny", "--limit", "1")
     caplog.clear()

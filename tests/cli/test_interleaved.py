@@ -91,7 +91,7 @@ def test_a_benchmark_with_several_images_from_dry_run_to_report(evalkit: Evalkit
             assert len(line["images"]) == len(line["digests"]) == len(line["frames"]) == images
             assert line["finish"] != "error"
 
-    done = evalkit("show", str(plain), "--sample", "test-0", cwd=tmp_path)
+    done = evalkit("show", str(plain), "--id", "test-0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("COCO_val2014") == 3
     assert "Compare ⟨image⟩ with ⟨image⟩." in done.stdout

@@ -121,7 +121,7 @@ def test_a_request_that_always_breaks_is_one_failed_sample(run: Run, http_server
     before = len(http_server.bodies)
     code, said = run("--tasks", "vqav2", "--limit", "10")
     assert (code, len(http_server.bodies) - before) == (0, 1)
-    assert "1 samples failed before" in said
+    assert "re-running 1 samples: failed before" in said
 
 
 def test_what_a_server_does_not_take_fails_at_once(run: Run, http_server: Any, tmp_path: Path) -> None:

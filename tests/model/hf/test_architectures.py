@@ -29,7 +29,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.engine.options import Options
-from evalkit.model.hf.responses import cut
+from evalkit.model.hf.responses import truncate_at_stop
 from evalkit.types import Batching, Decoding, ImagePart, Message, Request, TextPart
 
 TOKENIZER = bundled_folder("tiny")
@@ -331,7 +331,7 @@ def test_answers_are_those_of_plain_generate(opened: HFBackend) -> None:
         lengths[request.id] = inputs["input_ids"].shape[1]
         with torch.inference_mode():
             out = opened.model.generate(**inputs, do_sample=False, max_new_tokens=8)[0, lengths[request.id] :].tolist()
-        alone[request.id] = cut(out, opened.stops)[0]
+        alone[request.id] = truncate_at_stop(out, opened.stops)[0]
     assert len({tuple(tokens) for tokens in alone.values()}) > len(requests) // 2, "the answers differ"
     for size in (1, 3):
         backend = HFBackend(opened.model, opened.processor, batch_size=size)

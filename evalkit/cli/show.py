@@ -16,7 +16,7 @@ from evalkit.results.samples.context import known_of
 from evalkit.results.samples.records import chosen_splits, record_of
 from evalkit.results.samples.selection import OF_TWO, SORTS, by_id, endless, select
 from evalkit.results.samples.text import FORMS, on_terminal
-from evalkit.results.samples.view import Known, Shown, SplitShown, split_of, with_prompts
+from evalkit.results.samples.view import SampleView, SplitContext, SplitView, split_of, with_prompts
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.settings import split_list
 
@@ -146,8 +146,8 @@ def check_options(paths: Sequence[Path], options: ShowOptions) -> None:
 
 def print_samples(
     runs: Sequence[ScoredRun],
-    chosen: Sequence[tuple[SplitShown, Sequence[Shown]]],
-    known: Mapping[str, Known],
+    chosen: Sequence[tuple[SplitView, Sequence[SampleView]]],
+    known: Mapping[str, SplitContext],
     options: ShowOptions,
 ) -> None:
     """Print the samples in the chosen format."""
@@ -171,7 +171,7 @@ def print_samples(
                 print(FORMS[options.format](split, shown))
 
 
-def print_notes(chosen: Sequence[tuple[SplitShown, Sequence[Shown]]], options: ShowOptions) -> None:
+def print_notes(chosen: Sequence[tuple[SplitView, Sequence[SampleView]]], options: ShowOptions) -> None:
     """Print notes about the splits on stderr."""
     console = Console(stderr=True, highlight=False)
     for split, samples in chosen:

@@ -104,11 +104,11 @@ def _facts(run: ScoredRun) -> dict[str, object]:
         "run": run.name,
         "model": run.model,
         "prompts": ", ".join(f"{key} {value}" for key, value in asked.items())
-        or "not known: the answers came from a file",
+        or "unknown (answers from a predictions file)",
         "data": settings.get("data"),
-        "on": ", ".join(str(backend[key]) for key in ("backend", "device_name", "dtype") if backend.get(key)),
+        "backend": ", ".join(str(backend[key]) for key in ("backend", "device_name", "dtype") if backend.get(key)),
         "started": str(manifest.get("created", "")).replace("T", " ")[:16],
-        "scored again": str((manifest.get("rescored") or {}).get("at", "")).replace("T", " ")[:16],
+        "rescored": str((manifest.get("rescored") or {}).get("at", "")).replace("T", " ")[:16],
         "state": "" if manifest.get("state") in (None, "complete") else manifest["state"],
         "evalkit": manifest.get("evalkit"),
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.results.samples.view import Shown, SplitShown, Told
+from evalkit.results.samples.view import RunAnswer, SampleView, SplitView
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
 from evalkit.results.stats.intervals import scale_of
@@ -56,7 +56,7 @@ class Breakdown:
     of: Mapping[str, Sequence[int]]
 
 
-def scored(split: SplitShown, column: str, run: int) -> list[tuple[Shown, float]]:
+def scored(split: SplitView, column: str, run: int) -> list[tuple[SampleView, float]]:
     """The samples that a run has a score for."""
     found = []
     for sample in split.samples:
@@ -66,7 +66,7 @@ def scored(split: SplitShown, column: str, run: int) -> list[tuple[Shown, float]
     return found
 
 
-def histogram(split: SplitShown, runs: int) -> list[Bin]:
+def histogram(split: SplitView, runs: int) -> list[Bin]:
     """How many samples have which score; empty where there are no scores."""
     column = split.column
     if column is None:
@@ -124,7 +124,7 @@ Order = Sequence[str] | None
 """The labels in the order of the rows; None: the most frequent first."""
 
 
-def breakdowns(split: SplitShown, runs: int) -> list[Breakdown]:
+def breakdowns(split: SplitView, runs: int) -> list[Breakdown]:
     """By every category of ``meta``, the size of the box to be found, the prompt's length, the exemplars, the end."""
     return [
         _breakdown(split, runs, title, labels, order)
@@ -133,7 +133,7 @@ def breakdowns(split: SplitShown, runs: int) -> list[Breakdown]:
     ]
 
 
-def _labelled(split: SplitShown) -> Iterator[tuple[str, Labels, Order]]:
+def _labelled(split: SplitView) -> Iterator[tuple[str, Labels, Order]]:
     samples = split.samples
     for key in dict.fromkeys(key for sample in samples for key in sample.meta if not NO_CATEGORY.search(key)):
         labels = {s.id: categories(s.meta.get(key)) for s in samples}
@@ -154,7 +154,7 @@ def _labelled(split: SplitShown) -> Iterator[tuple[str, Labels, Order]]:
     yield "how the answer ended", {s.id: (_first(s, lambda t: ended.get(t.finish, UNNAMED)),) for s in samples}, None
 
 
-def _first(sample: Shown, label: Callable[[Told], str]) -> str:
+def _first(sample: SampleView, label: Callable[[RunAnswer], str]) -> str:
     told = next((t for t in sample.told if t is not None), None)
     return UNNAMED if told is None else label(told)
 
@@ -179,7 +179,7 @@ def _are_categories(labels: Labels) -> bool:
     return all(labels.values()) and repeated
 
 
-def _box_size(sample: Shown) -> str:
+def _box_size(sample: SampleView) -> str:
     box = sample.references[0][0] if sample.references else None
     if not isinstance(box, list) or len(box) != 4:
         return UNNAMED
@@ -201,7 +201,7 @@ def _quarters(lengths: Mapping[str, int]) -> tuple[Labels, Order]:
     return labels, names
 
 
-def _breakdown(split: SplitShown, runs: int, title: str, labels: Labels, order: Order) -> Breakdown:
+def _breakdown(split: SplitView, runs: int, title: str, labels: Labels, order: Order) -> Breakdown:
     counts = Counter(name for names in labels.values() for name in names)
     if order is None:
         names = sorted((name for name in counts if name != UNNAMED), key=lambda name: (-counts[name], name))
@@ -217,19 +217,19 @@ def _breakdown(split: SplitShown, runs: int, title: str, labels: Labels, order: 
     return Breakdown(title, [(name, [side[place] for side in means]) for place, name in enumerate(names)], of)
 
 
-def _means(split: SplitShown, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[Mean]:
+def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[Mean]:
     """A run's mean for each row."""
     if split.metric is None:
         counts = Counter(place for sample in split.samples if sample.told[run] is not None for place in of[sample.id])
         return [Mean(counts[place], None) for place in range(rows)]
-    parts: list[list[tuple[Shown, float]]] = [[] for _ in range(rows)]
+    parts: list[list[tuple[SampleView, float]]] = [[] for _ in range(rows)]
     for sample, value in scored(split, split.metric, run):
         for place in of[sample.id]:
             parts[place].append((sample, value))
     return [_mean(part, scale_of(split.metric)) for part in parts]
 
 
-def _mean(some: Sequence[tuple[Shown, float]], scale: float | None) -> Mean:
+def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None) -> Mean:
     if not some:
         return Mean(0, None)
     measured = Measured.of([value for _, value in some], [sample.cluster for sample, _ in some])

@@ -23,7 +23,7 @@ from evalkit.errors import UserError
 from evalkit.results.compare.comparison import Comparison, compare_runs
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import notes as notes_on_scores
-from evalkit.results.samples.view import Known, Shown, SplitShown, Told, check_runs, drawn, split_of
+from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, SplitView, check_runs, drawn, split_of
 from evalkit.results.store.files import write_failed
 from evalkit.results.store.scored_run import ScoredRun
 
@@ -52,7 +52,7 @@ class Written:
 
 def write_report(
     paths: Sequence[Path],
-    known: Mapping[str, Known],
+    known: Mapping[str, SplitContext],
     out: Path,
     *,
     single: bool = False,
@@ -74,7 +74,7 @@ def write_report(
     names = check_runs(runs)
     _check_place(out, single)
     found = compare_runs(paths) if len(runs) > 1 else None
-    splits = [split_of(runs, name, known.get(name, Known())) for name in names]
+    splits = [split_of(runs, name, known.get(name, SplitContext())) for name in names]
     building = out.with_name(f".{out.name}.building")
     try:
         shutil.rmtree(building, ignore_errors=True)
@@ -121,7 +121,7 @@ def _put(building: Path, out: Path, single: bool) -> None:
 
 def _build(
     runs: Sequence[ScoredRun],
-    splits: Sequence[SplitShown],
+    splits: Sequence[SplitView],
     found: Comparison | None,
     folder: Path,
     *,
@@ -174,13 +174,13 @@ def _build(
     return Written(folder, sum(map(len, shown)), good, 0, [*_shortcomings(splits, shown), *troubles(made)])
 
 
-def _chunks(samples: Sequence[Shown]) -> Iterator[Sequence[Shown]]:
+def _chunks(samples: Sequence[SampleView]) -> Iterator[Sequence[SampleView]]:
     for start in range(0, len(samples), CHUNK):
         yield samples[start : start + CHUNK]
 
 
 def _notes(
-    runs: Sequence[ScoredRun], splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]], made: Sequence[Made]
+    runs: Sequence[ScoredRun], splits: Sequence[SplitView], shown: Sequence[Sequence[SampleView]], made: Sequence[Made]
 ) -> list[str]:
     said = []
     for run in runs:  # each by itself: what is said of several is in the comparison
@@ -189,7 +189,7 @@ def _notes(
     return [*dict.fromkeys(said), *_shortcomings(splits, shown), *troubles(made)]
 
 
-def _shortcomings(splits: Sequence[SplitShown], shown: Sequence[Sequence[Shown]]) -> list[str]:
+def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleView]]) -> list[str]:
     """What the report does not show, and why; what is true of several splits is said once."""
     said: dict[str, list[str]] = {}
     for split, samples in zip(splits, shown, strict=True):
@@ -215,7 +215,7 @@ def image_record(one: Made) -> list[Any]:
 
 
 def split_record(
-    split: SplitShown, samples: int, chunks: int, details: Sequence[Breakdown], runs: Sequence[ScoredRun]
+    split: SplitView, samples: int, chunks: int, details: Sequence[Breakdown], runs: Sequence[ScoredRun]
 ) -> dict[str, Any]:
     """What the page must know of a split before its samples."""
     rows = [run.rows.get(split.name) for run in runs]
@@ -247,7 +247,7 @@ def split_record(
     }
 
 
-def sample_of(sample: Shown, album: Album, details: Sequence[Breakdown]) -> dict[str, Any]:
+def sample_of(sample: SampleView, album: Album, details: Sequence[Breakdown]) -> dict[str, Any]:
     """A sample as the page has it."""
     return {
         "id": sample.id,
@@ -261,7 +261,7 @@ def sample_of(sample: Shown, album: Album, details: Sequence[Breakdown]) -> dict
     }
 
 
-def told_of(told: Told) -> dict[str, Any]:
+def told_of(told: RunAnswer) -> dict[str, Any]:
     """One run's side of a sample as the page has it."""
     return {
         "text": told.text,

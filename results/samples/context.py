@@ -22,24 +22,23 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
 
-from .view import Asked, Known
-from .view import PromptSpec as Asks
+from .view import RenderedPrompt, RenderPrompt, SplitContext
 
 IMAGE = "⟨image⟩"
 
 
-def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> Known:
+def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitContext:
     """What the run folders do not hold of a split: the samples and how they were asked; as much as can be had."""
     first = next(run for run in runs if name in run.rows)
     try:
         task, samples = loaded(first, name, data)
     except UserError as error:
         reason = str(error).rstrip(".")
-        return Known(
+        return SplitContext(
             kind_of(first, name), note=f"without questions and references, because the data are not there: {reason}."
         )
     reads_text = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
-    return Known(
+    return SplitContext(
         kind=task.kind,
         samples=samples,
         asks=[asking(run, name, task, data) for run in runs],
@@ -97,14 +96,14 @@ def changed(run: ScoredRun, name: str, task: Task) -> str:
 # ---------------------------------------------------------------------------------------------------------- the prompt
 
 
-def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
+def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPrompt:
     """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
     family, settings = family_of(run), run.manifest["settings"]
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     spec = task.prompt_spec(protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
 
-    def asked(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> Asked | None:
+    def asked(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> RenderedPrompt | None:
         if family is None:
             return None
         try:
@@ -114,7 +113,9 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> Asks:
             digest = prompt_digest(messages, family.continuations(spec, sample) if ranked else ())
         except UserError:
             return None
-        return Asked([(message.role, text_of(message)) for message in messages], digest, whole=before is not None)
+        return RenderedPrompt(
+            [(message.role, text_of(message)) for message in messages], digest, whole=before is not None
+        )
 
     return asked
 

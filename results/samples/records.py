@@ -12,7 +12,7 @@ from evalkit.task_groups import GROUPS
 from evalkit.types import Sample
 
 from .context import known_of
-from .view import Known, Shown, SplitShown, Told, Turns, check_runs, split_of
+from .view import RunAnswer, SampleView, SplitContext, SplitView, Turns, check_runs, split_of
 
 Record = dict[str, Any]
 
@@ -63,7 +63,7 @@ def _named(part: str, split: str) -> str:
 
 def records_of(
     run: ScoredRun, names: Sequence[str], *, data: str | None = None, prompts: bool = True
-) -> Iterator[tuple[str, list[Record], Known, Sequence[str]]]:
+) -> Iterator[tuple[str, list[Record], SplitContext, Sequence[str]]]:
     """(split, its records in the official order, what is known of it, what a reader must know), a split at a time.
 
     Args:
@@ -77,13 +77,13 @@ def records_of(
     for name in names:
         known = known_of([run], name, data)
         if not prompts:
-            known = Known(known.kind, known.samples, (), known.reads, known.edits, known.note)
+            known = SplitContext(known.kind, known.samples, (), known.reads, known.edits, known.note)
         split = split_of([run], name, known)
         found = [record_of(run, split, shown, 0, known.samples.get(shown.id)) for shown in split.samples]
         yield name, [one for one in found if one is not None], known, split.notes
 
 
-def record_of(run: ScoredRun, split: SplitShown, shown: Shown, place: int, sample: Sample | None) -> Record | None:
+def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, sample: Sample | None) -> Record | None:
     """One run's side of a sample (the ``place``-th of ``shown``); None where the run has not answered it.
 
     ``text`` is the raw answer; what was read from it is in ``answer``, or in ``box`` where it is a box.  Boxes are
@@ -120,7 +120,7 @@ def record_of(run: ScoredRun, split: SplitShown, shown: Shown, place: int, sampl
     return {key: clean(value) for key, value in record.items()}
 
 
-def _made(told: Told) -> Record:
+def _made(told: RunAnswer) -> Record:
     """How the answer came about."""
     return {
         "finish": told.finish,

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from evalkit.errors import UserError
 
-from .view import Shown, SplitShown, Told
+from .view import RunAnswer, SampleView, SplitView
 
 WRONG = ("wrong", "unparsed")
 """An answer in which nothing could be read counts as wrong."""
 JUDGED = ("right", "partly", *WRONG)
 
-FITS: Mapping[str, Callable[[Sequence[Told | None]], bool]] = {
+FITS: Mapping[str, Callable[[Sequence[RunAnswer | None]], bool]] = {
     "wrong": lambda told: _status(told[0]) in WRONG,
     "partly": lambda told: _status(told[0]) == "partly",
     "right": lambda told: _status(told[0]) == "right",
@@ -31,29 +31,29 @@ SORTS = ("official", "worst", "best", "longest", "random", "gains", "losses")
 OF_TWO = ("flipped", "gains", "losses")
 
 
-def _status(told: Told | None) -> str:
+def _status(told: RunAnswer | None) -> str:
     return "" if told is None else told.status
 
 
-def flipped(told: Sequence[Told | None]) -> bool:
+def flipped(told: Sequence[RunAnswer | None]) -> bool:
     """Right in one run, and not in the other."""
     a, b = (None if one is None or one.status not in JUDGED else one.status == "right" for one in (*told, None)[:2])
     return a is not None and b is not None and a != b
 
 
-def score_of(told: Told | None, column: str | None) -> float | None:
+def score_of(told: RunAnswer | None, column: str | None) -> float | None:
     """A sample's value of ``column``; None where it has none."""
     value = None if told is None or column is None else told.scores.get(column)
     return None if value is None or math.isnan(value) else value
 
 
-def change(shown: Shown, column: str | None) -> float:
+def change(shown: SampleView, column: str | None) -> float:
     """By how much the second run is better; 0 where one of them has no score."""
     a, b = (score_of(one, column) for one in (*shown.told, None)[:2])
     return 0.0 if a is None or b is None else b - a
 
 
-def select(split: SplitShown, wanted: Mapping[str, int], sort: str | None, search: str = "") -> list[Shown]:
+def select(split: SplitView, wanted: Mapping[str, int], sort: str | None, search: str = "") -> list[SampleView]:
     """At most ``wanted[what]`` samples of each sort of ``FITS``, in the order of ``wanted``, each sample once.
 
     Where scores have no upper end (CIDEr) no answer is right or wrong: the lowest stand for the wrong ones, the highest
@@ -64,7 +64,7 @@ def select(split: SplitShown, wanted: Mapping[str, int], sort: str | None, searc
         search: words that all must be in a sample's question, references, answers or meta.
     """
     words = search.lower().split()
-    found: dict[str, Shown] = {}
+    found: dict[str, SampleView] = {}
     for what, most in wanted.items():
         fit = _fitting(split, what)
         if sort is not None:
@@ -75,12 +75,12 @@ def select(split: SplitShown, wanted: Mapping[str, int], sort: str | None, searc
     return list(found.values())
 
 
-def endless(split: SplitShown) -> bool:
+def endless(split: SplitView) -> bool:
     """Whether the split's scores have no upper end."""
     return any(told is not None and told.status == "scored" for shown in split.samples for told in shown.told)
 
 
-def _fitting(split: SplitShown, what: str) -> list[Shown]:
+def _fitting(split: SplitView, what: str) -> list[SampleView]:
     if what in ("wrong", "right", "flipped") and endless(split):
         scored = [shown for shown in split.samples if score_of(shown.told[0], split.column) is not None]
         if what == "flipped":
@@ -90,11 +90,11 @@ def _fitting(split: SplitShown, what: str) -> list[Shown]:
     return [shown for shown in split.samples if FITS[what](shown.told)]
 
 
-def ordered(samples: Sequence[Shown], sort: str, column: str | None) -> list[Shown]:
+def ordered(samples: Sequence[SampleView], sort: str, column: str | None) -> list[SampleView]:
     """``samples`` sorted; those without a score come last.  Ties stay in the official order."""
     if sort == "official":
         return list(samples)
-    keys: Mapping[str, Callable[[Shown], float]] = {
+    keys: Mapping[str, Callable[[SampleView], float]] = {
         "worst": lambda shown: _or_last(score_of(shown.told[0], column), 1),
         "best": lambda shown: _or_last(score_of(shown.told[0], column), -1),
         "longest": lambda shown: -len(shown.told[0].text) if shown.told[0] is not None else 0,
@@ -111,7 +111,7 @@ def _or_last(score: float | None, sign: int) -> float:
     return math.inf if score is None else sign * score
 
 
-def haystack(shown: Shown) -> str:
+def haystack(shown: SampleView) -> str:
     """What a search looks through, in lower case."""
     parts = [shown.id, shown.question, *shown.options, *(str(value) for value, _ in shown.references)]
     parts += [str(value) for value in shown.meta.values()]
@@ -119,13 +119,13 @@ def haystack(shown: Shown) -> str:
     return "\n".join(parts).lower()
 
 
-def by_id(splits: Sequence[SplitShown], ids: Sequence[str]) -> dict[str, list[Shown]]:
+def by_id(splits: Sequence[SplitView], ids: Sequence[str]) -> dict[str, list[SampleView]]:
     """The samples of these ids, by split.
 
     Raises:
         UserError: an id is in none of the splits.
     """
-    found: dict[str, list[Shown]] = {split.name: [] for split in splits}
+    found: dict[str, list[SampleView]] = {split.name: [] for split in splits}
     for wanted in ids:
         hits = [(split.name, shown) for split in splits for shown in split.samples if shown.id == wanted]
         if not hits:

@@ -16,7 +16,7 @@ from evalkit.types import ImageRef
 
 from .records import is_box
 from .selection import change
-from .view import Shown, SplitShown, Told
+from .view import RunAnswer, SampleView, SplitView
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ class Field:
     verbatim: bool = False
 
 
-def heading(split: SplitShown, shown: Shown) -> str:
+def heading(split: SplitView, shown: SampleView) -> str:
     """``refcoco/val 262148000: wrong``, or with two runs ``A right, B wrong``."""
     said = []
     for place, told in enumerate(shown.told):
@@ -52,7 +52,7 @@ def heading(split: SplitShown, shown: Shown) -> str:
     return f"{split.name} {flat(shown.id)}" + (f": {told_of_all}" if told_of_all else "")
 
 
-def fields_of(split: SplitShown, shown: Shown) -> Iterator[Field]:
+def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
     """Everything that is shown of a sample, below its heading."""
     for image in shown.images:
         yield Field("image", image_text(image), verbatim=True)
@@ -74,7 +74,7 @@ def fields_of(split: SplitShown, shown: Shown) -> Iterator[Field]:
         yield Field("B − A", f"{NAMES.get(split.column or '', split.column)} {_signed(moved, split.column)}")
 
 
-def _prompt(label: str, told: Told) -> Field:
+def _prompt(label: str, told: RunAnswer) -> Field:
     text = told.prompt[0][1] if len(told.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in told.prompt)
     if told.shots and not told.whole:
         text += f"\n(without its {len(told.shots)} exemplars: {', '.join(told.shots)})"
@@ -83,7 +83,7 @@ def _prompt(label: str, told: Told) -> Field:
     return Field(label, text, verbatim=True)
 
 
-def _side(split: SplitShown, shown: Shown, told: Told, name: str) -> Iterator[Field]:
+def _side(split: SplitView, shown: SampleView, told: RunAnswer, name: str) -> Iterator[Field]:
     """What one run answered, what was read, and its scores."""
     if told.error is not None:
         yield Field(f"{name}error", told.error, verbatim=True)
@@ -94,7 +94,7 @@ def _side(split: SplitShown, shown: Shown, told: Told, name: str) -> Iterator[Fi
         yield Field(f"{name}score", scores_text(split, told), verbatim=True)
 
 
-def read_text(shown: Shown, read: Any) -> str:
+def read_text(shown: SampleView, read: Any) -> str:
     """What was read from an answer."""
     if read is None:
         return "nothing: it could not be read"
@@ -103,7 +103,7 @@ def read_text(shown: Shown, read: Any) -> str:
     return lettered(shown, str(read))
 
 
-def lettered(shown: Shown, text: str) -> str:
+def lettered(shown: SampleView, text: str) -> str:
     """A letter with the option that it names."""
     place = ord(text) - ord("A") if len(text) == 1 else -1
     return f"{text}. {shown.options[place]}" if 0 <= place < len(shown.options) else text
@@ -115,7 +115,7 @@ def box_text(box: Sequence[float]) -> str:
     return f"box ({x1}, {y1})–({x2}, {y2})"
 
 
-def _references(shown: Shown) -> str:
+def _references(shown: SampleView) -> str:
     if shown.options:
         chosen = {str(value) for value, _ in shown.references}
         letters = [chr(ord("A") + place) for place in range(len(shown.options))]
@@ -128,7 +128,7 @@ def _references(shown: Shown) -> str:
     return "\n".join(said) if any(len(one) > 40 or "\n" in one for one in said) else ", ".join(said)
 
 
-def scores_text(split: SplitShown, told: Told) -> str:
+def scores_text(split: SplitView, told: RunAnswer) -> str:
     """Every score of a sample, the one that tells samples apart best first."""
     first = [name for name in (split.column, split.metric) if name in told.scores]
     names = dict.fromkeys([*first, *told.scores])
@@ -159,7 +159,7 @@ def image_text(image: ImageRef) -> str:
 # --------------------------------------------------------------------------------------------------------------- forms
 
 
-def as_text(split: SplitShown, shown: Shown) -> str:
+def as_text(split: SplitView, shown: SampleView) -> str:
     """A sample as plain lines, nothing wrapped."""
     lines = [heading(split, shown)]
     for field in fields_of(split, shown):
@@ -169,7 +169,7 @@ def as_text(split: SplitShown, shown: Shown) -> str:
     return "\n".join(lines) + "\n"
 
 
-def on_terminal(console: Console, split: SplitShown, shown: Shown) -> None:
+def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
     """A sample on a terminal: coloured by what became of it, long lines folded under their label."""
     from rich.padding import Padding
     from rich.table import Table
@@ -186,7 +186,7 @@ def on_terminal(console: Console, split: SplitShown, shown: Shown) -> None:
     console.print(Padding(grid, (0, 0, 1, 2)), highlight=False)
 
 
-def as_markdown(split: SplitShown, shown: Shown) -> str:
+def as_markdown(split: SplitView, shown: SampleView) -> str:
     """A sample for an issue or a pull request; what was said stands in blocks that nothing in it can end."""
     from evalkit.results.tables import plain
 
@@ -207,4 +207,4 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-FORMS: dict[str, Callable[[SplitShown, Shown], str]] = {"text": as_text, "md": as_markdown}
+FORMS: dict[str, Callable[[SplitView, SampleView], str]] = {"text": as_text, "md": as_markdown}

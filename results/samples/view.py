@@ -1,7 +1,7 @@
 """What a report shows of each sample: the run folders' journals and scores, joined by id with the task's own samples.
 
 A run folder holds answers and scores, but neither references nor questions nor images: those are handed over
-(``Known``), and where they cannot be had the report goes without.
+(``SplitContext``), and where they cannot be had the report goes without.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIELDS = ("id", "cluster", "stratum")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RenderedPrompt:
     """A prompt as it would be today, with its digest; the journal says whether it was the same then.
 
     ``whole`` is False where the exemplars that stood before the question could not be had.
@@ -45,12 +45,12 @@ class Asked:
     whole: bool = True
 
 
-PromptSpec = Callable[[Sample, Sequence[str], Sequence[ImageSize]], Asked | None]
+RenderPrompt = Callable[[Sample, Sequence[str], Sequence[ImageSize]], RenderedPrompt | None]
 """(sample, its exemplars' ids, the sizes of all images of the request) → its prompt."""
 
 
 @dataclass(frozen=True)
-class Known:
+class SplitContext:
     """What the run folders do not hold of a split.
 
     Attributes:
@@ -64,14 +64,14 @@ class Known:
 
     kind: str | None = None
     samples: Mapping[str, Sample] = field(default_factory=dict)
-    asks: Sequence[PromptSpec] = ()
+    asks: Sequence[RenderPrompt] = ()
     reads: Sequence[Callable[[Sample, str, Sequence[ImageSize]], Any] | None] = ()
     edits: bool = False
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Told:
+class RunAnswer:
     """One run's side of a sample.
 
     Attributes:
@@ -102,7 +102,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Shown:
+class SampleView:
     """A sample with every run's side of it; None for a run that has not answered it."""
 
     id: str
@@ -113,17 +113,17 @@ class Shown:
     images: Sequence[ImageRef]
     digests: Sequence[str | None]
     cluster: str
-    told: Sequence[Told | None]
+    told: Sequence[RunAnswer | None]
 
 
 @dataclass(frozen=True)
-class SplitShown:
+class SplitView:
     """A split's samples in the official order, as far as it is known; ``metric`` is the headline's column."""
 
     name: str
     kind: str | None
     metric: str | None
-    samples: Sequence[Shown]
+    samples: Sequence[SampleView]
     edits: bool
     notes: Sequence[str]
 
@@ -137,7 +137,7 @@ class SplitShown:
         return self.metric
 
 
-def split_of(runs: Sequence[ScoredRun], name: str, known: Known) -> SplitShown:
+def split_of(runs: Sequence[ScoredRun], name: str, known: SplitContext) -> SplitView:
     """A split of one or more runs.
 
     Raises:
@@ -155,10 +155,10 @@ def split_of(runs: Sequence[ScoredRun], name: str, known: Known) -> SplitShown:
     if known.samples and (lost := [key for key in ids if key not in known.samples]):
         notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data: shown without references.")
     samples = [_shown(key, sides, known) for key in ids]
-    return SplitShown(name, known.kind, metrics[0] if metrics else None, samples, known.edits, tuple(notes))
+    return SplitView(name, known.kind, metrics[0] if metrics else None, samples, known.edits, tuple(notes))
 
 
-def drawn(samples: Sequence[Shown], most: int | None) -> list[Shown]:
+def drawn(samples: Sequence[SampleView], most: int | None) -> list[SampleView]:
     """At most so many, drawn by the hash of their ids: the same ones of every run, in the order they had."""
     return list(samples) if most is None else hashed(samples, lambda shown: shown.id, most)
 
@@ -213,13 +213,13 @@ def _lines(content: bytes) -> Iterator[bytes]:
     return (line for line in content.split(b"\n") if line.strip())
 
 
-def _shown(key: str, sides: Sequence[_Side | None], known: Known) -> Shown:
+def _shown(key: str, sides: Sequence[_Side | None], known: SplitContext) -> SampleView:
     sample = known.samples.get(key)
     lines = [side.lines[key] for side in sides if side is not None and key in side.lines]
     scores = [side.scores[key] for side in sides if side is not None and key in side.scores]
     images = sample.all_images if sample is not None else _on_disk(lines)
     digests = _digests(lines[0], len(images)) if lines else ()
-    return Shown(
+    return SampleView(
         id=key,
         question="" if sample is None else sample.text,
         references=() if sample is None else _counted(sample.references),
@@ -232,7 +232,7 @@ def _shown(key: str, sides: Sequence[_Side | None], known: Known) -> Shown:
     )
 
 
-def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None:
+def _told(key: str, place: int, side: _Side | None, known: SplitContext) -> RunAnswer | None:
     if side is None or (key not in side.lines and key not in side.scores):
         return None
     line: Mapping[str, Any] = side.lines.get(key, {})
@@ -244,7 +244,7 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
     if again is not None and sample is not None and answer is not None and finish != "error":
         read = again(sample, answer.response.text, answer.response.image_sizes)
     shots = tuple(map(str, line.get("shots", ())))
-    told = Told(
+    told = RunAnswer(
         text=str(line.get("text", "")),
         read=list(read) if isinstance(read, tuple) else read,
         scores=scored,
@@ -263,14 +263,14 @@ def _told(key: str, place: int, side: _Side | None, known: Known) -> Told | None
     return _asked(told, place, sample, known)
 
 
-def with_prompts(shown: Shown, known: Known) -> Shown:
-    """A sample with its prompts, where ``split_of`` was told to go without them (``Known.asks`` empty)."""
+def with_prompts(shown: SampleView, known: SplitContext) -> SampleView:
+    """A sample with its prompts, where ``split_of`` was told to go without them (``SplitContext.asks`` empty)."""
     sample = known.samples.get(shown.id)
     told = (None if one is None else _asked(one, place, sample, known) for place, one in enumerate(shown.told))
     return replace(shown, told=tuple(told))
 
 
-def _asked(told: Told, place: int, sample: Sample | None, known: Known) -> Told:
+def _asked(told: RunAnswer, place: int, sample: Sample | None, known: SplitContext) -> RunAnswer:
     asked = None
     if sample is not None and place < len(known.asks):
         asked = known.asks[place](sample, told.shots, told.image_sizes)
@@ -282,7 +282,7 @@ def _asked(told: Told, place: int, sample: Sample | None, known: Known) -> Told:
 
 
 def status_of(finish: str, read: Any, score: float | None, metric: str | None, *, recorded: bool = True) -> str:
-    """What became of a sample; see ``Told``.  ``recorded``: the journal has its answer."""
+    """What became of a sample; see ``RunAnswer``.  ``recorded``: the journal has its answer."""
     if finish == "error":
         return "error"
     if read is None and recorded:

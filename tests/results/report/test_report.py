@@ -29,7 +29,7 @@ from evalkit.predictions import Reader
 from evalkit.results.report.images import side_for
 from evalkit.results.report.summary import breakdowns, categories, histogram
 from evalkit.results.report.write import write_report
-from evalkit.results.samples.view import Asked, Known, drawn, split_of
+from evalkit.results.samples.view import RenderedPrompt, SplitContext, drawn, split_of
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
@@ -71,8 +71,8 @@ def scored(folder: Path, name: str, jobs: Jobs) -> Path:
     return run.path
 
 
-def known(jobs: Jobs) -> dict[str, Known]:
-    return {job.name: Known(job.task.kind, {s.id: s for s in job.samples}) for job, _ in jobs}
+def known(jobs: Jobs) -> dict[str, SplitContext]:
+    return {job.name: SplitContext(job.task.kind, {s.id: s for s in job.samples}) for job, _ in jobs}
 
 
 def job_of(name: str, limit: int = 24) -> Job:
@@ -266,7 +266,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
 @pytest.mark.parametrize("single", [False, True])
 def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp_path: Path, single: bool) -> None:
     run, jobs = hostile
-    asked = Asked([("user", "⟨image⟩" + HOSTILE[1])], "0" * 16)
+    asked = RenderedPrompt([("user", "⟨image⟩" + HOSTILE[1])], "0" * 16)
     facts = {name: replace(one, asks=[lambda *_: asked]) for name, one in known(jobs).items()}
     out = tmp_path / ("r.html" if single else "r")
     page = write_report([run], facts, out, single=single).path
@@ -367,7 +367,7 @@ def test_runs_of_different_samples_are_shown_and_not_compared(tmp_path: Path) ->
 
 
 def test_without_the_data_the_journals_images_are_shown_and_it_is_said(run: Path, jobs: Jobs) -> None:
-    facts = {job.name: Known(note="the data are on another machine.") for job, _ in jobs}
+    facts = {job.name: SplitContext(note="the data are on another machine.") for job, _ in jobs}
     written = write_report([run], facts, run / "report")
     assert written.notes == ["vqav2/val, refcoco/val: the data are on another machine."]
     assert written.notes[0] in html.unescape(written.path.read_text())
@@ -429,8 +429,8 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
     first = facts["vqav2/val"]
     for digest, expected in (("a" * 16, True), ("b" * 16, False)):
 
-        def asked(sample: Sample, shots: Sequence[str], image_sizes: object, digest: str = digest) -> Asked:
-            return Asked([("user", "What?")], digest, whole=not shots)
+        def asked(sample: Sample, shots: Sequence[str], image_sizes: object, digest: str = digest) -> RenderedPrompt:
+            return RenderedPrompt([("user", "What?")], digest, whole=not shots)
 
         split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[asked]))
         told = {s.id: s.told[0] for s in split.samples}

@@ -13,7 +13,7 @@ from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.interfaces import Family
 from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.results.samples.context import IMAGE, known_of
-from evalkit.results.samples.view import SplitShown, split_of, with_prompts
+from evalkit.results.samples.view import SplitView, split_of, with_prompts
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
@@ -54,7 +54,7 @@ def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
     return ScoredRun.open(run.path)
 
 
-def shown_of(run: ScoredRun, name: str) -> SplitShown:
+def shown_of(run: ScoredRun, name: str) -> SplitView:
     return split_of([run], name, known_of([run], name, None))
 
 

@@ -1,4 +1,4 @@
-"""``evalkit run --backend server`` against a real HTTP server that misbehaves on purpose."""
+"""``evalkit run --backend server`` with a real HTTP server that misbehaves on purpose."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def log(folder: Path) -> str:
     return path.read_text()
 
 
-def test_every_sort_of_trouble_is_survived(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_all_kinds_of_errors_are_retried(run: Run, http_server: Any, tmp_path: Path) -> None:
     trouble = ("429", "500", "503", "cut", "half", "garbage", "empty")
     draw = random.Random(0)
     lock = threading.Lock()
@@ -91,7 +91,7 @@ def test_every_sort_of_trouble_is_survived(run: Run, http_server: Any, tmp_path:
     assert len(http_server.bodies) == 200  # each was answered once
 
 
-def test_one_hang_is_cut_off(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_timeout_is_retried(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.misbehave = lambda number, body: "hang" if number == 2 else None
     code, said = run("--tasks", "vqav2", "--limit", "12", "--timeout", "3")
     assert code == 0, said
@@ -101,7 +101,7 @@ def test_one_hang_is_cut_off(run: Run, http_server: Any, tmp_path: Path) -> None
     assert manifest(tmp_path)["backend"]["retries"]["broken"] >= 1  # on a busy machine, others may time out too
 
 
-def test_a_request_that_always_breaks_is_one_failed_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_request_that_always_fails_is_one_failed_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
     first: list[str] = []
 
     def misbehave(number: int, body: Any) -> str | None:
@@ -124,7 +124,7 @@ def test_a_request_that_always_breaks_is_one_failed_sample(run: Run, http_server
     assert "re-running 1 samples: failed before" in said
 
 
-def test_what_a_server_does_not_take_fails_at_once(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_rejected_requests_are_not_retried(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.misbehave = lambda number, body: "400" if number % 2 else None
     code, _ = run("--tasks", "vqav2", "--limit", "10")
     assert code == 1
@@ -132,7 +132,7 @@ def test_what_a_server_does_not_take_fails_at_once(run: Run, http_server: Any, t
     assert sum(line["finish"] == "error" for line in journals(tmp_path).values()) == 5
 
 
-def test_a_server_that_dies_costs_nothing_but_time(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_run_resumes_after_the_server_died(run: Run, http_server: Any, tmp_path: Path) -> None:
     stopped = threading.Event()
 
     def misbehave(number: int, body: Any) -> str | None:
@@ -164,7 +164,7 @@ def test_a_server_that_dies_costs_nothing_but_time(run: Run, http_server: Any, t
     assert all(whole[key] == line for key, line in kept.items())
 
 
-def test_a_server_that_comes_back_is_waited_for(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_restarted_server_is_waited_for(run: Run, http_server: Any, tmp_path: Path) -> None:
     stopped = threading.Event()
 
     def restart() -> None:
@@ -189,7 +189,7 @@ def test_a_server_that_comes_back_is_waited_for(run: Run, http_server: Any, tmp_
     assert manifest(tmp_path)["backend"]["retries"]["away"] > 0
 
 
-def test_retry_after_is_kept_to(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_retry_after_is_respected(run: Run, http_server: Any, tmp_path: Path) -> None:
     times: dict[str, list[float]] = {}
 
     def misbehave(number: int, body: Any) -> str | None:
@@ -210,7 +210,7 @@ def test_retry_after_is_kept_to(run: Run, http_server: Any, tmp_path: Path) -> N
     assert "the server asks to retry after 4000 s, longer than --patience 300" in said
 
 
-def test_never_more_at_a_time_than_is_allowed_and_connections_are_kept(run: Run, http_server: Any) -> None:
+def test_concurrency_is_limited_and_connections_are_reused(run: Run, http_server: Any) -> None:
     http_server.delay = 0.005
     code, said = run("--tasks", "vqav2", "--concurrency", "3")
     assert code == 0, said
@@ -226,7 +226,7 @@ def files_below(folder: Path) -> str:
     return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_key_goes_to_the_server_and_nowhere_else(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_key_is_sent_to_the_server_only(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.key = KEY
     http_server.misbehave = lambda number, body: "400" if number % 3 == 0 else "500" if number % 3 == 1 else None
     code, said = run("--tasks", "vqav2", "--limit", "9", EVALKIT_API_KEY=KEY)
@@ -245,7 +245,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(run: Run, http_server: Any,
         ("wrong-key", "the server rejects the key in $EVALKIT_API_KEY"),
     ],
 )
-def test_a_wrong_key_is_told_without_it(
+def test_error_about_a_wrong_key_does_not_show_it(
     run: Run, http_server: Any, tmp_path: Path, given: str | None, expected: str
 ) -> None:
     http_server.key = KEY
@@ -256,7 +256,7 @@ def test_a_wrong_key_is_told_without_it(
     assert not (tmp_path / "runs").exists()
 
 
-def test_redirects_do_not_take_the_key_elsewhere(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_redirects_are_not_followed(run: Run, http_server: Any, tmp_path: Path) -> None:
     other = type(http_server)()
     try:
         http_server.key = KEY
@@ -271,14 +271,14 @@ def test_redirects_do_not_take_the_key_elsewhere(run: Run, http_server: Any, tmp
         other.stop()
 
 
-def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(run: Run, http_server: Any) -> None:
+def test_proxy_is_not_used_for_this_machine(run: Run, http_server: Any) -> None:
     code, said = run(
         "--tasks", "vqav2", "--limit", "3", HTTP_PROXY="http://127.0.0.1:1", ALL_PROXY="http://127.0.0.1:1"
     )
     assert code == 0, said
 
 
-def test_a_key_or_an_address_in_a_file_is_refused(run: Run, tmp_path: Path) -> None:
+def test_key_and_address_are_not_taken_from_a_file(run: Run, tmp_path: Path) -> None:
     for line in ('base_url = "http://evil.example/v1"', 'api_key = "x"'):
         (tmp_path / "evalkit.toml").write_text(line)
         code, said = run("--tasks", "vqav2")
@@ -286,13 +286,13 @@ def test_a_key_or_an_address_in_a_file_is_refused(run: Run, tmp_path: Path) -> N
         assert "is never taken from a file" in said
 
 
-def test_the_address_may_come_from_the_environment(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_address_from_the_environment(run: Run, http_server: Any, tmp_path: Path) -> None:
     code, said = run("--tasks", "vqav2", "--limit", "2", url=None, EVALKIT_BASE_URL=http_server.url)
     assert code == 0, said
     assert manifest(tmp_path)["sources"]["base_url"] == "environment (EVALKIT_BASE_URL)"
 
 
-# ---------------------------------------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------------------------------------------- messages
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_the_address_may_come_from_the_environment(run: Run, http_server: Any, t
         (("--min-pixels", "13000000"), "--min-pixels: the minimum of 13000000 pixels is above the maximum of 12845056"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_in_a_sentence(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+def test_usage_errors(run: Run, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
     code, said = run("--tasks", "vqav2", "--limit", "2", *arguments)
     assert code == 2, said
     assert expected in said
@@ -323,7 +323,7 @@ def test_mistakes_are_told_in_a_sentence(run: Run, tmp_path: Path, arguments: tu
     assert not list((tmp_path / "runs").glob("*"))
 
 
-def test_a_model_that_is_not_served(run: Run, http_server: Any) -> None:
+def test_unknown_model(run: Run, http_server: Any) -> None:
     http_server.models = [{"id": name, "owned_by": "vllm"} for name in ("a", "b")]
     assert run("--tasks", "vqav2", "--model", "c") == (
         2,
@@ -340,7 +340,7 @@ def test_a_model_that_is_not_served(run: Run, http_server: Any) -> None:
     assert "404: on purpose" in said
 
 
-def test_what_a_server_refuses_by_name_is_left_out(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_unsupported_optional_fields_are_left_out(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.refused_fields = ("repetition_penalty", "return_token_ids", "skip_special_tokens")
     code, said = run("--tasks", "vqav2", "--limit", "20")
     assert code == 0, said
@@ -355,7 +355,7 @@ def test_what_a_server_refuses_by_name_is_left_out(run: Run, http_server: Any, t
     assert "seed" not in body
 
 
-def test_what_may_not_be_left_out_ends_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_unsupported_required_fields_end_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.refused_fields = ("mm_processor_kwargs",)
     code, said = run("--tasks", "vqav2", "--max-pixels", "50176", "--limit", "4")
     assert code == 2
@@ -365,7 +365,7 @@ def test_what_may_not_be_left_out_ends_the_run(run: Run, http_server: Any, tmp_p
     assert code == 0, said
 
 
-def test_letters_are_ranked_where_the_server_tells_likelihoods(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_option_letters_are_ranked_with_log_probabilities(run: Run, http_server: Any, tmp_path: Path) -> None:
     code, said = run("--tasks", "scienceqa_img", "--choice", "loglikelihood", "--limit", "10")
     assert code == 0, said
     # C is likelier than B; where a question has no C, B is the likeliest there is; " B" is another token.
@@ -381,13 +381,13 @@ def test_letters_are_ranked_where_the_server_tells_likelihoods(run: Run, http_se
     )
 
 
-def test_other_sizes_than_expected_are_told_once(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_size_mismatch_is_reported_once(run: Run, http_server: Any, tmp_path: Path) -> None:
     code, said = run("--tasks", "refcoco/val", "--limit", "20", "--min-pixels", "100352")  # 128 tokens, it says 100
     assert code == 0, said
     assert log(tmp_path).count("the server resizes images differently than expected") == 1
 
 
-def test_unknown_sizes_are_told_where_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_unknown_sizes_are_reported_if_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
     told = "boxes are parsed as for the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
     assert told in run("--tasks", "refcoco/val", "--limit", "2")[1]
     assert told not in run("--tasks", "vqav2", "--limit", "2", "--out", "b")[1]
@@ -397,7 +397,7 @@ def test_unknown_sizes_are_told_where_boxes_depend_on_them(run: Run, http_server
     assert json.loads(line)["frames"][0]["resized"] == [112, 112]
 
 
-def test_a_run_is_the_same_at_another_address_only_if_the_server_says_what_it_serves(
+def test_run_identity_ignores_the_address_if_the_checkpoint_is_known(
     run: Run, http_server: Any, tmp_path: Path
 ) -> None:
     ask = ("--tasks", "vqav2", "--limit", "3")
@@ -415,7 +415,7 @@ def test_a_run_is_the_same_at_another_address_only_if_the_server_says_what_it_se
         other.stop()
 
 
-def test_the_served_folder_says_the_family_and_the_sizes(
+def test_served_folder_determines_family_and_sizes(
     evalkit: Callable[..., subprocess.CompletedProcess[str]], http_server: Any, tmp_path: Path
 ) -> None:
     served = tmp_path / "served"
@@ -447,7 +447,7 @@ def test_the_served_folder_says_the_family_and_the_sizes(
     assert len(http_server.bodies) == 6
 
 
-def test_a_dry_run_shows_the_turns_and_sends_nothing(run: Run, http_server: Any, evalkit: Any, tmp_path: Path) -> None:
+def test_dry_run_shows_turns_and_sends_nothing(run: Run, http_server: Any, evalkit: Any, tmp_path: Path) -> None:
     done = evalkit(
         "run", "--backend", "server", "--base-url", http_server.url, "--data", "tiny", "--tasks", "vqav2", "--shots", "1",
         "--dry-run", cwd=tmp_path,
@@ -458,7 +458,7 @@ def test_a_dry_run_shows_the_turns_and_sends_nothing(run: Run, http_server: Any,
     assert http_server.seen == []
 
 
-def test_an_interrupted_run_keeps_what_was_answered(http_server: Any, tmp_path: Path) -> None:
+def test_interrupted_run_keeps_its_answers(http_server: Any, tmp_path: Path) -> None:
     http_server.delay = 0.2  # 16 seconds in all
     command = [
         sys.executable, "-c", "from evalkit.cli import main; main()", "run", "--backend", "server", "--base-url",

@@ -1,4 +1,4 @@
-"""What requests are guessed to cost, against what they turn out to."""
+"""Token estimates, compared with real token counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evalkit.types import Decoding, ImagePart, Message, Request, Size, TextPart
 
 @dataclass(frozen=True)
 class Named:
-    """An image that can be named but not looked at."""
+    """An image that cannot be opened."""
 
     name: str
 
@@ -35,7 +35,7 @@ def hundredth(sizes: Sequence[Size]) -> list[int]:
 SIZES = {"a": (100, 100), "b": (200, 300)}
 
 
-def test_a_image_is_paid_for_once() -> None:
+def test_shared_images_are_counted_once() -> None:
     requests = [asked("a", "what?" * 7), asked("b", "what?" * 7), asked("a", "why?" * 7), asked("a", "")]
     each = 3 * 5
     alone = estimate_tokens(requests, SIZES, visual=hundredth, shared=False)
@@ -43,13 +43,13 @@ def test_a_image_is_paid_for_once() -> None:
     assert estimate_tokens(requests, SIZES, visual=hundredth, shared=True) == [*alone[:2], 8 + each, each]
 
 
-def test_what_stands_before_a_image_tells_beginnings_apart() -> None:
+def test_text_before_an_image_is_part_of_the_prefix() -> None:
     requests = [asked("a", text, image_first=False) for text in ("x" * 35, "y" * 35, "x" * 35)]
     first, other, again = estimate_tokens(requests, SIZES, visual=hundredth, shared=True)
     assert first == other == again + 110
 
 
-def test_exemplars_that_all_have_are_paid_for_once() -> None:
+def test_shared_exemplars_are_counted_once() -> None:
     def shot(name: str) -> Request:
         parts = (ImagePart(Named("b")), TextPart("x" * 35), ImagePart(Named(name)), TextPart("y" * 35))  # type: ignore[arg-type]
         return Request(name, (Message("user", parts),), Decoding(1))
@@ -65,7 +65,7 @@ def test_unknown_sizes_are_the_mean_of_the_known() -> None:
     assert estimate_tokens([asked("z")], {}, visual=hundredth, shared=True) == [640 * 480 // 100 + 15]
 
 
-def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None:
+def test_estimates_are_close_to_real_prompts(tiny_backend: HFBackend) -> None:
     """On real prompts: the sum without sharing, as far as that is prompts, is the tokens that they had."""
     assert 50e6 < tiny_backend.memory() < 100e9
     ((task, split),) = parse_tasks(["vqav2/val"])
@@ -79,7 +79,7 @@ def test_the_backends_guess_against_its_answers(tiny_backend: HFBackend) -> None
     assert sum(tiny_backend.estimate_tokens(requests, sizes)) < sum(found), "the engine shares"
 
 
-def test_a_large_split_is_guessed_at_once(tiny_backend: HFBackend) -> None:
+def test_estimates_are_fast(tiny_backend: HFBackend) -> None:
     requests, sizes = [], {}
     for number in range(20_000):
         name = f"/data/coco/val2014/COCO_val2014_{number // 5:012d}.jpg"

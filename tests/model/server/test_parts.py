@@ -1,4 +1,4 @@
-"""The parts of the ``server`` backend, one by one."""
+"""Unit tests of the ``server`` backend's modules."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], bool]] = {
 }
 
 
-def as_a_server_sees(content: bytes) -> Image.Image:
-    """As vLLM reads images: turned by their EXIF data, transparency laid on white, then RGB."""
+def decoded_by_server(content: bytes) -> Image.Image:
+    """As vLLM decodes images: turned by their EXIF data, transparency laid on white, then RGB."""
     image = Image.open(io.BytesIO(content))
     turned = ImageOps.exif_transpose(image)
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
@@ -92,18 +92,18 @@ def as_a_server_sees(content: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_server_sees_the_pixels_that_this_process_sees(tmp_path: Path, name: str) -> None:
+def test_encoded_image_has_the_same_pixels_on_the_server(tmp_path: Path, name: str) -> None:
     file, mode, options, as_it_is = CASES[name]
     image = saved(tmp_path, file, draw(mode), **options)
     media, content, size = encode(image)
-    seen, here = as_a_server_sees(content), image.load()
+    seen, here = decoded_by_server(content), image.load()
     assert seen.size == here.size == size == image.size()
     assert np.array_equal(np.asarray(seen), np.asarray(here))
     assert (content == Path(image.path).read_bytes()) == as_it_is
     assert media == ("image/jpeg" if content[:2] == b"\xff\xd8" else "image/png")
 
 
-def test_images_in_rows_and_broken_ones(tmp_path: Path) -> None:
+def test_row_images_and_unreadable_images(tmp_path: Path) -> None:
     content = Path(saved(tmp_path, "a.jpg", draw("RGB")).path).read_bytes()
     row = RowImage("row 0", [{"image": {"bytes": content, "path": None}}], 0)
     assert encode(row)[1] == content
@@ -114,7 +114,7 @@ def test_images_in_rows_and_broken_ones(tmp_path: Path) -> None:
             encode(broken)
 
 
-def test_the_last_images_are_kept_and_no_more(tmp_path: Path) -> None:
+def test_cache_keeps_the_last_images(tmp_path: Path) -> None:
     images = [saved(tmp_path, f"{i}.png", draw("RGB")) for i in range(6)]
     length = len(ImageCache().data_url(images[0])[0])
     cache = ImageCache(max_bytes=3 * length)
@@ -136,7 +136,7 @@ def served(family: str = "qwen2.5-vl", *, processor: str | None = None, **limits
     return Checkpoint("m", "m", {}, served=ServedModel(endpoint, family=family), **limits)
 
 
-def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> None:
+def test_sizes_equal_the_processors(tiny_backend: Any, tmp_path: Path) -> None:
     found = resize_rule(served(processor=resolve_checkpoint("tiny").location))
     sizes = [(148, 155), (20, 300), (30, 31), (640, 480), (57, 56), (1000, 90)]
     for number, size in enumerate(sizes):
@@ -147,7 +147,7 @@ def test_sizes_are_those_of_the_processor(tiny_backend: Any, tmp_path: Path) -> 
     assert found.tokens((148, 155)) == 16
 
 
-def test_sizes_without_a_processor_are_the_released_ones() -> None:
+def test_sizes_without_a_processor_are_the_released_processors() -> None:
     released = resize_rule(served())
     assert (released.known, released.image_size((1000, 1000)).resized) == (False, (1008, 1008))
     smaller = resize_rule(served(max_pixels=100_352))
@@ -157,7 +157,7 @@ def test_sizes_without_a_processor_are_the_released_ones() -> None:
         resize_rule(served("generic", max_pixels=1000))
 
 
-def test_counted_lengths_show_other_sizes() -> None:
+def test_prompt_lengths_reveal_other_sizes() -> None:
     request = Request("r", (Message("user", (ImagePart(PathImage("a")), TextPart("what?"))),), Decoding(1))
     image_sizes = [ImageSize((100, 100), (280, 280))]  # 100 tokens
     assert size_mismatch(request, image_sizes, 28, 130) is None
@@ -173,22 +173,22 @@ def simulate(
     limiter: ConcurrencyLimiter, clock: list[float], *, room: int, seconds: float = 1.0, requests: int = 3000
 ) -> float:
     """Answer requests as a server does that works on ``room`` of them at full speed; returns requests a second."""
-    under_way: list[float] = []
+    in_flight: list[float] = []
     began, left = clock[0], requests
-    while left or under_way:
-        while left and len(under_way) < limiter.limit:
-            slower = max(1.0, (len(under_way) + 1) / room)
-            heapq.heappush(under_way, clock[0] + seconds * slower)
+    while left or in_flight:
+        while left and len(in_flight) < limiter.limit:
+            slower = max(1.0, (len(in_flight) + 1) / room)
+            heapq.heappush(in_flight, clock[0] + seconds * slower)
             left -= 1
         if not left:
             limiter.record_idle()
-        clock[0] = heapq.heappop(under_way)
+        clock[0] = heapq.heappop(in_flight)
         limiter.record_answer()
     return requests / (clock[0] - began)
 
 
 @pytest.mark.parametrize("room", [1, 3, 10, 40, 200])
-def test_as_many_are_under_way_as_the_server_has_room_for(room: int) -> None:
+def test_limit_adapts_to_the_server(room: int) -> None:
     clock = [0.0]
     limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
     simulate(limiter, clock, room=room)
@@ -197,7 +197,7 @@ def test_as_many_are_under_way_as_the_server_has_room_for(room: int) -> None:
     assert simulate(limiter, clock, room=room) >= 0.8 * fitting  # requests a second; `room` is the most there can be
 
 
-def test_refusals_halve_the_limit_once_for_all_that_was_under_way() -> None:
+def test_overload_halves_the_limit_once_for_requests_in_flight() -> None:
     clock = [0.0]
     limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
     simulate(limiter, clock, room=64)
@@ -251,7 +251,7 @@ def reply(**choice: Any) -> dict[str, Any]:
 REQUEST = Request("r", (Message("user", (TextPart("what?"),)),), Decoding(8, stop=("\n",)))
 
 
-def test_replies_are_read() -> None:
+def test_replies_are_parsed() -> None:
     parse = chat().parse
     assert parse(REQUEST, reply()).text == "a"
     assert parse(REQUEST, reply(finish_reason="length")).finish == "length"
@@ -271,7 +271,7 @@ def test_replies_are_read() -> None:
             parse(REQUEST, nothing)
 
 
-def test_sampling_has_a_stream_for_each_request() -> None:
+def test_each_request_has_its_own_seed() -> None:
     import json
 
     def sent(name: str, **how: Any) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def test_sampling_has_a_stream_for_each_request() -> None:
         ('[{"type": "extra_forbidden", "loc": ["body", "return_token_ids"]}]', {"return_token_ids"}),
     ],
 )  # fmt: skip
-def test_fields_that_are_refused_by_name_are_left_out(text: str, left_out: set[str]) -> None:
+def test_unsupported_fields_are_left_out(text: str, left_out: set[str]) -> None:
     one = chat()
     body = one.body(REQUEST)
     assert one.adapt(body, text, text)
@@ -307,7 +307,7 @@ def test_fields_that_are_refused_by_name_are_left_out(text: str, left_out: set[s
     assert not any(name.encode() in one.body(REQUEST) for name in left_out)
 
 
-def test_other_refusals_change_nothing() -> None:
+def test_other_rejections_change_nothing() -> None:
     one = chat()
     body = one.body(REQUEST)
     for text in ("This model's maximum context length is 4096 tokens", "stop: the image is too large", "no"):
@@ -327,5 +327,5 @@ def test_other_refusals_change_nothing() -> None:
         ("http://example.org/v1", False), ("http://10.0.0.1/v1", False), ("http://localhost.evil.example/v1", False),
     ],
 )  # fmt: skip
-def test_which_servers_are_on_this_machine(address: str, here: bool) -> None:
+def test_on_this_machine(address: str, here: bool) -> None:
     assert on_this_machine(address) is here

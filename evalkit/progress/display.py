@@ -49,7 +49,7 @@ class Reporter:
         self._tallies: list[tuple[str, Tally]] = []  # of the active jobs, with their names
         self._live: Live | None = None
         if console.is_terminal:
-            self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
+            self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Reporter:
         if self._live is not None:
@@ -113,8 +113,9 @@ class Reporter:
 
     # -------------------------------------------------------------------------------------------------- on a terminal
 
-    def _drawn(self) -> RenderableType:
-        lines = [line for name, tally in self._tallies[:SHOWN] for line in self._drawn_one(name, tally.state())]
+    def render(self) -> RenderableType:
+        """What a terminal shows: the active splits, and the names of those to come."""
+        lines = [line for name, tally in self._tallies[:SHOWN] for line in self._render_split(name, tally.state())]
         others = [name for name, _ in self._tallies[SHOWN:]]
         after = [*others, *(job.name for job in self.jobs if id(job) not in self._begun)]
         if lines and after:
@@ -122,7 +123,7 @@ class Reporter:
             lines.append(Text(then, style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
-    def _drawn_one(self, name: str, state: State) -> list[RenderableType]:
+    def _render_split(self, name: str, state: State) -> list[RenderableType]:
         width = self.console.width
         top = Table.grid(expand=True, padding=(0, 1))
         top.add_column(no_wrap=True, overflow="ellipsis", max_width=max(8, width // 3))

@@ -205,7 +205,7 @@ def test_a_tally_with_a_clock_of_its_own() -> None:
 def shown(reporter: Reporter, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     reporter.console = console
-    console.print(reporter._drawn())
+    console.print(reporter.render())
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 

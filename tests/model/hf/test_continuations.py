@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from evalkit.data import open_data
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.hf.continuations import build_branches
-from evalkit.model.hf.generate import GenerateRunner
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 LETTERS = ("A", "B", "C", "D")
@@ -57,6 +57,18 @@ def plain_loop(backend: HFBackend, request: Request) -> list[float]:
     return means
 
 
+def mean_losses(backend: HFBackend, request: Request) -> list[float]:
+    """The mean cross-entropy of each option, from all rows of the request in one batch."""
+    found = {}
+    for outcome in backend.plain.answer(backend.inputs.plan(request)):
+        assert outcome.error is None
+        assert not outcome.broken
+        assert outcome.planned.branch is not None
+        for (place, _), mean in zip(outcome.planned.branch.options, outcome.mean_losses, strict=True):
+            found[place] = mean
+    return [found[place] for place in range(len(found))]
+
+
 def test_batch_sizes_agree_with_each_other_and_with_a_plain_loop(
     tiny_backend: HFBackend, requests: list[Request]
 ) -> None:
@@ -77,16 +89,7 @@ def test_batch_sizes_agree_with_each_other_and_with_a_plain_loop(
 
 def test_cross_entropies_are_those_of_the_plain_loop(tiny_backend: HFBackend, requests: list[Request]) -> None:
     for request in requests[:4]:
-        rows = tiny_backend.inputs.plan(request)
-        prepared = tiny_backend.inputs.prepare(rows)
-        scored, broken = tiny_backend.plain._score(prepared.inputs, [row.branch for row in rows if row.branch])
-        found = {
-            place: mean
-            for row, means in zip(rows, scored, strict=True)
-            for (place, _), mean in zip(row.branch.options, means, strict=True)  # type: ignore[union-attr]
-        }
-        assert not any(broken)
-        assert [found[n] for n in range(len(found))] == pytest.approx(plain_loop(tiny_backend, request), abs=1e-4)
+        assert mean_losses(tiny_backend, request) == pytest.approx(plain_loop(tiny_backend, request), abs=1e-4)
 
 
 def test_letters_take_one_row(tiny_backend: HFBackend, requests: list[Request]) -> None:
@@ -114,13 +117,8 @@ def test_equal_options_give_the_first(tiny_backend: HFBackend, requests: list[Re
     same = replace(requests[0], continuations=("red", "red"))
     (response,) = tiny_backend.generate([same])
     assert response.text == "red"
-    means = tiny_backend.plain._score(*_prepared(tiny_backend, same))[0]
-    assert means[0][0] == means[0][1]
-
-
-def _prepared(backend: HFBackend, request: Request):  # type: ignore[no-untyped-def]
-    rows = backend.inputs.plan(request)
-    return backend.inputs.prepare(rows).inputs, [row.branch for row in rows]
+    first, second = mean_losses(tiny_backend, same)
+    assert first == second
 
 
 def test_mixed_with_generation(tiny_backend: HFBackend, requests: list[Request]) -> None:
@@ -132,9 +130,7 @@ def test_mixed_with_generation(tiny_backend: HFBackend, requests: list[Request])
 
 def test_continuation_may_contain_a_stop_token(tiny_backend: HFBackend, requests: list[Request]) -> None:
     ending = replace(requests[0], continuations=("red<|im_end|>\nred", "red<|im_end|>\nblue"))
-    means = plain_loop(tiny_backend, ending)
-    scored, _ = tiny_backend.plain._score(*_prepared(tiny_backend, ending))
-    assert sorted(m for row in scored for m in row) == pytest.approx(sorted(means), abs=1e-4)
+    assert mean_losses(tiny_backend, ending) == pytest.approx(plain_loop(tiny_backend, ending), abs=1e-4)
 
 
 def test_not_a_number_is_an_error(tiny_backend: HFBackend, requests: list[Request]) -> None:
@@ -154,22 +150,25 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
     whole = {r.id: r.text for r in backend.generate(requests)}
     backend.release()
-    score = GenerateRunner._score
+    generate = backend.model.generate
     tried: list[int] = []
 
-    def cramped(self, inputs, rows):  # type: ignore[no-untyped-def]
-        tried.append(len(rows))
+    def cramped(*, input_ids: torch.Tensor, **options: Any) -> Any:
+        tried.append(len(input_ids))
         if tried[-1] > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return score(self, inputs, rows)
+        return generate(input_ids=input_ids, **options)
 
-    monkeypatch.setattr(GenerateRunner, "_score", cramped)
+    monkeypatch.setattr(backend.model, "generate", cramped)
     answers = list(backend.generate(requests))
     assert {r.id: r.text for r in answers} == whole
     assert len(answers) == len(requests)
     assert tried[:4] == [16, 8, 4, 4]
 
-    monkeypatch.setattr(GenerateRunner, "_score", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom")))
+    def full(**_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA oom")
+
+    monkeypatch.setattr(backend.model, "generate", full)
     answers = list(backend.generate(requests[:3]))
     assert [r.finish for r in answers] == ["error"] * 3
 

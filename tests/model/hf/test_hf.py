@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import BACKEND, HFBackend, pick_device, pick_dtype
-from evalkit.model.hf.generate import GenerateRunner
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 
@@ -103,23 +103,24 @@ def test_out_of_memory_halves_the_batches_and_loses_nothing(
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)
     whole = {r.id: r.text for r in backend.generate(requests)}
     backend.release()  # the plain path: the engine's own is in tests/model/engine
-    generate = GenerateRunner._generate
+    generate = backend.model.generate
     tried: list[int] = []
 
-    def cramped(self: GenerateRunner, inputs: dict[str, torch.Tensor], *how: object) -> object:
-        tried.append(len(inputs["input_ids"]))
+    def cramped(*, input_ids: torch.Tensor, **options: Any) -> Any:
+        tried.append(len(input_ids))
         if tried[-1] > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return generate(self, inputs, *how)
+        return generate(input_ids=input_ids, **options)
 
-    monkeypatch.setattr(GenerateRunner, "_generate", cramped)
+    monkeypatch.setattr(backend.model, "generate", cramped)
     assert {r.id: r.text for r in backend.generate(requests)} == whole
     assert tried[:4] == [16, 8, 4, 4]
     assert backend.batch_size == 4, "it is remembered"
 
-    monkeypatch.setattr(
-        GenerateRunner, "_generate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA oom"))
-    )
+    def full(**_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA oom")
+
+    monkeypatch.setattr(backend.model, "generate", full)
     answers = list(backend.generate(requests[:3]))
     assert [r.finish for r in answers] == ["error"] * 3
     assert "MemoryError: CUDA oom" in str(answers[0].error)

@@ -8,6 +8,8 @@ import html
 import io
 import json
 import re
+import shlex
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +36,7 @@ from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
+from evalkit.results.tables import flat
 from evalkit.scoring import score_job
 from evalkit.types import Sample
 
@@ -287,6 +290,48 @@ def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp
     scripts = [attributes for tag, attributes in elements if tag == "script"]
     run_ones = [one for one in scripts if one.get("type") is None]
     assert len(run_ones) == 1, "the report's own"
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("text", HOSTILE)
+def test_page_escapes_every_value_of_a_run(run: Path, jobs: Jobs, tmp_path: Path, text: str, single: bool) -> None:
+    """Two runs whose manifest and scores have a hostile text in every place that the page shows."""
+    places = ("model", "data", "device", "version", "command", "signature", "note")
+    values = {place: f"{place} {text}" for place in places}
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest |= {
+        "settings": {"data": values["data"]},
+        "backend": {"backend": values["device"], "device_name": text, "dtype": text},
+        "created": text,
+        "rescored": {"at": text},
+        "state": text,
+        "evalkit": values["version"],
+        "command": [text, values["command"]],
+    }
+    runs = []
+    for name in ("first", "second"):
+        copy = tmp_path / f"{name} {text}".replace("/", "_").replace("\0", "_")
+        shutil.copytree(run, copy)
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        scores = json.loads((copy / "scores.json").read_text()) | {"model": values["model"]}
+        for row in scores["results"]:
+            row["signature"] = f"{row['signature']}|{values['signature']}-{name}"
+        (copy / "scores.json").write_text(json.dumps(scores))
+        runs.append(copy)
+    facts = {name: replace(one, note=values["note"]) for name, one in known(jobs).items()}
+    page = write_report(runs, facts, tmp_path / ("r.html" if single else "r"), single=single).path
+    elements = Elements(page.read_text()).found
+    tags = {tag for tag, _ in elements}
+    assert not tags & {"img", "iframe", "object", "base", "form", "svg"}
+    assert sum(tag == "link" for tag, _ in elements) == (not single)
+    assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
+    assert sum(tag == "script" and attributes.get("type") is None for tag, attributes in elements) == 1
+    index = index_of(page)
+    assert index["runs"] == [values["model"]] * 2, "the script's JSON holds the text, character by character"
+    visible = html.unescape(page.read_text())
+    for place, value in values.items():
+        shown = shlex.quote(value) if place == "command" else value
+        assert flat(shown) in visible, place
 
 
 def test_only_the_reports_own_script_is_let_run(run: Path, jobs: Jobs, tmp_path: Path) -> None:

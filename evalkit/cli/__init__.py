@@ -29,6 +29,9 @@ VERBS = {
 }
 """Every command and the first line of its help: ``evalkit --help`` imports no verb."""
 
+RENAMED_OPTIONS = {"--picture-size": "--image-size", "--pictures": "--images"}
+"""Old spelling → current spelling, for commands that have the current one.  Help shows only the current one."""
+
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 WIDEST_NAME = 26
@@ -48,8 +51,27 @@ def _tidy(text: str) -> str:
     return text
 
 
+def _replace_renamed(args: list[str], known: set[str]) -> list[str]:
+    """``args`` with renamed options in their current spelling, up to a ``--``."""
+    end = args.index("--") if "--" in args else len(args)
+    replaced = []
+    for argument in args[:end]:
+        flag, equals, value = argument.partition("=")
+        current = RENAMED_OPTIONS.get(flag)
+        replaced.append(f"{current}{equals}{value}" if current in known else argument)
+    return replaced + args[end:]
+
+
 class PanelCommand(TyperCommand):
-    """A command whose help lists its options by panel (``rich_help_panel``), in plain text."""
+    """A command whose help lists its options by panel (``rich_help_panel``), in plain text.
+
+    It also accepts the old spellings of ``RENAMED_OPTIONS``.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse ``args`` after replacing old spellings of this command's options."""
+        known = {flag for parameter in self.params for flag in parameter.opts}
+        return super().parse_args(ctx, _replace_renamed(args, known))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then each panel of options in the order in which panels first occur."""

@@ -494,3 +494,10 @@ def test_half_a_surrogate_pair_and_numbers_that_are_none(two_runs: Path) -> None
     for record in found[1]:
         json.dumps(record, ensure_ascii=False).encode()
         assert record["score"] is None or not math.isnan(record["score"])
+
+
+def test_old_spelling_of_images_works(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    done = evalkit("export", "runs/a", "--to", "csv", "--pictures", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--images is for --to hub" in done.stderr
+    assert "--pictures" not in evalkit("export", "--help", cwd=tmp_path).stdout

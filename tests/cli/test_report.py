@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from evalkit.api import load_task
 from evalkit.data import bundled_root
@@ -115,3 +116,15 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tm
         assert sentence in told(done)
         assert len(done.stderr.strip().splitlines()) == 1
     assert (tmp_path / "busy" / "thesis.tex").read_text() == "mine"
+
+
+def test_old_spelling_of_image_size_works(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+    for place, argument in enumerate((["--picture-size", "48"], ["--picture-size=48"])):
+        done = evalkit("report", "runs/r", "--out", f"r{place}", *argument, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        images = list((tmp_path / f"r{place}" / "images").iterdir())
+        assert images
+        for image in images:
+            with Image.open(image) as opened:
+                assert max(opened.size) == 48
+    assert "--picture-size" not in evalkit("report", "--help", cwd=tmp_path).stdout

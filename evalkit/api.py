@@ -27,7 +27,7 @@ from evalkit.evaluator import Evaluation
 from evalkit.interfaces import Task
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
 from evalkit.predictions import PredictionLine, Reader, match
-from evalkit.scoring import Result, score_job
+from evalkit.scoring import Result, score_answers, score_job
 from evalkit.settings import default_data
 from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
 
@@ -210,7 +210,7 @@ def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:
             sample = Sample(str(place), (), "", _references(references), cluster=str(place))
             value = tuple(prediction) if isinstance(prediction, list) else prediction
             answered.append(Answered(sample, Prediction(value)))
-        return plugin.score(answered)
+        return score_answers(plugin, answered)
 
     call.__doc__ = f"Score (references, prediction) pairs by {metric}."
     return call

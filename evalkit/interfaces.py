@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Event
+from types import MappingProxyType
 from typing import Any
 
+from evalkit.aggregation import Aggregation
 from evalkit.checkpoint import Checkpoint
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.endpoint import Endpoint
@@ -125,10 +127,13 @@ class Metric(ABC):
 
     Attributes:
         running_score: whether a sample's score depends on no other sample, so that a run can show the score so far.
+        aggregation: how values come from the per-sample scores, by name; ``Scores.aggregation`` adds to it what depends
+            on the samples.  Default: the mean of the column named like the value, on a scale from 0 to 100.
     """
 
     name: str
     running_score: bool = False
+    aggregation: Mapping[str, Aggregation] = MappingProxyType({})
 
     @abstractmethod
     def score(self, answers: Sequence[Answered]) -> Scores:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.jobs import Job, Record, check_submission
 from evalkit.types import Answered, Scores
 
@@ -52,7 +54,7 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
     metric = registry.metrics.get(job.task.metric)
     return Result(
         job=job,
-        scores=metric.score([Answered(r.sample, r.prediction) for r in good]) if public else None,
+        scores=score_answers(metric, [Answered(r.sample, r.prediction) for r in good]) if public else None,
         n=len(good),
         unparsed=sum(not r.prediction.parsed for r in good),
         truncated=sum(r.response.finish == "length" for r in good),
@@ -61,6 +63,33 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
         clusters={r.sample.id: r.sample.cluster for r in good},
         submission=None if public else submit(job, records),
     )
+
+
+def score_answers(metric: Metric, answers: Sequence[Answered]) -> Scores:
+    """The metric's scores with everything that it declares of them.
+
+    Raises:
+        UserError: the answers cannot be scored, or the per-sample scores do not give a value as declared.
+    """
+    scores = metric.score(answers)
+    scores = replace(scores, aggregation={**metric.aggregation, **scores.aggregation})
+    meta = {answered.sample.id: answered.sample.meta for answered in answers}
+    for name, value in scores.values.items():
+        declared = scores.aggregation_of(name)
+        try:
+            agrees = declared.agrees(name, value, scores.per_sample, meta)
+        except KeyError as error:
+            raise UserError(
+                f"the metric {metric.name} declares {name} as {type(declared).__name__}, but a sample has no {error}; "
+                "correct the metric's per-sample scores, or its aggregation (evalkit.aggregation)."
+            ) from error
+        if not agrees:
+            raise UserError(
+                f"the metric {metric.name} gives {name} = {value:g}, but its samples give "
+                f"{declared.compute(name, scores.per_sample, meta):g} ({type(declared).__name__}); declare how the "
+                "value is computed (evalkit.aggregation; Corpus if not from per-sample scores)."
+            )
+    return scores
 
 
 def submit(job: Job, records: Sequence[Record]) -> Submission:

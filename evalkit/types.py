@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from evalkit.aggregation import Aggregation, Corpus, Mean
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
@@ -326,14 +328,24 @@ class Scores:
     Attributes:
         headline: the key of ``values`` that the leaderboard shows.
         values: named aggregates, in the unit the field prints (percent for accuracies).
-        per_sample: sample id to its own values; a column's mean is the aggregate, unless the metric says otherwise.
+        per_sample: sample id to its scores by column.
         signature: equal for comparable scores, ``name|key:value|…``.
+        aggregation: how values come from ``per_sample``, beside what the metric itself declares; default: a value is
+            the mean of the column of its name.
     """
 
     headline: str
     values: Mapping[str, float]
     per_sample: Mapping[str, Mapping[str, float]]
     signature: str
+    aggregation: Mapping[str, Aggregation] = field(default_factory=dict)
+
+    def aggregation_of(self, name: str) -> Aggregation:
+        """How the value ``name`` comes from the samples: as declared, else the mean of its column, if there is one."""
+        if name in self.aggregation:
+            return self.aggregation[name]
+        columns = next(iter(self.per_sample.values()), {})
+        return Mean() if name in columns else Corpus("no per-sample score is declared for it")
 
 
 @dataclass(frozen=True)

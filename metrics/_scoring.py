@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+from evalkit.aggregation import PERCENT, Aggregation, MeanWhere
 from evalkit.errors import UserError
 from evalkit.types import Answered
 
@@ -20,13 +21,27 @@ def means(per_sample: Mapping[str, Mapping[str, float]], columns: Iterable[str])
     return {column: mean([row[column] for row in per_sample.values()]) for column in columns}
 
 
-def by(key: str, answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The mean accuracy of the samples of each kind that ``meta[key]`` names, as ``accuracy[kind]``; sorted."""
+def parts(
+    key: str,
+    answers: Sequence[Answered],
+    per_sample: Mapping[str, Mapping[str, float]],
+    column: str = "accuracy",
+    maximum: float | None = PERCENT,
+) -> tuple[dict[str, float], dict[str, Aggregation]]:
+    """The mean of ``column`` over the samples of each kind that ``meta[key]`` names, and the declarations of these.
+
+    Returns:
+        Values and aggregations by ``column[kind]``, sorted by kind.
+    """
     kinds: dict[str, list[float]] = {}
     for answered in answers:
         if (kind := answered.sample.meta.get(key)) is not None:
-            kinds.setdefault(kind, []).append(per_sample[answered.sample.id]["accuracy"])
-    return {f"accuracy[{kind}]": mean(kinds[kind]) for kind in sorted(kinds)}
+            kinds.setdefault(kind, []).append(per_sample[answered.sample.id][column])
+    values = {f"{column}[{kind}]": mean(kinds[kind]) for kind in sorted(kinds)}
+    declared: dict[str, Aggregation] = {
+        f"{column}[{kind}]": MeanWhere(column, maximum, key=key, value=str(kind)) for kind in sorted(kinds)
+    }
+    return values, declared
 
 
 def referenced(metric: str, answered: Answered, what: str = "answers") -> str | None:

@@ -21,7 +21,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._scoring import by, means
+from ._scoring import means, parts
 
 
 class ChoiceAccuracy(Metric):
@@ -39,8 +39,8 @@ class ChoiceAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one reference."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        values |= by("category", answers, per_sample)
-        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+        more, declared = parts("category", answers, per_sample)
+        return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""

@@ -34,12 +34,12 @@ file per domain (EVCap's script, for one) do that, and their domains compare wit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
-from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from evalkit.aggregation import Mean, OfSums
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
@@ -48,6 +48,7 @@ from ._java import PACKAGE, install_hint
 from ._meteor import meteor_of_sums, running_meteor
 from ._ptb import VERSION as PTB_VERSION
 from ._ptb import tokenize
+from ._scoring import parts
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 BLEU_SUMS = 2 * len(BLEU) + 2
@@ -60,19 +61,6 @@ Column = tuple[float, Sequence[float]]
 """A metric's value of the corpus, and of each sample, in the scale of the official scorer (CIDEr to 10, else to 1)."""
 
 
-@dataclass(frozen=True)
-class CaptionScores(Scores):
-    """Scores with what the corpus's BLEU and METEOR are computed from, so that they can be resampled.
-
-    ``statistics`` are a sample's matched and given n-grams (n from 1 to 4, in turn), its length, and that of the
-    nearest reference, then the seven of ``_meteor.Statistics``.  ``corpus`` turns (draws, 17) sums of them into BLEU-1
-    to 4 and METEOR in percent, (draws,) each.
-    """
-
-    statistics: Mapping[str, Sequence[float]]
-    corpus: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
-
-
 class CIDEr(Metric):
     """CIDEr and its companions, all times 100 as the field prints them: CIDEr in [0, 1000], the others in percent.
 
@@ -82,6 +70,9 @@ class CIDEr(Metric):
 
     name = "cider"
     headline = "cider"
+    # CIDEr is the mean of its per-image scores.  Their idf is held fixed: the interval says how the score varies with
+    # the images that are captioned, not with those that the idf was counted on.
+    aggregation = MappingProxyType({"cider": Mean(maximum=None), "rouge_l": Mean()})
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.
@@ -95,10 +86,12 @@ class CIDEr(Metric):
             answered.sample.id: {name: 100 * float(columns[name][1][i]) for name in COLUMNS}
             for i, answered in enumerate(answers)
         }
-        values = {name: 100 * float(columns[name][0]) for name in COLUMNS} | _by_domain(answers, per_sample)
+        values = {name: 100 * float(columns[name][0]) for name in COLUMNS}
+        more, declared = parts("domain", answers, per_sample, "cider", maximum=None)
         signature = f"{self.name}|ptb:{PTB_VERSION}|refs:{_count(references)}|n:{len(answers)}|idf:references|v1"
         statistics = {answered.sample.id: row for answered, row in zip(answers, rows, strict=True)}
-        return CaptionScores(self.headline, values, per_sample, signature, statistics, corpus_of_sums)
+        declared |= dict.fromkeys((*BLEU, "meteor"), OfSums(statistics, corpus_of_sums))
+        return Scores(self.headline, values | more, per_sample, signature, {**self.aggregation, **declared})
 
 
 def _references(answered: Answered) -> list[str]:
@@ -135,16 +128,6 @@ def _count(references: Sequence[Sequence[str]]) -> str:
     return "mixed" if len(counts) > 1 else str(counts.pop()) if counts else "none"
 
 
-def _by_domain(answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """``cider[domain]`` for each domain that samples name; see the module."""
-    by_domain: dict[str, list[float]] = {}
-    for answered in answers:
-        domain = answered.sample.meta.get("domain")
-        if domain is not None:
-            by_domain.setdefault(domain, []).append(per_sample[answered.sample.id]["cider"])
-    return {f"cider[{domain}]": fmean(by_domain[domain]) for domain in sorted(by_domain)}
-
-
 def _columns(
     references: Sequence[Sequence[str]], hypotheses: Sequence[str]
 ) -> tuple[dict[str, Column], list[tuple[float, ...]]]:
@@ -156,12 +139,13 @@ def _columns(
         expected = [list(islice(rest, len(captions))) for captions in references]
         columns = _python_columns(expected, given)
         scored = meteor.score(expected, given)
-    rows = [(*counts, *more) for counts, more in zip(_counts(expected, given), scored.statistics, strict=True)]
+    rows = [(*counts, *more) for counts, more in zip(bleu_statistics(expected, given), scored.statistics, strict=True)]
     return columns | {"meteor": (scored.corpus, scored.each)}, rows
 
 
-def _counts(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> list[tuple[int, ...]]:
-    """BLEU's ten statistics of tokenized captions; see ``CaptionScores``."""
+def bleu_statistics(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> list[tuple[int, ...]]:
+    """BLEU's ten statistics of tokenized captions: matched and given n-grams (n from 1 to 4), length, and the length
+    of the nearest reference."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     rows = []
@@ -174,7 +158,8 @@ def _counts(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> l
 
 
 def corpus_of_sums(sums: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """BLEU-1 to 4 and METEOR of summed statistics; see ``CaptionScores``."""
+    """BLEU-1 to 4 and METEOR in percent, (draws,) each, of summed statistics, (draws, 17): ten of BLEU, seven of
+    METEOR."""
     return bleu_of_sums(sums[:, :BLEU_SUMS]) | {"meteor": 100 * meteor_of_sums(sums[:, BLEU_SUMS:])}
 
 

@@ -22,7 +22,9 @@ lichengunc/refer, which takes an overlap of at most one pixel for none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
+from evalkit.aggregation import Mean
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Box, Scores
@@ -65,6 +67,7 @@ class BoxIoU(Metric):
     running_score = True
     signature = f"iou|threshold:{THRESHOLD}|plus1:no|precision:float64|v1"
     headline = f"acc@{THRESHOLD}"
+    aggregation = MappingProxyType({"mean_iou": Mean("iou")})
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one box."""

@@ -32,10 +32,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from evalkit.aggregation import MeanOfGroups
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._scoring import mean, referenced
+from ._scoring import mean, parts, referenced
 
 Variant = Literal["pix2struct", "qwen-vl"]
 
@@ -89,9 +90,10 @@ class RelaxedAccuracy(Metric):
             subsets.setdefault(answered.sample.meta.get("subset"), []).append(per_sample[answered.sample.id])
         groups = [list(per_sample.values())] if None in subsets else list(subsets.values())
         values = {key: mean([mean([row[key] for row in group]) for group in groups]) for key in COLUMNS}
-        for subset in sorted(name for name in subsets if name is not None):
-            values[f"accuracy[{subset}]"] = mean([row["accuracy"] for row in subsets[subset]])
-        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+        more, declared = parts("subset", answers, per_sample)
+        if None not in subsets:
+            declared |= dict.fromkeys(COLUMNS, MeanOfGroups(key="subset"))
+        return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""

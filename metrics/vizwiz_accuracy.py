@@ -33,7 +33,7 @@ from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
 from . import _vqa_text
-from ._scoring import by, means, referenced
+from ._scoring import means, parts, referenced
 from ._vqa_text import ENOUGH, leave_one_out, process_digit_article, process_punctuation, strip_answer
 
 _APOSTROPHE = str.maketrans("'", "\u2019")
@@ -69,8 +69,8 @@ class VizWizAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "accuracy_leave_one_out"))
-        values |= by("answer_type", answers, per_sample)
-        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+        more, declared = parts("answer_type", answers, per_sample)
+        return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's accuracies in percent."""

@@ -42,7 +42,7 @@ from typing import Literal, get_args
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._scoring import by, means, referenced
+from ._scoring import means, parts, referenced
 from ._vqa_text import ENOUGH, normalise, process_punctuation, strip_answer
 
 Variant = Literal["official", "normalised", "qwen-vl"]
@@ -106,8 +106,8 @@ class VQAAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "accuracy_normalised"))
-        values |= by("answer_type", answers, per_sample)
-        return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)
+        more, declared = parts("answer_type", answers, per_sample)
+        return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's accuracies in percent."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
 from evalkit import registry
+from evalkit.aggregation import Mean
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
-from evalkit.results.stats.intervals import MEAN_OF, scale_of
-from evalkit.types import Answered, Scores
+from evalkit.scoring import score_answers
+from evalkit.types import Answered
 
 EVERY_SECONDS = 3.0
 SHARE = 0.03
@@ -54,6 +54,7 @@ class RunningScore:
         self._values: list[float] = []
         self._clusters: list[str] = []
         self._strata: list[str] = []
+        self._scale: float | None = None
         self._due = 0.0
         self.standing: Standing | None = None
 
@@ -78,33 +79,26 @@ class RunningScore:
 
     def _take(self) -> None:
         assert self._metric is not None
-        scores = self._metric.score([Answered(record.sample, record.prediction) for record in self._new])
-        self._name = scores.headline
-        samples = [record.sample for record in self._new]
-        values = [scores.per_sample[sample.id].get(scores.headline, math.nan) for sample in samples]
-        said = MEAN_OF.search(scores.signature)
-        strata = [
-            str(sample.meta[said[1]]) if said and sample.meta.get(said[1]) is not None else "" for sample in samples
-        ]
-        clusters = [sample.cluster for sample in samples]
-        if not _is_the_value(scores, values, clusters, strata):
-            raise UserError(f"{self._metric.name}: its score is not the mean of the samples'.")
-        self._values += values
-        self._clusters += clusters
-        self._strata += strata
+        scores = score_answers(self._metric, [Answered(record.sample, record.prediction) for record in self._new])
+        self._name = name = scores.headline
+        mean = scores.aggregation_of(name)
+        if not isinstance(mean, Mean):
+            raise UserError(f"{self._metric.name}: {name} is not a mean of the samples' scores.")
+        self._scale = mean.maximum
+        for sample in (record.sample for record in self._new):
+            group = mean.group(sample.meta)
+            if group is not None:
+                self._values.append(scores.per_sample[sample.id][mean.column or name])
+                self._clusters.append(sample.cluster)
+                self._strata.append(group)
 
     def _measured(self) -> Standing:
         measured = Measured.of(self._values, self._clusters, self._strata)
         value, error, groups = measured.mean, measured.standard_error, measured.groups
-        half, scale = half_width(error, groups), scale_of(self._name)
+        half, scale = half_width(error, groups), self._scale
         if error is None or half is None:
             return Standing(self._name, value)
         if scale is not None and (error == 0 or value - half < 0 or value + half > scale):
             low, high = wilson(value / scale, effective_size(value / scale, error / scale, groups))
             return Standing(self._name, value, low * scale, high * scale)
         return Standing(self._name, value, value - half, value + half, half)
-
-
-def _is_the_value(scores: Scores, values: list[float], clusters: list[str], strata: list[str]) -> bool:
-    mean = Measured.of(values, clusters, strata).mean
-    return math.isclose(mean, scores.values[scores.headline], rel_tol=1e-9, abs_tol=1e-9)

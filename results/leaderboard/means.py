@@ -70,7 +70,7 @@ def mean_cell(run: str, average: Average) -> str:
     if len(errors) < len(rows):
         return f"{value:.2f}"
     half = 1.96 * (sum(errors) if average.group in SHARING else math.hypot(*errors)) / len(rows)
-    scales = {scale_of(str(row["metric"])) for row in rows}
+    scales = {scale_of(str(row["metric"]), str(row["signature"])) for row in rows}
     top = math.inf if None in scales else max(scale for scale in scales if scale is not None)
     if value - half < 0 or value + half > top:
         return f"{value:.2f} [{max(0.0, value - half):.1f}, {min(top, value + half):.1f}]"

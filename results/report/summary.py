@@ -12,7 +12,6 @@ from typing import Any
 from evalkit.results.samples.view import RunAnswer, SampleView, SplitView
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
-from evalkit.results.stats.intervals import scale_of
 
 BINS = 20
 FEW = 12  # so many different scores are shown one by one
@@ -75,7 +74,7 @@ def histogram(split: SplitView, runs: int) -> list[Bin]:
     every = sorted(v for some in values for v in some if math.isfinite(v))
     if not every:
         return []
-    edges = _edges(every, scale_of(column))
+    edges = _edges(every, split.scale)
     exact = len(edges) == len(set(every)) and edges[-1] <= every[-1]
     bins = []
     for place, low in enumerate(edges if exact else edges[:-1]):
@@ -226,7 +225,7 @@ def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: in
     for sample, value in scored(split, split.metric, run):
         for place in of[sample.id]:
             parts[place].append((sample, value))
-    return [_mean(part, scale_of(split.metric)) for part in parts]
+    return [_mean(part, split.scale) for part in parts]
 
 
 def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None) -> Mean:

@@ -118,11 +118,15 @@ class SampleView:
 
 @dataclass(frozen=True)
 class SplitView:
-    """A split's samples in the official order, as far as it is known; ``metric`` is the headline's column."""
+    """A split's samples in the official order, as far as it is known; ``metric`` is the headline's column.
+
+    ``scale`` is the upper end of its scale, which begins at 0; None if it has none.
+    """
 
     name: str
     kind: str | None
     metric: str | None
+    scale: float | None
     samples: Sequence[SampleView]
     edits: bool
     notes: Sequence[str]
@@ -155,7 +159,8 @@ def split_of(runs: Sequence[ScoredRun], name: str, known: SplitContext) -> Split
     if known.samples and (lost := [key for key in ids if key not in known.samples]):
         notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data: shown without references.")
     samples = [_shown(key, sides, known) for key in ids]
-    return SplitView(name, known.kind, metrics[0] if metrics else None, samples, known.edits, tuple(notes))
+    scale = next((side.scale for side in there if side.metric is not None), None)
+    return SplitView(name, known.kind, metrics[0] if metrics else None, scale, samples, known.edits, tuple(notes))
 
 
 def drawn(samples: Sequence[SampleView], most: int | None) -> list[SampleView]:
@@ -184,6 +189,7 @@ class _Side:
     """A run's lines about a split: journal lines and per-sample scores by sample id."""
 
     metric: str | None
+    scale: float | None
     ids: Sequence[str]
     lines: Mapping[str, Mapping[str, Any]]
     scores: Mapping[str, Mapping[str, Any]]
@@ -206,7 +212,8 @@ class _Side:
         # An earlier, larger --limit may have answered more than was scored.
         ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
         metric = str(row["metric"]) if scores else None
-        return cls(metric, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
+        scale = scale_of(str(row["metric"]), str(row["signature"]))
+        return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
@@ -248,7 +255,7 @@ def _told(key: str, place: int, side: _Side | None, known: SplitContext) -> RunA
         text=str(line.get("text", "")),
         read=list(read) if isinstance(read, tuple) else read,
         scores=scored,
-        status=status_of(finish, read, scored.get(side.metric or ""), side.metric, recorded=bool(line)),
+        status=status_of(finish, read, scored.get(side.metric or ""), side.scale, recorded=bool(line)),
         finish=finish,
         tokens=int(line.get("new_tokens", 0)),
         prompt_tokens=int(line.get("prompt_tokens", 0)),
@@ -281,18 +288,17 @@ def _asked(told: RunAnswer, place: int, sample: Sample | None, known: SplitConte
     return replace(told, prompt=tuple(asked.turns), exact=exact, whole=asked.whole)
 
 
-def status_of(finish: str, read: Any, score: float | None, metric: str | None, *, recorded: bool = True) -> str:
+def status_of(finish: str, read: Any, score: float | None, scale: float | None, *, recorded: bool = True) -> str:
     """What became of a sample; see ``RunAnswer``.  ``recorded``: the journal has its answer."""
     if finish == "error":
         return "error"
     if read is None and recorded:
         return "unparsed"
-    if score is None or metric is None:
+    if score is None:
         return "unscored"
-    top = scale_of(metric)
-    if top is None:
+    if scale is None:
         return "scored"
-    return "right" if score >= top else "wrong" if score <= 0 else "partly"
+    return "right" if score >= scale else "wrong" if score <= 0 else "partly"
 
 
 def _counted(references: Sequence[Any]) -> tuple[tuple[Any, int], ...]:

@@ -113,7 +113,7 @@ def mean_rows(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> l
         parts = [by_name[name][0] for name in members]
         own = [by_name[name][1] for name in members]
         whole = together([(_headline_values(part), part.clusters) for part in parts])
-        interval = interval_of(whole, scale=scale_of(own[0]["metric"]), seed=seed_of(group))
+        interval = interval_of(whole, scale=scale_of(own[0]["metric"], own[0]["signature"]), seed=seed_of(group))
         found.append(
             {
                 "task": group,

@@ -22,13 +22,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit.aggregation import OfSums
 from evalkit.errors import UserError
 from evalkit.installation import install_command
 from evalkit.interfaces import Metric
 from evalkit.jobs import Job
 from evalkit.metrics import _java, _meteor, cider
 from evalkit.metrics._meteor import Meteor, meteor_of_sums, running_meteor
-from evalkit.metrics.cider import COLUMNS, METRIC, CaptionScores
+from evalkit.metrics.cider import COLUMNS, METRIC
 from evalkit.registry import tasks
 from evalkit.results.stats.intervals import of_values
 from evalkit.scoring import Result
@@ -93,12 +94,13 @@ def test_golden_corpus(tag: str) -> None:
     assert list(scores.per_sample) == [str(image["image_id"]) for image in expected["per_image"]]
     for image in expected["per_image"]:
         assert scores.per_sample[str(image["image_id"])] == pytest.approx(percent(image), abs=1e-6)
-    assert isinstance(scores, CaptionScores)
-    statistics = np.array(list(scores.statistics.values()))
-    for name, (value,) in scores.corpus(statistics.sum(axis=0)[None]).items():
+    sums = scores.aggregation["meteor"]
+    assert isinstance(sums, OfSums)
+    statistics = np.array(list(sums.statistics.values()))
+    for name, (value,) in sums.values(statistics.sum(axis=0)[None]).items():
         assert value == pytest.approx(scores.values[name], rel=1e-9, abs=1e-9), f"{name} of the corpus, from sums"
     alone = [row["meteor"] for row in scores.per_sample.values()]
-    assert scores.corpus(statistics)["meteor"] == pytest.approx(alone, rel=1e-9, abs=1e-9)
+    assert sums.values(statistics)["meteor"] == pytest.approx(alone, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("tag", ["twelve_0", "twelve_1"])

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from types import MappingProxyType
 
+from evalkit.aggregation import Mean
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
@@ -31,6 +33,7 @@ class CountError(Metric):
 
     name = "count_error"
     running_score = True  # a sample's score depends on no other sample: a run shows the score so far
+    aggregation = MappingProxyType({"mean_absolute_error": Mean(maximum=None)})  # not percent: no upper end
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer.  Raises ``UserError`` for a reference that is no number."""

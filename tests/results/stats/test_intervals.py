@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import pytest
 
+from evalkit.aggregation import Aggregation, Corpus, Mean, MeanOfGroups, OfSums
+from evalkit.errors import UserError
+from evalkit.interfaces import Metric
 from evalkit.jobs import Job, Record
-from evalkit.results.stats.intervals import of_values
+from evalkit.results.stats.intervals import of_values, scale_of
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import sample_lines, score_row, write_results
-from evalkit.scoring import Result, score_job
-from evalkit.types import Box, Prediction, Response, Sample, Scores, Split
+from evalkit.scoring import Result, score_answers, score_job
+from evalkit.types import Answered, Box, Prediction, Response, Sample, Scores, Split
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def test_one_cluster_has_no_interval() -> None:
 def test_bleu_comes_from_its_sufficient_statistics() -> None:
     """The resampled corpus's BLEU is that which pycocoevalcap computes of the resampled captions."""
     bleu = pytest.importorskip("pycocoevalcap.bleu.bleu")
-    from evalkit.metrics.cider import BLEU, CaptionScores, _counts, bleu_of_sums
+    from evalkit.metrics.cider import BLEU, bleu_of_sums, bleu_statistics
 
     rng = np.random.default_rng(0)
     words = ["a", "dog", "runs", "over", "the", "green", "grass", "near", "some", "tall", "trees"]
@@ -91,7 +94,7 @@ def test_bleu_comes_from_its_sufficient_statistics() -> None:
         [" ".join(w if rng.random() < 0.8 else "cat" for w in c.split()), c.replace("the", "this") + " again"]
         for c in captions
     ]
-    counts = np.array(_counts(references, captions), dtype=float)
+    counts = np.array(bleu_statistics(references, captions), dtype=float)
     for _ in range(20):
         chosen = rng.integers(0, 60, 60)
         expected, _ = bleu.Bleu(4).compute_score(
@@ -105,7 +108,8 @@ def test_bleu_comes_from_its_sufficient_statistics() -> None:
     whole = {name: float(value[0]) for name, value in bleu_of_sums(counts.sum(axis=0)[None]).items()}
     ids = [str(i) for i in range(60)]
     statistics = {i: [int(v) for v in row] for i, row in zip(ids, counts, strict=True)}
-    scores = CaptionScores("bleu_4", whole, {i: {"x": 0.0} for i in ids}, "s", statistics, bleu_of_sums)
+    sums = OfSums(statistics, bleu_of_sums)
+    scores = Scores("bleu_4", whole, {i: {"x": 0.0} for i in ids}, "s", dict.fromkeys(BLEU, sums))
     samples = [question(int(i), "x", int(i)) for i in ids]
     base = scored("exact_match", samples, ["x"] * 60)
     clusters = {i: i for i in ids}
@@ -114,9 +118,8 @@ def test_bleu_comes_from_its_sufficient_statistics() -> None:
     for name, value in whole.items():
         assert found[name]["low"] < value < found[name]["high"], name
         assert (found[name]["high"] - found[name]["low"]) / 2 == pytest.approx(found[name]["ci95"], rel=0.15)
-    other = replace(scores, values={**whole, "bleu_1": whole["bleu_1"] + 0.01})
-    found = of_values(Result(base.job, other, 60, 0, 0, 0, 0.0, clusters))
-    assert "bleu_1" not in found, "the sums do not give it"
+    assert sums.agrees("bleu_1", whole["bleu_1"], scores.per_sample, {})
+    assert not sums.agrees("bleu_1", whole["bleu_1"] + 0.01, scores.per_sample, {})
 
 
 def test_how_many_boxes_were_read_has_an_interval_too() -> None:
@@ -127,7 +130,7 @@ def test_how_many_boxes_were_read_has_an_interval_too() -> None:
     assert found["parse_rate"]["ci95"] == found["acc@0.5"]["ci95"] > 5, "here all that is read is right"
 
 
-def test_a_value_that_no_column_gives_has_no_interval() -> None:
+def test_value_without_column_has_no_interval() -> None:
     base = scored("exact_match", [question(i, "a", i) for i in range(9)], ["a", "b", "a"] * 3)
     assert base.scores is not None
     other = Scores("odd", {"odd": 12.5, "accuracy": fmean([100, 0, 100])}, base.scores.per_sample, "s")
@@ -141,3 +144,51 @@ def test_breakdowns_have_intervals_too() -> None:
     result = scored("vqa_accuracy", samples, ["3" if i % 5 else "4" for i in range(60)])
     found = of_values(result)
     assert set(found) == {"accuracy", "accuracy_normalised", "accuracy[number]", "accuracy[other]"}
+
+
+class Odd(Metric):
+    """Accuracy, and a value that may not be the mean of its column."""
+
+    name = "odd"
+
+    def __init__(self, column: str, aggregation: Mapping[str, Aggregation]) -> None:
+        self.column = column
+        self.aggregation = aggregation
+
+    def score(self, answers: Sequence[Answered]) -> Scores:
+        rows = {a.sample.id: {"accuracy": 100.0 * (i % 2), self.column: 1.0} for i, a in enumerate(answers)}
+        return Scores("accuracy", {"accuracy": 50.0, "best": 7.0}, rows, "odd|v1")
+
+
+ANSWERS = [Answered(question(i, "a", i, kind="b"), Prediction("a")) for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("column", "aggregation", "message"),
+    [
+        ("best", {}, "gives best = 7, but its samples give 1"),
+        ("other", {"best": Mean()}, "a sample has no 'best'"),
+        ("best", {"accuracy": MeanOfGroups(key="lost")}, "a sample has no 'lost'"),
+    ],
+)
+def test_refuses_metric_whose_samples_do_not_give_its_value(
+    column: str, aggregation: Mapping[str, Aggregation], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        score_answers(Odd(column, aggregation), ANSWERS)
+
+
+def test_corpus_value_has_no_interval_and_says_why() -> None:
+    scores = score_answers(Odd("best", {"best": Corpus("it is the best of all")}), ANSWERS)
+    assert scores.aggregation_of("best") == Corpus("it is the best of all")
+    base = scored("exact_match", [a.sample for a in ANSWERS], ["a"] * 4)
+    assert set(of_values(Result(base.job, scores, 4, 0, 0, 0, 0.0, base.clusters))) == {"accuracy"}
+
+
+def test_scale_of_stored_scores_comes_from_the_metric_in_the_signature() -> None:
+    assert (
+        scale_of("cider", "coco_caption:test|v1|protocol:official|cider|ptb:3.4.1|refs:5|n:9|idf:references|v1") is None
+    )
+    assert scale_of("cider[in]", "nocaps:val|v1|cider|ptb:3.4.1|v1|n:9") is None
+    assert scale_of("bleu_4", "coco_caption:test|v1|cider|v1") == 100
+    assert scale_of("cider", "own:val|v1|not_installed|v1") == 100

@@ -33,7 +33,7 @@ class LoadedRun:
         self.name = run.name
         self.model = run.model
         self.manifest: Mapping[str, Any] = run.manifest
-        self.scores: Mapping[str, Mapping[str, Any]] = run.rows
+        self.scores: Mapping[str, Mapping[str, Any]] = {name: row.to_dict() for name, row in run.rows.items()}
 
     def __repr__(self) -> str:
         return f"LoadedRun({fspath(self.path)!r}: {self.model}, {', '.join(self.scores)})"

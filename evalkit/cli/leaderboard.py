@@ -137,12 +137,12 @@ def text(entries: Sequence[Entry], tables: Sequence[Table], options: Leaderboard
     """The tables as Markdown, HTML or LaTeX, or the records behind them as CSV or JSON."""
     if name in board.TEXTS:
         return board.TEXTS[name](list(tables))
-    every = list(entries)
+    more = []
     if options.published or options.reproduce:
-        from evalkit.results.leaderboard.published import as_entries
+        from evalkit.results.leaderboard.published import records_of_published
 
-        every += as_entries(entries)
-    return board.to_csv(every) if name == "csv" else board.to_json_text(every)
+        more = records_of_published(entries)
+    return board.to_csv(entries, more) if name == "csv" else board.to_json_text(entries, more)
 
 
 def image(entries: Sequence[Entry], options: LeaderboardOptions) -> bytes:

@@ -80,7 +80,7 @@ def rescore_run(path: Path, data: str | None) -> int:
     with folder.locked():
         entries = write_scores(folder, header, results)
         folder.write_manifest({**manifest, "rescored": {"at": now(), "evalkit": __version__, "data": where}})
-    new = {f"{entry.row['task']}/{entry.row['split']}": entry.row for entry in entries}
+    new = {entry.row.name: entry.row.to_dict() for entry in entries}
     for result in results:
         name = result.job.name
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
@@ -139,8 +139,8 @@ def old_rows(folder: RunFolder, console: Console) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        return {f"{row['task']}/{row['split']}": row for row in read_scores(path)["results"]}
-    except (UserError, KeyError, TypeError):
+        return {row.name: row.to_dict() for row in read_scores(path).rows}
+    except UserError:
         console.print(f"{path} is corrupt; rewriting it")
         return {}
 

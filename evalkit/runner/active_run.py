@@ -154,12 +154,12 @@ class Run:
         header = {"run": self.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
         entries = write_scores(self.folder, header, results)
         for entry in entries:
-            split = f"{entry.row['task']}/{entry.row['split']}"
+            split = entry.row.name
             if split in splits:
-                splits[split]["signature"] = entry.row["signature"]
+                splits[split]["signature"] = entry.row.signature
         self.manifest["state"] = end(self.folder, results, self._console)
         if self._events is not None:
-            rows = [entry.row for entry in entries]
+            rows = [entry.row.to_dict() for entry in entries]
             self._events.runs.append({**self._told, "state": self.manifest["state"], "results": rows})
         return entries, not any(r.errors for r in results)
 

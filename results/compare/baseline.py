@@ -53,14 +53,14 @@ def hold(run: ScoredRun) -> dict[str, Held]:
     found = {}
     for name in run.splits:
         row = run.rows[name]
-        if row["errors"]:
+        if row.errors:
             raise UserError(
-                f"{run.path}: {row['errors']} samples of {name} failed; a baseline must be whole: "
+                f"{run.path}: {row.errors} samples of {name} failed; a baseline must be whole: "
                 "run the same command again, which tries them again."
             )
         answers = {key: answer.text for key, answer in run.answers(name).items()}
         found[name] = Held(
-            row["metric"], float(row["value"]), str(row["signature"]), run.annotations(name), run.sampled(name), answers
+            row.metric, float(row.value), row.signature, run.annotations(name), run.sampled(name), answers
         )
     return found
 

@@ -123,7 +123,7 @@ def _one(runs: Sequence[ScoredRun], place: int, task: str, load: Load, force: bo
     second = replace(first, values=new.measured(ids).values)
     found = compare(first, second, seed=seed_of(task))
     shown = _flips(base, candidate, task, ids, first, second, flips) if flips else ()
-    return Compared(task, str(base.rows[task]["metric"]), place, found, None, tuple(reasons), shown)
+    return Compared(task, base.rows[task].metric, place, found, None, tuple(reasons), shown)
 
 
 def unshared(old: Sampled, new: Sampled) -> list[str]:

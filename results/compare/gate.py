@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of
 from evalkit.results.stats.paired import Difference, compare, detectable, holm
-from evalkit.results.store.scored_run import ScoredRun, differing
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.store.signature import Signature
 from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
 
 from .baseline import Baseline, Held
@@ -92,13 +93,14 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: Held) -> str |
     if name not in run.rows:
         return f"{name} was not run"
     if name not in run.splits:
-        failed = run.rows[name]["errors"]
+        failed = run.rows[name].errors
         return f"{name} has no score{f': {failed:,} samples failed' if failed else ''}"
-    reasons = [] if run.rows[name]["errors"] else differing(held.signature, str(run.rows[name]["signature"]))
+    was, now = Signature.parse(held.signature), run.rows[name].parsed_signature
+    reasons = [] if run.rows[name].errors else was.differences(now)
     digest = run.annotations(name)
     if None not in (digest, held.annotations) and digest != held.annotations:
         reasons.append(f"the data differ (annotations {held.annotations} and {digest})")
-    if not run.rows[name]["errors"]:
+    if not run.rows[name].errors:
         reasons += unshared(held.sampled, run.sampled(name))
     return f"{name}: {', '.join(reasons)}" if reasons else None
 
@@ -106,7 +108,7 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: Held) -> str |
 def _compared(run: ScoredRun, name: str, held: Held, alpha: float) -> Checked:
     new = run.sampled(name)
     ids = [sample for sample in held.sampled.ids if sample in new.place]
-    failed = run.rows[name]["errors"]
+    failed = run.rows[name].errors
     if not ids:
         raise UserError(f"{run.path}: no sample of {name} was answered; run the same command again.")
     before = held.sampled.measured(ids)

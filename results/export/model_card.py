@@ -10,6 +10,7 @@ from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import to_markdown
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
 from evalkit.version import __version__
@@ -39,13 +40,13 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
     found = []
     for name in names:
         row = run.rows[name]
-        if row["value"] is None or row["task"] in MEANS:
+        if row.value is None or row.task in MEANS:
             continue
         kind, dataset = _of_task(run, name)
         task_type, task_name = TASKS.get(kind, UNKNOWN)
-        columns = dict.fromkeys([row["metric"], *row.get("values", {})])
+        columns = dict.fromkeys([row.metric, *row.values])
         for metric in [column for column in columns if "[" not in column]:
-            value = row["value"] if metric == row["metric"] else row["values"][metric]
+            value = row.value if metric == row.metric else row.values[metric]
             if value is None:
                 continue
             found.append(
@@ -54,8 +55,8 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
                     task_name=task_name,
                     dataset_type=dataset,
                     dataset_name=name,
-                    dataset_config=row["task"],
-                    dataset_split=row["split"],
+                    dataset_config=row.task,
+                    dataset_split=row.split,
                     metric_type=metric,
                     metric_name=metric,
                     metric_value=round(float(value), 2),
@@ -76,18 +77,18 @@ def _of_task(run: ScoredRun, name: str) -> tuple[str, str]:
     return plugin.kind, plugin.hub or task
 
 
-def _args(row: Any, metric: str) -> dict[str, Any]:
-    interval = row if metric == row["metric"] else row.get("intervals", {}).get(metric, {})
+def _args(row: ScoreRow, metric: str) -> dict[str, Any]:
+    interval = row.interval_of(metric)
     low, high = interval.get("low"), interval.get("high")
     if low is None and interval.get("ci95"):
-        middle = row["value"] if metric == row["metric"] else row["values"][metric]
+        middle = row.value if metric == row.metric else row.values[metric]
         low, high = middle - interval["ci95"], middle + interval["ci95"]
     return {
-        "signature": str(row["signature"]),
-        "n": row["n"],
+        "signature": row.signature,
+        "n": row.n,
         **({} if low is None else {"ci95": [round(float(low), 2), round(float(high), 2)]}),
-        **{key: row[key] for key in ("unparsed", "errors", "truncated") if row.get(key)},
-        **({"limited": True} if row.get("limited") else {}),
+        **{key: getattr(row, key) for key in ("unparsed", "errors", "truncated") if getattr(row, key)},
+        **({"limited": True} if row.limited else {}),
         "evalkit": __version__,
     }
 
@@ -97,7 +98,7 @@ def new_card(run: ScoredRun, results: Sequence[EvalResult]) -> str:
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(model_name=run.model, eval_results=list(results), tags=["evalkit"])
-    entries = [Entry(run.name, run.model, dict(row)) for row in run.rows.values()]
+    entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
     return f"---\n{data.to_yaml()}\n---\n\n## Evaluation\n\n{to_markdown(entries)}"
 
 

@@ -30,22 +30,21 @@ def scalars_of(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name, row in run.rows.items():
-        if name not in names and row["task"] not in MEANS:
+        if name not in names and row.task not in MEANS:
             continue
-        place = f"evalkit/{row['task']}.{row['split']}"
-        values = {row["metric"]: row["value"], **row.get("values", {})}
-        intervals = {**row.get("intervals", {}), row["metric"]: row}
+        place = f"evalkit/{row.task}.{row.split}"
+        values = {row.metric: row.value, **row.values}
         for metric, value in values.items():
             if value is None or not math.isfinite(value):
                 continue
             found[f"{place}/{metric}"] = float(value)
-            interval = intervals.get(metric, {})
+            interval = row.interval_of(metric)
             for end, sign in (("low", -1), ("high", 1)):
                 if interval.get(end) is not None:
                     found[f"{place}/{metric}/{end}"] = float(interval[end])
                 elif interval.get("ci95"):
                     found[f"{place}/{metric}/{end}"] = float(value + sign * interval["ci95"])
-        found |= {f"{place}/{key}": float(row[key]) for key in COUNTS if row.get(key) is not None}
+        found |= {f"{place}/{key}": float(getattr(row, key)) for key in COUNTS}
     return found
 
 
@@ -57,7 +56,7 @@ def steps_of(runs: Sequence[ScoredRun], given: int | None) -> list[int]:
 
 
 def leaderboard_of(run: ScoredRun) -> str:
-    return to_markdown([Entry(run.name, run.model, dict(row)) for row in run.rows.values()])
+    return to_markdown([Entry(run.name, run.model, row) for row in run.rows.values()])
 
 
 # --------------------------------------------------------------------------------------------------------- TensorBoard
@@ -168,7 +167,7 @@ def _config(run: ScoredRun) -> dict[str, Any]:
     return {
         "model": run.model,
         **{key: manifest[key] for key in keys if key in manifest},
-        "signatures": {name: str(row["signature"]) for name, row in run.rows.items()},
+        "signatures": {name: row.signature for name, row in run.rows.items()},
     }
 
 

@@ -150,7 +150,7 @@ def write_model_card(job: ExportJob) -> list[Path]:
     results = eval_results(run, names)
     if not results:
         raise UserError(f"{run.path} has no score of {', '.join(names)} for a model card.")
-    limited = [name for name in names if run.rows[name].get("limited")]
+    limited = [name for name in names if run.rows[name].limited]
     if limited:
         job.tell(f"note: {', '.join(limited)}: scored on a subset (--limit); the card says so.")
     if job.options.out is not None and job.out.is_file() and not job.options.force:

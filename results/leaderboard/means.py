@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evalkit.results.stats.intervals import scale_of
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.task_groups import GROUPS, MEANS
 
 from .rows import Column, error_of, labels
@@ -39,26 +39,26 @@ def averages_of(columns: Sequence[Column]) -> dict[str, Average]:
 
     A group whose mean is a row of the runs (``refcoco-all``) has a column of its own, with the better error bar.
     """
-    scored = [c for c in columns if any(e.row["value"] is not None for e in c.cells.values())]
-    own = {frozenset(MEANS[c.first.row["task"]]) for c in scored if c.first.row["task"] in MEANS}
+    scored = [c for c in columns if any(e.row.value is not None for e in c.cells.values())]
+    own = {frozenset(MEANS[c.first.row.task]) for c in scored if c.first.row.task in MEANS}
     found = {}
     for group in AVERAGED:
-        members = [c for c in scored if {c.first.row["task"], c.first.place} & set(GROUPS[group])]
+        members = [c for c in scored if {c.first.row.task, c.first.place} & set(GROUPS[group])]
         splits = {c.first.place for c in members}
         if len(members) > 1 and len(splits) == len(members) and splits not in own:
             found[f"{group} (mean of {len(members)})"] = Average(group, members)
     return found
 
 
-def _rows(run: str, average: Average) -> list[dict[str, Any]]:
+def _rows(run: str, average: Average) -> list[ScoreRow]:
     """The rows that a mean is of; none where the run lacks one."""
-    rows = [c.cells[run].row for c in average.members if run in c.cells and c.cells[run].row["value"] is not None]
+    rows = [c.cells[run].row for c in average.members if run in c.cells and c.cells[run].row.value is not None]
     return rows if len(rows) == len(average.members) else []
 
 
 def mean_of(run: str, average: Average) -> float | None:
     rows = _rows(run, average)
-    return sum(float(row["value"]) for row in rows) / len(rows) if rows else None
+    return sum(float(row.value) for row in rows) / len(rows) if rows else None
 
 
 def mean_cell(run: str, average: Average) -> str:
@@ -70,7 +70,7 @@ def mean_cell(run: str, average: Average) -> str:
     if len(errors) < len(rows):
         return f"{value:.2f}"
     half = 1.96 * (sum(errors) if average.group in SHARING else math.hypot(*errors)) / len(rows)
-    scales = {scale_of(str(row["metric"]), str(row["signature"])) for row in rows}
+    scales = {scale_of(row.metric, row.signature) for row in rows}
     top = math.inf if None in scales else max(scale for scale in scales if scale is not None)
     if value - half < 0 or value + half > top:
         return f"{value:.2f} [{max(0.0, value - half):.1f}, {min(top, value + half):.1f}]"

@@ -33,16 +33,16 @@ def _png(figure: Figure) -> bytes:
 def arms(entry: Entry) -> tuple[float, float]:
     """How far the interval reaches below and above the score; 0 where there is none."""
     row = entry.row
-    if row.get("ci95"):
-        return float(row["ci95"]), float(row["ci95"])
-    if row.get("low") is None:
+    if row.ci95:
+        return float(row.ci95), float(row.ci95)
+    if row.low is None:
         return 0.0, 0.0
-    return max(0.0, row["value"] - row["low"]), max(0.0, row["high"] - row["value"])
+    return max(0.0, row.value - row.low), max(0.0, row.high - row.value)
 
 
 def leaderboard_png(entries: Sequence[Entry]) -> bytes:
     """A panel a column, a line a model.  Raises ``UserError`` without matplotlib."""
-    columns = [c for c in columns_of(entries) if any(e.row["value"] is not None for e in c.cells.values())]
+    columns = [c for c in columns_of(entries) if any(e.row.value is not None for e in c.cells.values())]
     if not columns:
         raise UserError("--format png: there is no score to draw.")
     runs = runs_of(entries)
@@ -64,10 +64,10 @@ def leaderboard_png(entries: Sequence[Entry]) -> bytes:
 def _panel(panel, column: Column, runs: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
     for place, run in enumerate(runs):
         e = column.cells.get(run)
-        if e is not None and e.row["value"] is not None:
+        if e is not None and e.row.value is not None:
             low, high = arms(e)
-            panel.errorbar([e.row["value"]], [place], xerr=[[low], [high]], fmt="o", capsize=3, color="#1f5fa8")
-    panel.set_title(f"{column.label}\n{column.first.row['metric']}, n={column.first.row['n']:,}", fontsize=9)
+            panel.errorbar([e.row.value], [place], xerr=[[low], [high]], fmt="o", capsize=3, color="#1f5fa8")
+    panel.set_title(f"{column.label}\n{column.first.row.metric}, n={column.first.row.n:,}", fontsize=9)
     panel.grid(axis="x", alpha=0.3)
     panel.locator_params(axis="x", nbins=4)  # neighbours' numbers stay apart
 
@@ -91,7 +91,7 @@ def shots_png(shots: Mapping[str, tuple[str, int]], entries: Sequence[Entry]) ->
     lines: dict[str, list[tuple[int, Entry]]] = {}
     for e in entries:
         model, number = shots[e.run]
-        lines.setdefault(f"{model} {e.row['task']}/{e.row['split']}", []).append((number, e))
+        lines.setdefault(f"{model} {e.row.task}/{e.row.split}", []).append((number, e))
     return _lines(lines, "exemplars before the question")
 
 
@@ -101,12 +101,12 @@ def _lines(lines: Mapping[str, Sequence[tuple[int, Entry]]], below: str) -> byte
     axes = figure.subplots()
     places: set[int] = set()
     for drawn, (label, points) in enumerate(lines.items()):
-        found = sorted(((x, e) for x, e in points if e.row["value"] is not None), key=lambda point: point[0])
+        found = sorted(((x, e) for x, e in points if e.row.value is not None), key=lambda point: point[0])
         if found:
             ends = [arms(e) for _, e in found]
             places.update(x for x, _ in found)
             axes.errorbar(
-                [x for x, _ in found], [e.row["value"] for _, e in found],
+                [x for x, _ in found], [e.row.value for _, e in found],
                 yerr=[[low for low, _ in ends], [high for _, high in ends]], marker="o", capsize=3, label=label,
                 linestyle=("-", "--", ":")[drawn // 10 % 3],  # matplotlib has ten colours
             )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.results.stats.error_bars import half_width
-from evalkit.results.store.scored_run import how_asked
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.tables import Cell, Table
 from evalkit.task_groups import MEANS
 
@@ -92,25 +92,25 @@ def same_model(ours: str, theirs: str) -> bool:
     return name == theirs.lower().removesuffix("-instruct")
 
 
-def shots_of(row: Mapping[str, Any]) -> int:
+def shots_of(row: ScoreRow) -> int:
     """The exemplars that a row was asked with; none where answers came from elsewhere and nothing says so."""
-    said = SHOTS.match(how_asked(str(row["signature"])).get("shots", ""))
+    said = SHOTS.match(row.parsed_signature.asked.get("shots", ""))
     return int(said[1]) if said else 0
 
 
-def is_whole(row: Mapping[str, Any]) -> bool:
+def is_whole(row: ScoreRow) -> bool:
     """Whether a row is of the whole official split, by its number of samples."""
-    if row["limited"] or row["errors"]:
+    if row.limited or row.errors:
         return False
     try:
-        if row["task"] in MEANS:
-            parts = [name.split("/") for name in MEANS[row["task"]]]
+        if row.task in MEANS:
+            parts = [name.split("/") for name in MEANS[row.task]]
             sizes = [registry.tasks.get(task).splits[split].size for task, split in parts]
         else:
-            sizes = [registry.tasks.get(row["task"]).splits[row["split"]].size]
+            sizes = [registry.tasks.get(row.task).splits[row.split].size]
     except (UserError, KeyError):
         return False  # a file of one's own
-    return None not in sizes and row["n"] == sum(size for size in sizes if size is not None)
+    return None not in sizes and row.n == sum(size for size in sizes if size is not None)
 
 
 def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], list[str]]:
@@ -123,7 +123,7 @@ def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], li
         cells = []
         for c, all_of_it in zip(columns, whole, strict=True):
             one = closest(c.first.row, model, shots) if all_of_it else None
-            cells.append("" if one is None else shown(one, c.first.row["split"]))
+            cells.append("" if one is None else shown(one, c.first.row.split))
             sources |= {} if one is None else {one.source: None}
         if any(cells):
             rows.append([f"{name} (published)", *cells])
@@ -134,12 +134,10 @@ def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], li
     return rows, notes
 
 
-def closest(row: Mapping[str, Any], model: str, shots: int) -> Published | None:
+def closest(row: ScoreRow, model: str, shots: int) -> Published | None:
     """What ``model`` published of a row's benchmark and metric with ``shots``: on the same split, else on another."""
-    found = [
-        p for p in published() if (p.model, p.shots, p.task, p.metric) == (model, shots, row["task"], row["metric"])
-    ]
-    same = [p for p in found if p.split == row["split"]]
+    found = [p for p in published() if (p.model, p.shots, p.task, p.metric) == (model, shots, row.task, row.metric)]
+    same = [p for p in found if p.split == row.split]
     # RefCOCO's other splits are other numbers: only the one test set of a benchmark may stand in.
     return same[0] if same else next((p for p in found if p.split.startswith("test") and len(found) == 1), None)
 
@@ -153,12 +151,12 @@ def reproduction(entries: Sequence[Entry]) -> Table:
     """Measured beside published, for the same model and benchmark; a verdict only for the same whole split."""
     rows: list[list[Cell | str]] = []
     for e in entries:
-        if e.row["value"] is None:
+        if e.row.value is None:
             continue
         for model in dict.fromkeys(p.model for p in published() if same_model(e.model, p.model)):
             one = closest(e.row, model, shots_of(e.row))
             if one is not None:
-                difference = f"{e.row['value'] - one.value:+.2f}".replace("-", "−")
+                difference = f"{e.row.value - one.value:+.2f}".replace("-", "−")
                 rows.append([
                     heading(entries, e.run), e.place, with_error(e.row), f"{one.text} ({one.printed})", difference,
                     verdict(e.row, one),
@@ -173,26 +171,26 @@ def reproduction(entries: Sequence[Entry]) -> Table:
     return Table(header, rows, 2, "Reproduction of published scores", notes)
 
 
-def verdict(row: Mapping[str, Any], one: Published) -> str:
-    if one.split != row["split"]:
+def verdict(row: ScoreRow, one: Published) -> str:
+    if one.split != row.split:
         return "– (another split)"
     if not is_whole(row):
         return "– (a subset)"
-    if row.get("interval") == "wilson":
-        low, high = float(row["low"]), float(row["high"])
-    elif row.get("stderr"):
-        half = half_width(float(row["stderr"]), row.get("clusters"))
+    if row.interval == "wilson":
+        low, high = float(row.low), float(row.high)
+    elif row.stderr:
+        half = half_width(row.stderr, row.clusters)
         assert half is not None
-        low, high = row["value"] - half, row["value"] + half
+        low, high = row.value - half, row.value + half
     else:
         return "– (no interval)"
     rounding = 0.5 * 10.0**-one.decimals
     return "in the interval" if low - rounding <= one.value <= high + rounding else "outside"
 
 
-def as_entries(entries: Sequence[Entry]) -> list[Entry]:
-    """The published scores of the benchmarks that are there, as records for CSV and JSON: the run is ``published``."""
-    places = {(e.row["task"], e.row["metric"]) for e in entries}
+def records_of_published(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The published scores of the benchmarks in ``entries``, as records for CSV and JSON: the run is ``published``."""
+    places = {(e.row.task, e.row.metric) for e in entries}
     nothing: dict[str, Any] = dict.fromkeys(
         ("ci95", "low", "high", "interval", "stderr", "n", "clusters", "unparsed", "truncated", "submission")
     )
@@ -201,5 +199,5 @@ def as_entries(entries: Sequence[Entry]) -> list[Entry]:
         if (p.task, p.metric) in places:
             row = {"task": p.task, "split": p.split, "metric": p.metric, "value": p.value, "errors": 0, **nothing}
             said = "|".join(filter(None, ("published", p.source, p.note)))
-            found.append(Entry("published", p.name, {**row, "limited": False, "signature": said}))
+            found.append({"run": "published", "model": p.name, **row, "limited": False, "signature": said})
     return found

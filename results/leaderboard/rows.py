@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.results.store.scored_run import what_scored
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores
 
 Key = tuple[str, ...]
@@ -25,46 +24,46 @@ class Entry:
 
     run: str
     model: str
-    row: dict[str, Any]
+    row: ScoreRow
 
     @cached_property
     def key(self) -> Key:
         """What two numbers must share to stand in one column."""
         row = self.row
-        scored = what_scored(str(row["signature"]))
-        which = row.get("samples") or f"n:{row['n']}"
-        return (row["task"], row["split"], str(row["metric"]), scored, str(row.get("annotations") or ""), str(which))
+        scored = row.parsed_signature.scorer.format()
+        which = row.samples or f"n:{row.n}"
+        return (row.task, row.split, row.metric, scored, str(row.annotations or ""), str(which))
 
     @property
     def place(self) -> str:
-        return f"{self.row['task']}/{self.row['split']}"
+        return self.row.name
 
     @property
     def cell(self) -> str:
         """``85.2 ± 2.3``, with an asterisk when samples are missing through errors; or that there is a submission."""
-        star = "*" if self.row["errors"] else ""
-        if self.row.get("submission"):
+        star = "*" if self.row.errors else ""
+        if self.row.submission:
             return "submission" + star
-        return "–" if self.row["value"] is None else with_error(self.row) + star
+        return "–" if self.row.value is None else with_error(self.row) + star
 
 
-def with_error(row: Mapping[str, Any]) -> str:
+def with_error(row: ScoreRow) -> str:
     """A score with its interval: ``±`` where it is symmetric, else its ends; alone where nothing is known of it."""
-    text = f"{row['value']:.2f}"
-    if row.get("interval") == "wilson":
-        return f"{text} [{row['low']:.1f}, {row['high']:.1f}]"
-    half = row.get("ci95")
+    text = f"{row.value:.2f}"
+    if row.interval == "wilson":
+        return f"{text} [{row.low:.1f}, {row.high:.1f}]"
+    half = row.ci95
     return f"{text} ± {half:.2f}" if half else text  # a half width of 0 would claim certainty
 
 
-def error_of(row: Mapping[str, Any]) -> float | None:
+def error_of(row: ScoreRow) -> float | None:
     """A standard error; near the end of the scale, the one that would give an interval as wide as Wilson's."""
-    if row.get("interval") == "wilson":
-        return float(row["high"] - row["low"]) / 3.92
-    return None if row.get("stderr") is None else float(row["stderr"])
+    if row.interval == "wilson":
+        return float(row.high - row.low) / 3.92
+    return None if row.stderr is None else float(row.stderr)
 
 
-def entries_of(run: str, model: str, rows: Sequence[dict[str, Any]]) -> list[Entry]:
+def entries_of(run: str, model: str, rows: Sequence[ScoreRow]) -> list[Entry]:
     return [Entry(run, model, row) for row in rows]
 
 
@@ -92,15 +91,8 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _read(name: str, file: Path) -> list[Entry]:
-    content = read_scores(file)
-    found = entries_of(name, str(content.get("model", "")), content["results"])
-    try:
-        for entry in found:
-            _ = entry.key, entry.cell, entry.row["unparsed"], entry.row["truncated"], entry.row["limited"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        where = file.parent
-        raise UserError(f"{file} is damaged ({error!r}); 'evalkit rescore {where}' writes it anew.") from error
-    return found
+    scores = read_scores(file)
+    return entries_of(name, scores.model or "", scores.rows)
 
 
 def named(runs: Sequence[Path]) -> list[str]:
@@ -141,7 +133,7 @@ def columns_of(entries: Sequence[Entry]) -> list[Column]:
     for e in entries:
         by_key.setdefault(e.key, {})[e.run] = e
     found = [Column(next(iter(cells.values())).place, cells) for cells in by_key.values()]
-    for marks in ([f"(n={c.first.row['n']:,})" for c in found], [f"#{place}" for place in range(1, len(found) + 1)]):
+    for marks in ([f"(n={c.first.row.n:,})" for c in found], [f"#{place}" for place in range(1, len(found) + 1)]):
         labels = [c.label for c in found]
         found = [
             replace(c, label=f"{c.label} {mark}") if labels.count(c.label) > 1 else c

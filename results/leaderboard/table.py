@@ -12,7 +12,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.results.store.files import to_json
-from evalkit.results.store.scored_run import how_asked
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.tables import Cell, OnTerminal, Table, latex, markdown, rows_as_csv
 from evalkit.task_groups import MEANS
 
@@ -35,8 +35,8 @@ def grid(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     header = ["task", "split", "metric", heading(entries, entries[0].run), "n", "unparsed", "cut off", "errors"]
     rows = []
     for e in entries:
-        counts = [f"{e.row[k]:,}" for k in ("n", "unparsed", "truncated", "errors")]
-        rows.append([e.row["task"], e.row["split"], str(e.row["metric"]), e.cell, *counts])
+        counts = [f"{count:,}" for count in (e.row.n, e.row.unparsed, e.row.truncated, e.row.errors)]
+        rows.append([e.row.task, e.row.split, e.row.metric, e.cell, *counts])
     return header, rows
 
 
@@ -57,7 +57,7 @@ def models_table(entries: Sequence[Entry], *, sort: str | None = None, means: bo
         cells = [Cell(heading(entries, run))]
         for c in columns:
             e, top = c.cells.get(run), best[c.label]
-            first = e is not None and top is not None and e.row["value"] == top.row["value"]
+            first = e is not None and top is not None and e.row.value == top.row.value
             near = e is not None and top is not None and not first and tied(e.row, top.row)
             cells.append(Cell("" if e is None else e.cell + (" ≈" if near else ""), bold=first))
         rows.append([*cells, *(Cell(mean_cell(run, average)) for average in averages.values())])
@@ -86,7 +86,7 @@ def sorted_runs(
     if sort in ("model", "run"):
         models = {e.run: e.model for e in entries}
         return sorted(runs, key=lambda run: natural(models[run] if sort == "model" else run))
-    chosen = [c for c in columns if c.label == sort] or [c for c in columns if c.first.row["task"] == sort]
+    chosen = [c for c in columns if c.label == sort] or [c for c in columns if c.first.row.task == sort]
     average = next((average for name, average in averages.items() if sort in (name, average.group)), None)
     if not chosen and average is None:
         raise UserError(f"--sort {sort}: give model, run, or a column: {', '.join([*labels(columns), *averages])}.")
@@ -94,7 +94,7 @@ def sorted_runs(
     def value(run: str) -> float:
         if chosen:
             e = chosen[0].cells.get(run)
-            found = None if e is None else e.row["value"]
+            found = None if e is None else e.row.value
         else:
             assert average is not None
             found = mean_of(run, average)
@@ -110,18 +110,18 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def best_of(column: Column) -> Entry | None:
     """The highest score, if there are two to choose from."""
-    scored = [e for e in column.cells.values() if e.row["value"] is not None]
-    return max(scored, key=lambda e: float(e.row["value"])) if len(scored) > 1 else None
+    scored = [e for e in column.cells.values() if e.row.value is not None]
+    return max(scored, key=lambda e: float(e.row.value)) if len(scored) > 1 else None
 
 
-def tied(row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+def tied(row: ScoreRow, best: ScoreRow) -> bool:
     """Whether a score lies within the 95 % error of the difference to the best, as if the two were independent."""
-    if row["value"] is None:
+    if row.value is None:
         return False
     errors = error_of(row), error_of(best)
     if errors[0] is None or errors[1] is None:
-        return bool(row["value"] == best["value"])
-    return bool(best["value"] - row["value"] <= 1.96 * math.hypot(errors[0], errors[1]))
+        return bool(row.value == best.value)
+    return bool(best.value - row.value <= 1.96 * math.hypot(errors[0], errors[1]))
 
 
 # ------------------------------------------------------------------------------------------------------------- notes
@@ -136,48 +136,48 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
     several = len(runs_of(entries)) > 1
     ranked = several if ranked is None else ranked
     found = []
-    if any(row.get("ci95") for row in rows):
+    if any(row.ci95 for row in rows):
         found.append("± is the half width of the 95 % interval, clustered by image.")
-    if any(row.get("interval") == "wilson" for row in rows):
+    if any(row.interval == "wilson" for row in rows):
         found.append(
             "[low, high]: Wilson's 95 % interval, each image counted as one sample; this near the end of the scale "
             "± would claim too much."
         )
-    if any(row.get("value") is not None and not row.get("interval") and not row.get("ci95") for row in rows):
+    if any(row.value is not None and not row.interval and not row.ci95 for row in rows):
         found.append("No interval: fewer than two images, or no spread to see.")
-    if any(str(row["metric"]).startswith("cider") for row in rows):
+    if any(row.metric.startswith("cider") for row in rows):
         found.append("CIDEr's interval holds the idf fixed, which comes from the references.")
     if several and ranked:
         found.append(
             "Bold: the best of a column. ≈: within the 95 % error of the best, taken as independent; "
             "'evalkit compare' tests it sample by sample."
         )
-    if any(row["limited"] for row in rows):
+    if any(row.limited for row in rows):
         found.append("A subset (--limit) was run: compare only with the same subset.")
-    if any(row["errors"] for row in rows):
+    if any(row.errors for row in rows):
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
-    if files := {f"{e.run}/{e.row['submission']}": None for e in entries if e.row.get("submission")}:
+    if files := {f"{e.run}/{e.row.submission}": None for e in entries if e.row.submission}:
         found.append(f"submission: the answers are not public; the official server scores {', '.join(files)}.")
     if several or ranked:
         return found + [column_note(c, entries) for c in columns_of(entries)]
-    return found + [f"`{signature}`" for signature in dict.fromkeys(str(row["signature"]) for row in rows)]
+    return found + [f"`{signature}`" for signature in dict.fromkeys(row.signature for row in rows)]
 
 
 def column_note(column: Column, entries: Sequence[Entry]) -> str:
     """A column's metric, size, how the models were asked, and what could not be read."""
     e = column.first
-    elsewhere = "each split counting alike" if e.row["task"] in MEANS else "answers from elsewhere"
+    elsewhere = "each split counting alike" if e.row.task in MEANS else "answers from elsewhere"
     asked: dict[str, list[str]] = {}
     for run, cell in column.cells.items():
-        how = how_asked(str(cell.row["signature"]))
+        how = cell.row.parsed_signature.asked
         said = ", ".join(f"{key} {value}" for key, value in how.items()) or elsewhere
         asked.setdefault(said, []).append(heading(entries, run))
     each = [f"{how} ({', '.join(who)})" for how, who in asked.items()]
     told = next(iter(asked)) if len(asked) == 1 else "; ".join(each)
-    unread = [f"{heading(entries, run)} {c.row['unparsed']:,}" for run, c in column.cells.items() if c.row["unparsed"]]
-    subset = ", a subset (--limit)" if e.row["limited"] else ""
+    unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
+    subset = ", a subset (--limit)" if e.row.limited else ""
     read = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
-    return f"{column.label}: {e.row['metric']}, n={e.row['n']:,}{subset}; {told}{read}; `{e.key[3]}`"
+    return f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {told}{read}; `{e.key[3]}`"
 
 
 # ----------------------------------------------------------------------------------------------------------- formats
@@ -196,16 +196,17 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 
 
 def records(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    return [{"run": e.run, "model": e.model, **e.row} for e in entries]
+    return [{"run": e.run, "model": e.model, **e.row.to_dict()} for e in entries]
 
 
-def to_csv(entries: Sequence[Entry]) -> str:
-    """One line per run and task split, numbers unrounded."""
-    return rows_as_csv(CSV_FIELDS, records(entries))
+def to_csv(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = ()) -> str:
+    """One line per run and task split, then one per record of ``more``; numbers unrounded."""
+    return rows_as_csv(CSV_FIELDS, [*records(entries), *more])
 
 
-def to_json_text(entries: Sequence[Entry]) -> str:
-    return to_json(records(entries), indent=2) + "\n"
+def to_json_text(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The same as JSON, with every key of ``scores.json``."""
+    return to_json([*records(entries), *more], indent=2) + "\n"
 
 
 def to_table(entries: Sequence[Entry]) -> OnTerminal:

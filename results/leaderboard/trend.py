@@ -61,10 +61,10 @@ def trend_table(entries: Sequence[Entry]) -> Table:
         for c in trend.columns:
             e = c.cells.get(run)
             text = "" if e is None else e.cell
-            if e is not None and e.row["value"] is not None:
+            if e is not None and e.row.value is not None:
                 if c.label in before:
-                    text += f"  ({e.row['value'] - before[c.label]:+.2f})".replace("-", "−")
-                before[c.label] = float(e.row["value"])
+                    text += f"  ({e.row.value - before[c.label]:+.2f})".replace("-", "−")
+                before[c.label] = float(e.row.value)
             cells.append(Cell(text))
         rows.append(cells)
     note = "(+1.23): since the step before; 'evalkit compare' says whether that is more than chance."

@@ -22,7 +22,7 @@ from evalkit.results.compare.tables import letter, refusals, tables_of
 from evalkit.results.html import template
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.store.files import to_json
-from evalkit.results.store.scored_run import ScoredRun, how_asked
+from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
 
 SCRIPTS = ("text", "dom", "data", "charts", "images", "gallery", "sample", "main")
@@ -99,7 +99,7 @@ def _facts(run: ScoredRun) -> dict[str, object]:
     backend = manifest.get("backend")
     backend = backend if isinstance(backend, Mapping) else {}
     settings = manifest["settings"]
-    asked = {key: value for row in run.rows.values() for key, value in how_asked(str(row["signature"])).items()}
+    asked = {key: value for row in run.rows.values() for key, value in row.parsed_signature.asked.items()}
     rows = {
         "run": run.name,
         "model": run.model,
@@ -133,15 +133,15 @@ def _scores(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[dict[str, A
     for name in dict.fromkeys([*names, *(name for run in runs for name in run.rows)]):
         rows = [run.rows.get(name) for run in runs]
         there = [row for row in rows if row is not None]
-        counts = [[f"{row.get(key, 0):,}" for row in there] for key in ("n", "unparsed", "truncated", "errors")]
+        counts = [[f"{getattr(row, key):,}" for row in there] for key in ("n", "unparsed", "truncated", "errors")]
         found.append(
             {
                 "task": name,
-                "anchor": "" if there[0]["task"] in MEANS else anchor(name),
-                "metric": there[0]["metric"],
-                "cells": ["" if row is None else Entry("", "", dict(row)).cell for row in rows],
+                "anchor": "" if there[0].task in MEANS else anchor(name),
+                "metric": there[0].metric,
+                "cells": ["" if row is None else Entry("", "", row).cell for row in rows],
                 "counts": [" · ".join(each if len(set(each)) > 1 else each[:1]) for each in counts],
-                "signatures": list(dict.fromkeys(str(row["signature"]) for row in there)),
+                "signatures": list(dict.fromkeys(row.signature for row in there)),
             }
         )
     return found

@@ -184,7 +184,7 @@ def _notes(
 ) -> list[str]:
     said = []
     for run in runs:  # each by itself: what is said of several is in the comparison
-        entries = [Entry(run.name, run.model, dict(row)) for row in run.rows.values()]
+        entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
         said += [note for note in notes_on_scores(entries) if not note.startswith("`")]
     return [*dict.fromkeys(said), *_shortcomings(splits, shown), *troubles(made)]
 
@@ -219,7 +219,7 @@ def split_record(
 ) -> dict[str, Any]:
     """What the page must know of a split before its samples."""
     rows = [run.rows.get(split.name) for run in runs]
-    cells = ["" if row is None else Entry("", "", dict(row)).cell for row in rows]
+    cells = ["" if row is None else Entry("", "", row).cell for row in rows]
     return {
         "name": split.name,
         "kind": split.kind,

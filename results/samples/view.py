@@ -199,20 +199,20 @@ class _Side:
     @classmethod
     def of(cls, run: ScoredRun, name: str) -> _Side:
         row, folder = run.rows[name], RunFolder(run.path)
-        answers = read_journal(folder.journal_path(row["task"], row["split"]), run.manifest["schema"])
+        answers = read_journal(folder.journal_path(row.task, row.split), run.manifest["schema"])
         lines = {key: json.loads(line.raw) for key, line in answers.lines.items()}
         notes = []
         if answers.damaged:
             notes.append(f"{run.name}: {len(answers.damaged):,} damaged lines of the journal are left out.")
         scores: dict[str, Mapping[str, Any]] = {}
-        if row["value"] is not None:
+        if row.value is not None:
             run.sampled(name)  # says what is wrong with the file, if anything is
-            path = folder.scores_path(row["task"], row["split"])
+            path = folder.scores_path(row.task, row.split)
             scores = {str(line["id"]): line for line in map(json.loads, _lines(read_bytes(path, "the scores")))}
         # An earlier, larger --limit may have answered more than was scored.
         ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
-        metric = str(row["metric"]) if scores else None
-        scale = scale_of(str(row["metric"]), str(row["signature"]))
+        metric = row.metric if scores else None
+        scale = scale_of(row.metric, row.signature)
         return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
 
 
@@ -329,7 +329,7 @@ def check_runs(runs: Sequence[ScoredRun]) -> list[str]:
     Raises:
         UserError: there is none.
     """
-    names = list(dict.fromkeys(name for run in runs for name, row in run.rows.items() if row["task"] not in MEANS))
+    names = list(dict.fromkeys(name for run in runs for name, row in run.rows.items() if row.task not in MEANS))
     if not names:
         raise UserError(f"{' and '.join(str(run.path) for run in runs)}: there is no task in it to report on.")
     return names

@@ -15,10 +15,8 @@ from evalkit.results.stats.clustered import Measured
 from evalkit.task_groups import MEANS
 
 from .run_folder import RunFolder
+from .score_row import ScoreRow
 from .scores import read_scores
-
-ASKED = ("protocol", "shots", "choice")
-"""The parts of a signature that say how a task was asked; where answers come from elsewhere they are not known."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class ScoredRun:
 
     path: Path
     model: str
-    rows: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, ScoreRow]
     manifest: Mapping[str, Any]
 
     @classmethod
@@ -67,16 +65,9 @@ class ScoredRun:
         folder = RunFolder.existing(path)
         if not (path / "scores.json").is_file():
             raise UserError(f"{path} has no scores.json: the run has not ended yet; the same command continues it.")
-        content = read_scores(path / "scores.json")
-        try:
-            rows = {f"{row['task']}/{row['split']}": dict(row) for row in content["results"]}
-            for row in rows.values():
-                _ = row["metric"], row["value"], row["n"], row["errors"], str(row["signature"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path / 'scores.json'} is damaged ({error!r}); 'evalkit rescore {path}' writes it."
-            ) from error
-        return cls(path, str(content.get("model", path.name)), rows, folder.read_manifest())
+        scores = read_scores(path / "scores.json")
+        rows = {row.name: row for row in scores.rows}
+        return cls(path, path.name if scores.model is None else scores.model, rows, folder.read_manifest())
 
     @property
     def name(self) -> str:
@@ -85,27 +76,27 @@ class ScoredRun:
     @property
     def splits(self) -> list[str]:
         """What has per-sample scores."""
-        return [name for name, row in self.rows.items() if row["task"] not in MEANS and row["value"] is not None]
+        return [name for name, row in self.rows.items() if row.task not in MEANS and row.value is not None]
 
     def sampled(self, name: str) -> Sampled:
         """The scores of a split's samples.  Raises ``UserError`` when the file is absent or damaged."""
         row = self.rows[name]
-        path = RunFolder(self.path).scores_path(row["task"], row["split"])
+        path = RunFolder(self.path).scores_path(row.task, row.split)
         ids, values, clusters, strata = [], [], [], []
         number = 0
         try:
             for number, line in objects(read_bytes(path, "the scores"), str(path)):  # noqa: B007
                 ids.append(str(line["id"]))
-                values.append(float(line[row["metric"]]))
+                values.append(float(line[row.metric]))
                 clusters.append(str(line["cluster"]))
                 strata.append(line.get("stratum"))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}, line {number} is damaged ({error!r}); 'evalkit rescore {self.path}' writes it anew."
             ) from error
-        if len(set(ids)) != row["n"] or len(ids) != row["n"]:
+        if len(set(ids)) != row.n or len(ids) != row.n:
             raise UserError(
-                f"{path} has {len(ids):,} samples and scores.json says {row['n']:,}; "
+                f"{path} has {len(ids):,} samples and scores.json says {row.n:,}; "
                 f"'evalkit rescore {self.path}' writes both anew."
             )
         return Sampled(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])
@@ -113,7 +104,7 @@ class ScoredRun:
     def answers(self, name: str, wanted: Collection[str] | None = None) -> dict[str, Answer]:
         """What the samples ``wanted`` (all) were answered; damaged lines are as if they were not there."""
         row = self.rows[name]
-        path = RunFolder(self.path).journal_path(row["task"], row["split"])
+        path = RunFolder(self.path).journal_path(row.task, row.split)
         found = {}
         for raw in read_bytes(path, "the journal").splitlines():
             try:
@@ -128,32 +119,10 @@ class ScoredRun:
 
     def annotations(self, name: str) -> str | None:
         """The digest of what a split asks and expects; None where an older evalkit did not write it."""
-        said = self.rows[name].get("annotations")
+        said = self.rows[name].annotations
         if said is None and self.manifest.get("parts") is not None:
             said = self.manifest["splits"].get(name, {}).get("parts", {}).get("annotations")
         return None if said is None else str(said)[:16]
-
-
-def pieces(signature: str) -> dict[str, str]:
-    """A signature's parts, ``key:value`` by key, the others by their place."""
-    found = {}
-    for place, piece in enumerate(signature.split("|")):
-        key, colon, value = piece.partition(":")
-        # The first is task:split, and a metric may have a piece named as one of ours.
-        key = key if colon and place and key not in found else f"#{place}"
-        found[key] = value if colon and key[0] != "#" else piece
-    return found
-
-
-def how_asked(signature: str) -> dict[str, str]:
-    """The protocol and shots of a signature; empty where answers came from elsewhere."""
-    return {key: value for key, value in pieces(signature).items() if key in ASKED}
-
-
-def what_scored(signature: str) -> str:
-    """A signature without how the task was asked and how many samples there were: the scorer and its variant."""
-    left_out = (*(f"{key}:" for key in ASKED), "n:")
-    return "|".join(piece for piece in signature.split("|") if not piece.startswith(left_out))
 
 
 def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
@@ -161,31 +130,8 @@ def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
 
     That they have the same samples is looked at when the samples are joined.
     """
-    first, second = str(a.rows[name]["signature"]), str(b.rows[name]["signature"])
-    found = differing(first, second)
+    found = a.rows[name].parsed_signature.differences(b.rows[name].parsed_signature)
     digests = a.annotations(name), b.annotations(name)
     if None not in digests and digests[0] != digests[1]:
         found.append(f"the data differ (annotations {digests[0]} and {digests[1]})")
-    return found
-
-
-def differing(first: str, second: str) -> list[str]:
-    """What tells two signatures apart, apart from the number of samples."""
-    found = []
-    old, new = what_scored(first), what_scored(second)
-    if old != new:
-        before, after = old.split("|"), new.split("|")
-        sides = ((before, after), (after, before))
-        only = " and ".join("|".join(p for p in x if p not in y) or "none" for x, y in sides)
-        found.append(f"the signatures differ ({only})")
-    asked, too = how_asked(first), how_asked(second)
-    keys = [key for key in ASKED if asked.get(key) != too.get(key)]
-    if "shots" not in asked or "shots" not in too:  # answers from elsewhere: after how many exemplars is not known
-        keys = [key for key in keys if key != "shots"]
-    if asked and too and keys:
-        found.append(
-            "the protocols differ ("
-            + ", ".join(f"{key} {asked.get(key, 'none')} and {too.get(key, 'none')}" for key in keys)
-            + ")"
-        )
     return found

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,11 +20,13 @@ from evalkit.task_groups import MEANS
 
 from .files import to_json, write_atomically
 from .run_folder import SCHEMA, RunFolder, read_versioned
+from .score_row import ScoreRow
+from .signature import Signature
 
 
 def write_results(
     folder: RunFolder, results: Sequence[Result], header: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[ScoreRow], list[ScoreRow]]:
     """Write ``scores.json`` and the per-sample scores or submissions.
 
     Splits that the run had scored before and that are not among ``results`` keep their rows.
@@ -35,7 +38,7 @@ def write_results(
         RunFailed: a file cannot be written.
     """
     files = submission_files(results)
-    rows = [{**score_row(result), "submission": files.get(result.job.name)} for result in results]
+    rows = [score_row(result).with_submission(files.get(result.job.name)) for result in results]
     rows += mean_rows(results, rows)
     for result in results:
         job = result.job
@@ -46,7 +49,8 @@ def write_results(
             write_atomically(folder.scores_path(job.task.name, job.split), "".join(lines))
     every = [*_rows_before(folder, rows), *rows]
     write_atomically(
-        folder.path / "scores.json", to_json({"schema": SCHEMA, **header, "results": every}, indent=2) + "\n"
+        folder.path / "scores.json",
+        to_json({"schema": SCHEMA, **header, "results": [row.to_dict() for row in every]}, indent=2) + "\n",
     )
     return rows, every
 
@@ -63,17 +67,16 @@ def sample_lines(result: Result) -> list[dict[str, Any]]:
     return lines
 
 
-def _rows_before(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _rows_before(folder: RunFolder, rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """The rows that are there already and stay; a mean does not outlive a change of its members."""
     path = folder.path / "scores.json"
     if not path.is_file():
         return []
-    new = {(row["task"], row["split"]) for row in rows}
+    new = {(row.task, row.split) for row in rows}
     try:
-        before = [dict(row) for row in read_scores(path)["results"]]
-        return [r for r in before if (r["task"], r["split"]) not in new and r["task"] not in MEANS]
-    except (UserError, KeyError, TypeError, ValueError):
-        return []  # damaged: it is written anew
+        return [row for row in read_scores(path).rows if (row.task, row.split) not in new and row.task not in MEANS]
+    except UserError:
+        return []  # corrupt: it is written again
 
 
 def submission_files(results: Sequence[Result]) -> dict[str, str]:
@@ -83,57 +86,56 @@ def submission_files(results: Sequence[Result]) -> dict[str, str]:
     return {job: file if times[file] == 1 else f"{split}.{file}" for job, (split, file) in found.items()}
 
 
-def score_row(result: Result) -> dict[str, Any]:
+def score_row(result: Result) -> ScoreRow:
     """A task split's aggregate with its error bar and its counts; no value where a submission was written instead."""
     job = result.job
-    return {
-        "task": job.task.name,
-        "split": job.split,
+    return ScoreRow(
+        task=job.task.name,
+        split=job.split,
         **_aggregate(result),
-        "n": result.n,
-        "clusters": len(set(result.clusters.values())),
-        "unparsed": result.unparsed,
-        "errors": result.errors,
-        "truncated": result.truncated,
-        "limited": job.limited,
-        "annotations": job.annotations[:16],
-        "samples": digest_of(sorted(result.clusters)),
-        "signature": signature(result),
-        "seconds": round(result.seconds, 3),
-    }
+        n=result.n,
+        clusters=len(set(result.clusters.values())),
+        unparsed=result.unparsed,
+        errors=result.errors,
+        truncated=result.truncated,
+        limited=job.limited,
+        annotations=job.annotations[:16],
+        samples=digest_of(sorted(result.clusters)),
+        signature=signature(result).format(),
+        seconds=round(result.seconds, 3),
+    )
 
 
-def mean_rows(results: Sequence[Result], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """A row per group of ``evalkit.task_groups.MEANS`` whose splits all have a score; ``rows`` are the splits'."""
     by_name = {result.job.name: (result, row) for result, row in zip(results, rows, strict=True)}
     found = []
     for group, members in MEANS.items():
-        if any(name not in by_name or by_name[name][1]["value"] is None for name in members):
+        if any(name not in by_name or by_name[name][1].value is None for name in members):
             continue
         parts = [by_name[name][0] for name in members]
         own = [by_name[name][1] for name in members]
         whole = together([(_headline_values(part), part.clusters) for part in parts])
-        interval = interval_of(whole, scale=scale_of(own[0]["metric"], own[0]["signature"]), seed=seed_of(group))
+        interval = interval_of(whole, scale=scale_of(own[0].metric, own[0].signature), seed=seed_of(group))
         found.append(
-            {
-                "task": group,
-                "split": f"mean of {len(members)}",
-                "metric": own[0]["metric"],
-                "value": fmean(row["value"] for row in own),
+            ScoreRow(
+                task=group,
+                split=f"mean of {len(members)}",
+                metric=own[0].metric,
+                value=fmean(row.value for row in own if row.value is not None),
                 **(NO_INTERVAL if interval is None else interval.as_row()),
-                "values": {},
-                "intervals": {},
-                "n": sum(row["n"] for row in own),
-                "clusters": len({cluster for part in parts for cluster in part.clusters.values()}),
-                **{key: sum(row[key] for row in own) for key in ("unparsed", "errors", "truncated")},
-                "limited": any(row["limited"] for row in own),
-                "annotations": digest_of(row["annotations"] for row in own),
-                "samples": digest_of(row["samples"] for row in own),
+                n=sum(row.n for row in own),
+                clusters=len({cluster for part in parts for cluster in part.clusters.values()}),
+                unparsed=sum(row.unparsed for row in own),
+                errors=sum(row.errors for row in own),
+                truncated=sum(row.truncated for row in own),
+                limited=any(row.limited for row in own),
+                annotations=digest_of(str(row.annotations) for row in own),
+                samples=digest_of(str(row.samples) for row in own),
                 # What tells two means apart: every split's own signature.
-                "signature": f"{group}:mean|splits:{len(members)}|{digest_of(row['signature'] for row in own)}",
-                "seconds": round(sum(row["seconds"] for row in own), 3),
-                "submission": None,
-            }
+                signature=f"{group}:mean|splits:{len(members)}|{digest_of(row.signature for row in own)}",
+                seconds=round(sum(row.seconds or 0.0 for row in own), 3),
+            )
         )
     return found
 
@@ -163,21 +165,32 @@ def digest_of(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:12]
 
 
-def signature(result: Result) -> str:
-    """What two numbers must share to be comparable; a file of one's own is told by its content, not by its name."""
+def signature(result: Result) -> Signature:
+    """The signature of a result; a custom task is identified by the content of its file, not by the file's name."""
     job = result.job
-    digest = getattr(job.task, "digest", None)
-    own = f"|file:{digest}" if digest else ""
-    asked = f"|{job.asked}" if job.asked else ""
-    scored = "submission" if result.scores is None else result.scores.signature
-    return f"{job.task.name}:{job.split}|v{job.task.version}{own}{asked}|{scored}|n:{result.n}"
+    scorer = "submission" if result.scores is None else result.scores.signature
+    file = getattr(job.task, "digest", None)
+    return Signature.of(f"{job.task.name}:{job.split}", job.task.version, file, job.asked, scorer, result.n)
 
 
-def read_scores(path: Path) -> dict[str, Any]:
-    """A run's ``scores.json``.  Raises ``UserError`` when it is damaged or from a newer evalkit."""
+@dataclass(frozen=True)
+class ScoresFile:
+    """A run's ``scores.json``: the model's name (None if the file has none) and the rows."""
+
+    model: str | None
+    rows: Sequence[ScoreRow]
+
+
+def read_scores(path: Path) -> ScoresFile:
+    """Read a run's ``scores.json``.  Raises ``UserError`` if it is corrupt or from a newer evalkit."""
     content = read_versioned(path, "a scores file", ("results",))
     if not isinstance(content["results"], list):
         raise UserError(
             f"{path} is not a scores file that evalkit wrote (no list of results); run the evaluation again."
         )
-    return content
+    try:
+        rows = [ScoreRow.from_dict(row) for row in content["results"]]
+    except ValueError as error:
+        raise UserError(f"{path} is corrupt ({error}); 'evalkit rescore {path.parent}' writes it again.") from error
+    model = content.get("model")
+    return ScoresFile(None if model is None else str(model), rows)

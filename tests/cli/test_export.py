@@ -151,7 +151,7 @@ def test_several_runs_stand_in_one_file(evalkit: Evalkit, two_runs: Path, tmp_pa
     frame = pd.read_parquet(out)
     wide = frame.pivot(index="id", columns="run", values="score")
     assert list(wide.columns) == ["a", "b"]
-    assert wide.a.mean() == pytest.approx(ScoredRun.open(Path(runs[0])).rows["docvqa/val"]["value"])
+    assert wide.a.mean() == pytest.approx(ScoredRun.open(Path(runs[0])).rows["docvqa/val"].value)
 
 
 # -------------------------------------------------------------------------------------------------- the hub's data set
@@ -247,7 +247,7 @@ def test_the_official_caption_scorer_reads_the_results_and_agrees(
     references = {i: [next(tokens) for _ in references[i]] for i in order}
     said = dict(zip(order, ([t] for t in tokenize([said[i][0] for i in order])[0]), strict=True))
     value, _ = Cider().compute_score(references, said)
-    assert 100 * value == pytest.approx(ScoredRun.open(captions).rows["coco_caption/val2014"]["value"])
+    assert 100 * value == pytest.approx(ScoredRun.open(captions).rows["coco_caption/val2014"].value)
 
 
 # ----------------------------------------------------------------------------------------------------------- model cards
@@ -261,13 +261,13 @@ def test_a_model_card_survives_the_hubs_own_reading(evalkit: Evalkit, run: Path,
     card = ModelCard.load(run / "export" / "README.md")
     scores = ScoredRun.open(run).rows
     results = card.data.eval_results
-    headlines = {r.dataset_name: r for r in reversed(results) if r.metric_type == scores[r.dataset_name]["metric"]}
+    headlines = {r.dataset_name: r for r in reversed(results) if r.metric_type == scores[r.dataset_name].metric}
     assert list(reversed(headlines)) == list(NAMES)
     for name, result in headlines.items():
         row = scores[name]
-        assert result.metric_value == round(row["value"], 2)
-        assert result.metric_args["signature"] == row["signature"]
-        assert result.metric_args["n"] == row["n"]
+        assert result.metric_value == round(row.value, 2)
+        assert result.metric_args["signature"] == row.signature
+        assert result.metric_args["n"] == row.n
         low, high = result.metric_args["ci95"]
         assert low <= result.metric_value <= high
         assert (result.dataset_config, result.dataset_split) == tuple(name.split("/"))
@@ -292,7 +292,7 @@ def test_a_card_that_is_there_keeps_all_else(evalkit: Evalkit, two_runs: Path, t
     assert (card.data.license, card.data.model_name) == ("apache-2.0", "Mine")
     first, *rest = card.data.eval_results
     assert (first.dataset_type, first.metric_value) == ("hellaswag", 71.0)
-    assert [r.metric_value for r in rest] == [round(ScoredRun.open(Path(folder)).rows["docvqa/val"]["value"], 2)]
+    assert [r.metric_value for r in rest] == [round(ScoredRun.open(Path(folder)).rows["docvqa/val"].value, 2)]
     (tmp_path / "broken.md").write_text("---\nmodel-index: 7\n---\n")
     done = evalkit("export", folder, "--to", "model-card", "--out", "broken.md", cwd=tmp_path)
     assert done.returncode == 2
@@ -320,10 +320,10 @@ def test_tensorboard_reads_the_scores_back(evalkit: Evalkit, run: Path, tmp_path
     row = ScoredRun.open(run).rows["docvqa/val"]
     points = read.Scalars("evalkit/docvqa.val/anls")
     assert [point.step for point in points] == [1000, 2000]
-    assert points[0].value == pytest.approx(row["value"])
+    assert points[0].value == pytest.approx(row.value)
     (low,) = {point.value for point in read.Scalars("evalkit/docvqa.val/anls/low")}
     (high,) = {point.value for point in read.Scalars("evalkit/docvqa.val/anls/high")}
-    assert low < row["value"] < high
+    assert low < row.value < high
     assert read.Scalars("evalkit/vqav2.val/errors")[0].value == 1
     text = read.Tensors("evalkit/leaderboard")[0].tensor_proto.string_val[0].decode()
     assert "| docvqa | val | anls |" in text
@@ -388,8 +388,8 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
             assert record.run.project == "mine"
             config |= {update.key: json.loads(update.value_json) for update in record.run.config.update}
     rows = ScoredRun.open(run).rows
-    assert history["evalkit/docvqa.val/anls"] == pytest.approx(rows["docvqa/val"]["value"])
-    assert history["evalkit/refcoco.val/acc@0.5"] == pytest.approx(rows["refcoco/val"]["value"])
+    assert history["evalkit/docvqa.val/anls"] == pytest.approx(rows["docvqa/val"].value)
+    assert history["evalkit/refcoco.val/acc@0.5"] == pytest.approx(rows["refcoco/val"].value)
     assert history["_step"] == 7
     assert config["model"] == ScoredRun.open(run).model
     # Tables are uploaded as artifacts, which wait in the folder of data: each with its images and their boxes.
@@ -421,7 +421,7 @@ def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeyp
     assert said[0].startswith(f"logged to tensorboard: {folder}/events.out.tfevents.")
     read = EventAccumulator(str(folder))
     read.Reload()
-    value = ScoredRun.open(run).rows["vqav2/val"]["value"]
+    value = ScoredRun.open(run).rows["vqav2/val"].value
     assert read.Scalars("evalkit/vqav2.val/accuracy")[0].value == pytest.approx(value)
 
     (run.parent / "busy").write_text("a file, no folder")

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from evalkit.errors import UserError
-from evalkit.results.leaderboard.published import FILE, as_entries, published, published_rows, reproduction, same_model
+from evalkit.results.leaderboard.published import (
+    FILE,
+    published,
+    published_rows,
+    records_of_published,
+    reproduction,
+    same_model,
+)
 from evalkit.results.leaderboard.rows import Entry, entries_of
 from evalkit.results.leaderboard.trend import step_of, trend_of, trend_table
+from evalkit.results.store.score_row import ScoreRow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,7 +31,7 @@ def row(task: str, split: str, metric: str, value: float, n: int, **changes: Any
 
 
 def of(model: str, *rows: dict[str, Any]) -> list[Entry]:
-    return entries_of("r", model, list(rows))
+    return entries_of("r", model, [ScoreRow.from_dict(row) for row in rows])
 
 
 def test_it_is_the_shared_table() -> None:
@@ -128,10 +136,10 @@ def test_the_mean_of_the_eight_splits_has_a_published_one() -> None:
 
 
 def test_records_of_published_scores_are_labelled() -> None:
-    found = as_entries(of("m", row("docvqa", "val", "anls", 95.0, 5_349)))
-    assert {e.run for e in found} == {"published"}
-    assert {e.row["split"] for e in found} == {"test"}
-    assert all(e.row["signature"].startswith("published|") for e in found)
+    found = records_of_published(of("m", row("docvqa", "val", "anls", 95.0, 5_349)))
+    assert {record["run"] for record in found} == {"published"}
+    assert {record["split"] for record in found} == {"test"}
+    assert all(record["signature"].startswith("published|") for record in found)
 
 
 def test_a_model_that_nobody_published() -> None:
@@ -158,7 +166,9 @@ def test_a_trend_is_in_the_order_of_training() -> None:
     entries = [
         e
         for step, value in ((1000, 80.0), (200, 60.5), (900, 70.0))
-        for e in entries_of(f"r{step}", f"ckpt-{step}", [row("vqav2", "val", "accuracy", value, 300)])
+        for e in entries_of(
+            f"r{step}", f"ckpt-{step}", [ScoreRow.from_dict(row("vqav2", "val", "accuracy", value, 300))]
+        )
     ]
     assert [step for step, _ in trend_of(entries).steps] == [200, 900, 1000]
     assert [str(r[2]) for r in trend_table(entries).rows] == [
@@ -175,7 +185,7 @@ def test_a_trend_has_notes_of_its_own_runs_and_no_best() -> None:
     entries = [
         e
         for name in ("ckpt-1", "ckpt-2", "tiny")
-        for e in entries_of(name, name, [row("vqav2", "val", "accuracy", 80.0, 300, unparsed=1)])
+        for e in entries_of(name, name, [ScoreRow.from_dict(row("vqav2", "val", "accuracy", 80.0, 300, unparsed=1))])
     ]
     notes = trend_table(entries).notes
     assert not any("Bold" in note for note in notes)
@@ -189,7 +199,9 @@ def test_images_are_pngs() -> None:
     entries = [
         e
         for step in (1, 2)
-        for e in entries_of(f"r{step}", f"ckpt-{step}", [row("vqav2", "val", "accuracy", 80.0 + step, 300)])
+        for e in entries_of(
+            f"r{step}", f"ckpt-{step}", [ScoreRow.from_dict(row("vqav2", "val", "accuracy", 80.0 + step, 300))]
+        )
     ]
     for draw in (leaderboard_png, trend_png):
         assert draw(entries).startswith(b"\x89PNG")

@@ -4,15 +4,18 @@ import csv
 import io
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from evalkit.errors import UserError
 from evalkit.results.html import page
-from evalkit.results.leaderboard.rows import Entry, collect, columns_of, entries_of
+from evalkit.results.leaderboard.rows import Entry, collect, columns_of
+from evalkit.results.leaderboard.rows import entries_of as entries_of_rows
 from evalkit.results.leaderboard.table import grid, in_order, models_table, notes, to_csv, to_json_text, to_markdown
 from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores
 from evalkit.results.tables import Table, in_blocks, latex
 from evalkit.task_groups import MEANS
@@ -24,6 +27,10 @@ def _row(**changes: object) -> dict[str, object]:
         "clusters": 60, "unparsed": 2, "errors": 0, "truncated": 1, "limited": False, "values": {}, "signature": "s|n:300",
     }  # fmt: skip
     return {**row, **changes}
+
+
+def entries_of(run: str, model: str, rows: Sequence[Mapping[str, object]]) -> list[Entry]:
+    return entries_of_rows(run, model, [ScoreRow.from_dict(row) for row in rows])
 
 
 def texts(table: Table) -> list[list[str]]:
@@ -156,7 +163,7 @@ def test_runs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
         _save(tmp_path / folder, "gate", "tiny", _row(value=value))
     _save(tmp_path / "y/runs", "other", "tiny", _row(value=70.0))
     entries = collect([tmp_path / "x" / "runs", tmp_path / "y" / "runs"])
-    assert [(e.run, e.row["value"]) for e in entries] == [
+    assert [(e.run, e.row.value) for e in entries] == [
         ("x/runs/gate", 80.0), ("y/runs/gate", 90.0), ("other", 70.0),
     ]  # fmt: skip
     assert len(models_table(entries).rows) == 3
@@ -223,7 +230,7 @@ def test_fifty_runs_are_fast(tmp_path: Path) -> None:
 
 def test_damaged_rows_are_a_sentence(tmp_path: Path) -> None:
     _save(tmp_path, "a", "tiny", {"task": "x"})
-    with pytest.raises(UserError, match=r"scores.json is damaged \(KeyError\('signature'\)\); 'evalkit rescore"):
+    with pytest.raises(UserError, match=r"scores.json is corrupt \(a result has no 'signature'\); 'evalkit rescore"):
         collect([tmp_path])
 
 

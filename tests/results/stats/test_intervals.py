@@ -66,18 +66,18 @@ def test_chartqa_is_a_mean_of_halves_and_so_is_its_interval(sizes: tuple[int, in
 def test_rows_have_what_two_runs_must_share(tmp_path: Path) -> None:
     result = chartqa(40, 40)
     row = score_row(result)
-    assert row["low"] < row["value"] < row["high"]
-    assert row["interval"] == "bootstrap"
-    assert len(row["annotations"]) == 16
-    assert len(row["samples"]) == 12
+    assert row.low < row.value < row.high
+    assert row.interval == "bootstrap"
+    assert len(row.annotations) == 16
+    assert len(row.samples) == 12
     rows, _ = write_results(RunFolder.create(tmp_path, "r"), [result], {})
-    assert rows[0] == {**row, "submission": None}, "and are the same every time"
+    assert rows[0] == row, "and are the same every time"
 
 
 def test_one_cluster_has_no_interval() -> None:
     result = scored("exact_match", [question(i, "a", 0) for i in range(5)], ["a", "b", "a", "a", "b"])
     row = score_row(result)
-    assert (row["value"], row["stderr"], row["ci95"], row["low"], row["high"], row["intervals"]) == (
+    assert (row.value, row.stderr, row.ci95, row.low, row.high, row.intervals) == (
         60.0, None, None, None, None, {},
     )  # fmt: skip
 

@@ -1,0 +1,118 @@
+"""A row of ``scores.json``: one task split's score with its interval, counts and signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from .signature import Signature
+
+NUMBER = (int, float)
+REQUIRED: Mapping[str, tuple[type, ...]] = {
+    "task": (str,), "split": (str,), "metric": (str,), "value": (*NUMBER, type(None)), "n": (int,), "unparsed": (int,),
+    "errors": (int,), "truncated": (int,), "limited": (bool,), "signature": (str,),
+}  # fmt: skip
+"""The keys that every version of evalkit has written, and their types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow:
+    """The score of a task's split, or the mean of a group of splits.
+
+    Attributes:
+        metric: the name of the headline value.
+        value: in the unit that the field prints; None without a score.
+        stderr: the clustered standard error, in the same unit.
+        ci95: half of the 95 % interval, if that is symmetric.
+        low, high: the ends of the 95 % interval.
+        interval: how ``low`` and ``high`` were found, ``bootstrap`` or ``wilson``; None without an interval.
+        values: every value of the metric by name.
+        intervals: the interval of each, with the keys ``stderr``, ``ci95``, ``low``, ``high`` and ``interval``.
+        n: scored samples.
+        clusters: images among them; None in old files, as the following digests.
+        unparsed: answers that could not be parsed.
+        errors: samples that failed and are not among ``n``.
+        truncated: answers cut off by the token limit.
+        limited: whether only a part of the split was run (``--limit``).
+        annotations: digest of the questions and references.
+        samples: digest of the sample ids.
+        seconds: computing time.
+        submission: the file for the official server, where the references are not public.
+        extra: keys of the file that this version does not know.
+        absent: keys that the file does not have.
+    """
+
+    task: str
+    split: str
+    metric: str
+    value: float | None
+    stderr: float | None = None
+    ci95: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    n: int
+    clusters: int | None = None
+    unparsed: int
+    errors: int
+    truncated: int
+    limited: bool
+    annotations: str | None = None
+    samples: str | None = None
+    signature: str
+    seconds: float | None = None
+    submission: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_dict(cls, content: Any) -> ScoreRow:
+        """The row that ``to_dict`` wrote, in this or an older version.
+
+        Raises:
+            ValueError: a key is missing or of another type; the message names it.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError("a result is not an object")
+        for key, types in REQUIRED.items():
+            if key not in content:
+                raise ValueError(f"a result has no {key!r}")
+            value = content[key]
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise ValueError(f"{key!r} of a result is {value!r}")
+        known = [name for name in NAMES if name in content]
+        return cls(
+            **{name: content[name] for name in known},
+            extra={key: value for key, value in content.items() if key not in NAMES},
+            absent=frozenset(NAMES) - frozenset(known),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as ``scores.json`` has it."""
+        known = {name: getattr(self, name) for name in NAMES if name not in self.absent}
+        return {**known, **self.extra}
+
+    def with_submission(self, file: str | None) -> ScoreRow:
+        """The row with the name of the file for the official server."""
+        return replace(self, submission=file, absent=self.absent - {"submission"})
+
+    @property
+    def name(self) -> str:
+        """``task/split``."""
+        return f"{self.task}/{self.split}"
+
+    @property
+    def parsed_signature(self) -> Signature:
+        return Signature.parse(self.signature)
+
+    def interval_of(self, metric: str) -> Mapping[str, Any]:
+        """The interval of a value, with the keys of ``intervals``; empty if it has none."""
+        if metric != self.metric:
+            return self.intervals.get(metric, {})
+        return {key: getattr(self, key) for key in ("stderr", "ci95", "low", "high", "interval")}
+
+
+NAMES = tuple(f.name for f in fields(ScoreRow) if f.name not in ("extra", "absent"))

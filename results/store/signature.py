@@ -1,0 +1,81 @@
+"""Signatures: what two scores must share to be comparable, as one line of text.
+
+``task:split|v1|file:…|protocol:official|shots:0|metric|key:value|…|n:300``: the task and its version, for a custom task
+the digest of its file, how the task was asked, the metric's own signature, and the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+ASKED = ("protocol", "shots", "choice")
+"""The parts that say how a task was asked; unknown for answers that were scored from a file."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A signature by its parts, in order."""
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Signature:
+        """The signature in ``text``; any text is one."""
+        return cls(tuple(text.split("|")))
+
+    @classmethod
+    def of(cls, place: str, version: int, file: str | None, asked: str, scorer: str, n: int) -> Signature:
+        """The signature of a score.
+
+        Args:
+            place: ``task:split``.
+            file: the digest of a custom task's file.
+            asked: how the task was asked, ``protocol:…|shots:…``; empty for answers from a file.
+            scorer: the metric's signature, or ``submission``.
+        """
+        given = [f"file:{file}"] if file else []
+        return cls.parse("|".join([place, f"v{version}", *given, *([asked] if asked else []), scorer, f"n:{n}"]))
+
+    def format(self) -> str:
+        """The text that ``parse`` reads."""
+        return "|".join(self.parts)
+
+    @cached_property
+    def fields(self) -> Mapping[str, str]:
+        """The values of the parts ``key:value`` by key; the other parts by their place, ``#0``."""
+        found: dict[str, str] = {}
+        for place, part in enumerate(self.parts):
+            key, colon, value = part.partition(":")
+            # The first is task:split, and a metric may use a key of ours again.
+            key = key if colon and place and key not in found else f"#{place}"
+            found[key] = value if colon and key[0] != "#" else part
+        return found
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """The protocol, shots and choice mode; empty for answers from a file."""
+        return {key: value for key, value in self.fields.items() if key in ASKED}
+
+    @property
+    def scorer(self) -> Signature:
+        """Everything but how the task was asked and the number of samples: the task, the metric and its variant."""
+        left_out = (*(f"{key}:" for key in ASKED), "n:")
+        return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
+
+    def differences(self, other: Signature) -> list[str]:
+        """Why scores with these signatures are not comparable, whatever their numbers of samples; empty if they are."""
+        found = []
+        if self.scorer != other.scorer:
+            before, after = self.scorer.parts, other.scorer.parts
+            only = ("|".join(p for p in x if p not in y) or "none" for x, y in ((before, after), (after, before)))
+            found.append(f"the signatures differ ({' and '.join(only)})")
+        asked, too = self.asked, other.asked
+        keys = [key for key in ASKED if asked.get(key) != too.get(key)]
+        if "shots" not in asked or "shots" not in too:  # answers from a file: the number of shots is not known
+            keys = [key for key in keys if key != "shots"]
+        if asked and too and keys:
+            pairs = ", ".join(f"{key} {asked.get(key, 'none')} and {too.get(key, 'none')}" for key in keys)
+            found.append(f"the protocols differ ({pairs})")
+        return found

@@ -145,7 +145,7 @@ def update_baseline(run: ScoredRun, file: Path, rule: gate.Rule) -> int:
     return 0
 
 
-def show_changes(checked: list[gate.Checked], console: Console) -> None:
+def show_changes(checked: list[gate.TaskCheck], console: Console) -> None:
     """Print the samples that changed, losses first."""
     for one in checked:
         if one.changes:

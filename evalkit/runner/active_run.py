@@ -20,7 +20,7 @@ from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
-from evalkit.results.store.run_folder import RunFolder, Wanted, choose
+from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
 from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
@@ -190,7 +190,7 @@ def begun(
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     folder, said = choose(
         Path(settings.out),
-        Wanted(checkpoint.name, parts, splits, stem_of(plan)),
+        FolderSpec(checkpoint.name, parts, splits, stem_of(plan)),
         name=settings.name,
         fresh=settings.fresh,
     )

@@ -1,6 +1,6 @@
-"""Baselines: a run's scores and answers in one small file, to be committed and checked against.
+"""Baselines: a run's scores and answers in one small file, to commit and to check later runs against.
 
-A baseline is JSON with a line a sample, so that a change to it reads well in a diff:
+A baseline is JSON with one line per sample, so that diffs are readable:
 
     {"schema": 1, "evalkit": …, "model": …, "tasks": {"refcoco/val": {"metric": …, "value": …, "signature": …,
      "annotations": …, "samples": [
@@ -18,7 +18,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.results.store.files import to_json, write_atomically
-from evalkit.results.store.scored_run import Sampled, ScoredRun
+from evalkit.results.store.scored_run import SampleScores, ScoredRun
 from evalkit.version import __version__
 
 SCHEMA = 1
@@ -26,14 +26,14 @@ KIND = "evalkit baseline"
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a baseline holds of one split."""
+class BaselineSplit:
+    """One split of a baseline."""
 
     metric: str
     value: float
     signature: str
     annotations: str | None
-    sampled: Sampled
+    sampled: SampleScores
     answers: Mapping[str, str]
 
 
@@ -43,11 +43,11 @@ class Baseline:
 
     path: Path
     model: str
-    tasks: Mapping[str, Held]
+    tasks: Mapping[str, BaselineSplit]
 
 
-def hold(run: ScoredRun) -> dict[str, Held]:
-    """What a run's splits come to.  Raises ``UserError`` where samples failed: a baseline must be whole."""
+def splits_of(run: ScoredRun) -> dict[str, BaselineSplit]:
+    """The splits of a run.  Raises ``UserError`` if samples failed: a baseline must be complete."""
     if not run.splits:
         raise UserError(f"{run.path} has no scored task; a baseline needs one.")
     found = {}
@@ -55,11 +55,11 @@ def hold(run: ScoredRun) -> dict[str, Held]:
         row = run.rows[name]
         if row.errors:
             raise UserError(
-                f"{run.path}: {row.errors} samples of {name} failed; a baseline must be whole: "
-                "run the same command again, which tries them again."
+                f"{run.path}: {row.errors} samples of {name} failed; a baseline must be complete: "
+                "run the same command again to retry them."
             )
         answers = {key: answer.text for key, answer in run.answers(name).items()}
-        found[name] = Held(
+        found[name] = BaselineSplit(
             row.metric, float(row.value), row.signature, run.annotations(name), run.sampled(name), answers
         )
     return found
@@ -69,10 +69,10 @@ def write_baseline(run: ScoredRun, path: Path) -> int:
     """Write ``path``; returns the number of samples in it.
 
     Raises:
-        UserError: the run is not whole.
+        UserError: samples of the run failed, or it has no score.
         RunFailed: the file cannot be written.
     """
-    tasks = hold(run)
+    tasks = splits_of(run)
     about = {"schema": SCHEMA, "kind": KIND, "evalkit": __version__, "model": run.model}
     lines = [f'{to_json(about)[:-1]}, "tasks": {{']
     for place, (name, held) in enumerate(tasks.items()):
@@ -90,7 +90,7 @@ def write_baseline(run: ScoredRun, path: Path) -> int:
     return sum(len(held.sampled.ids) for held in tasks.values())
 
 
-def rows_of(held: Held) -> list[list[Any]]:
+def rows_of(held: BaselineSplit) -> list[list[Any]]:
     s = held.sampled
     strata: Sequence[str | None] = s.strata if s.strata is not None else [None] * len(s.ids)
     return [
@@ -100,7 +100,7 @@ def rows_of(held: Held) -> list[list[Any]]:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Raises ``UserError`` where ``path`` is no baseline, damaged, or from a newer evalkit."""
+    """Read a baseline.  Raises ``UserError`` if ``path`` is not one, is corrupt, or is from a newer evalkit."""
     advice = "make it with: evalkit baseline RUN --out FILE"
     try:
         content = json.loads(path.read_bytes())
@@ -110,27 +110,27 @@ def read_baseline(path: Path) -> Baseline:
         raise UserError(f"--baseline {path} is not valid JSON ({error}); {advice}.") from error
     try:
         if content["kind"] != KIND:
-            raise ValueError("it is something else")
+            raise ValueError("its kind is another")
         if content["schema"] > SCHEMA:
             raise UserError(f"--baseline {path} has schema {content['schema']}, and this evalkit reads up to {SCHEMA}; "
                             "upgrade evalkit.")  # fmt: skip
         tasks = {name: _held(held) for name, held in content["tasks"].items()}
         model = str(content["model"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"--baseline {path} is no baseline that evalkit wrote ({error!r}); {advice}.") from error
+        raise UserError(f"--baseline {path} is not a baseline that evalkit wrote ({error!r}); {advice}.") from error
     return Baseline(path, model, tasks)
 
 
-def _held(content: Mapping[str, Any]) -> Held:
+def _held(content: Mapping[str, Any]) -> BaselineSplit:
     rows = [(str(i), str(c), s, float(v), str(a)) for i, c, s, v, a in content["samples"]]
     if not rows or len({row[0] for row in rows}) < len(rows):
         raise ValueError("no samples, or one twice")
     strata = [row[2] for row in rows]
     digest = content["annotations"]
-    return Held(
+    return BaselineSplit(
         str(content["metric"]), float(content["value"]), str(content["signature"]),
         None if digest is None else str(digest),
-        Sampled(
+        SampleScores(
             [row[0] for row in rows], [row[3] for row in rows], [row[1] for row in rows],
             None if None in strata else [str(s) for s in strata],
         ),

@@ -1,4 +1,4 @@
-"""Runs compared with a base run, task by task, over the same samples."""
+"""Compare runs with a base run, task by task, over the same samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import Measured, seed_of
 from evalkit.results.stats.paired import ALPHA, Difference, compare, holm
-from evalkit.results.store.scored_run import Answer, Sampled, ScoredRun, reasons_against
+from evalkit.results.store.scored_run import SampleScores, ScoredRun, StoredAnswer, reasons_against
 from evalkit.task_groups import MEANS
 
 EXAMPLES = 3
@@ -30,11 +30,16 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Compared:
+class TaskComparison:
     """One task of one candidate against the base.
 
-    ``forced`` says what speaks against the comparison; ``holm`` is the corrected p-value, None where there is none: for
-    what was forced, and for the ``mean`` of a group, which tests its members again.
+    Attributes:
+        candidate: the index of the run in ``Comparison.runs``.
+        holm: the corrected p-value; None for a forced comparison and for the mean of a group, which tests its members
+            again.
+        forced: why the scores are not comparable, if ``--force`` compared them nevertheless.
+        flips: samples whose score changed.
+        mean: whether it is the mean of a group of splits.
     """
 
     task: str
@@ -48,7 +53,7 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """What the test says at 5 %, corrected over the tasks where it is one of them."""
+        """``better``, ``worse`` or ``not shown`` at 5 %, with the corrected p-value if there is one."""
         p = self.found.chance.p if self.holm is None else self.holm
         if p > ALPHA:
             return "not shown"
@@ -56,8 +61,8 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A task of a candidate that may not be compared with the base, and why."""
+class Incomparable:
+    """A task of a candidate that cannot be compared with the base, and why."""
 
     task: str
     candidate: int
@@ -66,26 +71,26 @@ class Refused:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``runs[0]`` is the base; ``candidate`` numbers count in ``runs``.  ``lacking``: what not every run has."""
+    """All comparisons with the base ``runs[0]``; ``lacking`` says which tasks not every run has."""
 
     runs: tuple[ScoredRun, ...]
-    compared: tuple[Compared, ...]
-    refused: tuple[Refused, ...]
+    compared: tuple[TaskComparison, ...]
+    refused: tuple[Incomparable, ...]
     lacking: tuple[str, ...]
 
 
 def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) -> Comparison:
-    """Every task of every further run against the first run's.
+    """Compare every task of the other runs with the first run's.
 
     Raises:
         UserError: fewer than two runs, no scores, damaged files, or no task that both have.
     """
     if len(paths) < 2:
-        raise UserError("give two runs or more: 'evalkit compare runs/A runs/B' says how B differs from A.")
+        raise UserError("give two runs or more: 'evalkit compare runs/A runs/B' compares B with A.")
     runs = tuple(ScoredRun.open(path) for path in paths)
     load = cache(lambda place, task: runs[place].sampled(task))
-    compared: list[Compared] = []
-    refused: list[Refused] = []
+    compared: list[TaskComparison] = []
+    refused: list[Incomparable] = []
     lacking: list[str] = []
     for place, run in enumerate(runs[1:], start=1):
         both = [task for task in runs[0].splits if task in run.splits]
@@ -99,35 +104,37 @@ def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) 
             )
         for task in both:
             one = _one(runs, place, task, load, force, flips)
-            (compared if isinstance(one, Compared) else refused).append(one)  # type: ignore[arg-type]
+            (compared if isinstance(one, TaskComparison) else refused).append(one)  # type: ignore[arg-type]
         compared += _means(runs, place, [c for c in compared if c.candidate == place and not c.forced], load)
     return Comparison(runs, _corrected(compared), tuple(refused), tuple(dict.fromkeys(lacking)))
 
 
-Load = Callable[[int, str], Sampled]
+Load = Callable[[int, str], SampleScores]
 
 
-def _one(runs: Sequence[ScoredRun], place: int, task: str, load: Load, force: bool, flips: int) -> Compared | Refused:
+def _one(
+    runs: Sequence[ScoredRun], place: int, task: str, load: Load, force: bool, flips: int
+) -> TaskComparison | Incomparable:
     base, candidate = runs[0], runs[place]
     reasons = reasons_against(base, candidate, task)
     if reasons and not force:
-        return Refused(task, place, tuple(reasons))
+        return Incomparable(task, place, tuple(reasons))
     old, new = load(0, task), load(place, task)
     reasons += unshared(old, new)
     if reasons and not force:
-        return Refused(task, place, tuple(reasons))
+        return Incomparable(task, place, tuple(reasons))
     ids = [sample for sample in old.ids if sample in new.place]
     if not ids:
-        return Refused(task, place, (*reasons, "no sample is in both"))
+        return Incomparable(task, place, (*reasons, "no sample is in both"))
     first = old.measured(ids)
     second = replace(first, values=new.measured(ids).values)
     found = compare(first, second, seed=seed_of(task))
     shown = _flips(base, candidate, task, ids, first, second, flips) if flips else ()
-    return Compared(task, base.rows[task].metric, place, found, None, tuple(reasons), shown)
+    return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons), shown)
 
 
-def unshared(old: Sampled, new: Sampled) -> list[str]:
-    """A reason against comparing two runs of other samples; empty where they have the same."""
+def unshared(old: SampleScores, new: SampleScores) -> list[str]:
+    """The reason if two runs have different samples; empty if they have the same."""
     only = [[s for s in one.ids if s not in other.place] for one, other in ((old, new), (new, old))]
     if not any(only):
         return []
@@ -139,8 +146,10 @@ def unshared(old: Sampled, new: Sampled) -> list[str]:
     return [f"the samples differ: {' and '.join(said)}"]
 
 
-def _means(runs: Sequence[ScoredRun], place: int, compared: Sequence[Compared], load: Load) -> list[Compared]:
-    """The groups of ``MEANS`` whose splits were all compared."""
+def _means(
+    runs: Sequence[ScoredRun], place: int, compared: Sequence[TaskComparison], load: Load
+) -> list[TaskComparison]:
+    """The means of the groups of ``MEANS`` whose splits were all compared."""
     there = {one.task: one for one in compared}
     found = []
     for group, members in MEANS.items():
@@ -159,14 +168,17 @@ def _means(runs: Sequence[ScoredRun], place: int, compared: Sequence[Compared], 
             strata = [member for member in members for _ in ids[member]]
             sides.append(Measured.of(values, clusters, strata))
         name = f"{group}/mean of {len(members)}"
-        found.append(Compared(name, there[members[0]].metric, place, compare(*sides, seed=seed_of(name)), mean=True))
+        found.append(
+            TaskComparison(name, there[members[0]].metric, place, compare(*sides, seed=seed_of(name)), mean=True)
+        )
     return found
 
 
-def _corrected(compared: Sequence[Compared]) -> tuple[Compared, ...]:
-    """With Holm's correction over all tasks of all candidates; what was forced is no test, nor is a mean another.
+def _corrected(compared: Sequence[TaskComparison]) -> tuple[TaskComparison, ...]:
+    """Apply Holm's correction over all tasks of all candidates; forced comparisons and means do not count as tests.
 
-    What could have been shown is said of the corrected tests too: each at 5 % over their number, Holm's first step.
+    ``detectable`` and ``needed`` are those of the corrected tests: each at 5 % divided by their number, Holm's first
+    step.
     """
     tests = [place for place, one in enumerate(compared) if not one.forced and not one.mean]
     adjusted = dict(zip(tests, holm([compared[place].found.chance.p for place in tests]), strict=True))
@@ -185,7 +197,7 @@ def _flips(
     chosen = order[:most]
     wanted = {ids[i] for i in chosen}
     before, after = base.answers(task, wanted), candidate.answers(task, wanted)
-    nothing = Answer("(no answer in the journal)", "")
+    nothing = StoredAnswer("(no answer in the journal)", "")
     return tuple(
         Flip(
             task, ids[i], float(old.values[i]), float(new.values[i]), before.get(ids[i], nothing).text,

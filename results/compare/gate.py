@@ -1,7 +1,7 @@
-"""The gate: is a run as good as its baseline?
+"""The regression gate: is a run as good as its baseline?
 
-``exact`` wants the same answers; ``tolerance`` a score at most so much lower; ``significant`` fails only where a paired
-permutation test says that the run is worse (one-sided, at α, Holm's correction over the tasks), by more than a margin.
+``exact`` requires the same answers; ``tolerance`` allows a drop up to a limit; ``significant`` fails if a paired
+permutation test finds the run worse (one-sided, at α, Holm's correction over the tasks) by more than a margin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.signature import Signature
 from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
 
-from .baseline import Baseline, Held
+from .baseline import Baseline, BaselineSplit
 from .comparison import unshared
 
 Mode = Literal["exact", "tolerance", "significant"]
@@ -29,12 +29,12 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Rule:
-    """What a run must meet.
+    """The rule that a run must meet.
 
     Attributes:
-        tolerance: how much lower a score may be, in its unit; for ``tolerance``.
-        alpha: the probability of failing although nothing is worse; for ``significant``.
-        margin: a drop up to this does not fail, however sure it is; for ``significant``.
+        tolerance: the largest drop that passes, in the unit of the score; for ``tolerance``.
+        alpha: the probability of failing when nothing is worse; for ``significant``.
+        margin: a drop up to this never fails, even if significant; for ``significant``.
     """
 
     mode: Mode = "significant"
@@ -45,7 +45,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Change:
-    """A sample whose answer or score is another than the baseline's."""
+    """A sample whose answer or score differs from the baseline's."""
 
     id: str
     before: float
@@ -55,8 +55,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One task: how it compares, which samples changed, and why it fails (None: it passes)."""
+class TaskCheck:
+    """One task against the baseline: the difference, the samples that changed, and why it fails (None: it passes)."""
 
     task: str
     metric: str
@@ -67,11 +67,11 @@ class Checked:
     failure: str | None
 
 
-def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[Checked]:
-    """Every task of the baseline.
+def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[TaskCheck]:
+    """Check every task of the baseline.
 
     Raises:
-        UserError: a task is missing or not comparable: then nothing can be said, and no gate should pass or fail.
+        UserError: a task is missing or not comparable, so that the gate can neither pass nor fail.
     """
     problems = [problem for name, held in baseline.tasks.items() if (problem := _problem(run, baseline, name, held))]
     if problems:
@@ -88,8 +88,8 @@ def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[Checked]:
     ]
 
 
-def _problem(run: ScoredRun, baseline: Baseline, name: str, held: Held) -> str | None:
-    """Why a task cannot be compared."""
+def _problem(run: ScoredRun, baseline: Baseline, name: str, held: BaselineSplit) -> str | None:
+    """Why a task cannot be compared; None if it can."""
     if name not in run.rows:
         return f"{name} was not run"
     if name not in run.splits:
@@ -105,12 +105,12 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: Held) -> str |
     return f"{name}: {', '.join(reasons)}" if reasons else None
 
 
-def _compared(run: ScoredRun, name: str, held: Held, alpha: float) -> Checked:
+def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> TaskCheck:
     new = run.sampled(name)
     ids = [sample for sample in held.sampled.ids if sample in new.place]
     failed = run.rows[name].errors
     if not ids:
-        raise UserError(f"{run.path}: no sample of {name} was answered; run the same command again.")
+        raise UserError(f"{run.path}: no sample of {name} has an answer; run the same command again.")
     before = held.sampled.measured(ids)
     after = replace(before, values=new.measured(ids).values)
     answers = run.answers(name)
@@ -123,21 +123,21 @@ def _compared(run: ScoredRun, name: str, held: Held, alpha: float) -> Checked:
     changes.sort(key=lambda c: c.after - c.before)
     found = compare(before, after, seed=seed_of(name))
     error = found.stderr
-    return Checked(
+    return TaskCheck(
         name, held.metric, found, tuple(changes), found.chance.worse,
         detectable(error, alpha=alpha, sides=1) if error else None,
-        f"{failed} samples failed in the run; the same command tries them again" if failed else None,
+        f"{failed} samples failed in the run; run the same command again to retry them" if failed else None,
     )  # fmt: skip
 
 
-def _failure(one: Checked, rule: Rule) -> str | None:
-    """Why a task does not meet the rule, its p-value corrected."""
+def _failure(one: TaskCheck, rule: Rule) -> str | None:
+    """Why a task does not meet the rule, with the corrected p-value; None if it does."""
     d = one.found
     if rule.mode == "exact":
         same = "1 answer is" if len(one.changes) == 1 else f"{len(one.changes):,} answers are"
         return f"{same} not the baseline's" if one.changes else None
     if rule.mode == "tolerance":
-        # 0.5 lower is not more than 0.5, whatever floating-point subtraction makes of it.
+        # A drop of exactly 0.5 passes a tolerance of 0.5 despite rounding.
         return (
             f"{-d.difference:.2f} lower, and {rule.tolerance:g} is allowed"
             if (-d.difference > rule.tolerance + 1e-9)
@@ -152,8 +152,8 @@ def _failure(one: Checked, rule: Rule) -> str | None:
 # ------------------------------------------------------------------------------------------------------------ reports
 
 
-def table_of(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule: Rule) -> Table:
-    """A row a task."""
+def table_of(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, rule: Rule) -> Table:
+    """One row per task."""
     rows = [
         [
             one.task, f"{one.found.base:.2f}", f"{one.found.candidate:.2f}",
@@ -166,8 +166,8 @@ def table_of(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rul
     return Table(header, rows, 1, f"{run.model} ({run.path}) against {baseline.path}", notes_of(checked, rule))
 
 
-def notes_of(checked: Sequence[Checked], rule: Rule) -> list[str]:
-    """What fails and why, and what the rule can and cannot see."""
+def notes_of(checked: Sequence[TaskCheck], rule: Rule) -> list[str]:
+    """Which tasks fail and why, the rule, and the smallest drop that it detects."""
     found = [f"{one.task}: {one.failure}." for one in checked if one.failure]
     wanted = {
         "exact": "exact: every answer must be the baseline's.",
@@ -178,11 +178,11 @@ def notes_of(checked: Sequence[Checked], rule: Rule) -> list[str]:
     found.append(wanted[rule.mode])
     if rule.mode == "significant" and (seen := [one for one in checked if one.detectable is not None]):
         smallest = ", ".join(f"{one.task} {one.detectable:.2f}" for one in seen)
-        found.append(f"Drops that are found with a probability of 80 %: {smallest}.")
+        found.append(f"Smallest drops detectable with 80 % power: {smallest}.")
     return found
 
 
-def change_lines(one: Checked, most: int = SHOWN) -> list[str]:
+def change_lines(one: TaskCheck, most: int = SHOWN) -> list[str]:
     """The samples that changed, losses first."""
     lines = [
         f"{flat(c.id)}: {c.before:.1f} → {c.after:.1f}: “{short(c.answer_before, 80)}” → “{short(c.answer_after, 80)}”"
@@ -192,14 +192,14 @@ def change_lines(one: Checked, most: int = SHOWN) -> list[str]:
     return lines + ([f"… and {rest:,} more"] if rest > 0 else [])
 
 
-def summary(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule: Rule) -> str:
-    """Markdown for the page of a CI job."""
+def summary(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, rule: Rule) -> str:
+    """Markdown for the summary page of a CI job."""
     bad = [one.task for one in checked if one.failure]
     head = f"## evalkit check: {'failed, ' + plain(', '.join(bad)) if bad else 'passed'}\n\n"
     text = head + markdown([table_of(checked, run, baseline, rule)])
     for one in checked:
         if one.changes:
-            # Answers are a model's words: as code they can be no markup.
+            # As code, a model's answer cannot be markup.
             lines = "\n".join(f"    {line}" for line in change_lines(one))
             head = f"<summary>{html.escape(flat(one.task))}: {len(one.changes):,} samples changed</summary>"
             text += f"\n<details>{head}\n\n{lines}\n\n</details>\n"
@@ -207,12 +207,12 @@ def summary(checked: Sequence[Checked], run: ScoredRun, baseline: Baseline, rule
 
 
 def impossible_summary(reason: str) -> str:
-    """The same where nothing could be checked."""
+    """The summary if nothing could be checked."""
     return f"## evalkit check: not possible\n\n{plain(reason)}\n"
 
 
-def junit(checked: Sequence[Checked], run: ScoredRun) -> bytes:
-    """JUnit's XML: a test case a task."""
+def junit(checked: Sequence[TaskCheck], run: ScoredRun) -> bytes:
+    """JUnit XML with one test case per task."""
     suite = _suite(len(checked), failures=sum(one.failure is not None for one in checked))
     for one in checked:
         case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(run.name)}", name=_xml(one.task))
@@ -225,7 +225,7 @@ def junit(checked: Sequence[Checked], run: ScoredRun) -> bytes:
 
 
 def impossible_junit(reason: str, name: str) -> bytes:
-    """JUnit's XML where nothing could be checked: one test case, an error."""
+    """JUnit XML if nothing could be checked: one test case with an error."""
     suite = _suite(1, errors=1)
     case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(name)}", name="check")
     ElementTree.SubElement(case, "error", message=_xml(reason))
@@ -246,6 +246,6 @@ def _written(suite: ElementTree.Element) -> bytes:
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 cannot hold."""
+    """``text`` with the characters that XML 1.0 cannot hold replaced."""
     return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c >= "\U00010000"
                    else "\ufffd" for c in text)  # fmt: skip

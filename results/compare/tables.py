@@ -1,4 +1,4 @@
-"""What a comparison of runs says, as tables for people and as records for programs."""
+"""A comparison of runs as tables and as records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.tables import Table, latex, markdown, p_text, rows_as_csv, short, signed
 
-from .comparison import Compared, Comparison, Flip
+from .comparison import Comparison, Flip, TaskComparison
 
 FIELDS = (
     "task", "metric", "base", "candidate", "base_score", "candidate_score", "difference", "ci95", "low", "high",
@@ -21,14 +21,15 @@ FLIP_FIELDS = ("run", "task", "id", "base", "candidate", "base_answer", "candida
 
 
 def letter(place: int) -> str:
-    """A, B, C … for the runs; the 27th is Z1."""
+    """The letter of a run: A, B, C …; the 27th is Z1."""
     return chr(ord("A") + place) if place < 26 else f"Z{place - 25}"
 
 
 def tables_of(found: Comparison, more: Sequence[str] = ()) -> list[Table]:
-    """For each candidate the differences, and how much its samples could tell; then the samples that flipped.
+    """For each candidate: the differences, the power of the comparison, and the samples that changed most.
 
-    ``more`` are sentences to stand below the notes.
+    Args:
+        more: sentences to append to the notes.
     """
     tables = []
     for place in range(1, len(found.runs)):
@@ -46,12 +47,12 @@ def described(run: ScoredRun) -> str:
     return f"{run.model} ({run.path})"
 
 
-def marked(one: Compared) -> str:
-    """The task, with an exclamation mark where only ``--force`` shows it."""
+def marked(one: TaskComparison) -> str:
+    """The task, with an exclamation mark if only ``--force`` shows it."""
     return one.task + ("!" if one.forced else "")
 
 
-def _differences(found: Comparison, place: int, rows: Sequence[Compared]) -> Table:
+def _differences(found: Comparison, place: int, rows: Sequence[TaskComparison]) -> Table:
     name = letter(place)
     lines = []
     for one in rows:
@@ -65,7 +66,7 @@ def _differences(found: Comparison, place: int, rows: Sequence[Compared]) -> Tab
     return Table(header, lines, 1, f"{name} = {described(found.runs[place])} against A = {described(found.runs[0])}")
 
 
-def _power(place: int, rows: Sequence[Compared]) -> Table:
+def _power(place: int, rows: Sequence[TaskComparison]) -> Table:
     lines = []
     for one in rows:
         d = one.found
@@ -89,7 +90,7 @@ def _flip_table(place: int, flips: Sequence[Flip]) -> Table:
 
 
 def notes_of(found: Comparison) -> list[str]:
-    """What a reader must know to quote the tables."""
+    """What a reader must know to quote the tables, as sentences."""
     several = len(found.runs) > 2
     over = "all tasks and runs" if several else "all tasks"
     notes = [

@@ -1,8 +1,7 @@
-"""Error bars of scores whose samples come in clusters (the questions of one image are not independent).
+"""Clustered standard errors and the cluster bootstrap: the questions about one image are not independent.
 
-A score is a mean, or the unweighted mean of several strata's means (the splits of a benchmark, the halves of ChartQA);
-a clustered standard error and a seeded cluster bootstrap say how sure it is.  What is quoted of them is in
-``error_bars``; how two scores are compared, in ``paired``.
+A score is a mean, or the unweighted mean of the means of several strata (the splits of a benchmark, the halves of
+ChartQA).  ``error_bars`` chooses the interval to show with a score; ``paired`` compares two scores.
 """
 
 from __future__ import annotations
@@ -19,37 +18,37 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
-"""From totals (rows, columns), a row per resample, to one value per row."""
+"""Turns totals, (rows, columns), one row per resample, into one value per row."""
 
 LEVEL = 0.95
 DRAWS = 2000
-MOST_AT_ONCE = 4_000_000  # numbers of one chunk of a resampling: 32 MB
+CHUNK_SIZE = 4_000_000  # numbers per chunk of a resampling: 32 MB
 
 
 def codes(names: Iterable[str]) -> Ints:
-    """Numbers from 0 for names, in the order in which they first appear."""
+    """(n,), a number from 0 for each name, in order of first appearance."""
     known: dict[str, int] = {}
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
 def sums_by(groups: Ints, values: Floats, count: int) -> Floats:
-    """(count,), the sums of (n,) values over (n,) group numbers below ``count``."""
+    """(count,), the sums of the values, (n,), by group number, (n,), below ``count``."""
     return np.asarray(np.bincount(groups, values, minlength=count), dtype=np.float64)
 
 
 def seed_of(*names: str) -> int:
-    """A seed that depends on nothing but ``names``: the same numbers whatever else is computed, and in which order."""
+    """A seed that depends on ``names`` only, so that results do not depend on the order of computation."""
     return int.from_bytes(hashlib.sha256("/".join(names).encode(errors="surrogatepass")).digest()[:8], "big")
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Samples' values with what is resampled together.
+    """Samples' values with their clusters, which are resampled as units.
 
     Attributes:
         values: (n,), in the metric's unit.
-        clusters: (n,), numbers from 0: the image.
-        strata: (n,), numbers from 0; the score is the unweighted mean of the strata's means.  One stratum: the mean.
+        clusters: (n,), numbers from 0; a cluster is an image.
+        strata: (n,), numbers from 0; the score is the unweighted mean of the strata's means.
     """
 
     values: Floats
@@ -71,7 +70,7 @@ class Measured:
 
     @cached_property
     def sizes(self) -> Floats:
-        """(strata,), the samples of each."""
+        """(strata,), the number of samples of each."""
         return np.bincount(self.strata).astype(np.float64)
 
     @cached_property
@@ -85,13 +84,13 @@ class Measured:
 
     @cached_property
     def weights(self) -> Floats:
-        """(n,), what each sample counts in the score; they add up to 1."""
+        """(n,), the weight of each sample in the score; they sum to 1."""
         weights: Floats = 1.0 / (self.sizes[self.strata] * len(self.sizes))
         return weights
 
     @property
-    def spread(self) -> bool:
-        """Whether a spread can be seen: every stratum has two clusters or more."""
+    def has_spread(self) -> bool:
+        """Whether the spread can be estimated: every stratum has at least two clusters."""
         if not len(self.values):
             return False
         pairs = np.unique(np.stack([self.strata, self.clusters]), axis=1)
@@ -103,16 +102,16 @@ class Measured:
 
     @cached_property
     def standard_error(self) -> float | None:
-        """The cluster-robust standard error of the score, in its unit; None where no spread can be seen.
+        """The cluster-robust standard error of the score, in its unit; None if it cannot be estimated.
 
         With residuals e = value − mean summed per cluster, the variance is G / (G − 1) · Σ_g (Σ_{i∈g} e_i)² / n²
         (Liang & Zeger 1986; Miller 2024, arXiv 2411.00640, eq. 4, with the small-sample factor).
         """
-        if not self.spread:
+        if not self.has_spread:
             return None
         sums = self.by_cluster(self.values - self.means[self.strata])
         error = math.sqrt(self.groups / (self.groups - 1) * float(sums @ sums))
-        # All values alike, up to rounding, is no spread at all.
+        # Equal values up to rounding have no spread.
         return error if error > 1e-12 * max(1.0, float(np.abs(self.values).max())) else 0.0
 
     def totals(self) -> Floats:
@@ -125,7 +124,7 @@ class Measured:
 
 
 def one_stratum(values: Floats, clusters: Ints) -> Measured:
-    """The mean of ``values``, (n,); ``clusters``, (n,), are numbers from 0, none left out."""
+    """The mean of ``values``, (n,); ``clusters``, (n,), are numbers from 0 without gaps."""
     return Measured(values, clusters, np.zeros(len(values), dtype=np.int64))
 
 
@@ -146,10 +145,10 @@ def bootstrap(
     """The 95 % percentile interval when clusters are drawn with replacement (Efron & Tibshirani 1993, chapter 13).
 
     Args:
-        totals: (clusters, columns), what each cluster adds to the sums that the score is computed from.
+        totals: (clusters, columns), each cluster's part of the sums that the score is computed from.
         statistic: from (draws, columns) sums to (draws,) scores.
 
-    Returns None for fewer than two clusters, and where no resample has a score.
+    Returns None for fewer than two clusters, or if no resample has a score.
     """
     if len(totals) < 2:
         return None
@@ -157,8 +156,8 @@ def bootstrap(
 
 
 def percentiles(drawn: Floats) -> tuple[float, float] | None:
-    """The ends of the middle 95 % of resampled scores, (draws,); None where no resample has one."""
-    drawn = drawn[np.isfinite(drawn)]  # a resample may hold no sample of a stratum
+    """The ends of the middle 95 % of resampled scores, (draws,); None if no resample has a score."""
+    drawn = drawn[np.isfinite(drawn)]  # a resample may have no sample of a stratum
     if not len(drawn):
         return None
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -166,10 +165,10 @@ def percentiles(drawn: Floats) -> tuple[float, float] | None:
 
 
 def resampled(totals: Floats, rng: np.random.Generator, draws: int) -> Floats:
-    """(draws, columns): the sums over as many clusters as there are, drawn with replacement.
+    """(draws, columns), the sums over ``len(totals)`` clusters drawn with replacement.
 
-    Clusters with the same totals need no telling apart: where there are few kinds (right/wrong scores), it is enough to
-    draw how often each kind occurs, which is the same distribution and a hundred times as fast.
+    Clusters with equal totals are interchangeable.  If there are few different ones (right/wrong scores), only their
+    counts are drawn: the same distribution, a hundred times as fast.
     """
     groups = len(totals)
     kinds, counts = np.unique(totals, axis=0, return_counts=True)
@@ -177,7 +176,7 @@ def resampled(totals: Floats, rng: np.random.Generator, draws: int) -> Floats:
         return np.asarray(rng.multinomial(groups, counts / groups, size=draws) @ kinds, dtype=np.float64)
     sums = np.empty((draws, totals.shape[1]))
     columns = np.ascontiguousarray(totals.T)
-    step = max(1, MOST_AT_ONCE // groups)
+    step = max(1, CHUNK_SIZE // groups)
     for begin in range(0, draws, step):
         chosen = rng.integers(0, groups, size=(min(step, draws - begin), groups), dtype=np.int32)
         for place, column in enumerate(columns):
@@ -194,17 +193,17 @@ def clustered_standard_error(values: Mapping[str, float], clusters: Mapping[str,
 
 
 def standard_error_of_mean(parts: Sequence[tuple[Mapping[str, float], Mapping[str, str]]]) -> float | None:
-    """The same for the unweighted mean of several parts' means; each part is (values, clusters) by sample id."""
+    """The same for the unweighted mean of the means of several parts, each (values, clusters) by sample id."""
     if any(not values for values, _ in parts):
         return None
-    return together(parts).standard_error
+    return stratified(parts).standard_error
 
 
-def together(parts: Sequence[tuple[Mapping[str, float], Mapping[str, str]]]) -> Measured:
+def stratified(parts: Sequence[tuple[Mapping[str, float], Mapping[str, str]]]) -> Measured:
     """Several parts as the strata of one score.
 
-    Clusters of one name are one cluster: the splits of a benchmark may ask about the same images, and are then not
-    independent either.
+    Clusters of the same name are one cluster across parts: the splits of a benchmark may share images, and are then
+    not independent.
     """
     return Measured.of(
         [value for values, _ in parts for value in values.values()],

@@ -1,4 +1,4 @@
-"""The interval that is quoted with a score: symmetric by Student's t, or Wilson's near the ends of the scale."""
+"""The interval shown with a score: symmetric by Student's t, or Wilson's near the ends of the scale."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from .clustered import LEVEL, Measured, bootstrap
 
 @dataclass(frozen=True)
 class Interval:
-    """How sure a score is, in its unit.
+    """The 95 % interval of a score, in its unit.
 
-    ``method`` is ``bootstrap``, and ``half`` then half of the symmetric interval around the score; or ``wilson``, where
-    a symmetric one would leave the scale, and there is no ``half``.
+    Attributes:
+        stderr: the clustered standard error.
+        half: half of the symmetric interval (Student's t); None with ``wilson``.
+        low, high: the ends, by bootstrap or Wilson's formula.
+        method: ``bootstrap``, or ``wilson`` if a symmetric interval would leave the scale.
     """
 
     stderr: float | None
@@ -36,9 +39,10 @@ NO_INTERVAL: Mapping[str, Any] = dict.fromkeys(("stderr", "ci95", "low", "high",
 
 
 def interval_of(measured: Measured, *, scale: float | None, seed: int) -> Interval | None:
-    """The 95 % interval of a score; None where no spread can be seen, for a zero would claim certainty.
+    """The 95 % interval of a score; None if the spread cannot be estimated, since 0 would claim certainty.
 
-    ``scale`` is the upper end of a scale that begins at 0; None where there is none, as for CIDEr.
+    Args:
+        scale: the upper end of a scale that begins at 0; None if there is none, as for CIDEr.
     """
     error = measured.standard_error
     if error is None:
@@ -55,10 +59,10 @@ def interval_of(measured: Measured, *, scale: float | None, seed: int) -> Interv
 
 
 def effective_size(share: float, error: float, groups: int) -> float:
-    """How many independent samples would give ``share`` (0 to 1) this standard error, and at most the clusters.
+    """The number of independent samples that would give ``share`` (0 to 1) this standard error; at most ``groups``.
 
-    Near the ends of the scale hardly any cluster varies, and how much the samples of one agree cannot be seen: no more
-    is claimed than one independent sample a cluster.
+    Near the ends of the scale few clusters vary, and the correlation within them cannot be estimated: at most one
+    independent sample is counted per cluster.
     """
     return min(share * (1 - share) / error**2, groups) if error > 0 else groups
 

@@ -1,4 +1,4 @@
-"""Two scores over the same samples: their difference, whether it could be chance, and what could have been seen."""
+"""Paired comparison of two scores over the same samples: difference, permutation test and power."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from .clustered import MOST_AT_ONCE, Floats, Measured, bootstrap
+from .clustered import CHUNK_SIZE, Floats, Measured, bootstrap
 from .error_bars import half_width
 
 EXACT_UP_TO = 16  # clusters that differ: 65,536 sign patterns
@@ -19,13 +19,13 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Chance:
-    """How probable a difference like this is where there is none.
+class PermutationTest:
+    """The p-values of a paired permutation test.
 
     Attributes:
         p: two-sided.
         worse: one-sided, for a loss.
-        exact: every sign pattern was looked at, not a random 9,999 of them.
+        exact: whether all sign patterns were enumerated, not 9,999 random ones.
     """
 
     p: float
@@ -39,12 +39,12 @@ class Difference:
 
     Attributes:
         stderr: clustered; None for fewer than two clusters.
-        half: half of the 95 % interval (t); None also where no sample differs, for that is no certainty.
+        half: half of the 95 % interval (t); None also if no sample differs, which is not certainty.
         low: the bootstrap's interval, with ``high``.
-        mcnemar: McNemar's exact p-value, for right/wrong scores; it knows nothing of clusters.
-        detectable: the smallest true difference that a two-sided test finds with a power of 80 %; at 5 %, or less where
-            it is one of several.
-        needed: samples (as many a cluster as here) with which a true difference of this size would be found so.
+        mcnemar: McNemar's exact p-value, for right/wrong scores only; ignores clusters.
+        detectable: the smallest true difference that a two-sided test detects with 80 % power, at 5 % or its share of
+            it after correction.
+        needed: the number of samples (with as many per cluster as here) to detect a true difference of this size so.
     """
 
     n: int
@@ -56,7 +56,7 @@ class Difference:
     half: float | None
     low: float | None
     high: float | None
-    chance: Chance
+    chance: PermutationTest
     mcnemar: float | None
     wins: int
     losses: int
@@ -73,9 +73,9 @@ class Difference:
 
 
 def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
-    """The paired comparison; both must hold the same samples in the same order, clusters and strata."""
+    """Compare two scores; both have the same samples in the same order, with the same clusters and strata."""
     gains = Measured(candidate.values - base.values, base.clusters, base.strata)
-    # Means of the same numbers in another order differ in the last digits; no more is a difference.
+    # Means of the same numbers in another order differ in the last digits only.
     gains.values[np.abs(gains.values) < 1e-9] = 0.0
     error = gains.standard_error
     varies = error is not None and error > 0
@@ -100,26 +100,26 @@ def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
     ).at(ALPHA)
 
 
-def permutation(sums: Floats, *, seed: int, flips: int = FLIPS) -> Chance:
+def permutation(sums: Floats, *, seed: int, flips: int = FLIPS) -> PermutationTest:
     """The paired permutation test of clusters' summed differences, (clusters,).
 
-    Were there no difference, each cluster's sign would be as probable the other way round (Good 2005, chapter 3).
+    Without a difference, both signs of a cluster are equally probable (Good 2005, chapter 3).
 
-    All sign patterns where at most 16 clusters differ, else 9,999 random ones, with (1 + hits) / (1 + flips) (Phipson &
+    All sign patterns if at most 16 clusters differ, else 9,999 random ones with p = (1 + hits) / (1 + flips) (Phipson &
     Smyth 2010), which is never 0.
     """
     sizes = np.abs(sums)
     largest = float(sizes.max(initial=0.0))
     sums = sums[sizes > 1e-12 * largest] if largest > 0 else sums[:0]
     if not len(sums):
-        return Chance(1.0, 1.0, True)
+        return PermutationTest(1.0, 1.0, True)
     seen, sizes = float(sums.sum()), np.abs(sums)
     slack = 1e-9 * float(sizes.sum())  # sums of the same numbers in another order
     exact = len(sums) <= EXACT_UP_TO
     flipped = _every_sum(sizes) if exact else _random_sums(sizes, np.random.default_rng(seed), flips)
     extra = 0 if exact else 1
     total = len(flipped) + extra
-    return Chance(
+    return PermutationTest(
         float((np.count_nonzero(np.abs(flipped) >= abs(seen) - slack) + extra) / total),
         float((np.count_nonzero(flipped <= seen + slack) + extra) / total),
         exact,
@@ -133,14 +133,14 @@ def _every_sum(sizes: Floats) -> Floats:
 
 
 def _random_sums(sizes: Floats, rng: np.random.Generator, flips: int) -> Floats:
-    """The sums under random signs; sizes that occur often (right/wrong scores) need only be counted."""
+    """The sums under random signs; if few sizes occur (right/wrong scores), only their counts are drawn."""
     unit = float(sizes.max())
     kinds, counts = np.unique(np.round(sizes / unit, 9), return_counts=True)
     if len(kinds) <= len(sizes) / 8 or len(kinds) <= 64:
         positive = rng.binomial(counts, 0.5, size=(flips, len(counts)))
         return np.asarray((2.0 * positive - counts) @ (kinds * unit))
     sums = np.empty(flips)
-    step = max(1, MOST_AT_ONCE // len(sizes))
+    step = max(1, CHUNK_SIZE // len(sizes))
     for begin in range(0, flips, step):
         signs = rng.integers(0, 2, size=(min(step, flips - begin), len(sizes)), dtype=np.int8)
         sums[begin : begin + len(signs)] = 2.0 * (signs @ sizes) - sizes.sum()
@@ -148,7 +148,7 @@ def _random_sums(sizes: Floats, rng: np.random.Generator, flips: int) -> Floats:
 
 
 def _mcnemar_of(base: Floats, candidate: Floats) -> float | None:
-    """For right/wrong scores only: both hold nothing but 0 and one other value."""
+    """McNemar's p-value; None unless the scores are right/wrong, with 0 and one other value only."""
     if len(np.unique(np.concatenate([[0.0], base, candidate]))) > 2:
         return None
     return mcnemar(int((candidate > base).sum()), int((candidate < base).sum()))
@@ -162,7 +162,7 @@ def mcnemar(won: int, lost: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979): the chance of any false alarm among all tests stays below α."""
+    """Holm's step-down adjustment (1979), which keeps the family-wise error rate below α."""
     adjusted = [0.0] * len(values)
     highest = 0.0
     for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
@@ -172,7 +172,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def detectable(stderr: float, *, alpha: float = ALPHA, power: float = POWER, sides: int = 2) -> float:
-    """The smallest true difference that a test at ``alpha`` finds with ``power``: (z₁₋α/₂ + z_power) · stderr."""
+    """The smallest true difference that a test at ``alpha`` detects with ``power``: (z₁₋α/₂ + z_power) · stderr."""
     normal = NormalDist()
     return (normal.inv_cdf(1 - alpha / sides) + normal.inv_cdf(power)) * stderr
 
@@ -187,10 +187,13 @@ def needed(
     power: float = POWER,
     sides: int = 2,
 ) -> int | None:
-    """Samples with which a true ``difference`` would be found so, given the standard error at ``n``; None for none.
+    """The number of samples to detect a true ``difference``, given the standard error at ``n``; None if it is 0.
 
-    Never fewer than have the ``clusters`` (``n`` samples: as many as samples) that a permutation test needs to say
-    anything: with k of them, its smallest p-value is ``sides`` / 2^k.
+    At least as many samples as give a permutation test enough clusters: with k of them, its smallest p-value is
+    ``sides`` / 2^k.
+
+    Args:
+        clusters: of the ``n`` samples; None if each sample is one.
     """
     if difference == 0:
         return None

@@ -1,4 +1,4 @@
-"""Writing whole files, so that a crash or a full disk leaves either the old one or the new one."""
+"""Atomic file writes: a crash or a full disk leaves either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from evalkit.errors import RunFailed, UserError
 
 
 def write_failed(path: Path, error: OSError) -> RunFailed:
-    """The sentence for a file that could not be written."""
+    """The error for a file that could not be written."""
     return RunFailed(
-        f"{path} cannot be written ({error.strerror}); what was written before is kept: make room, or the folder "
-        "writable, and the same command continues."
+        f"{path} cannot be written ({error.strerror}); earlier results are kept. Free some disk space or make the "
+        "folder writable, and run the same command to resume."
     )
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write ``path``: another file is written whole, reaches the disk, and takes its place.
+    """Write ``path`` through a temporary file that is synced and renamed.
 
     Raises:
-        RunFailed: it cannot be written; what was there before is still there.
+        RunFailed: it cannot be written; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Floats that JSON has no word for become null."""
+    """``value`` with None for floats that JSON cannot represent."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
-    """``content`` as JSON, anything not a number as null."""
+    """``content`` as JSON, with null for NaN and infinities."""
     try:
         return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:

@@ -1,13 +1,13 @@
-"""A run's folder: which one a command belongs to, who may write into it, and its manifest.
+"""Run folders: choosing the one to resume or create, locking it, and its manifest.
 
 runs/<run>/
     manifest.json            what ran: identity, settings, model, versions, hardware, state, every command so far
     refcoco.testA.jsonl      one line per answer, appended as they arrive (results/store/journal.py)
     refcoco.testA.scores.jsonl   one line per scored sample
-    (a file for the official server, under the task's name for it, in the place of scores that nobody can compute)
+    (instead of scores, a submission for the official server, if the references are not public)
     scores.json              the aggregates
     leaderboard.md, .csv
-    log.txt                  what was said, with times
+    log.txt                  messages with times
 """
 
 from __future__ import annotations
@@ -55,14 +55,16 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """A run's folder that is there.  Raises ``UserError`` where there is none."""
+        """The existing folder of a run.  Raises ``UserError`` if ``path`` is not one."""
         if not (path / "manifest.json").is_file():
-            raise UserError(f"{path} is no run: it has no manifest.json (give the folder that 'evalkit run' named).")
+            raise UserError(
+                f"{path} is not a run folder (no manifest.json); give the folder that 'evalkit run' printed."
+            )
         return cls(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else writes into the folder meanwhile; the lock goes with the process, however that ends.
+        """Lock the folder against other processes; the lock ends with the process, even if that is killed.
 
         Raises:
             UserError: another process holds it.
@@ -79,30 +81,30 @@ class RunFolder:
                     f"{self.path}: {who} is working on this run; wait for it, or give another --name."
                 ) from None
             except OSError:
-                pass  # a file system without locks: two processes at once are then the user's business
+                pass  # a file system without locks, such as some network drives: the user must not run two at once
             file.truncate(0)
             file.write(f"evalkit, process {os.getpid()} on {socket.gethostname()},")
             file.flush()
             for left in self.path.iterdir():
-                if _LEFT_BEHIND.fullmatch(left.name):  # half-written files of a process that was killed
+                if _LEFT_BEHIND.fullmatch(left.name):  # temporary files of a killed process
                     left.unlink(missing_ok=True)
             yield
 
     def read_manifest(self) -> dict[str, Any]:
-        """What ran, in the form that this evalkit writes.
+        """The manifest, upgraded to the current schema.
 
         Raises:
-            UserError: the file is damaged or from a newer evalkit.
+            UserError: the file is corrupt or from a newer evalkit.
         """
         content = read_versioned(self.path / "manifest.json", "a manifest", ("settings", "model", "cwd"))
         return _upgraded(content, self.path / "manifest.json")
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:
-        """Write what ran.  Raises ``RunFailed`` when it cannot be written."""
+        """Write the manifest.  Raises ``RunFailed`` if it cannot be written."""
         write_atomically(self.path / "manifest.json", to_json({"schema": SCHEMA, **content}, indent=2) + "\n")
 
     def answered(self) -> bool:
-        """Whether there are answers in it."""
+        """Whether the folder has answers."""
         return any(path.stat().st_size for path in self.path.glob("*.jsonl"))
 
     def journal_path(self, task: str, split: str) -> Path:
@@ -129,10 +131,14 @@ def _made(out: Path, path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a command is about: the model's name, the parts that all its splits share, and each split's own.
+class FolderSpec:
+    """The identity of the run that a command asks for.
 
-    ``stem`` is how a new folder's name begins; the model's name where it is None.
+    Attributes:
+        model: the model's name.
+        parts: the parts of the identity that all splits share.
+        splits: each split's own parts.
+        stem: how a new folder's name begins; None for the model's name.
     """
 
     model: str
@@ -141,9 +147,9 @@ class Wanted:
     stem: str | None = None
 
     def conflicts(self, manifest: Mapping[str, Any]) -> list[str]:
-        """What keeps the command from continuing the run of ``manifest``; empty if nothing does."""
+        """Why the command cannot resume the run of ``manifest``; empty if it can."""
         if manifest.get("parts") is None:
-            return ["it holds answers from elsewhere, scored"]
+            return ["it was made by 'evalkit score'"]
         found = differences(manifest["parts"], self.parts)
         for name, parts in self.splits.items():
             there = manifest["splits"].get(name)
@@ -152,17 +158,17 @@ class Wanted:
         return found
 
 
-def choose(out: Path, wanted: Wanted, *, name: str | None, fresh: bool) -> tuple[RunFolder, list[str]]:
-    """The folder that a command continues or begins, and what the user should know of that choice.
+def choose(out: Path, spec: FolderSpec, *, name: str | None, fresh: bool) -> tuple[RunFolder, list[str]]:
+    """The folder that a command resumes or creates, and messages about that choice.
 
-    Without ``name``, it is the run in ``out`` with the same identity, whatever it is called; else a new one.
+    Without ``name``, it is the run in ``out`` with the same identity, whatever its name; else a new folder.
 
     Raises:
-        UserError: ``out/name`` is another run, or there cannot be a folder.
+        UserError: ``out/name`` is a different run, or the folder cannot be created.
     """
     said: list[str] = []
     if name is None:
-        path, nearest = _by_identity(out, wanted)
+        path, nearest = _by_identity(out, spec)
         if nearest:
             said.append(f"another run than {nearest[0]} ({'; '.join(nearest[1])})")
     else:
@@ -171,31 +177,31 @@ def choose(out: Path, wanted: Wanted, *, name: str | None, fresh: bool) -> tuple
         if fresh:
             said.append(_set_aside(RunFolder(path)))
         elif not (path / "manifest.json").is_file():
-            raise UserError(f"{path} exists already and is no run; give another --name or --out.")
-        elif conflicts := wanted.conflicts(RunFolder(path).read_manifest()):
+            raise UserError(f"{path} exists already and is not a run folder; give another --name or --out.")
+        elif conflicts := spec.conflicts(RunFolder(path).read_manifest()):
             raise UserError(
                 f"the run {path} is another one ({'; '.join(conflicts)}); give another --name, "
-                "or --fresh to start anew."
+                "or --fresh to start over."
             )
     return RunFolder(_made(out, path)), said
 
 
-def _by_identity(out: Path, wanted: Wanted) -> tuple[Path, tuple[Path, list[str]] | None]:
-    """The path of the run to continue; or a new path, with the run most like it and what differs."""
-    stem = f"{(wanted.stem or wanted.model).replace('/', '--')}-{digest(wanted.parts)}"
+def _by_identity(out: Path, spec: FolderSpec) -> tuple[Path, tuple[Path, list[str]] | None]:
+    """The path of the run to resume; or a new path, with the most similar run and how that differs."""
+    stem = f"{(spec.stem or spec.model).replace('/', '--')}-{digest(spec.parts)}"
     others: list[tuple[Path, list[str]]] = []
     for manifest_file in sorted(out.glob("*/manifest.json")):
         try:
             manifest = RunFolder(manifest_file.parent).read_manifest()
-            conflicts = wanted.conflicts(manifest)
+            conflicts = spec.conflicts(manifest)
             named = manifest["model"]["name"]
         except (UserError, KeyError, TypeError, AttributeError):
             if manifest_file.parent.name == stem:
                 raise
-            continue  # somebody else's damaged run is not our concern
+            continue  # another run that is corrupt is no obstacle
         if not conflicts:
             return manifest_file.parent, None
-        if named == wanted.model and manifest.get("parts") is not None:
+        if named == spec.model and manifest.get("parts") is not None:
             others.append((manifest_file.parent, conflicts))
     path, number = out / stem, 1
     while path.exists():
@@ -205,7 +211,7 @@ def _by_identity(out: Path, wanted: Wanted) -> tuple[Path, tuple[Path, list[str]
 
 
 def _set_aside(folder: RunFolder) -> str:
-    """Move a run out of the way; nothing is deleted."""
+    """Move a run out of the way, without deleting anything."""
     with folder.locked():
         kept = folder.path.parent / REPLACED / f"{folder.path.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
         try:
@@ -213,30 +219,30 @@ def _set_aside(folder: RunFolder) -> str:
             folder.path.rename(kept)
         except OSError as error:
             raise UserError(f"--fresh: {folder.path} cannot be moved to {kept} ({error.strerror}).") from error
-    return f"the run so far is kept in {kept}"
+    return f"the existing run was moved to {kept}"
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
 def read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]:
-    """A JSON file with a schema.  Raises ``UserError`` when it is damaged, lacks ``keys``, or is too new."""
+    """Read a JSON file with a schema.  Raises ``UserError`` if it is corrupt, lacks ``keys``, or is too new."""
     try:
         content = json.loads(path.read_bytes())
         schema = content["schema"]
         newer = schema > SCHEMA
-        absent = [key for key in keys if key not in content]
+        missing = [key for key in keys if key not in content]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not {what} that evalkit wrote ({error!r}); run the evaluation again.") from error
     if newer:
         raise UserError(f"{path} has schema {schema}, and this evalkit reads up to {SCHEMA}; upgrade evalkit.")
-    if absent:
-        raise UserError(f"{path} is not {what} that evalkit wrote (it has no {absent[0]}); run the evaluation again.")
+    if missing:
+        raise UserError(f"{path} is not {what} that evalkit wrote (it has no {missing[0]}); run the evaluation again.")
     return dict(content)
 
 
 def _upgraded(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A manifest as schema 2 has it; schema 1 had one list of jobs and one limit, and no identity."""
+    """The manifest in schema 2; schema 1 had a list of jobs, one limit, and no identity."""
     try:
         if manifest["schema"] < SCHEMA:
             limit = manifest["settings"]["limit"]
@@ -247,5 +253,5 @@ def _upgraded(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
         if manifest.get("parts") is not None and not all("parts" in split for split in splits):
             raise KeyError("parts")
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); run the evaluation again.") from error
+        raise UserError(f"{path} is corrupt ({error!r}); run the evaluation again.") from error
     return manifest

@@ -27,7 +27,7 @@ class ScoreRow:
         ci95: half of the 95 % interval, if that is symmetric.
         low, high: the ends of the 95 % interval.
         interval: how ``low`` and ``high`` were found, ``bootstrap`` or ``wilson``; None without an interval.
-        values: every value of the metric by name.
+        values: every value of the metric by name; None for NaN.
         intervals: the interval of each, with the keys ``stderr``, ``ci95``, ``low``, ``high`` and ``interval``.
         n: scored samples.
         clusters: images among them; None in old files, as the following digests.
@@ -52,7 +52,7 @@ class ScoreRow:
     low: float | None = None
     high: float | None = None
     interval: str | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float | None] = field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     n: int
     clusters: int | None = None

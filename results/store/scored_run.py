@@ -1,4 +1,4 @@
-"""Finished runs read back for comparison: aggregates, per-sample scores, answers; and which may be compared."""
+"""Finished runs read back: scores, per-sample scores and answers; and which runs are comparable."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .scores import read_scores
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """A split's headline score, sample by sample, in the order of the file; all four of one length."""
+class SampleScores:
+    """The headline score of each sample of a split, in the order of the file; all fields have the same length."""
 
     ids: Sequence[str]
     values: Sequence[float]
@@ -43,8 +43,8 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a sample was answered, and where its image is."""
+class StoredAnswer:
+    """The answer to a sample, and the name of its image."""
 
     text: str
     image: str
@@ -61,10 +61,10 @@ class ScoredRun:
 
     @classmethod
     def open(cls, path: Path) -> ScoredRun:
-        """Raises ``UserError`` where there is no run, it has no scores yet, or they are damaged."""
+        """Open a run.  Raises ``UserError`` if there is none, or its scores are missing or corrupt."""
         folder = RunFolder.existing(path)
         if not (path / "scores.json").is_file():
-            raise UserError(f"{path} has no scores.json: the run has not ended yet; the same command continues it.")
+            raise UserError(f"{path} has no scores.json: the run is not finished; run the same command to resume it.")
         scores = read_scores(path / "scores.json")
         rows = {row.name: row for row in scores.rows}
         return cls(path, path.name if scores.model is None else scores.model, rows, folder.read_manifest())
@@ -75,11 +75,11 @@ class ScoredRun:
 
     @property
     def splits(self) -> list[str]:
-        """What has per-sample scores."""
+        """The splits with per-sample scores."""
         return [name for name, row in self.rows.items() if row.task not in MEANS and row.value is not None]
 
-    def sampled(self, name: str) -> Sampled:
-        """The scores of a split's samples.  Raises ``UserError`` when the file is absent or damaged."""
+    def sampled(self, name: str) -> SampleScores:
+        """The per-sample scores of a split.  Raises ``UserError`` if the file is missing or corrupt."""
         row = self.rows[name]
         path = RunFolder(self.path).scores_path(row.task, row.split)
         ids, values, clusters, strata = [], [], [], []
@@ -92,17 +92,17 @@ class ScoredRun:
                 strata.append(line.get("stratum"))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}, line {number} is damaged ({error!r}); 'evalkit rescore {self.path}' writes it anew."
+                f"{path}, line {number} is corrupt ({error!r}); 'evalkit rescore {self.path}' writes it again."
             ) from error
         if len(set(ids)) != row.n or len(ids) != row.n:
             raise UserError(
                 f"{path} has {len(ids):,} samples and scores.json says {row.n:,}; "
-                f"'evalkit rescore {self.path}' writes both anew."
+                f"'evalkit rescore {self.path}' writes both again."
             )
-        return Sampled(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])
+        return SampleScores(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])
 
-    def answers(self, name: str, wanted: Collection[str] | None = None) -> dict[str, Answer]:
-        """What the samples ``wanted`` (all) were answered; damaged lines are as if they were not there."""
+    def answers(self, name: str, wanted: Collection[str] | None = None) -> dict[str, StoredAnswer]:
+        """The answers to the samples ``wanted`` (default: all); corrupt lines are skipped."""
         row = self.rows[name]
         path = RunFolder(self.path).journal_path(row.task, row.split)
         found = {}
@@ -111,14 +111,14 @@ class ScoredRun:
                 line = json.loads(raw)
                 key = line["id"]
                 if wanted is None or key in wanted:
-                    # The question's own images come last, after those of exemplars.
-                    found[key] = Answer(str(line["text"]), str(line["images"][-1]) if line.get("images") else "")
+                    # The question's images come after those of few-shot examples.
+                    found[key] = StoredAnswer(str(line["text"]), str(line["images"][-1]) if line.get("images") else "")
             except (ValueError, KeyError, TypeError):
                 continue
         return found
 
     def annotations(self, name: str) -> str | None:
-        """The digest of what a split asks and expects; None where an older evalkit did not write it."""
+        """The digest of a split's questions and references; None if an older evalkit did not write it."""
         said = self.rows[name].annotations
         if said is None and self.manifest.get("parts") is not None:
             said = self.manifest["splits"].get(name, {}).get("parts", {}).get("annotations")
@@ -126,9 +126,9 @@ class ScoredRun:
 
 
 def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
-    """Why a split's two scores may not be compared: signatures, annotations or protocols differ; empty if they may.
+    """Why a split's two scores are not comparable: signatures, annotations or protocols differ; empty if they are.
 
-    That they have the same samples is looked at when the samples are joined.
+    Different samples are found later, when the samples are joined.
     """
     found = a.rows[name].parsed_signature.differences(b.rows[name].parsed_signature)
     digests = a.annotations(name), b.annotations(name)

@@ -1,4 +1,4 @@
-"""What a run's numbers are in its folder: aggregates, per-sample scores, and files for the official servers."""
+"""The scores of a run on disk: ``scores.json``, per-sample scores, and submissions for official servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.results.stats.clustered import seed_of, together
+from evalkit.results.stats.clustered import seed_of, stratified
 from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
 from evalkit.results.stats.intervals import headline, of_values, scale_of
 from evalkit.scoring import Result
@@ -29,10 +29,10 @@ def write_results(
 ) -> tuple[list[ScoreRow], list[ScoreRow]]:
     """Write ``scores.json`` and the per-sample scores or submissions.
 
-    Splits that the run had scored before and that are not among ``results`` keep their rows.
+    Rows of splits that are not among ``results`` are kept.
 
     Returns:
-        The leaderboard's rows: those of ``results``, and all that the run has.
+        The rows of ``results``, and all rows of the run.
 
     Raises:
         RunFailed: a file cannot be written.
@@ -56,7 +56,7 @@ def write_results(
 
 
 def sample_lines(result: Result) -> list[dict[str, Any]]:
-    """A line a sample: its cluster, its stratum where the score is a mean of several means, and its scores."""
+    """One line per sample: its cluster, its stratum if the score is a mean of means, and its scores."""
     assert result.scores is not None
     found = headline(result)
     strata = None if found is None else found[1]
@@ -68,7 +68,7 @@ def sample_lines(result: Result) -> list[dict[str, Any]]:
 
 
 def _rows_before(folder: RunFolder, rows: Sequence[ScoreRow]) -> list[ScoreRow]:
-    """The rows that are there already and stay; a mean does not outlive a change of its members."""
+    """The rows in the file that stay; means are computed again from their members."""
     path = folder.path / "scores.json"
     if not path.is_file():
         return []
@@ -80,14 +80,14 @@ def _rows_before(folder: RunFolder, rows: Sequence[ScoreRow]) -> list[ScoreRow]:
 
 
 def submission_files(results: Sequence[Result]) -> dict[str, str]:
-    """The name of each submission's file, by job; a name that several splits have is put behind the split's."""
+    """The file name of each submission by job; if several splits share a name, the split's name is put in front."""
     found = {r.job.name: (r.job.split, r.submission.file) for r in results if r.submission is not None}
     times = Counter(file for _, file in found.values())
     return {job: file if times[file] == 1 else f"{split}.{file}" for job, (split, file) in found.items()}
 
 
 def score_row(result: Result) -> ScoreRow:
-    """A task split's aggregate with its error bar and its counts; no value where a submission was written instead."""
+    """The row of a split: score, interval and counts; no value if a submission was written instead."""
     job = result.job
     return ScoreRow(
         task=job.task.name,
@@ -107,7 +107,8 @@ def score_row(result: Result) -> ScoreRow:
 
 
 def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[ScoreRow]:
-    """A row per group of ``evalkit.task_groups.MEANS`` whose splits all have a score; ``rows`` are the splits'."""
+    """One row per group of ``evalkit.task_groups.MEANS`` whose splits all have a score; ``rows`` are those of the
+    splits."""
     by_name = {result.job.name: (result, row) for result, row in zip(results, rows, strict=True)}
     found = []
     for group, members in MEANS.items():
@@ -115,7 +116,7 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
             continue
         parts = [by_name[name][0] for name in members]
         own = [by_name[name][1] for name in members]
-        whole = together([(_headline_values(part), part.clusters) for part in parts])
+        whole = stratified([(_headline_values(part), part.clusters) for part in parts])
         interval = interval_of(whole, scale=scale_of(own[0].metric, own[0].signature), seed=seed_of(group))
         found.append(
             ScoreRow(
@@ -161,7 +162,7 @@ def _aggregate(result: Result) -> dict[str, Any]:
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """A short name for a list of texts: 12 hex digits."""
+    """A short digest of a list of texts: 12 hex digits."""
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:12]
 
 

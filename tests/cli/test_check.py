@@ -89,7 +89,8 @@ def test_reports_of_hostile_ids_and_answers(evalkit: Evalkit, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("run", "reason"), [("bad", "the data differ"), ("absent", "is no run"), ("empty", "the run has not ended yet")]
+    ("run", "reason"),
+    [("bad", "the data differ"), ("absent", "is not a run folder"), ("empty", "the run is not finished")],
 )
 def test_where_nothing_can_be_checked_the_reports_say_so(evalkit: Evalkit, held: Path, run: str, reason: str) -> None:
     """Else the page would show the last check's."""
@@ -149,7 +150,7 @@ def test_failed_samples_fail_the_gate(evalkit: Evalkit, held: Path) -> None:
     done = check(evalkit, held, "good")
     assert done.returncode == 1
     assert "1 samples failed in the run" in told(done)
-    assert "a baseline must be whole" in evalkit("baseline", "runs/good", cwd=held).stderr
+    assert "a baseline must be complete" in evalkit("baseline", "runs/good", cwd=held).stderr
 
 
 @pytest.mark.parametrize(
@@ -173,9 +174,9 @@ def test_what_cannot_be_compared_neither_passes_nor_fails(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "the file cannot be read"), ("{", "is not valid JSON"), ("[]", "is no baseline"), ("{}", "is no baseline"),
+        (None, "the file cannot be read"), ("{", "is not valid JSON"), ("[]", "is not a baseline"), ("{}", "is not a baseline"),
         ('{"kind": "evalkit baseline", "schema": 9}', "has schema 9, and this evalkit reads up to 1"),
-        ('{"kind": "evalkit baseline", "schema": 1, "model": "m", "tasks": {"a": {"samples": [[1]]}}}', "is no baseline"),
+        ('{"kind": "evalkit baseline", "schema": 1, "model": "m", "tasks": {"a": {"samples": [[1]]}}}', "is not a baseline"),
     ],
 )  # fmt: skip
 def test_damaged_baselines_are_a_sentence(evalkit: Evalkit, held: Path, content: str | None, said: str) -> None:

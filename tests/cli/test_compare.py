@@ -246,7 +246,7 @@ def test_mistakes_are_sentences(evalkit: Evalkit, pair: Path) -> None:
         return done.stderr
 
     assert "give two runs or more" in fails("runs/good")
-    assert "runs is no run: it has no manifest.json" in fails("runs/good", "runs")
+    assert "runs is not a run folder (no manifest.json)" in fails("runs/good", "runs")
     assert "--format xls: unknown; use one of table, md, csv, json, html, latex" in fails(
         "runs/good", "runs/bad", "--format", "xls"
     )
@@ -259,7 +259,7 @@ def test_mistakes_are_sentences(evalkit: Evalkit, pair: Path) -> None:
     path.unlink()
     assert "the file cannot be read" in fails("runs/good", "runs/bad")
     (pair / "runs" / "bad" / "scores.json").unlink()
-    assert "the run has not ended yet" in fails("runs/good", "runs/bad")
+    assert "the run is not finished" in fails("runs/good", "runs/bad")
 
 
 def test_the_leaderboard_of_two_models(evalkit: Evalkit, pair: Path) -> None:

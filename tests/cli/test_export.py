@@ -82,7 +82,7 @@ def test_a_frame_of_some_tasks_without_prompts(two_runs: Path) -> None:
     assert list(run.scores_to_pandas().task) == [name.split("/")[0] for name in NAMES]
     with pytest.raises(UserError, match="--tasks gqa: it is not in"):
         run.to_pandas("gqa")
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match="is not a run folder"):
         package.load_run(two_runs)
 
 
@@ -456,7 +456,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
     (tmp_path / "there.csv").write_text("mine")
     shutil.copytree(two_runs / "runs" / "b", tmp_path / "runs" / "b")
     for arguments, sentence in (
-        (("nowhere", "--to", "csv"), "nowhere is no run"),
+        (("nowhere", "--to", "csv"), "nowhere is not a run folder"),
         (("runs/a", "--to", "xlsx"), "--to xlsx: unknown; use one of csv, parquet, hub, results"),
         (("runs/a", "--to", "csv", "-t", "gqa"), "--tasks gqa: it is not in runs/a"),
         (("runs/a", "--to", "csv", "--out", "there.csv"), "there.csv exists already"),

@@ -102,8 +102,8 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tm
     shutil.copytree(run, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "scores.json").unlink()
     for arguments, sentence in (
-        (("nowhere",), "nowhere is no run"),
-        (("unfinished",), "the run has not ended yet"),
+        (("nowhere",), "nowhere is not a run folder"),
+        (("unfinished",), "the run is not finished"),
         (("torn",), "not valid JSON"),
         (("runs/r", "runs/r"), "are the same run"),
         (("runs/r", "--out", "busy"), "has other things in it"),

@@ -309,7 +309,7 @@ def _append(run: Path, name: str, text: str) -> None:
 
 
 DAMAGE = {
-    "no run": (lambda run: (run / "manifest.json").unlink(), "is no run: it has no manifest.json"),
+    "no run": (lambda run: (run / "manifest.json").unlink(), "is not a run folder (no manifest.json)"),
     "damaged manifest": (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is not a manifest that evalkit wrote"),
     "manifest of something else": (lambda run: (run / "manifest.json").write_text('{"schema": 1}'), "manifest.json is not a manifest that evalkit wrote (it has no settings)"),
     "newer manifest": (lambda run: _replace(run, "manifest.json", '"schema": 2', '"schema": 9'), "manifest.json has schema 9, and this evalkit reads up to 2; upgrade evalkit"),
@@ -353,4 +353,4 @@ def test_data_that_moved_can_be_named(evalkit: Evalkit, run: Path, tmp_path: Pat
 def test_where_there_is_no_folder(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("rescore", "runs/none", cwd=tmp_path)
     assert done.returncode == 2
-    assert "runs/none is no run" in done.stderr
+    assert "runs/none is not a run folder" in done.stderr

@@ -177,7 +177,7 @@ def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) ->
     code, said = limited.finish()
     run = tmp_path / "runs" / "x"
     assert code == 1, said
-    assert "vqav2.val.jsonl cannot be written (File too large); what was written before is kept: make room" in said
+    assert "vqav2.val.jsonl cannot be written (File too large); earlier results are kept. Free some disk space" in said
     assert "Traceback" not in said
     before = compared_so_far(run)["vqav2.val.jsonl"]
     assert 5 < len(before) < 60
@@ -272,7 +272,7 @@ def test_starting_anew(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) 
     assert evalkit(*VQA)[0] == 0
     code, said = evalkit(*VQA, "--fresh")
     assert code == 0
-    assert "the run so far is kept in runs/.replaced/tiny-" in said
+    assert "the existing run was moved to runs/.replaced/tiny-" in said
     assert "12 answered in" in said
     assert len(runs_in(tmp_path)) == 1
 

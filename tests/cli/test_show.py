@@ -184,7 +184,7 @@ def test_without_the_data_it_shows_the_rest_and_says_so(evalkit: Evalkit, two_ru
 
 def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Path) -> None:
     for arguments, sentence in (
-        (("nowhere",), "nowhere is no run"),
+        (("nowhere",), "nowhere is not a run folder"),
         (("runs/a", "-t", "gqa"), "--tasks gqa: it is not in runs/a, which has vqav2/val, refcoco/val"),
         (("runs/a", "--flipped", "3"), "--flipped compares two runs"),
         (("runs/a", "--sort", "gains"), "--sort gains compares two runs"),

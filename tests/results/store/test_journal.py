@@ -13,7 +13,7 @@ from evalkit.errors import RunFailed, UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
-from evalkit.results.store.run_folder import RunFolder, Wanted, choose
+from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
 from evalkit.types import ImageSize, Prediction, Response, Sample
 
 TEXTS = (
@@ -147,7 +147,7 @@ def test_a_file_that_may_not_grow_ends_in_a_sentence(tmp_path: Path) -> None:
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
     try:
-        with pytest.raises(RunFailed, match="j cannot be written .*; what was written before is kept"):
+        with pytest.raises(RunFailed, match="j cannot be written .*; earlier results are kept"):
             written(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
@@ -171,7 +171,7 @@ PARTS = {"weights": "a" * 32, "seed": 0}
 SPLITS = {"vqav2/val": {"version": 1, "annotations": "b" * 32}}
 
 
-def made(out: Path, wanted: Wanted, name: str | None = None) -> RunFolder:
+def made(out: Path, wanted: FolderSpec, name: str | None = None) -> RunFolder:
     folder, _ = choose(out, wanted, name=name, fresh=False)
     folder.write_manifest(
         {
@@ -183,27 +183,27 @@ def made(out: Path, wanted: Wanted, name: str | None = None) -> RunFolder:
 
 
 def test_the_same_identity_continues_the_same_run_wherever_it_is_called_what(tmp_path: Path) -> None:
-    first = made(tmp_path, Wanted("m", PARTS, SPLITS))
-    assert choose(tmp_path, Wanted("m", PARTS, SPLITS), name=None, fresh=False) == (first, [])
+    first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
+    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name=None, fresh=False) == (first, [])
     moved = RunFolder(first.path.rename(tmp_path / "renamed"))
-    assert choose(tmp_path, Wanted("other-name", PARTS, SPLITS), name=None, fresh=False) == (moved, [])
-    assert choose(tmp_path, Wanted("m", PARTS, SPLITS), name="renamed", fresh=False) == (moved, [])
+    assert choose(tmp_path, FolderSpec("other-name", PARTS, SPLITS), name=None, fresh=False) == (moved, [])
+    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name="renamed", fresh=False) == (moved, [])
 
 
 def test_another_split_joins_the_run(tmp_path: Path) -> None:
-    first = made(tmp_path, Wanted("m", PARTS, SPLITS))
-    other = Wanted("m", PARTS, {"gqa/testdev": {"version": 1}})
+    first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
+    other = FolderSpec("m", PARTS, {"gqa/testdev": {"version": 1}})
     assert choose(tmp_path, other, name=None, fresh=False) == (first, [])
 
 
 def test_any_difference_is_another_run_and_is_said(tmp_path: Path) -> None:
-    first = made(tmp_path, Wanted("m", PARTS, SPLITS))
-    second = Wanted("m", {**PARTS, "seed": 1}, SPLITS)
+    first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
+    second = FolderSpec("m", {**PARTS, "seed": 1}, SPLITS)
     folder, said = choose(tmp_path, second, name=None, fresh=False)
     assert folder != first
     assert said == [f"another run than {first.path} (seed: 0 → 1)"]
     made(tmp_path, second)
-    asked = Wanted("m", PARTS, {"vqav2/val": {"version": 1, "annotations": "c" * 32}})
+    asked = FolderSpec("m", PARTS, {"vqav2/val": {"version": 1, "annotations": "c" * 32}})
     folder, said = choose(tmp_path, asked, name=None, fresh=False)
     assert folder.path == first.path.with_name(f"{first.path.name}-2")
     assert said == [f"another run than {first.path} (vqav2/val: annotations: {'b' * 8}… → {'c' * 8}…)"]
@@ -212,9 +212,9 @@ def test_any_difference_is_another_run_and_is_said(tmp_path: Path) -> None:
 
 
 def test_starting_anew_moves_the_run_aside(tmp_path: Path) -> None:
-    first = made(tmp_path, Wanted("m", PARTS, SPLITS), name="x")
+    first = made(tmp_path, FolderSpec("m", PARTS, SPLITS), name="x")
     (first.path / "vqav2.val.jsonl").write_text("kept")
-    folder, (said,) = choose(tmp_path, Wanted("m", {**PARTS, "seed": 1}, SPLITS), name="x", fresh=True)
+    folder, (said,) = choose(tmp_path, FolderSpec("m", {**PARTS, "seed": 1}, SPLITS), name="x", fresh=True)
     assert folder == first
     assert list(folder.path.iterdir()) == []
     (kept,) = (tmp_path / ".replaced").iterdir()
@@ -225,8 +225,8 @@ def test_starting_anew_moves_the_run_aside(tmp_path: Path) -> None:
 def test_what_is_no_run_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.tex").touch()
-    with pytest.raises(UserError, match="exists already and is no run"):
-        choose(tmp_path, Wanted("m", PARTS, SPLITS), name="x", fresh=False)
+    with pytest.raises(UserError, match="exists already and is not a run folder"):
+        choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name="x", fresh=False)
 
 
 def test_two_at_once(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 def test_mutated_manifests_are_read_or_refused_with_a_sentence(tmp_path: Path) -> None:
-    wanted = Wanted("m", PARTS, SPLITS)
+    wanted = FolderSpec("m", PARTS, SPLITS)
     folder = made(tmp_path, wanted, name="x")
     whole = (folder.path / "manifest.json").read_bytes()
     draw = random.Random(0)

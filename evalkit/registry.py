@@ -83,12 +83,18 @@ class Group(Generic[P]):
         return [str(getattr(plugin, "name", "")) for plugin in self.all()]
 
     def _modules(self) -> dict[str, str]:
-        """Built-in modules by file name, one level of sub-packages included; only packages are imported."""
+        """Built-in modules by file name, one level of sub-packages included; only packages are imported.
+
+        A sub-package of shared helpers sets ``HOLDS_PLUGINS = False``.
+        """
         found: dict[str, str] = {}
         packages = [self.package]
         while packages:
             package = packages.pop(0)
-            for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            loaded = importlib.import_module(package)
+            if not getattr(loaded, "HOLDS_PLUGINS", True):
+                continue
+            for module in pkgutil.iter_modules(loaded.__path__):
                 path = f"{package}.{module.name}"
                 if module.name.startswith("_"):
                     continue

@@ -1,1 +1,1 @@
-"""Scorers, one file each: samples and what was read from their answers in, per-sample scores and aggregates out."""
+"""Metrics, one file each: they turn samples and predictions into per-sample scores and aggregates."""

@@ -1,4 +1,4 @@
-"""What metrics of texts have in common: the answer to score, and means over samples."""
+"""Shared by metrics: the text to score, means over samples, and means by category."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalkit.types import Answered
 
 
 def mean(column: Sequence[float]) -> float:
-    """The mean of some samples' scores; NaN of none."""
+    """The mean of a column; NaN without samples."""
     return fmean(column) if column else math.nan
 
 
@@ -45,7 +45,7 @@ def parts(
 
 
 def referenced(metric: str, answered: Answered, what: str = "answers") -> str | None:
-    """As ``text``, for a sample that must have references (``what`` they are).  Raises ``UserError`` for none, too."""
+    """As ``text``; raises ``UserError`` also for a sample without references (``what`` they are, for the message)."""
     if not answered.sample.references:
         raise UserError(
             f"{metric}: sample {answered.sample.id!r} has no {what} to score against; "
@@ -55,11 +55,11 @@ def referenced(metric: str, answered: Answered, what: str = "answers") -> str | 
 
 
 def text(metric: str, answered: Answered) -> str | None:
-    """The answer; None if it could not be read.  Raises ``UserError`` for a box."""
+    """The answer as text; None if it could not be parsed.  Raises ``UserError`` for a box."""
     found = answered.prediction.value
     if found is not None and not isinstance(found, str):
         raise UserError(
-            f"{metric}: the answer to sample {answered.sample.id!r} was read as a box, {found!r}; "
-            "this metric scores texts, so the task's kind and its metric do not go together"
+            f"{metric}: the answer to sample {answered.sample.id!r} was parsed as a box, {found!r}; "
+            "this metric scores text: the task's kind does not match its metric"
         )
     return found

@@ -22,7 +22,7 @@ Deviations:
 
 - Two texts without length are equal: 1.  (``mmf`` and ``pix2struct`` divide by zero there.)
 - A question without answers is an error of the data that names the question.
-- Where no answer could be read the question scores 0, even if an annotated answer is empty.
+- If the answer cannot be parsed, the question scores 0, even if an annotated answer is empty.
 - In percent; the script prints a fraction.
 """
 

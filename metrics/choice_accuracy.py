@@ -1,16 +1,15 @@
-"""Multiple-choice accuracy: the share of questions whose right option was named.
+"""Multiple-choice accuracy: the share of questions answered with the right option.
 
 The score of AI2D (Kembhavi et al., "A Diagram Is Worth a Dozen Images", 2016, arXiv 1603.07396) and ScienceQA (Lu et
-al., "Learn to Explain", 2022, arXiv 2209.09513), among others.  Their scorers count equal options; what differs between
-harnesses is how an option is got out of an answer.  Here that is the model family's part: the reading is a letter, or
-nothing.
+al., "Learn to Explain", 2022, arXiv 2209.09513), among others.  Their scorers count equal options; harnesses
+differ in how they extract an option from an answer.  Here that is the task of the model family: the prediction is a
+letter or None.
 
 Deviations:
 
-- An answer in which no letter could be found is wrong.  Some scorers draw an option at random instead (ScienceQA's and
-  MMMU's own, for instance), which adds to the score of a model that does not answer.  ``parse_rate`` says how many
-  answers were read.
-- Letters are compared as they are; bringing them to upper case is the family's part too.
+- An answer without a letter is wrong.  Some scorers draw a random option instead (ScienceQA's and MMMU's own, for
+  instance), which raises the score of a model that does not answer.  ``parse_rate`` is the share of parsed answers.
+- Letters are compared as they are; the family converts them to upper case.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class ChoiceAccuracy(Metric):
     signature = "choice_accuracy|unread:wrong|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
-        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one reference."""
+        """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has exactly one reference."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
         more, declared = parts("category", answers, per_sample)
@@ -52,8 +51,8 @@ class ChoiceAccuracy(Metric):
             )
         if letter is not None and not isinstance(letter, str):
             raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a box, {letter!r}; "
-                "this metric scores letters, so the task's kind and its metric do not go together"
+                f"{self.name}: the answer to sample {sample.id!r} was parsed as a box, {letter!r}; "
+                "this metric scores letters: the task's kind does not match its metric"
             )
         return {
             "accuracy": 100.0 * (letter == sample.references[0]),

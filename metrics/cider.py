@@ -4,24 +4,24 @@ Papers: Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation", 
 "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015 (arXiv 1504.00325).  Official scorer:
 tylin/coco-caption (commit 3a9afb26) in its Python 3 version, pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit
 ad63453c).  Its classes ``Cider``, ``Bleu`` and ``Rouge`` are run as they are; its two Java programs are started by
-``_ptb`` and ``_meteor``, which name what they do differently (nothing, but for defects).  References and hypotheses
-always go through the PTB tokenizer: raw strings change CIDEr by tens of points.
+``text.ptb`` and ``text.meteor``, which name their deviations (defects only).  References and hypotheses always go
+through the PTB tokenizer: raw strings change CIDEr by tens of points.
 
-What the official scorer does, and so happens here:
+Behaviour of the official scorer that is reproduced:
 
 - ``Cider`` is what papers call CIDEr-D.  Its idf comes from the references of the samples that are scored: a part of a
   split is not comparable with the whole, so their number stands in the signature.  With one image CIDEr is 0.
 - *BLEU and METEOR of the corpus are not the means of the samples'*: they are computed from summed statistics.
 - BLEU takes the reference length closest to the hypothesis's, and adds epsilons where others have zeros.
 - ROUGE-L of an empty caption against a reference without words is 1; all else about an empty caption is 0.
-- a word that ends a caption may be tokenized differently before another caption (see ``_ptb``), so that the order of
-  samples can matter: in 3 of 221 captions made up to be odd, and hardly ever in real ones.
+- the last word of a caption may be tokenized differently depending on the next caption (see ``text.ptb``), so that the
+  order of samples can matter: in 3 of 221 captions constructed to be odd, hardly ever in real ones.
 
 Deviations:
 
-- An answer that could not be read is the empty caption.
-- Where no reference at all holds a word, CIDEr is 0; upstream crashes.
-- Line separators inside captions (see ``_ptb``).
+- An answer that cannot be parsed is the empty caption.
+- If no reference contains a word, CIDEr is 0; upstream crashes.
+- Line separators inside captions (see ``text.ptb``).
 
 nocaps: where samples carry ``meta["domain"]`` there is also a ``cider[domain]``, the mean over the domain's images with
 the idf of the *whole* split.  So does the official server, as far as can be told from outside, for it is not public:
@@ -44,11 +44,11 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._java import PACKAGE, install_hint
-from ._meteor import meteor_of_sums, running_meteor
-from ._ptb import VERSION as PTB_VERSION
-from ._ptb import tokenize
 from ._scoring import parts
+from .text.java import PACKAGE, install_hint
+from .text.meteor import meteor_of_sums, running_meteor
+from .text.ptb import VERSION as PTB_VERSION
+from .text.ptb import tokenize
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 BLEU_SUMS = 2 * len(BLEU) + 2
@@ -104,7 +104,7 @@ def _references(answered: Answered) -> list[str]:
     for reference in sample.references:
         if not isinstance(reference, str):
             raise UserError(
-                f"cider: sample {sample.id!r} has the reference {reference!r}, which is no caption; "
+                f"cider: sample {sample.id!r} has the reference {reference!r}, which is not a caption; "
                 "check the annotation file"
             )
     return list(sample.references)
@@ -116,8 +116,8 @@ def _hypothesis(answered: Answered) -> str:
         return ""
     if not isinstance(value, str):
         raise UserError(
-            f"cider: the answer to sample {answered.sample.id!r} was read as a box, {value!r}; "
-            "this metric scores texts, so the task's kind and its metric do not go together"
+            f"cider: the answer to sample {answered.sample.id!r} was parsed as a box, {value!r}; "
+            "this metric scores text: the task's kind does not match its metric"
         )
     return value
 

@@ -8,7 +8,7 @@ several annotated answers counts.  Qwen-VL's clean-up of GQA answers is not done
 So a trailing full stop, an article or another spacing is wrong.  Others are stricter still: pix2struct compares the
 texts as they are, big_vision with or without lower case.
 
-Deviation: where no answer could be read the question is wrong, even if the annotated answer is empty.
+Deviation: if the answer cannot be parsed, the question is wrong, even if the annotated answer is empty.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Deviations:
 
 - The official script counts only questions marked ``isBalanced``; here every sample counts, so the task has to bring
   the balanced questions alone.  (Qwen-VL counts every question of its file, which holds only those.)
-- Where no answer could be read the question is wrong, even if the annotated answer is empty.
+- If the answer cannot be parsed, the question is wrong, even if the annotated answer is empty.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class BoxIoU(Metric):
     aggregation = MappingProxyType({"mean_iou": Mean("iou")})
 
     def score(self, answers: Sequence[Answered]) -> Scores:
-        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not exactly one box."""
+        """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has exactly one box."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = {
             self.headline: mean([row[self.headline] for row in per_sample.values()]),
@@ -84,13 +84,13 @@ class BoxIoU(Metric):
         sample, box = answered.sample, answered.prediction.value
         if len(sample.references) != 1:
             raise UserError(
-                f"{self.name}: sample {sample.id!r} has {len(sample.references)} boxes to be found, expected one; "
+                f"{self.name}: sample {sample.id!r} has {len(sample.references)} boxes, expected one; "
                 "check the annotation file, or choose a split whose annotations are public"
             )
         if isinstance(box, str):
             raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was read as a text, {box!r}; "
-                "this metric scores boxes, so the task's kind and its metric do not go together"
+                f"{self.name}: the answer to sample {sample.id!r} was parsed as text, {box!r}; "
+                "this metric scores boxes: the task's kind does not match its metric"
             )
         iou = 0.0 if box is None else box_iou(box, sample.references[0])
         return {

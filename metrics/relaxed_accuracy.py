@@ -24,7 +24,7 @@ Variants:
   in the other order, so that the 5 % are of the *prediction*, which is also what must not be 0; and strips the
   prediction.  Stands beside the headline as ``accuracy_qwen-vl``.
 
-Deviation: where no answer could be read the question is wrong, even if the annotated answer is empty.
+Deviation: if the answer cannot be parsed, the question is wrong, even if the annotated answer is empty.
 """
 
 from __future__ import annotations

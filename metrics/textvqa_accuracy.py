@@ -7,14 +7,14 @@ Prediction with Pointer-Augmented Multimodal Transformers for TextVQA", 2020 (ar
 
 Each of the ten annotators in turn is left out; the answer scores ``min(1, matches among the others / 3)``; the
 question's accuracy is the mean.  So 0, 1, 2, 3, 4 matches give 0, 30, 60, 90, 100 %.  Unlike the official VQAv2
-script, both sides are normalised for every question, with a tokeniser before the other steps (``_m4c_text``), and
+script, both sides are normalised for every question, with a tokeniser before the other steps (``text.m4c``), and
 annotators are left out by position, so that two who gave the same answer are two.
 
 Deviations:
 
 - A question that has not exactly ten answers is an error of the data that names the question; upstream it is a failed
   assertion.
-- Where no answer could be read the question scores 0, even if an annotator's answer is empty once normalised.
+- If the answer cannot be parsed, the question scores 0, even if an annotator's answer is empty once normalised.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._m4c_text import normalise
 from ._scoring import means, text
-from ._vqa_text import leave_one_out
+from .text.m4c import normalise
+from .text.vqa import leave_one_out
 
 ANNOTATORS = 10
 """The answers that a TextVQA question has."""
@@ -47,7 +47,7 @@ class TextVQAAccuracy(Metric):
     signature = "textvqa_accuracy|norm:m4c|loo:position|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
-        """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample that has not ten references."""
+        """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has ten references."""
         per_sample = {answered.sample.id: {"accuracy": self._one(answered)} for answered in answers}
         values = means(per_sample, ["accuracy"])
         return Scores(headline="accuracy", values=values, per_sample=per_sample, signature=self.signature)

@@ -4,7 +4,7 @@ Paper: Gurari et al., "VizWiz Grand Challenge: Answering Visual Questions from B
 Official scorer: the VizWiz API, ``PythonEvaluationTools/vqaEvaluation/vqaEval.py``.  It is given out as an archive;
 followed is the mirror in atharva-naik/MMML-TermProject-VizWiz-VQA-Challenge (``src/``, commit 06e49013).
 
-It is a descendant of the VQAv2 script (``_vqa_text``) and differs from it in what looks like mistakes:
+It is a descendant of the VQAv2 script (``text.vqa``) and differs from it in what looks like mistakes:
 
 - *the annotators' answers are taken as they are*; only the prediction is normalised.  An annotator's answer with a
   capital, an article or punctuation can never be matched.
@@ -21,7 +21,7 @@ Deviations:
 
 - Values keep full precision; the script rounds what it prints to two decimals.
 - A question without annotators is an error of the data that names the question, not a division by zero.
-- Where no answer could be read the question scores 0, even if an annotator's answer is empty.
+- If the answer cannot be parsed, the question scores 0, even if an annotator's answer is empty.
 - The script's caption metrics and its average precision for ``answerable`` are left out.
 """
 
@@ -32,9 +32,9 @@ from collections.abc import Sequence
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from . import _vqa_text
 from ._scoring import means, parts, referenced
-from ._vqa_text import ENOUGH, leave_one_out, process_digit_article, process_punctuation, strip_answer
+from .text import vqa
+from .text.vqa import ENOUGH, leave_one_out, process_digit_article, process_punctuation, strip_answer
 
 _APOSTROPHE = str.maketrans("'", "\u2019")
 _STRAIGHT_AFTER = frozenset(("aint", "arent", "cant", "couldve", "couldnt", "weve", "wheres", "whove"))
@@ -44,7 +44,7 @@ CONTRACTIONS = {
     before if before in _STRAIGHT_BEFORE else before.translate(_APOSTROPHE): (
         after if before in _STRAIGHT_AFTER else after.translate(_APOSTROPHE)
     )
-    for before, after in _vqa_text.CONTRACTIONS.items()
+    for before, after in vqa.CONTRACTIONS.items()
 }
 """The contractions of the VQAv2 script with the API's apostrophes, less those that can never change anything."""
 

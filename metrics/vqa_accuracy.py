@@ -6,7 +6,7 @@ Matter", 2017 (arXiv 1612.00837).  Official scorer: ``vqaEval.py`` of GT-Vision-
 Each annotator in turn is left out; the answer scores ``min(1, matches among the others / 3)``; the question's accuracy
 is the mean over annotators.  With ten annotators, 0, 1, 2, 3, 4 matches give 0, 30, 60, 90, 100 %.
 
-Variants, by what is normalised (the steps and their quirks are in ``_vqa_text``):
+Variants, by what is normalised (the steps and their quirks are in ``text.vqa``):
 
 - ``official``: the official script to the letter, and the headline.  Answers are normalised, on both sides, only when
   the annotators' stripped answers are not all the same; for a unanimous question case and punctuation count.  (Meant
@@ -29,7 +29,7 @@ Deviations:
 - Values keep full precision; the script rounds what it prints to two decimals (``official_percent``).
 - Rounding of ties, digits and case follow Python 3 (upstream is Python 2: 5.625 is printed 5.63 there, 5.62 here).
 - A question without annotators is an error of the data that names the question, not a division by zero.
-- Where no answer could be read the question scores 0, even if an annotator's answer is empty.
+- If the answer cannot be parsed, the question scores 0, even if an annotator's answer is empty.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
 from ._scoring import means, parts, referenced
-from ._vqa_text import ENOUGH, normalise, process_punctuation, strip_answer
+from .text.vqa import ENOUGH, normalise, process_punctuation, strip_answer
 
 Variant = Literal["official", "normalised", "qwen-vl"]
 

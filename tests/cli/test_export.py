@@ -230,7 +230,7 @@ def test_the_official_caption_scorer_reads_the_results_and_agrees(
     from pycocotools.coco import COCO
 
     from evalkit.data import bundled_root
-    from evalkit.metrics._ptb import tokenize
+    from evalkit.metrics.text.ptb import tokenize
 
     samples = load_task("coco_caption/val2014", data="tiny")
     done = evalkit("export", str(captions), "--to", "results", "--out", "official", cwd=tmp_path)

@@ -196,7 +196,7 @@ def test_no_references_is_an_error_even_where_nothing_was_read() -> None:
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
 

@@ -80,7 +80,7 @@ def test_not_one_right_option_names_the_sample(references: tuple[str, ...], valu
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["A"], (0.0, 0.0, 1.0, 1.0))])
 
 

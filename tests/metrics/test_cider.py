@@ -27,9 +27,10 @@ from evalkit.errors import UserError
 from evalkit.installation import install_command
 from evalkit.interfaces import Metric
 from evalkit.jobs import Job
-from evalkit.metrics import _java, _meteor, cider
-from evalkit.metrics._meteor import Meteor, meteor_of_sums, running_meteor
+from evalkit.metrics import cider
 from evalkit.metrics.cider import COLUMNS, METRIC
+from evalkit.metrics.text import java, meteor
+from evalkit.metrics.text.meteor import Meteor, meteor_of_sums, running_meteor
 from evalkit.registry import tasks
 from evalkit.results.stats.intervals import of_values
 from evalkit.scoring import Result
@@ -217,7 +218,7 @@ def test_a_reference_that_is_no_text_names_the_sample() -> None:
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'image 7' was read as a box"):
+    with pytest.raises(UserError, match="'image 7' was parsed as a box"):
         METRIC.score([answered("image 7", ["a dog"], (0.0, 0.0, 1.0, 1.0))])
 
 
@@ -286,14 +287,14 @@ def test_a_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     broken = tmp_path / "java"
     broken.write_text("#!/bin/sh\nread line\necho 'no memory left' >&2\nexit 3\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(_meteor, "java", lambda: broken)
+    monkeypatch.setattr(meteor, "java", lambda: broken)
     with pytest.raises(UserError, match=r"METEOR.*status 3: no memory left"):
         METRIC.score(TWELVE)
 
 
 @pytest.mark.usefixtures("_own_meteor")
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_java, "PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(java, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(UserError, match=re.escape(f"not installed; install both with: {install_command('caption')}")):
         METRIC.score(TWELVE)
 
@@ -312,7 +313,7 @@ few = settings(max_examples=5, deadline=None)  # each starts the tokenizer
 @few
 @given(st.permutations(TWELVE))
 def test_the_order_of_samples_changes_nothing(permuted: list[Answered]) -> None:
-    """For plain captions; odd ones may depend on the next, see ``_ptb``."""
+    """For plain captions; odd ones may depend on the next, see ``text.ptb``."""
     before, after = METRIC.score(TWELVE), METRIC.score(permuted)
     assert list(after.per_sample) == [a.sample.id for a in permuted]
     for id, row in before.per_sample.items():

@@ -162,7 +162,7 @@ def test_no_reference_names_the_sample(value: str | None) -> None:
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
 

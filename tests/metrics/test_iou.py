@@ -136,7 +136,7 @@ def test_not_one_target_names_the_sample(references: tuple[Box, ...]) -> None:
 
 
 def test_text_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'ref 7' was read as a text"):
+    with pytest.raises(UserError, match="'ref 7' was parsed as text"):
         METRIC.score([answered("ref 7", UNIT, "left")])
 
 

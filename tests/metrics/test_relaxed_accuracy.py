@@ -155,7 +155,7 @@ def test_no_references_names_the_sample(value: str | None) -> None:
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["7"], (0.0, 0.0, 1.0, 1.0))])
 
 

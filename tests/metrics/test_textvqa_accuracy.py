@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.metrics import _vqa_text
-from evalkit.metrics._m4c_text import normalise, tokenise
+from evalkit.metrics.text import vqa
+from evalkit.metrics.text.m4c import normalise, tokenise
 from evalkit.metrics.textvqa_accuracy import METRIC, question_accuracy
 from evalkit.types import Answered, Prediction, Sample
 
@@ -121,7 +121,7 @@ def test_wrong_number_of_annotators_is_an_error_even_where_nothing_was_read() ->
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"] * 10, (0.0, 0.0, 1.0, 1.0))])
 
 
@@ -156,7 +156,7 @@ def test_tokeniser_leaves_no_comma_question_mark_or_capital(text: str) -> None:
 
 @given(st.text(alphabet="aZ1 .-/;\n"))
 def test_same_as_the_official_normaliser_where_the_tokeniser_has_nothing_to_do(text: str) -> None:
-    assert normalise(text) == _vqa_text.normalise(text)
+    assert normalise(text) == vqa.normalise(text)
 
 
 @given(st.lists(st.tuples(ten_answers, st.none() | answer_texts), min_size=1, max_size=6))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.metrics import _vqa_text
+from evalkit.metrics.text import vqa
 from evalkit.metrics.vizwiz_accuracy import CONTRACTIONS, METRIC, normalise
 from evalkit.types import Answered, Prediction, Sample
 
@@ -85,7 +85,7 @@ def test_quirks_of_the_normaliser(text: str, expected: str) -> None:
 
 def test_contractions_are_those_of_the_vqa_script_but_for_the_apostrophes() -> None:
     straight = {before.replace("\u2019", "'"): after.replace("\u2019", "'") for before, after in CONTRACTIONS.items()}
-    assert straight == _vqa_text.CONTRACTIONS
+    assert straight == vqa.CONTRACTIONS
     assert len([after for after in CONTRACTIONS.values() if "'" in after]) == 8
     assert [before for before in CONTRACTIONS if "'" in before] == ["couldn'tve", "hadn'tve"]
 
@@ -149,7 +149,7 @@ def test_no_annotators_names_the_sample(value: str | None) -> None:
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.metrics._vqa_text import CONTRACTIONS, normalise, process_digit_article, process_punctuation, strip_answer
+from evalkit.metrics.text.vqa import CONTRACTIONS, normalise, process_digit_article, process_punctuation, strip_answer
 from evalkit.metrics.vqa_accuracy import (
     METRIC,
     Annotation,
@@ -238,7 +238,7 @@ def test_no_annotators_names_the_sample(value: str | None) -> None:
 
 
 def test_box_names_the_sample() -> None:
-    with pytest.raises(UserError, match="'q17' was read as a box"):
+    with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
 

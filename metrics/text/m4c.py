@@ -2,7 +2,7 @@
 
 Source: ``EvalAIAnswerProcessor`` in ``mmf/utils/m4c_evaluators.py`` of facebookresearch/mmf (commit b0ffc7fb), which
 LLaVA copied unchanged (``llava/eval/m4c_evaluator.py``, commit c121f043).  It puts a tokeniser in front of the steps of
-the official VQA scorer and takes those over with all their quirks and the same contraction table: see ``_vqa_text``.
+the official VQA scorer and takes those over with all their quirks and the same contraction table: see ``vqa``.
 
 Quirks of the tokeniser, reproduced on purpose:
 
@@ -15,7 +15,7 @@ Quirks of the tokeniser, reproduced on purpose:
 
 from __future__ import annotations
 
-from ._vqa_text import normalise as _normalise_vqa
+from .vqa import normalise as _normalise_vqa
 
 
 def tokenise(text: str) -> str:

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from ._java import OPTIONS, archive, failed, java
+from .java import OPTIONS, archive, failed, java
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

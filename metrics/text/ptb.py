@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._java import OPTIONS, archive, failed, java
+from .java import OPTIONS, archive, failed, java
 
 VERSION = "3.4.1"
 """The release of CoreNLP whose tokenizer this is."""
@@ -65,7 +65,7 @@ def raw_lines(*corpora: Sequence[str]) -> list[list[str]]:
         # Names relative to the folder, since the list is split at white space.
         (folder / "files").write_text("".join(f"{i}.in {i}.out\n" for i in range(len(corpora))))
         _run(folder)
-        return [_lines(folder / f"{i}.out", len(captions)) for i, captions in enumerate(corpora)]
+        return [read_lines(folder / f"{i}.out", len(captions)) for i, captions in enumerate(corpora)]
 
 
 def _run(folder: Path) -> None:
@@ -79,7 +79,7 @@ def _run(folder: Path) -> None:
         raise failed("the PTB tokenizer", done.returncode, done.stderr)
 
 
-def _lines(path: Path, expected: int) -> list[str]:
+def read_lines(path: Path, expected: int) -> list[str]:
     """The lines of an output file, exactly ``expected`` of them."""
     lines = path.read_bytes().decode().split("\n")
     # The tokenizer ends a last line that holds tokens, and does not end one that is empty.

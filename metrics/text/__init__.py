@@ -1,0 +1,3 @@
+"""Text processing that metrics share; holds no metric."""
+
+HOLDS_PLUGINS = False

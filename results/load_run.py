@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class LoadedRun:
-    """A run read back from its folder.
+    """A finished run.
 
     Attributes:
         path: its folder.
         name: the folder's name.
-        model: what tables call the model.
-        manifest: what ran: settings, versions, hardware.
+        model: the model's name in tables.
+        manifest: settings, versions and hardware.
         scores: the rows of ``scores.json``, by ``task/split``: value, interval, n, unparsed, signature, ….
     """
 
@@ -39,7 +39,7 @@ class LoadedRun:
         return f"LoadedRun({fspath(self.path)!r}: {self.model}, {', '.join(self.scores)})"
 
     def records(self, tasks: str | Sequence[str] = (), *, prompts: bool = True) -> list[Record]:
-        """A dictionary a sample, with the columns of ``to_pandas``."""
+        """One dictionary per sample, with the columns of ``to_pandas``."""
         names = chosen_splits([self._run], [tasks] if isinstance(tasks, str) else tasks)
         return [
             record
@@ -48,24 +48,24 @@ class LoadedRun:
         ]
 
     def to_pandas(self, tasks: str | Sequence[str] = (), *, prompts: bool = True) -> pd.DataFrame:
-        """A row a sample: what was asked, what was answered, what was read, and every score.
+        """One row per sample: question, answer, prediction and scores.
 
-        ``text`` is the raw answer, ``answer`` (or ``box``) what was read from it, ``score`` the headline metric's value
-        (``metric`` names it), and ``scores.*`` all of them.  Boxes are (x1, y1, x2, y2) in pixels of the original
-        image.  What breakdowns need is in ``meta.*``.  Questions and references are those of the data; where the data
-        are not there any more, those columns are empty.
+        ``text`` is the raw answer, ``answer`` (or ``box``) the prediction, ``score`` the value of the headline metric
+        (named in ``metric``), and ``scores.*`` are all scores.  Boxes are (x1, y1, x2, y2) in pixels of the original
+        image.  Categories for breakdowns are in ``meta.*``.  Questions and references are read from the data; without
+        the data, their columns are empty.
 
         Args:
             tasks: names of tasks, splits (``refcoco/testA``) or groups; default: all that the run has.
-            prompts: whether to render what each sample was asked (column ``prompt``).
+            prompts: whether to render each sample's prompt (column ``prompt``).
 
         Raises:
-            UserError: a task is not in the run, or a file of the run is damaged.
+            UserError: a task is not in the run, or a file of the run is corrupt.
         """
         return to_frame(self.records(tasks, prompts=prompts))
 
     def scores_to_pandas(self) -> pd.DataFrame:
-        """A row a task split: value, interval, counts, signature, as ``leaderboard.csv`` has them."""
+        """One row per task split: value, interval, counts and signature, as in ``leaderboard.csv``."""
         import pandas as pd
 
         plain = ("values", "intervals")
@@ -74,13 +74,13 @@ class LoadedRun:
 
 
 def load_run(path: str | PathLike[str], *, data: str | PathLike[str] | None = None) -> LoadedRun:
-    """A finished run, to be looked at with pandas.
+    """Load a finished run for analysis with pandas.
 
     Args:
-        path: the run's folder.
-        data: where the questions are now (as ``--data``); default: where they were when it ran.
+        path: the run folder.
+        data: the location of the data (as ``--data``); default: where they were during the run.
 
     Raises:
-        UserError: there is no run, it has no scores yet, or its files are damaged.
+        UserError: there is no run, it has no scores yet, or its files are corrupt.
     """
     return LoadedRun(ScoredRun.open(Path(fspath(path))), None if data is None else fspath(data))

@@ -1,4 +1,4 @@
-"""Tables in the formats that people paste: terminal, Markdown, CSV, HTML, LaTeX (booktabs)."""
+"""Tables for the terminal and as Markdown, CSV and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with what a reader must know to quote it.
+    """A table with notes.
 
-    The first ``left`` columns are texts, the others numbers.  ``rules`` are the rows before which a line is drawn.
+    Attributes:
+        left: the number of text columns, which come first; the others are numbers.
+        rules: the rows before which a line is drawn.
     """
 
     header: Sequence[str]
@@ -55,28 +57,28 @@ def cells_of(row: Iterable[Cell | str]) -> list[Cell]:
 
 
 def flat(text: str) -> str:
-    """``text`` on one line, without characters that steer a terminal: models and ids may say anything."""
+    """``text`` on one line, without terminal control characters."""
     words = " ".join(text.split())
-    return words if words.isprintable() else "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in words)
+    return words if words.isprintable() else "".join("\N{REPLACEMENT CHARACTER}" if _control(c) else c for c in words)
 
 
 def safe(text: str) -> str:
-    """``text`` with its lines and its spaces, without characters that steer a terminal."""
+    """``text`` with its line breaks and spaces, without terminal control characters."""
     lines = "\n".join(text.splitlines()).replace("\t", "    ")
     if lines.isascii() and lines.replace("\n", "").isprintable():
         return lines
-    return "".join("\N{REPLACEMENT CHARACTER}" if c != "\n" and _steers(c) else c for c in lines)
+    return "".join("\N{REPLACEMENT CHARACTER}" if c != "\n" and _control(c) else c for c in lines)
 
 
-def _steers(character: str) -> bool:
-    """A control character, half a surrogate pair, or one that turns the direction of writing."""
+def _control(character: str) -> bool:
+    """Whether it is a control character, a lone surrogate, or changes the writing direction."""
     if unicodedata.category(character) in ("Cc", "Cs"):
         return True
     return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def short(text: str, most: int = 160) -> str:
-    """An answer in a table: on one line, the end of a long one left out."""
+    """``text`` on one line, cut after ``most`` characters."""
     line = flat(text)
     return line if len(line) <= most else line[: most - 1] + "…"
 
@@ -93,13 +95,13 @@ def markdown(tables: Sequence[Table]) -> str:
             texts = [f"**{plain(c.text)}**" if c.bold and c.text else plain(c.text) for c in cells_of(row)]
             lines.append("| " + " | ".join(texts) + " |")
         if table.notes:
-            lines += [*([""] if table.rows else []), *(f"- {_said(note)}" for note in table.notes)]
+            lines += [*([""] if table.rows else []), *(f"- {_note(note)}" for note in table.notes)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
 
 MARKS = re.compile(r"[\\|*`]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<!\w)_|_(?!\w)|~(?=~)")
-"""What Markdown would take for markup, or HTML."""
+"""Characters that are markup in Markdown or HTML."""
 
 
 def plain(text: str) -> str:
@@ -111,8 +113,8 @@ def _escaped(text: str) -> str:
     return MARKS.sub(lambda found: "\\" + found[0], text)
 
 
-def _said(note: str) -> str:
-    """A note in Markdown: all plain but its signatures, which stand between backticks."""
+def _note(note: str) -> str:
+    """A note in Markdown: plain except for signatures between backticks."""
     pieces = re.split("(`[^`]*`)", flat(note))
     return "".join(piece if place % 2 else _escaped(piece) for place, piece in enumerate(pieces))
 
@@ -137,7 +139,7 @@ def _tabular(table: Table) -> list[str]:
         lines += [r"\midrule"] if place in table.rules and place else []
         texts = [rf"\textbf{{{tex(c.text)}}}" if c.bold and c.text else tex(c.text) for c in cells_of(row)]
         line = " & ".join(texts) + r" \\"
-        # After a line's end, LaTeX takes these two for an argument of that.
+        # After \\, LaTeX reads these two as its argument.
         lines.append("{}" + line if line[0] in "[*" else line)
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
@@ -145,12 +147,12 @@ def _tabular(table: Table) -> list[str]:
 def tex(text: str) -> str:
     """``text`` as LaTeX prints it."""
     pairs = pairwise(flat(text.replace("`", "")) + " ")
-    # Two hyphens in a name are two hyphens, and no dash.
+    # Two hyphens in a name are not a dash.
     return "".join("-{}" if one + after == "--" else LATEX.get(one, one) for one, after in pairs)
 
 
 def rows_as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """One line a row, numbers unrounded; what is not among ``fields`` is left out."""
+    """One line per row, numbers unrounded; keys that are not in ``fields`` are left out."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -177,7 +179,7 @@ def rich_table(table: Table) -> RichTable:
 
 @dataclass(frozen=True)
 class OnTerminal:
-    """A table as rich prints it: its title, then as many columns under each other as the terminal needs."""
+    """A table for rich: its title, then blocks of columns that fit the terminal."""
 
     table: Table
 
@@ -191,13 +193,13 @@ class OnTerminal:
 
 
 def in_blocks(table: Table, width: int) -> list[Table]:
-    """A table that is wider than ``width`` characters as several under each other, each with the first columns."""
+    """``table`` split into blocks of at most ``width`` characters, each with the text columns."""
     from rich.cells import cell_len
 
     wide = [
         2 + max(cell_len(flat(str(row[c]))) for row in [table.header, *table.rows]) for c in range(len(table.header))
     ]
-    fixed = sum(wide[: table.left])  # the two spaces that the last column has not are the table's edges
+    fixed = sum(wide[: table.left])  # the last column lacks two spaces, which are the edges of the table
     blocks: list[list[int]] = [[]]
     used = fixed
     for column in range(table.left, len(table.header)):
@@ -209,8 +211,8 @@ def in_blocks(table: Table, width: int) -> list[Table]:
     chosen = [[*range(table.left), *block] for block in blocks]
     if len(blocks) == 1:
         return [table]
-    # A row that has nothing in a block is left out of it.
-    there = [[p for p, row in enumerate(table.rows) if any(str(row[c]) for c in block)] for block in blocks]
+    # Rows that are empty in a block are left out of it.
+    filled = [[p for p, row in enumerate(table.rows) if any(str(row[c]) for c in block)] for block in blocks]
     return [
         replace(
             table, header=[table.header[c] for c in columns],
@@ -218,7 +220,7 @@ def in_blocks(table: Table, width: int) -> list[Table]:
             rules=[sum(p < rule for p in kept) for rule in table.rules],
             title=table.title if place == 0 else "", notes=table.notes if place == len(chosen) - 1 else (),
         )
-        for place, (columns, kept) in enumerate(zip(chosen, there, strict=True))
+        for place, (columns, kept) in enumerate(zip(chosen, filled, strict=True))
     ]  # fmt: skip
 
 
@@ -230,5 +232,5 @@ def p_text(p: float | None) -> str:
 
 
 def signed(value: float) -> str:
-    """With its sign, and the real minus."""
+    """``value`` with its sign, and a typographic minus."""
     return f"{value:+.2f}".replace("-", "−")

@@ -13,31 +13,31 @@ from evalkit.task_groups import GROUPS, MEANS
 from .rows import Column, error_of, labels
 
 AVERAGED = ("captioning", "vqa", "text-reading", "grounding")
-"""The groups of ``evalkit.task_groups`` whose means ``--means`` adds: each is of one kind of number."""
+"""The groups of ``evalkit.task_groups`` whose means ``--means`` adds; the metrics of a group are of one kind."""
 SHARING = ("vqa", "grounding")
-"""Groups some of whose tasks are about the same images (COCO's), so that their errors are not independent."""
+"""Groups whose tasks share images (COCO's), so that their errors are not independent."""
 
 
 @dataclass(frozen=True)
 class Average:
-    """The mean of a group's columns, each counting alike."""
+    """The unweighted mean of a group's columns."""
 
     group: str
     members: Sequence[Column]
 
     @property
     def note(self) -> str:
-        how = "added up, for they are about the same images" if self.group in SHARING else "taken as independent"
+        how = "are added, since they share images" if self.group in SHARING else "are taken as independent"
         return (
-            f"{self.group} (mean of {len(self.members)}): {', '.join(labels(self.members))}, each counting alike; "
-            f"their errors are {how}."
+            f"{self.group} (mean of {len(self.members)}): {', '.join(labels(self.members))}, unweighted; "
+            f"their errors {how}."
         )
 
 
 def averages_of(columns: Sequence[Column]) -> dict[str, Average]:
-    """The means of the groups that have two columns or more here, by their headings.
+    """The means of the groups with at least two columns, by heading.
 
-    A group whose mean is a row of the runs (``refcoco-all``) has a column of its own, with the better error bar.
+    A group whose mean is a row of the runs (``refcoco-all``) already has a column, with a better error bar.
     """
     scored = [c for c in columns if any(e.row.value is not None for e in c.cells.values())]
     own = {frozenset(MEANS[c.first.row.task]) for c in scored if c.first.row.task in MEANS}
@@ -51,7 +51,7 @@ def averages_of(columns: Sequence[Column]) -> dict[str, Average]:
 
 
 def _rows(run: str, average: Average) -> list[ScoreRow]:
-    """The rows that a mean is of; none where the run lacks one."""
+    """The rows of a mean; empty if the run lacks one of them."""
     rows = [c.cells[run].row for c in average.members if run in c.cells and c.cells[run].row.value is not None]
     return rows if len(rows) == len(average.members) else []
 
@@ -62,7 +62,7 @@ def mean_of(run: str, average: Average) -> float | None:
 
 
 def mean_cell(run: str, average: Average) -> str:
-    """The mean of a run's scores with its 95 % error, which stays within the scale; empty where a score is missing."""
+    """The mean of a run's scores with its 95 % interval, cut at the ends of the scale; empty if a score is missing."""
     rows, value = _rows(run, average), mean_of(run, average)
     if value is None:
         return ""

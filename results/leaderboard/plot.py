@@ -31,7 +31,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def arms(entry: Entry) -> tuple[float, float]:
-    """How far the interval reaches below and above the score; 0 where there is none."""
+    """The lengths of the error bar below and above the score; 0 without an interval."""
     row = entry.row
     if row.ci95:
         return float(row.ci95), float(row.ci95)
@@ -41,7 +41,7 @@ def arms(entry: Entry) -> tuple[float, float]:
 
 
 def leaderboard_png(entries: Sequence[Entry]) -> bytes:
-    """A panel a column, a line a model.  Raises ``UserError`` without matplotlib."""
+    """One panel per column, one line per model.  Raises ``UserError`` without matplotlib."""
     columns = [c for c in columns_of(entries) if any(e.row.value is not None for e in c.cells.values())]
     if not columns:
         raise UserError("--format png: there is no score to draw.")
@@ -73,7 +73,7 @@ def _panel(panel, column: Column, runs: Sequence[str]) -> None:  # type: ignore[
 
 
 def trend_png(entries: Sequence[Entry]) -> bytes:
-    """A line a column over the training steps.  Raises ``UserError`` without matplotlib, or two steps."""
+    """One line per column over the training steps.  Raises ``UserError`` without matplotlib or two steps."""
     trend = trend_of(entries)
     lines = {
         column.label: [(step, column.cells[run]) for step, run in trend.steps if run in column.cells]
@@ -83,7 +83,7 @@ def trend_png(entries: Sequence[Entry]) -> bytes:
 
 
 def shots_png(shots: Mapping[str, tuple[str, int]], entries: Sequence[Entry]) -> bytes:
-    """A line a model and split over the number of exemplars; ``shots`` gives a run's (model, number).
+    """One line per model and split over the number of few-shot examples; ``shots`` has (model, number) by run.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -92,11 +92,11 @@ def shots_png(shots: Mapping[str, tuple[str, int]], entries: Sequence[Entry]) ->
     for e in entries:
         model, number = shots[e.run]
         lines.setdefault(f"{model} {e.row.task}/{e.row.split}", []).append((number, e))
-    return _lines(lines, "exemplars before the question")
+    return _lines(lines, "few-shot examples")
 
 
 def _lines(lines: Mapping[str, Sequence[tuple[int, Entry]]], below: str) -> bytes:
-    """Score over a whole number, a line each."""
+    """Score over an integer, one line per label."""
     figure = _figure(8, 4.5)
     axes = figure.subplots()
     places: set[int] = set()

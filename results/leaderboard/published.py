@@ -1,4 +1,4 @@
-"""Published scores beside ours: the table that comes with evalkit, what may be put side by side, and what may not.
+"""Published scores beside ours: the bundled table, and which of its scores are comparable.
 
 A published score belongs to a model, a benchmark and a *split*.  It is shown in a column of ours only where that is the
 whole official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets, and
@@ -37,9 +37,13 @@ BENCHMARKS = {("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8")}
 
 @dataclass(frozen=True)
 class Published:
-    """A score as somebody printed it (``text``); ``task`` and ``split`` in our names, ``printed`` the split in theirs.
+    """A published score.
 
-    ``shots``: the exemplars before the question.
+    Attributes:
+        task, split: evalkit's names.
+        printed: the name of the split in the source.
+        text: the score as printed there.
+        shots: the number of few-shot examples.
     """
 
     model: str
@@ -93,13 +97,13 @@ def same_model(ours: str, theirs: str) -> bool:
 
 
 def shots_of(row: ScoreRow) -> int:
-    """The exemplars that a row was asked with; none where answers came from elsewhere and nothing says so."""
-    said = SHOTS.match(row.parsed_signature.asked.get("shots", ""))
-    return int(said[1]) if said else 0
+    """The number of few-shot examples of a row; 0 if unknown, as for answers scored from a file."""
+    found = SHOTS.match(row.parsed_signature.asked.get("shots", ""))
+    return int(found[1]) if found else 0
 
 
-def is_whole(row: ScoreRow) -> bool:
-    """Whether a row is of the whole official split, by its number of samples."""
+def is_complete(row: ScoreRow) -> bool:
+    """Whether a row covers the complete official split, by its number of samples."""
     if row.limited or row.errors:
         return False
     try:
@@ -109,14 +113,14 @@ def is_whole(row: ScoreRow) -> bool:
         else:
             sizes = [registry.tasks.get(row.task).splits[row.split].size]
     except (UserError, KeyError):
-        return False  # a file of one's own
+        return False  # a custom task
     return None not in sizes and row.n == sum(size for size in sizes if size is not None)
 
 
 def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], list[str]]:
-    """Rows to stand below the models of a leaderboard, in its columns, and the notes that belong to them."""
+    """Published rows for the columns of a leaderboard, and their notes."""
     columns = columns_of(entries)
-    whole = [is_whole(c.first.row) for c in columns]
+    whole = [is_complete(c.first.row) for c in columns]
     rows: list[list[Cell | str]] = []
     sources: dict[str, None] = {}
     for name, model, shots in dict.fromkeys((p.name, p.model, p.shots) for p in published()):
@@ -130,12 +134,12 @@ def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], li
     left_out = [c.label for c, all_of_it in zip(columns, whole, strict=True) if not all_of_it]
     notes = [f"(published): as printed by their authors, not run here; {'; '.join(sources)}."] if sources else []
     if left_out:
-        notes.append(f"Published scores are of whole official splits, and none stands in {', '.join(left_out)}.")
+        notes.append(f"Published scores are of complete official splits; none is shown in {', '.join(left_out)}.")
     return rows, notes
 
 
 def closest(row: ScoreRow, model: str, shots: int) -> Published | None:
-    """What ``model`` published of a row's benchmark and metric with ``shots``: on the same split, else on another."""
+    """The score that ``model`` published for a row's benchmark and metric with ``shots``: same split, else another."""
     found = [p for p in published() if (p.model, p.shots, p.task, p.metric) == (model, shots, row.task, row.metric)]
     same = [p for p in found if p.split == row.split]
     # RefCOCO's other splits are other numbers: only the one test set of a benchmark may stand in.
@@ -143,12 +147,12 @@ def closest(row: ScoreRow, model: str, shots: int) -> Published | None:
 
 
 def shown(one: Published, split: str) -> str:
-    """``86.1``, with the split's name where it is another than ours."""
+    """``86.1``, with the split's name if that differs from ours."""
     return one.text if one.split == split else f"{one.text} ({one.printed})"
 
 
 def reproduction(entries: Sequence[Entry]) -> Table:
-    """Measured beside published, for the same model and benchmark; a verdict only for the same whole split."""
+    """Measured and published scores of the same model and benchmark; a verdict only for the same complete split."""
     rows: list[list[Cell | str]] = []
     for e in entries:
         if e.row.value is None:
@@ -164,17 +168,17 @@ def reproduction(entries: Sequence[Entry]) -> Table:
     header = ["model", "task", "measured", "published", "difference", "verdict"]
     notes = [
         "in the interval: the published score, as far as printed, lies in the 95 % interval of the measured one.",
-        "No verdict where the published split is another, or ours is not the whole split.",
+        "No verdict if the published split differs, or ours is incomplete.",
     ]
     if not rows:
-        notes = ["No published score is of these models and benchmarks; the models are told by their names."]
+        notes = ["No published score for these models and benchmarks; models are matched by name."]
     return Table(header, rows, 2, "Reproduction of published scores", notes)
 
 
 def verdict(row: ScoreRow, one: Published) -> str:
     if one.split != row.split:
         return "– (another split)"
-    if not is_whole(row):
+    if not is_complete(row):
         return "– (a subset)"
     if row.interval == "wilson":
         low, high = float(row.low), float(row.high)
@@ -198,6 +202,6 @@ def records_of_published(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     for p in published():
         if (p.task, p.metric) in places:
             row = {"task": p.task, "split": p.split, "metric": p.metric, "value": p.value, "errors": 0, **nothing}
-            said = "|".join(filter(None, ("published", p.source, p.note)))
-            found.append({"run": "published", "model": p.name, **row, "limited": False, "signature": said})
+            signature = "|".join(filter(None, ("published", p.source, p.note)))
+            found.append({"run": "published", "model": p.name, **row, "limited": False, "signature": signature})
     return found

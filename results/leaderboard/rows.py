@@ -1,7 +1,7 @@
-"""Rows of finished runs, and the columns in which they may stand beside each other.
+"""Leaderboard rows, and which of them are comparable.
 
-Numbers stand in one column only if they are comparable: the same task, split, metric and variant, on the same questions
-and the very same samples.  How the models were asked (protocol, shots) may differ, and is said below the table.
+Numbers share a column only if they are comparable: the same task, split, metric and variant, on the same questions and
+the same samples.  Protocol and shots may differ; notes below the table say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Entry:
 
     @cached_property
     def key(self) -> Key:
-        """What two numbers must share to stand in one column."""
+        """What two numbers must share to be in one column."""
         row = self.row
         scored = row.parsed_signature.scorer.format()
         which = row.samples or f"n:{row.n}"
@@ -40,7 +40,7 @@ class Entry:
 
     @property
     def cell(self) -> str:
-        """``85.2 ± 2.3``, with an asterisk when samples are missing through errors; or that there is a submission."""
+        """``85.2 ± 2.3``, with an asterisk if samples failed; ``submission`` if there is one instead of a score."""
         star = "*" if self.row.errors else ""
         if self.row.submission:
             return "submission" + star
@@ -48,7 +48,7 @@ class Entry:
 
 
 def with_error(row: ScoreRow) -> str:
-    """A score with its interval: ``±`` where it is symmetric, else its ends; alone where nothing is known of it."""
+    """A score with its interval: ``±`` if that is symmetric, else its ends; the score alone without an interval."""
     text = f"{row.value:.2f}"
     if row.interval == "wilson":
         return f"{text} [{row.low:.1f}, {row.high:.1f}]"
@@ -57,7 +57,7 @@ def with_error(row: ScoreRow) -> str:
 
 
 def error_of(row: ScoreRow) -> float | None:
-    """A standard error; near the end of the scale, the one that would give an interval as wide as Wilson's."""
+    """The standard error; for Wilson's interval, the one that gives an interval of the same width."""
     if row.interval == "wilson":
         return float(row.high - row.low) / 3.92
     return None if row.stderr is None else float(row.stderr)
@@ -68,10 +68,10 @@ def entries_of(run: str, model: str, rows: Sequence[ScoreRow]) -> list[Entry]:
 
 
 def collect(folders: Sequence[Path]) -> list[Entry]:
-    """Every run in ``folders``: each is a run's folder, or holds runs.
+    """The rows of every run in ``folders``, each a run folder or a folder of runs.
 
     Raises:
-        UserError: there is none, none has a score, or its scores are damaged.
+        UserError: there is no run, no score, or the scores are corrupt.
     """
     chosen: dict[Path, Path] = {}
     for folder in folders:
@@ -96,7 +96,7 @@ def _read(name: str, file: Path) -> list[Entry]:
 
 
 def named(runs: Sequence[Path]) -> list[str]:
-    """The runs' folder names; where two are the same, with as many folders above them as tell them apart."""
+    """The names of the runs' folders, with enough parent folders to be unique."""
     names = [run.name for run in runs]
     for depth in range(2, max((len(run.parts) for run in runs), default=0) + 1):
         longer = ["/".join(run.parts[-depth:]) for run in runs]
@@ -109,7 +109,7 @@ def runs_of(entries: Sequence[Entry]) -> list[str]:
 
 
 def heading(entries: Sequence[Entry], run: str) -> str:
-    """The model's name where that tells the runs apart, else the run's."""
+    """The model's name if it is unique among the runs, else the run's."""
     models = {e.run: e.model for e in entries}
     unique = len(set(models.values())) == len(models)
     return models[run] if unique else run
@@ -117,7 +117,7 @@ def heading(entries: Sequence[Entry], run: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """What one column holds: a task's split, scored one way over one set of samples.  ``cells`` are by run."""
+    """A column: a task's split, scored by one metric over one set of samples.  ``cells`` are by run."""
 
     label: str
     cells: Mapping[str, Entry]
@@ -128,7 +128,7 @@ class Column:
 
 
 def columns_of(entries: Sequence[Entry]) -> list[Column]:
-    """In the order of their first appearance; where two have one task and split, their labels tell them apart."""
+    """The columns in order of first appearance; equal labels get the number of samples, or a number."""
     by_key: dict[Key, dict[str, Entry]] = {}
     for e in entries:
         by_key.setdefault(e.key, {})[e.run] = e

@@ -1,6 +1,6 @@
 """Leaderboards: one run's tasks with their counts, or several models side by side, with error bars.
 
-What may stand in one column is in ``entries``.
+``rows`` decides which scores share a column.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def grid(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
 
 
 def models_table(entries: Sequence[Entry], *, sort: str | None = None, means: bool = False) -> Table:
-    """Models × tasks: the best of each column in bold, and ≈ behind what lies within the error of it.
+    """Models × tasks: the best of each column in bold, ≈ after scores within the error of it.
 
     Raises:
-        UserError: ``sort`` names no column.
+        UserError: ``sort`` is not a column.
     """
     columns = columns_of(entries)
     averages = averages_of(columns) if means else {}
@@ -61,12 +61,12 @@ def models_table(entries: Sequence[Entry], *, sort: str | None = None, means: bo
             near = e is not None and top is not None and not first and tied(e.row, top.row)
             cells.append(Cell("" if e is None else e.cell + (" ≈" if near else ""), bold=first))
         rows.append([*cells, *(Cell(mean_cell(run, average)) for average in averages.values())])
-    said = [*notes(entries, ranked=True), *(average.note for average in averages.values())]
-    return Table(["model", *(c.label for c in columns), *averages], rows, 1, notes=said)
+    sentences = [*notes(entries, ranked=True), *(average.note for average in averages.values())]
+    return Table(["model", *(c.label for c in columns), *averages], rows, 1, notes=sentences)
 
 
 def in_order(entries: Sequence[Entry], sort: str | None, *, means: bool = False) -> list[Entry]:
-    """The entries of ``sorted_runs``, one run after the other."""
+    """The entries in the order of ``sorted_runs``, one run after the other."""
     columns = columns_of(entries)
     runs = sorted_runs(entries, columns, averages_of(columns) if means else {}, sort)
     return sorted(entries, key=lambda e: runs.index(e.run))
@@ -75,10 +75,10 @@ def in_order(entries: Sequence[Entry], sort: str | None, *, means: bool = False)
 def sorted_runs(
     entries: Sequence[Entry], columns: Sequence[Column], averages: Mapping[str, Average], sort: str | None
 ) -> list[str]:
-    """The runs as found; by ``model`` or ``run`` (names, their numbers as numbers); or by a column, the best first.
+    """The runs as found; sorted by ``model`` or ``run`` (natural order); or by a column, best first.
 
     Raises:
-        UserError: ``sort`` names no column.
+        UserError: ``sort`` is not a column.
     """
     runs = runs_of(entries)
     if sort is None:
@@ -104,18 +104,18 @@ def sorted_runs(
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which ckpt-900 comes before ckpt-1000."""
+    """A sort key for natural order: ckpt-900 before ckpt-1000."""
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
 
 
 def best_of(column: Column) -> Entry | None:
-    """The highest score, if there are two to choose from."""
+    """The highest score; None for fewer than two scores."""
     scored = [e for e in column.cells.values() if e.row.value is not None]
     return max(scored, key=lambda e: float(e.row.value)) if len(scored) > 1 else None
 
 
 def tied(row: ScoreRow, best: ScoreRow) -> bool:
-    """Whether a score lies within the 95 % error of the difference to the best, as if the two were independent."""
+    """Whether a score is within the 95 % error of the difference to the best, taken as independent."""
     if row.value is None:
         return False
     errors = error_of(row), error_of(best)
@@ -128,9 +128,10 @@ def tied(row: ScoreRow, best: ScoreRow) -> bool:
 
 
 def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
-    """What a reader must know to quote the table.
+    """What a reader must know to quote the table, as sentences.
 
-    ``ranked``: it has a column a split, in which the best is marked, as it has by itself with several runs.
+    Args:
+        ranked: whether the best of each column is marked; default: with several runs.
     """
     rows = [e.row for e in entries]
     several = len(runs_of(entries)) > 1
@@ -164,20 +165,20 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
 
 
 def column_note(column: Column, entries: Sequence[Entry]) -> str:
-    """A column's metric, size, how the models were asked, and what could not be read."""
+    """A column's metric, number of samples, protocols and unparsed answers."""
     e = column.first
-    elsewhere = "each split counting alike" if e.row.task in MEANS else "answers from elsewhere"
+    unknown = "unweighted mean of splits" if e.row.task in MEANS else "answers scored from a file"
     asked: dict[str, list[str]] = {}
     for run, cell in column.cells.items():
         how = cell.row.parsed_signature.asked
-        said = ", ".join(f"{key} {value}" for key, value in how.items()) or elsewhere
-        asked.setdefault(said, []).append(heading(entries, run))
+        text = ", ".join(f"{key} {value}" for key, value in how.items()) or unknown
+        asked.setdefault(text, []).append(heading(entries, run))
     each = [f"{how} ({', '.join(who)})" for how, who in asked.items()]
-    told = next(iter(asked)) if len(asked) == 1 else "; ".join(each)
+    how_asked = next(iter(asked)) if len(asked) == 1 else "; ".join(each)
     unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
     subset = ", a subset (--limit)" if e.row.limited else ""
-    read = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
-    return f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {told}{read}; `{e.key[3]}`"
+    unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
+    return f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {how_asked}{unparsed}; `{e.key[3]}`"
 
 
 # ----------------------------------------------------------------------------------------------------------- formats
@@ -210,7 +211,7 @@ def to_json_text(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = (
 
 
 def to_table(entries: Sequence[Entry]) -> OnTerminal:
-    """The same for the terminal."""
+    """The leaderboard for the terminal."""
     return OnTerminal(table_of(entries))
 
 
@@ -219,7 +220,7 @@ TEXTS: Mapping[str, Callable[[list[Table]], str]] = {
     "html": lambda tables: _page(tables, "Leaderboard"),
     "latex": latex,
 }
-"""What writes tables, by ``--format``; CSV and JSON hold records instead."""
+"""Writers of tables by ``--format``; CSV and JSON contain records instead."""
 
 
 def _page(tables: Sequence[Table], title: str) -> str:

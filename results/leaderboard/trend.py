@@ -35,7 +35,7 @@ def step_of(*names: str) -> int | None:
 
 
 def trend_of(entries: Sequence[Entry]) -> Trend:
-    """Raises ``UserError`` where fewer than two runs have a step, or two have the same."""
+    """The runs by training step.  Raises ``UserError`` for fewer than two steps, or two runs of the same step."""
     models = {e.run: e.model for e in entries}
     found = [(step, run) for run in runs_of(entries) if (step := step_of(models[run], run)) is not None]
     if len({step for step, _ in found}) < 2:
@@ -46,13 +46,13 @@ def trend_of(entries: Sequence[Entry]) -> Trend:
     at: dict[int, str] = {}
     for step, run in found:
         if at.setdefault(step, run) != run:
-            raise UserError(f"--trend: {at[step]} and {run} are both of step {step:,}; give the runs of one training.")
+            raise UserError(f"--trend: {at[step]} and {run} both have step {step:,}; give the runs of one training.")
     chosen = {run for _, run in found}
     return Trend(sorted(found), columns_of([e for e in entries if e.run in chosen]))
 
 
 def trend_table(entries: Sequence[Entry]) -> Table:
-    """A row a checkpoint, by training step; each cell with its change since the row above."""
+    """One row per checkpoint by training step, with the change since the row above."""
     trend = trend_of(entries)
     rows = []
     before: dict[str, float] = {}
@@ -69,5 +69,5 @@ def trend_table(entries: Sequence[Entry]) -> Table:
         rows.append(cells)
     note = "(+1.23): since the step before; 'evalkit compare' says whether that is more than chance."
     steps = {run for _, run in trend.steps}
-    said = notes([e for e in entries if e.run in steps], ranked=False)
-    return Table(["step", "model", *(c.label for c in trend.columns)], rows, 2, "Trend", [note, *said])
+    sentences = notes([e for e in entries if e.run in steps], ranked=False)
+    return Table(["step", "model", *(c.label for c in trend.columns)], rows, 2, "Trend", [note, *sentences])

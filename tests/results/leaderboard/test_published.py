@@ -69,7 +69,7 @@ def test_a_published_score_stands_only_in_a_column_of_the_whole_split() -> None:
     for part in ({**whole, "n": 100, "limited": True}, {**whole, "n": 138}, {**whole, "errors": 1}):
         rows, notes = published_rows(of("m", part))
         assert rows == []
-        assert "none stands in refcoco/testA" in notes[0]
+        assert "none is shown in refcoco/testA" in notes[0]
 
 
 def test_published_test_sets_are_shown_against_our_public_split_without_a_verdict() -> None:
@@ -177,7 +177,7 @@ def test_a_trend_is_in_the_order_of_training() -> None:
     with pytest.raises(UserError, match="two different steps are needed"):
         trend_of(entries[:1])
     again = of("other/ckpt-200", row("vqav2", "val", "accuracy", 61.0, 300))
-    with pytest.raises(UserError, match="r200 and r are both of step 200; give the runs of one training"):
+    with pytest.raises(UserError, match="r200 and r both have step 200; give the runs of one training"):
         trend_of([*entries, *again])
 
 

@@ -82,7 +82,7 @@ def test_how_it_was_asked_is_a_footnote_and_no_column() -> None:
     entries = [e for run, row in zip("abc", [*asked, elsewhere], strict=True) for e in entries_of(run, run, [row])]
     assert len(columns_of(entries)) == 1
     note = notes(entries)[-1]
-    for part in ("protocol official, shots 0 (a)", "protocol other, shots 4 (b)", "answers from elsewhere (c)"):
+    for part in ("protocol official, shots 0 (a)", "protocol other, shots 4 (b)", "answers scored from a file (c)"):
         assert part in note
     assert "unparsed: a 2, b 2" in note
     assert "n=300" in note
@@ -118,7 +118,7 @@ def test_means_of_groups_are_of_whole_groups_only() -> None:
     table = models_table(entries, means=True)
     assert table.header[-1] == "vqa (mean of 2)"
     assert [row[-1] for row in texts(table)] == ["70.00 ± 1.96", ""]
-    assert "vqa (mean of 2): vqav2/val, okvqa/val, each counting alike" in table.notes[-1]
+    assert "vqa (mean of 2): vqav2/val, okvqa/val, unweighted" in table.notes[-1]
     assert "the same images" in table.notes[-1]
     apart = [*rows[2:], _row(task="docvqa", signature="docvqa", value=50.0)]
     table = models_table([*entries_of("a", "a", apart), *entries_of("b", "b", apart)], means=True)
@@ -147,7 +147,7 @@ def test_a_group_whose_mean_the_runs_have_gets_no_other() -> None:
         table = models_table(entries, means=True)
         assert table.header[-1] == last
     entries = [*entries_of("a", "a", [*rows, mean]), *entries_of("b", "b", [*rows, mean])]
-    assert "each split counting alike" in notes(entries)[-1]
+    assert "unweighted mean of splits" in notes(entries)[-1]
     assert "from elsewhere" not in notes(entries)[-1]
 
 

@@ -60,7 +60,7 @@ def splits_of(run: ScoredRun) -> dict[str, BaselineSplit]:
             )
         answers = {key: answer.text for key, answer in run.answers(name).items()}
         found[name] = BaselineSplit(
-            row.metric, float(row.value), row.signature, run.annotations(name), run.sampled(name), answers
+            row.metric, row.score, row.signature, run.annotations(name), run.sampled(name), answers
         )
     return found
 

@@ -81,12 +81,13 @@ def _args(row: ScoreRow, metric: str) -> dict[str, Any]:
     interval = row.interval_of(metric)
     low, high = interval.get("low"), interval.get("high")
     if low is None and interval.get("ci95"):
-        middle = row.value if metric == row.metric else row.values[metric]
-        low, high = middle - interval["ci95"], middle + interval["ci95"]
+        middle = row.score if metric == row.metric else row.values[metric]
+        if middle is not None:
+            low, high = middle - interval["ci95"], middle + interval["ci95"]
     return {
         "signature": row.signature,
         "n": row.n,
-        **({} if low is None else {"ci95": [round(float(low), 2), round(float(high), 2)]}),
+        **({} if low is None or high is None else {"ci95": [round(float(low), 2), round(float(high), 2)]}),
         **{key: getattr(row, key) for key in ("unparsed", "errors", "truncated") if getattr(row, key)},
         **({"limited": True} if row.limited else {}),
         "evalkit": __version__,

@@ -58,7 +58,7 @@ def _rows(run: str, average: Average) -> list[ScoreRow]:
 
 def mean_of(run: str, average: Average) -> float | None:
     rows = _rows(run, average)
-    return sum(float(row.value) for row in rows) / len(rows) if rows else None
+    return sum(row.score for row in rows) / len(rows) if rows else None
 
 
 def mean_cell(run: str, average: Average) -> str:

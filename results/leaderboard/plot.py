@@ -35,9 +35,10 @@ def arms(entry: Entry) -> tuple[float, float]:
     row = entry.row
     if row.ci95:
         return float(row.ci95), float(row.ci95)
-    if row.low is None:
+    if row.ends is None:
         return 0.0, 0.0
-    return max(0.0, row.value - row.low), max(0.0, row.high - row.value)
+    low, high = row.ends
+    return max(0.0, row.score - low), max(0.0, high - row.score)
 
 
 def leaderboard_png(entries: Sequence[Entry]) -> bytes:
@@ -106,7 +107,7 @@ def _lines(lines: Mapping[str, Sequence[tuple[int, Entry]]], below: str) -> byte
             ends = [arms(e) for _, e in found]
             places.update(x for x, _ in found)
             axes.errorbar(
-                [x for x, _ in found], [e.row.value for _, e in found],
+                [x for x, _ in found], [e.row.score for _, e in found],
                 yerr=[[low for low, _ in ends], [high for _, high in ends]], marker="o", capsize=3, label=label,
                 linestyle=("-", "--", ":")[drawn // 10 % 3],  # matplotlib has ten colours
             )  # fmt: skip

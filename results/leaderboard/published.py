@@ -180,12 +180,12 @@ def verdict(row: ScoreRow, one: Published) -> str:
         return "– (another split)"
     if not is_complete(row):
         return "– (a subset)"
-    if row.interval == "wilson":
-        low, high = float(row.low), float(row.high)
+    if row.interval == "wilson" and row.ends is not None:
+        low, high = row.ends
     elif row.stderr:
         half = half_width(row.stderr, row.clusters)
         assert half is not None
-        low, high = row.value - half, row.value + half
+        low, high = row.score - half, row.score + half
     else:
         return "– (no interval)"
     rounding = 0.5 * 10.0**-one.decimals

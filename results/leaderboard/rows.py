@@ -58,8 +58,9 @@ def with_error(row: ScoreRow) -> str:
 
 def error_of(row: ScoreRow) -> float | None:
     """The standard error; for Wilson's interval, the one that gives an interval of the same width."""
-    if row.interval == "wilson":
-        return float(row.high - row.low) / 3.92
+    if row.interval == "wilson" and row.ends is not None:
+        low, high = row.ends
+        return (high - low) / 3.92
     return None if row.stderr is None else float(row.stderr)
 
 

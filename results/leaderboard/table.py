@@ -111,7 +111,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def best_of(column: Column) -> Entry | None:
     """The highest score; None for fewer than two scores."""
     scored = [e for e in column.cells.values() if e.row.value is not None]
-    return max(scored, key=lambda e: float(e.row.value)) if len(scored) > 1 else None
+    return max(scored, key=lambda e: e.row.score) if len(scored) > 1 else None
 
 
 def tied(row: ScoreRow, best: ScoreRow) -> bool:
@@ -121,7 +121,7 @@ def tied(row: ScoreRow, best: ScoreRow) -> bool:
     errors = error_of(row), error_of(best)
     if errors[0] is None or errors[1] is None:
         return bool(row.value == best.value)
-    return bool(best.value - row.value <= 1.96 * math.hypot(errors[0], errors[1]))
+    return bool(best.score - row.score <= 1.96 * math.hypot(errors[0], errors[1]))
 
 
 # ------------------------------------------------------------------------------------------------------------- notes

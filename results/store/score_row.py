@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -98,6 +99,16 @@ class ScoreRow:
     def with_submission(self, file: str | None) -> ScoreRow:
         """The row with the name of the file for the official server."""
         return replace(self, submission=file, absent=self.absent - {"submission"})
+
+    @property
+    def score(self) -> float:
+        """The value; NaN without a score."""
+        return math.nan if self.value is None else float(self.value)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The ends of the 95 % interval; None without one."""
+        return None if self.low is None or self.high is None else (float(self.low), float(self.high))
 
     @property
     def name(self) -> str:

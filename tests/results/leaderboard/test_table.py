@@ -119,7 +119,7 @@ def test_means_of_groups_are_of_whole_groups_only() -> None:
     assert table.header[-1] == "vqa (mean of 2)"
     assert [row[-1] for row in texts(table)] == ["70.00 ± 1.96", ""]
     assert "vqa (mean of 2): vqav2/val, okvqa/val, unweighted" in table.notes[-1]
-    assert "the same images" in table.notes[-1]
+    assert "they share images" in table.notes[-1]
     apart = [*rows[2:], _row(task="docvqa", signature="docvqa", value=50.0)]
     table = models_table([*entries_of("a", "a", apart), *entries_of("b", "b", apart)], means=True)
     assert texts(table)[0][-1] == "30.00 ± 1.39", "other images: errors that are independent"
@@ -230,7 +230,7 @@ def test_fifty_runs_are_fast(tmp_path: Path) -> None:
 
 def test_damaged_rows_are_a_sentence(tmp_path: Path) -> None:
     _save(tmp_path, "a", "tiny", {"task": "x"})
-    with pytest.raises(UserError, match=r"scores.json is corrupt \(a result has no 'signature'\); 'evalkit rescore"):
+    with pytest.raises(UserError, match=r"scores.json is corrupt \(a result has no 'split'\); 'evalkit rescore"):
         collect([tmp_path])
 
 

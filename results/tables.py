@@ -234,3 +234,9 @@ def p_text(p: float | None) -> str:
 def signed(value: float) -> str:
     """``value`` with its sign, and a typographic minus."""
     return f"{value:+.2f}".replace("-", "−")
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print notes below a table; signatures are not wrapped, so that they can be copied."""
+    for note in notes:
+        console.print(note, style="dim", highlight=False, markup=False, soft_wrap="`" in note)

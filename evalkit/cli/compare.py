@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.results.compare.comparison import Comparison, Flip, compare_runs
 from evalkit.results.compare.tables import flips_csv, letter, notes_of, refusals, tables_of, to_text
 from evalkit.results.store.files import make_folder, write_atomically
-from evalkit.results.tables import OnTerminal, flat
+from evalkit.results.tables import OnTerminal, flat, print_notes
 
 from .options import choose_formats
 
@@ -86,8 +86,7 @@ def show(found: Comparison) -> None:
     for one in found.compared:
         for flip in one.flips:
             console.print(lines_of(flip, letter(one.candidate)), highlight=False, markup=False, soft_wrap=True)
-    for note in notes_of(found):
-        console.print(note, style="dim", highlight=False, markup=False)
+    print_notes(console, notes_of(found))
 
 
 def lines_of(flip: Flip, name: str) -> str:

@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.results.leaderboard import table as board
 from evalkit.results.leaderboard.rows import Entry, collect, columns_of, runs_of
 from evalkit.results.store.files import make_folder, write_atomically
-from evalkit.results.tables import OnTerminal, Table
+from evalkit.results.tables import OnTerminal, Table, print_notes
 
 from .options import choose_formats
 
@@ -129,8 +129,7 @@ def show(tables: Sequence[Table]) -> None:
     for table in tables:
         if table.rows:
             console.print(OnTerminal(table))
-        for note in table.notes:
-            console.print(note, style="dim", highlight=False, markup=False)
+        print_notes(console, table.notes)
 
 
 def text(entries: Sequence[Entry], tables: Sequence[Table], options: LeaderboardOptions, name: str) -> str:

@@ -20,7 +20,7 @@ from evalkit.results.samples.context import located
 from evalkit.results.store.journal import read_journal
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import read_scores
-from evalkit.runner.finish import show, write_scores
+from evalkit.runner.finish import print_leaderboard, write_scores
 from evalkit.runner.manifest import now
 from evalkit.scoring import Result, score_job
 from evalkit.types import Prediction, Response
@@ -84,7 +84,7 @@ def rescore_run(path: Path, data: str | None) -> int:
     for result in results:
         name = result.job.name
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
-    show(entries)
+    print_leaderboard(entries)
     return 1 if any(result.errors for result in results) else 0
 
 

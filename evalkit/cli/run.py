@@ -56,10 +56,12 @@ def run(
         from rich.console import Console
 
         from evalkit.runner.execute import execute
-        from evalkit.runner.finish import show
+        from evalkit.runner.finish import print_leaderboard
         from evalkit.runner.manifest import quiet_logging
 
         quiet_logging()
         console = Console(stderr=True, highlight=False)
-        code = execute(settings, console=console, show=show, dry=dry_run, events=events, log_to=log_to or ())
+        code = execute(
+            settings, console=console, show=print_leaderboard, dry=dry_run, events=events, log_to=log_to or ()
+        )
     raise typer.Exit(code)

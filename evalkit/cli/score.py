@@ -21,8 +21,8 @@ from evalkit.jobs import OFFICIAL, Job, load_job, parse_tasks
 from evalkit.predictions import Reader, match, read_predictions
 from evalkit.results.store.journal import appending
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.runner.finish import end, show, write_scores
-from evalkit.runner.manifest import circumstances, logged, quiet_logging, recorded
+from evalkit.runner.finish import print_leaderboard, report_end, write_scores
+from evalkit.runner.manifest import environment, logging_to, quiet_logging, recording
 from evalkit.scoring import Result, score_job
 from evalkit.settings import Effective, default_data, effective, split_list
 
@@ -152,7 +152,7 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
     run = settings.name or f"{model}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = RunFolder.create(Path(settings.out), run)
     manifest = {
-        **circumstances(),
+        **environment(),
         "splits": {
             job.name: {
                 "reference": job.reference,
@@ -175,7 +175,7 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
         "family": None if family is None else {"name": family.name, "coordinates": family.coordinates},
         "predictions": [file_digest(file) for file in files],
     }
-    with folder.locked(), logged(folder), recorded(folder, manifest, console):
+    with folder.locked(), logging_to(folder), recording(folder, manifest, console):
         results = []
         for job, found, file in zip(jobs, texts, files, strict=True):
             began = time.monotonic()
@@ -183,8 +183,8 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
             console.print(f"{job.name}: {results[-1].n:,} answers scored in {time.monotonic() - began:.1f} s")
         header = {"run": run, "model": model, "family": None if family is None else family.name, "data": name}
         entries = write_scores(folder, header, results)
-        manifest["state"] = end(folder, results, console)
-    show(entries)
+        manifest["state"] = report_end(folder, results, console)
+    print_leaderboard(entries)
     missing = sum(len(job.samples) - len(found) for job, found in zip(jobs, texts, strict=True))
     return 1 if sum(result.errors for result in results) > missing else 0
 

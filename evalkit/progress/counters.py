@@ -11,11 +11,11 @@ from evalkit.jobs import Job, Record
 from evalkit.types import Request, Size
 
 from .eta import TimeEstimate
-from .running_score import RunningScore, Standing
+from .running_score import RunningScore, RunningScorer
 
 
 @dataclass(frozen=True)
-class State:
+class JobProgress:
     """A job at one moment.
 
     Attributes:
@@ -37,7 +37,7 @@ class State:
     seconds: float
     left: float | None
     by_tokens: bool
-    standing: Standing | None
+    score: RunningScore | None
     memory: int | None
 
     @property
@@ -81,7 +81,7 @@ class State:
         return [] if self.memory is None else [f"{self.memory / 1e9:.1f} GB"]
 
 
-class Tally:
+class JobCounters:
     """Counts a job's answers.
 
     Args:
@@ -111,7 +111,7 @@ class Tally:
         self._by_tokens = False
         self._backend: Backend | None = None
         self._memory: int | None = None
-        self._score = RunningScore(job)
+        self._score = RunningScorer(job)
         for record in kept:
             self._score.add(record)
 
@@ -143,10 +143,10 @@ class Tally:
         if ended:
             self._ended = self._clock()
 
-    def state(self) -> State:
+    def progress(self) -> JobProgress:
         """The current state."""
         now = self._clock() if self._ended is None else self._ended
-        return State(
+        return JobProgress(
             total=len(self.job.samples),
             kept=self._kept,
             done=self._done,
@@ -156,7 +156,7 @@ class Tally:
             seconds=0.0 if self._began is None else now - self._began,
             left=None if self._pace is None else self._pace.left(now),
             by_tokens=self._by_tokens,
-            standing=self._score.standing,
+            score=self._score.score,
             memory=self._memory,
         )
 

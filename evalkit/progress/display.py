@@ -20,12 +20,12 @@ from evalkit.interfaces import Backend
 from evalkit.jobs import Job, Record
 from evalkit.types import Request, Size
 
-from .counters import State, Tally, duration
+from .counters import JobCounters, JobProgress, duration
 from .events import Events
 
 LINE_EVERY_SECONDS = 60.0
 EVENT_EVERY_SECONDS = 5.0
-LOOK_EVERY_SECONDS = 1.0
+UPDATE_EVERY_SECONDS = 1.0
 """Interval of updating memory use and running score."""
 SHOWN = 6
 """Concurrent jobs that get their own lines."""
@@ -45,8 +45,8 @@ class Reporter:
         self.jobs = list(jobs)
         self.run = run
         self.events = events
-        self._begun: set[int] = set()
-        self._tallies: list[tuple[str, Tally]] = []  # of the active jobs, with their names
+        self._started: set[int] = set()
+        self._active: list[tuple[str, JobCounters]] = []  # of the active jobs, with their names
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
@@ -58,11 +58,11 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._tallies.clear()
+            self._active.clear()
             self._live.stop()
 
     @contextmanager
-    def of(
+    def track(
         self, job: Job, kept: Collection[Record], sizes: Mapping[str, Size], *, run: str = "", model: str = ""
     ) -> Iterator[Watch]:
         """Report the progress of ``job`` until the context ends.
@@ -72,58 +72,60 @@ class Reporter:
             sizes: known image sizes, by name.
             run, model: given if several runs are active.
         """
-        tally = Tally(job, kept, sizes)
+        counters = JobCounters(job, kept, sizes)
         run, name = run or self.run, f"{model} {job.name}".strip()
-        self._begun.add(id(job))
-        self._tallies.append((name, tally))
+        self._started.add(id(job))
+        self._active.append((name, counters))
         began = time.monotonic()
-        spoken = informed = looked = began
+        printed = emitted = updated = began
 
         def begin(requests: Sequence[Request], backend: Backend) -> None:
-            nonlocal spoken, informed
-            tally.begin(requests, backend)
-            spoken = informed = time.monotonic()
+            nonlocal printed, emitted
+            counters.begin(requests, backend)
+            printed = emitted = time.monotonic()
 
-        def seen(record: Record) -> None:
-            nonlocal spoken, informed, looked
-            tally.add(record)
+        def add(record: Record) -> None:
+            nonlocal printed, emitted, updated
+            counters.add(record)
             now = time.monotonic()
-            if now - looked < LOOK_EVERY_SECONDS:
+            if now - updated < UPDATE_EVERY_SECONDS:
                 return
-            tally.update()
-            looked = now
-            if self._live is None and now - spoken >= LINE_EVERY_SECONDS:
-                spoken = now
-                self._say(f"{name}: {line(tally.state())}")
-            if self.events is not None and now - informed >= EVENT_EVERY_SECONDS:
-                informed = now
-                self.events.state("progress", run, job, tally.state())
+            counters.update()
+            updated = now
+            if self._live is None and now - printed >= LINE_EVERY_SECONDS:
+                printed = now
+                self._print(f"{name}: {line(counters.progress())}")
+            if self.events is not None and now - emitted >= EVENT_EVERY_SECONDS:
+                emitted = now
+                self.events.emit_progress("progress", run, job, counters.progress())
 
         try:
-            yield Watch(begin, seen)
+            yield Watch(begin, add)
         finally:
-            self._tallies.remove((name, tally))
-        tally.update(ended=True)
-        self._say(f"{name}: {last_line(tally.state())}")
+            self._active.remove((name, counters))
+        counters.update(ended=True)
+        self._print(f"{name}: {last_line(counters.progress())}")
         if self.events is not None:
-            self.events.state("task", run, job, tally.state())
+            self.events.emit_progress("task", run, job, counters.progress())
 
-    def _say(self, sentence: str) -> None:
-        self.console.print(sentence, soft_wrap=self._live is None, markup=False)
+    def _print(self, message: str) -> None:
+        self.console.print(message, soft_wrap=self._live is None, markup=False)
 
     # -------------------------------------------------------------------------------------------------- on a terminal
 
     def render(self) -> RenderableType:
         """What a terminal shows: the active splits, and the names of those to come."""
-        lines = [line for name, tally in self._tallies[:SHOWN] for line in self._render_split(name, tally.state())]
-        others = [name for name, _ in self._tallies[SHOWN:]]
-        after = [*others, *(job.name for job in self.jobs if id(job) not in self._begun)]
+        lines = [
+            line for name, counters in self._active[:SHOWN] for line in self._render_split(name, counters.progress())
+        ]
+        others = [name for name, _ in self._active[SHOWN:]]
+        after = [*others, *(job.name for job in self.jobs if id(job) not in self._started)]
         if lines and after:
             then = f"  {'and' if others else 'then'} {', '.join(dict.fromkeys(after))}"
             lines.append(Text(then, style="dim", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
-    def _render_split(self, name: str, state: State) -> list[RenderableType]:
+    def _render_split(self, name: str, state: JobProgress) -> list[RenderableType]:
         width = self.console.width
         top = Table.grid(expand=True, padding=(0, 1))
         top.add_column(no_wrap=True, overflow="ellipsis", max_width=max(8, width // 3))
@@ -136,22 +138,22 @@ class Reporter:
         top.add_row(*cells, f"{state.done:,}/{state.total:,}", state.time_left)
         lines: list[RenderableType] = [top]
         if state.done:
-            said = [*state.speed, *state.occupied, *([f"{state.standing} so far"] if state.standing else [])]
+            phrases = [*state.speed, *state.occupied, *([f"{state.score} so far"] if state.score else [])]
             trouble = [Text(phrase, style="yellow") for phrase in state.trouble]
-            lines.append(joined([*map(Text, said), *trouble], width))
+            lines.append(joined([*map(Text, phrases), *trouble], width))
         return lines
 
 
 class Watch:
-    """Callbacks of a job: ``begin`` when the model is loaded, ``seen`` with each new answer."""
+    """Callbacks of a job: ``begin`` when the model is loaded, ``add`` with each new answer."""
 
-    def __init__(self, begin: Callable[[Sequence[Request], Backend], None], seen: Callable[[Record], None]) -> None:
+    def __init__(self, begin: Callable[[Sequence[Request], Backend], None], add: Callable[[Record], None]) -> None:
         self.begin = begin
-        self.seen = seen
+        self.add = add
 
 
 def joined(phrases: Sequence[Text], width: int) -> Text:
-    """Join phrases with commas, indented, in lines of at most ``width`` columns that break between phrases."""
+    """Join phrases with commas, in indented lines of at most ``width`` columns, broken between phrases only."""
     lines = [Text("  ")]
     for place, phrase in enumerate(phrases):
         phrase = phrase if place == len(phrases) - 1 else phrase + ","
@@ -161,18 +163,18 @@ def joined(phrases: Sequence[Text], width: int) -> Text:
     return Text("\n").join(lines)
 
 
-def line(state: State) -> str:
+def line(state: JobProgress) -> str:
     """The progress of a job in one line."""
-    score = [f"{state.standing} so far"] if state.standing is not None else []
+    score = [f"{state.score} so far"] if state.score is not None else []
     left = [state.time_left] if state.time_left else []
-    said = [*left, *state.speed, *score, *state.trouble, *state.occupied]
-    return f"{state.done:,} of {state.total:,}" + "".join(f", {phrase}" for phrase in said)
+    phrases = [*left, *state.speed, *score, *state.trouble, *state.occupied]
+    return f"{state.done:,} of {state.total:,}" + "".join(f", {phrase}" for phrase in phrases)
 
 
-def last_line(state: State) -> str:
+def last_line(state: JobProgress) -> str:
     """The result of a job in one line."""
     before = f", {state.kept:,} resumed" if state.kept else ""
-    score = [str(state.standing)] if state.standing is not None else []
-    said = ", ".join([*score, *state.speed, *state.trouble, *state.occupied])
+    score = [str(state.score)] if state.score is not None else []
+    details = ", ".join([*score, *state.speed, *state.trouble, *state.occupied])
     took = f"{state.seconds:.1f} s" if state.seconds < 90 else duration(state.seconds)
-    return f"{state.new:,} answered in {took}{before}" + (f"; {said}" if said else "")
+    return f"{state.new:,} answered in {took}{before}" + (f"; {details}" if details else "")

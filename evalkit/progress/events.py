@@ -26,7 +26,7 @@ from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import Job
 from evalkit.results.store.files import to_json
 
-from .counters import State
+from .counters import JobProgress
 
 INTERRUPTED = 130
 
@@ -44,7 +44,7 @@ class Events:
         self.runs: list[dict[str, Any]] = []
         self._stream: TextIO | None = stream
 
-    def tell(self, event: str, **fields: Any) -> None:
+    def emit(self, event: str, **fields: Any) -> None:
         """Write one event.  A closed pipe is ignored: the run goes on."""
         if self._stream is None:
             return
@@ -57,10 +57,10 @@ class Events:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             self._stream = None
 
-    def state(self, event: str, run: str, job: Job, state: State) -> None:
+    def emit_progress(self, event: str, run: str, job: Job, state: JobProgress) -> None:
         """Write the progress of a job."""
-        score = state.standing
-        self.tell(
+        score = state.score
+        self.emit(
             event,
             run=run,
             task=job.task.name,
@@ -87,7 +87,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 @contextmanager
-def for_machines() -> Iterator[Events]:
+def json_events() -> Iterator[Events]:
     """Write events to stdout, redirect other output to stderr, and write the ``end`` event at the end."""
     events = Events(sys.stdout)
     error: str | None = None
@@ -95,11 +95,11 @@ def for_machines() -> Iterator[Events]:
     try:
         with redirect_stdout(sys.stderr):
             yield events
-    except UserError as said:
-        events.code, error = 2, str(said)
+    except UserError as mistake:
+        events.code, error = 2, str(mistake)
         raise
-    except RunFailed as said:
-        error = str(said)
+    except RunFailed as failure:
+        error = str(failure)
         raise
     except KeyboardInterrupt:
         events.code, error = INTERRUPTED, "interrupted"
@@ -108,9 +108,9 @@ def for_machines() -> Iterator[Events]:
         error = f"{type(fault).__name__}: {fault}"
         raise
     finally:
-        events.tell("end", code=events.code, error=error, runs=events.runs)
+        events.emit("end", code=events.code, error=error, runs=events.runs)
 
 
 def events_on_stdout(wanted: bool) -> Any:
     """Events for ``--json``; None if ``wanted`` is false."""
-    return for_machines() if wanted else nullcontext()
+    return json_events() if wanted else nullcontext()

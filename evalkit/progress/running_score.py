@@ -20,7 +20,7 @@ SHARE = 0.03
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunningScore:
     """A score with its 95 % interval, in the metric's unit; ``half`` is None where the interval is not symmetric.
 
     Without an interval (fewer than two images) both ends are None.
@@ -39,8 +39,8 @@ class Standing:
         return text if self.low is None else f"{text} [{self.low:.1f}, {self.high:.1f}]"
 
 
-class RunningScore:
-    """Scores answers as they come, where a sample's score depends on no other sample.
+class RunningScorer:
+    """Scores answers as they arrive, if a sample's score does not depend on other samples.
 
     A metric declares this by ``running_score``; CIDEr, for one, needs all answers.  Each answer is scored once.
     """
@@ -56,28 +56,28 @@ class RunningScore:
         self._strata: list[str] = []
         self._scale: float | None = None
         self._due = 0.0
-        self.standing: Standing | None = None
+        self.score: RunningScore | None = None
 
     def add(self, record: Record) -> None:
         """Add an answer; failed ones are not scored."""
         if self._metric is not None and record.response.finish != "error":
             self._new.append(record)
 
-    def update(self, *, now: bool = False) -> Standing | None:
+    def update(self, *, now: bool = False) -> RunningScore | None:
         """The score so far, recomputed if that is due (or if ``now``)."""
         began = time.monotonic()
         if self._new and (now or began >= self._due):
             try:
-                self._take()
-                self.standing = self._measured()
-            except Exception:  # it will be reported at the end, when the split is scored
-                self._metric, self.standing = None, None
+                self._score_new()
+                self.score = self._estimate()
+            except Exception:  # reported at the end, when the split is scored
+                self._metric, self.score = None, None
             self._new.clear()
             ended = time.monotonic()
             self._due = ended + max(EVERY_SECONDS, (ended - began) / SHARE)
-        return self.standing
+        return self.score
 
-    def _take(self) -> None:
+    def _score_new(self) -> None:
         assert self._metric is not None
         scores = score_answers(self._metric, [Answered(record.sample, record.prediction) for record in self._new])
         self._name = name = scores.headline
@@ -92,13 +92,13 @@ class RunningScore:
                 self._clusters.append(sample.cluster)
                 self._strata.append(group)
 
-    def _measured(self) -> Standing:
+    def _estimate(self) -> RunningScore:
         measured = Measured.of(self._values, self._clusters, self._strata)
         value, error, groups = measured.mean, measured.standard_error, measured.groups
         half, scale = half_width(error, groups), self._scale
         if error is None or half is None:
-            return Standing(self._name, value)
+            return RunningScore(self._name, value)
         if scale is not None and (error == 0 or value - half < 0 or value + half > scale):
             low, high = wilson(value / scale, effective_size(value / scale, error / scale, groups))
-            return Standing(self._name, value, low * scale, high * scale)
-        return Standing(self._name, value, value - half, value + half, half)
+            return RunningScore(self._name, value, low * scale, high * scale)
+        return RunningScore(self._name, value, value - half, value + half, half)

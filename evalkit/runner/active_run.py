@@ -25,16 +25,16 @@ from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
-from .exemplars import asker, seen_by
-from .finish import end, write_scores
-from .lazy_backend import Lazy
-from .manifest import Recorder, logged, make_manifest, now, recorded, tell
-from .plan import Plan, stem_of
+from .exemplars import resizer_of, shot_selector
+from .finish import report_end, write_scores
+from .lazy_backend import LazyBackend
+from .manifest import ManifestWriter, announce, logging_to, make_manifest, now, recording
+from .plan import Plan, folder_stem
 from .resume import kept_answers
 from .served_models import identity_of, warn_of_unknown_sizes
 
 
-def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
+def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
     """Fetch the checkpoint; returns it with its identity: content digests, or the server's description."""
     if checkpoint.served is not None:
         return checkpoint, identity_of(checkpoint)
@@ -50,7 +50,7 @@ def identified(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, di
     return checkpoint, own
 
 
-class Run:
+class ActiveRun:
     """A run whose folder is open and locked.
 
     Args:
@@ -66,7 +66,7 @@ class Run:
         effective: Effective,
         folder: RunFolder,
         manifest: dict[str, Any],
-        record: Recorder,
+        record: ManifestWriter,
         console: Console,
         events: Events | None,
         several: bool,
@@ -76,7 +76,7 @@ class Run:
         self.settings = effective.settings
         self.folder = folder
         self.manifest = manifest
-        self.seen = seen_by(plan, checkpoint, factory)
+        self.resizer = resizer_of(plan, checkpoint, factory)
         self._record = record
         self._console = console
         self._events = events
@@ -88,45 +88,45 @@ class Run:
         """The name of its folder."""
         return self.folder.path.name
 
-    def tell(self, sentence: str) -> None:
+    def announce(self, message: str) -> None:
         """Print a message and write it to the log."""
-        tell(self._console, sentence)
+        announce(self._console, message)
 
-    def started(self) -> None:
+    def announce_start(self) -> None:
         """Emit the ``start`` event."""
         if self._events is not None:
             tasks = [{"task": j.task.name, "split": j.split, "samples": len(j.samples)} for j in self.plan.jobs]
-            self._events.tell("start", run=self.name, model=self.plan.label, tasks=tasks)
+            self._events.emit("start", run=self.name, model=self.plan.label, tasks=tasks)
 
-    def note(self, backend: Backend) -> None:
+    def note_backend(self, backend: Backend) -> None:
         """Put the backend's description into the manifest."""
         self.manifest["backend"] = dict(backend.describe())
 
-    def loaded(self, backend: Backend) -> None:
+    def backend_loaded(self, backend: Backend) -> None:
         """Record the opened backend, and print warnings about it."""
-        self.note(backend)
-        for sentence in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
-            self.tell(sentence)
+        self.note_backend(backend)
+        for message in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
+            self.announce(message)
         self._record()
 
     @contextmanager
-    def asking(self, job: Job, backend: Lazy | None, reporter: Reporter) -> Iterator[tuple[Answers, Watch]]:
+    def open_job(self, job: Job, backend: LazyBackend | None, reporter: Reporter) -> Iterator[tuple[Answers, Watch]]:
         """The requests of ``job`` and its earlier answers; new answers are written to the journal as they arrive.
 
         ``backend`` embeds images for ``--shots-by similar``.
         """
         plan = self.plan
-        questions = build_requests(job, plan.family, asker(plan, job, self.settings, self.seen, backend))
+        questions = build_requests(job, plan.family, shot_selector(plan, job, self.settings, self.resizer, backend))
         names = {"run": self.name, "model": plan.label} if self._several else {}
         with ImageDigests(question.request for question in questions.values()) as digests:
-            kept = kept_answers(job, questions, plan.family, self.folder, digests, self.tell)
+            kept = kept_answers(job, questions, plan.family, self.folder, digests, self.announce)
             self._answered += len(kept)
             path = self.folder.journal_path(job.task.name, job.split)
-            with appending(path) as journal, reporter.of(job, kept.values(), plan.sizes, **names) as watch:
+            with appending(path) as journal, reporter.track(job, kept.values(), plan.sizes, **names) as watch:
 
                 def on_record(record: Record) -> None:
                     journal.append(record)
-                    watch.seen(record)
+                    watch.add(record)
                     self._count(job, record)
 
                 yield Answers(job, questions, plan.family, on_record, digests=digests, kept=kept), watch
@@ -140,15 +140,15 @@ class Run:
                 f"{record.response.error}). Run the same command to retry them."
             )
 
-    def stopped(self) -> None:
+    def announce_stop(self) -> None:
         """Print that the run was interrupted, and how to resume it."""
         total = sum(len(job.samples) for job in self.plan.jobs)
         which = f"{self.plan.label}: " if self._several else ""
-        self.tell(f"{which}Stopped at {self._answered:,} of {total:,} samples. Run the same command to resume.")
+        self.announce(f"{which}Stopped at {self._answered:,} of {total:,} samples. Run the same command to resume.")
         if self._events is not None:
-            self._events.runs.append({**self._told, "state": "stopped"})
+            self._events.runs.append({**self._summary, "state": "stopped"})
 
-    def finished(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
+    def finish(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
         """Write the scores; returns the leaderboard rows, and whether every sample has an answer."""
         plan, splits = self.plan, self.manifest["splits"]
         header = {"run": self.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
@@ -157,19 +157,19 @@ class Run:
             split = entry.row.name
             if split in splits:
                 splits[split]["signature"] = entry.row.signature
-        self.manifest["state"] = end(self.folder, results, self._console)
+        self.manifest["state"] = report_end(self.folder, results, self._console)
         if self._events is not None:
             rows = [entry.row.to_dict() for entry in entries]
-            self._events.runs.append({**self._told, "state": self.manifest["state"], "results": rows})
+            self._events.runs.append({**self._summary, "state": self.manifest["state"], "results": rows})
         return entries, not any(r.errors for r in results)
 
     @property
-    def _told(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {"run": self.name, "folder": str(self.folder.path), "model": self.plan.label, "results": []}
 
 
 @contextmanager
-def begun(
+def open_run(
     plan: Plan,
     factory: BackendFactory,
     asked: Mapping[str, Any],
@@ -178,19 +178,19 @@ def begun(
     events: Events | None,
     *,
     several: bool = False,
-) -> Iterator[Run]:
+) -> Iterator[ActiveRun]:
     """Start or resume a run: find its folder by the run's identity, and lock it.
 
     Args:
         asked: the backend's part of the identity.
     """
     settings = effective.settings
-    checkpoint, own = identified(plan.checkpoint, console)
+    checkpoint, own = identify_checkpoint(plan.checkpoint, console)
     parts = run_parts(own, plan.family, asked, settings, plan.shots)
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
-    folder, said = choose(
+    folder, messages = choose(
         Path(settings.out),
-        FolderSpec(checkpoint.name, parts, splits, stem_of(plan)),
+        FolderSpec(checkpoint.name, parts, splits, folder_stem(plan)),
         name=settings.name,
         fresh=settings.fresh,
     )
@@ -217,14 +217,16 @@ def begun(
         }  # fmt: skip
         if checkpoint.served is not None:
             manifest["server"] = checkpoint.served.to_dict()
-        with logged(folder), recorded(folder, manifest, console) as record:
-            for sentence in said:
-                if len(settings.shots) == 1 or not sentence.startswith(
+        with logging_to(folder), recording(folder, manifest, console) as record:
+            for message in messages:
+                if len(settings.shots) == 1 or not message.startswith(
                     "another run"
                 ):  # a sweep over shots makes other runs on purpose
-                    tell(console, sentence)
+                    announce(console, message)
             try:
-                yield Run(plan, checkpoint, factory, effective, folder, manifest, record, console, events, several)
+                yield ActiveRun(
+                    plan, checkpoint, factory, effective, folder, manifest, record, console, events, several
+                )
             except UserError:
                 # A user's mistake, such as a checkpoint that cannot be loaded, leaves no folder behind.
                 if not before and not folder.answered():

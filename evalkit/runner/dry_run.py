@@ -14,7 +14,7 @@ from evalkit.interfaces import BackendFactory
 from evalkit.jobs import build_requests
 from evalkit.options import RunSettings
 
-from .exemplars import Seen, asker, seen_by
+from .exemplars import Resizer, resizer_of, shot_selector
 from .plan import Plan
 
 EXAMPLES = 2
@@ -31,10 +31,10 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
         raise UserError("--dry-run: --shots-by similar needs the weights; use random or fixed.")
     console = Console(highlight=False)
     checkpoint = plan.checkpoint if plan.checkpoint.served is not None else fetched(plan.checkpoint)
-    seen = seen_by(plan, checkpoint, factory)
+    resizer = resizer_of(plan, checkpoint, factory)
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])
-        questions = list(build_requests(few, plan.family, asker(plan, job, settings, seen, None)).values())
+        questions = list(build_requests(few, plan.family, shot_selector(plan, job, settings, resizer, None)).values())
         decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
@@ -72,8 +72,8 @@ def warn_of_long_prompts(
     checkpoint: Checkpoint,
     factory: BackendFactory,
     settings: RunSettings,
-    seen: Seen,
-    tell: Callable[[str], None],
+    resizer: Resizer,
+    announce: Callable[[str], None],
 ) -> None:
     """Report the length of each job's longest prompt (by image size), if it is long."""
     if plan.shots and settings.shots_by == "similar":
@@ -83,7 +83,7 @@ def warn_of_long_prompts(
         if job.name not in plan.largest:
             continue
         one = replace(job, samples=[plan.largest[job.name]])
-        (question,) = build_requests(one, plan.family, asker(plan, job, settings, seen, None)).values()
+        (question,) = build_requests(one, plan.family, shot_selector(plan, job, settings, resizer, None)).values()
         try:
             previews = factory.preview(checkpoint, [question.request])
             if previews is None:
@@ -97,7 +97,7 @@ def warn_of_long_prompts(
             (image_size.original for image_size in preview.image_sizes), key=lambda size: size[0] * size[1]
         )
         beyond = f", more than the model's {positions:,} positions" if positions and preview.tokens > positions else ""
-        tell(
+        announce(
             f"{job.name}: prompts of up to {preview.tokens:,} tokens{beyond} (sample {question.sample.id}, an image "
             f"of {width} × {height} pixels). Lower --max-pixels if you run out of memory."
         )

@@ -21,13 +21,13 @@ from evalkit.run import Stopped, answered
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
-from .active_run import Run, begun
+from .active_run import ActiveRun, open_run
 from .dry_run import show_requests, warn_of_long_prompts
-from .finish import draw_shots
-from .lazy_backend import Lazy
-from .manifest import tell
-from .multi_run import evaluate_together, raise_first
-from .plan import Plan, asked_by, planned, to_load
+from .finish import plot_shots
+from .lazy_backend import LazyBackend
+from .manifest import announce
+from .multi_run import evaluate_plans, raise_first_failure
+from .plan import Plan, make_plans, resolve_models, with_family_defaults
 from .served_models import connect_models, server_backend
 from .signals import stoppable
 from .trackers import log_run, targets_of
@@ -61,60 +61,62 @@ def execute(
     targets = targets_of(log_to)
     wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
     server = server_backend(settings)
-    models = to_load(effective, console) if server is None else connect_models(server, effective, console)
+    models = resolve_models(effective, console) if server is None else connect_models(server, effective, console)
     plans = [
         one
         for checkpoint, family in models
-        for one in planned(wanted, checkpoint, family, asked_by(family, effective).settings)
+        for one in make_plans(wanted, checkpoint, family, with_family_defaults(family, effective).settings)
     ]
     with console.status("starting"):
         factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
     if dry:
         for one in plans:
-            show_requests(one, factory, asked_by(one.family, effective).settings)
+            show_requests(one, factory, with_family_defaults(one.family, effective).settings)
         return 0
 
     entries: list[board.Entry] = []
     code = 0
 
-    def ended(rows: Sequence[board.Entry]) -> None:
+    def log_finished(rows: Sequence[board.Entry]) -> None:
         nonlocal code
-        if not log_run(Path(settings.out) / rows[0].run, targets, lambda sentence: tell(console, sentence)):
+        if not log_run(Path(settings.out) / rows[0].run, targets, lambda message: announce(console, message)):
             code = 1
 
-    pool = workers_of(factory, settings)
-    outcome = None
+    pool = open_worker_pool(factory, settings)
+    result = None
     try:
         if pool is not None and settings.shots_by != "similar":  # which needs the model to build requests
-            outcome = evaluate_together(plans, factory, pool, effective, console, events, ended)
-            entries, code = outcome.entries, max(code, 0 if outcome.complete else 1)
+            result = evaluate_plans(plans, factory, pool, effective, console, events, log_finished)
+            entries, code = result.entries, max(code, 0 if result.complete else 1)
         else:
             for one in plans:
-                rows, complete = evaluate(one, factory, pool, asked_by(one.family, effective), console, events)
+                rows, complete = evaluate(
+                    one, factory, pool, with_family_defaults(one.family, effective), console, events
+                )
                 entries += rows
                 code = max(code, 0 if complete else 1)
                 if rows == []:  # stopped
                     break
-                ended(rows)
+                log_finished(rows)
     finally:
         if pool is not None:
             pool.close()
     if entries and show is not None:
         show(entries)
     if len(settings.shots) > 1 and entries:
-        draw_shots(plans, entries, Path(settings.out), console)
+        plot_shots(plans, entries, Path(settings.out), console)
     if events is not None:
         events.code = code
-    if outcome is not None:
-        raise_first(outcome, console)
+    if result is not None:
+        raise_first_failure(result, console)
     return code
 
 
-def workers_of(factory: BackendFactory, settings: RunSettings) -> WorkerPool | None:
-    """The workers that are asked for; None where everything is answered by one backend.
+def open_worker_pool(factory: BackendFactory, settings: RunSettings) -> WorkerPool | None:
+    """The worker pool that the settings ask for; None if one backend in this process answers everything.
 
     Raises:
-        UserError: the backend has none, or they cannot be had.
+        UserError: the backend has no workers, or they cannot be started.
     """
     return factory.worker_pool(
         device=settings.device, dtype=settings.dtype, batching=settings.batching, cluster=settings.cluster
@@ -131,24 +133,24 @@ def evaluate(
 ) -> tuple[list[board.Entry], bool]:
     """Start or resume one model's run; returns its leaderboard rows (none: stopped), and whether it is complete."""
     settings = effective.settings
-    asked = identity_in(factory, pool, plan.checkpoint, settings)
-    with begun(plan, factory, asked, effective, console, events) as run:
+    asked = backend_identity(factory, pool, plan.checkpoint, settings)
+    with open_run(plan, factory, asked, effective, console, events) as run:
 
         def opened() -> Backend:
-            warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.seen, run.tell)
+            warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.resizer, run.announce)
             backend = _opened(factory, pool, run.checkpoint, settings, console)
-            run.loaded(backend)
+            run.backend_loaded(backend)
             return backend
 
-        backend = Lazy(factory.name, opened)
+        backend = LazyBackend(factory.name, opened)
         try:
             results = run_all(run, backend, console, events)
         finally:
-            backend.if_open(run.note)  # it may know more than when it was opened
-        return ([], False) if results is None else run.finished(results)
+            backend.if_open(run.note_backend)  # its description may have more entries by now
+        return ([], False) if results is None else run.finish(results)
 
 
-def identity_in(
+def backend_identity(
     factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings
 ) -> Mapping[str, Any]:
     """The backend's part of a run's identity."""
@@ -179,21 +181,23 @@ def _opened(
     return backend
 
 
-def run_all(run: Run, backend: Lazy, console: Console, events: Events | None = None) -> list[Result] | None:
+def run_all(
+    run: ActiveRun, backend: LazyBackend, console: Console, events: Events | None = None
+) -> list[Result] | None:
     """Run every job in turn; None if a signal stopped it.
 
     Raises:
         RunFailed: more than ``--max-errors`` samples failed, or the backend did.
     """
     results = []
-    run.started()
+    run.announce_start()
     with Reporter(console, run.plan.jobs, run.name, events) as reporter, stoppable(console) as stop:
         try:
             for job in run.plan.jobs:
-                with run.asking(job, backend, reporter) as (answers, watch):
+                with run.open_job(job, backend, reporter) as (answers, watch):
                     backend.on_begin = watch.begin
                     results.append(answered(answers, backend, stop))
         except (Stopped, KeyboardInterrupt):
-            run.stopped()
+            run.announce_stop()
             return None
     return results

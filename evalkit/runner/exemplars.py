@@ -12,17 +12,17 @@ from evalkit.jobs import Job
 from evalkit.options import RunSettings
 from evalkit.types import ImageSize, Sample, Shot, Size
 
-from .lazy_backend import Lazy
+from .lazy_backend import LazyBackend
 from .plan import Plan
 
-Seen = Callable[[Size], ImageSize]
+Resizer = Callable[[Size], ImageSize]
 
 
-def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen:
+def resizer_of(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Resizer:
     """The resizing of the model's own image processor, else of its family's usual one."""
 
     @cache
-    def resizer() -> Seen:  # lazy: only boxes in examples need it, and loading a processor takes time
+    def resizer() -> Resizer:  # lazy: only boxes in examples need it, and loading a processor takes time
         own = factory.resizer(checkpoint)
         if own is not None:
             return cache(own)
@@ -31,8 +31,8 @@ def seen_by(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> Seen
     return lambda size: resizer()(size)
 
 
-def asker(
-    plan: Plan, job: Job, settings: RunSettings, seen: Seen, backend: Lazy | None
+def shot_selector(
+    plan: Plan, job: Job, settings: RunSettings, resizer: Resizer, backend: LazyBackend | None
 ) -> Callable[[Sample], tuple[Shot, ...]]:
     """A function that returns a sample's few-shot examples with their answers."""
     if not plan.shots:
@@ -46,6 +46,6 @@ def asker(
     )
 
     def shots(sample: Sample) -> tuple[Shot, ...]:
-        return with_answers(exemplars.of(sample), job.prompt_spec, plan.family, seen)
+        return with_answers(exemplars.of(sample), job.prompt_spec, plan.family, resizer)
 
     return shots

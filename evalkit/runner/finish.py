@@ -14,13 +14,14 @@ from evalkit.results.leaderboard import table as board
 from evalkit.results.store.files import write_atomically
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
+from evalkit.results.tables import print_notes
 from evalkit.scoring import Result
 
-from .manifest import tell
+from .manifest import announce
 from .plan import Plan
 
 
-def end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
+def report_end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
     """Print how the run ended; returns its state."""
     errors = sum(r.errors for r in results)
     if errors:
@@ -29,7 +30,7 @@ def end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
             "retry them.",
             soft_wrap=True,
         )
-    tell(console, f"run folder: {folder.path}")
+    announce(console, f"run folder: {folder.path}")
     return "incomplete" if errors else "complete"
 
 
@@ -43,15 +44,14 @@ def write_scores(folder: RunFolder, header: Mapping[str, Any], results: Sequence
     return board.entries_of(run, model, rows)
 
 
-def show(entries: Sequence[board.Entry]) -> None:
+def print_leaderboard(entries: Sequence[board.Entry]) -> None:
     """Print the leaderboard."""
     out = Console()
     out.print(board.to_table(entries))
-    for note in board.notes(entries):
-        out.print(note, style="dim", highlight=False, markup=False)
+    print_notes(out, board.notes(entries))
 
 
-def draw_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
+def plot_shots(plans: Sequence[Plan], entries: Sequence[board.Entry], out: Path, console: Console) -> None:
     """Plot score against number of few-shot examples, if matplotlib is installed."""
     from evalkit.results.leaderboard.plot import shots_png
 

@@ -12,11 +12,11 @@ from evalkit.types import Request, Response
 Begin = Callable[[Sequence[Request], Backend], None]
 
 
-class Lazy(Backend):
-    """Opens a backend when it is needed.
+class LazyBackend(Backend):
+    """Opens a backend when it is first needed.
 
     Attributes:
-        on_begin: is told of every list of requests before it is handed over, with the backend, which is open by then.
+        on_begin: called with each list of requests, and the open backend, before the backend gets them.
     """
 
     def __init__(self, name: str, open_: Callable[[], Backend]) -> None:
@@ -34,13 +34,13 @@ class Lazy(Backend):
         return self.opened().describe()
 
     def opened(self) -> Backend:
-        """The backend; opens it first if need be."""
+        """The backend; opens it at the first call."""
         if self._backend is None:
             self._backend = self._open()
         return self._backend
 
     def if_open(self, do: Callable[[Backend], None]) -> None:
-        """Do something with the backend, where it has been opened."""
+        """Call ``do`` with the backend if it is open."""
         if self._backend is not None:
             do(self._backend)
 

@@ -24,11 +24,11 @@ from .plan import Plan
 
 log = logging.getLogger("evalkit")
 
-Recorder = Callable[[], None]
+ManifestWriter = Callable[[], None]
 
 
 @contextmanager
-def recorded(folder: RunFolder, manifest: dict[str, Any], console: Console) -> Iterator[Callable[[], None]]:
+def recording(folder: RunFolder, manifest: dict[str, Any], console: Console) -> Iterator[Callable[[], None]]:
     """Keep the manifest's ``state`` and ``history`` while a run is active; yields a function that writes it."""
     command = {"at": now(), "command": sys.argv, "cwd": str(Path.cwd())}
     manifest["history"] = [*manifest.get("history", []), command]
@@ -57,7 +57,7 @@ def recorded(folder: RunFolder, manifest: dict[str, Any], console: Console) -> I
 
 
 @contextmanager
-def logged(folder: RunFolder) -> Iterator[None]:
+def logging_to(folder: RunFolder) -> Iterator[None]:
     """Write messages and warnings to the run's ``log.txt`` too."""
     logging.raiseExceptions = False  # the journal reports a full disk, once
     try:
@@ -94,7 +94,7 @@ def quiet_logging() -> None:
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao triggers it
 
 
-def tell(console: Console, message: str) -> None:
+def announce(console: Console, message: str) -> None:
     """Print a message and write it to the log."""
     console.print(message, soft_wrap=True, markup=False)
     log.info("%s", message)
@@ -108,7 +108,7 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
     if sources["data"] == "default":
         sources["data"] = plan.data_source
     return {
-        **circumstances(),
+        **environment(),
         "settings": settings,
         "sources": sources,
         "family": {"name": plan.family.name, "coordinates": plan.family.coordinates},
@@ -117,7 +117,7 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
     }
 
 
-def circumstances() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """The process and machine that write a manifest."""
     return {
         "evalkit": __version__,

@@ -1,6 +1,6 @@
-"""Several runs as one queue: a worker that finds nothing left to do for one checkpoint turns to the next.
+"""Several runs on one work queue; idle workers switch to the next checkpoint.
 
-Each run has its folder, journal and lock as if it went on alone, and fails alone.
+Each run has its own folder, journal and lock, and fails without affecting the others.
 """
 
 from __future__ import annotations
@@ -24,57 +24,59 @@ from evalkit.scoring import Result
 from evalkit.settings import Effective
 from evalkit.types import Request, Response
 
-from .active_run import Run, begun
+from .active_run import ActiveRun, open_run
 from .dry_run import warn_of_long_prompts
-from .plan import Plan, asked_by
+from .plan import Plan, with_family_defaults
 from .signals import stoppable
 
-Ended = Callable[[list[board.Entry]], None]
+RunEnded = Callable[[list[board.Entry]], None]
 
 
-class Part:
-    """One of the runs.
+class PooledRun:
+    """One of the runs that share a worker pool.
 
     Attributes:
-        over: it has ended, one way or the other.
+        ended: whether it has finished, stopped or failed.
     """
 
-    def __init__(self, run: Run, stack: ExitStack, factory: BackendFactory, pool: WorkerPool, console: Console) -> None:
+    def __init__(
+        self, run: ActiveRun, stack: ExitStack, factory: BackendFactory, pool: WorkerPool, console: Console
+    ) -> None:
         self.run = run
-        self.over = False
+        self.ended = False
         self._stack = stack
         self._factory = factory
         self._backend = pool.backend(run.checkpoint)
         self._console = console
-        self._heard = self._warned = False
+        self._answered = self._warned = False
         self._open: dict[str, tuple[Answers, ExitStack, Watch]] = {}
         self._results: dict[str, Result] = {}
         stack.callback(self._close)
 
     def requests(self, job: Job, reporter: Reporter) -> Sequence[Request]:
-        """What is to be asked for ``job``, as far as that was not answered before."""
+        """The requests of ``job`` that have no answer yet."""
         with ExitStack() as stack:
-            answers, watch = stack.enter_context(self.run.asking(job, None, reporter))
+            answers, watch = stack.enter_context(self.run.open_job(job, None, reporter))
             self._open[job.name] = answers, stack.pop_all(), watch
         if not answers.pending:
-            self._whole(job)
+            self._complete(job)
             return ()
         if not self._warned:
             self._warned = True
             run = self.run
-            warn_of_long_prompts(run.plan, run.checkpoint, self._factory, run.settings, run.seen, run.tell)
+            warn_of_long_prompts(run.plan, run.checkpoint, self._factory, run.settings, run.resizer, run.announce)
         return answers.pending
 
     def begin(self, job: Job) -> None:
-        """The first request of ``job`` goes to a worker that is ready."""
+        """Record that the first request of ``job`` goes to a worker that is ready."""
         answers, _, watch = self._open[job.name]
         watch.begin(answers.pending, self._backend)
 
-    def take(self, job: Job, response: Response) -> None:
-        """An answer.  Raises whatever ends the run."""
-        if not self._heard:
-            self._heard = True
-            self.run.loaded(self._backend)
+    def add(self, job: Job, response: Response) -> None:
+        """Record a response.  Raises whatever ends the run."""
+        if not self._answered:
+            self._answered = True
+            self.run.backend_loaded(self._backend)
             about = self.run.manifest["backend"]
             self._console.print(
                 f"[bold]{self.run.plan.label}[/bold] on {about.get('device_name')}, {about.get('dtype')}",
@@ -83,153 +85,167 @@ class Part:
         answers, _, _ = self._open[job.name]
         answers.add(response)
         if answers.complete:
-            self._whole(job)
+            self._complete(job)
 
-    def _whole(self, job: Job) -> None:
+    def _complete(self, job: Job) -> None:
         answers, stack, _ = self._open[job.name]
         self._results[job.name] = answers.result(self._factory.name)
         del self._open[job.name]
         stack.close()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether every job has its result."""
         return len(self._results) == len(self.run.plan.jobs)
 
     def finish(self) -> tuple[list[board.Entry], bool]:
-        """Write the scores."""
-        self.over = True
-        self._note()
-        found = self.run.finished([self._results[job.name] for job in self.run.plan.jobs])
+        """Write the scores; returns what ``ActiveRun.finish`` does."""
+        self.ended = True
+        self._update_manifest()
+        result = self.run.finish([self._results[job.name] for job in self.run.plan.jobs])
         self._stack.close()
-        return found
+        return result
 
     def stop(self) -> None:
-        """A signal stopped it."""
-        self.over = True
-        self._note()
+        """End the run after a signal."""
+        self.ended = True
+        self._update_manifest()
         self._close()
-        self.run.stopped()
+        self.run.announce_stop()
         self._stack.close()
 
     def fail(self, error: Exception) -> None:
-        """It cannot go on."""
-        self.over = True
-        self._note()
+        """End the run after an error."""
+        self.ended = True
+        self._update_manifest()
         try:
             self._stack.__exit__(type(error), error, error.__traceback__)
-        except Exception as again:
-            if again is not error:
+        except Exception as raised:
+            if raised is not error:
                 raise
 
     def _close(self) -> None:
-        """Jobs in work are left as they are."""
+        """Close the jobs in progress; they can be resumed."""
         opened, self._open = self._open, {}
         for _, stack, _ in opened.values():
             stopped = Stopped()
             with suppress(Stopped):
                 stack.__exit__(Stopped, stopped, None)
 
-    def _note(self) -> None:
-        if self._heard:  # by now it may know more of itself
-            self.run.note(self._backend)
+    def _update_manifest(self) -> None:
+        if self._answered:  # its description may have more entries by now
+            self.run.note_backend(self._backend)
 
 
 @dataclass
-class Outcome:
-    """What the runs came to."""
+class MultiRunResult:
+    """The results of several runs.
+
+    Attributes:
+        rows: leaderboard rows, by the run's name.
+        complete: whether every run finished without failed samples.
+        failures: the runs that failed, each with its error.
+    """
 
     rows: dict[str, list[board.Entry]] = field(default_factory=dict)
     complete: bool = True
-    failures: list[tuple[Run, Exception]] = field(default_factory=list)
+    failures: list[tuple[ActiveRun, Exception]] = field(default_factory=list)
 
     @property
     def entries(self) -> list[board.Entry]:
-        """Leaderboard rows of the runs that reached their end, in the order in which they were asked for."""
+        """Leaderboard rows of the finished runs, in the order of the plans."""
         return [row for rows in self.rows.values() for row in rows]
 
 
-def evaluate_together(
+def evaluate_plans(
     plans: Sequence[Plan],
     factory: BackendFactory,
     pool: WorkerPool,
     effective: Effective,
     console: Console,
     events: Events | None,
-    on_end: Ended,
-) -> Outcome:
-    """Run, or continue, all plans at once.
+    on_end: RunEnded,
+) -> MultiRunResult:
+    """Run or resume all plans on one worker pool.
+
+    Args:
+        on_end: is called with the leaderboard rows of each run that finishes.
 
     Raises:
-        UserError: one of them cannot be begun; nothing was computed.
-        RunFailed: all workers are gone.
+        UserError: one of them cannot start; nothing was computed.
+        RunFailed: all workers died.
     """
-    outcome = Outcome()
-    with ExitStack() as every:
-        parts: list[Part] = []
+    result = MultiRunResult()
+    with ExitStack() as stacks:
+        runs: list[PooledRun] = []
         for plan in plans:
-            chosen = asked_by(plan.family, effective)
+            chosen = with_family_defaults(plan.family, effective)
             asked = pool.identity(plan.checkpoint, dtype=chosen.settings.dtype)
-            stack = every.enter_context(ExitStack())
-            run = stack.enter_context(begun(plan, factory, asked, chosen, console, events, several=len(plans) > 1))
-            parts.append(Part(run, stack, factory, pool, console))
-        outcome.rows = {part.run.name: [] for part in parts}
-        jobs = [job for part in parts for job in part.run.plan.jobs]
-        run_name = parts[0].run.name if len(parts) == 1 else ""
-        for part in parts:
-            part.run.started()
+            stack = stacks.enter_context(ExitStack())
+            run = stack.enter_context(open_run(plan, factory, asked, chosen, console, events, several=len(plans) > 1))
+            runs.append(PooledRun(run, stack, factory, pool, console))
+        result.rows = {pooled.run.name: [] for pooled in runs}
+        jobs = [job for pooled in runs for job in pooled.run.plan.jobs]
+        run_name = runs[0].run.name if len(runs) == 1 else ""
+        for pooled in runs:
+            pooled.run.announce_start()
         with Reporter(console, jobs, run_name, events) as reporter, stoppable(console) as stop:
             with suppress(KeyboardInterrupt):
-                _answer(parts, pool, reporter, stop, outcome, on_end)
-            for part in parts:
-                if not part.over:
-                    outcome.complete = False
-                    part.stop()
-    return outcome
+                _answer(runs, pool, reporter, stop, result, on_end)
+            for pooled in runs:
+                if not pooled.ended:
+                    result.complete = False
+                    pooled.stop()
+    return result
 
 
 def _answer(
-    parts: Sequence[Part], pool: WorkerPool, reporter: Reporter, stop: Event, outcome: Outcome, on_end: Ended
+    runs: Sequence[PooledRun],
+    pool: WorkerPool,
+    reporter: Reporter,
+    stop: Event,
+    result: MultiRunResult,
+    on_end: RunEnded,
 ) -> None:
-    """Have everything answered, each answer given to its run as it comes."""
-    lots: dict[RequestBatch, tuple[Part, Job]] = {}
-    for part in parts:
-        for job in part.run.plan.jobs:
-            spec, begin = partial(part.requests, job, reporter), partial(part.begin, job)
-            lots[RequestBatch(part.run.checkpoint, max(1, len(job.samples)), spec, begin)] = part, job
-    ended = partial(_end, outcome=outcome, on_end=on_end)
-    for lot, answer in pool.answer(list(lots), stop):
-        part, job = lots[lot]
-        if part.over:
+    """Answer all requests, and pass each response to its run when it arrives."""
+    batches: dict[RequestBatch, tuple[PooledRun, Job]] = {}
+    for pooled in runs:
+        for job in pooled.run.plan.jobs:
+            requests, begin = partial(pooled.requests, job, reporter), partial(pooled.begin, job)
+            batches[RequestBatch(pooled.run.checkpoint, max(1, len(job.samples)), requests, begin)] = pooled, job
+    finish = partial(_finish, result=result, on_end=on_end)
+    for batch, answer in pool.answer(list(batches), stop):
+        pooled, job = batches[batch]
+        if pooled.ended:
             continue
         try:
             if isinstance(answer, Exception):
                 raise wrap_backend_error(job, "hf", answer) from answer
-            part.take(job, answer)
-            if part.whole:
-                ended(part)
+            pooled.add(job, answer)
+            if pooled.complete:
+                finish(pooled)
         except Exception as error:
-            for other, (owner, _) in lots.items():
-                if owner is part:
+            for other, (owner, _) in batches.items():
+                if owner is pooled:
                     pool.drop(other)
-            part.fail(error)
-            outcome.failures.append((part.run, error))
-    for part in parts:
-        if not part.over and part.whole:  # nothing was left to be asked
-            ended(part)
+            pooled.fail(error)
+            result.failures.append((pooled.run, error))
+    for pooled in runs:
+        if not pooled.ended and pooled.complete:  # all its samples were answered before
+            finish(pooled)
 
 
-def _end(part: Part, outcome: Outcome, on_end: Ended) -> None:
-    entries, complete = part.finish()
-    outcome.rows[part.run.name] = entries
-    outcome.complete &= complete
+def _finish(pooled: PooledRun, result: MultiRunResult, on_end: RunEnded) -> None:
+    entries, complete = pooled.finish()
+    result.rows[pooled.run.name] = entries
+    result.complete &= complete
     on_end(entries)
 
 
-def raise_first(outcome: Outcome, console: Console) -> None:
-    """Raise what the first run failed of, having told of all others."""
-    for run, error in outcome.failures[1:]:
+def raise_first_failure(result: MultiRunResult, console: Console) -> None:
+    """Print the errors of all failed runs but the first, and raise the first one's."""
+    for run, error in result.failures[1:]:
         console.print(f"[red]{run.plan.label}[/red]: {error}", soft_wrap=True, highlight=False)
-    if outcome.failures:
-        _, error = outcome.failures[0]
+    if result.failures:
+        _, error = result.failures[0]
         raise error if isinstance(error, (UserError, RunFailed)) else RunFailed(str(error)) from error

@@ -47,7 +47,7 @@ class Plan:
         return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
 
 
-def opened_as(settings: RunSettings, model: str) -> Checkpoint:
+def resolve_model(settings: RunSettings, model: str) -> Checkpoint:
     """The checkpoint that ``model`` names, with the settings that affect loading."""
     found = resolve_checkpoint(
         model, trust_remote_code=settings.trust_remote_code, allow_pickled_weights=settings.allow_pickled_weights
@@ -74,13 +74,13 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     return registry.families.get(name)
 
 
-def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+def resolve_models(effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
     """The checkpoints of ``--model``, each with its family."""
     settings = effective.settings
     models = expanded(settings.model)
     if settings.name is not None and len(models) > 1:
         raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; drop --name.")
-    checkpoints = [opened_as(settings, model) for model in models]
+    checkpoints = [resolve_model(settings, model) for model in models]
     families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
         console.print(
@@ -89,19 +89,19 @@ def to_load(effective: Effective, console: Console) -> list[tuple[Checkpoint, Fa
     return list(zip(checkpoints, families, strict=True))
 
 
-def asked_by(family: Family, effective: Effective) -> Effective:
+def with_family_defaults(family: Family, effective: Effective) -> Effective:
     """The settings with defaults that depend on the family filled in."""
     settings = effective.settings
     choice = choice_mode(settings.choice, family, settings.protocol)
     return replace(effective, settings=replace(settings, choice=choice))
 
 
-def stem_of(plan: Plan) -> str:
+def folder_stem(plan: Plan) -> str:
     """The run folder's name without the identity."""
     return f"{plan.checkpoint.name}-{plan.shots}shot" if plan.shots else plan.checkpoint.name
 
 
-def planned(
+def make_plans(
     wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings
 ) -> list[Plan]:
     """Load the samples of every split; returns one plan per number of shots."""

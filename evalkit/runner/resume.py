@@ -19,7 +19,7 @@ def kept_answers(
     family: Family,
     folder: RunFolder,
     digests: ImageDigests,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> dict[str, Record]:
     """The valid answers in the journal of ``job``, by sample id.
 
@@ -31,11 +31,11 @@ def kept_answers(
         return {}
     answers = read_journal(path, SCHEMA)
     if answers.torn:
-        tell(f"{path}: the last line is truncated; re-running its sample")
+        announce(f"{path}: the last line is truncated; re-running its sample")
     for number, reason in answers.damaged[:EXAMPLES]:
-        tell(f"{path}: line {number} is corrupt ({reason}); re-running its sample")
+        announce(f"{path}: line {number} is corrupt ({reason}); re-running its sample")
     if len(answers.damaged) > EXAMPLES:
-        tell(f"{path}: {len(answers.damaged) - EXAMPLES:,} more lines are corrupt")
+        announce(f"{path}: {len(answers.damaged) - EXAMPLES:,} more lines are corrupt")
 
     kept: dict[str, Record] = {}
     failed, reworded, changed = set(), set(), set()
@@ -58,7 +58,7 @@ def kept_answers(
     for ids, why in ((failed, "failed before"), (reworded, "prompt changed"), (changed, "image changed")):
         if ids:
             examples = ", ".join(sorted(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")
-            tell(f"{job.name}: re-running {len(ids):,} samples: {why} ({examples})")
+            announce(f"{job.name}: re-running {len(ids):,} samples: {why} ({examples})")
     return kept
 
 

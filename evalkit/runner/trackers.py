@@ -42,29 +42,29 @@ def targets_of(given: Sequence[str]) -> list[Target]:
     return found
 
 
-def log_run(path: Path, targets: Sequence[Target], tell: Callable[[str], None]) -> bool:
+def log_run(path: Path, targets: Sequence[Target], announce: Callable[[str], None]) -> bool:
     """Log the run in ``path`` to every target; returns whether all succeeded.
 
-    Failures are reported through ``tell`` only: the run itself is finished.
+    Failures are reported through ``announce`` only: the run itself is finished.
     """
     success = True
     for target in targets:
         try:
-            for place in _log(path, target, tell):
-                tell(f"logged to {target.to}: {place}")
+            for place in _log(path, target, announce):
+                announce(f"logged to {target.to}: {place}")
         except (UserError, RunFailed) as error:
             success = False
-            tell(f"not logged: {error} 'evalkit export {path} --to {target.to}' tries again.")
+            announce(f"not logged: {error} 'evalkit export {path} --to {target.to}' tries again.")
     return success
 
 
-def _log(path: Path, target: Target, tell: Callable[[str], None]) -> Sequence[Path | str]:
+def _log(path: Path, target: Target, announce: Callable[[str], None]) -> Sequence[Path | str]:
     run = ScoredRun.open(path)
     names = chosen_splits([run], ())
     if target.to == "wandb":
         options = ExportOptions("wandb", project=target.where)
-        return WRITERS["wandb"](ExportJob([run], [names], path / "export", options, tell))
+        return WRITERS["wandb"](ExportJob([run], [names], path / "export", options, announce))
     out = Path(target.where) if target.where else path.parent / "tensorboard"
     # Checkpoints of one training make one curve; runs without a step get a folder each.
     place = out if step_of(run.model, run.name) is not None else out / run.name
-    return WRITERS["tensorboard"](ExportJob([run], [names], place, ExportOptions("tensorboard"), tell))
+    return WRITERS["tensorboard"](ExportJob([run], [names], place, ExportOptions("tensorboard"), announce))

@@ -21,10 +21,10 @@ from evalkit.interfaces import Backend
 from evalkit.jobs import Job, Record, build_requests, load_job, parse_tasks
 from evalkit.model.backends.hf import HFBackend
 from evalkit.progress import display
-from evalkit.progress.counters import Tally, duration
+from evalkit.progress.counters import JobCounters, duration
 from evalkit.progress.display import Reporter
 from evalkit.progress.eta import TimeEstimate
-from evalkit.progress.running_score import RunningScore
+from evalkit.progress.running_score import RunningScorer
 from evalkit.results.stats.intervals import of_values
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import score_job
@@ -120,7 +120,7 @@ def charts() -> tuple[Job, list[Record]]:
 def test_the_score_so_far_is_that_of_the_whole_when_all_are_there() -> None:
     """ChartQA's is the mean of two halves of unequal size."""
     job, records = charts()
-    score = RunningScore(job)
+    score = RunningScorer(job)
     for place, record in enumerate(records):
         score.add(record)
         if place in (20, 150, 160):
@@ -137,7 +137,7 @@ def test_the_score_so_far_is_that_of_the_whole_when_all_are_there() -> None:
 
 def test_a_score_so_far_is_worked_out_seldom_and_near_its_end_by_wilson() -> None:
     job, records = charts()
-    score = RunningScore(job)
+    score = RunningScorer(job)
     for record in records[:40]:
         score.add(replace(record, prediction=Prediction("7")))
     first = score.update()
@@ -152,7 +152,7 @@ def test_a_score_so_far_is_worked_out_seldom_and_near_its_end_by_wilson() -> Non
 def test_no_score_so_far_where_there_is_none(task: str, split: str) -> None:
     """CIDEr is of a corpus, and the answers of a test split are not public."""
     samples = [Sample(str(n), (), "?", (), cluster=str(n)) for n in range(4)]
-    score = RunningScore(job_of(task, split, samples))
+    score = RunningScorer(job_of(task, split, samples))
     for sample in samples:
         score.add(answered(sample, "a"))
     assert score.update(now=True) is None
@@ -181,25 +181,25 @@ class Plain(Backend):
 def test_a_tally_with_a_clock_of_its_own() -> None:
     now = [0.0]
     job, records = charts()
-    tally = Tally(job, records[:10], {}, clock=lambda: now[0])
-    assert tally.state().time_left == ""
+    counters = JobCounters(job, records[:10], {}, clock=lambda: now[0])
+    assert counters.progress().time_left == ""
     todo = [Request(r.sample.id, (), decoding=None) for r in records[10:]]  # type: ignore[arg-type]
     now[0] = 100.0
-    tally.begin(todo, Plain())
+    counters.begin(todo, Plain())
     for record in records[10:60]:
         now[0] += 2.0
-        tally.add(record)
-    tally.add(answered(records[60].sample, None))
-    tally.add(answered(records[61].sample, None, "error"))
-    tally.update()
-    state = tally.state()
+        counters.add(record)
+    counters.add(answered(records[60].sample, None))
+    counters.add(answered(records[61].sample, None, "error"))
+    counters.update()
+    state = counters.progress()
     assert (state.done, state.new, state.total, state.unparsed, state.errors) == (62, 52, 300, 1, 1)
     assert state.tokens == 52 * 10
     assert (state.seconds, state.samples_per_second, state.tokens_per_second) == (100.0, 0.52, 5.2)
     assert state.time_left == "about 8 min left (by count)"
     assert state.speed == ["0.52 samples/s", "5.2 tokens/s"]
     assert (state.trouble, state.occupied) == (["1 unparsed", "1 error"], [])
-    assert state.standing is not None
+    assert state.score is not None
 
 
 def shown(reporter: Reporter, width: int) -> list[str]:
@@ -210,7 +210,7 @@ def shown(reporter: Reporter, width: int) -> list[str]:
 
 
 def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(display, "UPDATE_EVERY_SECONDS", 0.0)
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
     later = [job_of("refcoco", name, ()) for name in ("val", "testA", "testB")]
@@ -219,17 +219,17 @@ def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pyt
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, color_system=None)
     screens: dict[int, list[list[str]]] = {80: [], 140: [], 40: []}
-    with Reporter(console, [job, *later]) as reporter, reporter.of(job, (), {}) as watch:
+    with Reporter(console, [job, *later]) as reporter, reporter.track(job, (), {}) as watch:
         watch.begin([q.request for q in questions.values()], tiny_backend)
 
-        def seen(record: Record) -> None:
-            watch.seen(record)
+        def add(record: Record) -> None:
+            watch.add(record)
             for width, found in screens.items():
                 found.append(shown(reporter, width))
 
         with ImageDigests(()) as digests:
             monkeypatch.setattr(digests, "of", lambda request: (None,) * len(request.images))
-            run_job(job, questions, family, tiny_backend, seen, digests=digests)
+            run_job(job, questions, family, tiny_backend, add, digests=digests)
         reporter.console = console
     for width, found in screens.items():
         assert len(found) == 24
@@ -251,10 +251,10 @@ def test_without_costs_the_display_says_that_it_counts() -> None:
     job, records = charts()
     console = Console(file=io.StringIO(), width=80)
     assert not console.is_terminal
-    with Reporter(console, [job]) as reporter, reporter.of(job, (), {}) as watch:
+    with Reporter(console, [job]) as reporter, reporter.track(job, (), {}) as watch:
         watch.begin([Request(r.sample.id, (), decoding=None) for r in records], Plain())  # type: ignore[arg-type]
         for record in records[:100]:
-            watch.seen(record)
+            watch.add(record)
         assert "(by count)" in shown(reporter, 80)[0]
         reporter.console = console
 
@@ -264,11 +264,11 @@ def test_elsewhere_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evalkit.progress.display.time.monotonic", lambda: now[0])
     job, records = charts()
     console = Console(file=io.StringIO(), width=80)
-    with Reporter(console, [job]) as reporter, reporter.of(job, records[:20], {}) as watch:
+    with Reporter(console, [job]) as reporter, reporter.track(job, records[:20], {}) as watch:
         watch.begin([Request(r.sample.id, (), decoding=None) for r in records[20:]], Plain())  # type: ignore[arg-type]
         for record in records[20:]:
             now[0] += 1.0
-            watch.seen(record)
+            watch.add(record)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 280 // 60 + 1
     assert lines[0].startswith("chartqa/test: 80 of 300, about ")
@@ -288,7 +288,7 @@ def events_in(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def test_for_machines(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(display, "UPDATE_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(display, "EVENT_EVERY_SECONDS", 0.0)
     done = evalkit(*RUN, "-t", "vqav2,refcoco/val", "--name", "x", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

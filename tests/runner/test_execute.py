@@ -16,7 +16,7 @@ from evalkit.settings import effective
 rows = []
 settings = effective({"tasks": ["vqav2"], "limit": 4, "name": "x", "device": "cpu"}, Path.cwd())
 assert execute(settings, show=rows.extend) == 0
-assert [row.row["n"] for row in rows] == [4]
+assert [row.row.n for row in rows] == [4]
 assert "typer" not in sys.modules and "evalkit.cli" not in sys.modules
 """
 

@@ -35,12 +35,12 @@ IMAGES = "embedded_images"
 ROWS, ROWS_WITH_IMAGES = 5000, 100  # of a row group: what a reader holds at once
 SHARD = 400_000_000  # bytes of images in a file
 COLUMNS = (
-    "Every row is one sample of one run. `text` is the model's raw answer; what was read from it is in `answer`, or in "
-    "`box` where it is a box: (x1, y1, x2, y2) in pixels of the original image. `score` is the value of the metric "
-    "named in `metric`, `scores.*` are all of them, `meta.*` is what the benchmark says of the sample. `images` are "
+    "Every row is one sample of one run. `text` is the model's raw answer; the parsed answer is in `answer`, or in "
+    "`box` if it is a box: (x1, y1, x2, y2) in pixels of the original image. `score` is the value of the metric "
+    "named in `metric`, `scores.*` are all of them, `meta.*` is the benchmark's metadata. `images` are "
     "the images' names{}."
 )
-LICENCES = "Questions, references and images are the benchmarks': their licences hold."
+LICENCES = "Questions, references and images belong to the benchmarks, and their licences apply."
 
 Splits = Mapping[str, Sequence[Record]]
 """The records of each split, by ``task/split``."""
@@ -101,7 +101,7 @@ def check_place(out: Path) -> None:
     card = out / "README.md"
     ours = card.is_file() and MARK in card.read_text("utf-8", errors="replace")
     if out.is_dir() and any(out.iterdir()) and not ours:
-        raise UserError(f"--out {out} has other things in it; give a folder that is empty or not there yet.")
+        raise UserError(f"--out {out} contains other files; give an empty or new folder.")
 
 
 def split_names(names: Mapping[str, object]) -> dict[str, str]:

@@ -116,10 +116,10 @@ def updated_card(path: Path, run: ScoredRun, results: Sequence[EvalResult]) -> s
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--out {path} is no model card whose results can be updated ({first}); give another file."
+            f"--out {path} is not a model card that can be updated ({first}); give another file."
         ) from error
     except Exception as error:  # YAML's own
-        raise UserError(f"--out {path}: its YAML cannot be read ({type(error).__name__}); mend it first.") from error
+        raise UserError(f"--out {path}: cannot parse its YAML ({type(error).__name__}); fix it first.") from error
     assert isinstance(card.data, ModelCardData)
     new = {_which(result) for result in results}
     kept = [result for result in card.data.eval_results or [] if _which(result) not in new]

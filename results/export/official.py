@@ -38,7 +38,7 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
     for shown in split.samples:
         told, sample = shown.told[0], samples.get(shown.id)
         if sample is None:
-            raise UserError(f"{name}: sample {shown.id} is not in the data any more; give --data.")
+            raise UserError(f"{name}: sample {shown.id} is no longer in the data; give --data.")
         read = None if told is None or told.status == "error" else told.read
         answers.append(Answered(sample, Prediction(tuple(read) if isinstance(read, list) else read)))
     if not task.splits[bare].answers and task.has_submission:
@@ -51,6 +51,6 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
 
 
 def _note(there: int, whole: int) -> str:
-    return (
-        f"{there:,} of the split's {whole:,} samples: most official scorers want all of them." if there < whole else ""
-    )
+    if there >= whole:
+        return ""
+    return f"{there:,} of the split's {whole:,} samples: most official scorers require all of them."

@@ -90,7 +90,7 @@ def small(image: ImageRef, digest: str | None, side: int) -> tuple[Made, bytes |
         buffer = io.BytesIO()
         pixels.save(buffer, "WEBP", quality=QUALITY, method=EFFORT)
     except FileNotFoundError:
-        return Made(name, None, "the image is no longer there"), None
+        return Made(name, None, "the image file is missing"), None
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Made(name, None, f"the image cannot be read: {first[:200]}"), None
@@ -103,5 +103,5 @@ def troubles(made: Sequence[Made]) -> list[str]:
     if bad := [one for one in made if one.trouble]:
         found.append(f"{len(bad):,} of {len(made):,} images cannot be shown ({bad[0].name}: {bad[0].trouble}).")
     if changed := [one for one in made if one.changed]:
-        found.append(f"{len(changed):,} of {len(made):,} images are others than the run saw ({changed[0].name}).")
+        found.append(f"{len(changed):,} of {len(made):,} images differ from those the run used ({changed[0].name}).")
     return found

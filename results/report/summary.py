@@ -149,7 +149,7 @@ def _labelled(split: SplitView) -> Iterator[tuple[str, Labels, Order]]:
     # Runs of different numbers of exemplars have a column each already.
     shots: Labels = {s.id: (_first(s, lambda told: str(len(told.shots))),) for s in samples}
     yield "shots", shots, sorted({name for (name,) in shots.values()}, key=lambda text: (len(text), text))
-    ended = {"stop": "ended by itself", "length": "cut off at the token limit"}
+    ended = {"stop": "complete", "length": "truncated at the token limit"}
     yield "how the answer ended", {s.id: (_first(s, lambda t: ended.get(t.finish, UNNAMED)),) for s in samples}, None
 
 

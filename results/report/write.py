@@ -100,9 +100,9 @@ def _check_place(out: Path, single: bool) -> None:
         raise UserError(f"--out {out} is a file; give a folder, or --single-file.")
     path = out if single else out / PAGE
     if path.is_file() and MARK.encode() not in path.read_bytes()[:2000]:
-        raise UserError(f"{path} exists and is no report that evalkit wrote; give another --out, or delete it.")
+        raise UserError(f"{path} exists and is not a report written by evalkit; give another --out, or delete it.")
     if not single and out.is_dir() and not path.is_file() and any(out.iterdir()):
-        raise UserError(f"--out {out} has other things in it; give a folder that is empty or not there yet.")
+        raise UserError(f"--out {out} contains other files; give an empty or new folder.")
 
 
 def _put(building: Path, out: Path, single: bool) -> None:
@@ -196,8 +196,8 @@ def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleVi
         notes = list(split.notes)
         if len(samples) < len(split.samples):
             notes.append(
-                f"{len(samples):,} of {len(split.samples):,} samples are in the gallery, chosen at random by their "
-                "ids; scores, histograms and breakdowns cover all (--samples shows more)."
+                f"{len(samples):,} of {len(split.samples):,} samples are in the gallery, chosen by hash of the "
+                "id; scores, histograms and breakdowns cover all (--samples shows more)."
             )
         for note in notes:
             said.setdefault(note, []).append(split.name)
@@ -210,7 +210,7 @@ def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleVi
 def image_record(one: Made) -> list[Any]:
     """[name, width, height, what is wrong with it]."""
     width, height = one.size or (0, 0)
-    trouble = one.trouble or ("not the image that the run saw" if one.changed else "")
+    trouble = one.trouble or ("not the image that the run used" if one.changed else "")
     return [one.name, width, height, trouble]
 
 

@@ -35,7 +35,7 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
     except UserError as error:
         reason = str(error).rstrip(".")
         return SplitContext(
-            kind_of(first, name), note=f"without questions and references, because the data are not there: {reason}."
+            kind_of(first, name), note=f"questions and references are left out, because the data is missing: {reason}."
         )
     reads_text = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
     return SplitContext(
@@ -90,7 +90,7 @@ def changed(run: ScoredRun, name: str, task: Task) -> str:
     then = run.manifest["splits"].get(name, {}).get("parts", {}).get("version")
     if then is None or then == task.version:
         return ""
-    return f"the task's version was {then} then and is {task.version} now: references may be others than it saw."
+    return f"the task's version was {then} when the run was made and is {task.version} now: references may differ."
 
 
 # ---------------------------------------------------------------------------------------------------------- the prompt

@@ -48,7 +48,7 @@ def chosen_splits(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[str]:
         meant = {split for part in GROUPS.get(name, (name,)) for split in there if split in (part, _named(part, split))}
         if not meant:
             where = " and ".join(str(run.path) for run in runs)
-            raise UserError(f"--tasks {name}: it is not in {where}, which has {', '.join(there)}.")
+            raise UserError(f"--tasks {name}: not in {where}, which has {', '.join(there)}.")
         wanted |= meant
     return [split for split in there if split in wanted]
 

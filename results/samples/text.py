@@ -43,7 +43,7 @@ def heading(split: SplitView, shown: SampleView) -> str:
     said = []
     for place, told in enumerate(shown.told):
         status = "not answered" if told is None else STATUS.get(told.status, "")
-        ended = ", cut off at the token limit" if told is not None and told.finish == "length" else ""
+        ended = ", truncated at the token limit" if told is not None and told.finish == "length" else ""
         name = f"{letter(place)} " if len(shown.told) > 1 else ""
         told_of = f"{status}{ended}"
         if told_of:
@@ -77,9 +77,9 @@ def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
 def _prompt(label: str, told: RunAnswer) -> Field:
     text = told.prompt[0][1] if len(told.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in told.prompt)
     if told.shots and not told.whole:
-        text += f"\n(without its {len(told.shots)} exemplars: {', '.join(told.shots)})"
+        text += f"\n(without its {len(told.shots)} few-shot examples: {', '.join(told.shots)})"
     if told.exact is False:
-        text += "\n(as it is asked today; the run asked otherwise)"
+        text += "\n(today's prompt; the run used a different one)"
     return Field(label, text, verbatim=True)
 
 
@@ -89,7 +89,7 @@ def _side(split: SplitView, shown: SampleView, told: RunAnswer, name: str) -> It
         yield Field(f"{name}error", told.error, verbatim=True)
         return
     yield Field(f"{name}answer", told.text or "(empty)", verbatim=True)
-    yield Field(f"{name}read", read_text(shown, told.read), verbatim=True)
+    yield Field(f"{name}parsed", read_text(shown, told.read), verbatim=True)
     if told.scores:
         yield Field(f"{name}score", scores_text(split, told), verbatim=True)
 
@@ -97,7 +97,7 @@ def _side(split: SplitView, shown: SampleView, told: RunAnswer, name: str) -> It
 def read_text(shown: SampleView, read: Any) -> str:
     """What was read from an answer."""
     if read is None:
-        return "nothing: it could not be read"
+        return "(could not be parsed)"
     if is_box(read):
         return box_text(read)
     return lettered(shown, str(read))
@@ -120,7 +120,7 @@ def _references(shown: SampleView) -> str:
         chosen = {str(value) for value, _ in shown.references}
         letters = [chr(ord("A") + place) for place in range(len(shown.options))]
         pairs = zip(letters, shown.options, strict=True)
-        marks = [f"{name}. {option}{'  ← the right one' if name in chosen else ''}" for name, option in pairs]
+        marks = [f"{name}. {option}{'  ← correct' if name in chosen else ''}" for name, option in pairs]
         return "\n".join(marks)
     texts = [box_text(value) if is_box(value) else str(value) for value, _ in shown.references]
     times = [f" ×{count}" if count > 1 else "" for _, count in shown.references]
@@ -150,9 +150,9 @@ def image_text(image: ImageRef) -> str:
     try:
         width, height = image.size()
     except FileNotFoundError:
-        return f"{image.name} (it is not there any more)"
+        return f"{image.name} (missing)"
     except (OSError, ValueError):
-        return f"{image.name} (it cannot be read)"
+        return f"{image.name} (unreadable)"
     return f"{image.name} ({width}×{height})"
 
 

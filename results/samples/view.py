@@ -157,7 +157,7 @@ def split_of(runs: Sequence[ScoredRun], name: str, known: SplitContext) -> Split
     notes = [known.note] if known.note else []
     notes += [note for side in there for note in side.notes]
     if known.samples and (lost := [key for key in ids if key not in known.samples]):
-        notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data: shown without references.")
+        notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data; shown without references.")
     samples = [_shown(key, sides, known) for key in ids]
     scale = next((side.scale for side in there if side.metric is not None), None)
     return SplitView(name, known.kind, metrics[0] if metrics else None, scale, samples, known.edits, tuple(notes))
@@ -203,7 +203,7 @@ class _Side:
         lines = {key: json.loads(line.raw) for key, line in answers.lines.items()}
         notes = []
         if answers.damaged:
-            notes.append(f"{run.name}: {len(answers.damaged):,} damaged lines of the journal are left out.")
+            notes.append(f"{run.name}: {len(answers.damaged):,} corrupt journal lines are left out.")
         scores: dict[str, Mapping[str, Any]] = {}
         if row.value is not None:
             run.sampled(name)  # says what is wrong with the file, if anything is
@@ -331,5 +331,5 @@ def check_runs(runs: Sequence[ScoredRun]) -> list[str]:
     """
     names = list(dict.fromkeys(name for run in runs for name, row in run.rows.items() if row.task not in MEANS))
     if not names:
-        raise UserError(f"{' and '.join(str(run.path) for run in runs)}: there is no task in it to report on.")
+        raise UserError(f"{' and '.join(str(run.path) for run in runs)}: no task to report on.")
     return names

@@ -67,9 +67,9 @@ def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: P
     done = evalkit("report", "runs/r", "--single-file", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["runs/r/report.html"]
-    assert "note: docvqa/val: without questions and references, because the data are not there: --data" in told(done)
+    assert "note: docvqa/val: questions and references are left out, because the data is missing: --data" in told(done)
     assert "0 images" in told(done)
-    assert "the data are not there" in html.unescape((run / "report.html").read_text())
+    assert "the data is missing" in html.unescape((run / "report.html").read_text())
     done = evalkit("report", "runs/r", "--data", "moved", "--out", "elsewhere", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "note" not in told(done)
@@ -106,10 +106,10 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tm
         (("unfinished",), "the run is not finished"),
         (("torn",), "not valid JSON"),
         (("runs/r", "runs/r"), "are the same run"),
-        (("runs/r", "--out", "busy"), "has other things in it"),
+        (("runs/r", "--out", "busy"), "contains other files"),
         (("runs/r", "--out", "answers.jsonl"), "is a file; give a folder, or --single-file"),
         (("runs/r", "--single-file", "--out", "busy"), "is a folder; with --single-file give a file's name"),
-        (("runs/r", "--single-file", "--out", "answers.jsonl"), "is no report that evalkit wrote"),
+        (("runs/r", "--single-file", "--out", "answers.jsonl"), "is not a report written by evalkit"),
     ):
         done = evalkit("report", *arguments, cwd=tmp_path)
         assert done.returncode == 2, arguments

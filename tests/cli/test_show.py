@@ -41,7 +41,7 @@ def test_wrong_answers_are_shown_with_all_that_is_known(evalkit: Evalkit, two_ru
         assert split == "refcoco/val"
         sample = samples[name]
         labels = [line[2:12].strip() for line in lines if line[2:12].strip()]
-        assert labels == ["image", "prompt", "answer", "read", "score", "reference"]
+        assert labels == ["image", "prompt", "answer", "parsed", "score", "reference"]
         assert sample.images[0].name in lines[0]
         width, height = sample.images[0].size()
         assert f"({width}×{height})" in lines[0]
@@ -71,7 +71,7 @@ def test_nothing_that_a_model_says_steers_the_terminal_or_is_markup(evalkit: Eva
             outside.append(line)
     assert not inside
     said = {line for line in outside if line and not line.startswith("### ")}
-    assert said <= {"image:", "prompt:", "question:", "answer:", "read:", "score:", "reference:", "error:"}
+    assert said <= {"image:", "prompt:", "question:", "answer:", "parsed:", "score:", "reference:", "error:"}
 
 
 def test_on_a_terminal_it_is_coloured_and_still_neutral(two_runs: Path) -> None:
@@ -176,7 +176,7 @@ def test_captions_have_no_right_and_wrong(evalkit: Evalkit, captions: Path) -> N
 def test_without_the_data_it_shows_the_rest_and_says_so(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
     done = evalkit("show", "runs/a", "-t", "vqav2", "--any", "1", "--data", str(tmp_path), cwd=two_runs)
     assert done.returncode == 0, done.stderr
-    assert "note: vqav2/val: without questions and references, because the data are not there" in done.stderr
+    assert "note: vqav2/val: questions and references are left out, because the data is missing" in done.stderr
     (block,) = blocks(done.stdout)
     assert "  answer    " in block
     assert "question" not in block
@@ -185,7 +185,7 @@ def test_without_the_data_it_shows_the_rest_and_says_so(evalkit: Evalkit, two_ru
 def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Path) -> None:
     for arguments, sentence in (
         (("nowhere",), "nowhere is not a run folder"),
-        (("runs/a", "-t", "gqa"), "--tasks gqa: it is not in runs/a, which has vqav2/val, refcoco/val"),
+        (("runs/a", "-t", "gqa"), "--tasks gqa: not in runs/a, which has vqav2/val, refcoco/val"),
         (("runs/a", "--flipped", "3"), "--flipped compares two runs"),
         (("runs/a", "--sort", "gains"), "--sort gains compares two runs"),
         (("runs/a", "--sort", "up"), "--sort up: unknown; use one of official, worst"),

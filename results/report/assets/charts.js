@@ -1,7 +1,7 @@
 // A split's histogram and breakdowns; each bar and each row is also a filter of the gallery.
 
 function histogram(split, onChoose) {
-  if (!split.bins.length) return el("div", {}, el("h3", {}, "Scores"), el("p", {}, "There are no scores: the answers are not public."));
+  if (!split.bins.length) return el("div", {}, el("h3", {}, "Scores"), el("p", {}, "No scores: the reference answers are not public."));
   const most = Math.max(1, ...split.bins.flatMap((bin) => bin.counts));
   const bars = split.bins.map((bin, number) => {
     const counts = bin.counts.map((n, run) => (two ? `${letters[run]} ${count(n)}` : `${count(n)} samples`)).join(", ");

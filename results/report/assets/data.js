@@ -1,4 +1,4 @@
-// The page's data.  In a folder they are scripts, loaded when wanted; in a single file, elements of the page.
+// The page's data: scripts loaded on demand (folder), or elements of the page (single file).
 
 const index = JSON.parse(document.getElementById("index").textContent);
 const letters = ["A", "B"];
@@ -25,7 +25,7 @@ async function chunk(split, number) {
   return samples;
 }
 
-// All samples of a split; onFirst is called once there are enough to begin with.
+// All samples of a split; onFirst is called after the first chunk.
 const loading = new Map();
 function load(split, onFirst = () => {}) {
   if (samplesOf.has(split) && !loading.has(split)) return Promise.resolve(samplesOf.get(split));
@@ -49,7 +49,7 @@ function imageSource(number) {
   return `data:image/webp;base64,${document.getElementById(`image-${number}`).textContent}`;
 }
 
-// --- places in the page: "#vqav2/val/262148000", "#vqav2/262148000", "#vqav2/val?show=wrong&sort=worst&q=cat"
+// --- addresses: "#vqav2/val/262148000", "#vqav2/262148000", "#vqav2/val?show=wrong&sort=worst&q=cat"
 
 function decoded(text) {
   try {
@@ -59,7 +59,7 @@ function decoded(text) {
   }
 }
 
-// {splits: numbers of the splits that may be meant, id, query}; null where no split is.
+// {splits: indices of the matching splits, id, query}; null if none matches.
 function place(hash) {
   const [path, ...rest] = hash.replace(/^#/, "").split("?");
   const query = new URLSearchParams(rest.join("?"));

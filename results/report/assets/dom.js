@@ -1,4 +1,4 @@
-// Elements are made here and nowhere else, and what they say is always written as text: there is no markup to inject.
+// All elements are created here, and their content is always set as text, so no markup can be injected.
 
 function el(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -18,7 +18,7 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-// Text of a model or a data set: its direction is its own, and does not turn what stands around it.
+// Text from a model or data set; dir=auto keeps its direction from affecting the text around it.
 function words(name, text, kind) {
   return el(name, { class: kind, dir: "auto" }, text);
 }

@@ -1,7 +1,7 @@
-// The gallery of a split: which samples, in which order, a page of them at a time.
+// The gallery of a split: filters, sorting, cards and pages.
 
 const PER_PAGE = 48;
-const WORSE = ["wrong", "unparsed"]; // an answer that could not be read counts as wrong
+const WORSE = ["wrong", "unparsed"]; // an answer that could not be parsed counts as wrong
 
 const FILTERS = [
   ["all", "all", () => true],
@@ -31,7 +31,7 @@ function change(sample, split) {
   return a === null || b === null || b === undefined ? 0 : b - a;
 }
 
-// Right in one run and not in the other.
+// Right in exactly one of the two runs.
 function flipped(sample) {
   const [a, b] = sample.runs.map((told) => told && ["right", "partly", ...WORSE].includes(told.status) ? told.status === "right" : null);
   return a !== null && b !== null && b !== undefined && a !== b;
@@ -99,7 +99,7 @@ function card(sample, split, number) {
   const lines = sample.runs.map((told, run) => {
     const status = told ? told.status : "unscored";
     const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
-    // A box says nothing as numbers: it is in the image.
+    // A box is drawn in the image; its numbers would not help.
     const text = grounding && told && told.read !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(told, sample) || "(empty)"));
     return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, told ? scoreText(told, split) : null)];
   });
@@ -112,7 +112,7 @@ function card(sample, split, number) {
     sample.question || reference ? null : el("span", { class: "line reference" }, sample.id)));
 }
 
-// A lettered reference with the option that it names.
+// A reference; an option letter is followed by the option's text.
 function referenceText(sample, [value]) {
   const option = sample.options.length && /^[A-Z]$/.test(value) ? sample.options[value.charCodeAt(0) - 65] : undefined;
   return option === undefined ? String(value) : `${value}. ${option}`;
@@ -126,7 +126,7 @@ function drawPage(view) {
   const some = state.found.slice(start, start + PER_PAGE);
   view.cards.replaceChildren(...some.map((sample, number) => card(sample, split, number)));
   view.cards.hidden = !some.length;
-  const whole = split.samples < split.of ? ` (drawn from ${count(split.of)})` : "";
+  const whole = split.samples < split.of ? ` (selected from ${count(split.of)})` : "";
   const which = some.length ? `${count(start + 1)}–${count(start + some.length)} of ` : "";
   view.told.textContent = some.length ? `${which}${count(state.found.length)} samples${state.found.length === split.samples ? whole : `, out of ${count(split.samples)}`}` : "No sample matches.";
   for (const pager of view.pagers) {
@@ -137,7 +137,7 @@ function drawPage(view) {
   }
 }
 
-// Arrow keys move between the cards; the first and last row go over to the next page.
+// Arrow keys move between the cards; from the first and last row they go to the neighbouring page.
 function onCardKey(event, turn) {
   const cards = [...event.currentTarget.querySelectorAll("a")];
   const here = cards.indexOf(event.target.closest("a"));

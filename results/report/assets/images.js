@@ -1,6 +1,6 @@
-// Images with the boxes on them.
+// Images with boxes drawn on them.
 
-// All boxes of a sample: [kind, x1, y1, x2, y2].  The reference first, so that answers lie above it.
+// All boxes of a sample: [kind, x1, y1, x2, y2].  References first, so that answers are drawn on top.
 function boxesOf(sample) {
   const found = sample.references.filter(([value]) => isBox(value)).map(([value]) => ["reference", ...value]);
   sample.runs.forEach((told, run) => {
@@ -11,14 +11,14 @@ function boxesOf(sample) {
 
 function overlay(boxes, width, height) {
   const rectangles = boxes.flatMap(([kind, x1, y1, x2, y2]) => {
-    // An answer's box may be turned around; it is drawn where its corners are.
+    // An answer's corners may be swapped.
     const shape = { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) };
     return [svg("rect", { class: "box under", ...shape }), svg("rect", { class: `box ${kind}`, ...shape })];
   });
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" }, ...rectangles);
 }
 
-// A sample's image in a frame; large: in the image's own shape.
+// A sample's image in a frame; large: with the image's aspect ratio.
 function framed(sample, place, { large = false } = {}) {
   const number = sample.images[place];
   if (number === undefined) return el("div", { class: "frame" }, "no image");
@@ -27,7 +27,7 @@ function framed(sample, place, { large = false } = {}) {
   const alt = large ? `Image ${name}` : "";
   const frame = el("div", { class: "frame" }, el("img", { src: imageSource(number), alt, loading: large ? "eager" : "lazy", decoding: "async", width, height }));
   if (large) frame.style.aspectRatio = `${width} / ${height}`;
-  // Boxes are in the image that is asked about, the last one.
+  // Boxes belong to the question's own image, which is the last one.
   const boxes = place === sample.images.length - 1 ? boxesOf(sample) : [];
   if (boxes.length) frame.append(overlay(boxes, width, height));
   return frame;

@@ -1,4 +1,4 @@
-// The page: a split's overview and gallery, and the sample that the address names.
+// The page: a split's overview and gallery, and the dialog of the sample in the address.
 
 const root = document.getElementById("split");
 const dialog = document.getElementById("sample");
@@ -12,7 +12,7 @@ function remember(hash, push = false) {
   history[push ? "pushState" : "replaceState"](null, "", hash);
 }
 
-// The address of the gallery as it is filtered and sorted now.
+// The gallery's address with the current filters and order.
 function galleryAddress() {
   const query = new URLSearchParams();
   if (state.show !== "all") query.set("show", state.show);
@@ -143,7 +143,7 @@ function cardOf(id) {
 
 function openSample(id) {
   let at = state.found.findIndex((sample) => sample.id === id);
-  if (at < 0) { // the filter leaves it out: its place is in the whole split then
+  if (at < 0) { // filtered out: clear the filters
     Object.assign(state, { show: "all", query: "", bin: null, group: null });
     view.search.value = "";
     redraw();
@@ -207,13 +207,13 @@ dialog.addEventListener("click", (event) => {
 dialog.addEventListener("close", () => {
   const last = open;
   open = null;
-  if (place(location.hash)?.id === last) remember(galleryAddress()); // else the address has gone on already
+  if (place(location.hash)?.id === last) remember(galleryAddress()); // otherwise the address has already changed
   const cards = [...view.cards.querySelectorAll("a")];
   const at = cards.indexOf(cardOf(last));
   if (at >= 0) focusCard(cards, at);
 });
 
-// --- where the address leads
+// --- routing
 
 async function holding(splits, id) {
   if (id === null || splits.length === 1) return splits[0];
@@ -225,7 +225,7 @@ let routes = 0;
 async function route() {
   const mine = ++routes;
   const at = place(location.hash);
-  if (at === null && location.hash && state.split !== null) return; // a place within the page
+  if (at === null && location.hash && state.split !== null) return; // a link within the page
   const wanted = at || { splits: [0], id: null, query: new URLSearchParams() };
   try {
     const split = await holding(wanted.splits, wanted.id);
@@ -251,7 +251,7 @@ async function route() {
     else if (at && moved && all) document.getElementById("split-heading").scrollIntoView();
   } catch (error) {
     root.hidden = false;
-    root.append(el("p", { role: "alert" }, `The samples cannot be shown: ${error.message}. Keep the report's folder complete.`));
+    root.append(el("p", { role: "alert" }, `Cannot load the samples: ${error.message}. Copy the report's folder with all its files.`));
   }
   if (!document.documentElement.dataset.ready) performance.mark("evalkit-ready");
   document.documentElement.dataset.ready = "yes";

@@ -1,4 +1,4 @@
-// One sample in full: what the model saw, was asked and said, what was read, and what it was scored against.
+// One sample in detail: images, prompt, raw answer, prediction, references and scores.
 
 function section(title, ...content) {
   const there = content.flat().filter((one) => one !== null && one !== undefined);
@@ -13,14 +13,14 @@ function facts(rows) {
 function promptOf(told) {
   const turns = told.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
   const notes = [];
-  if (told.shots.length) notes.push(`${told.whole ? "with" : "shown without"} its ${told.shots.length} exemplars: ${told.shots.join(", ")}`);
-  if (told.exact === false) notes.push("as it would be asked today; the run used another prompt");
+  if (told.shots.length) notes.push(`${told.whole ? "with" : "shown without"} its ${told.shots.length} few-shot examples: ${told.shots.join(", ")}`);
+  if (told.exact === false) notes.push("today's prompt; the run used a different one");
   return turns || notes.length ? [turns ? el("pre", { dir: "auto", tabindex: "0" }, turns) : null, notes.length ? el("small", { dir: "auto" }, notes.join("; ")) : null] : null;
 }
 
 function readOf(told, sample) {
   if (told.status === "error") return el("p", { class: "said error", dir: "auto" }, told.error || "failed");
-  if (told.read === null) return el("p", { class: "said unparsed" }, "nothing could be read");
+  if (told.read === null) return el("p", { class: "said unparsed" }, "could not be parsed");
   const read = said(told.read);
   return el("p", { class: "said", dir: "auto" }, sample.options.length ? referenceText(sample, [read]) : read);
 }
@@ -29,7 +29,7 @@ function editsOf(told, sample) {
   const references = sample.references.map(([value]) => value).filter((value) => typeof value === "string");
   if (typeof told.read !== "string" || !references.length) return null;
   const best = nearest(references, told.read);
-  if (best === null) return section("edit marks", el("small", {}, "the texts are too long to compare letter by letter"));
+  if (best === null) return section("edit marks", el("small", {}, "the texts are too long to compare character by character"));
   const kinds = { same: "span", extra: "ins", missing: "del" };
   const pieces = edits(best.reference, told.read).map(([kind, text]) =>
     el(kinds[kind], {}, kind === "same" ? null : el("span", { class: "sr" }, kind === "extra" ? " extra: " : " missing: "), text));
@@ -46,10 +46,10 @@ function sideOf(told, run, sample, split) {
   return el("div", {}, name,
     section("score", el("p", { class: "said" }, state ? el("span", { class: `status ${told.status}` }, state) : null, state ? " " : null, scoreText(told, split))),
     told.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, told.text || "(empty)")),
-    section(again ? "answer, taken as it is" : "what was read", readOf(told, sample)),
+    section(again ? "answer, used as it is" : "parsed answer", readOf(told, sample)),
     split.edits ? editsOf(told, sample) : null,
     section("prompt", promptOf(told)),
-    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", told.finish === "length" ? "cut off at the token limit" : null],
+    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", told.finish === "length" ? "truncated at the token limit" : null],
       ["new tokens", told.tokens ? count(told.tokens) : null], ["prompt tokens", told.promptTokens ? count(told.promptTokens) : null], ["seconds", told.seconds ? shown(told.seconds, 3) : null]])));
 }
 
@@ -70,7 +70,7 @@ function look(sample) {
   return el("div", { class: "look" }, frames, legend([...new Set(boxesOf(sample).map(([kind]) => kind))]), captions.map((text) => el("p", { class: "caption", dir: "auto" }, text)));
 }
 
-// The content of the dialog; the functions say what its buttons do.
+// The dialog's content; the functions are the handlers of its buttons.
 function sampleView(sample, split, { where, before, after, link, close, first, last }) {
   const bar = el("div", { class: "bar" },
     el("h2", { id: "sample-heading", tabindex: "-1" }, el("span", {}, `${split.name} `), words("span", sample.id)),

@@ -1,6 +1,6 @@
 // Texts: numbers as the tables print them, boxes, and the edit marks between an answer and a reference.
 
-const LONGEST_EDIT = 600; // characters a side: the table of distances has their product of cells
+const LONGEST_EDIT = 600; // characters per text: the distance table has size n × m
 
 function shown(value, digits = 2) {
   return value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-/, "−");
@@ -20,7 +20,7 @@ function said(value) {
 
 const same = (a, b) => a === b || a.toLowerCase() === b.toLowerCase();
 
-// Levenshtein's table over characters, upper and lower case alike: rows for the reference, columns for the answer.
+// Levenshtein's table over characters, ignoring case: rows for the reference, columns for the answer.
 function distances(reference, answer) {
   const wide = answer.length + 1;
   const table = new Uint16Array((reference.length + 1) * wide);
@@ -42,7 +42,7 @@ function distance(reference, answer) {
   return table[table.length - 1];
 }
 
-// The reference with the least distance for its length, as ANLS weighs it; null where the texts are too long.
+// The reference with the smallest normalized distance (as in ANLS); null if the texts are too long.
 function nearest(references, answer) {
   const letters = [...answer];
   let best = null;
@@ -82,7 +82,7 @@ function edits(reference, answer) {
   return grouped(steps.reverse());
 }
 
-// Neighbours of a kind in one piece; within a changed stretch, first what is missing, then what is extra.
+// Merge adjacent steps of a kind; in a changed stretch, missing text comes before extra text.
 function grouped(steps) {
   const pieces = [];
   let missing = "";

@@ -388,7 +388,7 @@ def test_two_runs_side_by_side(run: Path, tmp_path: Path, jobs: Jobs) -> None:
     second = scored(tmp_path, "B", other)
     written = write_report([run, second], known(jobs), tmp_path / "pair")
     page = html.unescape(written.path.read_text())
-    assert "B against A" in page
+    assert "B compared with A" in page
     assert "not shown" in page, "the verdict of the paired test"
     assert index_of(written.path)["runs"] == ["model A", "model B"]
     (job, texts), *_ = jobs
@@ -439,11 +439,11 @@ def test_missing_damaged_and_changed_images_are_said(tmp_path: Path) -> None:
     written = write_report([run], known([(job, {})]), tmp_path / "report")
     gone, changed = written.notes
     assert gone.startswith(f"2 of {len(names)} images cannot be shown (")
-    assert changed.startswith(f"1 of {len(names)} images are others than the run saw (")
+    assert changed.startswith(f"1 of {len(names)} images differ from those the run used (")
     by_name = {name.split("/")[-1]: rest for name, *rest in index_of(written.path)["images"]}
-    assert by_name[first.name] == [0, 0, "the image is no longer there"]
+    assert by_name[first.name] == [0, 0, "the image file is missing"]
     assert "cannot be read" in by_name[second.name][2]
-    assert by_name[third.name] == [9, 7, "not the image that the run saw"]
+    assert by_name[third.name] == [9, 7, "not the image that the run used"]
 
 
 def test_failed_samples_are_shown_with_their_errors(tmp_path: Path) -> None:
@@ -513,9 +513,9 @@ def test_a_report_is_written_over_a_report_and_over_nothing_else(run: Path, jobs
     (other / "thesis.tex").write_text("mine")
     (tmp_path / "page.html").write_text("<h1>mine</h1>")
     for path, single, said in (
-        (other, False, "has other things in it"),
+        (other, False, "contains other files"),
         (tmp_path / "page.html", False, "is a file"),
-        (tmp_path / "page.html", True, "is no report that evalkit wrote"),
+        (tmp_path / "page.html", True, "is not a report written by evalkit"),
         (other, True, "give a file's name"),
     ):
         with pytest.raises(UserError, match=said):

@@ -12,7 +12,7 @@ import pytest
 from evalkit import registry
 from evalkit.errors import UserError
 
-from .cli.forked import Forked
+from .processes import Forked
 
 PYPROJECT = """\
 [build-system]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
-import time
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,18 +19,8 @@ from safetensors.torch import load_file, save_file
 from evalkit.checkpoint import bundled_folder
 from evalkit.data import bundled_root
 
-from .forked import Forked
-
-# The real backend, which writes down what it is about to work on.
-WATCHED = """
-from evalkit.model.engine.model_runner import ModelRunner
-prefill = ModelRunner.prefill
-def watched(self, sequences, limits):
-    with open("COMPUTED", "a") as file:
-        file.write("".join(sequence.request.request.id + "\\n" for sequence in sequences))
-    return prefill(self, sequences, limits)
-ModelRunner.prefill = watched
-"""
+from ..processes import Forked
+from ..run_folders import compared, complete_lines, lines_of, raw_lines, runs_in, state_of, values_of
 
 
 @pytest.fixture
@@ -48,85 +34,10 @@ def evalkit(evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: 
     return call
 
 
-def lines_of(journal: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
-
-
-def compared(run: Path) -> dict[str, list[str]]:
-    """Every journal's lines sorted by id, without checksum and timing."""
-    found = {}
-    for path in sorted(run.glob("*.jsonl")):
-        if not path.name.endswith(".scores.jsonl"):
-            rows = sorted(lines_of(path), key=lambda row: row["id"])
-            found[path.name] = [json.dumps({k: v for k, v in r.items() if k not in ("sum", "seconds")}) for r in rows]
-    return found
-
-
-def values_of(run: Path) -> dict[str, Any]:
-    rows = json.loads((run / "scores.json").read_text())["results"]
-    return {f"{r['task']}/{r['split']}": (r["value"], r["stderr"], r["n"], r["signature"]) for r in rows}
-
-
-def state_of(run: Path) -> str:
-    return str(json.loads((run / "manifest.json").read_text())["state"])
-
-
-def runs_in(folder: Path) -> list[Path]:
-    return sorted(p for p in (folder / "runs").iterdir() if not p.name.startswith("."))
-
-
 VQA = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "12")
 
 
 # ----------------------------------------------------------------------------------------------------- being stopped
-
-
-@pytest.mark.slow
-def test_killed_twenty_times_and_continued(tmp_path: Path) -> None:
-    command = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--batch-size", "4", "--name", "x")
-    (tmp_path / "whole").mkdir()
-    assert Forked(*command, cwd=tmp_path / "whole").finish()[0] == 0
-    draw = random.Random(4)
-    run, computed = tmp_path / "runs" / "x", tmp_path / "computed"
-    watched = WATCHED.replace("COMPUTED", str(computed))
-    before: dict[str, list[str]] = {}
-    kills = 0
-    while kills < 20:
-        process = Forked(*command, cwd=tmp_path, before=watched)
-        size = sum(p.stat().st_size for p in run.glob("*.jsonl"))
-        # Some of them while it starts, at any moment of that; most soon after it has written something.
-        if draw.random() < 0.4:
-            time.sleep(draw.uniform(0.0, 1.0))
-        else:
-            deadline = time.monotonic() + 60
-            while sum(p.stat().st_size for p in run.glob("*.jsonl")) == size and time.monotonic() < deadline:
-                time.sleep(0.002)
-            time.sleep(draw.uniform(0.0, 0.15))
-        with suppress(ProcessLookupError):
-            process.kill()
-        code, said = process.finish()
-        kills += 1
-        assert code == -signal.SIGKILL, f"it ended by itself: {said}"
-        now = compared_so_far(run)
-        for name, kept in before.items():
-            assert set(kept) <= set(now.get(name, [])), "an answer was lost"
-        before = now
-    code, said = Forked(*command, cwd=tmp_path, before=watched).finish()
-    assert code == 0, said
-    assert compared(run) == compared(tmp_path / "whole" / "runs" / "x")
-    assert values_of(run) == values_of(tmp_path / "whole" / "runs" / "x")
-    answered = sum(len(rows) for rows in compared(run).values())
-    assert answered == 324 + 128
-    assert len(computed.read_text().splitlines()) - answered <= kills * 4, "at most a batch a kill was computed twice"
-
-
-def compared_so_far(run: Path) -> dict[str, list[str]]:
-    """The whole lines of every journal."""
-    found = {}
-    for path in run.glob("*.jsonl"):
-        if not path.name.endswith(".scores.jsonl"):
-            found[path.name] = path.read_text(errors="replace").split("\n")[:-1]
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -134,13 +45,9 @@ def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> Non
     command = ("run", "-t", "vqav2", "--data", "tiny", "--batch-size", "2", "--name", "x")
     process = Forked(*command, cwd=tmp_path)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
-    deadline = time.monotonic() + 60
-    while not lines_whole(journal) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process.wait_for(lambda: complete_lines(journal) > 0)
     process.send_signal(number)
-    began = time.monotonic()
     code, said = process.finish()
-    assert time.monotonic() - began < 10
     assert code == 1, said
     done = len(lines_of(journal))
     assert 0 < done < 324
@@ -148,26 +55,6 @@ def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> Non
     assert "Traceback" not in said
     assert state_of(journal.parent) == "stopped"
     assert not (journal.parent / "scores.json").exists(), "half a split has no score"
-
-
-def lines_whole(journal: Path) -> int:
-    return journal.read_bytes().count(b"\n") if journal.exists() else 0
-
-
-@pytest.mark.slow
-def test_two_processes_at_once(tmp_path: Path) -> None:
-    command = ("run", "-t", "vqav2,refcoco-all", "--data", "tiny", "--batch-size", "1", "--name", "x")
-    first = Forked(*command, cwd=tmp_path)
-    journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
-    deadline = time.monotonic() + 60
-    while not lines_whole(journal) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    code, said = Forked(*command, cwd=tmp_path).finish()
-    first.send_signal(signal.SIGINT)
-    assert first.finish()[0] == 1, "the first went on"
-    assert code == 2, said
-    assert re.search(rf"evalkit, process {first.pid} on \S+, is working on this run; wait for it", said)
-    assert len(lines_of(journal)) > 1
 
 
 def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
@@ -179,12 +66,12 @@ def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) ->
     assert code == 1, said
     assert "vqav2.val.jsonl cannot be written (File too large); earlier results are kept. Free some disk space" in said
     assert "Traceback" not in said
-    before = compared_so_far(run)["vqav2.val.jsonl"]
+    before = raw_lines(run)["vqav2.val.jsonl"]
     assert 5 < len(before) < 60
     code, said = evalkit(*command)
     assert code == 0, said
     assert "vqav2.val.jsonl: the last line is truncated; re-running its sample" in said
-    assert set(before) <= set(compared_so_far(run)["vqav2.val.jsonl"])
+    assert set(before) <= set(raw_lines(run)["vqav2.val.jsonl"])
     assert len(lines_of(run / "vqav2.val.jsonl")) == 60
     assert state_of(run) == "complete"
 
@@ -393,29 +280,6 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
     assert "4 samples failed (--max-errors 3; last error: ArithmeticError" in said
     assert state_of(here / "runs" / "x").startswith("failed: vqav2/val: 4 samples failed")
     assert whole.keys() == weights.keys()
-
-
-@pytest.mark.slow
-def test_images_that_vanish_in_mid_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
-    """As a network drive does; when it is back, the same command continues."""
-    command = ("run", "-t", "vqav2", "-m", "ckpt", "--data", "data", "--name", "x", "--batch-size", "1")
-    process = Forked(*command, "--max-errors", "10", cwd=here)
-    journal = here / "runs" / "x" / "vqav2.val.jsonl"
-    deadline = time.monotonic() + 60
-    while not lines_whole(journal) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    (here / IMAGES).rename(here / "away")
-    code, said = process.finish()
-    assert code == 1, said
-    assert "11 samples failed (--max-errors 10; last error: FileNotFoundError" in said
-    assert "Traceback" not in said
-    (here / "away").rename(here / IMAGES)
-    code, said = evalkit(*command[:-1], "16")
-    assert code == 0, said
-    assert "vqav2/val: re-running 11 samples: failed before" in said
-    rows = lines_of(journal)
-    assert len(rows) == len({row["id"] for row in rows}) == 324
-    assert not any("error" in row for row in rows)
 
 
 @pytest.mark.parametrize(

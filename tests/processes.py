@@ -1,6 +1,7 @@
-"""The command line in processes of its own that are ready at once: forked from one that has imported torch already.
+"""Real processes in tests: the command line in a fork of a process that has imported torch, and waiting for conditions.
 
-What a test needs of a real process (signals, its own files and limits) is there; what takes seconds each time is not.
+The fork has its own signals, files and limits like any process, but need not import torch, which takes seconds.
+Deadlines only end a test that hangs, so they are long: on a busy machine everything takes many times longer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import chdir
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -39,11 +41,11 @@ main()
 
 
 class Forked:
-    """A command that runs.
+    """A running ``evalkit`` command.
 
     Args:
-        before: what its process executes first.
-        largest: how many bytes a file of it can have.
+        before: Python code that the process executes first.
+        largest: the maximum size of its files, in bytes.
     """
 
     def __init__(
@@ -76,8 +78,19 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def finish(self, timeout: float = 120) -> tuple[int, str]:
-        """(exit code, what it said), when it has ended."""
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+        """Wait until ``condition`` holds; the process must still be running until then."""
+
+        def holds() -> bool:
+            ended = self._process.exitcode is not None
+            found = condition()
+            assert found or not ended, f"exit code {self._process.exitcode}: {Path(self._err).read_text()}"
+            return found
+
+        wait_for(holds, seconds)
+
+    def finish(self, timeout: float = 600) -> tuple[int, str]:
+        """Wait for the end of the process; returns its exit code and its output."""
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
@@ -85,5 +98,29 @@ class Forked:
             self._process.join()
         said = Path(self._err).read_text(errors="replace")
         Path(self._err).unlink()
-        assert code is not None, f"it did not end: {said}"
+        assert code is not None, f"the process did not end: {said}"
         return code, " ".join(said.split())
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until ``condition`` holds; fails after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    """The process ids of a process's children; none if it has ended."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

@@ -10,8 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from evalkit.images import PathImage
 from evalkit.interfaces import RequestBatch
 from evalkit.model.backends.hf import HFBackend
 from evalkit.types import Batching, Cluster, Decoding, ImagePart, Message, PromptSpec, Request, Response, TextPart
+
+from ..processes import alive, children, wait_for
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -125,18 +126,7 @@ def _timeless(value: Any) -> Any:
 
 
 def _descendants(pid: int) -> list[int]:
-    try:
-        children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [one for child in children for one in (child, *_descendants(child))]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    return [one for child in children(pid) for one in (child, *_descendants(child))]
 
 
 def _command(pid: int) -> str:
@@ -144,13 +134,6 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:  # it has ended
         return ""
-
-
-def _wait_for(what: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.05)
 
 
 def test_killed_run_leaves_no_actors_and_is_resumed_by_one_process(tmp_path: Path) -> None:
@@ -168,14 +151,14 @@ def test_killed_run_leaves_no_actors_and_is_resumed_by_one_process(tmp_path: Pat
         return sum(len(path.read_bytes().splitlines()) for path in tmp_path.glob("two/*/*.jsonl"))
 
     with begin(*ray, "--out", "two") as process:
-        _wait_for(lambda: answered() > 0 or process.poll() is not None, 600)
+        wait_for(lambda: answered() > 0 or process.poll() is not None, 600)
         assert process.poll() is None, process.communicate()
         # Ray's own agents exit by themselves a minute later.
         actors = [pid for pid in _descendants(process.pid) if "ray::WorkerActor" in _command(pid)]
         assert actors
         process.kill()
         process.communicate()
-    _wait_for(lambda: not any(map(_alive, actors)), 300)
+    wait_for(lambda: not any(map(alive, actors)), 300)
     assert 0 < (before := answered()) < 924
     with begin("--device", "cpu", "--out", "two", "--limit", "150") as process:
         _, said = process.communicate()

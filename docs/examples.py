@@ -102,7 +102,7 @@ class Shell:
         script = script.replace(DATA, str(bundled_root()))
         done = subprocess.run(
             ["bash", options, "pipefail", "-c", script], cwd=self.folder, env=self.environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=240,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=1200,
         )  # fmt: skip
         self.past.append(f"$ {script}\n{done.stdout}[exit code {done.returncode}]")
         return done

@@ -57,8 +57,9 @@ def serve(address: str) -> None:
     gc.collect()
     gc.freeze()  # keeps memory pages shared with the forks
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(address)
+        server.bind(f"{address}.new")
         server.listen()
+        Path(f"{address}.new").rename(address)  # clients wait for this name, and must find a listener
         while True:
             client, _ = server.accept()
             with client:

@@ -102,6 +102,7 @@ class HTTPServer:
             server_of_tests = outer
 
         self.stopped = False
+        self.ended = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -111,6 +112,7 @@ class HTTPServer:
     def stop(self) -> None:
         """Gone, with every connection."""
         self.stopped = True
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -225,7 +227,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b'{"choices": [')
             self.close_connection = True
         elif mischief == "hang":
-            time.sleep(2.0)
+            mine.ended.wait(120)  # longer than any --timeout of the tests
             self.close_connection = True
         else:
             self.connection.shutdown(socket.SHUT_RDWR)

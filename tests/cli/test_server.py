@@ -21,6 +21,8 @@ import pytest
 from evalkit.checkpoint import bundled_folder
 from evalkit.model.server import client
 
+from ..processes import wait_for
+
 Run = Callable[..., tuple[int, str]]
 KEY = "sk-geheim-4711"
 
@@ -466,9 +468,7 @@ def test_interrupted_run_keeps_its_answers(http_server: Any, tmp_path: Path) -> 
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EVALKIT_")}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while len(http_server.bodies) < 20:
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_for(lambda: len(http_server.bodies) >= 20 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=300)
     assert process.returncode == 1, said

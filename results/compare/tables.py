@@ -63,7 +63,8 @@ def _differences(found: Comparison, place: int, rows: Sequence[TaskComparison]) 
             p_text(d.chance.p), p_text(one.holm), "not comparable" if one.forced else one.verdict,
         ])  # fmt: skip
     header = ["task", "A", name, f"{name} − A", "p", "Holm", "verdict"]
-    return Table(header, lines, 1, f"{name} = {described(found.runs[place])} against A = {described(found.runs[0])}")
+    title = f"{name} = {described(found.runs[place])} compared with A = {described(found.runs[0])}"
+    return Table(header, lines, 1, title)
 
 
 def _power(place: int, rows: Sequence[TaskComparison]) -> Table:
@@ -76,7 +77,7 @@ def _power(place: int, rows: Sequence[TaskComparison]) -> Table:
             "–" if d.needed is None else f"{d.needed:,}",
         ])  # fmt: skip
     header = ["task", "metric", "wins", "losses", "ties", "McNemar", "n", "detectable", "needed"]
-    return Table(header, lines, 2, f"What the samples say about {letter(place)}")
+    return Table(header, lines, 2, f"Wins, losses and statistical power of {letter(place)} − A")
 
 
 def _flip_table(place: int, flips: Sequence[Flip]) -> Table:

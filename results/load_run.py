@@ -32,7 +32,7 @@ class LoadedRun:
         self.path = run.path
         self.name = run.name
         self.model = run.model
-        self.manifest: Mapping[str, Any] = run.manifest
+        self.manifest: Mapping[str, Any] = run.manifest.to_dict()
         self.scores: Mapping[str, Mapping[str, Any]] = {name: row.to_dict() for name, row in run.rows.items()}
 
     def __repr__(self) -> str:

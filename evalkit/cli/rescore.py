@@ -52,26 +52,25 @@ def rescore_run(path: Path, data: str | None) -> int:
     console = Console(stderr=True, highlight=False)
     folder = RunFolder.existing(path)
     manifest = folder.read_manifest()
-    settings, family = manifest["settings"], manifest.get("family")
+    settings, family = manifest.settings, manifest.family
     try:
-        where = data or located(settings["data"], manifest["cwd"])
-        splits = list(manifest["splits"].values())
-        tasks = parse_tasks([split["reference"] for split in splits], kind=settings["kind"])
-        limits = [None if split["limit"] is None else int(split["limit"]) for split in splits]
+        where = data or located(settings["data"], manifest.cwd)
+        splits = list(manifest.splits.values())
+        tasks = parse_tasks([split.reference for split in splits], kind=settings["kind"])
         protocol = str(settings.get("protocol", OFFICIAL))
         reader = Reader(None if family is None else registry.families.get(family["name"]), protocol=protocol)
         opened = open_data(where)
         seed = int(settings["seed"])
-        model = str(manifest["model"]["name"])
+        model = str(manifest.model["name"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
     jobs = [
-        replace(load_job(task, split, opened, limit=limit, seed=seed), asked=str(recorded.get("asked", "")))
-        for (task, split), limit, recorded in zip(tasks, limits, splits, strict=True)
+        replace(load_job(task, split, opened, limit=split_record.limit, seed=seed), asked=split_record.asked)
+        for (task, split), split_record in zip(tasks, splits, strict=True)
     ]
     before = {job.name: read_before(folder, job) for job in jobs}
     rows = old_rows(folder, console)
-    results = [score_job(job, records_of(job, folder, manifest["schema"], reader, console)) for job in jobs]
+    results = [score_job(job, records_of(job, folder, manifest.schema, reader, console)) for job in jobs]
 
     header = {
         "run": folder.path.resolve().name, "model": model,
@@ -79,7 +78,8 @@ def rescore_run(path: Path, data: str | None) -> int:
     }  # fmt: skip
     with folder.locked():
         entries = write_scores(folder, header, results)
-        folder.write_manifest({**manifest, "rescored": {"at": now(), "evalkit": __version__, "data": where}})
+        manifest.rescored = {"at": now(), "evalkit": __version__, "data": where}
+        folder.write_manifest(manifest)
     new = {entry.row.name: entry.row.to_dict() for entry in entries}
     for result in results:
         name = result.job.name

@@ -20,6 +20,7 @@ from evalkit.interfaces import Task
 from evalkit.jobs import OFFICIAL, Job, load_job, parse_tasks
 from evalkit.predictions import Reader, match, read_predictions
 from evalkit.results.store.journal import appending
+from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.runner.finish import print_leaderboard, report_end, write_scores
 from evalkit.runner.manifest import environment, logging_to, quiet_logging, recording
@@ -151,18 +152,12 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
     model = settings.name or files[0].stem
     run = settings.name or f"{model}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = RunFolder.create(Path(settings.out), run)
-    manifest = {
+    manifest = Manifest(
         **environment(),
-        "splits": {
-            job.name: {
-                "reference": job.reference,
-                "limit": None,
-                "samples": len(job.samples),
-                "asked": job.asked,
-            }
-            for job in jobs
+        splits={
+            job.name: SplitRecord(reference=job.reference, samples=len(job.samples), asked=job.asked) for job in jobs
         },
-        "settings": {
+        settings={
             **{key: getattr(settings, key) for key in SHARED},
             **asdict(options),
             "protocol": protocol,
@@ -170,11 +165,11 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
             "limit": None,
             "seed": 0,
         },
-        "sources": {**{key: effective.sources[key] for key in SHARED}, "data": source},
-        "model": {"name": model},
-        "family": None if family is None else {"name": family.name, "coordinates": family.coordinates},
-        "predictions": [file_digest(file) for file in files],
-    }
+        sources={**{key: effective.sources[key] for key in SHARED}, "data": source},
+        model={"name": model},
+        family=None if family is None else {"name": family.name, "coordinates": family.coordinates},
+        predictions=[file_digest(file) for file in files],
+    )
     with folder.locked(), logging_to(folder), recording(folder, manifest, console):
         results = []
         for job, found, file in zip(jobs, texts, files, strict=True):
@@ -183,7 +178,7 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
             console.print(f"{job.name}: {results[-1].n:,} answers scored in {time.monotonic() - began:.1f} s")
         header = {"run": run, "model": model, "family": None if family is None else family.name, "data": name}
         entries = write_scores(folder, header, results)
-        manifest["state"] = report_end(folder, results, console)
+        manifest.state = report_end(folder, results, console)
     print_leaderboard(entries)
     missing = sum(len(job.samples) - len(found) for job, found in zip(jobs, texts, strict=True))
     return 1 if sum(result.errors for result in results) > missing else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
+from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
 from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
@@ -28,7 +30,7 @@ from evalkit.settings import Effective
 from .exemplars import resizer_of, shot_selector
 from .finish import report_end, write_scores
 from .lazy_backend import LazyBackend
-from .manifest import ManifestWriter, announce, logging_to, make_manifest, now, recording
+from .manifest import ManifestWriter, announce, logging_to, make_manifest, recording
 from .plan import Plan, folder_stem
 from .resume import kept_answers
 from .served_models import identity_of, warn_of_unknown_sizes
@@ -65,7 +67,7 @@ class ActiveRun:
         factory: BackendFactory,
         effective: Effective,
         folder: RunFolder,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         record: ManifestWriter,
         console: Console,
         events: Events | None,
@@ -100,12 +102,12 @@ class ActiveRun:
 
     def note_backend(self, backend: Backend) -> None:
         """Put the backend's description into the manifest."""
-        self.manifest["backend"] = dict(backend.describe())
+        self.manifest.backend = dict(backend.describe())
 
     def backend_loaded(self, backend: Backend) -> None:
         """Record the opened backend, and print warnings about it."""
         self.note_backend(backend)
-        for message in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest["backend"]):
+        for message in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest.backend or {}):
             self.announce(message)
         self._record()
 
@@ -150,17 +152,17 @@ class ActiveRun:
 
     def finish(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
         """Write the scores; returns the leaderboard rows, and whether every sample has an answer."""
-        plan, splits = self.plan, self.manifest["splits"]
+        plan, splits = self.plan, self.manifest.splits
         header = {"run": self.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
         entries = write_scores(self.folder, header, results)
         for entry in entries:
             split = entry.row.name
             if split in splits:
-                splits[split]["signature"] = entry.row.signature
-        self.manifest["state"] = report_end(self.folder, results, self._console)
+                splits[split] = replace(splits[split], signature=entry.row.signature)
+        self.manifest.state = report_end(self.folder, results, self._console)
         if self._events is not None:
             rows = [entry.row.to_dict() for entry in entries]
-            self._events.runs.append({**self._summary, "state": self.manifest["state"], "results": rows})
+            self._events.runs.append({**self._summary, "state": self.manifest.state, "results": rows})
         return entries, not any(r.errors for r in results)
 
     @property
@@ -195,28 +197,28 @@ def open_run(
         fresh=settings.fresh,
     )
     with folder.locked():
-        before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else {}
-        manifest = {
-            **before,
+        before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else None
+        records = {
+            job.name: SplitRecord(
+                reference=job.reference,
+                parts=splits[job.name],
+                limit=settings.limit,
+                asked=job.asked,
+                samples=len(job.samples),
+            )
+            for job in plan.jobs
+        }
+        manifest = Manifest(
             **make_manifest(effective, plan),
-            "created": before.get("created", now()),
-            "identity": digest(parts),
-            "parts": parts,
-            "splits": {
-                **before.get("splits", {}),
-                **{
-                    job.name: {
-                        "reference": job.reference, "parts": splits[job.name], "limit": settings.limit,
-                        "asked": job.asked,
-                        "samples": len(job.samples),
-                    }
-                    for job in plan.jobs
-                },
-            },
-            "model": {"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
-        }  # fmt: skip
+            identity=digest(parts),
+            parts=parts,
+            splits={**(before.splits if before else {}), **records},
+            model={"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
+        )
+        if before is not None:
+            manifest.carry_over(before)
         if checkpoint.served is not None:
-            manifest["server"] = checkpoint.served.to_dict()
+            manifest.server = checkpoint.served.to_dict()
         with logging_to(folder), recording(folder, manifest, console) as record:
             for message in messages:
                 if len(settings.shots) == 1 or not message.startswith(

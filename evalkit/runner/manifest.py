@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.settings import Effective
 from evalkit.version import __version__
@@ -28,12 +29,12 @@ ManifestWriter = Callable[[], None]
 
 
 @contextmanager
-def recording(folder: RunFolder, manifest: dict[str, Any], console: Console) -> Iterator[Callable[[], None]]:
+def recording(folder: RunFolder, manifest: Manifest, console: Console) -> Iterator[Callable[[], None]]:
     """Keep the manifest's ``state`` and ``history`` while a run is active; yields a function that writes it."""
-    command = {"at": now(), "command": sys.argv, "cwd": str(Path.cwd())}
-    manifest["history"] = [*manifest.get("history", []), command]
-    manifest["state"] = "running"
-    manifest.pop("finished", None)
+    command: dict[str, Any] = {"at": now(), "command": sys.argv, "cwd": str(Path.cwd())}
+    manifest.history = [*(manifest.history or []), command]
+    manifest.state = "running"
+    manifest.finished = None
 
     def record() -> None:
         folder.write_manifest(manifest)
@@ -42,15 +43,15 @@ def recording(folder: RunFolder, manifest: dict[str, Any], console: Console) -> 
     try:
         yield record
     except BaseException as error:
-        manifest["state"] = f"failed: {error}" if isinstance(error, RunFailed) else f"stopped: {type(error).__name__}"
+        manifest.state = f"failed: {error}" if isinstance(error, RunFailed) else f"stopped: {type(error).__name__}"
         if isinstance(error, Exception) and not isinstance(error, UserError):
             log.info("the run failed", exc_info=error)
         if folder.path.is_dir():
             console.print(f"Partial results: {folder.path}", soft_wrap=True)
         raise
     finally:
-        manifest["finished"] = command["until"] = now()
-        command["state"] = manifest["state"] = "stopped" if manifest["state"] == "running" else manifest["state"]
+        manifest.finished = command["until"] = now()
+        command["state"] = manifest.state = "stopped" if manifest.state == "running" else str(manifest.state)
         if folder.path.is_dir():
             with suppress(RunFailed):  # a full disk has been reported already
                 record()

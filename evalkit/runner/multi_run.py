@@ -77,7 +77,7 @@ class PooledRun:
         if not self._answered:
             self._answered = True
             self.run.backend_loaded(self._backend)
-            about = self.run.manifest["backend"]
+            about = self.run.manifest.backend or {}
             self._console.print(
                 f"[bold]{self.run.plan.label}[/bold] on {about.get('device_name')}, {about.get('dtype')}",
                 soft_wrap=True,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from evalkit.interfaces import Family
 from evalkit.jobs import Job, Question, Record
 from evalkit.results.store.journal import mend, read_journal
-from evalkit.results.store.run_folder import SCHEMA, RunFolder
+from evalkit.results.store.manifest import SCHEMA
+from evalkit.results.store.run_folder import RunFolder
 from evalkit.run import ImageDigests
 
 EXAMPLES = 3

@@ -68,7 +68,7 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
 
 def _of_task(run: ScoredRun, name: str) -> tuple[str, str]:
     """(kind, data set on the hub) of a split; what the manifest says where the task is not installed any more."""
-    said = str(run.manifest["splits"].get(name, {}).get("parts", {}).get("kind", ""))
+    said = str(run.manifest.kind_of(name) or "")
     task = name.rpartition("/")[0]
     try:
         plugin = registry.tasks.get(task)

@@ -162,7 +162,7 @@ def to_wandb(
 
 def _config(run: ScoredRun) -> dict[str, Any]:
     """What ran, for W&B's columns."""
-    manifest = run.manifest
+    manifest = run.manifest.to_dict()
     keys = ("evalkit", "identity", "created", "family", "shots", "settings", "backend", "python", "platform")
     return {
         "model": run.model,

@@ -76,7 +76,7 @@ def page(
         title=" and ".join(dict.fromkeys(run.model for run in runs)),
         head=Markup(head),
         runs=[
-            {"letter": name, "facts": _facts(run), "command": _command(run.manifest.get("command"))}
+            {"letter": name, "facts": _facts(run), "command": _command(run.manifest.command)}
             for run, name in zip(runs, letters, strict=True)
         ],
         score_columns=letters if len(runs) > 1 else ["score"],
@@ -96,9 +96,9 @@ def _sha(text: str) -> str:
 def _facts(run: ScoredRun) -> dict[str, object]:
     """What ran, as terms and values."""
     manifest = run.manifest
-    backend = manifest.get("backend")
+    backend = manifest.backend
     backend = backend if isinstance(backend, Mapping) else {}
-    settings = manifest["settings"]
+    settings = manifest.settings
     asked = {key: value for row in run.rows.values() for key, value in row.parsed_signature.asked.items()}
     rows = {
         "run": run.name,
@@ -107,10 +107,10 @@ def _facts(run: ScoredRun) -> dict[str, object]:
         or "unknown (answers from a predictions file)",
         "data": settings.get("data"),
         "backend": ", ".join(str(backend[key]) for key in ("backend", "device_name", "dtype") if backend.get(key)),
-        "started": str(manifest.get("created", "")).replace("T", " ")[:16],
-        "rescored": str((manifest.get("rescored") or {}).get("at", "")).replace("T", " ")[:16],
-        "state": "" if manifest.get("state") in (None, "complete") else manifest["state"],
-        "evalkit": manifest.get("evalkit"),
+        "started": (manifest.created or "").replace("T", " ")[:16],
+        "rescored": str((manifest.rescored or {}).get("at", "")).replace("T", " ")[:16],
+        "state": "" if manifest.state in (None, "complete") else manifest.state,
+        "evalkit": manifest.evalkit,
     }
     return {term: value for term, value in rows.items() if value}
 

@@ -42,7 +42,7 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
         kind=task.kind,
         samples=samples,
         asks=[asking(run, name, task, data) for run in runs],
-        reads=[rereading(run, task) if run.manifest.get("rescored") else None for run in runs],
+        reads=[rereading(run, task) if run.manifest.rescored else None for run in runs],
         edits=reads_text,
         note=changed(first, name, task),
     )
@@ -50,7 +50,7 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
 
 def data_of(run: ScoredRun, data: str | None) -> Data:
     """Where a run had its data, or ``data``.  Raises ``UserError`` where that is not there."""
-    return open_data(data or located(run.manifest["settings"]["data"], run.manifest["cwd"]))
+    return open_data(data or located(run.manifest.settings["data"], run.manifest.cwd))
 
 
 def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
@@ -59,10 +59,10 @@ def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[s
     Raises:
         UserError: they are not there, or the task is not installed.
     """
-    settings = run.manifest["settings"]
+    settings = run.manifest.settings
     try:
         opened = data_of(run, data)
-        reference = str(run.manifest["splits"][name]["reference"])
+        reference = run.manifest.splits[name].reference
         own = reference.endswith(".jsonl")
         ((task, split),) = parse_tasks([reference], kind=settings["kind"] if own else None)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -81,13 +81,12 @@ def located(name: str, cwd: str) -> str:
 
 def kind_of(run: ScoredRun, name: str) -> str | None:
     """What the manifest says of a split whose samples cannot be had."""
-    kind = run.manifest["splits"].get(name, {}).get("parts", {}).get("kind")
-    return None if kind is None else str(kind)
+    return run.manifest.kind_of(name)
 
 
 def changed(run: ScoredRun, name: str, task: Task) -> str:
     """A sentence where the task asks otherwise by now than it did when the run was made."""
-    then = run.manifest["splits"].get(name, {}).get("parts", {}).get("version")
+    then = run.manifest.version_of(name)
     if then is None or then == task.version:
         return ""
     return f"the task's version was {then} when the run was made and is {task.version} now: references may differ."
@@ -98,7 +97,7 @@ def changed(run: ScoredRun, name: str, task: Task) -> str:
 
 def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPrompt:
     """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
-    family, settings = family_of(run), run.manifest["settings"]
+    family, settings = family_of(run), run.manifest.settings
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     spec = task.prompt_spec(protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
@@ -122,9 +121,9 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPro
 
 def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
     """What a run took exemplars from, by id; empty where it is not there any more."""
-    given = run.manifest["settings"].get("shots_from")
+    given = run.manifest.settings.get("shots_from")
     try:
-        given = None if given is None else located(str(given), str(run.manifest["cwd"]))
+        given = None if given is None else located(str(given), str(run.manifest.cwd))
         pool = shot_pool(task, name.rpartition("/")[2], data_of(run, data), given)
     except UserError:
         return {}
@@ -154,7 +153,7 @@ def text_of(message: Message) -> str:
 
 def family_of(run: ScoredRun) -> Family | None:
     """The run's family; None for answers from elsewhere, or one that is not installed any more."""
-    named = run.manifest.get("family")
+    named = run.manifest.family
     if not isinstance(named, Mapping):
         return None
     try:
@@ -165,6 +164,6 @@ def family_of(run: ScoredRun) -> Family | None:
 
 def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[ImageSize]], Any]:
     """What reads an answer as ``evalkit rescore`` does: a run that was scored again was read again."""
-    protocol = str(run.manifest["settings"].get("protocol", OFFICIAL))
+    protocol = str(run.manifest.settings.get("protocol", OFFICIAL))
     reader = Reader(family_of(run), protocol=protocol)
     return lambda sample, text, image_sizes: reader.parse(task, sample, text, image_sizes).value

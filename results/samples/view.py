@@ -199,7 +199,7 @@ class _Side:
     @classmethod
     def of(cls, run: ScoredRun, name: str) -> _Side:
         row, folder = run.rows[name], RunFolder(run.path)
-        answers = read_journal(folder.journal_path(row.task, row.split), run.manifest["schema"])
+        answers = read_journal(folder.journal_path(row.task, row.split), run.manifest.schema)
         lines = {key: json.loads(line.raw) for key, line in answers.lines.items()}
         notes = []
         if answers.damaged:

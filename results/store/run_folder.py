@@ -28,8 +28,8 @@ from evalkit.errors import UserError
 from evalkit.identity import Parts, differences, digest
 
 from .files import to_json, write_atomically
+from .manifest import SCHEMA, Manifest
 
-SCHEMA = 2
 LOCK = ".lock"
 REPLACED = ".replaced"
 _LEFT_BEHIND = re.compile(r"\..+\.\d+")
@@ -90,18 +90,22 @@ class RunFolder:
                     left.unlink(missing_ok=True)
             yield
 
-    def read_manifest(self) -> dict[str, Any]:
+    def read_manifest(self) -> Manifest:
         """The manifest, upgraded to the current schema.
 
         Raises:
             UserError: the file is corrupt or from a newer evalkit.
         """
         content = read_versioned(self.path / "manifest.json", "a manifest", ("settings", "model", "cwd"))
-        return _upgraded(content, self.path / "manifest.json")
+        try:
+            return Manifest.from_dict(content)
+        except ValueError as error:
+            path = self.path / "manifest.json"
+            raise UserError(f"{path} is corrupt ({error}); run the evaluation again.") from error
 
-    def write_manifest(self, content: Mapping[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest.  Raises ``RunFailed`` if it cannot be written."""
-        write_atomically(self.path / "manifest.json", to_json({"schema": SCHEMA, **content}, indent=2) + "\n")
+        write_atomically(self.path / "manifest.json", to_json(manifest.to_dict(), indent=2) + "\n")
 
     def answered(self) -> bool:
         """Whether the folder has answers."""
@@ -146,15 +150,15 @@ class FolderSpec:
     splits: Mapping[str, Parts]
     stem: str | None = None
 
-    def conflicts(self, manifest: Mapping[str, Any]) -> list[str]:
+    def conflicts(self, manifest: Manifest) -> list[str]:
         """Why the command cannot resume the run of ``manifest``; empty if it can."""
-        if manifest.get("parts") is None:
+        if manifest.parts is None:
             return ["it was made by 'evalkit score'"]
-        found = differences(manifest["parts"], self.parts)
+        found = differences(manifest.parts, self.parts)
         for name, parts in self.splits.items():
-            there = manifest["splits"].get(name)
-            if there is not None:
-                found += [f"{name}: {difference}" for difference in differences(there["parts"], parts)]
+            there = manifest.splits.get(name)
+            if there is not None and there.parts is not None:
+                found += [f"{name}: {difference}" for difference in differences(there.parts, parts)]
         return found
 
 
@@ -194,14 +198,14 @@ def _by_identity(out: Path, spec: FolderSpec) -> tuple[Path, tuple[Path, list[st
         try:
             manifest = RunFolder(manifest_file.parent).read_manifest()
             conflicts = spec.conflicts(manifest)
-            named = manifest["model"]["name"]
+            named = manifest.model["name"]
         except (UserError, KeyError, TypeError, AttributeError):
             if manifest_file.parent.name == stem:
                 raise
             continue  # another run that is corrupt is no obstacle
         if not conflicts:
             return manifest_file.parent, None
-        if named == spec.model and manifest.get("parts") is not None:
+        if named == spec.model and manifest.parts is not None:
             others.append((manifest_file.parent, conflicts))
     path, number = out / stem, 1
     while path.exists():
@@ -239,19 +243,3 @@ def read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]
     if missing:
         raise UserError(f"{path} is not {what} that evalkit wrote (it has no {missing[0]}); run the evaluation again.")
     return dict(content)
-
-
-def _upgraded(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The manifest in schema 2; schema 1 had a list of jobs, one limit, and no identity."""
-    try:
-        if manifest["schema"] < SCHEMA:
-            limit = manifest["settings"]["limit"]
-            manifest["splits"] = {job: {"reference": job, "limit": limit} for job in manifest["jobs"]}
-        splits = manifest["splits"].values()
-        if not all(isinstance(split, dict) for split in splits):
-            raise TypeError("splits")
-        if manifest.get("parts") is not None and not all("parts" in split for split in splits):
-            raise KeyError("parts")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is corrupt ({error!r}); run the evaluation again.") from error
-    return manifest

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.jsonl import objects, read_bytes
 from evalkit.results.stats.clustered import Measured
 from evalkit.task_groups import MEANS
 
+from .manifest import Manifest
 from .run_folder import RunFolder
 from .score_row import ScoreRow
 from .scores import read_scores
@@ -57,7 +57,7 @@ class ScoredRun:
     path: Path
     model: str
     rows: Mapping[str, ScoreRow]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @classmethod
     def open(cls, path: Path) -> ScoredRun:
@@ -120,8 +120,8 @@ class ScoredRun:
     def annotations(self, name: str) -> str | None:
         """The digest of a split's questions and references; None if an older evalkit did not write it."""
         said = self.rows[name].annotations
-        if said is None and self.manifest.get("parts") is not None:
-            said = self.manifest["splits"].get(name, {}).get("parts", {}).get("annotations")
+        if said is None:
+            said = self.manifest.annotations_of(name)
         return None if said is None else str(said)[:16]
 
 

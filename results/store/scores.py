@@ -19,7 +19,8 @@ from evalkit.scoring import Result
 from evalkit.task_groups import MEANS
 
 from .files import to_json, write_atomically
-from .run_folder import SCHEMA, RunFolder, read_versioned
+from .manifest import SCHEMA
+from .run_folder import RunFolder, read_versioned
 from .score_row import ScoreRow
 from .signature import Signature
 

@@ -14,6 +14,7 @@ from evalkit.results.html import page
 from evalkit.results.leaderboard.rows import Entry, collect, columns_of
 from evalkit.results.leaderboard.rows import entries_of as entries_of_rows
 from evalkit.results.leaderboard.table import grid, in_order, models_table, notes, to_csv, to_json_text, to_markdown
+from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores
@@ -282,7 +283,7 @@ def test_where_there_is_no_run(tmp_path: Path) -> None:
 
 def test_runs_are_not_written_over_each_other_nor_into_packages(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "runs", "a")
-    folder.write_manifest({"state": "running"})
+    folder.write_manifest(Manifest(settings={}, model={}, cwd=".", splits={}, state="running"))
     with pytest.raises(UserError, match="exists already"):
         RunFolder.create(tmp_path / "runs", "a")
     (tmp_path / "package" / "deep").mkdir(parents=True)

@@ -33,6 +33,7 @@ from evalkit.results.report.summary import breakdowns, categories, histogram
 from evalkit.results.report.write import write_report
 from evalkit.results.samples.view import RenderedPrompt, SplitContext, drawn, split_of
 from evalkit.results.store.journal import appending
+from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
@@ -68,9 +69,15 @@ def scored(folder: Path, name: str, jobs: Jobs) -> Path:
         results.append(score_job(job, records))
     write_results(run, results, {"run": name, "model": f"model {name}"})
     run.write_manifest(
-        {"settings": {"data": "tiny"}, "model": {"name": name}, "cwd": "/", "splits": {j.name: {} for j, _ in jobs},
-         "command": ["/usr/bin/evalkit", "score", "<b>"], "created": "2026-01-02T03:04:05+00:00"}
-    )  # fmt: skip
+        Manifest(
+            settings={"data": "tiny"},
+            model={"name": name},
+            cwd="/",
+            splits={job.name: SplitRecord(reference=job.name) for job, _ in jobs},
+            command=["/usr/bin/evalkit", "score", "<b>"],
+            created="2026-01-02T03:04:05+00:00",
+        )
+    )
     return run.path
 
 

@@ -15,6 +15,7 @@ from evalkit.jobs import build_requests, load_job, parse_tasks
 from evalkit.results.samples.context import IMAGE, known_of
 from evalkit.results.samples.view import SplitView, split_of, with_prompts
 from evalkit.results.store.journal import appending
+from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
@@ -47,10 +48,11 @@ def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
         for record in records:
             journal.append(record)
     write_results(run, [score_job(job, records)], {"run": "few", "model": "m"})
-    run.write_manifest({
-        "settings": {"data": "data", "protocol": "official", "choice": "generate", "shots_from": None, "kind": None},
-        "model": {"name": "m"}, "cwd": str(folder), "splits": {name: {"reference": name}}, "family": {"name": FAMILY},
-    })  # fmt: skip
+    settings = {"data": "data", "protocol": "official", "choice": "generate", "shots_from": None, "kind": None}
+    splits = {name: SplitRecord(reference=name)}
+    run.write_manifest(
+        Manifest(settings=settings, model={"name": "m"}, cwd=str(folder), splits=splits, family={"name": FAMILY})
+    )
     return ScoredRun.open(run.path)
 
 

@@ -13,6 +13,7 @@ from evalkit.errors import RunFailed, UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
+from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
 from evalkit.types import ImageSize, Prediction, Response, Sample
 
@@ -173,12 +174,10 @@ SPLITS = {"vqav2/val": {"version": 1, "annotations": "b" * 32}}
 
 def made(out: Path, wanted: FolderSpec, name: str | None = None) -> RunFolder:
     folder, _ = choose(out, wanted, name=name, fresh=False)
+    splits = {key: SplitRecord(reference=key, parts=parts) for key, parts in wanted.splits.items()}
     folder.write_manifest(
-        {
-            "settings": {}, "cwd": ".", "model": {"name": wanted.model}, "parts": dict(wanted.parts),
-            "splits": {key: {"reference": key, "limit": None, "parts": parts} for key, parts in wanted.splits.items()},
-        }
-    )  # fmt: skip
+        Manifest(settings={}, cwd=".", model={"name": wanted.model}, parts=dict(wanted.parts), splits=splits)
+    )
     return folder
 
 

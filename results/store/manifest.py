@@ -1,0 +1,177 @@
+"""``manifest.json``: what ran in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+SCHEMA = 2
+REQUIRED: Mapping[str, type] = {"settings": dict, "model": dict, "cwd": str, "splits": dict}
+"""The keys without which a run can be neither resumed nor rescored, and their types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """A split of a task in a run.
+
+    Attributes:
+        reference: what ``--tasks`` calls it, from any folder.
+        limit: of samples, ``--limit``.
+        parts: the split's part of the run identity; None for answers from a predictions file.
+        asked: what the signature says of the prompts.
+        samples: how many were chosen.
+        signature: of the score, once there is one.
+        extra: keys that this version does not know.
+    """
+
+    reference: str
+    limit: int | None = None
+    parts: Mapping[str, Any] | None = None
+    asked: str = ""
+    samples: int | None = None
+    signature: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, name: str, content: Any) -> SplitRecord:
+        """Raises ``ValueError``, which names the key, if it is not a split's record."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("reference"), str):
+            raise ValueError(f"the split {name!r} has no 'reference'")
+        limit = content.get("limit")
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+            raise ValueError(f"the 'limit' of the split {name!r} is {limit!r}")
+        if not isinstance(content.get("parts") or {}, Mapping):
+            raise ValueError(f"the 'parts' of the split {name!r} are no object")
+        return cls(**_arguments(cls, content))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as ``manifest.json`` has it."""
+        optional = {
+            "parts": self.parts,
+            "asked": self.asked or None,
+            "samples": self.samples,
+            "signature": self.signature,
+        }
+        kept = {key: value for key, value in optional.items() if value is not None}
+        return {"reference": self.reference, "limit": self.limit, **kept, **self.extra}
+
+
+@dataclass(kw_only=True)
+class Manifest:
+    """What ran: identity, settings, model, versions, hardware, state, and every command so far.
+
+    A run updates ``backend``, ``history``, ``state`` and ``finished`` while it goes on.
+
+    Attributes:
+        schema: of the folder's files; an old run that is resumed keeps its own.
+        settings, sources: the effective settings, and where each came from.
+        family: name and coordinate convention; None where answers were not parsed by a family.
+        shots, exemplars: their number, and the pool of each split's few-shot examples.
+        identity, parts: the run identity, and the parts it is a digest of; None for answers from a predictions file.
+        splits: by ``task/split``.
+        model: name, location and ``model_type``.
+        server: what a server says of the model that it serves.
+        history: every command, with its time, folder and end.
+        state: ``running``, ``complete``, ``incomplete``, ``stopped`` or ``failed: …``.
+        predictions: the scored files and their digests.
+        rescored: when, by which version, and on which data.
+        extra: keys that this version does not know.
+    """
+
+    settings: Mapping[str, Any]
+    model: Mapping[str, Any]
+    cwd: str
+    splits: dict[str, SplitRecord]
+    schema: int = SCHEMA
+    evalkit: str | None = None
+    created: str | None = None
+    command: list[str] | None = None
+    python: str | None = None
+    platform: str | None = None
+    cpus: int | None = None
+    sources: Mapping[str, Any] | None = None
+    family: Mapping[str, Any] | None = None
+    shots: int | None = None
+    exemplars: Mapping[str, str] | None = None
+    identity: str | None = None
+    parts: Mapping[str, Any] | None = None
+    server: Mapping[str, Any] | None = None
+    backend: Mapping[str, Any] | None = None
+    history: list[dict[str, Any]] | None = None
+    state: str | None = None
+    finished: str | None = None
+    predictions: list[dict[str, Any]] | None = None
+    rescored: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Manifest:
+        """The manifest that ``to_dict`` wrote, in this or an older version.
+
+        Raises:
+            ValueError: a key is missing or of another type; the message names it.
+        """
+        content = _upgraded(dict(content))
+        for key, kind in REQUIRED.items():
+            if not isinstance(content.get(key), kind):
+                raise ValueError(f"it has no {key!r}" if key not in content else f"its {key!r} is {content[key]!r}")
+        for key in ("family", "parts", "server", "backend", "rescored"):
+            if not isinstance(content.get(key) or {}, Mapping):
+                raise ValueError(f"its {key!r} is {content[key]!r}")
+        splits = {name: SplitRecord.from_dict(name, split) for name, split in content["splits"].items()}
+        if content.get("parts") is not None and any(split.parts is None for split in splits.values()):
+            raise ValueError("a split has no 'parts'")
+        return cls(**_arguments(cls, {**content, "splits": splits}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as ``manifest.json`` has it."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("schema", "splits", "extra")}
+        written = {key: value for key, value in known.items() if value is not None or key in ("family", "cpus")}
+        splits = {name: split.to_dict() for name, split in self.splits.items()}
+        return {"schema": self.schema, **written, "splits": splits, **self.extra}
+
+    def carry_over(self, before: Manifest) -> None:
+        """Keep what a resumed run had: its schema, its first time, its history, and keys that this version ignores."""
+        self.schema = before.schema
+        self.created = before.created or self.created
+        for name in ("server", "backend", "history", "state", "finished", "predictions", "rescored"):
+            setattr(self, name, getattr(before, name))
+        self.extra = before.extra
+
+    def kind_of(self, split: str) -> str | None:
+        """What a split's task asked for (``evalkit.types.Kind``), if that was recorded."""
+        return _text(self._part(split, "kind"))
+
+    def annotations_of(self, split: str) -> str | None:
+        """The digest of a split's questions and references, if that was recorded."""
+        return _text(self._part(split, "annotations"))
+
+    def version_of(self, split: str) -> Any:
+        """The version of a split's task, if that was recorded."""
+        return self._part(split, "version")
+
+    def _part(self, split: str, name: str) -> Any:
+        record = self.splits.get(split)
+        return None if record is None or record.parts is None else record.parts.get(name)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _arguments(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(kind)} - {"extra"}
+    known = {key: value for key, value in content.items() if key in names}
+    return {**known, "extra": {key: value for key, value in content.items() if key not in names}}
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """The content in schema 2; schema 1 had a list of jobs, one limit, and no identity."""
+    if content.get("schema", SCHEMA) < SCHEMA:
+        try:
+            limit = content["settings"]["limit"]
+            content["splits"] = {job: {"reference": job, "limit": limit} for job in content["jobs"]}
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"schema 1 without {error}") from error
+    return content

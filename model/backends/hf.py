@@ -263,7 +263,7 @@ def _backend(model: Any, processor: Any, batching: Batching) -> HFBackend:
     return HFBackend(model, processor, batch_size=batching.size, max_batch_tokens=batching.tokens, exact=batching.exact)
 
 
-class _Factory(BackendFactory):
+class HFBackendFactory(BackendFactory):
     name = "hf"
 
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
@@ -319,4 +319,4 @@ class _Factory(BackendFactory):
         return verify(checkpoint, device=device, dtype=dtype, forward=forward)
 
 
-BACKEND = _Factory()
+BACKEND = HFBackendFactory()

@@ -151,7 +151,7 @@ def check_supported(request: Request) -> None:
         raise UserError("--num-beams: chat endpoints do not support beam search; use --backend hf, or leave it out.")
 
 
-class _Factory(BackendFactory):
+class ServerBackendFactory(BackendFactory):
     name = "server"
     remote = True
 
@@ -199,4 +199,4 @@ class _Factory(BackendFactory):
             yield Preview(text, None, image_sizes)
 
 
-BACKEND = _Factory()
+BACKEND = ServerBackendFactory()

@@ -37,7 +37,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Mean:
+class GroupMean:
     """A run's mean over a group with its 95 % interval, clustered by image; None where nothing is known of it."""
 
     n: int
@@ -51,7 +51,7 @@ class Breakdown:
     """The samples by one property: ``rows`` have a label and each run's mean, ``of`` are a sample's rows by its id."""
 
     title: str
-    rows: Sequence[tuple[str, Sequence[Mean]]]
+    rows: Sequence[tuple[str, Sequence[GroupMean]]]
     of: Mapping[str, Sequence[int]]
 
 
@@ -216,11 +216,11 @@ def _breakdown(split: SplitView, runs: int, title: str, labels: Labels, order: O
     return Breakdown(title, [(name, [side[place] for side in means]) for place, name in enumerate(names)], of)
 
 
-def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[Mean]:
+def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[GroupMean]:
     """A run's mean for each row."""
     if split.metric is None:
         counts = Counter(place for sample in split.samples if sample.told[run] is not None for place in of[sample.id])
-        return [Mean(counts[place], None) for place in range(rows)]
+        return [GroupMean(counts[place], None) for place in range(rows)]
     parts: list[list[tuple[SampleView, float]]] = [[] for _ in range(rows)]
     for sample, value in scored(split, split.metric, run):
         for place in of[sample.id]:
@@ -228,18 +228,18 @@ def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: in
     return [_mean(part, split.scale) for part in parts]
 
 
-def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None) -> Mean:
+def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None) -> GroupMean:
     if not some:
-        return Mean(0, None)
+        return GroupMean(0, None)
     measured = Measured.of([value for _, value in some], [sample.cluster for sample, _ in some])
     error = measured.standard_error
     half = half_width(error, measured.groups)
     if error is None or half is None:
-        return Mean(len(some), measured.mean)
+        return GroupMean(len(some), measured.mean)
     if scale is not None and (error == 0 or measured.mean - half < 0 or measured.mean + half > scale):
         size = effective_size(measured.mean / scale, error / scale, measured.groups)
         low, high = wilson(measured.mean / scale, size)
-        return Mean(len(some), measured.mean, low * scale, high * scale)
+        return GroupMean(len(some), measured.mean, low * scale, high * scale)
     if error == 0:
-        return Mean(len(some), measured.mean)
-    return Mean(len(some), measured.mean, measured.mean - half, measured.mean + half)
+        return GroupMean(len(some), measured.mean)
+    return GroupMean(len(some), measured.mean, measured.mean - half, measured.mean + half)

@@ -133,7 +133,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Answers:
+class JournalAnswers:
     """A journal read back.
 
     Attributes:
@@ -149,7 +149,7 @@ class Answers:
     rejected: tuple[bytes, ...] = ()
 
 
-def read_journal(path: Path, schema: int) -> Answers:
+def read_journal(path: Path, schema: int) -> JournalAnswers:
     """The answers in a journal of a run folder of ``schema``.
 
     Raises:
@@ -176,7 +176,7 @@ def read_journal(path: Path, schema: int) -> Answers:
                 damaged.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
         else:
             lines[line.response.id] = line
-    return Answers(lines, torn, tuple(damaged), tuple(rejected))
+    return JournalAnswers(lines, torn, tuple(damaged), tuple(rejected))
 
 
 def _read_line(raw: bytes, schema: int) -> Line:
@@ -221,7 +221,7 @@ def _size(value: Any) -> tuple[int, int]:
 # ---------------------------------------------------------------------------------------------------------------- mend
 
 
-def mend(path: Path, answers: Answers, drop: Collection[str]) -> None:
+def mend(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
     """Rewrite a journal without what was damaged and without the answers of the samples in ``drop``.
 
     The lines left out go to ``<journal>.rejected``: nothing is thrown away.  A journal in which every line is good is

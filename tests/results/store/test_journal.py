@@ -12,7 +12,7 @@ import pytest
 from evalkit.errors import RunFailed, UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Record
-from evalkit.results.store.journal import Answers, appending, encode, mend, read_journal
+from evalkit.results.store.journal import JournalAnswers, appending, encode, mend, read_journal
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
 from evalkit.types import ImageSize, Prediction, Response, Sample
@@ -47,7 +47,7 @@ def written(path: Path, records: list[Record] = RECORDS) -> Path:
     return path
 
 
-def plain(answers: Answers) -> dict[str, object]:
+def plain(answers: JournalAnswers) -> dict[str, object]:
     """What was read, without what is not compared between runs, and without the tokens, which are not kept."""
     return {
         key: (line.prompt, line.digests, replace(line.response, seconds=0.0)) for key, line in answers.lines.items()

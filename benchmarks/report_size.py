@@ -87,7 +87,7 @@ def opened(page: Path) -> str:
         return "not measured: selenium is not installed"
     if chromium is None or driver is None:
         return "not measured: there is no chromium with its chromedriver"
-    told = []
+    answer = []
     for _ in range(3):
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
@@ -99,14 +99,14 @@ def opened(page: Path) -> str:
             WebDriverWait(browser, 60).until(
                 lambda b: b.execute_script("return document.documentElement.dataset.ready")
             )
-            told.append(browser.execute_script(
+            answer.append(browser.execute_script(
                 "const mark = (name) => performance.getEntriesByName(name)[0].startTime;"
                 "const [page] = performance.getEntriesByType('navigation');"
                 "return [page.domContentLoadedEventEnd, mark('evalkit-first'), mark('evalkit-ready')];"
             ))  # fmt: skip
         finally:
             browser.quit()
-    content, first, ready = (sorted(column)[1] / 1000 for column in zip(*told, strict=True))
+    content, first, ready = (sorted(column)[1] / 1000 for column in zip(*answer, strict=True))
     return f"document {content:.2f} s, first page drawn {first:.2f} s, all samples in {ready:.2f} s"
 
 

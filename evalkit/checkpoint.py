@@ -116,7 +116,7 @@ def _read_hub(given: str) -> Checkpoint:
     try:
         config = Path(hf_hub_download(given, "config.json"))
         content = json.loads(config.read_bytes())
-    except Exception as error:  # offline, gated, unknown, damaged: huggingface_hub has many exceptions for it
+    except Exception as error:  # offline, gated, unknown, corrupt: huggingface_hub has many exceptions for it
         raise _hub_failed(given, error) from error
     try:
         generation = Path(hf_hub_download(given, "generation_config.json"))

@@ -57,12 +57,12 @@ def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
     if inside == os.curdir:
         raise UserError(
             f"{task}: the annotations name the image {shown(name)}, which no file in {folder} can be called; "
-            "the file is damaged and was not used."
+            "the file is corrupt and was not used."
         )
     if inside.split(os.sep, 1)[0] in ("", os.pardir):
         raise UserError(
             f"{task}: the annotations name the image {shown(name)}, which lies outside {folder}; "
-            "the file is damaged or hostile and was not used."
+            "the file is corrupt or hostile and was not used."
         )
     # The normalized path is opened: "link/../x" as written would lead to the parent of the link's target.
     return PathImage(str(folder / inside))

@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from evalkit.data import Data
@@ -99,7 +100,7 @@ class Exemplars:
         if self._selection == "similar":
             yield from self._by_similarity(sample)
         else:
-            yield from _drawn(
+            yield from random_order(
                 len(self._pool.samples),
                 f"{self._seed}/{sample.id}" if self._selection == "random" else f"{self._seed}",
             )
@@ -109,10 +110,8 @@ class Exemplars:
             raise UserError("--shots-by similar: this backend cannot compare images; use random or fixed.")
         backend = self._embed()
         if self._vectors is None:
-            some = sorted(
-                index
-                for index, _ in zip(_drawn(len(self._pool.samples), f"{self._seed}"), range(SIMILAR_POOL), strict=False)
-            )
+            order = random_order(len(self._pool.samples), f"{self._seed}")
+            some = sorted(islice(order, SIMILAR_POOL))
             self._vectors = dict(
                 zip(some, _embedded(backend, [self._pool.samples[i].images[-1] for i in some]), strict=True)
             )
@@ -134,7 +133,7 @@ class Exemplars:
         return self._digests[image.name]
 
 
-def _drawn(count: int, seed: str) -> Iterator[int]:
+def random_order(count: int, seed: str) -> Iterator[int]:
     """``range(count)`` in a random order, drawn lazily, since few of a large pool are needed."""
     draw = random.Random(seed)
     moved: dict[int, int] = {}  # Fisher-Yates shuffle; only entries that were swapped

@@ -33,8 +33,8 @@ def open_image(source: Any) -> Iterator[PILImage]:
             yield image
     except OSError:
         raise
-    except Exception as error:  # damaged images raise nearly anything: SyntaxError, struct.error, zlib.error, …
-        raise OSError(f"a damaged image, or an enormous one ({first_line(error)})") from error
+    except Exception as error:  # corrupt images raise nearly anything: SyntaxError, struct.error, zlib.error, …
+        raise OSError(f"a corrupt image, or too large ({first_line(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
     bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
     if bad:
         first, trouble = next(iter(bad.items()))
-        more = f" ({len(bad):,} of {len(paths):,} images are absent or broken)" if len(bad) > 1 else ""
+        more = f" ({len(bad):,} of {len(paths):,} images are missing or unreadable)" if len(bad) > 1 else ""
         raise UserError(
             f"{where}: the image {first} {trouble}{more}; complete the download, "
             "or give --allow-missing to evaluate the rest."
@@ -142,7 +142,7 @@ def _size_or_trouble(image: ImageRef) -> Size | str:
     try:
         return image.size()
     except FileNotFoundError:
-        return "is absent"
+        return "is missing"
     except (OSError, ValueError) as error:
         return f"cannot be read as an image ({first_line(error)})"
 

@@ -203,7 +203,7 @@ def load_job(
     for sample in samples:
         if sample.id in seen:
             raise UserError(
-                f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are damaged."
+                f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are corrupt."
             )
         seen.add(sample.id)
     chosen = choose(samples, limit, seed)

@@ -16,7 +16,7 @@ from evalkit.jsonl import read_bytes
 
 
 # Python's own unpickler, not the one in C: that one makes room for the largest memo index that a file names (64 GB for
-# a few damaged bytes).  It takes 3.4 s instead of 1.3 s for a file of RefCOCO's size.
+# a few corrupt bytes).  It takes 3.4 s instead of 1.3 s for a file of RefCOCO's size.
 class _PlainUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
@@ -29,7 +29,7 @@ def load_plain_pickle(path: Path) -> Any:
     """The dicts, lists, strings and numbers in ``path``; Python 2 byte strings are read as UTF-8, else as Latin-1.
 
     Raises:
-        UserError: the file is damaged, or asks for anything but plain data (nothing of it is executed).
+        UserError: the file is corrupt, or asks for anything but plain data (nothing of it is executed).
     """
     content = read_bytes(path, "the annotations")
     for encoding in ("utf-8", "latin-1"):
@@ -37,7 +37,7 @@ def load_plain_pickle(path: Path) -> Any:
             return _PlainUnpickler(io.BytesIO(content), encoding=encoding).load()
         except UnicodeDecodeError:
             continue
-        except Exception as error:  # a damaged pickle raises nearly anything: EOFError, KeyError, IndexError, …
+        except Exception as error:  # a corrupt pickle raises nearly anything: EOFError, KeyError, IndexError, …
             why = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may quote the file
             raise UserError(
                 f"{path} is not a readable annotation pickle ({why}); "

@@ -62,8 +62,8 @@ def wrap_backend_error(job: Job, backend: str, error: Exception) -> Exception:
         return error
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
     return RunFailed(
-        f"{job.name}: the backend {backend} failed: {type(error).__name__}: {reason}; "
-        "what was answered is kept, and the same command continues."
+        f"{job.name}: the backend {backend} failed: {type(error).__name__}: {reason}. "
+        "Answers so far are saved; run the same command to resume."
     )
 
 

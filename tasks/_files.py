@@ -61,7 +61,7 @@ def required(texts: Any, what: str, where: str, *, task: str) -> tuple[str, ...]
     if odd or not texts:
         why = f" ({shown(odd[0])} is no {'text' if listed else 'list'})" if odd else ""
         raise UserError(
-            f"{task}: {where} has no {what} to score against{why}; the file is damaged, or holds a split whose {what} "
+            f"{task}: {where} has no {what} to score against{why}; the file is corrupt, or holds a split whose {what} "
             "are not public."
         )
     return tuple(texts)

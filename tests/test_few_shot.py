@@ -12,7 +12,7 @@ from PIL import Image
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.few_shot import Exemplars, ShotPool, _drawn, shot_pool, with_answers
+from evalkit.few_shot import Exemplars, ShotPool, random_order, shot_pool, with_answers
 from evalkit.images import PathImage
 from evalkit.jsonl_task import read_jsonl_task
 from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample
@@ -73,9 +73,9 @@ def test_the_draw_is_even() -> None:
 
 
 def test_a_draw_is_a_shuffle() -> None:
-    assert sorted(_drawn(50, "x")) == list(range(50))
-    assert list(_drawn(50, "x")) == list(_drawn(50, "x")) != list(_drawn(50, "y"))
-    assert len({next(iter(_drawn(10, str(n)))) for n in range(200)}) == 10
+    assert sorted(random_order(50, "x")) == list(range(50))
+    assert list(random_order(50, "x")) == list(random_order(50, "x")) != list(random_order(50, "y"))
+    assert len({next(iter(random_order(10, str(n)))) for n in range(200)}) == 10
 
 
 @pytest.mark.parametrize("selection", ["random", "fixed"])

@@ -146,3 +146,13 @@ def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("HEAVY []"), done.stdout[-300:]
+
+
+def test_tests_import_no_private_names() -> None:
+    """Tests go through public interfaces, so that a refactoring that keeps them breaks no test."""
+    for path in files("tests"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evalkit"):
+                parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+                private = [part for part in parts if part.startswith("_") and not part.startswith("__")]
+                assert not private, f"{path}, line {node.lineno}: {private}"

@@ -109,9 +109,12 @@ class _Failing(Backend):
     [
         (
             RuntimeError("CUDA error: device-side assert\nmore lines"),
-            "failed: RuntimeError: CUDA error: device-side assert;",
+            "failed: RuntimeError: CUDA error: device-side assert. Answers so far are saved",
         ),
-        (ConnectionError(), "failed: ConnectionError: no reason given; what was answered is kept"),
+        (
+            ConnectionError(),
+            "failed: ConnectionError: no reason given. Answers so far are saved; run the same command to resume",
+        ),
         (None, "the backend failing answered no request"),
     ],
 )

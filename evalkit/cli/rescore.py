@@ -96,9 +96,9 @@ def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console
     """
     path = folder.journal_path(job.task.name, job.split)
     answers = read_journal(path, schema)
-    if answers.damaged:
-        number, reason = answers.damaged[0]
-        more = f", and {len(answers.damaged) - 1:,} more" if len(answers.damaged) > 1 else ""
+    if answers.corrupt:
+        number, reason = answers.corrupt[0]
+        more = f", and {len(answers.corrupt) - 1:,} more" if len(answers.corrupt) > 1 else ""
         raise UserError(
             f"{path}: line {number} is corrupt ({reason}){more}; restore the file, or resume the run, which re-runs "
             "the sample."

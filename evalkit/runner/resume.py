@@ -33,10 +33,10 @@ def kept_answers(
     answers = read_journal(path, SCHEMA)
     if answers.torn:
         announce(f"{path}: the last line is truncated; re-running its sample")
-    for number, reason in answers.damaged[:EXAMPLES]:
+    for number, reason in answers.corrupt[:EXAMPLES]:
         announce(f"{path}: line {number} is corrupt ({reason}); re-running its sample")
-    if len(answers.damaged) > EXAMPLES:
-        announce(f"{path}: {len(answers.damaged) - EXAMPLES:,} more lines are corrupt")
+    if len(answers.corrupt) > EXAMPLES:
+        announce(f"{path}: {len(answers.corrupt) - EXAMPLES:,} more lines are corrupt")
 
     kept: dict[str, Record] = {}
     failed, reworded, changed = set(), set(), set()

@@ -179,7 +179,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
         if self.config.original_padding or (position_ids is None and attention_mask is None):
             position_ids = torch.arange(length, device=device) + past
         elif position_ids is None:
-            position_ids = _positions(attention_mask)[:, -length:]
+            position_ids = positions_of(attention_mask)[:, -length:]
         position_ids = position_ids.to(device).expand(batch, -1)
         if ntk_alpha is not None or not self.training:
             alpha = factors(self.config, ntk_alpha, attention_mask, position_ids, past_key_values)
@@ -314,7 +314,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
         return expanded, model_kwargs
 
 
-def _positions(attention_mask: Tensor | None) -> Tensor:
+def positions_of(attention_mask: Tensor | None) -> Tensor:
     """The place of each real token among its row's real tokens, from 0; as many as the mask (batch, length) has."""
     if attention_mask is None or attention_mask.ndim != 2:
         raise ValueError("with an attention mask that is not (batch, length), position_ids are needed.")

@@ -41,7 +41,7 @@ class QwenVLTokenizer(PreTrainedTokenizer):
         extra_tokens: how many ``<|extra_N|>`` there are; other than 205 only in small vocabularies.
 
     Raises:
-        ValueError: no vocabulary, or a damaged one; special tokens that Qwen-VL has not.
+        ValueError: no vocabulary, or a corrupt one; special tokens that Qwen-VL has not.
         ImportError: tiktoken is not installed.
     """
 

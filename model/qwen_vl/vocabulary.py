@@ -84,7 +84,7 @@ def read_ranks(path: str | Path | None) -> dict[bytes, int]:
             raise ValueError(f"{path}, line {number}: not a token in base64 and its rank: {line[:40]!r}") from error
     if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([byte]) not in ranks for byte in range(256)):
         raise ValueError(
-            f"{path} is incomplete or damaged: it has {len(ranks)} tokens, but ranks have to count from 0 without a "
+            f"{path} is incomplete or corrupt: it has {len(ranks)} tokens, but ranks have to count from 0 without a "
             "gap, and each of the 256 bytes has to be a token; take the checkpoint's file again."
         )
     return ranks

@@ -83,7 +83,7 @@ def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) 
     """Compare every task of the other runs with the first run's.
 
     Raises:
-        UserError: fewer than two runs, no scores, damaged files, or no task that both have.
+        UserError: fewer than two runs, no scores, corrupt files, or no task that both have.
     """
     if len(paths) < 2:
         raise UserError("give two runs or more: 'evalkit compare runs/A runs/B' compares B with A.")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 MARK = "<!-- written by evalkit export -->"
-"""By which a folder is known that may be written anew."""
+"""Marks a folder that evalkit wrote and may overwrite."""
 IMAGES = "embedded_images"
 ROWS, ROWS_WITH_IMAGES = 5000, 100  # of a row group: what a reader holds at once
 SHARD = 400_000_000  # bytes of images in a file

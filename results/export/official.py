@@ -36,10 +36,10 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
     split = split_of([run], name, known_of([run], name, data))
     answers = []
     for shown in split.samples:
-        told, sample = shown.told[0], samples.get(shown.id)
+        answer, sample = shown.answers[0], samples.get(shown.id)
         if sample is None:
             raise UserError(f"{name}: sample {shown.id} is no longer in the data; give --data.")
-        read = None if told is None or told.status == "error" else told.read
+        read = None if answer is None or answer.status == "error" else answer.prediction
         answers.append(Answered(sample, Prediction(tuple(read) if isinstance(read, list) else read)))
     if not task.splits[bare].answers and task.has_submission:
         file, content = task.submission(answers)

@@ -27,7 +27,7 @@ from evalkit.task_groups import MEANS
 
 SCRIPTS = ("text", "dom", "data", "charts", "images", "gallery", "sample", "main")
 MARK = '<meta name="generator" content="evalkit report">'
-"""By which a page is known that may be written anew."""
+"""Marks a page that evalkit wrote and may overwrite."""
 _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 

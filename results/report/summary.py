@@ -59,9 +59,9 @@ def scored(split: SplitView, column: str, run: int) -> list[tuple[SampleView, fl
     """The samples that a run has a score for."""
     found = []
     for sample in split.samples:
-        told = sample.told[run]
-        if told is not None and column in told.scores:
-            found.append((sample, told.scores[column]))
+        answer = sample.answers[run]
+        if answer is not None and column in answer.scores:
+            found.append((sample, answer.scores[column]))
     return found
 
 
@@ -74,7 +74,7 @@ def histogram(split: SplitView, runs: int) -> list[Bin]:
     every = sorted(v for some in values for v in some if math.isfinite(v))
     if not every:
         return []
-    edges = _edges(every, split.scale)
+    edges = histogram_edges(every, split.scale)
     exact = len(edges) == len(set(every)) and edges[-1] <= every[-1]
     bins = []
     for place, low in enumerate(edges if exact else edges[:-1]):
@@ -92,7 +92,7 @@ def _range(one: Bin) -> tuple[float, float, Sequence[int]]:
     return one.low, one.high, one.counts
 
 
-def _edges(values: Sequence[float], scale: float | None) -> list[float]:
+def histogram_edges(values: Sequence[float], scale: float | None) -> list[float]:
     """The values themselves where they are few; else the ends of equal bins, which leave the highest 1 % to the last.
 
     ``values`` are sorted.
@@ -141,21 +141,21 @@ def _labelled(split: SplitView) -> Iterator[tuple[str, Labels, Order]]:
     if split.kind == "grounding":
         yield "box size", {s.id: (_box_size(s),) for s in samples}, ("small", "medium", "large")
     # In tokens, visual ones included; of the first run that was asked, for another resizes images otherwise.
-    lengths = {s.id: next((t.prompt_tokens for t in s.told if t is not None), 0) for s in samples}
+    lengths = {s.id: next((t.prompt_tokens for t in s.answers if t is not None), 0) for s in samples}
     yield (
         "document length (prompt tokens)" if split.kind == "document" else "prompt length (tokens)",
         *_quarters(lengths),
     )
     # Runs of different numbers of exemplars have a column each already.
-    shots: Labels = {s.id: (_first(s, lambda told: str(len(told.shots))),) for s in samples}
+    shots: Labels = {s.id: (_first(s, lambda answer: str(len(answer.shots))),) for s in samples}
     yield "shots", shots, sorted({name for (name,) in shots.values()}, key=lambda text: (len(text), text))
     ended = {"stop": "complete", "length": "truncated at the token limit"}
     yield "how the answer ended", {s.id: (_first(s, lambda t: ended.get(t.finish, UNNAMED)),) for s in samples}, None
 
 
 def _first(sample: SampleView, label: Callable[[RunAnswer], str]) -> str:
-    told = next((t for t in sample.told if t is not None), None)
-    return UNNAMED if told is None else label(told)
+    answer = next((t for t in sample.answers if t is not None), None)
+    return UNNAMED if answer is None else label(answer)
 
 
 def categories(value: Any) -> tuple[str, ...]:
@@ -219,7 +219,9 @@ def _breakdown(split: SplitView, runs: int, title: str, labels: Labels, order: O
 def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[GroupMean]:
     """A run's mean for each row."""
     if split.metric is None:
-        counts = Counter(place for sample in split.samples if sample.told[run] is not None for place in of[sample.id])
+        counts = Counter(
+            place for sample in split.samples if sample.answers[run] is not None for place in of[sample.id]
+        )
         return [GroupMean(counts[place], None) for place in range(rows)]
     parts: list[list[tuple[SampleView, float]]] = [[] for _ in range(rows)]
     for sample, value in scored(split, split.metric, run):

@@ -67,7 +67,7 @@ def write_report(
         side: the longer side of images, in pixels; None for what keeps the report light.
 
     Raises:
-        UserError: a run has no scores, is damaged, has no task in common with the other, or ``out`` is something else.
+        UserError: a run has no scores, is corrupt, has no task in common with the other, or ``out`` is something else.
         RunFailed: it cannot be written.
     """
     runs = [ScoredRun.open(path) for path in paths]
@@ -257,26 +257,26 @@ def sample_of(sample: SampleView, album: Album, details: Sequence[Breakdown]) ->
         "meta": {str(key): _plain(value) for key, value in sample.meta.items()},
         "images": [album.numbers[image.name] for image in sample.images],
         "groups": [one.of[sample.id] for one in details],
-        "runs": [None if told is None else told_of(told) for told in sample.told],
+        "runs": [None if answer is None else answer_record(answer) for answer in sample.answers],
     }
 
 
-def told_of(told: RunAnswer) -> dict[str, Any]:
+def answer_record(answer: RunAnswer) -> dict[str, Any]:
     """One run's side of a sample as the page has it."""
     return {
-        "text": told.text,
-        "read": told.read,
-        "scores": {name: round(value, 4) for name, value in told.scores.items() if math.isfinite(value)},
-        "status": told.status,
-        "finish": told.finish,
-        "tokens": told.tokens,
-        "promptTokens": told.prompt_tokens,
-        "seconds": round(told.seconds, 3),
-        "error": told.error,
-        "prompt": [list(turn) for turn in told.prompt],
-        "exact": told.exact,
-        "whole": told.whole,
-        "shots": list(told.shots),
+        "text": answer.text,
+        "prediction": answer.prediction,
+        "scores": {name: round(value, 4) for name, value in answer.scores.items() if math.isfinite(value)},
+        "status": answer.status,
+        "finish": answer.finish,
+        "tokens": answer.tokens,
+        "promptTokens": answer.prompt_tokens,
+        "seconds": round(answer.seconds, 3),
+        "error": answer.error,
+        "prompt": [list(turn) for turn in answer.prompt],
+        "exact": answer.exact,
+        "whole": answer.whole,
+        "shots": list(answer.shots),
     }
 
 

@@ -66,7 +66,7 @@ def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[s
         own = reference.endswith(".jsonl")
         ((task, split),) = parse_tasks([reference], kind=settings["kind"] if own else None)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{run.path / 'manifest.json'} is damaged ({error!r}); run the evaluation again.") from error
+        raise UserError(f"{run.path / 'manifest.json'} is corrupt ({error!r}); run the evaluation again.") from error
     job = load_job(task, split, opened, limit=None, seed=0)
     return task, {sample.id: sample for sample in job.all_samples}
 

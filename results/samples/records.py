@@ -72,7 +72,7 @@ def records_of(
         prompts: whether to render what each sample was asked.
 
     Raises:
-        UserError: a file of the run is damaged.
+        UserError: a file of the run is corrupt.
     """
     for name in names:
         known = known_of([run], name, data)
@@ -89,8 +89,8 @@ def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, s
     ``text`` is the raw answer; what was read from it is in ``answer``, or in ``box`` where it is a box.  Boxes are
     (x1, y1, x2, y2) in pixels of the original image.  ``sample`` is None where the data are not there any more.
     """
-    told = shown.told[place]
-    if told is None:
+    answer = shown.answers[place]
+    if answer is None:
         return None
     task, _, part = split.name.rpartition("/")
     references = None if sample is None else sample.references
@@ -106,29 +106,29 @@ def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, s
         "references": None if references is None else [plain(r) for r in references if not is_box(r)],
         "reference_box": next((list(map(float, r)) for r in references or () if is_box(r)), None),
         "images": [image.name for image in shown.images],
-        "prompt": prompt_text(told.prompt) or None,
-        "text": told.text,
-        "answer": None if told.read is None or is_box(told.read) else plain(told.read),
-        "box": list(map(float, told.read)) if is_box(told.read) else None,
-        "status": told.status,
+        "prompt": prompt_text(answer.prompt) or None,
+        "text": answer.text,
+        "answer": None if answer.prediction is None or is_box(answer.prediction) else plain(answer.prediction),
+        "box": list(map(float, answer.prediction)) if is_box(answer.prediction) else None,
+        "status": answer.status,
         "metric": split.metric,
-        "score": told.scores.get(split.metric or ""),
-        **_made(told),
-        **{f"scores.{name}": value for name, value in told.scores.items()},
+        "score": answer.scores.get(split.metric or ""),
+        **_made(answer),
+        **{f"scores.{name}": value for name, value in answer.scores.items()},
         **{f"meta.{key}": value for key, value in shown.meta.items()},
     }
     return {key: clean(value) for key, value in record.items()}
 
 
-def _made(told: RunAnswer) -> Record:
+def _made(answer: RunAnswer) -> Record:
     """How the answer came about."""
     return {
-        "finish": told.finish,
-        "error": told.error,
-        "new_tokens": told.tokens,
-        "prompt_tokens": told.prompt_tokens,
-        "seconds": told.seconds,
-        "shots": list(told.shots),
+        "finish": answer.finish,
+        "error": answer.error,
+        "new_tokens": answer.tokens,
+        "prompt_tokens": answer.prompt_tokens,
+        "seconds": answer.seconds,
+        "shots": list(answer.shots),
     }
 
 

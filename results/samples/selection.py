@@ -18,38 +18,38 @@ WRONG = ("wrong", "unparsed")
 JUDGED = ("right", "partly", *WRONG)
 
 FITS: Mapping[str, Callable[[Sequence[RunAnswer | None]], bool]] = {
-    "wrong": lambda told: _status(told[0]) in WRONG,
-    "partly": lambda told: _status(told[0]) == "partly",
-    "right": lambda told: _status(told[0]) == "right",
-    "unparsed": lambda told: _status(told[0]) == "unparsed",
-    "errors": lambda told: _status(told[0]) == "error",
-    "flipped": lambda told: flipped(told),
-    "any": lambda told: True,
+    "wrong": lambda answer: _status(answer[0]) in WRONG,
+    "partly": lambda answer: _status(answer[0]) == "partly",
+    "right": lambda answer: _status(answer[0]) == "right",
+    "unparsed": lambda answer: _status(answer[0]) == "unparsed",
+    "errors": lambda answer: _status(answer[0]) == "error",
+    "flipped": lambda answer: flipped(answer),
+    "any": lambda answer: True,
 }
 """What can be asked for; of two runs, all but ``flipped`` go by the first."""
 SORTS = ("official", "worst", "best", "longest", "random", "gains", "losses")
 OF_TWO = ("flipped", "gains", "losses")
 
 
-def _status(told: RunAnswer | None) -> str:
-    return "" if told is None else told.status
+def _status(answer: RunAnswer | None) -> str:
+    return "" if answer is None else answer.status
 
 
-def flipped(told: Sequence[RunAnswer | None]) -> bool:
+def flipped(answer: Sequence[RunAnswer | None]) -> bool:
     """Right in one run, and not in the other."""
-    a, b = (None if one is None or one.status not in JUDGED else one.status == "right" for one in (*told, None)[:2])
+    a, b = (None if one is None or one.status not in JUDGED else one.status == "right" for one in (*answer, None)[:2])
     return a is not None and b is not None and a != b
 
 
-def score_of(told: RunAnswer | None, column: str | None) -> float | None:
+def score_of(answer: RunAnswer | None, column: str | None) -> float | None:
     """A sample's value of ``column``; None where it has none."""
-    value = None if told is None or column is None else told.scores.get(column)
+    value = None if answer is None or column is None else answer.scores.get(column)
     return None if value is None or math.isnan(value) else value
 
 
 def change(shown: SampleView, column: str | None) -> float:
     """By how much the second run is better; 0 where one of them has no score."""
-    a, b = (score_of(one, column) for one in (*shown.told, None)[:2])
+    a, b = (score_of(one, column) for one in (*shown.answers, None)[:2])
     return 0.0 if a is None or b is None else b - a
 
 
@@ -77,17 +77,17 @@ def select(split: SplitView, wanted: Mapping[str, int], sort: str | None, search
 
 def endless(split: SplitView) -> bool:
     """Whether the split's scores have no upper end."""
-    return any(told is not None and told.status == "scored" for shown in split.samples for told in shown.told)
+    return any(answer is not None and answer.status == "scored" for shown in split.samples for answer in shown.answers)
 
 
 def _fitting(split: SplitView, what: str) -> list[SampleView]:
     if what in ("wrong", "right", "flipped") and endless(split):
-        scored = [shown for shown in split.samples if score_of(shown.told[0], split.column) is not None]
+        scored = [shown for shown in split.samples if score_of(shown.answers[0], split.column) is not None]
         if what == "flipped":
             moved = [shown for shown in scored if change(shown, split.column)]
             return sorted(moved, key=lambda shown: -abs(change(shown, split.column)))
         return ordered(scored, "worst" if what == "wrong" else "best", split.column)
-    return [shown for shown in split.samples if FITS[what](shown.told)]
+    return [shown for shown in split.samples if FITS[what](shown.answers)]
 
 
 def ordered(samples: Sequence[SampleView], sort: str, column: str | None) -> list[SampleView]:
@@ -95,9 +95,9 @@ def ordered(samples: Sequence[SampleView], sort: str, column: str | None) -> lis
     if sort == "official":
         return list(samples)
     keys: Mapping[str, Callable[[SampleView], float]] = {
-        "worst": lambda shown: _or_last(score_of(shown.told[0], column), 1),
-        "best": lambda shown: _or_last(score_of(shown.told[0], column), -1),
-        "longest": lambda shown: -len(shown.told[0].text) if shown.told[0] is not None else 0,
+        "worst": lambda shown: _or_last(score_of(shown.answers[0], column), 1),
+        "best": lambda shown: _or_last(score_of(shown.answers[0], column), -1),
+        "longest": lambda shown: -len(shown.answers[0].text) if shown.answers[0] is not None else 0,
         "random": lambda shown: int.from_bytes(
             hashlib.blake2b(shown.id.encode(errors="surrogatepass"), digest_size=6).digest(), "big"
         ),
@@ -115,7 +115,7 @@ def haystack(shown: SampleView) -> str:
     """What a search looks through, in lower case."""
     parts = [shown.id, shown.question, *shown.options, *(str(value) for value, _ in shown.references)]
     parts += [str(value) for value in shown.meta.values()]
-    parts += [text for told in shown.told if told is not None for text in (told.text, told.error or "")]
+    parts += [text for answer in shown.answers if answer is not None for text in (answer.text, answer.error or "")]
     return "\n".join(parts).lower()
 
 

@@ -41,13 +41,13 @@ class Field:
 def heading(split: SplitView, shown: SampleView) -> str:
     """``refcoco/val 262148000: wrong``, or with two runs ``A right, B wrong``."""
     said = []
-    for place, told in enumerate(shown.told):
-        status = "not answered" if told is None else STATUS.get(told.status, "")
-        ended = ", truncated at the token limit" if told is not None and told.finish == "length" else ""
-        name = f"{letter(place)} " if len(shown.told) > 1 else ""
-        told_of = f"{status}{ended}"
-        if told_of:
-            said.append(name + told_of)
+    for place, answer in enumerate(shown.answers):
+        status = "not answered" if answer is None else STATUS.get(answer.status, "")
+        ended = ", truncated at the token limit" if answer is not None and answer.finish == "length" else ""
+        name = f"{letter(place)} " if len(shown.answers) > 1 else ""
+        answer_record = f"{status}{ended}"
+        if answer_record:
+            said.append(name + answer_record)
     told_of_all = ", ".join(said)
     return f"{split.name} {flat(shown.id)}" + (f": {told_of_all}" if told_of_all else "")
 
@@ -56,42 +56,44 @@ def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
     """Everything that is shown of a sample, below its heading."""
     for image in shown.images:
         yield Field("image", image_text(image), verbatim=True)
-    prompts = [told.prompt for told in shown.told if told is not None and told.prompt]
+    prompts = [answer.prompt for answer in shown.answers if answer is not None and answer.prompt]
     if shown.question and not prompts:
         yield Field("question", shown.question, verbatim=True)
     if prompts and all(prompt == prompts[0] for prompt in prompts):
-        yield _prompt("prompt", next(told for told in shown.told if told is not None and told.prompt))
-    several = len(shown.told) > 1
-    for place, told in enumerate(shown.told):
-        if told is not None:
+        yield _prompt("prompt", next(answer for answer in shown.answers if answer is not None and answer.prompt))
+    several = len(shown.answers) > 1
+    for place, answer in enumerate(shown.answers):
+        if answer is not None:
             name = f"{letter(place)} " if several else ""
-            if told.prompt and any(prompt != prompts[0] for prompt in prompts):
-                yield _prompt(f"{name}prompt", told)
-            yield from _side(split, shown, told, name)
+            if answer.prompt and any(prompt != prompts[0] for prompt in prompts):
+                yield _prompt(f"{name}prompt", answer)
+            yield from _side(split, shown, answer, name)
     if shown.references:
         yield Field("reference", _references(shown), verbatim=True)
     if several and (moved := change(shown, split.column)):
         yield Field("B − A", f"{NAMES.get(split.column or '', split.column)} {_signed(moved, split.column)}")
 
 
-def _prompt(label: str, told: RunAnswer) -> Field:
-    text = told.prompt[0][1] if len(told.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in told.prompt)
-    if told.shots and not told.whole:
-        text += f"\n(without its {len(told.shots)} few-shot examples: {', '.join(told.shots)})"
-    if told.exact is False:
+def _prompt(label: str, answer: RunAnswer) -> Field:
+    text = (
+        answer.prompt[0][1] if len(answer.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in answer.prompt)
+    )
+    if answer.shots and not answer.whole:
+        text += f"\n(without its {len(answer.shots)} few-shot examples: {', '.join(answer.shots)})"
+    if answer.exact is False:
         text += "\n(today's prompt; the run used a different one)"
     return Field(label, text, verbatim=True)
 
 
-def _side(split: SplitView, shown: SampleView, told: RunAnswer, name: str) -> Iterator[Field]:
+def _side(split: SplitView, shown: SampleView, answer: RunAnswer, name: str) -> Iterator[Field]:
     """What one run answered, what was read, and its scores."""
-    if told.error is not None:
-        yield Field(f"{name}error", told.error, verbatim=True)
+    if answer.error is not None:
+        yield Field(f"{name}error", answer.error, verbatim=True)
         return
-    yield Field(f"{name}answer", told.text or "(empty)", verbatim=True)
-    yield Field(f"{name}parsed", read_text(shown, told.read), verbatim=True)
-    if told.scores:
-        yield Field(f"{name}score", scores_text(split, told), verbatim=True)
+    yield Field(f"{name}answer", answer.text or "(empty)", verbatim=True)
+    yield Field(f"{name}parsed", read_text(shown, answer.prediction), verbatim=True)
+    if answer.scores:
+        yield Field(f"{name}score", scores_text(split, answer), verbatim=True)
 
 
 def read_text(shown: SampleView, read: Any) -> str:
@@ -128,12 +130,12 @@ def _references(shown: SampleView) -> str:
     return "\n".join(said) if any(len(one) > 40 or "\n" in one for one in said) else ", ".join(said)
 
 
-def scores_text(split: SplitView, told: RunAnswer) -> str:
+def scores_text(split: SplitView, answer: RunAnswer) -> str:
     """Every score of a sample, the one that tells samples apart best first."""
-    first = [name for name in (split.column, split.metric) if name in told.scores]
-    names = dict.fromkeys([*first, *told.scores])
+    first = [name for name in (split.column, split.metric) if name in answer.scores]
+    names = dict.fromkeys([*first, *answer.scores])
     return " · ".join(
-        f"{NAMES.get(str(name), str(name))} {_number(told.scores[str(name)], str(name))}" for name in names
+        f"{NAMES.get(str(name), str(name))} {_number(answer.scores[str(name)], str(name))}" for name in names
     )
 
 
@@ -175,7 +177,7 @@ def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    statuses = [told.status for told in shown.told if told is not None]
+    statuses = [answer.status for answer in shown.answers if answer is not None]
     colour = COLOURS.get(statuses[0] if statuses else "", "")
     console.print(Text(heading(split, shown), style=f"bold {colour}".strip()))
     grid = Table.grid(padding=(0, 1))

@@ -75,7 +75,7 @@ class RunAnswer:
     """One run's side of a sample.
 
     Attributes:
-        read: a text, a box (x1, y1, x2, y2) in pixels, or None where nothing could be read.
+        prediction: a text, a box (x1, y1, x2, y2) in pixels, or None where nothing could be read.
         scores: all columns of the sample, in the metric's unit; empty where it has none.
         status: ``right`` (full marks), ``partly``, ``wrong`` (none), ``scored`` (a scale without end), ``unscored``,
             ``unparsed`` or ``error``.
@@ -85,7 +85,7 @@ class RunAnswer:
     """
 
     text: str
-    read: Any
+    prediction: Any
     scores: Mapping[str, float]
     status: str
     finish: str
@@ -113,7 +113,7 @@ class SampleView:
     images: Sequence[ImageRef]
     digests: Sequence[str | None]
     cluster: str
-    told: Sequence[RunAnswer | None]
+    answers: Sequence[RunAnswer | None]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class SplitView:
     def column(self) -> str | None:
         """The column that tells samples apart best: the IoU behind acc@0.5, else the headline's."""
         if self.metric is not None and self.metric.startswith("acc@"):
-            first = next((t for s in self.samples for t in s.told if t is not None and t.scores), None)
+            first = next((t for s in self.samples for t in s.answers if t is not None and t.scores), None)
             if first is not None and "iou" in first.scores:
                 return "iou"
         return self.metric
@@ -145,7 +145,7 @@ def split_of(runs: Sequence[ScoredRun], name: str, known: SplitContext) -> Split
     """A split of one or more runs.
 
     Raises:
-        UserError: a file of scores is damaged, or a journal is missing.
+        UserError: a file of scores is corrupt, or a journal is missing.
     """
     sides = [_Side.of(run, name) if name in run.rows else None for run in runs]
     there = [side for side in sides if side is not None]
@@ -202,8 +202,8 @@ class _Side:
         answers = read_journal(folder.journal_path(row.task, row.split), run.manifest.schema)
         lines = {key: json.loads(line.raw) for key, line in answers.lines.items()}
         notes = []
-        if answers.damaged:
-            notes.append(f"{run.name}: {len(answers.damaged):,} corrupt journal lines are left out.")
+        if answers.corrupt:
+            notes.append(f"{run.name}: {len(answers.corrupt):,} corrupt journal lines are left out.")
         scores: dict[str, Mapping[str, Any]] = {}
         if row.value is not None:
             run.sampled(name)  # says what is wrong with the file, if anything is
@@ -235,57 +235,57 @@ def _shown(key: str, sides: Sequence[_Side | None], known: SplitContext) -> Samp
         images=images,
         digests=digests,
         cluster=sample.cluster if sample is not None else str(scores[0]["cluster"]) if scores else key,
-        told=tuple(_told(key, place, side, known) for place, side in enumerate(sides)),
+        answers=tuple(_run_answer(key, place, side, known) for place, side in enumerate(sides)),
     )
 
 
-def _told(key: str, place: int, side: _Side | None, known: SplitContext) -> RunAnswer | None:
+def _run_answer(key: str, place: int, side: _Side | None, known: SplitContext) -> RunAnswer | None:
     if side is None or (key not in side.lines and key not in side.scores):
         return None
     line: Mapping[str, Any] = side.lines.get(key, {})
     scored = {k: float(v) for k, v in side.scores.get(key, {}).items() if k not in FIELDS and v is not None}
-    sample, answer = known.samples.get(key), side.answers.get(key)
+    sample, stored = known.samples.get(key), side.answers.get(key)
     finish = str(line.get("finish", "stop"))
     read = line.get("answer")
     again = known.reads[place] if place < len(known.reads) else None
-    if again is not None and sample is not None and answer is not None and finish != "error":
-        read = again(sample, answer.response.text, answer.response.image_sizes)
+    if again is not None and sample is not None and stored is not None and finish != "error":
+        read = again(sample, stored.response.text, stored.response.image_sizes)
     shots = tuple(map(str, line.get("shots", ())))
-    told = RunAnswer(
+    answer = RunAnswer(
         text=str(line.get("text", "")),
-        read=list(read) if isinstance(read, tuple) else read,
+        prediction=list(read) if isinstance(read, tuple) else read,
         scores=scored,
         status=status_of(finish, read, scored.get(side.metric or ""), side.scale, recorded=bool(line)),
         finish=finish,
         tokens=int(line.get("new_tokens", 0)),
         prompt_tokens=int(line.get("prompt_tokens", 0)),
-        seconds=0.0 if answer is None else answer.response.seconds,
+        seconds=0.0 if stored is None else stored.response.seconds,
         error=None if line.get("error") is None else str(line["error"]),
         prompt=(),
         exact=None,
         shots=shots,
         digest=str(line.get("prompt") or ""),
-        image_sizes=() if answer is None else answer.response.image_sizes,
+        image_sizes=() if stored is None else stored.response.image_sizes,
     )
-    return _asked(told, place, sample, known)
+    return _asked(answer, place, sample, known)
 
 
 def with_prompts(shown: SampleView, known: SplitContext) -> SampleView:
-    """A sample with its prompts, where ``split_of`` was told to go without them (``SplitContext.asks`` empty)."""
+    """A sample with its prompts, where ``split_of`` left them out (``SplitContext.asks`` empty)."""
     sample = known.samples.get(shown.id)
-    told = (None if one is None else _asked(one, place, sample, known) for place, one in enumerate(shown.told))
-    return replace(shown, told=tuple(told))
+    answer = (None if one is None else _asked(one, place, sample, known) for place, one in enumerate(shown.answers))
+    return replace(shown, answers=tuple(answer))
 
 
-def _asked(told: RunAnswer, place: int, sample: Sample | None, known: SplitContext) -> RunAnswer:
+def _asked(answer: RunAnswer, place: int, sample: Sample | None, known: SplitContext) -> RunAnswer:
     asked = None
     if sample is not None and place < len(known.asks):
-        asked = known.asks[place](sample, told.shots, told.image_sizes)
+        asked = known.asks[place](sample, answer.shots, answer.image_sizes)
     if asked is None:
-        return told
+        return answer
     # The digest is that of the whole prompt, which exemplars are part of.
-    exact = asked.digest == told.digest if asked.whole and told.digest else None
-    return replace(told, prompt=tuple(asked.turns), exact=exact, whole=asked.whole)
+    exact = asked.digest == answer.digest if asked.whole and answer.digest else None
+    return replace(answer, prompt=tuple(asked.turns), exact=exact, whole=asked.whole)
 
 
 def status_of(finish: str, read: Any, score: float | None, scale: float | None, *, recorded: bool = True) -> str:

@@ -139,13 +139,13 @@ class JournalAnswers:
     Attributes:
         lines: by sample id; where a sample was answered again, the last answer.
         torn: the last line had been cut off in mid-write, and was left out.
-        damaged: (line number from 1, what is wrong with it) of the others that were left out.
-        rejected: the torn and the damaged lines as they stand.
+        corrupt: (line number from 1, what is wrong with it) of the others that were left out.
+        rejected: the torn and the corrupt lines as they stand.
     """
 
     lines: Mapping[str, Line]
     torn: bool = False
-    damaged: tuple[tuple[int, str], ...] = ()
+    corrupt: tuple[tuple[int, str], ...] = ()
     rejected: tuple[bytes, ...] = ()
 
 
@@ -160,7 +160,7 @@ def read_journal(path: Path, schema: int) -> JournalAnswers:
     except OSError as error:
         raise UserError(f"the journal {path} cannot be read ({error.strerror}).") from error
     lines: dict[str, Line] = {}
-    damaged: list[tuple[int, str]] = []
+    corrupt: list[tuple[int, str]] = []
     rejected: list[bytes] = []
     torn = False
     for number, raw in enumerate([*whole, rest], start=1):
@@ -173,10 +173,10 @@ def read_journal(path: Path, schema: int) -> JournalAnswers:
             if number > len(whole):  # only what follows the last line break can be half a line
                 torn = True
             else:
-                damaged.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
+                corrupt.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
         else:
             lines[line.response.id] = line
-    return JournalAnswers(lines, torn, tuple(damaged), tuple(rejected))
+    return JournalAnswers(lines, torn, tuple(corrupt), tuple(rejected))
 
 
 def _read_line(raw: bytes, schema: int) -> Line:
@@ -222,7 +222,7 @@ def _size(value: Any) -> tuple[int, int]:
 
 
 def mend(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
-    """Rewrite a journal without what was damaged and without the answers of the samples in ``drop``.
+    """Rewrite a journal without what was corrupt and without the answers of the samples in ``drop``.
 
     The lines left out go to ``<journal>.rejected``: nothing is thrown away.  A journal in which every line is good is
     not touched.

@@ -29,7 +29,7 @@ def karpathy_images(
     the first identifies an image.
 
     Raises:
-        UserError: the file is missing, damaged or in another format, or an image has no captions.
+        UserError: the file is missing, corrupt or in another format, or an image has no captions.
     """
     content = data.json(*places, task=task)
     name = Path(places[0]).name
@@ -69,7 +69,7 @@ def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned
     The file is looked for in ``places``.  Entries have ``id``, ``file_name``, and whatever else the file gives them.
 
     Raises:
-        UserError: the file is missing, damaged or in another format, an image has no captions, or a caption no
+        UserError: the file is missing, corrupt or in another format, an image has no captions, or a caption no
             image.
     """
     content = data.json(*places, task=task)
@@ -85,7 +85,7 @@ def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned
             if image_id not in captions:
                 raise UserError(
                     f"{task}: {name} has a caption of image {image_id}, which is not among its images; "
-                    "the file is damaged, download it again."
+                    "the file is corrupt, download it again."
                 )
             captions[image_id].append(annotation["caption"])
     return [

@@ -47,7 +47,7 @@ def vqa_samples(
     ``annotations`` the samples have no references.
 
     Raises:
-        UserError: a file is missing, damaged or in another format, or a question has no answers in ``annotations``.
+        UserError: a file is missing, corrupt or in another format, or a question has no answers in ``annotations``.
     """
     asked = data.json(*questions, task=task)
     answered = data.json(*annotations, task=task) if annotations else {"annotations": []}

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from .conftest import scored
-from .test_compare import edited, own, told
+from .test_compare import edited, own, printed
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,7 +43,7 @@ def test_one_lost_sample_fails_only_where_that_is_asked(evalkit: Evalkit, held: 
     exact = check(evalkit, held, "near", "--mode", "exact")
     assert exact.returncode == 1
     assert "1 answer is not the baseline's" in exact.stdout
-    assert "vqav2/val: 1 of 324 samples changed" in told(exact)
+    assert "vqav2/val: 1 of 324 samples changed" in printed(exact)
     assert "“nothing of the kind”" in exact.stdout
     assert check(evalkit, held, "near", "--mode", "tolerance", "--tolerance", "0.2").returncode == 1
     assert check(evalkit, held, "near", "--mode", "tolerance", "--tolerance", "0.4").returncode == 0
@@ -100,7 +100,7 @@ def test_where_nothing_can_be_checked_the_reports_say_so(evalkit: Evalkit, held:
     (held / "runs" / "empty" / "manifest.json").write_text((held / "runs" / "bad" / "manifest.json").read_text())
     done = check(evalkit, held, run, "--junit", "j.xml", "--summary", "s.md")
     assert (done.returncode, done.stdout) == (2, "")
-    assert reason in told(done)
+    assert reason in printed(done)
     suite = ElementTree.parse(held / "j.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "1")
     assert reason in str(suite[0][0].get("message"))
@@ -125,7 +125,7 @@ def test_a_run_of_which_every_sample_failed(evalkit: Evalkit, held: Path) -> Non
     edited(held / "runs" / "bad", value=None, n=0, errors=324)
     done = check(evalkit, held, "bad")
     assert done.returncode == 2
-    assert "vqav2/val has no score: 324 samples failed" in told(done)
+    assert "vqav2/val has no score: 324 samples failed" in printed(done)
 
 
 def test_the_file_is_small_and_has_a_line_a_sample(evalkit: Evalkit, held: Path) -> None:
@@ -149,7 +149,7 @@ def test_failed_samples_fail_the_gate(evalkit: Evalkit, held: Path) -> None:
     edited(held / "runs" / "good", n=323, errors=1)
     done = check(evalkit, held, "good")
     assert done.returncode == 1
-    assert "1 samples failed in the run" in told(done)
+    assert "1 samples failed in the run" in printed(done)
     assert "a baseline must be complete" in evalkit("baseline", "runs/good", cwd=held).stderr
 
 
@@ -167,7 +167,7 @@ def test_what_cannot_be_compared_neither_passes_nor_fails(
     edited(held / "runs" / "bad", **change)
     done = check(evalkit, held, "bad")
     assert (done.returncode, done.stdout) == (2, "")
-    assert reason in told(done)
+    assert reason in printed(done)
     assert "--update" in done.stderr
 
 

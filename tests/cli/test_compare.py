@@ -20,7 +20,7 @@ from .conftest import scored
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
+def printed(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -88,12 +88,12 @@ def test_other_data_are_refused_and_shown_by_force_marked(evalkit: Evalkit, pair
     scored(evalkit, pair, "corrected", range(0, 324, 20), "data")
     done = evalkit("compare", "runs/good", "runs/corrected", cwd=pair)
     assert done.returncode == 2
-    assert "vqav2/val: runs/good and runs/corrected are not comparable: the data differ (annotations" in told(done)
+    assert "vqav2/val: runs/good and runs/corrected are not comparable: the data differ (annotations" in printed(done)
     forced = evalkit("compare", "runs/good", "runs/corrected", "--force", cwd=pair)
     assert forced.returncode == 0
     assert forced.stdout.count("vqav2/val!") == 2, "in both tables"
     assert forced.stdout.count("not comparable") == 2, "as the verdict, and below with the reason"
-    assert "not comparable, shown by --force: the data differ" in told(forced)
+    assert "not comparable, shown by --force: the data differ" in printed(forced)
     table = evalkit("leaderboard", cwd=pair).stdout
     assert "vqav2/val (n=324) #1" in table, "nor do they share a column"
 
@@ -119,7 +119,7 @@ def test_other_scorers_and_protocols_are_refused(
     edited(pair / "runs" / "bad", signature=second)
     done = evalkit("compare", "runs/good", "runs/bad", cwd=pair)
     assert (done.returncode, done.stdout) == (2, "")
-    assert reason in told(done)
+    assert reason in printed(done)
 
 
 def test_answers_from_elsewhere_may_be_compared_with_a_run(evalkit: Evalkit, pair: Path) -> None:
@@ -135,7 +135,7 @@ def test_other_samples_are_refused_and_joined_by_id_when_forced(evalkit: Evalkit
     edited(pair / "runs" / "bad", n=323)
     done = evalkit("compare", "runs/good", "runs/bad", cwd=pair)
     assert done.returncode == 2
-    assert "the samples differ: 1 only in the first (1000)" in told(done)
+    assert "the samples differ: 1 only in the first (1000)" in printed(done)
     forced = evalkit("compare", "runs/good", "runs/bad", "--force", "--format", "csv", cwd=pair)
     (row,) = csv.DictReader(io.StringIO(forced.stdout))
     assert (row["n"], row["verdict"]) == ("323", "not comparable")
@@ -234,7 +234,7 @@ def test_old_runs_without_a_column_still_read(evalkit: Evalkit, tmp_path: Path) 
     assert evalkit("baseline", "runs/old", cwd=tmp_path).returncode == 0
     assert evalkit("check", "runs/new", "--mode", "exact", cwd=tmp_path).returncode == 0
     done = evalkit("rescore", "runs/old", cwd=tmp_path)
-    assert "refcoco/val: unchanged" in told(done), "a new column is no change of a sample"
+    assert "refcoco/val: unchanged" in printed(done), "a new column is no change of a sample"
     assert file.read_text() == (tmp_path / "runs" / "new" / file.name).read_text()
 
 

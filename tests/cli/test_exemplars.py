@@ -301,9 +301,9 @@ def test_long_prompts_are_told_before_the_weights_are_loaded(
     assert done.returncode == 0, done.stderr
     tokens = {key: row["prompt_tokens"] for key, row in lines(tmp_path / "runs" / "x", "mine.own").items()}
     assert tokens["large"] >= 20 * 10 > tokens["small"]
-    told = f"mine/own: prompts of up to {tokens['large']} tokens (sample large, an image of 560 × 280 pixels)"
-    assert told in said(done)
-    assert said(done).index(told) < said(done).index("loaded in")
+    warning = f"mine/own: prompts of up to {tokens['large']} tokens (sample large, an image of 560 × 280 pixels)"
+    assert warning in said(done)
+    assert said(done).index(warning) < said(done).index("loaded in")
     monkeypatch.setattr(dry_run, "LONG", 8192)
     assert "prompts of up to" not in said(evalkit("run", "-t", "mine.jsonl", "--max-pixels", "200001", cwd=tmp_path))
 

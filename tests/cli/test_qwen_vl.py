@@ -31,7 +31,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broken(published: Path, tmp_path: Path) -> Path:
-    """A copy of the base model's, to be damaged."""
+    """A copy of the base model's, to be corrupt."""
     return Path(shutil.copytree(published / "Qwen-VL", tmp_path / "Qwen-VL"))
 
 

@@ -18,7 +18,7 @@ from evalkit.data import bundled_root
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
+def printed(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -53,13 +53,13 @@ def test_a_report_has_questions_references_prompts_and_images(evalkit: Evalkit, 
         assert one["question"] == sample.text
         assert {reference for reference, _ in one["references"]} == set(sample.references)  # type: ignore[attr-defined]
         assert side["text"] == f"{sample.references[0]}<|im_end|>"
-        assert side["read"] == sample.references[0]
+        assert side["prediction"] == sample.references[0]
         (turn,) = side["prompt"]
         assert turn[0] == "user"
         assert turn[1].startswith("⟨image⟩")
         assert sample.text in turn[1]
     images = len({i.name for s in official for i in s.images})
-    assert f"{len(official)} samples, {images} images" in told(done)
+    assert f"{len(official)} samples, {images} images" in printed(done)
 
 
 def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
@@ -67,12 +67,14 @@ def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: P
     done = evalkit("report", "runs/r", "--single-file", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["runs/r/report.html"]
-    assert "note: docvqa/val: questions and references are left out, because the data is missing: --data" in told(done)
-    assert "0 images" in told(done)
+    assert "note: docvqa/val: questions and references are left out, because the data is missing: --data" in printed(
+        done
+    )
+    assert "0 images" in printed(done)
     assert "the data is missing" in html.unescape((run / "report.html").read_text())
     done = evalkit("report", "runs/r", "--data", "moved", "--out", "elsewhere", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "note" not in told(done)
+    assert "note" not in printed(done)
     assert samples_of(tmp_path / "elsewhere")[0]["question"]
 
 
@@ -86,11 +88,11 @@ def test_a_run_scored_again_shows_what_is_read_today(evalkit: Evalkit, run: Path
         del line["sum"], line["seconds"]
     journal.write_bytes(b"".join(seal(json.dumps(line).encode(), 0.0) for line in lines))
     evalkit("report", "runs/r", cwd=tmp_path)
-    assert {s["runs"][0]["read"] for s in samples_of(run / "report")} == {"an older reading"}  # type: ignore[index]
+    assert {s["runs"][0]["prediction"] for s in samples_of(run / "report")} == {"an older reading"}  # type: ignore[index]
     assert evalkit("rescore", "runs/r", cwd=tmp_path).returncode == 0
     evalkit("report", "runs/r", cwd=tmp_path)
     official = [s.references[0] for s in load_task("docvqa/val", data="tiny")]
-    assert [s["runs"][0]["read"] for s in samples_of(run / "report")] == official  # type: ignore[index]
+    assert [s["runs"][0]["prediction"] for s in samples_of(run / "report")] == official  # type: ignore[index]
 
 
 def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tm
     ):
         done = evalkit("report", *arguments, cwd=tmp_path)
         assert done.returncode == 2, arguments
-        assert sentence in told(done)
+        assert sentence in printed(done)
         assert len(done.stderr.strip().splitlines()) == 1
     assert (tmp_path / "busy" / "thesis.tex").read_text() == "mine"
 

@@ -1,6 +1,6 @@
 """Reports in a real browser: Debian's chromium, driven through its chromedriver by selenium.
 
-Skipped where one of them is absent (``apt-get install chromium chromium-driver``).  axe-core, which looks for faults of
+Skipped where one of them is missing (``apt-get install chromium chromium-driver``).  axe-core, which looks for faults of
 accessibility, comes from npm once and is kept in the user's cache; without npm that test is skipped.
 """
 
@@ -251,7 +251,7 @@ def test_pages_turn(chrome: Chrome, pair: Path) -> None:
     chrome.find_element(By.CSS_SELECTOR, ".pager button:last-child").click()
     assert ids(chrome) == official[48:96]
     assert "page=2" in chrome.current_url
-    assert "49–96" in chrome.find_element(By.CSS_SELECTOR, ".told [role=status]").text
+    assert "49–96" in chrome.find_element(By.CSS_SELECTOR, ".summary-line [role=status]").text
 
 
 def test_deep_links_lead_to_a_sample_of_its_split(chrome: Chrome, pair: Path) -> None:
@@ -267,7 +267,9 @@ def test_deep_links_lead_to_a_sample_of_its_split(chrome: Chrome, pair: Path) ->
     assert heading(chrome) == f"vqav2/val {vqa[2]['id']}", "even if the filter would leave it out"
     look(chrome, pair, "#vqav2/no-such")
     assert heading(chrome) == ""
-    assert "This report has no sample no-such" in chrome.find_element(By.CSS_SELECTOR, ".told [role=status]").text
+    assert (
+        "This report has no sample no-such" in chrome.find_element(By.CSS_SELECTOR, ".summary-line [role=status]").text
+    )
     assert complaints(chrome) == []
 
 
@@ -292,7 +294,7 @@ def test_a_sample_is_read_with_the_keyboard(chrome: Chrome, pair: Path) -> None:
 
 
 def test_boxes_lie_where_they_should(chrome: Chrome, pair: Path) -> None:
-    found = next(s for s in records(pair, 1) if all(isinstance(told["read"], list) for told in s["runs"]))
+    found = next(s for s in records(pair, 1) if all(isinstance(answer["prediction"], list) for answer in s["runs"]))
     look(chrome, pair, f"#refcoco/testA/{found['id']}")
     assert "IoU" in chrome.find_element(By.CSS_SELECTOR, "dialog .sides").text
     drawn = chrome.execute_script(
@@ -304,14 +306,14 @@ def test_boxes_lie_where_they_should(chrome: Chrome, pair: Path) -> None:
         "  return [[(r.left - image.left) * x, (r.top - image.top) * y, (r.right - image.left) * x,"
         "    (r.bottom - image.top) * y], style.stroke, style.strokeDasharray]; });"
     )
-    expected = [found["references"][0][0], *(told["read"] for told in found["runs"])]
+    expected = [found["references"][0][0], *(answer["prediction"] for answer in found["runs"])]
     for (box, _, _), wanted in zip(drawn, expected, strict=True):
         assert box == pytest.approx(wanted, abs=2.5)
     assert len({colour for _, colour, _ in drawn}) == len({dashes for _, _, dashes in drawn}) == 3
 
 
 def test_edit_marks_stand_between_answer_and_nearest_reference(chrome: Chrome, pair: Path) -> None:
-    found = next(s for s in records(pair, 3) if s["runs"][0]["read"] == "none of it")
+    found = next(s for s in records(pair, 3) if s["runs"][0]["prediction"] == "none of it")
     look(chrome, pair, f"#docvqa/{found['id']}")
     pieces = chrome.execute_script(
         "return [...document.querySelector('.edits').children].map((one) => [one.tagName, one.lastChild.textContent])"

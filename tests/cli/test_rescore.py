@@ -310,7 +310,7 @@ def _append(run: Path, name: str, text: str) -> None:
 
 DAMAGE = {
     "no run": (lambda run: (run / "manifest.json").unlink(), "is not a run folder (no manifest.json)"),
-    "damaged manifest": (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is not a manifest that evalkit wrote"),
+    "corrupt manifest": (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is not a manifest that evalkit wrote"),
     "manifest of something else": (lambda run: (run / "manifest.json").write_text('{"schema": 1}'), "manifest.json is not a manifest that evalkit wrote (it has no settings)"),
     "newer manifest": (lambda run: _replace(run, "manifest.json", '"schema": 2', '"schema": 9'), "manifest.json has schema 9, and this evalkit reads up to 2; upgrade evalkit"),
     "settings": (lambda run: _replace(run, "manifest.json", '"seed": 0', '"sed": 0'), "manifest.json is corrupt (KeyError('seed'))"),

@@ -248,7 +248,7 @@ def test_a_removed_image(here: Path, evalkit: Callable[..., tuple[int, str]]) ->
     image.unlink()
     code, said = evalkit(*OURS)
     assert code == 2
-    assert f"{image.name} is absent; complete the download, or give --allow-missing" in said
+    assert f"{image.name} is missing; complete the download, or give --allow-missing" in said
     code, said = evalkit(*OURS, "--allow-missing")
     assert code == 0, "its answers were given while it was there"
     assert compared(run) == before
@@ -328,7 +328,7 @@ def test_an_enormous_image(here: Path, evalkit: Callable[..., tuple[int, str]]) 
     )  # fmt: skip
     code, said = evalkit("run", "-t", "vqav2", "--data", "data")
     assert code == 2
-    assert f"{image.name} cannot be read as an image (a damaged image, or an enormous one" in said
+    assert f"{image.name} cannot be read as an image (a corrupt image, or too large" in said
 
 
 def test_pickled_weights_only_on_request(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:

@@ -158,7 +158,7 @@ def test_real_photographs(evalkit: Evalkit, real_root: str, tmp_path: Path) -> N
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the bundled data, to be damaged."""
+    """A copy of the bundled data, to be corrupt."""
     return Path(shutil.copytree(bundled_root(), tmp_path / "root"))
 
 
@@ -228,14 +228,14 @@ DAMAGED: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
         "coco_caption", "coco/dataset_coco.json", lambda p: edit(p, lambda d: d["images"][0].update(sentences=[])),
         "in dataset_coco.json has no captions to score against",
     ),
-    "absent image": ("vqav2", f"coco/val2014/{IMAGE}", Path.unlink, f"{IMAGE} is absent; complete the download"),
+    "absent image": ("vqav2", f"coco/val2014/{IMAGE}", Path.unlink, f"{IMAGE} is missing; complete the download"),
     "broken image": (
         "vqav2", f"coco/val2014/{IMAGE}", lambda p: p.write_bytes(b"torn"),
         f"{IMAGE} cannot be read as an image (cannot identify image file",
     ),
     "no images": (
         "vqav2", "coco/val2014", lambda p: (shutil.rmtree(p), p.mkdir()),
-        "images are absent or broken); complete the download",
+        "images are missing or unreadable); complete the download",
     ),
 }  # fmt: skip
 
@@ -377,7 +377,7 @@ CASES = {
         "the architecture 'bert' is not supported",
     ),
     "only pickled weights": (["--tasks", "vqav2", "--model", "./pickled"], "has no *.safetensors weights"),
-    "damaged config": (["--tasks", "vqav2", "--model", "./damaged"], "config.json is not valid JSON"),
+    "corrupt config": (["--tasks", "vqav2", "--model", "./corrupt"], "config.json is not valid JSON"),
     "limit 0": (["--tasks", "vqav2", "--limit", "0"], "--limit 0: give at least 1"),
     "limit text": (["--tasks", "vqav2", "--limit", "many"], "--limit"),
     "batch size 0": (["--tasks", "vqav2", "--batch-size", "0"], "--batch-size 0: give auto, or a number of samples"),
@@ -394,7 +394,7 @@ CASES = {
 def test_mistakes_get_a_sentence_and_exit_code_2(
     evalkit: Evalkit, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
-    for name in ("empty", "bert", "pickled", "damaged", "package"):
+    for name in ("empty", "bert", "pickled", "corrupt", "package"):
         (tmp_path / name).mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "package" / "__init__.py").touch()
@@ -402,7 +402,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(
     (tmp_path / "bert" / "model.safetensors").touch()
     (tmp_path / "pickled" / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     (tmp_path / "pickled" / "pytorch_model.bin").touch()
-    (tmp_path / "damaged" / "config.json").write_text("{")
+    (tmp_path / "corrupt" / "config.json").write_text("{")
     done = evalkit("run", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr + done.stdout
     assert sentence in " ".join(done.stderr.split()), done.stderr

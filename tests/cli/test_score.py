@@ -420,7 +420,7 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
     "nothing": ("", [], "3 samples without an answer (11, 12, 13)"),
     "no file": (None, [], "--predictions p: the file cannot be read (No such file or directory)"),
     "cut off": ('[{"id": 1', [], "p: not valid JSON"),
-    "damaged line": ('{"id": 11, "text": "a"}\n{"id"', [], "p, line 2: not valid JSON"),
+    "corrupt line": ('{"id": 11, "text": "a"}\n{"id"', [], "p, line 2: not valid JSON"),
     "no object": ('{"id": 11, "text": "a"}\n[1]\n', [], "p, line 2: expected a JSON object, not list"),
     "no objects": ("[1, 2]", [], "p, entry 1: expected a JSON object, not int"),
     "other fields": ([{"uid": 1, "response": ""}], [], """p, line 1: it has 'uid', 'response'; expected {"id": …, "text": …} or {"image_id": …, "caption": …} or {"question_id": …, "answer": …}"""),

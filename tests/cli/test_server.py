@@ -346,10 +346,10 @@ def test_unsupported_optional_fields_are_left_out(run: Run, http_server: Any, tm
     http_server.refused_fields = ("repetition_penalty", "return_token_ids", "skip_special_tokens")
     code, said = run("--tasks", "vqav2", "--limit", "20")
     assert code == 0, said
-    told = (
+    answer = (
         "leaving out fields that the server does not support: repetition_penalty, return_token_ids, skip_special_tokens"
     )
-    assert log(tmp_path).count(told) == 1
+    assert log(tmp_path).count(answer) == 1
     assert set(manifest(tmp_path)["backend"]["left_out"]) == set(http_server.refused_fields)
     body = http_server.bodies[-1]
     assert body["temperature"] == 0
@@ -390,11 +390,11 @@ def test_size_mismatch_is_reported_once(run: Run, http_server: Any, tmp_path: Pa
 
 
 def test_unknown_sizes_are_reported_if_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
-    told = "boxes are parsed as for the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
-    assert told in run("--tasks", "refcoco/val", "--limit", "2")[1]
-    assert told not in run("--tasks", "vqav2", "--limit", "2", "--out", "b")[1]
+    answer = "boxes are parsed as for the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
+    assert answer in run("--tasks", "refcoco/val", "--limit", "2")[1]
+    assert answer not in run("--tasks", "vqav2", "--limit", "2", "--out", "b")[1]
     folder = str(bundled_folder("tiny"))
-    assert told not in run("--tasks", "refcoco/val", "--limit", "2", "--processor", folder, "--out", "c")[1]
+    assert answer not in run("--tasks", "refcoco/val", "--limit", "2", "--processor", folder, "--out", "c")[1]
     (line, _) = (tmp_path / "c").glob("*/refcoco.val.jsonl").__next__().read_text().splitlines()
     assert json.loads(line)["frames"][0]["resized"] == [112, 112]
 

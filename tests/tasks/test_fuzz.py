@@ -1,4 +1,4 @@
-"""Annotation files that were damaged at random: each is read for exactly what it says, or refused in a sentence.
+"""Annotation files that were corrupt at random: each is read for exactly what it says, or refused in a sentence.
 
 The damage is the same in every run: bytes are changed at random places, or the parsed file is changed and written anew.
 What a file says is worked out here once more, as simply as the formats allow.
@@ -184,7 +184,7 @@ SMALL = (
 )
 FILES = [pytest.param(f, place, id=f"{f}-{place}") for f in BUNDLED + SMALL for place in range(len(f.files))]
 COUNT = 110
-"""So many damaged copies of each file by either way; some 5,000 in all."""
+"""So many corrupt copies of each file by either way; some 5,000 in all."""
 
 
 # ------------------------------------------------------------------------------------------------------------ checking
@@ -261,23 +261,23 @@ def _restored(path: Path) -> Iterator[bytes]:
 
 
 def _with_other_bytes(content: bytes, random: Random) -> bytes:
-    damaged = bytearray(content)
+    corrupt = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 5))):
-        at, length = random.randrange(len(damaged) + 1), random.choice((1, 2, 8, 100))
+        at, length = random.randrange(len(corrupt) + 1), random.choice((1, 2, 8, 100))
         match random.randrange(6):
             case 0:
-                damaged[at : at + 1] = bytes(b ^ 1 << random.randrange(8) for b in damaged[at : at + 1])
+                corrupt[at : at + 1] = bytes(b ^ 1 << random.randrange(8) for b in corrupt[at : at + 1])
             case 1:
-                damaged[at : at + length] = random.randbytes(length)
+                corrupt[at : at + length] = random.randbytes(length)
             case 2:
-                del damaged[at : at + length]
+                del corrupt[at : at + length]
             case 3:
-                damaged[at:at] = random.choice(INSERTED)
+                corrupt[at:at] = random.choice(INSERTED)
             case 4:
-                del damaged[at if random.random() < 0.3 else len(damaged) - length :]
+                del corrupt[at if random.random() < 0.3 else len(corrupt) - length :]
             case _:
-                damaged[at:at] = damaged[at : at + length]
-    return bytes(damaged)
+                corrupt[at:at] = corrupt[at : at + length]
+    return bytes(corrupt)
 
 
 INSERTED = (
@@ -335,8 +335,8 @@ def test_damaged_bytes(official_root: Path, form: Format, place: int) -> None:
     read = 0
     with _restored(path) as content:
         for seed in range(COUNT):
-            damaged = _with_other_bytes(content, Random(f"{form.files[place]} {seed}"))
-            path.write_bytes(damaged)
+            corrupt = _with_other_bytes(content, Random(f"{form.files[place]} {seed}"))
+            path.write_bytes(corrupt)
             read += _read_or_refused(form, official_root)
     assert 0 < read < COUNT  # among them are harmless changes, and harmful ones
 

@@ -80,7 +80,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(official_root: Path, tas
         _load(official_root, task)
     assert str(refused.value) == (
         f"{task}: the annotations name the image '{name}{ending}', which lies outside {official_root / folder}; "
-        "the file is damaged or hostile and was not used."
+        "the file is corrupt or hostile and was not used."
     )
 
 
@@ -138,7 +138,7 @@ def test_a_url_is_not_followed_and_its_image_is_absent(
     with _named(official_root, task, "http://example.org/images/x.png"):
         samples = _load(official_root, task)
         first = next(s.images[0] for s in samples if "example.org" in s.cluster or "x.png" in s.images[0].name)
-        with pytest.raises(UserError, match=rf"the image {official_root}/.*/x.png.* is absent"):
+        with pytest.raises(UserError, match=rf"the image {official_root}/.*/x.png.* is missing"):
             check_images([first], task)
 
 

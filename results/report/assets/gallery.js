@@ -5,11 +5,11 @@ const WORSE = ["wrong", "unparsed"]; // an answer that could not be parsed count
 
 const FILTERS = [
   ["all", "all", () => true],
-  ["wrong", "wrong", (told) => told && WORSE.includes(told.status)],
-  ["partly", "partly right", (told) => told && told.status === "partly"],
-  ["right", "right", (told) => told && told.status === "right"],
-  ["unparsed", "unparsed", (told) => told && told.status === "unparsed"],
-  ["error", "errors", (told) => told && told.status === "error"],
+  ["wrong", "wrong", (answer) => answer && WORSE.includes(answer.status)],
+  ["partly", "partly right", (answer) => answer && answer.status === "partly"],
+  ["right", "right", (answer) => answer && answer.status === "right"],
+  ["unparsed", "unparsed", (answer) => answer && answer.status === "unparsed"],
+  ["error", "errors", (answer) => answer && answer.status === "error"],
   ["flipped", "flipped", (_, sample) => flipped(sample)],
   ["better", "B better", (_, sample, split) => change(sample, split) > 0],
   ["worse", "B worse", (_, sample, split) => change(sample, split) < 0],
@@ -24,23 +24,23 @@ const SORTS = [
   ["longest", "longest answer first"],
 ];
 
-const scoreOf = (told, split) => (told && split.column in told.scores ? told.scores[split.column] : null);
+const scoreOf = (answer, split) => (answer && split.column in answer.scores ? answer.scores[split.column] : null);
 
 function change(sample, split) {
-  const [a, b] = sample.runs.map((told) => scoreOf(told, split));
+  const [a, b] = sample.runs.map((answer) => scoreOf(answer, split));
   return a === null || b === null || b === undefined ? 0 : b - a;
 }
 
 // Right in exactly one of the two runs.
 function flipped(sample) {
-  const [a, b] = sample.runs.map((told) => told && ["right", "partly", ...WORSE].includes(told.status) ? told.status === "right" : null);
+  const [a, b] = sample.runs.map((answer) => answer && ["right", "partly", ...WORSE].includes(answer.status) ? answer.status === "right" : null);
   return a !== null && b !== null && b !== undefined && a !== b;
 }
 
 function haystack(sample) {
   if (sample.text === undefined) {
-    const pieces = [sample.id, sample.question, ...sample.references.map(([value]) => said(value)), ...sample.options, ...Object.values(sample.meta)];
-    for (const told of sample.runs) if (told) pieces.push(told.text, told.error || "");
+    const pieces = [sample.id, sample.question, ...sample.references.map(([value]) => formatValue(value)), ...sample.options, ...Object.values(sample.meta)];
+    for (const answer of sample.runs) if (answer) pieces.push(answer.text, answer.error || "");
     sample.text = pieces.join("\n").toLowerCase();
   }
   return sample.text;
@@ -81,27 +81,27 @@ function choose(samples) {
 
 const STATUS = { right: "right", partly: "partly right", wrong: "wrong", scored: "", unscored: "not scored", unparsed: "unparsed", error: "error" };
 
-function scoreText(told, split) {
-  const value = scoreOf(told, split);
+function scoreText(answer, split) {
+  const value = scoreOf(answer, split);
   if (value === null) return "";
   if (split.column === "iou") return `IoU ${shown(value / 100)}`;
   return `${{ cider: "CIDEr", anls: "ANLS" }[split.column] || split.column} ${shown(value, value % 1 ? 1 : 0)}`;
 }
 
-function answerOf(told, sample) {
-  if (!told) return "not answered";
-  if (told.error) return told.error;
-  return isBox(told.read) || told.read === null ? told.text : referenceText(sample, [told.read]);
+function answerOf(answer, sample) {
+  if (!answer) return "not answered";
+  if (answer.error) return answer.error;
+  return isBox(answer.prediction) || answer.prediction === null ? answer.text : referenceText(sample, [answer.prediction]);
 }
 
 function card(sample, split, number) {
-  const grounding = sample.runs.some((told) => told && isBox(told.read)) || sample.references.some(([value]) => isBox(value));
-  const lines = sample.runs.map((told, run) => {
-    const status = told ? told.status : "unscored";
+  const grounding = sample.runs.some((answer) => answer && isBox(answer.prediction)) || sample.references.some(([value]) => isBox(value));
+  const lines = sample.runs.map((answer, run) => {
+    const status = answer ? answer.status : "unscored";
     const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
     // A box is drawn in the image; its numbers would not help.
-    const text = grounding && told && told.read !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(told, sample) || "(empty)"));
-    return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, told ? scoreText(told, split) : null)];
+    const text = grounding && answer && answer.prediction !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(answer, sample) || "(empty)"));
+    return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, answer ? scoreText(answer, split) : null)];
   });
   const reference = sample.references.find(([value]) => !isBox(value));
   return el("li", {}, el("a", { href: address(state.split, sample.id), tabindex: number === 0 ? "0" : "-1", "data-id": sample.id },
@@ -128,7 +128,7 @@ function drawPage(view) {
   view.cards.hidden = !some.length;
   const whole = split.samples < split.of ? ` (selected from ${count(split.of)})` : "";
   const which = some.length ? `${count(start + 1)}–${count(start + some.length)} of ` : "";
-  view.told.textContent = some.length ? `${which}${count(state.found.length)} samples${state.found.length === split.samples ? whole : `, out of ${count(split.samples)}`}` : "No sample matches.";
+  view.summary.textContent = some.length ? `${which}${count(state.found.length)} samples${state.found.length === split.samples ? whole : `, out of ${count(split.samples)}`}` : "No sample matches.";
   for (const pager of view.pagers) {
     pager.hidden = pages < 2;
     pager.children[0].disabled = state.page === 0;

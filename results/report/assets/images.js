@@ -3,8 +3,8 @@
 // All boxes of a sample: [kind, x1, y1, x2, y2].  References first, so that answers are drawn on top.
 function boxesOf(sample) {
   const found = sample.references.filter(([value]) => isBox(value)).map(([value]) => ["reference", ...value]);
-  sample.runs.forEach((told, run) => {
-    if (told && isBox(told.read)) found.push([`answer-${run}`, ...told.read]);
+  sample.runs.forEach((answer, run) => {
+    if (answer && isBox(answer.prediction)) found.push([`answer-${run}`, ...answer.prediction]);
   });
   return found;
 }

@@ -76,7 +76,7 @@ function drawSplit() {
   const search = el("input", { type: "search", value: state.query, placeholder: "id, question, answer…", oninput: () => change_({ query: search.value }) });
   view = {
     cards: el("ul", { class: "cards", onkeydown: (event) => onCardKey(event, turn) }),
-    told: el("span", { role: "status" }),
+    summary: el("span", { role: "status" }),
     pagers: [pager(), pager()],
     clear: el("button", { type: "button", class: "plain", hidden: true, onclick: () => change_({ bin: null, group: null }) }),
     chips, search,
@@ -95,9 +95,9 @@ function drawSplit() {
       index.splits.length > 1 ? select("task", index.splits.map((one, number) => [String(number), one.name]), String(state.split), (value) => { location.hash = address(Number(value), null); }) : null),
     el("div", { class: "overview" }, bars, el("div", { class: "breakdowns" }, parts)),
     view.top,
-    el("div", { class: "told" }, el("span", {}, view.told, " ", view.clear), split.kind === "grounding" ? legend(Object.keys(MARKED).slice(0, two ? 3 : 2)) : null, view.pagers[0]),
+    el("div", { class: "summary-line" }, el("span", {}, view.summary, " ", view.clear), split.kind === "grounding" ? legend(Object.keys(MARKED).slice(0, two ? 3 : 2)) : null, view.pagers[0]),
     view.cards,
-    el("div", { class: "told" }, el("span", {}), view.pagers[1]));
+    el("div", { class: "summary-line" }, el("span", {}), view.pagers[1]));
   root.hidden = false;
   for (const row of document.querySelectorAll("tr[aria-current]")) row.removeAttribute("aria-current");
   for (const link of document.querySelectorAll("tbody th a")) if (link.textContent === split.name) link.closest("tr").setAttribute("aria-current", "true");
@@ -151,7 +151,7 @@ function openSample(id) {
   }
   const split = index.splits[state.split];
   if (at < 0) {
-    view.told.textContent = `This report has no sample ${id} in ${split.name}.`;
+    view.summary.textContent = `This report has no sample ${id} in ${split.name}.`;
     view.top.scrollIntoView();
     return;
   }

@@ -10,52 +10,52 @@ function facts(rows) {
   return there.length ? el("dl", {}, there.map(([name, value]) => [el("dt", { dir: "auto" }, name), el("dd", { dir: "auto" }, value)])) : null;
 }
 
-function promptOf(told) {
-  const turns = told.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
+function promptOf(answer) {
+  const turns = answer.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
   const notes = [];
-  if (told.shots.length) notes.push(`${told.whole ? "with" : "shown without"} its ${told.shots.length} few-shot examples: ${told.shots.join(", ")}`);
-  if (told.exact === false) notes.push("today's prompt; the run used a different one");
+  if (answer.shots.length) notes.push(`${answer.whole ? "with" : "shown without"} its ${answer.shots.length} few-shot examples: ${answer.shots.join(", ")}`);
+  if (answer.exact === false) notes.push("today's prompt; the run used a different one");
   return turns || notes.length ? [turns ? el("pre", { dir: "auto", tabindex: "0" }, turns) : null, notes.length ? el("small", { dir: "auto" }, notes.join("; ")) : null] : null;
 }
 
-function readOf(told, sample) {
-  if (told.status === "error") return el("p", { class: "said error", dir: "auto" }, told.error || "failed");
-  if (told.read === null) return el("p", { class: "said unparsed" }, "could not be parsed");
-  const read = said(told.read);
-  return el("p", { class: "said", dir: "auto" }, sample.options.length ? referenceText(sample, [read]) : read);
+function predictionOf(answer, sample) {
+  if (answer.status === "error") return el("p", { class: "text error", dir: "auto" }, answer.error || "failed");
+  if (answer.prediction === null) return el("p", { class: "text unparsed" }, "could not be parsed");
+  const prediction = formatValue(answer.prediction);
+  return el("p", { class: "text", dir: "auto" }, sample.options.length ? referenceText(sample, [prediction]) : prediction);
 }
 
-function editsOf(told, sample) {
+function editsOf(answer, sample) {
   const references = sample.references.map(([value]) => value).filter((value) => typeof value === "string");
-  if (typeof told.read !== "string" || !references.length) return null;
-  const best = nearest(references, told.read);
+  if (typeof answer.prediction !== "string" || !references.length) return null;
+  const best = nearest(references, answer.prediction);
   if (best === null) return section("edit marks", el("small", {}, "the texts are too long to compare character by character"));
   const kinds = { same: "span", extra: "ins", missing: "del" };
-  const pieces = edits(best.reference, told.read).map(([kind, text]) =>
+  const pieces = edits(best.reference, answer.prediction).map(([kind, text]) =>
     el(kinds[kind], {}, kind === "same" ? null : el("span", { class: "sr" }, kind === "extra" ? " extra: " : " missing: "), text));
   const summary = best.edits ? `${count(best.edits)} ${best.edits === 1 ? "edit" : "edits"}, ${shown(best.share)} of the longer text's length` : "the same, ignoring upper and lower case";
   return section("compared with the nearest reference", el("p", { class: "edits", dir: "auto" }, pieces), el("small", {}, summary));
 }
 
-function sideOf(told, run, sample, split) {
+function sideOf(answer, run, sample, split) {
   const name = two ? el("h2", { class: `run side-${letters[run].toLowerCase()}` }, `${letters[run]} `, el("small", { dir: "auto" }, index.runs[run])) : null;
-  if (!told) return el("div", {}, name, el("p", {}, "This run did not answer this sample."));
-  const state = STATUS[told.status];
-  const scores = Object.entries(told.scores).map(([key, value]) => [key, shown(value)]);
-  const again = typeof told.read === "string" && told.read === told.text;
+  if (!answer) return el("div", {}, name, el("p", {}, "This run did not answer this sample."));
+  const state = STATUS[answer.status];
+  const scores = Object.entries(answer.scores).map(([key, value]) => [key, shown(value)]);
+  const again = typeof answer.prediction === "string" && answer.prediction === answer.text;
   return el("div", {}, name,
-    section("score", el("p", { class: "said" }, state ? el("span", { class: `status ${told.status}` }, state) : null, state ? " " : null, scoreText(told, split))),
-    told.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, told.text || "(empty)")),
-    section(again ? "answer, used as it is" : "parsed answer", readOf(told, sample)),
-    split.edits ? editsOf(told, sample) : null,
-    section("prompt", promptOf(told)),
-    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", told.finish === "length" ? "truncated at the token limit" : null],
-      ["new tokens", told.tokens ? count(told.tokens) : null], ["prompt tokens", told.promptTokens ? count(told.promptTokens) : null], ["seconds", told.seconds ? shown(told.seconds, 3) : null]])));
+    section("score", el("p", { class: "text" }, state ? el("span", { class: `status ${answer.status}` }, state) : null, state ? " " : null, scoreText(answer, split))),
+    answer.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, answer.text || "(empty)")),
+    section(again ? "answer, used as it is" : "parsed answer", predictionOf(answer, sample)),
+    split.edits ? editsOf(answer, sample) : null,
+    section("prompt", promptOf(answer)),
+    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", answer.finish === "length" ? "truncated at the token limit" : null],
+      ["new tokens", answer.tokens ? count(answer.tokens) : null], ["prompt tokens", answer.promptTokens ? count(answer.promptTokens) : null], ["seconds", answer.seconds ? shown(answer.seconds, 3) : null]])));
 }
 
 function referencesOf(sample) {
   return sample.references.length ? el("ul", {}, sample.references.map(([value, times]) =>
-    el("li", {}, words("span", isBox(value) ? said(value) : referenceText(sample, [value])), times > 1 ? el("small", {}, ` × ${times}`) : null))) : null;
+    el("li", {}, words("span", isBox(value) ? formatValue(value) : referenceText(sample, [value])), times > 1 ? el("small", {}, ` × ${times}`) : null))) : null;
 }
 
 function optionsOf(sample) {
@@ -80,10 +80,10 @@ function sampleView(sample, split, { where, before, after, link, close, first, l
     el("button", { type: "button", "data-do": "link", onclick: link }, "copy link"),
     el("button", { type: "button", "data-do": "close", onclick: close, title: "close (Escape)" }, "close"));
   const parts = el("div", { class: "parts" },
-    section("question", sample.question ? words("p", sample.question, "said") : null),
+    section("question", sample.question ? words("p", sample.question, "text") : null),
     section("options", optionsOf(sample)),
     section(sample.references.length > 1 ? "references" : "reference", referencesOf(sample)),
-    el("div", { class: "sides" }, sample.runs.map((told, run) => sideOf(told, run, sample, split))),
+    el("div", { class: "sides" }, sample.runs.map((answer, run) => sideOf(answer, run, sample, split))),
     section("about the sample", Object.keys(sample.meta).length ? facts(Object.entries(sample.meta).map(([key, value]) => [key.replaceAll("_", " "), value])) : null));
   return [bar, el("div", { class: "body", tabindex: "0", role: "group", "aria-label": "the sample" }, look(sample), parts)];
 }

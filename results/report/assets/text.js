@@ -14,7 +14,7 @@ function isBox(value) {
   return Array.isArray(value) && value.length === 4 && value.every((one) => typeof one === "number" && isFinite(one));
 }
 
-function said(value) {
+function formatValue(value) {
   return isBox(value) ? `(${value.map((one) => one.toFixed(1)).join(", ")})` : String(value);
 }
 

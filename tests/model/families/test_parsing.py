@@ -1,4 +1,4 @@
-"""What is read from answers as models really write them, damaged and hostile ones among them."""
+"""What is read from answers as models really write them, corrupt and hostile ones among them."""
 
 from __future__ import annotations
 

@@ -174,11 +174,11 @@ def test_padded_rows_as_the_original_counts(model, golden, case, monkeypatch):
 @pytest.mark.parametrize("case", PADDED)
 def test_positions_count_real_tokens(golden, case):
     """What the original prepared for ``generate`` (and then ignored) is what counts here, where there are tokens."""
-    from evalkit.model.qwen_vl.modeling import _positions
+    from evalkit.model.qwen_vl.modeling import positions_of
 
     mask = golden.arrays[f"{case}.attention_mask"]
     wanted = golden.arrays[f"{case}.computed_position_ids_ignored"]
-    assert torch.equal(_positions(mask)[mask == 1], wanted[mask == 1])
+    assert torch.equal(positions_of(mask)[mask == 1], wanted[mask == 1])
 
 
 def test_a_padded_row_is_the_single_sample(model, golden):

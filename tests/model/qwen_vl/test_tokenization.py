@@ -267,10 +267,10 @@ def test_a_missing_or_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
         QwenVLTokenizer(path)
     lines = write_tiny(path).read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:100]))
-    with pytest.raises(ValueError, match="incomplete or damaged: it has 100 tokens"):
+    with pytest.raises(ValueError, match="incomplete or corrupt: it has 100 tokens"):
         QwenVLTokenizer.from_pretrained(tmp_path)
     path.write_text("".join([*lines[:257], *lines[258:]]))
-    with pytest.raises(ValueError, match="incomplete or damaged"):
+    with pytest.raises(ValueError, match="incomplete or corrupt"):
         QwenVLTokenizer(path)
     path.write_text("".join([*lines[:5], "version https://git-lfs\n", *lines[5:]]))
     with pytest.raises(ValueError, match="line 6: not a token in base64"):

@@ -170,21 +170,21 @@ def test_a_report_has_every_sample_with_its_answer_scores_and_references(run: Pa
         lines = [json.loads(x) for x in (run / f"{job.name.replace('/', '.')}.scores.jsonl").read_text().splitlines()]
         scores = {line["id"]: line for line in lines}
         for one, sample in zip(shown, job.samples, strict=True):
-            (told,) = one["runs"]
-            assert (told["text"], one["question"]) == (texts[sample.id], sample.text)
-            assert told["scores"] == {
+            (answer,) = one["runs"]
+            assert (answer["text"], one["question"]) == (texts[sample.id], sample.text)
+            assert answer["scores"] == {
                 k: round(v, 4) for k, v in scores[sample.id].items() if k not in ("id", "cluster")
             }
             if job.task.kind == "vqa":
                 assert one["references"] == [[a, n] for a, n in Counter(sample.references).most_common()]
-                assert told["read"] == texts[sample.id]
-                full = told["scores"]["accuracy"]
-                assert told["status"] == ("right" if full == 100 else "wrong" if full == 0 else "partly")
+                assert answer["prediction"] == texts[sample.id]
+                full = answer["scores"]["accuracy"]
+                assert answer["status"] == ("right" if full == 100 else "wrong" if full == 0 else "partly")
             else:
                 assert one["references"] == [[list(sample.references[0]), 1]]
-                assert told["status"] == ("unparsed" if texts[sample.id] == "none of it" else
-                                          "right" if told["scores"]["acc@0.5"] else "wrong")  # fmt: skip
-    assert {told["status"] for s in samples_of(written.path, 1) for told in s["runs"]} >= {"unparsed", "wrong"}
+                assert answer["status"] == ("unparsed" if texts[sample.id] == "none of it" else
+                                          "right" if answer["scores"]["acc@0.5"] else "wrong")  # fmt: skip
+    assert {answer["status"] for s in samples_of(written.path, 1) for answer in s["runs"]} >= {"unparsed", "wrong"}
 
 
 def test_images_are_made_once_each_and_are_webp_of_the_images(run: Path, jobs: Jobs) -> None:
@@ -218,7 +218,7 @@ def test_histogram_and_breakdowns_add_up(run: Path, jobs: Jobs) -> None:
         bins = histogram(split, 1)
         assert sum(one.counts[0] for one in bins) == len(job.samples)
         assert all(one.low < one.high for one in bins)
-        values = {s.id: t.scores[split.metric] for s in split.samples if (t := s.told[0]) and split.metric}
+        values = {s.id: t.scores[split.metric] for s in split.samples if (t := s.answers[0]) and split.metric}
         titles = []
         for one in breakdowns(split, 1):
             titles.append(one.title)
@@ -234,13 +234,13 @@ def test_histogram_and_breakdowns_add_up(run: Path, jobs: Jobs) -> None:
 
 
 def test_the_edges_of_histograms() -> None:
-    from evalkit.results.report.summary import _edges
+    from evalkit.results.report.summary import histogram_edges
 
-    assert _edges([0.0, 0.0, 30.0, 100.0], 100.0) == [0.0, 30.0, 100.0]
+    assert histogram_edges([0.0, 0.0, 30.0, 100.0], 100.0) == [0.0, 30.0, 100.0]
     many = sorted(float(v) for v in range(0, 100, 3))
-    assert _edges(many, 100.0) == [5.0 * place for place in range(21)]
+    assert histogram_edges(many, 100.0) == [5.0 * place for place in range(21)]
     tail = sorted([*(v * 1.5 for v in range(200)), 5000.0])
-    edges = _edges(tail, None)
+    edges = histogram_edges(tail, None)
     assert edges[0] == 0
     assert 250 < edges[-1] < 500, "one caption far ahead does not squeeze the others into one bin"
 
@@ -400,7 +400,7 @@ def test_two_runs_side_by_side(run: Path, tmp_path: Path, jobs: Jobs) -> None:
     assert index_of(written.path)["runs"] == ["model A", "model B"]
     (job, texts), *_ = jobs
     for one in samples_of(written.path, 0):
-        assert [told["text"] for told in one["runs"]] == [texts[one["id"]], other[0][1][one["id"]]]
+        assert [answer["text"] for answer in one["runs"]] == [texts[one["id"]], other[0][1][one["id"]]]
     (split, _) = index_of(written.path)["splits"]
     assert [sum(b["counts"][run] for b in split["bins"]) for run in (0, 1)] == [len(job.samples)] * 2
 
@@ -485,10 +485,10 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
             return RenderedPrompt([("user", "What?")], digest, whole=not shots)
 
         split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[asked]))
-        told = {s.id: s.told[0] for s in split.samples}
-        assert told[lines[0]["id"]].exact is expected
-        assert told[lines[1]["id"]].exact is None, "exemplars stood before it that are not there"
-        assert told[lines[1]["id"]].shots == ("7", "8")
+        answer = {s.id: s.answers[0] for s in split.samples}
+        assert answer[lines[0]["id"]].exact is expected
+        assert answer[lines[1]["id"]].exact is None, "exemplars stood before it that are not there"
+        assert answer[lines[1]["id"]].shots == ("7", "8")
 
 
 def test_the_samples_of_a_large_split_are_drawn_by_their_ids(run: Path, jobs: Jobs, tmp_path: Path) -> None:

@@ -69,17 +69,17 @@ def test_a_few_shot_prompt_is_shown_with_its_exemplars_word_for_word(tmp_path: P
     known = known_of([run], name, None)
     bare = split_of([run], name, type(known)(known.kind, known.samples))
     for shown, plain in zip(split.samples, bare.samples, strict=True):
-        (told,) = shown.told
-        assert told is not None
-        assert len(told.shots) == 2
-        assert told.whole
-        assert told.exact is True, "as the digest in the journal says"
-        asked = "".join(text for _, text in told.prompt)
+        (answer,) = shown.answers
+        assert answer is not None
+        assert len(answer.shots) == 2
+        assert answer.whole
+        assert answer.exact is True, "as the digest in the journal says"
+        asked = "".join(text for _, text in answer.prompt)
         assert asked.count(IMAGE) == 3
         assert asked.count(shown.question) >= 1
-        assert [role for role, _ in told.prompt] == ["user", "assistant"] * 2 + ["user"]
-        assert plain.told[0] is not None
-        assert plain.told[0].prompt == ()
+        assert [role for role, _ in answer.prompt] == ["user", "assistant"] * 2 + ["user"]
+        assert plain.answers[0] is not None
+        assert plain.answers[0].prompt == ()
         assert with_prompts(plain, known) == shown, "asked for later, it is the same"
 
 
@@ -88,6 +88,6 @@ def test_exemplars_that_are_gone_are_said_to_be_missing(tmp_path: Path) -> None:
     for file in (tmp_path / "data" / "vqav2").glob("*train2014*"):
         file.unlink()
     for shown in shown_of(run, "vqav2/val").samples:
-        (told,) = shown.told
-        assert told is not None
-        assert (told.whole, told.exact, len(told.prompt)) == (False, None, 1)
+        (answer,) = shown.answers
+        assert answer is not None
+        assert (answer.whole, answer.exact, len(answer.prompt)) == (False, None, 1)

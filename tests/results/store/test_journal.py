@@ -63,7 +63,7 @@ def expected(records: list[Record] = RECORDS) -> dict[str, object]:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     answers = read_journal(written(tmp_path / "j"), 2)
     assert plain(answers) == expected()
-    assert (answers.torn, answers.damaged, answers.rejected) == (False, (), ())
+    assert (answers.torn, answers.corrupt, answers.rejected) == (False, (), ())
     assert {line.response.seconds for line in answers.lines.values()} == {0.25}
     assert [json.loads(line)["text"] for line in (tmp_path / "j").read_bytes().splitlines()] == [
         r.response.text for r in RECORDS
@@ -105,7 +105,7 @@ def test_mutated_journals_are_read_exactly_or_refused_line_by_line(tmp_path: Pat
         path.write_bytes(content)
         answers = read_journal(path, 2)
         assert plain(answers).items() <= right.items()
-        assert len(answers.rejected) == len(answers.damaged) + answers.torn
+        assert len(answers.rejected) == len(answers.corrupt) + answers.torn
         refused += len(answers.rejected)
         mend(path, answers, ())
         again = read_journal(path, 2)
@@ -124,14 +124,14 @@ def test_mending_keeps_what_it_leaves_out(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == untouched
     assert not (tmp_path / "j.rejected").exists()
     lines = path.read_bytes().splitlines(keepends=True)
-    damaged = lines[4].replace(b"id", b"di", 1)
-    path.write_bytes(b"".join([*lines[:4], damaged, *lines[5:]]) + lines[2][:20])
+    corrupt = lines[4].replace(b"id", b"di", 1)
+    path.write_bytes(b"".join([*lines[:4], corrupt, *lines[5:]]) + lines[2][:20])
     answers = read_journal(path, 2)
     assert answers.torn
-    assert answers.damaged == ((5, "its checksum is wrong"),)
+    assert answers.corrupt == ((5, "its checksum is wrong"),)
     mend(path, answers, {"7", "absent"})
     assert read_journal(path, 2).lines.keys() == {r.sample.id for r in RECORDS} - {"4", "7"}
-    assert (tmp_path / "j.rejected").read_bytes() == damaged + lines[2][:20] + b"\n" + lines[7]
+    assert (tmp_path / "j.rejected").read_bytes() == corrupt + lines[2][:20] + b"\n" + lines[7]
 
 
 def test_a_sample_answered_again_counts_once(tmp_path: Path) -> None:

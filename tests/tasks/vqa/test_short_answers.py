@@ -16,7 +16,6 @@ from PIL import Image
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
-from evalkit.tasks.vqa._vqa import answers_of
 from evalkit.tasks.vqa.gqa import TASK as GQA
 from evalkit.tasks.vqa.okvqa import TASK as OKVQA
 from evalkit.tasks.vqa.textvqa import TASK as TEXTVQA
@@ -301,15 +300,32 @@ def _parquet(file: Path, rows: dict[str, list[Any]], **features: Any) -> None:
     datasets.Dataset.from_dict(rows, features=typed).to_parquet(file)
 
 
-def test_answers_however_a_parquet_was_written() -> None:
-    structs = [{"answer": "a", "answer_id": 1}, {"answer": "b", "answer_id": 2}]
-    assert (
-        answers_of(structs)
-        == answers_of({"answer": ["a", "b"], "answer_id": [1, 2]})
-        == answers_of(["a", "b"])
-        == ("a", "b")
-    )
-    assert answers_of(None) == answers_of([]) == ()
+STRING, NUMBER = datasets.Value("string"), datasets.Value("int64")
+
+
+@pytest.mark.parametrize(
+    ("answers", "feature"),
+    [
+        (["a", "b"], TEXTS),
+        (
+            [{"answer": "a", "answer_id": 1}, {"answer": "b", "answer_id": 2}],
+            datasets.List({"answer": STRING, "answer_id": NUMBER}),
+        ),
+        (
+            {"answer": ["a", "b"], "answer_id": [1, 2]},
+            {"answer": datasets.List(STRING), "answer_id": datasets.List(NUMBER)},
+        ),
+    ],
+    ids=["strings", "structs", "lists in a struct"],
+)
+def test_answers_in_every_parquet_layout(tmp_path: Path, answers: Any, feature: Any) -> None:
+    rows = {
+        "question_id": ["1"], "image": [0], "question": ["What?"], "answers": [answers], "question_type": ["one"],
+        "answer_type": ["other"],
+    }  # fmt: skip
+    _parquet(tmp_path / "lmms-lab" / "OK-VQA" / "data" / "val2014-00000-of-00001.parquet", rows, answers=feature)
+    (sample,) = _load(OKVQA, f"hub:{tmp_path}", "val")
+    assert sample.references == ("a", "b")
 
 
 def test_okvqa_from_a_mirror(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ The distribution on PyPI is called ``evalkit-vlm``: ``evalkit`` there is another
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,10 @@ def version_text() -> str:
 def commit() -> str | None:
     """The commit that this copy was built from, or that its checkout is at; ``-dirty`` where files were changed."""
     try:
-        from evalkit._commit import COMMIT  # written into wheels and source distributions by setup.py
+        written = import_module("evalkit._commit")  # by setup.py, into wheels and source distributions
     except ImportError:
         return checkout_commit(Path(__file__).resolve().parents[1])
-    return str(COMMIT)
+    return str(written.COMMIT)
 
 
 def _direct_url() -> dict[str, Any]:

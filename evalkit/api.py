@@ -60,7 +60,7 @@ def load_task(
         data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment's
             ``EVALKIT_DATA``, else ``hub``.
         kind: what a file of one's own holds, where it does not say so itself.
-        limit: at most so many samples, drawn by ``seed``; a larger limit keeps those of a smaller one.
+        limit: the maximum number of samples, drawn by ``seed``; a larger limit keeps those of a smaller one.
 
     Raises:
         UserError: an unknown task or split, a name of several splits, or files that are not as expected.
@@ -175,7 +175,7 @@ def evaluate(
         or could not be had (``errors``; they are not scored).
 
     Raises:
-        UserError: a wrong name or file, absent images, a split without public answers, or a model that cannot answer.
+        UserError: a wrong name or file, missing images, a split without public answers, or a model that cannot answer.
         RunFailed: the model failed.
     """
     evaluation = Evaluation(

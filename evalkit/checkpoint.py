@@ -160,7 +160,7 @@ def _with_numbers(name: str) -> list[tuple[int, str]]:
 def resolve_checkpoint(
     given: str, *, trust_remote_code: bool = False, allow_pickled_weights: bool = False, whole: bool = True
 ) -> Checkpoint:
-    """The checkpoint that ``given`` names; unless it is to be ``whole``, its weights may be absent.
+    """The checkpoint that ``given`` names; without ``whole``, its weights may be missing.
 
     Raises:
         UserError: there is no such folder or hub id, or what is there is no checkpoint.

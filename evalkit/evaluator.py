@@ -28,7 +28,7 @@ class Evaluation:
     Its arguments are those of ``evalkit.evaluate`` without the model and its processor.
 
     Raises:
-        UserError: an unknown name, files that are not as expected, absent images, or a split without public answers.
+        UserError: an unknown name, files that are not as expected, missing images, or a split without public answers.
     """
 
     def __init__(

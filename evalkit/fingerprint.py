@@ -1,6 +1,6 @@
 """Digests of what a run depends on: a checkpoint's weights and processor, a split's annotations, images.
 
-A digest says what is *in* a file, wherever it lies.  Weights are large, so their digests are remembered in the user's
+A digest depends on a file's content, not on its place.  Weights are large, so their digests are cached in the user's
 cache folder, under everything that changes when a file is written (device, inode, size, both times).
 """
 

@@ -162,15 +162,15 @@ def _check_ids(path: Path, lines: Sequence[tuple[int, Mapping[str, Any]]]) -> No
     for number, row in lines:
         first = seen.setdefault(str(row["id"]), number)
         if first != number:
-            raise UserError(f"{path}, line {number}: the id {row['id']!r} stands in line {first} already.")
+            raise UserError(f"{path}, line {number}: the id {row['id']!r} is already used in line {first}.")
 
 
 def _check_images(path: Path, samples: Sequence[Sample]) -> None:
     names = dict.fromkeys(image.name for sample in samples for image in sample.images)
-    absent = [name for name in names if not Path(name).is_file()]
-    if absent:
+    missing = [name for name in names if not Path(name).is_file()]
+    if missing:
         raise UserError(
-            f"{path}: {len(absent)} of its {len(names)} images are missing, for example {absent[0]}; "
+            f"{path}: {len(missing)} of its {len(names)} images are missing, for example {missing[0]}; "
             "image is a path relative to the file."
         )
 

@@ -41,7 +41,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class PredictionLine:
-    """One answer from a file; ``place`` is where it stands there."""
+    """One answer from a file; ``place`` is its line or entry."""
 
     id: str
     text: str
@@ -216,7 +216,7 @@ class Reader:
 
 
 def final(sample: Sample, text: str) -> Prediction:
-    """A final text as it stands; one without a visible character is no answer."""
+    """A final text, unchanged; one without a visible character is no answer."""
     return Prediction(text if text.strip() else None)
 
 

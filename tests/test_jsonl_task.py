@@ -128,7 +128,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header in the middle": ([row(), {"evalkit": 1}], None, "line 2: there is no 'image'"),
     "no id": ([{"image": "images/a.png", "answers": ["x"]}], None, "line 1: there is no '(question|id)'"),
     "id": ([row(id=1.5)], None, "line 1: id is 1.5; expected a text or a whole number"),
-    "id twice": ([row(), row(id="1")], None, "line 2: the id '1' stands in line 1 already"),
+    "id twice": ([row(), row(id="1")], None, "line 2: the id '1' is already used in line 1"),
     "image": ([row(image=None)], None, "line 1: image is None; expected a text"),
     "absent": ([row(), row(id=2, image="a.png")], None, r"1 of its 2 images are missing, for example .*/a.png; image is a path relative to the file"),
     "question": ([row(question="")], None, "line 1: question is ''; expected a text"),

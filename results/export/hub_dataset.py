@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MARK = "<!-- written by evalkit export -->"
 """Marks a folder that evalkit wrote and may overwrite."""
 IMAGES = "embedded_images"
-ROWS, ROWS_WITH_IMAGES = 5000, 100  # of a row group: what a reader holds at once
+ROWS, ROWS_WITH_IMAGES = 5000, 100  # of a row group, which a reader loads as one
 SHARD = 400_000_000  # bytes of images in a file
 COLUMNS = (
     "Every row is one sample of one run. `text` is the model's raw answer; the parsed answer is in `answer`, or in "
@@ -95,7 +95,7 @@ def without_folders(record: Record) -> Record:
 
 
 def check_place(out: Path) -> None:
-    """Raise ``UserError`` where something else than such a data set lies."""
+    """Raise ``UserError`` if the folder holds something else than such a data set."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; give a folder.")
     card = out / "README.md"

@@ -66,7 +66,7 @@ class Album:
 
 
 def side_for(images: int, budget: int) -> int:
-    """The longer side, in pixels, at which so many images of 4:3 take about ``budget`` bytes."""
+    """The longer side, in pixels, at which this number of 4:3 images takes about ``budget`` bytes."""
     area = budget / max(1, images) / BYTES_A_PIXEL
     return max((side for side in SIDES if side * side * 3 / 4 <= area), default=SIDES[0])
 

@@ -1,4 +1,4 @@
-"""A report's page: what stands in it before any script runs, and how data are put where scripts find them.
+"""A report's page: its content before any script runs, and the data for the scripts.
 
 Everything that comes from a model, a data set or a user is escaped: here by the template (``results/html.py``); in the
 scripts' data by ``script_json``, in which nothing can end a script element; in the scripts by writing text, never
@@ -58,7 +58,7 @@ def page(
     """The page in pieces.
 
     Args:
-        index: what the script must know at once.
+        index: the data that the script needs from the start.
         inline: texts by the id of the element they go into, where all is in this one file.
     """
     single = inline is not None

@@ -91,7 +91,7 @@ def write_report(
 
 
 def _check_place(out: Path, single: bool) -> None:
-    """Raise ``UserError`` where something else than a report lies."""
+    """Raise ``UserError`` if the folder holds something else than a report."""
     if single and out.is_dir():
         raise UserError(
             f"--out {out} is a folder; with --single-file give a file's name, for example {out}/report.html."

@@ -1,6 +1,6 @@
-"""What a run's folder does not hold and a reader wants: the samples, how they were asked, how they are read today.
+"""Sample context rebuilt from the tasks: questions, references, prompts and today's parsing.
 
-The tasks are loaded again, from where the run had its data, or from where they are now.
+The tasks are loaded from where the run had its data, or from ``--data``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IMAGE = "⟨image⟩"
 
 
 def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitContext:
-    """What the run folders do not hold of a split: the samples and how they were asked; as much as can be had."""
+    """The context of a split: its samples and how they were prompted, as far as available."""
     first = next(run for run in runs if name in run.rows)
     try:
         task, samples = loaded(first, name, data)
@@ -49,15 +49,15 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
 
 
 def data_of(run: ScoredRun, data: str | None) -> Data:
-    """Where a run had its data, or ``data``.  Raises ``UserError`` where that is not there."""
+    """Open ``data``, by default the data of the run.  Raises ``UserError`` if it does not exist."""
     return open_data(data or located(run.manifest.settings["data"], run.manifest.cwd))
 
 
 def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
-    """A split's task and its samples by id, read from where the run had them, or from ``data``.
+    """A split's task and its samples by id, from the run's data, or from ``data``.
 
     Raises:
-        UserError: they are not there, or the task is not installed.
+        UserError: the data is missing, or the task is not installed.
     """
     settings = run.manifest.settings
     try:
@@ -80,12 +80,12 @@ def located(name: str, cwd: str) -> str:
 
 
 def kind_of(run: ScoredRun, name: str) -> str | None:
-    """What the manifest says of a split whose samples cannot be had."""
+    """The kind of a split according to the manifest, for a split whose samples are not available."""
     return run.manifest.kind_of(name)
 
 
 def changed(run: ScoredRun, name: str, task: Task) -> str:
-    """A sentence where the task asks otherwise by now than it did when the run was made."""
+    """A note if the task's version has changed since the run; else empty."""
     then = run.manifest.version_of(name)
     if then is None or then == task.version:
         return ""
@@ -96,7 +96,7 @@ def changed(run: ScoredRun, name: str, task: Task) -> str:
 
 
 def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPrompt:
-    """What gives a sample's prompt as the run's family asks it, after its exemplars where they can be had."""
+    """A function that renders a sample's prompt as the run's family does, with few-shot examples if available."""
     family, settings = family_of(run), run.manifest.settings
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     spec = task.prompt_spec(protocol, choice)
@@ -120,7 +120,7 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPro
 
 
 def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
-    """What a run took exemplars from, by id; empty where it is not there any more."""
+    """The samples that a run's few-shot examples came from, by id; empty if they are no longer available."""
     given = run.manifest.settings.get("shots_from")
     try:
         given = None if given is None else located(str(given), str(run.manifest.cwd))
@@ -133,7 +133,7 @@ def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Map
 def with_answers(
     family: Family, spec: PromptSpec, exemplars: Sequence[Sample | None], image_sizes: Sequence[ImageSize]
 ) -> tuple[Shot, ...] | None:
-    """Exemplars with their answers; None where one is missing.  ``image_sizes``: the shots', then the sample's."""
+    """Few-shot examples with answers; None if one is missing.  ``image_sizes``: the shots', then the sample's."""
     found = []
     place = 0
     for sample in exemplars:
@@ -152,7 +152,7 @@ def text_of(message: Message) -> str:
 
 
 def family_of(run: ScoredRun) -> Family | None:
-    """The run's family; None for answers from elsewhere, or one that is not installed any more."""
+    """The run's family; None for answers from a predictions file, or if it is no longer installed."""
     named = run.manifest.family
     if not isinstance(named, Mapping):
         return None
@@ -163,7 +163,7 @@ def family_of(run: ScoredRun) -> Family | None:
 
 
 def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[ImageSize]], Any]:
-    """What reads an answer as ``evalkit rescore`` does: a run that was scored again was read again."""
+    """A function that parses an answer as ``evalkit rescore`` does, for runs that were rescored."""
     protocol = str(run.manifest.settings.get("protocol", OFFICIAL))
     reader = Reader(family_of(run), protocol=protocol)
     return lambda sample, text, image_sizes: reader.parse(task, sample, text, image_sizes).value

@@ -1,6 +1,6 @@
-"""Which samples of a split to look at: the wrong, the right, the unreadable, the failed, those that two runs differ on.
+"""Selecting samples of a split: wrong, right, unparsed, failed, or different between two runs.
 
-The same words as in the report's gallery (``results/report/assets/gallery.js``).
+The terms are those of the report's gallery (``results/report/assets/gallery.js``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from .view import RunAnswer, SampleView, SplitView
 
 WRONG = ("wrong", "unparsed")
-"""An answer in which nothing could be read counts as wrong."""
+"""An answer that could not be parsed counts as wrong."""
 JUDGED = ("right", "partly", *WRONG)
 
 FITS: Mapping[str, Callable[[Sequence[RunAnswer | None]], bool]] = {
@@ -26,7 +26,7 @@ FITS: Mapping[str, Callable[[Sequence[RunAnswer | None]], bool]] = {
     "flipped": lambda answer: flipped(answer),
     "any": lambda answer: True,
 }
-"""What can be asked for; of two runs, all but ``flipped`` go by the first."""
+"""What can be selected; with two runs, all but ``flipped`` refer to the first."""
 SORTS = ("official", "worst", "best", "longest", "random", "gains", "losses")
 OF_TWO = ("flipped", "gains", "losses")
 
@@ -36,28 +36,28 @@ def _status(answer: RunAnswer | None) -> str:
 
 
 def flipped(answer: Sequence[RunAnswer | None]) -> bool:
-    """Right in one run, and not in the other."""
+    """Whether a sample is right in one run and not in the other."""
     a, b = (None if one is None or one.status not in JUDGED else one.status == "right" for one in (*answer, None)[:2])
     return a is not None and b is not None and a != b
 
 
 def score_of(answer: RunAnswer | None, column: str | None) -> float | None:
-    """A sample's value of ``column``; None where it has none."""
+    """A sample's value of ``column``; None without one."""
     value = None if answer is None or column is None else answer.scores.get(column)
     return None if value is None or math.isnan(value) else value
 
 
 def change(shown: SampleView, column: str | None) -> float:
-    """By how much the second run is better; 0 where one of them has no score."""
+    """The second run's score minus the first's; 0 if one has no score."""
     a, b = (score_of(one, column) for one in (*shown.answers, None)[:2])
     return 0.0 if a is None or b is None else b - a
 
 
 def select(split: SplitView, wanted: Mapping[str, int], sort: str | None, search: str = "") -> list[SampleView]:
-    """At most ``wanted[what]`` samples of each sort of ``FITS``, in the order of ``wanted``, each sample once.
+    """At most ``wanted[what]`` samples of each kind in ``FITS``, in the order of ``wanted``, each sample once.
 
-    Where scores have no upper end (CIDEr) no answer is right or wrong: the lowest stand for the wrong ones, the highest
-    for the right ones, and the largest changes for the flipped ones.
+    If scores have no upper end (CIDEr), the lowest count as wrong, the highest as right, and the largest changes as
+    flipped.
 
     Args:
         sort: one of ``SORTS``; None for the official order.
@@ -112,7 +112,7 @@ def _or_last(score: float | None, sign: int) -> float:
 
 
 def haystack(shown: SampleView) -> str:
-    """What a search looks through, in lower case."""
+    """The text that is searched, in lower case."""
     parts = [shown.id, shown.question, *shown.options, *(str(value) for value, _ in shown.references)]
     parts += [str(value) for value in shown.meta.values()]
     parts += [text for answer in shown.answers if answer is not None for text in (answer.text, answer.error or "")]

@@ -31,7 +31,7 @@ LONGEST_LABEL = 10
 
 @dataclass(frozen=True)
 class Field:
-    """A line or several under a label.  ``verbatim``: a model or a data set said it."""
+    """Labelled text.  ``verbatim``: it comes from a model or a data set."""
 
     label: str
     text: str
@@ -189,7 +189,7 @@ def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
 
 
 def as_markdown(split: SplitView, shown: SampleView) -> str:
-    """A sample for an issue or a pull request; what was said stands in blocks that nothing in it can end."""
+    """A sample for an issue or a pull request; quoted text is in code blocks that it cannot close."""
     from evalkit.results.tables import plain
 
     blocks = [f"### {plain(heading(split, shown))}\n"]

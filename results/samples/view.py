@@ -1,7 +1,7 @@
-"""What a report shows of each sample: the run folders' journals and scores, joined by id with the task's own samples.
+"""Views of single samples: journals and scores of the run folders, joined by id with the task's samples.
 
-A run folder holds answers and scores, but neither references nor questions nor images: those are handed over
-(``SplitContext``), and where they cannot be had the report goes without.
+A run folder has answers and scores, but no questions, references or images.  Those come from the task
+(``SplitContext``); without them a view has only what the run folder has.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from evalkit.types import ImageRef, ImageSize, Sample
 T = TypeVar("T")
 
 Turns = Sequence[tuple[str, str]]
-"""A prompt: (role, text) a message, each image a ⟨image⟩ in the text."""
+"""A prompt: (role, text) per message; images are ⟨image⟩ in the text."""
 
 FIELDS = ("id", "cluster", "stratum")
-"""What a line of per-sample scores has besides scores."""
+"""The keys of a line of per-sample scores that are no scores."""
 
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """A prompt as it would be today, with its digest; the journal says whether it was the same then.
+    """A prompt as it is rendered today, with its digest, which the journal's digest is compared with.
 
-    ``whole`` is False where the exemplars that stood before the question could not be had.
+    ``whole`` is False if its few-shot examples are not available.
     """
 
     turns: Turns
@@ -46,20 +46,20 @@ class RenderedPrompt:
 
 
 RenderPrompt = Callable[[Sample, Sequence[str], Sequence[ImageSize]], RenderedPrompt | None]
-"""(sample, its exemplars' ids, the sizes of all images of the request) → its prompt."""
+"""(sample, ids of its few-shot examples, sizes of all images of the request) → its prompt."""
 
 
 @dataclass(frozen=True)
 class SplitContext:
-    """What the run folders do not hold of a split.
+    """What the run folders do not have of a split.
 
     Attributes:
-        kind: the task's; None where the task is not installed any more.
-        samples: by id; empty where the data are not there any more, and ``note`` then says why.
-        asks: for each run, what gives a sample's prompt; None where it cannot be had.
-        reads: for each run, what is read today from an answer (sample, text, images' sizes); None for a run that was
-            not scored again, whose journal says what was read.
-        edits: whether an answer's letters are to be set against the reference's.
+        kind: of the task; None if the task is no longer installed.
+        samples: by id; empty if the data is no longer available, and ``note`` then says why.
+        asks: per run, renders a sample's prompt, or returns None.
+        reads: per run, parses an answer (sample, text, image sizes) as today; None for a run that was not rescored,
+            whose journal has the predictions.
+        edits: whether answers are compared with references character by character.
     """
 
     kind: str | None = None
@@ -72,16 +72,16 @@ class SplitContext:
 
 @dataclass(frozen=True)
 class RunAnswer:
-    """One run's side of a sample.
+    """One run's answer to a sample.
 
     Attributes:
-        prediction: a text, a box (x1, y1, x2, y2) in pixels, or None where nothing could be read.
-        scores: all columns of the sample, in the metric's unit; empty where it has none.
-        status: ``right`` (full marks), ``partly``, ``wrong`` (none), ``scored`` (a scale without end), ``unscored``,
-            ``unparsed`` or ``error``.
-        exact: whether ``prompt`` is word for word what was asked; None where that cannot be said.
-        whole: whether the exemplars are in ``prompt``.
-        digest: that of the prompt that was asked; empty where it is not known.
+        prediction: a text, a box (x1, y1, x2, y2) in pixels, or None if the answer could not be parsed.
+        scores: all values of the sample, in the metric's unit; empty without a score.
+        status: ``right`` (full score), ``partly``, ``wrong`` (score 0), ``scored`` (a scale without upper end),
+            ``unscored``, ``unparsed`` or ``error``.
+        exact: whether ``prompt`` is exactly the prompt of the run; None if unknown.
+        whole: whether ``prompt`` has the few-shot examples.
+        digest: of the run's prompt; empty if unknown.
     """
 
     text: str
@@ -103,7 +103,7 @@ class RunAnswer:
 
 @dataclass(frozen=True)
 class SampleView:
-    """A sample with every run's side of it; None for a run that has not answered it."""
+    """A sample with the answer of each run; None for a run that did not answer it."""
 
     id: str
     question: str
@@ -118,7 +118,7 @@ class SampleView:
 
 @dataclass(frozen=True)
 class SplitView:
-    """A split's samples in the official order, as far as it is known; ``metric`` is the headline's column.
+    """A split's samples, in the official order if that is known; ``metric`` is the column of the headline.
 
     ``scale`` is the upper end of its scale, which begins at 0; None if it has none.
     """
@@ -133,7 +133,7 @@ class SplitView:
 
     @property
     def column(self) -> str | None:
-        """The column that tells samples apart best: the IoU behind acc@0.5, else the headline's."""
+        """The most informative column: the IoU behind acc@0.5, else the headline's."""
         if self.metric is not None and self.metric.startswith("acc@"):
             first = next((t for s in self.samples for t in s.answers if t is not None and t.scores), None)
             if first is not None and "iou" in first.scores:
@@ -164,12 +164,12 @@ def split_of(runs: Sequence[ScoredRun], name: str, known: SplitContext) -> Split
 
 
 def drawn(samples: Sequence[SampleView], most: int | None) -> list[SampleView]:
-    """At most so many, drawn by the hash of their ids: the same ones of every run, in the order they had."""
+    """At most ``most`` samples, drawn by the hash of their ids (the same ones for every run), in their order."""
     return list(samples) if most is None else hashed(samples, lambda shown: shown.id, most)
 
 
 def hashed(some: Sequence[T], key: Callable[[T], str], most: int) -> list[T]:
-    """At most so many, drawn by the hash of what ``key`` calls them, in the order they had."""
+    """At most ``most`` items, drawn by the hash of their ``key``, in their order."""
     if len(some) <= most:
         return list(some)
     first = sorted(map(key, some), key=lambda name: hashlib.blake2b(_bytes(name), digest_size=8).digest())[:most]
@@ -181,12 +181,12 @@ def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-# ------------------------------------------------------------------------------------------------------ one run's side
+# ---------------------------------------------------------------------------------------------------- one run's answers
 
 
 @dataclass(frozen=True)
 class _Side:
-    """A run's lines about a split: journal lines and per-sample scores by sample id."""
+    """A run's journal lines and per-sample scores of a split, by sample id."""
 
     metric: str | None
     scale: float | None
@@ -206,7 +206,7 @@ class _Side:
             notes.append(f"{run.name}: {len(answers.corrupt):,} corrupt journal lines are left out.")
         scores: dict[str, Mapping[str, Any]] = {}
         if row.value is not None:
-            run.sampled(name)  # says what is wrong with the file, if anything is
+            run.sampled(name)  # raises if the file is corrupt
             path = folder.scores_path(row.task, row.split)
             scores = {str(line["id"]): line for line in map(json.loads, _lines(read_bytes(path, "the scores")))}
         # An earlier, larger --limit may have answered more than was scored.
@@ -271,7 +271,7 @@ def _run_answer(key: str, place: int, side: _Side | None, known: SplitContext) -
 
 
 def with_prompts(shown: SampleView, known: SplitContext) -> SampleView:
-    """A sample with its prompts, where ``split_of`` left them out (``SplitContext.asks`` empty)."""
+    """A sample with its prompts, after a ``split_of`` without them (``SplitContext.asks`` empty)."""
     sample = known.samples.get(shown.id)
     answer = (None if one is None else _asked(one, place, sample, known) for place, one in enumerate(shown.answers))
     return replace(shown, answers=tuple(answer))
@@ -283,13 +283,13 @@ def _asked(answer: RunAnswer, place: int, sample: Sample | None, known: SplitCon
         asked = known.asks[place](sample, answer.shots, answer.image_sizes)
     if asked is None:
         return answer
-    # The digest is that of the whole prompt, which exemplars are part of.
+    # The digest covers the few-shot examples too.
     exact = asked.digest == answer.digest if asked.whole and answer.digest else None
     return replace(answer, prompt=tuple(asked.turns), exact=exact, whole=asked.whole)
 
 
 def status_of(finish: str, read: Any, score: float | None, scale: float | None, *, recorded: bool = True) -> str:
-    """What became of a sample; see ``RunAnswer``.  ``recorded``: the journal has its answer."""
+    """The status of a sample (see ``RunAnswer``); ``recorded``: the journal has its answer."""
     if finish == "error":
         return "error"
     if read is None and recorded:
@@ -302,17 +302,17 @@ def status_of(finish: str, read: Any, score: float | None, scale: float | None, 
 
 
 def _counted(references: Sequence[Any]) -> tuple[tuple[Any, int], ...]:
-    """Each reference once, with how often it is there, the most frequent first; boxes as lists."""
+    """Each reference once, with its count, the most frequent first; boxes as lists."""
     if all(isinstance(reference, str) for reference in references):
         return tuple(Counter(references).most_common())
     return tuple((list(r) if isinstance(r, tuple | list) else r, 1) for r in references)
 
 
 def _on_disk(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
-    """The question's own image, where the journal's name of it is a file that is still there."""
+    """The question's image, if the journal names an existing file."""
     for line in lines:
         names = line.get("images") or ()
-        # The question's own images come last, after those of exemplars.
+        # The question's images come last, after those of few-shot examples.
         if names and isinstance(names[-1], str) and "\0" not in names[-1] and os.path.isfile(names[-1]):  # noqa: PTH113
             return (PathImage(names[-1]),)
     return ()
@@ -324,10 +324,10 @@ def _digests(line: Mapping[str, Any], count: int) -> tuple[str | None, ...]:
 
 
 def check_runs(runs: Sequence[ScoredRun]) -> list[str]:
-    """The names of all splits that the runs have, in the order of their first appearance.
+    """The names of all splits of the runs, in the order of their first appearance.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     names = list(dict.fromkeys(name for run in runs for name, row in run.rows.items() if row.task not in MEANS))
     if not names:

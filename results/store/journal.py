@@ -67,7 +67,7 @@ def seal(body: bytes, seconds: float) -> bytes:
 
 
 class Journal:
-    """Appends answers; every line reaches the system at once, and the disk at least every second and at the end."""
+    """Appends answers; every line is flushed to the system, and synced to disk at least every second and at the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,7 +123,7 @@ def appending(path: Path) -> Iterator[Journal]:
 class Line:
     """An answer read back from a journal; the generated tokens are not kept there.
 
-    ``digests`` are those of its images (None: unknown), ``raw`` the line as it stands.
+    ``digests`` are those of its images (None: unknown), ``raw`` the line itself.
     """
 
     prompt: str

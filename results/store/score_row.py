@@ -41,7 +41,7 @@ class ScoreRow:
         seconds: computing time.
         submission: the file for the official server, where the references are not public.
         extra: keys of the file that this version does not know.
-        absent: keys that the file does not have.
+        missing: keys that the file does not have.
     """
 
     task: str
@@ -67,7 +67,7 @@ class ScoreRow:
     seconds: float | None = None
     submission: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    absent: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
 
     @classmethod
     def from_dict(cls, content: Any) -> ScoreRow:
@@ -88,17 +88,17 @@ class ScoreRow:
         return cls(
             **{name: content[name] for name in known},
             extra={key: value for key, value in content.items() if key not in NAMES},
-            absent=frozenset(NAMES) - frozenset(known),
+            missing=frozenset(NAMES) - frozenset(known),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
-        known = {name: getattr(self, name) for name in NAMES if name not in self.absent}
+        known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
         return {**known, **self.extra}
 
     def with_submission(self, file: str | None) -> ScoreRow:
         """The row with the name of the file for the official server."""
-        return replace(self, submission=file, absent=self.absent - {"submission"})
+        return replace(self, submission=file, missing=self.missing - {"submission"})
 
     @property
     def score(self) -> float:
@@ -126,4 +126,4 @@ class ScoreRow:
         return {key: getattr(self, key) for key in ("stderr", "ci95", "low", "high", "interval")}
 
 
-NAMES = tuple(f.name for f in fields(ScoreRow) if f.name not in ("extra", "absent"))
+NAMES = tuple(f.name for f in fields(ScoreRow) if f.name not in ("extra", "missing"))

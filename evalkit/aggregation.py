@@ -28,7 +28,7 @@ class Aggregation(ABC):
     """How one value comes from the samples.
 
     Attributes:
-        tolerance: the largest relative error of ``compute`` that is put down to rounding.
+        tolerance: the largest relative error of ``compute`` that is attributed to rounding.
     """
 
     tolerance: float = 1e-9

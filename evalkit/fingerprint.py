@@ -138,7 +138,7 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 def of_samples(samples: Iterable[Sample]) -> str:
     """The digest of a split's annotations: of every question, its options and references, in order.
 
-    Images stand outside: each has a digest of its own, and the path to it says nothing.
+    Images are not included; each has its own digest.
     """
     state = hashlib.sha256()
     for s in samples:

@@ -38,7 +38,7 @@ def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSe
 
 
 def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, Any]:
-    """The parts that belong to one split of a task; ``pool`` is what its exemplars are taken from."""
+    """The parts that belong to one split of a task; ``pool`` is where its few-shot examples come from."""
     exemplars = {} if pool is None else {"exemplars": pool.digest()}
     return {
         **exemplars,

@@ -1,4 +1,4 @@
-"""Jobs: one split of one task, its samples, and the requests that spec them."""
+"""Jobs: one split of one task, with its samples and the requests for them."""
 
 from __future__ import annotations
 

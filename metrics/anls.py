@@ -20,7 +20,7 @@ is Levenshtein's, over code points.  Variants (``RULES``), by what is compared a
 
 Deviations:
 
-- Two texts without length are equal: 1.  (``mmf`` and ``pix2struct`` divide by zero there.)
+- Two empty texts are equal: 1.  (``mmf`` and ``pix2struct`` divide by zero there.)
 - A question without answers is an error of the data that names the question.
 - If the answer cannot be parsed, the question scores 0, even if an annotated answer is empty.
 - In percent; the script prints a fraction.

@@ -8,7 +8,7 @@ Variants, by what is done to the prediction:
 
 - ``official``: nothing.  The script compares strings: a capital, a full stop or a trailing space is wrong.
 - ``llava``: every ``.`` at the end removed, then lower case; LLaVA's ``scripts/convert_gqa_for_eval.py`` (commit
-  c121f043), run before the official script.  Most published tables go this way, so it is the headline ``accuracy``.
+  c121f043), run before the official script.  Most published results use this, so it is the headline ``accuracy``.
 - ``qwen-vl``: the clean-up in Qwen-VL's ``eval_mm/evaluate_vqa.py`` (commit aa00ed04), see ``qwen_vl_cleaned``; then
   both sides are compared in lower case without outer spaces.
 
@@ -42,7 +42,7 @@ COLUMNS: dict[str, Variant] = {"accuracy": "llava", "accuracy_official": "offici
 def qwen_vl_cleaned(text: str) -> str:
     """``text`` as Qwen-VL's evaluation cleans it, quirks included.
 
-    Kept is what stands before the first ``.``, ``,`` or ``!``, in lower case.  Then for each of "is ", "are ", "a ",
+    Keeps the text before the first ``.``, ``,`` or ``!``, in lower case.  Then for each of "is ", "are ", "a ",
     "an ", "the " that occurs, in this order, what stands between its first and its second occurrence.  The leads are
     looked for inside words too: ``banana split`` -> ``split``, ``square table`` -> ``table``.  Last, " of" and what
     follows it goes, also inside a word: ``coffee offer`` -> ``coffee``.

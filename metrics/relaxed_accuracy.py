@@ -1,4 +1,4 @@
-"""Relaxed accuracy: a number may be 5 % off, any other answer has to be right.
+"""Relaxed accuracy: numbers within 5 % are correct; other answers must match exactly.
 
 Papers: Methani et al., "PlotQA", 2020 (arXiv 1909.00997, where it is defined); Masry et al., "ChartQA", 2022
 (arXiv 2203.10244, end of section 5.1).  What published ChartQA numbers are computed with is ``relaxed_correctness`` of

@@ -141,7 +141,7 @@ def test_a_file_of_several_tasks_is_found_without_importing_others() -> None:
         "assert [m for m in sys.modules if m.startswith('evalkit.tasks.') and m.count('.') == 3 and '._' not in m]"
         " == ['evalkit.tasks.grounding.refcoco']"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")  # a checkout would shadow the installed package
 
 
 def test_a_checkpoint_of_two_families_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Leaf:
 
     @property
     def start(self) -> int:
-        """Where the elements begin that it does not share."""
+        """The index of its first unshared element."""
         return 0 if self.node is None else self.node.end
 
 

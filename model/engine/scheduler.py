@@ -202,7 +202,7 @@ class Scheduler:
         sequence.image_table.load(sequence.parts, sequence.parts[computed:])
 
     def _can_launch(self) -> bool:
-        """Whether the running sequences need another step, whose tokens to take are known."""
+        """Whether another decode step is needed and its input tokens are known."""
         known = self._can_defer(self.running.sequences) or not self.running.unread
         return known and not all(sequence.fully_launched for sequence in self.running.sequences)
 

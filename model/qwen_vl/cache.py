@@ -1,7 +1,7 @@
 """The NTK factor with which a cache's keys were rotated, kept on the cache.
 
 The factor belongs to the request: it depends on the length of its prompt and is frozen at prefill, since keys are
-cached after rotation.  So it is remembered neither on the model nor in the generation loop, but where the keys are.
+cached after rotation.  It is therefore stored with the cache.
 """
 
 from __future__ import annotations

@@ -141,8 +141,8 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append("± is the half width of the 95 % interval, clustered by image.")
     if any(row.interval == "wilson" for row in rows):
         found.append(
-            "[low, high]: Wilson's 95 % interval, each image counted as one sample; this near the end of the scale "
-            "± would claim too much."
+            "[low, high]: Wilson's 95 % interval, of at most one independent sample per image; used where ± would "
+            "extend beyond the scale."
         )
     if any(row.value is not None and not row.interval and not row.ci95 for row in rows):
         found.append("No interval: fewer than two images, or no spread to see.")

@@ -64,7 +64,7 @@ def _named(part: str, split: str) -> str:
 def records_of(
     run: ScoredRun, names: Sequence[str], *, data: str | None = None, prompts: bool = True
 ) -> Iterator[tuple[str, list[Record], SplitContext, Sequence[str]]]:
-    """(split, its records in the official order, what is known of it, what a reader must know), a split at a time.
+    """(split, its records in the official order, its context, notes), one per split.
 
     Args:
         names: of the run's splits.

@@ -77,7 +77,7 @@ class RunAnswer:
     Attributes:
         prediction: a text, a box (x1, y1, x2, y2) in pixels, or None if the answer could not be parsed.
         scores: all values of the sample, in the metric's unit; empty without a score.
-        status: ``right`` (full score), ``partly``, ``wrong`` (score 0), ``scored`` (a scale without upper end),
+        status: ``right`` (full score), ``partly``, ``wrong`` (score 0), ``scored`` (an unbounded scale),
             ``unscored``, ``unparsed`` or ``error``.
         exact: whether ``prompt`` is exactly the prompt of the run; None if unknown.
         whole: whether ``prompt`` has the few-shot examples.

@@ -7,13 +7,13 @@ Protocol: the question is asked as written; up to 100 new tokens; the nearest an
 val is scored here.  The references of test are not public: answers to it are written as a submission for
 rrc.cvc.uab.es.  Published numbers are mostly of test.
 
-Official files, under the names in circulation:
+Official files, file names in use:
 - ``{split}_v1.0.json`` (first release, without ``question_types``) or ``{split}_v1.0_withQT.json`` (now; the set is
   called SP-DocVQA since then), alone, in the folder of ``{split}.tar.gz``, or in ``spdocvqa_qas/``;
 - the pages in ``documents/``, or now in ``spdocvqa_images/``.
 
 Deliberate choices:
-- Where both releases lie side by side the one with question types is read; ids and questions are taken to be the same.
+- If both releases are present, the one with question types is read; ids and questions are assumed identical.
 - One page's questions are one cluster.
 
 Not checked against the official download, which needs an account: keys and names follow public code that reads it.

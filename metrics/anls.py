@@ -42,7 +42,7 @@ Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
 class Rules(NamedTuple):
     """How a variant compares two texts.
 
-    ``fold`` gives what the distance is taken of, ``sized`` what the length is taken of, both from the raw text;
+    ``fold`` gives the text for the edit distance, ``sized`` the text for the length, both from the raw text;
     ``keeps_half`` says whether a similarity of exactly 0.5 counts; ``refused`` are folded predictions that score 0.
     """
 
@@ -97,7 +97,9 @@ def similarity(prediction: str, reference: str, variant: Variant = "rrc") -> flo
     length = max(len(rules.sized(prediction)), len(rules.sized(reference)))
     if length == 0:
         return 1.0
-    limit = length // 2 if rules.keeps_half else (length - 1) // 2  # the largest distance that still counts
+    # The threshold: the largest distance at which the similarity is at least (or above) 0.5, in whole numbers, since
+    # the quotient would be rounded.
+    limit = length // 2 if rules.keeps_half else (length - 1) // 2
     distance = edit_distance(a, b, limit)
     return 1 - distance / length if distance <= limit else 0.0
 

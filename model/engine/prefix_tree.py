@@ -1,7 +1,11 @@
 """A prefix tree over the tokens of a window's sequences: which prefixes are shared.  No torch.
 
-An element of a sequence is a text token, or one negative number for an image, so that no image is split and no two
-images are taken for the same.  The tokens of an inner node are computed once for all sequences below it.
+An element of a sequence is a text token, or one negative number for an image, so that no image is split and
+different images never compare equal.  The tokens of an inner node are computed once for all sequences below it.
+
+A window is the batch of requests that are planned together (``model/hf/planning_thread.py``: 512 first, then 4,096);
+prefixes are shared within a window only.  A node's keys and values are freed when the last sequence below it has been
+prefilled, with a copy in its own cache row; that row is evicted when the sequence has finished.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ class Node:
     """Elements ``start`` to ``end`` of every sequence below it; its ancestors hold those before ``start``.
 
     Attributes:
-        waiting: number of sequences below it that are still to be prefilled; at zero its prefix is freed.
+        waiting: number of sequences below it that have not been prefilled yet; at zero its prefix is freed.  A
+            preempted sequence is counted again, and a freed prefix is then computed again.
         prefix: its keys and values, once the engine has computed them.
     """
 

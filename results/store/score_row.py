@@ -26,7 +26,8 @@ class ScoreRow:
         value: in the unit that the field prints; None without a score.
         stderr: the clustered standard error, in the same unit.
         ci95: half of the 95 % interval, if that is symmetric.
-        low, high: the ends of the 95 % interval.
+        low, high: the ends of the 95 % interval: of the bootstrap beside ``ci95`` (so not exactly value ± ci95), or
+            Wilson's.
         interval: how ``low`` and ``high`` were found, ``bootstrap`` or ``wilson``; None without an interval.
         values: every value of the metric by name; None for NaN.
         intervals: the interval of each, with the keys ``stderr``, ``ci95``, ``low``, ``high`` and ``interval``.

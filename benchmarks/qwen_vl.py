@@ -168,9 +168,9 @@ def main() -> None:
             if backend.engine is None:
                 raise RuntimeError(f"the engine does not answer: {backend.unfit}")
             measure(name, asked, lambda some, backend=backend: evalkit(backend, some, length))  # type: ignore[misc]
-            recorded = backend.engine.runner.steps
-            shapes, on = len(recorded.recorded), recorded.recorder is not None
-            print(f"    decode steps recorded: {f'{shapes} shapes' if on else 'no'}")
+            steps = backend.engine.runner.steps
+            shapes, on = len(steps.graphs), steps.capture is not None
+            print(f"    decode steps captured: {f'{shapes} shapes' if on else 'no'}")
             backend.release()
 
 

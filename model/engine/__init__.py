@@ -11,7 +11,7 @@ How a batch of requests becomes answers:
   forward passes of the ``LanguageModel`` (language_model.py).
 - ``Sampler`` (sampler.py): the next tokens, as ``SampledTokens`` that are copied to the CPU in the background.  With
   asynchronous scheduling (CUDA) step n + 1 is launched before step n's tokens are read.
-- ``KVCache`` (kv_cache.py): keys and values of the running sequences, one row each.
+- ``KVCache`` (kv_cache.py): keys and values of the running sequences, one row each, in ``KVTensors`` (kv_tensors.py).
 
 How a prefix is shared: the scheduler builds a prefix tree over a window's prompts (prefix_tree.py), in which an image
 is one element.  Prefill computes the inner nodes first, level by level, and keeps each node's keys and values in
@@ -22,5 +22,5 @@ Images: the ``ImagePrefetcher`` reads and preprocesses them in threads (vision.p
 encodes them and keeps their features, and an ``ImageTable`` per window makes sure that each is processed once.
 
 ``compatibility.build_engine`` makes an engine for a model, if its logits agree with the model's own.  ``patches``
-replaces parts of the model while an engine uses it.
+replaces modules of the model while an engine uses it.
 """

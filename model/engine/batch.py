@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .kv_cache import KVTensors
+from .kv_tensors import KVTensors
 from .options import Limits
 from .sampler import SampledTokens
 from .sequence import Sequence

@@ -23,7 +23,7 @@ from evalkit.model.hf.processor import Inputs
 from . import sequence
 from .encoder_cache import EncoderCache
 from .engine import Engine
-from .kv_cache import KVShape
+from .kv_tensors import KVShape
 from .language_model import LanguageModel, relative_error, text_model
 from .options import Limits, Options
 from .patches import patched
@@ -50,7 +50,7 @@ class UnsupportedModel(Exception):
 
 
 def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | None, options: Options) -> Engine:
-    """Return an engine that reproduces the model's logits.  Until it is closed, parts of the model are replaced.
+    """Return an engine that reproduces the model's logits.  Until it is closed, modules of the model are replaced.
 
     Args:
         rows: sequences decoded together; None for the device's default.

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
-from .kv_cache import KVCache, KVTensors
+from .kv_cache import KVCache
+from .kv_tensors import KVTensors
 from .sampler import SampledTokens
 from .sequence import Sequence, Status
 from .transfer import to_device
@@ -20,7 +21,7 @@ class DecodeBatch:
         cache: their keys and values.
         positions: (rows,), on the device: the position of each sequence's next token.
         most_likely: (rows,), on the device: each sequence's most likely last token.
-        unread: tokens of launched steps that the CPU has not read yet, in order.
+        pending: tokens of launched steps that the CPU has not read yet, in order.
     """
 
     def __init__(self, cache: KVCache, device: torch.device) -> None:
@@ -29,7 +30,7 @@ class DecodeBatch:
         self.sequences: list[Sequence] = []
         self.positions = torch.zeros(0, dtype=torch.long)
         self.most_likely = torch.zeros(0, dtype=torch.long)
-        self.unread: list[SampledTokens] = []
+        self.pending: list[SampledTokens] = []
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -69,11 +70,11 @@ class DecodeBatch:
         """Continue with a step's tokens."""
         self.positions = self.positions + 1
         self.most_likely = sampled.most_likely
-        self.unread.append(sampled)
+        self.pending.append(sampled)
 
     def fetch(self, steps: int) -> list[Sequence]:
-        """Read the tokens of the first unread steps.  Returns the sequences that finish with them."""
-        read, self.unread = self.unread[:steps], self.unread[steps:]
+        """Read the tokens of the first pending steps.  Returns the sequences that finish with them."""
+        read, self.pending = self.pending[:steps], self.pending[steps:]
         return [sequence for sampled in read for sequence in sampled.fetch()]
 
     def evict_finished(self) -> None:
@@ -89,13 +90,13 @@ class DecodeBatch:
             self.positions, self.most_likely = self.positions[rows], self.most_likely[rows]
         else:
             self.cache.clear(free_memory=False)
-            self.unread = []  # tokens of sequences that have finished
+            self.pending = []  # tokens of sequences that have finished
 
     def clear(self, *, free_memory: bool) -> list[Sequence]:
         """Remove all sequences.  Returns those that had not finished, ready to be computed again."""
         self.cache.clear(free_memory=free_memory or any(sequence.broken for sequence in self.sequences))
         removed = [sequence for sequence in self.sequences if not sequence.finished]
-        self.sequences, self.unread = [], []
+        self.sequences, self.pending = [], []
         for sequence in removed:
             sequence.restart()
         return removed

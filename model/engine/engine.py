@@ -59,7 +59,7 @@ class Engine:
         cache = ContiguousKVCache(
             language.allocate,
             language.shape.bytes(language.dtype),
-            keeps_address=lambda: steps.recorder is not None,
+            keeps_address=lambda: steps.capture is not None,
             on_free=steps.forget,
         )
         self.scheduler = Scheduler(
@@ -139,5 +139,5 @@ class Engine:
         self.scheduler.clear(free_memory=True)
 
     def close(self) -> None:
-        """Restore the model's own parts."""
+        """Restore the model's own modules."""
         self.resources.close()

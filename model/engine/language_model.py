@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .kv_cache import KVShape, KVTensors, RecordedShape
+from .kv_tensors import GraphShape, KVShape, KVTensors
 from .transfer import to_device
 from .vision import ProcessedImage
 
@@ -26,7 +26,7 @@ class PrefillSegment:
     """Consecutive tokens of one sequence, or of a prefix that several share.
 
     Attributes:
-        prefix: keys and values of the tokens before, in parts (``KVTensors.slice_row``).
+        prefix: keys and values of the tokens before, in pieces (``KVTensors.slice_row``).
         ids: the tokens, with each image's placeholder tokens.
         positions: (1 or 3, tokens), on the CPU.
         features: of the images among the tokens, in order.
@@ -46,24 +46,24 @@ class RopePositions:
 
     grids: bool
 
-    def number(self, parts: Sequence[int | ProcessedImage], start: int) -> tuple[list[int], torch.Tensor, int]:
+    def number(self, elements: Sequence[int | ProcessedImage], start: int) -> tuple[list[int], torch.Tensor, int]:
         """Return the token ids of text tokens and images, their positions (1 or 3, tokens), and the next position."""
         ids: list[int] = []
         blocks: list[torch.Tensor] = []
         position = start
         text = 0  # text tokens since the last image
-        for part in parts:
-            if isinstance(part, int):
-                ids.append(part)
+        for element in elements:
+            if isinstance(element, int):
+                ids.append(element)
                 text += 1
-            elif part.grid is None or not self.grids:
-                ids += part.ids
-                text += len(part.ids)
+            elif element.grid is None or not self.grids:
+                ids += element.ids
+                text += len(element.ids)
             else:
                 blocks.append(self._line(position, text))
                 position, text = position + text, 0
-                ids += part.ids
-                rows, columns = part.grid
+                ids += element.ids
+                rows, columns = element.grid
                 block = torch.full((3, rows, columns), position)
                 block[1] += torch.arange(rows)[:, None]
                 block[2] += torch.arange(columns)
@@ -121,7 +121,7 @@ class LanguageModel:
             their keys and values (with ``spare_slots`` more slots), and the logits (rows, vocabulary) after their last
             tokens, in float32.
         """
-        before = max(sum(part.shape[3] for part in segment.prefix) for segment in segments)
+        before = max(sum(prefix.shape[3] for prefix in segment.prefix) for segment in segments)
         longest = max(len(segment.ids) for segment in segments)
         cache = self.allocate(len(segments), before + longest + spare_slots)
         cache.rows, cache.filled = len(segments), before
@@ -156,19 +156,19 @@ class LanguageModel:
         cache.advance(1)
         return logits
 
-    def decode_recorded(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors, shape: RecordedShape
+    def decode_captured(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors, shape: GraphShape
     ) -> torch.Tensor:
-        """As ``decode``, for recording: shapes are fixed, and everything that differs between steps is on the device.
+        """As ``decode``, for capture: shapes are fixed, and everything that differs between steps is on the device.
 
-        ``cache.valid`` and ``cache.filled`` are left to whoever replays the recording.
+        ``cache.valid`` and ``cache.filled`` are left to whoever replays the capture.
         """
         mask = cache.valid[: shape.rows, None, None, : shape.slots]
-        cache.recorded = shape
+        cache.graph_shape = shape
         try:
             return self._forward(ids[:, None], self._column(positions), cache, mask, None, [])
         finally:
-            cache.recorded = None
+            cache.graph_shape = None
 
     def _column(self, positions: torch.Tensor) -> torch.Tensor:
         """(1 or 3, rows, 1)."""

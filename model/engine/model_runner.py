@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .batch import Batch, Prefilled
-from .cuda_graphs import CudaGraphRecorder, DecodeSteps
+from .cuda_graphs import CudaGraphCapture, DecodeSteps
 from .decode_batch import DecodeBatch
 from .language_model import LanguageModel
 from .options import Limits, Options
@@ -26,7 +26,7 @@ class ModelRunner:
         self.sampler = Sampler()
         self._prefill = Prefill(language, token_budget=options.token_budget)
         graphs = options.cuda_graphs and language.device.type == "cuda"
-        self.steps = DecodeSteps(language, CudaGraphRecorder(language.device) if graphs else None)
+        self.steps = DecodeSteps(language, CudaGraphCapture(language.device) if graphs else None)
 
     def run(self, batch: Batch, running: DecodeBatch) -> Prefilled | SampledTokens | None:
         """Run a batch; None if it launches nothing."""

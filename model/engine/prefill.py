@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from .image_table import ImageTable
-from .kv_cache import KVTensors
+from .kv_tensors import KVTensors
 from .language_model import LanguageModel, PrefillSegment
 from .options import Limits
-from .prefix_tree import Node, Parts
+from .prefix_tree import Elements, Node
 from .sequence import Sequence
 
 
@@ -54,7 +54,7 @@ class Prefill:
             }
             for batch in self._prefix_batches(missing, table, limits):
                 self._compute_prefixes(batch, table, limits)
-        wanted = [(sequence.node, sequence.own_parts, sequence.rope_factor) for sequence in sequences]
+        wanted = [(sequence.node, sequence.unshared_elements, sequence.rope_factor) for sequence in sequences]
         segments, positions = self._segments(wanted, table, limits)
         spare = max(sequence.max_new_tokens for sequence in sequences)
         tensors, logits = self.language.prefill(segments, spare_slots=spare)
@@ -64,7 +64,7 @@ class Prefill:
         self, nodes: dict[Node, Sequence], table: ImageTable, limits: Limits
     ) -> Iterator[list[tuple[Node, Sequence]]]:
         """Split nodes (each with a sequence below it) into batches within the limits, longest first."""
-        length = {node: table.tokens(one.parts[node.start : node.end]) for node, one in nodes.items()}
+        length = {node: table.tokens(one.elements[node.start : node.end]) for node, one in nodes.items()}
         queue = sorted(nodes.items(), key=lambda pair: -length[pair[0]])
         while queue:
             count = max(1, limits.tokens // length[queue[0][0]] if self.token_budget else limits.rows)
@@ -72,28 +72,28 @@ class Prefill:
             queue = queue[count:]
 
     def _compute_prefixes(self, nodes: list[tuple[Node, Sequence]], table: ImageTable, limits: Limits) -> None:
-        wanted = [(node.parent, one.parts[node.start : node.end], one.rope_factor) for node, one in nodes]
+        wanted = [(node.parent, one.elements[node.start : node.end], one.rope_factor) for node, one in nodes]
         segments, positions = self._segments(wanted, table, limits)
         tensors, _ = self.language.prefill(segments)
         for row, ((node, _), segment, position) in enumerate(zip(nodes, segments, positions, strict=True)):
             node.prefix = Prefix(tensors.slice_row(row, len(segment.ids)), position)
 
     def _segments(
-        self, wanted: list[tuple[Node | None, Parts, float]], table: ImageTable, limits: Limits
+        self, wanted: list[tuple[Node | None, Elements, float]], table: ImageTable, limits: Limits
     ) -> tuple[list[PrefillSegment], list[int]]:
         """Return the segments of elements that follow a node, and the position after each."""
         numbered = []
-        for node, parts, _ in wanted:
-            loaded = [part if part >= 0 else table.processed(part) for part in parts]
+        for node, elements, _ in wanted:
+            loaded = [element if element >= 0 else table.processed(element) for element in elements]
             numbered.append(
                 self.language.positions.number(loaded, node.prefix.next_position if node is not None else 0)
             )
         # Images last: from here on a GPU is busy, and the work above would otherwise keep it waiting.
-        images = [part for _, parts, _ in wanted for part in parts if part < 0]
+        images = [element for _, elements, _ in wanted for element in elements if element < 0]
         features = table.features(images, limits.tokens)
         segments = []
-        for (node, parts, rope_factor), (ids, positions, _) in zip(wanted, numbered, strict=True):
+        for (node, elements, rope_factor), (ids, positions, _) in zip(wanted, numbered, strict=True):
             prefix = [above.prefix.kv for above in node.chain()] if node is not None else []
-            own = [features[part] for part in parts if part < 0]
+            own = [features[element] for element in elements if element < 0]
             segments.append(PrefillSegment(prefix, ids, positions, own, rope_factor))
         return segments, [position for _, _, position in numbered]

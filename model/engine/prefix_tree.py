@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-Parts = tuple[int, ...]
+Elements = tuple[int, ...]
 
 # A node costs a forward pass and a copy of its keys and values into each of its sequences, so shorter shared prefixes
 # (a system prompt, two words of a question) are not worth one.
@@ -71,7 +71,7 @@ class Leaf:
         return 0 if self.node is None else self.node.end
 
 
-def build_prefix_tree(sequences: Sequence[Parts], length: Callable[[int], int], share: bool = True) -> list[Leaf]:
+def build_prefix_tree(sequences: Sequence[Elements], length: Callable[[int], int], share: bool = True) -> list[Leaf]:
     """Return the leaves of the tree; those of one node are neighbours, and the longest group comes first.
 
     Args:
@@ -90,7 +90,7 @@ def build_prefix_tree(sequences: Sequence[Parts], length: Callable[[int], int], 
 
 def _split(
     indices: list[int],
-    sequences: Sequence[Parts],
+    sequences: Sequence[Elements],
     length: Callable[[int], int],
     sizes: Sequence[int],
     parent: Node | None,
@@ -108,11 +108,11 @@ def _split(
         node, start = Node(parent, start, shared), shared
     alone = [_add_leaf(index, node) for index in indices if len(sequences[index]) == shared + 1]
     groups: list[list[Leaf]] = []
-    for part in _runs([index for index in indices if len(sequences[index]) > shared + 1], sequences, shared):
-        if len(part) == 1:
-            alone.append(_add_leaf(part[0], node))
+    for run in _runs([index for index in indices if len(sequences[index]) > shared + 1], sequences, shared):
+        if len(run) == 1:
+            alone.append(_add_leaf(run[0], node))
         else:
-            groups += _split(part, sequences, length, sizes, node, start, depth + 1)
+            groups += _split(run, sequences, length, sizes, node, start, depth + 1)
     # The leaves of one node are one group; leaves without a node are sorted independently.
     alone.sort(key=lambda leaf: -sizes[leaf.index])
     groups += [alone] if node is not None and alone else [[leaf] for leaf in alone]
@@ -126,7 +126,7 @@ def _add_leaf(index: int, node: Node | None) -> Leaf:
     return Leaf(index, node)
 
 
-def _runs(indices: list[int], sequences: Sequence[Parts], position: int) -> list[list[int]]:
+def _runs(indices: list[int], sequences: Sequence[Elements], position: int) -> list[list[int]]:
     """Split sorted sequences where the element at ``position`` changes."""
     runs = [indices[:1]] if indices else []
     for previous, index in pairwise(indices):
@@ -137,7 +137,7 @@ def _runs(indices: list[int], sequences: Sequence[Parts], position: int) -> list
     return runs
 
 
-def _common_prefix(a: Parts, b: Parts) -> int:
+def _common_prefix(a: Elements, b: Elements) -> int:
     """The number of leading elements that are equal."""
     for at, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:

@@ -109,14 +109,16 @@ class Scheduler:
         table = ImageTable(self.placeholder, self.processor, self.encoder_cache)
         by_factor: dict[float, list[tuple[Sequence, tuple[int, ...]]]] = {}
         for sequence in sequences:
-            parts = table.add(sequence.prompt, sequence.images, sequence.estimated_tokens)
+            elements = table.add(sequence.prompt, sequence.images, sequence.estimated_tokens)
             factor = self.language.rope_factor(sequence.estimated_tokens)
-            by_factor.setdefault(factor, []).append((sequence, parts))
+            by_factor.setdefault(factor, []).append((sequence, elements))
         ordered = []
         for factor, group in sorted(by_factor.items(), key=lambda pair: pair[0], reverse=True):
-            for leaf in build_prefix_tree([parts for _, parts in group], table.length, self.options.prefix_sharing):
-                sequence, parts = group[leaf.index]
-                sequence.place(table, parts, leaf.node, factor)
+            for leaf in build_prefix_tree(
+                [elements for _, elements in group], table.length, self.options.prefix_sharing
+            ):
+                sequence, elements = group[leaf.index]
+                sequence.place(table, elements, leaf.node, factor)
                 ordered.append(sequence)
         return ordered
 
@@ -175,16 +177,16 @@ class Scheduler:
         budgeted = self.options.token_budget
         bytes_per_token = self.language.shape.bytes(self.language.dtype)
         admitted: list[Sequence] = []
-        own = longest = 0
+        unshared = longest = 0
         while self.waiting and len(admitted) + live < limits.rows:
             sequence = self.waiting[-1]
             table = sequence.image_table
             if admitted and table is not admitted[0].table:
                 break
-            own = max(own, table.tokens(sequence.own_parts))
-            longest = max(longest, table.tokens(sequence.parts) + sequence.max_new_tokens)
+            unshared = max(unshared, table.tokens(sequence.unshared_elements))
+            longest = max(longest, table.tokens(sequence.elements) + sequence.max_new_tokens)
             rows = len(admitted) + 1
-            if admitted and budgeted and rows * own > limits.tokens:
+            if admitted and budgeted and rows * unshared > limits.tokens:
                 break
             # Twice: a growing cache is copied, and prefixes are held beside the rows into which they are copied.
             if admitted and budgeted and 2 * (rows + live) * longest * bytes_per_token > limits.bytes:
@@ -199,11 +201,11 @@ class Scheduler:
             OSError, ValueError: an image cannot be read.
         """
         computed = max((node.end for node in sequence.prefixes if node.prefix is not None), default=0)
-        sequence.image_table.load(sequence.parts, sequence.parts[computed:])
+        sequence.image_table.load(sequence.elements, sequence.elements[computed:])
 
     def _can_launch(self) -> bool:
         """Whether another decode step is needed and its input tokens are known."""
-        known = self._can_defer(self.running.sequences) or not self.running.unread
+        known = self._can_defer(self.running.sequences) or not self.running.pending
         return known and not all(sequence.fully_launched for sequence in self.running.sequences)
 
     def _can_defer(self, sequences: list[Sequence]) -> bool:
@@ -220,7 +222,7 @@ class Scheduler:
             finished = self._read_tokens(launched=result is not None)
         for sequence in finished:
             table = sequence.image_table
-            sequence.processed_images = tuple(table.processed(part) for part in sequence.parts if part < 0)
+            sequence.processed_images = tuple(table.processed(element) for element in sequence.elements if element < 0)
         return finished
 
     def _start_decoding(self, sequences: list[Sequence], prefilled: Prefilled) -> list[Sequence]:
@@ -230,15 +232,15 @@ class Scheduler:
         finished = [] if deferred else sampled.fetch()
         self.running.append(sequences, prefilled.tensors, prefilled.positions, sampled)
         if deferred:  # last: if memory runs out before, none of their tokens is left behind
-            self.running.unread.append(sampled)
+            self.running.pending.append(sampled)
         for sequence in sequences:
             self._check_prompt(sequence)
-            sequence.image_table.release(sequence.parts)
+            sequence.image_table.release(sequence.elements)
             sequence.release_prefixes()
         return finished
 
     def _check_prompt(self, sequence: Sequence) -> None:
-        sequence.prompt_tokens = sequence.image_table.tokens(sequence.parts)
+        sequence.prompt_tokens = sequence.image_table.tokens(sequence.elements)
         if self.language.rope_factor(sequence.prompt_tokens) != sequence.rope_factor:
             raise RuntimeError(
                 f"the prompt was planned with {sequence.estimated_tokens} tokens but has {sequence.prompt_tokens}, so "
@@ -247,7 +249,7 @@ class Scheduler:
 
     def _read_tokens(self, *, launched: bool) -> list[Sequence]:
         """Read the tokens of launched steps: of all but the one just launched, if that can wait."""
-        steps = len(self.running.unread)
+        steps = len(self.running.pending)
         if launched and self._can_defer(self.running.sequences):
             steps -= 1
         finished = self.running.fetch(steps)

@@ -11,7 +11,7 @@ from evalkit.model.hf.sampler import RandomSampler
 from evalkit.types import ImageRef
 
 from .image_table import ImageTable
-from .prefix_tree import Node, Parts
+from .prefix_tree import Elements, Node
 from .vision import ProcessedImage
 
 
@@ -40,7 +40,7 @@ class Sequence:
         hits_stop_string: whether the tokens so far contain a stop string.
 
         table: the images of its window (set by ``place``, as are the next three).
-        parts: the prompt's elements, see ``prefix_tree``.
+        elements: the prompt's elements, see ``prefix_tree``.
         node: the deepest shared prefix above it.
         rope_factor: with which its keys are rotated.
 
@@ -67,7 +67,7 @@ class Sequence:
     hits_stop_string: Callable[[list[int]], bool] | None = None
 
     table: ImageTable | None = None
-    parts: Parts = ()
+    elements: Elements = ()
     node: Node | None = None
     rope_factor: float = 1.0
 
@@ -81,9 +81,9 @@ class Sequence:
     processed_images: tuple[ProcessedImage, ...] = ()
     error: BaseException | None = None
 
-    def place(self, table: ImageTable, parts: Parts, node: Node | None, rope_factor: float) -> None:
+    def place(self, table: ImageTable, elements: Elements, node: Node | None, rope_factor: float) -> None:
         """Set its place in a window's prefix tree."""
-        self.table, self.parts, self.node, self.rope_factor = table, parts, node, rope_factor
+        self.table, self.elements, self.node, self.rope_factor = table, elements, node, rope_factor
 
     def restart(self) -> None:
         """Discard the output so far, to compute it again."""
@@ -123,9 +123,9 @@ class Sequence:
         return self.node.chain() if self.node is not None else []
 
     @property
-    def own_parts(self) -> Parts:
+    def unshared_elements(self) -> Elements:
         """The elements that it does not share."""
-        return self.parts[self.node.end :] if self.node is not None else self.parts
+        return self.elements[self.node.end :] if self.node is not None else self.elements
 
     def retain_prefixes(self) -> None:
         """Count it as waiting for its prefixes again."""

@@ -1,4 +1,4 @@
-"""Replacements for parts of transformers' models; ``patched`` installs and removes all of them."""
+"""Replacements for modules of transformers' models; ``patched`` installs and removes all of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
 
 
 def patched(model: Any, options: Options) -> ModelPatches:
-    """Replace parts of a model by faster ones while the context lasts; the model's own parts are back after it.
+    """Replace modules of a model by faster ones inside the context; the model's own are restored after it.
 
     Only leaving the context restores the model.  (A generator would also do so when it is garbage collected, in the
     middle of another engine's work on the same model.)

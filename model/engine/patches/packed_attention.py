@@ -107,34 +107,34 @@ def packed_attention(
     """
     if attention_mask is not None or query.shape[0] != 1:
         raise ValueError("packed attention takes one sequence without a mask")
-    parts = [part[0].transpose(0, 1) for part in (query, key, value)]  # (tokens, heads, width) each
+    tensors = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (tokens, heads, width) each
     width = query.shape[-1]
     # Only later versions of torch let the kernel's scale be chosen.
     default_scale = scaling is None or math.isclose(scaling, width**-0.5)
     fast = query.is_cuda and default_scale and not dropout
     if fast and (kernel := varlen_kernel(query.device, query.dtype, width)) is not None:
         boundaries = cu_seq_lens_q.to(query.device, torch.int32)
-        longest = max_length_q if isinstance(max_length_q, int) else Segments.of(cu_seq_lens_q, parts[0]).longest
-        return kernel(*parts, boundaries, boundaries, longest, longest)[None], None
-    segments = Segments.of(cu_seq_lens_q, parts[0])
+        longest = max_length_q if isinstance(max_length_q, int) else Segments.of(cu_seq_lens_q, tensors[0]).longest
+        return kernel(*tensors, boundaries, boundaries, longest, longest)[None], None
+    segments = Segments.of(cu_seq_lens_q, tensors[0])
     if segments.order is not None:
-        parts = [part.index_select(0, segments.order) for part in parts]
-    out = _batched(parts, segments.batches, scaling, dropout)
+        tensors = [tensor.index_select(0, segments.order) for tensor in tensors]
+    out = _batched(tensors, segments.batches, scaling, dropout)
     return (out if segments.inverse is None else out.index_select(0, segments.inverse))[None], None
 
 
 def _batched(
-    parts: list[Tensor], batches: tuple[tuple[int, int], ...], scaling: float | None, dropout: float
+    tensors: list[Tensor], batches: tuple[tuple[int, int], ...], scaling: float | None, dropout: float
 ) -> Tensor:
     """(tokens, heads, width), with one attention call per batch."""
     out, start = [], 0
     for number, length in batches:
         end = start + number * length
-        q, k, v = (part[start:end].view(number, length, *part.shape[1:]).transpose(1, 2) for part in parts)
+        q, k, v = (tensor[start:end].view(number, length, *tensor.shape[1:]).transpose(1, 2) for tensor in tensors)
         found = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
         out.append(found.transpose(1, 2).flatten(0, 1))
         start = end
-    return out[0] if len(out) == 1 else torch.cat(out) if out else torch.empty_like(parts[2])
+    return out[0] if len(out) == 1 else torch.cat(out) if out else torch.empty_like(tensors[2])
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""On a GPU: the same tokens as ``generate`` one sample at a time, with decode steps recorded as CUDA graphs."""
+"""On a GPU: the same tokens as ``generate`` one sample at a time, with decode steps captured as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ def alone(requests: list[Request]) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("rows", [3, 16, 64, None])
-@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize("capture", [True, False])
 def test_same_tokens_as_generate(
-    rows: int | None, record: bool, requests: list[Request], alone: dict[str, tuple[int, ...]]
+    rows: int | None, capture: bool, requests: list[Request], alone: dict[str, tuple[int, ...]]
 ) -> None:
-    backend = _backend("float32", batch_size=rows, options=Options(cuda_graphs=record))
+    backend = _backend("float32", batch_size=rows, options=Options(cuda_graphs=capture))
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
     different = [key for key, tokens in alone.items() if found[key] != tokens]
     assert different == []
     steps = backend.engine.runner.steps
-    assert (steps.recorder is not None) is record
-    assert bool(steps.recorded) is record
+    assert (steps.capture is not None) is capture
+    assert bool(steps.graphs) is capture
 
 
 @pytest.mark.parametrize("off", ["fused_kernels", "async_scheduling", "prefix_sharing"])
@@ -96,11 +96,11 @@ def test_no_synchronization_except_for_tokens(requests: list[Request]) -> None:
     assert [str(one.message) for one in caught if "synchronizing" in str(one.message)] == []
 
 
-def test_recorded_steps_in_half_precision(requests: list[Request]) -> None:
+def test_captured_steps_in_half_precision(requests: list[Request]) -> None:
     backend = _backend("bfloat16")
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
-    assert backend.engine.runner.steps.recorder is not None
+    assert backend.engine.runner.steps.capture is not None
     plain = _tokens(_backend("bfloat16", options=Options(cuda_graphs=False)), requests)
     different = [key for key, tokens in plain.items() if found[key] != tokens]
     assert len(different) <= 0.1 * len(plain)

@@ -1,7 +1,7 @@
-"""Recorded decode steps: the same tokens.
+"""Captured decode steps: the same tokens.
 
 There are no CUDA graphs on a CPU.  Here a step is traced instead, operation by operation, and the trace is run: as in a
-graph, every shape, address and number that Python held when it was recorded is what it was then.
+graph, every shape, address and number that Python held when it was captured is what it was then.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from evalkit.types import Decoding, PromptSpec, Request, Response
 
 
 class Traced:
-    """Records by tracing; counts recordings and replays."""
+    """Captures by tracing; counts graphs and replays."""
 
     def __init__(self) -> None:
-        self.recordings = self.replays = 0
+        self.graphs = self.replays = 0
 
     def __call__(self, work: Step) -> Step:
         trace: Callable[[], torch.Tensor] = make_fx(work)()
-        self.recordings += 1
+        self.graphs += 1
 
         def replay() -> torch.Tensor:
             self.replays += 1
@@ -40,10 +40,10 @@ class Traced:
         return replay
 
 
-def _backend(tiny: HFBackend, recorder: Any, rows: int) -> HFBackend:
+def _backend(tiny: HFBackend, capture: Any, rows: int) -> HFBackend:
     backend = HFBackend(tiny.model, tiny.processor, batch_size=rows)
     assert backend.engine is not None
-    backend.engine.runner.steps.recorder = recorder
+    backend.engine.runner.steps.capture = capture
     return backend
 
 
@@ -75,17 +75,17 @@ def _tokens(backend: HFBackend, requests: Sequence[Request]) -> dict[str, tuple[
     ("rows", "columns"),
     [(16, 128), pytest.param(1, 128, marks=pytest.mark.slow), pytest.param(6, 16, marks=pytest.mark.slow)],
 )
-def test_same_tokens_with_recorded_steps(
+def test_same_tokens_with_captured_steps(
     rows: int, columns: int, requests: list[Request], expected: dict[str, tuple[int, ...]],
     tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(cuda_graphs, "SLOT_MULTIPLE", columns)
-    recorder = Traced()
-    backend = _backend(tiny_backend, recorder, rows)
+    capture = Traced()
+    backend = _backend(tiny_backend, capture, rows)
     assert _tokens(backend, requests) == expected
     assert backend.engine is not None
-    assert backend.engine.runner.steps.recorder is recorder, "it did not give up"
-    assert recorder.replays > 2 * recorder.recordings > 0
+    assert backend.engine.runner.steps.capture is capture, "it did not give up"
+    assert capture.replays > 2 * capture.graphs > 0
     assert _tokens(backend, requests) == expected  # and in the next window
 
 
@@ -93,7 +93,7 @@ def test_wrong_replay_is_not_used(
     requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """As a graph would of a step that keeps a number of Python's: always the column of the recording."""
+    """As a graph would of a step that keeps a number of Python's: always the column of the capture."""
 
     class Stuck(Traced):
         def __call__(self, work: Step) -> Step:
@@ -104,8 +104,8 @@ def test_wrong_replay_is_not_used(
     backend = _backend(tiny_backend, Stuck(), 16)
     assert _tokens(backend, requests) == expected
     assert backend.engine is not None
-    assert backend.engine.runner.steps.recorder is None
-    assert "not recorded as CUDA graphs: replayed logits differ by" in caplog.text
+    assert backend.engine.runner.steps.capture is None
+    assert "not captured as CUDA graphs: replayed logits differ by" in caplog.text
 
 
 def test_failed_recording_is_not_used(
@@ -138,19 +138,19 @@ def test_traced_step_keeps_python_values(tiny_backend: HFBackend) -> None:
 
 
 def test_recordings_are_reused_by_the_next_run(requests: list[Request], tiny_backend: HFBackend) -> None:
-    recorder = Traced()
-    backend = _backend(tiny_backend, recorder, 16)
+    capture = Traced()
+    backend = _backend(tiny_backend, capture, 16)
     assert backend.engine is not None
     steps, cache = backend.engine.runner.steps, backend.engine.scheduler.running.cache
     assert isinstance(cache, ContiguousKVCache)
     first = _tokens(backend, requests)
-    shapes, made = set(steps.recorded), recorder.recordings
+    shapes, made = set(steps.graphs), capture.graphs
     assert _tokens(backend, requests) == first
-    assert set(steps.recorded) >= shapes
-    assert recorder.recordings - made == len(steps.recorded) - len(shapes), "none twice"
+    assert set(steps.graphs) >= shapes
+    assert capture.graphs - made == len(steps.graphs) - len(shapes), "none twice"
     assert cache.tensors is None
     backend.engine.free_memory()  # as when memory is out
-    assert (cache.retained, steps.recorded) == (None, {})
+    assert (cache.retained, steps.graphs) == (None, {})
     assert _tokens(backend, requests) == first
 
 

@@ -19,7 +19,8 @@ from evalkit.data import open_data
 from evalkit.images import RowImage
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine import compatibility
-from evalkit.model.engine.kv_cache import KVCache, KVTensors
+from evalkit.model.engine.kv_cache import KVCache
+from evalkit.model.engine.kv_tensors import KVTensors
 from evalkit.model.engine.language_model import TOLERANCE
 from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.sampler import SampledTokens

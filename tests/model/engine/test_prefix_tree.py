@@ -10,8 +10,8 @@ from evalkit.model.engine.prefix_tree import MIN_PREFIX_TOKENS, Leaf, Node, buil
 IMAGE = 100  # tokens
 
 
-def _length(part: int) -> int:
-    return IMAGE if part < 0 else 1
+def _length(element: int) -> int:
+    return IMAGE if element < 0 else 1
 
 
 def _nodes(leaves: list[Leaf]) -> set[Node]:

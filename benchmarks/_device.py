@@ -1,4 +1,4 @@
-"""What a device can do and does, for ``throughput.py``: matrix rate, how busy a GPU is, peak memory."""
+"""Device measurements for ``throughput.py``: matrix rate, GPU utilization, peak memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second in a product of large matrices."""
+    """Return the floating-point operations per second of a product of large matrices."""
     side = 8192 if device.type == "cuda" else 1024
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     times = []
@@ -34,7 +34,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 class Busy:
-    """How much of the time a GPU was at work, by ``nvidia-smi``'s samples; ``share`` is None where it cannot say.
+    """GPU utilization, sampled with ``nvidia-smi``; ``share`` is None if it is not available.
 
     Each sample looks back for up to a second, so that those of the first second are left out.
     """
@@ -81,7 +81,7 @@ class Busy:
 
 
 def peak_of(device: torch.device, work: Any) -> float | None:
-    """Bytes that ``work()`` needs at most, beyond what is held before; None where that is not counted."""
+    """Return the peak bytes that ``work()`` allocates beyond what was allocated before; None on a CPU."""
     if device.type != "cuda":
         work()
         return None

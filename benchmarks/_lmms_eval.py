@@ -1,10 +1,10 @@
-"""Runs lmms-eval's own ``qwen2_5_vl`` over samples, in an environment that has it; ``throughput.py`` starts it.
+"""Run lmms-eval's ``qwen2_5_vl`` on samples, in an environment with lmms-eval; ``throughput.py`` starts this script.
 
     PYTHON _lmms_eval.py WORK.json DONE.json
 
-The model class is the one that ``--model qwen2_5_vl`` names, asked as its evaluator asks it: instances in,
-``generate_until``.  It loads every checkpoint in bfloat16; on a CPU, where that is slow, it is given the same weights
-in the dtype of the others.
+The model class is that of ``--model qwen2_5_vl``, called as lmms-eval's evaluator does: ``generate_until`` on
+instances.  It loads checkpoints in bfloat16; on a CPU, where that is slow, its weights are cast to the dtype of the
+others.
 """
 
 from __future__ import annotations

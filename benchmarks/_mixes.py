@@ -1,8 +1,8 @@
-"""What ``throughput.py`` asks: made-up questions about made-up images, with the numbers of real benchmarks.
+"""The workloads of ``throughput.py``: synthetic questions about synthetic images, shaped like real benchmarks.
 
 Each mix has a benchmark's questions per image, image sizes, prompt lengths (the tiny checkpoint's tokenizer needs
-about one token a word for the words below, as the released ones do for English) and answer lengths.  Images are
-textured files on disk, so that reading and decoding them costs what it costs in a run.
+about one token per word for the words below, as the released ones do for English) and answer lengths.  Images are
+textured files on disk, so reading and decoding them costs as much as in a real run.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Mix:
-    """One sort of benchmark.
+    """A workload shaped like one benchmark.
 
     Attributes:
-        questions: per image, in turn.
-        sizes: (width, height) of the images, in turn; ``large`` ones where there is a GPU.
-        page: text on white, as PNG; else a textured JPEG.
-        words: of a question, drawn evenly from this range; ``suffix`` follows it, the same for all.
-        limit: the longest answer, in tokens.
-        length: the mean answer in tokens that the end token is set for, the end not counted.
-        samples: how many on a CPU and on a GPU, in each round, unless told.
+        questions: questions per image, cycled.
+        sizes: (width, height) of the images, cycled; ``large`` is used on a GPU.
+        page: text on white as PNG; otherwise a textured JPEG.
+        words: range of words per question (uniform); ``suffix`` is appended to every question.
+        limit: maximum tokens per answer.
+        length: the mean answer length in tokens, without the end token.
+        samples: default samples per round, on a CPU and on a GPU.
     """
 
     name: str
@@ -69,7 +69,7 @@ MIXES = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """A question about an image."""
 
     id: str
@@ -80,26 +80,26 @@ class Asked:
 
     @property
     def request(self) -> Request:
-        """As evalkit's backends take it."""
+        """The request for evalkit's backends."""
         content = (ImagePart(PathImage(str(self.path))), TextPart(self.text))
         return Request(self.id, (Message("user", content),), Decoding(self.limit))
 
 
-def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[Asked]:
-    """``count`` questions of a mix, their images written into ``folder``; another seed, other images."""
+def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[Query]:
+    """Draw ``count`` questions of a mix and write their images to ``folder``; each seed gives different images."""
     rng = random.Random(f"{seed}/{mix.name}")
     sizes = mix.large if large else mix.sizes
-    asked: list[Asked] = []
+    queries: list[Query] = []
     wanted: list[tuple[Path, Size, int]] = []
-    while len(asked) < count:
+    while len(queries) < count:
         place = len(wanted)
         size = sizes[place % len(sizes)]
         path = folder / f"{mix.name}-{seed}-{place}.{'png' if mix.page else 'jpg'}"
         wanted.append((path, size, rng.randrange(2**32)))
-        for _ in range(min(mix.questions[place % len(mix.questions)], count - len(asked))):
+        for _ in range(min(mix.questions[place % len(mix.questions)], count - len(queries))):
             words = rng.choices(WORDS, k=rng.randint(*mix.words))
             text = " ".join(words).capitalize() + mix.suffix
-            asked.append(Asked(f"{mix.name}-{seed}-{len(asked)}", path, size, text, mix.limit))
+            queries.append(Query(f"{mix.name}-{seed}-{len(queries)}", path, size, text, mix.limit))
 
     def paint(image: tuple[Path, Size, int]) -> None:
         path, size, number = image
@@ -107,12 +107,12 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(paint, wanted))
-    return asked
+    return queries
 
 
-def images(asked: Sequence[Asked]) -> int:
-    """How many different images are asked about."""
-    return len({one.path for one in asked})
+def images(queries: Sequence[Query]) -> int:
+    """The number of distinct images."""
+    return len({one.path for one in queries})
 
 
 def _scene(size: Size, seed: int) -> Image.Image:

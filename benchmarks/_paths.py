@@ -1,8 +1,8 @@
-"""The ways through which ``throughput.py`` sends the same samples; each gives the answers' tokens by sample id.
+"""The methods that ``throughput.py`` compares; each returns the answer tokens by sample id.
 
-``generate`` is used as a careful user would: greedy, in inference mode, the processor on the text and the images of a
-batch, padded on the left, sorted by length with the visual tokens counted, the next batch's images read, decoded and
-resized in a thread meanwhile, which is kept from disturbing the model on a CPU as evalkit's own are (``threads``).
+``generate`` is used as a careful user would: greedy, in inference mode, with left padding and batches sorted by length
+(including visual tokens), while a thread preprocesses the next batch.  As in evalkit (``threads``), that thread does
+not compete with the model for CPU cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _mixes import Asked
+from _mixes import Query
 from transformers import GenerationConfig
 
 from evalkit.model.backends.hf import HFBackend
@@ -26,7 +26,7 @@ from evalkit.model.engine.options import Options
 from evalkit.model.hf.threads import threads
 
 Answers = dict[str, tuple[int, ...]]
-PARTS = (
+FEATURES = (
     "prefix_sharing", "token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch",
     "async_scheduling", "cuda_graphs", "fused_kernels",
 )  # fmt: skip
@@ -35,7 +35,7 @@ TAKES = frozenset(inspect.signature(HFBackend).parameters)
 CHILD = Path(__file__).parent / "_lmms_eval.py"
 
 
-def conversation(one: Asked, image: object) -> list[dict[str, Any]]:
+def conversation(one: Query, image: object) -> list[dict[str, Any]]:
     """A question as chat templates take it."""
     content = [{"type": "image", "image": image}, {"type": "text", "text": one.text}]
     return [{"role": "user", "content": content}]
@@ -49,7 +49,7 @@ class Generate:
         stops = model.generation_config.eos_token_id
         self.stops = set(stops if isinstance(stops, list) else [stops])
 
-    def inputs(self, batch: Sequence[Asked]) -> Any:
+    def inputs(self, batch: Sequence[Query]) -> Any:
         """The model's inputs, on the CPU."""
         from PIL import Image
 
@@ -64,13 +64,13 @@ class Generate:
             text=texts, images=images, padding=True, padding_side="left", return_tensors="pt"
         )  # fmt: skip
 
-    def placed(self, batch: Sequence[Asked]) -> Any:
-        """The model's inputs, where it is."""
+    def placed(self, batch: Sequence[Query]) -> Any:
+        """The model's inputs, on its device."""
         return self.inputs(batch).to(self.model.device, dtype=self.model.dtype)
 
-    def run(self, asked: Sequence[Asked]) -> Answers:
-        """All answers."""
-        order = sorted(asked, key=self._length, reverse=True) if self.batch_size > 1 else list(asked)
+    def run(self, queries: Sequence[Query]) -> Answers:
+        """Return all answers."""
+        order = sorted(queries, key=self._length, reverse=True) if self.batch_size > 1 else list(queries)
         batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
         answers: Answers = {}
         with threads(1) as ahead:
@@ -92,12 +92,12 @@ class Generate:
         return new
 
     def cut(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """The tokens before the first that ends."""
+        """The tokens before the first stop token."""
         at = next((at for at, token in enumerate(tokens) if token in self.stops), len(tokens))
         return tuple(tokens[:at])
 
-    def gap(self, one: Asked, at: int) -> float:
-        """By how much the best next token leads after ``at`` tokens, the sample alone; NaN where it ends before."""
+    def gap(self, one: Query, at: int) -> float:
+        """The top-2 logit gap after ``at`` tokens at batch size 1; NaN if the answer is shorter."""
         settings = GenerationConfig(
             do_sample=False, max_new_tokens=at + 1, output_logits=True, return_dict_in_generate=True
         )
@@ -108,26 +108,26 @@ class Generate:
         best = out.logits[at][0].float().topk(2).values.tolist()
         return float(best[0] - best[1])
 
-    def _length(self, one: Asked) -> int:
+    def _length(self, one: Query) -> int:
         width, height = one.size
         return len(self.processor.tokenizer(one.text)["input_ids"]) + width * height // 28**2
 
 
 class Evalkit:
-    """evalkit's ``hf`` backend, on the same weights; arguments that it does not have (yet) are left out."""
+    """evalkit's ``hf`` backend on the same weights; arguments that an older version lacks are omitted."""
 
     def __init__(self, model: Any, processor: Any, batch_size: int | None = None, **options: bool) -> None:
         model = twin(model)
         wanted: dict[str, Any] = {"batch_size": batch_size, "options": Options(**options)}
-        if batch_size is None and "options" not in TAKES:  # batches of their own accord come with the options
+        if batch_size is None and "options" not in TAKES:  # versions without options have no automatic batch size
             wanted["batch_size"] = 16
         self.backend = HFBackend(model, processor, **{name: v for name, v in wanted.items() if name in TAKES})
         self.prompts: dict[str, int] = {}
 
-    def run(self, asked: Sequence[Asked]) -> Answers:
-        """All answers; ``prompts`` then has the lengths of their prompts in tokens."""
+    def run(self, queries: Sequence[Query]) -> Answers:
+        """Return all answers; fills ``prompts`` with the prompt lengths in tokens."""
         answers: Answers = {}
-        for response in self.backend.generate([one.request for one in asked]):
+        for response in self.backend.generate([one.request for one in queries]):
             if response.error is not None:
                 raise RuntimeError(f"{response.id}: {response.error}")
             answers[response.id] = response.tokens
@@ -136,20 +136,20 @@ class Evalkit:
 
 
 def twin(model: Any) -> Any:
-    """A model with the same weights in the same memory: what is changed about it does not touch the other's calls."""
+    """Copy a model's modules but share its weights, so that patches to one do not affect the other."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def lmms_eval(
-    python: str, model: Any, processor: Any, asked: Sequence[Asked], *, batch_sizes: Sequence[int]
+    python: str, model: Any, processor: Any, queries: Sequence[Query], *, batch_sizes: Sequence[int]
 ) -> Mapping[str, Any]:
-    """The samples through lmms-eval's own backend, in an environment that has it.
+    """Run the samples through lmms-eval, in an environment that has it.
 
     Returns:
         ``version``; seconds by batch size (``seconds``); texts by sample id (``texts``).
 
     Raises:
-        RuntimeError: it did not work; the sentence says what it said.
+        RuntimeError: lmms-eval failed; the message is its last line.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -157,8 +157,8 @@ def lmms_eval(
         processor.save_pretrained(root / "model")
         work = {
             "model": str(root / "model"), "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch."),
-            "batch_sizes": list(batch_sizes), "limit": asked[0].limit, "threads": torch.get_num_threads(),
-            "samples": [{"id": one.id, "image": str(one.path), "text": one.text} for one in asked],
+            "batch_sizes": list(batch_sizes), "limit": queries[0].limit, "threads": torch.get_num_threads(),
+            "samples": [{"id": one.id, "image": str(one.path), "text": one.text} for one in queries],
         }  # fmt: skip
         (root / "work.json").write_text(json.dumps(work))
         command = [python, str(CHILD), str(root / "work.json"), str(root / "done.json")]
@@ -172,11 +172,11 @@ def lmms_eval(
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The samples that both answered, differently."""
+    """The ids of samples whose answers differ, among those that both answered."""
     return [name for name in one if name in other and one[name] != other[name]]
 
 
 def first_difference(one: Sequence[int], other: Sequence[int]) -> int:
-    """The first place at which two answers differ."""
+    """The first index at which two answers differ."""
     same = zip(one, other, strict=False)
     return next((at for at, (a, b) in enumerate(same) if a != b), min(len(one), len(other)))

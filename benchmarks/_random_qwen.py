@@ -1,9 +1,9 @@
-"""Qwen2.5-VL with random weights, for ``throughput.py``: a small one for a CPU, one of the 7B's size for a GPU.
+"""Qwen2.5-VL with random weights, for ``throughput.py``: small for a CPU, 7B for a GPU.
 
-Tokenizer, chat template and processor are the tiny checkpoint's, with the released pixel limits.  A random model never
-ends its answers where a trained one does.  So the end token's row of the output layer is scaled (``set_lengths``) until
-the mean answer has the length it is meant to have: where an answer ends then depends on its image and question, as
-it should, and is the same for whoever runs the model, since it lies in the weights.
+Tokenizer, chat template and processor are the tiny checkpoint's, with the released pixel limits.  A random model does
+not end its answers as a trained one does.  So the end token's row of the output layer is scaled (``set_lengths``) until
+the mean answer has the desired length.  Where an answer ends then depends on its image and question, and is the same
+for every method, since it is decided by the weights.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Counts:
     patch: float
 
     def flops(self, tokens: int, patches: int) -> float:
-        """Of a forward pass in matrix products, attention's own left out."""
+        """FLOPs of a forward pass in matrix products, without attention scores."""
         return 2.0 * (self.text * tokens + self.patch * patches)
 
 

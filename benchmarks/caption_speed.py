@@ -1,7 +1,7 @@
-"""How long a whole captioning split takes to score, and how much memory: ``python benchmarks/caption_speed.py``.
+"""Time and memory to score a complete captioning split: ``python benchmarks/caption_speed.py``.
 
-As many images as COCO's Karpathy test split has, five references each, invented captions: about ten words drawn by a
-Zipf law, some of them shared by the captions of an image, so that every scorer finds matches to count.
+The size of COCO's Karpathy test split with five references per image.  Captions are synthetic: about ten words drawn
+from a Zipf distribution, some shared by the captions of an image, so that every scorer has matches to count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WORDS = 8_000  # about the vocabulary of COCO's captions after the usual cut
 
 
 def captions(images: int, references: int, seed: int = 0) -> list[Answered]:
-    """Invented answers to ``images`` images with as many ``references`` each; the same for the same ``seed``."""
+    """Synthetic answers for ``images`` images with ``references`` references each; deterministic in ``seed``."""
     draw = random.Random(seed)
     vocabulary = ["".join(draw.choices("abdeiklmnoprstu", k=draw.randint(2, 9))) for _ in range(WORDS)]
     weights = [1 / rank for rank in range(1, WORDS + 1)]

@@ -1,8 +1,8 @@
-"""How long ``evalkit compare`` takes on two runs over VQAv2 val, and ``evalkit leaderboard`` on fifty runs.
+"""Time of ``evalkit compare`` on two runs over VQAv2 val, and of ``evalkit leaderboard`` on fifty runs.
 
     python benchmarks/compare_speed.py [SAMPLES] [RUNS]
 
-The runs are made up: 214,354 questions about 40,504 images, with VQA accuracies.  Each command is its own process.
+The runs are synthetic: 214,354 questions about 40,504 images, with VQA accuracies.  Each command is a new process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ IMAGES = 40_504
 COMMAND = "from evalkit.cli import main; main()"
 
 
-def write_run(folder: Path, model: str, samples: int, level: float, *, whole: bool) -> None:
-    """A run's folder as ``evalkit run`` leaves it; without samples' files unless ``whole``."""
+def write_run(folder: Path, model: str, samples: int, level: float, *, samples_files: bool) -> None:
+    """Write a run folder like ``evalkit run`` does; with per-sample files only if ``samples_files``."""
     rng = np.random.default_rng(len(model))
     folder.mkdir(parents=True)
     manifest = {"schema": 2, "settings": {}, "model": {"name": model}, "cwd": "/", "splits": {}}
@@ -36,9 +36,9 @@ def write_run(folder: Path, model: str, samples: int, level: float, *, whole: bo
         "submission": None,
     }  # fmt: skip
     splits = [row if place == 0 else {**row, "task": f"task{place}", "signature": f"{place}"} for place in range(20)]
-    rows = [row] if whole else splits
+    rows = [row] if samples_files else splits
     (folder / "scores.json").write_text(json.dumps({"schema": 2, "model": model, "results": rows}))
-    if whole:
+    if samples_files:
         lines = [
             json.dumps({"id": str(i), "cluster": str(i * IMAGES // samples), "accuracy": float(values[i])})
             for i in range(samples)
@@ -63,9 +63,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for model, level in (("early", 6.0), ("late", 6.2)):
-            write_run(root / "pair" / model, model, samples, level, whole=True)
+            write_run(root / "pair" / model, model, samples, level, samples_files=True)
         for place in range(runs):
-            write_run(root / "many" / f"run{place}", f"model-{place}", samples, 6.0, whole=False)
+            write_run(root / "many" / f"run{place}", f"model-{place}", samples, 6.0, samples_files=False)
         timed(f"leaderboard over {runs} runs of 20 tasks", "leaderboard", str(root / "many"))
         pair = [str(root / "pair" / model) for model in ("early", "late")]
         timed(f"compare of two runs of {samples:,} samples", "compare", *pair)

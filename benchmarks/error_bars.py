@@ -1,10 +1,10 @@
-"""Do the error bars hold?  Evaluations simulated many times, the truth known.
+"""Coverage and power of the error bars, in simulated evaluations whose true scores are known.
 
     python benchmarks/error_bars.py [REPETITIONS]
 
-Coverage: how often the 95 % intervals hold the true score.  False alarms: how often the gate fails where nothing is
-worse.  Power: how often it fails at the sample size that was computed for a power of 80 %.  With 1,000 repetitions a
-share of 95 % is known to ± 1.4 points, one of 80 % to ± 2.5.
+Coverage: the share of 95 % intervals that contain the true score.  False alarms: the share of gates that fail although
+nothing is worse.  Power: the share that fail at the sample size computed for a power of 80 %.  With 1,000 repetitions,
+a share of 95 % has a margin of ± 1.4 points, one of 80 % of ± 2.5.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPETITIONS = 1_000
 
 
 def right_or_wrong(rng: np.random.Generator, images: int, level: float, alike: float) -> Measured:
-    """Images of 1 to 9 questions; each image has its own difficulty, a beta around ``level`` (0 to 1).
+    """Scores of images with 1 to 9 questions; an image's difficulty has a beta distribution around ``level`` (0 to 1).
 
     ``alike`` is the correlation of two questions of an image: a + b = 1 / alike − 1.
     """

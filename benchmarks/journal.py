@@ -1,7 +1,7 @@
-"""What the journal costs a run: ``python benchmarks/journal.py [--count 20000] [--folder DIR]``.
+"""The cost of a run's journal: ``python benchmarks/journal.py [--count 20000] [--folder DIR]``.
 
-Records like those of a VQA run are appended as ``evalkit run`` does it, synced every second, and the time is put
-beside a run at 1,000 samples a second; then the journal is read back, as a continued run does.
+Records like those of a VQA run are appended as ``evalkit run`` does, synced every second, and the time is compared
+with a run at 1,000 samples per second.  Then the journal is read back, as when a run is resumed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Qwen-VL at its full size with random weights: that it answers in batches, how fast, and in how much memory.
+"""Speed and memory of Qwen-VL at full size with random weights, and a check that batches give the same answers.
 
     python benchmarks/qwen_vl.py                              # a GPU: 9.7 billion parameters, bf16; about two minutes
-    python benchmarks/qwen_vl.py --size small --device cpu    # a CPU: the same with a small one
+    python benchmarks/qwen_vl.py --size small --device cpu    # a CPU: a small model
 
 The configuration is the published one, and so are the names and shapes of the parameters.  The vocabulary has the
-published size, but its tokens are made up: the questions' words, and bytes.  Images and questions are those of
-``_mixes.py``'s VQAv2: about five questions an image.  All answers have the same length.  Four ways, the samples the
-same: ``generate`` one at a time, ``generate`` in batches, evalkit with as many rows, evalkit as it is.  Answers of
-random weights hang on rounding, so in bf16 many differ between any two ways; ``--dtype float32`` shows that none does.
+published size, but its tokens are synthetic: the questions' words, and bytes.  Images and questions are the VQAv2 mix
+of ``_mixes.py``: about five questions per image.  All answers have the same length.  Four methods on the same samples:
+``generate`` at batch size 1, ``generate`` in batches, evalkit with the same batch size, evalkit with its defaults.
+Answers of random weights depend on rounding, so in bf16 many differ between methods; with ``--dtype float32`` none do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from _device import peak_of, wait
-from _mixes import MIXES, WORDS, Asked, draw, images
+from _mixes import MIXES, WORDS, Query, draw, images
 from _paths import Answers, differing
 from transformers import GenerationConfig
 
@@ -52,7 +52,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def write_vocabulary(path: Path) -> None:
-    """As many ranks as the published one has: bytes, the words' beginnings, and filling that no text contains."""
+    """A vocabulary of the published size: bytes, the words' prefixes, and padding that no text contains."""
     tokens = {bytes([byte]): None for byte in range(256)}
     for word in WORDS:
         spaced = f" {word}".encode()
@@ -77,17 +77,17 @@ def make(size: str, device: torch.device, dtype: torch.dtype, folder: Path) -> t
     return model.to(device).eval(), processor
 
 
-def question(one: Asked) -> str:
-    """As Qwen-VL's own evaluation asks."""
+def question(one: Query) -> str:
+    """The prompt of Qwen-VL's official evaluation."""
     return f"{one.text} Answer:"
 
 
-def generate(model: Any, processor: QwenVLProcessor, asked: Sequence[Asked], rows: int, length: int) -> Answers:
+def generate(model: Any, processor: QwenVLProcessor, queries: Sequence[Query], rows: int, length: int) -> Answers:
     """``model.generate`` in batches of ``rows``."""
     settings = GenerationConfig(do_sample=False, max_new_tokens=length, min_new_tokens=length)
     answers: Answers = {}
-    for at in range(0, len(asked), rows):
-        batch = asked[at : at + rows]
+    for at in range(0, len(queries), rows):
+        batch = queries[at : at + rows]
         inputs = processor(
             text=[f"{processor.image_token}{question(one)}" for one in batch],
             images=[[one.request.images[0].load()] for one in batch],
@@ -101,7 +101,7 @@ def generate(model: Any, processor: QwenVLProcessor, asked: Sequence[Asked], row
     return answers
 
 
-def evalkit(backend: HFBackend, asked: Sequence[Asked], length: int) -> Answers:
+def evalkit(backend: HFBackend, queries: Sequence[Query], length: int) -> Answers:
     """evalkit's backend."""
     requests = [
         Request(
@@ -109,7 +109,7 @@ def evalkit(backend: HFBackend, asked: Sequence[Asked], length: int) -> Answers:
             (Message("plain", (ImagePart(one.request.images[0]), TextPart(question(one)))),),
             Decoding(length, length),
         )
-        for one in asked
+        for one in queries
     ]
     answers: Answers = {}
     for response in backend.generate(requests):
@@ -140,34 +140,34 @@ def main() -> None:
             f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else 'a CPU'}, made in "
             f"{time.perf_counter() - began:.0f} s"
         )
-        asked = draw(MIXES[0], settings.samples, Path(folder), seed="0", large=True)
+        queries = draw(MIXES[0], settings.samples, Path(folder), seed="0", large=True)
         plain = lambda some, rows: generate(model, processor, some, rows, length)  # noqa: E731
-        ways: dict[str, tuple[Sequence[Asked], Callable[[Sequence[Asked]], Answers]]] = {
-            "generate, one at a time": (asked[:: max(1, len(asked) // 12)], lambda some: plain(some, 1)),
-            f"generate, batches of {rows}": (asked, lambda some: plain(some, rows)),
+        methods: dict[str, tuple[Sequence[Query], Callable[[Sequence[Query]], Answers]]] = {
+            "generate, one at a time": (queries[:: max(1, len(queries) // 12)], lambda some: plain(some, 1)),
+            f"generate, batches of {rows}": (queries, lambda some: plain(some, rows)),
         }
         found: dict[str, Answers] = {}
-        print(f"{len(asked)} samples, {images(asked)} images, answers of {length} tokens")
+        print(f"{len(queries)} samples, {images(queries)} images, answers of {length} tokens")
         print(f"  {'':28}{'samples/s':>10}{'GiB beyond the weights':>25}{'answers as (1)':>16}")
 
-        def measure(name: str, some: Sequence[Asked], way: Callable[[Sequence[Asked]], Answers]) -> None:
-            way(some[: rows if "one" not in name else 1])
+        def measure(name: str, some: Sequence[Query], method: Callable[[Sequence[Query]], Answers]) -> None:
+            method(some[: rows if "one" not in name else 1])
             wait(device)
             began = time.perf_counter()
-            peak = peak_of(device, lambda: found.update({name: way(some)}))
+            peak = peak_of(device, lambda: found.update({name: method(some)}))
             wait(device)
             rate = len(some) / (time.perf_counter() - began)
             first = found["generate, one at a time"]
             same = f"{len(first) - len(differing(first, found[name]))} of {len(first)}"
             print(f"  {name:28}{rate:10.2f}{'' if peak is None else f'{peak / 2**30:.2f}':>25}{same:>16}", flush=True)
 
-        for name, (some, way) in ways.items():
-            measure(name, some, way)
+        for name, (some, method) in methods.items():
+            measure(name, some, method)
         for name, size in ((f"evalkit, {rows} rows", rows), ("evalkit", None)):
             backend = HFBackend(model, processor, batch_size=size)
             if backend.engine is None:
                 raise RuntimeError(f"the engine does not answer: {backend.unfit}")
-            measure(name, asked, lambda some, backend=backend: evalkit(backend, some, length))  # type: ignore[misc]
+            measure(name, queries, lambda some, backend=backend: evalkit(backend, some, length))  # type: ignore[misc]
             steps = backend.engine.runner.steps
             shapes, on = len(steps.graphs), steps.capture is not None
             print(f"    decode steps captured: {f'{shapes} shapes' if on else 'no'}")

@@ -1,12 +1,12 @@
-"""What a second worker brings: Ray workers of one thread each, one against two, on the same samples.
+"""Speedup of two Ray workers over one, with one thread each, on the same samples.
 
     OMP_NUM_THREADS=1 python benchmarks/ray_scaling.py                 # two cores: under two minutes
     OMP_NUM_THREADS=1 python benchmarks/ray_scaling.py --local         # worker processes without Ray
     OMP_NUM_THREADS=1 python benchmarks/ray_scaling.py --json rates.json
 
-The bundled tiny checkpoint answers its VQAv2 and RefCOCO samples, with ``--copies`` of every image, so that nothing
-is shared that would not be.  Loading the checkpoint is timed by itself.  The rate of one worker goes into the queue's
-simulation (``simulate.py``), whose prediction for two stands beside what was measured.
+The bundled tiny checkpoint answers its VQAv2 and RefCOCO samples, with ``--copies`` of every image, so that
+sharing is as in a real run.  Loading the checkpoint is timed separately.  The rate of one worker is the input of the
+queue simulation (``simulate.py``), whose prediction for two is printed beside the measurement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TASKS = (("vqav2", "val"), ("refcoco", "testA"))
 
 
 def copied(request: Request, number: int, folder: Path) -> Request:
-    """The same question about a copy of its image."""
+    """The same request with a copy of its image."""
 
     def message(one: Message) -> Message:
         return replace(one, content=tuple(part(p) for p in one.content))
@@ -57,8 +57,8 @@ def drawn(copies: int, folder: Path) -> list[Request]:
     for name, split in TASKS:
         task, family = registry.tasks.get(name), registry.families.get("qwen2.5-vl")
         for sample in task.load(open_data("tiny"), split):
-            asked = Request(f"{name}-{sample.id}", family.prompt(PromptSpec(name, task.kind), sample), Decoding(32))
-            found += [copied(asked, number, folder) for number in range(copies)]
+            request = Request(f"{name}-{sample.id}", family.prompt(PromptSpec(name, task.kind), sample), Decoding(32))
+            found += [copied(request, number, folder) for number in range(copies)]
     return found
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     settings = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":
-        parser.error("set OMP_NUM_THREADS=1: a worker with more threads than one would leave nothing to a second")
+        parser.error("set OMP_NUM_THREADS=1: with more threads, one worker would use both cores")
     with tempfile.TemporaryDirectory() as folder:
         requests = drawn(settings.copies, Path(folder))
         seconds = {}
@@ -110,11 +110,14 @@ def main() -> None:
         groups: dict[str, int] = {}
         for request in requests:
             groups[request.images[0].name] = groups.get(request.images[0].name, 0) + 1
-        told = simulate([Group("", count, count * each) for count in groups.values()], Fleet(2))
+        predicted = simulate([Group("", count, count * each) for count in groups.values()], Fleet(2))
     speedup = seconds[1] / seconds[2]
-    print(f"two are {speedup:.2f} times as fast as one; the queue alone would allow {seconds[1] / told.seconds:.2f}")
+    print(
+        f"two workers are {speedup:.2f} times as fast as one; "
+        f"the queue simulation predicts {seconds[1] / predicted.seconds:.2f}"
+    )
     if settings.json is not None:
-        figures = {"samples": len(requests), "seconds": seconds, "speedup": speedup, "simulated": told.seconds}
+        figures = {"samples": len(requests), "seconds": seconds, "speedup": speedup, "simulated": predicted.seconds}
         settings.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 

@@ -1,9 +1,9 @@
-"""What a report takes: ``python benchmarks/report_size.py [--samples 5000] [--images 1000] [--folder DIR]``.
+"""Size and time of a report: ``python benchmarks/report_size.py [--samples 5000] [--images 1000] [--folder DIR]``.
 
-A data root in VQAv2's official format is made, with as many JPEGs of 640 × 480 pixels as asked for, about as large as
-COCO's; ``evalkit score`` makes a run of answers of which two thirds are right; ``evalkit report`` is timed on it, as a
-folder and as one file; and where there is a chromium (and selenium), how long each takes to open: until the document is
-there, until the first page of the gallery is drawn, until all samples are in.
+Writes a data root in VQAv2's official format with JPEGs of 640 × 480 pixels (about the file size of COCO's), scores
+answers of which two thirds are correct with ``evalkit score``, and times ``evalkit report`` as a folder and as one
+file. If chromium and selenium are installed, also measures how long each takes to open: until the document is loaded,
+until the first page of the gallery is drawn, and until all samples are loaded.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def make_root(root: Path, samples: int, images: int) -> None:
         answer = draws.choice(WORDS)
         answers = [{"answer": answer, "answer_id": i + 1, "answer_confidence": "yes"} for i in range(10)]
         kind = "yes/no" if answer in ("yes", "no") else "number" if answer == "two" else "other"
-        questions.append({**key, "question": f"What is it that lies at the {draws.choice(WORDS)} in this image?"})
+        questions.append({**key, "question": f"What is at the {draws.choice(WORDS)} in this image?"})
         annotations.append(
             {**key, "answers": answers, "answer_type": kind, "question_type": f"what is {draws.randrange(60)}",
              "multiple_choice_answer": answer}
@@ -78,7 +78,7 @@ def command(*arguments: str, cwd: Path) -> float:
 
 
 def opened(page: Path) -> str:
-    """How long the page takes to open in chromium: the median of three, each in a browser of its own."""
+    """Seconds until the page is open in chromium: the median of three, each in a new browser."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     try:
         from selenium import webdriver

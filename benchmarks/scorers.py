@@ -1,8 +1,7 @@
-"""How long whole splits take to score, and how much memory: ``python benchmarks/scorers.py``.
+"""Time and memory to score complete splits: ``python benchmarks/scorers.py``.
 
 VQAv2 val (214,354 answers), the RefCOCO family's boxes (58,000), COCO's Karpathy test (5,000 captions with five
-references each; needs the extra ``caption``), all invented.  Every case runs in a process of its own, so that its peak
-memory is its own.
+references each), all synthetic.  Each case runs in a new process, to measure its peak memory.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""Samples a second of the ``server`` backend: with 1, 8, 32 requests under way, and with those of an image together.
+"""Throughput of the ``server`` backend by requests in flight (1, 8, 32), with and without grouping by image.
 
     python benchmarks/server.py --make /tmp/small        # a model of 30 million random parameters, to be served
     vllm serve /tmp/small --dtype float32 --num-gpu-blocks-override 24 --max-model-len 2048 --port 8123  # or any other
     python benchmarks/server.py --base-url http://localhost:8123/v1
 
-Orders: ``apart`` deals the questions out image by image in turn, so that those of one image are far apart;
-``together`` puts them one after the other, as evalkit does.  ``adaptive`` begins as a run does and finds out itself how
-many should be under way.
+Orders: ``apart`` interleaves the questions of different images, so that those of one image are far apart; ``together``
+sends them one after another, as evalkit does.  ``adaptive`` is the default limit of a run, which adapts the number of
+requests in flight.
 
-A real benchmark has far more images than a cache has room for.  So give the server less than what the images of a
-case take, or every order finds everything: vLLM's --num-gpu-blocks-override 24 (of 128 tokens) for the 88 samples here.
+A real benchmark has far more images than a server's cache holds.  So give the server a smaller cache than the images of
+a case need, or every order hits it: vLLM's --num-gpu-blocks-override 24 (of 128 tokens) for the 88 samples here.
 
-Each measurement has images of its own (640 × 480, five or six short questions each, as VQAv2 has), so that the
-server's caches hold nothing of them; rounds are paired, and medians over rounds are printed, with their range.  What
-the server says of its caches is printed where it does (vLLM).
+Each measurement uses new images (640 × 480, with five or six short questions each, as in VQAv2), which the server has
+not cached.  Rounds are paired; medians over rounds are printed with their range, and the prefix cache hit rate if the
+server reports it (vLLM).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from _mixes import MIXES, Asked, draw
+from _mixes import MIXES, Query, draw
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
@@ -68,9 +68,9 @@ def make(folder: str) -> None:
     processor.save_pretrained(folder)
 
 
-def requests_of(asked: Sequence[Asked], order: str, tokens: int) -> list[Request]:
+def requests_of(queries: Sequence[Query], order: str, tokens: int) -> list[Request]:
     """The questions, with answers of at most ``tokens`` tokens; under ``apart``, those of an image are far apart."""
-    found = [replace(one.request, decoding=replace(one.request.decoding, max_new_tokens=tokens)) for one in asked]
+    found = [replace(one.request, decoding=replace(one.request.decoding, max_new_tokens=tokens)) for one in queries]
     if order == "apart":
         random.Random(0).shuffle(found)
         turns: dict[str, int] = {}
@@ -99,7 +99,7 @@ def cached(base_url: str) -> tuple[float, float]:
 
 
 def measure(
-    checkpoint: Checkpoint, asked: Sequence[Asked], order: str, count: int | None, tokens: int
+    checkpoint: Checkpoint, queries: Sequence[Query], order: str, count: int | None, tokens: int
 ) -> dict[str, float]:
     """One case on new images."""
     backend = ServerBackend(checkpoint, grouped=order == "together")
@@ -109,15 +109,15 @@ def measure(
     url = checkpoint.served.endpoint.base_url
     before = cached(url)
     began = time.perf_counter()
-    answers = list(backend.generate(requests_of(asked, order, tokens)))
+    answers = list(backend.generate(requests_of(queries, order, tokens)))
     seconds = time.perf_counter() - began
     wrong = [one.error for one in answers if one.error is not None]
     assert not wrong, wrong[0]
-    assert len(answers) == len(asked)
+    assert len(answers) == len(queries)
     after = cached(url)
     looked, hit = after[0] - before[0], after[1] - before[1]
     return {
-        "rate": len(asked) / seconds,
+        "rate": len(queries) / seconds,
         "hit": hit / looked if looked else float("nan"),
         "reached": backend.limiter.highest,
     }
@@ -149,14 +149,14 @@ def main() -> None:
         for round_ in range(settings.rounds):
             for order, count in CASES:
                 name = f"{'adaptive' if count is None else count} {order}"
-                asked = draw(mix, settings.samples, Path(folder), seed=f"{run}-{round_}-{name}", large=False)
-                found.setdefault(name, []).append(measure(checkpoint, asked, order, count, settings.tokens))
-    print(f"{'under way':<10}{'order':<10}{'samples/s':>10}   {'range':<14}{'found in the prefix cache':<28}")
+                queries = draw(mix, settings.samples, Path(folder), seed=f"{run}-{round_}-{name}", large=False)
+                found.setdefault(name, []).append(measure(checkpoint, queries, order, count, settings.tokens))
+    print(f"{'in flight':<10}{'order':<10}{'samples/s':>10}   {'range':<14}{'prefix cache hit rate':<28}")
     for name, rounds in found.items():
         rates = [one["rate"] for one in rounds]
         hit = statistics.median(one["hit"] for one in rounds)
         count, order = name.split()
-        reached = f"  (up to {max(one['reached'] for one in rounds):.0f} under way)" if count == "adaptive" else ""
+        reached = f"  (up to {max(one['reached'] for one in rounds):.0f} in flight)" if count == "adaptive" else ""
         print(
             f"{count:<10}{order:<10}{statistics.median(rates):>10.2f}   {f'{min(rates):.2f}–{max(rates):.2f}':<14}"
             f"{f'{hit:.0%} of prompt tokens' if hit == hit else 'it does not say':<28}{reached}"

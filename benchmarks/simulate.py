@@ -1,19 +1,19 @@
-"""How long a whole report takes on many GPUs: a simulation of the queue that hands work to workers, on paper.
+"""Simulated time of a complete report on many GPUs, using the work queue of a real run.
 
     python benchmarks/simulate.py                                    # no GPU needed, no torch computation
     python benchmarks/simulate.py --rates gpu.json                   # rates measured by throughput.py --device cuda
     python benchmarks/simulate.py --rate-of vqav2=85 --gpus 8,64
 
-The report: eleven task splits of the tables that the Qwen-VL README has, at their official sizes, for a 7B and a 72B
-checkpoint.  What is simulated is the scheduling, with a run's own code (``evalkit.model.workers.queue``):
-workers load the checkpoint, take chunks of whole image groups, and are through when nothing is left.
+The report: eleven task splits of the tables in the Qwen-VL README, at their official sizes, for a 7B and a 72B
+checkpoint.  Scheduling is simulated with the code of a run (``evalkit.model.workers.queue``): workers load the
+checkpoint and take chunks of complete image groups until the queue is empty.
 
-**What a group costs is measured or derived, and each line says which.**  ``--rates`` takes a file of
-``throughput.py --device cuda --json``, whose rates are those of a 7B.  Where there is none, a group's seconds are
-*derived, not measured*: from two floors, the FLOPs of encoding and prefilling over the matrix rate, and the weights'
-bytes over the memory's bandwidth for each decoding step, with a stated share of both that is reached.  Those of the 72B
-are always derived: from the 7B's measured ones by the ratio of the floors, where there are any.
-A 72B is spread over several GPUs by layers (``device_map``), of which one works at a time.
+**The cost of a group is measured or derived, and each line says which.**  ``--rates`` takes a file of ``throughput.py
+--device cuda --json``, whose rates are those of a 7B.  Without it, a group's seconds are *derived, not measured*: from
+two lower bounds, the FLOPs of encoding and prefilling over the matrix rate, and the weights' bytes over the memory's
+bandwidth for each decoding step, at a stated utilization of both.  Those of the 72B are always derived: from the 7B's
+measured ones, if there are any, by the ratio of the lower bounds. A 72B is spread over several GPUs by layers
+(``device_map``), of which one works at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from evalkit.types import Decoding, ImagePart, Message, Request
 
 @dataclass(frozen=True)
 class Split:
-    """A task split as work.
+    """A task split in numbers.
 
     Attributes:
         each: questions per image (VQAv2, GQA, DocVQA and TextVQA counted in the official files; others about).
@@ -70,7 +70,7 @@ SPLITS = (
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint as work: parameters of the language model and of the vision encoder, GPUs that a worker takes."""
+    """A checkpoint in numbers: parameters of language model and vision encoder, GPUs per worker."""
 
     name: str
     language: float
@@ -100,7 +100,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Group:
-    """Requests of one image, and how long a worker is at them."""
+    """The requests of one image, and the seconds that they take a worker."""
 
     split: str
     requests: int
@@ -123,7 +123,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Told:
-    """What a simulation came to; ``busy`` are the seconds that workers spent at groups, all together."""
+    """The result of a simulation; ``busy`` is the total of seconds that workers spent on groups."""
 
     seconds: float
     busy: float
@@ -131,26 +131,26 @@ class Told:
 
 
 class Lots:
-    """Task splits in their order, each with a queue of its own, as the workers of one checkpoint see them."""
+    """The task splits in order, with one queue each, as the workers of one checkpoint see them."""
 
     def __init__(self, groups: Sequence[Group], workers: int) -> None:
         self.cost: dict[str, float] = {}
         found: dict[str, list[Request]] = {}
         for at, group in enumerate(groups):
-            asked = (Message("user", (ImagePart(PathImage(str(at))),)),)
+            messages = (Message("user", (ImagePart(PathImage(str(at))),)),)
             for number in range(group.requests):
                 name = f"{at}/{number}"
                 self.cost[name] = group.seconds / group.requests
-                found.setdefault(group.split, []).append(Request(name, asked, Decoding(1)))
+                found.setdefault(group.split, []).append(Request(name, messages, Decoding(1)))
         self._queues = [RequestQueue(requests, workers=workers, worker_batch_size=128) for requests in found.values()]
 
     def next(self, at: RequestQueue | None) -> RequestQueue | None:
-        """Where the next chunk comes from for a worker that is through with ``at``."""
+        """The queue of the next chunk for a worker that has finished those of ``at``."""
         return next((queue for queue in self._queues if queue), None) if at is None else at if at else None
 
 
 def simulate(groups: Sequence[Group], fleet: Fleet) -> Told:
-    """Hand out groups as a run does.
+    """Dispatch groups as a run does.
 
     A worker gets its next chunk when it begins the last that it has; one of another split once it is through.
     """
@@ -218,7 +218,7 @@ def rates_in(path: Path | None, given: Sequence[str]) -> dict[str, float]:
     return rates
 
 
-def told(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
@@ -227,14 +227,14 @@ def line(*cells: object) -> None:
 
 
 def report(model: Model, gpus: int, groups: Sequence[Group], load: float, slowest: float, kind: str) -> None:
-    """One line of the table, and what keeps it from being shorter."""
+    """One line of the table, with its bottleneck."""
     workers = max(1, gpus // model.gpus)
     found = simulate(groups, Fleet(workers, load, slowest))
     ideal = sum(group.seconds for group in groups) / workers
     tail = found.seconds - load - found.busy / workers
     parts = {"answering": ideal, "loading the checkpoint": load, "waiting for the last ones": tail}
     line(
-        model.name, gpus, workers, told(found.seconds), f"{found.seconds * workers * model.gpus / 3600:.1f}",
+        model.name, gpus, workers, format_duration(found.seconds), f"{found.seconds * workers * model.gpus / 3600:.1f}",
         f"{ideal / found.seconds:.0%}", f"{load:.0f} s", f"{tail:.1f} s",
         f"{max(group.seconds for group in groups):.2f} s", max(parts, key=lambda name: parts[name]), kind,
     )  # fmt: skip
@@ -271,12 +271,12 @@ def main() -> None:
         for gpus in map(int, settings.gpus.split(",")):
             report(model, gpus, groups, load, settings.slowest, kind)
         enough.append(f"{model.name}: {math.floor(sum(group.seconds for group in groups) / load):,} workers")
-    print(f"\nMore goes to loading than to answering from here on: {'; '.join(enough)}.")
+    print(f"\nLoading takes longer than answering from this number of workers: {'; '.join(enough)}.")
     print(
         f"\nDerived from {card.flops:.3g} FLOP/s × {card.compute} and {card.bandwidth:.3g} B/s × {card.memory} "
-        f"(bf16, {card.rows} rows a step), where no rate was measured: floors with "
-        "assumed efficiencies, not figures of evalkit. "
-        f"Loading: {settings.start:g} s and {settings.load_rate:.3g} B/s for each worker, also assumed."
+        f"(bf16, {card.rows} rows per step), where no rate was measured: lower "
+        "bounds with assumed efficiencies, not measurements of evalkit. "
+        f"Loading: {settings.start:g} s and {settings.load_rate:.3g} B/s per worker, also assumed."
     )
 
 

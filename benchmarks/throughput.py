@@ -1,4 +1,4 @@
-"""Samples a second of evalkit's ``hf`` backend, beside what else one would run on the same samples, model and machine.
+"""Throughput of evalkit's ``hf`` backend beside its alternatives, on the same samples, model and machine.
 
     python benchmarks/throughput.py                      # CPU: 30 million parameters, fp32; under nine minutes
     python benchmarks/throughput.py --device cuda        # a GPU: Qwen2.5-VL 7B's size, bf16; under nine minutes
@@ -6,17 +6,17 @@
     python benchmarks/throughput.py --lmms-eval /path/to/its/python
 
 (a) ``model.generate`` one sample at a time; (b) ``model.generate`` in the best of the fixed batches 4, 8, 16 and 32,
-sorted by length (``_paths.py``); (c) lmms-eval's own backend, where there is an environment with it; (d) evalkit.
-The mixes (``_mixes.py``) have the questions per image, sizes and lengths of VQAv2, RefCOCO and DocVQA, which ask much
-of each image, and of captioning and TextVQA, which do not.
+sorted by length (``_paths.py``); (c) lmms-eval, if an environment with it is given; (d) evalkit.
+The mixes (``_mixes.py``) have the questions per image, sizes and lengths of VQAv2, RefCOCO and DocVQA (many questions
+per image), captioning and TextVQA (one).
 
-How it is kept fair. Weights are random, so that answers would never end: the end token's row of the output layer is
-scaled until answers have the mix's mean length (``_random_qwen.py``).  Where each ends then follows from its image
-and question, for all ways alike, since it lies in the weights; all have the same limit.  Rounds are paired: within one,
-(a), (b) and (d) get the same samples in turn, and each round has images of its own, so that nothing is left of them
-in a cache; medians over rounds are printed.  (a) gets an even part of each round's samples: its rate does not depend on
-how many there are.  Files are read, decoded and resized within the measured time.  Answers are compared token by token;
-for those that differ, the gap between the two best logits where they part says whether it was a near-tie.
+Fairness: weights are random, so answers would never end.  The end token's row of the output layer is scaled until
+answers have the mix's mean length (``_random_qwen.py``).  Where each ends then depends on its image and question, and
+is the same for all methods; all have the same limit.  Rounds are paired: within one, (a), (b) and (d) get the same
+samples in turn, and each round has new images, so that no cache holds them.  Medians over rounds are printed.  (a)
+gets an even subset of each round's samples, since its rate does not depend on their number.  Files are read, decoded
+and resized within the measured time.  Answers are compared token by token; for those that differ, the gap between the
+two best logits at the first difference shows whether it was a near-tie.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from typing import Any
 
 import torch
 from _device import Busy, matrix_rate, peak_of, wait
-from _mixes import MIXES, Asked, Mix, draw, images
-from _paths import ON_GPU, PARTS, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
+from _mixes import MIXES, Mix, Query, draw, images
+from _paths import FEATURES, ON_GPU, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
 from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
 
 BATCHES = (4, 8, 16, 32)
@@ -43,7 +43,7 @@ NEAR = 1e-3
 
 @dataclass
 class World:
-    """Everything that the mixes share."""
+    """What all mixes share."""
 
     model: Any
     processor: Any
@@ -54,15 +54,15 @@ class World:
 
     @property
     def large(self) -> bool:
-        """Whether images have the sizes for a GPU."""
+        """Whether to use the image sizes for a GPU."""
         return bool(self.settings.model_size != "small")
 
-    def draw(self, mix: Mix, samples: int, name: str) -> list[Asked]:
-        """New samples with images of their own."""
+    def draw(self, mix: Mix, samples: int, name: str) -> list[Query]:
+        """Draw new samples with new images."""
         return draw(mix, samples, self.folder, seed=f"{self.settings.seed}-{name}", large=self.large)
 
     def seconds(self, work: Callable[[], Answers]) -> tuple[float, Answers]:
-        """How long some work takes, and what it gives."""
+        """Return the seconds that ``work`` takes, and its result."""
         wait(self.device)
         began = time.perf_counter()
         answers = work()
@@ -72,7 +72,7 @@ class World:
 
 @dataclass
 class Rounds:
-    """Rates (samples a second) round by round, and all answers, of one way."""
+    """Rates (samples per second) by round, and all answers, of one method."""
 
     rates: list[float] = field(default_factory=list)
     answers: Answers = field(default_factory=dict)
@@ -87,29 +87,29 @@ class Rounds:
 
 
 def best_batch(world: World, mix: Mix, samples: int) -> tuple[int, dict[int, float]]:
-    """The fixed batch with the highest rate on a part, and all rates; others are left out once rates fall.
+    """Return the batch size with the highest rate on a subset, and all rates; stops once rates fall.
 
     On a CPU small ones come first, on a GPU large ones.
     """
-    part = world.draw(mix, min(samples, 2 * max(BATCHES)), "part")
+    subset = world.draw(mix, min(samples, 2 * max(BATCHES)), "part")
     rates: dict[int, float] = {}
     for size in reversed(BATCHES) if world.large else BATCHES:
-        some = part[: 2 * size] if world.large else part[: max(size, 16)]
-        way = Generate(world.model, world.processor, size)
+        some = subset[: 2 * size] if world.large else subset[: max(size, 16)]
+        method = Generate(world.model, world.processor, size)
         try:
-            seconds, answers = world.seconds(lambda way=way, some=some: way.run(some))  # type: ignore[misc]
+            seconds, answers = world.seconds(lambda method=method, some=some: method.run(some))  # type: ignore[misc]
         except torch.OutOfMemoryError:
             if world.large:
                 continue
             break
         rates[size] = len(answers) / seconds
-        if rates[size] < 0.9 * max(rates.values()) or (not world.large and size >= len(part)):
+        if rates[size] < 0.9 * max(rates.values()) or (not world.large and size >= len(subset)):
             break
     return max(rates, key=lambda size: rates[size]), rates
 
 
 def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
-    """All ways on one mix, ending about at ``until``; prints its table."""
+    """Measure all methods on one mix until about ``until``, and print its table."""
     settings, began = world.settings, time.monotonic()
     samples = settings.samples or mix.samples[world.large]
     warm = world.draw(mix, min(64 if world.large else 8, samples), "warm")
@@ -118,7 +118,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     mean = mix.length if settings.lengths == "drawn" else None
     set_lengths(world.model, world.processor.tokenizer, alone.placed(some), mix.limit, mean)
     batch, tried = best_batch(world, mix, samples)
-    ways = {"a": alone, "b": Generate(world.model, world.processor, batch)}
+    methods = {"a": alone, "b": Generate(world.model, world.processor, batch)}
     ours = Evalkit(world.model, world.processor, settings.batch_size)
     ours.run(warm)
     alone.run(warm[:2])
@@ -128,12 +128,12 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     if world.large:
         beside = min(samples, batch * max(3, round(15 * tried[batch] / batch)))
     every = max(settings.rounds, -(-beside // 24))
-    asked: list[Asked] = []
+    queries: list[Query] = []
     busy = []
     for number in range(settings.rounds):
         begun = time.monotonic()
         fresh = world.draw(mix, samples, f"round{number}")
-        asked += fresh
+        queries += fresh
         for turn in range(3):
             name = "abd"[(turn + number) % 3]
             if name == "d":
@@ -143,7 +143,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
             else:
                 part = fresh[:: samples // beside][:beside]
                 part = part[number % every :: every] if name == "a" else part
-                seconds, answers = world.seconds(lambda way=ways[name], part=part: way.run(part))  # type: ignore[misc]
+                seconds, answers = world.seconds(lambda method=methods[name], part=part: method.run(part))  # type: ignore[misc]
             got[name].rates.append(len(answers) / seconds)
             got[name].answers |= answers
         if time.monotonic() + 1.1 * (time.monotonic() - begun) > until:
@@ -151,13 +151,13 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
 
     lengths = [len(tokens) for tokens in got["d"].answers.values()]
     prompts = [length for name, length in ours.prompts.items() if name in got["d"].answers]
-    size = " or ".join(f"{w} × {h}" for w, h in sorted({one.size for one in asked}))
-    print(f"\n{mix.name}: {len(got['d'].rates)} × {samples} samples, {images(asked)} images of {size},")
+    size = " or ".join(f"{w} × {h}" for w, h in sorted({one.size for one in queries}))
+    print(f"\n{mix.name}: {len(got['d'].rates)} × {samples} samples, {images(queries)} images of {size},")
     print(
         f"  prompts of {statistics.fmean(prompts):.0f} tokens, answers of {statistics.fmean(lengths):.1f} "
         f"({len(set(got['d'].answers.values()))} different ones, limit {mix.limit})"
     )
-    print("  fixed batches on a part: " + ", ".join(f"{size}: {rate:.2f}/s" for size, rate in tried.items()))
+    print("  fixed batch sizes on a subset: " + ", ".join(f"{size}: {rate:.2f}/s" for size, rate in tried.items()))
     found: dict[str, Any] = {
         "mix": mix.name, "samples": samples, "rounds": len(got["d"].rates), "batch": batch, "tried": tried,
         "prompt_tokens": statistics.fmean(prompts), "answer_tokens": statistics.fmean(lengths),
@@ -165,18 +165,18 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
         "times_a": got["d"].times(got["a"]), "times_b": got["d"].times(got["b"]),
     }  # fmt: skip
     print(f"  {'':34}{'samples/s':>10}{'× (a)':>9}{'× (b)':>9}")
-    for name, said in (
-        ("a", "(a) generate, one at a time"),
-        ("b", f"(b) generate, batches of {batch}"),
+    for name, label in (
+        ("a", "(a) generate, batch size 1"),
+        ("b", f"(b) generate, batch size {batch}"),
         ("d", "(d) evalkit"),
     ):
-        way = got[name]
-        print(f"  {said:34}{way.rate:10.2f}{way.times(got['a']):9.2f}{way.times(got['b']):9.2f}")
-    found["lmms_eval"] = outside(world, asked[:samples], batch, got)
-    found["differing"] = compare(alone, asked, got, 4 if world.large else 16)
+        method = got[name]
+        print(f"  {label:34}{method.rate:10.2f}{method.times(got['a']):9.2f}{method.times(got['b']):9.2f}")
+    found["lmms_eval"] = outside(world, queries[:samples], batch, got)
+    found["differing"] = compare(alone, queries, got, 4 if world.large else 16)
     if busy:
         found["busy"] = statistics.median(busy)
-        print(f"  the GPU was busy {100 * found['busy']:.0f} % of the time in (d), by nvidia-smi")
+        print(f"  GPU utilization in (d), by nvidia-smi: {100 * found['busy']:.0f} %")
     if settings.details:
         found["details"] = details(world, mix, samples)
     if settings.ablate:
@@ -185,13 +185,13 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     return found
 
 
-def outside(world: World, asked: Sequence[Asked], batch: int, got: dict[str, Rounds]) -> dict[str, Any] | str:
-    """lmms-eval's row of the table, or why there is none."""
+def outside(world: World, queries: Sequence[Query], batch: int, got: dict[str, Rounds]) -> dict[str, Any] | str:
+    """Print lmms-eval's row of the table, or why it was not measured."""
     if world.settings.lmms_eval is None:
         print("  (c) lmms-eval: not measured: no --lmms-eval PYTHON was given (see --help)")
         return "not given"
     try:
-        done = lmms_eval(world.settings.lmms_eval, world.model, world.processor, asked, batch_sizes=(1, batch))
+        done = lmms_eval(world.settings.lmms_eval, world.model, world.processor, queries, batch_sizes=(1, batch))
     except (RuntimeError, OSError) as error:
         print(f"  (c) lmms-eval: not measured: {error}")
         return str(error)
@@ -199,16 +199,16 @@ def outside(world: World, asked: Sequence[Asked], batch: int, got: dict[str, Rou
     ours = {name: decode(tokens, skip_special_tokens=True) for name, tokens in got["d"].answers.items()}
     other = differing(done["texts"], ours)
     for size, seconds in done["seconds"].items():
-        rate = len(asked) / seconds
-        said = f"(c) lmms-eval {done['version']}, batch {size}"
-        print(f"  {said:34}{rate:10.2f}{rate / got['a'].rate:9.2f}{rate / got['b'].rate:9.2f}")
-    print(f"      {len(other)} of {len(asked)} texts differ from (d): qwen-vl-utils resizes its images")
+        rate = len(queries) / seconds
+        label = f"(c) lmms-eval {done['version']}, batch {size}"
+        print(f"  {label:34}{rate:10.2f}{rate / got['a'].rate:9.2f}{rate / got['b'].rate:9.2f}")
+    print(f"      {len(other)} of {len(queries)} texts differ from (d): qwen-vl-utils resizes its images")
     return {**done, "texts": None, "differing": len(other)}
 
 
-def compare(alone: Generate, asked: Sequence[Asked], got: dict[str, Rounds], most: int) -> dict[str, Any]:
-    """How many answers differ between the ways, and by what gap (of ``most`` of them); prints it."""
-    by_id = {one.id: one for one in asked}
+def compare(alone: Generate, queries: Sequence[Query], got: dict[str, Rounds], most: int) -> dict[str, Any]:
+    """Count and print the answers that differ between methods, with the logit gap of at most ``most`` of them."""
+    by_id = {one.id: one for one in queries}
     found = {}
     for one, other in (("a", "b"), ("a", "d"), ("b", "d")):
         mine, its = got[one].answers, got[other].answers
@@ -217,71 +217,71 @@ def compare(alone: Generate, asked: Sequence[Asked], got: dict[str, Rounds], mos
         gaps = [alone.gap(by_id[name], first_difference(mine[name], its[name])) for name in names[:most]]
         gaps = [gap for gap in gaps if gap == gap]
         found[one + other] = {"samples": both, "differing": len(names), "gaps": gaps}
-        said = f"  ({one}) and ({other}): {len(names)} of {both} answers differ"
+        label = f"  ({one}) and ({other}): {len(names)} of {both} answers differ"
         if gaps:
-            said += f"; top-2 gap where they part at most {max(gaps):.2g} ({sum(g < NEAR for g in gaps)} below {NEAR})"
-        print(said)
+            label += f"; top-2 logit gap there at most {max(gaps):.2g} ({sum(g < NEAR for g in gaps)} below {NEAR})"
+        print(label)
     return found
 
 
 def ablate(world: World, mix: Mix, samples: int) -> dict[str, float]:
-    """Rates with each part of the engine switched off, and with all; prints what each contributes."""
+    """Measure the rate without each feature of the engine, and print what each contributes."""
     if "options" not in TAKES:
-        print("  this backend has no Options: nothing can be switched off")
+        print("  this version has no engine options to switch off")
         return {}
-    parts = [part for part in PARTS if part not in ON_GPU or world.device.type == "cuda"]
-    every: dict[str, dict[str, bool]] = {"all on": {}, **{f"without {part}": {part: False} for part in parts}}
-    every["all off"] = dict.fromkeys(parts, False)
+    features = [name for name in FEATURES if name not in ON_GPU or world.device.type == "cuda"]
+    every: dict[str, dict[str, bool]] = {"all on": {}, **{f"without {name}": {name: False} for name in features}}
+    every["all off"] = dict.fromkeys(features, False)
     warm = world.draw(mix, min(8, samples), "warm")
-    ways = {}
+    methods = {}
     for name, options in every.items():
-        ways[name] = Evalkit(world.model, world.processor, world.settings.batch_size, **options)
-        ways[name].run(warm)
-    rounds = {name: Rounds() for name in ways}
+        methods[name] = Evalkit(world.model, world.processor, world.settings.batch_size, **options)
+        methods[name].run(warm)
+    rounds = {name: Rounds() for name in methods}
     for number in range(world.settings.rounds):
         fresh = world.draw(mix, samples, f"ablate{number}")
-        order = list(ways) if number % 2 == 0 else list(reversed(ways))
+        order = list(methods) if number % 2 == 0 else list(reversed(methods))
         for name in order:
-            seconds, answers = world.seconds(lambda name=name, fresh=fresh: ways[name].run(fresh))  # type: ignore[misc]
+            seconds, answers = world.seconds(lambda name=name, fresh=fresh: methods[name].run(fresh))  # type: ignore[misc]
             rounds[name].rates.append(len(fresh) / seconds)
             rounds[name].answers |= answers
-    whole = rounds["all on"]
-    for name, way in rounds.items():
-        other = len(differing(way.answers, whole.answers))
+    complete = rounds["all on"]
+    for name, method in rounds.items():
+        other = len(differing(method.answers, complete.answers))
         print(
-            f"  {name:34}{way.rate:10.2f}   all on is {whole.times(way):.2f} times that"
-            f"{f'; {other} of {len(whole.answers)} answers differ' if name != 'all on' else ''}"
+            f"  {name:34}{method.rate:10.2f}   all on is {complete.times(method):.2f} times that"
+            f"{f'; {other} of {len(complete.answers)} answers differ' if name != 'all on' else ''}"
         )
-    return {name: way.rate for name, way in rounds.items()}
+    return {name: method.rate for name, method in rounds.items()}
 
 
 def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
-    """How much of the matrix rate prefill reaches, and memory; prints both.
+    """Measure and print the share of the matrix rate that prefill reaches, and peak memory.
 
-    Where several questions are asked of an image, also for an eighth of the samples unshared, with the answers that
-    change.
+    For mixes with several questions per image, also an eighth of the samples without prefix sharing, with the number of
+    answers that change.
     """
     found: dict[str, Any] = {}
     given: list[Answers] = []
     every = world.draw(mix, samples, "details")
     less = every[: max(16, samples // 8)]
-    ways = {"shared": (True, every), "unshared": (False, less)}
+    methods = {"shared": (True, every), "unshared": (False, less)}
     if mix.questions == (1,):
-        del ways["unshared"]
-    for name, (share, asked) in ways.items():
+        del methods["unshared"]
+    for name, (share, queries) in methods.items():
         ours = Evalkit(world.model, world.processor, world.settings.batch_size, prefix_sharing=share)
         ours.run(world.draw(mix, min(8, samples), "warm"))
         # One token each: reading, encoding and prefill, and nothing else.
-        short = [Asked(one.id, one.path, one.size, one.text, 1) for one in asked]
+        short = [Query(one.id, one.path, one.size, one.text, 1) for one in queries]
         seconds, _ = world.seconds(lambda ours=ours, short=short: ours.run(short))  # type: ignore[misc]
         work = flops(world, short, ours.prompts, shared=share)
         reached = work / seconds / world.matrix_rate
-        peak = peak_of(world.device, lambda ours=ours, asked=asked: given.append(ours.run(asked)))  # type: ignore[misc]
-        found[name] = {"samples": len(asked), "seconds": seconds, "flops": work, "reached": reached, "peak": peak}
-        memory = "" if peak is None else f"; {peak / 2**30:.2f} GiB beyond the weights at most"
+        peak = peak_of(world.device, lambda ours=ours, queries=queries: given.append(ours.run(queries)))  # type: ignore[misc]
+        found[name] = {"samples": len(queries), "seconds": seconds, "flops": work, "reached": reached, "peak": peak}
+        memory = "" if peak is None else f"; {peak / 2**30:.2f} GiB peak beyond the weights"
         print(
-            f"  {name}, {len(asked)} samples: prefill {work / seconds / 1e12:.3g} TFLOP/s, {100 * reached:.0f} % of "
-            f"the matrix rate, files read and all{memory}"
+            f"  {name}, {len(queries)} samples: prefill {work / seconds / 1e12:.3g} TFLOP/s, {100 * reached:.0f} % of "
+            f"the matrix rate, including reading files{memory}"
         )
     if len(given) == 2:
         found["differing"] = len(differing(given[1], given[0]))
@@ -289,13 +289,13 @@ def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
     return found
 
 
-def flops(world: World, asked: Sequence[Asked], prompts: dict[str, int], *, shared: bool) -> float:
-    """Operations of the matrix products that the samples' prompts need, prefixes and images once if ``shared``."""
+def flops(world: World, queries: Sequence[Query], prompts: dict[str, int], *, shared: bool) -> float:
+    """FLOPs of the matrix products for the samples' prompts; prefixes and images count once if ``shared``."""
     counts = count(world.model)
     tokenizer = world.processor.tokenizer
     seen: set[Path] = set()
     work = 0.0
-    for one in asked:
+    for one in queries:
         after = len(tokenizer(f"{one.text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"])
         before = prompts[one.id] - after
         visual = one.size[0] // 28 * (one.size[1] // 28)
@@ -313,12 +313,14 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", choices=[mix.name for mix in MIXES], metavar="MIX", help="repeatable"
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="samples in each round, instead of the mix's own")
+    parser.add_argument("--samples", type=int, metavar="N", help="samples in each round, instead of the mix's default")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="paired rounds (default: 3)")
-    parser.add_argument("--minutes", type=float, default=7, help="rounds are left out beyond this (default: 7)")
-    parser.add_argument("--lengths", choices=("drawn", "full"), default="drawn", help="full: no answer ends by itself")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="of evalkit (default: its own choice)")
-    parser.add_argument("--ablate", action="store_true", help="switch the engine's parts off, one at a time")
+    parser.add_argument("--minutes", type=float, default=7, help="no new round is started after this (default: 7)")
+    parser.add_argument(
+        "--lengths", choices=("drawn", "full"), default="drawn", help="full: all answers have maximum length"
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of evalkit (default: automatic)")
+    parser.add_argument("--ablate", action="store_true", help="measure without each feature of the engine")
     parser.add_argument(
         "--details", action="store_true", help="prefill against the matrix rate, memory (a GPU: always)"
     )
@@ -357,11 +359,11 @@ def main() -> None:
         print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}")
     print(f"{time.monotonic() - began:.0f} s in all")
     if settings.json is not None:
-        whole = {
+        figures = {
             "parameters": counts.all, "device": name, "dtype": str(dtype), "matrix_rate": rate, "mixes": found,
             "settings": {key: value for key, value in vars(settings).items() if key != "json"},
         }  # fmt: skip
-        settings.json.write_text(json.dumps(whole, indent=1) + "\n")
+        settings.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python benchmarks/versions.py --old /path/to/old/venv/bin/python --new /path/to/new/venv/bin/python
 
-Each version runs in a process of its own with the interpreter that has it installed, and answers through its public
-interface: the ``hf`` backend opens a saved checkpoint and generates.  Both processes stay alive; rounds alternate
-(old, new, then new, old), each on images of its own (``_mixes.py``), so that nothing is left of them in a cache, and
-load on the machine hits both alike.  The ratio of a mix is the median over rounds of new / old; the answers of both
-are compared token by token.  Weights are random, made once per mix with its mean answer length (``_random_qwen.py``).
+Each version runs in a separate process with its own interpreter, through its public interface: the ``hf`` backend
+opens a saved checkpoint and generates.  Both processes stay alive; rounds alternate (old, new, then new, old), each
+with new images (``_mixes.py``) that no cache holds, so that load on the machine affects both alike.  The ratio of a
+mix is the median over rounds of new / old; the answers of both are compared token by token.  Weights are random, made
+once per mix with its mean answer length (``_random_qwen.py``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 
 def worker() -> None:
-    """Open checkpoints and answer questions as told on stdin, one JSON object per line."""
+    """Open checkpoints and answer questions read from stdin, one JSON object per line."""
     import os
 
     reply = os.fdopen(os.dup(1), "w", buffering=1)
@@ -63,7 +63,7 @@ def worker() -> None:
 
 
 class Version:
-    """One installed version, in a process of its own."""
+    """One installed version, in a separate process."""
 
     def __init__(self, python: str) -> None:
         command = [python, "-P", str(Path(__file__).resolve()), "--worker"]
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--new", required=True, metavar="PYTHON", help="interpreter with the newer version installed")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=6, metavar="N", help="rounds per mix (default: 6)")
-    parser.add_argument("--samples", type=int, metavar="N", help="samples per round, instead of the mix's own")
+    parser.add_argument("--samples", type=int, metavar="N", help="samples per round, instead of the mix's default")
     parser.add_argument("--only", action="append", metavar="MIX", help="this mix only; repeatable")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there")
     options = parser.parse_args()
@@ -123,17 +123,17 @@ def main() -> None:
                 version(open=str(checkpoint), device=options.device, dtype=str(dtype).removeprefix("torch."))
             ratios, rates, differing = [], {"old": [], "new": []}, 0
             for number in range(-1, options.rounds):
-                asked = draw(mix, samples if number >= 0 else 8, folder, seed=f"round{number}", large=large)
-                questions = [{"id": q.id, "path": str(q.path), "text": q.text, "limit": q.limit} for q in asked]
+                queries = draw(mix, samples if number >= 0 else 8, folder, seed=f"round{number}", large=large)
+                questions = [{"id": q.id, "path": str(q.path), "text": q.text, "limit": q.limit} for q in queries]
                 got = {}
                 for name in ("old", "new") if number % 2 else ("new", "old"):
                     got[name] = versions[name](questions=questions)
                 if number < 0:
                     continue  # warm-up
                 for name in rates:
-                    rates[name].append(len(asked) / got[name]["seconds"])
+                    rates[name].append(len(queries) / got[name]["seconds"])
                 ratios.append(got["old"]["seconds"] / got["new"]["seconds"])
-                differing += sum(got["old"]["tokens"][q.id] != got["new"]["tokens"][q.id] for q in asked)
+                differing += sum(got["old"]["tokens"][q.id] != got["new"]["tokens"][q.id] for q in queries)
             figures[mix.name] = {"ratios": ratios, "rates": rates, "differing": differing}
             old, new = (statistics.median(rates[name]) for name in ("old", "new"))
             every = ", ".join(f"{ratio:.2f}" for ratio in ratios)

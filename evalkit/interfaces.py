@@ -135,6 +135,11 @@ class Metric(ABC):
     running_score: bool = False
     aggregation: Mapping[str, Aggregation] = MappingProxyType({})
 
+    @property
+    def signature(self) -> str:
+        """The signature of its scores; empty if it depends on the samples.  Shows which stored scores are outdated."""
+        return ""
+
     @abstractmethod
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score all answers; one without a prediction counts as wrong.  Without answers, the values are NaN."""

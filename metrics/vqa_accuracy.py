@@ -8,11 +8,12 @@ is the mean over annotators.  With ten annotators, 0, 1, 2, 3, 4 matches give 0,
 
 Variants, by what is normalised (the steps and their quirks are in ``text.vqa``):
 
-- ``official``: the official script to the letter, and the headline.  Answers are normalised, on both sides, only when
-  the annotators' stripped answers are not all the same; for a unanimous question case and punctuation count.  (Meant
-  so: its author wanted answers that are text in the image left alone, GT-Vision-Lab/VQA issue 14.)
-- ``normalised``: the same steps for every question, as the EvalAI server does from which published VQAv2 numbers come,
-  and as lmms-eval does since its pull request 794.  Stands beside the headline as ``accuracy_normalised``.
+- ``normalised``: prediction and annotators' answers, for every question.  The headline ``accuracy``: the EvalAI server,
+  from which published VQAv2 numbers come, does this, and so does lmms-eval since its pull request 794.
+- ``official_script``: the official script to the letter.  Answers are normalised, on both sides, only when the
+  annotators' stripped answers are not all the same; for a unanimous question case and punctuation count.  (Intended:
+  its author wanted answers that are text in the image left alone, GT-Vision-Lab/VQA issue 14.)  Reported next to the
+  headline as ``accuracy_official_script``.
 - ``qwen-vl``: Qwen-VL's ``eval_mm/vqa_eval.py`` (commit aa00ed04, derived from LAVIS).  The prediction is always
   normalised; of the annotators' answers only punctuation is processed, and only when they are not all the same.  So an
   annotator's answer with a capital, an article or a number word is never matched.
@@ -26,6 +27,8 @@ Quirks of the script reproduced in all variants:
 Deviations:
 
 - ``METRIC`` takes every reference for an annotator of its own, so a repeated ``answer_id`` in a file has no effect.
+- Version 1 of this metric had ``official_script`` as the headline (``norm:official`` in signatures) and ``normalised``
+  as ``accuracy_normalised``.
 - Values keep full precision; the script rounds what it prints to two decimals (``official_percent``).
 - Rounding of ties, digits and case follow Python 3 (upstream is Python 2: 5.625 is printed 5.63 there, 5.62 here).
 - A question without annotators is an error of the data that names the question, not a division by zero.
@@ -45,7 +48,7 @@ from evalkit.types import Answered, Scores
 from ._scoring import means, parts, referenced
 from .text.vqa import ENOUGH, normalise, process_punctuation, strip_answer
 
-Variant = Literal["official", "normalised", "qwen-vl"]
+Variant = Literal["normalised", "official_script", "qwen-vl"]
 
 Annotation = tuple[Hashable, str]
 """(what tells the annotator's entry from others, its answer)."""
@@ -71,10 +74,14 @@ def _rewritten(prediction: str, answers: Sequence[str], variant: Variant) -> tup
     if variant == "qwen-vl":
         disagree = len(set(answers)) > 1  # unstripped, unlike the official script
         return normalise(prediction), [process_punctuation(answer) if disagree else answer for answer in answers]
-    prediction, stripped = strip_answer(prediction), [strip_answer(answer) for answer in answers]
-    if variant == "normalised" or len(set(stripped)) > 1:
-        return normalise(prediction), [normalise(answer) for answer in stripped]
-    return prediction, stripped
+    if variant == "official_script" and _unanimous(answers):
+        return strip_answer(prediction), [strip_answer(answer) for answer in answers]
+    return normalise(prediction), [normalise(answer) for answer in answers]
+
+
+def _unanimous(answers: Sequence[str]) -> bool:
+    """Whether all annotators gave the same answer, outer spaces aside."""
+    return len({strip_answer(answer) for answer in answers}) == 1
 
 
 def official_percent(accuracies: Sequence[float], digits: int = 2) -> float:
@@ -83,7 +90,7 @@ def official_percent(accuracies: Sequence[float], digits: int = 2) -> float:
 
 
 class VQAAccuracy(Metric):
-    """VQA accuracy in percent: ``accuracy`` in the given ``variant``, ``accuracy_normalised`` in the one of that name.
+    """VQA accuracy in percent: ``accuracy`` by the given ``variant``, ``accuracy_official_script`` by the script.
 
     ``references`` are the annotators' answers in file order.  Where samples carry ``meta["answer_type"]`` there is also
     an ``accuracy[type]`` for each type found.
@@ -92,7 +99,7 @@ class VQAAccuracy(Metric):
     name = "vqa_accuracy"
     running_score = True
 
-    def __init__(self, variant: Variant = "official") -> None:
+    def __init__(self, variant: Variant = "normalised") -> None:
         if variant not in get_args(Variant):
             raise ValueError(f"unknown variant {variant!r} of VQA accuracy; there are {', '.join(get_args(Variant))}")
         self.variant: Variant = variant
@@ -100,12 +107,12 @@ class VQAAccuracy(Metric):
     @property
     def signature(self) -> str:
         """Normalisation, how annotators are left out, and this file's version, raised whenever a score could change."""
-        return f"{self.name}|norm:{self.variant}|loo:entry|v1"
+        return f"{self.name}|norm:{self.variant}|loo:entry|v2"
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
-        values = means(per_sample, ("accuracy", "accuracy_normalised"))
+        values = means(per_sample, ("accuracy", "accuracy_official_script"))
         more, declared = parts("answer_type", answers, per_sample)
         return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
@@ -113,12 +120,14 @@ class VQAAccuracy(Metric):
         """A sample's accuracies in percent."""
         sample, prediction = answered.sample, referenced(self.name, answered, "annotators' answers")
         if prediction is None:
-            return {"accuracy": 0.0, "accuracy_normalised": 0.0}
+            return {"accuracy": 0.0, "accuracy_official_script": 0.0}
         annotations = tuple(enumerate(sample.references))
-        return {
-            "accuracy": 100 * question_accuracy(prediction, annotations, self.variant),
-            "accuracy_normalised": 100 * question_accuracy(prediction, annotations, "normalised"),
-        }
+        accuracy = 100 * question_accuracy(prediction, annotations, self.variant)
+        if self.variant == "normalised" and not _unanimous(sample.references):
+            script = accuracy  # the two variants differ for unanimous questions only
+        else:
+            script = 100 * question_accuracy(prediction, annotations, "official_script")
+        return {"accuracy": accuracy, "accuracy_official_script": script}
 
 
-METRIC = VQAAccuracy("official")
+METRIC = VQAAccuracy("normalised")

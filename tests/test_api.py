@@ -159,7 +159,7 @@ def test_a_split_without_public_answers_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metric", "pairs", "values"),
     [
-        ("vqa_accuracy", [(["yes"] * 2 + ["no"] * 8, "yes")], {"accuracy": 60.0, "accuracy_normalised": 60.0}),
+        ("vqa_accuracy", [(["yes"] * 2 + ["no"] * 8, "yes")], {"accuracy": 60.0, "accuracy_official_script": 60.0}),
         ("exact_match", [("Cat", "cat "), (["dog", "a dog"], "cat")], {"accuracy": 50.0}),
         ("anls", [(["12 May", "May 12"], "12 may"), ("abcd", None)], {"anls": 50.0}),
         ("gqa_accuracy", [("yes", "Yes.")], {"accuracy": 100.0}),

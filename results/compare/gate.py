@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of
 from evalkit.results.stats.paired import Difference, compare, detectable, holm
+from evalkit.results.store.outdated import outdated
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.signature import Signature
 from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
@@ -97,6 +98,11 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: BaselineSplit)
         return f"{name} has no score{f': {failed:,} samples failed' if failed else ''}"
     was, now = Signature.parse(held.signature), run.rows[name].parsed_signature
     reasons = [] if run.rows[name].errors else was.differences(now)
+    if reasons and was.scorer != now.scorer:
+        if (before := outdated(held.signature)) is not None:
+            reasons.append(f"the baseline was scored by {before}")
+        if (before := outdated(run.rows[name].signature)) is not None:
+            reasons.append(f"the run was scored by {before}: 'evalkit rescore {run.path}' scores it again")
     digest = run.annotations(name)
     if None not in (digest, held.annotations) and digest != held.annotations:
         reasons.append(f"the data differ (annotations {held.annotations} and {digest})")

@@ -32,6 +32,7 @@ METRICS = {
     "CIDEr": "cider", "ANLS": "anls", "acc@iou0.5": "acc@0.5", "vqa_accuracy": "accuracy",
     "relaxed_accuracy": "accuracy", "accuracy": "accuracy",
 }  # fmt: skip
+LITERAL_SCRIPT = ("official", "official_script")  # of vqa_accuracy, in its versions 1 and 2
 BENCHMARKS = {("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8")}
 
 
@@ -139,7 +140,12 @@ def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], li
 
 
 def closest(row: ScoreRow, model: str, shots: int) -> Published | None:
-    """The score that ``model`` published for a row's benchmark and metric with ``shots``: same split, else another."""
+    """The score that ``model`` published for a row's benchmark and metric with ``shots``: same split, else another.
+
+    None for rows by the literal VQA script: the published scores are the EvalAI server's, which always normalises.
+    """
+    if row.parsed_signature.fields.get("norm") in LITERAL_SCRIPT:
+        return None
     found = [p for p in published() if (p.model, p.shots, p.task, p.metric) == (model, shots, row.task, row.metric)]
     same = [p for p in found if p.split == row.split]
     # RefCOCO's other splits are other numbers: only the one test set of a benchmark may stand in.

@@ -12,6 +12,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.results.store.files import to_json
+from evalkit.results.store.outdated import outdated
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.tables import Cell, OnTerminal, Table, latex, markdown, rows_as_csv
 from evalkit.task_groups import MEANS
@@ -157,11 +158,24 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append("A subset (--limit) was run: compare only with the same subset.")
     if any(row.errors for row in rows):
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
+    found += outdated_notes(entries)
     if files := {f"{e.run}/{e.row.submission}": None for e in entries if e.row.submission}:
         found.append(f"submission: the answers are not public; the official server scores {', '.join(files)}.")
     if several or ranked:
         return found + [column_note(c, entries) for c in columns_of(entries)]
     return found + [f"`{signature}`" for signature in dict.fromkeys(row.signature for row in rows)]
+
+
+def outdated_notes(entries: Sequence[Entry]) -> list[str]:
+    """A sentence for each scorer that has changed since runs were scored."""
+    runs: dict[str, dict[str, None]] = {}
+    for e in entries:
+        if e.row.value is not None and (before := outdated(e.row.signature)) is not None:
+            runs.setdefault(before, {})[f"{e.run}: {e.place}"] = None
+    return [
+        f"Scored by {before}: {', '.join(places)}; 'evalkit rescore' scores a run again."
+        for before, places in runs.items()
+    ]
 
 
 def column_note(column: Column, entries: Sequence[Entry]) -> str:

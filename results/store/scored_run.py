@@ -14,6 +14,7 @@ from evalkit.results.stats.clustered import Measured
 from evalkit.task_groups import MEANS
 
 from .manifest import Manifest
+from .outdated import outdated
 from .run_folder import RunFolder
 from .score_row import ScoreRow
 from .scores import read_scores
@@ -131,6 +132,12 @@ def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
     Different samples are found later, when the samples are joined.
     """
     found = a.rows[name].parsed_signature.differences(b.rows[name].parsed_signature)
+    if a.rows[name].parsed_signature.scorer != b.rows[name].parsed_signature.scorer:
+        found += [
+            f"{run.path} was scored by {before}: 'evalkit rescore {run.path}' scores it again"
+            for run in (a, b)
+            if (before := outdated(run.rows[name].signature)) is not None
+        ]
     digests = a.annotations(name), b.annotations(name)
     if None not in digests and digests[0] != digests[1]:
         found.append(f"the data differ (annotations {digests[0]} and {digests[1]})")

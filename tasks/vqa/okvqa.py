@@ -7,6 +7,7 @@ Protocol: the question is asked as written; the answer is short (10 new tokens);
 which papers also call test, is the one that is reported; COCO val2014 has the images.
 
 Deliberate choices:
+- The headline normalises every answer, as for VQAv2; the literal script is ``accuracy_official_script``.
 - References are the entries' ``answer``, which VQA's script reads; ``raw_answer`` beside it is what was typed, before
   stemming.  The prediction is not stemmed, as in Qwen-VL's evaluation; OpenFlamingo's stems it.
 - VQA v1's files have the very names of OK-VQA's, so they are looked for in a folder of this task only.

@@ -115,7 +115,7 @@ def test_final_texts_get_the_official_score_and_the_folder_of_a_run(root: Path, 
     row = row_of(run)
     assert row["value"] == pytest.approx(160 / 3)
     assert (row["n"], row["unparsed"], row["errors"], row["clusters"]) == (3, 0, 0, 2)
-    assert row["signature"] == "vqav2:val|v1|vqa_accuracy|norm:official|loo:entry|v1|n:3"
+    assert row["signature"] == "vqav2:val|v1|vqa_accuracy|norm:normalised|loo:entry|v2|n:3"
     journal = lines(run / "vqav2.val.jsonl")
     assert [(line["id"], line["text"], line["answer"]) for line in journal] == [
         (str(q), "yes", "yes") for q in (11, 12, 13)

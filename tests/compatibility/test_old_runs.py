@@ -45,6 +45,10 @@ KINDS = [
     for name in COMMANDS
 ]
 
+RESCORED = ("vqa_accuracy|norm:official|loo:entry|v1", "vqa_accuracy|norm:normalised|loo:entry|v2")
+"""The signature of VQA accuracy before and after its headline became the one that normalises every answer."""
+VALUES = {"accuracy_normalised": "accuracy_official_script"}
+
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 
@@ -100,6 +104,18 @@ def results(run: Path, *, seconds: bool = True) -> list[dict[str, Any]]:
     """The rows of scores.json."""
     rows = json.loads((run / "scores.json").read_text())["results"]
     return [{key: value for key, value in row.items() if seconds or key != "seconds"} for row in rows]
+
+
+def scored_today(content: Any) -> Any:
+    """What 54ec510 wrote of scores, as this version writes it: VQA accuracy has another headline and signature.
+
+    In these runs both of its values are the same.
+    """
+    if isinstance(content, dict):
+        return {VALUES.get(key, key): scored_today(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [scored_today(value) for value in content]
+    return content.replace(*RESCORED) if isinstance(content, str) else content
 
 
 def answers(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -217,14 +233,40 @@ def test_scored_again(name: str, evalkit: Run, tmp_path: Path) -> None:
     done = evalkit(f"rescore runs/{name}" + (" --data data" if name in ("unanswered", "scored") else ""))
     assert done.returncode == 0, done.stderr
     before = OLD / "folders" / name
-    assert_same(results(run), results(before))
+    assert_same(results(run), scored_today(results(before)))
     assert journals(run) == journals(before)
     for file, content in samples(before).items():
         if file.endswith(".jsonl"):
             now = samples(run)[file]
-            assert_same([*map(json.loads, now.splitlines())], [*map(json.loads, content.splitlines())], file)
+            then = scored_today([*map(json.loads, content.splitlines())])
+            assert_same([*map(json.loads, now.splitlines())], then, file)
         else:
             assert samples(run)[file] == content
+
+
+def test_rescored_vqa_accuracy_is_never_mixed_with_that_of_the_old_headline(evalkit: Run, tmp_path: Path) -> None:
+    old(tmp_path, "complete", "early")
+    assert evalkit("rescore runs/early").returncode == 0
+    done = evalkit("compare runs/complete runs/early")
+    assert done.returncode == 1
+    assert "vqav2" not in done.stdout
+    assert (
+        "vqav2/val: runs/complete and runs/early are not comparable: the signatures differ (norm:official and "
+        "norm:normalised|v2); runs/complete was scored by an earlier vqa_accuracy (norm:official|v1; now "
+        "norm:normalised|v2): 'evalkit rescore runs/complete' scores it again" in done.stderr
+    )
+    table = evalkit("leaderboard runs").stdout
+    assert table.partition("──")[0].split().count("vqav2/val") == 2, "each in a column of its own"
+    assert "Scored by an earlier vqa_accuracy (norm:official|v1; now norm:normalised|v2): complete: vqav2/val" in (
+        " ".join(table.split())
+    )
+    done = evalkit("check runs/early --baseline baseline.json")
+    assert done.returncode == 2
+    assert "the baseline was scored by an earlier vqa_accuracy (norm:official|v1; now norm:normalised|v2)" in " ".join(
+        done.stderr.split()
+    )
+    assert evalkit("rescore runs/complete").returncode == 0
+    assert evalkit("compare runs/complete runs/early").returncode == 0
 
 
 def test_answers_from_elsewhere_come_to_the_same(evalkit: Run, tmp_path: Path) -> None:
@@ -250,7 +292,7 @@ def test_a_finished_run_is_found_by_what_it_is(name: str, evalkit: Run, tmp_path
     assert done.returncode == 0, done.stderr
     assert_continued(run, before)
     assert journals(run) == journals(before)
-    assert_same(results(run), results(before))
+    assert_same(results(run), scored_today(results(before)))
     if name != "similar":  # which pictures are similar is found by the model's encoder
         assert "loaded in" not in done.stderr, "no weights are needed"
 
@@ -271,7 +313,7 @@ def test_a_killed_run_goes_on(name: str, evalkit: Run, tmp_path: Path) -> None:
     found = answers(run)
     assert {file: len(journals(run)[file].splitlines()) for file in found} == dict.fromkeys(found, 12)
     assert found == answers(complete)
-    assert_same(results(run, seconds=False), results(complete, seconds=False))
+    assert_same(results(run, seconds=False), scored_today(results(complete, seconds=False)))
 
 
 def test_a_larger_limit_goes_on(evalkit: Run, tmp_path: Path) -> None:
@@ -310,7 +352,7 @@ def test_an_answer_that_is_gone_is_given_again(name: str, evalkit: Run, tmp_path
     for file, content in journals(before).items():
         kept = content.splitlines()[:-2]
         assert journals(run)[file].splitlines()[: len(kept)] == kept
-    assert_same(results(run, seconds=False), results(before, seconds=False))
+    assert_same(results(run, seconds=False), scored_today(results(before, seconds=False)))
 
 
 def test_another_seed_is_another_run(evalkit: Run, tmp_path: Path) -> None:
@@ -334,7 +376,7 @@ def test_a_served_run_goes_on(name: str, evalkit: Run, tmp_path: Path, http_serv
     assert done.returncode == 0, done.stderr
     assert_continued(run, before)
     assert journals(run) == journals(before)
-    assert_same(results(run), results(before))
+    assert_same(results(run), scored_today(results(before)))
     assert http_server.bodies == []
     middle = manifest(run)["history"]
     done = evalkit(f"{command} --limit 6")

@@ -60,6 +60,23 @@ def test_models_are_told_by_name(ours: str, theirs: str, same: bool) -> None:
     assert same_model(ours, theirs) is same
 
 
+@pytest.mark.parametrize(
+    ("scorer", "shown"),
+    [
+        ("norm:normalised|loo:entry|v2", True),
+        ("norm:official|loo:entry|v1", False),
+        ("norm:official_script|loo:entry|v2", False),
+    ],
+)
+def test_published_vqa_accuracy_is_compared_with_the_normalised_one_only(scorer: str, shown: bool) -> None:
+    """The server, which the published scores come from, normalises every answer."""
+    signature = f"okvqa:val|v1|protocol:official|shots:0|vqa_accuracy|{scorer}|n:5046"
+    entries = of("Qwen/Qwen-VL", row("okvqa", "val", "accuracy", 58.0, 5_046, signature=signature))
+    rows, _ = published_rows(entries)
+    assert ("Qwen-VL (published)" in {str(r[0]) for r in rows}) is shown
+    assert bool(reproduction(entries).rows) is shown
+
+
 def test_a_published_score_stands_only_in_a_column_of_the_whole_split() -> None:
     whole = row("refcoco", "testA", "acc@0.5", 92.0, 5_657)
     rows, notes = published_rows(of("m", whole))

@@ -143,7 +143,7 @@ def test_breakdowns_have_intervals_too() -> None:
     samples = [Sample(str(i), (), "?", ("3",) * 10, str(i // 3), meta={"answer_type": types[i % 2]}) for i in range(60)]
     result = scored("vqa_accuracy", samples, ["3" if i % 5 else "4" for i in range(60)])
     found = of_values(result)
-    assert set(found) == {"accuracy", "accuracy_normalised", "accuracy[number]", "accuracy[other]"}
+    assert set(found) == {"accuracy", "accuracy_official_script", "accuracy[number]", "accuracy[other]"}
 
 
 class Odd(Metric):

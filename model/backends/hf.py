@@ -22,11 +22,12 @@ from transformers import GenerationConfig
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.engine.compatibility import UnsupportedModel, build_engine
-from evalkit.model.hf.devices import pick_places, spread
+from evalkit.model.hf.devices import pick_device, pick_places, spread
+from evalkit.model.hf.dtypes import dtype_in_effect, pick_dtype
 from evalkit.model.hf.embedding import embed
 from evalkit.model.hf.generate import GenerateRunner
 from evalkit.model.hf.generation_config import not_applied
-from evalkit.model.hf.loading import dtype_in_effect, identity, load_model, load_processor, pick_device, pick_dtype
+from evalkit.model.hf.loading import identity, load_model, load_processor
 from evalkit.model.hf.memory import memory_in_use
 from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
 from evalkit.model.hf.processor import Inputs, PlannedRequest

@@ -1,4 +1,4 @@
-"""Placement of models by ``--device``: ``cuda:0,cuda:1`` is two models, ``cuda:0+cuda:1`` one model on both devices."""
+"""Devices of ``--device``, and placement on them: ``cuda:0,cuda:1`` is two models, ``cuda:0+cuda:1`` one on both."""
 
 from __future__ import annotations
 
@@ -9,12 +9,61 @@ import torch
 
 from evalkit.errors import UserError
 
-from .loading import pick_devices
-
 # Share of a GPU's free memory for weights; the rest is for activations and caches.
 WEIGHTS_SHARE = 0.8
 
 Place = tuple[torch.device, ...]
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The named device; ``auto`` is cuda, else mps, else cpu.  Raises ``UserError`` if it is not available."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UserError(
+            f"--device {wanted}: no such device; use auto, cpu, cuda, cuda:N or mps, or several with commas."
+        ) from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"--device {wanted}: this machine (or this torch) has no CUDA GPU; use --device cpu or auto."
+            )
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {wanted}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {wanted}: this machine has no Apple GPU; use --device cpu or auto.")
+    elif device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {wanted}: not supported; use auto, cpu, cuda, cuda:N or mps.")
+    return device
+
+
+def pick_devices(wanted: str) -> list[torch.device]:
+    """The devices of ``cuda:0,cuda:1``, or of ``cuda:*`` (all GPUs); a device may be named twice.
+
+    Raises:
+        UserError: one of them is not available, or they are of several kinds.
+    """
+    if wanted.strip() == "cuda:*":
+        pick_device("cuda")
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    names = [name.strip() for name in wanted.split(",")]
+    if len(names) == 1:
+        return [pick_device(wanted)]
+    if "" in names or "auto" in names or "cuda:*" in names:
+        raise UserError(
+            f"--device {wanted}: give several devices by their names, as in cuda:0,cuda:1; cuda:* alone is all GPUs."
+        )
+    devices = [pick_device(name) for name in names]
+    if len({device.type for device in devices}) > 1:
+        raise UserError(
+            f"--device {wanted}: devices of several kinds round differently, so answers would depend on the device; "
+            "give devices of one kind."
+        )
+    return [torch.device("cuda", d.index or 0) if d.type == "cuda" else d for d in devices]
 
 
 def pick_places(wanted: str) -> list[Place]:

@@ -1,119 +1,26 @@
-"""Loading a checkpoint's processor and model with transformers; devices and dtypes."""
+"""Loading a checkpoint's processor and model with transformers."""
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
-from evalkit.installation import install_command
 
+from .adapter import apply_adapter
+from .dtypes import dtype_for, dtype_in_effect, quantised, quantization
+from .errors import LOADING_ERRORS
 from .formatting import few, first_line
 
 log = logging.getLogger(__name__)
-
-LOADING_ERRORS = (
-    OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, EOFError, SafetensorError,
-    pickle.UnpicklingError, StrictDataclassError,
-)  # fmt: skip
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def pick_device(wanted: str) -> torch.device:
-    """The named device; ``auto`` is cuda, else mps, else cpu.  Raises ``UserError`` if it is not available."""
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise UserError(
-            f"--device {wanted}: no such device; use auto, cpu, cuda, cuda:N or mps, or several with commas."
-        ) from error
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(
-                f"--device {wanted}: this machine (or this torch) has no CUDA GPU; use --device cpu or auto."
-            )
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"--device {wanted}: there are only {torch.cuda.device_count()} CUDA devices, from cuda:0.")
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"--device {wanted}: this machine has no Apple GPU; use --device cpu or auto.")
-    elif device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {wanted}: not supported; use auto, cpu, cuda, cuda:N or mps.")
-    return device
-
-
-def pick_devices(wanted: str) -> list[torch.device]:
-    """The devices of ``cuda:0,cuda:1``, or of ``cuda:*`` (all GPUs); a device may be named twice.
-
-    Raises:
-        UserError: one of them is not available, or they are of several kinds.
-    """
-    if wanted.strip() == "cuda:*":
-        pick_device("cuda")
-        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    names = [name.strip() for name in wanted.split(",")]
-    if len(names) == 1:
-        return [pick_device(wanted)]
-    if "" in names or "auto" in names or "cuda:*" in names:
-        raise UserError(
-            f"--device {wanted}: give several devices by their names, as in cuda:0,cuda:1; cuda:* alone is all GPUs."
-        )
-    devices = [pick_device(name) for name in names]
-    if len({device.type for device in devices}) > 1:
-        raise UserError(
-            f"--device {wanted}: devices of several kinds round differently, so answers would depend on the device; "
-            "give devices of one kind."
-        )
-    return [torch.device("cuda", d.index or 0) if d.type == "cuda" else d for d in devices]
-
-
-def pick_dtype(wanted: str, device: torch.device) -> Any:
-    """The torch dtype; ``auto`` is the checkpoint's on a GPU, and float32 on a CPU (half is ten times slower)."""
-    if wanted == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    if wanted not in DTYPES:
-        raise UserError(f"--dtype {wanted}: unknown; use auto, {', '.join(DTYPES)}.")
-    return DTYPES[wanted]
-
-
-def quantised(checkpoint: Checkpoint) -> bool:
-    """Whether the weights are quantised: transformers then places them, and ``auto`` is their dtype."""
-    return bool(checkpoint.config.get("quantization_config"))
-
-
-def dtype_for(checkpoint: Checkpoint, wanted: str, device: torch.device) -> Any:
-    """The ``dtype`` argument of ``from_pretrained``."""
-    return "auto" if wanted == "auto" and quantised(checkpoint) else pick_dtype(wanted, device)
-
-
-def dtype_in_effect(checkpoint: Checkpoint, wanted: str, device: torch.device) -> str:
-    """The name of the dtype that a checkpoint runs in, from its config, without loading it."""
-    kind = dtype_for(checkpoint, wanted, device)
-    if kind != "auto":
-        return str(kind).removeprefix("torch.")
-    config = checkpoint.config
-    parts = [config, config.get("text_config")]
-    found = (p.get(key) for p in parts if isinstance(p, Mapping) for key in ("dtype", "torch_dtype"))
-    return next((str(name).removeprefix("torch.") for name in found if name is not None), "auto")
-
-
-# ------------------------------------------------------------------------------------------------------------- loading
 
 
 def register_native(checkpoint: Checkpoint) -> bool:
@@ -231,7 +138,7 @@ def load_model(
             f"'evalkit verify {checkpoint.name}' lists all problems."
         )
     if checkpoint.adapter is not None:
-        model = _adapted(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+        model = apply_adapter(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
     return (model if quantised(checkpoint) or placed else model.to(device)).eval()
 
 
@@ -275,14 +182,6 @@ def only_pickled(folder: Path) -> bool:
     return not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin"))
 
 
-def quantization(checkpoint: Checkpoint) -> str | None:
-    """The quantization method in ``config.json``; None if the weights are not quantised."""
-    if not quantised(checkpoint):
-        return None
-    found = checkpoint.config["quantization_config"]
-    return str(found.get("quant_method", "unnamed")) if isinstance(found, Mapping) else "unnamed"
-
-
 # Packages to install for a quantization method, where the names differ.
 PACKAGES = {"quanto": "optimum-quanto", "awq": "gptqmodel", "gptq": "gptqmodel", "fp8": "kernels", "mxfp4": "kernels"}
 
@@ -294,47 +193,6 @@ def _no_library(checkpoint: Checkpoint, error: ImportError) -> UserError:
         f"--model {checkpoint.name}: its weights are quantised ({method}), which needs a library that is not "
         f"installed: {message}{advice}."
     )
-
-
-def _adapted(model: Any, adapter: str, *, pickled: bool) -> Any:
-    """The model with the adapter's layers inserted; its class stays the same."""
-    folder = Path(adapter).expanduser()
-    config = folder / "adapter_config.json"
-    if not config.is_file():
-        raise UserError(
-            f"--adapter {adapter}: {folder} is not an adapter (no adapter_config.json); give the folder that peft's "
-            "save_pretrained wrote."
-        )
-    try:
-        json.loads(config.read_bytes())
-    except ValueError as error:
-        raise UserError(f"--adapter {adapter}: {config} is not valid JSON ({error}).") from error
-    safe = (folder / "adapter_model.safetensors").is_file()
-    if not safe and not (pickled and (folder / "adapter_model.bin").is_file()):
-        raise UserError(
-            f"--adapter {adapter}: {folder} has no adapter_model.safetensors; pickled weights can execute anything and "
-            "are loaded only under --allow-pickled-weights."
-        )
-    try:
-        from peft import PeftConfig, PeftModel
-    except ImportError as error:
-        raise UserError(f"--adapter {adapter}: needs peft; install it with: {install_command('peft')}") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # mismatches are errors below
-            if PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
-                raise ValueError("it adds to the prompt; only adapters that change layers (LoRA) are supported")
-            wrapped: Any = PeftModel.from_pretrained(model, str(folder))
-            loaded = wrapped.load_adapter(str(folder), "default")  # again, for its report
-    except (*LOADING_ERRORS, AttributeError) as error:
-        raise UserError(f"--adapter {adapter}: cannot be applied to the checkpoint: {first_line(error)}") from error
-    unmatched = [*loaded.missing_keys, *loaded.unexpected_keys]
-    if unmatched:  # an adapter of another model: peft would continue with layers without effect
-        raise UserError(
-            f"--adapter {adapter}: it belongs to another model: {len(unmatched)} of its tensors and layers do not "
-            f"match, for example {unmatched[0]}."
-        )
-    return wrapped.get_base_model()
 
 
 def _untyped(thing: Any) -> Any:

@@ -17,8 +17,10 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.model.hf.devices import pick_device
+from evalkit.model.hf.dtypes import pick_dtype, quantization
 from evalkit.model.hf.formatting import SHOWN, dtype_name, few, first_line, gigabytes, quiet, shape
-from evalkit.model.hf.loading import check_architecture, pick_device, pick_dtype, quantization
+from evalkit.model.hf.loading import check_architecture
 from evalkit.types import Check
 
 from .forward import forward_check, mismatches, processor_check

@@ -14,7 +14,7 @@ from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import RequestBatch
-from evalkit.model.hf.loading import pick_devices
+from evalkit.model.hf.devices import pick_devices
 from evalkit.model.workers.messages import sendable
 from evalkit.model.workers.process import lost_device
 from evalkit.model.workers.queue import MAX_CHUNK, MAX_GROUP, RETRY_CHUNK, RequestQueue

@@ -15,8 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import UserError
-from evalkit.images import PathImage, first_line
+from evalkit.errors import UserError, first_line
+from evalkit.images import PathImage
 from evalkit.jsonl import parse, read_bytes
 
 HUB = "hub"

@@ -4,73 +4,115 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.errors import UserError
-from evalkit.fingerprint import of_file
+from evalkit.errors import UserError, first_line
+from evalkit.pixels import displayed_size, is_plain, open_image, to_rgb, treatment
 from evalkit.types import ImageRef, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
+log = logging.getLogger(__name__)
 
 HEADER_THREADS = 8  # they read images' headers
 
 
-@contextmanager
-def open_image(source: Any) -> Iterator[PILImage]:
-    """Open an image.  Raises ``OSError`` for any damage."""
-    from PIL import Image
+class EncodedImage(ImageRef):
+    """An image in an encoded file; ``evalkit.pixels`` says how files are decoded.
 
-    try:
-        with Image.open(source) as image:
-            yield image
-    except OSError:
-        raise
-    except Exception as error:  # corrupt images raise nearly anything: SyntaxError, struct.error, zlib.error, …
-        raise OSError(f"a corrupt image, or too large ({first_line(error)})") from error
+    Attributes:
+        upright: whether the orientation in the file's EXIF data is applied; False for benchmarks whose boxes are in
+            the pixels as they are stored.
+    """
+
+    upright: bool
+
+    @abstractmethod
+    def source(self) -> str | io.BytesIO:
+        """The file's path, or its content.  Raises ``OSError`` if there is none."""
+
+    def size(self) -> Size:
+        with open_image(self.source()) as image:
+            return displayed_size(image, upright=self.upright)
+
+    def load(self) -> PILImage:
+        with open_image(self.source()) as image:
+            return to_rgb(image, upright=self.upright)
+
+    def reduced(self, side: int) -> tuple[PILImage, Size]:
+        """The image in RGB, decoded to not much more than ``side`` pixels where that is faster, and its full size.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        with open_image(self.source()) as image:
+            size = displayed_size(image, upright=self.upright)
+            image.draft("RGB", (side, side))  # JPEG decodes at an eighth to a half, which saves most of the time
+            return to_rgb(image, upright=self.upright), size
+
+    def content(self) -> bytes:
+        """The file's bytes."""
+        source = self.source()
+        if not isinstance(source, str):
+            return bytes(source.getbuffer())
+        if not Path(source).is_file() and Path(source).exists():
+            raise OSError("not a regular file")
+        return Path(source).read_bytes()
+
+    def digest(self) -> str:
+        """16 hex digits of the file's SHA-256, and what decoding does to it, as in ``0123456789abcdef-exif6``.
+
+        Earlier versions ignored orientation, transparency and 16 bits: with the suffix, answers to the images that
+        they decoded differently are not taken for answers to these pixels.
+        """
+        content = self.content()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        if is_plain(content):
+            return digest
+        try:
+            with open_image(io.BytesIO(content)) as image:
+                found = treatment(image, upright=self.upright)
+        except (OSError, ValueError):  # corrupt: nothing else can be said of it than its content
+            return digest
+        return f"{digest}-{found}" if found else digest
 
 
 @dataclass(frozen=True)
-class PathImage(ImageRef):
+class PathImage(EncodedImage):
     """An image in a file."""
 
     path: str
+    upright: bool = True
 
     @property
     def name(self) -> str:
         return self.path
 
-    def size(self) -> Size:
-        with open_image(self.path) as image:
-            return image.size
+    @property
+    def key(self) -> str:
+        return self.path if self.upright else f"{self.path} (as stored)"
 
-    def load(self) -> PILImage:
-        with open_image(self.path) as image:
-            return image.convert("RGB")
-
-    def content(self) -> bytes:
-        """The file's bytes."""
-        return Path(self.path).read_bytes()
-
-    def digest(self) -> str:
-        return of_file(Path(self.path))[:16]
+    def source(self) -> str:
+        return self.path
 
 
 @dataclass(frozen=True)
-class RowImage(ImageRef):
+class RowImage(EncodedImage):
     """An image in a row of a data set, encoded until it is loaded."""
 
     name: str
     rows: Any = field(repr=False, compare=False)
     index: int
     column: str = "image"
+    upright: bool = True
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another process: rows as references to their files, or else only this cell."""
@@ -79,11 +121,14 @@ class RowImage(ImageRef):
             state["rows"] = {self.index: {self.column: self.rows[self.index][self.column]}}
         return state
 
-    def _source(self) -> Any:
+    def source(self) -> io.BytesIO:
         cell = self.rows[self.index][self.column]
-        if cell is None or (cell.get("bytes") is None and not cell.get("path")):
-            raise OSError(f"{self.name} has no image in column {self.column!r}")
-        return io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else cell["path"]
+        content = None if cell is None else cell.get("bytes")
+        if content is None:
+            # A row can name a file anywhere on this machine, which is not the data set's to show to a model.
+            named = f", only the name {cell['path']!r}" if cell and cell.get("path") else ""
+            raise OSError(f"{self.name} has no image in column {self.column!r}{named}")
+        return io.BytesIO(content)
 
     @cached_property
     def key(self) -> str:
@@ -93,30 +138,18 @@ class RowImage(ImageRef):
         except (OSError, ValueError):
             return self.name
 
-    def size(self) -> Size:
-        with open_image(self._source()) as image:
-            return image.size
 
-    def load(self) -> PILImage:
-        with open_image(self._source()) as image:
-            return image.convert("RGB")
-
-    def content(self) -> bytes:
-        """The file's bytes."""
-        source = self._source()
-        return Path(source).read_bytes() if isinstance(source, str) else bytes(source.getbuffer())
-
-    def digest(self) -> str:
-        source = self._source()
-        if isinstance(source, str):
-            return of_file(Path(source))[:16]
-        return hashlib.sha256(source.getbuffer()).hexdigest()[:16]
+@dataclass(frozen=True)
+class _Header:
+    size: Size
+    animated: bool
 
 
 def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
     """Check the header of every image that is a file, before anything is computed.
 
-    Images in a data set's rows are not checked, since that would read the complete data set.
+    Images in a data set's rows are not checked, since that would read the complete data set.  A message in the log
+    says if there are animations, of which only the first frame is used.
 
     Returns:
         (width, height) in pixels, by the image's path.
@@ -126,28 +159,34 @@ def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
     """
     paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
     with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
-        seen = dict(zip(paths, pool.map(_size_or_trouble, paths.values()), strict=True))
-    bad = {path: trouble for path, trouble in seen.items() if isinstance(trouble, str)}
+        seen = dict(zip(paths, pool.map(_header, paths.values()), strict=True))
+    bad = {path: found for path, found in seen.items() if isinstance(found, Exception)}
     if bad:
-        first, trouble = next(iter(bad.items()))
+        first, error = next(iter(bad.items()))
         more = f" ({len(bad):,} of {len(paths):,} images are missing or unreadable)" if len(bad) > 1 else ""
+        missing = isinstance(error, FileNotFoundError)
+        trouble = "is missing" if missing else f"cannot be read ({first_line(error)})"
+        advice = "complete the download" if missing else "replace or convert it"
         raise UserError(
-            f"{where}: the image {first} {trouble}{more}; complete the download, "
-            "or give --allow-missing to evaluate the rest."
+            f"{where}: the image {first} {trouble}{more}; {advice}, or give --allow-missing to evaluate the rest."
         )
-    return {path: size for path, size in seen.items() if not isinstance(size, str)}
+    headers = {path: found for path, found in seen.items() if isinstance(found, _Header)}
+    animated = [path for path, header in headers.items() if header.animated]
+    if animated:
+        log.warning(
+            "%s: %s of %s images have several frames or pages, of which the first is used (%s%s).",
+            where, f"{len(animated):,}", f"{len(paths):,}", animated[0], ", …" if len(animated) > 1 else "",
+        )  # fmt: skip
+    return {path: header.size for path, header in headers.items()}
 
 
-def _size_or_trouble(image: ImageRef) -> Size | str:
+def _header(image: ImageRef) -> _Header | Exception:
     try:
-        return image.size()
-    except FileNotFoundError:
-        return "is missing"
+        if not isinstance(image, EncodedImage):
+            return _Header(image.size(), animated=False)
+        with open_image(image.source()) as opened:
+            # MPO is a JPEG with another photo behind it: a preview, or the other eye's.
+            animated = bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"
+            return _Header(displayed_size(opened, upright=image.upright), animated)
     except (OSError, ValueError) as error:
-        return f"cannot be read as an image ({first_line(error)})"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or the name of its type."""
-    text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
+        return error

@@ -1,8 +1,9 @@
 """Encode images so that a server decodes exactly the pixels that a model in this process would see.
 
 A file is sent unchanged if every decoder reads the same pixels from it: a still JPEG or PNG in RGB or grey, 8 bits
-deep, without anything that only some decoders apply (EXIF rotation, transparency).  Any other image is decoded here and
-sent as PNG, which is lossless.  No image is ever compressed to JPEG.
+deep, without anything that only some decoders apply (EXIF rotation, transparency).  Any other image is decoded here
+(``evalkit.pixels``) and sent as PNG, which is lossless, without metadata, so that it is not rotated again.  No image is
+ever compressed to JPEG.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from evalkit.images import open_image
+from evalkit.pixels import open_image, orientation
 from evalkit.types import ImageRef, Size
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
-_ORIENTATION = 0x0112
 CACHE_BYTES = 256 * 2**20
 
 
@@ -43,9 +43,10 @@ def _decodes_uniquely(opened: Any) -> bool:
     if "transparency" in opened.info or any("16" in str(tile[3]) for tile in opened.tile):
         return False
     try:
-        return opened.getexif().get(_ORIENTATION, 1) in (0, 1)
+        opened.getexif()
     except Exception:  # unreadable EXIF data: decoders may differ
         return False
+    return orientation(opened) == 1
 
 
 class ImageCache:
@@ -64,15 +65,15 @@ class ImageCache:
     def data_url(self, image: ImageRef) -> tuple[str, Size]:
         """(``data:image/png;base64,…``, (width, height)).  Raises as ``encode`` does."""
         with self._lock:
-            if image.name in self._cached:
-                self._cached.move_to_end(image.name)
-                return self._cached[image.name]
+            if image.key in self._cached:
+                self._cached.move_to_end(image.key)
+                return self._cached[image.key]
         media, content, size = encode(image)
         entry = f"data:{media};base64,{base64.b64encode(content).decode('ascii')}", size
         with self._lock:
-            if image.name not in self._cached:
+            if image.key not in self._cached:
                 self._bytes += len(entry[0])
-            self._cached[image.name] = entry
+            self._cached[image.key] = entry
             while self._bytes > self._max_bytes and len(self._cached) > 1:
                 _, (old, _) = self._cached.popitem(last=False)
                 self._bytes -= len(old)

@@ -183,7 +183,7 @@ def _cell(image: ImageRef) -> dict[str, Any]:
 
     name = Path(image.name).name
     try:
-        if isinstance(image, PathImage):
+        if isinstance(image, PathImage) and image.upright:  # as the hub's viewer shows it
             return {"bytes": Path(image.path).read_bytes(), "path": name}
         buffer = io.BytesIO()
         image.load().save(buffer, "PNG")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from evalkit.images import PathImage, open_image
+from evalkit.images import EncodedImage
 from evalkit.types import ImageRef, Size
 
 BUDGET = 95_000_000
@@ -72,17 +72,14 @@ def side_for(images: int, budget: int) -> int:
 
 
 def small(image: ImageRef, digest: str | None, side: int) -> tuple[Made, bytes | None]:
-    """An image as WebP, never enlarged, as the model's decoder saw it: not turned by what EXIF says."""
+    """An image as WebP, never enlarged, with the pixels that the model was given."""
     from PIL import Image
 
     name = "/".join(PurePath(image.name).parts[-2:])
     try:
         changed = digest is not None and image.digest() != digest
-        if isinstance(image, PathImage):
-            with open_image(image.path) as opened:
-                size = opened.size
-                opened.draft("RGB", (side, side))  # JPEG decodes at an eighth to a half, which saves most of the time
-                pixels = opened.convert("RGB")
+        if isinstance(image, EncodedImage):
+            pixels, size = image.reduced(side)
         else:
             pixels = image.load()
             size = pixels.size

@@ -17,6 +17,8 @@ Files: ``refs(PARTITION).p`` holds the objects with their sentences and splits, 
 Deliberate choices:
 - ``refs(…).p`` is a Python 2 pickle; it is read as plain data, and nothing in it is executed.
 - The image's name comes from ``image_id``: the refs' own ``file_name`` has a suffix and names no file.
+- Boxes are in the pixels as they are stored: COCO's annotations are, and the refer toolbox reads images with skimage,
+  which ignores the orientation in EXIF data.  So it is not applied here, to files as to the hub's copies.
 - ``sent_id`` and ``ref_id`` are each data set's own: the same number in RefCOCO and RefCOCO+ is another sentence.
 - The hub's val of RefCOCO (8,811 refs) and of RefCOCOg (about 7.57k) mix the UNC or UMD split with Google's: they are
   not comparable with the official val, and a warning says so.  RefCOCO+ (about 3.81k, 1.98k and 1.8k refs) and
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from evalkit.data import HubData, OfficialData, shown
@@ -103,7 +106,7 @@ class ReferringExpressions(Task):
                 for sentence in list_in(ref, "sentences"):
                     yield Sample(
                         id=id_in(sentence, "sent_id"),
-                        images=(images[image_id],),
+                        images=(replace(images[image_id], upright=False),),
                         text=_expression(sentence),
                         references=(box,),
                         cluster=str(image_id),
@@ -122,7 +125,7 @@ class ReferringExpressions(Task):
         rows = data.rows(self.hub, split, task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{self.hub}/{split}[{index}]"
-            image = RowImage(name, rows, index)
+            image = RowImage(name, rows, index, upright=False)
             with official_format(self.name, name, "a box and expressions"):
                 box, expressions = _xyxy(row["bbox"], "bbox"), texts_in(row, "answer")
             for k, expression in enumerate(expressions):

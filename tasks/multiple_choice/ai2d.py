@@ -71,12 +71,12 @@ class LetteredImage(ImageRef):
         return f"{self.path} (lettered)"
 
     def size(self) -> Size:
-        return PathImage(self.path).size()
+        return PathImage(self.path, upright=False).size()
 
     def load(self) -> PILImage:
         from PIL import ImageDraw, ImageFont
 
-        image = PathImage(self.path).load()
+        image = PathImage(self.path, upright=False).load()  # the labels are in pixels as they are stored
         draw = ImageDraw.Draw(image)
         for x1, y1, x2, y2, text in self.labels:
             draw.rectangle((x1, y1, x2, y2), fill="white")
@@ -88,7 +88,7 @@ class LetteredImage(ImageRef):
 
     def digest(self) -> str:
         drawn = hashlib.sha256(repr(self.labels).encode()).hexdigest()[:8]
-        return f"{PathImage(self.path).digest()}-{drawn}"
+        return f"{PathImage(self.path, upright=False).digest()}-{drawn}"
 
 
 class AI2D(Task):

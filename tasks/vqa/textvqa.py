@@ -9,7 +9,7 @@ averaged over leaving out each of the ten annotators.  Annotations are those of 
 Deliberate choices:
 - The prompt holds no OCR tokens, unlike M4C's and one of LLaVA's settings.
 - val's images lie in ``train_images``: both come from Open Images' training set.
-- An image is shown as it is in its file.  Open Images lists some as rotated; big_vision turns those, others do not.
+- Open Images lists some images as rotated; big_vision turns those, others do not, and neither does this.
 - One image's questions are one cluster, since they are not independent.
 """
 

@@ -231,7 +231,7 @@ DAMAGED: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
     "absent image": ("vqav2", f"coco/val2014/{IMAGE}", Path.unlink, f"{IMAGE} is missing; complete the download"),
     "broken image": (
         "vqav2", f"coco/val2014/{IMAGE}", lambda p: p.write_bytes(b"torn"),
-        f"{IMAGE} cannot be read as an image (cannot identify image file",
+        f"{IMAGE} cannot be read (corrupt, or in none of the formats JPEG, PNG",
     ),
     "no images": (
         "vqav2", "coco/val2014", lambda p: (shutil.rmtree(p), p.mkdir()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any
 from evalkit.endpoint import ServedModel
 from evalkit.errors import UserError
 from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
+from evalkit.jsonl import read_json
 
 BUNDLED = ("tiny", "tiny-early")
 PUBLISHED_PICKLED = ("qwen",)
@@ -84,7 +84,9 @@ def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False, 
             "(give the folder that save_pretrained wrote)."
         )
     try:
-        content = json.loads(config.read_bytes())
+        content = read_json(config, constants=True)
+    except OSError as error:
+        raise UserError(f"--model {given}: {config} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise UserError(f"--model {given}: {config} is not valid JSON ({error}).") from error
     if not isinstance(content, dict) or "model_type" not in content:
@@ -102,7 +104,9 @@ def _generation(path: Path, given: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path, constants=True)
+    except OSError as error:
+        raise UserError(f"--model {given}: {path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise UserError(f"--model {given}: {path} is not valid JSON ({error}).") from error
     if not isinstance(content, dict):
@@ -115,7 +119,7 @@ def _read_hub(given: str) -> Checkpoint:
 
     try:
         config = Path(hf_hub_download(given, "config.json"))
-        content = json.loads(config.read_bytes())
+        content = read_json(config, constants=True)
     except Exception as error:  # offline, gated, unknown, corrupt: huggingface_hub has many exceptions for it
         raise _hub_failed(given, error) from error
     try:

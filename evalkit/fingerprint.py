@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.jsonl import read_json
 from evalkit.types import Sample
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -74,8 +75,8 @@ def of_files(paths: Sequence[Path]) -> list[str]:
 
 def _remembered() -> dict[str, Any]:
     try:
-        content = json.loads(cache_file().read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = read_json(cache_file())
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

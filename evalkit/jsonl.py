@@ -1,32 +1,86 @@
-"""Reading JSON lines that somebody else wrote: each problem is a sentence that names the file and the line."""
+"""Reading JSON that came from outside: one strict reader, whose errors name the file, the line and the key.
+
+``json.loads`` accepts what JSON does not have (``NaN``, ``Infinity``), what no float can hold (``1e999``), and a key
+given twice, of which it keeps the last value.  Each of these could change a score without a word, so all are errors.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from evalkit.errors import UserError
 
+BOM = b"\xef\xbb\xbf"
+MAX_DIGITS = 308
+"""The longest integer that is read, in digits: a float holds no larger one."""
+SHOWN_KEY = 60
 
-def parse(raw: bytes) -> Any:
-    """The JSON value of ``raw`` (UTF-8).  Raises ``ValueError`` for anything that is not JSON, or no text."""
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
+_OPENED_BY_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""Where the shell puts ``<(command)``."""
+
+
+def parse(raw: bytes, *, constants: bool = False) -> Any:
+    """The JSON value of ``raw`` (UTF-8).
+
+    Args:
+        constants: accept ``NaN``, ``Infinity`` and ``-Infinity``, which transformers writes into ``config.json``.
+
+    Raises:
+        ValueError: it is not JSON, not text, nested too deeply, or has a key twice or a number that is none.
+    """
     try:
-        value = json.loads(raw.decode("utf-8-sig"))
-        if b"\\ud" in raw.lower():  # an escaped half of a surrogate pair: JSON allows it, no file can hold it
+        text = raw.removeprefix(BOM).decode()
+        decoder = _CHECKED if _may_overflow(raw) else _FAST
+        value = (_LENIENT if constants else decoder).decode(text)
+        if b"\\ud" in raw or b"\\uD" in raw:  # an escaped half of a surrogate pair: JSON allows it, no file can hold it
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeError as error:
         raise ValueError(f"no valid Unicode: {error.reason}") from None  # type: ignore[attr-defined]
+    except _NotANumber as error:
+        raise ValueError(f"it has {error}" if constants else _place_of(error, text)) from None
     return value
 
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """A file's content.  Raises ``UserError`` when it cannot be read; ``what`` is what the user gave or asked for."""
+def read_file(path: Path) -> bytes:
+    """The content of a regular file: a pipe would block, and a device may have no end.
+
+    Raises:
+        OSError: it cannot be read, or is something else.
+    """
     try:
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:  # a NUL in the name
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            if not str(path).startswith(_OPENED_BY_SHELL):
+                raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            os.set_blocking(descriptor, True)
+        return file.read()
+
+
+def read_json(path: Path, *, constants: bool = False) -> Any:
+    """The JSON value in a file (see ``parse``).  Raises ``OSError`` or ``ValueError``."""
+    return parse(read_file(path), constants=constants)
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """A file's content.  Raises ``UserError`` if it cannot be read; ``what`` is how messages refer to the file."""
+    try:
+        return read_file(path)
     except OSError as error:
         raise UserError(f"{what} {path}: the file cannot be read ({error.strerror}).") from error
 
@@ -35,7 +89,7 @@ def objects(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) for every line that is not blank.
 
     Raises:
-        UserError: a line that is no JSON object; the sentence names ``name`` and the line.
+        UserError: a line is not a JSON object; the message names ``name`` and the line.
     """
     for number, raw in enumerate(content.splitlines(), start=1):
         if not raw.strip():
@@ -47,3 +101,100 @@ def objects(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(value, dict):
             raise UserError(f"{name}, line {number}: expected a JSON object, not {type(value).__name__}.")
         yield number, value
+
+
+# ------------------------------------------------------------------------------------------------------------ decoders
+
+
+class _NotANumber(ValueError):
+    """A constant that JSON does not have, or a number that no float can hold."""
+
+
+def _may_overflow(raw: bytes) -> bool:
+    """Whether ``raw`` can hold a number beyond a float's range; calling Python for every number would be slow."""
+    zeros = raw.translate(_DIGITS_TO_ZERO)
+    return b"0e000" in zeros or b"0e+000" in zeros or (len(raw) > MAX_DIGITS and _LONG_NUMBER in zeros)
+
+
+_LONG_NUMBER = b"0" * (MAX_DIGITS + 1)
+
+
+def _without_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {_shown(key)} is given twice")
+            seen.add(key)
+    return found
+
+
+def _shown(key: str) -> str:
+    return repr(key) if len(key) <= SHOWN_KEY else f"{key[:SHOWN_KEY]!r}…"
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _NotANumber(f"{name}, which is not a number")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise _NotANumber("a number beyond the range of a float")
+    return value
+
+
+def _int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _NotANumber(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+_FAST = json.JSONDecoder(object_pairs_hook=_without_twice, parse_constant=_no_constant)
+_CHECKED = json.JSONDecoder(
+    object_pairs_hook=_without_twice, parse_constant=_no_constant, parse_float=_float, parse_int=_int
+)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_without_twice, parse_float=_float, parse_int=_int)
+
+
+def _place_of(error: _NotANumber, text: str) -> str:
+    """What is wrong, with the key that has it: the text is read once more, since hooks do not know the key."""
+    try:
+        _LOCATING.decode(text)
+    except (ValueError, RecursionError) as found:
+        if isinstance(found, _NotANumber):
+            return str(found)
+    return f"it has {error}"
+
+
+def _marking(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``read``, which returns its refusal instead of raising it."""
+
+    def marked(text: str) -> Any:
+        try:
+            return read(text)
+        except _NotANumber as error:
+            return error
+
+    return marked
+
+
+def _name_bad(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    for key, value in pairs:
+        rest = [value]
+        while rest:
+            one = rest.pop()
+            if isinstance(one, _NotANumber):
+                raise _NotANumber(f"{_shown(key)} is {one}")
+            if isinstance(one, list):
+                rest += one
+    return dict(pairs)
+
+
+_LOCATING = json.JSONDecoder(
+    object_pairs_hook=_name_bad,
+    parse_constant=_marking(_no_constant),
+    parse_float=_marking(_float),
+    parse_int=_marking(_int),
+)

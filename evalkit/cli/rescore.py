@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
+from evalkit.jsonl import objects, read_bytes
 from evalkit.predictions import EXAMPLES, Reader
 from evalkit.results.samples.context import located
 from evalkit.results.store.journal import read_journal
@@ -149,9 +149,8 @@ def read_before(folder: RunFolder, job: Job) -> dict[str, dict[str, Any]]:
     """The per-sample scores written before, by sample id; empty if they cannot be read."""
     path = folder.scores_path(job.task.name, job.split)
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {line["id"]: line for line in lines}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {line["id"]: line for _, line in objects(read_bytes(path, "the scores"), str(path))}
+    except (UserError, KeyError, TypeError):
         return {}
 
 

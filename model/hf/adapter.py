@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.installation import install_command
+from evalkit.jsonl import read_json
 
 from .errors import LOADING_ERRORS
 from .formatting import first_line
@@ -24,7 +24,9 @@ def apply_adapter(model: Any, adapter: str, *, pickled: bool) -> Any:
             "save_pretrained wrote."
         )
     try:
-        json.loads(config.read_bytes())
+        read_json(config)
+    except OSError as error:
+        raise UserError(f"--adapter {adapter}: {config} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise UserError(f"--adapter {adapter}: {config} is not valid JSON ({error}).") from error
     safe = (folder / "adapter_model.safetensors").is_file()

@@ -11,7 +11,6 @@ model (``"chat_format": "chatml"``) from the base model (``"raw"``), which has n
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 from transformers import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
 from transformers.utils.hub import cached_file
+
+from evalkit.jsonl import read_json
 
 from .image_processing import QwenVLImageProcessor, flat
 from .tokenization import QwenVLTokenizer
@@ -255,4 +256,4 @@ def _json(location: str | os.PathLike[str], name: str, where: Mapping[str, Any])
         location, name, **where,
         _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
     )  # fmt: skip
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return read_json(Path(path), constants=True) if path else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, ServedModel, api_key
 from evalkit.errors import UserError
+from evalkit.jsonl import read_json
 
 from .http import (
     BadRequest,
@@ -145,7 +145,7 @@ def _config(folder: str | None) -> Mapping[str, Any]:
     if folder is None:
         return {}
     try:
-        content = json.loads((Path(folder) / "config.json").read_bytes())
+        content = read_json(Path(folder) / "config.json", constants=True)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

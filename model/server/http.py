@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 
 from evalkit.endpoint import KEY_VARIABLE, Endpoint
+from evalkit.jsonl import parse
 from evalkit.version import __version__
 
 for _name in ("httpx2", "httpcore2"):
@@ -192,8 +193,8 @@ class Connection:
 
     def _parse(self, body: bytes) -> Any:
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
+            return parse(body)
+        except ValueError:
             start = self.printable(body[:80].decode(errors="replace"))
             raise RequestFailed(f"the reply is not JSON ({start!r})") from None
 
@@ -226,8 +227,8 @@ def _message(body: bytes) -> str:
     """The message in an error reply, whichever JSON form the server uses."""
     text = body[:20_000].decode(errors="replace")
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
+        content = parse(body)
+    except ValueError:
         return text
     for _ in range(3):
         if not isinstance(content, dict):

@@ -12,7 +12,6 @@ whether it resized the images so (``size_mismatch``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
+from evalkit.jsonl import read_json
 from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, Request, Size, TextPart
 
@@ -116,7 +116,7 @@ def _read(folder: Path, *, required: bool) -> dict[str, Any] | None:
     trouble = f"it contains neither {' nor '.join(FILES)}"
     for name in FILES:
         try:
-            content = json.loads((folder / name).read_bytes())
+            content = read_json(folder / name, constants=True)
             content = content.get("image_processor", content)
         except FileNotFoundError:
             continue

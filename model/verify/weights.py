@@ -8,7 +8,6 @@ are read with ``weights_only=True``, which creates only tensors.
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from zipfile import is_zipfile
 import torch
 from safetensors import SafetensorError, safe_open
 
+from evalkit.jsonl import parse, read_json
 from evalkit.model.hf.formatting import first_line
 
 # In transformers' order: one file, else an index of several.
@@ -84,8 +84,8 @@ def find_weights(folder: Path) -> WeightFiles:
 
 def _index(path: Path) -> dict[str, str]:
     try:
-        named = json.loads(path.read_bytes())["weight_map"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        named = read_json(path)["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptFile(f"{path.name} is not an index of weights ({type(error).__name__}: {error})") from error
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
         raise CorruptFile(f"{path.name} is not an index of weights (its weight_map names no files)")
@@ -124,7 +124,7 @@ def _safe(path: Path) -> Tensors:
         if 8 + length > size:
             raise CorruptFile(f"{path.name} is truncated in its header: {size:,} bytes")
         try:
-            header = json.loads(file.read(length))
+            header = parse(file.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
             found = {

@@ -10,13 +10,13 @@ A baseline is JSON with one line per sample, so that diffs are readable:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.jsonl import read_json
 from evalkit.results.store.files import to_json, write_atomically
 from evalkit.results.store.scored_run import SampleScores, ScoredRun
 from evalkit.version import __version__
@@ -103,10 +103,10 @@ def read_baseline(path: Path) -> Baseline:
     """Read a baseline.  Raises ``UserError`` if ``path`` is not one, is corrupt, or is from a newer evalkit."""
     advice = "make it with: evalkit baseline RUN --out FILE"
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except OSError as error:
         raise UserError(f"--baseline {path}: the file cannot be read ({error.strerror}); {advice}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"--baseline {path} is not valid JSON ({error}); {advice}.") from error
     try:
         if content["kind"] != KIND:

@@ -7,7 +7,6 @@ A run folder has answers and scores, but no questions, references or images.  Th
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.jsonl import read_bytes
+from evalkit.jsonl import parse, read_bytes
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
@@ -200,7 +199,7 @@ class _Side:
     def of(cls, run: ScoredRun, name: str) -> _Side:
         row, folder = run.rows[name], RunFolder(run.path)
         answers = read_journal(folder.journal_path(row.task, row.split), run.manifest.schema)
-        lines = {key: json.loads(line.raw) for key, line in answers.lines.items()}
+        lines = {key: parse(line.raw) for key, line in answers.lines.items()}
         notes = []
         if answers.corrupt:
             notes.append(f"{run.name}: {len(answers.corrupt):,} corrupt journal lines are left out.")
@@ -208,7 +207,7 @@ class _Side:
         if row.value is not None:
             run.sampled(name)  # raises if the file is corrupt
             path = folder.scores_path(row.task, row.split)
-            scores = {str(line["id"]): line for line in map(json.loads, _lines(read_bytes(path, "the scores")))}
+            scores = {str(line["id"]): line for line in map(parse, _lines(read_bytes(path, "the scores")))}
         # An earlier, larger --limit may have answered more than was scored.
         ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
         metric = row.metric if scores else None

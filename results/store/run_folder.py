@@ -13,7 +13,6 @@ runs/<run>/
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import socket
@@ -26,6 +25,7 @@ from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.identity import Parts, differences, digest
+from evalkit.jsonl import read_json
 
 from .files import to_json, write_atomically
 from .manifest import SCHEMA, Manifest
@@ -232,11 +232,11 @@ def _set_aside(folder: RunFolder) -> str:
 def read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]:
     """Read a JSON file with a schema.  Raises ``UserError`` if it is corrupt, lacks ``keys``, or is too new."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         schema = content["schema"]
         newer = schema > SCHEMA
         missing = [key for key in keys if key not in content]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not {what} that evalkit wrote ({error!r}); run the evaluation again.") from error
     if newer:
         raise UserError(f"{path} has schema {schema}, and this evalkit reads up to {SCHEMA}; upgrade evalkit.")

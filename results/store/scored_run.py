@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from evalkit.errors import UserError
-from evalkit.jsonl import objects, read_bytes
+from evalkit.jsonl import objects, parse, read_bytes
 from evalkit.results.stats.clustered import Measured
 from evalkit.task_groups import MEANS
 
@@ -109,7 +108,7 @@ class ScoredRun:
         found = {}
         for raw in read_bytes(path, "the journal").splitlines():
             try:
-                line = json.loads(raw)
+                line = parse(raw)
                 key = line["id"]
                 if wanted is None or key in wanted:
                     # The question's images come after those of few-shot examples.

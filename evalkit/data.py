@@ -6,6 +6,7 @@ them in.  Images are references: found by name, opened when a backend needs them
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import reprlib
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError, first_line
+from evalkit.fingerprint import of_files
 from evalkit.images import PathImage
 from evalkit.jsonl import parse, read_bytes
+from evalkit.shards import split_files
 
 HUB = "hub"
 BUNDLED = "tiny"
@@ -145,15 +148,18 @@ class HubData(Data):
             if self.mirror is None:
                 rows = datasets.load_dataset(repo, config, split=split)
             else:
-                # Loading the folder itself is cached by its name and README: it would miss updated files.
-                found = self._parquet(repo, split, config, task=task)
-                rows = datasets.load_dataset("parquet", data_files=found, split="train")
+                rows = self._mirrored(repo, split, config, task=task)
         except UserError:
             raise
         except Exception as error:  # offline, gated, renamed, no such split: datasets has many exceptions for it
-            raise UserError(
-                f"{task}: the data set {source} (split {split}) could not be loaded: {first_line(error)}. "
+            advice = (
                 "Check the network, or give --data ROOT with the official downloads."
+                if self.mirror is None
+                else "Download its files again."
+            )
+            raise UserError(
+                f"{task}: the data set {source} (split {split}) could not be loaded: "
+                f"{first_line(error.__cause__ or error)}. {advice}"
             ) from error
         missing = [c for c in columns if c not in rows.column_names]
         if missing:
@@ -165,21 +171,17 @@ class HubData(Data):
                 rows = rows.cast_column(column, datasets.Image(decode=False))
         return rows
 
-    def _parquet(self, repo: str, split: str, config: str | None, *, task: str) -> list[str]:
-        """A mirror's files of one split: ``[CONFIG/]…/SPLIT-00000-of-00002.parquet``, or ``SPLIT.parquet``."""
+    def _mirrored(self, repo: str, split: str, config: str | None, *, task: str) -> Any:
+        """The rows of the mirror's parquet files."""
+        import datasets
+
         folder = Path(self.mirror or "") / repo
         if not folder.is_dir():
             raise UserError(f"{task}: no folder {folder}; a mirror holds the data set's parquet files under {repo}/.")
-        found = [
-            str(path)
-            for path in sorted(folder.rglob("*.parquet"))
-            if (path.stem == split or path.name.startswith(f"{split}-"))
-            and (config is None or config in path.relative_to(folder).parts)
-        ]
-        if not found:
-            where = f"{folder}/{config}" if config else str(folder)
-            raise UserError(f"{task}: no parquet files of split {split} under {where} (looked for {split}-*.parquet).")
-        return found
+        files = split_files(folder, split, config, task=task)
+        # datasets caches rows by the files' paths and times; the name of the configuration adds their content.
+        content = hashlib.sha256("".join(of_files(files)).encode()).hexdigest()[:16]
+        return datasets.load_dataset("parquet", content, data_files=[str(path) for path in files], split="train")
 
     def iterate(self, rows: Any, without: Sequence[str] = ("image",)) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(index, row) pairs without the heavy columns."""

@@ -68,12 +68,12 @@ def open_image(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[PILImage]
         with open(source, "rb") as file, open_image(file) as image:  # noqa: PTH123
             yield image
         return
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(source, formats=_formats()) as image:
             yield image
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise OSError(_why_unidentified(source)) from error
     except OSError:
         raise

@@ -88,6 +88,11 @@ def name_in(entry: Any, key: str) -> str:
     return str(value)
 
 
+def some_texts_in(entry: Any, *keys: str) -> dict[str, str]:
+    """The texts ``entry[key]`` by key, without keys that are missing or null."""
+    return {key: text_in(entry, key) for key in keys if entry.get(key) is not None}
+
+
 def texts_in(entry: Any, key: str) -> tuple[str, ...]:
     """The list of texts that is ``entry[key]``."""
     found = list_of(entry[key], key)

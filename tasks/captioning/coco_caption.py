@@ -25,7 +25,7 @@ from evalkit.data import HubData, OfficialData, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import required, text_in, whole_in
+from evalkit.tasks._files import official_format, required, text_in, whole_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, coco_captions, karpathy_images
@@ -108,7 +108,8 @@ class COCOCaption(Task):
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
-            image_id = _image_id(row["question_id"])
+            with official_format(self.name, name, f"an image of {HUB_REPO}"):
+                image_id = _image_id(text_in(row, "question_id"))
             yield Sample(
                 id=image_id,
                 images=(RowImage(name, rows, index),),

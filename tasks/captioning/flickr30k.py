@@ -24,7 +24,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import name_in, required
+from evalkit.tasks._files import name_in, official_format, required
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, karpathy_images
@@ -91,8 +91,10 @@ class Flickr30k(Task):
         rows = data.rows(HUB_REPO, HUB_SPLIT, task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
+            with official_format(self.name, name, f"an image of {HUB_REPO}"):
+                filename = name_in(row, "filename")
             captions = required(row["caption"] or (), "captions", name, task=self.name)
-            yield _sample(row["filename"], RowImage(name, rows, index), captions)
+            yield _sample(filename, RowImage(name, rows, index), captions)
 
 
 def _sample(filename: str, image: PathImage | RowImage, captions: tuple[str, ...]) -> Sample:

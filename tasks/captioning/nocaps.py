@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from evalkit.data import HubData, OfficialData, image_in
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import official_format, required, text_in
+from evalkit.tasks._files import id_in, official_format, required, text_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, coco_captions
@@ -82,12 +82,14 @@ class NoCaps(Task):
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
+            with official_format(self.name, name, f"an image of {HUB_REPO}"):
+                image_id = id_in(row, "image_id")
             yield Sample(
-                id=str(row["image_id"]),
+                id=image_id,
                 images=(RowImage(name, rows, index),),
                 text="",
                 references=required(row["annotations_captions"] or (), "captions", name, task=self.name),
-                cluster=str(row["image_id"]),
+                cluster=image_id,
             )
 
 

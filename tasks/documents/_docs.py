@@ -91,12 +91,15 @@ class RRCTask(Task):
         if split not in HUB_SPLITS:
             raise UserError(f"{self.name}: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], self.hub_config, task=self.name, columns=HUB_COLUMNS)
+        read_id = whole_in if split in UNANSWERED else id_in
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{self.hub_config}/{split}[{index}]"
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                question_id, question = str(read_id(row, "questionId")), text_in(row, "question")
             yield Sample(
-                id=str(row["questionId"]),
+                id=question_id,
                 images=(RowImage(name, rows, index),),
-                text=row["question"],
+                text=question,
                 references=self._answers(row, split, name),
                 cluster=self.hub_cluster(row),
                 meta=self._meta(row),

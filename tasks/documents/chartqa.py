@@ -107,17 +107,19 @@ class ChartQA(Task):
                 raise UserError(
                     f"chartqa: row {index} of {HUB_REPO} is of type {row['type']!r}; expected {' or '.join(HUB_TYPES)}."
                 )
+            name = f"{HUB_REPO}/test[{index}]"
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                question = text_in(row, "question")
             subset = HUB_TYPES[row["type"]]
             place = places[subset]
             places[subset] += 1
             if subset not in samples:
                 continue
-            name = f"{HUB_REPO}/test[{index}]"
             samples[subset].append(
                 Sample(
                     id=f"{subset}-{place}",
                     images=(RowImage(name, rows, index),),
-                    text=row["question"],
+                    text=question,
                     references=_labels(row["answer"], name),
                     cluster=str(index),
                     meta={"subset": subset},

@@ -179,11 +179,12 @@ class AI2D(Task):
         rows = data.rows(HUB_REPO, "test", task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/test[{index}]"
-            options = tuple(row["options"])
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                options, question = texts_in(row, "options"), text_in(row, "question")
             yield Sample(
                 id=str(index),
                 images=(RowImage(name, rows, index),),
-                text=row["question"],
+                text=question,
                 references=(letter(row["answer"], options, task=self.name, where=name),),
                 cluster=str(index),  # the copy does not name the diagrams
                 options=options,

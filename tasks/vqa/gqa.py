@@ -95,24 +95,27 @@ class GQA(Task):
         questions, images_of = f"{split}_instructions", f"{split}_images"
         rows = data.rows(HUB_REPO, HUB_SPLIT, questions, task=self.name, columns=HUB_COLUMNS)
         images = data.rows(HUB_REPO, HUB_SPLIT, images_of, task=self.name, columns=HUB_IMAGE_COLUMNS)
-        where = {row["id"]: index for index, row in data.iterate(images)}
+        with official_format(self.name, f"{HUB_REPO}/{images_of}", "the images' ids"):
+            where = {id_in(row, "id"): index for index, row in data.iterate(images)}
         for index, row in data.iterate(rows):
-            if not row.get("isBalanced", True):
-                continue
-            image_id = row["imageId"]
+            name = f"{HUB_REPO}/{questions}[{index}]"
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                if "isBalanced" in row and not truth_in(row, "isBalanced"):
+                    continue
+                question_id, image_id, question = id_in(row, "id"), id_in(row, "imageId"), text_in(row, "question")
+                meta = _types(row)
             if image_id not in where:
                 raise UserError(
-                    f"gqa: question {row['id']} of {HUB_REPO} asks about {image_id}, which is not in {images_of}; "
+                    f"gqa: question {question_id} of {HUB_REPO} asks about {image_id}, which is not in {images_of}; "
                     "the two configurations are of different versions, download both again."
                 )
-            name = f"{HUB_REPO}/{questions}[{index}]"
             yield Sample(
-                id=row["id"],
+                id=question_id,
                 images=(RowImage(f"{HUB_REPO}/{images_of}[{where[image_id]}]", images, where[image_id]),),
-                text=row["question"],
+                text=question,
                 references=required((row["answer"],), "answers", name, task=self.name),
                 cluster=image_id,
-                meta=_types(row),
+                meta=meta,
             )
 
 

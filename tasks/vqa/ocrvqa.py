@@ -30,7 +30,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import id_of, official_format, text_in, texts_in, whole_in
+from evalkit.tasks._files import id_in, id_of, official_format, text_in, texts_in, whole_in
 from evalkit.types import Decoding, Sample, Split
 
 HUB_REPO = "howard-hou/OCR-VQA"
@@ -77,7 +77,8 @@ class OCRVQA(Task):
         # The recognised words of every cover are of no use here, and large.
         for index, row in data.iterate(rows, without=("image", "ocr_tokens", "ocr_info")):
             name = f"{HUB_REPO}/{split}[{index}]"
-            book = str(row["image_id"])
+            with official_format(self.name, name, f"a book of {HUB_REPO}"):
+                book = id_in(row, "image_id")
             for place, question, answer in _pairs(row, name):
                 yield Sample(
                     id=f"{book}-{place}",

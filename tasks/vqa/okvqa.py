@@ -25,6 +25,7 @@ from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
+from evalkit.tasks._files import id_in, official_format, some_texts_in, text_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
@@ -87,14 +88,16 @@ class OKVQA(Task):
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
-            question_id = str(row["question_id"])
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                question_id, question = id_in(row, "question_id"), text_in(row, "question")
+                meta = some_texts_in(row, "answer_type", "question_type")
             yield Sample(
                 id=question_id,
                 images=(RowImage(name, rows, index),),
-                text=row["question"],
+                text=question,
                 references=answers_on_hub(row, name, task=self.name),
                 cluster=question_id[:-1],
-                meta={k: row[k] for k in ("answer_type", "question_type") if row.get(k) is not None},
+                meta=meta,
             )
 
 

@@ -92,12 +92,15 @@ class TextVQA(Task):
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                question_id, image_id = id_in(row, "question_id"), id_in(row, "image_id")
+                question = text_in(row, "question")
             yield Sample(
-                id=str(row["question_id"]),
+                id=question_id,
                 images=(RowImage(name, rows, index),),
-                text=row["question"],
+                text=question,
                 references=answers_on_hub(row, name, task=self.name),
-                cluster=str(row["image_id"]),
+                cluster=image_id,
             )
 
 

@@ -111,13 +111,14 @@ class VizWiz(Task):
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=columns)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
-            answers = answers_on_hub(row, name, task=self.name) if scored else ()
-            image = f"{row['question_id']}.jpg"  # the hub has the image's name without its ending
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                image = f"{name_in(row, 'question_id')}.jpg"  # the hub has the image's name without its ending
+                question = text_in(row, "question")
             yield Sample(
                 id=image,
                 images=(RowImage(name, rows, index),),
-                text=row["question"],
-                references=answers,
+                text=question,
+                references=answers_on_hub(row, name, task=self.name) if scored else (),
                 cluster=image,
                 meta={"category": row["category"]} if row.get("category") is not None else {},
             )

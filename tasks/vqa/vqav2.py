@@ -23,6 +23,7 @@ from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
+from evalkit.tasks._files import id_in, official_format, some_texts_in, text_in, whole_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
@@ -93,14 +94,18 @@ class VQAv2(Task):
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], task=self.name, columns=columns)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
-            answers = answers_on_hub(row, name, task=self.name) if scored else ()
+            with official_format(self.name, name, f"a question of {HUB_REPO}"):
+                # A submission holds whole numbers, which is better found out before anything is generated.
+                question_id = id_in(row, "question_id") if scored else str(whole_in(row, "question_id"))
+                question, meta = text_in(row, "question"), some_texts_in(row, "answer_type", "question_type")
+                cluster = question_id if row.get("image_id") is None else id_in(row, "image_id")
             yield Sample(
-                id=str(row["question_id"]),
+                id=question_id,
                 images=(RowImage(name, rows, index),),
-                text=row["question"],
-                references=answers,
-                cluster=str(row.get("image_id", row["question_id"])),
-                meta={k: row[k] for k in ("answer_type", "question_type") if row.get(k) is not None},
+                text=question,
+                references=answers_on_hub(row, name, task=self.name) if scored else (),
+                cluster=cluster,
+                meta=meta,
             )
 
 

@@ -6,6 +6,7 @@ guessing.  A declaration is checked against the value: a metric whose samples do
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,22 @@ Meta = Mapping[str, Mapping[str, Any]]
 """Sample id → ``Sample.meta``."""
 
 PERCENT = 100.0
+
+
+def labels_of(value: Any) -> tuple[str, ...]:
+    """The categories that an entry of ``meta`` names; none for an empty entry.
+
+    A list names several.  A number is its text, so that ``1`` and ``"1"`` are one category; anything else is its JSON.
+    """
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ()
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(dict.fromkeys(label for one in value for label in labels_of(one)))
+    if isinstance(value, Mapping):
+        return (json.dumps(value, ensure_ascii=False, sort_keys=True, default=str),) if value else ()
+    return (str(value),)
 
 
 class Aggregation(ABC):
@@ -104,15 +121,15 @@ class MeanWhere(Mean):
 
     Attributes:
         key: the entry of ``meta`` that decides; samples without it do not count.
-        value: what the entry must be; None for any.
+        value: the category that the entry must name (see ``labels_of``); None for any.
     """
 
     key: str
     value: str | None = None
 
     def group(self, meta: Mapping[str, Any]) -> str | None:
-        found = meta.get(self.key)
-        return "" if found is not None and self.value in (None, str(found)) else None
+        found = labels_of(meta.get(self.key))
+        return "" if (self.value in found if self.value is not None else found) else None
 
 
 @dataclass(frozen=True)

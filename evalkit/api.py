@@ -26,8 +26,9 @@ from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
 from evalkit.interfaces import Task
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
+from evalkit.metric_contract import score_answers
 from evalkit.predictions import PredictionLine, Reader, match
-from evalkit.scoring import Result, score_answers, score_job
+from evalkit.scoring import Result
 from evalkit.settings import default_data
 from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
 
@@ -115,9 +116,8 @@ def score(
     for record in records:
         if record.response.error is not None and record.sample.id in texts:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
-    scores = score_job(job, records).scores
-    assert scores is not None
-    return scores
+    good = [Answered(record.sample, record.prediction) for record in records if record.response.finish != "error"]
+    return score_answers(registry.metrics.get(job.task.metric), good)
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,7 +18,7 @@ from evalkit.images import check_images
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job, parse_tasks
 from evalkit.run import ImageDigests, run_job
-from evalkit.scoring import Result
+from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
 from evalkit.types import ImageSize, Request, Sample, Shot, Size
 
@@ -67,6 +68,7 @@ class Evaluation:
             job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides)
             if not allow_missing:
                 check_images((image for sample in job.samples for image in sample.all_images), job.name)
+            check_scorable(job)
             self.jobs.append(job)
         given = None if shots_from is None else fspath(shots_from)
         self.pools = {job.name: shot_pool(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
@@ -89,6 +91,9 @@ class Evaluation:
                     results[job.name] = run_job(
                         job, questions, family, opened, on_record or _ignore, digests=digests
                     )  # fmt: skip
+        for name, result in results.items():
+            if result.failure is not None:
+                warnings.warn(f"{name} has no score: {result.failure}", stacklevel=2)
         return results
 
     def _family(self, model: Any) -> Family:

@@ -140,6 +140,19 @@ class Metric(ABC):
         """The signature of its scores; empty if it depends on the samples.  Shows which stored scores are outdated."""
         return ""
 
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check that ``samples`` can be scored and that everything needed is there; called before a model is loaded.
+
+        By default, made-up answers to the first samples are scored.  Override it if that is slow, or to check every
+        sample's references.
+
+        Raises:
+            UserError: they cannot be scored.
+        """
+        from evalkit.metric_contract import try_out
+
+        try_out(self, samples, kind)
+
     @abstractmethod
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score all answers; one without a prediction counts as wrong.  Without answers, the values are NaN."""

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any, Generic, TypeVar, cast
 
+from evalkit.aggregation import Aggregation
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Family, Metric, Task
 
@@ -182,7 +183,26 @@ class Group(Generic[P]):
                 f"{where}: the class {type(plugin).__name__} has no {', no '.join(missing)}; "
                 f"define it (see evalkit.interfaces.{base})."
             )
+        if isinstance(plugin, Metric):
+            _check_metric(plugin, where)
         return cast(P, plugin)
+
+
+def _check_metric(metric: Metric, where: str) -> None:
+    """Check a metric's declarations.  Raises ``UserError``."""
+    if not isinstance(metric.running_score, bool):
+        raise UserError(f"{where}: running_score is {metric.running_score!r}; expected True or False.")
+    if not isinstance(metric.aggregation, Mapping):
+        raise UserError(
+            f"{where}: aggregation is {metric.aggregation!r}; expected a dictionary from the names of values to how "
+            "they are computed (evalkit.aggregation)."
+        )
+    for name, declared in metric.aggregation.items():
+        if not isinstance(declared, Aggregation):
+            raise UserError(
+                f"{where}: aggregation[{name!r}] is {declared!r}; expected an instance of a class in "
+                "evalkit.aggregation (Mean, MeanOfGroups, MeanWhere, OfSums, Corpus)."
+            )
 
 
 def _missing(plugin: object, base: type) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.interfaces import Metric
 from evalkit.jobs import Job, Record, check_submission
+from evalkit.metric_contract import check_metric, describe, score_answers
 from evalkit.types import Answered, Scores
+
+log = logging.getLogger("evalkit")
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,12 @@ class Result:
     """The outcome of a job.
 
     Attributes:
-        scores: the metric's result; None if the split's answers are not public.
+        scores: the metric's result; None if the split's answers are not public, or could not be scored.
         submission: the file for the official server, if there are no scores.
         n: number of samples scored; those with ``errors`` are excluded.
         unparsed: number of answers without a prediction; they count as wrong.
         truncated: number of answers that reached the token limit.
+        failure: why there is neither a score nor a submission, as a sentence; None if there is one.
     """
 
     job: Job
@@ -41,62 +45,62 @@ class Result:
     seconds: float
     clusters: dict[str, str] = field(default_factory=dict)
     submission: Submission | None = None
+    failure: str | None = None
 
     @property
     def complete(self) -> bool:
-        return self.errors == 0
+        """Whether every sample has an answer, and they could be scored."""
+        return self.errors == 0 and self.failure is None
 
 
 def score_job(job: Job, records: Sequence[Record]) -> Result:
-    """Score a job's records with its task's metric, or write the submission if the answers are not public."""
+    """Score a job's records with its task's metric, or write the submission if the answers are not public.
+
+    Never raises because of the metric: a failure is in the result, so that other jobs keep their scores.
+
+    Raises:
+        UserError: the answers are not public, and the task writes no submission.
+    """
     good = [r for r in records if r.response.finish != "error"]
     public = job.task.splits[job.split].answers
-    metric = registry.metrics.get(job.task.metric)
+    scores, submission, failure = None, None, None
+    check_submission(job.task, job.split)
+    try:
+        if public:
+            answers = [Answered(r.sample, r.prediction) for r in good]
+            scores = score_answers(registry.metrics.get(job.task.metric), answers)
+        else:
+            submission = submit(job, records)
+    except UserError as error:
+        failure = str(error)
+    except Exception as error:
+        log.info("%s: scoring failed", job.name, exc_info=error)
+        what = f"the metric {job.task.metric}" if public else "writing the file for the official server"
+        failure = f"{what} failed: {describe(error)}."
     return Result(
         job=job,
-        scores=score_answers(metric, [Answered(r.sample, r.prediction) for r in good]) if public else None,
+        scores=scores,
         n=len(good),
         unparsed=sum(not r.prediction.parsed for r in good),
         truncated=sum(r.response.finish == "length" for r in good),
         errors=len(records) - len(good),
         seconds=sum(r.response.seconds for r in records),
         clusters={r.sample.id: r.sample.cluster for r in good},
-        submission=None if public else submit(job, records),
+        submission=submission,
+        failure=failure,
     )
 
 
-def score_answers(metric: Metric, answers: Sequence[Answered]) -> Scores:
-    """The metric's scores with everything that it declares of them.
+def check_scorable(job: Job) -> None:
+    """Check that a job's answers can be scored, before a model is loaded.
 
     Raises:
-        UserError: the answers cannot be scored, or the per-sample scores do not give a value as declared.
+        UserError: the metric does not fit the samples, or something that it needs is missing.
     """
-    scores = metric.score(answers)
-    scores = replace(scores, aggregation={**metric.aggregation, **scores.aggregation})
-    meta = {answered.sample.id: answered.sample.meta for answered in answers}
-    for name, value in scores.values.items():
-        declared = scores.aggregation_of(name)
-        try:
-            agrees = declared.agrees(name, value, scores.per_sample, meta)
-        except KeyError as error:
-            raise UserError(
-                f"the metric {metric.name} declares {name} as {type(declared).__name__}, but a sample has no {error}; "
-                "correct the metric's per-sample scores, or its aggregation (evalkit.aggregation)."
-            ) from error
-        if not agrees:
-            raise UserError(
-                f"the metric {metric.name} gives {name} = {value:g}, but its samples give "
-                f"{declared.compute(name, scores.per_sample, meta):g} ({type(declared).__name__}); declare how the "
-                "value is computed (evalkit.aggregation; Corpus if not from per-sample scores)."
-            )
-    return scores
+    if job.task.splits[job.split].answers:
+        check_metric(registry.metrics.get(job.task.metric), job.samples, job.task.kind, job.name)
 
 
 def submit(job: Job, records: Sequence[Record]) -> Submission:
-    """The file for the official server of a split without public answers.
-
-    Raises:
-        UserError: the task writes none.
-    """
-    check_submission(job.task, job.split)
+    """The file for the official server of a split without public answers."""
     return Submission(*job.task.submission([Answered(r.sample, r.prediction) for r in records]))

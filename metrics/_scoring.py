@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from evalkit.aggregation import PERCENT, Aggregation, MeanWhere
+from evalkit.aggregation import PERCENT, Aggregation, MeanWhere, labels_of
 from evalkit.errors import UserError
-from evalkit.types import Answered
+from evalkit.types import Answered, Kind, Sample
 
 
 def mean(column: Sequence[float]) -> float:
@@ -21,36 +21,74 @@ def means(per_sample: Mapping[str, Mapping[str, float]], columns: Iterable[str])
     return {column: mean([row[column] for row in per_sample.values()]) for column in columns}
 
 
-def parts(
+def breakdown(
     key: str,
     answers: Sequence[Answered],
     per_sample: Mapping[str, Mapping[str, float]],
     column: str = "accuracy",
     maximum: float | None = PERCENT,
 ) -> tuple[dict[str, float], dict[str, Aggregation]]:
-    """The mean of ``column`` over the samples of each kind that ``meta[key]`` names, and the declarations of these.
+    """The mean of ``column`` over the samples of each category that ``meta[key]`` names, and how it is computed.
 
     Returns:
-        Values and aggregations by ``column[kind]``, sorted by kind.
+        Values and aggregations by ``column[category]``, sorted by category.
     """
-    kinds: dict[str, list[float]] = {}
+    categories: dict[str, list[float]] = {}
     for answered in answers:
-        if (kind := answered.sample.meta.get(key)) is not None:
-            kinds.setdefault(kind, []).append(per_sample[answered.sample.id][column])
-    values = {f"{column}[{kind}]": mean(kinds[kind]) for kind in sorted(kinds)}
+        for label in labels_of(answered.sample.meta.get(key)):
+            categories.setdefault(label, []).append(per_sample[answered.sample.id][column])
+    values = {f"{column}[{label}]": mean(categories[label]) for label in sorted(categories)}
     declared: dict[str, Aggregation] = {
-        f"{column}[{kind}]": MeanWhere(column, maximum, key=key, value=str(kind)) for kind in sorted(kinds)
+        f"{column}[{label}]": MeanWhere(column, maximum, key=key, value=label) for label in sorted(categories)
     }
     return values, declared
+
+
+def check_text_samples(
+    metric: str, samples: Sequence[Sample], kind: Kind, what: str = "answers", count: int | None = None
+) -> None:
+    """Check that a metric of texts can score ``samples``: references are texts, at least one or exactly ``count``.
+
+    Raises:
+        UserError: they are not, or the task asks for boxes; ``what`` the references are, for the message.
+    """
+    if kind == "grounding":
+        raise UserError(
+            f"{metric}: this metric scores texts, and the task asks for boxes; choose a metric of boxes (iou)"
+        )
+    for sample in samples:
+        if count is not None and len(sample.references) != count:
+            raise wrong_count(metric, sample, what, count)
+        if not sample.references:
+            raise no_references(metric, sample, what)
+        for reference in sample.references:
+            if not isinstance(reference, str):
+                raise UserError(
+                    f"{metric}: sample {sample.id!r} has the reference {reference!r}, which is not a text; "
+                    "check the annotation file"
+                )
+
+
+def no_references(metric: str, sample: Sample, what: str = "answers") -> UserError:
+    """The error for a sample without references."""
+    return UserError(
+        f"{metric}: sample {sample.id!r} has no {what} to score against; "
+        "choose a split whose annotations are public, or check the annotation file"
+    )
+
+
+def wrong_count(metric: str, sample: Sample, what: str, count: int) -> UserError:
+    """The error for a sample with another number of references than ``count``."""
+    return UserError(
+        f"{metric}: sample {sample.id!r} has {len(sample.references)} {what} to score against, expected {count}; "
+        "choose a split whose annotations are public, or check the annotation file"
+    )
 
 
 def referenced(metric: str, answered: Answered, what: str = "answers") -> str | None:
     """As ``text``; raises ``UserError`` also for a sample without references (``what`` they are, for the message)."""
     if not answered.sample.references:
-        raise UserError(
-            f"{metric}: sample {answered.sample.id!r} has no {what} to score against; "
-            "choose a split whose annotations are public, or check the annotation file"
-        )
+        raise no_references(metric, answered.sample, what)
     return text(metric, answered)
 
 

@@ -32,9 +32,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import means, referenced
+from ._scoring import check_text_samples, means, referenced
 
 Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
 
@@ -119,6 +119,10 @@ class ANLS(Metric):
     def signature(self) -> str:
         """Variant, threshold, and this file's version, raised whenever a score could change."""
         return f"{self.name}|variant:{self.variant}|threshold:0.5|v1"
+
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind)
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""

@@ -20,7 +20,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Scores
 
-from ._scoring import means, parts
+from ._scoring import breakdown, means
 
 
 class ChoiceAccuracy(Metric):
@@ -38,7 +38,7 @@ class ChoiceAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has exactly one reference."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        more, declared = parts("category", answers, per_sample)
+        more, declared = breakdown("category", answers, per_sample)
         return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:

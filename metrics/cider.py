@@ -42,9 +42,9 @@ from typing import TYPE_CHECKING, Any
 from evalkit.aggregation import Mean, OfSums
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import parts
+from ._scoring import breakdown, check_text_samples
 from .text.java import PACKAGE, install_hint
 from .text.meteor import meteor_of_sums, running_meteor
 from .text.ptb import VERSION as PTB_VERSION
@@ -74,6 +74,10 @@ class CIDEr(Metric):
     # the images that are captioned, not with those that the idf was counted on.
     aggregation = MappingProxyType({"cider": Mean(maximum=None), "rouge_l": Mean()})
 
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind, "captions")
+
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.
 
@@ -87,7 +91,7 @@ class CIDEr(Metric):
             for i, answered in enumerate(answers)
         }
         values = {name: 100 * float(columns[name][0]) for name in COLUMNS}
-        more, declared = parts("domain", answers, per_sample, "cider", maximum=None)
+        more, declared = breakdown("domain", answers, per_sample, "cider", maximum=None)
         signature = f"{self.name}|ptb:{PTB_VERSION}|refs:{_count(references)}|n:{len(answers)}|idf:references|v1"
         statistics = {answered.sample.id: row for answered, row in zip(answers, rows, strict=True)}
         declared |= dict.fromkeys((*BLEU, "meteor"), OfSums(statistics, corpus_of_sums))

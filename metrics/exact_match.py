@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import means, referenced
+from ._scoring import check_text_samples, means, referenced
 
 
 def correct(prediction: str, reference: str) -> bool:
@@ -32,6 +32,10 @@ class ExactMatch(Metric):
     name = "exact_match"
     running_score = True
     signature = "exact_match|norm:strip+lower|v1"
+
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind)
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""

@@ -30,9 +30,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import means, referenced
+from ._scoring import check_text_samples, means, referenced
 
 Variant = Literal["official", "llava", "qwen-vl"]
 
@@ -75,6 +75,10 @@ class GQAAccuracy(Metric):
     name = "gqa_accuracy"
     running_score = True
     signature = "gqa_accuracy|variant:llava|v1"
+
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind)
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""

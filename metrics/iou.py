@@ -27,7 +27,7 @@ from types import MappingProxyType
 from evalkit.aggregation import Mean
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Box, Scores
+from evalkit.types import Answered, Box, Kind, Sample, Scores
 
 from ._scoring import mean
 
@@ -55,6 +55,13 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
+def _wrong_count(sample: Sample) -> UserError:
+    return UserError(
+        f"iou: sample {sample.id!r} has {len(sample.references)} boxes, expected one; "
+        "check the annotation file, or choose a split whose annotations are public"
+    )
+
+
 class BoxIoU(Metric):
     """Accuracy at IoU >= 0.5, mean IoU and parse rate, all in percent.
 
@@ -68,6 +75,20 @@ class BoxIoU(Metric):
     signature = f"iou|threshold:{THRESHOLD}|plus1:no|precision:float64|v1"
     headline = f"acc@{THRESHOLD}"
     aggregation = MappingProxyType({"mean_iou": Mean("iou")})
+
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check that every sample has one box; see ``Metric``.  Raises ``UserError``."""
+        if kind != "grounding":
+            raise UserError(f"{self.name}: this metric scores boxes, and the task asks for texts; choose another")
+        for sample in samples:
+            if len(sample.references) != 1:
+                raise _wrong_count(sample)
+            box = sample.references[0]
+            if not isinstance(box, list | tuple) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+                raise UserError(
+                    f"{self.name}: sample {sample.id!r} has the reference {box!r}, which is not a box; "
+                    "check the annotation file"
+                )
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has exactly one box."""
@@ -83,10 +104,7 @@ class BoxIoU(Metric):
         """A sample's columns, in percent."""
         sample, box = answered.sample, answered.prediction.value
         if len(sample.references) != 1:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has {len(sample.references)} boxes, expected one; "
-                "check the annotation file, or choose a split whose annotations are public"
-            )
+            raise _wrong_count(sample)
         if isinstance(box, str):
             raise UserError(
                 f"{self.name}: the answer to sample {sample.id!r} was parsed as text, {box!r}; "

@@ -34,9 +34,9 @@ from typing import Literal
 
 from evalkit.aggregation import MeanOfGroups
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import mean, parts, referenced
+from ._scoring import breakdown, check_text_samples, mean, referenced
 
 Variant = Literal["pix2struct", "qwen-vl"]
 
@@ -82,6 +82,10 @@ class RelaxedAccuracy(Metric):
     running_score = True
     signature = f"relaxed_accuracy|variant:pix2struct|tolerance:{TOLERANCE}|mean:subsets|v1"
 
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind)
+
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
@@ -90,7 +94,7 @@ class RelaxedAccuracy(Metric):
             subsets.setdefault(answered.sample.meta.get("subset"), []).append(per_sample[answered.sample.id])
         groups = [list(per_sample.values())] if None in subsets else list(subsets.values())
         values = {key: mean([mean([row[key] for row in group]) for group in groups]) for key in COLUMNS}
-        more, declared = parts("subset", answers, per_sample)
+        more, declared = breakdown("subset", answers, per_sample)
         if None not in subsets:
             declared |= dict.fromkeys(COLUMNS, MeanOfGroups(key="subset"))
         return Scores("accuracy", values | more, per_sample, self.signature, declared)

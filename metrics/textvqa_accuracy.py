@@ -21,11 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import means, text
+from ._scoring import check_text_samples, means, text, wrong_count
 from .text.m4c import normalise
 from .text.vqa import leave_one_out
 
@@ -46,6 +45,10 @@ class TextVQAAccuracy(Metric):
     running_score = True
     signature = "textvqa_accuracy|norm:m4c|loo:position|v1"
 
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind, "annotators' answers", ANNOTATORS)
+
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has ten references."""
         per_sample = {answered.sample.id: {"accuracy": self._one(answered)} for answered in answers}
@@ -56,10 +59,7 @@ class TextVQAAccuracy(Metric):
         """A sample's accuracy in percent."""
         sample = answered.sample
         if len(sample.references) != ANNOTATORS:
-            raise UserError(
-                f"{self.name}: sample {sample.id!r} has {len(sample.references)} annotators' answers to score against, "
-                f"expected {ANNOTATORS}; choose a split whose annotations are public, or check the annotation file"
-            )
+            raise wrong_count(self.name, sample, "annotators' answers", ANNOTATORS)
         prediction = text(self.name, answered)
         if prediction is None:
             return 0.0

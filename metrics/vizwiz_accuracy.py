@@ -30,9 +30,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import means, parts, referenced
+from ._scoring import breakdown, check_text_samples, means, referenced
 from .text import vqa
 from .text.vqa import ENOUGH, leave_one_out, process_digit_article, process_punctuation, strip_answer
 
@@ -65,11 +65,15 @@ class VizWizAccuracy(Metric):
     running_score = True
     signature = "vizwiz_accuracy|norm:prediction|loo:none|v1"
 
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind, "annotators' answers")
+
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "accuracy_leave_one_out"))
-        more, declared = parts("answer_type", answers, per_sample)
+        more, declared = breakdown("answer_type", answers, per_sample)
         return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:

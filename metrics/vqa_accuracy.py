@@ -43,9 +43,9 @@ from collections.abc import Hashable, Sequence
 from typing import Literal, get_args
 
 from evalkit.interfaces import Metric
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import means, parts, referenced
+from ._scoring import breakdown, check_text_samples, means, referenced
 from .text.vqa import ENOUGH, normalise, process_punctuation, strip_answer
 
 Variant = Literal["normalised", "official_script", "qwen-vl"]
@@ -109,11 +109,15 @@ class VQAAccuracy(Metric):
         """Normalisation, how annotators are left out, and this file's version, raised whenever a score could change."""
         return f"{self.name}|norm:{self.variant}|loo:entry|v2"
 
+    def check(self, samples: Sequence[Sample], kind: Kind) -> None:
+        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        check_text_samples(self.name, samples, kind, "annotators' answers")
+
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "accuracy_official_script"))
-        more, declared = parts("answer_type", answers, per_sample)
+        more, declared = breakdown("answer_type", answers, per_sample)
         return Scores("accuracy", values | more, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:

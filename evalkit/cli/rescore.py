@@ -19,7 +19,7 @@ from evalkit.predictions import EXAMPLES, Reader
 from evalkit.results.samples.context import located
 from evalkit.results.store.journal import read_journal
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.results.store.scores import read_scores
+from evalkit.results.store.scores import ScoreWriter, read_scores
 from evalkit.runner.finish import print_leaderboard, write_scores
 from evalkit.runner.manifest import now
 from evalkit.scoring import Result, score_job
@@ -77,7 +77,7 @@ def rescore_run(path: Path, data: str | None) -> int:
         "family": None if family is None else family["name"], "data": data or settings["data"],
     }  # fmt: skip
     with folder.locked():
-        entries = write_scores(folder, header, results)
+        entries = write_scores(ScoreWriter(folder, header), results)
         manifest.rescored = {"at": now(), "evalkit": __version__, "data": where}
         folder.write_manifest(manifest)
     new = {entry.row.name: entry.row.to_dict() for entry in entries}
@@ -85,7 +85,7 @@ def rescore_run(path: Path, data: str | None) -> int:
         name = result.job.name
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
     print_leaderboard(entries)
-    return 1 if any(result.errors for result in results) else 0
+    return 0 if all(result.complete for result in results) else 1
 
 
 def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console: Console) -> list[Record]:
@@ -157,6 +157,8 @@ def read_before(folder: RunFolder, job: Job) -> dict[str, dict[str, Any]]:
 def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any], before: SampleScores, result: Result) -> str:
     """One line: what rescoring changed in a split."""
     name = f"{new['task']}/{new['split']}"
+    if result.failure is not None:
+        return f"{name} has no score: {result.failure}"
     if old is None:
         return f"{name}: scored for the first time"
     parts = [

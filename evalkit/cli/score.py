@@ -22,9 +22,10 @@ from evalkit.predictions import Reader, match, read_predictions
 from evalkit.results.store.journal import appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scores import ScoreWriter
 from evalkit.runner.finish import print_leaderboard, report_end, write_scores
 from evalkit.runner.manifest import environment, logging_to, quiet_logging, recording
-from evalkit.scoring import Result, score_job
+from evalkit.scoring import Result, check_scorable, score_job
 from evalkit.settings import Effective, default_data, effective, split_list
 
 from .options import setting
@@ -144,6 +145,8 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
         replace(load_job(task, split, data, limit=None, seed=0, protocol=protocol), asked=asked)
         for task, split in splits
     ]
+    for job in jobs:
+        check_scorable(job)
     texts = [
         match(job, read_predictions(file), str(file), allow_missing=options.allow_missing)
         for job, file in zip(jobs, files, strict=True)
@@ -171,17 +174,20 @@ def score_files(effective: Effective, options: ScoreOptions) -> int:
         predictions=[file_digest(file) for file in files],
     )
     with folder.locked(), logging_to(folder), recording(folder, manifest, console):
-        results = []
+        results: list[Result] = []
+        header = {"run": run, "model": model, "family": None if family is None else family.name, "data": name}
+        writer = ScoreWriter(folder, header)
         for job, found, file in zip(jobs, texts, files, strict=True):
             began = time.monotonic()
             results.append(score_split(job, found, reader, file, folder))
-            console.print(f"{job.name}: {results[-1].n:,} answers scored in {time.monotonic() - began:.1f} s")
-        header = {"run": run, "model": model, "family": None if family is None else family.name, "data": name}
-        entries = write_scores(folder, header, results)
+            if results[-1].failure is None:
+                console.print(f"{job.name}: {results[-1].n:,} answers scored in {time.monotonic() - began:.1f} s")
+            entries = write_scores(writer, results)
         manifest.state = report_end(folder, results, console)
     print_leaderboard(entries)
     missing = sum(len(job.samples) - len(found) for job, found in zip(jobs, texts, strict=True))
-    return 1 if sum(result.errors for result in results) > missing else 0
+    failed = any(result.failure is not None for result in results)
+    return 1 if failed or sum(result.errors for result in results) > missing else 0
 
 
 def pair_files(predictions: Sequence[str], splits: Sequence[tuple[Task, str]]) -> list[Path]:

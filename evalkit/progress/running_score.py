@@ -9,9 +9,9 @@ from evalkit import registry
 from evalkit.aggregation import Mean
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
+from evalkit.metric_contract import score_answers
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
-from evalkit.scoring import score_answers
 from evalkit.types import Answered
 
 EVERY_SECONDS = 3.0

@@ -23,6 +23,7 @@ from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
+from evalkit.results.store.scores import ScoreWriter
 from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
@@ -84,6 +85,9 @@ class ActiveRun:
         self._events = events
         self._several = several
         self._errors = self._answered = 0
+        header = {"run": folder.path.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
+        self._scores = ScoreWriter(folder, header)
+        self._results: list[Result] = []
 
     @property
     def name(self) -> str:
@@ -150,11 +154,15 @@ class ActiveRun:
         if self._events is not None:
             self._events.runs.append({**self._summary, "state": "stopped"})
 
+    def add_result(self, result: Result) -> None:
+        """Write the score of a split that is complete, while others are still to be answered."""
+        self._results.append(result)
+        write_scores(self._scores, self._results)
+
     def finish(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
-        """Write the scores; returns the leaderboard rows, and whether every sample has an answer."""
-        plan, splits = self.plan, self.manifest.splits
-        header = {"run": self.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
-        entries = write_scores(self.folder, header, results)
+        """Write the scores; returns the leaderboard rows, and whether every sample has an answer and a score."""
+        splits = self.manifest.splits
+        entries = write_scores(self._scores, results)
         for entry in entries:
             split = entry.row.name
             if split in splits:
@@ -163,7 +171,7 @@ class ActiveRun:
         if self._events is not None:
             rows = [entry.row.to_dict() for entry in entries]
             self._events.runs.append({**self._summary, "state": self.manifest.state, "results": rows})
-        return entries, not any(r.errors for r in results)
+        return entries, all(r.complete for r in results)
 
     @property
     def _summary(self) -> dict[str, Any]:

@@ -197,6 +197,7 @@ def run_all(
                 with run.open_job(job, backend, reporter) as (answers, watch):
                     backend.on_begin = watch.begin
                     results.append(answered(answers, backend, stop))
+                run.add_result(results[-1])
         except (Stopped, KeyboardInterrupt):
             run.announce_stop()
             return None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -13,7 +12,7 @@ from evalkit.errors import UserError
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.files import write_atomically
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.results.store.scores import write_results
+from evalkit.results.store.scores import ScoreWriter
 from evalkit.results.tables import print_notes
 from evalkit.scoring import Result
 
@@ -24,6 +23,11 @@ from .plan import Plan
 def report_end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
     """Print how the run ended; returns its state."""
     errors = sum(r.errors for r in results)
+    failures = [r for r in results if r.failure is not None]
+    for result in failures:
+        announce(console, f"{result.job.name} has no score: {result.failure}")
+    if failures:
+        announce(console, f"The answers are saved; 'evalkit rescore {folder.path}' scores them again.")
     if errors:
         console.print(
             f"[red]{errors} samples failed[/red]; the errors are in {folder.path}/*.jsonl. Run the same command to "
@@ -31,16 +35,16 @@ def report_end(folder: RunFolder, results: Sequence[Result], console: Console) -
             soft_wrap=True,
         )
     announce(console, f"run folder: {folder.path}")
-    return "incomplete" if errors else "complete"
+    return "incomplete" if errors or failures else "complete"
 
 
-def write_scores(folder: RunFolder, header: Mapping[str, Any], results: Sequence[Result]) -> list[board.Entry]:
+def write_scores(writer: ScoreWriter, results: Sequence[Result]) -> list[board.Entry]:
     """Write the scores and the run's own leaderboard, which has all its splits; returns the rows of ``results``."""
-    rows, every = write_results(folder, results, header)
-    run, model = str(header["run"]), str(header["model"])
+    rows, every = writer.write(results)
+    folder, run, model = writer.folder.path, str(writer.header["run"]), str(writer.header["model"])
     entries = board.entries_of(run, model, every)
-    write_atomically(folder.path / "leaderboard.md", board.to_markdown(entries))
-    write_atomically(folder.path / "leaderboard.csv", board.to_csv(entries))
+    write_atomically(folder / "leaderboard.md", board.to_markdown(entries))
+    write_atomically(folder / "leaderboard.csv", board.to_csv(entries))
     return board.entries_of(run, model, rows)
 
 

@@ -92,6 +92,7 @@ class PooledRun:
         self._results[job.name] = answers.result(self._factory.name)
         del self._open[job.name]
         stack.close()
+        self.run.add_result(self._results[job.name])
 
     @property
     def complete(self) -> bool:

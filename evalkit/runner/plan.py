@@ -17,6 +17,7 @@ from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, choice_mode, load_job
 from evalkit.options import RunSettings
+from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
 from evalkit.types import Sample, Size
 
@@ -126,6 +127,7 @@ def make_plans(
     largest: dict[str, Sample] = {}
     known: dict[str, Size] = {}
     for job in jobs:
+        check_scorable(job)
         job.decoding(family)  # fails early if the protocol does not cover the task
         for sample in job.samples[:1]:
             family.prompt(job.prompt_spec, sample)

@@ -41,6 +41,7 @@ class ScoreRow:
         samples: digest of the sample ids.
         seconds: computing time.
         submission: the file for the official server, where the references are not public.
+        failure: why the answers could not be scored; None if they were.
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """
@@ -67,6 +68,7 @@ class ScoreRow:
     signature: str
     seconds: float | None = None
     submission: str | None = None
+    failure: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
@@ -95,6 +97,8 @@ class ScoreRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
         known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
+        if known.get("failure") is None:
+            known.pop("failure", None)
         return {**known, **self.extra}
 
     def with_submission(self, file: str | None) -> ScoreRow:

@@ -25,35 +25,67 @@ from .score_row import ScoreRow
 from .signature import Signature
 
 
+class ScoreWriter:
+    """Writes the scores of a run, as its splits are scored: what one call has written, the next does not compute again.
+
+    Args:
+        header: the model and so on, for ``scores.json``.
+    """
+
+    def __init__(self, folder: RunFolder, header: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.header = header
+        self._rows: dict[str, ScoreRow] = {}
+        self._submissions: dict[str, str] = {}
+
+    def write(self, results: Sequence[Result]) -> tuple[list[ScoreRow], list[ScoreRow]]:
+        """Write ``scores.json`` and the per-sample scores or submissions of ``results``.
+
+        Rows of splits that are not among ``results`` are kept.
+
+        Returns:
+            The rows of ``results``, and all rows of the run.
+
+        Raises:
+            RunFailed: a file cannot be written.
+        """
+        files = submission_files(results)
+        for result in results:
+            if result.job.name not in self._rows:
+                self._write_samples(result)
+                self._rows[result.job.name] = score_row(result)
+            if result.submission is not None:
+                self._write_submission(result.job.name, files[result.job.name], result.submission.content)
+        rows = [self._rows[result.job.name].with_submission(files.get(result.job.name)) for result in results]
+        rows += mean_rows(results, rows)
+        every = [*_rows_before(self.folder, rows), *rows]
+        content = {"schema": SCHEMA, **self.header, "results": [row.to_dict() for row in every]}
+        write_atomically(self.folder.path / "scores.json", to_json(content, indent=2) + "\n")
+        return rows, every
+
+    def _write_samples(self, result: Result) -> None:
+        path = self.folder.scores_path(result.job.task.name, result.job.split)
+        if result.scores is not None:
+            write_atomically(path, "".join(to_json(line) + "\n" for line in sample_lines(result)))
+        elif result.failure is not None:
+            path.unlink(missing_ok=True)  # of an earlier scoring
+
+    def _write_submission(self, job: str, file: str, content: str) -> None:
+        """Write a submission, which takes another name when a second split turns out to have the same."""
+        before = self._submissions.get(job)
+        if before == file:
+            return
+        write_atomically(self.folder.path / file, content)
+        self._submissions[job] = file
+        if before is not None and before not in self._submissions.values():
+            (self.folder.path / before).unlink(missing_ok=True)
+
+
 def write_results(
     folder: RunFolder, results: Sequence[Result], header: Mapping[str, Any]
 ) -> tuple[list[ScoreRow], list[ScoreRow]]:
-    """Write ``scores.json`` and the per-sample scores or submissions.
-
-    Rows of splits that are not among ``results`` are kept.
-
-    Returns:
-        The rows of ``results``, and all rows of the run.
-
-    Raises:
-        RunFailed: a file cannot be written.
-    """
-    files = submission_files(results)
-    rows = [score_row(result).with_submission(files.get(result.job.name)) for result in results]
-    rows += mean_rows(results, rows)
-    for result in results:
-        job = result.job
-        if result.submission is not None:
-            write_atomically(folder.path / files[job.name], result.submission.content)
-        if result.scores is not None:
-            lines = [to_json(line) + "\n" for line in sample_lines(result)]
-            write_atomically(folder.scores_path(job.task.name, job.split), "".join(lines))
-    every = [*_rows_before(folder, rows), *rows]
-    write_atomically(
-        folder.path / "scores.json",
-        to_json({"schema": SCHEMA, **header, "results": [row.to_dict() for row in every]}, indent=2) + "\n",
-    )
-    return rows, every
+    """``ScoreWriter.write`` for scores that are all there."""
+    return ScoreWriter(folder, header).write(results)
 
 
 def sample_lines(result: Result) -> list[dict[str, Any]]:
@@ -150,7 +182,8 @@ def _headline_values(result: Result) -> dict[str, float]:
 def _aggregate(result: Result) -> dict[str, Any]:
     scores = result.scores
     if scores is None:
-        return {"metric": result.job.task.metric, "value": None, **NO_INTERVAL, "values": {}, "intervals": {}}
+        found = {"metric": result.job.task.metric, "value": None, **NO_INTERVAL, "values": {}, "intervals": {}}
+        return {**found, "failure": result.failure}
     intervals = of_values(result)
     value = scores.values[scores.headline]
     return {
@@ -170,7 +203,8 @@ def digest_of(texts: Iterable[str]) -> str:
 def signature(result: Result) -> Signature:
     """The signature of a result; a custom task is identified by the content of its file, not by the file's name."""
     job = result.job
-    scorer = "submission" if result.scores is None else result.scores.signature
+    unscored = "submission" if result.failure is None else f"{job.task.metric}|unscored"
+    scorer = unscored if result.scores is None else result.scores.signature
     file = getattr(job.task, "digest", None)
     return Signature.of(f"{job.task.name}:{job.split}", job.task.version, file, job.asked, scorer, result.n)
 

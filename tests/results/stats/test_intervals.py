@@ -14,10 +14,11 @@ from evalkit.aggregation import Aggregation, Corpus, Mean, MeanOfGroups, OfSums
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.jobs import Job, Record
+from evalkit.metric_contract import score_answers
 from evalkit.results.stats.intervals import of_values, scale_of
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import sample_lines, score_row, write_results
-from evalkit.scoring import Result, score_answers, score_job
+from evalkit.scoring import Result, score_job
 from evalkit.types import Answered, Box, Prediction, Response, Sample, Scores, Split
 
 

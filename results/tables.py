@@ -1,4 +1,4 @@
-"""Tables for the terminal and as Markdown, CSV and LaTeX (booktabs)."""
+"""Tables, and their text as Markdown, CSV and LaTeX (booktabs).  For the terminal, see ``results/terminal.py``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table as RichTable
+from typing import Any
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -160,70 +156,6 @@ def rows_as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str
     return buffer.getvalue()
 
 
-def rich_table(table: Table) -> RichTable:
-    """For the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for number, name in enumerate(table.header):
-        text = number < table.left
-        shown.add_column(Text(flat(name)), justify="left" if text else "right", no_wrap=not text, overflow="fold")
-    for place, row in enumerate(table.rows):
-        if place in table.rules and place:
-            shown.add_section()
-        shown.add_row(*(Text(flat(cell.text), style="bold" if cell.bold else "") for cell in cells_of(row)))
-    return shown
-
-
-@dataclass(frozen=True)
-class OnTerminal:
-    """A table for rich: its title, then blocks of columns that fit the terminal."""
-
-    table: Table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
-        if self.table.title:
-            yield Text(flat(self.table.title), style="bold")
-        for block in in_blocks(self.table, options.max_width):
-            yield rich_table(block)
-
-
-def in_blocks(table: Table, width: int) -> list[Table]:
-    """``table`` split into blocks of at most ``width`` characters, each with the text columns."""
-    from rich.cells import cell_len
-
-    wide = [
-        2 + max(cell_len(flat(str(row[c]))) for row in [table.header, *table.rows]) for c in range(len(table.header))
-    ]
-    fixed = sum(wide[: table.left])  # the last column lacks two spaces, which are the edges of the table
-    blocks: list[list[int]] = [[]]
-    used = fixed
-    for column in range(table.left, len(table.header)):
-        if blocks[-1] and used + wide[column] > width:
-            blocks.append([])
-            used = fixed
-        blocks[-1].append(column)
-        used += wide[column]
-    chosen = [[*range(table.left), *block] for block in blocks]
-    if len(blocks) == 1:
-        return [table]
-    # Rows that are empty in a block are left out of it.
-    filled = [[p for p, row in enumerate(table.rows) if any(str(row[c]) for c in block)] for block in blocks]
-    return [
-        replace(
-            table, header=[table.header[c] for c in columns],
-            rows=[[table.rows[p][c] for c in columns] for p in kept],
-            rules=[sum(p < rule for p in kept) for rule in table.rules],
-            title=table.title if place == 0 else "", notes=table.notes if place == len(chosen) - 1 else (),
-        )
-        for place, (columns, kept) in enumerate(zip(chosen, filled, strict=True))
-    ]  # fmt: skip
-
-
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
@@ -234,9 +166,3 @@ def p_text(p: float | None) -> str:
 def signed(value: float) -> str:
     """``value`` with its sign, and a typographic minus."""
     return f"{value:+.2f}".replace("-", "−")
-
-
-def print_notes(console: Console, notes: Iterable[str]) -> None:
-    """Print notes below a table; signatures are not wrapped, so that they can be copied."""
-    for note in notes:
-        console.print(note, style="dim", highlight=False, markup=False, soft_wrap="`" in note)

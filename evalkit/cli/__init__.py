@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from evalkit.console import replace_unencodable
 from evalkit.errors import RunFailed, UserError
 
 VERBS = {
@@ -163,6 +164,7 @@ def _root(
 
 def main() -> None:
     """Run the command line.  A user's mistake exits with 2, a failed run with 1, each with one message on stderr."""
+    replace_unencodable()
     try:
         app()
     except UserError as error:

@@ -11,12 +11,13 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
+from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.compare import gate
 from evalkit.results.compare.baseline import read_baseline, write_baseline
 from evalkit.results.store.files import make_folder, write_atomically
 from evalkit.results.store.scored_run import ScoredRun
-from evalkit.results.tables import OnTerminal
+from evalkit.results.terminal import OnTerminal
 
 CHANGES_ON_TERMINAL = 5
 """Changed samples printed per task; the files list more."""
@@ -83,7 +84,7 @@ def run_check(path: Path, file: Path, options: CheckOptions) -> int:
         name = path.resolve().name
         write_files(options, gate.impossible_junit(str(error), name), gate.impossible_summary(str(error)))
         raise
-    console = Console()
+    console = new_console()
     table = gate.table_of(checked, run, baseline, rule)
     console.print(OnTerminal(table))
     show_changes(checked, console)
@@ -126,7 +127,7 @@ def rule_of(options: CheckOptions) -> gate.Rule:
 
 def update_baseline(run: ScoredRun, file: Path, rule: gate.Rule) -> int:
     """Show the changes and save the run as the baseline, also if the two cannot be compared."""
-    console = Console()
+    console = new_console()
     if file.is_file():
         try:
             baseline = read_baseline(file)

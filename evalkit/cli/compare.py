@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evalkit.console import new_console, print_document
 from evalkit.errors import UserError
 from evalkit.results.compare.comparison import Comparison, Flip, compare_runs
 from evalkit.results.compare.tables import flips_csv, letter, notes_of, refusals, tables_of, to_text
 from evalkit.results.store.files import make_folder, write_atomically
-from evalkit.results.tables import OnTerminal, flat, print_notes
+from evalkit.results.tables import flat
+from evalkit.results.terminal import OnTerminal, print_notes
 
 from .options import choose_formats
 
@@ -64,7 +65,7 @@ def write_comparison(
         if name == "table":
             show(found)
         elif out is None:
-            print(to_text(found, name), end="")
+            print_document(to_text(found, name), name)
         else:
             path = make_folder(out) / f"comparison.{'tex' if name == 'latex' else name}"
             write_atomically(path, to_text(found, name))
@@ -72,7 +73,7 @@ def write_comparison(
             if name == "csv" and flips:
                 write_atomically(out / "comparison-flips.csv", flips_csv(found))
                 print(out / "comparison-flips.csv")
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     for reason in refused:
         console.print(f"refused: {reason} (--force shows it)", soft_wrap=True, markup=False)
     return 1 if refused else 0
@@ -80,7 +81,7 @@ def write_comparison(
 
 def show(found: Comparison) -> None:
     """Print the tables on the terminal; changed samples as lines, since answers are long."""
-    console = Console()
+    console = new_console()
     for table in tables_of(replace(found, compared=tuple(replace(one, flips=()) for one in found.compared))):
         console.print(OnTerminal(table))
     for one in found.compared:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.export.write import DEFAULT_NAMES, WRITERS, ExportJob, ExportOptions
 from evalkit.results.samples.records import chosen_splits
@@ -81,7 +81,7 @@ def export_runs(paths: Sequence[Path], options: ExportOptions) -> None:
     Raises:
         UserError: options that exclude each other, or runs that cannot be exported.
     """
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     check_options(paths, options)
     runs = [ScoredRun.open(path) for path in paths]
     chosen = chosen_splits(runs, split_list(options.tasks))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evalkit.console import new_console, print_document
 from evalkit.errors import UserError
 from evalkit.results.leaderboard import table as board
 from evalkit.results.leaderboard.rows import Entry, collect, columns_of, runs_of
 from evalkit.results.store.files import make_folder, write_atomically
-from evalkit.results.tables import OnTerminal, Table, print_notes
+from evalkit.results.tables import Table
+from evalkit.results.terminal import OnTerminal, print_notes
 
 from .options import choose_formats
 
@@ -90,7 +91,7 @@ def write_leaderboard(
             continue
         content = image(entries, options) if name == "png" else text(entries, tables, options, name)
         if out is None:
-            print(content if isinstance(content, str) else "", end="")
+            print_document(str(content), name)
         else:
             path = make_folder(out) / f"leaderboard.{'tex' if name == 'latex' else name}"
             write_atomically(path, content)
@@ -125,7 +126,7 @@ def tables_of(entries: Sequence[Entry], options: LeaderboardOptions) -> list[Tab
 
 def show(tables: Sequence[Table]) -> None:
     """Print the tables on the terminal; wide ones in blocks of columns."""
-    console = Console()
+    console = new_console()
     for table in tables:
         if table.rows:
             console.print(OnTerminal(table))

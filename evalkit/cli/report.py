@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.report.write import write_report
 from evalkit.results.samples.context import known_of
@@ -74,7 +74,7 @@ def make_report(paths: Sequence[Path], options: ReportOptions) -> None:
     Raises:
         UserError: the same run twice, or a run that cannot be reported on.
     """
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     began = time.monotonic()
     runs = [ScoredRun.open(path) for path in paths]
     if len(runs) > 1 and runs[0].path.resolve() == runs[1].path.resolve():

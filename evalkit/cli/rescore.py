@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from evalkit import registry
+from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
@@ -49,7 +50,7 @@ def rescore(
 
 def rescore_run(path: Path, data: str | None) -> int:
     """Score the run in ``path`` again; returns the exit code."""
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     folder = RunFolder.existing(path)
     manifest = folder.read_manifest()
     settings, family = manifest.settings, manifest.family

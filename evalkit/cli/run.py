@@ -53,14 +53,13 @@ def run(
         settings = effective(given, Path.cwd())
         if json and dry_run:
             raise UserError("--json reports on a run, and --dry-run runs nothing: drop one of the two.")
-        from rich.console import Console
-
+        from evalkit.console import new_console
         from evalkit.runner.execute import execute
         from evalkit.runner.finish import print_leaderboard
         from evalkit.runner.manifest import quiet_logging
 
         quiet_logging()
-        console = Console(stderr=True, highlight=False)
+        console = new_console(stderr=True, highlight=False)
         code = execute(
             settings, console=console, show=print_leaderboard, dry=dry_run, events=events, log_to=log_to or ()
         )

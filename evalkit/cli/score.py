@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evalkit import registry
+from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
@@ -122,7 +122,7 @@ class ScoreOptions:
 def score_files(effective: Effective, options: ScoreOptions) -> int:
     """Score every split with its file of answers; returns the exit code."""
     settings = effective.settings
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     quiet_logging()
 
     # As in a run, every user mistake is found before a folder is created.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.samples.context import known_of
 from evalkit.results.samples.records import chosen_splits, record_of
@@ -162,7 +162,7 @@ def print_samples(
         # ASCII only: no control characters reach the terminal, and nothing is lost.
         print(json.dumps(records, indent=2))
         return
-    console = Console()
+    console = new_console()
     for split, samples in chosen:
         for shown in samples:
             if options.format == "text" and console.is_terminal:
@@ -173,7 +173,7 @@ def print_samples(
 
 def print_notes(chosen: Sequence[tuple[SplitView, Sequence[SampleView]]], options: ShowOptions) -> None:
     """Print notes about the splits on stderr."""
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     for split, samples in chosen:
         for note in split.notes:
             console.print(f"note: {split.name}: {note}", soft_wrap=True, markup=False)

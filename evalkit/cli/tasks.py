@@ -28,11 +28,10 @@ def tasks(
 
     The details are its protocol, prompts, splits, metric, and the files that it reads.
     """
-    from rich.console import Console
-
     from evalkit import registry
+    from evalkit.console import new_console
 
-    console = Console(soft_wrap=False)
+    console = new_console()
     if name is None:
         list_tasks(console, registry.tasks.all())
     else:
@@ -69,8 +68,11 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     from evalkit import registry
     from evalkit.data import OfficialData, open_data
 
-    about = inspect.getdoc(inspect.getmodule(type(task))) or ""
-    console.print(Markdown(about.replace("``", "`"), inline_code_theme="default"))
+    about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
+    if console.is_interactive:
+        console.print(Markdown(about, inline_code_theme="default"))
+    else:
+        print(about)
     facts = {
         "kind": task.kind,
         "metric": task.metric,

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint, fetched, resolve_checkpoint
+from evalkit.console import encodable, new_console, print_document
 from evalkit.runner.manifest import quiet_logging
 from evalkit.types import Check
 
@@ -72,7 +72,7 @@ class VerifyOptions:
 
 def run_checks(options: VerifyOptions) -> int:
     """Find the checkpoint, have the backend check it, and print the checks; returns the exit code."""
-    console = Console(stderr=True, highlight=False)
+    console = new_console(stderr=True, highlight=False)
     quiet_logging()
     found = resolve_checkpoint(
         options.checkpoint,
@@ -90,7 +90,7 @@ def run_checks(options: VerifyOptions) -> int:
             status.update(f"checking {found.name} (last: {check.name})")
     passed = all(check.ok is not False for check in checks)
     if options.as_json:
-        print(json.dumps(as_record(found, checks, passed), ensure_ascii=False, indent=1))
+        print_document(json.dumps(as_record(found, checks, passed), ensure_ascii=False, indent=1) + "\n", "json")
     else:
         show(found, checks)
     return 0 if passed else 1
@@ -109,10 +109,13 @@ def as_record(checkpoint: Checkpoint, checks: Sequence[Check], passed: bool) -> 
 
 def show(checkpoint: Checkpoint, checks: Sequence[Check]) -> None:
     """Print the checks as a table."""
+    console = new_console(highlight=False)
     table = Table(title=f"{checkpoint.name} ({checkpoint.model_type})", title_justify="left", show_header=False)
     for column in ("mark", "check", "found"):
         table.add_column(column, overflow="fold")
     for check in checks:
         mark, style = MARKS[check.ok]
-        table.add_row(Text(mark, style=style), check.name, Text("\n".join((check.said, *check.details))))
-    Console(highlight=False).print(table)
+        texts = (mark, check.name, "\n".join((check.said, *check.details)))
+        shown = [encodable(text, console.encoding) for text in texts]
+        table.add_row(Text(shown[0], style=style), Text(shown[1]), Text(shown[2]))
+    console.print(table)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from rich.console import Console
 from rich.text import Text as Styled
 
 from evalkit.checkpoint import Checkpoint, fetched
+from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory
 from evalkit.jobs import build_requests
@@ -29,7 +29,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     """
     if plan.shots and settings.shots_by == "similar":
         raise UserError("--dry-run: --shots-by similar needs the weights; use random or fixed.")
-    console = Console(highlight=False)
+    console = new_console(highlight=False)
     checkpoint = plan.checkpoint if plan.checkpoint.served is not None else fetched(plan.checkpoint)
     resizer = resizer_of(plan, checkpoint, factory)
     for job in plan.jobs:

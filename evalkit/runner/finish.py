@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.files import write_atomically
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter
-from evalkit.results.tables import print_notes
+from evalkit.results.terminal import print_notes
 from evalkit.scoring import Result
 
 from .manifest import announce
@@ -49,8 +50,9 @@ def write_scores(writer: ScoreWriter, results: Sequence[Result]) -> list[board.E
 
 
 def print_leaderboard(entries: Sequence[board.Entry]) -> None:
-    """Print the leaderboard."""
-    out = Console()
+    """Print the leaderboard, with a blank line on stderr between the messages there and the table."""
+    new_console(stderr=True).print()
+    out = new_console()
     out.print(board.to_table(entries))
     print_notes(out, board.notes(entries))
 

@@ -14,7 +14,8 @@ from evalkit.errors import UserError
 from evalkit.results.store.files import to_json
 from evalkit.results.store.outdated import outdated
 from evalkit.results.store.score_row import ScoreRow
-from evalkit.results.tables import Cell, OnTerminal, Table, latex, markdown, rows_as_csv
+from evalkit.results.tables import Cell, Table, latex, markdown, rows_as_csv
+from evalkit.results.terminal import OnTerminal
 from evalkit.task_groups import MEANS
 
 from .means import Average, averages_of, mean_cell, mean_of
@@ -33,7 +34,7 @@ FORMATS = ("table", "md", "csv", "json", "html", "latex", "png")
 
 def grid(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one run's table: its tasks with their counts."""
-    header = ["task", "split", "metric", heading(entries, entries[0].run), "n", "unparsed", "cut off", "errors"]
+    header = ["task", "split", "metric", heading(entries, entries[0].run), "n", "unparsed", "truncated", "errors"]
     rows = []
     for e in entries:
         counts = [f"{count:,}" for count in (e.row.n, e.row.unparsed, e.row.truncated, e.row.errors)]

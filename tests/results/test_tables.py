@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from html.parser import HTMLParser
 
 import pytest
-from rich.console import Console
 
 from evalkit.results.html import page
-from evalkit.results.tables import Cell, OnTerminal, Table, flat, in_blocks, latex, markdown, plain, short
+from evalkit.results.tables import Cell, Table, flat, latex, markdown, plain, short
 
 HOSTILE = (
     "</b><img src=x onerror=alert(1)> | `a` \\| *b* _c_ [d](http://e) & } # $ % ~~f~~ \x1b[31m\u202a \x00\ud800\nnew"
@@ -75,41 +73,9 @@ def test_latex_takes_no_cell_for_an_argument_and_no_name_for_a_dash() -> None:
     assert "Qwen-{}-7B & --" in text
 
 
-def test_a_row_that_has_nothing_in_a_block_is_left_out_of_it() -> None:
-    rows = [["ours", "1" * 20, "2" * 20], ["theirs", "3" * 20, ""], ["others", "", "4" * 20]]
-    blocks = in_blocks(Table(["model", "first", "second"], rows, rules=[1]), 40)
-    assert [[row[0] for row in block.rows] for block in blocks] == [["ours", "theirs"], ["ours", "others"]]
-    assert [list(block.rules) for block in blocks] == [[1], [1]]
-    assert [[row[0] for row in block.rows] for block in in_blocks(Table(["a", "b"], rows[:1]), 80)] == [["ours"]]
-
-
 def test_a_table_without_rows_is_its_title_and_notes() -> None:
     empty = Table(["a", "b"], [], 1, "Title", ["nothing"])
     assert markdown([empty]) == "**Title**\n\n- nothing\n"
     assert "tabular" not in latex([empty])
     assert "nothing" in latex([empty])
     assert "<table" not in page([empty], "t")
-
-
-@pytest.mark.parametrize("width", [40, 80, 160])
-def test_the_terminal_shows_every_cell_whole(width: int) -> None:
-    names = [f"refcoco{i}/testA" for i in range(7)]
-    table = Table(["model", *names], [["checkpoint-1000", *["100.00 [90.4, 100.0]"] * 7]], 1, "A title, " * 12)
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(OnTerminal(table))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= width
-    assert text.count("100.00 [90.4, 100.0]") == 7
-    assert all(name in text for name in names)
-    assert text.startswith("A title, A title")
-    if width >= 80:
-        assert text.count("checkpoint-1000") == len(in_blocks(table, width)), "nor is a name folded"
-
-
-def test_a_table_that_just_fits_is_one_block() -> None:
-    table = Table(["a", "b", "c"], [["1" * 10, "2" * 10, "3" * 10]])
-    console = Console(width=36, record=True, file=io.StringIO())
-    console.print(OnTerminal(table))
-    assert len(in_blocks(table, 36)) == 1
-    assert "1" * 10 + "  " + "2" * 10 + "  " + "3" * 10 in console.export_text()
-    assert len(in_blocks(table, 35)) == 2

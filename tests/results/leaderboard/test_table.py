@@ -18,7 +18,8 @@ from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores
-from evalkit.results.tables import Table, in_blocks, latex
+from evalkit.results.tables import Table, latex
+from evalkit.results.terminal import in_blocks
 from evalkit.task_groups import MEANS
 
 
@@ -46,7 +47,7 @@ def _save(root: Path, run: str, model: str, *rows: dict[str, object]) -> None:
 
 def test_one_run_shows_its_counts() -> None:
     header, rows = grid(entries_of("r", "tiny", [_row()]))
-    assert header == ["task", "split", "metric", "tiny", "n", "unparsed", "cut off", "errors"]
+    assert header == ["task", "split", "metric", "tiny", "n", "unparsed", "truncated", "errors"]
     assert rows == [["vqav2", "val", "accuracy", "85.23 ± 1.96", "300", "2", "1", "0"]]
 
 
@@ -252,7 +253,7 @@ def test_errors_are_marked_and_explained() -> None:
 def test_markdown_is_a_table_and_csv_and_json_keep_full_precision() -> None:
     entries = entries_of("r", "a|b", [_row(value=85.123456789)])
     lines = to_markdown(entries).splitlines()
-    assert lines[0] == "| task | split | metric | a\\|b | n | unparsed | cut off | errors |"
+    assert lines[0] == "| task | split | metric | a\\|b | n | unparsed | truncated | errors |"
     assert {line.replace("\\|", "").count("|") for line in lines[:3]} == {9}
     (row,) = csv.DictReader(io.StringIO(to_csv(entries)))
     assert (row["value"], row["model"], row["signature"]) == ("85.123456789", "a|b", "s|n:300")

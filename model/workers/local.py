@@ -20,7 +20,7 @@ from typing import Any
 from .handle import WorkerHandle
 from .messages import Link, Start
 
-CODE = (
+CODE = (  # started with -P: nothing is imported from the current folder, unless the main process does so too
     "import json, sys; descriptor, sys.path[:] = json.loads(sys.argv[1]); "
     "from evalkit.model.workers.process import main; main(descriptor)"
 )
@@ -50,7 +50,7 @@ class LocalHandle(WorkerHandle):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", CODE, argument],
+                [sys.executable, "-P", "-c", CODE, argument],
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=(theirs.fileno(),),

@@ -328,3 +328,11 @@ def test_checkpoint_errors_are_those_of_one_process(tmp_path: Path, tiny_backend
             factory.open(resolve_checkpoint(str(folder)), device=device, dtype="float32")
         said.append(str(error.value))
     assert said[0] == said[1]
+
+
+def test_workers_do_not_import_from_the_current_folder(tmp_path: Path) -> None:
+    """Two workers start in a folder whose ``json.py`` would end them."""
+    (tmp_path / "json.py").write_text("import os\nos._exit(3)\n")
+    run = Forked("run", "--tasks", "vqav2", "--data", "tiny", "--limit", "2", "--device", "cpu,cpu", cwd=tmp_path)
+    code, said = run.finish()
+    assert code == 0, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
@@ -165,6 +166,7 @@ def _root(
 def main() -> None:
     """Run the command line.  A user's mistake exits with 2, a failed run with 1, each with one message on stderr."""
     replace_unencodable()
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # Python processes started from here do not import from the folder
     try:
         app()
     except UserError as error:
@@ -172,6 +174,10 @@ def main() -> None:
         sys.exit(2)
     except RunFailed as error:
         print(f"failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full or read-only disk, where nothing more specific was said
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"failed: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("Interrupted. The answers so far are in the run folder.", file=sys.stderr)

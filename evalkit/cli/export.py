@@ -12,6 +12,7 @@ from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.export.write import DEFAULT_NAMES, WRITERS, ExportJob, ExportOptions
 from evalkit.results.samples.records import chosen_splits
+from evalkit.results.store.files import inside
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.settings import split_list
 
@@ -86,7 +87,7 @@ def export_runs(paths: Sequence[Path], options: ExportOptions) -> None:
     runs = [ScoredRun.open(path) for path in paths]
     chosen = chosen_splits(runs, split_list(options.tasks))
     names = [[name for name in chosen if name in run.rows] for run in runs]
-    out = options.out or paths[0] / "export" / DEFAULT_NAMES[options.to]
+    out = options.out or inside(paths[0], "export", *filter(None, [DEFAULT_NAMES[options.to]]))
     printed: set[str] = set()
 
     def tell(message: str) -> None:

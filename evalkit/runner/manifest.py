@@ -16,8 +16,9 @@ from typing import Any
 from rich.console import Console
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.results.store.files import NotWritable, open_regular, write_failed
 from evalkit.results.store.manifest import Manifest
-from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.run_folder import LOG, RunFolder
 from evalkit.settings import Effective
 from evalkit.version import __version__
 
@@ -59,10 +60,13 @@ def recording(folder: RunFolder, manifest: Manifest, console: Console) -> Iterat
 
 @contextmanager
 def logging_to(folder: RunFolder) -> Iterator[None]:
-    """Write messages and warnings to the run's ``log.txt`` too."""
+    """Write messages and warnings to the run's ``log.txt`` too.  Raises ``UserError`` if that is a symbolic link."""
     logging.raiseExceptions = False  # the journal reports a full disk, once
+    path = folder.path / LOG
     try:
-        handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
+        handler = logging.StreamHandler(os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8"))
+    except NotWritable as error:
+        raise write_failed(path, error) from error
     except OSError:
         yield
         return
@@ -75,6 +79,8 @@ def logging_to(folder: RunFolder) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+        with suppress(OSError):  # a full disk
+            handler.stream.close()
 
 
 class OnStderr(logging.StreamHandler[Any]):

@@ -20,7 +20,7 @@ from evalkit.registry import module_name
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import to_markdown
 from evalkit.results.samples.records import Record, as_kind, kinds_of
-from evalkit.results.store.files import write_failed
+from evalkit.results.store.files import empty_folder, write_failed
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.types import ImageRef
 from evalkit.version import __version__
@@ -64,8 +64,7 @@ def write_dataset(
     check_place(out)
     building = out.with_name(f".{out.name}.building")
     try:
-        shutil.rmtree(building, ignore_errors=True)
-        (building / "data").mkdir(parents=True)
+        (empty_folder(building) / "data").mkdir()
         kinds = kinds_of([record for records in splits.values() for record in records])
         shared = {name: [without_folders(record) for record in records] for name, records in splits.items()}
         features = _features(kinds, with_images=images is not None)

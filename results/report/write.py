@@ -24,7 +24,7 @@ from evalkit.results.compare.comparison import Comparison, compare_runs
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import notes as notes_on_scores
 from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, SplitView, check_runs, drawn, split_of
-from evalkit.results.store.files import write_failed
+from evalkit.results.store.files import empty_folder, write_failed
 from evalkit.results.store.scored_run import ScoredRun
 
 from .images import BUDGET, BUDGET_SINGLE, Album, Made, side_for, troubles
@@ -77,8 +77,7 @@ def write_report(
     splits = [split_of(runs, name, known.get(name, SplitContext())) for name in names]
     building = out.with_name(f".{out.name}.building")
     try:
-        shutil.rmtree(building, ignore_errors=True)
-        (building / "images").mkdir(parents=True)
+        (empty_folder(building) / "images").mkdir()
         (building / "data").mkdir()
         written = _build(runs, splits, found, building, single=single, most=most, side=side)
         _put(building, out, single)

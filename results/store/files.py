@@ -1,10 +1,13 @@
-"""Atomic file writes: a crash or a full disk leaves either the old file or the new one."""
+"""Writing files: a crash or a full disk leaves the old file or the new one, and symbolic links are not followed."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import shutil
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,23 +16,72 @@ from typing import Any
 from evalkit.errors import RunFailed, UserError
 
 
-def write_failed(path: Path, error: OSError) -> RunFailed:
+class NotWritable(OSError):
+    """A symbolic link, pipe or device stands where a file is to be written: whoever made the folder put it there."""
+
+
+def write_failed(path: Path, error: OSError) -> RunFailed | UserError:
     """The error for a file that could not be written."""
+    if isinstance(error, NotWritable):
+        return UserError(
+            f"{path} {error.strerror}; nothing was written through it. Remove it, and run the command again."
+        )
     return RunFailed(
         f"{path} cannot be written ({error.strerror}); earlier results are kept. Free some disk space or make the "
         "folder writable, and run the same command to resume."
     )
 
 
+def open_regular(path: Path, flags: int) -> int:
+    """A descriptor of the regular file ``path``, which is created if it is missing.
+
+    Raises:
+        NotWritable: it is a symbolic link, or no regular file.
+        OSError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise NotWritable(error.errno, "is a symbolic link", str(path)) from None
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+            raise NotWritable(error.errno, "is not a regular file", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotWritable(errno.EINVAL, "is not a regular file", str(path))
+    return descriptor
+
+
+def inside(run: Path, *names: str) -> Path:
+    """The path ``run/names…`` for output.  Raises ``UserError`` if a part of it below ``run`` is a symbolic link."""
+    path = run
+    for name in names:
+        path = path / name
+        if path.is_symlink():
+            raise UserError(f"{path} is a symbolic link, which is not followed; remove it, or give another --out.")
+    return path
+
+
+def empty_folder(path: Path) -> Path:
+    """Create the folder ``path`` without what was there; a link is removed, not followed.  Raises ``OSError``."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write ``path`` through a temporary file that is synced and renamed.
+    """Write ``path`` through a temporary file that is synced and renamed; a link at ``path`` is replaced.
 
     Raises:
         RunFailed: it cannot be written; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(content.encode(errors="surrogatepass") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

@@ -14,14 +14,14 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import Record
 from evalkit.jsonl import parse
 from evalkit.types import ImageSize, Response
 
-from .files import to_json, write_atomically, write_failed
+from .files import open_regular, to_json, write_atomically, write_failed
 
 SYNC_EVERY_SECONDS = 1.0
 FIRST_WITH_SUMS = 2  # the run folder's schema
@@ -71,12 +71,18 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._file = open_regular(path, os.O_RDWR | os.O_APPEND)
+        self._size = os.fstat(self._file).st_size
         self._synced = time.monotonic()
 
     def append(self, record: Record) -> None:
-        """Write one line.  Raises ``RunFailed`` when it cannot be written; half a line is left out when read back."""
+        """Write one line.
+
+        Raises:
+            RunFailed: it cannot be written (half a line is ignored when read back), or the file was removed.
+        """
         rest = encode(record)
+        self._size += len(rest)
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
@@ -86,8 +92,31 @@ class Journal:
             raise write_failed(self._path, error) from error
 
     def sync(self) -> None:
+        """Flush to disk.  Raises ``OSError``; or ``RunFailed`` if the file was removed, replaced or truncated."""
         os.fsync(self._file)
         self._synced = time.monotonic()
+        ours = os.fstat(self._file)
+        try:
+            there = self._path.lstat()
+        except FileNotFoundError:
+            self._restore(ours.st_size)
+        else:
+            if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or ours.st_size < self._size:
+                raise RunFailed(
+                    f"{self._path} was replaced or truncated while the run was writing it: answers are missing. Run "
+                    "the same command to answer them again."
+                )
+
+    def _restore(self, size: int) -> NoReturn:
+        """Write a journal that was removed again: the open file still has its content."""
+        content = b""
+        while len(content) < size and (piece := os.pread(self._file, size - len(content), len(content))):
+            content += piece
+        write_atomically(self._path, content)
+        raise RunFailed(
+            f"{self._path} was removed while the run was writing it. The answers so far were written again; run the "
+            "same command to resume."
+        )
 
     def close(self) -> None:
         try:
@@ -108,7 +137,7 @@ def appending(path: Path) -> Iterator[Journal]:
     try:
         yield journal
     except RunFailed:
-        os.close(journal._file)  # the disk has refused already
+        os.close(journal._file)  # it cannot be written any more
         raise
     except BaseException:
         journal.close()
@@ -238,7 +267,7 @@ def mend(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
     if left_out:
         rejected = path.with_name(f"{path.name}.rejected")
         try:
-            with rejected.open("ab") as file:
+            with os.fdopen(open_regular(rejected, os.O_WRONLY | os.O_APPEND), "ab") as file:
                 file.writelines(raw + b"\n" for raw in left_out)
         except OSError as error:
             raise write_failed(rejected, error) from error

@@ -17,7 +17,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +27,11 @@ from evalkit.errors import UserError
 from evalkit.identity import Parts, differences, digest
 from evalkit.jsonl import read_json
 
-from .files import to_json, write_atomically
+from .files import open_regular, to_json, write_atomically, write_failed
 from .manifest import SCHEMA, Manifest
 
 LOCK = ".lock"
+LOG = "log.txt"
 REPLACED = ".replaced"
 _LEFT_BEHIND = re.compile(r"\..+\.\d+")
 
@@ -49,7 +50,7 @@ class RunFolder:
             UserError: it exists with something in it, or lies inside a Python package.
         """
         path = out / name
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or _in_use(path)):
             raise UserError(f"the run {path} exists already; give another --name or --out, or delete it.")
         return cls(_made(out, path))
 
@@ -67,28 +68,41 @@ class RunFolder:
         """Lock the folder against other processes; the lock ends with the process, even if that is killed.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process holds it, or the lock is a symbolic link.
+        RunFailed: the lock cannot be written.
         """
         # Not the package filelock: older releases (3.12 to 3.20, say) empty the file as they try, and with it the
         # holder's name; where a file system has no locks, it leaves a file behind that outlives a killed process.
-        with (self.path / LOCK).open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                who = file.read().strip() or "another process"
-                raise UserError(
-                    f"{self.path}: {who} is working on this run; wait for it, or give another --name."
-                ) from None
-            except OSError:
-                pass  # a file system without locks, such as some network drives: the user must not run two at once
-            file.truncate(0)
-            file.write(f"evalkit, process {os.getpid()} on {socket.gethostname()},")
-            file.flush()
+        lock = self.path / LOCK
+        try:
+            file = open_regular(lock, os.O_RDWR)
+        except OSError as error:
+            raise write_failed(lock, error) from error
+        try:
+            self._lock(file)
+            yield
+        finally:
+            os.close(file)
+
+    def _lock(self, file: int) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
+            raise UserError(
+                f"{self.path}: {who} is working on this run; wait for it, or give another --name."
+            ) from None
+        except OSError:
+            pass  # a file system without locks, such as some network drives: the user must not run two at once
+        with suppress(OSError):  # on a full disk the lock holds without its holder's name
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"evalkit, process {os.getpid()} on {socket.gethostname()},".encode(), 0)
+        try:
             for left in self.path.iterdir():
                 if _LEFT_BEHIND.fullmatch(left.name):  # temporary files of a killed process
                     left.unlink(missing_ok=True)
-            yield
+        except OSError as error:
+            raise write_failed(self.path, error) from error
 
     def read_manifest(self) -> Manifest:
         """The manifest, upgraded to the current schema.
@@ -116,6 +130,11 @@ class RunFolder:
 
     def scores_path(self, task: str, split: str) -> Path:
         return self.path / f"{task}.{split}.scores.jsonl"
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a folder has more than what a run leaves that was stopped before its first manifest."""
+    return any(path.name not in (LOCK, LOG) and not _LEFT_BEHIND.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _made(out: Path, path: Path) -> Path:
@@ -177,7 +196,7 @@ def choose(out: Path, spec: FolderSpec, *, name: str | None, fresh: bool) -> tup
             said.append(f"another run than {nearest[0]} ({'; '.join(nearest[1])})")
     else:
         path = out / name
-    if path.is_dir() and any(child.name != LOCK for child in path.iterdir()):
+    if path.is_dir() and _in_use(path):
         if fresh:
             said.append(_set_aside(RunFolder(path)))
         elif not (path / "manifest.json").is_file():
@@ -208,7 +227,7 @@ def _by_identity(out: Path, spec: FolderSpec) -> tuple[Path, tuple[Path, list[st
         if named == spec.model and manifest.parts is not None:
             others.append((manifest_file.parent, conflicts))
     path, number = out / stem, 1
-    while path.exists():
+    while path.exists() and not (path.is_dir() and not _in_use(path)):
         number += 1
         path = out / f"{stem}-{number}"
     return path, min(others, key=lambda other: len(other[1]), default=None)

@@ -27,7 +27,7 @@ def evalkit() -> Callable[..., subprocess.CompletedProcess[str]]:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in [name for name in os.environ if name.startswith("EVALKIT_")]:
                 patch.delenv(name)
-            for name, value in {"COLUMNS": "160", **environment}.items():
+            for name, value in {"COLUMNS": "160", "PYTHONSAFEPATH": "1", **environment}.items():
                 patch.setenv(name, value)
             patch.chdir(cwd)
             patch.setattr(sys, "argv", ["evalkit", *arguments])

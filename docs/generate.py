@@ -17,6 +17,7 @@ from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Metric, Task
 from evalkit.options import NEVER_FROM_FILES, OPTIONS, PROTOCOLS
+from evalkit.reasoning import ANSWER, REASONING, RULES_VERSION
 from evalkit.registry import module_name
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageRef, Kind, PromptSpec, Sample, Size, Split
@@ -50,6 +51,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "benchmarks": benchmarks,
         "groups": groups,
         "families": families,
+        "markers": markers,
         "scorers": scorers,
         "settings": settings,
         "commands": reference.commands,
@@ -126,7 +128,7 @@ def benchmark(task: Task) -> str:
 def signature(task: Task) -> str:
     """A score's signature, as ``evalkit tasks NAME`` prints it."""
     metric = registry.metrics.get(task.metric).score(()).signature
-    return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|{metric}|n:SAMPLES"
+    return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|parsing:{RULES_VERSION}|{metric}|n:SAMPLES"
 
 
 def rendered_prompt(family: Family, spec: PromptSpec, task: Task) -> tuple[str, int] | None:
@@ -233,6 +235,17 @@ def _family(family: Family) -> Iterator[str]:
         if prompt is not None:
             yield from (f"`{kind}`", "", "```text", *prompt[0].splitlines(), "```", "")
     yield from _box(family)
+
+
+def markers() -> str:
+    """The markers of reasoning and of final answers, as tables."""
+    lines = ["| reasoning opens with | and closes with |", "|---|---|"]
+    lines += [f"| `{pair.opening}` | `{pair.closing}` |" for pair in REASONING]
+    lines += ["", "| the answer is between | and | where |", "|---|---|---|"]
+    where = {True: "anywhere, the last of several", False: "at the beginning of the answer"}
+    lines += [f"| `{pair.opening}` | `{pair.closing}` | {where[pair.anywhere]} |" for pair in ANSWER]
+    lines += ["| `\\boxed{` | `}` | anywhere, the last of several; `\\text{…}` in it is removed |"]
+    return "\n".join(lines).replace("<|", "<\\|").replace("|>", "\\|>")
 
 
 def _box(family: Family) -> Iterator[str]:

@@ -20,6 +20,7 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.endpoint import Endpoint
 from evalkit.errors import UserError
+from evalkit.reasoning import REASONING, Markers
 from evalkit.types import (
     Answered,
     Batching,
@@ -169,6 +170,7 @@ class Family(ABC):
         coordinates: the convention of its boxes under its own protocol, in words; never guessed from an answer.
         several_images: whether a prompt can hold more than one image, few-shot examples' included.
         ranks_letters: whether its models' own evaluation ranks the letters of multiple-choice questions.
+        reasoning: the markers of the reasoning before its models' answers, in prompts and in answers.
     """
 
     name: str
@@ -176,6 +178,7 @@ class Family(ABC):
     model_types: Sequence[str] = ()
     several_images: bool = True
     ranks_letters: bool = False
+    reasoning: Sequence[Markers] = REASONING
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
         """Whether a checkpoint belongs to this family; at most one family may claim it.
@@ -190,6 +193,13 @@ class Family(ABC):
     def matches_name(self, name: str) -> bool:
         """Whether ``name`` sounds like one of its models; all that is known of a model behind some servers."""
         return _plain(self.name) in _plain(name)
+
+    def prompt_end(self, name: str) -> str:
+        """The marker with which the chat template of the checkpoint ``name`` opens reasoning; empty if it opens none.
+
+        Used for models behind servers that do not show their prompts.
+        """
+        return ""
 
     @abstractmethod
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:

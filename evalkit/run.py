@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from threading import Event
 
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import Job, Question, Record
+from evalkit.reasoning import opened_by
 from evalkit.scoring import Result, score_job
 from evalkit.types import (
     ImageRef,
@@ -78,6 +80,15 @@ def _answers(
         raise wrap_backend_error(job, backend.name, error) from error
 
 
+def raw_answer(response: Response, family: Family) -> Response:
+    """The response with its text as it is recorded: reasoning that the prompt opened begins with its marker.
+
+    The record then says by itself that the text is reasoning, even if the token limit cut it off.
+    """
+    opening = opened_by(response.prompt_end, family.reasoning)
+    return replace(response, text=opening + response.text, prompt_end="")
+
+
 class Answers:
     """Collects the answers of a job.
 
@@ -110,6 +121,7 @@ class Answers:
     def add(self, response: Response) -> None:
         """Add an answer.  Raises whatever ``on_record`` raises."""
         question = self._questions[response.id]
+        response = raw_answer(response, self._family)
         failed = response.finish == "error"
         prediction = (
             Prediction(None)

@@ -283,13 +283,16 @@ class Response:
     """A backend's answer to the request of the same id.
 
     Attributes:
-        text: the generated text, special tokens kept, the end-of-turn token not.
+        text: the generated text, special tokens kept, the end-of-turn token not.  In records, reasoning that the prompt
+            opened begins with its marker (``evalkit.run.raw_answer``).
         tokens: the generated token ids, the end-of-turn token not included.
         finish: ``stop`` (the model ended), ``length`` (truncated at ``max_new_tokens``) or ``error``.
         prompt_tokens: length of the prompt in tokens, visual tokens included.
         image_sizes: the sizes of the request's images, in order.
         error: the reason, if ``finish`` is ``error``.
         seconds: its share of its batch's time.
+        prompt_end: the end of the rendered prompt, if reasoning that it may open is continued in ``text``; empty if
+            unknown.
     """
 
     id: str
@@ -300,6 +303,7 @@ class Response:
     image_sizes: tuple[ImageSize, ...] = ()
     error: str | None = None
     seconds: float = 0.0
+    prompt_end: str = ""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
 
     from evalkit import registry
     from evalkit.data import OfficialData, open_data
+    from evalkit.reasoning import RULES_VERSION
 
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
     if console.is_interactive:
@@ -97,7 +98,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
     show_prompts(console, task.prompt_spec(protocol), task)
     signature = registry.metrics.get(task.metric).score(()).signature
-    asked = f"v{task.version}|protocol:{protocol}|shots:0"
+    asked = f"v{task.version}|protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
     console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Family
+from evalkit.reasoning import split, unwrap
 from evalkit.types import (
     Box,
     Decoding,
@@ -25,7 +26,7 @@ from evalkit.types import (
     TextPart,
 )
 
-from ._parsing import SPECIAL, Numbers, letter, numbers, spoken
+from ._parsing import SPECIAL, Numbers, letter, numbers
 from ._prompts import LMMS_EVAL, letters, render, template_of
 
 # JSON with a label that repeats the expression: 28 tokens, Qwen-VL's limit, would cut it in half.
@@ -79,16 +80,21 @@ class Chat(Family):
         return found
 
     def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """The stripped text, an option letter, or the first box in pixels of the original image."""
+        """The final answer: its text, an option letter, or its first box in pixels of the original image.
+
+        See ``evalkit.reasoning`` for what comes before and around it.
+        """
         self.template(spec)
-        said = spoken(text)
-        if said is None:
+        parts = split(text, self.reasoning)
+        if not parts.complete:
             return Prediction(None)
+        if spec.kind == "choice":
+            return Prediction(letter(self.special.sub("", unwrap(parts.answer, boxed=False)).strip()))
+        answer = unwrap(parts.answer)
         if spec.kind == "grounding":
-            box = self.numbers(spec, said)
+            box = self.numbers(spec, answer)
             return Prediction(self._original(spec, box, image_sizes[-1]) if box and image_sizes else None)
-        plain = self.special.sub("", said).strip()
-        return Prediction(letter(plain) if spec.kind == "choice" else plain or None)
+        return Prediction(self.special.sub("", answer).strip() or None)
 
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
         """The first caption, the most frequent answer (the first of several), the letter, or the box."""

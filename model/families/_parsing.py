@@ -1,4 +1,4 @@
-"""Parses raw answers: the text after thinking, an option letter, the four numbers of a box.
+"""Parses final answers (``evalkit.reasoning``): an option letter, the four numbers of a box.
 
 Answers are untrusted: every pattern here takes time linear in the answer's length (quantifiers are possessive where
 backtracking could repeat work), and nothing here raises.
@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import re
 
+from evalkit.reasoning import mentions_unfinished
+
 Numbers = tuple[float, float, float, float]
 
 SPECIAL = re.compile(r"<\|[a-z0-9_]++\|>")
 
 # Full-width forms of printable ASCII, and the Chinese punctuation that stands for it.
 _WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | str.maketrans("【】、。“”−　", '[],.""- ')
-
-
-def spoken(text: str) -> str | None:
-    """The text after thinking (``<think>…</think>``, possibly opened in the prompt); None if thinking is unfinished."""
-    said = text.rpartition("</think>")[2]
-    return None if "<think>" in said else said
 
 
 # -------------------------------------------------------------------------------------------------------------- letters
@@ -59,12 +55,14 @@ def numbers(text: str) -> Numbers | None:
     """The four numbers of the first box of an answer, not converted.
 
     ``"bbox_2d": [a, b, c, d]`` or ``bbox`` comes before ``<box>(a,b),(c,d)``, and that before ``(a,b),(c,d)``,
-    ``[a, b, c, d]`` or ``(a, b, c, d)`` wherever they stand.  None if there is none.
-    A number can be infinite (``1e999``).
+    ``[a, b, c, d]`` or ``(a, b, c, d)`` wherever they stand.  None if there is none, or if the last sort is mentioned
+    in deliberation that breaks off.  A number can be infinite (``1e999``).
     """
     plain = text.translate(_WIDE)
     match = next(filter(None, (pattern.search(plain) for pattern in _BOXES)), None)
     if match is None:
+        return None
+    if match.re is _BOXES[-1] and mentions_unfinished(plain[: match.start()], plain[match.end() :]):
         return None
     a, b, c, d = (float(found) for found in match.groups() if found is not None)
     return a, b, c, d

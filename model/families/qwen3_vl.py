@@ -3,7 +3,7 @@
 Sources: the report (arXiv 2511.21631) for the prompts of questions about documents and of grounding, and for boxes:
 relative to the image, from 0 to 1000, as JSON.  Multiple choice as Qwen2-VL.  The report's prompt for documents
 is used for all images.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
-The thoughts of thinking checkpoints are removed before parsing.
+The chat template of the Thinking checkpoints opens reasoning in the prompt.
 Sizes: the limits are those of the released ``preprocessor_config.json``.
 """
 
@@ -35,6 +35,9 @@ class Qwen3VL(Qwen2VL):
 
     # A visual token is 32 × 32 pixels (two by two patches of 16); an image has 64 to 16,384 of them.
     side, min_pixels, max_pixels = 32, 64 * 32**2, 16_384 * 32**2
+
+    def prompt_end(self, name: str) -> str:
+        return "<think>\n" if "thinking" in name.lower() else ""
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         return fenced_json(whole(box, (1000, 1000)), expression)

@@ -14,6 +14,9 @@ from .processor import PlannedRequest, describe_error
 
 log = logging.getLogger(__name__)
 
+PROMPT_END = 200
+"""Characters of the prompt's end that a response holds; more than a marker of reasoning has."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -84,7 +87,10 @@ class Responses:
         text = self.tokenizer.decode(tokens, skip_special_tokens=False)
         for string in planned.request.decoding.stop:
             text = text.partition(string)[0]
-        yield replace(common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length")
+        yield replace(
+            common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length",
+            prompt_end=planned.prompt[-PROMPT_END:],
+        )  # fmt: skip
 
     def _merge(self, planned: PlannedRequest, part: Response, mean_losses: Sequence[float] = ()) -> Iterator[Response]:
         """The response once all branches of its request are finished: the likeliest option, or the first error."""

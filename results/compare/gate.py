@@ -98,7 +98,7 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: BaselineSplit)
         return f"{name} has no score{f': {failed:,} samples failed' if failed else ''}"
     was, now = Signature.parse(held.signature), run.rows[name].parsed_signature
     reasons = [] if run.rows[name].errors else was.differences(now)
-    if reasons and was.scorer != now.scorer:
+    if reasons and (was.scorer, was.parsing) != (now.scorer, now.parsing):
         if (before := outdated(held.signature)) is not None:
             reasons.append(f"the baseline was scored by {before}")
         if (before := outdated(run.rows[name].signature)) is not None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from evalkit.errors import UserError
+from evalkit.reasoning import RULES_VERSION
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores
 
@@ -30,7 +31,10 @@ class Entry:
     def key(self) -> Key:
         """What two numbers must share to be in one column."""
         row = self.row
-        scored = row.parsed_signature.scorer.format()
+        signature = row.parsed_signature
+        scored = signature.scorer.format()
+        if signature.parsing not in (None, RULES_VERSION):
+            scored += f"|parsing:{signature.parsing}"
         which = row.samples or f"n:{row.n}"
         return (row.task, row.split, row.metric, scored, str(row.annotations or ""), str(which))
 

@@ -1,4 +1,4 @@
-"""Stored scores that an earlier version of a metric computed."""
+"""Stored scores that an earlier version of the parsing rules or of a metric computed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ import re
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.reasoning import RULES_VERSION
+
+from .signature import Signature
 
 VERSION = re.compile(r"v\d+")
 
 
 def outdated(signature: str) -> str | None:
-    """How a stored score's metric differs from the installed one; None if it does not, or is not installed.
+    """How a stored score's parsing rules and metric differ from the installed ones; None if they do not.
 
     For example: ``an earlier vqa_accuracy (norm:official|v1; now norm:normalised|v2)``.
     """
+    found = [reason for reason in (_parsing(signature), _metric(signature)) if reason is not None]
+    return " and ".join(found) or None
+
+
+def _parsing(signature: str) -> str | None:
+    version = Signature.parse(signature).parsing
+    if version is None or version == RULES_VERSION:
+        return None
+    return f"earlier parsing rules (version {version}; now {RULES_VERSION})"
+
+
+def _metric(signature: str) -> str | None:
     parts = signature.split("|")
     for name in parts[1:]:
         if ":" in name or VERSION.fullmatch(name):

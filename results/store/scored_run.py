@@ -130,8 +130,9 @@ def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
 
     Different samples are found later, when the samples are joined.
     """
-    found = a.rows[name].parsed_signature.differences(b.rows[name].parsed_signature)
-    if a.rows[name].parsed_signature.scorer != b.rows[name].parsed_signature.scorer:
+    one, other = a.rows[name].parsed_signature, b.rows[name].parsed_signature
+    found = one.differences(other)
+    if found and (one.scorer, one.parsing) != (other.scorer, other.parsing):
         found += [
             f"{run.path} was scored by {before}: 'evalkit rescore {run.path}' scores it again"
             for run in (a, b)

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.reasoning import RULES_VERSION
 from evalkit.results.stats.clustered import seed_of, stratified
 from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
 from evalkit.results.stats.intervals import headline, of_values, scale_of
@@ -206,7 +207,8 @@ def signature(result: Result) -> Signature:
     unscored = "submission" if result.failure is None else f"{job.task.metric}|unscored"
     scorer = unscored if result.scores is None else result.scores.signature
     file = getattr(job.task, "digest", None)
-    return Signature.of(f"{job.task.name}:{job.split}", job.task.version, file, job.asked, scorer, result.n)
+    parsing = RULES_VERSION if job.asked else None
+    return Signature.of(f"{job.task.name}:{job.split}", job.task.version, file, job.asked, scorer, result.n, parsing)
 
 
 @dataclass(frozen=True)

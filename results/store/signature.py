@@ -1,7 +1,8 @@
 """Signatures: what two scores must share to be comparable, as one line of text.
 
-``task:split|v1|file:…|protocol:official|shots:0|metric|key:value|…|n:300``: the task and its version, for a custom task
-the digest of its file, how the task was asked, the metric's own signature, and the number of samples.
+``task:split|v1|file:…|protocol:official|shots:0|parsing:2|metric|key:value|…|n:300``: the task and its version, for a
+custom task the digest of its file, how the task was asked, the version of the rules that parsed raw answers
+(``evalkit.reasoning``), the metric's own signature, and the number of samples.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cached_property
 
 ASKED = ("protocol", "shots", "choice")
 """The parts that say how a task was asked; unknown for answers that were scored from a file."""
+PARSING = "parsing"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Signature:
         return cls(tuple(text.split("|")))
 
     @classmethod
-    def of(cls, place: str, version: int, file: str | None, asked: str, scorer: str, n: int) -> Signature:
+    def of(
+        cls, place: str, version: int, file: str | None, asked: str, scorer: str, n: int, parsing: int | None = None
+    ) -> Signature:
         """The signature of a score.
 
         Args:
@@ -34,9 +38,12 @@ class Signature:
             file: the digest of a custom task's file.
             asked: how the task was asked, ``protocol:…|shots:…``; empty for answers from a file.
             scorer: the metric's signature, or ``submission``.
+            parsing: the version of the parsing rules; None for final texts, which are not parsed.
         """
         given = [f"file:{file}"] if file else []
-        return cls.parse("|".join([place, f"v{version}", *given, *([asked] if asked else []), scorer, f"n:{n}"]))
+        how = [asked] if asked else []
+        how += [] if parsing is None else [f"{PARSING}:{parsing}"]
+        return cls.parse("|".join([place, f"v{version}", *given, *how, scorer, f"n:{n}"]))
 
     def format(self) -> str:
         """The text that ``parse`` reads."""
@@ -59,9 +66,18 @@ class Signature:
         return {key: value for key, value in self.fields.items() if key in ASKED}
 
     @property
+    def parsing(self) -> int | None:
+        """The version of the rules that parsed raw answers; None for final texts, which are not parsed."""
+        value = self.fields.get(PARSING, "1")  # the first version did not name itself
+        return int(value) if self.asked and value.isdecimal() else None
+
+    @property
     def scorer(self) -> Signature:
-        """Everything but how the task was asked and the number of samples: the task, the metric and its variant."""
-        left_out = (*(f"{key}:" for key in ASKED), "n:")
+        """Everything but how the task was asked, how answers were parsed, and the number of samples.
+
+        The task, the metric and its variant remain.
+        """
+        left_out = (*(f"{key}:" for key in (*ASKED, PARSING)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:
@@ -71,6 +87,8 @@ class Signature:
             before, after = self.scorer.parts, other.scorer.parts
             only = ("|".join(p for p in x if p not in y) or "none" for x, y in ((before, after), (after, before)))
             found.append(f"the signatures differ ({' and '.join(only)})")
+        if None not in (self.parsing, other.parsing) and self.parsing != other.parsing:
+            found.append(f"raw answers were parsed by different rules (versions {self.parsing} and {other.parsing})")
         asked, too = self.asked, other.asked
         keys = [key for key in ASKED if asked.get(key) != too.get(key)]
         if "shots" not in asked or "shots" not in too:  # answers from a file: the number of shots is not known

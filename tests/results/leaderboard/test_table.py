@@ -78,7 +78,8 @@ def test_what_keeps_numbers_apart(other: dict[str, object]) -> None:
 
 def test_how_it_was_asked_is_a_footnote_and_no_column() -> None:
     asked = [
-        _row(signature=f"t:val|v1|protocol:{p}|shots:{n}|acc|v1|n:300") for p, n in (("official", 0), ("other", 4))
+        _row(signature=f"t:val|v1|protocol:{p}|shots:{n}|parsing:2|acc|v1|n:300")
+        for p, n in (("official", 0), ("other", 4))
     ]
     elsewhere = _row(signature="t:val|v1|acc|v1|n:300", unparsed=0)
     entries = [e for run, row in zip("abc", [*asked, elsewhere], strict=True) for e in entries_of(run, run, [row])]

@@ -1,0 +1,282 @@
+"""Separates the reasoning that opens a model's answer from its final answer; plain text, no model needed.
+
+Reasoning counts as such only where it opens the answer: at its very beginning, or in the prompt, whose end then is an
+opening marker (``opened_by``).  ``<think>`` later in an answer is part of it, as in
+``[{"bbox_2d": [1, 2, 3, 4], "label": "<think>bottom clock</think>"}]``.  Reasoning without its closing marker was cut
+off, and no answer is searched in it.
+
+Final answers may stand between markers of their own (``<answer>``, ``\\boxed{…}``): ``unwrap`` returns what they hold.
+
+Answers are untrusted: every function here takes time linear in the answer's length, and none raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+QUOTED_FORMAT = 40
+"""The most characters between two markers that reasoning quotes, as in ``<think> reasoning here </think>``."""
+RULES_VERSION = 2
+"""Version of the rules by which raw answers are parsed, in signatures (``parsing:2``); 1 (not named there) knew only
+``<think>`` and unwrapped no answers."""
+
+
+@dataclass(frozen=True)
+class Markers:
+    """Two texts that enclose a part of an answer.
+
+    Attributes:
+        opening: lower-case markers match in any case, others as they are.
+        anywhere: for answers: whether they count after other text, too, not only at the beginning.
+    """
+
+    opening: str
+    closing: str
+    anywhere: bool = True
+
+
+REASONING = (
+    Markers("<think>", "</think>"),  # Qwen3-VL, GLM-4.1V, InternVL3.5, MiMo-VL, MiniCPM-V 4.5, ERNIE-4.5-VL, …
+    Markers("<thinking>", "</thinking>"),
+    Markers("<thought>", "</thought>"),
+    Markers("<reasoning>", "</reasoning>"),
+    Markers("<analysis>", "</analysis>"),  # Keye-VL
+    Markers("<seed:think>", "</seed:think>"),  # Seed-OSS
+    Markers("<longcat_think>", "</longcat_think>"),  # LongCat
+    Markers("◁think▷", "◁/think▷"),  # Kimi-VL
+    Markers("[THINK]", "[/THINK]"),  # Magistral, Ministral
+    Markers("<|begin_of_thought|>", "<|end_of_thought|>"),  # LlamaV-o1, Sky-T1
+    Markers("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    Markers("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # harmony (gpt-oss)
+    Markers("<|channel>thought", "<channel|>"),  # Gemma 4
+    Markers("<SUMMARY>", "<CONCLUSION>"),  # LLaVA-CoT: summary, caption, reasoning, conclusion
+    Markers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel
+)
+"""The markers of reasoning in chat templates of image-text models; a family may have others."""
+
+ANSWER = (
+    Markers("<answer>", "</answer>"),
+    Markers("<final_answer>", "</final_answer>"),
+    Markers("<|begin_of_box|>", "<|end_of_box|>"),  # GLM-4.1V, GLM-4.5V
+    Markers("<|begin_of_solution|>", "<|end_of_solution|>"),
+    Markers("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    Markers("[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
+    Markers("<CONCLUSION>", "</CONCLUSION>"),
+    *(Markers(f"<{tag}>", f"</{tag}>", anywhere=False) for tag in ("conclusion", "response", "output", "solution")),
+)
+"""The markers of final answers."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An answer in parts.
+
+    Attributes:
+        reasoning: its text without markers; empty if there is none.
+        answer: what follows; empty if the reasoning is unfinished.
+        complete: whether the reasoning, if any, has ended.
+        rule: how the parts were told: ``none`` (no reasoning), ``opened`` (it opens the answer), ``closed`` (opened in
+            the prompt, closed in the answer) or ``unfinished``.
+    """
+
+    reasoning: str
+    answer: str
+    complete: bool
+    rule: str
+
+
+def split(text: str, markers: Sequence[Markers] = REASONING) -> Parts:
+    """The reasoning and the final answer of a raw answer.
+
+    Several pieces of reasoning may follow each other.  A closing marker without an opening one closes reasoning that
+    the prompt opened, unless it stands in a string of a JSON answer.
+    """
+    present = _present(text, markers)
+    if not present:
+        return Parts("", text, True, "none")
+    tokens = _tokens(present)
+    reasoning: list[str] = []
+    position, rule = 0, "none"
+    while True:
+        start = _LEADING.match(text, position)
+        opening = tokens.match(text, start.end() if start else position)
+        if opening and (pair := _pair(opening, opening=True)) is not None:
+            closing = _closing(text, opening.end(), pair, tokens)
+            if closing is None:
+                return Parts(_joined([*reasoning, text[opening.end() :]]), "", False, "unfinished")
+            reasoning.append(text[opening.end() : closing.start()])
+            rule = "opened"
+        else:
+            closing = _unopened(text, position, tokens)
+            if closing is None:
+                return Parts(_joined(reasoning), text[position:], True, rule)
+            reasoning.append(text[position : closing.start()])
+            rule = "closed" if rule == "none" else rule
+        position = closing.end()
+
+
+def opened_by(prompt: str, markers: Sequence[Markers] = REASONING) -> str:
+    """The end of a rendered prompt, from the marker on, if that opens reasoning (``<think>\\n``); else empty."""
+    end = prompt.rstrip()
+    for marker in markers:
+        if _matches_end(end, marker.opening):
+            return prompt[len(end) - len(marker.opening) :]
+    return ""
+
+
+def unwrap(answer: str, *, boxed: bool = True) -> str:
+    """What the last markers of a final answer hold, or ``answer`` if there are none.
+
+    Without a closing marker (the limit cut it off), it is everything after the opening one.  A JSON answer is returned
+    as it is: markers in it are content.
+
+    Args:
+        boxed: whether LaTeX's ``\\boxed{…}`` counts as well.
+    """
+    if _JSON.match(answer):
+        return answer
+    found = _wrapped(answer)
+    if boxed:
+        box = _boxed(answer if found is None else found)
+        found = found if box is None else box
+    return answer if found is None else found
+
+
+def mentions_unfinished(before: str, after: str) -> bool:
+    """Whether something between ``before`` and ``after`` is a mention in prose that breaks off in mid-sentence.
+
+    ``Let me look. It may be at … or else`` is reasoning that was cut off; nothing tells that it is reasoning but that
+    it deliberates (a sentence precedes) and does not end.
+    """
+    return _SENTENCE.search(before) is not None and _BROKEN_OFF.search(after.rstrip()[-200:]) is not None
+
+
+# ------------------------------------------------------------------------------------------------------------- patterns
+
+_LEADING = re.compile(r"(?:\s|<\|(?:im_start|start|start_header_id|end_header_id)\|>(?:assistant\b)?|<s>|<bos>)++")
+"""What may precede reasoning at the beginning of a raw answer."""
+_JSON = re.compile(r"\s*+(?:```\w*+\s*+)?+[\[{]\s*+[\[{\]}\"'\d-]")
+_JSON_STRING_END = re.compile(r"[^\"'\n]{0,200}[\"']\s{0,8}[,}\]]")
+_SENTENCE = re.compile(r"\w[^\S\n]++[\w'’]++[\"')*]*+[.!?…]++\s|[一-鿿]{3}[。！？]")
+"""The end of a sentence of at least two words: ``Sure!`` is none."""
+_BROKEN_OFF = re.compile(r"(?:[^\W\d_]|[,;，；、])$")
+_LATEX_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mathit|mathsf|bf|rm)\s*+\{(.*)\}\Z", re.DOTALL)
+_LATEX_ESCAPE = re.compile(r"\\([%$&#_{} ])")
+
+
+def _present(text: str, markers: Sequence[Markers]) -> tuple[Markers, ...]:
+    """The pairs of which a marker may be in ``text``; nearly always none or one, so that scanning is fast."""
+    lower = text.lower()
+    return tuple(pair for pair in markers if pair.opening.lower() in lower or pair.closing.lower() in lower)
+
+
+@lru_cache(maxsize=64)
+def _tokens(markers: tuple[Markers, ...]) -> re.Pattern[str]:
+    """Matches every marker; the group ``o3`` is the opening one of the fourth pair, ``c3`` the closing one."""
+    either = [(f"o{number}", marker.opening) for number, marker in enumerate(markers)]
+    either += [(f"c{number}", marker.closing) for number, marker in enumerate(markers)]
+    return re.compile("|".join(f"(?P<{name}>{_pattern(text)})" for name, text in either))
+
+
+def _pattern(marker: str) -> str:
+    # In harmony's format, the turn is closed and opened again before the final channel.
+    before = r"(?:<\|end\|>)?+(?:<\|start\|>assistant)?+" if marker.startswith("<|channel|>final") else ""
+    exact = re.escape(marker)
+    return before + (f"(?i:{exact})" if marker == marker.lower() else exact)
+
+
+def _pair(match: re.Match[str], *, opening: bool) -> int | None:
+    """The number of the pair whose opening (or closing) marker this is."""
+    name = match.lastgroup or ""
+    return int(name[1:]) if name.startswith("o" if opening else "c") else None
+
+
+def _closing(text: str, position: int, pair: int, tokens: re.Pattern[str]) -> re.Match[str] | None:
+    """The closing marker of reasoning that begins at ``position``.
+
+    Reasoning may quote the format that the prompt asks for (``<think> … </think>``), which closes nothing.
+    """
+    quoted: re.Match[str] | None = None
+    for token in tokens.finditer(text, position):
+        if _pair(token, opening=True) == pair:
+            quoted = token
+        elif _pair(token, opening=False) == pair:
+            between = None if quoted is None else text[quoted.end() : token.start()]
+            if between is None or len(between) > QUOTED_FORMAT or "\n" in between:
+                return token
+            quoted = None
+    return None
+
+
+def _unopened(text: str, position: int, tokens: re.Pattern[str]) -> re.Match[str] | None:
+    """The first closing marker from ``position`` on that closes nothing opened there."""
+    depths: dict[int, int] = {}
+    json = _JSON.match(text, position) is not None
+    quotes, counted = 0, position
+    for token in tokens.finditer(text, position):
+        opening, closing = _pair(token, opening=True), _pair(token, opening=False)
+        if opening is not None:
+            depths[opening] = depths.get(opening, 0) + 1
+        elif closing is not None and depths.get(closing):
+            depths[closing] -= 1
+        elif json:
+            quotes += text.count('"', counted, token.start())
+            counted = token.start()
+            if not (quotes % 2 or _JSON_STRING_END.match(text, token.end())):
+                return token
+        else:
+            return token
+    return None
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    return "\n".join(piece.strip() for piece in pieces if piece.strip())
+
+
+def _matches_end(text: str, marker: str) -> bool:
+    end = text[-len(marker) :]
+    return end == marker or (marker == marker.lower() and end.lower() == marker)
+
+
+def _wrapped(answer: str) -> str | None:
+    """What stands between the last answer markers; None without any."""
+    present = _present(answer, ANSWER)
+    if not present:
+        return None
+    tokens = _tokens(present)
+    last: re.Match[str] | None = None
+    first_closing: re.Match[str] | None = None
+    leading = len(answer) - len(answer.lstrip())
+    for token in tokens.finditer(answer):
+        opening = _pair(token, opening=True)
+        if opening is None:
+            first_closing = first_closing or token
+        elif present[opening].anywhere or token.start() == leading:
+            last = token
+    if last is None:
+        return None if first_closing is None else answer[: first_closing.start()]
+    closing = next((t for t in tokens.finditer(answer, last.end()) if _pair(t, opening=False) is not None), None)
+    return answer[last.end() : len(answer) if closing is None else closing.start()]
+
+
+def _boxed(answer: str) -> str | None:
+    r"""What the last ``\boxed{…}`` holds as plain text; None without one."""
+    start = answer.rfind("\\boxed{")
+    if start < 0:
+        return None
+    start += len("\\boxed{")
+    depth = 1
+    end = len(answer)
+    for brace in re.finditer(r"\\.|[{}]", answer[start:], re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            end = start + brace.start()
+            break
+    content = answer[start:end].strip().strip("$").strip()
+    for _ in range(3):
+        inner = _LATEX_TEXT.match(content)
+        content = content if inner is None else inner[1].strip()
+    return _LATEX_ESCAPE.sub(r"\1", content)

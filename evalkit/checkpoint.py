@@ -1,9 +1,9 @@
-"""What ``--model`` names: a bundled checkpoint, a local folder, or an id on the hub."""
+"""Checkpoints of ``--model``: bundled ones, local folders, and hub ids; their adapters and processors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob
 from importlib.resources import files
@@ -16,8 +16,9 @@ from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 from evalkit.jsonl import read_json
 
 BUNDLED = ("tiny", "tiny-early")
+ADAPTER_CONFIG = "adapter_config.json"
 PUBLISHED_PICKLED = ("qwen",)
-"""Architectures whose published weights are pickles; they are read as plain tensors, which executes nothing."""
+"""Architectures that were published with pickled weights; they are read as plain tensors, which executes nothing."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,16 @@ class Checkpoint:
     """A checkpoint that exists, with its configuration read.
 
     Attributes:
-        name: what tables and run folders call it.
-        location: the folder, or the hub id, that ``from_pretrained`` takes.
+        name: its name in tables and run folders.
+        location: the folder or hub id for ``from_pretrained``.
         config: its ``config.json``.
-        generation: its ``generation_config.json``; empty where there is none.
-        trust_remote_code: the code that comes with it may be run.
-        allow_pickled_weights: weights that are pickles, which can execute anything, may be loaded.
-        adapter: the folder of a LoRA adapter (peft's format) that goes on top of it.
-        min_pixels, max_pixels: the sizes that its processor keeps images between; None for its own.
-        served: it is asked on a server, which calls it by its ``location``; there are no files of it to load.
+        generation: its ``generation_config.json``; empty if there is none.
+        trust_remote_code: whether code in the checkpoint may be run.
+        allow_pickled_weights: whether pickled weights, which can execute anything, may be loaded.
+        adapter: the folder or hub id of a LoRA adapter (peft's format) to apply.
+        processor: the folder or hub id of the processor; None for the checkpoint's own.
+        min_pixels, max_pixels: limits of the processor's resizing; None for its own.
+        served: the server's model of the name ``location``; it has no files here.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Checkpoint:
     trust_remote_code: bool = False
     allow_pickled_weights: bool = False
     adapter: str | None = None
+    processor: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
@@ -53,12 +56,12 @@ class Checkpoint:
 
     @property
     def pickled(self) -> bool:
-        """Whether weights that are pickles may be loaded: it is allowed, or they were published so."""
+        """Whether pickled weights may be loaded: it is allowed, or the architecture was published so."""
         return self.allow_pickled_weights or self.model_type in PUBLISHED_PICKLED
 
     @property
     def positions(self) -> int | None:
-        """The longest prompt with its answer that the model was made for, in tokens, where its config says."""
+        """The maximum length of a prompt with its answer in tokens; None if the config does not have it."""
         text = self.config.get("text_config")
         for part in (text, self.config):
             value = part.get("max_position_embeddings") if isinstance(part, Mapping) else None
@@ -68,7 +71,13 @@ class Checkpoint:
 
     @property
     def local(self) -> bool:
+        """Whether its files are in a folder on this machine."""
         return Path(self.location).is_dir()
+
+    @property
+    def argument(self) -> str:
+        """What a command takes to name it: a bundled name, a hub id, or the folder."""
+        return self.name if self.name in BUNDLED or "/" in self.name else self.location
 
 
 def bundled_folder(name: str) -> Path:
@@ -76,8 +85,13 @@ def bundled_folder(name: str) -> Path:
     return Path(str(files("evalkit.model"))) / "tiny" / "weights" / name
 
 
-def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False, whole: bool = True) -> Checkpoint:
+def _read_folder(
+    name: str, folder: Path, given: str, *, pickled: bool = False, with_weights: bool = True
+) -> Checkpoint:
     config = folder / "config.json"
+    adapter = folder / ADAPTER_CONFIG
+    if adapter.is_file() and not (config.is_file() and any(_weights(folder, pickled=True))):
+        raise _is_adapter(given, adapter, str(folder))
     if not config.is_file():
         raise UserError(
             f"--model {given}: {folder} is no checkpoint: it has no config.json "
@@ -90,14 +104,33 @@ def _read_folder(name: str, folder: Path, given: str, *, pickled: bool = False, 
     except ValueError as error:
         raise UserError(f"--model {given}: {config} is not valid JSON ({error}).") from error
     if not isinstance(content, dict) or "model_type" not in content:
-        raise UserError(f"--model {given}: {config} names no model_type, so its architecture is unknown.")
+        raise UserError(f"--model {given}: {config} has no model_type, so the architecture is unknown.")
     pickled = pickled or content["model_type"] in PUBLISHED_PICKLED
-    if whole and not any(folder.glob("*.safetensors")) and not (pickled and any(folder.glob("*.bin"))):
+    if with_weights and not any(_weights(folder, pickled=pickled)):
         raise UserError(
             f"--model {given}: {folder} has no *.safetensors weights; pickled ones can execute anything and are loaded "
             "only under --allow-pickled-weights (or convert them with save_pretrained)."
         )
     return Checkpoint(name, str(folder), content, generation=_generation(folder / "generation_config.json", given))
+
+
+def _weights(folder: Path, *, pickled: bool) -> Iterator[Path]:
+    """The files of weights in ``folder``, without an adapter's."""
+    patterns = ("*.safetensors", "*.bin") if pickled else ("*.safetensors",)
+    return (path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith("adapter_model."))
+
+
+def _is_adapter(given: str, config: Path, place: str) -> UserError:
+    """The error for an adapter that was given as a checkpoint."""
+    try:
+        base = read_json(config)["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    of = f" of {base}" if base else ""
+    return UserError(
+        f"--model {given}: this is a LoRA adapter{of}, not a checkpoint; "
+        f"give --model {base or 'BASE'} --adapter {place}."
+    )
 
 
 def _generation(path: Path, given: str) -> dict[str, Any]:
@@ -121,7 +154,11 @@ def _read_hub(given: str) -> Checkpoint:
         config = Path(hf_hub_download(given, "config.json"))
         content = read_json(config, constants=True)
     except Exception as error:  # offline, gated, unknown, corrupt: huggingface_hub has many exceptions for it
-        raise _hub_failed(given, error) from error
+        try:
+            adapter = Path(hf_hub_download(given, ADAPTER_CONFIG))
+        except Exception:
+            raise _hub_failed("--model", given, error) from error
+        raise _is_adapter(given, adapter, given) from error
     try:
         generation = Path(hf_hub_download(given, "generation_config.json"))
     except Exception:  # most often there is none
@@ -129,19 +166,19 @@ def _read_hub(given: str) -> Checkpoint:
     return Checkpoint(given, given, content, generation=_generation(generation, given))
 
 
-def _hub_failed(given: str, error: Exception) -> UserError:
+def _hub_failed(option: str, given: str, error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
     return UserError(
-        f"--model {given}: could not be read from the hub ({reason}); "
+        f"{option} {given}: could not be read from the hub ({reason}); "
         "check the name and the network, or give a local folder."
     )
 
 
 def expanded(models: Sequence[str]) -> list[str]:
-    """``models`` with each pattern (``out/checkpoint-*``) replaced by the checkpoints it fits, 500 before 1000.
+    """``models`` with each pattern (``out/checkpoint-*``) replaced by the checkpoints that match it, 500 before 1000.
 
     Raises:
-        UserError: a pattern fits none.
+        UserError: a pattern matches none.
     """
     found: list[str] = []
     for model in models:
@@ -150,8 +187,11 @@ def expanded(models: Sequence[str]) -> list[str]:
             continue
         paths = glob(str(Path(model).expanduser()))  # noqa: PTH207 (Path.glob takes no absolute pattern)
         fitting = [path for path in paths if (Path(path) / "config.json").is_file()]
+        adapters = [path for path in paths if (Path(path) / ADAPTER_CONFIG).is_file()]
+        if not fitting and adapters:
+            raise _is_adapter(model, Path(adapters[0]) / ADAPTER_CONFIG, f"{adapters[0]} (one run for each adapter)")
         if not fitting:
-            raise UserError(f"--model {model}: no checkpoint fits this pattern (folders with a config.json).")
+            raise UserError(f"--model {model}: no checkpoint matches this pattern (folders with a config.json).")
         found += sorted(fitting, key=_with_numbers)
     return list(dict.fromkeys(found))
 
@@ -162,27 +202,26 @@ def _with_numbers(name: str) -> list[tuple[int, str]]:
 
 
 def resolve_checkpoint(
-    given: str, *, trust_remote_code: bool = False, allow_pickled_weights: bool = False, whole: bool = True
+    given: str, *, trust_remote_code: bool = False, allow_pickled_weights: bool = False, with_weights: bool = True
 ) -> Checkpoint:
-    """The checkpoint that ``given`` names; without ``whole``, its weights may be missing.
+    """The checkpoint that ``given`` names; it must have weights unless ``with_weights`` is false.
 
     Raises:
         UserError: there is no such folder or hub id, or what is there is no checkpoint.
     """
-    found = _resolve(given, allow_pickled_weights, whole)
+    found = _resolve(given, allow_pickled_weights, with_weights)
     return replace(found, trust_remote_code=trust_remote_code, allow_pickled_weights=allow_pickled_weights)
 
 
-def _resolve(given: str, pickled: bool, whole: bool) -> Checkpoint:
+def _resolve(given: str, pickled: bool, with_weights: bool) -> Checkpoint:
     if given in BUNDLED:
         return _read_folder(given, bundled_folder(given), given)
     folder = Path(given).expanduser()
     if folder.is_dir():
-        return _read_folder(folder.resolve().name, folder, given, pickled=pickled, whole=whole)
+        return _read_folder(folder.resolve().name, folder, given, pickled=pickled, with_weights=with_weights)
     if folder.exists():
         raise UserError(f"--model {given}: {folder} is a file; give the checkpoint's folder.")
-    looks_like_path = given.startswith((".", "/", "~")) or given.count("/") != 1
-    if looks_like_path:
+    if not _is_hub_id(given):
         raise UserError(
             f"--model {given}: there is no such folder, and it is no hub id (ORG/NAME) "
             f"nor a bundled checkpoint ({', '.join(BUNDLED)})."
@@ -191,21 +230,55 @@ def _resolve(given: str, pickled: bool, whole: bool) -> Checkpoint:
 
 
 def fetched(checkpoint: Checkpoint) -> Checkpoint:
-    """``checkpoint`` with its files in a local folder: those of a hub id are downloaded, once.
+    """The checkpoint with its files, its adapter's and its processor's in local folders; downloads those of hub ids.
 
     Raises:
-        UserError: the download failed, or there are no weights that may be loaded.
+        UserError: a download failed, or there are no weights that may be loaded.
     """
+    adapter, processor = checkpoint.adapter, checkpoint.processor
+    if adapter is not None:
+        wanted = [ADAPTER_CONFIG, *WEIGHTS, *(PICKLED if checkpoint.allow_pickled_weights else ())]
+        adapter = _local_folder("--adapter", adapter, wanted)
+    if processor is not None:
+        processor = local_processor(processor)
+    checkpoint = replace(checkpoint, adapter=adapter, processor=processor)
     if checkpoint.local:
         return checkpoint
-    from huggingface_hub import snapshot_download
-
     wanted = [*WEIGHTS, *CONFIG, *PROCESSOR]
     wanted += CODE if checkpoint.trust_remote_code else ()
     wanted += PICKLED if checkpoint.pickled else ()
-    try:
-        folder = snapshot_download(checkpoint.location, allow_patterns=wanted)
-    except Exception as error:  # see _read_hub
-        raise _hub_failed(checkpoint.name, error) from error
-    local = _read_folder(checkpoint.name, Path(folder), checkpoint.name, pickled=checkpoint.allow_pickled_weights)
+    folder = _downloaded("--model", checkpoint.location, wanted)
+    local = _read_folder(checkpoint.name, folder, checkpoint.name, pickled=checkpoint.allow_pickled_weights)
     return replace(checkpoint, location=local.location)
+
+
+def local_processor(given: str) -> str:
+    """The folder of the processor that ``--processor`` names: a folder, a bundled checkpoint, or a hub id.
+
+    Raises:
+        UserError: there is no such folder, or the download failed.
+    """
+    if given in BUNDLED:
+        return str(bundled_folder(given))
+    return _local_folder("--processor", given, ("config.json", *PROCESSOR))
+
+
+def _local_folder(option: str, given: str, wanted: Sequence[str]) -> str:
+    """The folder ``given``, or the files ``wanted`` of that hub id in a local folder."""
+    folder = Path(given).expanduser()
+    if folder.is_dir() or not _is_hub_id(given):
+        return str(folder)  # one that does not exist is an error of what reads it
+    return str(_downloaded(option, given, wanted))
+
+
+def _is_hub_id(given: str) -> bool:
+    return not given.startswith((".", "/", "~")) and given.count("/") == 1
+
+
+def _downloaded(option: str, given: str, wanted: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(given, allow_patterns=list(wanted)))
+    except Exception as error:  # see _read_hub
+        raise _hub_failed(option, given, error) from error

@@ -28,6 +28,8 @@ PROCESSOR = (
     "chat_template*", "additional_chat_templates/*",
 )  # fmt: skip
 CODE = ("*.py",)
+UNREAD = "adapter_model.*"
+"""An adapter beside a checkpoint's weights is not applied to them."""
 
 SETTLED_SECONDS = 2.0
 """A file written within this time is not remembered: it could be written again without its times showing it."""
@@ -105,16 +107,24 @@ def of_checkpoint(folder: Path, *, pickled: bool = False, code: bool = False) ->
     groups = {"weights": (*WEIGHTS, *(PICKLED if pickled else ())), "config": CONFIG, "processor": PROCESSOR}
     if code:
         groups["code"] = CODE
-    found: dict[str, str] = {}
     try:
-        for group, patterns in groups.items():
-            paths = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-            digests = of_files(paths)
-            names = [path.relative_to(folder).as_posix() for path in paths]
-            found[group] = _of_pairs(zip(names, digests, strict=True))
+        return {group: _of_group(folder, patterns) for group, patterns in groups.items()}
     except OSError as error:
         raise UserError(f"--model: {error.filename or folder} cannot be read ({error.strerror}).") from error
-    return found
+
+
+def of_processor(folder: Path) -> str:
+    """The digest of a processor's files.  Raises ``UserError`` if one cannot be read."""
+    try:
+        return _of_group(folder, PROCESSOR)
+    except OSError as error:
+        raise UserError(f"--processor: {error.filename or folder} cannot be read ({error.strerror}).") from error
+
+
+def _of_group(folder: Path, patterns: Sequence[str]) -> str:
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    paths = sorted(path for path in found if not path.match(UNREAD))
+    return _of_pairs(zip([path.relative_to(folder).as_posix() for path in paths], of_files(paths), strict=True))
 
 
 def of_adapter(folder: Path, *, pickled: bool = False) -> str:

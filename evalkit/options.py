@@ -119,7 +119,11 @@ class RunSettings:
 
     family: str | None = _option(
         "string", None, "Model", "Model family: prompt format and answer parsing.", shown_default="from config.json")
-    adapter: str | None = _option("string", None, "Model", "Folder of a LoRA adapter (peft) for the checkpoint.")
+    adapter: str | None = _option(
+        "string", None, "Model", "Folder or hub id of a LoRA adapter (peft) for the checkpoint.")
+    processor: str | None = _option(
+        "string", None, "Model", "Folder or hub id of the processor, for a checkpoint without one. For a served model: "
+        "its image processor, for image sizes.", shown_default="the checkpoint's, or a served model's released one")
     dtype: str = _option(
         "string", AUTO, "Model", "auto, float32, bfloat16 or float16.",
         shown_default="auto (the checkpoint's on a GPU, float32 on CPU)")
@@ -193,9 +197,6 @@ class RunSettings:
     patience: int | None = _option(
         "integer", None, "Server", "How long to wait for an unresponsive server, in seconds.",
         shown_default=f"{PATIENCE}; 0 before the first response", least=0)
-    processor: str | None = _option(
-        "string", None, "Server", "Folder with the image processor of the served model, for image sizes.",
-        shown_default="the released one")
     pixel_limits: str = _option(
         "string", PIXEL_LIMITS_SENT, "Server",
         "Whether --min-pixels and --max-pixels are sent with each request, or the server was started with them.",

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from evalkit.checkpoint import bundled_folder, expanded, resolve_checkpoint
+from evalkit.checkpoint import Checkpoint, bundled_folder, expanded, fetched, resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.runner.plan import family_of
 
@@ -44,7 +46,7 @@ def test_a_pattern_is_its_checkpoints_in_the_order_of_their_numbers(tmp_path: Pa
     pattern = str(tmp_path / "step-*")
     steps = [str(tmp_path / f"step-{step}") for step in (500, 1000, 20000)]
     assert expanded(["tiny", pattern, steps[0]]) == ["tiny", *steps]
-    with pytest.raises(UserError, match="no checkpoint fits this pattern"):
+    with pytest.raises(UserError, match="no checkpoint matches this pattern"):
         expanded([str(tmp_path / "other-*")])
 
 
@@ -69,7 +71,7 @@ def test_whether_a_qwen_vl_is_a_chat_model_is_what_its_files_say(
     (where / "config.json").write_text('{"model_type": "qwen", "visual": {}}')
     if generation is not None:
         (where / "generation_config.json").write_text(json.dumps(generation))
-    checkpoint = resolve_checkpoint(str(where), whole=False)
+    checkpoint = resolve_checkpoint(str(where), with_weights=False)
     assert family_of(checkpoint, None, Console(stderr=True)).name == family
 
 
@@ -78,4 +80,36 @@ def test_a_broken_generation_config_is_named(tmp_path: Path, content: str) -> No
     (tmp_path / "config.json").write_text('{"model_type": "qwen"}')
     (tmp_path / "generation_config.json").write_text(content)
     with pytest.raises(UserError, match=r"generation_config\.json (is not valid JSON|holds no JSON object)"):
-        resolve_checkpoint(str(tmp_path), whole=False)
+        resolve_checkpoint(str(tmp_path), with_weights=False)
+
+
+@pytest.mark.parametrize("base", ["Qwen/Qwen2.5-VL-3B-Instruct", None])
+@pytest.mark.parametrize("with_config", [False, True])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_an_adapter_is_no_checkpoint(tmp_path: Path, base: str | None, with_config: bool, with_weights: bool) -> None:
+    folder = tmp_path / "checkpoint-500"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").touch()
+    if with_config:
+        (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    named = f" of {base}" if base else ""
+    sentence = f"this is a LoRA adapter{named}, not a checkpoint; give --model {base or 'BASE'} --adapter {folder}."
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        resolve_checkpoint(str(folder), with_weights=with_weights)
+    if not with_config:
+        with pytest.raises(UserError, match="this is a LoRA adapter"):
+            expanded([str(tmp_path / "checkpoint-*")])
+
+
+def test_a_checkpoint_is_named_by_what_commands_take(tmp_path: Path) -> None:
+    folder = shutil.copytree(bundled_folder("tiny"), tmp_path / "out")
+    assert [resolve_checkpoint(given).argument for given in ("tiny", str(folder))] == ["tiny", str(folder)]
+    assert Checkpoint("Org/Name", "/cache/snapshots/0123", {}).argument == "Org/Name"
+
+
+def test_a_processor_can_be_another_checkpoints(tmp_path: Path) -> None:
+    checkpoint = resolve_checkpoint("tiny")
+    for given in ("tiny-early", str(bundled_folder("tiny-early"))):
+        found = fetched(replace(checkpoint, processor=given))
+        assert found.processor == str(bundled_folder("tiny-early"))

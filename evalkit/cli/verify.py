@@ -78,7 +78,7 @@ def run_checks(options: VerifyOptions) -> int:
         options.checkpoint,
         trust_remote_code=options.trust_remote_code,
         allow_pickled_weights=options.allow_pickled_weights,
-        whole=False,
+        with_weights=False,
     )
     with console.status(f"looking for {found.name}"):
         found = fetched(found)

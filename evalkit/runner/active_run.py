@@ -48,6 +48,8 @@ def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Check
                 Path(checkpoint.location), pickled=checkpoint.pickled, code=checkpoint.trust_remote_code
             )
         }
+        if checkpoint.processor is not None:
+            own["processor"] = fingerprint.of_processor(Path(checkpoint.processor))
         if checkpoint.adapter is not None:
             own["adapter"] = fingerprint.of_adapter(Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights)
     return checkpoint, own

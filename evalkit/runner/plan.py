@@ -53,7 +53,13 @@ def resolve_model(settings: RunSettings, model: str) -> Checkpoint:
     found = resolve_checkpoint(
         model, trust_remote_code=settings.trust_remote_code, allow_pickled_weights=settings.allow_pickled_weights
     )
-    return replace(found, adapter=settings.adapter, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
+    return replace(
+        found,
+        adapter=settings.adapter,
+        processor=settings.processor,
+        min_pixels=settings.min_pixels,
+        max_pixels=settings.max_pixels,
+    )
 
 
 def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> Family:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from evalkit import fingerprint, registry
-from evalkit.checkpoint import Checkpoint
+from evalkit.checkpoint import Checkpoint, local_processor
 from evalkit.endpoint import BASE_URL_VARIABLE
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Family
@@ -115,8 +115,7 @@ def identity_of(checkpoint: Checkpoint) -> dict[str, Any]:
     entry: Mapping[str, Any] = served.says
     parts: dict[str, Any] = {"server": entry.get("owned_by")}
     if served.endpoint.processor is not None:  # boxes are parsed with it
-        folder = Path(served.endpoint.processor).expanduser()
-        parts["pictures_seen_by"] = fingerprint.of_checkpoint(folder).get("processor")
+        parts["pictures_seen_by"] = fingerprint.of_processor(Path(local_processor(served.endpoint.processor)))
     if served.same_machine and served.folder is not None:
         return {**parts, **fingerprint.of_checkpoint(Path(served.folder))}
     known = {name: entry[name] for name in ("root", "parent") if entry.get(name)}

@@ -15,18 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evalkit import registry
-from evalkit.checkpoint import Checkpoint
+from evalkit.checkpoint import Checkpoint, local_processor
 from evalkit.errors import UserError
-from evalkit.jsonl import read_json
+from evalkit.interfaces import Family
+from evalkit.model.image_processor_file import FILES, ProcessorFileError, read_image_processor
 from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, Request, Size, TextPart
-
-FILES = ("processor_config.json", "preprocessor_config.json")
-PROCESSORS = ("Qwen2VLImageProcessor", "Qwen3VLImageProcessor", "Qwen2_5_VLImageProcessor")
-"""Image processors that follow ``smart_resize``."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +60,23 @@ def resize_rule(checkpoint: Checkpoint) -> ResizeRule:
     """
     assert checkpoint.served is not None
     given = checkpoint.served.endpoint.processor
-    folder = given or checkpoint.served.folder
-    content = None if folder is None else _read(Path(folder).expanduser(), required=given is not None)
-    least, most = checkpoint.min_pixels, checkpoint.max_pixels
-    if content is not None and content.get("image_processor_type", "").removesuffix("Fast") in PROCESSORS:
-        size = content.get("size") or {}
-        low = least or content.get("min_pixels") or size.get("shortest_edge")
-        high = most or content.get("max_pixels") or size.get("longest_edge")
-        side = content.get("patch_size", 0) * content.get("merge_size", 0)
-        if all(isinstance(number, int) and number > 0 for number in (low, high, side)):
-            return _by_files(checkpoint, str(folder), side, int(low or 0), int(high or 0))
-    return _by_family(checkpoint, known=content is not None)
+    folder = checkpoint.served.folder if given is None else local_processor(given)
+    family = registry.families.get(checkpoint.served.family)
+    resizes = getattr(family, "side", None) is not None
+    if folder is None:
+        return _by_family(checkpoint, family, known=False)
+    try:
+        found = read_image_processor(Path(folder).expanduser())
+        if found is None:
+            raise ProcessorFileError(f"it contains neither {' nor '.join(FILES)} with an image processor")
+        if found.of_qwen or resizes:
+            side, low, high = found.qwen_resizing()
+            return _by_files(checkpoint, str(folder), side, checkpoint.min_pixels or low, checkpoint.max_pixels or high)
+    except ProcessorFileError as error:
+        if given is not None:
+            raise UserError(f"--processor {given}: {error}; give the folder of the served checkpoint.") from error
+        return _by_family(checkpoint, family, known=False)
+    return _by_family(checkpoint, family, known=True)
 
 
 def _by_files(checkpoint: Checkpoint, folder: str, side: int, low: int, high: int) -> ResizeRule:
@@ -87,10 +89,8 @@ def _by_files(checkpoint: Checkpoint, folder: str, side: int, low: int, high: in
     )
 
 
-def _by_family(checkpoint: Checkpoint, *, known: bool) -> ResizeRule:
-    assert checkpoint.served is not None
+def _by_family(checkpoint: Checkpoint, family: Family, *, known: bool) -> ResizeRule:
     least, most = checkpoint.min_pixels, checkpoint.max_pixels
-    family = registry.families.get(checkpoint.served.family)
     side = getattr(family, "side", None)
     if side is None:  # the family has no such rule, so its predictions do not depend on it
         if least is not None or most is not None:
@@ -109,26 +109,6 @@ def _by_family(checkpoint: Checkpoint, *, known: bool) -> ResizeRule:
         f"the released processor of {family.name}: {low:,} to {high:,} pixels",
         known=least is not None and most is not None,
     )
-
-
-def _read(folder: Path, *, required: bool) -> dict[str, Any] | None:
-    """The image processor's settings in ``folder``."""
-    trouble = f"it contains neither {' nor '.join(FILES)}"
-    for name in FILES:
-        try:
-            content = read_json(folder / name, constants=True)
-            content = content.get("image_processor", content)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, AttributeError) as error:
-            trouble = f"{name} is unreadable ({error})"
-            continue
-        if isinstance(content, dict) and isinstance(content.get("image_processor_type"), str):
-            return content
-        trouble = f"{name} has no image_processor_type"
-    if required:
-        raise UserError(f"--processor {folder}: {trouble}; give the folder of the served checkpoint.")
-    return None
 
 
 def _check_limits(checkpoint: Checkpoint, low: int, high: int) -> None:

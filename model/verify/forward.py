@@ -14,8 +14,9 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 from evalkit.model.hf.dtypes import dtype_for, quantization
 from evalkit.model.hf.formatting import dtype_name, few, first_line, gigabytes, quiet
-from evalkit.model.hf.loading import load_processor, load_with_report
+from evalkit.model.hf.loading import load_with_report
 from evalkit.model.hf.processor import Inputs
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.synthetic_image import SyntheticImage
 from evalkit.types import Check, Decoding, ImagePart, Message, Request, TextPart
 

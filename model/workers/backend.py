@@ -23,8 +23,9 @@ import torch
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, RequestBatch
 from evalkit.model.hf.devices import Place, named
-from evalkit.model.hf.loading import identity, load_processor
+from evalkit.model.hf.loading import identity
 from evalkit.model.hf.processor import Inputs
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import ImageRef, Request, Response, Size
 

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.model.hf import loading
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.verify import forward
 from evalkit.model.verify.weights import count_not_finite
 
@@ -180,8 +181,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
     "NaN": (lambda f: resave(f, lambda s: _not_numbers(s, float("nan"))), {"values": f"1 tensors with NaN or infinite values: {WEIGHT} (1 of 40,960)"}),
     "infinite": (lambda f: resave(f, lambda s: _not_numbers(s, float("-inf"))), {"values": f"1 tensors with NaN or infinite values: {WEIGHT} (1 of 40,960)"}),
     "another token for images": (lambda f: _configured(f, "", image_token_id=566), {"processor": "its image token is 565, but config.json says 566"}),
-    "no tokenizer": (_no_tokenizer, {"processor": "its tokenizer has no vocabulary; add its files"}),
-    "no processor": (lambda f: (f / "processor_config.json").unlink(), {"processor": "its processor could not be loaded: Can't load image processor"}),
+    "no tokenizer": (_no_tokenizer, {"processor": "there is no tokenizer (tokenizer.json, tokenizer_config.json); copy the processor's files and the chat template from the checkpoint that it was trained from, or name that one with --processor"}),
+    "no processor": (lambda f: (f / "processor_config.json").unlink(), {"processor": "there is no image processor (preprocessor_config.json or processor_config.json); copy the processor's files"}),
 }  # fmt: skip
 
 
@@ -341,7 +342,7 @@ def qwen(tmp_path: Path) -> Path:
     _other(folder, **QWEN)
     ranks = (base64.b64encode(bytes([byte])).decode() + f" {byte}\n" for byte in range(256))
     (folder / "qwen.tiktoken").write_text("".join(ranks))
-    loading.register_native(resolve_checkpoint(str(folder), whole=False))
+    loading.register_native(resolve_checkpoint(str(folder), with_weights=False))
     torch.manual_seed(0)
     state = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder)).state_dict()
     state["transformer.rotary_emb.inv_freq"] = torch.ones(32)
@@ -421,4 +422,4 @@ def test_a_text_only_qwen_is_refused_by_a_run_too(evalkit: Evalkit, copy: Path) 
     assert done.returncode == 2
     assert "this is a text-only Qwen" in done.stderr
     with pytest.raises(UserError, match="text-only Qwen"):
-        loading.load_processor(resolve_checkpoint(str(copy)))
+        load_processor(resolve_checkpoint(str(copy)))

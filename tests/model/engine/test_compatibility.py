@@ -9,7 +9,8 @@ import torch
 
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.hf.loading import load_model, load_processor
+from evalkit.model.hf.loading import load_model
+from evalkit.model.hf.processor_loading import load_processor
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.engine.options import Options
-from evalkit.model.hf.loading import load_model, load_processor
+from evalkit.model.hf.loading import load_model
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.types import Decoding, PromptSpec, Request, Response, Shot
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

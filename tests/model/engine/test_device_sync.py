@@ -22,8 +22,8 @@ from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.patches import packed_attention, patched, vision_grids
 from evalkit.model.engine.sampler import SampledTokens
 from evalkit.model.engine.sequence import Sequence as EngineSequence
-from evalkit.model.hf.loading import load_processor
 from evalkit.model.hf.processor import Inputs
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.types import Decoding, PromptSpec, Request, Shot
 
 from ..hf.test_architectures import save

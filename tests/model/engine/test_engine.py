@@ -24,7 +24,8 @@ from evalkit.model.engine.kv_tensors import KVTensors
 from evalkit.model.engine.language_model import TOLERANCE
 from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.sampler import SampledTokens
-from evalkit.model.hf.loading import load_model, load_processor
+from evalkit.model.hf.loading import load_model
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Response, Shot, TextPart
 
 

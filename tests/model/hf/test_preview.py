@@ -17,7 +17,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.families.qwen2_5_vl import resized
-from evalkit.model.hf.loading import load_processor
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.types import Batching, Decoding, ImagePart, Message, PromptSpec, Request, TextPart
 
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"

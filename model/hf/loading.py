@@ -1,24 +1,27 @@
-"""Loading a checkpoint's processor and model with transformers."""
+"""Loading a checkpoint's model with transformers."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 
-from .adapter import apply_adapter
+from .adapter import apply_adapter, read_adapter
 from .dtypes import dtype_for, dtype_in_effect, quantised, quantization
 from .errors import LOADING_ERRORS
+from .folder_view import folder_view
 from .formatting import few, first_line
+from .weight_files import ADAPTER_CONFIG, notes_on_unread
 
 log = logging.getLogger(__name__)
 
@@ -71,53 +74,6 @@ def identity(checkpoint: Checkpoint, device: torch.device, dtype: str) -> dict[s
     return {"backend": "hf", "dtype": dtype_in_effect(checkpoint, dtype, device), "quantization": method}
 
 
-def load_processor(checkpoint: Checkpoint) -> Any:
-    """The processor, with the checkpoint's limits on images.  Raises ``UserError``; needs no weights."""
-    register_native(checkpoint)
-    try:
-        processor: Any = _untyped(AutoProcessor).from_pretrained(
-            checkpoint.location, trust_remote_code=checkpoint.trust_remote_code
-        )
-    except LOADING_ERRORS as error:
-        raise _failed(checkpoint, "its processor", error) from error
-    if not hasattr(processor, "tokenizer"):  # AutoProcessor falls back to a tokenizer or an image processor
-        raise UserError(
-            f"--model {checkpoint.name}: the checkpoint has no processor for images and text, only a "
-            f"{type(processor).__name__}; add the files that the processor's save_pretrained writes."
-        )
-    # If its files are missing, transformers creates a tokenizer without a vocabulary.
-    if not processor.tokenizer("a word", add_special_tokens=False)["input_ids"]:
-        raise UserError(
-            f"--model {checkpoint.name}: its tokenizer has no vocabulary; add its files (tokenizer.json, "
-            "tokenizer_config.json, or those of the published checkpoint)."
-        )
-    _set_pixel_limits(processor, checkpoint)
-    return processor
-
-
-def _set_pixel_limits(processor: Any, checkpoint: Checkpoint) -> None:
-    """Resize images to between ``min_pixels`` and ``max_pixels``, with processors of the Qwen2-VL line."""
-    limits = {"shortest_edge": checkpoint.min_pixels, "longest_edge": checkpoint.max_pixels}
-    if all(limit is None for limit in limits.values()):
-        return
-    option = "--min-pixels" if checkpoint.max_pixels is None else "--max-pixels"
-    image_processor = getattr(processor, "image_processor", None)
-    # The keys of ``size`` are not enough: in other processors they are side lengths.
-    accepted = getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", {})
-    size = dict(getattr(image_processor, "size", None) or {})
-    if "max_pixels" not in accepted or not (size.get("shortest_edge") and size.get("longest_edge")):
-        raise UserError(
-            f"{option}: the processor of {checkpoint.name} does not resize by number of pixels; leave it out."
-        )
-    size |= {edge: limit for edge, limit in limits.items() if limit is not None}
-    if not 0 < size["shortest_edge"] <= size["longest_edge"]:
-        raise UserError(
-            f"{option}: images cannot have between {size['shortest_edge']} and {size['longest_edge']} pixels; "
-            "give --min-pixels and --max-pixels in that order."
-        )
-    image_processor.size = type(image_processor.size)(**size)  # type: ignore[union-attr]
-
-
 def load_model(
     checkpoint: Checkpoint, *, device: torch.device, dtype: str, placed: Mapping[str, Any] | None = None
 ) -> Any:
@@ -131,15 +87,47 @@ def load_model(
     Raises:
         UserError: it cannot be loaded.
     """
+    adapter = None
+    if checkpoint.adapter is not None:
+        adapter = read_adapter(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
     model, report = load_with_report(checkpoint, device=device, dtype=dtype, placed=placed)
     if missing := sorted(report["missing_keys"]):  # transformers would initialise them at random
         raise UserError(
             f"--model {checkpoint.name}: {len(missing)} of its tensors are missing ({few(missing)}); "
-            f"'evalkit verify {checkpoint.name}' lists all problems."
+            f"'evalkit verify {checkpoint.argument}' lists all problems."
         )
-    if checkpoint.adapter is not None:
-        model = apply_adapter(model, checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+    _check_unexpected(checkpoint, model, sorted(report["unexpected_keys"]))
+    for note in notes_on_unread(Path(checkpoint.location)):
+        log.warning("%s: %s", checkpoint.name, note)
+    if adapter is not None:
+        model = apply_adapter(model, adapter)
     return (model if quantised(checkpoint) or placed else model.to(device)).eval()
+
+
+def _check_unexpected(checkpoint: Checkpoint, model: Any, names: Sequence[str]) -> None:
+    """Warn of tensors that the model does not have; raise ``UserError`` if answers would be wrong without them."""
+    if not names:
+        return
+    if lora := [name for name in names if ".lora_" in name or ".base_layer." in name]:
+        raise UserError(
+            f"--model {checkpoint.name}: {len(lora)} of its tensors are LoRA weights that were not merged "
+            f"({few(lora)}); merge them (peft's merge_and_unload), or give the adapter's own folder with --adapter."
+        )
+    expected = {_layer_pattern(name) for name in model.state_dict()}
+    if layers := [name for name in names if "#" in _layer_pattern(name) and _layer_pattern(name) in expected]:
+        raise UserError(
+            f"--model {checkpoint.name}: {len(layers)} of its tensors belong to layers that config.json does not have "
+            f"({few(layers)}), so the model would lack them; correct config.json (the number of layers) or the weights."
+        )
+    log.warning(
+        "%s: %d tensors in its files are not part of %s and are not loaded: %s",
+        checkpoint.name, len(names), type(model).__name__, few(names),
+    )  # fmt: skip
+
+
+def _layer_pattern(name: str) -> str:
+    """A tensor's name with ``#`` for the number of its layer."""
+    return re.sub(r"\.\d+(?=\.)", ".#", name)
 
 
 def load_with_report(
@@ -159,15 +147,17 @@ def load_with_report(
     # Quantised weights cannot be moved or cast after loading (bitsandbytes raises).
     placed = placed or ({"device_map": {"": device}} if quantised(checkpoint) else {})
     try:
-        model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
-            checkpoint.location,
-            dtype=dtype_for(checkpoint, dtype, device),
-            use_safetensors=None if checkpoint.pickled else True,
-            weights_only=True,
-            trust_remote_code=checkpoint.trust_remote_code,
-            output_loading_info=True,
-            **placed,
-        )
+        # Without the view, transformers would apply an adapter that lies beside the weights.
+        with folder_view(Path(checkpoint.location), without=(ADAPTER_CONFIG,)) as folder:
+            model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
+                str(folder),
+                dtype=dtype_for(checkpoint, dtype, device),
+                use_safetensors=None if checkpoint.pickled else True,
+                weights_only=True,
+                trust_remote_code=checkpoint.trust_remote_code,
+                output_loading_info=True,
+                **placed,
+            )
     except ImportError as error:
         if quantised(checkpoint):
             raise _no_library(checkpoint, error) from error

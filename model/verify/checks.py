@@ -21,16 +21,14 @@ from evalkit.model.hf.devices import pick_device
 from evalkit.model.hf.dtypes import pick_dtype, quantization
 from evalkit.model.hf.formatting import SHOWN, dtype_name, few, first_line, gigabytes, quiet, shape
 from evalkit.model.hf.loading import check_architecture
+from evalkit.model.hf.weight_files import CorruptFile, WeightFiles, find_weights, notes_on_unread
 from evalkit.types import Check
 
 from .forward import forward_check, mismatches, processor_check
 from .weights import (
     READING_ERRORS,
-    CorruptFile,
     Tensors,
-    WeightFiles,
     count_not_finite,
-    find_weights,
     iterate_values,
     read_tensors,
 )
@@ -98,6 +96,7 @@ def files_check(checkpoint: Checkpoint) -> tuple[WeightFiles, Check]:
         how = "pickled weights, read with weights_only=True, which executes no code"
         run = "so does 'evalkit run'" if checkpoint.pickled else "'evalkit run' needs --allow-pickled-weights"
         details.append(f"{how}; {run}")
+    details += notes_on_unread(Path(checkpoint.location))
     if missing := files.missing:
         message = f"{len(missing)} of {len(files.paths)} weight files are missing: {few(missing)}"
         return files, Check("files", False, message, tuple(details))

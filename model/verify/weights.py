@@ -1,5 +1,5 @@
-"""The weight files of a checkpoint, read without building a model: which files there are, whether they are complete,
-and the names, shapes, dtypes and values of their tensors.
+"""Weight files, read without building a model: the names, shapes, dtypes and values of their tensors, and whether they
+are complete.
 
 A safetensors file is 8 bytes (the header's length, little-endian), a JSON header with the offsets of each tensor's
 bytes, and those bytes; the file's length follows from the header (https://github.com/huggingface/safetensors).  Pickles
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -18,12 +17,9 @@ from zipfile import is_zipfile
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evalkit.jsonl import parse, read_json
+from evalkit.jsonl import parse
 from evalkit.model.hf.formatting import first_line
-
-# In transformers' order: one file, else an index of several.
-SAFE = ("model.safetensors", "model.safetensors.index.json")
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+from evalkit.model.hf.weight_files import CorruptFile
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -42,57 +38,6 @@ READING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, TypeError, Safete
 
 Tensors = dict[str, torch.Tensor]
 """Tensors by name, on the meta device: shapes and dtypes, no values."""
-
-
-class CorruptFile(ValueError):
-    """A weight file or an index is corrupt or missing; the message says how."""
-
-
-@dataclass(frozen=True)
-class WeightFiles:
-    """The weight files of a checkpoint.
-
-    Attributes:
-        paths: sorted by name; they need not exist.
-        index: file name by tensor name, if there are several files.
-    """
-
-    paths: tuple[Path, ...]
-    pickled: bool
-    index: Mapping[str, str] | None = None
-
-    @property
-    def missing(self) -> list[str]:
-        """The names of missing files."""
-        return [path.name for path in self.paths if not path.is_file()]
-
-
-def find_weights(folder: Path) -> WeightFiles:
-    """The weight files that transformers would read.
-
-    Raises:
-        CorruptFile: there are none, or their index is corrupt.
-    """
-    for pickled, (single, index) in ((False, SAFE), (True, PICKLED)):
-        if (folder / single).is_file():
-            return WeightFiles((folder / single,), pickled)
-        if (folder / index).is_file():
-            named = _index(folder / index)
-            return WeightFiles(tuple(folder / name for name in sorted(set(named.values()))), pickled, named)
-    raise CorruptFile(f"no weights: the folder has none of {', '.join((*SAFE, *PICKLED))}")
-
-
-def _index(path: Path) -> dict[str, str]:
-    try:
-        named = read_json(path)["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"{path.name} is not an index of weights ({type(error).__name__}: {error})") from error
-    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
-        raise CorruptFile(f"{path.name} is not an index of weights (its weight_map names no files)")
-    outside = [name for name in named.values() if Path(name).name != name]
-    if outside:
-        raise CorruptFile(f"{path.name} names a file outside the folder ({outside[0]})")
-    return named
 
 
 # ------------------------------------------------------------------------------------------------- names and shapes

@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evalkit import registry
-from evalkit.checkpoint import Checkpoint, resolve_checkpoint
+from evalkit import fingerprint, registry
+from evalkit.checkpoint import Checkpoint, bundled_folder, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.installation import install_command
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.hf import loading
+from evalkit.model.hf.adapter import apply_adapter, read_adapter
 from evalkit.types import Batching, Decoding, PromptSpec, Request
 
 peft = pytest.importorskip("peft")
@@ -128,6 +129,108 @@ def test_an_adapter_of_another_model_is_a_sentence(adapter: Path, tmp_path: Path
     config.write_text(json.dumps(json.loads(config.read_text()) | {"target_modules": ["no_such_layer"]}))
     with pytest.raises(UserError, match="cannot be applied to the checkpoint: Target modules"):
         opening(tmp_path / "elsewhere")
+
+
+def previous_name(name: str) -> str:
+    """A tensor's or module's name as transformers < 4.52 wrote it."""
+    return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
+
+
+def written_before(adapter: Path, folder: Path, **config: Any) -> Path:
+    """A copy of an adapter with the names of transformers < 4.52."""
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_model.safetensors"
+    prefix = "base_model.model."
+    tensors = {prefix + previous_name(key.removeprefix(prefix)): value for key, value in load_file(file).items()}
+    assert not any("model.language_model." in key or ".model.model.visual." in key for key in tensors)
+    save_file(tensors, file)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return folder
+
+
+EXPRESSION = r"^(model|language_model)\.layers.*\.(q_proj|v_proj|down_proj)|^visual\.blocks\.\d+\.attn\.qkv"
+
+
+@pytest.mark.parametrize("targets", ["suffixes", "names", "expression"])
+def test_adapters_from_before_transformers_4_52(
+    requests: list[Request], adapter: Path, tmp_path: Path, targets: str
+) -> None:
+    """The names of their layers are converted, in the tensors and in the configuration."""
+    layers = {key.partition(".lora_")[0] for key in load_file(adapter / "adapter_model.safetensors")}
+    names = [previous_name(layer.removeprefix("base_model.model.")) for layer in layers]
+    config: dict[str, Any] = {"names": {"target_modules": names}, "expression": {"target_modules": EXPRESSION}}
+    old = written_before(adapter, tmp_path / "old", **config.get(targets, {}))
+    before, now = (
+        BACKEND.open(adapted(folder), device="cpu", dtype="float32", batching=Batching(5)) for folder in (old, adapter)
+    )
+    assert answers(before, requests) == answers(now, requests)
+
+
+def test_old_names_in_patterns_and_saved_modules(tmp_path: Path) -> None:
+    """Ranks by a layer's name, a module that was trained as a whole."""
+    torch.manual_seed(0)
+    name = "model.language_model.layers.1.self_attn.q_proj"
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["merger"], rank_pattern={name: 2})
+    wrapped = peft.get_peft_model(model(), config)
+    with torch.no_grad():
+        for key, weight in wrapped.named_parameters():
+            if "lora_B" in key or "modules_to_save" in key:
+                weight.normal_(0, 0.3)
+    wrapped.save_pretrained(tmp_path / "new")
+    patterns = {"rank_pattern": {"^" + previous_name(name).replace(".", r"\."): 2}}
+    old = written_before(tmp_path / "new", tmp_path / "old", **patterns)
+
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        adapter = read_adapter(str(folder), pickled=False)
+        return dict(apply_adapter(model(), adapter).state_dict())
+
+    found, expected = weights(old), weights(tmp_path / "new")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in found.items())
+    assert expected[f"{name}.lora_A.default.weight"].shape[0] == 2
+
+
+@pytest.mark.parametrize("name", ["non_lora_state_dict.bin", "mm_projector.bin", "new_embeddings.safetensors"])
+def test_further_weights_beside_an_adapter_are_refused(adapter: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(adapter, tmp_path / "lora"))
+    for other in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "README.md"):
+        (folder / other).touch()
+    opening(folder)
+    (folder / name).touch()
+    with pytest.raises(UserError, match=f"{name} beside the adapter may hold further trained weights"):
+        opening(folder)
+
+
+def test_weights_and_adapter_in_one_folder(
+    tiny_backend: HFBackend,
+    requests: list[Request],
+    adapter: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As some trainers write them: merged weights with the adapter beside them.  What was given is loaded."""
+    folder = Path(shutil.copytree(bundled_folder("tiny"), tmp_path / "epoch_0"))
+    shutil.copytree(adapter, folder, dirs_exist_ok=True)
+    checkpoint = resolve_checkpoint(str(folder))
+    alone = BACKEND.open(checkpoint, device="cpu", dtype="float32", batching=Batching(5))
+    assert answers(alone, requests) == answers(tiny_backend, requests)
+    assert any("adapter_config.json) is not applied" in message for message in caplog.messages)
+
+    both, beside = (
+        BACKEND.open(adapted(given), device="cpu", dtype="float32", batching=Batching(5)) for given in (folder, adapter)
+    )
+    assert answers(both, requests) == answers(beside, requests)
+    assert any("the weights beside the adapter (model.safetensors) are not loaded" in m for m in caplog.messages)
+
+    # What is not read is not part of the identity.
+    digest = fingerprint.of_checkpoint(folder)
+    assert digest["weights"] == fingerprint.of_checkpoint(bundled_folder("tiny"))["weights"]
+    assert fingerprint.of_adapter(folder) == fingerprint.of_adapter(adapter)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": 99}))
+    assert fingerprint.of_checkpoint(folder) == digest
+    assert fingerprint.of_adapter(folder) != fingerprint.of_adapter(adapter)
 
 
 def test_prompt_tuning_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Evaluation:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
             job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides)
             if not allow_missing:
-                check_images((image for sample in job.samples for image in sample.all_images), job.name)
+                check_images(job.images, job.name, if_missing=job.if_images_missing)
             check_scorable(job)
             self.jobs.append(job)
         given = None if shots_from is None else fspath(shots_from)

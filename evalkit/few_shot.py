@@ -23,7 +23,7 @@ from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Backend, Family, Task
-from evalkit.jsonl_task import JsonlTask, read_jsonl_task
+from evalkit.jsonl_task import JsonlTask, digest_by_path, read_jsonl_task
 from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
 
 TRAIN = "train"
@@ -33,14 +33,23 @@ SIMILAR_POOL = 4096
 
 @dataclass(frozen=True)
 class ShotPool:
-    """The candidates for few-shot examples: samples that have answers."""
+    """The candidates for few-shot examples: samples that have answers.
+
+    Attributes:
+        is_file: whether they come from a custom task file.
+    """
 
     name: str
     samples: Sequence[Sample]
+    is_file: bool = False
 
     def digest(self) -> str:
         """A digest of its samples, independent of their location."""
         return of_samples(self.samples)
+
+    def digest_by_path(self) -> str | None:
+        """The digest that earlier versions gave a custom task file, by its images' absolute paths; else None."""
+        return digest_by_path(self.samples) if self.is_file else None
 
 
 def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool:
@@ -50,10 +59,10 @@ def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool
         UserError: there is no pool, it is of another kind, or it is the split that is evaluated.
     """
     if given is not None:
-        if isinstance(task, JsonlTask) and Path(given).resolve() == task.path.resolve():
-            raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
         own = read_jsonl_task(Path(given), task.kind)
-        return ShotPool(given, tuple(own.load(data, own.default_splits[0])))
+        if isinstance(task, JsonlTask) and own.digest == task.digest:
+            raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
+        return ShotPool(given, tuple(own.load(data, own.default_splits[0])), is_file=True)
     if TRAIN not in task.splits:
         raise UserError(f"--shots: {task.name} has no training split to take exemplars from; give --shots-from FILE.")
     if split == TRAIN:

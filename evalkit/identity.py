@@ -51,6 +51,12 @@ def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, An
     }
 
 
+def earlier_parts(job: Job, pool: ShotPool | None) -> dict[str, Any]:
+    """Values in ``split_parts`` as earlier versions recorded them: by the absolute paths of custom task files."""
+    found = {"annotations": job.annotations_by_path, "exemplars": None if pool is None else pool.digest_by_path()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def digest(parts: Parts) -> str:
     """A short name for ``parts``: 8 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

@@ -145,11 +145,17 @@ class _Header:
     animated: bool
 
 
-def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
+def check_images(
+    images: Iterable[ImageRef], where: str, *, if_missing: str = "complete the download"
+) -> dict[str, Size]:
     """Check the header of every image that is a file, before anything is computed.
 
     Images in a data set's rows are not checked, since that would read the complete data set.  A message in the log
     says if there are animations, of which only the first frame is used.
+
+    Args:
+        where: the split, for messages.
+        if_missing: what to do if a file is missing, for messages.
 
     Returns:
         (width, height) in pixels, by the image's path.
@@ -166,7 +172,7 @@ def check_images(images: Iterable[ImageRef], where: str) -> dict[str, Size]:
         more = f" ({len(bad):,} of {len(paths):,} images are missing or unreadable)" if len(bad) > 1 else ""
         missing = isinstance(error, FileNotFoundError)
         trouble = "is missing" if missing else f"cannot be read ({first_line(error)})"
-        advice = "complete the download" if missing else "replace or convert it"
+        advice = if_missing if missing else "replace or convert it"
         raise UserError(
             f"{where}: the image {first} {trouble}{more}; {advice}, or give --allow-missing to evaluate the rest."
         )

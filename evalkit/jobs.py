@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
-from evalkit.jsonl_task import JsonlTask, is_jsonl, read_jsonl_task
+from evalkit.jsonl_task import JsonlTask, digest_by_path, is_task_file, read_jsonl_task
 from evalkit.task_groups import expand
 from evalkit.types import (
     Decoding,
@@ -116,6 +116,23 @@ class Job:
         """A digest of the complete split's questions and references, regardless of ``samples``."""
         return of_samples(self.all_samples)
 
+    @cached_property
+    def annotations_by_path(self) -> str | None:
+        """The digest that earlier versions gave a custom task file, by its images' absolute paths; else None."""
+        return digest_by_path(self.all_samples) if isinstance(self.task, JsonlTask) else None
+
+    @property
+    def images(self) -> Iterator[ImageRef]:
+        """The images of its samples; one that several samples have, several times."""
+        return (image for sample in self.samples for image in sample.all_images)
+
+    @property
+    def if_images_missing(self) -> str:
+        """What to do if images are missing, for messages."""
+        if isinstance(self.task, JsonlTask):
+            return f"image is a path relative to {self.task.path}"
+        return "complete the download"
+
     @property
     def reference(self) -> str:
         """Its name for ``--tasks`` from any folder: a custom task file has its absolute path."""
@@ -127,15 +144,15 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
 
     ``splits`` replaces the default splits of bare names.
 
-    A group's name stands for its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` is a custom
-    task file of the given ``kind`` (``evalkit.jsonl_task``).
+    A group's name stands for its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` or ``.json`` is
+    a custom task file of the given ``kind`` (``evalkit.jsonl_task``).
 
     Raises:
         UserError: an unknown task or split, or a file that is not as expected.
     """
     found: list[tuple[Task, str]] = []
     for name in expand(names):
-        task, wanted = _own(name, kind, found) if is_jsonl(name) else _named(name, splits)
+        task, wanted = _own(name, kind, found) if is_task_file(name) else _named(name, splits)
         for split in wanted:
             if not any(t.name == task.name and s == split for t, s in found):
                 found.append((task, split))

@@ -3,48 +3,49 @@
     {"evalkit": 1, "kind": "vqa", "metric": "vqa_accuracy"}                          (optional first line)
     {"id": "7", "image": "images/7.jpg", "question": "What is this?", "answers": ["a cat", "cat"]}
 
-``image`` is relative to the file.  By kind, a line also has:
+A JSON list of such objects is read as well, in ``.jsonl`` or ``.json``.  ``image`` is a path relative to the file, or a
+list of them: the images then come before the question, or where it says ``<image>``.  By kind, a line also has:
 
 - ``vqa``, ``document``: ``question`` and ``answers``, a list of texts;
 - ``choice``: ``question``, ``options`` (texts in order), and ``answer``, the right one's letter or its text;
-- ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image;
+- ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image as a
+  viewer shows it;
 - ``caption``: ``captions``, a list of texts.
 
 The kind is given in the first line or by ``--kind``; without either, it follows from the first sample's fields
 (``answers`` then means ``vqa``).  All other fields of a line become the sample's ``meta``, where metrics look for their
 breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image are one cluster.
 
-The task has the file's name without ``.jsonl``, and one split, ``own``.  The signature contains the file's digest, so
-that scores of different files of one name are not comparable.
+The task has the file's name without its suffix, and one split, ``own``.  The signature contains the file's digest, so
+that scores of different files of one name are not comparable.  Where the file lies does not matter: clusters are named
+by the images' names in the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from evalkit import registry
 from evalkit.data import Data
 from evalkit.errors import UserError
-from evalkit.images import PathImage
+from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Task
-from evalkit.jsonl import objects, read_bytes
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.jsonl import BOM, objects, parse, read_bytes
+from evalkit.jsonl_sample import REFERENCES, SampleEntry, clusters
+from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split
 
-SUFFIX = ".jsonl"
+SUFFIXES = (".jsonl", ".json")
+OTHER_SUFFIXES = (".tsv", ".csv", ".xlsx", ".parquet", ".arrow", ".txt", ".yaml", ".yml", ".pkl", ".p", ".zip")
+"""Names of files that people have, which are no custom tasks; no benchmark's name ends in one."""
 SPLIT = "own"
 FORMAT = 1
 HEADER = ("evalkit", "kind", "metric")
-REFERENCES: Mapping[Kind, Sequence[str]] = {
-    "vqa": ("answers",),
-    "document": ("answers",),
-    "caption": ("captions",),
-    "choice": ("options", "answer"),
-    "grounding": ("box",),
-}
+HEADER_THREADS = 8  # they read images' headers
 METRICS: Mapping[Kind, str] = {
     "vqa": "exact_match",
     "document": "anls",
@@ -55,9 +56,6 @@ METRICS: Mapping[Kind, str] = {
 ANNOTATORS = 10
 """With this many answers per question, ``vqa`` files are scored with VQA accuracy."""
 NEW_TOKENS: Mapping[Kind, int] = {"vqa": 10, "document": 100, "caption": 30, "choice": 10, "grounding": 28}
-FAR = 1e9
-"""Limit of coordinates in pixels; refuses infinities and overflow."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class JsonlTask(Task):
@@ -67,7 +65,7 @@ class JsonlTask(Task):
     default_splits: Sequence[str] = (SPLIT,)
 
     def __init__(self, path: Path, kind: Kind, metric: str, digest: str, samples: Sequence[Sample]) -> None:
-        self.name = path.name.removesuffix(SUFFIX)
+        self.name = path.stem
         self.path = path
         self.digest = digest
         self.kind: Kind = kind
@@ -82,9 +80,46 @@ class JsonlTask(Task):
         yield from self._samples
 
 
-def is_jsonl(name: str) -> bool:
-    """Whether a name in ``--tasks`` is a custom task file."""
-    return name.endswith(SUFFIX)
+def is_task_file(name: str) -> bool:
+    """Whether a name in ``--tasks`` is a custom task file.
+
+    Raises:
+        UserError: it is a file in another format.
+    """
+    if name.lower().endswith(OTHER_SUFFIXES):
+        raise UserError(
+            f"--tasks {name}: custom tasks are JSON, one object per line (.jsonl) or a list of them (.json), such as "
+            f'{{"id": "1", "image": "images/1.jpg", "question": …, "answers": […]}}; convert the file.'
+        )
+    return name.endswith(SUFFIXES)
+
+
+def relocated(reference: str, data: str | None) -> str:
+    """``reference`` (of a ``Job``); a custom task file where ``--data`` says that it is now.
+
+    Args:
+        data: the folder that holds the file, or the file itself; None for where it was.
+
+    Raises:
+        UserError: the file is in neither place.
+    """
+    if not is_task_file(reference):
+        return reference
+    name = Path(reference).name
+    if data is not None:
+        given = Path(data).expanduser()
+        here = given if given.name == name else given / name
+        if here.is_file():
+            return str(here)
+    if not Path(reference).is_file():
+        where = reference if data is None else f"{reference} or {data}"
+        raise UserError(f"there is no file {where}; give the folder that has {name} now with --data.")
+    return reference
+
+
+def data_of_tasks(data: str | None, before: str) -> str:
+    """The data of the other tasks, where ``--data`` may name a custom task file; ``before`` is where they were."""
+    return before if data is None or data.endswith(SUFFIXES) else data
 
 
 def checked_kind(kind: str, where: str) -> Kind:
@@ -99,23 +134,49 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     """The task in ``path``; ``kind`` is the value of ``--kind``.
 
     Raises:
-        UserError: the file or an image is missing, or a line is not as the module says.
+        UserError: the file is missing, or a line is not as the module says.
     """
     path = path.expanduser().absolute()
     content = read_bytes(path, "--tasks")
-    lines = list(objects(content, str(path)))
-    header = lines.pop(0)[1] if lines and "evalkit" in lines[0][1] else {}
-    if not lines:
+    entries = _entries(content, path)
+    header = entries.pop(0).row if entries and "evalkit" in entries[0].row else {}
+    if not entries:
         raise UserError(
             f'{path} holds no samples; expected lines {{"id": …, "image": …, "question": …, "answers": …}}.'
         )
-    found = _kind(path, header, lines[0][1], kind)
-    samples = [_Line(f"{path}, line {number}", row).sample(path.parent, found) for number, row in lines]
-    _check_ids(path, lines)
-    _check_images(path, samples)
+    found = _kind(path, header, entries[0].row, kind)
+    samples = [entry.sample(path.parent, found) for entry in entries]
+    _check_ids(samples, entries)
+    if found == "grounding":
+        _check_boxes(samples, entries)
+    names = clusters([entry.images(found) for entry in entries])
+    samples = [replace(sample, cluster=name) for sample, name in zip(samples, names, strict=True)]
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
     return JsonlTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
+
+
+def _entries(content: bytes, path: Path) -> list[SampleEntry]:
+    """The objects in the file, the header included: one per line, or those of a list."""
+    if not content.removeprefix(BOM).lstrip().startswith(b"["):
+        return [SampleEntry(f"{path}, line {number}", row) for number, row in objects(content, str(path))]
+    try:
+        values = parse(content)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); expected a list of objects, or one object a line."
+        ) from error
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise UserError(f"{path}, entry {number}: expected a JSON object, not {type(value).__name__}.")
+    return [SampleEntry(f"{path}, entry {number}", value) for number, value in enumerate(values, start=1)]
+
+
+def digest_by_path(samples: Sequence[Sample]) -> str:
+    """``of_samples`` as up to 54ec510, where clusters were the images' absolute paths."""
+    return of_samples(
+        sample if len(sample.images) > 1 else replace(sample, cluster=sample.images[0].name) for sample in samples
+    )
 
 
 def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given: str | None) -> Kind:
@@ -157,93 +218,26 @@ def _default_metric(kind: Kind, samples: Sequence[Sample]) -> str:
     return METRICS[kind]
 
 
-def _check_ids(path: Path, lines: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-    seen: dict[str, int] = {}
-    for number, row in lines:
-        first = seen.setdefault(str(row["id"]), number)
-        if first != number:
-            raise UserError(f"{path}, line {number}: the id {row['id']!r} is already used in line {first}.")
+def _check_ids(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:
+    seen: dict[str, str] = {}
+    for sample, entry in zip(samples, entries, strict=True):
+        first = seen.setdefault(sample.id, entry.where)
+        if first != entry.where:
+            place = first.rpartition(", ")[2]
+            raise UserError(f"{entry.where}: the id {entry.row['id']!r} is already used in {place}.")
 
 
-def _check_images(path: Path, samples: Sequence[Sample]) -> None:
-    names = dict.fromkeys(image.name for sample in samples for image in sample.images)
-    missing = [name for name in names if not Path(name).is_file()]
-    if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of its {len(names)} images are missing, for example {missing[0]}; "
-            "image is a path relative to the file."
-        )
+def _check_boxes(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:
+    """Check that boxes lie in their images; images that cannot be read are reported when they are needed."""
+    images = {sample.images[0].name: sample.images[0] for sample in samples}
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
+        sizes = dict(zip(images, pool.map(_size_or_none, images.values()), strict=True))
+    for sample, entry in zip(samples, entries, strict=True):
+        entry.check_box(sizes[sample.images[0].name])
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The line of one sample; ``where`` is its place, for messages."""
-
-    where: str
-    row: Mapping[str, Any]
-
-    def sample(self, folder: Path, kind: Kind) -> Sample:
-        known = ("id", "image", "question", *REFERENCES[kind])
-        options = tuple(self.texts("options")) if kind == "choice" else ()
-        image = str(folder / self.text("image"))
-        return Sample(
-            id=self.id(),
-            images=(PathImage(image),),
-            text="" if kind == "caption" and not self.row.get("question") else self.text("question"),
-            references=self.references(kind, options),
-            cluster=image,
-            options=options,
-            meta={key: value for key, value in self.row.items() if key not in known},
-        )
-
-    def references(self, kind: Kind, options: Sequence[str]) -> tuple[Any, ...]:
-        if kind == "grounding":
-            return (self.box(),)
-        if kind == "choice":
-            return (self.letter(options),)
-        return tuple(self.texts(REFERENCES[kind][0]))
-
-    def get(self, field: str, expected: str) -> Any:
-        if field not in self.row:
-            raise UserError(f"{self.where}: there is no {field!r}; expected {expected}.")
-        return self.row[field]
-
-    def wrong(self, field: str, expected: str) -> UserError:
-        return UserError(f"{self.where}: {field} is {self.row[field]!r}; expected {expected}.")
-
-    def id(self) -> str:
-        value = self.get("id", "a text or a whole number")
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            raise self.wrong("id", "a text or a whole number")
-        return str(value)
-
-    def text(self, field: str) -> str:
-        value = self.get(field, "a text")
-        if not isinstance(value, str) or not value:
-            raise self.wrong(field, "a text")
-        return value
-
-    def texts(self, field: str) -> list[str]:
-        value = self.get(field, "a list of texts")
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise self.wrong(field, "a list of texts, at least one")
-        return value
-
-    def box(self) -> tuple[float, float, float, float]:
-        expected = "[x1, y1, x2, y2] in pixels, x1 < x2 and y1 < y2"
-        value = self.get("box", expected)
-        numbers = isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
-        if not numbers or not -FAR < value[0] < value[2] < FAR or not -FAR < value[1] < value[3] < FAR:
-            raise self.wrong("box", expected)
-        x1, y1, x2, y2 = map(float, value)
-        return x1, y1, x2, y2
-
-    def letter(self, options: Sequence[str]) -> str:
-        """The right option's letter; ``answer`` is the letter or the option's text, if unambiguous."""
-        if len(options) > len(LETTERS):
-            raise UserError(f"{self.where}: {len(options)} options; there are letters for {len(LETTERS)}.")
-        answer = self.text("answer")
-        meant = [letter for letter, option in zip(LETTERS, options, strict=False) if answer in (letter, option)]
-        if len(meant) != 1:
-            raise self.wrong("answer", f"the letter or the text of exactly one of its {len(options)} options")
-        return meant[0]
+def _size_or_none(image: ImageRef) -> Size | None:
+    try:
+        return image.size()
+    except (OSError, ValueError):
+        return None

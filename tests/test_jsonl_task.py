@@ -52,7 +52,8 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     first, second = load_job(task, "own", open_data("tiny"), limit=None, seed=0).samples
     assert task.splits["own"].size == 2
     assert (first.id, second.id) == ("1", "b")
-    assert first.images[0].name == first.cluster == str(tmp_path / "images" / "a.png")
+    assert first.images[0].name == str(tmp_path / "images" / "a.png")
+    assert first.cluster == "images/a.png"
     assert first.images[0].load().size == (60, 50)
     assert first.cluster != second.cluster
     assert (dict(first.meta), dict(second.meta)) == ({}, {"source": "web"})
@@ -130,7 +131,14 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "id": ([row(id=1.5)], None, "line 1: id is 1.5; expected a text or a whole number"),
     "id twice": ([row(), row(id="1")], None, "line 2: the id '1' is already used in line 1"),
     "image": ([row(image=None)], None, "line 1: image is None; expected a text"),
-    "absent": ([row(), row(id=2, image="a.png")], None, r"1 of its 2 images are missing, for example .*/a.png; image is a path relative to the file"),
+    "no images": ([row(image=[])], None, r"line 1: image is \[\]; expected a text \(a path\), or a list of them"),
+    "no image's name": ([row(image=["images/a.png", 2])], None, r"line 1: image is .*; expected a text"),
+    "two images, one marked": ([row(image=["images/a.png", "images/b.png"], question="<image> and?")], None, "line 1: the question has 1 times <image> for 2 images"),
+    "a box in two images": ([row("grounding", image=["images/a.png", "images/b.png"])], None, "expected one image, since the box is in its pixels"),
+    "fractions": ([row("grounding"), row("grounding", id=2, box=[0.1, 0.1, 0.4, 0.5])], None, r"line 2: box is \[0.1, 0.1, 0.4, 0.5\]; expected a box in pixels of the image; it lies within a single pixel, so it is probably in fractions"),
+    "too wide": ([row("grounding", box=[1, 2, 61, 40])], None, "box is .*; it ends outside the image, which has 60 × 50 pixels"),
+    "too high": ([row("grounding", box=[1, 2, 30, 51])], None, "box is .*; it ends outside the image"),
+    "negative": ([row("grounding", box=[-1, 2, 30, 40])], None, "box is .*; it begins outside the image"),
     "question": ([row(question="")], None, "line 1: question is ''; expected a text"),
     "answers": ([row(answers="cat")], None, "line 1: answers is 'cat'; expected a list of texts, at least one"),
     "no answers": ([row(answers=[])], None, r"line 1: answers is \[\]; expected a list of texts, at least one"),
@@ -154,6 +162,59 @@ def test_a_wrong_file_is_a_sentence(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         parse_tasks([str(write(tmp_path, *rows))], kind=kind)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 60, 50], [-0.5, -0.9, 60.9, 50.5], [0, 0, 1.5, 1], [59, 49, 60, 50]])
+def test_boxes_may_be_rounded(tmp_path: Path, box: list[float]) -> None:
+    (sample,) = read_jsonl_task(write(tmp_path, row("grounding", box=box))).load(open_data("tiny"), "own")
+    assert sample.references == (tuple(box),)
+
+
+def test_boxes_are_in_what_a_viewer_shows(tmp_path: Path) -> None:
+    path = write(tmp_path, row("grounding", box=[1, 2, 45, 55]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 50)).save(tmp_path / "images" / "a.png", exif=exif)
+    (sample,) = read_jsonl_task(path).load(open_data("tiny"), "own")
+    assert sample.images[0].size() == (50, 60)
+
+
+def test_several_images(tmp_path: Path) -> None:
+    both = ["images/a.png", "images/b.png"]
+    task = read_jsonl_task(
+        write(
+            tmp_path,
+            row(image=both),
+            row(id=2, image=both, question="<image>Is it brighter than <image>?"),
+            row(id=3, image="./images/b.png", question="<image>?"),
+            row(id=4, image=["images/b.png"]),
+        )
+    )
+    first, second, third, _ = samples = list(task.load(open_data("tiny"), "own"))
+    assert [image.name for image in first.images] == [str(tmp_path / name) for name in both]
+    assert (first.text, first.content) == ("What?", ())
+    assert second.content == (first.images[0], "Is it brighter than ", first.images[1], "?")
+    assert (third.text, third.content) == ("<image>?", ())
+    assert {sample.cluster for sample in samples} == {"images/b.png"}, "the image that most questions have"
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.jsonl"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_of_samples(tmp_path: Path, name: str, indent: int | None) -> None:
+    rows = [{"evalkit": 1, "kind": "document"}, row(), row(id=2)]
+    path = write(tmp_path, "\ufeff" + json.dumps(rows, indent=indent), name=name)
+    ((task, split),) = parse_tasks([str(path)])
+    assert (task.name, task.kind) == ("mine", "document")
+    assert [sample.id for sample in task.load(open_data("tiny"), split)] == ["1", "2"]
+    write(tmp_path, json.dumps([row(), row(answers=3)], indent=indent), name=name)
+    with pytest.raises(UserError, match=f"{name}, entry 2: answers is 3; expected"):
+        parse_tasks([str(path)])
+
+
+@pytest.mark.parametrize("name", ["mine.tsv", "mine.csv", "MINE.TSV", "mine.xlsx", "mine.parquet"])
+def test_files_in_other_formats(name: str) -> None:
+    with pytest.raises(UserError, match=rf"--tasks {name}: custom tasks are JSON, one object per line \(.jsonl\)"):
+        parse_tasks([name])
 
 
 def test_no_file_and_a_kind_without_a_file(tmp_path: Path) -> None:
@@ -201,6 +262,20 @@ def test_files_of_one_name_and_other_content_are_not_comparable(tmp_path: Path) 
         assert done.returncode == 0, done.stderr
         signatures.append(rows_of(tmp_path / "runs" / name)[0]["signature"])
     assert signatures[0] == signatures[1] != signatures[2]
+
+
+def test_images_are_missed_where_they_are_needed(tmp_path: Path) -> None:
+    """Texts are scored without them; a run says which is missing before it begins."""
+    write(tmp_path, row(), row(id=2, image="a.png"))
+    (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "cat"}\n{"id": 2, "text": "cat"}\n')
+    done = evalkit("score", "-t", "mine.jsonl", "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = evalkit("run", "-t", "mine.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    expected = (
+        f"mine/own: the image {tmp_path}/a.png is missing; image is a path relative to {tmp_path}/mine.jsonl, or give"
+    )
+    assert expected in " ".join(done.stderr.split())
 
 
 def test_mistakes_exit_with_2(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
 from evalkit.jsonl import objects, read_bytes
+from evalkit.jsonl_task import data_of_tasks, relocated
 from evalkit.predictions import EXAMPLES, Reader
 from evalkit.results.samples.context import located
 from evalkit.results.store.journal import read_journal
@@ -55,9 +56,9 @@ def rescore_run(path: Path, data: str | None) -> int:
     manifest = folder.read_manifest()
     settings, family = manifest.settings, manifest.family
     try:
-        where = data or located(settings["data"], manifest.cwd)
+        where = data_of_tasks(data, located(settings["data"], manifest.cwd))
         splits = list(manifest.splits.values())
-        tasks = parse_tasks([split.reference for split in splits], kind=settings["kind"])
+        tasks = parse_tasks([relocated(split.reference, data) for split in splits], kind=settings["kind"])
         protocol = str(settings.get("protocol", OFFICIAL))
         reader = Reader(None if family is None else registry.families.get(family["name"]), protocol=protocol)
         opened = open_data(where)

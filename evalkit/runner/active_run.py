@@ -14,7 +14,7 @@ from rich.console import Console
 from evalkit import fingerprint
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import RunFailed, UserError
-from evalkit.identity import digest, run_parts, split_parts
+from evalkit.identity import digest, earlier_parts, run_parts, split_parts
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.jobs import Job, Record, build_requests
 from evalkit.progress.display import Reporter, Watch
@@ -200,9 +200,10 @@ def open_run(
     checkpoint, own = identify_checkpoint(plan.checkpoint, console)
     parts = run_parts(own, plan.family, asked, settings, plan.shots)
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
+    earlier = {job.name: earlier_parts(job, plan.pools.get(job.name)) for job in plan.jobs}
     folder, messages = choose(
         Path(settings.out),
-        FolderSpec(checkpoint.name, parts, splits, folder_stem(plan)),
+        FolderSpec(checkpoint.name, parts, splits, folder_stem(plan), earlier),
         name=settings.name,
         fresh=settings.fresh,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from evalkit import registry
+from evalkit.boxes import check_boxes
 from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.decoding import format_overrides, settings_overrides
@@ -138,8 +139,10 @@ def make_plans(
         for sample in job.samples[:1]:
             family.prompt(job.prompt_spec, sample)
         if not settings.allow_missing:
-            sizes = check_images((image for sample in job.samples for image in sample.all_images), job.name)
+            sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
             known |= sizes
+            if job.task.kind == "grounding":
+                check_boxes(job.samples, sizes, job.name)
             if sizes:
                 largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))
     counts = [int(count) for count in settings.shots]

@@ -16,7 +16,7 @@ from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of
 from evalkit.results.stats.paired import Difference, compare, detectable, holm
 from evalkit.results.store.outdated import outdated
-from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.store.scored_run import ScoredRun, data_differences
 from evalkit.results.store.signature import Signature
 from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
 
@@ -103,9 +103,7 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: BaselineSplit)
             reasons.append(f"the baseline was scored by {before}")
         if (before := outdated(run.rows[name].signature)) is not None:
             reasons.append(f"the run was scored by {before}: 'evalkit rescore {run.path}' scores it again")
-    digest = run.annotations(name)
-    if None not in (digest, held.annotations) and digest != held.annotations:
-        reasons.append(f"the data differ (annotations {held.annotations} and {digest})")
+    reasons += data_differences((was, held.annotations), (now, run.annotations(name)))
     if not run.rows[name].errors:
         reasons += unshared(held.sampled, run.sampled(name))
     return f"{name}: {', '.join(reasons)}" if reasons else None

@@ -17,6 +17,7 @@ from evalkit.errors import UserError
 from evalkit.few_shot import shot_pool
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
+from evalkit.jsonl_task import JsonlTask, data_of_tasks, is_task_file, relocated
 from evalkit.predictions import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
@@ -50,7 +51,7 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
 
 def data_of(run: ScoredRun, data: str | None) -> Data:
     """Open ``data``, by default the data of the run.  Raises ``UserError`` if it does not exist."""
-    return open_data(data or located(run.manifest.settings["data"], run.manifest.cwd))
+    return open_data(data_of_tasks(data, located(run.manifest.settings["data"], run.manifest.cwd)))
 
 
 def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
@@ -63,8 +64,8 @@ def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[s
     try:
         opened = data_of(run, data)
         reference = run.manifest.splits[name].reference
-        own = reference.endswith(".jsonl")
-        ((task, split),) = parse_tasks([reference], kind=settings["kind"] if own else None)
+        own = is_task_file(reference)
+        ((task, split),) = parse_tasks([relocated(reference, data)], kind=settings["kind"] if own else None)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{run.path / 'manifest.json'} is corrupt ({error!r}); run the evaluation again.") from error
     job = load_job(task, split, opened, limit=None, seed=0)
@@ -86,7 +87,9 @@ def kind_of(run: ScoredRun, name: str) -> str | None:
 
 def changed(run: ScoredRun, name: str, task: Task) -> str:
     """A note if the task's version has changed since the run; else empty."""
-    then = run.manifest.version_of(name)
+    then, file = run.manifest.version_of(name), run.rows[name].parsed_signature.file
+    if isinstance(task, JsonlTask) and file not in (None, task.digest):
+        return f"{task.path} has changed since the run was made: references may differ."
     if then is None or then == task.version:
         return ""
     return f"the task's version was {then} when the run was made and is {task.version} now: references may differ."
@@ -123,7 +126,7 @@ def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Map
     """The samples that a run's few-shot examples came from, by id; empty if they are no longer available."""
     given = run.manifest.settings.get("shots_from")
     try:
-        given = None if given is None else located(str(given), str(run.manifest.cwd))
+        given = None if given is None else relocated(located(str(given), str(run.manifest.cwd)), data)
         pool = shot_pool(task, name.rpartition("/")[2], data_of(run, data), given)
     except UserError:
         return {}

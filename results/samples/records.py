@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.jsonl_task import SUFFIXES
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
 from evalkit.types import Sample
@@ -57,7 +58,7 @@ def _named(part: str, split: str) -> str:
     """``split`` where ``part`` is the name of its task, or of the file that the task is."""
     task = split.rpartition("/")[0]
     stem = part.rpartition("/")[2]
-    own = stem.endswith(".jsonl") and stem.removesuffix(".jsonl") == task
+    own = stem.endswith(SUFFIXES) and stem.rpartition(".")[0] == task
     return split if part == task or own else ""
 
 

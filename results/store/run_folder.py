@@ -18,7 +18,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -162,12 +162,14 @@ class FolderSpec:
         parts: the parts of the identity that all splits share.
         splits: each split's own parts.
         stem: how a new folder's name begins; None for the model's name.
+        earlier: by split, values of parts that earlier versions recorded for the same.
     """
 
     model: str
     parts: Parts
     splits: Mapping[str, Parts]
     stem: str | None = None
+    earlier: Mapping[str, Parts] = field(default_factory=dict)
 
     def conflicts(self, manifest: Manifest) -> list[str]:
         """Why the command cannot resume the run of ``manifest``; empty if it can."""
@@ -177,7 +179,8 @@ class FolderSpec:
         for name, parts in self.splits.items():
             there = manifest.splits.get(name)
             if there is not None and there.parts is not None:
-                found += [f"{name}: {difference}" for difference in differences(there.parts, parts)]
+                same = {key: old for key, old in self.earlier.get(name, {}).items() if there.parts.get(key) == old}
+                found += [f"{name}: {difference}" for difference in differences(there.parts, {**parts, **same})]
         return found
 
 

@@ -17,6 +17,7 @@ from .outdated import outdated
 from .run_folder import RunFolder
 from .score_row import ScoreRow
 from .scores import read_scores
+from .signature import Signature
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,20 @@ def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
             for run in (a, b)
             if (before := outdated(run.rows[name].signature)) is not None
         ]
-    digests = a.annotations(name), b.annotations(name)
-    if None not in digests and digests[0] != digests[1]:
-        found.append(f"the data differ (annotations {digests[0]} and {digests[1]})")
-    return found
+    return found + data_differences(
+        (a.rows[name].parsed_signature, a.annotations(name)), (b.rows[name].parsed_signature, b.annotations(name))
+    )
+
+
+def data_differences(a: tuple[Signature, str | None], b: tuple[Signature, str | None]) -> list[str]:
+    """Why two scores are of different data, given the signature and the annotations' digest of each; empty if not.
+
+    Custom tasks are compared by the content of their files: in earlier versions, their annotations' digests depended on
+    the folder of the file.
+    """
+    (signature, digest), (other_signature, other_digest) = a, b
+    if None in (digest, other_digest) or digest == other_digest:
+        return []
+    if signature.file is not None and signature.file == other_signature.file:
+        return []
+    return [f"the data differ (annotations {digest} and {other_digest})"]

@@ -61,6 +61,11 @@ class Signature:
         return found
 
     @property
+    def file(self) -> str | None:
+        """The digest of a custom task's file, which holds its questions and references; None for other tasks."""
+        return self.fields.get("file")
+
+    @property
     def asked(self) -> dict[str, str]:
         """The protocol, shots and choice mode; empty for answers from a file."""
         return {key: value for key, value in self.fields.items() if key in ASKED}

@@ -1,0 +1,151 @@
+"""The samples of custom task files: one JSON object each, checked field by field (see ``evalkit.jsonl_task``)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.boxes import box_problem
+from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.types import Box, Kind, Part, Sample, Size
+
+REFERENCES: Mapping[Kind, Sequence[str]] = {
+    "vqa": ("answers",),
+    "document": ("answers",),
+    "caption": ("captions",),
+    "choice": ("options", "answer"),
+    "grounding": ("box",),
+}
+FAR = 1e9
+"""Limit of coordinates in pixels; refuses infinities and overflow."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MARK = "<image>"
+"""Marks the place of an image in a question that has a list of images."""
+
+
+@dataclass(frozen=True)
+class SampleEntry:
+    """One sample's object in a file; ``where`` is its place, for messages."""
+
+    where: str
+    row: Mapping[str, Any]
+
+    def sample(self, folder: Path, kind: Kind) -> Sample:
+        """The sample, in the cluster of its first image; ``folder`` is the file's.
+
+        Raises:
+            UserError: a field is missing, or not as expected.
+        """
+        known = ("id", "image", "question", *REFERENCES[kind])
+        options = tuple(self.texts("options")) if kind == "choice" else ()
+        names = self.images(kind)
+        text = "" if kind == "caption" and not self.row.get("question") else self.text("question")
+        found = Sample(
+            id=self.id(),
+            images=tuple(PathImage(str(folder / name)) for name in names),
+            text=text,
+            references=self.references(kind, options),
+            cluster=os.path.normpath(names[0]),
+            options=options,
+            meta={key: value for key, value in self.row.items() if key not in known},
+        )
+        return found if isinstance(self.row["image"], str) or MARK not in text else self._interleaved(found)
+
+    def _interleaved(self, sample: Sample) -> Sample:
+        """``sample`` with its images in the places that its question marks."""
+        texts = sample.text.split(MARK)
+        if len(texts) != len(sample.images) + 1:
+            raise UserError(
+                f"{self.where}: the question has {len(texts) - 1} times {MARK} for {len(sample.images)} images; "
+                "mark the place of each, or of none."
+            )
+        content: list[Part] = [texts[0]]
+        for image, text in zip(sample.images, texts[1:], strict=True):
+            content += [image, text]
+        return Sample.interleaved(
+            sample.id,
+            [part for part in content if part != ""],
+            references=sample.references,
+            cluster=sample.cluster,
+            options=sample.options,
+            meta=sample.meta,
+        )
+
+    def images(self, kind: Kind) -> list[str]:
+        """The names of its images, as the file has them."""
+        value = self.get("image", "a path, or a list of paths")
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            raise self.wrong("image", "a text (a path), or a list of them")
+        if kind == "grounding" and len(names) > 1:
+            raise self.wrong("image", "one image, since the box is in its pixels")
+        return names
+
+    def references(self, kind: Kind, options: Sequence[str]) -> tuple[Any, ...]:
+        if kind == "grounding":
+            return (self.box(),)
+        if kind == "choice":
+            return (self.letter(options),)
+        return tuple(self.texts(REFERENCES[kind][0]))
+
+    def get(self, field: str, expected: str) -> Any:
+        if field not in self.row:
+            raise UserError(f"{self.where}: there is no {field!r}; expected {expected}.")
+        return self.row[field]
+
+    def wrong(self, field: str, expected: str) -> UserError:
+        return UserError(f"{self.where}: {field} is {self.row[field]!r}; expected {expected}.")
+
+    def id(self) -> str:
+        value = self.get("id", "a text or a whole number")
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise self.wrong("id", "a text or a whole number")
+        return str(value)
+
+    def text(self, field: str) -> str:
+        value = self.get(field, "a text")
+        if not isinstance(value, str) or not value:
+            raise self.wrong(field, "a text")
+        return value
+
+    def texts(self, field: str) -> list[str]:
+        value = self.get(field, "a list of texts")
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise self.wrong(field, "a list of texts, at least one")
+        return value
+
+    def box(self) -> Box:
+        expected = "[x1, y1, x2, y2] in pixels, x1 < x2 and y1 < y2"
+        value = self.get("box", expected)
+        numbers = isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
+        if not numbers or not -FAR < value[0] < value[2] < FAR or not -FAR < value[1] < value[3] < FAR:
+            raise self.wrong("box", expected)
+        x1, y1, x2, y2 = map(float, value)
+        return x1, y1, x2, y2
+
+    def check_box(self, size: Size | None) -> None:
+        """Raise ``UserError`` if its box cannot be in pixels of an image of ``size`` (None if it is not known)."""
+        if problem := box_problem(self.box(), size):
+            raise self.wrong("box", f"a box in pixels of the image; {problem}")
+
+    def letter(self, options: Sequence[str]) -> str:
+        """The right option's letter; ``answer`` is the letter or the option's text, if unambiguous."""
+        if len(options) > len(LETTERS):
+            raise UserError(f"{self.where}: {len(options)} options; there are letters for {len(LETTERS)}.")
+        answer = self.text("answer")
+        meant = [letter for letter, option in zip(LETTERS, options, strict=False) if answer in (letter, option)]
+        if len(meant) != 1:
+            raise self.wrong("answer", f"the letter or the text of exactly one of its {len(options)} options")
+        return meant[0]
+
+
+def clusters(names: Sequence[Sequence[str]]) -> list[str]:
+    """The cluster of each sample, given the names of its images: the image that most samples have."""
+    found = [[os.path.normpath(name) for name in own] for own in names]
+    counts = Counter(name for own in found for name in set(own))
+    return [max(own, key=lambda name: counts[name]) for own in found]

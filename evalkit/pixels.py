@@ -33,7 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION = 0x0112  # the EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_TAIL = 1 << 17
+_PNG_TAIL = 65 * 1024
 """EXIF data after a PNG's pixels lies in its last bytes; it has 64 KiB at most where it came from a JPEG."""
 
 
@@ -209,11 +209,38 @@ def treatment(image: PILImage, *, upright: bool = True) -> str:
 
 
 def is_plain(content: bytes) -> bool:
-    """Whether ``treatment`` is surely empty for a file with this content; looks at the bytes only, which is fast."""
-    if content.startswith(b"\xff\xd8\xff"):  # JPEG
-        return b"Exif\0\0" not in content and b"Orientation" not in content
+    """Whether ``treatment`` is surely empty for a file with this content, from its segments alone, which is fast."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return not any(marker == 0xE1 for marker in _jpeg_markers(content))  # APP1: EXIF or XMP
     if content.startswith(_PNG) and len(content) > 26:
         depth, colour = content[24], content[25]
-        marks = (b"tRNS", b"eXIf", b"exif", b"XML:com.adobe.xmp")
-        return (colour in (2, 3) or (colour == 0 and depth <= 8)) and not any(mark in content for mark in marks)
+        opaque = colour in (2, 3) or (colour == 0 and depth <= 8)
+        return opaque and not any(chunk in _PNG_MARKS for chunk in _png_chunks(content))
     return False
+
+
+_PNG_MARKS = (b"tRNS", b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+
+
+def _jpeg_markers(content: bytes) -> Iterator[int]:
+    """The markers before the pixels; ``0xE1`` for a segment that cannot be followed."""
+    place = 2
+    while place + 4 <= len(content):
+        marker = content[place + 1]
+        if content[place] != 0xFF or marker == 0xFF:
+            yield 0xE1
+            return
+        if marker == 0xDA:
+            return
+        yield marker
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    """The types of the chunks; of texts, the keyword."""
+    place = 8
+    while place + 8 <= len(content):
+        length, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        yield content[place + 8 : place + 88].partition(b"\0")[0] if kind in _PNG_TEXTS else kind
+        place += 12 + length

@@ -259,7 +259,9 @@ def test_a_image_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit
     (tmp_path / "b.png").write_bytes(b"torn")
     Image.new("RGB", (900, 2)).save(tmp_path / "c.png")
     box = [0, 0, 28, 28]
-    write_lines(tmp_path / "own.jsonl", [{"id": n, "image": f"{n}.png", "question": "it", "box": box} for n in "abc"])
+    boxes = {"a": box, "b": box, "c": [0, 0, 28, 2]}
+    rows = [{"id": n, "image": f"{n}.png", "question": "it", "box": boxes[n]} for n in boxes]
+    write_lines(tmp_path / "own.jsonl", rows)
     write_lines(tmp_path / "p.jsonl", [{"id": n, "text": json.dumps({"bbox_2d": box})} for n in "abc"])
     done = evalkit("score", "-t", "own.jsonl", "-p", "p.jsonl", "--family", "qwen2.5-vl", "--name", "x", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
@@ -268,7 +270,7 @@ def test_a_image_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit
     row = row_of(tmp_path / "runs" / "x")
     assert (row["n"], row["errors"], row["value"]) == (1, 2, 100.0)
     errors = {line["id"]: str(line.get("error")) for line in lines(tmp_path / "runs" / "x" / "own.own.jsonl")}
-    assert "cannot identify image file" in errors["b"]
+    assert "corrupt, or in none of the formats" in errors["b"]
     assert "900x2 pixels is too narrow" in errors["c"]
 
 

@@ -1,0 +1,41 @@
+"""The values that travel through evalkit: frozen dataclasses (see ``evalkit.interfaces`` for what plugins provide).
+
+Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a model family converts at its own edge.
+"""
+
+from __future__ import annotations
+
+from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
+from .execution import Batching, Check, Cluster, Preview
+from .requests import Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
+from .samples import Box, ImageRef, Kind, Media, Part, Sample, Size, Split, image_key
+
+__all__ = [
+    "Answered",
+    "Batching",
+    "Box",
+    "Check",
+    "Cluster",
+    "Decoding",
+    "FinishReason",
+    "ImagePart",
+    "ImageRef",
+    "ImageSize",
+    "Kind",
+    "Media",
+    "Message",
+    "Part",
+    "Prediction",
+    "Preview",
+    "PromptSpec",
+    "PromptTemplate",
+    "Request",
+    "Response",
+    "Sample",
+    "Scores",
+    "Shot",
+    "Size",
+    "Split",
+    "TextPart",
+    "image_key",
+]

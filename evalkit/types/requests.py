@@ -1,0 +1,136 @@
+"""What a model is asked: prompts, messages, decoding, requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from .samples import ImageRef, Kind, Sample
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A prompt's text, as a protocol has it.
+
+    Attributes:
+        text: with the placeholders ``{q}`` (the question or expression as the files have it, with its hint, if any),
+            ``{question}`` (without its hint), ``{hint}`` (its hint or ``N/A``), ``{hints}`` (a line ``Hint: …`` or
+            nothing) and ``{options}`` (a line ``A. …`` per option).
+        max_new_tokens: the protocol's token limit; None for the task's.
+        capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
+            (``str.capitalize``).
+    """
+
+    text: str
+    max_new_tokens: int | None = None
+    capitalize: bool = False
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """Which prompt a task gets.
+
+    Attributes:
+        task: its name.
+        protocol: whose prompts and limits: ``official`` (the family's own), ``lmms-eval`` or ``vlmevalkit``.
+        choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
+            the highest likelihood (``loglikelihood``).
+        prompts: other harnesses' prompts for the task, by protocol.
+    """
+
+    task: str
+    kind: Kind
+    protocol: str = "official"
+    choice: str = "generate"
+    prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A piece of text inside a message."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """An image inside a message."""
+
+    image: ImageRef
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation: its parts in the order that the model sees them.
+
+    The role ``plain`` is raw text without a chat template, for the model to continue; it must be the only message.
+    """
+
+    role: Literal["system", "user", "assistant", "plain"]
+    content: tuple[TextPart | ImagePart, ...]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A few-shot example: a sample with its answer as the family would write it."""
+
+    sample: Sample
+    answer: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is generated; greedily by default.
+
+    Attributes:
+        temperature: sampling temperature; 0 is greedy.
+        top_p: nucleus sampling: the cumulative probability to keep (1: all tokens).
+        top_k: the number of most likely tokens to sample from (0: all tokens).
+        seed: seed of sampling; each request has its own random stream, derived from the seed and its id.
+        num_beams: width of beam search (1: none); cannot be combined with a temperature.
+        stop: stop sequences; an answer ends before the first one.
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    num_beams: int = 1
+    stop: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """In words, for signatures and readers: ``greedy``, or the fields that differ from it."""
+        found = {name: value for name, value in self.to_dict().items() if not name.endswith("new_tokens")}
+        if isinstance(found.get("stop"), tuple):
+            found["stop"] = ",".join(map(repr, self.stop))
+        return ",".join(f"{name}={value}" for name, value in found.items()) or "greedy"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The token limits and every field that is not the default."""
+        every = asdict(self)
+        plain = asdict(Decoding(self.max_new_tokens))
+        if self.temperature == 0:
+            every["seed"] = plain["seed"]  # has no effect
+        limits = ("max_new_tokens", "min_new_tokens")
+        return {name: value for name, value in every.items() if name in limits or value != plain[name]}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversation for a backend to continue.
+
+    With ``continuations``, nothing is generated: the response is the one with the lowest mean cross-entropy per token.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    decoding: Decoding
+    continuations: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """The images of all messages, in order."""
+        return tuple(p.image for m in self.messages for p in m.content if isinstance(p, ImagePart))

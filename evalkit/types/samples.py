@@ -1,0 +1,152 @@
+"""Benchmarks as values: images, samples and splits."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+
+Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
+"""What is asked for; a family renders a prompt and reads an answer per kind."""
+
+
+Box = tuple[float, float, float, float]
+"""(x1, y1, x2, y2), pixels of the original image, x to the right, y down."""
+
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+class Media(ABC):
+    """A reference to something that is not text, such as an image; read late, cheap to hold by the hundred thousand."""
+
+    if TYPE_CHECKING:  # a field or a property of the subclass
+
+        @property
+        def name(self) -> str:
+            """Where it comes from (a path, or a data set's row), for messages and records."""
+
+    @property
+    def key(self) -> str:
+        """Cache key: equal for references to the same content.
+
+        Its name by default.  Data sets with a row per question hold an image as often as it is asked about.
+        """
+        return self.name
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A digest of the content, independent of its location.  Raises ``OSError`` if it cannot be read."""
+
+
+class ImageRef(Media):
+    """A reference to an image."""
+
+    @abstractmethod
+    def size(self) -> Size:
+        """(width, height) in pixels, from the header alone.  Raises ``OSError`` if it cannot be read."""
+
+    @abstractmethod
+    def load(self) -> PILImage:
+        """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` if it cannot be read."""
+
+    def content(self) -> bytes | None:
+        """The bytes of its file; None if there is no such file.  Raises ``OSError`` if it cannot be read."""
+        return None
+
+
+def image_key(image: ImageRef) -> str:
+    """The image's cache key: equal for references to the same content."""
+    return image.key
+
+
+Part = str | ImageRef
+"""A piece of a sample's content: text or an image."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question of one benchmark: its images followed by its text, or ``interleaved`` content.
+
+    Attributes:
+        id: unique within the task's split, and stable: the official id where there is one.
+        images: the question's images, usually one.
+        text: the question or referring expression as the files have it; empty for captioning.
+        references: what an answer is scored against (ten answers, five captions, one box): the metric knows the type.
+        cluster: the unit that is resampled together, usually the image, since its questions are not independent.
+        options: the options of a multiple-choice question, in order; texts or images.
+        meta: what breakdowns need (answer type, question type).  Never used to score.
+        content: texts and images of the question in order, if they are not the images followed by the text.
+    """
+
+    id: str
+    images: tuple[ImageRef, ...]
+    text: str
+    references: tuple[Any, ...]
+    cluster: str
+    options: tuple[Part, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    content: tuple[Part, ...] = ()
+
+    @classmethod
+    def interleaved(
+        cls,
+        id: str,
+        content: Sequence[Part],
+        *,
+        references: tuple[Any, ...],
+        cluster: str,
+        options: Sequence[Part] = (),
+        meta: Mapping[str, Any] | None = None,
+    ) -> Sample:
+        """A sample whose question mixes texts and images in any order, several images among them.
+
+        ``images`` and ``text`` are taken from ``content``; the text marks the images' places.
+        """
+        return cls(
+            id,
+            tuple(part for part in content if not isinstance(part, str)),
+            "".join(_marked(content, 1)),
+            references,
+            cluster,
+            tuple(options),
+            meta or {},
+            tuple(content),
+        )
+
+    @property
+    def all_images(self) -> tuple[ImageRef, ...]:
+        """The images of the question, then those of the options."""
+        return (*self.images, *(option for option in self.options if not isinstance(option, str)))
+
+    @property
+    def option_texts(self) -> tuple[str, ...]:
+        """The options as texts, with a mark in the place of an image: ``⟨image 2⟩`` is the second of ``all_images``."""
+        return _marked(self.options, len(self.images) + 1)
+
+
+def _marked(parts: Iterable[Part], first: int) -> tuple[str, ...]:
+    """``parts`` as texts, with a mark in the place of each image; these are numbered from ``first``."""
+    numbers = itertools.count(first)
+    return tuple(part if isinstance(part, str) else f"⟨image {next(numbers)}⟩" for part in parts)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a task.
+
+    Attributes:
+        size: the official number of samples; None if it varies.
+        answers: whether references are public; if not, answers are written as a submission and not scored.
+    """
+
+    size: int | None
+    about: str = ""
+    answers: bool = True

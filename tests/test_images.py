@@ -18,8 +18,8 @@ from PIL import Image, ImageOps, features
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.images import EncodedImage, PathImage, RowImage, check_images
-from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.processor import Inputs
+from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.server.images import encode
 from evalkit.results.report.images import small
 

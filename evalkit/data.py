@@ -80,9 +80,14 @@ class Data:
 
 @dataclass(frozen=True)
 class OfficialData(Data):
-    """A root folder of official downloads."""
+    """A root folder of official downloads.
+
+    Attributes:
+        images_required: whether a missing folder of images is an error.  Scoring texts does not need the images.
+    """
 
     root: Path
+    images_required: bool = True
 
     def find(self, *candidates: str, task: str) -> Path:
         """The first of ``candidates`` (paths below the root) that exists.
@@ -100,6 +105,12 @@ class OfficialData(Data):
             f"('evalkit tasks {task}' shows the layout)."
         )
 
+    def image_folder(self, *candidates: str, task: str) -> Path:
+        """As ``find``, for a folder of images: the first candidate if none exists and no images are required."""
+        if not self.images_required and not any((self.root / candidate).exists() for candidate in candidates):
+            return self.root / candidates[0]
+        return self.find(*candidates, task=task)
+
     def json(self, *candidates: str, task: str) -> Any:
         """The parsed content of the first existing candidate.  Raises ``UserError`` if missing or corrupt."""
         path = self.find(*candidates, task=task)
@@ -112,7 +123,7 @@ class OfficialData(Data):
     def coco_images(self, split: str, task: str) -> CocoImages:
         """The COCO images of ``split`` (``train2014``, ``val2014``, ``test2015``), by image id."""
         folders = (f"coco/{split}", split, f"coco/images/{split}", f"images/{split}", "coco/images")
-        return CocoImages(self.find(*folders, task=task), split)
+        return CocoImages(self.image_folder(*folders, task=task), split)
 
 
 @dataclass(frozen=True)
@@ -194,8 +205,11 @@ def bundled_root() -> Path:
     return Path(str(files("evalkit.tasks"))) / BUNDLED
 
 
-def open_data(name: str) -> Data:
+def open_data(name: str, *, images_required: bool = True) -> Data:
     """The data that ``--data`` names: ``tiny`` (bundled), ``hub``, ``hub:MIRROR``, or a root of official files.
+
+    Args:
+        images_required: see ``OfficialData``.
 
     Raises:
         UserError: the folder does not exist.
@@ -215,4 +229,4 @@ def open_data(name: str) -> Data:
             f"--data {name}: there is no folder {root}; give the root of the official downloads, "
             f"'{HUB}', or '{BUNDLED}' for the bundled subset."
         )
-    return OfficialData(os.fspath(root), root)
+    return OfficialData(os.fspath(root), root, images_required)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import registry
-from evalkit.data import Data
+from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
@@ -233,6 +233,19 @@ def load_job(
         protocol=protocol,
         choice=choice,
         decoding_overrides=decoding_overrides or {},
+    )
+
+
+def incomplete_split(job: Job, data: str) -> str:
+    """A warning if official files have fewer samples than the official split; empty if not, or for the bundled data."""
+    size, found = job.task.splits[job.split].size, len(job.all_samples)
+    if size is None or found >= size or data in (BUNDLED, HUB) or data.startswith(f"{HUB}:"):
+        return ""
+    if Path(data).expanduser().resolve() == bundled_root().resolve():
+        return ""
+    return (
+        f"{job.name}: {data} has {found:,} samples, and the official split has {size:,}: the score is not that of the "
+        "complete split."
     )
 
 

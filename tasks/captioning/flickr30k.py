@@ -77,7 +77,7 @@ class Flickr30k(Task):
                 f"flickr30k: {FILE} has Karpathy's 31,014 images; all 31,783 come with --data hub ({HUB_REPO})."
             )
         rows = karpathy_images(data, *FILES, task=self.name, parts=(split,), fields={"filename": name_in})
-        folder = data.find(*IMAGES, task=self.name)
+        folder = data.image_folder(*IMAGES, task=self.name)
         for row, captions in rows:
             image = image_in(folder, row["filename"], task=self.name)
             yield _sample(image.path, image, captions)

@@ -62,7 +62,7 @@ class NoCaps(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The images of ``split``, in the order of the file."""
         rows = coco_captions(data, *FILES, task=self.name)
-        folder = data.find(*IMAGES, task=self.name)
+        folder = data.image_folder(*IMAGES, task=self.name)
         if not all("domain" in row for row, _ in rows):
             log.warning("nocaps: images of %s have no domain: no scores by domain for them.", FILE)
         with official_format(self.name, f"{FILE} under {data.root}", f"the official {FILE}"):

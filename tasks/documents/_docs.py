@@ -67,7 +67,7 @@ class RRCTask(Task):
                 f"{self.name}: {path} has no list of questions under 'data'; "
                 f"expected the official {path.name} (rrc.cvc.uab.es, challenge 17)."
             )
-        folder = data.find(*folders, task=self.name)
+        folder = data.image_folder(*folders, task=self.name)
         # A submission holds whole numbers, which is better found out before anything is generated.
         read_id = whole_in if split in UNANSWERED else id_in
         expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"

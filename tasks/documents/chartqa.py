@@ -82,7 +82,7 @@ class ChartQA(Task):
         rows = data.json(*files, task=self.name)
         if not isinstance(rows, list):
             raise UserError(f"chartqa: {path} is not a list of questions; expected the official {path.name}.")
-        charts = data.find(*(f"{folder}/{part}/png" for folder in FOLDERS), task=self.name)
+        charts = data.image_folder(*(f"{folder}/{part}/png" for folder in FOLDERS), task=self.name)
         for place, row in enumerate(rows):
             where = f"question {place} of {path}"
             with official_format(self.name, where, f"the official {path.name}"):

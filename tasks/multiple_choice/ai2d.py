@@ -119,7 +119,7 @@ class AI2D(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of ``split``, diagram by diagram."""
         folder = data.find(*(f"{f}/questions" for f in FOLDERS), task=self.name).parent
-        images = data.find(*(f"{f}/images" for f in FOLDERS), task=self.name)
+        images = data.image_folder(*(f"{f}/images" for f in FOLDERS), task=self.name)
         for name in self._names(data, folder, split):
             entry = self._json(data, folder / "questions" / f"{name}.json")
             questions = entry.get("questions") if isinstance(entry, Mapping) else None

@@ -72,7 +72,7 @@ class ScienceQAImages(Task):
         splits = data.json(*(f"{folder}/pid_splits.json" for folder in FOLDERS), task=self.name)
         # test.zip unpacks to test/PID/image.png, wherever it was put.
         places = [f"{folder}{below_it}/{split}" for folder in FOLDERS for below_it in ("/images", "")]
-        images = data.find(*places, task=self.name)
+        images = data.image_folder(*places, task=self.name)
         with official_format(self.name, "pid_splits.json", "the one of lupantech/ScienceQA, data/scienceqa"):
             pids = [id_of(pid, "a problem's id") for pid in list_in(splits, split)]
         for pid in pids:

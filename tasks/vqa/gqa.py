@@ -68,7 +68,7 @@ class GQA(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The balanced questions of ``split``, in the order of the file."""
         content = data.json(*FILES, task=self.name)
-        folder = data.find(*IMAGES, task=self.name)
+        folder = data.image_folder(*IMAGES, task=self.name)
         with official_format(self.name, f"{FILE} under {data.root}", f"the official {FILE}"):
             rows = [
                 (

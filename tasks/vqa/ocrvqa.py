@@ -60,7 +60,7 @@ class OCRVQA(Task):
         books = data.json("ocrvqa/dataset.json", "ocrvqa/data/dataset.json", task=self.name)
         if not isinstance(books, Mapping):
             raise UserError(f"ocrvqa: {path} is not keyed by book; expected the official dataset.json.")
-        folder = data.find("ocrvqa/images", task=self.name)
+        folder = data.image_folder("ocrvqa/images", task=self.name)
         with official_format(self.name, str(path), "the official dataset.json"):
             entries = [(id_of(book, "a book's id"), entry) for book, entry in books.items()]
         for book, entry in entries:

@@ -68,7 +68,7 @@ class TextVQA(Task):
         """The questions of ``split``, in the order of its file."""
         file = f"TextVQA_0.5.1_{split}.json"
         content = data.json(f"textvqa/{file}", f"textvqa/annotations/{file}", file, task=self.name)
-        folder = data.find(*IMAGES, task=self.name)
+        folder = data.image_folder(*IMAGES, task=self.name)
         with official_format(self.name, f"{file} under {data.root}", f"the official {file}"):
             rows = [
                 (

@@ -80,7 +80,7 @@ class VizWiz(Task):
         """The questions of ``split``, in the order of its file."""
         places = (f"vizwiz/Annotations/{split}.json", f"vizwiz/annotations/{split}.json", f"vizwiz/{split}.json")
         content = data.json(*places, task=self.name)
-        folder = data.find(f"vizwiz/{split}", f"vizwiz/images/{split}", "vizwiz/images", task=self.name)
+        folder = data.image_folder(f"vizwiz/{split}", f"vizwiz/images/{split}", "vizwiz/images", task=self.name)
         scored = self.splits[split].answers
         where = f"{split}.json under {data.root}"
         with official_format(self.name, where, f"{split}.json of VizWiz-VQA's Annotations.zip"):

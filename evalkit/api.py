@@ -17,6 +17,7 @@ A wrong name, file or answer raises ``evalkit.errors.UserError``, whose text is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
@@ -27,7 +28,8 @@ from evalkit.evaluator import Evaluation
 from evalkit.interfaces import Task
 from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
 from evalkit.metric_contract import score_answers
-from evalkit.predictions import PredictionLine, Reader, match
+from evalkit.predictions import match, prediction_line
+from evalkit.reader import Reader
 from evalkit.scoring import Result
 from evalkit.settings import default_data
 from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
@@ -66,22 +68,38 @@ def load_task(
     Raises:
         UserError: an unknown task or split, a name of several splits, or files that are not as expected.
     """
+    return _load(name, data, kind=kind, limit=limit, seed=seed)
+
+
+def _load(
+    name: str,
+    data: str | PathLike[str] | None,
+    *,
+    kind: Kind | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    images_required: bool = True,
+) -> Samples:
+    """``load_task``; without ``images_required``, folders of images may be missing."""
     wanted = parse_tasks([name], kind=kind)
     if len(wanted) > 1:
         splits = ", ".join(f"{task.name}/{split}" for task, split in wanted)
         raise UserError(f"{name} is several splits; load one of {splits}.")
     ((task, split),) = wanted
-    opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
+    place = default_data(bundled_model=False)[0] if data is None else fspath(data)
+    opened = open_data(place, images_required=images_required)
     return Samples(load_job(task, split, opened, limit=limit, seed=seed).samples, task, split)
 
 
 def score(
     task: str | Samples,
-    answers: Mapping[str, str] | Mapping[int, str],
+    answers: Mapping[str, Any] | Mapping[int, Any],
     *,
     data: str | PathLike[str] | None = None,
     family: str | None = None,
+    boxes: str | None = None,
     allow_missing: bool = False,
+    skip_missing: bool = False,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
 ) -> Scores:
@@ -89,12 +107,14 @@ def score(
 
     Args:
         task: what ``load_task`` takes, or what it returned.
-        answers: sample id to text, one for each sample.
+        answers: sample id to text, one for each sample.  A number is scored as its text; a list of numbers is a box.
+            Answers to samples outside the split are not used.
         data: as in ``load_task``; not looked at where ``task`` holds the samples.
-        family: the model family that gave the answers, as whose raw text they are read; None for final texts.
-            Boxes need it: it declares their coordinates.
-        allow_missing: leave samples without an answer out of the score (the signature's ``n`` and ``per_sample`` show
-            it) instead of refusing.
+        family: the model family that gave the answers, which parses them as raw text; None for final texts.
+        boxes: coordinates of boxes, one of ``evalkit.reader.COORDINATES``; None for the family's.  Boxes need one of
+            the two.
+        allow_missing: samples may lack an answer, and count as wrong.
+        skip_missing: samples without an answer are left out of the score (``per_sample`` shows which).
         min_pixels, max_pixels: the pixel limits of the model's processor, for boxes in pixels of the resized image;
             None for the family's.
 
@@ -104,20 +124,33 @@ def score(
     Raises:
         UserError: answers that do not fit the split, an unreadable image, or a split whose answers are not public.
     """
-    samples = load_task(task, data=data) if isinstance(task, str) else task
+    samples = _load(task, data, images_required=False) if isinstance(task, str) else task
     job = Job(samples.task, samples.split, samples, limited=False)
     if not samples.task.splits[samples.split].answers:
         raise UserError(f"{job.name}: its answers are not public; 'evalkit score' writes the file for its server.")
-    reader = Reader(None if family is None else registry.families.get(family), min_pixels, max_pixels)
+    reader = Reader(None if family is None else registry.families.get(family), min_pixels, max_pixels, boxes=boxes)
+    reader.check_options()
     reader.check(samples.task)
-    given = [_prediction(name, text, number) for number, (name, text) in enumerate(answers.items(), start=1)]
-    texts = match(job, given, "answers", allow_missing=allow_missing)
-    records = reader.records(job, texts, "answers")
+    given = [
+        prediction_line(name, text, number, boxes=samples.task.kind == "grounding")
+        for number, (name, text) in enumerate(answers.items(), start=1)
+    ]
+    matched = match(
+        [sample.id for sample in samples],
+        given,
+        source="answers",
+        split=job.name,
+        missing_allowed=allow_missing or skip_missing,
+        advice="allow_missing=True counts them as wrong, and skip_missing=True scores the others only.",
+    )
+    if skip_missing:
+        job = replace(job, samples=[sample for sample in samples if sample.id in matched.texts])
+    records = reader.records(job, matched.texts)
     for record in records:
-        if record.response.error is not None and record.sample.id in texts:
+        if record.response.error is not None:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
-    good = [Answered(record.sample, record.prediction) for record in records if record.response.finish != "error"]
-    return score_answers(registry.metrics.get(job.task.metric), good)
+    answered = [Answered(record.sample, record.prediction) for record in records]
+    return score_answers(registry.metrics.get(job.task.metric), answered)
 
 
 def evaluate(
@@ -223,11 +256,3 @@ def _references(given: Any) -> tuple[Any, ...]:
     if isinstance(given, Sequence) and len(given) == 4 and all(isinstance(v, int | float) for v in given):
         return (tuple(given),)
     return tuple(given)
-
-
-def _prediction(name: object, text: object, number: int) -> PredictionLine:
-    if isinstance(name, bool) or not isinstance(name, str | int):
-        raise UserError(f"the id {name!r}: expected a text or a whole number.")
-    if not isinstance(text, str):
-        raise UserError(f'the answer to {name} is {text!r}: expected a text ("" for an empty answer).')
-    return PredictionLine(str(name), text, f"entry {number}")

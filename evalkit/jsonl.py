@@ -27,19 +27,36 @@ _OPENED_BY_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """Where the shell puts ``<(command)``."""
 
 
-def parse(raw: bytes, *, constants: bool = False) -> Any:
+class Number(float):
+    """A number of a JSON file with its spelling, such as ``3.10``."""
+
+    literal: str
+
+    def __new__(cls, literal: str) -> Number:
+        found = super().__new__(cls, _float(literal))
+        found.literal = literal
+        return found
+
+
+def parse(raw: bytes, *, constants: bool = False, spelled: bool = False) -> Any:
     """The JSON value of ``raw`` (UTF-8).
 
     Args:
         constants: accept ``NaN``, ``Infinity`` and ``-Infinity``, which transformers writes into ``config.json``.
+        spelled: numbers with a fraction or an exponent are a ``Number``.
 
     Raises:
         ValueError: it is not JSON, not text, nested too deeply, or has a key twice or a number that is none.
     """
     try:
         text = raw.removeprefix(BOM).decode()
-        decoder = _CHECKED if _may_overflow(raw) else _FAST
-        value = (_LENIENT if constants else decoder).decode(text)
+        if constants:
+            decoder = _LENIENT
+        elif spelled:
+            decoder = SPELLED
+        else:
+            decoder = _CHECKED if _may_overflow(raw) else _FAST
+        value = decoder.decode(text)
         if b"\\ud" in raw or b"\\uD" in raw:  # an escaped half of a surrogate pair: JSON allows it, no file can hold it
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -85,8 +102,8 @@ def read_bytes(path: Path, what: str) -> bytes:
         raise UserError(f"{what} {path}: the file cannot be read ({error.strerror}).") from error
 
 
-def objects(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for every line that is not blank.
+def objects(content: bytes, name: str, *, spelled: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) for every line that is not blank; ``spelled`` as for ``parse``.
 
     Raises:
         UserError: a line is not a JSON object; the message names ``name`` and the line.
@@ -95,7 +112,7 @@ def objects(content: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not raw.strip():
             continue
         try:
-            value = parse(raw)
+            value = parse(raw, spelled=spelled)
         except ValueError as error:
             raise UserError(f"{name}, line {number}: not valid JSON ({error}); expected one object a line.") from error
         if not isinstance(value, dict):
@@ -155,6 +172,10 @@ _FAST = json.JSONDecoder(object_pairs_hook=_without_twice, parse_constant=_no_co
 _CHECKED = json.JSONDecoder(
     object_pairs_hook=_without_twice, parse_constant=_no_constant, parse_float=_float, parse_int=_int
 )
+SPELLED = json.JSONDecoder(
+    object_pairs_hook=_without_twice, parse_constant=_no_constant, parse_float=Number, parse_int=_int
+)
+"""Decodes as ``parse`` does with ``spelled``."""
 _LENIENT = json.JSONDecoder(object_pairs_hook=_without_twice, parse_float=_float, parse_int=_int)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,11 +32,36 @@ class Effective:
 
 
 def split_list(values: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Split at commas and drop duplicates: ``["a,b", "c"]`` → ``("a", "b", "c")``."""
+    """Split at commas and drop duplicates: ``["a,b", "c"]`` → ``("a", "b", "c")``.
+
+    The comma in the name of an existing file or folder does not split it.
+    """
+    return tuple(dict.fromkeys(split_paths(values)))
+
+
+def split_paths(values: Sequence[str] | str | None) -> tuple[str, ...]:
+    """As ``split_list``, with duplicates."""
     if values is None:
         return ()
-    pieces = [values] if isinstance(values, str) else values
-    return tuple(dict.fromkeys(p.strip() for v in pieces for p in v.split(",") if p.strip()))
+    return tuple(piece for value in ([values] if isinstance(values, str) else values) for piece in _split(value))
+
+
+def _split(value: str) -> Iterator[str]:
+    """The pieces between commas, joined again where that names a file or folder."""
+    pieces = value.split(",")
+    at = 0
+    while at < len(pieces):
+        end = next((end for end in range(len(pieces), at + 1, -1) if _exists(",".join(pieces[at:end]))), at + 1)
+        if piece := ",".join(pieces[at:end]).strip():
+            yield piece
+        at = end
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name.strip()).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, or an unknown user's home
+        return False
 
 
 def find_file(start: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -122,17 +122,34 @@ def test_answers_must_fit_the_samples() -> None:
     ids = [s.id for s in samples]
     with pytest.raises(UserError, match=rf"answers does not fit vqav2/val \(3 samples\): 2 samples without .*{ids[1]}"):
         score(samples, {ids[0]: "yes"})
-    part = score(samples, {ids[0]: "yes"}, allow_missing=True)
+    right = {ids[0]: samples[0].references[0]}
+    part = score(samples, right, allow_missing=True)
+    assert list(part.per_sample) == ids
+    assert part.values["accuracy"] == pytest.approx(100 / 3)
+    part = score(samples, right, skip_missing=True)
     assert list(part.per_sample) == ids[:1]
-    with pytest.raises(UserError, match="1 answers to unknown samples"):
-        score(samples, {**dict.fromkeys(ids, "yes"), "x": "yes"}, allow_missing=True)
+    assert part.values["accuracy"] == 100
+    assert score(samples, {**right, "x": "yes"}, skip_missing=True).values == part.values
+    with pytest.raises(UserError, match="1 answer to an unknown sample .* none of the ids is in this split"):
+        score(samples, {"x": "yes"}, allow_missing=True)
     both = {ids[0]: "yes", int(ids[0]): "no", ids[1]: "", ids[2]: ""}
-    with pytest.raises(UserError, match=rf"1 ids given more than once \({ids[0]} in entry 1 and entry 2\)"):
-        score(samples, both)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=rf"the answer to {ids[0]} is 3: expected a text"):
-        score(samples, {ids[0]: 3})  # type: ignore[dict-item]
-    with pytest.raises(UserError, match="the id 1.5: expected a text or a whole number"):
+    with pytest.raises(UserError, match=rf"1 id given more than once \({ids[0]} in entry 1 and entry 2\)"):
+        score(samples, both)
+    with pytest.raises(UserError, match=rf"the answer to {ids[0]} is None; expected a text or a number"):
+        score(samples, {ids[0]: None})
+    with pytest.raises(UserError, match="the id 1.5: expected a string or an integer"):
         score(samples, {1.5: ""})  # type: ignore[dict-item]
+
+
+def test_numbers_and_boxes_are_answers() -> None:
+    counted = load_task("vqav2/val", data="tiny")
+    numbers = {s.id: int(s.references[0]) if s.references[0].isdigit() else s.references[0] for s in counted}
+    assert int in set(map(type, numbers.values()))
+    assert score(counted, numbers).values == score(counted, {key: str(value) for key, value in numbers.items()}).values
+    boxes = load_task("refcoco/val", data="tiny")
+    right = {s.id: list(s.references[0]) for s in boxes}
+    assert score(boxes, right, boxes="pixels").values["acc@0.5"] == 100.0
+    assert score(boxes, right, boxes="0-1000").values["acc@0.5"] < 50
 
 
 def test_a_image_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:

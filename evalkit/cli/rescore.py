@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,18 +14,18 @@ from evalkit import registry
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
+from evalkit.jobs import Job, load_job, parse_tasks
 from evalkit.jsonl import objects, read_bytes
 from evalkit.jsonl_task import data_of_tasks, relocated
-from evalkit.predictions import EXAMPLES, Reader
+from evalkit.reader import Reader
 from evalkit.results.samples.context import located
-from evalkit.results.store.journal import read_journal
+from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter, read_scores
 from evalkit.runner.finish import print_leaderboard, write_scores
 from evalkit.runner.manifest import now
+from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
 from evalkit.scoring import Result, score_job
-from evalkit.types import Prediction, Response
 from evalkit.version import __version__
 
 SampleScores = Mapping[str, Mapping[str, Any]]
@@ -49,38 +49,73 @@ def rescore(
     raise typer.Exit(rescore_run(run, data))
 
 
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run folder with what is needed to score it again."""
+
+    folder: RunFolder
+    manifest: Manifest
+    jobs: Sequence[Job]
+    reader: Reader
+    data: str
+
+    @classmethod
+    def open(cls, path: Path, data: str | None) -> RecordedRun:
+        """Read the manifest and the splits; ``data`` is where they are now.
+
+        Raises:
+            UserError: the manifest is corrupt, or the data is missing.
+        """
+        folder = RunFolder.existing(path)
+        manifest = folder.read_manifest()
+        settings, family = manifest.settings, manifest.family
+        try:
+            where = data_of_tasks(data, located(settings["data"], manifest.cwd))
+            splits = list(manifest.splits.values())
+            tasks = parse_tasks([relocated(split.reference, data) for split in splits], kind=settings["kind"])
+            reader = Reader.from_settings(settings, None if family is None else registry.families.get(family["name"]))
+            opened = open_data(where, images_required=False)
+            seed = int(settings["seed"])
+            str(manifest.model["name"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
+        jobs = [
+            replace(load_job(task, split, opened, limit=record.limit, seed=seed), asked=record.asked)
+            for (task, split), record in zip(tasks, splits, strict=True)
+        ]
+        return cls(folder, manifest, jobs, reader, where)
+
+    def score(self, job: Job, console: Console) -> Result:
+        """Parse and score the answers to a split."""
+        settings = self.manifest.settings
+        journal = self.folder.journal_path(job.task.name, job.split)
+        recorded_predictions = bool(settings.get("recorded_predictions"))
+        if not recorded_predictions:
+            self.reader.check(job.task)
+        lines = read_lines(journal, self.manifest.schema, console)
+        if settings.get("skip_missing"):
+            job = without(job, [sample.id for sample in job.samples if sample.id not in lines])
+        return score_job(
+            job, records_of(job, lines, self.reader, path=journal, recorded_predictions=recorded_predictions)
+        )
+
+
 def rescore_run(path: Path, data: str | None) -> int:
     """Score the run in ``path`` again; returns the exit code."""
     console = new_console(stderr=True, highlight=False)
-    folder = RunFolder.existing(path)
-    manifest = folder.read_manifest()
-    settings, family = manifest.settings, manifest.family
-    try:
-        where = data_of_tasks(data, located(settings["data"], manifest.cwd))
-        splits = list(manifest.splits.values())
-        tasks = parse_tasks([relocated(split.reference, data) for split in splits], kind=settings["kind"])
-        protocol = str(settings.get("protocol", OFFICIAL))
-        reader = Reader(None if family is None else registry.families.get(family["name"]), protocol=protocol)
-        opened = open_data(where)
-        seed = int(settings["seed"])
-        model = str(manifest.model["name"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
-    jobs = [
-        replace(load_job(task, split, opened, limit=split_record.limit, seed=seed), asked=split_record.asked)
-        for (task, split), split_record in zip(tasks, splits, strict=True)
-    ]
-    before = {job.name: read_before(folder, job) for job in jobs}
+    run = RecordedRun.open(path, data)
+    folder, manifest = run.folder, run.manifest
+    before = {job.name: read_before(folder, job) for job in run.jobs}
     rows = old_rows(folder, console)
-    results = [score_job(job, records_of(job, folder, manifest.schema, reader, console)) for job in jobs]
-
+    results = [run.score(job, console) for job in run.jobs]
     header = {
-        "run": folder.path.resolve().name, "model": model,
-        "family": None if family is None else family["name"], "data": data or settings["data"],
+        "run": folder.path.resolve().name, "model": manifest.model["name"],
+        "family": None if manifest.family is None else manifest.family["name"],
+        "data": data or manifest.settings["data"],
     }  # fmt: skip
     with folder.locked():
         entries = write_scores(ScoreWriter(folder, header), results)
-        manifest.rescored = {"at": now(), "evalkit": __version__, "data": where}
+        manifest.rescored = {"at": now(), "evalkit": __version__, "data": run.data}
         folder.write_manifest(manifest)
     new = {entry.row.name: entry.row.to_dict() for entry in entries}
     for result in results:
@@ -88,48 +123,6 @@ def rescore_run(path: Path, data: str | None) -> int:
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
     print_leaderboard(entries)
     return 0 if all(result.complete for result in results) else 1
-
-
-def records_of(job: Job, folder: RunFolder, schema: int, reader: Reader, console: Console) -> list[Record]:
-    """The journal's answers, parsed again; a sample without an answer becomes an error.
-
-    Raises:
-        UserError: the journal is missing or corrupt, or has answers to samples that the data lacks.
-    """
-    path = folder.journal_path(job.task.name, job.split)
-    answers = read_journal(path, schema)
-    if answers.corrupt:
-        number, reason = answers.corrupt[0]
-        more = f", and {len(answers.corrupt) - 1:,} more" if len(answers.corrupt) > 1 else ""
-        raise UserError(
-            f"{path}: line {number} is corrupt ({reason}){more}; restore the file, or resume the run, which re-runs "
-            "the sample."
-        )
-    if answers.torn:
-        console.print(f"{path}: the last line is truncated and was ignored")
-    existing = {sample.id for sample in job.all_samples}  # an earlier, larger --limit may have answered more
-    unknown = [name for name in answers.lines if name not in existing]
-    if unknown:
-        raise UserError(
-            f"{path} has {len(unknown)} answers to samples that {job.name} lacks ({', '.join(unknown[:EXAMPLES])}): "
-            "this is not the data of the run; give its location with --data."
-        )
-    reader.check(job.task)
-    records = []
-    for sample in job.samples:
-        line = answers.lines.get(sample.id)
-        if line is None:
-            response = Response(sample.id, finish="error", error=f"no answer in {path.name}")
-            records.append(Record(sample, "", response, Prediction(None)))
-            continue
-        failed = line.response.finish == "error"
-        prediction = (
-            Prediction(None)
-            if failed
-            else reader.parse(job.task, sample, line.response.text, line.response.image_sizes)
-        )
-        records.append(Record(sample, line.prompt, line.response, prediction))
-    return records
 
 
 # ------------------------------------------------------------------------------------------------------- what changed

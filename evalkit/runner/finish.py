@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from evalkit.console import new_console
 from evalkit.errors import UserError
@@ -20,9 +21,15 @@ from evalkit.scoring import Result
 from .manifest import announce
 from .plan import Plan
 
+RETRY = "Run the same command to retry them."
 
-def report_end(folder: RunFolder, results: Sequence[Result], console: Console) -> str:
-    """Print how the run ended; returns its state."""
+
+def report_end(folder: RunFolder, results: Sequence[Result], console: Console, retry: str = RETRY) -> str:
+    """Print how the run ended; returns its state.
+
+    Args:
+        retry: what the user can do about failed samples.
+    """
     errors = sum(r.errors for r in results)
     failures = [r for r in results if r.failure is not None]
     for result in failures:
@@ -30,11 +37,9 @@ def report_end(folder: RunFolder, results: Sequence[Result], console: Console) -
     if failures:
         announce(console, f"The answers are saved; 'evalkit rescore {folder.path}' scores them again.")
     if errors:
-        console.print(
-            f"[red]{errors} samples failed[/red]; the errors are in {folder.path}/*.jsonl. Run the same command to "
-            "retry them.",
-            soft_wrap=True,
-        )
+        failed = "1 sample" if errors == 1 else f"{errors:,} samples"
+        sentence = f"[red]{failed} failed[/red]; the errors are in {escape(str(folder.path))}/*.jsonl. {retry}"
+        console.print(sentence.rstrip(), soft_wrap=True)
     announce(console, f"run folder: {folder.path}")
     return "incomplete" if errors or failures else "complete"
 

@@ -18,7 +18,7 @@ from evalkit.few_shot import shot_pool
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
 from evalkit.jsonl_task import JsonlTask, data_of_tasks, is_task_file, relocated
-from evalkit.predictions import Reader
+from evalkit.reader import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
@@ -43,7 +43,7 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
         kind=task.kind,
         samples=samples,
         asks=[asking(run, name, task, data) for run in runs],
-        reads=[rereading(run, task) if run.manifest.rescored else None for run in runs],
+        reads=[rereading(run, task) for run in runs],
         edits=reads_text,
         note=changed(first, name, task),
     )
@@ -51,7 +51,8 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
 
 def data_of(run: ScoredRun, data: str | None) -> Data:
     """Open ``data``, by default the data of the run.  Raises ``UserError`` if it does not exist."""
-    return open_data(data_of_tasks(data, located(run.manifest.settings["data"], run.manifest.cwd)))
+    where = data_of_tasks(data, located(run.manifest.settings["data"], run.manifest.cwd))
+    return open_data(where, images_required=False)
 
 
 def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
@@ -165,8 +166,9 @@ def family_of(run: ScoredRun) -> Family | None:
         return None
 
 
-def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[ImageSize]], Any]:
-    """A function that parses an answer as ``evalkit rescore`` does, for runs that were rescored."""
-    protocol = str(run.manifest.settings.get("protocol", OFFICIAL))
-    reader = Reader(family_of(run), protocol=protocol)
+def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[ImageSize]], Any] | None:
+    """A function that parses an answer as ``evalkit rescore`` did; None if the journal's predictions were scored."""
+    if not run.manifest.rescored or run.manifest.settings.get("recorded_predictions"):
+        return None
+    reader = Reader.from_settings(run.manifest.settings, family_of(run))
     return lambda sample, text, image_sizes: reader.parse(task, sample, text, image_sizes).value

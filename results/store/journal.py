@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import Record
 from evalkit.jsonl import parse
-from evalkit.types import ImageSize, Response
+from evalkit.types import ImageSize, Prediction, Response
 
 from .files import open_regular, to_json, write_atomically, write_failed
 
@@ -81,7 +81,15 @@ class Journal:
         Raises:
             RunFailed: it cannot be written (half a line is ignored when read back), or the file was removed.
         """
-        rest = encode(record)
+        self._write(encode(record))
+
+    def copy(self, line: Line, prediction: Prediction) -> None:
+        """Write another journal's line with a new prediction.  Raises ``RunFailed`` as ``append`` does."""
+        content = {key: value for key, value in parse(line.raw).items() if key not in ("sum", "seconds")}
+        body = to_json({**content, "answer": prediction.value})
+        self._write(seal(body.encode(errors="replace"), line.response.seconds))
+
+    def _write(self, rest: bytes) -> None:
         self._size += len(rest)
         try:
             while rest:
@@ -152,12 +160,14 @@ def appending(path: Path) -> Iterator[Journal]:
 class Line:
     """An answer read back from a journal; the generated tokens are not kept there.
 
-    ``digests`` are those of its images (None: unknown), ``raw`` the line itself.
+    ``digests`` are those of its images (None: unknown), ``answer`` is the prediction of that time, ``raw`` the line
+    itself.
     """
 
     prompt: str
     response: Response
     digests: tuple[str | None, ...]
+    answer: Any
     raw: bytes
 
 
@@ -237,7 +247,7 @@ def _read_line(raw: bytes, schema: int) -> Line:
         id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=tokens, image_sizes=image_sizes,
         error=error, seconds=seconds,
     )  # fmt: skip
-    return Line(texts["prompt"], response, digests, raw)
+    return Line(texts["prompt"], response, digests, content.get("answer"), raw)
 
 
 def _size(value: Any) -> tuple[int, int]:

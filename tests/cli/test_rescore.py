@@ -326,7 +326,7 @@ DAMAGE = {
     "a wrong field": (lambda run: _edit(run, "refcoco.val.jsonl", frames=[{"original": [1, 1], "resized": [0, 1]}]), "refcoco.val.jsonl: line 1 is corrupt ("),
     "a wrong finish": (lambda run: _edit(run, "vqav2.val.jsonl", finish="stopped"), "line 1 is corrupt (finish is not what evalkit writes)"),
     "no object": (lambda run: _replace(run, "vqav2.val.jsonl", "{", "7\n{"), "line 1 is corrupt (its checksum is wrong)"),
-    "other samples": (lambda run: _edit(run, "vqav2.val.jsonl", id="x"), "has 1 answers to samples that vqav2/val lacks (x"),
+    "other samples": (lambda run: _edit(run, "vqav2.val.jsonl", id="x"), "has 1 answer to a sample that vqav2/val lacks (x"),
 }  # fmt: skip
 
 

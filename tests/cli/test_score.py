@@ -20,7 +20,8 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Task
 from evalkit.jobs import Job, Record, load_job
 from evalkit.model.families.qwen2_5_vl import resized
-from evalkit.predictions import FORMATS, Reader, read_predictions
+from evalkit.predictions import FORMATS, read_predictions
+from evalkit.reader import Reader
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
@@ -175,12 +176,21 @@ def test_missing_answers_may_be_allowed_and_stay_visible(evalkit: Evalkit, root:
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "x"
     row = row_of(run)
-    assert (row["n"], row["errors"], row["value"]) == (2, 1, pytest.approx(80.0))
-    assert "80.00" in done.stdout
-    assert "* samples that failed are missing from this score" in done.stdout
-    (absent,) = [line for line in lines(run / "vqav2.val.jsonl") if line["finish"] == "error"]
-    assert (absent["id"], absent["error"]) == ("13", "no answer in p.jsonl")
-    assert json.loads((run / "manifest.json").read_text())["state"] == "incomplete"
+    assert (row["n"], row["unparsed"], row["errors"], row["value"]) == (3, 1, 0, pytest.approx(160 / 3))
+    assert "53.33" in done.stdout
+    assert "vqav2/val: 1 of 3 samples have no answer in p.jsonl and count as wrong (--skip-missing" in done.stderr
+    assert "retry" not in done.stderr
+    assert json.loads((run / "manifest.json").read_text())["state"] == "complete"
+
+    skipped = evalkit(*command[:-1], "y", "--skip-missing", cwd=tmp_path)
+    assert skipped.returncode == 0, skipped.stderr
+    assert "vqav2/val: 1 of 3 samples have no answer in p.jsonl and are left out of the score." in skipped.stderr
+    for _ in range(2):
+        row = row_of(tmp_path / "runs" / "y")
+        assert (row["n"], row["errors"], row["limited"], row["value"]) == (2, 0, True, pytest.approx(80.0))
+        again = evalkit("rescore", "runs/y", cwd=tmp_path)
+        assert again.returncode == 0
+        assert "vqav2/val: unchanged" in again.stderr
 
 
 # -------------------------------------------------------------------------------------------------------------- boxes
@@ -288,7 +298,7 @@ def test_family_that_does_not_resize_gets_original_sizes() -> None:
     (task, split), data = (load_task("refcoco/val", data="tiny").task, "val"), open_data("tiny")
     job = load_job(task, split, data, limit=2, seed=0)
     reader = Reader(Relative())  # type: ignore[arg-type]
-    for record in reader.records(job, {s.id: "" for s in job.samples}, "p"):
+    for record in reader.records(job, {s.id: "" for s in job.samples}):
         assert record.prediction.value == (0.0, 0.0, *map(float, record.sample.images[0].size()))
 
 
@@ -332,10 +342,10 @@ def test_where_answers_are_not_public_the_submission_is_written(evalkit: Evalkit
         12: "",
         13: "testdev",
     }
-    assert (row["value"], row["ci95"], row["n"], row["errors"], row["metric"]) == (None, None, 2, 1, "vqa_accuracy")
-    assert row["signature"] == "vqav2:testdev|v1|submission|n:2"
+    assert (row["value"], row["ci95"], row["n"], row["errors"], row["metric"]) == (None, None, 3, 0, "vqa_accuracy")
+    assert row["signature"] == "vqav2:testdev|v1|submission|n:3"
+    assert "1 of 3 samples have no answer in testdev.jsonl and are empty in the submission" in done.stderr
     assert not (run / "vqav2.testdev.scores.jsonl").exists()
-    assert "submission*" in done.stdout
     assert f"the official server scores x/{file.name}" in done.stdout
     shown = evalkit("leaderboard", "--format", "csv", cwd=tmp_path).stdout
     (shown_row,) = csv.DictReader(shown.splitlines())
@@ -411,28 +421,28 @@ def test_a_journal_can_be_scored_like_any_predictions(evalkit: Evalkit, root: Pa
 
 GOOD = [{"id": q, "text": "yes"} for q in (11, 12, 13)]
 SENTENCES: dict[str, tuple[object, list[str], str]] = {
-    "missing": (GOOD[:1], [], "p does not fit vqav2/val (3 samples): 2 samples without an answer (12, 13); --allow-missing scores the others"),
-    "unknown": ([*GOOD, {"id": 7, "text": ""}], [], "1 answers to unknown samples (7); give each sample one answer"),
-    "unknown, allowed": ([*GOOD, {"id": 7, "text": ""}], ["--allow-missing"], "1 answers to unknown samples (7)"),
-    "many unknown": ([*GOOD, *({"id": i, "text": ""} for i in range(5))], [], "5 answers to unknown samples (0, 1, 2, …)"),
-    "another split's": ([{"id": 99, "text": ""}], [], "3 samples without an answer (11, 12, 13); 1 answers to unknown samples (99); none of the ids is in this split"),
-    "twice": ([*GOOD, GOOD[1]], [], "1 ids given more than once (12 in line 2 and line 4)"),
-    "twice, allowed": ([*GOOD[:2], GOOD[1]], ["--allow-missing"], "1 samples without an answer (13); 1 ids given more than once (12 in line 2 and line 3)"),
-    "as number and text": ([*GOOD, {"id": "11", "text": ""}], [], "1 ids given more than once (11 in line 1 and line 4)"),
+    "missing": (GOOD[:1], [], "p does not fit vqav2/val (3 samples): 2 samples without an answer (12, 13); --allow-missing counts them as wrong, and --skip-missing scores the others only"),
+    "unknown": ([*GOOD[1:], {"id": 7, "text": ""}], [], "1 sample without an answer (11); 1 answer to an unknown sample (7); --allow-missing"),
+    "many unknown": ([*GOOD[1:], *({"id": i, "text": ""} for i in range(5))], [], "5 answers to unknown samples (0, 1, 2, …)"),
+    "another split's": ([{"id": 99, "text": ""}], [], "3 samples without an answer (11, 12, 13); 1 answer to an unknown sample (99); none of the ids is in this split"),
+    "another split's, allowed": ([{"id": 99, "text": ""}], ["--allow-missing"], "none of the ids is in this split"),
+    "twice": ([*GOOD, GOOD[1]], [], "1 id given more than once (12 in line 2 and line 4)"),
+    "twice, allowed": ([*GOOD[:2], GOOD[1]], ["--allow-missing"], "1 sample without an answer (13); 1 id given more than once (12 in line 2 and line 3)"),
+    "as number and text": ([*GOOD, {"id": "11", "text": ""}], [], "1 id given more than once (11 in line 1 and line 4)"),
     "nothing": ("", [], "3 samples without an answer (11, 12, 13)"),
     "no file": (None, [], "--predictions p: the file cannot be read (No such file or directory)"),
     "cut off": ('[{"id": 1', [], "p: not valid JSON"),
     "corrupt line": ('{"id": 11, "text": "a"}\n{"id"', [], "p, line 2: not valid JSON"),
     "no object": ('{"id": 11, "text": "a"}\n[1]\n', [], "p, line 2: expected a JSON object, not list"),
     "no objects": ("[1, 2]", [], "p, entry 1: expected a JSON object, not int"),
-    "other fields": ([{"uid": 1, "response": ""}], [], """p, line 1: it has 'uid', 'response'; expected {"id": …, "text": …} or {"image_id": …, "caption": …} or {"question_id": …, "answer": …}"""),
-    "a field missing": ([*GOOD[:1], {"id": 12}], [], "p, line 2: there is no 'text'"),
-    "id": ([{"id": True, "text": ""}], [], "p, line 1: id is True; expected a text or a whole number"),
-    "text": ([{"id": 11, "text": None}], [], 'p, line 1: text is None; expected a text ("" for an empty answer)'),
+    "other fields": ([{"uid": 1, "response": ""}], [], """p, line 1: it has 'uid', 'response'; expected {"id": …, "text": …} or {"question_id": …, "text": …} or {"image_id": …, "caption": …}"""),
+    "a field missing": ([*GOOD[:1], {"id": 12}], [], "p, line 2: missing key 'text'; earlier entries use 'id' and 'text'"),
+    "id": ([{"id": True, "text": ""}], [], "p, line 1: id is True; expected a string or an integer"),
+    "text": ([{"id": 11, "text": None}], [], 'p, line 1: text is None; expected a text or a number ("" for an empty answer)'),
     "half a character": ('{"id": 11, "text": "\\ud83d"}', [], "p, line 1: not valid JSON (no valid Unicode"),
     "bytes": (b'{"id": 11, "text": "\xff"}', [], "p, line 1: not valid JSON (no valid Unicode"),
     "nested": ("[" * 100_000, [], "p: not valid JSON (nested too deeply)"),
-    "boxes as texts": (GOOD, ["-t", "refcoco/val", "--data", "tiny"], "refcoco asks for boxes, and a text alone does not say in which coordinates they are: name the model family whose convention it follows with --family"),
+    "boxes as texts": (GOOD, ["-t", "refcoco/val", "--data", "tiny"], "refcoco asks for boxes, and a text alone does not say in which coordinates they are: state them with --boxes (pixels, 0-1000, 0-1, resized), or name the model family whose convention they follow with --family"),
     "unknown family": (GOOD, ["--family", "qwen2.5"], "unknown model family 'qwen2.5': did you mean qwen2.5-vl"),
     "limits without a family": (GOOD, ["--max-pixels", "99"], "--max-pixels: without --family nothing depends on the size"),
     "limits": (GOOD, ["--family", "qwen2.5-vl", "--min-pixels", "9", "--max-pixels", "3"], "--min-pixels 9 is more than --max-pixels 3"),
@@ -440,8 +450,8 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
     "unknown protocol": (GOOD, ["--family", "qwen2.5-vl", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
     "protocol without a family": (GOOD, ["--protocol", "lmms-eval"], "--protocol lmms-eval: without --family, answers are final texts, which no protocol parses"),
     "a protocol that does not say": (GOOD, ["-t", "ocrvqa/test", "--family", "qwen2.5-vl", "-p", "q", "--protocol", "vlmevalkit"], "vlmevalkit does not say how ocrvqa is asked; use --protocol official"),
-    "two splits": (GOOD, ["-t", "vqav2/train"], "--predictions: 1 files for 2 splits; give one file for each of vqav2/val, vqav2/train, in this order"),
-    "two files": (GOOD, ["-p", "q"], "--predictions: 2 files for 1 splits"),
+    "two splits": (GOOD, ["-t", "vqav2/train"], "--predictions: 1 file for 2 splits; give one file for each of vqav2/val, vqav2/train, in this order"),
+    "two files": (GOOD, ["-p", "q"], "--predictions: 2 files for 1 split;"),
     "kind": (GOOD, ["--kind", "vqa"], "--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"),
     "root": (GOOD, ["--data", "/no/such"], "there is no folder /no/such"),
     "name": (GOOD, ["--name", "a/b"], "--name 'a/b': give a plain folder name"),

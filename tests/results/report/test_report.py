@@ -27,7 +27,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Job, load_job, parse_tasks
 from evalkit.jsonl_task import read_jsonl_task
-from evalkit.predictions import Reader
+from evalkit.reader import Reader, failed
 from evalkit.results.report.images import side_for
 from evalkit.results.report.summary import breakdowns, categories, histogram
 from evalkit.results.report.write import write_report
@@ -61,7 +61,9 @@ def scored(folder: Path, name: str, jobs: Jobs) -> Path:
     for job, texts in jobs:
         records = [
             replace(record, image_digests=tuple(image.digest() for image in record.images))
-            for record in reader.records(job, texts, "the test")
+            if record.sample.id in texts
+            else failed(record.sample, "no answer in the test")
+            for record in reader.records(job, texts)
         ]
         with appending(run.journal_path(job.task.name, job.split)) as journal:
             for record in records:

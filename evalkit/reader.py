@@ -1,0 +1,176 @@
+"""Parses answers from elsewhere: as a model family's raw output, as final texts, or boxes in stated coordinates.
+
+Without a family, an answer is a *final text*: what the official scorer would be given.  With one it is raw text, parsed
+as the family parses its own models' answers.  Boxes need a family or stated coordinates: a text alone does not say
+which it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit import registry
+from evalkit.errors import UserError
+from evalkit.interfaces import Family, Task
+from evalkit.jobs import GENERATE, OFFICIAL, Job, Record
+from evalkit.types import Box, ImageSize, Prediction, PromptSpec, Response, Sample, Size
+
+COORDINATES = ("pixels", "0-1000", "0-1", "resized")
+"""Coordinates of boxes: pixels of the original image, thousandths or fractions of it, pixels of the resized image."""
+RESIZED = "resized"
+_TYPES = {"min_pixels": int, "max_pixels": int, "protocol": str, "choice": str, "boxes": str}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Makes records of given answers.
+
+    Attributes:
+        family: whose models gave them as raw text; None for final texts.
+        min_pixels, max_pixels: the limits that the family's processor resized images by; None for its defaults.
+        protocol: the protocol of the prompts, which decides the family's parsing.
+        choice: how multiple-choice questions were answered.
+        boxes: one of ``COORDINATES`` for boxes; None for the family's.
+    """
+
+    family: Family | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    protocol: str = OFFICIAL
+    choice: str = GENERATE
+    boxes: str | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], family: Family | None) -> Reader:
+        """The reader of a run with these settings (its manifest's).
+
+        Raises:
+            UserError: a setting is not of its type.
+        """
+        for key, expected in _TYPES.items():
+            value = settings.get(key)
+            if value is not None and not isinstance(value, expected):
+                raise UserError(f"the run's manifest is corrupt: its setting {key} is {value!r}.")
+        return cls(
+            family,
+            settings.get("min_pixels"),
+            settings.get("max_pixels"),
+            settings.get("protocol") or OFFICIAL,
+            settings.get("choice") or GENERATE,
+            settings.get("boxes"),
+        )
+
+    def check_options(self) -> None:
+        """Raise ``UserError`` if the coordinates are unknown, or the limits are impossible or have no effect."""
+        limits = {"--min-pixels": self.min_pixels, "--max-pixels": self.max_pixels}
+        given = [name for name, value in limits.items() if value is not None]
+        if self.boxes is not None and self.boxes not in COORDINATES:
+            raise UserError(f"--boxes {self.boxes}: unknown; use {', '.join(COORDINATES[:-1])} or {COORDINATES[-1]}.")
+        if self.boxes == RESIZED and self.family is None:
+            raise UserError(
+                "--boxes resized: how images are resized depends on the model; name its family with --family, for "
+                "example --family qwen2.5-vl."
+            )
+        if given and self.family is None:
+            raise UserError(
+                f"{given[0]}: without --family nothing depends on the size that images were resized to; leave it out."
+            )
+        for name, value in limits.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: give at least 1.")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise UserError(f"--min-pixels {self.min_pixels} is more than --max-pixels {self.max_pixels}.")
+
+    def check(self, task: Task) -> None:
+        """Raise ``UserError`` if answers to ``task`` cannot be parsed."""
+        if task.kind == "grounding" and self.family is None and self.boxes is None:
+            raise UserError(
+                f"{task.name} asks for boxes, and a text alone does not say in which coordinates they are: state them "
+                f"with --boxes ({', '.join(COORDINATES)}), or name the model family whose convention they follow with "
+                "--family, for example --family qwen2.5-vl."
+            )
+        if self.family is not None:
+            self.family.decoding(self._spec(task), task.decoding)  # refuses what the protocol does not define
+
+    def records(self, job: Job, texts: Mapping[str, str]) -> list[Record]:
+        """A record for every sample of ``job``; a sample without an answer has an empty one."""
+        sizes: dict[str, Size] = {}
+        return [self._record(job.task, sample, texts.get(sample.id), sizes) for sample in job.samples]
+
+    def parse(self, task: Task, sample: Sample, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+        """The prediction in an answer, by the family's rules, or of a final text."""
+        if task.kind == "grounding" and self.boxes is not None:
+            return self._parse_box(task, text, image_sizes)
+        if self.family is not None:
+            return self.family.parse(self._spec(task), text, image_sizes)
+        return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
+
+    def image_sizes(self, sample: Sample, sizes: dict[str, Size]) -> tuple[ImageSize, ...]:
+        """The sizes of the sample's images, as in the file and as the family's processor resizes them.
+
+        Args:
+            sizes: (width, height) of the images read so far, by name; it is added to.
+
+        Raises:
+            OSError, ValueError: an image cannot be read, or cannot be resized.
+        """
+        for image in sample.all_images:
+            if image.name not in sizes:
+                sizes[image.name] = image.size()
+        originals = [sizes[image.name] for image in sample.images]
+        family = self.family
+        if family is None:
+            return tuple(ImageSize(size, size) for size in originals)
+        return tuple(family.image_size(size, self.min_pixels, self.max_pixels) for size in originals)
+
+    def _parse_box(self, task: Task, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+        """The box in an answer, converted from the stated coordinates."""
+        # The generic family's boxes are fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
+        numbers = registry.families.get("generic").parse(
+            PromptSpec(task.name, task.kind), text, [ImageSize((1, 1), (1, 1))]
+        )
+        if not isinstance(numbers.value, tuple) or not image_sizes:
+            return Prediction(None)
+        (width, height), (wide, high) = image_sizes[-1].original, image_sizes[-1].resized
+        x, y = {
+            "pixels": (1.0, 1.0),
+            "0-1000": (width / 1000, height / 1000),
+            "0-1": (float(width), float(height)),
+            RESIZED: (width / wide, height / high),
+        }[str(self.boxes)]
+        x1, y1, x2, y2 = numbers.value
+        box: Box = (x1 * x, y1 * y, x2 * x, y2 * y)
+        return Prediction(box)
+
+    def _spec(self, task: Task) -> PromptSpec:
+        return task.prompt_spec(self.protocol, self.choice)
+
+    def _record(self, task: Task, sample: Sample, text: str | None, sizes: dict[str, Size]) -> Record:
+        if text is None:
+            return Record(sample, "", Response(sample.id), Prediction(None), sample.all_images)
+        try:
+            image_sizes = self.image_sizes(sample, sizes) if task.kind == "grounding" else ()
+        except (OSError, ValueError) as error:
+            names = ", ".join(image.name for image in sample.all_images)
+            return failed(sample, f"{type(error).__name__}: {error} ({names})")
+        response = Response(sample.id, text, image_sizes=image_sizes)
+        return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.all_images)
+
+
+def final(sample: Sample, text: str) -> Prediction:
+    """A final text, unchanged; one without a visible character is no answer."""
+    return Prediction(text if text.strip() else None)
+
+
+def final_letter(sample: Sample, text: str) -> Prediction:
+    """The letter of one of the sample's options, spaces aside; finding it in anything longer needs a family."""
+    letter = text.strip()
+    letters = [chr(ord("A") + place) for place in range(len(sample.options))]
+    return Prediction(letter if letter in letters else None)
+
+
+def failed(sample: Sample, error: str) -> Record:
+    """The record of a sample that could not be answered or parsed."""
+    return Record(sample, "", Response(sample.id, finish="error", error=error), Prediction(None), sample.all_images)

@@ -1,0 +1,204 @@
+"""What ``evalkit score`` does, usable without a terminal: read files of answers, score them, and write a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from evalkit.console import new_console
+from evalkit.data import open_data
+from evalkit.errors import UserError
+from evalkit.jobs import Record, incomplete_split, parse_tasks
+from evalkit.results.leaderboard import table as board
+from evalkit.results.samples.context import located
+from evalkit.results.store.journal import Journal, appending
+from evalkit.results.store.manifest import Manifest, SplitRecord
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scores import ScoreWriter
+from evalkit.scoring import Result, check_scorable, score_job
+from evalkit.settings import Effective, default_data
+
+from .finish import report_end, write_scores
+from .manifest import announce, environment, logging_to, quiet_logging, recording
+from .recorded import RecordedSplit, is_journal, open_journal, records_of
+from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
+from .score_reading import Reading, choose_reading
+
+SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
+"""The settings shared with ``evalkit run``."""
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """Everything that is scored, read and checked."""
+
+    splits: Sequence[SplitAnswers]
+    reading: Reading
+    data: str
+    data_source: str
+    model: str
+
+
+def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board.Entry], int]:
+    """Score every split with its file of answers; returns the leaderboard rows and the exit code.
+
+    Raises:
+        UserError: a mistake in the command, the answers or the data.
+    """
+    settings = effective.settings
+    console = new_console(stderr=True, highlight=False)
+    quiet_logging()
+    plan = plan_scores(effective, options, console)  # finds every mistake before a folder is created
+    run = settings.name or f"{plan.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = RunFolder.create(Path(settings.out), run)
+    manifest = make_manifest(effective, options, plan)
+    with folder.locked(), logging_to(folder), recording(folder, manifest, console):
+        for note in notes_of(plan):
+            announce(console, note)
+        results: list[Result] = []
+        family = plan.reading.reader.family
+        header = {
+            "run": run, "model": plan.model, "family": None if family is None else family.name, "data": plan.data,
+        }  # fmt: skip
+        writer = ScoreWriter(folder, header)
+        for split in plan.splits:
+            began = time.monotonic()
+            result = score_split(split, plan.reading, folder)
+            results.append(result)
+            if result.failure is None:
+                answers = "1 answer" if result.n == 1 else f"{result.n:,} answers"
+                console.print(f"{split.job.name}: {answers} scored in {time.monotonic() - began:.1f} s")
+            entries = write_scores(writer, results)
+        manifest.state = report_end(folder, results, console, retry="")
+    return entries, 0 if all(result.complete for result in results) else 1
+
+
+# ------------------------------------------------------------------------------------------------------------ planning
+
+
+def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -> ScorePlan:
+    """Read the answers and the splits, and check that they fit each other.
+
+    Raises:
+        UserError: they do not.
+    """
+    settings = effective.settings
+    splits = parse_tasks(settings.tasks, settings.split, settings.kind)
+    files = pair_files(options.predictions, splits)
+    journals = [open_journal(file, console) if is_journal(file) else None for file in files]
+    reading = choose_reading(journals, effective, options)
+    reading.reader.check_options()
+    if not reading.recorded_predictions:
+        for task, _ in splits:
+            reading.reader.check(task)
+    if options.boxes is not None and not any(task.kind == "grounding" for task, _ in splits):
+        raise UserError(f"--boxes {options.boxes}: none of the tasks asks for boxes; leave it out.")
+    name, source = data_of(effective, journals)
+    data = open_data(name, images_required=False)
+    answers = [
+        answers_of(task, split, data, file, journal, reading, options)
+        for (task, split), file, journal in zip(splits, files, journals, strict=True)
+    ]
+    for split_answers in answers:
+        check_scorable(split_answers.job)
+    recorded = next((journal.manifest for journal in journals if journal is not None and journal.manifest), None)
+    model = settings.name or (files[0].stem if recorded is None else str(recorded.model.get("name", files[0].stem)))
+    return ScorePlan(answers, reading, name, source, model)
+
+
+def data_of(effective: Effective, journals: Sequence[RecordedSplit | None]) -> tuple[str, str]:
+    """The data and where its name comes from: the command, the environment, or the run that a journal belongs to."""
+    given = effective.settings.data
+    if given is not None:
+        return given, effective.sources["data"]
+    name, source = default_data(False)
+    if source == "default":
+        for journal in journals:
+            if journal is not None and journal.manifest is not None and "data" in journal.settings:
+                return located(str(journal.settings["data"]), journal.manifest.cwd), "the run's manifest"
+    return name, source
+
+
+def notes_of(plan: ScorePlan) -> Iterator[str]:
+    """What the user should know of the answers and the data."""
+    yield from plan.reading.notes
+    for split in plan.splits:
+        if shorter := incomplete_split(split.job, plan.data):
+            yield shorter
+        if split.note:
+            yield from split.note.split("\n")
+
+
+# ------------------------------------------------------------------------------------------------------------- scoring
+
+
+def score_split(split: SplitAnswers, reading: Reading, folder: RunFolder) -> Result:
+    """Write a split's answers to the journal and score them."""
+    job, journal = split.job, split.journal
+    with appending(folder.journal_path(job.task.name, job.split)) as written:
+        if journal is None:
+            assert split.given is not None
+            records = reading.reader.records(job, split.given.texts)
+            for record in records:
+                written.append(record)
+            return score_job(job, records)
+        records = records_of(
+            job, journal.lines, reading.reader, path=journal.path, recorded_predictions=reading.recorded_predictions
+        )
+        for record in records:
+            _copy(record, journal, written)
+    return score_job(job, records)
+
+
+def _copy(record: Record, journal: RecordedSplit, written: Journal) -> None:
+    line = journal.lines[record.sample.id]
+    if record.response.finish == line.response.finish and record.response.image_sizes == line.response.image_sizes:
+        written.copy(line, record.prediction)
+    else:
+        written.append(record)
+
+
+def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) -> Manifest:
+    """The manifest of the run folder."""
+    settings, reader = effective.settings, plan.reading.reader
+    family = reader.family
+    journals = [split.journal for split in plan.splits if split.journal is not None]
+    recorded = next((journal.manifest for journal in journals if journal.manifest is not None), None)
+    left_out = any(split.job.limited and split.journal is not None for split in plan.splits)
+    return Manifest(
+        **environment(),
+        splits={
+            split.job.name: SplitRecord(
+                reference=split.job.reference,
+                samples=len(split.job.samples),
+                asked=split.job.asked,
+                limit=None if split.journal is None or split.journal.split is None else split.journal.split.limit,
+            )
+            for split in plan.splits
+        },
+        settings={
+            **{key: getattr(settings, key) for key in SHARED},
+            **asdict(options),
+            **plan.reading.to_settings(),
+            "skip_missing": options.skip_missing or left_out,
+            "data": plan.data,
+            "limit": None,
+        },
+        sources={**{key: effective.sources[key] for key in SHARED}, "data": plan.data_source},
+        model={"name": plan.model} if recorded is None else {**recorded.model, "name": plan.model},
+        family=None if family is None else {"name": family.name, "coordinates": family.coordinates},
+        shots=None if recorded is None else recorded.shots,
+        exemplars=None if recorded is None else recorded.exemplars,
+        predictions=[file_digest(split.file) for split in plan.splits],
+    )
+
+
+def file_digest(file: Path) -> dict[str, str]:
+    """A file's path and content hash, for the manifest."""
+    return {"file": str(file.absolute()), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}

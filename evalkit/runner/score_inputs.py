@@ -1,0 +1,144 @@
+"""The splits that ``evalkit score`` scores, each with the answers of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evalkit.data import Data
+from evalkit.errors import UserError
+from evalkit.interfaces import Task
+from evalkit.jobs import Job, load_job
+from evalkit.predictions import EXAMPLES, Matched, match, read_predictions
+
+from .recorded import RecordedSplit, without
+from .score_reading import Reading
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """The options that only ``evalkit score`` has.
+
+    Attributes:
+        allow_missing: score splits of which some samples have no answer; these count as wrong.
+        skip_missing: leave such samples out of the score.
+        boxes: coordinates of boxes (``evalkit.reader.COORDINATES``); None for the family's.
+    """
+
+    predictions: Sequence[str]
+    family: str | None = None
+    allow_missing: bool = False
+    skip_missing: bool = False
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    boxes: str | None = None
+
+
+@dataclass(frozen=True)
+class SplitAnswers:
+    """A split and the answers to it.
+
+    Attributes:
+        job: with the samples that are scored.
+        given: the answers of a predictions file; None for a journal.
+        journal: a run's journal; None for a predictions file.
+        note: what was missing or not used, for the user; empty if nothing was.
+    """
+
+    job: Job
+    file: Path
+    given: Matched | None
+    journal: RecordedSplit | None
+    note: str
+
+
+def pair_files(predictions: Sequence[str], splits: Sequence[tuple[Task, str]]) -> list[Path]:
+    """The file of each split, in order.
+
+    Raises:
+        UserError: the number of files is not the number of splits.
+    """
+    files = [Path(name).expanduser() for name in predictions]
+    names = [f"{task.name}/{split}" for task, split in splits]
+    if not files:
+        raise UserError(f"no answers: give --predictions FILE for {', '.join(names)}.")
+    if len(files) != len(names):
+        given = "1 file" if len(files) == 1 else f"{len(files)} files"
+        raise UserError(
+            f"--predictions: {given} for {len(names)} split{'s' if len(names) > 1 else ''}; give one file for each of "
+            f"{', '.join(names)}, in this order, or name a split in --tasks (for example --tasks {names[0]})."
+        )
+    return files
+
+
+def answers_of(
+    task: Task,
+    split: str,
+    data: Data,
+    file: Path,
+    journal: RecordedSplit | None,
+    reading: Reading,
+    options: ScoreOptions,
+) -> SplitAnswers:
+    """A split with the answers of its file.
+
+    Raises:
+        UserError: the file does not fit the split.
+    """
+    limit = None if journal is None or journal.split is None else journal.split.limit
+    protocol = reading.reader.protocol
+    job = load_job(task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice)
+    job = replace(job, asked=reading.asked(journal))
+    if journal is not None:
+        return _from_journal(job, journal, options)
+    ids = [sample.id for sample in job.samples]
+    found = match(
+        ids,
+        read_predictions(file, set(ids), boxes=task.kind == "grounding"),
+        source=str(file),
+        split=job.name,
+        missing_allowed=options.allow_missing or options.skip_missing,
+    )
+    public = task.splits[split].answers
+    skipped = options.skip_missing and public
+    note = _note(job, file, found, skipped=skipped, public=public)
+    if skipped:
+        job = without(job, found.missing)
+    return SplitAnswers(job, file, found, None, note)
+
+
+def _from_journal(job: Job, journal: RecordedSplit, options: ScoreOptions) -> SplitAnswers:
+    """A split with the answers of a journal, which has a line for every sample that was asked."""
+    missing = [sample.id for sample in job.samples if sample.id not in journal.lines]
+    if not missing:
+        return SplitAnswers(job, journal.path, None, journal, "")
+    if not (options.allow_missing or options.skip_missing):
+        examples = ", ".join(missing[:EXAMPLES]) + (", …" if len(missing) > EXAMPLES else "")
+        raise UserError(
+            f"{journal.path} has answers to {len(job.samples) - len(missing):,} of the {len(job.samples):,} samples of "
+            f"{job.name} (not to {examples}); --allow-missing scores these."
+        )
+    note = (
+        f"{job.name}: {len(missing):,} of {len(job.samples):,} samples are not in the journal {journal.path} and are "
+        "left out of the score."
+    )
+    return SplitAnswers(without(job, missing), journal.path, None, journal, note)
+
+
+def _note(job: Job, file: Path, found: Matched, *, skipped: bool, public: bool) -> str:
+    """What a file lacks and what of it is not used."""
+    notes = []
+    if found.missing:
+        outcome = "are left out of the score" if skipped else "count as wrong (--skip-missing leaves them out)"
+        notes.append(
+            f"{job.name}: {len(found.missing):,} of {len(job.samples):,} samples have no answer in {file} and "
+            f"{outcome if public else 'are empty in the submission'}."
+        )
+    if found.unused:
+        examples = ", ".join(found.unused[:EXAMPLES]) + (", …" if len(found.unused) > EXAMPLES else "")
+        notes.append(
+            f"{job.name}: {len(found.unused):,} of {len(found.unused) + len(found.texts):,} answers in {file} are to "
+            f"samples outside the split and are not used ({examples})."
+        )
+    return "\n".join(notes)

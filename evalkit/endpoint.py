@@ -55,6 +55,10 @@ class ServedModel:
         folder: the checkpoint's folder on this machine; None if unknown.
         same_machine: whether the server runs on this machine, so that ``folder`` holds what it has loaded.
         family: the model family whose prompts are used.
+        family_guessed: whether the family was guessed from the name under which the model is served.
+        lineage: what the server says that the model is: the checkpoint it has loaded, and for an adapter, then that of
+            its base model.
+        prompt_end: the end of the prompts that the server renders, where reasoning may be opened; empty if unknown.
     """
 
     endpoint: Endpoint
@@ -63,6 +67,9 @@ class ServedModel:
     folder: str | None = None
     same_machine: bool = False
     family: str = "generic"
+    family_guessed: bool = False
+    lineage: tuple[str, ...] = ()
+    prompt_end: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The entry in the manifest."""

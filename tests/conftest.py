@@ -71,7 +71,10 @@ class HTTPServer:
 
     Attributes:
         misbehave: called with a request's number and its body; a name from ``MISCHIEF`` or None.
+        replace: called with a request's number and its body; (status, content) of another reply, or None.
+        paths: other paths, each with what makes the reply to a request there.
         key: what it wants as a bearer token; None for no key.
+        models: its list of models, or (status, content) of another reply to requests for it.
         bodies: the requests that it answered properly; ``seen`` all that came, ``headers`` those of each.
         most: how many requests it had at one time, at most.
     """
@@ -80,8 +83,10 @@ class HTTPServer:
 
     def __init__(self, port: int = 0) -> None:
         self.misbehave: Any = lambda number, body: None
+        self.replace: Any = lambda number, body: None
+        self.paths: dict[str, Any] = {}
         self.key: str | None = None
-        self.models: list[dict[str, Any]] = [{"id": "one", "object": "model", "owned_by": "nobody", "created": 1}]
+        self.models: Any = [{"id": "one", "object": "model", "owned_by": "nobody", "created": 1}]
         self.refused_fields: tuple[str, ...] = ()
         self.logprobs = True
         self.retry_after: str | None = None
@@ -175,7 +180,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.refused():
             return
         if self.path == "/v1/models":
-            self.reply(200, {"object": "list", "data": self.server_of_tests.models})
+            models = self.server_of_tests.models
+            self.reply(*(models if isinstance(models, tuple) else (200, {"object": "list", "data": models})))
         else:
             self.reply(404, {"error": {"message": "there is nothing here"}})
 
@@ -189,8 +195,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             mine.seen.append(body)
             mine._now += 1
             mine.most = max(mine.most, mine._now)
+        replaced = mine.paths[self.path](body) if self.path in mine.paths else None
+        other = mine.replace(number, body) if replaced is None else (200, replaced)
         try:
-            self.answered(mine, mine.misbehave(number, body), body)
+            if other is not None:
+                self.reply(*other)
+            else:
+                self.answered(mine, mine.misbehave(number, body), body)
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:

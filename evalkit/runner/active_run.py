@@ -34,7 +34,7 @@ from .lazy_backend import LazyBackend
 from .manifest import ManifestWriter, announce, logging_to, make_manifest, recording
 from .plan import Plan, folder_stem
 from .resume import kept_answers
-from .served_models import identity_of, warn_of_unknown_sizes
+from .served_models import identity_of, warn_of_guessed_family, warn_of_unknown_sizes
 
 
 def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
@@ -115,7 +115,12 @@ class ActiveRun:
         self.note_backend(backend)
         for message in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest.backend or {}):
             self.announce(message)
+        self._warn_of_guessed_family()
         self._record()
+
+    def _warn_of_guessed_family(self) -> None:
+        for message in warn_of_guessed_family(self.plan.jobs, self.plan.family, self.plan.checkpoint):
+            announce(self._console, message, style="bold yellow")
 
     @contextmanager
     def open_job(self, job: Job, backend: LazyBackend | None, reporter: Reporter) -> Iterator[tuple[Answers, Watch]]:
@@ -169,6 +174,7 @@ class ActiveRun:
             split = entry.row.name
             if split in splits:
                 splits[split] = replace(splits[split], signature=entry.row.signature)
+        self._warn_of_guessed_family()  # again, since much may have been printed since
         self.manifest.state = report_end(self.folder, results, self._console)
         if self._events is not None:
             rows = [entry.row.to_dict() for entry in entries]

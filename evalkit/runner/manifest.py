@@ -101,9 +101,9 @@ def quiet_logging() -> None:
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao triggers it
 
 
-def announce(console: Console, message: str) -> None:
+def announce(console: Console, message: str, *, style: str | None = None) -> None:
     """Print a message and write it to the log."""
-    console.print(message, soft_wrap=True, markup=False)
+    console.print(message, soft_wrap=True, markup=False, style=style)
     log.info("%s", message)
 
 

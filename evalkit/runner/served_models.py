@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evalkit import fingerprint, registry
 from evalkit.checkpoint import Checkpoint, local_processor
-from evalkit.endpoint import BASE_URL_VARIABLE
+from evalkit.endpoint import BASE_URL_VARIABLE, ServedModel
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Family
 from evalkit.jobs import Job
@@ -61,34 +61,58 @@ def connect_models(factory: BackendFactory, effective: Effective, console: Conso
         with console.status(f"looking for models at {endpoint.base_url}"):
             checkpoint = factory.connect(model, endpoint)
         checkpoint = replace(checkpoint, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
-        family, why = _family(checkpoint, settings.family)
         served = checkpoint.served
         assert served is not None
+        family, why = _family(checkpoint, served, settings.family)
         console.print(
             f"{checkpoint.name} on {served.software} at {served.endpoint.base_url}, family {family.name} ({why})",
             soft_wrap=True, markup=False,
         )  # fmt: skip
-        models.append((replace(checkpoint, served=replace(served, family=family.name)), family))
+        by_name = map(family.prompt_end, (*served.lineage, checkpoint.name))
+        served = replace(
+            served, family=family.name, family_guessed=why.startswith("guessed"),
+            prompt_end=served.prompt_end or next(filter(None, by_name), ""),
+        )  # fmt: skip
+        models.append((replace(checkpoint, served=served), family))
     return models
 
 
-def _family(checkpoint: Checkpoint, wanted: str | None) -> tuple[Family, str]:
-    """A model's family, and where that comes from."""
+def _family(checkpoint: Checkpoint, served: ServedModel, wanted: str | None) -> tuple[Family, str]:
+    """A model's family, and where that comes from.
+
+    The checkpoint that the server says it has loaded counts more than the name under which it offers it.
+    """
     if wanted is not None:
         return registry.families.get(wanted), "--family"
     by_config = registry.family_name(checkpoint.model_type, checkpoint.name)
     if by_config is not None:
         return registry.families.get(by_config), "from its config"
+    for loaded in served.lineage:
+        family = family_in(loaded)
+        if family is not None:
+            return family, f"the server has loaded {loaded}"
     by_name = family_in(checkpoint.name)
     if by_name is not None:
-        return by_name, "from its name; override with --family"
-    return registry.families.get("generic"), "no family matches its name; set --family"
+        return by_name, "guessed from its name; override with --family"
+    return registry.families.get("generic"), "guessed: no family matches its name; set --family"
 
 
 def family_in(model: str) -> Family | None:
     """The family whose name is in a model's name, the longest of them: ``Qwen/Qwen2.5-VL-7B-Instruct``."""
     fitting = [family for family in registry.families.all() if family.matches_name(model)]
     return max(fitting, key=lambda family: len(family.name), default=None)
+
+
+def warn_of_guessed_family(jobs: Sequence[Job], family: Family, checkpoint: Checkpoint) -> Iterator[str]:
+    """A warning for tasks whose boxes are in the coordinates of a family that was guessed."""
+    served = checkpoint.served
+    names = [job.name for job in jobs if job.task.kind == "grounding"]
+    if served is not None and served.family_guessed and names:
+        yield (
+            f"warning: {', '.join(names)}: the boxes of {checkpoint.name} are parsed as {family.coordinates} (family "
+            f"{family.name}), but this family was guessed from the model's name. If it is wrong, so are these scores; "
+            "set --family."
+        )
 
 
 def warn_of_unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:

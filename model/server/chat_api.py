@@ -1,4 +1,4 @@
-"""Requests and replies of the chat completions API.
+"""Requests of the chat completions API, and what is learned from replies.
 
 Fields that every server supports are always sent.  Fields that only some support (keeping special tokens, a repetition
 penalty of 1, token ids) are sent until a server rejects them by name; then they are left out and recorded in
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,14 +16,17 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import PIXEL_LIMITS_SENT
 from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response
 
-from .http import FatalError, RequestFailed
+from .http import FatalError
+from .prompt_end import LAST_TOKENS
+from .rejection import Rejection
+from .replies import response_of
 
 PREFERRED: Mapping[str, Any] = {
     "skip_special_tokens": False, "spaces_between_special_tokens": False, "return_token_ids": True,
     "repetition_penalty": 1.0,
 }  # fmt: skip
 """Sent unless the server rejects them."""
-OPTIONAL = (*PREFERRED, "frequency_penalty", "presence_penalty", "seed", "top_p")
+OPTIONAL = (*PREFERRED, "frequency_penalty", "presence_penalty", "seed", "top_p", "stream_options")
 """Fields that may be left out.  Neutral penalties are sent to override a server's own defaults."""
 REQUIRED = {
     "mm_processor_kwargs": (
@@ -38,14 +40,13 @@ REQUIRED = {
     "top_logprobs": "so multiple-choice options cannot be ranked; use --choice generate",
     "prompt_logprobs": "so options of several tokens cannot be ranked; use --choice generate",
     "continue_final_message": "so options of several tokens cannot be ranked; use --choice generate",
-    "temperature": "so it would sample answers with its own settings",
+    "temperature": "so it would sample answers with its own settings; --temperature 1 evaluates it like that",
 }
 """Required fields, and the consequence if the server rejects one."""
 MAX_FINGERPRINTS = 8
 RENAMED = {"max_tokens": "max_completion_tokens"}
-
-FINISHED_REASONS = {"stop", "eos_token", "stop_sequence", "end_turn", "eos"}
-TRUNCATED_REASONS = {"length", "max_tokens"}
+STREAM: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+"""Sent to endpoints that only answer with a stream of events."""
 
 
 class ChatAPI:
@@ -57,6 +58,9 @@ class ChatAPI:
     Attributes:
         left_out: fields that the server rejects, with its message.
         fingerprints: the first distinct ``system_fingerprint`` values of its replies.
+        streams: whether replies are requested as a stream of events.
+        prompt_end: the end of rendered prompts, if known before the run.
+        last_prompt: the last tokens of a prompt, if the server reports them.
     """
 
     def __init__(self, checkpoint: Checkpoint, data_url: Callable[[ImageRef], str]) -> None:
@@ -64,6 +68,9 @@ class ChatAPI:
         self.model = checkpoint.location
         self.left_out: dict[str, str] = {}
         self.fingerprints: list[str] = []
+        self.streams = False
+        self.prompt_end = checkpoint.served.prompt_end
+        self.last_prompt: Sequence[int] = ()
         self._data_url = data_url
         self._renamed: dict[str, str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
@@ -79,6 +86,7 @@ class ChatAPI:
             "messages": self.messages(request.messages),
             **_sampling_fields(request.decoding, request.id),
             **PREFERRED,
+            **(STREAM if self.streams else {}),
             **({"mm_processor_kwargs": self._pixels} if self._pixels and request.images else {}),
             **more,
         }
@@ -106,38 +114,37 @@ class ChatAPI:
             turns.append({"role": message.role, "content": parts})
         return turns
 
-    def adapt(self, body: bytes, message: str, text: str) -> str | None:
+    def adapt(self, body: bytes, message: str, rejection: Rejection) -> str | None:
         """Leave out or rename the fields that the server rejected by name.
 
         Args:
             body: of the rejected request.
             message: the server's message, for users.
-            text: the server's full message.
 
         Returns:
-            a description of the change, empty if it was made before; None if the message names no field.
+            a description of the change, empty if it was made before; None if no field is to blame.
 
         Raises:
             FatalError: answers would differ without the field.
         """
         sent = set(json.loads(body))
-        named = {name for name in sent if re.search(rf"(?<![A-Za-z_]){name}(?![A-Za-z_])", text)}
+        if rejection.stream_only and "stream" not in sent:
+            known, self.streams = self.streams, True
+            return "" if known else "the server only answers with a stream of events, so one is requested"
         for name, other in RENAMED.items():
-            if name in named and other in text:
+            if name in sent and rejection.renamed.get(name) == other:
                 known = name in self._renamed
                 self._renamed[name] = other
                 return "" if known else f"the server expects {other} instead of {name}"
         for name, consequence in REQUIRED.items():
-            if name in named and _is_about_field(name, text):
+            if name in sent & rejection.fields:
                 raise FatalError(f"the server does not support {name}, {consequence} ({message})")
-        rejected = sorted(named & set(OPTIONAL))
+        rejected = sorted(sent & rejection.fields & set(OPTIONAL))
         new = [name for name in rejected if name not in self.left_out]
         self.left_out |= dict.fromkeys(new, message)
         if not rejected:
             return None
         return f"leaving out fields that the server does not support: {', '.join(new)}" if new else ""
-
-    # ------------------------------------------------------------------------------------------------------------ reply
 
     def parse(self, request: Request, reply: Any) -> Response:
         """The response in a reply, without image sizes and time.
@@ -145,40 +152,14 @@ class ChatAPI:
         Raises:
             RequestFailed: the reply contains no answer.
         """
-        choice = first_choice(reply)
-        fingerprint = reply.get("system_fingerprint")
+        fingerprint = reply.get("system_fingerprint") if isinstance(reply, dict) else None
         new = isinstance(fingerprint, str) and fingerprint not in self.fingerprints
         if new and len(self.fingerprints) < MAX_FINGERPRINTS:
-            self.fingerprints.append(fingerprint[:80])
-        message = choice["message"]
-        text, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(text, list):  # some servers return parts
-            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
-        text = text if isinstance(text, str) else ""
-        reason = choice.get("finish_reason")
-        truncated = reason in TRUNCATED_REASONS
-        if reasoning and isinstance(reasoning, str):  # put it back where the model generated it
-            text = f"<think>{reasoning}" + ("" if truncated and not text else f"</think>{text}")
-        tokens = _tokens(choice, ended=not truncated)
-        for string in request.decoding.stop:
-            text = text.partition(string)[0]
-        response = Response(
-            request.id, text, tokens, "length" if truncated else "stop", prompt_tokens=prompt_tokens(reply)
-        )  # fmt: skip
-        if not truncated and reason not in FINISHED_REASONS and not (reason is None and text):
-            error = message.get("refusal") or f"the server ended the answer with {reason!r}"
-            return Response(request.id, finish="error", error=str(error)[:300])
-        return response
-
-
-def _is_about_field(name: str, text: str) -> bool:
-    """Whether an error message that contains ``name`` rejects the field of that name.
-
-    ``stop`` and ``temperature`` are ordinary words, which messages about other things contain, too.
-    """
-    if name not in ("stop", "temperature"):
-        return True
-    return re.search(rf"['\"`]{name}['\"`]|parameter=?\s*{name}|{name} is not|field\W+{name}", text) is not None
+            self.fingerprints.append(str(fingerprint)[:80])
+        tokens = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
+        if isinstance(tokens, list) and all(isinstance(token, int) for token in tokens[-LAST_TOKENS:]):
+            self.last_prompt = tokens[-LAST_TOKENS:]
+        return response_of(request, reply, self.prompt_end)
 
 
 def _sampling_fields(decoding: Decoding, request_id: str) -> dict[str, Any]:
@@ -197,30 +178,3 @@ def _sampling_fields(decoding: Decoding, request_id: str) -> dict[str, Any]:
     if decoding.stop:
         fields["stop"] = list(decoding.stop)
     return fields
-
-
-def first_choice(reply: Any) -> dict[str, Any]:
-    """The first choice of a reply.  Raises ``RequestFailed`` if there is none."""
-    try:
-        choice = reply["choices"][0]
-        assert isinstance(choice, dict)
-        assert isinstance(choice["message"], dict)
-    except (KeyError, IndexError, TypeError, AssertionError):
-        raise RequestFailed(f"the reply has no choices ({str(reply)[:80]!r})") from None
-    return choice
-
-
-def prompt_tokens(reply: Any) -> int:
-    """The prompt's length in tokens; 0 if the server does not report it."""
-    usage = reply.get("usage")
-    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and count >= 0 else 0
-
-
-def _tokens(choice: Mapping[str, Any], *, ended: bool) -> tuple[int, ...]:
-    """The answer's token ids without the one that ended the turn; empty if the server does not return them."""
-    tokens = choice.get("token_ids")
-    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
-        return ()
-    by_string = isinstance(choice.get("stop_reason"), str)
-    return tuple(tokens[:-1] if ended and tokens and not by_string else tokens)

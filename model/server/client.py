@@ -28,6 +28,7 @@ from typing import Any
 
 from evalkit.endpoint import PATIENCE
 from evalkit.errors import RunFailed, UserError
+from evalkit.reasoning import split
 from evalkit.types import ImageSize, Request, Response
 
 from .chat_api import ChatAPI
@@ -36,6 +37,7 @@ from .http import BadRequest, Connection, FatalError, RateLimited, RequestFailed
 from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
+from .prompt_end import decoded
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ class Client:
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
         self._last_reply = time.monotonic()
         self._silence_reported = False
+        self._decoded = False  # whether the server was asked to decode the end of a prompt
+        self._decoding = asyncio.Lock()
 
     async def run(self, requests: Sequence[Request]) -> None:
         """Send all requests in this order, and deliver their responses; ends early if the run is to stop.
@@ -164,9 +168,23 @@ class Client:
                 return await rank_options(request, self.chat, self._post)
             # A reply that cannot be parsed is requested again, like one that was cut off.
             response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
-            return response
+            return await self._with_prompt_end(response)
         except _Stopping:
             return None
+
+    async def _with_prompt_end(self, response: Response) -> Response:
+        """The response with the prompt's end, if a truncated answer may be reasoning that the prompt opened."""
+        chat = self.chat
+        if response.finish != "length" or response.prompt_end or split(response.text).rule != "none":
+            return response
+        async with self._decoding:
+            if not chat.prompt_end and chat.last_prompt and not self._decoded:
+                self._decoded = True
+                loop = asyncio.get_running_loop()
+                chat.prompt_end = await loop.run_in_executor(
+                    self._threads, lambda: decoded(self.connection, chat.model, chat.last_prompt)
+                )
+        return replace(response, prompt_end=chat.prompt_end)
 
     async def _post(self, request: Request, fields: Mapping[str, Any]) -> Any:
         return await self._retry(request, fields, lambda reply: reply)
@@ -194,7 +212,7 @@ class Client:
                 return parsed
             except BadRequest as error:
                 self._record_reply()
-                change = self.chat.adapt(content, str(error), error.text)
+                change = self.chat.adapt(content, str(error), error.rejection)
                 if change is None:
                     raise
                 if change:

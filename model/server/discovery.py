@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, ServedModel, api_key
@@ -23,6 +24,9 @@ from .http import (
     ServerUnavailable,
     on_this_machine,
 )
+from .prompt_end import prompt_end, root_url
+
+log = logging.getLogger(__name__)
 
 VOLATILE_FIELDS = ("created", "permission", "object")
 """Fields of a model's entry that may change with each request."""
@@ -35,32 +39,59 @@ POLL_SECONDS = 2.0
 def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
     """The model that the server offers as ``model``; if that is None, its only model.
 
-    With ``--patience``, waits for a server that is still starting.
+    With ``--patience``, waits for a server that is still starting.  If the model is named, the list of models is not
+    needed: without one, the first request tells whether the model is there.
 
     Raises:
         UserError: no server answers, it rejects the key, or it does not serve the model.
     """
     key = api_key()
-    endpoint, listed = _listed(endpoint, key)
+    endpoint, listed = _listed(endpoint, key, required=model is None)
     entry, location = _entry(model, listed, endpoint)
     # The loaded checkpoint: vLLM and SGLang report it; others use its folder as the model's name.
     root = entry.get("root") or (location if PurePath(location).is_absolute() else None)
     root = root if isinstance(root, str) else None
+    lineage = _lineage(entry, listed or ())
     here = on_this_machine(endpoint.base_url)
-    folder = next((str(p) for p in map(Path, _paths(root if here else None, model)) if _has_config(p)), None)
+    known = _paths(*((root, *lineage) if here else ()), model)
+    folder = next((str(p) for p in map(Path, known) if _has_config(p)), None)
+    owner = str(entry.get("owned_by") or "")
     served = ServedModel(
         endpoint,
         {k: v for k, v in entry.items() if k not in VOLATILE_FIELDS and isinstance(v, str | int | float)},
         _software(entry, endpoint, key),
         folder,
         same_machine=here and folder is not None and folder == root,
+        lineage=lineage,
+        prompt_end=prompt_end(Connection(endpoint, key), owner, endpoint.processor or folder),
     )
     name = PurePath(location).name if PurePath(location).is_absolute() else location
     return Checkpoint(name, location, _config(folder), served=served)
 
 
-def _listed(endpoint: Endpoint, key: str | None) -> tuple[Endpoint, list[dict[str, Any]] | None]:
-    """The server's address, completed by ``/v1`` if needed, and its list of models (None: it has none)."""
+def _lineage(entry: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What a model is: the checkpoint it was loaded from, then its parent's, and so on."""
+    by_id = {str(one["id"]): one for one in listed}
+    found: list[str] = []
+    seen: set[str] = set()
+    while entry and str(entry.get("id")) not in seen:
+        seen.add(str(entry.get("id")))
+        parent = entry.get("parent")
+        found += [name for name in (entry.get("root"),) if isinstance(name, str) and name]
+        if isinstance(parent, str) and parent not in by_id:
+            found.append(parent)
+        entry = by_id.get(str(parent), {})
+    return tuple(dict.fromkeys(found))
+
+
+def _listed(
+    endpoint: Endpoint, key: str | None, *, required: bool
+) -> tuple[Endpoint, list[dict[str, Any]] | None]:  # fmt: skip
+    """The server's address, completed by ``/v1`` if needed, and its list of models (None: it has none).
+
+    Args:
+        required: whether a server that shows no list is an error.
+    """
     until = time.monotonic() + (endpoint.patience or 0)
     candidates = [endpoint]
     if urlsplit(endpoint.base_url).path in ("", "/"):
@@ -77,16 +108,29 @@ def _listed(endpoint: Endpoint, key: str | None) -> tuple[Endpoint, list[dict[st
                 break
             except (FatalError, BadRequest) as error:
                 trouble = error
-                missing += str(error).startswith(("404", "405"))
-                if not missing:
+                absent = isinstance(error, FatalError) and error.status in (404, 405)
+                missing += absent
+                if not absent:
+                    candidates = [candidate]
                     break
             except (RequestFailed, KeyError, TypeError) as error:
                 trouble = error
-        if missing == len(candidates) and candidates[-1].base_url.endswith("/v1") and len(candidates) == 1:
+        if missing == len(candidates) == 1 and endpoint.base_url.endswith("/v1"):
             return endpoint, None  # this server does not list its models
+        if not required and not _redirected(trouble) and not isinstance(trouble, ServerUnavailable):
+            log.warning(
+                "%s: no list of models (%s); the first request tells whether the model is there",
+                candidates[-1].base_url,
+                trouble,
+            )
+            return candidates[-1], None
         if not isinstance(trouble, ServerUnavailable | RateLimited) or time.monotonic() >= until:
             raise UserError(_discovery_error(endpoint, trouble)) from None
         time.sleep(POLL_SECONDS)
+
+
+def _redirected(trouble: Exception) -> bool:
+    return isinstance(trouble, FatalError) and trouble.status is not None and 300 <= trouble.status < 400
 
 
 def _discovery_error(endpoint: Endpoint, trouble: Exception) -> str:
@@ -95,7 +139,7 @@ def _discovery_error(endpoint: Endpoint, trouble: Exception) -> str:
             f"--base-url {endpoint.base_url}: no server responds ({trouble}); start it, check the address, or give "
             "--patience SECONDS to wait for a server that is starting."
         )
-    if isinstance(trouble, FatalError) and not str(trouble).startswith("404"):
+    if isinstance(trouble, FatalError) and trouble.status != 404:
         return f"--base-url {endpoint.base_url}: {trouble}."
     return (
         f"--base-url {endpoint.base_url}: it has no list of models ({trouble}), so it is not an OpenAI-compatible "
@@ -157,10 +201,9 @@ def _software(entry: Mapping[str, Any], endpoint: Endpoint, key: str | None) -> 
     if owner not in KNOWN_SOFTWARE:
         return f"a server ({owner})" if owner else "a server"
     name, where = KNOWN_SOFTWARE[owner]
-    parts = urlsplit(endpoint.base_url)
-    root = urlunsplit(parts._replace(path=parts.path.removesuffix("/v1")))
+    connection = Connection(endpoint, key)
     try:
-        version = Connection(endpoint, key).get(f"{root}{where}")["version"]
+        version = connection.get(f"{root_url(connection)}{where}")["version"]
     except (BadRequest, FatalError, RateLimited, ServerUnavailable, RequestFailed, KeyError, TypeError):
         return name
     return f"{name} {str(version)[:40]}"

@@ -23,6 +23,9 @@ from evalkit.endpoint import KEY_VARIABLE, Endpoint
 from evalkit.jsonl import parse
 from evalkit.version import __version__
 
+from .events import is_stream, reply_of
+from .rejection import MODERATED, OUT_OF_QUOTA, Rejection
+
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
@@ -38,16 +41,24 @@ class BadRequest(Exception):
     """The server rejects this request (400, 413, 422, …), and would reject it again.
 
     Attributes:
-        text: the server's full message, which may contain the key: do not show it.
+        rejection: what the server's reply says; its message may contain the key: do not show it.
     """
 
-    def __init__(self, message: str, text: str = "") -> None:
+    def __init__(self, message: str, rejection: Rejection | None = None) -> None:
         super().__init__(message)
-        self.text = text
+        self.rejection = Rejection(message) if rejection is None else rejection
 
 
 class FatalError(Exception):
-    """No request can be answered: the key, address or model is wrong, or a required field is not supported."""
+    """No request can be answered: the key, address or model is wrong, or a required field is not supported.
+
+    Attributes:
+        status: the HTTP status; None if the error is not a reply of the server.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RateLimited(Exception):
@@ -137,9 +148,16 @@ class Connection:
 
     def get(self, url: str) -> Any:
         """The JSON at ``url``; sends one request.  Raises as ``post`` does."""
+        return self._once("GET", url)
+
+    def post_json(self, url: str, content: Any) -> Any:
+        """The JSON reply to one request with ``content``.  Raises as ``post`` does."""
+        return self._once("POST", url, json=content)
+
+    def _once(self, method: str, url: str, **more: Any) -> Any:
         try:
             with httpx.Client(**self._options(), timeout=CONNECT_TIMEOUT) as client:
-                reply = client.get(url)
+                reply = client.request(method, url, **more)
                 content = reply.content
         except httpx.HTTPError as error:
             raise ServerUnavailable(self._describe(error)) from None
@@ -147,12 +165,12 @@ class Connection:
         return self._parse(content)
 
     async def alive(self, client: httpx.AsyncClient) -> bool:
-        """Whether the server responds to a request for its models."""
+        """Whether the server responds to a request for its models, be it with an error."""
         try:
             reply = await client.get(f"{self.endpoint.base_url}/models", timeout=CONNECT_TIMEOUT)
         except httpx.HTTPError:
             return False
-        return bool(reply.status_code < 500)
+        return reply.status_code not in UNAVAILABLE_STATUSES
 
     async def post(self, client: httpx.AsyncClient, path: str, content: bytes) -> Any:
         """The JSON reply to a request.
@@ -186,7 +204,19 @@ class Connection:
             raise RequestFailed(self._describe(error)) from None
         body = b"".join(pieces)
         self._check(reply, body)
-        return self._parse(body)
+        content = self._content(reply, body)
+        if isinstance(content, dict) and content.get("error") and not content.get("choices"):
+            rejection = Rejection.parse(json.dumps(content).encode())
+            self._classify(rejection.status or 500, rejection, reply)
+        return content
+
+    def _content(self, reply: httpx.Response, body: bytes) -> Any:
+        if not is_stream(reply.headers.get("content-type", ""), body):
+            return self._parse(body)
+        try:
+            return reply_of(body)
+        except ValueError as error:
+            raise RequestFailed(f"the reply is an invalid stream of events ({error})") from None
 
     def _describe(self, error: Exception) -> str:
         return self.printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
@@ -202,43 +232,37 @@ class Connection:
         status = reply.status_code
         if status == 200:
             return
-        text = _message(body)
-        message = self.printable(text) or reply.reason_phrase
         if 300 <= status < 400:
             url = urlsplit(reply.headers.get("location", ""))
             target = self.printable(f"{url.scheme}://{url.hostname}{url.path}" if url.hostname else url.path)
-            raise FatalError(f"the server redirects to {target}, which is not followed; give the final address")
+            raise FatalError(f"the server redirects to {target}, which is not followed; give the final address", status)
+        self._classify(status, Rejection.parse(body), reply)
+
+    def _classify(self, status: int, rejection: Rejection, reply: httpx.Response) -> None:
+        """Raise the error of a reply, by its status and its codes."""
+        message = self.printable(rejection.message) or reply.reason_phrase
+        if rejection.codes & MODERATED and 400 <= status < 500:
+            raise BadRequest(f"{status}: {message}", rejection)
         if status in (401, 403):
             rejected = f"the server rejects the key in ${KEY_VARIABLE}"
             advice = rejected if self._key else f"the server needs a key: set ${KEY_VARIABLE}"
-            raise FatalError(f"{advice} ({status}: {message})")
-        if status in (402, 404, 405):
-            raise FatalError(f"{status}: {message}")
+            raise FatalError(f"{advice} ({status}: {message})", status)
+        if status in (402, 404, 405) or rejection.codes & OUT_OF_QUOTA:
+            raise FatalError(f"{status}: {message}", status)
         if status in RATE_LIMIT_STATUSES:
             raise RateLimited(f"{status}: {message}", _retry_after(reply.headers))
         if status in UNAVAILABLE_STATUSES:
             raise ServerUnavailable(f"{status}: {message}", _retry_after(reply.headers), overload=True)
         if status >= 500 or status < 400:
             raise RequestFailed(f"{status}: {message}", overload=True)
-        raise BadRequest(f"{status}: {message}", text)
-
-
-def _message(body: bytes) -> str:
-    """The message in an error reply, whichever JSON form the server uses."""
-    text = body[:20_000].decode(errors="replace")
-    try:
-        content = parse(body)
-    except ValueError:
-        return text
-    for _ in range(3):
-        if not isinstance(content, dict):
-            break
-        content = next((content[k] for k in ("error", "message", "detail") if content.get(k)), content)
-    return content if isinstance(content, str) else json.dumps(content)
+        raise BadRequest(f"{status}: {message}", rejection)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from the ``Retry-After`` header, which is a number or a date."""
+    """Seconds from ``Retry-After-Ms``, or from ``Retry-After``, which is a number or a date."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if milliseconds.replace(".", "", 1).isdecimal() and milliseconds.isascii():
+        return float(milliseconds) / 1000
     value = headers.get("retry-after", "").strip()
     if value.replace(".", "", 1).isdecimal() and value.isascii():
         return float(value)

@@ -16,8 +16,9 @@ from typing import Any
 
 from evalkit.types import Message, Request, Response, TextPart
 
-from .chat_api import ChatAPI, first_choice, prompt_tokens
+from .chat_api import ChatAPI
 from .http import BadRequest, FatalError, RequestFailed
+from .replies import first_choice, prompt_tokens
 
 TOP_TOKENS = 20
 """The most that servers return."""

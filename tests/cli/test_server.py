@@ -474,3 +474,174 @@ def test_interrupted_run_keeps_its_answers(http_server: Any, tmp_path: Path) -> 
     assert process.returncode == 1, said
     assert "Run the same command to resume." in said
     assert len(journals(tmp_path)) == len(http_server.bodies)  # those under way were waited for
+
+
+# ---------------------------------------------------------------------------------------------- other people's servers
+
+
+def test_rejection_that_repeats_the_request_fails_one_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
+    def body(number: int, sent: dict[str, Any]) -> tuple[int, Any] | None:
+        echo = [{"type": "value_error", "loc": ("body",), "msg": "image too small", "input": {**sent, "messages": "…"}}]
+        return (400, {"error": {"message": str(echo), "param": None, "code": 400}}) if number == 2 else None
+
+    http_server.replace = body
+    code, said = run("--tasks", "vqav2", "--limit", "12")
+    assert code == 1, said
+    errors = [line["error"] for line in journals(tmp_path).values() if line["finish"] == "error"]
+    assert len(errors) == 1
+    assert "image too small" in errors[0]
+    assert manifest(tmp_path)["backend"]["left_out"] == {}
+
+
+def test_prompt_that_is_too_long_renames_no_field(run: Run, http_server: Any, tmp_path: Path) -> None:
+    sentence = (
+        "'max_tokens' or 'max_completion_tokens' is too large: 10. This model's maximum context length is 128 tokens"
+    )
+    http_server.replace = lambda number, sent: (
+        (400, {"error": {"message": sentence, "param": "max_tokens", "code": 400}}) if number == 0 else None
+    )
+    code, said = run("--tasks", "vqav2", "--limit", "4")
+    assert code == 1, said
+    assert [line["error"] for line in journals(tmp_path).values() if line["finish"] == "error"] == [
+        f"the server: 400: {sentence}"
+    ]
+    assert all("max_tokens" in body for body in http_server.bodies)
+    assert len(http_server.bodies) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500])
+def test_named_model_needs_no_list(run: Run, http_server: Any, tmp_path: Path, status: int) -> None:
+    http_server.models = (status, {"error": {"message": "missing scope api.model.read"}})
+    code, said = run("--tasks", "vqav2", "--limit", "3", "--model", "mine")
+    assert code == 0, said
+    assert len(journals(tmp_path)) == 3
+    assert {body["model"] for body in http_server.bodies} == {"mine"}
+    code, said = run("--tasks", "vqav2", "--limit", "3", "--out", "b")
+    assert code == 2
+
+
+@pytest.mark.parametrize("listed", [{"data": None}, {"object": "list"}, b"<html>hello</html>"])
+def test_named_model_needs_no_valid_list(run: Run, http_server: Any, listed: Any) -> None:
+    http_server.models = (200, listed)
+    assert run("--tasks", "vqav2", "--limit", "2", "--model", "mine")[0] == 0
+    assert run("--tasks", "vqav2", "--limit", "2", "--out", "b")[0] == 2
+
+
+def test_endpoint_that_only_streams(run: Run, http_server: Any, tmp_path: Path) -> None:
+    def stream(number: int, sent: dict[str, Any]) -> tuple[int, Any]:
+        if not sent.get("stream"):
+            message = "This model only support stream mode, please enable the stream parameter to access the model."
+            return 400, {"error": {"message": message, "code": "invalid_parameter_error"}}
+        text = http_server.answer(sent)["choices"][0]["message"]["content"]
+        pieces = [{"choices": [{"delta": {"content": piece}, "index": 0}]} for piece in text]
+        pieces.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 100}})
+        return 200, b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in pieces) + b"data: [DONE]\n\n"
+
+    http_server.replace = stream
+    code, said = run("--tasks", "vqav2,refcoco/val", "--limit", "5")
+    assert code == 0, said
+    assert log(tmp_path).count("the server only answers with a stream of events") == 1
+    assert {line["finish"] for line in journals(tmp_path).values()} == {"stop"}
+    assert {line["prompt_tokens"] for line in journals(tmp_path).values()} == {100}
+
+
+def test_errors_with_status_200_are_errors(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.replace = lambda number, sent: (
+        (200, {"error": {"message": "upstream overloaded", "code": 502}}) if number < 3 else None
+    )
+    code, said = run("--tasks", "vqav2", "--limit", "6")
+    assert code == 0, said
+    assert manifest(tmp_path)["backend"]["retries"]["away"] == 3
+
+
+def test_exhausted_quota_ends_the_run(run: Run, http_server: Any) -> None:
+    error = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
+    http_server.replace = lambda number, sent: (429, {"error": error})
+    code, said = run("--tasks", "vqav2", "--limit", "6")
+    assert (code, "429: You exceeded your current quota." in said) == (2, True)
+
+
+def test_moderated_sample_does_not_end_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:
+    error = {"message": "The input was flagged.", "code": "content_policy_violation"}
+    http_server.replace = lambda number, sent: (403, {"error": error}) if number == 1 else None
+    code, said = run("--tasks", "vqav2", "--limit", "6")
+    assert code == 1, said
+    assert [line["error"] for line in journals(tmp_path).values() if line["finish"] == "error"] == [
+        "the server: 403: The input was flagged."
+    ]
+
+
+def answering(http_server: Any, text: str | None, finish: str, **message: Any) -> None:
+    def reply(number: int, sent: dict[str, Any]) -> tuple[int, Any]:
+        found = http_server.answer(sent)
+        found["choices"][0] |= {"message": {"content": text, **message}, "finish_reason": finish}
+        return 200, found | {"prompt_token_ids": [1, 2, 3]}
+
+    http_server.replace = reply
+
+
+def test_reasoning_that_the_served_template_opened_is_unparsed(run: Run, http_server: Any, tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    shutil.copytree(bundled_folder("tiny"), served)
+    template = (served / "chat_template.jinja").read_text()
+    (served / "chat_template.jinja").write_text(template + "{% if add_generation_prompt %}<think>\n{% endif %}")
+    http_server.models = [{"id": "x", "owned_by": "vllm", "root": str(served)}]
+    answering(http_server, '[{"bbox_2d": [10, 10, 50, 50]}] is what I', "length")
+    code, said = run("--tasks", "refcoco/val", "--limit", "3")
+    assert code == 0, said
+    lines = journals(tmp_path).values()
+    assert {line["text"] for line in lines} == {'<think>\n[{"bbox_2d": [10, 10, 50, 50]}] is what I'}
+    assert {line["answer"] for line in lines} == {None}
+    answering(http_server, '[{"bbox_2d": [10, 10, 50, 50]}]', "stop")  # the server has removed the reasoning
+    code, said = run("--tasks", "refcoco/val", "--limit", "3", "--fresh", "--name", "stopped")
+    assert code == 0, said
+    (path,) = tmp_path.glob("runs/stopped/refcoco.val.jsonl")
+    assert all(json.loads(line)["answer"] for line in path.read_text().splitlines())
+
+
+def test_prompts_that_a_server_decodes(run: Run, http_server: Any, tmp_path: Path) -> None:
+    """vLLM's replies have the prompt's tokens, and it decodes tokens."""
+    http_server.paths["/detokenize"] = lambda sent: {"prompt": f"assistant\n<think>\n{'' if sent['tokens'] else 'x'}"}
+    answering(http_server, "The box may be [10, 10, 50, 50].", "length")
+    code, said = run("--tasks", "refcoco/val", "--limit", "6")
+    assert code == 0, said
+    assert {line["text"] for line in journals(tmp_path).values()} == {"<think>\nThe box may be [10, 10, 50, 50]."}
+    assert {line["answer"] for line in journals(tmp_path).values()} == {None}
+    assert sum("tokens" in body for body in http_server.seen) == 1
+
+
+def test_rescored_answers_are_parsed_as_in_the_run(
+    run: Run, http_server: Any, evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    answering(http_server, "yes", "stop", reasoning_content="It may be no.")
+    code, said = run("--tasks", "vqav2", "--limit", "3", "--name", "r")
+    assert code == 0, said
+    assert {line["answer"] for line in journals(tmp_path).values()} == {"yes"}
+    done = evalkit("rescore", "runs/r", cwd=tmp_path)
+    assert "vqav2/val: unchanged" in done.stderr, done.stderr
+
+
+def test_family_of_the_loaded_checkpoint(
+    evalkit: Callable[..., subprocess.CompletedProcess[str]], http_server: Any, tmp_path: Path
+) -> None:
+    http_server.models = [
+        {"id": "vlm", "owned_by": "vllm", "root": "Qwen/Qwen2.5-VL-7B-Instruct", "parent": None},
+        {"id": "my-lora", "owned_by": "vllm", "root": "/models/my-lora", "parent": "vlm"},
+        {"id": "qwen3-vl-alias", "owned_by": "vllm", "root": "OpenGVLab/Other", "parent": None},
+        {"id": "other", "owned_by": "vllm", "root": "OpenGVLab/Other", "parent": None},
+    ]
+    for model, family in [
+        ("vlm", "family qwen2.5-vl (the server has loaded Qwen/Qwen2.5-VL-7B-Instruct)"),
+        ("my-lora", "family qwen2.5-vl (the server has loaded Qwen/Qwen2.5-VL-7B-Instruct)"),
+        ("qwen3-vl-alias", "family qwen3-vl (guessed from its name; override with --family)"),
+        ("other", "family generic (guessed: no family matches its name; set --family)"),
+    ]:
+        done = evalkit(
+            "run", "--backend", "server", "--base-url", http_server.url, "--model", model, "--data", "tiny", "--tasks",
+            "refcoco/val", "--limit", "2", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said = " ".join(done.stderr.split())
+        assert family in said
+        warning = f"warning: refcoco/val: the boxes of {model} are parsed as"
+        assert said.count(warning) == (2 if "guessed" in family else 0), "at the beginning and at the end"

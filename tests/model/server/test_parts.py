@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import io
+import json
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from evalkit import registry
 from evalkit.checkpoint import Checkpoint, resolve_checkpoint
 from evalkit.endpoint import Endpoint, ServedModel
 from evalkit.errors import UserError
@@ -26,7 +28,8 @@ from evalkit.model.server.concurrency import ConcurrencyLimiter
 from evalkit.model.server.http import FatalError, RequestFailed, on_this_machine
 from evalkit.model.server.image_sizes import resize_rule, size_mismatch
 from evalkit.model.server.images import ImageCache, encode
-from evalkit.types import Decoding, ImagePart, ImageSize, Message, Request, TextPart
+from evalkit.model.server.rejection import Rejection
+from evalkit.types import Decoding, ImagePart, ImageSize, Message, PromptSpec, Request, TextPart
 
 # ------------------------------------------------------------------------------------------------------------ images
 
@@ -271,9 +274,70 @@ def test_replies_are_parsed() -> None:
             parse(REQUEST, nothing)
 
 
-def test_each_request_has_its_own_seed() -> None:
-    import json
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("stop", "stop"), ("STOP", "stop"), ("FINISH_REASON_STOP", "stop"), ("eos_token", "stop"), ("completed", "stop"),
+        ("end_turn", "stop"), ("stop_sequence", "stop"), (None, "stop"),
+        ("length", "length"), ("LENGTH", "length"), ("MAX_TOKENS", "length"), ("FINISH_REASON_MAX_TOKENS", "length"),
+        ("model_length", "length"), ("max_output_tokens", "length"),
+        ("content_filter", "error"), ("SAFETY", "error"), ("abort", "error"), ("error", "error"), ("tool_calls", "error"),
+    ],
+)  # fmt: skip
+def test_finish_reasons_of_servers(reason: str | None, finish: str) -> None:
+    assert chat().parse(REQUEST, reply(finish_reason=reason)).finish == finish
 
+
+def test_refusals_are_answers_or_the_reason_for_an_error() -> None:
+    refused = {"content": None, "refusal": "I cannot help."}
+    assert chat().parse(REQUEST, reply(message=refused)).text == "I cannot help."
+    filtered = chat().parse(REQUEST, reply(message=refused, finish_reason="content_filter"))
+    assert (filtered.finish, filtered.error) == ("error", "I cannot help.")
+    failed = chat().parse(REQUEST, reply(finish_reason="error", error={"message": "overloaded", "code": 502}))
+    assert (failed.finish, failed.error) == ("error", "overloaded")
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": [{"type": "text", "text": "re"}, {"type": "text", "text": "d"}]}, "red"),
+        ({"content": [{"type": "output_text", "text": "red"}]}, "red"),
+        ({"content": ["red"]}, "red"),
+        ({"content": [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "red"}]}, "<think>hm</think>red"),
+        ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "red"}]}, "<think>hm</think>red"),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "red"}]}, "<think>hm</think>red"),
+        ({"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, {"text": "red"}]}, "<think>hm</think>red"),
+        ({"content": [{"type": "image_url", "image_url": {}, "text": "x"}, {"type": "text", "text": "red"}]}, "red"),
+        ({"content": "red", "reasoning": "hm"}, "<think>hm</think>red"),
+        ({"content": "red", "reasoning_content": ""}, "red"),
+        ({"content": "red", "reasoning": {"effort": "low"}}, "red"),
+    ],
+)  # fmt: skip
+def test_reasoning_is_no_part_of_the_answer(message: dict[str, Any], text: str) -> None:
+    found = chat().parse(REQUEST, reply(message=message))
+    assert found.text == text
+    for kind in ("vqa", "caption"):
+        spec = PromptSpec("x", kind)  # type: ignore[arg-type]
+        assert registry.families.get("generic").parse(spec, found.text, ()).value == "red"
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "prompt_end"),
+    [
+        ({"content": "It may be"}, "length", "<think>\n"),  # cut off in reasoning that the prompt opened
+        ({"content": "It is</think>red"}, "stop", "<think>\n"),
+        ({"content": "red"}, "stop", ""),  # the server has removed the reasoning
+        ({"content": "re", "reasoning": "hm"}, "length", ""),
+        ({"content": "<think>It may be"}, "length", ""),
+    ],
+)
+def test_prompts_that_open_reasoning(message: dict[str, Any], finish: str, prompt_end: str) -> None:
+    one = chat()
+    one.prompt_end = "<think>\n"
+    assert one.parse(REQUEST, reply(message=message, finish_reason=finish)).prompt_end == prompt_end
+
+
+def test_each_request_has_its_own_seed() -> None:
     def sent(name: str, **how: Any) -> dict[str, Any]:
         request = Request(name, REQUEST.messages, Decoding(8, **how))
         return dict(json.loads(chat().body(request)))
@@ -290,6 +354,10 @@ def test_each_request_has_its_own_seed() -> None:
     assert sent("r", min_new_tokens=3)["min_tokens"] == 3
 
 
+def rejection(text: str) -> Rejection:
+    return Rejection.parse(json.dumps({"error": {"message": text}}).encode())
+
+
 @pytest.mark.parametrize(
     ("text", "left_out"),
     [
@@ -301,9 +369,9 @@ def test_each_request_has_its_own_seed() -> None:
 def test_unsupported_fields_are_left_out(text: str, left_out: set[str]) -> None:
     one = chat()
     body = one.body(REQUEST)
-    assert one.adapt(body, text, text)
+    assert one.adapt(body, text, rejection(text))
     assert set(one.left_out) == left_out
-    assert one.adapt(body, text, text) == ""  # sent before it was known
+    assert one.adapt(body, text, rejection(text)) == ""  # sent before it was known
     assert not any(name.encode() in one.body(REQUEST) for name in left_out)
 
 
@@ -311,13 +379,13 @@ def test_other_rejections_change_nothing() -> None:
     one = chat()
     body = one.body(REQUEST)
     for text in ("This model's maximum context length is 4096 tokens", "stop: the image is too large", "no"):
-        assert one.adapt(body, text, text) is None
+        assert one.adapt(body, text, rejection(text)) is None
     assert one.left_out == {}
     other = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    assert "max_completion_tokens instead of max_tokens" in str(one.adapt(body, other, other))
+    assert "max_completion_tokens instead of max_tokens" in str(one.adapt(body, other, rejection(other)))
     assert b'"max_completion_tokens": 8' in one.body(REQUEST)
     with pytest.raises(FatalError, match="the server does not support stop, so leave out --stop"):
-        one.adapt(body, "x", "Unrecognized request argument supplied: 'stop'")
+        one.adapt(body, "x", rejection("Unrecognized request argument supplied: 'stop'"))
 
 
 @pytest.mark.parametrize(

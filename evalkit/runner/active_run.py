@@ -22,7 +22,8 @@ from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
-from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
+from evalkit.results.store.run_choice import FolderSpec, choose
+from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter
 from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
@@ -207,12 +208,9 @@ def open_run(
     parts = run_parts(own, plan.family, asked, settings, plan.shots)
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     earlier = {job.name: earlier_parts(job, plan.pools.get(job.name)) for job in plan.jobs}
-    folder, messages = choose(
-        Path(settings.out),
-        FolderSpec(checkpoint.name, parts, splits, folder_stem(plan), earlier),
-        name=settings.name,
-        fresh=settings.fresh,
-    )
+    spec = FolderSpec(checkpoint.name, parts, splits, folder_stem(plan), checkpoint.location, earlier)
+    choice = choose(Path(settings.out), spec, name=settings.name, fresh=settings.fresh)
+    folder = choice.folder
     with folder.locked():
         before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else None
         records = {
@@ -237,11 +235,13 @@ def open_run(
         if checkpoint.served is not None:
             manifest.server = checkpoint.served.to_dict()
         with logging_to(folder), recording(folder, manifest, console) as record:
-            for message in messages:
-                if len(settings.shots) == 1 or not message.startswith(
-                    "another run"
-                ):  # a sweep over shots makes other runs on purpose
-                    announce(console, message)
+            for message in choice.messages:
+                announce(console, message)
+            if choice.why_new and len(settings.shots) == 1:  # a sweep over shots makes new runs on purpose
+                announce(console, choice.why_new)
+            if before is None and choice.answers_from is not None:
+                for job in plan.jobs:
+                    folder.copy_journal(choice.answers_from, job.task.name, job.split)
             try:
                 yield ActiveRun(
                     plan, checkpoint, factory, effective, folder, manifest, record, console, events, several

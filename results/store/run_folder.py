@@ -1,4 +1,4 @@
-"""Run folders: choosing the one to resume or create, locking it, and its manifest.
+"""Run folders: their files, locks and manifests.  See ``run_choice.py`` for the one that a command resumes or creates.
 
 runs/<run>/
     manifest.json            what ran: identity, settings, model, versions, hardware, state, every command so far
@@ -16,15 +16,13 @@ import fcntl
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.identity import Parts, differences, digest
 from evalkit.jsonl import read_json
 
 from .files import open_regular, to_json, write_atomically, write_failed
@@ -32,7 +30,6 @@ from .manifest import SCHEMA, Manifest
 
 LOCK = ".lock"
 LOG = "log.txt"
-REPLACED = ".replaced"
 _LEFT_BEHIND = re.compile(r"\..+\.\d+")
 
 
@@ -50,9 +47,9 @@ class RunFolder:
             UserError: it exists with something in it, or lies inside a Python package.
         """
         path = out / name
-        if path.exists() and (not path.is_dir() or _in_use(path)):
+        if path.exists() and (not path.is_dir() or in_use(path)):
             raise UserError(f"the run {path} exists already; give another --name or --out, or delete it.")
-        return cls(_made(out, path))
+        return cls(make_run_folder(out, path))
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -131,13 +128,20 @@ class RunFolder:
     def scores_path(self, task: str, split: str) -> Path:
         return self.path / f"{task}.{split}.scores.jsonl"
 
+    def copy_journal(self, source: RunFolder, task: str, split: str) -> None:
+        """Copy a journal of the run ``source``, if it exists.  Raises ``RunFailed`` if it cannot be written."""
+        journal = source.journal_path(task, split)
+        if journal.is_file():
+            write_atomically(self.journal_path(task, split), journal.read_bytes())
 
-def _in_use(folder: Path) -> bool:
+
+def in_use(folder: Path) -> bool:
     """Whether a folder has more than what a run leaves that was stopped before its first manifest."""
     return any(path.name not in (LOCK, LOG) and not _LEFT_BEHIND.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _made(out: Path, path: Path) -> Path:
+def make_run_folder(out: Path, path: Path) -> Path:
+    """Create ``path`` in ``out``.  Raises ``UserError`` if it cannot be created or lies inside a Python package."""
     for folder in (out, *out.resolve().parents):
         if (folder / "__init__.py").exists():
             raise UserError(f"--out {out}: {folder} is a Python package; runs go elsewhere (runs/ by default).")
@@ -146,109 +150,8 @@ def _made(out: Path, path: Path) -> Path:
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "it is not writable")
     except OSError as error:
-        raise UserError(f"--out {out}: the folder {path} cannot be made ({error.strerror}).") from error
+        raise UserError(f"--out {out}: the folder {path} cannot be created ({error.strerror}).") from error
     return path
-
-
-# -------------------------------------------------------------------------------------------------- which run it is
-
-
-@dataclass(frozen=True)
-class FolderSpec:
-    """The identity of the run that a command asks for.
-
-    Attributes:
-        model: the model's name.
-        parts: the parts of the identity that all splits share.
-        splits: each split's own parts.
-        stem: how a new folder's name begins; None for the model's name.
-        earlier: by split, values of parts that earlier versions recorded for the same.
-    """
-
-    model: str
-    parts: Parts
-    splits: Mapping[str, Parts]
-    stem: str | None = None
-    earlier: Mapping[str, Parts] = field(default_factory=dict)
-
-    def conflicts(self, manifest: Manifest) -> list[str]:
-        """Why the command cannot resume the run of ``manifest``; empty if it can."""
-        if manifest.parts is None:
-            return ["it was created by 'evalkit score'"]
-        found = differences(manifest.parts, self.parts)
-        for name, parts in self.splits.items():
-            there = manifest.splits.get(name)
-            if there is not None and there.parts is not None:
-                same = {key: old for key, old in self.earlier.get(name, {}).items() if there.parts.get(key) == old}
-                found += [f"{name}: {difference}" for difference in differences(there.parts, {**parts, **same})]
-        return found
-
-
-def choose(out: Path, spec: FolderSpec, *, name: str | None, fresh: bool) -> tuple[RunFolder, list[str]]:
-    """The folder that a command resumes or creates, and messages about that choice.
-
-    Without ``name``, it is the run in ``out`` with the same identity, whatever its name; else a new folder.
-
-    Raises:
-        UserError: ``out/name`` is a different run, or the folder cannot be created.
-    """
-    said: list[str] = []
-    if name is None:
-        path, nearest = _by_identity(out, spec)
-        if nearest:
-            said.append(f"another run than {nearest[0]} ({'; '.join(nearest[1])})")
-    else:
-        path = out / name
-    if path.is_dir() and _in_use(path):
-        if fresh:
-            said.append(_set_aside(RunFolder(path)))
-        elif not (path / "manifest.json").is_file():
-            raise UserError(f"{path} exists already and is not a run folder; give another --name or --out.")
-        elif conflicts := spec.conflicts(RunFolder(path).read_manifest()):
-            raise UserError(
-                f"the run {path} is another one ({'; '.join(conflicts)}); give another --name, "
-                "or --fresh to start over."
-            )
-    return RunFolder(_made(out, path)), said
-
-
-def _by_identity(out: Path, spec: FolderSpec) -> tuple[Path, tuple[Path, list[str]] | None]:
-    """The path of the run to resume; or a new path, with the most similar run and how that differs."""
-    stem = f"{(spec.stem or spec.model).replace('/', '--')}-{digest(spec.parts)}"
-    others: list[tuple[Path, list[str]]] = []
-    for manifest_file in sorted(out.glob("*/manifest.json")):
-        try:
-            manifest = RunFolder(manifest_file.parent).read_manifest()
-            conflicts = spec.conflicts(manifest)
-            named = manifest.model["name"]
-        except (UserError, KeyError, TypeError, AttributeError):
-            if manifest_file.parent.name == stem:
-                raise
-            continue  # another run that is corrupt is no obstacle
-        if not conflicts:
-            return manifest_file.parent, None
-        if named == spec.model and manifest.parts is not None:
-            others.append((manifest_file.parent, conflicts))
-    path, number = out / stem, 1
-    while path.exists() and not (path.is_dir() and not _in_use(path)):
-        number += 1
-        path = out / f"{stem}-{number}"
-    return path, min(others, key=lambda other: len(other[1]), default=None)
-
-
-def _set_aside(folder: RunFolder) -> str:
-    """Move a run out of the way, without deleting anything."""
-    with folder.locked():
-        kept = folder.path.parent / REPLACED / f"{folder.path.name}-{datetime.now():%Y%m%d-%H%M%S-%f}"
-        try:
-            kept.parent.mkdir(exist_ok=True)
-            folder.path.rename(kept)
-        except OSError as error:
-            raise UserError(f"--fresh: {folder.path} cannot be moved to {kept} ({error.strerror}).") from error
-    return f"the existing run was moved to {kept}"
-
-
-# ---------------------------------------------------------------------------------------------------------- reading
 
 
 def read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_where_nothing_can_be_written(evalkit: Callable[..., tuple[int, str]]) -
     code, said = evalkit(*VQA, "--out", "/proc/evalkit")
     assert code == 2
     assert "--out /proc/evalkit: the folder" in said
-    assert "cannot be made" in said
+    assert "cannot be created" in said
 
 
 # ------------------------------------------------------------------------------------------------------- continuing
@@ -189,7 +189,7 @@ def test_weights_overwritten_in_place_are_another_run(here: Path, evalkit: Calla
         file.write(early.read_bytes())
     code, said = evalkit(*command)
     assert code == 0
-    assert re.search(r"another run than runs/ckpt-\w+ \(weights: \w+… → \w+…\)", said)
+    assert re.search(r"new run, since runs/ckpt-\w+ differs \(weights: \w+… → \w+…\)", said)
     assert "8 answered in" in said
     first, second = runs_in(here)
     assert compared(first) != compared(second)
@@ -213,14 +213,28 @@ def test_a_changed_question_or_another_seed_is_another_run(here: Path, evalkit: 
     assert "vqav2/val: 0 answered in" in said, "the same questions, in another layout of the file"
 
 
-def test_a_renamed_folder_changes_nothing(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_a_renamed_folder_resumes_the_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     (here / "data").rename(here / "moved")
     (here / "ckpt").rename(here / "other-name")
     code, said = evalkit("run", "-t", "vqav2", "-m", "other-name", "--data", "moved", "--limit", "8")
     assert code == 0
     assert "vqav2/val: 0 answered in" in said
-    assert len(runs_in(here)) == 1
+    (run,) = runs_in(here)
+    assert f"resuming runs/{run.name}: its model ckpt is now other-name" in said
+
+
+def test_a_copied_checkpoint_has_its_own_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    assert evalkit(*OURS)[0] == 0
+    shutil.copytree(here / "ckpt", here / "copy")
+    code, said = evalkit(*OURS[:4], "copy", *OURS[5:])
+    assert code == 0
+    first, second = sorted(runs_in(here))
+    assert (first.name.partition("-")[0], second.name.partition("-")[0]) == ("ckpt", "copy")
+    assert f"copy is identical to the model of runs/{first.name}: its answers are reused" in said
+    assert "vqav2/val: 0 answered in" in said
+    assert compared(first) == compared(second)
+    assert [json.loads((run / "scores.json").read_text())["model"] for run in (first, second)] == ["ckpt", "copy"]
 
 
 def test_a_changed_image_is_answered_again(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:

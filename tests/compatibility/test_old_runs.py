@@ -390,7 +390,7 @@ def test_another_seed_is_another_run(evalkit: Run, tmp_path: Path) -> None:
     done = evalkit("run --tasks vqav2 --limit 2 --seed 1 --device cpu")
     assert done.returncode == 0, done.stderr
     assert len(list(run.parent.iterdir())) == 2
-    assert "another run than runs/complete (seed: 0 → 1)" in " ".join(done.stderr.split())
+    assert "new run, since runs/complete differs (seed: 0 → 1)" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("name", ["served", "processor"])

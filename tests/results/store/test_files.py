@@ -15,7 +15,8 @@ from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.files import empty_folder, inside, open_regular, write_atomically
 from evalkit.results.store.journal import appending, read_journal
-from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
+from evalkit.results.store.run_choice import FolderSpec, choose
+from evalkit.results.store.run_folder import RunFolder
 from evalkit.runner.manifest import logging_to
 from evalkit.types import Prediction, Response, Sample
 
@@ -141,11 +142,11 @@ def test_a_run_whose_folder_was_removed_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["R", None])
 def test_a_folder_with_only_a_lock_and_a_log_is_used(tmp_path: Path, name: str | None) -> None:
     spec = FolderSpec("m", {"seed": 0}, {})
-    first, _ = choose(tmp_path, spec, name=name, fresh=False)
+    first = choose(tmp_path, spec, name=name, fresh=False).folder
     lock(first.path)
     log(first.path)
     (first.path / ".manifest.json.123").write_text("half")
-    assert choose(tmp_path, spec, name=name, fresh=False)[0] == first
+    assert choose(tmp_path, spec, name=name, fresh=False).folder == first
     assert RunFolder.create(tmp_path, first.path.name) == first
     (first.path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="exists already"):

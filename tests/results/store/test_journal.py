@@ -14,7 +14,8 @@ from evalkit.images import PathImage
 from evalkit.jobs import Record
 from evalkit.results.store.journal import JournalAnswers, appending, encode, mend, read_journal
 from evalkit.results.store.manifest import Manifest, SplitRecord
-from evalkit.results.store.run_folder import FolderSpec, RunFolder, choose
+from evalkit.results.store.run_choice import FolderSpec, RunChoice, choose
+from evalkit.results.store.run_folder import RunFolder
 from evalkit.types import ImageSize, Prediction, Response, Sample
 
 TEXTS = (
@@ -172,53 +173,91 @@ PARTS = {"weights": "a" * 32, "seed": 0}
 SPLITS = {"vqav2/val": {"version": 1, "annotations": "b" * 32}}
 
 
-def made(out: Path, wanted: FolderSpec, name: str | None = None) -> RunFolder:
-    folder, _ = choose(out, wanted, name=name, fresh=False)
-    splits = {key: SplitRecord(reference=key, parts=parts) for key, parts in wanted.splits.items()}
-    folder.write_manifest(
-        Manifest(settings={}, cwd=".", model={"name": wanted.model}, parts=dict(wanted.parts), splits=splits)
-    )
+def made(out: Path, spec: FolderSpec, name: str | None = None) -> RunFolder:
+    """The folder of a new run, with a manifest."""
+    folder = choose(out, spec, name=name, fresh=False).folder
+    splits = {key: SplitRecord(reference=key, parts=parts) for key, parts in spec.splits.items()}
+    model = {"name": spec.model, "location": spec.location}
+    folder.write_manifest(Manifest(settings={}, cwd=".", model=model, parts=dict(spec.parts), splits=splits))
     return folder
 
 
-def test_the_same_identity_continues_the_same_run_wherever_it_is_called_what(tmp_path: Path) -> None:
+def test_a_run_is_resumed_by_its_identity_whatever_its_folder_is_called(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
-    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name=None, fresh=False) == (first, [])
+    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name=None, fresh=False) == RunChoice(first)
     moved = RunFolder(first.path.rename(tmp_path / "renamed"))
-    assert choose(tmp_path, FolderSpec("other-name", PARTS, SPLITS), name=None, fresh=False) == (moved, [])
-    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name="renamed", fresh=False) == (moved, [])
+    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name=None, fresh=False) == RunChoice(moved)
+    assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name="renamed", fresh=False) == RunChoice(moved)
+
+
+def test_a_renamed_checkpoint_resumes_its_run(tmp_path: Path) -> None:
+    first = made(tmp_path / "runs", FolderSpec("m", PARTS, SPLITS, location=str(tmp_path / "m")))
+    renamed = FolderSpec("other", PARTS, SPLITS, location=str(tmp_path / "other"))
+    choice = choose(tmp_path / "runs", renamed, name=None, fresh=False)
+    assert choice == RunChoice(first, (f"resuming {first.path}: its model m is now other",))
+
+
+def test_a_copy_of_a_checkpoint_has_its_own_run_and_reuses_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    out = tmp_path / "runs"
+    first = made(out, FolderSpec("m", PARTS, SPLITS, location=str(tmp_path / "m")))
+    copy = FolderSpec("copy", PARTS, SPLITS, location=str(tmp_path / "copy"))
+    fresh = choose(out, copy, name=None, fresh=True)
+    choice = choose(out, copy, name=None, fresh=False)
+    assert fresh == RunChoice(choice.folder), "--fresh leaves the other run alone"
+    assert choice.folder.path == out / f"copy-{first.path.name.removeprefix('m-')}"
+    assert choice.messages == (f"copy is identical to the model of {first.path}: its answers are reused",)
+    assert choice.answers_from == first
+    made(out, copy)
+    assert choose(out, copy, name=None, fresh=False) == RunChoice(choice.folder)
 
 
 def test_another_split_joins_the_run(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
     other = FolderSpec("m", PARTS, {"gqa/testdev": {"version": 1}})
-    assert choose(tmp_path, other, name=None, fresh=False) == (first, [])
+    assert choose(tmp_path, other, name=None, fresh=False) == RunChoice(first)
 
 
-def test_any_difference_is_another_run_and_is_said(tmp_path: Path) -> None:
+def test_a_difference_makes_a_new_run_and_is_named(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
     second = FolderSpec("m", {**PARTS, "seed": 1}, SPLITS)
-    folder, said = choose(tmp_path, second, name=None, fresh=False)
-    assert folder != first
-    assert said == [f"another run than {first.path} (seed: 0 → 1)"]
+    choice = choose(tmp_path, second, name=None, fresh=False)
+    assert choice.folder != first
+    assert choice.why_new == f"new run, since {first.path} differs (seed: 0 → 1)"
     made(tmp_path, second)
-    asked = FolderSpec("m", PARTS, {"vqav2/val": {"version": 1, "annotations": "c" * 32}})
-    folder, said = choose(tmp_path, asked, name=None, fresh=False)
-    assert folder.path == first.path.with_name(f"{first.path.name}-2")
-    assert said == [f"another run than {first.path} (vqav2/val: annotations: {'b' * 8}… → {'c' * 8}…)"]
-    with pytest.raises(UserError, match=r"is another one \(seed: 0 → 1\); give another --name, or --fresh"):
+    changed = FolderSpec("m", PARTS, {"vqav2/val": {"version": 1, "annotations": "c" * 32}})
+    choice = choose(tmp_path, changed, name=None, fresh=False)
+    assert choice.folder.path == first.path.with_name(f"{first.path.name}-2")
+    difference = f"vqav2/val: annotations: {'b' * 8}… → {'c' * 8}…"
+    assert choice.why_new == f"new run, since {first.path} differs ({difference})"
+    with pytest.raises(UserError, match=r"differs from this command \(seed: 0 → 1\); give another --name, or --fresh"):
         choose(tmp_path, second, name=first.path.name, fresh=False)
 
 
-def test_starting_anew_moves_the_run_aside(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "unrelated",
+    [
+        FolderSpec("m", PARTS, {"gqa/testdev": {"version": 1}}, location="/a/m"),
+        FolderSpec("m", {**PARTS, "weights": "d" * 32}, SPLITS, location="/b/m"),
+        FolderSpec("n", PARTS, SPLITS, location="/a/m"),
+    ],
+    ids=["other tasks", "another checkpoint of this name", "another name"],
+)
+def test_an_unrelated_run_is_not_named(tmp_path: Path, unrelated: FolderSpec) -> None:
+    made(tmp_path, unrelated)
+    new = FolderSpec("m", {**PARTS, "seed": 1}, SPLITS, location="/a/m")
+    assert choose(tmp_path, new, name=None, fresh=False).why_new == ""
+
+
+def test_starting_over_moves_the_run_aside(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS), name="x")
     (first.path / "vqav2.val.jsonl").write_text("kept")
-    folder, (said,) = choose(tmp_path, FolderSpec("m", {**PARTS, "seed": 1}, SPLITS), name="x", fresh=True)
-    assert folder == first
-    assert list(folder.path.iterdir()) == []
+    choice = choose(tmp_path, FolderSpec("m", {**PARTS, "seed": 1}, SPLITS), name="x", fresh=True)
+    assert choice.folder == first
+    assert list(choice.folder.path.iterdir()) == []
     (kept,) = (tmp_path / ".replaced").iterdir()
     assert (kept / "vqav2.val.jsonl").read_text() == "kept"
-    assert str(kept) in said
+    assert str(kept) in choice.messages[0]
 
 
 def test_what_is_no_run_is_not_written_into(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_other_content_is_other_data(evalkit: Evalkit, checkouts: Path, monkeypa
     write(Path("mine.jsonl"), [line(number) for number in range(3)])
     code, _, said = evalkit(f"{RUN} --name x")
     assert code == 2
-    assert "is another one (mine/own: annotations" in said
+    assert "differs from this command (mine/own: annotations" in said
     assert evalkit("run --tasks mine.jsonl --model tiny --device cpu --out ../other --name x")[0] == 0
     code, _, said = evalkit("check ../other/x --baseline ../base.json")
     assert code == 2

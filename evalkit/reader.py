@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit import registry
+from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record
@@ -100,7 +101,8 @@ class Reader:
         return [self._record(job.task, sample, texts.get(sample.id), sizes) for sample in job.samples]
 
     def parse(self, task: Task, sample: Sample, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """The prediction in an answer, by the family's rules, or of a final text."""
+        """The prediction in an answer up to the end of the turn, by the family's rules, or of a final text."""
+        text = first_turn(text)
         if task.kind == "grounding" and self.boxes is not None:
             return self._parse_box(task, text, image_sizes)
         if self.family is not None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from threading import Event
 
+from evalkit.end_of_turn import first_turn
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import Job, Question, Record
@@ -126,7 +127,7 @@ class Answers:
         prediction = (
             Prediction(None)
             if failed
-            else self._family.parse(self.job.prompt_spec, response.text, response.image_sizes)
+            else self._family.parse(self.job.prompt_spec, first_turn(response.text), response.image_sizes)
         )
         record = question.answered(response, prediction, self._digests.of(question.request))
         self._records[response.id] = record

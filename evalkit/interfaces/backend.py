@@ -152,6 +152,17 @@ class BackendFactory(ABC):
         """
         return None
 
+    def check(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> None:
+        """Check without loading weights that the checkpoint can answer requests such as these.
+
+        Args:
+            requests: one for each kind of prompt; their images are not read.
+
+        Raises:
+            UserError: it cannot answer them.
+        """
+        return
+
     def preview(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> Iterator[Preview] | None:
         """What the model would be given for each request, in order, without loading weights; None if unknown."""
         return None

@@ -21,6 +21,17 @@ EXAMPLES = 2
 """Samples shown per split."""
 
 
+def check_requests(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> None:
+    """Check without loading weights that the checkpoint can answer the plan's requests.
+
+    Raises:
+        UserError: it cannot.
+    """
+    first = [replace(job, samples=job.samples[:1]) for job in plan.jobs]
+    questions = [question for job in first for question in build_requests(job, plan.family, lambda sample: ()).values()]
+    factory.check(checkpoint, [question.request for question in questions])
+
+
 def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) -> None:
     """Print the prompts of each split's first samples as they are tokenized, with lengths, image sizes and limits.
 
@@ -31,6 +42,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
         raise UserError("--dry-run: --shots-by similar needs the weights; use random or fixed.")
     console = new_console(highlight=False)
     checkpoint = plan.checkpoint if plan.checkpoint.served is not None else fetched(plan.checkpoint)
+    check_requests(plan, checkpoint, factory)
     resizer = resizer_of(plan, checkpoint, factory)
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])

@@ -22,7 +22,7 @@ from evalkit.scoring import Result
 from evalkit.settings import Effective
 
 from .active_run import ActiveRun, open_run
-from .dry_run import show_requests, warn_of_long_prompts
+from .dry_run import check_requests, show_requests, warn_of_long_prompts
 from .finish import plot_shots
 from .lazy_backend import LazyBackend
 from .manifest import announce
@@ -137,6 +137,7 @@ def evaluate(
     with open_run(plan, factory, asked, effective, console, events) as run:
 
         def opened() -> Backend:
+            check_requests(plan, run.checkpoint, factory)
             warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.resizer, run.announce)
             backend = _opened(factory, pool, run.checkpoint, settings, console)
             run.backend_loaded(backend)

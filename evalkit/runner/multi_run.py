@@ -25,7 +25,7 @@ from evalkit.settings import Effective
 from evalkit.types import Request, Response
 
 from .active_run import ActiveRun, open_run
-from .dry_run import warn_of_long_prompts
+from .dry_run import check_requests, warn_of_long_prompts
 from .plan import Plan, with_family_defaults
 from .signals import stoppable
 
@@ -184,6 +184,7 @@ def evaluate_plans(
             asked = pool.identity(plan.checkpoint, dtype=chosen.settings.dtype)
             stack = stacks.enter_context(ExitStack())
             run = stack.enter_context(open_run(plan, factory, asked, chosen, console, events, several=len(plans) > 1))
+            check_requests(plan, run.checkpoint, factory)
             runs.append(PooledRun(run, stack, factory, pool, console))
         result.rows = {pooled.run.name: [] for pooled in runs}
         jobs = [job for pooled in runs for job in pooled.run.plan.jobs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from evalkit.end_of_turn import first_turn
 from evalkit.interfaces import Family
 from evalkit.jobs import Job, Question, Record
 from evalkit.results.store.journal import mend, read_journal
@@ -52,7 +53,7 @@ def kept_answers(
         elif _changed(line.digests, now):
             changed.add(key)
         else:
-            prediction = family.parse(job.prompt_spec, line.response.text, line.response.image_sizes)
+            prediction = family.parse(job.prompt_spec, first_turn(line.response.text), line.response.image_sizes)
             kept[key] = question.answered(line.response, prediction, now)
     mend(path, answers, failed | reworded | changed)
 

@@ -20,8 +20,10 @@ import transformers
 from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.errors import UserError
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.engine.compatibility import UnsupportedModel, build_engine
+from evalkit.model.hf.adapter import read_adapter
 from evalkit.model.hf.devices import pick_device, pick_places, spread
 from evalkit.model.hf.dtypes import dtype_in_effect, pick_dtype
 from evalkit.model.hf.embedding import embed
@@ -30,11 +32,13 @@ from evalkit.model.hf.generation_config import not_applied
 from evalkit.model.hf.loading import identity, load_model
 from evalkit.model.hf.memory import memory_in_use
 from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
+from evalkit.model.hf.preflight import check_chat_template, check_embeddings, check_vocabulary
 from evalkit.model.hf.processor import Inputs, PlannedRequest
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.responses import Outcome, Responses, error_response
 from evalkit.model.hf.restore import borrowed_model
 from evalkit.model.hf.sampler import RandomSampler
+from evalkit.model.hf.stop_tokens import stop_tokens, turn_end_token
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
@@ -65,6 +69,8 @@ class HFBackend(Backend):
         options: options of the engine.
 
     Attributes:
+        stops: the tokens that end a text.
+        turn_stops: those that end an answer in a conversation.
         unfit: why the engine is not used; None if it is.
         not_applied: fields of the checkpoint's generation config that are ignored.
     """
@@ -86,10 +92,11 @@ class HFBackend(Backend):
         self.inputs = Inputs(processor)
         self.tokenizer = self.inputs.tokenizer
         configured = model.generation_config
-        stops = configured.eos_token_id if configured.eos_token_id is not None else self.tokenizer.eos_token_id
-        self.stops: tuple[int, ...] = tuple(stops) if isinstance(stops, list) else (stops,)
+        self.stops = stop_tokens(model, self.tokenizer)
         # Qwen-VL's files name only the token that ends a text; its chat code adds those that end a turn.
-        self.turn_stops: tuple[int, ...] = (*self.stops, *getattr(processor, "turn_stop_ids", ()))
+        turn_end = turn_end_token(self.inputs)
+        of_turns = (*getattr(processor, "turn_stop_ids", ()), *(() if turn_end is None else (turn_end,)))
+        self.turn_stops = tuple(dict.fromkeys((*self.stops, *of_turns)))
         pad = next(t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None)
         self._responses = Responses(self.tokenizer, self._stops)
         self.not_applied = not_applied(configured, type(model).__name__)
@@ -301,11 +308,26 @@ class HFBackendFactory(BackendFactory):
     def wrap(self, model: Any, processor: Any, *, batching: Batching = Batching()) -> Iterator[Backend]:
         """A backend over a model in memory; model, processor and random states are restored at the end."""
         with borrowed_model(model, processor) as bare:
+            check_embeddings(bare, processor.tokenizer)
             backend = _backend(bare, processor, batching)
             try:
                 yield backend
             finally:
                 backend.release()
+
+    def check(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> None:
+        """Check the adapter's files, the processor, its vocabulary, and how the chat template renders the requests."""
+        if checkpoint.adapter is not None:
+            read_adapter(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+        inputs = Inputs(load_processor(checkpoint))
+        try:
+            for request in requests:
+                inputs.prompt(request)
+            if any(request.messages[0].role != "plain" for request in requests):
+                check_chat_template(inputs)
+            check_vocabulary(checkpoint, inputs.tokenizer)
+        except UserError as error:
+            raise UserError(f"--model {checkpoint.name}: {error}") from error
 
     def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
         """A function from an image's size to the size after the processor's resizing."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 
 from .adapter import apply_adapter, read_adapter
+from .attention import requested_attention, unusable, without_attention
 from .dtypes import dtype_for, dtype_in_effect, quantised, quantization
 from .errors import LOADING_ERRORS
 from .folder_view import folder_view
-from .formatting import few, first_line
+from .formatting import few, first_line, quiet
 from .weight_files import ADAPTER_CONFIG, notes_on_unread
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,17 @@ def identity(checkpoint: Checkpoint, device: torch.device, dtype: str) -> dict[s
     config = checkpoint.config.get("quantization_config")
     method = config.get("quant_method", "unnamed") if isinstance(config, Mapping) else None
     return {"backend": "hf", "dtype": dtype_in_effect(checkpoint, dtype, device), "quantization": method}
+
+
+def architecture(checkpoint: Checkpoint) -> Any:
+    """The model that the config describes, on the meta device."""
+    auto: Any = AutoModelForImageTextToText
+    config_json = json.dumps(without_attention(checkpoint.config)).encode()
+    unusual = requested_attention(checkpoint.config) is not None  # it may be unusable here, which is no matter
+    with folder_view(Path(checkpoint.location), replaced={"config.json": config_json} if unusual else {}) as folder:
+        config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=checkpoint.trust_remote_code)
+        with torch.device("meta"), quiet():
+            return auto.from_config(config, trust_remote_code=checkpoint.trust_remote_code)
 
 
 def load_model(
@@ -146,24 +160,50 @@ def load_with_report(
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of casts for every layer and token
     # Quantised weights cannot be moved or cast after loading (bitsandbytes raises).
     placed = placed or ({"device_map": {"": device}} if quantised(checkpoint) else {})
+    kind = dtype_for(checkpoint, dtype, device)
+    attention = requested_attention(checkpoint.config)
+    reason = None if attention is None else unusable(attention, device, kind)
+    load = partial(_from_pretrained, checkpoint, dtype=kind, **placed)
     try:
-        # Without the view, transformers would apply an adapter that lies beside the weights.
-        with folder_view(Path(checkpoint.location), without=(ADAPTER_CONFIG,)) as folder:
-            model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
-                str(folder),
-                dtype=dtype_for(checkpoint, dtype, device),
-                use_safetensors=None if checkpoint.pickled else True,
-                weights_only=True,
-                trust_remote_code=checkpoint.trust_remote_code,
-                output_loading_info=True,
-                **placed,
-            )
+        if attention is None:
+            return load()
+        if reason is None:
+            try:
+                return load()
+            except LOADING_ERRORS as error:
+                reason = first_line(error).rstrip(".")
+        model, report = load(config=without_attention(checkpoint.config))
+        log.warning(
+            "%s: config.json asks for %s, which cannot be used here (%s); %s is used instead",
+            checkpoint.name, attention, reason, model.config._attn_implementation,
+        )  # fmt: skip
+        return model, report
     except ImportError as error:
         if quantised(checkpoint):
             raise _no_library(checkpoint, error) from error
         raise _failed(checkpoint, "the checkpoint", error) from error
     except LOADING_ERRORS as error:
         raise _failed(checkpoint, "the checkpoint", error) from error
+
+
+def _from_pretrained(
+    checkpoint: Checkpoint, *, config: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[Any, Mapping[str, Any]]:
+    """transformers' ``from_pretrained`` for the weights as they are: an adapter beside them is not applied.
+
+    Args:
+        config: to use instead of ``config.json``.
+    """
+    replaced = {} if config is None else {"config.json": json.dumps(config).encode()}
+    with folder_view(Path(checkpoint.location), without=(ADAPTER_CONFIG,), replaced=replaced) as folder:
+        model, report = _untyped(AutoModelForImageTextToText).from_pretrained(
+            str(folder),
+            use_safetensors=None if checkpoint.pickled else True,
+            weights_only=True,
+            trust_remote_code=checkpoint.trust_remote_code,
+            output_loading_info=True,
+            **options,
+        )
     return model, report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -15,38 +15,8 @@ from evalkit.errors import UserError
 from evalkit.types import ImagePart, ImageRef, ImageSize, Preview, Request, Size, TextPart
 
 from .continuations import Branch, build_branches
-
-# Most processors expand their ``image_token`` themselves.  Where the chat template adds the tokens around an image
-# instead (Qwen2-VL, 2.5 and 3), raw text has to contain them.
-WITH_DELIMITERS = {"<|image_pad|>": "<|vision_start|><|image_pad|><|vision_end|>"}
-
-
-def image_placeholder(processor: Any) -> str:
-    """The text that stands for an image in raw text.  Raises ``UserError`` if the processor has no token for it."""
-    token = getattr(processor, "image_token", None)
-    if not isinstance(token, str) or not token:
-        raise UserError(
-            f"{type(processor).__name__} names no image_token, so a prompt without a chat template cannot contain "
-            "images; use another --family, whose prompts are conversations."
-        )
-    return WITH_DELIMITERS.get(token, token)
-
-
-def escaped(processor: Any, text: str) -> str:
-    """A text for a raw prompt with its special tokens escaped, if the processor can do so.
-
-    In conversations such a processor (Qwen-VL's) escapes them itself.
-    """
-    quote = getattr(processor, "quote", None)
-    return str(quote(text)) if callable(quote) else text
-
-
-def reserved_tokens(processor: Any) -> list[str]:
-    """Tokens that a question must not contain: images would be matched to the wrong positions."""
-    if callable(getattr(processor, "quote", None)):
-        return []
-    names = ("image_token", "video_token", "boi_token", "eoi_token")
-    return [t for t in (getattr(processor, n, None) for n in names) if isinstance(t, str) and t]
+from .formatting import first_line
+from .prompt_text import NOT_FOR_IMAGES, OTHER_TEMPLATE, chat_template, escaped, image_placeholder, reserved_tokens
 
 
 @dataclass(frozen=True)
@@ -95,6 +65,7 @@ class Inputs:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "left"
+        self.template = chat_template(processor)
         self.reserved = reserved_tokens(processor)
         # Padding is a state of the tokenizer, set by each call: planning in one thread would change another's batch.
         self._tokenizing = Lock()
@@ -124,13 +95,26 @@ class Inputs:
         if not self.has_chat_template:
             raise UserError(
                 "the checkpoint has no chat template, so it cannot take conversations; choose the --family that it "
-                "belongs to, or add the template to its processor (chat_template.jinja)."
+                "belongs to, add the template to its processor (chat_template.jinja), or take that of another "
+                "checkpoint with --processor."
             )
         try:
-            return str(self.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+            return self.render(conversation)
         except TemplateError as error:
             roles = ", ".join(m.role for m in request.messages)
             raise UserError(f"the checkpoint's chat template rejects this conversation ({roles}): {error}") from error
+        except (TypeError, ValueError, AttributeError, LookupError) as error:  # it expects another form of content
+            raise UserError(
+                f"{NOT_FOR_IMAGES} ({type(error).__name__}: {first_line(error)}); {OTHER_TEMPLATE}"
+            ) from error
+
+    def render(self, conversation: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+        """The text of a conversation from the chat template.  Raises whatever the template raises."""
+        return str(
+            self.processor.apply_chat_template(
+                conversation, chat_template=self.template, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
 
     def length(self, text: int, sizes: Sequence[Size]) -> int:
         """The prompt's length in tokens with all visual ones; ``text`` is its length with one token per image.
@@ -151,7 +135,7 @@ class Inputs:
     @property
     def has_chat_template(self) -> bool:
         """Whether the checkpoint has a chat template."""
-        return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
+        return self.template is not None
 
     def ids(self, text: str) -> tuple[int, ...]:
         """The tokens of a text that continues a prompt."""

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.model.hf.devices import pick_device
 from evalkit.model.hf.dtypes import pick_dtype, quantization
 from evalkit.model.hf.formatting import SHOWN, dtype_name, few, first_line, gigabytes, quiet, shape
-from evalkit.model.hf.loading import check_architecture
+from evalkit.model.hf.loading import architecture, check_architecture
 from evalkit.model.hf.weight_files import CorruptFile, WeightFiles, find_weights, notes_on_unread
 from evalkit.types import Check
 
@@ -63,7 +62,7 @@ def _checks(checkpoint: Checkpoint, device: torch.device, dtype: str, forward: b
     yield dtypes_check(checkpoint, content.tensors)
     yield parameters_check(model)
     yield values_check(content)
-    processed, processor = processor_check(checkpoint)
+    processed, processor = processor_check(checkpoint, model)
     yield processed
     if not forward:
         yield Check("forward pass", None, "skipped (--no-forward)")
@@ -134,14 +133,6 @@ def content_check(files: WeightFiles) -> tuple[Content, Check]:
 
 
 # -------------------------------------------------------------------------------------------------- names and shapes
-
-
-def architecture(checkpoint: Checkpoint) -> Any:
-    """The model that the config describes, on the meta device."""
-    config: Any = AutoConfig.from_pretrained(checkpoint.location, trust_remote_code=checkpoint.trust_remote_code)
-    auto: Any = AutoModelForImageTextToText
-    with torch.device("meta"), quiet():
-        return auto.from_config(config, trust_remote_code=checkpoint.trust_remote_code)
 
 
 def names_check(checkpoint: Checkpoint, model: Any, tensors: Tensors) -> Check:

@@ -15,6 +15,7 @@ from evalkit.errors import UserError
 from evalkit.model.hf.dtypes import dtype_for, quantization
 from evalkit.model.hf.formatting import dtype_name, few, first_line, gigabytes, quiet
 from evalkit.model.hf.loading import load_with_report
+from evalkit.model.hf.preflight import check_chat_template, check_embeddings
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.synthetic_image import SyntheticImage
@@ -25,12 +26,20 @@ from .weights import Tensors
 QUESTION = "What is in the image?"
 
 
-def processor_check(checkpoint: Checkpoint) -> tuple[Check, Any]:
-    """Load the processor; returns the check and the processor, or None."""
+def processor_check(checkpoint: Checkpoint, model: Any) -> tuple[Check, Any]:
+    """Load the processor, and try its chat template and vocabulary; returns the check and the processor, or None.
+
+    Args:
+        model: the model on the meta device; None if it cannot be built.
+    """
     try:
         with quiet():
             processor = load_processor(checkpoint)
             inputs = Inputs(processor)
+            if inputs.has_chat_template:
+                check_chat_template(inputs)
+            if model is not None:
+                check_embeddings(model, inputs.tokenizer)
     except UserError as error:
         return Check("processor", False, _without_prefix(error, checkpoint)), None
     except Exception as error:  # broken files raise any type of error

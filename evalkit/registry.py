@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -22,6 +22,14 @@ from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory, Family, Metric, Task
 
 P = TypeVar("P")
+
+
+SERVERS = ("api", "lmdeploy", "ollama", "openai", "sglang", "tgi", "trtllm", "tensorrt-llm", "vllm", "llama.cpp")
+"""Software whose OpenAI-compatible servers the backend ``server`` works with."""
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum() or character in "+/")
 
 
 def module_name(name: str) -> str:
@@ -61,9 +69,24 @@ class Group(Generic[P]):
             if name in found:
                 return found[name]
         names = self.names()
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
+        near = [known for known in names if _plain(known) == _plain(name)]
+        near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else self._advice(name, names)
         raise UserError(f"unknown {self.what} {name!r}: {hint}")
+
+    def _advice(self, name: str, names: Sequence[str]) -> str:
+        """What to do instead of asking for ``name``, which is like none of ``names``."""
+        if self.entry_point == "evalkit.tasks":
+            return (
+                "'evalkit tasks' lists the benchmarks; your own questions are a task in a .jsonl file (--tasks "
+                "FILE.jsonl), and a plugin can add a benchmark."
+            )
+        if self.entry_point == "evalkit.backends" and name.lower() in SERVERS:
+            return (
+                f"models behind {name} are evaluated with --backend server --base-url http://HOST:PORT/v1, after its "
+                f"OpenAI-compatible server was started (for vLLM: vllm serve MODEL)."
+            )
+        return f"there are {', '.join(names)}."
 
     def all(self) -> list[P]:
         """Every plugin, sorted by name."""

@@ -15,6 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from evalkit.console import replace_unencodable
 from evalkit.errors import RunFailed, UserError
 
+from .unknown_options import check_options
+
 VERBS = {
     "run": "Evaluate checkpoints on benchmarks and print the leaderboard.",
     "score": "Score answers that were made elsewhere: no model, no GPU.",
@@ -73,7 +75,9 @@ class PanelCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse ``args`` after replacing old spellings of this command's options."""
         known = {flag for parameter in self.params for flag in parameter.opts}
-        return super().parse_args(ctx, _replace_renamed(args, known))
+        args = _replace_renamed(args, known)
+        check_options(args, self.params)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then each panel of options in the order in which panels first occur."""

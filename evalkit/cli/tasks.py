@@ -16,7 +16,10 @@ from .options import complete_task
 
 
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="Show this task in detail.", autocompletion=complete_task)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this task, or this custom task file, in detail.", autocompletion=complete_task),
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="Root folder of official downloads: show which files are there.")
     ] = None,
@@ -34,8 +37,12 @@ def tasks(
     console = new_console()
     if name is None:
         list_tasks(console, registry.tasks.all())
-    else:
-        show_task(console, registry.tasks.get(name), data, protocol)
+        return
+    from evalkit.jobs import parse_tasks
+    from evalkit.jsonl_task import is_task_file
+
+    task = parse_tasks([name])[0][0] if is_task_file(name) else registry.tasks.get(name.partition("/")[0])
+    show_task(console, task, data, protocol)
 
 
 def list_tasks(console: Console, found: list[Task]) -> None:
@@ -66,11 +73,14 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     from rich.markdown import Markdown
 
     from evalkit import registry
-    from evalkit.data import OfficialData, open_data
+    from evalkit.jsonl_task import JsonlTask
     from evalkit.reasoning import RULES_VERSION
 
+    custom = isinstance(task, JsonlTask)
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
-    if console.is_interactive:
+    if custom:
+        console.print(f"Custom task {task.name}: {task.path}", highlight=False)
+    elif console.is_interactive:
         console.print(Markdown(about, inline_code_theme="default"))
     else:
         print(about)
@@ -84,6 +94,20 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     for name, split in task.splits.items():
         size = f"{split.size:,}" if split.size else "size varies"
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
+    if not custom:
+        show_files(console, task, data)
+    show_prompts(console, task.prompt_spec(protocol), task)
+    signature = registry.metrics.get(task.metric).score(()).signature
+    file = f"file:{task.digest}|" if isinstance(task, JsonlTask) else ""
+    asked = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
+    split_name = task.default_splits[0] if custom else "SPLIT"
+    console.print(f"\n[bold]signature[/bold] {task.name}:{split_name}|{asked}|{signature}|n:SAMPLES", highlight=False)
+
+
+def show_files(console: Console, task: Task, data: str | None) -> None:
+    """Print the data set on the hub and the official files, and which of them are in ``data``."""
+    from evalkit.data import OfficialData, open_data
+
     console.print(f"\n[bold]--data hub[/bold]   {task.hub}")
     console.print("[bold]--data ROOT[/bold]")
     root = None
@@ -96,10 +120,6 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
-    show_prompts(console, task.prompt_spec(protocol), task)
-    signature = registry.metrics.get(task.metric).score(()).signature
-    asked = f"v{task.version}|protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
-    console.print(f"\n[bold]signature[/bold] {task.name}:SPLIT|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 
 def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:

@@ -3,7 +3,7 @@
 A baseline is JSON with one line per sample, so that diffs are readable:
 
     {"schema": 1, "evalkit": …, "model": …, "tasks": {"refcoco/val": {"metric": …, "value": …, "signature": …,
-     "annotations": …, "samples": [
+     "annotations": …, "images": …, "samples": [
       [id, cluster, stratum or null, score, answer],
       …
 """
@@ -18,7 +18,7 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.jsonl import read_json
 from evalkit.results.store.files import to_json, write_atomically
-from evalkit.results.store.scored_run import SampleScores, ScoredRun
+from evalkit.results.store.scored_run import SampleScores, ScoredRun, digest_of_images
 from evalkit.version import __version__
 
 SCHEMA = 1
@@ -27,7 +27,11 @@ KIND = "evalkit baseline"
 
 @dataclass(frozen=True)
 class BaselineSplit:
-    """One split of a baseline."""
+    """One split of a baseline.
+
+    Attributes:
+        images: digest of the images; None if it is not known, or in older files.
+    """
 
     metric: str
     value: float
@@ -35,6 +39,7 @@ class BaselineSplit:
     annotations: str | None
     sampled: SampleScores
     answers: Mapping[str, str]
+    images: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,10 @@ def splits_of(run: ScoredRun) -> dict[str, BaselineSplit]:
                 "run the same command again to retry them."
             )
         answers = {key: answer.text for key, answer in run.answers(name).items()}
+        sampled = run.sampled(name)
+        images = digest_of_images(run.image_digests(name), sampled.ids)
         found[name] = BaselineSplit(
-            row.metric, row.score, row.signature, run.annotations(name), run.sampled(name), answers
+            row.metric, row.score, row.signature, run.annotations(name), sampled, answers, images
         )
     return found
 
@@ -81,6 +88,7 @@ def write_baseline(run: ScoredRun, path: Path) -> int:
             "value": held.value,
             "signature": held.signature,
             "annotations": held.annotations,
+            **({} if held.images is None else {"images": held.images}),
         }
         lines.append(f'{to_json(name)}: {to_json(head)[:-1]}, "samples": [')
         samples = [to_json(row) for row in rows_of(held)]
@@ -135,4 +143,5 @@ def _held(content: Mapping[str, Any]) -> BaselineSplit:
             None if None in strata else [str(s) for s in strata],
         ),
         {row[0]: row[4] for row in rows},
+        None if content.get("images") is None else str(content["images"]),
     )  # fmt: skip

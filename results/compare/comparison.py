@@ -10,7 +10,7 @@ from pathlib import Path
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import Measured, seed_of
 from evalkit.results.stats.paired import ALPHA, Difference, compare, holm
-from evalkit.results.store.scored_run import SampleScores, ScoredRun, StoredAnswer, reasons_against
+from evalkit.results.store.scored_run import SampleScores, ScoredRun, StoredAnswer, other_images, reasons_against
 from evalkit.task_groups import MEANS
 
 EXAMPLES = 3
@@ -39,6 +39,7 @@ class TaskComparison:
             again.
         forced: why the scores are not comparable, if ``--force`` compared them nevertheless.
         flips: samples whose score changed.
+        images: the number of samples that were answered on other images than in the base.
         mean: whether it is the mean of a group of splits.
     """
 
@@ -49,6 +50,7 @@ class TaskComparison:
     holm: float | None = None
     forced: tuple[str, ...] = ()
     flips: tuple[Flip, ...] = ()
+    images: int = 0
     mean: bool = False
 
     @property
@@ -130,7 +132,8 @@ def _one(
     second = replace(first, values=new.measured(ids).values)
     found = compare(first, second, seed=seed_of(task))
     shown = _flips(base, candidate, task, ids, first, second, flips) if flips else ()
-    return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons), shown)
+    images, _ = other_images(base.image_digests(task), candidate.image_digests(task))
+    return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons), shown, images)
 
 
 def unshared(old: SampleScores, new: SampleScores) -> list[str]:

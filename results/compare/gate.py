@@ -16,7 +16,7 @@ from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of
 from evalkit.results.stats.paired import Difference, compare, detectable, holm
 from evalkit.results.store.outdated import outdated
-from evalkit.results.store.scored_run import ScoredRun, data_differences
+from evalkit.results.store.scored_run import ScoredRun, data_differences, digest_of_images
 from evalkit.results.store.signature import Signature
 from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
 
@@ -57,7 +57,10 @@ class Change:
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """One task against the baseline: the difference, the samples that changed, and why it fails (None: it passes)."""
+    """One task against the baseline: the difference, the samples that changed, and why it fails (None: it passes).
+
+    ``images`` tells whether its images are others than the baseline's.
+    """
 
     task: str
     metric: str
@@ -66,6 +69,7 @@ class TaskCheck:
     p_worse: float
     detectable: float | None
     failure: str | None
+    images: bool = False
 
 
 def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[TaskCheck]:
@@ -131,6 +135,7 @@ def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> T
         name, held.metric, found, tuple(changes), found.chance.worse,
         detectable(error, alpha=alpha, sides=1) if error else None,
         f"{failed} samples failed in the run; run the same command again to retry them" if failed else None,
+        held.images is not None and digest_of_images(run.image_digests(name), ids) not in (None, held.images),
     )  # fmt: skip
 
 
@@ -173,6 +178,11 @@ def table_of(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, r
 def notes_of(checked: Sequence[TaskCheck], rule: Rule) -> list[str]:
     """Which tasks fail and why, the rule, and the smallest drop that it detects."""
     found = [f"{one.task}: {one.failure}." for one in checked if one.failure]
+    found += [
+        f"{one.task}: the images are not the baseline's: the files differ, or how they were decoded."
+        for one in checked
+        if one.images
+    ]
     wanted = {
         "exact": "exact: every answer must be the baseline's.",
         "tolerance": f"tolerance: a score may be {rule.tolerance:g} lower.",

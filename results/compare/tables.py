@@ -110,6 +110,11 @@ def notes_of(found: Comparison) -> list[str]:
         if one.forced:
             notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown by --force: "
                          f"{'; '.join(one.forced)}.")  # fmt: skip
+        if one.images:
+            notes.append(
+                f"! {one.task}, {letter(one.candidate)}: {one.images:,} of {one.found.n:,} samples were answered on "
+                "other images than A's: the files differ, or how they were decoded."
+            )
     notes += [f"{sentence}." for sentence in found.lacking]
     return notes
 

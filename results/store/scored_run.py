@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from .run_folder import RunFolder
 from .score_row import ScoreRow
 from .scores import read_scores
 from .signature import Signature
+
+_ID, _NEXT, _DIGESTS = b'{"id": "', b'", "', b', "digests": ['
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,22 @@ class ScoredRun:
                 continue
         return found
 
+    def image_digests(self, name: str) -> dict[str, bytes]:
+        """The recorded digests of each sample's images, as the journal has them; without samples lacking one.
+
+        They are found without parsing the lines, which takes seconds for a large benchmark.
+        """
+        row = self.rows[name]
+        found = {}
+        for line in read_bytes(RunFolder(self.path).journal_path(row.task, row.split), "the journal").splitlines():
+            # Quotes inside JSON strings are escaped, so these are the line's own keys.
+            key_end, start = line.find(_NEXT, len(_ID)), line.find(_DIGESTS)
+            digests = line[start + len(_DIGESTS) : line.find(b"]", start)]
+            if line.startswith(_ID) and 0 < key_end < start and digests and b"null" not in digests:
+                key = line[len(_ID) - 1 : key_end + 1]
+                found[parse(key) if b"\\" in key else key[1:-1].decode(errors="replace")] = digests
+        return found
+
     def annotations(self, name: str) -> str | None:
         """The digest of a split's questions and references; None if an older evalkit did not write it."""
         said = self.rows[name].annotations
@@ -142,6 +161,22 @@ def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:
     return found + data_differences(
         (a.rows[name].parsed_signature, a.annotations(name)), (b.rows[name].parsed_signature, b.annotations(name))
     )
+
+
+def other_images(a: Mapping[str, bytes], b: Mapping[str, bytes]) -> tuple[int, int]:
+    """(number of samples with other images, number of samples whose images are known on both sides)."""
+    both = [sample for sample in a if sample in b]
+    return sum(a[sample] != b[sample] for sample in both), len(both)
+
+
+def digest_of_images(digests: Mapping[str, bytes], samples: Iterable[str]) -> str | None:
+    """One digest of the images of ``samples``; None if an image of one is not known."""
+    state = hashlib.sha256()
+    for sample in sorted(samples):
+        if sample not in digests:
+            return None
+        state.update(f"{sample}\0".encode() + digests[sample] + b"\n")
+    return state.hexdigest()[:16]
 
 
 def data_differences(a: tuple[Signature, str | None], b: tuple[Signature, str | None]) -> list[str]:

@@ -86,6 +86,19 @@ def test_other_content_is_other_data(evalkit: Evalkit, checkouts: Path, monkeypa
     code, _, said = evalkit(f"{RUN} --name x")
     assert code == 0, said
     assert "mine/own: re-running 1 samples: image changed (2)" in said
+    assert evalkit("run --tasks mine.jsonl --model tiny --device cpu --out ../other --name y")[0] == 0
+    code, out, said = evalkit("check ../other/y --baseline ../base.json")
+    assert "mine/own: the images are not the baseline's" in " ".join(out.split())
+    code, out, said = evalkit("compare ../runs/x ../other/y")
+    assert code == 0, said
+    assert "other images" not in out, "both have the black one"
+    monkeypatch.chdir(checkouts / "a")
+    assert evalkit("run --tasks mine.jsonl --model tiny --device cpu --out ../other --name z")[0] == 0
+    code, out, said = evalkit("compare ../other/y ../other/z")
+    assert code == 0, said
+    assert "! mine/own, B: 1 of 4 samples were answered on other images than A's" in " ".join(out.split())
+    assert "images" not in evalkit("check ../other/z --baseline ../base.json")[1]
+    monkeypatch.chdir(checkouts / "b")
     write(Path("mine.jsonl"), [line(number) for number in range(3)])
     code, _, said = evalkit(f"{RUN} --name x")
     assert code == 2

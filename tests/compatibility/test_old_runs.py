@@ -222,7 +222,10 @@ def test_what_was_said_is_something() -> None:
 def test_a_baseline_comes_out_as_it_was(evalkit: Run, tmp_path: Path) -> None:
     old(tmp_path, "complete")
     assert evalkit("baseline runs/complete --out again.json").returncode == 0
-    assert json.loads((tmp_path / "again.json").read_text()) == json.loads((OLD / "baseline.json").read_text())
+    again = json.loads((tmp_path / "again.json").read_text())
+    for split in again["tasks"].values():
+        assert len(split.pop("images")) == 16  # which 54ec510 did not write
+    assert again == json.loads((OLD / "baseline.json").read_text())
 
 
 @pytest.mark.parametrize("runs", ["complete early", "shots", "unanswered", "anywhere", "scored", "served"])

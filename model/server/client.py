@@ -144,7 +144,7 @@ class Client:
         except (BadRequest, RequestFailed) as error:
             return self._error_response(request, f"the server: {error}")
         except FatalError as error:
-            text = f"{self.connection.endpoint.base_url}: {error}"
+            text = f"{self.connection.endpoint.base_url}: {str(error).rstrip('.')}"
             if self.counts["answered"] == 0:  # it never worked, so the options are wrong
                 raise UserError(f"{text}.") from None
             raise RunFailed(f"{text}; {RESUME}.") from None

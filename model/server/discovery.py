@@ -113,8 +113,10 @@ def _listed(
                 if not absent:
                     candidates = [candidate]
                     break
-            except (RequestFailed, KeyError, TypeError) as error:
+            except RequestFailed as error:
                 trouble = error
+            except (KeyError, TypeError):
+                trouble = RequestFailed("the reply has no list of models")
         if missing == len(candidates) == 1 and endpoint.base_url.endswith("/v1"):
             return endpoint, None  # this server does not list its models
         if not required and not _redirected(trouble) and not isinstance(trouble, ServerUnavailable):

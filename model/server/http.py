@@ -204,11 +204,11 @@ class Connection:
             raise RequestFailed(self._describe(error)) from None
         body = b"".join(pieces)
         self._check(reply, body)
-        content = self._content(reply, body)
-        if isinstance(content, dict) and content.get("error") and not content.get("choices"):
-            rejection = Rejection.parse(json.dumps(content).encode())
+        answer = self._content(reply, body)
+        if isinstance(answer, dict) and answer.get("error") and not answer.get("choices"):
+            rejection = Rejection.parse(json.dumps(answer).encode())
             self._classify(rejection.status or 500, rejection, reply)
-        return content
+        return answer
 
     def _content(self, reply: httpx.Response, body: bytes) -> Any:
         if not is_stream(reply.headers.get("content-type", ""), body):

@@ -15,8 +15,10 @@ from typing import Any
 
 from evalkit.jsonl import parse
 
-MAX_BODY = 200_000
-"""Bytes of an error reply that are parsed."""
+MAX_BODY = 8_000_000
+"""Bytes of an error reply that are parsed; it may repeat the request with its images."""
+MAX_LITERAL = 1_000_000
+"""Characters of a validation error, as Python prints it, that are parsed."""
 
 _NAME = r"['\"`]?(?P<field>[a-z][a-z0-9_]*)['\"`]?"
 _LIST = r"(?P<fields>[\[{(]?['\"`]?[a-z][a-z0-9_]*['\"`]?(?:\s*,\s*['\"`]?[a-z][a-z0-9_]*['\"`]?)*[\]})]?)"
@@ -62,7 +64,7 @@ class Rejection:
     """An error reply.
 
     Attributes:
-        message: the server's, in full; it may contain the API key.
+        message: the server's, without the input that validation errors repeat; it may contain the API key.
         codes: its machine-readable codes and types.
         status: an HTTP status in the body, which replies with status 200 may have; None without one.
         fields: the fields of the request that it names as rejected.
@@ -97,6 +99,7 @@ class Rejection:
         status = next((c for c in (every.get("code"), every.get("status")) if _is_status(c)), None)
         fields = set(_field_of(every.get("param")))
         errors = _validation_errors(every.get("detail")) or _validation_errors(message)
+        message = "; ".join(map(_sentence, errors)) or message
         for error in errors:
             fields.update(_field_of(error.get("loc")))
         if not errors:
@@ -139,7 +142,16 @@ def _validation_errors(value: Any) -> list[Mapping[str, Any]]:
     return [error for error in found if isinstance(error, dict) and "loc" in error]
 
 
+def _sentence(error: Mapping[str, Any]) -> str:
+    """A validation error in words: ``body.top_k: Extra inputs are not permitted``."""
+    loc = error["loc"]
+    place = ".".join(map(str, loc)) if isinstance(loc, list | tuple) else str(loc)
+    return f"{place}: {error.get('msg') or error.get('type') or 'invalid'}"
+
+
 def _literal(text: str) -> Any:
+    if len(text) > MAX_LITERAL:
+        return None
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

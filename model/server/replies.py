@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,10 @@ TRUNCATED = {
     "max_completion_tokens", "model_context_window_exceeded",
 }  # fmt: skip
 """Finish reasons in lower case, without the prefix ``finish_reason_`` that some servers put before them."""
+END_OF_TURN = re.compile(
+    r"<\|(?:im_end|endoftext|eot_id|eom_id|end_of_turn|END_OF_TURN_TOKEN)\|>|<end_of_(?:turn|utterance)>"
+)
+"""Tokens that end a turn.  A server that does not stop at them lets the model go on with turns of its own."""
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -42,6 +47,8 @@ def response_of(request: Request, reply: Any, prompt_end: str = "") -> Response:
         return Response(request.id, finish="error", error=_why(choice, refusal, reason)[:300])
     text = text or refusal or ""  # a refusal is the model's answer
     tokens = _tokens(choice, ended=not truncated)
+    if (end := END_OF_TURN.search(text)) is not None:
+        text, truncated = text[: end.start()], False
     for string in request.decoding.stop:
         text = text.partition(string)[0]
     if reasoning:

@@ -297,6 +297,13 @@ def test_refusals_are_answers_or_the_reason_for_an_error() -> None:
     assert (failed.finish, failed.error) == ("error", "overloaded")
 
 
+def test_answers_end_with_the_turn() -> None:
+    found = chat().parse(
+        REQUEST, reply(message={"content": "red<|im_end|>\n<|im_start|>user\nwhat?"}, finish_reason="length")
+    )
+    assert (found.text, found.finish) == ("red", "stop")
+
+
 @pytest.mark.parametrize(
     ("message", "text"),
     [

@@ -69,6 +69,11 @@ def test_endpoints_that_only_stream(message: str, stream_only: bool) -> None:
     assert Rejection.parse(json.dumps({"error": {"message": message}}).encode()).stream_only == stream_only
 
 
+def test_validation_errors_are_shown_without_their_input() -> None:
+    for body in ({"detail": ECHO}, {"error": {"message": str(ECHO)}}, {"error": {"message": json.dumps(ECHO)}}):
+        assert Rejection.parse(json.dumps(body).encode()).message == "body: Value error, image too small"
+
+
 def test_codes_and_statuses() -> None:
     found = Rejection.parse(
         b'{"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}}'

@@ -1,4 +1,4 @@
-"""A run's scores as the hub's model cards have them: ``model-index`` in the YAML at the head of a README."""
+"""A run's scores as the hub's model cards hold them: ``model-index`` in the YAML header of a README."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import registry
+from evalkit.data import BUNDLED, HUB, bundled_root
 from evalkit.errors import UserError
+from evalkit.results.leaderboard.published import is_complete
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import to_markdown
+from evalkit.results.samples.context import located
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
@@ -25,15 +28,17 @@ TASKS = {
     "choice": ("visual-question-answering", "Multiple-choice question answering"),
     "grounding": ("image-text-to-text", "Referring expression comprehension"),
 }
-"""The hub's name of each kind of task, and a name to read."""
+"""The hub's task type of each kind of task, and its display name."""
 UNKNOWN = ("image-text-to-text", "Image-text-to-text")
+SYNTHETIC = "evalkit-synthetic"
+"""Data set type of scores on the bundled data."""
 
 
 def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
-    """A result for every score of these splits, the headline first; of scores by category only the whole.
+    """One result per score of these splits, the headline first; scores of categories are left out.
 
-    Values are in the unit that the field prints, to two decimals.  ``metric_args`` has what a reader needs: the
-    signature, the 95 % interval, the number of samples, and what was left out.
+    Values are in the metric's usual unit, with two decimals.  ``metric_args`` has the signature, the 95 % interval and
+    the counts of samples.
     """
     from huggingface_hub import EvalResult
 
@@ -42,8 +47,8 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
         row = run.rows[name]
         if row.value is None or row.task in MEANS:
             continue
-        kind, dataset = _of_task(run, name)
-        task_type, task_name = TASKS.get(kind, UNKNOWN)
+        dataset_type, dataset_name = data_set_of(run, row)
+        task_type, task_name = TASKS.get(_kind(run, name), UNKNOWN)
         columns = dict.fromkeys([row.metric, *row.values])
         for metric in [column for column in columns if "[" not in column]:
             value = row.value if metric == row.metric else row.values[metric]
@@ -53,8 +58,8 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
                 EvalResult(
                     task_type=task_type,
                     task_name=task_name,
-                    dataset_type=dataset,
-                    dataset_name=name,
+                    dataset_type=dataset_type,
+                    dataset_name=dataset_name,
                     dataset_config=row.task,
                     dataset_split=row.split,
                     metric_type=metric,
@@ -66,15 +71,35 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
     return found
 
 
-def _of_task(run: ScoredRun, name: str) -> tuple[str, str]:
-    """(kind, data set on the hub) of a split; what the manifest says where the task is not installed any more."""
-    said = str(run.manifest.kind_of(name) or "")
-    task = name.rpartition("/")[0]
+def _kind(run: ScoredRun, name: str) -> str:
+    """The kind of a split's task; as the manifest records it if the task is not installed."""
     try:
-        plugin = registry.tasks.get(task)
+        return registry.tasks.get(name.rpartition("/")[0]).kind
     except UserError:
-        return said, task
-    return plugin.kind, plugin.hub or task
+        return str(run.manifest.kind_of(name) or "")
+
+
+def data_set_of(run: ScoredRun, row: ScoreRow) -> tuple[str, str]:
+    """(type, name) of the data set that a split was scored on, for the card.
+
+    The type is the hub's data set only if the data came from there, or if local files hold as many samples as the
+    official split; otherwise it is the task's name, or ``SYNTHETIC`` for the bundled data.
+    """
+    data = str(run.manifest.settings.get("data") or "")
+    if is_bundled(data, run.manifest.cwd):
+        return SYNTHETIC, f"{row.name} (synthetic, bundled with evalkit)"
+    try:
+        hub = registry.tasks.get(row.task).hub
+    except UserError:
+        hub = ""  # the task is not installed
+    if hub and (data.partition(":")[0] == HUB or is_complete(row)):
+        return hub, row.name
+    return row.task, f"{row.name} (local files)"
+
+
+def is_bundled(data: str, cwd: str) -> bool:
+    """Whether ``--data`` as given in the folder ``cwd`` is the bundled data."""
+    return data == BUNDLED or Path(located(data, cwd)).resolve() == bundled_root().resolve()
 
 
 def _args(row: ScoreRow, metric: str) -> dict[str, Any]:
@@ -95,19 +120,21 @@ def _args(row: ScoreRow, metric: str) -> dict[str, Any]:
 
 
 def new_card(run: ScoredRun, results: Sequence[EvalResult]) -> str:
-    """A model card of its own: the results in its YAML, and as a table."""
+    """A new model card: the results in its YAML header, and as a table."""
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(model_name=run.model, eval_results=list(results), tags=["evalkit"])
     entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
-    return f"---\n{data.to_yaml()}\n---\n\n## Evaluation\n\n{to_markdown(entries)}"
+    names = {result.dataset_name: None for result in results}
+    used = f"Data: {', '.join(names)}."
+    return f"---\n{data.to_yaml()}\n---\n\n## Evaluation\n\n{to_markdown(entries)}\n{used}\n"
 
 
 def updated_card(path: Path, run: ScoredRun, results: Sequence[EvalResult]) -> str:
-    """The model card at ``path`` with these results: those that it has of the same scores give way, all else stays.
+    """The model card at ``path`` with these results, which replace earlier ones of the same scores.
 
     Raises:
-        UserError: it is no model card.
+        UserError: the file is not a model card.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -121,12 +148,12 @@ def updated_card(path: Path, run: ScoredRun, results: Sequence[EvalResult]) -> s
     except Exception as error:  # YAML's own
         raise UserError(f"--out {path}: cannot parse its YAML ({type(error).__name__}); fix it first.") from error
     assert isinstance(card.data, ModelCardData)
-    new = {_which(result) for result in results}
-    kept = [result for result in card.data.eval_results or [] if _which(result) not in new]
+    new = {_identity(result) for result in results}
+    kept = [result for result in card.data.eval_results or [] if _identity(result) not in new]
     card.data.model_name = card.data.get("model_name") or run.model
     card.data.eval_results = [*kept, *results]
     return str(card)
 
 
-def _which(result: EvalResult) -> tuple[Any, ...]:
+def _identity(result: EvalResult) -> tuple[Any, ...]:
     return (*result.unique_identifier, result.metric_type, result.metric_name)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import pytest
 
 import evalkit as package
 from evalkit.api import load_task
+from evalkit.data import bundled_root
 from evalkit.errors import UserError
 from evalkit.installation import install_command
+from evalkit.results.export.model_card import data_set_of
 from evalkit.results.samples.records import chosen_splits, kind_of_column, records_of
 from evalkit.results.store.scored_run import ScoredRun
 
@@ -261,7 +264,8 @@ def test_a_model_card_survives_the_hubs_own_reading(evalkit: Evalkit, run: Path,
     card = ModelCard.load(run / "export" / "README.md")
     scores = ScoredRun.open(run).rows
     results = card.data.eval_results
-    headlines = {r.dataset_name: r for r in reversed(results) if r.metric_type == scores[r.dataset_name].metric}
+    names = {id(r): f"{r.dataset_config}/{r.dataset_split}" for r in results}
+    headlines = {names[id(r)]: r for r in reversed(results) if r.metric_type == scores[names[id(r)]].metric}
     assert list(reversed(headlines)) == list(NAMES)
     for name, result in headlines.items():
         row = scores[name]
@@ -270,14 +274,32 @@ def test_a_model_card_survives_the_hubs_own_reading(evalkit: Evalkit, run: Path,
         assert result.metric_args["n"] == row.n
         low, high = result.metric_args["ci95"]
         assert low <= result.metric_value <= high
-        assert (result.dataset_config, result.dataset_split) == tuple(name.split("/"))
+        assert result.dataset_type == "evalkit-synthetic", "the bundled data is not the benchmark"
+        assert result.dataset_name == f"{name} (synthetic, bundled with evalkit)"
     assert headlines["vqav2/val"].task_type == "visual-question-answering"
-    assert headlines["vqav2/val"].dataset_type == "lmms-lab/VQAv2"
     assert headlines["vqav2/val"].metric_args["errors"] == 1
     assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()
 
 
-def test_a_card_that_is_there_keeps_all_else(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "n", "expected"),
+    [
+        ("hub", 12, ("lmms-lab/VQAv2", "vqav2/val")),
+        ("hub:mirror", 12, ("lmms-lab/VQAv2", "vqav2/val")),
+        ("/data/vlm", 214_354, ("lmms-lab/VQAv2", "vqav2/val")),
+        ("/data/vlm", 12, ("vqav2", "vqav2/val (local files)")),
+        ("tiny", 324, ("evalkit-synthetic", "vqav2/val (synthetic, bundled with evalkit)")),
+        (str(bundled_root()), 324, ("evalkit-synthetic", "vqav2/val (synthetic, bundled with evalkit)")),
+    ],
+)
+def test_a_model_card_names_the_data_that_was_used(run: Path, data: str, n: int, expected: tuple[str, str]) -> None:
+    scored = ScoredRun.open(run)
+    scored.manifest.settings["data"] = data
+    row = replace(scored.rows["vqav2/val"], n=n, errors=0)
+    assert data_set_of(scored, row) == expected
+
+
+def test_an_existing_card_keeps_everything_else(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     other = EvalResult("text-generation", "hellaswag", "HellaSwag", "acc", 71.0)

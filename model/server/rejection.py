@@ -43,6 +43,7 @@ SENTENCES = tuple(
 """Sentences that reject a field of the request, each for all messages of its form."""
 EXTRA_INPUT = re.compile(rf"^body -> {_NAME}\s*\n\s*Extra inputs are not permitted", re.MULTILINE)
 """NVIDIA NIM's form of a validation error, in two lines."""
+COUNTED = re.compile(r"\d+ validation errors?:\s*")
 REPLACEMENT = re.compile(
     rf"^Unsupported parameter: {_NAME} is not supported with this model\. Use ['\"`](?P<other>[a-z_]+)['\"`] instead"
 )
@@ -134,8 +135,10 @@ def _json(text: str) -> Any:
 
 def _validation_errors(value: Any) -> list[Mapping[str, Any]]:
     """pydantic's errors, as JSON or as Python prints them; empty if ``value`` is something else."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        value = _json(value) or _literal(value)
+    if isinstance(value, str):
+        counted = COUNTED.match(value)  # vLLM's form
+        text = f"[{value[counted.end() :]}]" if counted else value.lstrip()
+        value = (_json(text) or _literal(text)) if text[:1] in ("[", "{") else None
     if isinstance(value, dict):
         value = value.get("detail", [value])
     found = value if isinstance(value, list) else []
@@ -161,7 +164,7 @@ def _literal(text: str) -> Any:
 def _field_of(place: Any) -> Iterator[str]:
     """The request's field in ``param`` or ``loc``: ``["body", "top_k"]``, ``messages[0].content``."""
     if isinstance(place, str):
-        yield re.split(r"[.\[]", place.strip(), maxsplit=1)[0]
+        yield re.split(r"[.\[]", place.strip().removeprefix("body."), maxsplit=1)[0]
     elif isinstance(place, list | tuple):
         parts = [part for part in place if isinstance(part, str) and part not in ("body", "query")]
         yield from parts[:1]

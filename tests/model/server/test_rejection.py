@@ -36,6 +36,7 @@ CASES: list[tuple[Any, set[str], dict[str, str]]] = [
     ({"error": {"message": "litellm.UnsupportedParamsError: openai does not support parameters: ['top_k'], for model=x"}}, {"top_k"}, {}),
     ({"error": {"message": 'Invalid JSON payload received. Unknown name "top_k": Cannot find field.', "code": 400}}, {"top_k"}, {}),
     ({"status": 422, "detail": "body -> seed\n  Extra inputs are not permitted (type=extra_forbidden)"}, {"seed"}, {}),
+    ({"error": {"message": f"1 validation error: {{'type': 'list_type', 'loc': 'body.seed', 'msg': 'no', 'input': {SENT}}}", "param": None, "code": 400}}, {"seed"}, {}),
     # What does not, although fields' names are in it.
     ({"error": {"message": str(ECHO), "type": "Bad Request", "param": None, "code": 400}}, set(), {}),
     ({"detail": ECHO}, set(), {}),

@@ -2,8 +2,8 @@
 
 Under the protocol ``official``, each family has a template per kind of task.  Under ``lmms-eval``
 (EvolvingLMMs-Lab/lmms-eval, commit 75571cf) and ``vlmevalkit`` (open-compass/VLMEvalKit, commit e8e78f05), the template
-is in the task's own file (``Task.prompts``).  A task without one is refused under that protocol: a prompt made up here
-would belong to no protocol.
+is in the task's own file (``Task.prompts``).  A task without one is not supported under that protocol, since an invented
+prompt would belong to no protocol.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from evalkit.types import ImagePart, ImageRef, Kind, Part, PromptSpec, PromptTem
 OFFICIAL, LMMS_EVAL, VLMEVALKIT = "official", "lmms-eval", "vlmevalkit"
 PROTOCOLS = (OFFICIAL, LMMS_EVAL, VLMEVALKIT)
 
-# LLaVA-1.5's prompts (arXiv 2310.03744), which other models took over.
+# LLaVA-1.5's prompts (arXiv 2310.03744), which other models use, too.
 SHORT = "{q}\nAnswer the question using a single word or phrase."
 LETTER = "{q}\n{options}\nAnswer with the option's letter from the given choices directly."
 CAPTION = "Provide a one-sentence caption for the provided image."
@@ -36,7 +36,7 @@ def render(template: PromptTemplate, sample: Sample) -> Parts:
 
 
 def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
-    """``parts`` with texts that follow each other made one, and no empty text."""
+    """``parts`` with adjacent texts joined, and without empty ones."""
     found: list[TextPart | ImagePart] = []
     for part in parts:
         last = found[-1] if found else None
@@ -48,7 +48,7 @@ def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
 
 
 def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part]:
-    """What stands for a placeholder of a template; see ``PromptTemplate``."""
+    """The content of a template's placeholder; see ``PromptTemplate``."""
     if name == "options":
         return list(_options(sample))
     if name in ("hint", "hints"):
@@ -109,7 +109,7 @@ def template_of(
         text = by_kind(official, spec.kind)
         if text is None:
             raise UserError(
-                f"the family {family} does not say how {spec.task} is asked, only questions of the "
+                f"the family {family} has no prompt for {spec.task}, only for tasks of the "
                 f"{'kind' if len(official) == 1 else 'kinds'} {listed(tuple(official), 'and')}; choose other tasks."
             )
         return PromptTemplate(text)
@@ -117,9 +117,7 @@ def template_of(
         raise UserError(f"unknown protocol {spec.protocol!r}: there are {listed(PROTOCOLS, 'and')}.")
     if spec.protocol not in spec.prompts:
         others = [p for p in PROTOCOLS if p == OFFICIAL or p in spec.prompts]
-        raise UserError(
-            f"{spec.protocol} does not say how {spec.task} is asked; use --protocol {listed(others, 'or')}."
-        )
+        raise UserError(f"{spec.protocol} has no prompt for {spec.task}; use --protocol {listed(others, 'or')}.")
     own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT else None
     return PromptTemplate(own) if own is not None else spec.prompts[spec.protocol]
 

@@ -37,8 +37,8 @@ class Generic(Chat):
         found = super().template(spec)
         if spec.protocol == VLMEVALKIT and spec.kind == "grounding":
             raise UserError(
-                f"vlmevalkit states no coordinates where it asks {spec.task}, and the family {self.name} has none of "
-                "its own; use --protocol official or lmms-eval."
+                f"vlmevalkit's prompt for {spec.task} states no coordinates, and the family {self.name} has no "
+                "convention for them; use --protocol official or lmms-eval."
             )
         return found
 

@@ -1,13 +1,13 @@
-"""PaliGemma and PaliGemma 2: models that go on after an image and a prefix, with neither turns nor exemplars.
+"""PaliGemma and PaliGemma 2: models that continue an image and a prefix, without turns and few-shot examples.
 
 Sources: the report (arXiv 2407.07726) and ``big_vision`` for the prefixes: ``caption en``, ``answer en {question}``,
-``detect {thing}``; Google's page on PaliGemma's prompts (ai.google.dev/gemma/docs/paligemma) has them too.  A prefix
-ends with a line break and comes after the image; both are the processor's business.  Boxes are four tokens
-``<locYYYY>`` in the order y1, x1, y2, x2, of 1024 an image.
+``detect {thing}``; Google's page on PaliGemma's prompts (ai.google.dev/gemma/docs/paligemma) has them, too.  The
+processor puts the image before the prefix and a line break after it.  Boxes are four tokens ``<locYYYY>`` in the order
+y1, x1, y2, x2, in 1024ths of the image.
 
-What no source words is refused: lettered questions (the fine-tuned checkpoints answer with an option's text), and other
-harnesses' protocols, whose sentences mean nothing to it.  A checkpoint that was tuned for a benchmark may know another
-prefix than these, which are the pretrained and the ``mix`` checkpoints'.
+Prompts without a source are not supported: multiple choice (the fine-tuned checkpoints answer with an option's text),
+and other harnesses' protocols, whose sentences the models were not trained on.  These are the prefixes of the pretrained
+and the ``mix`` checkpoints; a checkpoint that was fine-tuned for a benchmark may need another.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class PaliGemma(Chat):
     def template(self, spec: PromptSpec) -> PromptTemplate:
         if spec.protocol in PROTOCOLS and spec.protocol != OFFICIAL:
             raise UserError(
-                f"{spec.protocol} does not say how {spec.task} is asked of the family {self.name}, which knows "
-                "prefixes and no sentences; use --protocol official."
+                f"{spec.protocol} has no prompt for {spec.task} and the family {self.name}, whose prompts are "
+                "prefixes; use --protocol official."
             )
         return super().template(spec)
 
-    def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
-        match = _BOX.search(said)
+    def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
+        match = _BOX.search(answer)
         if match is None:
             return None
         y1, x1, y2, x2 = map(float, match.groups())

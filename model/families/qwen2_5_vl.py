@@ -4,9 +4,9 @@ Sources: the report (arXiv 2502.13923) for boxes; prompts as the Qwen2-VL line o
 the grounding instruction of the model's own cookbook.  No official caption prompt exists from Qwen2-VL on:
 ``Describe this image in one sentence.`` is ours.
 
-Coordinates are *absolute pixels of the resized image the encoder saw* (``image_grid_thw`` × 14); they leave this file
-as pixels of the original image.  Where the encoder's sizes were not recorded (``evalkit score``), ``resized`` computes
-them by the rule of the released processor (``_resizing.py``) with the limits of its ``preprocessor_config.json``.
+Coordinates are *absolute pixels of the resized image* (``image_grid_thw`` × 14), converted here to pixels of the
+original image.  If the resized sizes were not recorded (``evalkit score``), ``resized`` computes them by the rule of the
+released processor (``smart_resize.py``) with the limits of its ``preprocessor_config.json``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON fo
 
 
 def resized(size: Size, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:
-    """The size at which the encoder sees an image of ``size``, both (width, height) in pixels.
+    """The size to which the processor resizes an image of ``size``, both (width, height) in pixels.
 
     Raises:
-        ValueError: one side is more than 200 times the other, which the processor refuses.
+        ValueError: one side is more than 200 times the other, which the processor does not support.
     """
     return resize(size, SIDE, min_pixels, max_pixels)
 

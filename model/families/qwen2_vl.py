@@ -21,7 +21,7 @@ CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer f
 CAPTION = "Describe this image in one sentence."
 GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: {q}"
 
-# VLMEvalKit's wordings for Qwen2-VL and Qwen2.5-VL; captions and boxes are asked for as of any model.
+# VLMEvalKit's prompts for Qwen2-VL and Qwen2.5-VL; its prompts for captions and boxes are those of any model.
 VLMEVALKIT: dict[Kind, str] = {
     "vqa": VQA,
     "choice": (
@@ -53,7 +53,7 @@ class Qwen2VL(Chat):
         return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
 
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
-        """An image's size and what the processor makes of it; None stands for the released processor's limit."""
+        """An image's size in the file and after resizing; None stands for the released processor's limit."""
         least = self.min_pixels if min_pixels is None else min_pixels
         most = self.max_pixels if max_pixels is None else max_pixels
         return ImageSize(size, resize(size, self.side, least, most))

@@ -1,16 +1,16 @@
 """Qwen-VL (2023), the base model: prompts and answer parsing.
 
-Sources: the report (arXiv 2308.12966) and the model's own evaluation, QwenLM/Qwen-VL ``eval_mm/`` (commit aa00ed0),
-which asks base and chat model alike in running text, an image (``<img>…</img>``, the processor's business) and a bare
-prompt, decodes greedily with a least number of tokens, and ranks the letters of lettered questions.  Exemplars are
-``prompt + " " + answer`` with nothing between them.
+Sources: the report (arXiv 2308.12966) and the model's own evaluation, QwenLM/Qwen-VL ``eval_mm/`` (commit aa00ed0).  It
+prompts base and chat model alike with plain text, an image (``<img>…</img>``, which the processor writes) and a prompt
+without a chat template, decodes greedily with a minimum number of tokens, and ranks the option letters of
+multiple-choice questions.  Few-shot examples are ``prompt + " " + answer`` with nothing between them.
 
 Coordinates are integers in [0, 1000) of the image.  ``evaluate_grounding.py`` divides by **999**, so the official
-protocol does; under VLMEvalKit's prompt they are thousandths.  That script takes only ``(x1,y1),(x2,y2)`` to the letter
-and scores anything else as an empty box; here Chinese brackets, spaces and other spellings are read too.
+protocol does; under VLMEvalKit's prompt they are thousandths.  That script parses only ``(x1,y1),(x2,y2)``, exactly so,
+and scores anything else as an empty box; here Chinese brackets, spaces and other forms are parsed, too.
 
-``config.json`` says ``"model_type": "qwen"`` for base and chat model alike.  The ``chat_format`` of
-``generation_config.json`` says which of the two it is (``raw`` or ``chatml``), else its name.
+``config.json`` has ``"model_type": "qwen"`` for base and chat model alike.  The ``chat_format`` of
+``generation_config.json`` tells them apart (``raw`` or ``chatml``), else the name does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_chat_model(name: str, chat_format: object) -> bool:
 
 
 class QwenVL(Chat):
-    """The family of Qwen-VL's base model: prompts are running text under every protocol."""
+    """The family of Qwen-VL's base model: prompts are plain text under every protocol."""
 
     name = "qwen-vl"
     model_types: Sequence[str] = ("qwen",)
@@ -46,11 +46,11 @@ class QwenVL(Chat):
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
-        """Whether it is a Qwen-VL checkpoint that is no chat model; see the module."""
+        """Whether it is a Qwen-VL checkpoint, but not a chat model; see the module."""
         return super().claims(model_type, name, chat_format) and not is_chat_model(name, chat_format)
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """One running text: exemplars with their answers, then the question, each after its image."""
+        """One plain text: few-shot examples with their answers, then the question, each after its image."""
         self.check_images(sample, shots)
         template = self.template(spec)
         parts: list[TextPart | ImagePart] = []
@@ -59,7 +59,7 @@ class QwenVL(Chat):
         return (Message("plain", joined([*parts, *render(template, sample)])),)
 
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
-        """As ``eval_mm`` decodes, under the official protocol: with least numbers of tokens, and 28 for a box."""
+        """Under the official protocol, as ``eval_mm`` decodes: with minimum numbers of tokens, and 28 for a box."""
         found = super().decoding(spec, default)
         if spec.protocol != OFFICIAL or spec.kind == "choice":
             return found
@@ -68,7 +68,7 @@ class QwenVL(Chat):
         return Decoding(found.max_new_tokens, 8 if spec.kind == "caption" else 1)
 
     def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
-        """The letters as they go on after running text: `` A``, `` B``, …"""
+        """The letters as continuations of plain text: `` A``, `` B``, …"""
         return tuple(f" {letter}" for letter in super().continuations(spec, sample))
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:

@@ -1,10 +1,10 @@
 """Qwen-VL-Chat (2023): prompts and answer parsing.
 
-The model's own evaluation asks it as it asks the base model, in running text (``qwen_vl.py``).  Under other harnesses'
-protocols it is asked in its chat format (the system prompt is the chat template's): ``Picture 1: <img>…</img>`` and the
-prompt on the next line, as in its README and fine-tuning data, which number images through the conversation.
+The model's own evaluation prompts it like the base model, with plain text (``qwen_vl.py``).  Under other harnesses'
+protocols, prompts have its chat format (the system prompt is in the chat template): ``Picture 1: <img>…</img>`` and the
+prompt on the next line, as in its README and fine-tuning data, where images are numbered through the conversation.
 
-``config.json`` has the base model's ``model_type``, so a checkpoint comes here by the ``chat_format`` of its
+``config.json`` has the base model's ``model_type``, so a checkpoint is recognised by the ``chat_format`` of its
 ``generation_config.json``, by its name, or by ``--family``.
 """
 
@@ -30,11 +30,11 @@ class QwenVLChat(QwenVL):
         return model_type in self.model_types and is_chat_model(name, chat_format)
 
     def matches_name(self, name: str) -> bool:
-        """Whether ``name`` says Qwen-VL and chat, in any order."""
+        """Whether ``name`` contains Qwen-VL and chat, in any order."""
         return BASE.matches_name(name) and "chat" in name.lower()
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """Running text under the official protocol, else turns whose images are numbered."""
+        """Plain text under the official protocol, else turns with numbered images."""
         if spec.protocol == OFFICIAL:
             return super().prompt(spec, sample, shots)
         count = 0
@@ -53,7 +53,7 @@ class QwenVLChat(QwenVL):
         return tuple(turns)
 
     def continuations(self, spec: PromptSpec, sample: Sample) -> tuple[str, ...]:
-        """As the base model's in running text; an assistant's turn begins with the letter."""
+        """Those of the base model in plain text; in a chat, the assistant's turn begins with the letter."""
         found = super().continuations(spec, sample)
         return found if spec.protocol == OFFICIAL else tuple(letter.strip() for letter in found)
 

@@ -190,7 +190,7 @@ def test_a_protocol_that_does_not_know_a_task_is_refused(evalkit: Evalkit, tmp_p
     (tmp_path / "mine.jsonl").write_text('{"id": 1, "image": "a.png", "question": "?", "answers": ["yes"]}\n')
     done = evalkit("run", "-t", "mine.jsonl", "--protocol", "lmms-eval", cwd=tmp_path)
     assert done.returncode == 2
-    assert "lmms-eval does not say how mine is asked" in said(done)
+    assert "lmms-eval has no prompt for mine" in said(done)
 
 
 def test_boxes_are_read_as_the_protocols_prompt_asks_for_them(evalkit: Evalkit, tmp_path: Path) -> None:

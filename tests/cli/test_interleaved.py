@@ -121,9 +121,7 @@ def test_another_harnesss_prompt_comes_from_the_package(evalkit: Evalkit, tmp_pa
     assert "2 new tokens" in done.stdout
     done = evalkit(*command, "--protocol", "vlmevalkit", cwd=tmp_path)
     assert done.returncode == 2
-    assert "vlmevalkit does not say how pairs is asked; use --protocol official or lmms-eval." in " ".join(
-        done.stderr.split()
-    )
+    assert "vlmevalkit has no prompt for pairs; use --protocol official or lmms-eval." in " ".join(done.stderr.split())
 
 
 @pytest.mark.usefixtures("plugin")

@@ -449,7 +449,7 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
     "limit": (GOOD, ["--family", "qwen2.5-vl", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),
     "unknown protocol": (GOOD, ["--family", "qwen2.5-vl", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
     "protocol without a family": (GOOD, ["--protocol", "lmms-eval"], "--protocol lmms-eval: without --family, answers are final texts, which no protocol parses"),
-    "a protocol that does not say": (GOOD, ["-t", "ocrvqa/test", "--family", "qwen2.5-vl", "-p", "q", "--protocol", "vlmevalkit"], "vlmevalkit does not say how ocrvqa is asked; use --protocol official"),
+    "a protocol that does not say": (GOOD, ["-t", "ocrvqa/test", "--family", "qwen2.5-vl", "-p", "q", "--protocol", "vlmevalkit"], "vlmevalkit has no prompt for ocrvqa; use --protocol official"),
     "two splits": (GOOD, ["-t", "vqav2/train"], "--predictions: 1 file for 2 splits; give one file for each of vqav2/val, vqav2/train, in this order"),
     "two files": (GOOD, ["-p", "q"], "--predictions: 2 files for 1 split;"),
     "kind": (GOOD, ["--kind", "vqa"], "--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"),

@@ -254,33 +254,33 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
         (
             "qwen2.5-vl",
             registry.tasks.get("okvqa").prompt_spec("vlmevalkit"),
-            "vlmevalkit does not say how okvqa is asked; use --protocol official or lmms-eval.",
+            "vlmevalkit has no prompt for okvqa; use --protocol official or lmms-eval.",
         ),
         (
             "qwen3-vl",
             registry.tasks.get("flickr30k").prompt_spec("vlmevalkit"),
-            "vlmevalkit does not say how flickr30k is asked; use --protocol official or lmms-eval.",
+            "vlmevalkit has no prompt for flickr30k; use --protocol official or lmms-eval.",
         ),
-        ("generic", registry.tasks.get("ocrvqa").prompt_spec("lmms-eval"), "lmms-eval does not say how ocrvqa is asked; use --protocol official."),
-        ("qwen-vl", PromptSpec("mine", "vqa", "lmms-eval"), "lmms-eval does not say how mine is asked; use --protocol official."),
+        ("generic", registry.tasks.get("ocrvqa").prompt_spec("lmms-eval"), "lmms-eval has no prompt for ocrvqa; use --protocol official."),
+        ("qwen-vl", PromptSpec("mine", "vqa", "lmms-eval"), "lmms-eval has no prompt for mine; use --protocol official."),
         # A file of one's own that is called like a benchmark of another kind.
-        ("qwen2-vl", PromptSpec("vqav2", "caption", "lmms-eval"), "lmms-eval does not say how vqav2 is asked; use --protocol official."),
+        ("qwen2-vl", PromptSpec("vqav2", "caption", "lmms-eval"), "lmms-eval has no prompt for vqav2; use --protocol official."),
         ("generic", PromptSpec("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
         ("paligemma", PromptSpec("vqav2", "vqa", "lmm"), "unknown protocol 'lmm': there are official, lmms-eval and vlmevalkit."),
         (
             "generic",
             registry.tasks.get("refcoco").prompt_spec("vlmevalkit"),
-            "vlmevalkit states no coordinates where it asks refcoco, and the family generic has none of its own; use --protocol official or lmms-eval.",
+            "vlmevalkit's prompt for refcoco states no coordinates, and the family generic has no convention for them; use --protocol official or lmms-eval.",
         ),
         (
             "paligemma",
             registry.tasks.get("vqav2").prompt_spec("lmms-eval"),
-            "lmms-eval does not say how vqav2 is asked of the family paligemma, which knows prefixes and no sentences; use --protocol official.",
+            "lmms-eval has no prompt for vqav2 and the family paligemma, whose prompts are prefixes; use --protocol official.",
         ),
         (
             "paligemma",
             PromptSpec("ai2d", "choice"),
-            "the family paligemma does not say how ai2d is asked, only questions of the kinds caption, vqa and grounding; choose other tasks.",
+            "the family paligemma has no prompt for ai2d, only for tasks of the kinds caption, vqa and grounding; choose other tasks.",
         ),
     ],
 )  # fmt: skip

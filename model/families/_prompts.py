@@ -2,7 +2,7 @@
 
 Under the protocol ``official``, each family has a template per kind of task.  Under ``lmms-eval``
 (EvolvingLMMs-Lab/lmms-eval, commit 75571cf) and ``vlmevalkit`` (open-compass/VLMEvalKit, commit e8e78f05), the template
-is in the task's own file (``Task.prompts``).  A task without one is not supported under that protocol, since an invented
+is in the task's own file (``Task.prompts``).  A task without one is not supported under that protocol: an invented
 prompt would belong to no protocol.
 """
 

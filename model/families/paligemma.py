@@ -6,8 +6,8 @@ processor puts the image before the prefix and a line break after it.  Boxes are
 y1, x1, y2, x2, in 1024ths of the image.
 
 Prompts without a source are not supported: multiple choice (the fine-tuned checkpoints answer with an option's text),
-and other harnesses' protocols, whose sentences the models were not trained on.  These are the prefixes of the pretrained
-and the ``mix`` checkpoints; a checkpoint that was fine-tuned for a benchmark may need another.
+and other harnesses' protocols, whose sentences the models were not trained on.  Prefixes are those of the pretrained
+and ``mix`` checkpoints; a checkpoint that was fine-tuned for a benchmark may need another.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ the grounding instruction of the model's own cookbook.  No official caption prom
 ``Describe this image in one sentence.`` is ours.
 
 Coordinates are *absolute pixels of the resized image* (``image_grid_thw`` × 14), converted here to pixels of the
-original image.  If the resized sizes were not recorded (``evalkit score``), ``resized`` computes them by the rule of the
-released processor (``smart_resize.py``) with the limits of its ``preprocessor_config.json``.
+original image.  If the resized sizes were not recorded (``evalkit score``), ``resized`` computes them as the
+released processor does (``smart_resize.py``) with the limits of its ``preprocessor_config.json``.
 """
 
 from __future__ import annotations

@@ -139,11 +139,13 @@ def to_rgb(image: PILImage, *, upright: bool = True) -> PILImage:
         upright: apply the orientation; False for pixels as they are stored.
 
     Raises:
-        OSError: its numbers have no known range (32-bit integers, floats).
+        OSError: it is corrupt, or its numbers have no known range (32-bit integers, floats).
         ValueError: Pillow cannot convert it.
     """
     from PIL import Image
 
+    if image.format == "PNG":
+        check_png(_content(image))
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -166,6 +168,36 @@ def to_rgb(image: PILImage, *, upright: bool = True) -> PILImage:
         rgb = rgb.transpose(turn)
     rgb.info = {}  # nothing of it may be saved again: a decoder would turn the pixels a second time
     return rgb
+
+
+def check_png(content: bytes) -> None:
+    """Check the checksums of a PNG's pixels, which Pillow ignores: damaged pixels would be taken for the image.
+
+    Raises:
+        OSError: one is wrong.
+    """
+    view = memoryview(content)
+    for kind, start, length in _png_chunks(content):
+        end = start + length
+        if (
+            kind == b"IDAT"
+            and end + 4 <= len(view)
+            and zlib.crc32(view[start - 4 : end]) != _number(view[end : end + 4])
+        ):
+            raise OSError("a corrupt PNG: the checksum of its pixels is wrong")
+
+
+def _content(image: PILImage) -> bytes:
+    """The file's content; empty if the image is no longer connected with it."""
+    file: IO[bytes] | None = getattr(image, "fp", None)
+    if file is None:
+        return b""
+    place = file.tell()
+    try:
+        file.seek(0)
+        return file.read()
+    finally:
+        file.seek(place)
 
 
 def is_deep_grey(image: PILImage) -> bool:
@@ -215,7 +247,10 @@ def is_plain(content: bytes) -> bool:
     if content.startswith(_PNG) and len(content) > 26:
         depth, colour = content[24], content[25]
         opaque = colour in (2, 3) or (colour == 0 and depth <= 8)
-        return opaque and not any(chunk in _PNG_MARKS for chunk in _png_chunks(content))
+        return opaque and not any(
+            (_keyword(content, start) if kind in _PNG_TEXTS else kind) in _PNG_MARKS
+            for kind, start, _ in _png_chunks(content)
+        )
     return False
 
 
@@ -237,10 +272,18 @@ def _jpeg_markers(content: bytes) -> Iterator[int]:
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
 
 
-def _png_chunks(content: bytes) -> Iterator[bytes]:
-    """The types of the chunks; of texts, the keyword."""
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, place of the data, length of the data) of each chunk."""
     place = 8
     while place + 8 <= len(content):
-        length, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
-        yield content[place + 8 : place + 88].partition(b"\0")[0] if kind in _PNG_TEXTS else kind
+        length = _number(content[place : place + 4])
+        yield content[place + 4 : place + 8], place + 8, length
         place += 12 + length
+
+
+def _keyword(content: bytes, start: int) -> bytes:
+    return content[start : start + 80].partition(b"\0")[0]
+
+
+def _number(four: bytes | memoryview) -> int:
+    return int.from_bytes(four, "big")

@@ -274,6 +274,21 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
             read()
 
 
+@pytest.mark.parametrize("kind", ["png", "rgba", "animated png"])
+def test_damaged_pixels_of_a_png_are_noticed(tmp_path: Path, kind: str) -> None:
+    """Pillow ignores the checksum, and one flipped bit in ten changes pixels without an error."""
+    image, file, options, _ = KINDS[kind]
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    content = bytearray(buffer.getvalue())
+    content[content.index(b"IDAT") + 20] ^= 1
+    path = tmp_path / file
+    path.write_bytes(content)
+    for read in (PathImage(str(path)).load, lambda: encode(PathImage(str(path)))):
+        with pytest.raises(OSError, match="a corrupt PNG: the checksum of its pixels is wrong"):
+            read()
+
+
 def test_rows_that_name_files_are_not_followed(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "private.png")
     row = RowImage("row 0", [{"image": {"bytes": None, "path": str(tmp_path / "private.png")}}], 0)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from evalkit.pixels import open_image, orientation
+from evalkit.pixels import check_png, open_image, orientation
 from evalkit.types import ImageRef, Size
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
@@ -28,6 +28,8 @@ def encode(image: ImageRef) -> tuple[str, bytes, Size]:
         with open_image(io.BytesIO(content)) as opened:
             size = opened.size
             if _decodes_uniquely(opened):
+                if opened.format == "PNG":
+                    check_png(content)
                 opened.load()  # a corrupt image fails here, as it would with the hf backend
                 return MEDIA_TYPES[str(opened.format)], content, size
     loaded = image.load()

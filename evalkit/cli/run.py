@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .options import with_settings
+
+
+@contextmanager
+def stopped_while_starting() -> Iterator[None]:
+    """Report Ctrl-C before the run can do so itself."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped at 0 samples. Run the same command to resume.", file=sys.stderr)
 
 
 @with_settings
@@ -49,7 +61,8 @@ def run(
     from evalkit.progress.events import events_on_stdout
     from evalkit.settings import effective
 
-    with events_on_stdout(json) as events:
+    code = 1
+    with events_on_stdout(json) as events, stopped_while_starting():
         settings = effective(given, Path.cwd())
         if json and dry_run:
             raise UserError("--json reports on a run, and --dry-run runs nothing: drop one of the two.")

@@ -16,7 +16,7 @@ from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import RunFailed, UserError
 from evalkit.identity import digest, earlier_parts, run_parts, split_parts
 from evalkit.interfaces import Backend, BackendFactory
-from evalkit.jobs import Job, Record, build_requests
+from evalkit.jobs import Job, Record, build_requests, incomplete_split
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
@@ -235,6 +235,9 @@ def open_run(
         if checkpoint.served is not None:
             manifest.server = checkpoint.served.to_dict()
         with logging_to(folder), recording(folder, manifest, console) as record:
+            for job in plan.jobs:
+                if shorter := incomplete_split(job, plan.data):
+                    announce(console, shorter)
             for message in choice.messages:
                 announce(console, message)
             if choice.why_new and len(settings.shots) == 1:  # a sweep over shots makes new runs on purpose

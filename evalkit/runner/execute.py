@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
-from evalkit.interfaces import Backend, BackendFactory, WorkerPool
+from evalkit.interfaces import Backend, BackendFactory, Family, WorkerPool
 from evalkit.jobs import parse_tasks
 from evalkit.options import RunSettings
 from evalkit.progress.display import Reporter
@@ -26,11 +26,11 @@ from .dry_run import check_requests, show_requests, warn_of_long_prompts
 from .finish import plot_shots
 from .lazy_backend import LazyBackend
 from .manifest import announce
-from .multi_run import evaluate_plans, raise_first_failure
+from .multi_run import MultiRunResult, evaluate_plans, raise_first_failure
 from .plan import Plan, make_plans, resolve_models, with_family_defaults
 from .served_models import connect_models, server_backend
-from .signals import stoppable
-from .trackers import log_run, targets_of
+from .signals import interruptible, stoppable
+from .trackers import Target, log_run, targets_of
 
 
 def execute(
@@ -54,62 +54,118 @@ def execute(
         UserError: a mistake in the settings or the data.
         RunFailed: a run failed.
     """
-    settings = effective.settings
     console = Console(quiet=True) if console is None else console
-
-    # Every user mistake is found before the first weight is loaded.
-    targets = targets_of(log_to)
-    wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
-    server = server_backend(settings)
-    models = resolve_models(effective, console) if server is None else connect_models(server, effective, console)
-    plans = [
-        one
-        for checkpoint, family in models
-        for one in make_plans(wanted, checkpoint, family, with_family_defaults(family, effective).settings)
-    ]
-    with console.status("starting"):
-        factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
-    if dry:
-        for one in plans:
-            show_requests(one, factory, with_family_defaults(one.family, effective).settings)
-        return 0
-
-    entries: list[board.Entry] = []
-    code = 0
-
-    def log_finished(rows: Sequence[board.Entry]) -> None:
-        nonlocal code
-        if not log_run(Path(settings.out) / rows[0].run, targets, lambda message: announce(console, message)):
-            code = 1
-
-    pool = open_worker_pool(factory, settings)
-    result = None
+    execution = Execution(effective, console, events)
     try:
-        if pool is not None and settings.shots_by != "similar":  # which needs the model to build requests
-            result = evaluate_plans(plans, factory, pool, effective, console, events, log_finished)
-            entries, code = result.entries, max(code, 0 if result.complete else 1)
-        else:
-            for one in plans:
-                rows, complete = evaluate(
-                    one, factory, pool, with_family_defaults(one.family, effective), console, events
-                )
-                entries += rows
-                code = max(code, 0 if complete else 1)
-                if rows == []:  # stopped
-                    break
-                log_finished(rows)
-    finally:
-        if pool is not None:
-            pool.close()
-    if entries and show is not None:
-        show(entries)
-    if len(settings.shots) > 1 and entries:
-        plot_shots(plans, entries, Path(settings.out), console)
+        with interruptible():
+            execution.plan(log_to)
+            if dry:
+                execution.show_prompts()
+                return 0
+            execution.run_plans()
+            execution.finish(show)
+    except KeyboardInterrupt:  # outside of the runs, which report their own end
+        console.print(execution.stopped(), soft_wrap=True)
+        execution.code = 1
     if events is not None:
-        events.code = code
-    if result is not None:
-        raise_first_failure(result, console)
-    return code
+        events.code = execution.code
+    return execution.code
+
+
+class Execution:
+    """One command: its plans and their results.
+
+    Attributes:
+        plans: one per model and number of shots.
+        entries: leaderboard rows of the finished runs.
+        code: the exit code so far.
+    """
+
+    def __init__(self, effective: Effective, console: Console, events: Events | None) -> None:
+        self.plans: Sequence[Plan] = ()
+        self.entries: list[board.Entry] = []
+        self.code = 0
+        self._effective = effective
+        self._console = console
+        self._events = events
+        self._targets: Sequence[Target] = ()
+        self._failures = MultiRunResult()
+
+    def plan(self, log_to: Sequence[str]) -> None:
+        """Find every user mistake before the first weight is loaded, and make the plans."""
+        settings, console = self._effective.settings, self._console
+        self._targets = targets_of(log_to)
+        wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
+        server = server_backend(settings)
+        if server is None:
+            models = resolve_models(self._effective, console)
+        else:
+            models = connect_models(server, self._effective, console)
+        self.plans = [
+            plan
+            for checkpoint, family in models
+            for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings)
+        ]
+        with console.status("starting"):
+            self._factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
+
+    def show_prompts(self) -> None:
+        """Print the prompts of every plan."""
+        for plan in self.plans:
+            show_requests(plan, self._factory, self._with_defaults(plan.family).settings)
+
+    def run_plans(self) -> None:
+        """Start or resume every plan's run."""
+        settings = self._effective.settings
+        pool = open_worker_pool(self._factory, settings)
+        try:
+            if pool is not None and settings.shots_by != "similar":  # which needs the model to build requests
+                self._failures = result = evaluate_plans(
+                    self.plans, self._factory, pool, self._effective, self._console, self._events, self._log_finished
+                )
+                self.entries = result.entries
+                self._failed_unless(result.complete)
+            else:
+                self._run_in_turn(pool)
+        finally:
+            if pool is not None:
+                pool.close()
+
+    def finish(self, show: Callable[[Sequence[board.Entry]], None] | None) -> None:
+        """Show the leaderboard and the plot of a sweep over shots, and raise the first run's failure."""
+        settings = self._effective.settings
+        if self.entries and show is not None:
+            show(self.entries)
+        if len(settings.shots) > 1 and self.entries:
+            plot_shots(self.plans, self.entries, Path(settings.out), self._console)
+        raise_first_failure(self._failures, self._console)
+
+    def stopped(self) -> str:
+        """The message after an interruption before the first sample, or after the last one."""
+        total = sum(len(job.samples) for plan in self.plans for job in plan.jobs)
+        known = f" of {total:,}" if total else ""
+        start = "Stopped." if self.entries else f"Stopped at 0{known} samples."
+        return f"{start} Run the same command to resume."
+
+    def _run_in_turn(self, pool: WorkerPool | None) -> None:
+        for plan in self.plans:
+            effective = self._with_defaults(plan.family)
+            rows, complete = evaluate(plan, self._factory, pool, effective, self._console, self._events)
+            self.entries += rows
+            self._failed_unless(complete)
+            if rows == []:  # stopped
+                return
+            self._log_finished(rows)
+
+    def _log_finished(self, rows: Sequence[board.Entry]) -> None:
+        folder = Path(self._effective.settings.out) / rows[0].run
+        self._failed_unless(log_run(folder, self._targets, lambda message: announce(self._console, message)))
+
+    def _failed_unless(self, success: bool) -> None:
+        self.code = self.code if success else 1
+
+    def _with_defaults(self, family: Family) -> Effective:
+        return with_family_defaults(family, self._effective)
 
 
 def open_worker_pool(factory: BackendFactory, settings: RunSettings) -> WorkerPool | None:
@@ -146,9 +202,12 @@ def evaluate(
         backend = LazyBackend(factory.name, opened)
         try:
             results = run_all(run, backend, console, events)
+            return ([], False) if results is None else run.finish(results)
+        except KeyboardInterrupt:
+            run.announce_stop()
+            return [], False
         finally:
             backend.if_open(run.note_backend)  # its description may have more entries by now
-        return ([], False) if results is None else run.finish(results)
 
 
 def backend_identity(

@@ -15,6 +15,23 @@ GRACE_SECONDS = 5.0
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM raises ``KeyboardInterrupt``, as Ctrl-C does.  Outside the main thread no signal arrives."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stoppable(console: Console) -> Iterator[threading.Event]:
     """An event that the first signal sets; a second one, or the end of SIGTERM's grace, raises ``KeyboardInterrupt``.
 

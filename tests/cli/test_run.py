@@ -384,7 +384,7 @@ CASES = {
     "dtype": (["--tasks", "vqav2", "--dtype", "int3"], "--dtype int3: unknown; use auto"),
     "device": (["--tasks", "vqav2", "--device", "abacus"], "--device abacus: no such device"),
     "backend": (["--tasks", "vqav2", "--backend", "magic"], "unknown backend 'magic'"),
-    "option": (["--taks", "vqav2"], "No such option"),
+    "option": (["--taks", "vqav2"], "there is no option --taks: did you mean --tasks"),
     "package": (["--tasks", "vqav2", "--limit", "1", "--out", "./package/runs"], "is a Python package"),
     "taken name": (["--tasks", "vqav2", "--limit", "1", "--out", ".", "--name", "bert"], "exists already"),
 }  # fmt: skip

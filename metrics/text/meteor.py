@@ -2,13 +2,14 @@
 
 Paper: Denkowski and Lavie, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language", 2014.
 Reference: ``meteor/meteor.py`` of pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit ad63453c).  The Java program is the
-one that package carries, a build changed by its authors to add up a corpus's statistics, with the same options; it is
-asked line by line over its standard input.
+one that package carries, a build changed by its authors to add up a corpus's statistics, with the same options.  It
+reads a line per caption from its standard input, and loads only the paraphrases that the captions can match
+(``text.paraphrases``).
 
-The program gives 23 counts a caption and makes scores of them, of one caption's or of the corpus's sums.  The formula
-is written out here too, with the paper's parameters for English, so that a resampled corpus needs no Java: it takes
-seven sums, and gives what the program prints.  One quirk of the program is kept: a caption that is matched
-whole in one chunk adds no chunk to the corpus.
+The program prints 23 counts per caption, and computes scores from those of one caption or from the sums of the corpus.
+The formula is written out here too, with the paper's parameters for English, so that a resampled corpus needs no Java:
+it takes seven sums, and gives what the program prints.  One quirk of the program is kept: a caption that is matched
+completely in one chunk adds no chunk to the corpus.
 
 Deviation: ``|||``, which separates the fields of a line, is taken out of references as out of hypotheses; upstream lets
 it split one reference into two.  (Captions that went through the PTB tokenizer never hold one.)
@@ -20,15 +21,20 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from .java import OPTIONS, archive, failed, java
+from .java import OPTIONS, archive, environment, failed, java
+from .paraphrases import write_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ARCHIVE = "meteor/meteor-1.5.jar"
-MEMORY = "-Xmx1g"  # upstream allows 2 GB; with the table of paraphrases loaded it holds about half a gigabyte
+TABLE = "meteor/data/paraphrase-en.gz"
+MEMORY = "-Xmx1g"  # upstream allows 2 GB; with every paraphrase it needs about half a gigabyte
+AHEAD = 64
+"""Captions that are sent before the counts of the first are read; their counts must fit into a pipe (64 KB)."""
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # of matches that are exact, by stem, by synonym, by paraphrase
@@ -47,7 +53,7 @@ class Scored(NamedTuple):
 
 
 class Meteor:
-    """A running METEOR, asked through its standard input and output."""
+    """A running METEOR; its standard input and output."""
 
     def __init__(self, stdin: IO[str], stdout: IO[str]) -> None:
         self._stdin = stdin
@@ -59,10 +65,15 @@ class Meteor:
         Captions are tokens joined by single spaces, without line breaks.  The corpus's value comes from the summed
         statistics of its captions and is not the mean of theirs.
         """
-        lines = []
+        lines: list[str] = []
+        waiting = 0
         for candidates, hypothesis in zip(references, hypotheses, strict=True):
             self._write("SCORE", *map(_field, candidates), _field(hypothesis))
-            lines.append(self._read())
+            waiting += 1
+            if waiting == AHEAD:
+                lines.append(self._read())
+                waiting -= 1
+        lines += [self._read() for _ in range(waiting)]
         self._write("EVAL", *lines)
         each = [float(self._read()) for _ in lines]
         return Scored(float(self._read()), each, [statistics_of(line) for line in lines])
@@ -83,7 +94,7 @@ def _field(caption: str) -> str:
 
 
 def statistics_of(line: str) -> Statistics:
-    """The statistics in what the program says of a caption.
+    """The statistics in the program's line for a caption.
 
     Its counts, in pairs of hypothesis and reference: words; function words; for each kind of match, content words and
     function words that are matched.  Then chunks, and as a pair again the words that are matched.
@@ -91,7 +102,7 @@ def statistics_of(line: str) -> Statistics:
     counts = [float(count) for count in line.split()]
     (words, expected, functions, expected_functions), matched = counts[:4], counts[4:20]
     chunks, found, covered = counts[20:]
-    whole = found == words and covered == expected and chunks == 1
+    complete = found == words and covered == expected and chunks == 1
     return (
         _weighted(matched[0::4], matched[2::4]),
         DELTA * (words - functions) + (1 - DELTA) * functions,
@@ -99,12 +110,12 @@ def statistics_of(line: str) -> Statistics:
         DELTA * (expected - expected_functions) + (1 - DELTA) * expected_functions,
         found,
         covered,
-        0.0 if whole else chunks,
+        0.0 if complete else chunks,
     )
 
 
 def _weighted(content: Sequence[float], functions: Sequence[float]) -> float:
-    """Matches by kind, content and function words apart, as one number."""
+    """Matches by kind, for content and function words, as one number."""
     return sum(w * (DELTA * c + (1 - DELTA) * f) for w, c, f in zip(WEIGHTS, content, functions, strict=True))
 
 
@@ -122,17 +133,40 @@ def meteor_of_sums(sums: NDArray[Any]) -> NDArray[Any]:
     return np.where((matched > 0) & (expected_matched > 0), values, 0.0)
 
 
-@contextlib.contextmanager
-def running_meteor() -> Iterator[Meteor]:
-    """A METEOR that ends with the block; it needs some seconds to be ready, in which the caller is not held up.
+def meteor(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Scored:
+    """METEOR of tokenized captions; see ``Meteor.score``.
 
-    Raises ``UserError`` when Java or METEOR is missing, or ends before the block does.
+    Raises:
+        UserError: Java or METEOR is missing or fails.
+        OSError: there is no space for temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix="evalkit-meteor-") as folder:
+        table = Path(folder) / "paraphrases.gz"
+        write_table(archive(TABLE), hypotheses, table)
+        with running_meteor(table) as program:
+            return program.score(references, hypotheses)
+
+
+@contextlib.contextmanager
+def running_meteor(table: Path | None = None, modules: str = "") -> Iterator[Meteor]:
+    """A METEOR that ends with the block; it loads its tables in the background.
+
+    Args:
+        table: gzipped paraphrases; None for all, which take some seconds to load.
+        modules: the kinds of matches to look for (``exact stem``); empty for all.
+
+    Raises:
+        UserError: Java or METEOR is missing, or ends before the block does.
     """
     path, pipe = archive(ARCHIVE), subprocess.PIPE
     command = [str(java()), MEMORY, *OPTIONS, "-jar", str(path), "-", "-", "-stdio", "-l", "en", "-norm"]
+    # Named in any case: METEOR does not find its own table below a folder with a blank in its name.
+    command += ["-a", str(table or archive(TABLE)), *(["-m", modules] if modules else [])]
     with (
         tempfile.TemporaryFile() as stderr,  # a pipe that nobody reads would fill up and stop it
-        subprocess.Popen(command, cwd=path.parent, stdin=pipe, stdout=pipe, stderr=stderr, encoding="utf-8") as process,
+        subprocess.Popen(
+            command, cwd=path.parent, stdin=pipe, stdout=pipe, stderr=stderr, encoding="utf-8", env=environment()
+        ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -144,5 +178,5 @@ def running_meteor() -> Iterator[Meteor]:
             raise failed("METEOR", status, stderr.read()) from error
         finally:
             process.kill()
-            with contextlib.suppress(BrokenPipeError):  # of what was not written any more
+            with contextlib.suppress(BrokenPipeError):  # there may be unwritten lines
                 process.stdin.close()

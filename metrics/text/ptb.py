@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .java import OPTIONS, archive, failed, java
+from .java import OPTIONS, archive, environment, failed, java
 
 VERSION = "3.4.1"
 """The release of CoreNLP whose tokenizer this is."""
@@ -73,7 +73,11 @@ def _run(folder: Path) -> None:
     program = ["-cp", str(archive(ARCHIVE)), "edu.stanford.nlp.process.PTBTokenizer"]
     options = ["-preserveLines", "-lowerCase", "-ioFileList", "files"]
     done = subprocess.run(
-        [str(java()), MEMORY, *OPTIONS, *program, *options], cwd=folder, capture_output=True, check=False
+        [str(java()), MEMORY, *OPTIONS, *program, *options],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         raise failed("the PTB tokenizer", done.returncode, done.stderr)

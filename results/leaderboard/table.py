@@ -159,6 +159,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append("A subset (--limit) was run: compare only with the same subset.")
     if any(row.errors for row in rows):
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
+    found += [f"{e.place} ({e.run}): {note}" for e in entries for note in e.row.notes]
     found += [f"{e.place} ({e.run}) has no score: {e.row.failure}" for e in entries if e.row.failure]
     found += outdated_notes(entries)
     if files := {f"{e.run}/{e.row.submission}": None for e in entries if e.row.submission}:

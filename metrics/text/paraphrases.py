@@ -1,0 +1,113 @@
+"""The part of METEOR's paraphrase table that a set of captions can match.
+
+METEOR loads a table of five million pairs of phrases, which takes most of its start and half a gigabyte.  A pair
+matters only if one of its phrases occurs in a caption to be scored, so the others are left out: the scores are the same
+(``tests/metrics/test_meteor.py``).
+
+Phrases are compared without spaces and punctuation, since METEOR tokenizes captions once more: it separates
+punctuation, but neither changes nor joins words.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LONGEST = 10
+"""Words of the longest phrase of the table."""
+CHUNK = 1 << 23
+"""Bytes of the table in memory at a time."""
+KEY_BITS = 22
+
+# METEOR's Normalizer takes other characters than these for words of their own; those of ASCII are punctuation.
+WORD = re.compile("[0-9A-Za-zŠŽšžŸÀ-ÖØ-öø-žЀ-ӿԀ-ԧꙀ-ꙮ꙾-ꚗᴀ-ᵿ]+|[^\x00-\x7f]")
+_DELETED = bytes(code for code in range(128) if not chr(code).isalnum() and chr(code) != "\n")
+_ENTITIES = {"&quot;": '"', "&apos;": "'", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
+
+
+def write_table(table: Path, captions: Iterable[str], to: Path) -> None:
+    """Write the entries of the gzipped ``table`` that can match ``captions``; an entry is three lines.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    with gzip.open(table) as file, gzip.open(to, "wb", compresslevel=1) as out:
+        for entries in _matching(file, phrases_of(captions)):
+            out.write(entries)
+
+
+def phrases_of(captions: Iterable[str]) -> set[bytes]:
+    """Every phrase of the captions, without spaces and punctuation; each ends with a line feed, as in the table."""
+    found = {""}
+    for caption in dict.fromkeys(captions):
+        plain = caption
+        for entity, character in _ENTITIES.items():
+            plain = plain.replace(entity, character)
+        for text in {caption, plain}:
+            words = WORD.findall(text.lower())
+            for n in range(1, min(LONGEST, len(words)) + 1):
+                found.update(map("".join, zip(*(words[i:] for i in range(n)), strict=False)))
+    return {f"{phrase}\n".encode(errors="replace") for phrase in found}
+
+
+def _matching(file: IO[bytes], phrases: set[bytes]) -> Iterator[bytes]:
+    """The matching entries of each chunk of the table.
+
+    A table of hashes leaves a tenth of the entries, whose phrases are then looked up: a Python object for each of the
+    ten million phrases would take longer than METEOR needs to load them.
+    """
+    import numpy as np
+
+    joined = b"".join(phrases)
+    ends = _line_ends(joined)
+    wanted = np.zeros(1 << KEY_BITS, bool)
+    wanted[_keys(joined, np.concatenate([[0], ends[:-1] + 1]), ends)] = True
+    rest = b""
+    while read := file.read(CHUNK):
+        chunk = rest + read
+        ends = _line_ends(chunk)
+        ends = ends[: len(ends) // 3 * 3]
+        size = int(ends[-1]) + 1 if len(ends) else 0
+        rest = chunk[size:]
+        squashed = chunk[:size].translate(None, _DELETED)
+        # The lines of an entry: its probability, a phrase, its paraphrase.
+        begins, middles, stops = (_line_ends(squashed)[line::3] for line in range(3))
+        likely = wanted[_keys(squashed, begins + 1, middles)] | wanted[_keys(squashed, middles + 1, stops)]
+        places = np.flatnonzero(likely)
+        bounds = (some[places].tolist() for some in (begins, middles, stops))
+        starts = np.concatenate([[0], ends[2::3] + 1])
+        yield b"".join(
+            chunk[starts[place] : starts[place + 1]]
+            for place, begin, middle, stop in zip(places.tolist(), *bounds, strict=True)
+            if squashed[begin + 1 : middle + 1] in phrases or squashed[middle + 1 : stop + 1] in phrases
+        )
+
+
+def _line_ends(text: bytes) -> NDArray[Any]:
+    """The places of the line feeds."""
+    import numpy as np
+
+    return np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")).astype(np.int32)
+
+
+def _keys(text: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> NDArray[Any]:
+    """A hash, below 2 ** KEY_BITS, of the first and last characters and the length of each line of ``text``.
+
+    ``ends`` are the places of the line feeds.
+    """
+    import numpy as np
+
+    characters = np.frombuffer(text, np.uint8)
+    keys = (ends - starts).astype(np.uint32)
+    last = np.maximum(ends - 1, starts), np.maximum(ends - 2, starts)
+    for places in (starts, np.minimum(starts + 1, ends), np.minimum(starts + 2, ends), *last):
+        keys *= np.uint32(131)
+        keys += characters[places]
+    keys *= np.uint32(2654435761)  # Knuth's multiplicative hash
+    return keys >> np.uint32(32 - KEY_BITS)

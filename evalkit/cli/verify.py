@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import typer
@@ -34,6 +34,12 @@ def verify(
     dtype: Annotated[
         str, typer.Option("--dtype", help="Precision of the forward pass: auto, float32, bfloat16 or float16.")
     ] = "auto",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="Check a LoRA adapter for the checkpoint too: a folder or hub id.")
+    ] = None,
+    processor: Annotated[
+        str | None, typer.Option("--processor", help="Folder or hub id of the processor, if the checkpoint has none.")
+    ] = None,
     backend: Annotated[str, typer.Option("--backend", help="The backend that loads the checkpoint.")] = "hf",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run the code that comes with the checkpoint.")
@@ -44,14 +50,15 @@ def verify(
 ) -> None:
     """Check that a checkpoint is complete and works.
 
-    Checks files, tensors and the processor, and runs one forward pass. Works for every model family. Pickled
-    weights are read safely: nothing in them is executed (weights_only=True).
+    Checks files, tensors, the processor and the adapter, and runs one forward pass. Works for every model family.
+    Pickled weights are read safely: nothing in them is executed (weights_only=True).
 
     Exit code: 0 if no check fails (some may be skipped), 1 if one fails, 2 for a mistake in the command or its input.
     """
     options = VerifyOptions(
         checkpoint, forward=forward, as_json=as_json, device=device, dtype=dtype, backend=backend,
-        trust_remote_code=trust_remote_code, allow_pickled_weights=allow_pickled_weights,
+        trust_remote_code=trust_remote_code, allow_pickled_weights=allow_pickled_weights, adapter=adapter,
+        processor=processor,
     )  # fmt: skip
     raise typer.Exit(run_checks(options))
 
@@ -68,6 +75,8 @@ class VerifyOptions:
     backend: str
     trust_remote_code: bool
     allow_pickled_weights: bool
+    adapter: str | None = None
+    processor: str | None = None
 
 
 def run_checks(options: VerifyOptions) -> int:
@@ -81,7 +90,7 @@ def run_checks(options: VerifyOptions) -> int:
         with_weights=False,
     )
     with console.status(f"looking for {found.name}"):
-        found = fetched(found)
+        found = fetched(replace(found, adapter=options.adapter, processor=options.processor))
         factory = registry.backends.get(options.backend)
     checks = []
     with console.status(f"checking {found.name}") as status:

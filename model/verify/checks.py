@@ -7,7 +7,7 @@ device.  Names are thus converted as in real loading, and no values are read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from evalkit.checkpoint import Checkpoint
+from evalkit.errors import UserError
+from evalkit.model.hf.adapter import read_adapter
 from evalkit.model.hf.devices import pick_device
 from evalkit.model.hf.dtypes import pick_dtype, quantization
 from evalkit.model.hf.formatting import SHOWN, dtype_name, few, first_line, gigabytes, quiet, shape
@@ -64,6 +66,10 @@ def _checks(checkpoint: Checkpoint, device: torch.device, dtype: str, forward: b
     yield values_check(content)
     processed, processor = processor_check(checkpoint, model)
     yield processed
+    if checkpoint.adapter is not None:
+        adapted = adapter_check(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+        yield adapted
+        intact &= adapted.ok is True
     if not forward:
         yield Check("forward pass", None, "skipped (--no-forward)")
     elif not intact or processor is None or model is None:
@@ -189,14 +195,31 @@ def values_check(content: Content) -> Check:
     """No weight is NaN or infinite."""
     if not content.tensors:
         return Check("values", None, "no tensors")
+    fault = _not_finite(content.readable, pickled=content.pickled)
+    return Check("values", fault is None, fault or "all finite")
+
+
+def _not_finite(paths: Iterable[Path], *, pickled: bool) -> str | None:
+    """The tensors with NaN or infinite values in files, as a phrase; None if there are none."""
     bad: list[str] = []
     try:
-        for path in content.readable:
-            for name, tensor in iterate_values(path, pickled=content.pickled):
+        for path in paths:
+            for name, tensor in iterate_values(path, pickled=pickled):
                 if count := count_not_finite(tensor):
                     bad.append(f"{name} ({count:,} of {tensor.numel():,})")
     except READING_ERRORS as error:
-        return Check("values", False, f"cannot be read: {first_line(error)}")
-    if bad:
-        return Check("values", False, f"{len(bad)} tensors with NaN or infinite values: {few(bad)}")
-    return Check("values", True, "all finite")
+        return f"cannot be read: {first_line(error)}"
+    return f"{len(bad)} tensors with NaN or infinite values: {few(bad)}" if bad else None
+
+
+def adapter_check(given: str, *, pickled: bool) -> Check:
+    """The adapter's folder is complete, and its values are finite; the forward pass applies it to the model."""
+    try:
+        adapter = read_adapter(given, pickled=pickled)
+        tensors = read_tensors(adapter.weights, pickled=adapter.weights.suffix == ".bin")
+    except (UserError, CorruptFile) as error:
+        return Check("adapter", False, str(error).removeprefix(f"--adapter {given}: ").rstrip("."))
+    fault = _not_finite([adapter.weights], pickled=adapter.weights.suffix == ".bin")
+    kind, rank = adapter.config.get("peft_type"), adapter.config.get("r")
+    what = f"{kind}, rank {rank}" if rank is not None else str(kind)
+    return Check("adapter", fault is None, fault or f"{what}, {len(tensors):,} tensors, all finite")

@@ -12,6 +12,7 @@ import torch
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
+from evalkit.model.hf.adapter import apply_adapter, read_adapter
 from evalkit.model.hf.dtypes import dtype_for, quantization
 from evalkit.model.hf.formatting import dtype_name, few, first_line, gigabytes, quiet
 from evalkit.model.hf.loading import load_with_report
@@ -87,6 +88,9 @@ def forward_check(
             faults = mismatches(report)
             if faults:
                 return Check(name, False, "; ".join(faults))
+            if checkpoint.adapter is not None:
+                adapter = read_adapter(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+                model = apply_adapter(model, adapter).to(model.device).eval()
             logits = [_logits(model, processor, rotated=rotated) for rotated in (False, True)]
     except UserError as error:
         return Check(name, False, _without_prefix(error, checkpoint))

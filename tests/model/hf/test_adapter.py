@@ -21,7 +21,7 @@ from evalkit.installation import install_command
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.hf import loading
 from evalkit.model.hf.adapter import apply_adapter, read_adapter
-from evalkit.types import Batching, Decoding, PromptSpec, Request
+from evalkit.types import Batching, Check, Decoding, PromptSpec, Request
 
 peft = pytest.importorskip("peft")
 
@@ -246,3 +246,29 @@ def test_without_peft_it_says_what_to_install(adapter: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=re.escape(install_command("peft"))):
         opening(adapter)
+
+
+def verified(folder: Path) -> dict[str, Check]:
+    return {check.name: check for check in BACKEND.verify(adapted(folder), device="cpu", dtype="auto", forward=True)}
+
+
+def test_verify_checks_the_adapter_too(adapter: Path, tmp_path: Path) -> None:
+    checks = verified(adapter)
+    assert checks["adapter"].said.startswith("LORA, rank 4, ")
+    assert all(check.ok for check in checks.values())
+
+    folder = Path(shutil.copytree(adapter, tmp_path / "lora"))
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({key.replace("layers.0.", "layers.30."): value for key, value in tensors.items()}, file)
+    checks = verified(folder)
+    assert (checks["adapter"].ok, checks["forward pass"].ok) == (True, False)
+    assert "it belongs to another model" in checks["forward pass"].said
+
+    save_file({key: value / 0 for key, value in tensors.items()}, file)
+    checks = verified(folder)
+    assert (checks["adapter"].ok, checks["forward pass"].ok) == (False, None)
+    assert "tensors with NaN or infinite values" in checks["adapter"].said
+
+    (folder / "non_lora_state_dict.bin").touch()
+    assert "non_lora_state_dict.bin beside the adapter" in verified(folder)["adapter"].said

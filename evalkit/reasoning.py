@@ -200,9 +200,14 @@ def _closing(text: str, position: int, pair: int, tokens: re.Pattern[str]) -> re
     Reasoning may quote the format that the prompt asks for (``<think> … </think>``), which closes nothing.
     """
     quoted: re.Match[str] | None = None
+    begun: int | None = (
+        position  # the end of the opening marker, which may be repeated: in the prompt, and again in the answer
+    )
     for token in tokens.finditer(text, position):
         if _pair(token, opening=True) == pair:
-            quoted = token
+            repeated = begun is not None and not text[begun : token.start()].strip()
+            begun = token.end() if repeated else None
+            quoted = None if repeated else token
         elif _pair(token, opening=False) == pair:
             between = None if quoted is None else text[quoted.end() : token.start()]
             if between is None or len(between) > QUOTED_FORMAT or "\n" in between:

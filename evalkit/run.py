@@ -87,6 +87,8 @@ def raw_answer(response: Response, family: Family) -> Response:
     The record then says by itself that the text is reasoning, even if the token limit cut it off.
     """
     opening = opened_by(response.prompt_end, family.reasoning)
+    if opening and response.text.lstrip().startswith(opening.strip()):
+        opening = ""  # the model opened it again
     return replace(response, text=opening + response.text, prompt_end="")
 
 

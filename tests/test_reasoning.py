@@ -38,6 +38,7 @@ SPLIT: list[tuple[str, str, str, str]] = [
     ("<|channel>thought\nBlue?<channel|>red", "Blue?", "red", "opened"),
     ("Here are my reasoning steps:\nBlue?\n[BEGIN FINAL RESPONSE]red", "Blue?", "red", "opened"),
     ("<think>As asked, <think> steps </think> first. Blue?</think>red", "As asked, <think> steps </think> first. Blue?", "red", "opened"),
+    ("<think>\n<think>Blue?</think>red", "<think>Blue?", "red", "opened"),
     # The prompt opened it.
     ("Blue?</think>red", "Blue?", "red", "closed"),
     ("</think>red", "", "red", "closed"),
@@ -187,6 +188,11 @@ def test_recorded_answers_begin_with_the_marker_that_the_prompt_opened(prompt_en
     recorded = raw_answer(response, family)
     assert (recorded.text, recorded.prompt_end) == (text, "")
     assert family.parse(PromptSpec("refcoco", "grounding"), text, (BOX,)).parsed != text.startswith("<think>")
+
+
+def test_a_marker_that_the_answer_repeats_is_recorded_once() -> None:
+    response = Response("1", "<think>hm</think>red", prompt_end="assistant\n<think>\n")
+    assert raw_answer(response, registry.families.get("generic")).text == "<think>hm</think>red"
 
 
 def test_a_family_has_markers_of_its_own() -> None:

@@ -77,7 +77,7 @@ def of_files(paths: Sequence[Path]) -> list[str]:
 
 def _remembered() -> dict[str, Any]:
     try:
-        content = read_json(cache_file())
+        content = read_json(cache_file(), own=True)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

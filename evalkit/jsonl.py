@@ -38,10 +38,11 @@ class Number(float):
         return found
 
 
-def parse(raw: bytes, *, constants: bool = False, spelled: bool = False) -> Any:
+def parse(raw: bytes, *, constants: bool = False, spelled: bool = False, own: bool = False) -> Any:
     """The JSON value of ``raw`` (UTF-8).
 
     Args:
+        own: evalkit wrote it: names of files that are not UTF-8 may be in it, as lone surrogates.
         constants: accept ``NaN``, ``Infinity`` and ``-Infinity``, which transformers writes into ``config.json``.
         spelled: numbers with a fraction or an exponent are a ``Number``.
 
@@ -49,7 +50,7 @@ def parse(raw: bytes, *, constants: bool = False, spelled: bool = False) -> Any:
         ValueError: it is not JSON, not text, nested too deeply, or has a key twice or a number that is none.
     """
     try:
-        text = raw.removeprefix(BOM).decode()
+        text = raw.removeprefix(BOM).decode(errors="surrogatepass" if own else "strict")
         if constants:
             decoder = _LENIENT
         elif spelled:
@@ -57,7 +58,7 @@ def parse(raw: bytes, *, constants: bool = False, spelled: bool = False) -> Any:
         else:
             decoder = _CHECKED if _may_overflow(raw) else _FAST
         value = decoder.decode(text)
-        if b"\\ud" in raw or b"\\uD" in raw:  # an escaped half of a surrogate pair: JSON allows it, no file can hold it
+        if not own and (b"\\ud" in raw or b"\\uD" in raw):  # half a surrogate pair, which JSON can spell
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -89,9 +90,9 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
-def read_json(path: Path, *, constants: bool = False) -> Any:
+def read_json(path: Path, *, constants: bool = False, own: bool = False) -> Any:
     """The JSON value in a file (see ``parse``).  Raises ``OSError`` or ``ValueError``."""
-    return parse(read_file(path), constants=constants)
+    return parse(read_file(path), constants=constants, own=own)
 
 
 def read_bytes(path: Path, what: str) -> bytes:
@@ -102,8 +103,10 @@ def read_bytes(path: Path, what: str) -> bytes:
         raise UserError(f"{what} {path}: the file cannot be read ({error.strerror}).") from error
 
 
-def objects(content: bytes, name: str, *, spelled: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for every line that is not blank; ``spelled`` as for ``parse``.
+def objects(
+    content: bytes, name: str, *, spelled: bool = False, own: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) for every line that is not blank; ``spelled`` and ``own`` as for ``parse``.
 
     Raises:
         UserError: a line is not a JSON object; the message names ``name`` and the line.
@@ -112,7 +115,7 @@ def objects(content: bytes, name: str, *, spelled: bool = False) -> Iterator[tup
         if not raw.strip():
             continue
         try:
-            value = parse(raw, spelled=spelled)
+            value = parse(raw, spelled=spelled, own=own)
         except ValueError as error:
             raise UserError(f"{name}, line {number}: not valid JSON ({error}); expected one object a line.") from error
         if not isinstance(value, dict):

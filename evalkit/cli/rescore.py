@@ -144,7 +144,7 @@ def read_before(folder: RunFolder, job: Job) -> dict[str, dict[str, Any]]:
     """The per-sample scores written before, by sample id; empty if they cannot be read."""
     path = folder.scores_path(job.task.name, job.split)
     try:
-        return {line["id"]: line for _, line in objects(read_bytes(path, "the scores"), str(path))}
+        return {line["id"]: line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
     except (UserError, KeyError, TypeError):
         return {}
 

@@ -2,8 +2,8 @@
 
 A baseline is JSON with one line per sample, so that diffs are readable:
 
-    {"schema": 1, "evalkit": …, "model": …, "tasks": {"refcoco/val": {"metric": …, "value": …, "signature": …,
-     "annotations": …, "images": …, "samples": [
+    {"schema": 1, "evalkit": …, "model": …, "checksum": …, "tasks": {"refcoco/val": {
+     "metric": …, "value": …, "signature": …, "annotations": …, "images": …, "samples": [
       [id, cluster, stratum or null, score, answer],
       …
 """
@@ -18,7 +18,9 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.jsonl import read_json
 from evalkit.results.store.files import to_json, write_atomically
-from evalkit.results.store.scored_run import SampleScores, ScoredRun, digest_of_images
+from evalkit.results.store.sample_scores import SampleScores, number
+from evalkit.results.store.scored_run import ScoredRun, digest_of_images
+from evalkit.results.store.seal import CHECKSUM, check_seal, sealed
 from evalkit.version import __version__
 
 SCHEMA = 1
@@ -81,21 +83,26 @@ def write_baseline(run: ScoredRun, path: Path) -> int:
     """
     tasks = splits_of(run)
     about = {"schema": SCHEMA, "kind": KIND, "evalkit": __version__, "model": run.model}
+    content = {**about, "tasks": {name: {**head_of(held), "samples": rows_of(held)} for name, held in tasks.items()}}
+    about[CHECKSUM] = sealed(content)[CHECKSUM]
     lines = [f'{to_json(about)[:-1]}, "tasks": {{']
     for place, (name, held) in enumerate(tasks.items()):
-        head = {
-            "metric": held.metric,
-            "value": held.value,
-            "signature": held.signature,
-            "annotations": held.annotations,
-            **({} if held.images is None else {"images": held.images}),
-        }
-        lines.append(f'{to_json(name)}: {to_json(head)[:-1]}, "samples": [')
+        lines.append(f'{to_json(name)}: {to_json(head_of(held))[:-1]}, "samples": [')
         samples = [to_json(row) for row in rows_of(held)]
         lines += [row + "," for row in samples[:-1]] + samples[-1:]
         lines.append("]}" + ("," if place < len(tasks) - 1 else ""))
     write_atomically(path, "\n".join([*lines, "}}"]) + "\n")
     return sum(len(held.sampled.ids) for held in tasks.values())
+
+
+def head_of(held: BaselineSplit) -> dict[str, Any]:
+    return {
+        "metric": held.metric,
+        "value": held.value,
+        "signature": held.signature,
+        "annotations": held.annotations,
+        **({} if held.images is None else {"images": held.images}),
+    }
 
 
 def rows_of(held: BaselineSplit) -> list[list[Any]]:
@@ -111,12 +118,13 @@ def read_baseline(path: Path) -> Baseline:
     """Read a baseline.  Raises ``UserError`` if ``path`` is not one, is corrupt, or is from a newer evalkit."""
     advice = "make it with: evalkit baseline RUN --out FILE"
     try:
-        content = read_json(path)
+        content = read_json(path, own=True)
     except OSError as error:
         raise UserError(f"--baseline {path}: the file cannot be read ({error.strerror}); {advice}.") from error
     except ValueError as error:
         raise UserError(f"--baseline {path} is not valid JSON ({error}); {advice}.") from error
     try:
+        check_seal(content, path, f"restore it, or {advice}")
         if content["kind"] != KIND:
             raise ValueError("its kind is another")
         if content["schema"] > SCHEMA:
@@ -130,13 +138,13 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _held(content: Mapping[str, Any]) -> BaselineSplit:
-    rows = [(str(i), str(c), s, float(v), str(a)) for i, c, s, v, a in content["samples"]]
+    rows = [(str(i), str(c), s, number(v), str(a)) for i, c, s, v, a in content["samples"]]
     if not rows or len({row[0] for row in rows}) < len(rows):
         raise ValueError("no samples, or one twice")
     strata = [row[2] for row in rows]
     digest = content["annotations"]
     return BaselineSplit(
-        str(content["metric"]), float(content["value"]), str(content["signature"]),
+        str(content["metric"]), number(content["value"]), str(content["signature"]),
         None if digest is None else str(digest),
         SampleScores(
             [row[0] for row in rows], [row[3] for row in rows], [row[1] for row in rows],

@@ -172,7 +172,20 @@ def table_of(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, r
         for one in checked
     ]  # fmt: skip
     header = ["task", "baseline", "run", "difference", "p worse", "changed", ""]
-    return Table(header, rows, 1, f"{run.model} ({run.path}) against {baseline.path}", notes_of(checked, rule))
+    notes = [*notes_of(checked, rule), *unchecked_notes(checked, run)]
+    return Table(header, rows, 1, f"{run.model} ({run.path}) against {baseline.path}", notes)
+
+
+def unchecked(checked: Sequence[TaskCheck], run: ScoredRun) -> list[str]:
+    """The splits of the run that the baseline lacks."""
+    there = {one.task for one in checked}
+    return [name for name in run.splits if name not in there]
+
+
+def unchecked_notes(checked: Sequence[TaskCheck], run: ScoredRun) -> list[str]:
+    """A note on the splits of the run that the baseline lacks, if there are any."""
+    names = unchecked(checked, run)
+    return [f"Not checked, because the baseline lacks it: {', '.join(names)}."] if names else []
 
 
 def notes_of(checked: Sequence[TaskCheck], rule: Rule) -> list[str]:
@@ -208,8 +221,9 @@ def change_lines(one: TaskCheck, most: int = SHOWN) -> list[str]:
 
 def summary(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, rule: Rule) -> str:
     """Markdown for the summary page of a CI job."""
-    bad = [one.task for one in checked if one.failure]
-    head = f"## evalkit check: {'failed, ' + plain(', '.join(bad)) if bad else 'passed'}\n\n"
+    bad, rest = [one.task for one in checked if one.failure], unchecked(checked, run)
+    passed = f"passed ({len(checked)} of {len(checked) + len(rest)} tasks checked)" if rest else "passed"
+    head = f"## evalkit check: {'failed, ' + plain(', '.join(bad)) if bad else passed}\n\n"
     text = head + markdown([table_of(checked, run, baseline, rule)])
     for one in checked:
         if one.changes:
@@ -226,8 +240,11 @@ def impossible_summary(reason: str) -> str:
 
 
 def junit(checked: Sequence[TaskCheck], run: ScoredRun) -> bytes:
-    """JUnit XML with one test case per task."""
-    suite = _suite(len(checked), failures=sum(one.failure is not None for one in checked))
+    """JUnit XML with one test case per task; tasks that the baseline lacks are skipped."""
+    skipped = unchecked(checked, run)
+    suite = _suite(len(checked) + len(skipped), failures=sum(one.failure is not None for one in checked))
+    if skipped:
+        suite.set("skipped", str(len(skipped)))
     for one in checked:
         case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(run.name)}", name=_xml(one.task))
         text = _xml(f"{one.found.base:.4f} → {one.found.candidate:.4f}\n" + "\n".join(change_lines(one)))
@@ -235,6 +252,9 @@ def junit(checked: Sequence[TaskCheck], run: ScoredRun) -> bytes:
             ElementTree.SubElement(case, "failure", message=_xml(one.failure)).text = text
         else:
             ElementTree.SubElement(case, "system-out").text = text
+    for name in skipped:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"evalkit.{_xml(run.name)}", name=_xml(name))
+        ElementTree.SubElement(case, "skipped", message="the baseline lacks it")
     return _written(suite)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from evalkit.errors import UserError
 from evalkit.reasoning import RULES_VERSION
 from evalkit.results.store.score_row import ScoreRow
-from evalkit.results.store.scores import read_scores
+from evalkit.results.store.scores import verified_scores
 
 Key = tuple[str, ...]
 
@@ -98,7 +98,7 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _read(name: str, file: Path) -> list[Entry]:
-    scores = read_scores(file)
+    scores = verified_scores(file)
     return entries_of(name, scores.model or "", scores.rows)
 
 

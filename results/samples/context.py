@@ -15,6 +15,7 @@ from evalkit import registry
 from evalkit.data import BUNDLED, HUB, Data, open_data
 from evalkit.errors import UserError
 from evalkit.few_shot import shot_pool
+from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
 from evalkit.jsonl_task import JsonlTask, data_of_tasks, is_task_file, relocated
@@ -45,7 +46,7 @@ def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitCon
         asks=[asking(run, name, task, data) for run in runs],
         reads=[rereading(run, task) for run in runs],
         edits=reads_text,
-        note=changed(first, name, task),
+        note=changed(first, name, task, samples),
     )
 
 
@@ -86,13 +87,19 @@ def kind_of(run: ScoredRun, name: str) -> str | None:
     return run.manifest.kind_of(name)
 
 
-def changed(run: ScoredRun, name: str, task: Task) -> str:
-    """A note if the task's version has changed since the run; else empty."""
+def changed(run: ScoredRun, name: str, task: Task, samples: Mapping[str, Sample]) -> str:
+    """A note if the task's version, its questions or its references have changed since the run; else empty."""
     then, file = run.manifest.version_of(name), run.rows[name].parsed_signature.file
     if isinstance(task, JsonlTask) and file not in (None, task.digest):
         return f"{task.path} has changed since the run was made: references may differ."
     if then is None or then == task.version:
-        return ""
+        digest = run.annotations(name)
+        if digest is None or digest == of_samples(samples.values())[:16]:
+            return ""
+        return (
+            "questions or references have changed since the answers were scored; "
+            f"'evalkit rescore {run.path}' scores them again."
+        )
     return f"the task's version was {then} when the run was made and is {task.version} now: references may differ."
 
 

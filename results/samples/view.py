@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.jsonl import parse, read_bytes
+from evalkit.jsonl import objects, parse, read_bytes
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
@@ -207,16 +207,12 @@ class _Side:
         if row.value is not None:
             run.sampled(name)  # raises if the file is corrupt
             path = folder.scores_path(row.task, row.split)
-            scores = {str(line["id"]): line for line in map(parse, _lines(read_bytes(path, "the scores")))}
+            scores = {str(line["id"]): line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
         # An earlier, larger --limit may have answered more than was scored.
         ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
         metric = row.metric if scores else None
         scale = scale_of(row.metric, row.signature)
         return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
-
-
-def _lines(content: bytes) -> Iterator[bytes]:
-    return (line for line in content.split(b"\n") if line.strip())
 
 
 def _shown(key: str, sides: Sequence[_Side | None], known: SplitContext) -> SampleView:

@@ -103,12 +103,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def to_json(content: Any, *, indent: int | None = None) -> str:
+def to_json(content: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
     """``content`` as JSON, with null for NaN and infinities."""
     try:
-        return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+        return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False, sort_keys=sort_keys)
     except ValueError:
-        return json.dumps(_plain(content), ensure_ascii=False, indent=indent, allow_nan=False)
+        return to_json(_plain(content), indent=indent, sort_keys=sort_keys)
 
 
 def make_folder(path: Path) -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .seal import CHECKSUM
+
 SCHEMA = 2
 REQUIRED: Mapping[str, type] = {"settings": dict, "model": dict, "cwd": str, "splits": dict}
 """The keys without which a run can be neither resumed nor rescored, and their types."""
@@ -163,7 +165,7 @@ def _text(value: Any) -> str | None:
 def _arguments(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
     names = {f.name for f in fields(kind)} - {"extra"}
     known = {key: value for key, value in content.items() if key in names}
-    return {**known, "extra": {key: value for key, value in content.items() if key not in names}}
+    return {**known, "extra": {key: value for key, value in content.items() if key not in (*names, CHECKSUM)}}
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:

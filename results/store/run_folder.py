@@ -27,6 +27,7 @@ from evalkit.jsonl import read_json
 
 from .files import open_regular, to_json, write_atomically, write_failed
 from .manifest import SCHEMA, Manifest
+from .seal import CHECKSUM, check_seal, sealed
 
 LOCK = ".lock"
 LOG = "log.txt"
@@ -107,7 +108,9 @@ class RunFolder:
         Raises:
             UserError: the file is corrupt or from a newer evalkit.
         """
-        content = read_versioned(self.path / "manifest.json", "a manifest", ("settings", "model", "cwd"))
+        path = self.path / "manifest.json"
+        content = read_versioned(path, "a manifest", ("settings", "model", "cwd"))
+        check_seal(content, path, f'restore it, or delete its line "{CHECKSUM}" if the change is intended')
         try:
             return Manifest.from_dict(content)
         except ValueError as error:
@@ -116,7 +119,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest.  Raises ``RunFailed`` if it cannot be written."""
-        write_atomically(self.path / "manifest.json", to_json(manifest.to_dict(), indent=2) + "\n")
+        write_atomically(self.path / "manifest.json", to_json(sealed(manifest.to_dict()), indent=2) + "\n")
 
     def answered(self) -> bool:
         """Whether the folder has answers."""
@@ -157,7 +160,7 @@ def make_run_folder(out: Path, path: Path) -> Path:
 def read_versioned(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any]:
     """Read a JSON file with a schema.  Raises ``UserError`` if it is corrupt, lacks ``keys``, or is too new."""
     try:
-        content = read_json(path)
+        content = read_json(path, own=True)
         schema = content["schema"]
         newer = schema > SCHEMA
         missing = [key for key in keys if key not in content]

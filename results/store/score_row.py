@@ -15,6 +15,12 @@ REQUIRED: Mapping[str, tuple[type, ...]] = {
     "errors": (int,), "truncated": (int,), "limited": (bool,), "signature": (str,),
 }  # fmt: skip
 """The keys that every version of evalkit has written, and their types."""
+OPTIONAL: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds"), NUMBER),
+    **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
+    "clusters": (int,), "values": (Mapping,), "intervals": (Mapping,),
+}  # fmt: skip
+"""The types of the other keys, which may also be null."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,8 @@ class ScoreRow:
         truncated: answers cut off by the token limit.
         limited: whether only a part of the split was run (``--limit``).
         annotations: digest of the questions and references.
+        journal: digest of the journal that the score was computed from.
+        scores: digest of the file of per-sample scores.
         samples: digest of the sample ids.
         seconds: computing time.
         submission: the file for the official server, where the references are not public.
@@ -65,6 +73,8 @@ class ScoreRow:
     truncated: int
     limited: bool
     annotations: str | None = None
+    journal: str | None = None
+    scores: str | None = None
     samples: str | None = None
     signature: str
     seconds: float | None = None
@@ -86,9 +96,13 @@ class ScoreRow:
         for key, types in REQUIRED.items():
             if key not in content:
                 raise ValueError(f"a result has no {key!r}")
-            value = content[key]
-            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                raise ValueError(f"{key!r} of a result is {value!r}")
+            _check_type(key, content[key], types)
+        for key, types in OPTIONAL.items():
+            if content.get(key) is not None:
+                _check_type(key, content[key], types)
+        counts = [content[key] for key in ("n", "unparsed", "errors", "truncated")]
+        if min(counts) < 0:
+            raise ValueError("a count of a result is negative")
         known = [name for name in NAMES if name in content]
         return cls(
             **{name: content[name] for name in known},
@@ -99,7 +113,7 @@ class ScoreRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
         known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
-        for optional in ("failure", "notes"):
+        for optional in ("failure", "notes", "journal", "scores"):
             if not known.get(optional):
                 known.pop(optional, None)
         return {**known, **self.extra}
@@ -132,6 +146,11 @@ class ScoreRow:
         if metric != self.metric:
             return self.intervals.get(metric, {})
         return {key: getattr(self, key) for key in ("stderr", "ci95", "low", "high", "interval")}
+
+
+def _check_type(key: str, value: Any, types: tuple[type, ...]) -> None:
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ValueError(f"{key!r} of a result is {value!r}")
 
 
 NAMES = tuple(f.name for f in fields(ScoreRow) if f.name not in ("extra", "missing"))

@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from evalkit.errors import UserError
-from evalkit.jsonl import objects, parse, read_bytes
-from evalkit.results.stats.clustered import Measured
+from evalkit.jsonl import parse, read_bytes
 from evalkit.task_groups import MEANS
 
 from .manifest import Manifest
 from .outdated import outdated
 from .run_folder import RunFolder
+from .sample_scores import SampleScores as SampleScores
+from .sample_scores import read_sample_scores
 from .score_row import ScoreRow
-from .scores import read_scores
+from .scores import verified_scores
 from .signature import Signature
 
 _ID, _NEXT, _DIGESTS = b'{"id": "', b'", "', b', "digests": ['
-
-
-@dataclass(frozen=True)
-class SampleScores:
-    """The headline score of each sample of a split, in the order of the file; all fields have the same length."""
-
-    ids: Sequence[str]
-    values: Sequence[float]
-    clusters: Sequence[str]
-    strata: Sequence[str] | None
-
-    @cached_property
-    def place(self) -> Mapping[str, int]:
-        return {sample: place for place, sample in enumerate(self.ids)}
-
-    def measured(self, ids: Sequence[str] | None = None) -> Measured:
-        """The samples ``ids`` in that order, else all."""
-        places = range(len(self.ids)) if ids is None else [self.place[sample] for sample in ids]
-        return Measured.of(
-            [self.values[i] for i in places],
-            [self.clusters[i] for i in places],
-            None if self.strata is None else [self.strata[i] for i in places],
-        )
 
 
 @dataclass(frozen=True)
@@ -65,11 +42,15 @@ class ScoredRun:
 
     @classmethod
     def open(cls, path: Path) -> ScoredRun:
-        """Open a run.  Raises ``UserError`` if there is none, or its scores are missing or corrupt."""
+        """Open a run.
+
+        Raises:
+            UserError: there is none, or its scores are missing, corrupt, or not of the answers in its journals.
+        """
         folder = RunFolder.existing(path)
         if not (path / "scores.json").is_file():
             raise UserError(f"{path} has no scores.json: the run is not finished; run the same command to resume it.")
-        scores = read_scores(path / "scores.json")
+        scores = verified_scores(path / "scores.json")
         rows = {row.name: row for row in scores.rows}
         return cls(path, path.name if scores.model is None else scores.model, rows, folder.read_manifest())
 
@@ -83,27 +64,9 @@ class ScoredRun:
         return [name for name, row in self.rows.items() if row.task not in MEANS and row.value is not None]
 
     def sampled(self, name: str) -> SampleScores:
-        """The per-sample scores of a split.  Raises ``UserError`` if the file is missing or corrupt."""
+        """The per-sample scores of a split.  Raises ``UserError`` if the file is missing, corrupt or was changed."""
         row = self.rows[name]
-        path = RunFolder(self.path).scores_path(row.task, row.split)
-        ids, values, clusters, strata = [], [], [], []
-        number = 0
-        try:
-            for number, line in objects(read_bytes(path, "the scores"), str(path)):  # noqa: B007
-                ids.append(str(line["id"]))
-                values.append(float(line[row.metric]))
-                clusters.append(str(line["cluster"]))
-                strata.append(line.get("stratum"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path}, line {number} is corrupt ({error!r}); 'evalkit rescore {self.path}' writes it again."
-            ) from error
-        if len(set(ids)) != row.n or len(ids) != row.n:
-            raise UserError(
-                f"{path} has {len(ids):,} samples and scores.json says {row.n:,}; "
-                f"'evalkit rescore {self.path}' writes both again."
-            )
-        return SampleScores(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])
+        return read_sample_scores(RunFolder(self.path).scores_path(row.task, row.split), row)
 
     def answers(self, name: str, wanted: Collection[str] | None = None) -> dict[str, StoredAnswer]:
         """The answers to the samples ``wanted`` (default: all); corrupt lines are skipped."""

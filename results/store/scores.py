@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,9 +20,11 @@ from evalkit.scoring import Result
 from evalkit.task_groups import MEANS
 
 from .files import to_json, write_atomically
+from .integrity import check_rows
 from .manifest import SCHEMA
 from .run_folder import RunFolder, read_versioned
 from .score_row import ScoreRow
+from .seal import check_seal, digest_of_content, digest_of_file, sealed
 from .signature import Signature
 
 
@@ -53,23 +55,29 @@ class ScoreWriter:
         files = submission_files(results)
         for result in results:
             if result.job.name not in self._rows:
-                self._write_samples(result)
-                self._rows[result.job.name] = score_row(result)
+                journal = digest_of_file(self.folder.journal_path(result.job.task.name, result.job.split))
+                self._rows[result.job.name] = replace(
+                    score_row(result), journal=journal, scores=self._write_samples(result)
+                )
             if result.submission is not None:
                 self._write_submission(result.job.name, files[result.job.name], result.submission.content)
         rows = [self._rows[result.job.name].with_submission(files.get(result.job.name)) for result in results]
         rows += mean_rows(results, rows)
         every = [*_rows_before(self.folder, rows), *rows]
-        content = {"schema": SCHEMA, **self.header, "results": [row.to_dict() for row in every]}
+        content = sealed({"schema": SCHEMA, **self.header, "results": [row.to_dict() for row in every]})
         write_atomically(self.folder.path / "scores.json", to_json(content, indent=2) + "\n")
         return rows, every
 
-    def _write_samples(self, result: Result) -> None:
+    def _write_samples(self, result: Result) -> str | None:
+        """Write the per-sample scores; returns the file's digest, None if there is none."""
         path = self.folder.scores_path(result.job.task.name, result.job.split)
         if result.scores is not None:
-            write_atomically(path, "".join(to_json(line) + "\n" for line in sample_lines(result)))
-        elif result.failure is not None:
+            content = "".join(to_json(line) + "\n" for line in sample_lines(result)).encode(errors="surrogatepass")
+            write_atomically(path, content)
+            return digest_of_content(content)
+        if result.failure is not None:
             path.unlink(missing_ok=True)  # of an earlier scoring
+        return None
 
     def _write_submission(self, job: str, file: str, content: str) -> None:
         """Write a submission, which takes another name when a second split turns out to have the same."""
@@ -214,15 +222,26 @@ def signature(result: Result) -> Signature:
 
 @dataclass(frozen=True)
 class ScoresFile:
-    """A run's ``scores.json``: the model's name (None if the file has none) and the rows."""
+    """A run's ``scores.json``.
+
+    Attributes:
+        model: its name; None if the file has none.
+        sealed: whether the file has a checksum.
+    """
 
     model: str | None
     rows: Sequence[ScoreRow]
+    sealed: bool = False
 
 
 def read_scores(path: Path) -> ScoresFile:
-    """Read a run's ``scores.json``.  Raises ``UserError`` if it is corrupt or from a newer evalkit."""
+    """Read a run's ``scores.json``.
+
+    Raises:
+        UserError: it is corrupt (its checksum is wrong, for example) or from a newer evalkit.
+    """
     content = read_versioned(path, "a scores file", ("results",))
+    has_checksum = check_seal(content, path, f"'evalkit rescore {path.parent}' writes it again")
     if not isinstance(content["results"], list):
         raise UserError(
             f"{path} is not a scores file that evalkit wrote (no list of results); run the evaluation again."
@@ -232,4 +251,15 @@ def read_scores(path: Path) -> ScoresFile:
     except ValueError as error:
         raise UserError(f"{path} is corrupt ({error}); 'evalkit rescore {path.parent}' writes it again.") from error
     model = content.get("model")
-    return ScoresFile(None if model is None else str(model), rows)
+    return ScoresFile(None if model is None else str(model), rows, has_checksum)
+
+
+def verified_scores(path: Path) -> ScoresFile:
+    """Read a run's ``scores.json``, and check that its scores belong to the answers in the run folder.
+
+    Raises:
+        UserError: it is corrupt, from a newer evalkit, or older than the answers.
+    """
+    found = read_scores(path)
+    check_rows(path.parent, found.rows, sealed=found.sealed)
+    return found

@@ -102,7 +102,9 @@ def moved(made: Path, to: Path) -> None:
     """
     shutil.copytree(made, to, dirs_exist_ok=True)
     for manifest in to.glob("runs/*/manifest.json"):
-        manifest.write_text(manifest.read_text().replace(str(made), str(to)))
+        edited = json.loads(manifest.read_text().replace(str(made), str(to)))
+        edited.pop("checksum")
+        manifest.write_text(json.dumps(edited, indent=2))
 
 
 def scored(

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from .conftest import scored
-from .test_compare import edited, own, printed
+from .test_compare import edited, mean_of, own, printed
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -146,7 +146,7 @@ def test_update_takes_a_deliberate_change(evalkit: Evalkit, held: Path) -> None:
 def test_failed_samples_fail_the_gate(evalkit: Evalkit, held: Path) -> None:
     path = held / "runs" / "good" / "vqav2.val.scores.jsonl"
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[1:]))
-    edited(held / "runs" / "good", n=323, errors=1)
+    edited(held / "runs" / "good", n=323, errors=1, scores=None, value=mean_of(path))
     done = check(evalkit, held, "good")
     assert done.returncode == 1
     assert "1 samples failed in the run" in printed(done)

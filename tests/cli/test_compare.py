@@ -9,12 +9,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from evalkit.api import load_task
 from evalkit.data import bundled_root
 
+from ..run_folders import edit_json
 from .conftest import scored
 
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
@@ -98,10 +100,12 @@ def test_other_data_are_refused_and_shown_by_force_marked(evalkit: Evalkit, pair
     assert "vqav2/val (n=324) #1" in table, "nor do they share a column"
 
 
+def mean_of(scores: Path) -> float:
+    return fmean(json.loads(line)["accuracy"] for line in scores.read_text().splitlines())
+
+
 def edited(run: Path, **changes: object) -> None:
-    content = json.loads((run / "scores.json").read_text())
-    content["results"][0].update(changes)
-    (run / "scores.json").write_text(json.dumps(content))
+    edit_json(run / "scores.json", lambda content: content["results"][0].update(changes))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,7 @@ def test_other_samples_are_refused_and_joined_by_id_when_forced(evalkit: Evalkit
     path = pair / "runs" / "bad" / "vqav2.val.scores.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("".join(line + "\n" for line in reversed(lines[1:])))  # another order changes nothing
-    edited(pair / "runs" / "bad", n=323)
+    edited(pair / "runs" / "bad", n=323, scores=None, value=mean_of(path))
     done = evalkit("compare", "runs/good", "runs/bad", cwd=pair)
     assert done.returncode == 2
     assert "the samples differ: 1 only in the first (1000)" in printed(done)
@@ -195,9 +199,8 @@ def test_flips_in_csv_and_json_say_of_which_run(evalkit: Evalkit, pair: Path) ->
 
 
 def test_what_only_one_run_has_is_said_once(evalkit: Evalkit, pair: Path) -> None:
-    content = json.loads((pair / "runs" / "good" / "scores.json").read_text())
-    content["results"] += [{**content["results"][0], "split": split} for split in ("x", "y")]
-    (pair / "runs" / "good" / "scores.json").write_text(json.dumps(content))
+    file = pair / "runs" / "good" / "scores.json"
+    edit_json(file, lambda c: c["results"].extend([{**c["results"][0], "split": split} for split in ("x", "y")]))
     done = evalkit("compare", "runs/good", "runs/bad", "--format", "md", cwd=pair)
     assert done.returncode == 0
     assert "- only in runs/good: vqav2/x, vqav2/y." in done.stdout
@@ -207,10 +210,8 @@ def test_a_report_says_what_was_refused(evalkit: Evalkit, pair: Path) -> None:
     content = json.loads((pair / "runs" / "bad" / "scores.json").read_text())
     other = {**content["results"][0], "split": "x"}
     for run, signature in (("good", "v:x|v1|s"), ("bad", "v:x|v2|s")):
-        file = pair / "runs" / run / "scores.json"
-        content = json.loads(file.read_text())
-        content["results"].append({**other, "signature": signature})
-        file.write_text(json.dumps(content))
+        row = {**other, "signature": signature}
+        edit_json(pair / "runs" / run / "scores.json", lambda content, row=row: content["results"].append(row))
     done = evalkit("compare", "runs/good", "runs/bad", "--format", "md", cwd=pair)
     assert done.returncode == 1
     assert "- vqav2/x: runs/good and runs/bad are not comparable: the signatures differ (v1 and v2)." in done.stdout
@@ -230,6 +231,7 @@ def test_old_runs_without_a_column_still_read(evalkit: Evalkit, tmp_path: Path) 
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert all(line.pop("parse_rate") == 100 for line in lines)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    edited(file.parent, scores=None)
     assert evalkit("compare", "runs/old", "runs/new", cwd=tmp_path).returncode == 0
     assert evalkit("baseline", "runs/old", cwd=tmp_path).returncode == 0
     assert evalkit("check", "runs/new", "--mode", "exact", cwd=tmp_path).returncode == 0

@@ -28,6 +28,8 @@ from evalkit.results.export.model_card import data_set_of
 from evalkit.results.samples.records import chosen_splits, kind_of_column, records_of
 from evalkit.results.store.scored_run import ScoredRun
 
+from ..run_folders import edit_json
+
 Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ("vqav2/val", "refcoco/val", "scienceqa_img/test", "docvqa/val")
 
@@ -333,7 +335,7 @@ def test_tensorboard_reads_the_scores_back(evalkit: Evalkit, run: Path, tmp_path
     shutil.copytree(run, tmp_path / "runs" / "ckpt-1000")
     for step in (1000, 2000):
         file = tmp_path / "runs" / f"ckpt-{step}" / "scores.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "model": f"out/ckpt-{step}"}))
+        edit_json(file, lambda content, step=step: content.update(model=f"out/ckpt-{step}"))
     done = evalkit("export", "runs/ckpt-1000", "runs/ckpt-2000", "--to", "tensorboard", "--out", "tb", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 2

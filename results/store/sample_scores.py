@@ -1,0 +1,72 @@
+"""Per-sample scores read back: ``TASK.SPLIT.scores.jsonl``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.jsonl import objects, read_bytes
+from evalkit.results.stats.clustered import Measured
+
+from .score_row import ScoreRow
+from .seal import digest_of_content
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """The headline score of each sample of a split, in the order of the file; all fields have the same length."""
+
+    ids: Sequence[str]
+    values: Sequence[float]
+    clusters: Sequence[str]
+    strata: Sequence[str] | None
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
+        return {sample: place for place, sample in enumerate(self.ids)}
+
+    def measured(self, ids: Sequence[str] | None = None) -> Measured:
+        """The samples ``ids`` in that order, else all."""
+        places = range(len(self.ids)) if ids is None else [self.place[sample] for sample in ids]
+        return Measured.of(
+            [self.values[i] for i in places],
+            [self.clusters[i] for i in places],
+            None if self.strata is None else [self.strata[i] for i in places],
+        )
+
+
+def number(value: Any) -> float:
+    """A finite number from a file.  Raises ``ValueError`` for anything else, such as the text "NaN"."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a score")
+    return float(value)
+
+
+def read_sample_scores(path: Path, row: ScoreRow) -> SampleScores:
+    """The scores in ``path``, which belong to ``row`` of the ``scores.json`` beside it.
+
+    Raises:
+        UserError: the file is missing or corrupt, or is not the one that was written with ``row``.
+    """
+    content = read_bytes(path, "the scores")
+    advice = f"'evalkit rescore {path.parent}' writes"
+    ids, values, clusters, strata = [], [], [], []
+    line_number = 0
+    try:
+        for line_number, line in objects(content, str(path), own=True):  # noqa: B007
+            ids.append(str(line["id"]))
+            values.append(number(line[row.metric]))
+            clusters.append(str(line["cluster"]))
+            strata.append(line.get("stratum"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}, line {line_number} is corrupt ({error!r}); {advice} it again.") from error
+    if len(set(ids)) != row.n or len(ids) != row.n:
+        raise UserError(f"{path} has {len(ids):,} samples and scores.json says {row.n:,}; {advice} both again.")
+    if row.scores is not None and row.scores != digest_of_content(content):
+        raise UserError(f"{path} was changed since evalkit wrote it (its checksum is wrong); {advice} it again.")
+    return SampleScores(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])

@@ -43,7 +43,8 @@ def run(tmp_path: Path) -> Path:
         "model": ["none"], "data": "tiny",
     }  # fmt: skip
     files = [str(tmp_path / "a-answers.jsonl"), str(tmp_path / "b-answers.jsonl")]
-    assert score_files(effective(given, tmp_path), ScoreOptions(files)) == 0
+    _, code = score_files(effective(given, tmp_path), ScoreOptions(files))
+    assert code == 0
     return tmp_path / "runs" / "R"
 
 

@@ -24,7 +24,7 @@ from evalkit.jsonl import parse
 from evalkit.version import __version__
 
 from .events import is_stream, reply_of
-from .rejection import MODERATED, OUT_OF_QUOTA, Rejection
+from .rejection import FATAL, MODERATED, Rejection
 
 for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -247,7 +247,7 @@ class Connection:
             rejected = f"the server rejects the key in ${KEY_VARIABLE}"
             advice = rejected if self._key else f"the server needs a key: set ${KEY_VARIABLE}"
             raise FatalError(f"{advice} ({status}: {message})", status)
-        if status in (402, 404, 405) or rejection.codes & OUT_OF_QUOTA:
+        if status in (402, 404, 405) or rejection.codes & FATAL:
             raise FatalError(f"{status}: {message}", status)
         if status in RATE_LIMIT_STATUSES:
             raise RateLimited(f"{status}: {message}", _retry_after(reply.headers))

@@ -54,8 +54,11 @@ STREAM_ONLY = re.compile(
     re.IGNORECASE,
 )
 """Sentences of endpoints that answer with a stream of events only."""
-OUT_OF_QUOTA = {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "insufficient_balance"}
-"""Codes of errors that last until somebody pays."""
+FATAL = {
+    "insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "insufficient_balance", "invalid_api_key",
+    "model_not_found", "deploymentnotfound", "deployment_not_found", "model_not_supported",
+}  # fmt: skip
+"""Codes of errors that every request has: the account has no quota, or the key or the model is wrong."""
 MODERATED = {"content_filter", "content_policy_violation", "moderation_blocked", "data_inspection_failed", "sensitive"}
 """Codes of errors about one request's content."""
 

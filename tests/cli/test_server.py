@@ -554,11 +554,14 @@ def test_errors_with_status_200_are_errors(run: Run, http_server: Any, tmp_path:
     assert manifest(tmp_path)["backend"]["retries"]["away"] == 3
 
 
-def test_exhausted_quota_ends_the_run(run: Run, http_server: Any) -> None:
-    error = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
-    http_server.replace = lambda number, sent: (429, {"error": error})
-    code, said = run("--tasks", "vqav2", "--limit", "6")
-    assert (code, "429: You exceeded your current quota." in said) == (2, True)
+@pytest.mark.parametrize(
+    ("status", "code"), [(429, "insufficient_quota"), (400, "model_not_found"), (400, "invalid_api_key")]
+)
+def test_errors_of_every_request_end_the_run(run: Run, http_server: Any, status: int, code: str) -> None:
+    error = {"message": "That does not work.", "type": "invalid_request_error", "code": code}
+    http_server.replace = lambda number, sent: (status, {"error": error})
+    ended, said = run("--tasks", "vqav2", "--limit", "6")
+    assert (ended, f"{status}: That does not work." in said) == (2, True)
 
 
 def test_moderated_sample_does_not_end_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class EncodedImage(ImageRef):
         try:
             with open_image(io.BytesIO(content)) as image:
                 found = treatment(image, upright=self.upright)
-        except (OSError, ValueError):  # corrupt: nothing else can be said of it than its content
+        except (OSError, ValueError):  # corrupt
             return digest
         return f"{digest}-{found}" if found else digest
 

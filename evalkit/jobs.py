@@ -140,11 +140,11 @@ class Job:
 
 
 def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
-    """The (task, split) pairs that names stand for: ``refcoco`` is its default splits, ``refcoco/testA`` one split.
+    """The (task, split) pairs that names mean: ``refcoco`` is its default splits, ``refcoco/testA`` one split.
 
     ``splits`` replaces the default splits of bare names.
 
-    A group's name stands for its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` or ``.json`` is
+    A group's name means its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` or ``.json`` is
     a custom task file of the given ``kind`` (``evalkit.jsonl_task``).
 
     Raises:

@@ -102,9 +102,9 @@ class SampleEntry:
         return UserError(f"{self.where}: {field} is {self.row[field]!r}; expected {expected}.")
 
     def id(self) -> str:
-        value = self.get("id", "a text or a whole number")
+        value = self.get("id", "a text or an integer")
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            raise self.wrong("id", "a text or a whole number")
+            raise self.wrong("id", "a text or an integer")
         return str(value)
 
     def text(self, field: str) -> str:

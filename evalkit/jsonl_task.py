@@ -54,7 +54,7 @@ METRICS: Mapping[Kind, str] = {
     "grounding": "iou",
 }
 ANNOTATORS = 10
-"""With this many answers per question, ``vqa`` files are scored with VQA accuracy."""
+"""``vqa`` files with this many answers per question are scored with VQA accuracy."""
 NEW_TOKENS: Mapping[Kind, int] = {"vqa": 10, "document": 100, "caption": 30, "choice": 10, "grounding": 28}
 
 
@@ -196,7 +196,7 @@ def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given
         return _kind_of_fields(path, first)
     wanted = None if given is None else checked_kind(given, "--kind")
     if wanted is not None and stated is not None and wanted != stated:
-        raise UserError(f"--kind {given}: {path} says that it holds {stated}; leave --kind away, or correct the file.")
+        raise UserError(f"--kind {given}: {path} says that it holds {stated}; drop --kind, or correct the file.")
     kind = wanted or stated
     assert kind is not None
     return kind

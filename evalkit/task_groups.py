@@ -1,7 +1,6 @@
-"""Named groups of tasks, so that ``--tasks refcoco-all`` asks for what a table has.
+"""Named groups of tasks: ``--tasks refcoco-all`` evaluates the splits of one table.
 
-Plain data: names of tasks (their default splits) or of a task's split, as ``--tasks`` takes them.  Nothing is imported
-here; whether a name exists is found out when the task is asked for.
+Members are names as in ``--tasks``: of a task (its default splits) or of a split.  They are resolved when used.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ REFCOCO_ALL = (
     "refcoco+/val", "refcoco+/testA", "refcoco+/testB",
     "refcocog/val", "refcocog/test",
 )  # fmt: skip
-"""The eight splits whose scores stand in the papers, one by one or as their mean."""
+"""The eight splits whose scores the papers report, one by one or as their mean."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "refcoco-all": REFCOCO_ALL,

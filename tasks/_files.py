@@ -1,8 +1,8 @@
 """Reading official files: a file in another format becomes one sentence, not a traceback.
 
-``text_in``, ``whole_in`` etc. read one field of an entry.  They raise ``KeyError`` if it is missing and ``ValueError``
-if it has another type, which ``official_format`` turns into a message: a number among the answers, or a null for a
-question, is an error and is not converted to text.
+``text_in``, ``integer_in`` etc. read one field of an entry.  They raise ``KeyError`` if it is missing and
+``ValueError`` if it has another type, which ``official_format`` turns into a message: a number among the answers, or a
+null for a question, is an error and is not converted to text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WRONG = (AttributeError, IndexError, OverflowError, RecursionError, TypeError, V
 """Exceptions, besides ``KeyError``, of code that reads a parsed file in an unexpected format."""
 
 LARGEST = 10**15
-"""Limit of whole numbers; official ones are far smaller."""
+"""Limit of integers; official ones are far smaller."""
 
 FAR = 1e9
 """Limit of coordinates in pixels."""
@@ -59,7 +59,7 @@ def required(texts: Any, what: str, where: str, *, task: str) -> tuple[str, ...]
     listed = isinstance(texts, list | tuple)
     odd = [text for text in texts if not isinstance(text, str)] if listed else [texts]
     if odd or not texts:
-        why = f" ({shown(odd[0])} is no {'text' if listed else 'list'})" if odd else ""
+        why = f" ({shown(odd[0])} is not a {'text' if listed else 'list'})" if odd else ""
         raise UserError(
             f"{task}: {where} has no {what} to score against{why}; the file is corrupt, or holds a split whose {what} "
             "are not public."
@@ -76,7 +76,7 @@ def text_in(entry: Any, key: str) -> str:
     """The text that is ``entry[key]``."""
     value = entry[key]
     if not isinstance(value, str):
-        raise ValueError(f"{key} is {shown(value)}, no text")
+        raise ValueError(f"{key} is {shown(value)}, not a text")
     return value
 
 
@@ -84,7 +84,7 @@ def name_in(entry: Any, key: str) -> str:
     """The file name that is ``entry[key]``; ``image_in`` checks that it stays inside its folder."""
     value = entry[key]
     if not is_valid_id(value):
-        raise ValueError(f"{key} is {shown(value)}, no name of a file")
+        raise ValueError(f"{key} is {shown(value)}, not a file name")
     return str(value)
 
 
@@ -98,11 +98,11 @@ def texts_in(entry: Any, key: str) -> tuple[str, ...]:
     found = list_of(entry[key], key)
     for value in found:
         if not isinstance(value, str):
-            raise ValueError(f"{key} has {shown(value)} in it, which is no text")
+            raise ValueError(f"{key} has {shown(value)} in it, which is not a text")
     return tuple(found)
 
 
-def truth_in(entry: Any, key: str) -> bool:
+def boolean_in(entry: Any, key: str) -> bool:
     """The boolean that is ``entry[key]``."""
     value = entry[key]
     if not isinstance(value, bool):
@@ -110,30 +110,30 @@ def truth_in(entry: Any, key: str) -> bool:
     return value
 
 
-def whole_in(entry: Any, key: str) -> int:
-    """The whole number, from 0, in ``entry[key]``: a number or a text of digits."""
-    return whole_of(entry[key], key)
+def integer_in(entry: Any, key: str) -> int:
+    """The integer in ``entry[key]``, from 0: a number or a text of digits."""
+    return integer_of(entry[key], key)
 
 
-def whole_of(value: Any, what: str) -> int:
-    """The whole number, from 0, in ``value``; ``what`` is its name."""
+def integer_of(value: Any, what: str) -> int:
+    """The integer in ``value``, from 0: a number or a text of digits; ``what`` is its name."""
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
     if type(number) is not int or not 0 <= number < LARGEST:
-        raise ValueError(f"{what} is {shown(value)}, no whole number")
+        raise ValueError(f"{what} is {shown(value)}, not an integer")
     return number
 
 
 def id_in(entry: Any, key: str) -> str:
-    """The whole number or short text that is ``entry[key]``, as a text."""
+    """The integer or short text that is ``entry[key]``, as a text."""
     return id_of(entry[key], key)
 
 
 def id_of(value: Any, what: str) -> str:
-    """The id of a question or an image, a whole number or short text, as a text; ``what`` is its name."""
+    """The id of a question or an image, an integer or short text, as a text; ``what`` is its name."""
     if type(value) is int and abs(value) < LARGEST:
         return str(value)
     if not is_valid_id(value):
-        raise ValueError(f"{what} is {shown(value)}, no whole number and no short text")
+        raise ValueError(f"{what} is {shown(value)}, neither an integer nor a short text")
     return str(value)
 
 
@@ -145,5 +145,5 @@ def is_coordinate(value: Any) -> bool:
 def list_of(value: Any, what: str) -> list[Any]:
     """``value`` if it is a list; ``what`` is its name."""
     if not isinstance(value, list):
-        raise ValueError(f"{what} is {shown(value)}, no list")
+        raise ValueError(f"{what} is {shown(value)}, not a list")
     return value

@@ -72,14 +72,14 @@ def test_the_draw_is_even() -> None:
     assert 15 < min(counts.values()) <= max(counts.values()) < 75  # 40 expected
 
 
-def test_a_draw_is_a_shuffle() -> None:
+def test_a_complete_draw_is_a_permutation() -> None:
     assert sorted(random_order(50, "x")) == list(range(50))
     assert list(random_order(50, "x")) == list(random_order(50, "x")) != list(random_order(50, "y"))
     assert len({next(iter(random_order(10, str(n)))) for n in range(200)}) == 10
 
 
 @pytest.mark.parametrize("selection", ["random", "fixed"])
-def test_the_image_asked_about_is_never_an_exemplars(selection: str) -> None:
+def test_examples_never_have_the_questions_image(selection: str) -> None:
     """Not by name, not by content under another name."""
     pool = ShotPool("pool", [sample(n, color=n % 3) for n in range(9)])
     asked = sample(99, color=1)
@@ -103,7 +103,7 @@ class ByColor:
             yield math.cos(angle), math.sin(angle)
 
 
-def test_the_most_similar_stands_last() -> None:
+def test_the_most_similar_comes_last() -> None:
     backend = ByColor()
     exemplars = Exemplars(POOL, 3, "similar", 0, lambda: backend)
     chosen = [int(e.id) for e in exemplars.of(replace(sample(500), images=(Patch("x", 40),)))]
@@ -112,7 +112,7 @@ def test_the_most_similar_stands_last() -> None:
     assert len(backend.asked) == 100 + 1, "the pool is embedded once"
 
 
-def test_similar_takes_a_backend_that_can() -> None:
+def test_similar_requires_embeddings() -> None:
     with pytest.raises(UserError, match="this backend cannot compare images; use random or fixed"):
         Exemplars(POOL, 1, "similar", 0).of(ASKED[0])
 
@@ -129,7 +129,7 @@ def test_exemplars_come_from_the_training_split() -> None:
     assert not {s.images[0].name for s in pool.samples} & {s.images[0].name for s in evaluated}
 
 
-def test_never_from_what_is_evaluated() -> None:
+def test_never_from_the_evaluated_split() -> None:
     task = registry.tasks.get("vqav2")
     with pytest.raises(UserError, match="come from vqav2/train, which is what is evaluated; give --shots-from FILE"):
         shot_pool(task, "train", open_data("tiny"), None)

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_checkpoint_is_what_is_in_its_files(folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_identified_by_its_files(folder: Path, tmp_path: Path) -> None:
     first = fingerprint.of_checkpoint(folder)
     assert set(first) == {"weights", "config", "processor"}
     moved = folder.rename(tmp_path / "elsewhere")
@@ -48,9 +48,7 @@ def test_pickles_and_code_count_where_they_are_used(folder: Path) -> None:
     assert set(fingerprint.of_checkpoint(folder, code=True)) == {*plain, "code"}
 
 
-def test_digests_are_remembered_until_a_file_is_written(
-    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_are_cached_until_a_file_changes(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = folder / "model.safetensors"
     monkeypatch.setattr(fingerprint, "SETTLED_SECONDS", 0.05)
     time.sleep(0.1)
@@ -70,19 +68,19 @@ def test_digests_are_remembered_until_a_file_is_written(
     assert read == [weights]
 
 
-def test_what_was_written_just_now_is_not_remembered(folder: Path, cache: Path) -> None:
+def test_recent_files_are_not_cached(folder: Path, cache: Path) -> None:
     fingerprint.of_checkpoint(folder)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "\xff"])
-def test_a_damaged_memory_is_no_memory(folder: Path, cache: Path, content: str) -> None:
+def test_a_corrupt_cache_is_ignored(folder: Path, cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
     assert fingerprint.of_checkpoint(folder)["weights"]
 
 
-def test_annotations_are_what_is_asked_not_where_it_lies() -> None:
+def test_the_annotations_digest_does_not_depend_on_location() -> None:
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=None, seed=0)
     few = load_job(task, split, open_data("tiny"), limit=3, seed=0)

@@ -128,7 +128,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "no object": ([row(), "3"], None, "mine.jsonl, line 2: expected a JSON object, not int"),
     "header in the middle": ([row(), {"evalkit": 1}], None, "line 2: there is no 'image'"),
     "no id": ([{"image": "images/a.png", "answers": ["x"]}], None, "line 1: there is no '(question|id)'"),
-    "id": ([row(id=1.5)], None, "line 1: id is 1.5; expected a text or a whole number"),
+    "id": ([row(id=1.5)], None, "line 1: id is 1.5; expected a text or an integer"),
     "id twice": ([row(), row(id="1")], None, "line 2: the id '1' is already used in line 1"),
     "image": ([row(image=None)], None, "line 1: image is None; expected a text"),
     "no images": ([row(image=[])], None, r"line 1: image is \[\]; expected a text \(a path\), or a list of them"),
@@ -157,7 +157,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
 
 
 @pytest.mark.parametrize(("rows", "kind", "sentence"), SENTENCES.values(), ids=SENTENCES.keys())
-def test_a_wrong_file_is_a_sentence(
+def test_a_wrong_file_is_reported(
     tmp_path: Path, rows: list[Mapping[str, object] | str], kind: str | None, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
@@ -217,7 +217,7 @@ def test_files_in_other_formats(name: str) -> None:
         parse_tasks([name])
 
 
-def test_no_file_and_a_kind_without_a_file(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_kind_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--tasks .*none.jsonl: the file cannot be read \(No such file"):
         parse_tasks([str(tmp_path / "none.jsonl")])
     with pytest.raises(UserError, match="--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"):
@@ -240,7 +240,7 @@ def rows_of(run: Path) -> list[dict[str, object]]:
     return list(json.loads((run / "scores.json").read_text())["results"])
 
 
-def test_a_file_of_ones_own_is_scored(tmp_path: Path) -> None:
+def test_a_custom_task_is_scored(tmp_path: Path) -> None:
     write(tmp_path, row("choice", answer="A"), row("choice", id=2))
     (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "A"}\n{"id": 2, "text": "A"}\n')
     done = evalkit("score", "-t", "mine.jsonl", "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
@@ -264,7 +264,7 @@ def test_files_of_one_name_and_other_content_are_not_comparable(tmp_path: Path) 
     assert signatures[0] == signatures[1] != signatures[2]
 
 
-def test_images_are_missed_where_they_are_needed(tmp_path: Path) -> None:
+def test_only_a_run_needs_the_images(tmp_path: Path) -> None:
     """Texts are scored without them; a run says which is missing before it begins."""
     write(tmp_path, row(), row(id=2, image="a.png"))
     (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "cat"}\n{"id": 2, "text": "cat"}\n')
@@ -290,8 +290,7 @@ def test_mistakes_exit_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-def test_a_file_of_ones_own_is_run(tmp_path: Path) -> None:
+def test_a_custom_task_is_run(tmp_path: Path) -> None:
     write(tmp_path, row("grounding"), row("grounding", id=2, image="images/b.png"), name="boxes.jsonl")
     write(tmp_path, row(answers=TEN), name="questions.jsonl")
     done = evalkit("run", "-t", "boxes.jsonl,questions.jsonl", "--name", "x", cwd=tmp_path)

@@ -59,17 +59,17 @@ def test_task_names_become_splits() -> None:
     ("tasks", "message"),
     [
         (["refcco"], "unknown task 'refcco': did you mean refcoco"),
-        (["12345"], "unknown task '12345': there are .*vqav2"),
+        (["12345"], "unknown task '12345': 'evalkit tasks' lists the benchmarks"),
         (["refcoco/test"], "task refcoco has no split 'test': there are val, testA, testB, train"),
         ([], "no task was named"),
     ],
 )
-def test_wrong_tasks_are_a_sentence(tasks: list[str], message: str) -> None:
+def test_wrong_tasks_are_reported(tasks: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_tasks(tasks)
 
 
-def test_the_digest_sees_text_role_and_place_of_images() -> None:
+def test_the_digest_covers_text_role_and_place_of_images() -> None:
     class Ref:
         name = "x"
 
@@ -118,7 +118,7 @@ class _Failing(Backend):
         (None, "the backend failing answered no request"),
     ],
 )
-def test_a_backend_that_fails_ends_in_a_sentence_and_loses_nothing(then: Exception | None, sentence: str) -> None:
+def test_a_failing_backend_is_reported_and_loses_no_answers(then: Exception | None, sentence: str) -> None:
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
     family = registry.families.get("qwen2.5-vl")
@@ -133,7 +133,7 @@ def test_a_backend_that_fails_ends_in_a_sentence_and_loses_nothing(then: Excepti
     assert seen == [s.id for s in job.samples][:3]
 
 
-def test_stopping_is_told_from_failing() -> None:
+def test_stopping_is_not_a_failure() -> None:
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
     stop = Event()

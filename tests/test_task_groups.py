@@ -24,7 +24,7 @@ def test_no_group_hides_a_task() -> None:
     assert not set(GROUPS) & set(registry.tasks.names())
 
 
-def test_groups_hold_what_they_say() -> None:
+def test_members_of_groups() -> None:
     def kinds(group: str) -> set[str]:
         return {registry.tasks.get(m.partition("/")[0]).kind for m in GROUPS[group]}
 
@@ -35,7 +35,7 @@ def test_groups_hold_what_they_say() -> None:
     assert kinds("qwen-vl-report") == {"caption", "vqa", "document", "choice", "grounding"}
 
 
-def test_the_report_is_the_tables_of_the_readme() -> None:
+def test_the_report_group_has_the_readmes_tables() -> None:
     assert len(expand(["qwen-vl-report"])) == 2 + 5 + 5 + 8
     assert expand(["qwen-vl-report"])[-8:] == list(REFCOCO_ALL)
     assert {"infovqa", "coco_caption"}.isdisjoint(GROUPS["qwen-vl-report"])  # not in the README

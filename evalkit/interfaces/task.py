@@ -18,7 +18,7 @@ class Task(ABC):
     Attributes:
         version: raised whenever a score could change.
         splits: every split that can be evaluated.
-        default_splits: the splits that the bare task name stands for.
+        default_splits: the splits that the bare task name means.
         metric: the name of the metric that scores it.
         decoding: how answers are generated unless a protocol says otherwise.
         layout: the official files below a data root, for ``evalkit tasks``.

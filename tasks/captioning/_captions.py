@@ -13,7 +13,7 @@ from typing import Any
 
 from evalkit.data import OfficialData
 from evalkit.errors import UserError
-from evalkit.tasks._files import list_in, official_format, required, text_in, whole_in
+from evalkit.tasks._files import integer_in, list_in, official_format, required, text_in
 from evalkit.types import Answered
 
 Captioned = tuple[Mapping[str, Any], tuple[str, ...]]
@@ -25,7 +25,7 @@ def karpathy_images(
 ) -> list[Captioned]:
     """The images whose ``split`` is one of ``parts``, in the order of the file, with their captions as written.
 
-    The file is looked for in ``places``.  Entries have ``fields``, each read as it says (``whole_in``, …), of which
+    The file is looked for in ``places``.  Entries have ``fields``, each read as it says (``integer_in``, …), of which
     the first identifies an image.
 
     Raises:
@@ -49,7 +49,7 @@ def karpathy_images(
 def caption_results(answers: Sequence[Answered], *, task: str) -> str:
     """COCO's results format, ``[{"image_id": 391895, "caption": "a man on a bike"}, …]``.
 
-    Raises ``UserError`` for an id that is no whole number, or an answer that was read as a box.
+    Raises ``UserError`` for an id that is not an integer, or an answer that was parsed as a box.
     """
     return json.dumps([_result(answered, task) for answered in answers], ensure_ascii=False)
 
@@ -57,9 +57,9 @@ def caption_results(answers: Sequence[Answered], *, task: str) -> str:
 def _result(answered: Answered, task: str) -> dict[str, Any]:
     name, value = answered.sample.id, answered.prediction.value
     if not name.isascii() or not name.isdecimal():
-        raise UserError(f"{task}: the official results file has whole numbers for ids, and there is an image {name!r}.")
+        raise UserError(f"{task}: the official results file has integers for ids, and there is an image {name!r}.")
     if value is not None and not isinstance(value, str):
-        raise UserError(f"{task}: the answer to image {name} was read as a box, {value!r}; a caption is a text.")
+        raise UserError(f"{task}: the answer to image {name} was parsed as a box, {value!r}; a caption is a text.")
     return {"image_id": int(name), "caption": value or ""}
 
 
@@ -76,12 +76,12 @@ def coco_captions(data: OfficialData, *places: str, task: str) -> list[Captioned
     name = Path(places[0]).name
     with official_format(task, f"{name} under {data.root}", f"the official {name}"):
         entries = [
-            {**image, "id": whole_in(image, "id"), "file_name": text_in(image, "file_name")}
+            {**image, "id": integer_in(image, "id"), "file_name": text_in(image, "file_name")}
             for image in list_in(content, "images")
         ]
         captions: dict[int, list[Any]] = {entry["id"]: [] for entry in entries}
         for annotation in list_in(content, "annotations"):
-            image_id = whole_in(annotation, "image_id")
+            image_id = integer_in(annotation, "image_id")
             if image_id not in captions:
                 raise UserError(
                     f"{task}: {name} has a caption of image {image_id}, which is not among its images; "

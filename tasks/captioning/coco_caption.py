@@ -25,7 +25,7 @@ from evalkit.data import HubData, OfficialData, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import official_format, required, text_in, whole_in
+from evalkit.tasks._files import integer_in, official_format, required, text_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._captions import caption_results, coco_captions, karpathy_images
@@ -77,7 +77,7 @@ class COCOCaption(Task):
         return caption_results(answers, task=self.name)
 
     def _from_karpathy(self, data: OfficialData, split: str) -> Iterator[Sample]:
-        fields = {"cocoid": whole_in, "filepath": _subset_in}
+        fields = {"cocoid": integer_in, "filepath": _subset_in}
         rows = karpathy_images(data, *KARPATHY_PLACES, task=self.name, parts=PARTS[split], fields=fields)
         subsets = dict.fromkeys(row["filepath"] for row, _ in rows)
         folders = {subset: data.coco_images(subset, self.name) for subset in subsets}

@@ -4,7 +4,7 @@ The Robust Reading Competition (RRC) gives one JSON file a split, ``{"dataset_na
 folder of images.  A question has ``questionId``, ``question``, its image's name and, but for the test split,
 ``answers``.  The hub has both in one data set (``lmms-lab/DocVQA``), as two configurations.
 
-Each task's own file says its protocol, and where its files lie; here is only what they share.
+Each task's file has its protocol and the places of its files.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import id_in, official_format, required, text_in, whole_in
+from evalkit.tasks._files import id_in, integer_in, official_format, required, text_in
 from evalkit.types import Answered, Sample
 
 HUB_REPO = "lmms-lab/DocVQA"
 HUB_SPLITS = {"val": "validation", "test": "test"}
 HUB_COLUMNS = ("image", "question", "answers", "questionId")
 UNANSWERED = ("test",)
-"""The splits whose answers are the server's secret."""
+"""The splits whose answers are not public."""
 
 
 class RRCTask(Task):
@@ -68,8 +68,8 @@ class RRCTask(Task):
                 f"expected the official {path.name} (rrc.cvc.uab.es, challenge 17)."
             )
         folder = data.image_folder(*folders, task=self.name)
-        # A submission holds whole numbers, which is better found out before anything is generated.
-        read_id = whole_in if split in UNANSWERED else id_in
+        # A submission has integers for ids; other ids are refused before anything is generated.
+        read_id = integer_in if split in UNANSWERED else id_in
         expected = f"the official {path.name} (rrc.cvc.uab.es, challenge 17)"
         for place, row in enumerate(rows):
             with official_format(self.name, f"question {place} of {path}", expected):
@@ -91,7 +91,7 @@ class RRCTask(Task):
         if split not in HUB_SPLITS:
             raise UserError(f"{self.name}: split {split} is not read from the hub ({HUB_REPO}); give --data ROOT.")
         rows = data.rows(HUB_REPO, HUB_SPLITS[split], self.hub_config, task=self.name, columns=HUB_COLUMNS)
-        read_id = whole_in if split in UNANSWERED else id_in
+        read_id = integer_in if split in UNANSWERED else id_in
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{self.hub_config}/{split}[{index}]"
             with official_format(self.name, name, f"a question of {HUB_REPO}"):
@@ -122,7 +122,7 @@ class RRCTask(Task):
     def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
         """(file name, content) to upload for the test split: ``[{"questionId": int, "answer": str}, …]``.
 
-        The server wants every question, so one in whose answer nothing could be read is given as "".
+        The server wants every question; an answer that could not be parsed is "".
         """
         return f"{self.name}_test_submission.json", self.results(answers)
 
@@ -136,7 +136,7 @@ class RRCTask(Task):
             return int(answered.sample.id)
         except ValueError:
             raise UserError(
-                f"{self.name}: the official results file has whole numbers for ids, and there is a question "
+                f"{self.name}: the official results file has integers for ids, and there is a question "
                 f"{answered.sample.id!r}."
             ) from None
 
@@ -144,7 +144,7 @@ class RRCTask(Task):
         value = answered.prediction.value
         if value is not None and not isinstance(value, str):
             raise UserError(
-                f"{self.name}: the answer to question {answered.sample.id} was read as a box, {value!r}; "
+                f"{self.name}: the answer to question {answered.sample.id} was parsed as a box, {value!r}; "
                 "a submission holds texts."
             )
         return value or ""

@@ -37,7 +37,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.pickles import load_plain_pickle
-from evalkit.tasks._files import id_in, is_coordinate, list_in, list_of, official_format, text_in, texts_in, whole_in
+from evalkit.tasks._files import id_in, integer_in, is_coordinate, list_in, list_of, official_format, text_in, texts_in
 from evalkit.types import Box, Decoding, PromptTemplate, Sample, Split
 
 log = logging.getLogger(__name__)
@@ -90,13 +90,13 @@ class ReferringExpressions(Task):
         with official_format(task, f"instances.json beside {path}", toolbox):
             boxes: dict[int, Any] = {}
             for annotation in list_in(instances, "annotations"):
-                ann_id, box = whole_in(annotation, "id"), annotation["bbox"]
+                ann_id, box = integer_in(annotation, "id"), annotation["bbox"]
                 if boxes.setdefault(ann_id, box) != box:
                     raise ValueError(f"two different boxes of annotation {ann_id}")
         with official_format(task, str(path), toolbox):
             chosen = [ref for ref in list_of(refs, "the file") if text_in(ref, "split") == split]
             for ref in chosen:
-                ann_id, image_id = whole_in(ref, "ann_id"), whole_in(ref, "image_id")
+                ann_id, image_id = integer_in(ref, "ann_id"), integer_in(ref, "image_id")
                 if ann_id not in boxes:
                     raise UserError(
                         f"{task}: {path} and instances.json beside it do not fit together (missing annotation "
@@ -110,7 +110,7 @@ class ReferringExpressions(Task):
                         text=_expression(sentence),
                         references=(box,),
                         cluster=str(image_id),
-                        meta={"ref_id": whole_in(ref, "ref_id")},
+                        meta={"ref_id": integer_in(ref, "ref_id")},
                     )
 
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from evalkit.data import shown
 from evalkit.errors import UserError
-from evalkit.tasks._files import whole_of
+from evalkit.tasks._files import integer_of
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -19,7 +19,7 @@ def letter(index: Any, options: Sequence[str], *, task: str, where: str) -> str:
         UserError: it is the index of no option, so that the question could not be scored.
     """
     try:
-        number = whole_of(index, "the right option")
+        number = integer_of(index, "the right option")
     except ValueError:
         number = -1
     if not 0 <= number < len(options):

@@ -38,7 +38,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
 from evalkit.jsonl import read_bytes
-from evalkit.tasks._files import id_in, is_coordinate, official_format, text_in, texts_in, truth_in
+from evalkit.tasks._files import boolean_in, id_in, is_coordinate, official_format, text_in, texts_in
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Size, Split
 
 from ._choice import letter
@@ -131,7 +131,7 @@ class AI2D(Task):
                 where = f"{shown(text)} in {folder}/questions/{name}.json"
                 with official_format(self.name, where, EXPECTED):
                     options, question_id = texts_in(question, "answerTexts"), id_in(question, "questionId")
-                    right, on_letters = question["correctAnswer"], truth_in(question, "abcLabel")
+                    right, on_letters = question["correctAnswer"], boolean_in(question, "abcLabel")
                 if on_letters and lettered is None:
                     lettered = self._lettered(data, folder, images, name)
                 yield Sample(

@@ -114,7 +114,7 @@ class ScienceQAImages(Task):
 
 def _text_or_none(value: Any, what: str) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{what} is {shown(value)}, no text")
+        raise ValueError(f"{what} is {shown(value)}, not a text")
     return value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from evalkit.data import OfficialData, shown
 from evalkit.errors import UserError
-from evalkit.tasks._files import id_in, list_in, official_format, required, text_in, whole_in
+from evalkit.tasks._files import id_in, integer_in, list_in, official_format, required, text_in
 from evalkit.types import Answered, Sample
 
 
@@ -22,13 +22,13 @@ def answers_of(cell: Any) -> tuple[str, ...]:
     """The annotators' answers in a JSON entry or a data set's cell; none where it is None.
 
     A cell is a list of structs, a struct of lists or a list of texts, depending on how its parquet was written.
-    Raises ``ValueError`` for anything else: a single text is no list of its letters.
+    Raises ``ValueError`` for anything else: a single text is not a list of its letters.
     """
     if cell is None:
         return ()
     entries = cell["answer"] if isinstance(cell, Mapping) else cell
     if not isinstance(entries, list | tuple):
-        raise ValueError(f"answers is {shown(cell)}, no list")
+        raise ValueError(f"answers is {shown(cell)}, not a list")
     return tuple(entry if isinstance(entry, str) else entry["answer"] for entry in entries)
 
 
@@ -61,10 +61,10 @@ def vqa_samples(
             question_id = id_in(entry, "question_id")
             if by_id.setdefault(question_id, found) != found:
                 raise ValueError(f"two different annotations of question {question_id}")
-        # A submission holds whole numbers, which is better found out before anything is generated.
-        read_id = id_in if annotations else whole_in
+        # A submission has integers for ids; other ids are refused before anything is generated.
+        read_id = id_in if annotations else integer_in
         rows = [
-            (str(read_id(q, "question_id")), whole_in(q, "image_id"), text_in(q, "question"))
+            (str(read_id(q, "question_id")), integer_in(q, "image_id"), text_in(q, "question"))
             for q in list_in(asked, "questions")
         ]
     for question_id, image_id, question in rows:
@@ -96,24 +96,24 @@ def vqa_results(answers: Sequence[Answered], *, task: str) -> str:
 
 
 def number_of(sample_id: str, task: str) -> int:
-    """An id as the whole number that the official scorers look for.  Raises ``UserError`` where it is none."""
+    """An id as the integer that the official scorers look for.  Raises ``UserError`` if it is not one."""
     try:
         return int(sample_id)
     except ValueError:
         raise UserError(
-            f"{task}: the official results file has whole numbers for ids, and there is a sample {sample_id!r}."
+            f"{task}: the official results file has integers for ids, and there is a sample {sample_id!r}."
         ) from None
 
 
 def submitted(answered: Answered, *, task: str) -> str:
-    """The text that a submission holds for a sample: servers want every question, so an unread answer is empty.
+    """The text that a submission holds for a sample: servers want every question, so an unparsed answer is empty.
 
-    Raises ``UserError`` for an answer that was read as a box.
+    Raises ``UserError`` for an answer that was parsed as a box.
     """
     value = answered.prediction.value
     if value is not None and not isinstance(value, str):
         raise UserError(
-            f"{task}: the answer to sample {answered.sample.id!r} was read as a box, {value!r}; "
+            f"{task}: the answer to sample {answered.sample.id!r} was parsed as a box, {value!r}; "
             "a submission holds texts."
         )
     return value or ""

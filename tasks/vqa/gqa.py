@@ -23,7 +23,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import id_in, id_of, official_format, required, text_in, truth_in
+from evalkit.tasks._files import boolean_in, id_in, id_of, official_format, required, text_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import submitted
@@ -58,7 +58,7 @@ class GQA(Task):
     def results(self, answers: Sequence[Answered]) -> str:
         """The answers as ``eval.py`` reads them, cleaned as LLaVA's ``convert_gqa_for_eval.py`` does before it.
 
-        The official script compares strings as they stand: on this file it comes to the headline ``accuracy``.
+        The official script compares strings unchanged: on this file it gives the headline ``accuracy``.
         """
         entries = [
             {"questionId": a.sample.id, "prediction": submitted(a, task=self.name).rstrip(".").lower()} for a in answers
@@ -79,7 +79,7 @@ class GQA(Task):
                     _types(row),
                 )
                 for key, row in content.items()
-                if truth_in(row, "isBalanced")
+                if boolean_in(row, "isBalanced")
             ]
         for question_id, image_id, question, answer, meta in rows:
             yield Sample(
@@ -100,7 +100,7 @@ class GQA(Task):
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{questions}[{index}]"
             with official_format(self.name, name, f"a question of {HUB_REPO}"):
-                if "isBalanced" in row and not truth_in(row, "isBalanced"):
+                if "isBalanced" in row and not boolean_in(row, "isBalanced"):
                     continue
                 question_id, image_id, question = id_in(row, "id"), id_in(row, "imageId"), text_in(row, "question")
                 meta = _types(row)

@@ -16,7 +16,7 @@ Deliberate choices:
 - The hub's copy is ``howard-hou/OCR-VQA`` (20,796 books in test), a third party's: the organisation that holds the
   others has none.
 
-Not checked against the official download: the number of test questions (so no size stands below), and that the lists
+Not checked against the official download: the number of test questions (so no size is stated), and that the lists
 are of one length in every entry (an entry where they are not is refused by name).
 """
 
@@ -30,7 +30,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import id_in, id_of, official_format, text_in, texts_in, whole_in
+from evalkit.tasks._files import id_in, id_of, integer_in, official_format, text_in, texts_in
 from evalkit.types import Decoding, Sample, Split
 
 HUB_REPO = "howard-hou/OCR-VQA"
@@ -66,7 +66,7 @@ class OCRVQA(Task):
         for book, entry in entries:
             where = f"book {book} of {path}"
             with official_format(self.name, where, "the official dataset.json"):
-                if whole_in(entry, "split") != CODES[split]:
+                if integer_in(entry, "split") != CODES[split]:
                     continue
                 image = _image(folder, book, text_in(entry, "imageURL"))
             for place, question, answer in _pairs(entry, where):
@@ -103,8 +103,8 @@ def _pairs(entry: Any, where: str) -> list[tuple[int, str, str]]:
         questions, answers = texts_in(entry, "questions"), texts_in(entry, "answers")
     if len(questions) != len(answers):
         raise UserError(
-            f"ocrvqa: {where} has {len(questions)} questions but {len(answers)} answers, so which answers which "
-            "is not known; download it again."
+            f"ocrvqa: {where} has {len(questions)} questions but {len(answers)} answers, so they cannot be "
+            "joined; download it again."
         )
     return [(place, *pair) for place, pair in enumerate(zip(questions, answers, strict=True))]
 

@@ -26,7 +26,7 @@ from evalkit.data import HubData, OfficialData, image_in
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import list_of, name_in, official_format, required, text_in, whole_in
+from evalkit.tasks._files import integer_in, list_of, name_in, official_format, required, text_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_of, answers_on_hub, submitted
@@ -125,7 +125,7 @@ class VizWiz(Task):
 
 
 def _types(row: Mapping[str, Any]) -> dict[str, Any]:
-    read = {"answer_type": text_in, "answerable": whole_in}
+    read = {"answer_type": text_in, "answerable": integer_in}
     return {key: read_in(row, key) for key, read_in in read.items() if key in row}
 
 

@@ -23,7 +23,7 @@ from evalkit.data import HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import id_in, official_format, some_texts_in, text_in, whole_in
+from evalkit.tasks._files import id_in, integer_in, official_format, some_texts_in, text_in
 from evalkit.types import Answered, Decoding, PromptTemplate, Sample, Split
 
 from ._vqa import answers_on_hub, vqa_results, vqa_samples
@@ -95,8 +95,8 @@ class VQAv2(Task):
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{split}[{index}]"
             with official_format(self.name, name, f"a question of {HUB_REPO}"):
-                # A submission holds whole numbers, which is better found out before anything is generated.
-                question_id = id_in(row, "question_id") if scored else str(whole_in(row, "question_id"))
+                # A submission has integers for ids; other ids are refused before anything is generated.
+                question_id = id_in(row, "question_id") if scored else str(integer_in(row, "question_id"))
                 question, meta = text_in(row, "question"), some_texts_in(row, "answer_type", "question_type")
                 cluster = question_id if row.get("image_id") is None else id_in(row, "image_id")
             yield Sample(

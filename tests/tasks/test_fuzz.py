@@ -324,7 +324,7 @@ def _with_another_structure(document: Any, random: Random) -> Any:
 
 
 @pytest.mark.parametrize("form", BUNDLED + SMALL, ids=str)
-def test_undamaged_files_are_read_for_what_they_say(official_root: Path, form: Format) -> None:
+def test_intact_files_are_read(official_root: Path, form: Format) -> None:
     assert _read_or_refused(form, official_root)
     assert _load(form, official_root)
 
@@ -362,7 +362,7 @@ def _entries(document: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("form", "place"), FILES)
-def test_other_texts_and_ids_are_read_as_they_stand(official_root: Path, form: Format, place: int) -> None:
+def test_unusual_texts_and_ids_are_read_unchanged(official_root: Path, form: Format, place: int) -> None:
     path = official_root / form.files[place]
     random = Random(0)
     with _restored(path) as content:
@@ -386,46 +386,46 @@ PROBLEMS = "scienceqa/problems.json"
 @pytest.mark.parametrize(
     ("form", "file", "place", "value", "message"),
     [
-        ("vqav2/val", V2[1], ("annotations", 0, "answers"), "yes", "answers is 'yes', no list"),
-        ("vqav2/val", V2[1], ("annotations", 0, "answers"), {"answer": "yes"}, "answers is {'answer': 'yes'}, no list"),
-        ("vqav2/val", V2[1], ("annotations", 0, "answers", 3, "answer"), 7, r"has no answers to score against \(7 is no text\)"),
+        ("vqav2/val", V2[1], ("annotations", 0, "answers"), "yes", "answers is 'yes', not a list"),
+        ("vqav2/val", V2[1], ("annotations", 0, "answers"), {"answer": "yes"}, "answers is {'answer': 'yes'}, not a list"),
+        ("vqav2/val", V2[1], ("annotations", 0, "answers", 3, "answer"), 7, r"has no answers to score against \(7 is not a text\)"),
         ("vqav2/val", V2[1], ("annotations", 1, "question_id"), 1000, "two different annotations of question 1000"),
-        ("vqav2/val", V2[1], ("annotations", 0, "answer_type"), ["other"], "answer_type is .* no text"),
-        ("vqav2/val", V2[0], ("questions",), "", "questions is '', no list"),
-        ("vqav2/val", V2[0], ("questions", 0, "question"), None, "question is None, no text"),
-        ("vqav2/val", V2[0], ("questions", 0, "question_id"), [1], r"question_id is \[1\], no whole number and no short text"),
-        ("vqav2/val", V2[0], ("questions", 0, "question_id"), "1\n2", r"question_id is '1\\n2', no whole number and no short"),
-        ("vqav2/val", V2[0], ("questions", 0, "image_id"), 1.5, "image_id is 1.5, no whole number"),
-        ("vqav2/val", V2[0], ("questions", 0, "image_id"), 10**300, "image_id is 1000.*, no whole number"),
+        ("vqav2/val", V2[1], ("annotations", 0, "answer_type"), ["other"], "answer_type is .* not a text"),
+        ("vqav2/val", V2[0], ("questions",), "", "questions is '', not a list"),
+        ("vqav2/val", V2[0], ("questions", 0, "question"), None, "question is None, not a text"),
+        ("vqav2/val", V2[0], ("questions", 0, "question_id"), [1], r"question_id is \[1\], neither an integer nor a short text"),
+        ("vqav2/val", V2[0], ("questions", 0, "question_id"), "1\n2", r"question_id is '1\\n2', neither an integer nor a short"),
+        ("vqav2/val", V2[0], ("questions", 0, "image_id"), 1.5, "image_id is 1.5, not an integer"),
+        ("vqav2/val", V2[0], ("questions", 0, "image_id"), 10**300, "image_id is 1000.*, not an integer"),
         ("textvqa/val", TEXT, ("data", 0, "answers"), [1] * 10, "not the official format"),
-        ("textvqa/val", TEXT, ("data", 0, "answers"), "12", "answers is '12', no list"),
-        ("docvqa/val", DOCS, ("data", 0, "answers"), [1979], r"has no answers to score against \(1979 is no text\)"),
-        ("docvqa/val", DOCS, ("data", 0, "questionId"), math.nan, "questionId is nan, no whole number"),
+        ("textvqa/val", TEXT, ("data", 0, "answers"), "12", "answers is '12', not a list"),
+        ("docvqa/val", DOCS, ("data", 0, "answers"), [1979], r"has no answers to score against \(1979 is not a text\)"),
+        ("docvqa/val", DOCS, ("data", 0, "questionId"), math.nan, "'questionId' is NaN, which is not a number"),
         ("docvqa/val", DOCS, ("data", 0, "question"), "half \ud83d", "is not valid JSON .no valid Unicode: surrogates"),
-        ("docvqa/val", DOCS, ("data", 0, "questionId"), "x" * 300, "questionId is 'xxx.*xxx', no whole number"),
-        ("refcoco/testA", BOXES, ("annotations",), {}, "annotations is {}, no list"),
-        ("coco_caption/val2014", CAPTIONS, ("annotations", 0, "caption"), None, r"no captions to score against \(None is no text"),
-        ("coco_caption/test", KARPATHY, ("images", 0, "sentences", 0, "raw"), 5, r"no captions to score against \(5 is no text"),
-        ("coco_caption/test", KARPATHY, ("images", 0, "split"), None, "split is None, no text"),
+        ("docvqa/val", DOCS, ("data", 0, "questionId"), "x" * 300, "questionId is 'xxx.*xxx', neither an integer nor a short text"),
+        ("refcoco/testA", BOXES, ("annotations",), {}, "annotations is {}, not a list"),
+        ("coco_caption/val2014", CAPTIONS, ("annotations", 0, "caption"), None, r"no captions to score against \(None is not a text"),
+        ("coco_caption/test", KARPATHY, ("images", 0, "sentences", 0, "raw"), 5, r"no captions to score against \(5 is not a text"),
+        ("coco_caption/test", KARPATHY, ("images", 0, "split"), None, "split is None, not a text"),
         ("coco_caption/test", KARPATHY, ("images", 0, "filepath"), "../../x", "filepath is '../../x', neither train2014 nor val2014"),
         ("scienceqa_img/test", PROBLEMS, ("1", "answer"), True, "3 options but calls True the right one"),
         ("scienceqa_img/test", PROBLEMS, ("1", "answer"), 1.5, "3 options but calls 1.5 the right one"),
-        ("scienceqa_img/test", PROBLEMS, ("1", "choices"), "abc", "choices is 'abc', no list"),
-        ("scienceqa_img/test", PROBLEMS, ("1", "choices"), ["a", "b", None], "choices has None in it, which is no text"),
+        ("scienceqa_img/test", PROBLEMS, ("1", "choices"), "abc", "choices is 'abc', not a list"),
+        ("scienceqa_img/test", PROBLEMS, ("1", "choices"), ["a", "b", None], "choices has None in it, which is not a text"),
         ("scienceqa_img/test", PROBLEMS, ("1", "choices"), ["x"] * 27, "27 options; there are letters for 26"),
-        ("scienceqa_img/test", PROBLEMS, ("1", "image"), 0, "image is 0, no text"),
-        ("scienceqa_img/test", PROBLEMS, ("1", "hint"), 0, "hint is 0, no text"),
-        ("scienceqa_img/test", "scienceqa/pid_splits.json", ("test",), "123", "test is '123', no list"),
+        ("scienceqa_img/test", PROBLEMS, ("1", "image"), 0, "image is 0, not a text"),
+        ("scienceqa_img/test", PROBLEMS, ("1", "hint"), 0, "hint is 0, not a text"),
+        ("scienceqa_img/test", "scienceqa/pid_splits.json", ("test",), "123", "test is '123', not a list"),
         ("gqa/testdev_balanced", "gqa/testdev_balanced_questions.json", ("201307250", "isBalanced"), None, "isBalanced is None"),
-        ("ocrvqa/test", "ocrvqa/dataset.json", ("761183271", "answers"), [1, 2], "answers has 1 in it, which is no text"),
-        ("ocrvqa/test", "ocrvqa/dataset.json", ("761183271", "questions"), "No", "questions is 'No', no list"),
-        ("ocrvqa/test", "ocrvqa/dataset.json", ("761183271", "split"), 3.7, "split is 3.7, no whole number"),
-        ("chartqa/test", "chartqa/test/test_human.json", (0, "query"), 5, "query is 5, no text"),
+        ("ocrvqa/test", "ocrvqa/dataset.json", ("761183271", "answers"), [1, 2], "answers has 1 in it, which is not a text"),
+        ("ocrvqa/test", "ocrvqa/dataset.json", ("761183271", "questions"), "No", "questions is 'No', not a list"),
+        ("ocrvqa/test", "ocrvqa/dataset.json", ("761183271", "split"), 3.7, "split is 3.7, not an integer"),
+        ("chartqa/test", "chartqa/test/test_human.json", (0, "query"), 5, "query is 5, not a text"),
         ("ai2d/test", "ai2d/questions/7.png.json", ("questions", "What is 2?", "answerTexts", 0), 5, "answerTexts has 5 in it"),
-        ("ai2d/test", "ai2d/annotations/7.png.json", ("text", "T0", "rectangle", 0, 0), math.inf, "not two corners in pixels"),
+        ("ai2d/test", "ai2d/annotations/7.png.json", ("text", "T0", "rectangle", 0, 0), math.inf, "'rectangle' is Infinity, which is not a number"),
     ],
 )  # fmt: skip
-def test_nothing_of_another_type_is_read_as_a_text(
+def test_other_types_are_not_read_as_texts(
     official_root: Path, form: str, file: str, place: tuple[str | int, ...], value: object, message: str
 ) -> None:
     path = official_root / file
@@ -443,17 +443,17 @@ def test_nothing_of_another_type_is_read_as_a_text(
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ([1, 2, math.nan, 4], "not x, y, width and height in pixels"),
-        ([1, 2, 3, 10**400], "not x, y, width and height in pixels"),
+        ([1, 2, math.nan, 4], "'bbox' is NaN, which is not a number"),
+        ([1, 2, 3, 10**400], "'bbox' is a number of 401 digits"),
         ([1, 2, 3], "not x, y, width and height in pixels"),
         (["1", "2", "3", "4"], "not x, y, width and height in pixels"),
         ([1, 2, 3, True], "not x, y, width and height in pixels"),
         ([1, 2, 0, 4], "which encloses nothing"),
         ([1, 2, 3, -4.5], "which encloses nothing"),
-        (None, "the box of annotation .* is None, no list"),
+        (None, "the box of annotation .* is None, not a list"),
     ],
 )
-def test_a_box_that_is_none_is_refused(official_root: Path, box: object, message: str) -> None:
+def test_invalid_boxes_are_refused(official_root: Path, box: object, message: str) -> None:
     path = official_root / BOXES
     with _restored(path) as content:
         path.write_text(json.dumps({"annotations": [{**a, "bbox": box} for a in json.loads(content)["annotations"]]}))
@@ -461,7 +461,7 @@ def test_a_box_that_is_none_is_refused(official_root: Path, box: object, message
             _load(next(f for f in BUNDLED if f.task == "refcoco"), official_root)
 
 
-def test_a_box_that_nothing_refers_to_may_be_anything(official_root: Path) -> None:
+def test_unused_boxes_are_not_checked(official_root: Path) -> None:
     form = next(f for f in BUNDLED if f.task == "refcoco")
     path = official_root / BOXES
     with _restored(path) as content:

@@ -92,7 +92,7 @@ MEANT = {"ocrvqa": (None, *NO_TEXTS), "scienceqa_img": (None, "")}  # a key is a
 @pytest.mark.parametrize(
     ("task", "name"), [(task, name) for task in NAMED for name in NO_NAMES if name not in MEANT.get(task, ())]
 )
-def test_what_is_no_name_is_refused(official_root: Path, task: str, name: object) -> None:
+def test_invalid_names_are_refused(official_root: Path, task: str, name: object) -> None:
     with _named(official_root, task, name), pytest.raises(UserError, match=f"^{task}: ") as refused:
         _load(official_root, task)
     assert len(str(refused.value)) < 600
@@ -157,7 +157,7 @@ def test_links_that_a_user_put_into_the_folder_work(tmp_path: Path) -> None:
         assert image_in(folder, name, task="t").size() == (40, 30)
 
 
-def test_a_link_is_no_way_out(tmp_path: Path) -> None:
+def test_links_cannot_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "disk" / "deep").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(tmp_path / "disk" / "secret.png")
     folder = tmp_path / "images"
@@ -184,7 +184,7 @@ def test_a_link_is_no_way_out(tmp_path: Path) -> None:
         pytest.param(10**5000, id="digits"),
     ],
 )
-def test_what_can_be_no_file_is_said(tmp_path: Path, name: object) -> None:
+def test_invalid_file_names_are_reported(tmp_path: Path, name: object) -> None:
     with pytest.raises(
         UserError, match=f"^t: the annotations name the image .* which no file in {tmp_path} can be"
     ) as refused:

@@ -49,14 +49,14 @@ def test_results_hold_every_sample_in_order_and_are_read_back(name: str, officia
     assert [entry[text] for entry in entries] == expected
     (tmp_path / "results.json").write_text(content, "utf-8")
     assert [p.id for p in read_predictions(tmp_path / "results.json")] == [s.id for s in samples]
-    with pytest.raises(UserError, match="was read as a box"):
+    with pytest.raises(UserError, match="was parsed as a box"):
         task.results([Answered(samples[0], Prediction((0.0, 0.0, 1.0, 1.0)))])
 
 
 @pytest.mark.parametrize("name", [name for name, (_, kind, _) in FORMATS.items() if kind is int])
 def test_an_id_that_no_official_file_can_hold_is_refused(name: str) -> None:
     task = registry.tasks.get(name)
-    with pytest.raises(UserError, match="whole numbers for ids"):
+    with pytest.raises(UserError, match="integers for ids"):
         task.results([Answered(Sample("a7", (), "", (), "a7"), Prediction("yes"))])
 
 

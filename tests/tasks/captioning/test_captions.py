@@ -127,7 +127,7 @@ Break = Callable[[Path], Any]
         ("val2014", lambda r: _write(r / "coco" / "annotations" / CAPTIONS, {"images": [], "annotations": [{"image_id": 4, "caption": "A."}]}), "a caption of image 4, which is not among its images"),
     ],
 )  # fmt: skip
-def test_wrong_coco_files_are_a_sentence(tmp_path: Path, split: str, break_it: Break, message: str) -> None:
+def test_wrong_coco_files_are_reported(tmp_path: Path, split: str, break_it: Break, message: str) -> None:
     _coco(tmp_path)
     break_it(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -169,7 +169,7 @@ def test_flickr30k(tmp_path: Path, images: str) -> None:
         ("all", lambda r: None, "Karpathy's 31,014 images; all 31,783 come with --data hub"),
     ],
 )  # fmt: skip
-def test_wrong_flickr_files_are_a_sentence(tmp_path: Path, split: str, break_it: Break, message: str) -> None:
+def test_wrong_flickr_files_are_reported(tmp_path: Path, split: str, break_it: Break, message: str) -> None:
     _flickr(tmp_path)
     break_it(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -210,7 +210,7 @@ def test_nocaps_without_domains_says_so(tmp_path: Path, caplog: pytest.LogCaptur
     assert "have no domain" in caplog.text
 
 
-def test_nocaps_files_that_are_wrong_are_a_sentence(tmp_path: Path) -> None:
+def test_nocaps_files_that_are_wrong_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"nocaps: no {NOCAPS_FILE} under .*expected nocaps/{NOCAPS_FILE} or"):
         _load(NOCAPS, tmp_path, "val")
     _nocaps(tmp_path)
@@ -284,7 +284,7 @@ def test_nocaps_from_a_mirror_has_no_domains_and_says_so(tmp_path: Path, caplog:
     assert "lacks the domains" in caplog.text
 
 
-def test_hub_rows_that_are_wrong_are_a_sentence(tmp_path: Path) -> None:
+def test_hub_rows_that_are_wrong_are_reported(tmp_path: Path) -> None:
     rows = {"image_id": [0, 1], "annotations_captions": [["A tap."], []]}
     mirror = _mirror(tmp_path, "lmms-lab/NoCaps", "validation", rows, image_id="int32")
     with pytest.raises(UserError, match=r"lmms-lab/NoCaps/val\[1\] has no captions to score against"):

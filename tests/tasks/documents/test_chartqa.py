@@ -99,7 +99,7 @@ def test_a_label_in_a_list_is_that_label(tmp_path: Path) -> None:
         (lambda f: (f / "png").rename(f / "images"), "no png under .*expected chartqa/ChartQA Dataset/test/png"),
     ],
 )  # fmt: skip
-def test_wrong_files_are_a_sentence(tmp_path: Path, break_it: Any, message: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, break_it: Any, message: str) -> None:
     break_it(_write(tmp_path))
     with pytest.raises(UserError, match=f"^chartqa: .*{message}"):
         list(TASK.load(open_data(str(tmp_path)), "test"))
@@ -137,7 +137,7 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
         list(TASK.load(data, "train"))
 
 
-def test_hub_rows_that_cannot_be_used_are_a_sentence(tmp_path: Path) -> None:
+def test_hub_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     _mirror(tmp_path / "a", ["human_test", "machine"])
     with pytest.raises(UserError, match="row 1 of lmms-lab/ChartQA is of type 'machine'; expected human_test or"):
         list(TASK.load(open_data(f"hub:{tmp_path / 'a'}"), "human"))

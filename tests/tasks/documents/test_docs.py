@@ -95,7 +95,7 @@ def test_real_pages(real_root: str) -> None:
         (INFOVQA, INFO, "infovqa/val/infographicVQA_val_v1.0.json", "infovqa/infographicVQA_val_v1.0_images"),
     ],
 )  # fmt: skip
-def test_the_layouts_that_are_about(tmp_path: Path, task: Any, row: dict[str, Any], file: str, images: str) -> None:
+def test_known_layouts(tmp_path: Path, task: Any, row: dict[str, Any], file: str, images: str) -> None:
     _write(tmp_path, row, file, images)
     (sample,) = task.load(open_data(str(tmp_path)), "val")
     assert (sample.id, sample.text) == (str(row["questionId"]), row["question"])
@@ -143,7 +143,7 @@ def test_test_has_no_references(tmp_path: Path, task: Any, row: dict[str, Any], 
         ('{"data": [7]}', "question 0 of .*: not the official format .*expected the official"),
     ],
 )
-def test_wrong_files_are_a_sentence(
+def test_wrong_files_are_reported(
     tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, content: str | None, message: str
 ) -> None:  # fmt: skip
     path = _write(tmp_path, row, f"{name}/{file}", images)
@@ -157,7 +157,7 @@ def test_wrong_files_are_a_sentence(
 
 @pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
 @pytest.mark.parametrize("key", ["questionId", "question", "image"])
-def test_a_missing_key_is_a_sentence(
+def test_a_missing_key_is_reported(
     tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, key: str
 ) -> None:
     gone = {"docvqa": "image", "infovqa": "image_local_name"}[name] if key == "image" else key
@@ -169,7 +169,7 @@ def test_a_missing_key_is_a_sentence(
 
 @pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
 @pytest.mark.parametrize("answers", [None, [], "text"])
-def test_a_question_without_answers_is_a_sentence(
+def test_a_question_without_answers_is_reported(
     tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, answers: object
 ) -> None:
     path = _write(tmp_path, {**row, "answers": answers}, f"{name}/{file}", images)
@@ -261,7 +261,7 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [DOCVQA, INFOVQA])
-def test_a_mirror_that_is_not_the_data_set_is_a_sentence(tmp_path: Path, task: Any) -> None:
+def test_a_mirror_that_is_not_the_data_set_is_reported(tmp_path: Path, task: Any) -> None:
     data = open_data(f"hub:{tmp_path}")
     with pytest.raises(UserError, match="no folder .*lmms-lab/DocVQA; a mirror holds"):
         list(task.load(data, "val"))
@@ -273,7 +273,7 @@ def test_a_mirror_that_is_not_the_data_set_is_a_sentence(tmp_path: Path, task: A
 
 
 @pytest.mark.parametrize("task", [DOCVQA, INFOVQA])
-def test_a_mirror_without_a_column_is_a_sentence(tmp_path: Path, task: Any) -> None:
+def test_a_mirror_without_a_column_is_reported(tmp_path: Path, task: Any) -> None:
     _mirror(tmp_path, {"validation": {**ROWS, "without": "question"}})  # type: ignore[dict-item]
     with pytest.raises(UserError, match="DocVQA has no column question"):
         list(task.load(open_data(f"hub:{tmp_path}"), "val"))
@@ -289,9 +289,7 @@ def test_a_mirror_without_a_column_is_a_sentence(tmp_path: Path, task: Any) -> N
         (INFOVQA, INFO, "infovqa/infographicsVQA_test_v1.0.json", "infovqa_test_submission.json"),
     ],
 )
-def test_a_submission_is_what_the_server_takes(
-    tmp_path: Path, task: Any, row: dict[str, Any], file: str, name: str
-) -> None:
+def test_submission_format(tmp_path: Path, task: Any, row: dict[str, Any], file: str, name: str) -> None:
     folder = "docvqa/documents" if task is DOCVQA else "infovqa/infographicsvqa_images"
     path = _write(tmp_path, row, file, folder)
     path.write_text(json.dumps({"data": [{**row, "questionId": i} for i in (3, 1, 2)]}))
@@ -302,5 +300,5 @@ def test_a_submission_is_what_the_server_takes(
     assert json.loads(content) == [
         {"questionId": 3, "answer": "80 €"}, {"questionId": 1, "answer": ""}, {"questionId": 2, "answer": 'say "x"'},
     ]  # fmt: skip
-    with pytest.raises(UserError, match="the answer to question 3 was read as a box"):
+    with pytest.raises(UserError, match="the answer to question 3 was parsed as a box"):
         task.submission([Answered(samples[0], Prediction((0.0, 0.0, 1.0, 1.0)))])

@@ -68,17 +68,17 @@ REF = {"split": "val", "ann_id": 5, "image_id": 9, "ref_id": 0, "sentences": [{"
     [
         ([{**REF, "ann_id": 6}], "do not fit together .missing annotation 6"),
         ([{"split": "val"}], r"no 'ann_id' in .*refs\(unc\)\.p; expected that of the refer toolbox's refcoco.zip"),
-        ({"a": 1}, "the file is {'a': 1}, no list"),
+        ({"a": 1}, "the file is {'a': 1}, not a list"),
         (b"", "is not a readable annotation pickle"),
     ],
 )
-def test_damaged_annotations_are_a_sentence(tmp_path: Path, refs: object, message: str) -> None:
+def test_damaged_annotations_are_reported(tmp_path: Path, refs: object, message: str) -> None:
     _write(tmp_path, refs)
     with pytest.raises(UserError, match=message):
         list(TASK.load(open_data(str(tmp_path)), "val"))
 
 
-def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"refcoco: no refs\(unc\)\.p under .*expected refcoco/refs\(unc\)\.p or refer/"
     ):

@@ -94,7 +94,7 @@ def test_official_files_alone_or_in_the_toolbox(tmp_path: Path, name: str, below
         (lambda f: next(f.glob("refs*")).write_bytes(b"x"), "is not a readable annotation pickle"),
     ],
 )  # fmt: skip
-def test_wrong_files_are_a_sentence(tmp_path: Path, name: str, break_it: object, message: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, name: str, break_it: object, message: str) -> None:
     _write(tmp_path, name)
     break_it(tmp_path / name)  # type: ignore[operator]
     with pytest.raises(UserError, match=message.replace("{name}", name.replace("+", r"\+"))):
@@ -102,7 +102,7 @@ def test_wrong_files_are_a_sentence(tmp_path: Path, name: str, break_it: object,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_box_that_is_none_is_a_sentence(tmp_path: Path, name: str) -> None:
+def test_an_invalid_box_is_reported(tmp_path: Path, name: str) -> None:
     _write(tmp_path, name)
     (tmp_path / name / "instances.json").write_text('{"annotations": [{"id": 5, "bbox": [1, 2, 3]}]}')
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_a_box_that_is_none_is_a_sentence(tmp_path: Path, name: str) -> None:
         list(_task(name).load(open_data(str(tmp_path)), "val"))
 
 
-def test_the_other_partition_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_the_other_partition_is_not_read(tmp_path: Path) -> None:
     _write(tmp_path, "refcocog")
     (tmp_path / "refcocog" / "refs(umd).p").rename(tmp_path / "refcocog" / "refs(google).p")
     with pytest.raises(UserError, match=r"refcocog: no refs\(umd\)\.p"):
@@ -152,14 +152,14 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path, name: str, split: st
         list(_task(name).load(data, "train"))
 
 
-def test_a_mirror_without_a_column_is_a_sentence(tmp_path: Path) -> None:
+def test_a_mirror_without_a_column_is_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, "RefCOCOg", "test", without="answer")
     with pytest.raises(UserError, match="RefCOCOg has no column answer"):
         list(_task("refcocog").load(open_data(f"hub:{tmp_path}"), "test"))
 
 
 @pytest.mark.parametrize(("name", "warned"), [("refcoco+", False), ("refcocog", True)])
-def test_a_mixed_val_is_warned_of(tmp_path: Path, name: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_for_the_mixed_val(tmp_path: Path, name: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
     _mirror(tmp_path, REPOS[name], "val")
     with caplog.at_level(logging.WARNING, logger="evalkit"):
         assert len(list(_task(name).load(open_data(f"hub:{tmp_path}"), "val"))) == 2

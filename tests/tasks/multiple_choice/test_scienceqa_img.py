@@ -105,7 +105,7 @@ def _problem(**changes: Any) -> Any:
         (_problem(answer=None), "problem 4 of .* has 3 options but calls None the right one"),
     ],
 )  # fmt: skip
-def test_wrong_files_are_a_sentence(tmp_path: Path, break_it: Any, message: str) -> None:
+def test_wrong_files_are_reported(tmp_path: Path, break_it: Any, message: str) -> None:
     break_it(_write(tmp_path))
     with pytest.raises(UserError, match=f"^scienceqa_img: .*{message}"):
         list(TASK.load(open_data(str(tmp_path)), "test"))
@@ -153,7 +153,7 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_hub_rows_that_cannot_be_used_are_a_sentence(tmp_path: Path) -> None:
+def test_hub_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, [1, 2])
     data = open_data(f"hub:{tmp_path}")
     with pytest.raises(UserError, match=r"ScienceQA-IMG/test\[1\] has 2 options but calls 2 the right one"):
@@ -163,7 +163,7 @@ def test_hub_rows_that_cannot_be_used_are_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_a_mirror_without_a_column_is_a_sentence(tmp_path: Path) -> None:
+def test_a_mirror_without_a_column_is_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, [1, 0], without="hint")
     with pytest.raises(UserError, match="ScienceQA has no column hint"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "test"))

@@ -63,14 +63,14 @@ def test_a_split_code_as_text_is_that_code(tmp_path: Path, split: object) -> Non
     assert len(list(TASK.load(open_data(str(tmp_path)), "test"))) == 2
 
 
-def test_images_that_were_all_called_jpg(tmp_path: Path) -> None:
+def test_images_with_the_suffix_jpg(tmp_path: Path) -> None:
     _write(tmp_path, suffix=".jpg")
     first = next(iter(TASK.load(open_data(str(tmp_path)), "test")))
     assert Path(first.images[0].name).name == "761183272.jpg"
     assert first.images[0].size() == (40, 30)
 
 
-def test_a_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
+def test_an_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "ocrvqa" / "images" / "761183272.png").unlink()
     first, *_, last = TASK.load(open_data(str(tmp_path)), "test")
@@ -84,22 +84,22 @@ def test_a_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
     [
         ([], "dataset.json is not keyed by book"),
         ({"7": 3}, "book 7 of .*: not the official format"),
-        ({"7": {**BOOK, "split": "last"}}, "book 7 of .*split is 'last', no whole number"),
+        ({"7": {**BOOK, "split": "last"}}, "book 7 of .*split is 'last', not an integer"),
         ({"7": {**BOOK, "answers": ["No"]}}, "book 7 of .* has 2 questions but 1 answers"),
-        ({"7": {**BOOK, "answers": None}}, "book 7 of .*answers is None, no list"),
+        ({"7": {**BOOK, "answers": None}}, "book 7 of .*answers is None, not a list"),
         *(
             ({"7": {k: v for k, v in BOOK.items() if k != key}}, f"no '{key}' in book 7 of .*; expected ")
             for key in ("split", "imageURL", "questions", "answers")
         ),
     ],
 )
-def test_damaged_entries_are_a_sentence(tmp_path: Path, books: Any, message: str) -> None:
+def test_damaged_entries_are_reported(tmp_path: Path, books: Any, message: str) -> None:
     _write(tmp_path, books)
     with pytest.raises(UserError, match=f"^ocrvqa: .*{message}"):
         list(TASK.load(open_data(str(tmp_path)), "test"))
 
 
-def test_a_wrong_layout_is_a_sentence(tmp_path: Path) -> None:
+def test_a_wrong_layout_is_reported(tmp_path: Path) -> None:
     path = _write(tmp_path)
     path.write_text('{"7": ')
     with pytest.raises(UserError, match="ocrvqa: .*dataset.json is not valid JSON"):
@@ -145,9 +145,9 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "message"), [(["S. B."], " has 2 questions but 1 answers"), (None, ": .*answers is None, no list")]
+    ("answers", "message"), [(["S. B."], " has 2 questions but 1 answers"), (None, ": .*answers is None, not a list")]
 )
-def test_hub_rows_without_an_answer_are_a_sentence(tmp_path: Path, answers: list[str] | None, message: str) -> None:
+def test_hub_rows_without_an_answer_are_reported(tmp_path: Path, answers: list[str] | None, message: str) -> None:
     _mirror(tmp_path, answers)
     with pytest.raises(UserError, match=rf"ocrvqa: howard-hou/OCR-VQA/test\[0\]{message}"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "test"))

@@ -91,7 +91,7 @@ def test_okvqa_does_not_take_vqa_v1s_files_of_the_same_names(tmp_path: Path) -> 
         (lambda r: (r / "coco" / "val2014").rename(r / "p"), "okvqa: no val2014 under"),
     ],
 )  # fmt: skip
-def test_wrong_okvqa_files_are_a_sentence(tmp_path: Path, break_it: Break, message: str) -> None:
+def test_wrong_okvqa_files_are_reported(tmp_path: Path, break_it: Break, message: str) -> None:
     _okvqa(tmp_path)
     break_it(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -136,7 +136,7 @@ def test_vizwiz_test_has_no_answers_and_makes_a_submission(tmp_path: Path) -> No
     assert name.endswith(".json")
     image = "VizWiz_test_00000001.jpg"
     assert json.loads(content) == [{"image": image, "answer": "Vicks “NyQuil”"}, {"image": image, "answer": ""}]
-    with pytest.raises(UserError, match="vizwiz: the answer to sample 'VizWiz_test_00000001.jpg' was read as a box"):
+    with pytest.raises(UserError, match="vizwiz: the answer to sample 'VizWiz_test_00000001.jpg' was parsed as a box"):
         VIZWIZ.submission([Answered(sample, Prediction((0.0, 0.0, 1.0, 1.0)))])
 
 
@@ -150,7 +150,7 @@ def test_vizwiz_test_has_no_answers_and_makes_a_submission(tmp_path: Path) -> No
         (lambda r: (r / "vizwiz" / "val").rename(r / "p"), "vizwiz: no val under .*expected vizwiz/val or vizwiz/images/val or"),
     ],
 )  # fmt: skip
-def test_wrong_vizwiz_files_are_a_sentence(tmp_path: Path, break_it: Break, message: str) -> None:
+def test_wrong_vizwiz_files_are_reported(tmp_path: Path, break_it: Break, message: str) -> None:
     _vizwiz(tmp_path)
     break_it(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -206,7 +206,7 @@ def test_real_textvqa(real_root: str) -> None:
         (lambda r: (r / "textvqa" / "train_images").rename(r / "p"), "textvqa: no train_images under .*expected textvqa/train_images or"),
     ],
 )  # fmt: skip
-def test_wrong_textvqa_files_are_a_sentence(tmp_path: Path, break_it: Break, message: str) -> None:
+def test_wrong_textvqa_files_are_reported(tmp_path: Path, break_it: Break, message: str) -> None:
     _textvqa(tmp_path)
     break_it(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -270,7 +270,7 @@ def test_real_gqa(real_root: str) -> None:
         (lambda r: (r / "gqa" / "images").rename(r / "p"), "gqa: no images under .*expected gqa/images or"),
     ],
 )  # fmt: skip
-def test_wrong_gqa_files_are_a_sentence(tmp_path: Path, break_it: Break, message: str) -> None:
+def test_wrong_gqa_files_are_reported(tmp_path: Path, break_it: Break, message: str) -> None:
     _gqa(tmp_path)
     break_it(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -420,7 +420,7 @@ def test_gqa_joins_the_hubs_questions_and_images(tmp_path: Path) -> None:
     assert dict(first.meta) == {"structural_type": "query", "semantic_type": "rel"}
 
 
-def test_gqa_hub_images_that_are_missing_are_a_sentence(tmp_path: Path) -> None:
+def test_gqa_hub_images_that_are_missing_are_reported(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="gqa: question 11 of lmms-lab/GQA asks about n2, which is not in testdev_balanced_images"
     ):
@@ -434,6 +434,6 @@ def test_gqa_hub_images_that_are_missing_are_a_sentence(tmp_path: Path) -> None:
     ("task", "split", "repo"),
     [(OKVQA, "val", "OK-VQA"), (VIZWIZ, "val", "VizWiz-VQA"), (TEXTVQA, "val", "textvqa"), (GQA, "testdev_balanced", "GQA")],
 )  # fmt: skip
-def test_a_mirror_without_the_data_set_is_a_sentence(tmp_path: Path, task: Task, split: str, repo: str) -> None:
+def test_a_mirror_without_the_data_set_is_reported(tmp_path: Path, task: Task, split: str, repo: str) -> None:
     with pytest.raises(UserError, match=f"{task.name}: no folder .*lmms-lab/{repo}; a mirror holds"):
         _load(task, f"hub:{tmp_path}", split)

@@ -87,7 +87,7 @@ def test_coco_images_by_year_folder_or_flat(tmp_path: Path, folder: str, name: s
         (lambda r: _write(r, question_id=1), "question 42000 of .* has no entry in"),
     ],
 )  # fmt: skip
-def test_a_wrong_layout_is_a_sentence(tmp_path: Path, break_it: object, message: str) -> None:
+def test_a_wrong_layout_is_reported(tmp_path: Path, break_it: object, message: str) -> None:
     _write(tmp_path)
     break_it(tmp_path)  # type: ignore[operator]
     with pytest.raises(UserError, match=message):
@@ -111,13 +111,13 @@ def test_splits_without_public_answers(tmp_path: Path, split: str, subset: str) 
     assert not TASK.splits[split].answers
 
 
-def test_a_submission_is_what_the_server_takes(tmp_path: Path) -> None:
+def test_submission_format(tmp_path: Path) -> None:
     _write(tmp_path)
     (sample,) = TASK.load(open_data(str(tmp_path)), "val")
     name, content = TASK.submission([Answered(sample, Prediction("Café.")), Answered(sample, Prediction(None))])
     assert name.endswith(".json")
     assert json.loads(content) == [{"question_id": 42000, "answer": "Café."}, {"question_id": 42000, "answer": ""}]
-    with pytest.raises(UserError, match="vqav2: the answer to sample '42000' was read as a box"):
+    with pytest.raises(UserError, match="vqav2: the answer to sample '42000' was parsed as a box"):
         TASK.submission([Answered(sample, Prediction((0.0, 0.0, 1.0, 1.0)))])
 
 
@@ -173,13 +173,13 @@ def test_the_hub_has_test_dev_without_answers(tmp_path: Path) -> None:
     assert [(s.id, s.references, dict(s.meta)) for s in samples] == [("7", (), {}), ("8", (), {})]
 
 
-def test_a_hub_row_without_answers_is_a_sentence(tmp_path: Path) -> None:
+def test_a_hub_row_without_answers_is_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, answers=False)
     with pytest.raises(UserError, match=r"vqav2: lmms-lab/VQAv2/val\[0\] has no answers to score against"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "val"))
 
 
-def test_the_hub_without_a_network_is_a_sentence(tmp_path: Path) -> None:
+def test_the_hub_without_a_network_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lmms-lab/VQAv2 \(split validation\) could not be loaded"):
         list(TASK.load(open_data("hub"), "val"))
     with pytest.raises(UserError, match="no folder .*lmms-lab/VQAv2; a mirror holds"):

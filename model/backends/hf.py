@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from threading import Event
 from typing import Any
 
@@ -20,7 +19,6 @@ import transformers
 from transformers import GenerationConfig
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.errors import UserError
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.engine.compatibility import UnsupportedModel, build_engine
 from evalkit.model.hf.adapter import read_adapter
@@ -32,12 +30,11 @@ from evalkit.model.hf.generation_config import not_applied
 from evalkit.model.hf.loading import identity, load_model
 from evalkit.model.hf.memory import memory_in_use
 from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
-from evalkit.model.hf.preflight import check_chat_template, check_embeddings, check_vocabulary
+from evalkit.model.hf.preflight import check_embeddings, check_requests
 from evalkit.model.hf.processor import Inputs, PlannedRequest
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.responses import Outcome, Responses, error_response
 from evalkit.model.hf.restore import borrowed_model
-from evalkit.model.hf.sampler import RandomSampler
 from evalkit.model.hf.stop_tokens import stop_tokens, turn_end_token
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.model.verify.checks import verify
@@ -46,6 +43,7 @@ from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview
 
 from ..engine.engine import Engine
 from ..engine.options import Options
+from ..engine.requests import engine_sequence, sequence_outcome, supports
 from ..engine.sequence import Sequence as EngineSequence
 from ..workers.backend import HFWorkerPool, local_pool
 
@@ -192,7 +190,7 @@ class HFBackend(Backend):
                 image_key(image)  # reads the content of images in data set rows: here, ahead of time
             try:
                 for row in self.inputs.plan(request):
-                    fits = self.engine is not None and _fits(self.engine, row)
+                    fits = self.engine is not None and supports(self.engine, row)
                     (plan.for_engine if fits else plan.for_generate).append(row)
             except (OSError, ValueError) as error:
                 plan.failed.append((request, error))
@@ -207,65 +205,30 @@ class HFBackend(Backend):
         if engine is None or not plan.for_engine or (stop is not None and stop.is_set()):
             return
 
+        def sequence(row: PlannedRequest) -> EngineSequence:
+            return engine_sequence(row, self._stops(row), self._responses.has_stop_string)
+
         def more() -> list[EngineSequence]:
             following = plans.poll()
-            return [] if following is None else [self._sequence(row) for row in following.for_engine]
+            return [] if following is None else [sequence(row) for row in following.for_engine]
 
-        finished = engine.generate([self._sequence(row) for row in plan.for_engine], stop, more)
+        finished = engine.generate(
+            [sequence(row) for row in plan.for_engine],
+            stop,
+            more,
+        )
         while True:
             with torch.inference_mode():  # not in the caller's code
-                sequence = next(finished, None)
-            if sequence is None:
+                done = next(finished, None)
+            if done is None:
                 return
-            yield _outcome(sequence)
-
-    def _sequence(self, planned: PlannedRequest) -> EngineSequence:
-        decoding, branch = planned.request.decoding, planned.branch
-        sequence = EngineSequence(
-            planned,
-            planned.ids,
-            planned.request.images,
-            planned.tokens,
-            decoding.max_new_tokens if branch is None else len(branch.forced) + 1,
-            stop_tokens=self._stops(planned),
-            branch=branch,
-        )
-        if branch is None:
-            sequence.min_new_tokens = decoding.min_new_tokens
-            if decoding.temperature > 0:
-                sequence.sampler = RandomSampler(decoding, planned.request.id)
-            if decoding.stop:
-                sequence.hits_stop_string = partial(self._responses.has_stop_string, planned)
-        return sequence
+            yield sequence_outcome(done)
 
     # ------------------------------------------------------------------------------------------------------ embedding
 
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
         """A unit vector per image.  Raises as ``model.hf.embedding.embed`` does."""
         return embed(self.model, self.inputs, images)
-
-
-def _fits(engine: Engine, planned: PlannedRequest) -> bool:
-    """Whether the engine supports the request; beam search needs ``generate``."""
-    return planned.request.decoding.num_beams == 1 and (engine.supports_several_images or len(planned.sizes) <= 1)
-
-
-def _outcome(sequence: EngineSequence) -> Outcome:
-    planned = sequence.request
-    assert isinstance(planned, PlannedRequest)
-    if sequence.error is not None:
-        return Outcome(planned, error=sequence.error)
-    images = zip(planned.sizes, sequence.processed_images, strict=True)
-    scored = sequence.branch is not None and not sequence.broken
-    return Outcome(
-        planned,
-        tokens=tuple(sequence.tokens),
-        mean_losses=tuple(sequence.mean_losses) if scored else (),
-        prompt_tokens=sequence.prompt_tokens,
-        image_sizes=tuple(ImageSize(size, image.encoded_size or size) for size, image in images),
-        seconds=sequence.seconds,
-        broken=sequence.broken,
-    )
 
 
 def _backend(model: Any, processor: Any, batching: Batching) -> HFBackend:
@@ -319,15 +282,7 @@ class HFBackendFactory(BackendFactory):
         """Check the adapter's files, the processor, its vocabulary, and how the chat template renders the requests."""
         if checkpoint.adapter is not None:
             read_adapter(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
-        inputs = Inputs(load_processor(checkpoint))
-        try:
-            for request in requests:
-                inputs.prompt(request)
-            if any(request.messages[0].role != "plain" for request in requests):
-                check_chat_template(inputs)
-            check_vocabulary(checkpoint, inputs.tokenizer)
-        except UserError as error:
-            raise UserError(f"--model {checkpoint.name}: {error}") from error
+        check_requests(checkpoint, load_processor(checkpoint), requests)
 
     def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
         """A function from an image's size to the size after the processor's resizing."""

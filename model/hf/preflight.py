@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,19 @@ from .prompt_text import NOT_FOR_IMAGES, OTHER_TEMPLATE
 from .synthetic_image import SyntheticImage
 
 QUESTION = "evalkit-question"
+
+
+def check_requests(checkpoint: Checkpoint, processor: Any, requests: Sequence[Request]) -> None:
+    """Raise ``UserError`` if the processor cannot make prompts of the requests, or the model not embed their tokens."""
+    inputs = Inputs(processor)
+    try:
+        for request in requests:
+            inputs.prompt(request)
+        if any(request.messages[0].role != "plain" for request in requests):
+            check_chat_template(inputs)
+        check_vocabulary(checkpoint, inputs.tokenizer)
+    except UserError as error:
+        raise UserError(f"--model {checkpoint.name}: {error}") from error
 
 
 def check_chat_template(inputs: Inputs) -> None:

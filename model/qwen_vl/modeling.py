@@ -1,16 +1,16 @@
-"""Qwen-VL: the language model with its eye, and with a head that ``generate`` can use.
+"""Qwen-VL's models: the language model with its vision encoder, without and with a language-model head.
 
-The state dict has the published names, so ``from_pretrained`` takes the published checkpoint unchanged.  There are no
-buffers: positional tables are computed when they are needed, so nothing can be lost on the meta device, and what the
-published files hold of them is ignored.
+The state dict has the published names, so ``from_pretrained`` loads the published checkpoint unchanged.  There are no
+buffers: positional tables are computed when needed, so none can be lost on the meta device; those in published files
+are ignored.
 
-**Positions.**  A row's positions count its real tokens, so that a left-padded row gives what it gives alone;
-``config.original_padding`` has the original's counting from column 0.
+**Positions** count the real tokens of a row, so that left padding does not change its results.  With
+``config.original_padding`` they count padding too, as in the original.
 
-**The NTK factor** is a property of a request: of its whole prompt's length (``QwenVLConfig.ntk_alpha``), frozen at
-prefill.  Rows of a batch may have different ones.  It is taken from ``ntk_alpha`` where given, else from the cache
-(where the prefill left it), else from the lengths in the attention mask.  Where the prompt comes in pieces (a shared
-prefix, chunked prefill), give ``ntk_alpha`` for the whole.
+**The NTK factor** depends on the length of a request's complete prompt (``QwenVLConfig.ntk_alpha``) and stays as it was
+at prefill.  Rows of a batch may have different factors.  It is ``ntk_alpha`` if given, else that of the cache, else
+computed from the lengths in the attention mask.  If a prompt is computed in several calls (a shared prefix, chunked
+prefill), give the ``ntk_alpha`` of the complete prompt.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, GenerationMixin, PreTrainedModel
-from transformers import initialization as init
+from transformers import Cache, GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -29,57 +28,17 @@ from transformers.utils.output_capturing import capture_outputs
 from . import rotary
 from .cache import QwenVLCache, factors, remember
 from .configuration import QwenVLConfig
-from .decoder import QwenVLAttention, QwenVLBlock, QwenVLRMSNorm
+from .decoder import QwenVLBlock, QwenVLRMSNorm
 from .images import check_no_images, images_per_row, put_images
-from .vision import QwenVLAdapter, QwenVLCrossAttention, QwenVLVisionTransformer, sincos_2d
-
-
-class QwenVLPreTrainedModel(PreTrainedModel):
-    """What the two models share: loading, saving, placing on devices, initial weights."""
-
-    config: QwenVLConfig
-    config_class = QwenVLConfig
-    base_model_prefix = "transformer"
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]
-    _input_embed_layer = "wte"
-    supports_gradient_checkpointing = True
-    # The vision part holds parameters of its own (positions, projection), so it stays on one device as a whole.
-    _no_split_modules = ["QwenVLVisionTransformer", "QwenVLBlock"]
-    _skip_keys_device_placement = ["past_key_values"]
-    _supports_sdpa = True
-    _can_record_outputs = {"hidden_states": QwenVLBlock, "attentions": QwenVLAttention}
-    # Buffers that the original's checkpoints may hold: masks and tables that it could also have computed.
-    _keys_to_ignore_on_load_unexpected = [
-        r"(^|\.)(inv_freq|masked_bias|logn_tensor|registered_causal_mask|attn_mask)$",
-        r"\.attn\.bias$",
-    ]
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        std = self.config.initializer_range
-        if isinstance(module, QwenVLVisionTransformer):
-            scale = self.config.vision.width**-0.5
-            init.normal_(module.positional_embedding, std=scale)
-            init.normal_(module.proj, std=self.config.vision.output_dim**-0.5)
-        elif isinstance(module, QwenVLAdapter):
-            queries, width = module.pos_embed.shape
-            init.normal_(module.query, std=std)
-            init.copy_(module.pos_embed, sincos_2d(width, int(queries**0.5)))
-        elif isinstance(module, QwenVLCrossAttention):
-            init.normal_(module.in_proj_weight, std=std)
-            init.zeros_(module.in_proj_bias)
-        elif isinstance(module, QwenVLBlock):  # residual branches, as in GPT-2
-            for layer in (module.attn.c_proj, module.mlp.c_proj):
-                init.normal_(layer.weight, std=std / (2 * self.config.num_hidden_layers) ** 0.5)
+from .pretrained import QwenVLPreTrainedModel
+from .vision import QwenVLVisionTransformer
 
 
 class QwenVLModel(QwenVLPreTrainedModel):
-    """Images and text to the language model's last hidden states.
+    """The language model with its vision encoder: last hidden states of images and text.
 
     Raises:
-        ValueError: the configuration is a text-only Qwen's, or its parts do not fit.
+        ValueError: the configuration is a text-only Qwen's, or the widths of encoder and language model differ.
     """
 
     def __init__(self, config: QwenVLConfig) -> None:
@@ -98,9 +57,9 @@ class QwenVLModel(QwenVLPreTrainedModel):
 
     @property
     def language_model(self) -> QwenVLModel:
-        """What takes ``inputs_embeds``, under the name it has in other families: this model itself.
+        """The module that takes ``inputs_embeds``, under its name in other families: this model itself.
 
-        (In the published state dict the vision part is a part of the language model.)
+        In the published state dict the vision encoder is inside the language model.
         """
         return self
 
@@ -108,7 +67,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
         return self
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Images (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
+        """Visual tokens (images, n_queries, hidden) of normalised images (images, 3, side, side)."""
         features: Tensor = self.visual(pixel_values)
         return features
 
@@ -126,24 +85,24 @@ class QwenVLModel(QwenVLPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Last hidden states of text and images, or of what is embedded already.
+        """Last hidden states of text and images, or of embeddings.
 
         Args:
-            input_ids: (batch, length): what is new since the cache; an image span is ``<img>``, n_queries places,
-                ``</img>``.
-            pixel_values: all images of the batch in order of appearance, row by row: (images, 3, side, side).
+            input_ids: (batch, length), the tokens after those in the cache; an image is ``<img>``, n_queries
+                placeholders, ``</img>``.
+            pixel_values: (images, 3, side, side), all images of the batch in order of appearance, row by row.
             attention_mask: (batch, cached + length), 1 for real tokens and 0 for padding; or a prepared 4-D mask.
-            position_ids: (batch, length), from 0; by default each row's real tokens are counted.
-            past_key_values: any transformers cache, which is extended.
-            inputs_embeds: (batch, length, hidden), with the images already in it, instead of ids and images.
-            ntk_alpha: (batch,) or (1,), float: the rows' NTK factors; needed when only a part of the prompt is given.
+            position_ids: (batch, length), from 0; by default they count each row's real tokens.
+            past_key_values: any transformers cache; it is extended.
+            inputs_embeds: (batch, length, hidden), instead of ids and images, with the visual tokens in place.
+            ntk_alpha: (batch,) or (1,), float, the NTK factors of the rows; needed if the prompt is incomplete.
             use_cache: whether to return a cache, a new ``QwenVLCache`` if none was given.
 
         Returns:
             ``last_hidden_state`` (batch, length, hidden), after the final norm, and ``past_key_values``.
 
         Raises:
-            ValueError: image spans and images are not equally many, or the rows' NTK factors are not known (see
+            ValueError: the numbers of image spans and images differ, or the NTK factors are unknown (see
                 ``cache.factors``).
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -216,7 +175,7 @@ class QwenVLModel(QwenVLPreTrainedModel):
 
 
 class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
-    """Qwen-VL with its language-model head: logits, loss and ``generate``."""
+    """Qwen-VL with a language-model head: logits, loss and ``generate``."""
 
     accepts_loss_kwargs = False
 
@@ -228,14 +187,14 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
 
     @property
     def model(self) -> QwenVLModel:
-        """The model without its head, under the name it has in other families."""
+        """The model without its head, under its name in other families."""
         return self.transformer
 
     def get_decoder(self) -> nn.Module:
         return self.transformer
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Images (images, 3, side, side), normalised, as tokens (images, n_queries, hidden)."""
+        """Visual tokens (images, n_queries, hidden) of normalised images (images, 3, side, side)."""
         return self.transformer.get_image_features(pixel_values)
 
     @can_return_tuple
@@ -253,13 +212,13 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (batch, length, vocabulary), and the mean cross-entropy of the next tokens where ``labels`` are given.
+        """Logits (batch, length, vocabulary), and with ``labels`` the mean cross-entropy of the next tokens.
 
         Args:
-            labels: (batch, length), −100 where nothing is to be learned; shifted here.
-            logits_to_keep: compute the logits of that many last positions only (0: all), or of these positions.
+            labels: (batch, length), −100 for positions without a loss; shifted here.
+            logits_to_keep: the number of last positions to compute logits of (0: all), or these positions.
 
-        The other arguments are ``QwenVLModel``'s.
+        The other arguments are those of ``QwenVLModel``.
         """
         outputs = self.transformer(
             input_ids=input_ids,
@@ -288,7 +247,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Any, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Images go in with the prompt, and with every step where there is no cache."""
+        """As in transformers; images are passed with the prompt only, and without a cache in every step."""
         base: Any = super()
         inputs: dict[str, Any] = base.prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
@@ -300,7 +259,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Rows repeated for beams: a row's images are repeated together, where one by one would mix them up."""
+        """As in transformers, for beams; the images of a row are repeated together, to keep their order."""
         pixel_values = model_kwargs.pop("pixel_values", None)
         if pixel_values is not None and expand_size > 1 and input_ids is not None:
             rows = pixel_values.split(images_per_row(input_ids, self.config))
@@ -315,7 +274,7 @@ class QwenVLForConditionalGeneration(QwenVLPreTrainedModel, GenerationMixin):
 
 
 def positions_of(attention_mask: Tensor | None) -> Tensor:
-    """The place of each real token among its row's real tokens, from 0; as many as the mask (batch, length) has."""
+    """The positions (batch, length) of tokens among the real tokens of their row, from 0."""
     if attention_mask is None or attention_mask.ndim != 2:
         raise ValueError("with an attention mask that is not (batch, length), position_ids are needed.")
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)

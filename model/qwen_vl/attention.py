@@ -1,4 +1,4 @@
-"""Which attention is computed: transformers' interface, with Qwen-VL's own eager version."""
+"""Attention by transformers' interface, with an eager version like the original's."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def eager(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Attention written out, its softmax in the computing dtype, as the original has it.
+    """Attention in plain operations, with the softmax in the dtype of the inputs, as in the original.
 
     Args:
-        query: (batch, heads, length, head_dim); ``key`` and ``value`` likewise, of the length attended to.
-        attention_mask: (batch, 1, length, length attended to), added to the scores.
-        scaling: what the scores are multiplied by.
+        query: (batch, heads, length, head_dim); ``key`` and ``value`` likewise, for the attended positions.
+        attention_mask: (batch, 1, length, attended positions), added to the scores.
+        scaling: factor of the scores.
 
     Returns:
         (batch, length, heads, head_dim), and the weights.
@@ -51,10 +51,10 @@ def attend(
     """Attention by the configured implementation, scaled by 1/√head_dim: (batch, length, heads · head_dim), weights.
 
     Args:
-        module: whose attention it is (implementations read its attributes).
-        implementation: the name in the configuration: ``sdpa``, ``eager``.
+        module: the attention module; implementations read its attributes.
+        implementation: the configured one: ``sdpa`` or ``eager``.
         query: (batch, heads, length, head_dim); ``key`` and ``value`` likewise.
-        causal: whether a missing mask means a causal one.
+        causal: whether attention is causal if there is no mask.
     """
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation or "eager", eager)
     out, weights = interface(

@@ -1,7 +1,7 @@
-"""The NTK factor with which a cache's keys were rotated, kept on the cache.
+"""The NTK factors of a cache's rows.
 
-The factor belongs to the request: it depends on the length of its prompt and is frozen at prefill, since keys are
-cached after rotation.  It is therefore stored with the cache.
+Keys are cached after rotation, so the factor of a request, which depends on its prompt's length, must not change after
+prefill.  It is therefore stored with the cache.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .configuration import QwenVLConfig
 
 
 class QwenVLCache(DynamicCache):
-    """A ``DynamicCache`` whose rows' NTK factors follow the rows.
+    """A ``DynamicCache`` that applies its row operations to the NTK factors too.
 
-    Any other transformers cache works too: the factors are written on it, but its row operations
-    (``batch_repeat_interleave``, ``batch_select_indices``) leave them as they were; give ``ntk_alpha`` after those.
+    Other transformers caches work as well: the factors are set as an attribute, but their row operations
+    (``batch_repeat_interleave``, ``batch_select_indices``) do not change it; give ``ntk_alpha`` after those.
 
     Attributes:
         ntk_alpha: (batch,) fp32, or None before the prefill.
@@ -51,7 +51,7 @@ class QwenVLCache(DynamicCache):
 
 
 def remember(cache: Cache, alpha: Tensor) -> None:
-    """Write the factors (batch,) of a cache's rows on it."""
+    """Store the NTK factors (batch,) of a cache's rows with it."""
     cache.ntk_alpha = alpha  # type: ignore[attr-defined]
 
 
@@ -62,17 +62,17 @@ def factors(
     position_ids: Tensor,
     cache: Cache | None,
 ) -> Tensor:
-    """The rows' NTK factors (batch,), fp32: those given, else those of the cache, else by the prompts' lengths.
+    """The NTK factors (batch,) of the rows, fp32: those given, else the cache's, else by the prompts' lengths.
 
     Args:
         given: (batch,) or (1,).
-        attention_mask: (batch, cached + length), which has the lengths; else the positions have.
+        attention_mask: (batch, cached + length), for the lengths; without it, they come from the positions.
         position_ids: (batch, length).
-        cache: the keys so far; where it is empty, this is the prefill.
+        cache: an empty one means that this is the prefill.
 
     Raises:
-        ValueError: there are factors of a number of rows that is neither 1 nor the batch's, or none in a filled cache
-            whose rows may be longer than ``seq_length``.
+        ValueError: the number of factors is neither 1 nor the batch size, or a filled cache has none although its rows
+            may be longer than ``seq_length``.
     """
     batch, length = position_ids.shape
     device = position_ids.device

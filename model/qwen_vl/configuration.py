@@ -1,4 +1,4 @@
-"""The configuration of Qwen-VL: the published ``config.json`` as it is, with its ``visual`` dictionary."""
+"""The configuration of Qwen-VL: the published ``config.json`` with its ``visual`` dictionary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT_ONLY = (
 
 @dataclass(frozen=True)
 class VisionShape:
-    """The ``visual`` part of the configuration, typed.
+    """The ``visual`` dictionary of the configuration, typed.
 
     Attributes:
         image_size: side of the square image, in pixels.
@@ -25,9 +25,9 @@ class VisionShape:
         layers: blocks of the ViT.
         heads: attention heads of a block.
         mlp_ratio: width of a block's MLP, as a multiple of ``width`` (truncated to an integer).
-        output_dim: channels of the adapter, which are the language model's.
-        image_start_id: token before an image; the one after it is the next id, and its filler the one after that.
-        n_queries: tokens that an image becomes.
+        output_dim: channels of the adapter; they must be the language model's.
+        image_start_id: id of ``<img>``; ``</img>`` is the next id, and ``<imgpad>`` the one after that.
+        n_queries: visual tokens per image.
     """
 
     image_size: int
@@ -42,7 +42,7 @@ class VisionShape:
 
     @classmethod
     def read(cls, visual: Mapping[str, Any] | None) -> VisionShape:
-        """From ``config.json``'s dictionary, whose other keys are ignored.
+        """From the dictionary in ``config.json``; other keys are ignored.
 
         Raises:
             ValueError: there is none (a text-only Qwen), or a key is missing.
@@ -66,18 +66,18 @@ class VisionShape:
 
 
 class QwenVLConfig(PreTrainedConfig):
-    """Qwen-VL's configuration; the defaults are the published 7B language model's, without a vision encoder.
+    """Qwen-VL's configuration; the defaults are those of the published language model (7B), without a vision encoder.
 
     Attributes:
-        visual: the vision part as the file has it; ``vision`` is the same, typed.
-        intermediate_size: twice the width of the MLP (11008 for 22016), as in the published file.
+        visual: the vision encoder as in the file; ``vision`` is the same, typed.
+        intermediate_size: twice the width of the MLP, as in the published file (22016 for 11008).
         kv_channels: channels of an attention head.
-        seq_length: length that the model was trained on, in tokens: LogN scaling and dynamic NTK begin above it.
+        seq_length: training length in tokens; LogN scaling and dynamic NTK begin above it.
         no_bias: whether all linear layers but ``c_attn`` lack a bias.
-        original_padding: compatibility switch.  The original counts positions from column 0, padding included, takes
-            the NTK factor from the padded length, and ignores ``position_ids``; so a left-padded row differs from the
-            single sample once the padded length exceeds ``seq_length``.  False, the default, counts from each row's
-            first real token, and a row in a batch gives what it gives alone.
+        original_padding: whether to treat padding as the original does: positions count it, the NTK factor comes from
+            the padded length, and ``position_ids`` is ignored, so that a left-padded row differs from the single sample
+            once the padded length exceeds ``seq_length``.  By default, positions begin at each row's first real token,
+            and results do not depend on padding.
     """
 
     model_type: ClassVar[str] = "qwen"
@@ -110,7 +110,7 @@ class QwenVLConfig(PreTrainedConfig):
     original_padding: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        kwargs.pop("auto_map", None)  # names the remote code that these classes replace
+        kwargs.pop("auto_map", None)  # the remote code that these classes replace
         super().__post_init__(**kwargs)
         if self.rotary_pct != 1.0:
             raise ValueError(f"config.json: rotary_pct {self.rotary_pct} is not supported; Qwen-VL has 1.0.")
@@ -123,7 +123,7 @@ class QwenVLConfig(PreTrainedConfig):
 
     @property
     def vision(self) -> VisionShape:
-        """The ``visual`` dictionary, typed.  Raises ``ValueError`` where there is none."""
+        """The ``visual`` dictionary, typed.  Raises ``ValueError`` if there is none."""
         return VisionShape.read(self.visual)
 
     @property
@@ -138,11 +138,11 @@ class QwenVLConfig(PreTrainedConfig):
 
     @property
     def image_token_id(self) -> int:
-        """``<imgpad>``, which fills the places that an image's features take."""
+        """``<imgpad>``, the placeholder of visual tokens."""
         return self.vision.image_start_id + 2
 
     def ntk_alpha(self, length: int) -> float:
-        """The NTK factor of a request whose whole prompt has ``length`` tokens.
+        """The NTK factor of a request whose complete prompt has ``length`` tokens.
 
         max(2^⌈log₂(length / seq_length) + 1⌉ − 1, 1): 1 up to ``seq_length``, 3 up to twice, 7 up to four times that,
         and so on.  Keys are cached after rotation, so requests may share a prefix only if their factors are equal.

@@ -30,7 +30,7 @@ class QwenVLRMSNorm(nn.Module):
 
 
 class QwenVLAttention(nn.Module):
-    """Causal self-attention.  ``c_attn`` gives all of the query, then of the key, then of the value."""
+    """Causal self-attention.  ``c_attn`` computes queries, keys and values, in this order."""
 
     is_causal = True
     num_key_value_groups = 1
@@ -53,13 +53,13 @@ class QwenVLAttention(nn.Module):
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """(batch, length, hidden) in and out, and the weights if the implementation gives them.
+        """(batch, length, hidden) to the same shape, and the attention weights if the implementation returns them.
 
-        Keys are cached after rotation.  The query's rotation also scales (LogN), so that the cached keys do not depend
-        on the query's position.
+        Keys are cached after rotation.  LogN scaling is part of the query's rotation, so that cached keys do not depend
+        on the position of the query.
         """
         query, key, value = (
-            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in self.c_attn(x).chunk(3, dim=-1)
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in self.c_attn(x).chunk(3, dim=-1)
         )
         query = rotate(query, query_rotation)
         key = rotate(key, key_rotation)
@@ -96,7 +96,7 @@ class QwenVLMLP(nn.Module):
 
 
 class QwenVLBlock(GradientCheckpointingLayer):
-    """A pre-norm block of the language model, (batch, length, hidden) in and out."""
+    """A pre-norm block of the language model, (batch, length, hidden) to the same shape."""
 
     def __init__(self, config: QwenVLConfig, layer_idx: int) -> None:
         super().__init__()

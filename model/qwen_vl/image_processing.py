@@ -1,7 +1,7 @@
-"""Images as Qwen-VL's vision encoder takes them: RGB, 448×448, CLIP's mean and standard deviation.
+"""Qwen-VL's image processor: RGB, 448 × 448, normalised by CLIP's mean and standard deviation.
 
-The resizing is Pillow's bicubic, straight to a square: the aspect ratio is not kept, alpha is dropped.  torch's own
-bicubic differs by up to 0.2 in normalised pixels, so there is no tensor backend.
+Images are resized to a square with Pillow's bicubic filter: the aspect ratio is not kept, and alpha is dropped.
+torch's bicubic filter differs by up to 0.2 in normalised pixels, so there is no tensor backend.
 
 The published checkpoint has no ``preprocessor_config.json``: the side comes from ``visual.image_size`` in its
 ``config.json``.
@@ -55,7 +55,7 @@ class QwenVLImageProcessor(BaseImageProcessor):
             images: one image or (nested) lists of them: Pillow's, arrays or tensors with 0 to 255 in three channels.
 
         Raises:
-            ValueError: an option that this processor has not.
+            ValueError: an unknown option.
         """
         if unknown := [name for name, value in kwargs.items() if value is not None]:
             raise ValueError(f"Qwen-VL's images are always resized and normalised in one way: {unknown[0]} has no use")
@@ -76,7 +76,7 @@ class QwenVLImageProcessor(BaseImageProcessor):
     def get_image_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The saved settings; where none were saved, as in the published checkpoint, what ``config.json`` says."""
+        """The saved settings; without saved ones, as in the published checkpoint, those of ``config.json``."""
         try:
             found: tuple[dict[str, Any], dict[str, Any]] = super().get_image_processor_dict(
                 pretrained_model_name_or_path, **kwargs
@@ -89,7 +89,7 @@ class QwenVLImageProcessor(BaseImageProcessor):
 
 
 def flat(images: Any) -> list[Any]:
-    """Images in order, out of lists of lists."""
+    """The images of nested lists, in order."""
     if isinstance(images, (list, tuple)):
-        return [image for part in images for image in flat(part)]
+        return [image for nested in images for image in flat(nested)]
     return [] if images is None else [images]

@@ -1,4 +1,4 @@
-"""Where the images are in a sequence: spans of ``<img>``, 256 places, ``</img>``, and their features put there."""
+"""Images in token sequences: spans of ``<img>``, 256 placeholders, ``</img>``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .configuration import QwenVLConfig
 
 
 def image_spans(input_ids: Tensor, config: QwenVLConfig) -> tuple[Tensor, Tensor]:
-    """Rows and columns (images,) of the start tokens of all whole spans, in order of appearance, row by row.
+    """Rows and columns (images,) of the start tokens of all complete spans, in order of appearance, row by row.
 
-    What stands in the places between does not matter (the original writes the image's path there).
+    The placeholders can be any tokens: the original code writes the image's path there.
     """
     reach = config.vision.n_queries + 1
     starts = input_ids[:, :-reach] == config.image_start_id
@@ -20,16 +20,16 @@ def image_spans(input_ids: Tensor, config: QwenVLConfig) -> tuple[Tensor, Tensor
 
 
 def images_per_row(input_ids: Tensor, config: QwenVLConfig) -> list[int]:
-    """How many whole image spans each row of ``input_ids`` (batch, length) has."""
+    """The number of complete image spans in each row of ``input_ids`` (batch, length)."""
     rows, _ = image_spans(input_ids, config)
     return torch.bincount(rows, minlength=input_ids.shape[0]).tolist()
 
 
 def put_images(inputs_embeds: Tensor, input_ids: Tensor, features: Tensor, config: QwenVLConfig) -> Tensor:
-    """``inputs_embeds`` (batch, length, hidden) with ``features`` (images, n_queries, hidden) in the spans' places.
+    """``inputs_embeds`` (batch, length, hidden) with ``features`` (images, n_queries, hidden) in the image spans.
 
     Raises:
-        ValueError: there are more or fewer spans than images.
+        ValueError: the numbers of spans and images differ.
     """
     rows, columns = image_spans(input_ids, config)
     _check(len(rows), len(features))
@@ -38,7 +38,7 @@ def put_images(inputs_embeds: Tensor, input_ids: Tensor, features: Tensor, confi
 
 
 def check_no_images(input_ids: Tensor, config: QwenVLConfig) -> None:
-    """Raises ``ValueError`` where ``input_ids`` has image spans that came without images."""
+    """Raise ``ValueError`` if ``input_ids`` has image spans, although there are no images."""
     if input_ids.shape[1] > config.vision.n_queries + 1:
         _check(len(image_spans(input_ids, config)[0]), 0)
 

@@ -1,12 +1,12 @@
-"""Prompts and images to the model's inputs: Qwen-VL's processor, and the chat format.
+"""Qwen-VL's processor and chat format.
 
-An image's place in a prompt is one ``<imgpad>`` (``image_token``).  It becomes 258 tokens: ``<img>``, 256 times
-``<imgpad>``, ``</img>``; the original writes the image's path into the 256, which the model overwrites anyway.
-Images are given as such: an ``<img>`` in a prompt is refused, and text from outside (a data set's question) cannot
-make one, nor end a turn, once it went through ``quote``, as ``apply_chat_template`` has all messages do.
+The placeholder of an image in a prompt is one ``<imgpad>`` (``image_token``).  It is expanded to 258 tokens: ``<img>``,
+256 times ``<imgpad>``, ``</img>``; the original writes the image's path into the 256, which the model ignores.  An
+``<img>`` in a prompt is an error.  Text from outside (a data set's question) can neither contain images nor end a turn
+once it has been quoted (``quote``), as ``apply_chat_template`` does with all messages.
 
-The published checkpoint has neither processor files nor a chat template.  ``generation_config.json`` tells the chat
-model (``"chat_format": "chatml"``) from the base model (``"raw"``), which has no turns and so no template.
+The published checkpoint has neither processor files nor a chat template.  ``generation_config.json`` distinguishes the
+chat model (``"chat_format": "chatml"``) from the base model (``"raw"``), which has no chat template.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ CHAT_TEMPLATE = """\
     {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
-"""ChatML.  Images are numbered through the conversation, ``Picture 1: …`` on a line of its own as in the model's
-README and fine-tuning data, unless the text before one says so already.
+"""ChatML.  Images are numbered in the conversation, ``Picture 1: …`` on its own line as in the model's README and
+fine-tuning data, unless the text before an image ends with that already.
 """
 
 _HUB = ("cache_dir", "force_download", "proxies", "token", "revision", "local_files_only", "subfolder")
@@ -74,7 +74,7 @@ _BY_HAND = spelled([IMAGE_START, IMAGE_END])
 
 
 class QwenVLProcessorKwargs(ProcessingKwargs, total=False):
-    """What ``QwenVLProcessor`` takes beside text and images: transformers' usual options."""
+    """The options of ``QwenVLProcessor`` besides text and images: those of transformers."""
 
     _defaults = {}  # type: ignore[misc]  # transformers 5.10 reads it
 
@@ -84,7 +84,7 @@ class QwenVLProcessor(ProcessorMixin):
 
     Args:
         chat_template: Jinja; None for the base model.
-        num_image_tokens: what an image becomes between ``<img>`` and ``</img>``; other than 256 only in small models.
+        num_image_tokens: number of tokens between ``<img>`` and ``</img>``; 256 except in small test models.
     """
 
     def __init__(
@@ -103,33 +103,30 @@ class QwenVLProcessor(ProcessorMixin):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(width, height) in pixels that every image is resized to."""
+        """(width, height) in pixels of resized images."""
         return self.image_processor.size["width"], self.image_processor.size["height"]
 
     @property
     def turn_stop_ids(self) -> tuple[int, ...]:
-        """The tokens that end an answer in turns; the published generation settings do not name them."""
+        """The tokens that end a turn; the published generation config does not have them."""
         if not self.chat_template:
             return ()
         found: list[int] = self.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
         return tuple(found)
 
     def quote(self, text: str, keep_grounding: bool = True) -> str:
-        """Text from outside, so marked that no special token is read in it but (unless told) those of grounding.
-
-        See ``vocabulary.quote``; once, before it becomes part of a prompt.
-        """
+        """Text from outside, marked so that no special token is recognized in it (see ``vocabulary.quote``)."""
         return quote(text, keep_grounding)
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; messages are quoted: only ``<ref>``, ``<box>``, ``<quad>`` in them are special tokens,
-        and with ``sanitize_control_tokens=True`` none is.
+        """As in transformers, with quoted messages: only ``<ref>``, ``<box>`` and ``<quad>`` in them are special
+        tokens; with ``sanitize_control_tokens=True`` none is.
         """
         keep = not kwargs.pop("sanitize_control_tokens", False)
         return super().apply_chat_template(self._quoted(conversation, keep), *args, **kwargs)
 
     def _quoted(self, found: Any, keep: bool) -> Any:
-        """Conversations, messages or parts with their texts quoted."""
+        """A conversation, a message or an item of its content, with quoted texts."""
         if isinstance(found, (list, tuple)):
             return [self._quoted(one, keep) for one in found]
         if not isinstance(found, Mapping):
@@ -146,15 +143,16 @@ class QwenVLProcessor(ProcessorMixin):
 
         Args:
             images: Pillow images: a list for each text, or one list of all in order of appearance; None for none.
-            text: a prompt or several, an ``<imgpad>`` in each image's place.
-            kwargs: ``padding``, ``return_tensors`` and the like; there are no special tokens to add.
+            text: one or several prompts, with an ``<imgpad>`` for each image.
+            kwargs: ``padding``, ``return_tensors`` and so on; no special tokens are added.
 
         Returns:
-            ``input_ids`` and ``attention_mask`` (texts, length), padded on the left where asked for, and, if there are
-            images, ``pixel_values`` (images, 3, 448, 448) of all of them in order of appearance.
+            ``input_ids`` and ``attention_mask`` (texts, length), padded on the left if requested; and with images
+            ``pixel_values`` (images, 3, 448, 448), in order of appearance.
 
         Raises:
-            ValueError: more or fewer images than places, ``<img>`` written by hand, truncation.
+            ValueError: the numbers of images and placeholders differ, a prompt contains ``<img>``, or truncation is
+                requested.
         """
         kinds: Any = QwenVLProcessorKwargs  # annotated as an instance
         options = self._merge_kwargs(kinds, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
@@ -176,7 +174,7 @@ class QwenVLProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=tensors)
 
     def _check(self, prompts: Sequence[str], images: Any) -> None:
-        """Raises ``ValueError`` unless there is a place for each image, and an image for each place."""
+        """Raise ``ValueError`` unless there is one placeholder for each image."""
         places = [len(_PLACE.findall(prompt)) for prompt in prompts]
         for row, prompt in enumerate(prompts):
             if found := _BY_HAND.search(prompt):
@@ -184,7 +182,7 @@ class QwenVLProcessor(ProcessorMixin):
                     f"text {row + 1} has {found[0]} in it: images are given as images=…, with {IMAGE_PAD} in their "
                     "place; for the characters themselves use the processor's quote()"
                 )
-        nested = isinstance(images, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in images)
+        nested = isinstance(images, (list, tuple)) and any(isinstance(entry, (list, tuple)) for entry in images)
         if nested and len(images) != len(prompts):
             raise ValueError(f"there are {len(images)} lists of images for {len(prompts)} texts")
         given = [len(flat(part)) for part in images] if nested else [len(flat(images))]

@@ -1,4 +1,4 @@
-"""Stop sequences as the original's ``chat`` has them (``<|im_end|>`` and ``<|im_start|>``)."""
+"""Stop sequences of the original ``chat`` method (``<|im_end|>`` and ``<|im_start|>``)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FORCED = 32768.0  # the end token's score once a row has stopped
 
 
 class StopSequences(LogitsProcessor):
-    """Makes a row's next token the end token where the sequence so far, prompt included, ends with a stop sequence.
+    """Forces the end token after a stop sequence, in the prompt or in the answer.
 
-    The stop sequence stays in the output, and the end token follows it.
+    The output contains the stop sequence, followed by the end token.
 
     Args:
-        sequences: the stop sequences' tokens; the end token alone is not one.
+        sequences: the tokens of each stop sequence; the end token alone is ignored.
         eos_token_id: the end token.
     """
 

@@ -1,7 +1,7 @@
-"""Qwen-VL's eye: the ViT (OpenCLIP bigG without its class token) and the adapter that makes 256 tokens of an image.
+"""Qwen-VL's vision encoder: the ViT (OpenCLIP bigG without class token) and the adapter with 256 queries.
 
-Images come as (images, 3, side, side) and leave as (images, n_queries, output_dim), in the language model's space.
-Modules are named as in the published state dict.  The ViT's patches and the adapter's queries are in row-major order.
+It maps images (images, 3, side, side) to visual tokens (images, n_queries, output_dim) for the language model.  Modules
+are named as in the published state dict.  Patches and queries are in row-major order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import attend
 from .configuration import QwenVLConfig
 
-NORM_EPSILON = 1e-6  # of every norm in here, whatever config.layer_norm_epsilon says
+NORM_EPSILON = 1e-6  # of all norms here; config.layer_norm_epsilon is the language model's
 TABLE = 256  # entries of the ViT's positional table: a grid of 16 × 16, resampled to the patches' grid
 ADAPTER_HEAD = 128  # channels of an attention head of the adapter
 
@@ -46,7 +46,7 @@ def sincos_2d(width: int, side: int) -> Tensor:
 
 
 class QwenVLVisionAttention(nn.Module):
-    """Self-attention among patches.  ``in_proj`` gives query, key and value of the first head, then of the second, …"""
+    """Self-attention among patches.  ``in_proj`` computes query, key and value of each head in turn."""
 
     is_causal = False
     num_key_value_groups = 1
@@ -84,7 +84,7 @@ class QwenVLVisionMLP(nn.Module):
 
 
 class QwenVLVisionBlock(GradientCheckpointingLayer):
-    """A pre-norm block of the ViT, (images, patches, width) in and out."""
+    """A pre-norm block of the ViT, (images, patches, width) to the same shape."""
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class QwenVLVisionBlock(GradientCheckpointingLayer):
 
 
 class QwenVLVisionBlocks(nn.Module):
-    """The stack of blocks, under the name it has in the state dict."""
+    """The stack of blocks, named as in the state dict."""
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class QwenVLVisionBlocks(nn.Module):
 
 
 class QwenVLCrossAttention(nn.Module):
-    """Multi-head attention with torch's names and layout: ``in_proj_weight`` is all of q, then k, then v."""
+    """Multi-head attention with torch's names and layout: ``in_proj_weight`` is that of q, k and v, in this order."""
 
     is_causal = False
     num_key_value_groups = 1
@@ -128,7 +128,7 @@ class QwenVLCrossAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """``query`` (1, n_queries, width) is every image's; ``key`` and ``value`` (images, patches, width)."""
+        """Attention of ``query`` (1, n_queries, width) to ``key`` and ``value`` (images, patches, width)."""
         weights = self.in_proj_weight.chunk(3)
         biases = self.in_proj_bias.chunk(3)
         q, k, v = (
@@ -160,7 +160,7 @@ class QwenVLAdapter(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """(images, patches, width) to (images, n_queries, output_dim)."""
         x = self.ln_kv(self.kv_proj(patches))
-        positions = self.pos_embed.detach()  # loading a checkpoint makes every parameter learnable again
+        positions = self.pos_embed.detach()  # loading a checkpoint sets requires_grad again
         query = self.ln_q(self.query) + positions
         key = x + resample(positions, math.isqrt(x.shape[1]))
         out: Tensor = self.attn(query[None], key, x)

@@ -1,7 +1,7 @@
-"""Qwen-VL's vocabulary: the ranks in ``qwen.tiktoken``, the special tokens after them, how text is cut into words.
+"""Qwen-VL's vocabulary: ranks of byte sequences (``qwen.tiktoken``), special tokens, and pre-tokenization.
 
-The file has a line per rank: the token's bytes in base64, a space, the rank.  Special tokens are in no file; they
-follow the last rank (151643 in the published one) in a fixed order.
+The file has a line per rank: the token's bytes in base64, a space, the rank.  Special tokens are not in a file: their
+ids follow the last rank (151643 in the published file) in a fixed order.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SLOTS = 256
 SPAN = SLOTS + 2
 
 MARK = "\ufdd0"
-"""Before a ``<``: no token begins here.  A noncharacter of Unicode, which no text that is exchanged contains."""
+"""Marks that no special token begins at the following ``<``.  A noncharacter of Unicode, which occurs in no text."""
 
-# How Qwen cuts text before it merges bytes: contractions, words, single digits, punctuation, line ends, spaces.
+# Qwen's pre-tokenization: contractions, words, single digits, punctuation, line ends, spaces.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -39,36 +39,36 @@ _ANY = re.compile("<")
 
 
 def quote(text: str, keep_grounding: bool = True) -> str:
-    """Text that is read as text, whatever tokens are spelled out in it: each ``<`` is marked as beginning none.
+    """Text with each ``<`` marked, so that no special token is recognized in it.
 
-    To be used on what comes from outside (a data set's question), before it becomes part of a prompt; once, as marks
-    that are in it already are replaced by U+FFFD.
+    For text from outside (a data set's question), once, before it becomes part of a prompt: existing marks are replaced
+    by U+FFFD.
 
     Args:
-        keep_grounding: leave ``<ref>``, ``<box>``, ``<quad>`` and their ends the tokens that they are, as Qwen-VL's
-            chat format does; they are a prompt's to use, and neither end a turn nor stand for an image.
+        keep_grounding: leave ``<ref>``, ``<box>``, ``<quad>`` and their closing tokens unmarked, as Qwen-VL's chat
+            format does: prompts use them, and they neither end a turn nor stand for an image.
     """
     return (_UNQUOTED if keep_grounding else _ANY).sub(f"{MARK}<", text.replace(MARK, "\ufffd"))
 
 
 def special_tokens(first: int, extras: int = EXTRAS) -> dict[str, int]:
-    """Names and ids of the special tokens, from id ``first`` on."""
+    """The ids of the special tokens by name, from ``first`` on."""
     numbered = (f"<|extra_{n}|>" for n in range(extras))
     names = (END_OF_TEXT, IM_START, IM_END, *numbered, *GROUNDING, IMAGE_START, IMAGE_END, IMAGE_PAD)
     return {name: first + n for n, name in enumerate(names)}
 
 
 def spelled(names: Collection[str]) -> re.Pattern[str]:
-    """What finds one of the tokens ``names`` in a text, where it is not quoted."""
+    """A pattern of the tokens ``names`` in a text, unless they are quoted."""
     return re.compile(f"(?<!{MARK})({'|'.join(map(re.escape, names))})" if names else "(?!)")
 
 
 def read_ranks(path: str | Path | None) -> dict[bytes, int]:
-    """The tokens' bytes and ranks.  Line ends may be CRLF, as in some copies.
+    """The ranks of tokens by their bytes.  Line ends may be CRLF, as in some copies.
 
     Raises:
-        ValueError: there is no such file, or it is no vocabulary: every single byte needs a rank, and ranks count
-            from 0 without a gap.
+        ValueError: there is no such file, or it is not a vocabulary: every single byte needs a rank, and ranks count
+            from 0 without gaps.
     """
     if path is None or not Path(path).is_file():
         missing = f"{path} is not a file" if path is not None else f"the folder has no {VOCAB_FILE}"
@@ -91,7 +91,7 @@ def read_ranks(path: str | Path | None) -> dict[bytes, int]:
 
 
 def write_ranks(ranks: Mapping[bytes, int], path: Path) -> None:
-    """Write what ``read_ranks`` reads."""
+    """Write ranks in the format of ``read_ranks``."""
     lines = (
         base64.b64encode(token) + b" %d\n" % rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])
     )
@@ -99,7 +99,7 @@ def write_ranks(ranks: Mapping[bytes, int], path: Path) -> None:
 
 
 def byte_pairs(ranks: dict[bytes, int], special: dict[str, int]) -> Any:
-    """tiktoken's encoder, which cuts and merges in compiled code.  Raises ``ImportError`` where it is not installed."""
+    """tiktoken's encoder.  Raises ``ImportError`` if tiktoken is not installed."""
     try:
         import tiktoken
     except ImportError as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit import registry
 from evalkit.data import open_data
@@ -30,9 +30,11 @@ from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
 from evalkit.metric_contract import score_answers
 from evalkit.predictions import match, prediction_line
 from evalkit.reader import Reader
-from evalkit.scoring import Result
 from evalkit.settings import default_data
 from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
+
+if TYPE_CHECKING:
+    from evalkit.runner.evaluation_results import EvaluationResults
 
 Pair = tuple[Any, str | Box | None]
 """(references, prediction): a text or a list of them, or a box; and a text, a box, or None where nothing was read."""
@@ -179,7 +181,7 @@ def evaluate(
     stop: Sequence[str] = (),
     max_new_tokens: int | None = None,
     on_record: Callable[[Record], None] | None = None,
-) -> dict[str, Result]:
+) -> EvaluationResults:
     """Evaluate a model that is in memory, in the midst of its training if need be, as ``evalkit run`` does.
 
     Afterwards everything is as it was found, also when this raises: each submodule's mode, configurations and their
@@ -204,8 +206,9 @@ def evaluate(
         on_record: is given each sample's answer as it arrives.
 
     Returns:
-        by ``task/split``: the ``scores``, and beside them ``n``, and how many answers were ``unparsed``, ``truncated``
-        or could not be had (``errors``; they are not scored).
+        the results by ``task/split``: ``scores``, ``n``, and the numbers of answers that are ``unparsed``,
+        ``truncated``, or failed (``errors``; they are not scored).  It prints as a table, and has the ``intervals`` of
+        the scores, the raw ``answers``, and ``to_pandas()`` with a row per sample.
 
     Raises:
         UserError: a wrong name or file, missing images, a split without public answers, or a model that cannot answer.

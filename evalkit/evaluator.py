@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit import registry
 from evalkit.data import open_data
@@ -21,6 +21,9 @@ from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
 from evalkit.types import ImageSize, Request, Sample, Shot, Size
+
+if TYPE_CHECKING:
+    from evalkit.runner.evaluation_results import EvaluationResults
 
 
 class Evaluation:
@@ -73,7 +76,7 @@ class Evaluation:
         given = None if shots_from is None else fspath(shots_from)
         self.pools = {job.name: shot_pool(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
 
-    def run(self, model: Any, processor: Any, on_record: Callable[[Record], None] | None = None) -> dict[str, Result]:
+    def run(self, model: Any, processor: Any, on_record: Callable[[Record], None] | None = None) -> EvaluationResults:
         """Evaluate the model, and leave it as it was.
 
         Raises:
@@ -82,19 +85,23 @@ class Evaluation:
         """
         family = self._family(model)
         factory = registry.backends.get(self.backend)
-        results = {}
+        from evalkit.runner.evaluation_results import EvaluationResults
+
+        results: dict[str, Result] = {}
+        records: dict[str, list[Record]] = {}
         with factory.wrap(model, processor, batching=self.batching) as opened:
             for job in self.jobs:
                 job = replace(job, choice=choice_mode(self.choice, family, job.protocol))
                 questions = build_requests(job, family, self._asker(job, family, opened))
                 with _NoDigests() as digests:
-                    results[job.name] = run_job(
-                        job, questions, family, opened, on_record or _ignore, digests=digests
-                    )  # fmt: skip
+                    keep = _Keeping(on_record)
+                    results[job.name] = run_job(job, questions, family, opened, keep, digests=digests)
+                    records[job.name] = [keep.records[sample.id] for sample in job.samples]
         for name, result in results.items():
             if result.failure is not None:
                 warnings.warn(f"{name} has no score: {result.failure}", stacklevel=2)
-        return results
+        name = str(getattr(getattr(model, "config", None), "name_or_path", "")) or type(model).__name__
+        return EvaluationResults(results, records, name.rstrip("/").rpartition("/")[2])
 
     def _family(self, model: Any) -> Family:
         while not hasattr(model, "config") and hasattr(model, "module"):  # DistributedDataParallel
@@ -132,5 +139,14 @@ class _NoDigests(ImageDigests):
         return (None,) * len(request.images)
 
 
-def _ignore(record: Record) -> None:
-    pass
+class _Keeping:
+    """Keeps the record of each sample, and passes it on."""
+
+    def __init__(self, then: Callable[[Record], None] | None) -> None:
+        self.records: dict[str, Record] = {}
+        self._then = then
+
+    def __call__(self, record: Record) -> None:
+        self.records[record.sample.id] = record
+        if self._then is not None:
+            self._then(record)

@@ -156,6 +156,27 @@ def test_several_tasks_and_exemplars(model: Any, processor: Any) -> None:
     assert all(result.n == 2 and len(result.job.samples) == 2 for result in results.values())
 
 
+def test_results_print_as_a_table_and_become_a_frame(model: Any, processor: Any) -> None:
+    results = evaluate(model=model, processor=processor, tasks=["vqav2", "refcoco/testA"], data="tiny", limit=4)
+    vqa, boxes = results["vqav2/val"], results["refcoco/testA"]
+    assert vqa.scores is not None
+    shown = str(results)
+    assert all(part in shown for part in ("vqav2", "refcoco", "acc@0.5", "n:4", f"{vqa.scores.values['accuracy']:.2f}"))
+    low, high = results.intervals["vqav2/val"]["accuracy"]
+    assert 0 <= low <= vqa.scores.values["accuracy"] <= high <= 100
+    answers = results.answers["refcoco/testA"]
+    assert list(answers) == [sample.id for sample in boxes.job.samples]
+    frame = results.to_pandas()
+    assert list(frame["task"]) == ["vqav2"] * 4 + ["refcoco"] * 4
+    assert list(frame["text"])[4:] == list(answers.values())
+    assert frame["score"][:4].mean() == pytest.approx(vqa.scores.values["accuracy"])
+    assert all(frame["question"])
+    assert all(frame["references"][:4].map(len))
+    assert frame["reference_box"][4:].notna().all()
+    assert {"status", "new_tokens", "scores.iou", "meta.answer_type"} <= set(frame.columns)
+    assert set(results.to_pandas("refcoco")["split"]) == {"testA"}
+
+
 # --------------------------------------------------------------------------------------------------------------- state
 
 

@@ -44,7 +44,7 @@ class EvaluationResults(dict[str, Result]):
         console = Console(file=out, width=WIDE, color_system=None, highlight=False)
         console.print(board.to_table(entries))
         notes = "\n".join(board.notes(entries))
-        lines = [line.rstrip() for line in f"{out.getvalue()}\n{notes}".splitlines()]
+        lines = [line.rstrip() for line in f"{out.getvalue().rstrip()}\n\n{notes}".splitlines()]
         return "\n".join(lines).strip("\n")
 
     @cached_property

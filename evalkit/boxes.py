@@ -32,6 +32,8 @@ def box_problem(box: Box, size: Size | None = None) -> str | None:
 def check_boxes(samples: Sequence[Sample], sizes: Mapping[str, Size], where: str) -> None:
     """Check the reference boxes of a benchmark's split; a message in the log counts those that cannot be right.
 
+    Called twice: without ``sizes`` when samples are loaded, and for what needs them once images have been looked at.
+
     Args:
         sizes: (width, height) by the image's path, as far as known.
 
@@ -40,7 +42,11 @@ def check_boxes(samples: Sequence[Sample], sizes: Mapping[str, Size], where: str
     """
     found = [(sample, sizes.get(str(getattr(sample.images[-1], "path", "")))) for sample in samples if sample.images]
     boxes = [(sample, box, size) for sample, size in found for box in sample.references if _is_box(box)]
-    bad = [(sample, box, problem) for sample, box, size in boxes if (problem := box_problem(box, size))]
+    bad = [
+        (sample, box, problem)
+        for sample, box, size in boxes
+        if (problem := box_problem(box, size)) and (not sizes or box_problem(box) is None)
+    ]
     if not bad:
         return
     sample, box, problem = bad[0]

@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from evalkit import registry
+from evalkit.boxes import check_boxes
 from evalkit.data import open_data
 from evalkit.decoding import decoding_overrides
 from evalkit.errors import UserError
@@ -70,7 +71,9 @@ class Evaluation:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
             job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides)
             if not allow_missing:
-                check_images(job.images, job.name, if_missing=job.if_images_missing)
+                sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
+                if task.kind == "grounding":
+                    check_boxes(job.samples, sizes, job.name)
             check_scorable(job)
             self.jobs.append(job)
         given = None if shots_from is None else fspath(shots_from)

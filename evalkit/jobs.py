@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import registry
+from evalkit.boxes import check_boxes
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
@@ -223,6 +224,8 @@ def load_job(
                 f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are corrupt."
             )
         seen.add(sample.id)
+    if task.kind == "grounding":
+        check_boxes(samples, {}, f"{task.name}/{split}")
     chosen = choose(samples, limit, seed)
     return Job(
         task,

@@ -46,9 +46,16 @@ def test_some_bad_boxes_are_a_loud_line(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         check_boxes(samples((1, 2, 30, 40), (2, 3, 40, 40), "no box"), {"a.png": SIZE}, "refcoco/val")
         assert not caplog.records
-        check_boxes(samples((1, 2, 30, 40), (2, 3, 99, 40), (-7, 3, 9, 40)), {"a.png": SIZE}, "refcoco/val")
-    (message,) = [record.message for record in caplog.records]
-    assert message.startswith("refcoco/val: 2 of 3 reference boxes do not fit their images (the box of sample 1 is [2,")
+        boxes = samples((1, 2, 30, 40), (2, 3, 99, 40), (-7, 3, 9, 40))
+        check_boxes(boxes, {"a.png": SIZE}, "refcoco/val")
+        check_boxes(boxes, {}, "refcoco/val")
+    with_sizes, without = [record.message for record in caplog.records]
+    assert with_sizes.startswith(
+        "refcoco/val: 1 of 3 reference boxes do not fit their images (the box of sample 1 is [2,"
+    )
+    assert without.startswith(
+        "refcoco/val: 1 of 3 reference boxes do not fit their images (the box of sample 2 is [-7,"
+    )
 
 
 def test_only_bad_boxes_are_refused() -> None:

@@ -148,10 +148,12 @@ def unwrap(answer: str, *, boxed: bool = True) -> str:
 def mentions_unfinished(before: str, after: str) -> bool:
     """Whether something between ``before`` and ``after`` is a mention in prose that breaks off in mid-sentence.
 
-    ``Let me look. It may be at … or else`` is reasoning that was cut off; nothing tells that it is reasoning but that
-    it deliberates (a sentence precedes) and does not end.
+    ``Let me look. It may be at … or else`` is reasoning that was cut off.  Without markers, it is known by two things:
+    it deliberates (a sentence precedes, or words like "maybe"), and it does not end.
     """
-    return _SENTENCE.search(before) is not None and _BROKEN_OFF.search(after.rstrip()[-200:]) is not None
+    if _BROKEN_OFF.search(after.rstrip()[-200:]) is None:
+        return False
+    return bool(_SENTENCE.search(before) or _DELIBERATES.search(before) or _DELIBERATES.search(after))
 
 
 # ------------------------------------------------------------------------------------------------------------- patterns
@@ -162,6 +164,11 @@ _JSON = re.compile(r"\s*+(?:```\w*+\s*+)?+[\[{]\s*+[\[{\]}\"'\d-]")
 _JSON_STRING_END = re.compile(r"[^\"'\n]{0,200}[\"']\s{0,8}[,}\]]")
 _SENTENCE = re.compile(r"\w[^\S\n]++[\w'’]++[\"')*]*+[.!?…]++\s|[一-鿿]{3}[。！？]")
 """The end of a sentence of at least two words: ``Sure!`` is none."""
+_DELIBERATES = re.compile(
+    r"\b(?:may|might|could|maybe|perhaps|probably|let me|let's|hmm|wait|or|but|however|actually|although)\b"
+    r"|可能|也许|或者|让我|不过|等等",
+    re.IGNORECASE,
+)
 _BROKEN_OFF = re.compile(r"(?:[^\W\d_]|[,;，；、])$")
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mathit|mathsf|bf|rm)\s*+\{(.*)\}\Z", re.DOTALL)
 _LATEX_ESCAPE = re.compile(r"\\([%$&#_{} ])")

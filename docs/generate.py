@@ -7,8 +7,10 @@ hand-written pages. ``docs/build.py`` combines them; generated text is not commi
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import reference
@@ -19,6 +21,7 @@ from evalkit.interfaces import Family, Metric, Task
 from evalkit.options import NEVER_FROM_FILES, OPTIONS, PROTOCOLS
 from evalkit.reasoning import ANSWER, REASONING, RULES_VERSION
 from evalkit.registry import module_name
+from evalkit.scoring import with_letters
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageRef, Kind, PromptSpec, Sample, Size, Split
 
@@ -53,6 +56,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "families": families,
         "markers": markers,
         "scorers": scorers,
+        "letters": letters,
         "settings": settings,
         "commands": reference.commands,
         "api": reference.api,
@@ -128,6 +132,7 @@ def benchmark(task: Task) -> str:
 def signature(task: Task) -> str:
     """A score's signature, as ``evalkit tasks NAME`` prints it."""
     metric = registry.metrics.get(task.metric).score(()).signature
+    metric = with_letters(metric, task.prompt_spec().letter_rule if task.kind == "choice" else None)
     return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|parsing:{RULES_VERSION}|{metric}|n:SAMPLES"
 
 
@@ -286,6 +291,38 @@ def _scorer(metric: Metric) -> Iterator[str]:
     yield from (f"## {metric.name}", "", f"*{title}*", "", about, "")
     yield f"Used by {', '.join(tasks)}." if tasks else "No benchmark of evalkit uses it by default."
     yield from ("", f"Signature: `{metric.score(()).signature}`", "")
+
+
+def letters() -> str:
+    """The cases of the grammar for option letters, by group."""
+    path = Path(__file__).resolve().parents[1] / "tests" / "letters" / "cases.json"
+    groups: dict[str, list[str]] = {}
+    for group in json.loads(path.read_text(encoding="utf-8")):
+        options = ", ".join("an image" if option is None else option for option in group["options"]) or "not known"
+        rows = groups.setdefault(group["group"], [])
+        rows += [
+            f"| {_code(text)} | {_plain(options)} | {letter or '–'} | {source} |"
+            for text, letter, source in group["cases"]
+        ]
+    lines = []
+    for name, rows in groups.items():
+        lines += [
+            f"### {name[0].upper()}{name[1:]}",
+            "",
+            "| answer | options | letter | by, or why not |",
+            "|---|---|---|---|",
+        ]
+        lines += [*rows, ""]
+    return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """A text as code in a table's cell."""
+    escaped = "".join(
+        f"&#{ord(sign)};" if sign.isascii() and not sign.isalnum() and sign not in " .,:" else sign
+        for sign in text.replace("\n", "⏎")
+    )
+    return f"<code>{escaped}</code>" if text.strip() else "(nothing)"
 
 
 def settings() -> str:

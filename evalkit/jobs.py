@@ -21,6 +21,7 @@ from evalkit.types import (
     Decoding,
     ImagePart,
     ImageRef,
+    ImageSize,
     Message,
     Prediction,
     PromptSpec,
@@ -34,6 +35,8 @@ OFFICIAL = "official"
 
 
 GENERATE, LOGLIKELIHOOD = "generate", "loglikelihood"
+RECORDED = "recorded"
+"""In place of a rule for option letters, if they were read by another program."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Job:
         limited: whether ``samples`` are fewer than the split has (``all_samples``).
         asked: what the signature says of prompts and decoding; empty where answers come from elsewhere.
         decoding_overrides: decoding fields that replace the protocol's.
+        recorded_predictions: whether predictions are taken from a journal, without parsing the answers.
     """
 
     task: Task
@@ -92,6 +96,7 @@ class Job:
     choice: str = GENERATE
     asked: str = ""
     decoding_overrides: Mapping[str, Any] = field(default_factory=dict)
+    recorded_predictions: bool = False
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -111,6 +116,13 @@ class Job:
     def prompt_spec(self) -> PromptSpec:
         """Which prompt the task gets."""
         return self.task.prompt_spec(self.protocol, self.choice)
+
+    @property
+    def letter_rule(self) -> str | None:
+        """The rule that reads option letters in its answers; None if no letters are read."""
+        if self.task.kind != "choice" or self.choice != GENERATE:
+            return None
+        return RECORDED if self.recorded_predictions else self.prompt_spec.letter_rule
 
     @cached_property
     def annotations(self) -> str:
@@ -196,6 +208,11 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
     return [s for s in samples if s.id in drawn]
 
 
+def recorded_choice(asked: str) -> str:
+    """How multiple-choice questions were answered, by what a signature says of prompts (``Job.asked``)."""
+    return LOGLIKELIHOOD if f"choice:{LOGLIKELIHOOD}" in asked.split("|") else GENERATE
+
+
 def choice_mode(wanted: str | None, family: Family, protocol: str) -> str:
     """How multiple-choice questions are answered: ``wanted``, else the family's default under the protocol."""
     if wanted is not None:
@@ -262,6 +279,15 @@ def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()
     for text in continuations:
         state.update(f"\x1c{text}".encode(errors="surrogatepass"))
     return state.hexdigest()[:16]
+
+
+def parse_answer(
+    family: Family, spec: PromptSpec, sample: Sample, text: str, image_sizes: Sequence[ImageSize]
+) -> Prediction:
+    """What a raw answer to ``sample`` says, by the rules of ``family``."""
+    if spec.kind == "choice":
+        return family.parse(spec, text, image_sizes, sample.options)
+    return family.parse(spec, text, image_sizes)
 
 
 def build_requests(

@@ -1,7 +1,8 @@
 """Parses answers from elsewhere: as a model family's raw output, as final texts, or boxes in stated coordinates.
 
 Without a family, an answer is a *final text*: what the official scorer would be given.  With one it is raw text, parsed
-as the family parses its own models' answers.  Boxes need a family or stated coordinates: a text alone does not say
+as the family parses its own models' answers.  Answers to multiple-choice questions are always raw text: without a
+family, the family ``generic`` parses them.  Boxes need a family or stated coordinates: a text alone does not say
 which it uses.
 """
 
@@ -15,7 +16,7 @@ from evalkit import registry
 from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
-from evalkit.jobs import GENERATE, OFFICIAL, Job, Record
+from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
 from evalkit.types import Box, ImageSize, Prediction, PromptSpec, Response, Sample, Size
 
 COORDINATES = ("pixels", "0-1000", "0-1", "resized")
@@ -92,8 +93,9 @@ class Reader:
                 f"with --boxes ({', '.join(COORDINATES)}), or name the model family whose convention they follow with "
                 "--family, for example --family qwen2.5-vl."
             )
-        if self.family is not None:
-            self.family.decoding(self._spec(task), task.decoding)  # refuses what the protocol does not define
+        parser = self._parser(task)
+        if parser is not None:
+            parser.decoding(self._spec(task), task.decoding)  # refuses what the protocol does not define
 
     def records(self, job: Job, texts: Mapping[str, str]) -> list[Record]:
         """A record for every sample of ``job``; a sample without an answer has an empty one."""
@@ -105,9 +107,10 @@ class Reader:
         text = first_turn(text)
         if task.kind == "grounding" and self.boxes is not None:
             return self._parse_box(task, text, image_sizes)
-        if self.family is not None:
-            return self.family.parse(self._spec(task), text, image_sizes)
-        return final(sample, text) if task.kind != "choice" else final_letter(sample, text)
+        parser = self._parser(task)
+        if parser is None:
+            return final(sample, text)
+        return parse_answer(parser, self._spec(task), sample, text, image_sizes)
 
     def image_sizes(self, sample: Sample, sizes: dict[str, Size]) -> tuple[ImageSize, ...]:
         """The sizes of the sample's images, as in the file and as the family's processor resizes them.
@@ -146,6 +149,12 @@ class Reader:
         box: Box = (x1 * x, y1 * y, x2 * x, y2 * y)
         return Prediction(box)
 
+    def _parser(self, task: Task) -> Family | None:
+        """The family that parses the answers; None if they are final texts."""
+        if self.family is None and task.kind == "choice":
+            return registry.families.get("generic")
+        return self.family
+
     def _spec(self, task: Task) -> PromptSpec:
         return task.prompt_spec(self.protocol, self.choice)
 
@@ -164,13 +173,6 @@ class Reader:
 def final(sample: Sample, text: str) -> Prediction:
     """A final text, unchanged; one without a visible character is no answer."""
     return Prediction(text if text.strip() else None)
-
-
-def final_letter(sample: Sample, text: str) -> Prediction:
-    """The letter of one of the sample's options, spaces aside; finding it in anything longer needs a family."""
-    letter = text.strip()
-    letters = [chr(ord("A") + place) for place in range(len(sample.options))]
-    return Prediction(letter if letter in letters else None)
 
 
 def failed(sample: Sample, error: str) -> Record:

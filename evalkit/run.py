@@ -14,7 +14,7 @@ from threading import Event
 from evalkit.end_of_turn import first_turn
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, Family
-from evalkit.jobs import Job, Question, Record
+from evalkit.jobs import Job, Question, Record, parse_answer
 from evalkit.reasoning import opened_by
 from evalkit.scoring import Result, score_job
 from evalkit.types import (
@@ -129,7 +129,13 @@ class Answers:
         prediction = (
             Prediction(None)
             if failed
-            else self._family.parse(self.job.prompt_spec, first_turn(response.text), response.image_sizes)
+            else parse_answer(
+                self._family,
+                self.job.prompt_spec,
+                question.sample,
+                first_turn(response.text),
+                response.image_sizes,
+            )
         )
         record = question.answered(response, prediction, self._digests.of(question.request))
         self._records[response.id] = record

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record, check_submission
 from evalkit.metric_contract import check_metric, describe, score_answers
 from evalkit.types import Answered, Scores
+from evalkit.unparsed import reason
 
 log = logging.getLogger("evalkit")
 
@@ -32,6 +33,7 @@ class Result:
         submission: the file for the official server, if there are no scores.
         n: number of samples scored; those with ``errors`` are excluded.
         unparsed: number of answers without a prediction; they count as wrong.
+        unparsed_reason: why nearly no answer could be parsed, as far as it shows; empty if most were.
         truncated: number of answers that reached the token limit.
         failure: why there is neither a score nor a submission, as a sentence; None if there is one.
     """
@@ -46,6 +48,7 @@ class Result:
     clusters: dict[str, str] = field(default_factory=dict)
     submission: Submission | None = None
     failure: str | None = None
+    unparsed_reason: str = ""
 
     @property
     def complete(self) -> bool:
@@ -69,6 +72,7 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
         if public:
             answers = [Answered(r.sample, r.prediction) for r in good]
             scores = score_answers(registry.metrics.get(job.task.metric), answers)
+            scores = replace(scores, signature=with_letters(scores.signature, job.letter_rule))
         else:
             submission = submit(job, records)
     except UserError as error:
@@ -88,7 +92,13 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
         clusters={r.sample.id: r.sample.cluster for r in good},
         submission=submission,
         failure=failure,
+        unparsed_reason=reason(job, good),
     )
+
+
+def with_letters(signature: str, rule: str | None) -> str:
+    """A metric's signature after the rule that read option letters, if one did."""
+    return signature if rule is None else f"letters:{rule}|{signature}"
 
 
 def check_scorable(job: Job) -> None:

@@ -14,7 +14,7 @@ from evalkit import registry
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import Job, load_job, parse_tasks
+from evalkit.jobs import Job, load_job, parse_tasks, recorded_choice
 from evalkit.jsonl import objects, read_bytes
 from evalkit.jsonl_task import data_of_tasks, relocated
 from evalkit.reader import Reader
@@ -22,7 +22,7 @@ from evalkit.results.samples.context import located
 from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter, read_scores
-from evalkit.runner.finish import print_leaderboard, write_scores
+from evalkit.runner.finish import print_leaderboard, report_unparsed, write_scores
 from evalkit.runner.manifest import now
 from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
 from evalkit.scoring import Result, score_job
@@ -80,7 +80,12 @@ class RecordedRun:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
         jobs = [
-            replace(load_job(task, split, opened, limit=record.limit, seed=seed), asked=record.asked)
+            replace(
+                load_job(task, split, opened, limit=record.limit, seed=seed, protocol=reader.protocol),
+                asked=record.asked,
+                choice=recorded_choice(record.asked),
+                recorded_predictions=bool(settings.get("recorded_predictions")),
+            )
             for (task, split), record in zip(tasks, splits, strict=True)
         ]
         return cls(folder, manifest, jobs, reader, where)
@@ -89,14 +94,13 @@ class RecordedRun:
         """Parse and score the answers to a split."""
         settings = self.manifest.settings
         journal = self.folder.journal_path(job.task.name, job.split)
-        recorded_predictions = bool(settings.get("recorded_predictions"))
-        if not recorded_predictions:
+        if not job.recorded_predictions:
             self.reader.check(job.task)
         lines = read_lines(journal, self.manifest.schema, console)
         if settings.get("skip_missing"):
             job = without(job, [sample.id for sample in job.samples if sample.id not in lines])
         return score_job(
-            job, records_of(job, lines, self.reader, path=journal, recorded_predictions=recorded_predictions)
+            job, records_of(job, lines, self.reader, path=journal, recorded_predictions=job.recorded_predictions)
         )
 
 
@@ -121,6 +125,7 @@ def rescore_run(path: Path, data: str | None) -> int:
     for result in results:
         name = result.job.name
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
+    report_unparsed(results, console)
     print_leaderboard(entries)
     return 0 if all(result.complete for result in results) else 1
 

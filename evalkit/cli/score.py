@@ -53,7 +53,7 @@ def score(
             "family",
             rich_help_panel="Parsing",
             help="Model family that gave the answers: they are parsed as its raw output, boxes in its coordinates.",
-            show_default="the run's, for a journal; else none: answers are final texts",
+            show_default="the run's, for a journal; else none: answers are final texts, except letters",
         ),
     ] = None,
     boxes: Annotated[

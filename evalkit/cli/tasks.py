@@ -75,6 +75,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     from evalkit import registry
     from evalkit.jsonl_task import JsonlTask
     from evalkit.reasoning import RULES_VERSION
+    from evalkit.scoring import with_letters
 
     custom = isinstance(task, JsonlTask)
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
@@ -96,8 +97,10 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
     if not custom:
         show_files(console, task, data)
-    show_prompts(console, task.prompt_spec(protocol), task)
+    spec = task.prompt_spec(protocol)
+    show_prompts(console, spec, task)
     signature = registry.metrics.get(task.metric).score(()).signature
+    signature = with_letters(signature, spec.letter_rule if task.kind == "choice" else None)
     file = f"file:{task.digest}|" if isinstance(task, JsonlTask) else ""
     asked = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
     split_name = task.default_splits[0] if custom else "SPLIT"

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from evalkit.reasoning import REASONING, Markers
-from evalkit.types import Decoding, ImageSize, Message, Prediction, PromptSpec, Sample, Shot, Size
+from evalkit.types import Decoding, ImageSize, Message, Part, Prediction, PromptSpec, Sample, Shot, Size
 
 
 class Family(ABC):
@@ -61,8 +61,14 @@ class Family(ABC):
         """The task's decoding with the limits of the protocol and of this family."""
 
     @abstractmethod
-    def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """The prediction in a raw answer; boxes in pixels of the original image."""
+    def parse(
+        self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
+    ) -> Prediction:
+        """The prediction in a raw answer; boxes in pixels of the original image.
+
+        Args:
+            options: of a multiple-choice question, whose letters alone are answers; passed for that kind only.
+        """
 
     @abstractmethod
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:

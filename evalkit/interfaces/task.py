@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
+from evalkit.letters import GRAMMAR
 from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, Split
 
 
@@ -24,6 +25,8 @@ class Task(ABC):
         layout: the official files below a data root, for ``evalkit tasks``.
         hub: the id of the data set on the hub.
         prompts: its prompts under other harnesses' protocols, by protocol (``lmms-eval``, ``vlmevalkit``).
+        letter_rules: the rules that read option letters under other harnesses' protocols, by protocol, as names of
+            ``evalkit.letters.RULES``; evalkit's own grammar elsewhere.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Task(ABC):
     layout: Sequence[str] = ()
     hub: str = ""
     prompts: Mapping[str, PromptTemplate] = {}
+    letter_rules: Mapping[str, str] = {}
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
         """The samples of ``split`` in the official order.
@@ -62,7 +66,8 @@ class Task(ABC):
 
     def prompt_spec(self, protocol: str = "official", choice: str = "generate") -> PromptSpec:
         """What a family needs to know of the task to write its prompts under ``protocol``."""
-        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts)
+        rule = self.letter_rules.get(protocol, GRAMMAR)
+        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, rule)
 
     @property
     def has_submission(self) -> bool:

@@ -20,6 +20,7 @@ _SIGNS = {
 }  # fmt: skip
 _ANSWER_TAG = r"(?:final[ _-]?)?(?:answer|conclusion|choice|option|output|result|response)"
 _TAG = re.compile(rf"<(?P<close>/?)\s*+(?:(?P<answer>{_ANSWER_TAG})|[a-z][a-z0-9_-]{{0,20}}+)\s*+/?>", re.I)
+_NESTED = re.compile(r"<(/?)answer>(?:\s*+<\1answer>)++")
 _BREAK = re.compile(r"<br\s*+/?>|\\\\|\\n(?![a-z])", re.I)
 _WRAPPED = re.compile(r"\\(?:text[a-z]*+|math[a-z]++|operatorname|mbox|underline|emph)\*?\s*+\{([^{}]*+)\}")
 _LATEX = re.compile(r"\\[()\[\],;! ]|\$|\\(?:quad|left|right)(?![a-z])")
@@ -43,7 +44,7 @@ def unified(text: str) -> str:
     plain = _BREAK.sub("\n", unicodedata.normalize("NFKC", text).translate(_SIGNS))
     for _ in range(3):  # \mathbf{\text{B}}
         plain = _WRAPPED.sub(r"\1", plain)
-    return _TAG.sub(_tag, _LATEX.sub("", plain))
+    return _NESTED.sub(r"<\1answer>", _TAG.sub(_tag, _LATEX.sub("", plain)))
 
 
 def _tag(match: re.Match[str]) -> str:

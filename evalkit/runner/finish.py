@@ -32,6 +32,7 @@ def report_end(folder: RunFolder, results: Sequence[Result], console: Console, r
     """
     errors = sum(r.errors for r in results)
     failures = [r for r in results if r.failure is not None]
+    report_unparsed(results, console)
     for result in failures:
         announce(console, f"{result.job.name} has no score: {result.failure}")
     if failures:
@@ -42,6 +43,17 @@ def report_end(folder: RunFolder, results: Sequence[Result], console: Console, r
         console.print(sentence.rstrip(), soft_wrap=True)
     announce(console, f"run folder: {folder.path}")
     return "incomplete" if errors or failures else "complete"
+
+
+def report_unparsed(results: Sequence[Result], console: Console) -> None:
+    """Say of each split where nearly no answer could be parsed, and why."""
+    for result in results:
+        if result.unparsed_reason:
+            announce(
+                console,
+                f"{result.job.name}: {result.unparsed:,} of {result.n:,} answers could not be parsed and count as "
+                f"wrong: {result.unparsed_reason}.",
+            )
 
 
 def write_scores(writer: ScoreWriter, results: Sequence[Result]) -> list[board.Entry]:

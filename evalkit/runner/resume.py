@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from evalkit.end_of_turn import first_turn
 from evalkit.interfaces import Family
-from evalkit.jobs import Job, Question, Record
+from evalkit.jobs import Job, Question, Record, parse_answer
 from evalkit.results.store.journal import mend, read_journal
 from evalkit.results.store.manifest import SCHEMA
 from evalkit.results.store.run_folder import RunFolder
@@ -53,7 +53,8 @@ def kept_answers(
         elif _changed(line.digests, now):
             changed.add(key)
         else:
-            prediction = family.parse(job.prompt_spec, first_turn(line.response.text), line.response.image_sizes)
+            text, sizes = first_turn(line.response.text), line.response.image_sizes
+            prediction = parse_answer(family, job.prompt_spec, question.sample, text, sizes)
             kept[key] = question.answered(line.response, prediction, now)
     mend(path, answers, failed | reworded | changed)
 

@@ -92,7 +92,8 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
     splits = parse_tasks(settings.tasks, settings.split, settings.kind)
     files = pair_files(options.predictions, splits)
     journals = [open_journal(file, console) if is_journal(file) else None for file in files]
-    reading = choose_reading(journals, effective, options)
+    letters = any(task.kind == "choice" for task, _ in splits)
+    reading = choose_reading(journals, effective, options, letters=letters)
     reading.reader.check_options()
     if not reading.recorded_predictions:
         for task, _ in splits:

@@ -9,7 +9,7 @@ from pathlib import Path
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
-from evalkit.jobs import Job, load_job
+from evalkit.jobs import Job, load_job, recorded_choice
 from evalkit.predictions import EXAMPLES, Matched, match, read_predictions
 
 from .recorded import RecordedSplit, without
@@ -89,7 +89,8 @@ def answers_of(
     limit = None if journal is None or journal.split is None else journal.split.limit
     protocol = reading.reader.protocol
     job = load_job(task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice)
-    job = replace(job, asked=reading.asked(journal))
+    asked = reading.asked(journal)
+    job = replace(job, asked=asked, choice=recorded_choice(asked), recorded_predictions=reading.recorded_predictions)
     if journal is not None:
         return _from_journal(job, journal, options)
     ids = [sample.id for sample in job.samples]

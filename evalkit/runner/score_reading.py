@@ -69,17 +69,20 @@ class Reading:
         }
 
 
-def choose_reading(journals: Sequence[RecordedSplit | None], effective: Effective, options: Options) -> Reading:
+def choose_reading(
+    journals: Sequence[RecordedSplit | None], effective: Effective, options: Options, *, letters: bool = False
+) -> Reading:
     """The reading of all files.
 
     Args:
         journals: the journal of each file; None for a predictions file.
+        letters: whether option letters are read in any of them: that needs no family.
 
     Raises:
         UserError: an option has no effect or contradicts a journal, or the files need different readings.
     """
     found = [
-        _of_options(effective, options) if journal is None else _of_journal(journal, effective, options)
+        _of_options(effective, options, letters) if journal is None else _of_journal(journal, effective, options)
         for journal in journals
     ]
     first = found[0]
@@ -108,10 +111,11 @@ def _brief(reading: Reading) -> str:
     return f"{'no family' if reader.family is None else reader.family.name}, {reader.protocol}{limits}"
 
 
-def _of_options(effective: Effective, options: Options) -> Reading:
+def _of_options(effective: Effective, options: Options, letters: bool = False) -> Reading:
     family = None if options.family is None else registry.families.get(options.family)
-    protocol = effective.settings.protocol if family is not None else OFFICIAL  # final texts need no parsing
-    if family is None and effective.sources["protocol"] == "command line":
+    parsed = family is not None or letters
+    protocol = effective.settings.protocol if parsed else OFFICIAL  # final texts need no parsing
+    if not parsed and effective.sources["protocol"] == "command line":
         raise UserError(
             f"--protocol {effective.settings.protocol}: without --family, answers are final texts, which no protocol "
             "parses; drop it, or name the model family with --family."

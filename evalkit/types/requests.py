@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from evalkit.letters import GRAMMAR
+
 from .samples import ImageRef, Kind, Sample
 
 
@@ -29,7 +31,7 @@ class PromptTemplate:
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """Which prompt a task gets.
+    """Which prompt a task gets, and how its answers are parsed.
 
     Attributes:
         task: its name.
@@ -37,6 +39,7 @@ class PromptSpec:
         choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
             the highest likelihood (``loglikelihood``).
         prompts: other harnesses' prompts for the task, by protocol.
+        letter_rule: the rule that reads option letters in generated answers, a name of ``evalkit.letters.RULES``.
     """
 
     task: str
@@ -44,6 +47,7 @@ class PromptSpec:
     protocol: str = "official"
     choice: str = "generate"
     prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
+    letter_rule: str = GRAMMAR
 
 
 @dataclass(frozen=True)

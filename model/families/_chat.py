@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Family
-from evalkit.reasoning import split, unwrap
+from evalkit.letters import read_letter
+from evalkit.reasoning import ANSWER, split, unwrap
 from evalkit.types import (
     Box,
     Decoding,
     ImageSize,
     Kind,
     Message,
+    Part,
     Prediction,
     PromptSpec,
     PromptTemplate,
@@ -26,8 +28,11 @@ from evalkit.types import (
     TextPart,
 )
 
-from ._parsing import SPECIAL, Numbers, letter, numbers
+from ._parsing import SPECIAL, Numbers, numbers
 from ._prompts import LMMS_EVAL, letters, render, template_of
+
+ANSWER_TOKENS = tuple(marker for marker in ANSWER if marker.opening.startswith(("<|", "[")))
+"""Markers of final answers that would be removed as special tokens."""
 
 # JSON with a label that repeats the expression: 28 tokens, Qwen-VL's limit, would cut it in half.
 GROUNDING_TOKENS = 128
@@ -79,17 +84,19 @@ class Chat(Family):
             return Decoding(max(found.max_new_tokens, GROUNDING_TOKENS), found.min_new_tokens)
         return found
 
-    def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+    def parse(
+        self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
+    ) -> Prediction:
         """The final answer: its text, an option letter, or its first box in pixels of the original image.
 
-        See ``evalkit.reasoning`` for what comes before and around it.
+        See ``evalkit.reasoning`` for what comes before and around it, and ``evalkit.letters`` for letters.
         """
         self.template(spec)
         parts = split(text, self.reasoning)
         if not parts.complete:
             return Prediction(None)
         if spec.kind == "choice":
-            return Prediction(letter(self.special.sub("", unwrap(parts.answer, boxed=False)).strip()))
+            return Prediction(self._letter(spec, parts.answer, options))
         answer = unwrap(parts.answer)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
@@ -124,6 +131,12 @@ class Chat(Family):
     def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
         """The first box of an answer, in the units of the prompt."""
         return numbers(said)
+
+    def _letter(self, spec: PromptSpec, answer: str, options: Sequence[Part]) -> str | None:
+        for marker in ANSWER_TOKENS:
+            answer = answer.replace(marker.opening, "<answer>").replace(marker.closing, "</answer>")
+        texts = [option if isinstance(option, str) else None for option in options]
+        return read_letter(self.special.sub("", answer), texts, spec.letter_rule).letter
 
     def check_images(self, sample: Sample, shots: Sequence[Shot]) -> None:
         """Raise ``UserError`` if there are more images than the family's models can take."""

@@ -1,4 +1,4 @@
-"""Parses final answers (``evalkit.reasoning``): an option letter, the four numbers of a box.
+"""Parses final answers (``evalkit.reasoning``): the four numbers of a box.
 
 Answers are untrusted: every pattern here takes time linear in the answer's length (quantifiers are possessive where
 backtracking could repeat work), and nothing here raises.
@@ -16,24 +16,6 @@ SPECIAL = re.compile(r"<\|[a-z0-9_]++\|>")
 
 # Full-width forms of printable ASCII, and the Chinese punctuation that stands for it.
 _WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | str.maketrans("【】、。“”−　", '[],.""- ')
-
-
-# -------------------------------------------------------------------------------------------------------------- letters
-
-# At the beginning, a letter alone or marked off: "A dog" and "I think so" are sentences, "U.S." is a name.
-_FIRST = re.compile(r'\W*+([A-Z])(?![.][A-Z][.])(?:[.):,*\]"`]|\s*+$|[^\S\n]*+\n)')
-# Elsewhere, a letter said to be the answer.  A and I are words too, so more than a space must set them off.
-_SAID = re.compile(
-    r"(?:(?i:\b(?:answer|option|choice)\b(?: is|:)?)|答案(?:是|为)?|选[项择]?|\\boxed\{)\W*+"
-    r"(?:([B-HJ-Z])(?!\w)|([AI])(?:[^\w\s'’]|\s*+$|[^\S\n]*+\n|\s++(?:because|since|as)\b))"
-)
-
-
-def letter(text: str) -> str | None:
-    """The option letter of an answer: at its start, or after "answer", "option" or the like."""
-    plain = text.translate(_WIDE).strip()
-    match = _FIRST.match(plain) or _SAID.search(plain)
-    return next(filter(None, match.groups())) if match else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- boxes

@@ -1,11 +1,13 @@
-"""Stored scores that an earlier version of the parsing rules or of a metric computed."""
+"""Stored scores that an earlier version of the parsing rules, of the letter rule or of a metric computed."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.letters import GRAMMAR, VLMEVALKIT
 from evalkit.reasoning import RULES_VERSION
 
 from .signature import Signature
@@ -14,7 +16,7 @@ VERSION = re.compile(r"v\d+")
 
 
 def outdated(signature: str) -> str | None:
-    """How a stored score's parsing rules and metric differ from the installed ones; None if they do not.
+    """How a stored score's parsing rules, letter rule and metric differ from the installed ones; None if they do not.
 
     For example: ``an earlier vqa_accuracy (norm:official|v1; now norm:normalised|v2)``.
     """
@@ -39,9 +41,24 @@ def _metric(signature: str) -> str | None:
         except UserError:
             continue  # not a metric, or not installed
         if not now or f"|{now}|" in f"|{signature}|":
-            return None
+            return _outdated_letters(name, parts)
         scorer = [part for part in parts[parts.index(name) :] if not part.startswith("n:")]
         then = "|".join(part for part in scorer if part not in now.split("|"))
         today = "|".join(part for part in now.split("|") if part not in scorer)
         return f"an earlier {name} ({then}; now {today})"
     return None
+
+
+def _outdated_letters(metric: str, parts: Sequence[str]) -> str | None:
+    """How the rule that read the letters of a choice score differs from today's grammar; None if it does not.
+
+    Other harnesses' rules do not change, and a ranking of letters (``choice:loglikelihood``) reads none.
+    """
+    fields = dict(part.split(":", 1) for part in parts[1:] if ":" in part)
+    if metric != "choice_accuracy" or "choice" in fields:
+        return None
+    rule = fields.get("letters", "")
+    if rule and (rule == GRAMMAR or not rule.startswith("evalkit-")):
+        return None
+    now = VLMEVALKIT if fields.get("protocol") == "vlmevalkit" else GRAMMAR
+    return f"an earlier letter rule ({f'letters:{rule}' if rule else 'without a name'}; now letters:{now})"

@@ -38,6 +38,7 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
 from evalkit.jsonl import read_bytes
+from evalkit.letters import VLMEVALKIT
 from evalkit.tasks._files import boolean_in, id_in, is_coordinate, official_format, text_in, texts_in
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Size, Split
 
@@ -113,6 +114,7 @@ class AI2D(Task):
             "Please select the correct answer from the options above. \n"
         ),
     }
+    letter_rules = {"vlmevalkit": VLMEVALKIT}
     layout = (f"ai2d/{IDS}", "ai2d/questions/*.json", "ai2d/annotations/*.json", "ai2d/images/*.png")
     hub = HUB_REPO
 

@@ -28,6 +28,7 @@ from evalkit.data import HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
+from evalkit.letters import VLMEVALKIT
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Split
 
@@ -62,6 +63,7 @@ class ScienceQAImages(Task):
             "Please select the correct answer from the options above. \n"
         ),
     }
+    letter_rules = {"vlmevalkit": VLMEVALKIT}
     layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
     hub = HUB_REPO
 

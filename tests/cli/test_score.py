@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evalkit import registry
 from evalkit.api import load_task
 from evalkit.data import open_data
 from evalkit.errors import UserError
@@ -307,20 +308,84 @@ def test_family_that_does_not_resize_gets_original_sizes() -> None:
     [
         ("vqa", " Two dogs. ", " Two dogs. "),
         ("caption", "\n", None),
-        ("choice", " B ", "B"),
-        ("choice", "B.", None),
-        ("choice", "C", None),
-        ("choice", "", None),
     ],
 )
 def test_final_texts_are_taken_as_they_stand(kind: Kind, text: str, value: str | None) -> None:
-    class Asked:
-        pass
+    task = next(task for task in registry.tasks.all() if task.kind == kind)
+    assert Reader().parse(task, Sample("1", (), "", ("A",), "1"), text, ()).value == value
 
-    asked = Asked()
-    asked.kind = kind  # type: ignore[attr-defined]
-    sample = Sample("1", (), "", ("A",), "1", options=("red", "blue") if kind == "choice" else ())
-    assert Reader().parse(asked, sample, text, ()).value == value  # type: ignore[arg-type]
+
+LETTERS = {
+    "0": "(a)", "1": "The answer is B", "2": "c", "3": "<think>A?</think>D", "4": "It is a dog.", "5": "D. owl",
+    "6": "答案是C", "7": "A or B", "8": "E", "9": "",
+}  # fmt: skip
+
+
+def choice_file(folder: Path, right: str = "ABCDBDCAAA") -> None:
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    options = ["cat", "dog", "fox", "owl"]
+    rows = [
+        {"id": str(n), "image": "a.png", "question": "?", "options": options, "answer": a} for n, a in enumerate(right)
+    ]
+    write_lines(folder / "own.jsonl", rows)
+    write_lines(folder / "p.jsonl", [{"id": key, "text": text} for key, text in LETTERS.items()])
+
+
+def test_raw_answers_to_multiple_choice_questions_need_no_family(evalkit: Evalkit, tmp_path: Path) -> None:
+    choice_file(tmp_path)
+    done = evalkit("score", "-t", "own.jsonl", "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = row_of(tmp_path / "runs" / "x")
+    assert (row["value"], row["unparsed"], row["n"]) == (70.0, 3, 10)
+    assert "|letters:evalkit-2|choice_accuracy|" in str(row["signature"])
+    assert "could not be parsed" not in done.stderr
+    done = evalkit("rescore", "runs/x", cwd=tmp_path)
+    assert "unchanged" in done.stderr
+    with_family = evalkit(
+        "score", "-t", "own.jsonl", "-p", "p.jsonl", "--family", "qwen2.5-vl", "--name", "y", cwd=tmp_path
+    )
+    assert with_family.returncode == 0
+    assert row_of(tmp_path / "runs" / "y")["value"] == 70.0
+
+
+def test_vlmevalkits_rule_is_in_the_signature(evalkit: Evalkit, tmp_path: Path) -> None:
+    """Under its protocol, with and without a family."""
+    samples = load_task("scienceqa_img", data="tiny", limit=4)
+    write_lines(
+        tmp_path / "p.jsonl", [{"id": s.id, "text": s.references[0]} for s in load_task("scienceqa_img", data="tiny")]
+    )
+    assert len(samples) == 4
+    for name, more in (("a", []), ("b", ["--family", "qwen2-vl"])):
+        done = evalkit(
+            "score", "-t", "scienceqa_img", "--data", "tiny", "-p", "p.jsonl", "--protocol", "vlmevalkit", "--name", name,
+            *more, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        row = row_of(tmp_path / "runs" / name)
+        assert row["value"] == 100.0
+        assert "|letters:vlmevalkit-2026-06|choice_accuracy|" in str(row["signature"])
+        assert "unchanged" in evalkit("rescore", f"runs/{name}", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The picture is nice.", "they state no option; the first is “The picture is nice.”"),
+        ("G", "most name no option of their question; the first is “G”"),
+        ("A or B", "most name several options; the first is “A or B”"),
+        ("", "most are empty"),
+        ("<think>Is it A", "most are reasoning without an answer"),
+    ],
+)
+def test_where_nearly_nothing_could_be_parsed_a_line_says_so(
+    text: str, reason: str, evalkit: Evalkit, tmp_path: Path
+) -> None:
+    choice_file(tmp_path)
+    write_lines(tmp_path / "p.jsonl", [{"id": str(n), "text": text} for n in range(9)] + [{"id": "9", "text": "A"}])
+    done = evalkit("score", "-t", "own.jsonl", "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if "could not be parsed" in line]
+    assert line.startswith(f"own/own: 9 of 10 answers could not be parsed and count as wrong: {reason}")
 
 
 # -------------------------------------------------------------------------------------------------------- submissions

@@ -58,6 +58,8 @@ PARSED = re.compile(r"(\|protocol:[^|]+\|(?:(?:shots|choice|decoding):[^|]+\|)*)
 """Where a signature names the version of the rules that parsed raw answers."""
 MEAN = ("refcoco-all:mean|splits:8|f1804df1b1fe", "refcoco-all:mean|splits:8|5057d48d2323")
 """A mean's signature holds a digest of those of its splits."""
+LETTERS = ("choice_accuracy|", "letters:evalkit-2|choice_accuracy|")
+"""The signature of choice accuracy before and after the rule that reads letters had a name."""
 VALUES = {"accuracy_normalised": "accuracy_official_script"}
 
 Run = Callable[[str], subprocess.CompletedProcess[str]]
@@ -117,9 +119,10 @@ def results(run: Path, *, seconds: bool = True) -> list[dict[str, Any]]:
 
 
 def scored_today(content: Any) -> Any:
-    """What 54ec510 wrote of scores, as this version writes it: VQA accuracy has another headline and signature.
+    """What 54ec510 wrote of scores, as this version writes it.
 
-    In these runs both of its values are the same.  Signatures name the rules that parsed raw answers.
+    In these runs both values of VQA accuracy are the same.  Signatures name the rules that parsed raw answers and, if
+    letters were generated, the rule that read them; in these runs they read what the first ones read.
     """
     if isinstance(content, dict):
         return {VALUES.get(key, key): scored_today(value) for key, value in content.items()}
@@ -127,7 +130,8 @@ def scored_today(content: Any) -> Any:
         return [scored_today(value) for value in content]
     if not isinstance(content, str):
         return content
-    return PARSED.sub(r"\1parsing:2|", content.replace(*RESCORED).replace(*MEAN))
+    parsed = PARSED.sub(r"\1parsing:2|", content.replace(*RESCORED).replace(*MEAN))
+    return parsed if "choice:loglikelihood" in content else parsed.replace(*LETTERS)
 
 
 def answers(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -296,6 +300,21 @@ def test_rescored_vqa_accuracy_is_never_mixed_with_that_of_the_old_headline(eval
     assert (
         "the baseline was scored by earlier parsing rules (version 1; now 2) and an earlier vqa_accuracy "
         "(norm:official|v1; now norm:normalised|v2)" in " ".join(done.stderr.split())
+    )
+    assert evalkit("rescore runs/complete").returncode == 0
+    assert evalkit("compare runs/complete runs/early").returncode == 0
+
+
+def test_letters_read_by_the_first_rule_are_told_apart(evalkit: Run, tmp_path: Path) -> None:
+    old(tmp_path, "complete", "early", "likelihood")
+    assert evalkit("rescore runs/early").returncode == 0
+    assert "letters:" not in evalkit("rescore runs/likelihood").stderr, "a ranking of letters reads none"
+    done = evalkit("compare runs/complete runs/early")
+    assert (
+        "scienceqa_img/test: runs/complete and runs/early are not comparable: the signatures differ (none and "
+        "letters:evalkit-2); raw answers were parsed by different rules (versions 1 and 2); runs/complete was scored "
+        "by earlier parsing rules (version 1; now 2) and an earlier letter rule (without a name; now "
+        "letters:evalkit-2): 'evalkit rescore runs/complete' scores it again" in done.stderr
     )
     assert evalkit("rescore runs/complete").returncode == 0
     assert evalkit("compare runs/complete runs/early").returncode == 0

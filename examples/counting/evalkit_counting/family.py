@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from evalkit.model.families.qwen2_5_vl import Qwen25VL
-from evalkit.types import ImageSize, Prediction, PromptSpec
+from evalkit.types import ImageSize, Part, Prediction, PromptSpec
 
 from .metric import WORDS
 
@@ -23,8 +23,10 @@ class Qwen25VLNumbers(Qwen25VL):
     name = "qwen2.5-vl-numbers"
     model_types = ()
 
-    def parse(self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        prediction = super().parse(spec, text, image_sizes)
+    def parse(
+        self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
+    ) -> Prediction:
+        prediction = super().parse(spec, text, image_sizes, options)
         if spec.kind != "vqa" or not isinstance(prediction.value, str):
             return prediction
         found = NUMBER.search(prediction.value)

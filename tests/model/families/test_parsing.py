@@ -272,32 +272,41 @@ def test_what_qwen_vls_scorer_reads_is_read_alike(case: dict[str, Any]) -> None:
 # -------------------------------------------------------------------------------------------------------------- letters
 
 LETTERS: list[tuple[str, str | None]] = [
-    ("B", "B"), (" B\n", "B"), ("B.", "B"), ("(B)", "B"), ("[B]", "B"), ("B)", "B"), ("B:", "B"), ("B,", "B"), ("**B**", "B"),
-    ("*B*", "B"), ("`B`", "B"), ('"B"', "B"), ("B. blue", "B"), ("(B) blue", "B"), ("B) blue", "B"), ("B: blue", "B"),
-    ("**B. blue**", "B"), ("**B**: blue", "B"), ("B.blue", "B"), ("A. a dog", "A"), ("A, because it is red.", "A"),
-    ("B\n\nBecause it is blue.", "B"), ("B \nIt is.", "B"), ("- B", "B"), ("J", "J"), ("Ｂ", "B"), ("Ｂ．", "B"), ("B、blue", "B"),
-    ("B。", "B"), ("（B）", "B"), ("B：blue", "B"), ("【B】", "B"), ("Answer: B", "B"), ("answer: B", "B"), ("ANSWER: B", "B"),
-    ("**Answer:** B", "B"), ("**Answer: B**", "B"), ("Answer: (C)", "C"), ("Answer B", "B"), ("The answer is B.", "B"),
-    ("The answer is: B", "B"), ("The correct answer is **B**.", "B"), ("The correct answer is (B) blue.", "B"),
-    ("The answer is B because it is blue.", "B"), ("The answer is A.", "A"), ("The answer is A", "A"), ("The answer is A\nBecause it is red.", "A"),
-    ("The answer is A because it is red.", "A"), ("The correct option is D", "D"), ("Option D", "D"), ("Option A.", "A"),
-    ("The correct choice is C.", "C"), ("I think the answer is C.", "C"), ("答案是B", "B"), ("答案：B。", "B"), ("选B", "B"),
-    ("选择C。", "C"), ("应选项D", "D"), (r"\boxed{B}", "B"), (r"So it is $\boxed{ C }$.", "C"), ("B<|im_end|>", "B"),
+    ("B", "B"), ("(b)", "B"), ("B. blue", "B"), ("blue", "B"), ("The answer is B.", "B"), ("答案是B", "B"), ("B<|im_end|>", "B"),
     ("<|im_start|>B<|im_end|>", "B"), ("<think>A? No. Answer: C</think>\n\nB", "B"), ("A? Answer: C</think>B.", "B"),
-    ("<think></think>Answer: B", "B"), ("Z", "Z"),
-    ("A dog", None), ("I think so", None), ("I", "I"), ("a dog", None), ("Blue", None), ("Because", None), ("b", None), ("", None),
-    (" ", None), ("1", None), ("None of them", None), ("AB", None), ("U.S. army", None), ("A man and a dog", None),
-    ("The answer is A dog", None), ("The answer is a dog", None), ("Answer: I think so", None), ("Answer: I'm sure", None),
-    ("answer: blue", None), ("The options are many", None), ("<think>B", None), ("<think>B</think>", None), ("Bß", None), ("É", None),
-    ("!?.,", None), ("\ud800", None), ("B2", None), ("В", None),  # the last is Cyrillic
+    ("<think></think>Answer: B", "B"), ("Red? <|begin_of_box|>B<|end_of_box|>", "B"), ("<answer>B</answer>", "B"),
+    ("Option A is wrong. The correct answer is B.", "B"), ("D", None), ("A or B", None), ("<think>B", None), ("<think>B</think>", None),
+    ("", None), (" ", None), ("A dog", None), ("\ud800", None),
 ]  # fmt: skip
+COLORS = ("red", "blue", "green")
 
 
 @pytest.mark.parametrize(("text", "letter"), LETTERS)
 @pytest.mark.parametrize("family", [*QWEN, "generic"])
 def test_letters(family: str, text: str, letter: str | None) -> None:
-    for protocol in ("official", "lmms-eval", "vlmevalkit"):
-        assert read(family, text, spec=registry.tasks.get("ai2d").prompt_spec(protocol)) == letter
+    """Without thoughts and special tokens, by the declared grammar (``tests/letters``)."""
+    for protocol in ("official", "lmms-eval"):
+        spec = registry.tasks.get("ai2d").prompt_spec(protocol)
+        assert registry.families.get(family).parse(spec, text, (), COLORS).value == letter
+
+
+@pytest.mark.parametrize("family", [*QWEN, "generic"])
+@pytest.mark.parametrize(
+    ("text", "official", "vlmevalkit"),
+    [
+        ("b", "B", None),
+        ("Answer: B", "B", "B"),
+        ("Option A is wrong. The correct answer is B.", "B", "B"),
+        ("A thing of blue", "B", "A"),
+        ("B is the colour that I see in this image", None, None),
+    ],
+)
+def test_vlmevalkits_rule_reads_under_its_protocol(
+    family: str, text: str, official: str | None, vlmevalkit: str | None
+) -> None:
+    for protocol, letter in (("official", official), ("vlmevalkit", vlmevalkit)):
+        spec = registry.tasks.get("scienceqa_img").prompt_spec(protocol)
+        assert registry.families.get(family).parse(spec, text, (), ("red thing", "blue", "green")).value == letter
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts

@@ -14,6 +14,7 @@ from evalkit.endpoint import ServedModel
 from evalkit.errors import UserError
 from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 from evalkit.jsonl import read_json
+from evalkit.paths import user_path
 
 BUNDLED = ("tiny", "tiny-early")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -216,7 +217,7 @@ def resolve_checkpoint(
 def _resolve(given: str, pickled: bool, with_weights: bool) -> Checkpoint:
     if given in BUNDLED:
         return _read_folder(given, bundled_folder(given), given)
-    folder = Path(given).expanduser()
+    folder = user_path(given, "--model")
     if folder.is_dir():
         return _read_folder(folder.resolve().name, folder, given, pickled=pickled, with_weights=with_weights)
     if folder.exists():

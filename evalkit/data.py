@@ -20,6 +20,7 @@ from evalkit.errors import UserError, first_line
 from evalkit.fingerprint import of_files
 from evalkit.images import PathImage
 from evalkit.jsonl import parse, read_bytes
+from evalkit.paths import user_path
 from evalkit.shards import split_files
 
 HUB = "hub"
@@ -219,11 +220,11 @@ def open_data(name: str, *, images_required: bool = True) -> Data:
     if name == HUB:
         return HubData(HUB)
     if name.startswith(f"{HUB}:"):
-        mirror = Path(name.removeprefix(f"{HUB}:")).expanduser()
+        mirror = user_path(name.removeprefix(f"{HUB}:"), "--data")
         if not mirror.is_dir():
             raise UserError(f"--data {name}: there is no folder {mirror}.")
         return HubData(name, mirror)
-    root = Path(name).expanduser()
+    root = user_path(name, "--data")
     if not root.is_dir():
         raise UserError(
             f"--data {name}: there is no folder {root}; give the root of the official downloads, "

@@ -31,12 +31,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from evalkit import registry
-from evalkit.data import Data
+from evalkit.data import Data, is_valid_id, shown
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Task
 from evalkit.jsonl import BOM, objects, parse, read_bytes
 from evalkit.jsonl_sample import REFERENCES, SampleEntry, clusters
+from evalkit.paths import user_path
 from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split
 
 SUFFIXES = (".jsonl", ".json")
@@ -107,7 +108,7 @@ def relocated(reference: str, data: str | None) -> str:
         return reference
     name = Path(reference).name
     if data is not None:
-        given = Path(data).expanduser()
+        given = user_path(data, "--data")
         here = given if given.name == name else given / name
         if here.is_file():
             return str(here)
@@ -136,10 +137,11 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     Raises:
         UserError: the file is missing, or a line is not as the module says.
     """
-    path = path.expanduser().absolute()
+    path = user_path(str(path), "--tasks").absolute()
     content = read_bytes(path, "--tasks")
     entries = _entries(content, path)
     header = entries.pop(0).row if entries and "evalkit" in entries[0].row else {}
+    _check_field_names(entries)
     if not entries:
         raise UserError(
             f'{path} holds no samples; expected lines {{"id": …, "image": …, "question": …, "answers": …}}.'
@@ -216,6 +218,18 @@ def _default_metric(kind: Kind, samples: Sequence[Sample]) -> str:
     if kind == "vqa" and all(len(sample.references) == ANNOTATORS for sample in samples):
         return "vqa_accuracy"
     return METRICS[kind]
+
+
+def _check_field_names(entries: Sequence[SampleEntry]) -> None:
+    """Refuse names of fields that tables cannot have as columns, such as one with a NUL."""
+    known: set[str] = set()
+    for entry in entries:
+        for name in entry.row.keys() - known:
+            if not is_valid_id(name):
+                raise UserError(
+                    f"{entry.where}: the field {shown(name)} has a name that is not a short text on one line."
+                )
+            known.add(name)
 
 
 def _check_ids(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:

@@ -18,8 +18,11 @@ from evalkit.decoding import settings_overrides, unescape
 from evalkit.endpoint import check_base_url
 from evalkit.errors import UserError
 from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, Option, RunSettings
+from evalkit.paths import user_path
 from evalkit.types import Batching
 
+PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from")
+"""The settings that are, or may be, names of files or folders."""
 DATA, BASE_URL = OPTIONS["data"], OPTIONS["base_url"]
 
 
@@ -73,10 +76,11 @@ def find_file(start: Path) -> tuple[Path, dict[str, Any]] | None:
                 continue
             try:
                 content = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError, OSError) as error:  # a number of thousands of digits, deep nesting
                 if name == "pyproject.toml":
                     continue  # it may have nothing to do with evalkit
-                raise UserError(f"{path} is not valid TOML: {error}.") from error
+                reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+                raise UserError(f"{path} is not valid TOML: {reason}.") from error
             table = content if name == "evalkit.toml" else content.get("tool", {}).get("evalkit")
             if table is not None:
                 return path, table
@@ -211,6 +215,10 @@ def _check(s: RunSettings) -> None:
     """Raise ``UserError`` for values out of range and for settings that exclude each other."""
     for option in OPTIONS.values():
         _check_range(option, getattr(s, option.name))
+    for name in PATHS:
+        value = getattr(s, name)
+        for given in (value,) if isinstance(value, str) else value or ():
+            user_path(given.removeprefix("hub:"), OPTIONS[name].flag)
     if s.exact and s.batch_size not in (None, 1):
         raise UserError(f"--exact runs one sample at a time: drop --batch-size {s.batch_size}.")
     if s.exact and s.max_batch_tokens is not None:

@@ -147,8 +147,25 @@ def tex(text: str) -> str:
     return "".join("-{}" if one + after == "--" else LATEX.get(one, one) for one, after in pairs)
 
 
-def rows_as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """One line per row, numbers unrounded; keys that are not in ``fields`` are left out."""
+FORMULA = re.compile(r"[=+\-@\t\r]")
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def as_text(value: Any) -> Any:
+    """``value`` with an apostrophe in front if it is a text that a spreadsheet would compute, such as ``=1+1``."""
+    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def rows_as_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]], *, formulas: bool = False) -> str:
+    """One line per row, numbers unrounded; keys that are not in ``fields`` are left out.
+
+    Args:
+        formulas: write texts that a spreadsheet would compute as they are, without an apostrophe in front.
+    """
+    if not formulas:
+        rows = ({key: as_text(value) for key, value in row.items()} for row in rows)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

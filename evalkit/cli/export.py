@@ -65,6 +65,10 @@ def export(
         typer.Option("--data", help="Where the data is now.", show_default="where it was during the run"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    formulas: Annotated[
+        bool,
+        typer.Option("--formulas", help="csv: write texts such as =1+1 as they are, without an apostrophe in front."),
+    ] = False,
 ) -> None:
     """Write finished runs in another format: no model, no GPU.
 
@@ -73,7 +77,7 @@ def export(
 
     Exit code: 0 if it was written, 1 if it could not be, 2 for a mistake in the command or its input.
     """
-    export_runs(runs, ExportOptions(to, out, tasks or (), images, samples, step, project, data, force))
+    export_runs(runs, ExportOptions(to, out, tasks or (), images, samples, step, project, data, force, formulas))
 
 
 def export_runs(paths: Sequence[Path], options: ExportOptions) -> None:
@@ -115,6 +119,7 @@ def check_options(paths: Sequence[Path], options: ExportOptions) -> None:
     for option, value, formats in (
         ("--step", options.step, ("tensorboard", "wandb")),
         ("--project", options.project, ("wandb",)),
+        ("--formulas", options.formulas or None, ("csv",)),
     ):
         if value is not None and to not in formats:
             raise UserError(f"{option} has no effect with --to {to}; drop it.")

@@ -52,12 +52,16 @@ def leaderboard(
     trend: Annotated[
         bool, typer.Option("--trend", help="Show scores by training step, read from names such as ckpt-1000.")
     ] = False,
+    formulas: Annotated[
+        bool,
+        typer.Option("--formulas", help="csv: write names such as =1+1 as they are, without an apostrophe in front."),
+    ] = False,
 ) -> None:
     """Show finished runs side by side.
 
     Scores share a column only if they are comparable: same data, scorer, protocol and samples.
     """
-    options = LeaderboardOptions(sort, means, published, reproduce, trend)
+    options = LeaderboardOptions(sort, means, published, reproduce, trend, formulas)
     write_leaderboard(folders or [Path("runs")], options, formats=format, out=out)
 
 
@@ -70,6 +74,7 @@ class LeaderboardOptions:
     published: bool = False
     reproduce: bool = False
     trend: bool = False
+    formulas: bool = False
 
 
 def write_leaderboard(
@@ -142,7 +147,9 @@ def text(entries: Sequence[Entry], tables: Sequence[Table], options: Leaderboard
         from evalkit.results.leaderboard.published import records_of_published
 
         more = records_of_published(entries)
-    return board.to_csv(entries, more) if name == "csv" else board.to_json_text(entries, more)
+    return (
+        board.to_csv(entries, more, formulas=options.formulas) if name == "csv" else board.to_json_text(entries, more)
+    )
 
 
 def image(entries: Sequence[Entry], options: LeaderboardOptions) -> bytes:

@@ -10,6 +10,7 @@ from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
 from evalkit.jobs import Job, load_job, recorded_choice
+from evalkit.paths import user_path
 from evalkit.predictions import EXAMPLES, Matched, match, read_predictions
 
 from .recorded import RecordedSplit, without
@@ -59,7 +60,7 @@ def pair_files(predictions: Sequence[str], splits: Sequence[tuple[Task, str]]) -
     Raises:
         UserError: the number of files is not the number of splits.
     """
-    files = [Path(name).expanduser() for name in predictions]
+    files = [user_path(name, "--predictions") for name in predictions]
     names = [f"{task.name}/{split}" for task, split in splits]
     if not files:
         raise UserError(f"no answers: give --predictions FILE for {', '.join(names)}.")

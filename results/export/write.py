@@ -41,6 +41,7 @@ class ExportOptions:
     project: str | None = None
     data: str | None = None
     force: bool = False
+    formulas: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def write_csv(job: ExportJob) -> list[Path]:
     """Write one CSV file, a row per sample."""
     place = output_file(job)
     records, _ = job.records()
-    write_atomically(place, to_csv([record for some in records.values() for record in some]))
+    write_atomically(
+        place, to_csv([record for some in records.values() for record in some], formulas=job.options.formulas)
+    )
     return [place]
 
 

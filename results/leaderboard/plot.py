@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 from evalkit.errors import UserError
 from evalkit.installation import install_command
@@ -14,6 +15,8 @@ from .trend import trend_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+P = ParamSpec("P")
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -30,6 +33,21 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _without_math(draw: Callable[P, bytes]) -> Callable[P, bytes]:
+    """``draw``, in which ``$`` is a character: a model's name may be no formula."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
+        try:
+            from matplotlib import rc_context
+        except ImportError:
+            return draw(*args, **kwargs)  # which says what to install
+        with rc_context({"text.parse_math": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
 def arms(entry: Entry) -> tuple[float, float]:
     """The lengths of the error bar below and above the score; 0 without an interval."""
     row = entry.row
@@ -41,6 +59,7 @@ def arms(entry: Entry) -> tuple[float, float]:
     return max(0.0, row.score - low), max(0.0, high - row.score)
 
 
+@_without_math
 def leaderboard_png(entries: Sequence[Entry]) -> bytes:
     """One panel per column, one line per model.  Raises ``UserError`` without matplotlib."""
     columns = [c for c in columns_of(entries) if any(e.row.value is not None for e in c.cells.values())]
@@ -73,6 +92,7 @@ def _panel(panel, column: Column, runs: Sequence[str]) -> None:  # type: ignore[
     panel.locator_params(axis="x", nbins=4)  # neighbours' numbers stay apart
 
 
+@_without_math
 def trend_png(entries: Sequence[Entry]) -> bytes:
     """One line per column over the training steps.  Raises ``UserError`` without matplotlib or two steps."""
     trend = trend_of(entries)
@@ -83,6 +103,7 @@ def trend_png(entries: Sequence[Entry]) -> bytes:
     return _lines(lines, "training step")
 
 
+@_without_math
 def shots_png(shots: Mapping[str, tuple[str, int]], entries: Sequence[Entry]) -> bytes:
     """One line per model and split over the number of few-shot examples; ``shots`` has (model, number) by run.
 

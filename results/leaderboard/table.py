@@ -217,9 +217,9 @@ def records(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     return [{"run": e.run, "model": e.model, **e.row.to_dict()} for e in entries]
 
 
-def to_csv(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = ()) -> str:
-    """One line per run and task split, then one per record of ``more``; numbers unrounded."""
-    return rows_as_csv(CSV_FIELDS, [*records(entries), *more])
+def to_csv(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = (), *, formulas: bool = False) -> str:
+    """One line per run and task split, then one per record of ``more``; ``formulas`` as for ``rows_as_csv``."""
+    return rows_as_csv(CSV_FIELDS, [*records(entries), *more], formulas=formulas)
 
 
 def to_json_text(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -19,6 +19,7 @@ from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
 from evalkit.jsonl_task import JsonlTask, data_of_tasks, is_task_file, relocated
+from evalkit.paths import user_path
 from evalkit.reader import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
@@ -79,7 +80,7 @@ def located(name: str, cwd: str) -> str:
     if name in (BUNDLED, HUB):
         return name
     prefix = f"{HUB}:" if name.startswith(f"{HUB}:") else ""
-    return prefix + os.fspath(Path(cwd) / Path(name.removeprefix(prefix)).expanduser())
+    return prefix + os.fspath(Path(cwd) / user_path(name.removeprefix(prefix), "--data"))
 
 
 def kind_of(run: ScoredRun, name: str) -> str | None:

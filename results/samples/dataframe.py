@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from evalkit.results.tables import as_text
+
 from .records import Record, as_kind, kinds_of
 
 if TYPE_CHECKING:
@@ -30,14 +32,19 @@ def to_frame(records: Sequence[Record]) -> pd.DataFrame:
     return frame
 
 
-def to_csv(records: Sequence[Record]) -> str:
-    """A line a sample, lists and boxes as JSON, what is missing as nothing; texts exactly as they are."""
+def to_csv(records: Sequence[Record], *, formulas: bool = False) -> str:
+    """One line per sample, lists and boxes as JSON, missing values empty.
+
+    Args:
+        formulas: write texts that a spreadsheet would compute as they are, without an apostrophe in front.
+    """
     kinds = kinds_of(records)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(kinds)
     for record in records:
-        writer.writerow(_cell(as_kind(record.get(name), kind), kind) for name, kind in kinds.items())
+        cells = [_cell(as_kind(record.get(name), kind), kind) for name, kind in kinds.items()]
+        writer.writerow(cells if formulas else map(as_text, cells))
     return out.getvalue()
 
 

@@ -209,6 +209,8 @@ def as_kind(value: Any, kind: str) -> Any:
         return None
     if kind == "json":
         return json.dumps(value, ensure_ascii=False, default=str)
+    if kind == "count" and not -(2**63) <= value < 2**63:
+        return None  # a server's number of tokens that it cannot mean
     return float(value) if kind == "number" else value
 
 

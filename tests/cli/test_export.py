@@ -124,8 +124,8 @@ def test_columns_of_meta_have_one_kind(values: list[Any], kind: str) -> None:
 def test_csv_and_parquet_hold_the_same_and_exactly(evalkit: Evalkit, two_runs: Path, run: Path) -> None:
     import pyarrow.parquet as pq
 
-    for to in ("csv", "parquet"):
-        done = evalkit("export", "runs/a", "--to", to, cwd=run.parents[1])
+    for to, *options in (("csv", "--formulas"), ("parquet",)):
+        done = evalkit("export", "runs/a", "--to", to, *options, cwd=run.parents[1])
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [f"runs/a/export/samples.{to}"]
     rows = list(csv.DictReader(io.StringIO((run / "export" / "samples.csv").read_bytes().decode(), newline="")))

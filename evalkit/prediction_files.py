@@ -42,12 +42,12 @@ def rows_of(content: bytes, path: Path) -> list[tuple[str, Row]]:
         return _entries(entries, path)
     if _is_indented(content):
         return _stream_rows(content, path)
-    rows = [(f"line {number}", row) for number, row in objects(content, str(path), spelled=True)]
+    rows: list[tuple[str, Row]] = [(f"line {number}", row) for number, row in objects(content, str(path), spelled=True)]
     return _unwrapped(rows, path)
 
 
 def _entries(entries: Iterable[Any], path: Path) -> list[tuple[str, Row]]:
-    rows = []
+    rows: list[tuple[str, Row]] = []
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
             raise UserError(f"{path}, entry {number}: expected a JSON object, not {type(entry).__name__}.")

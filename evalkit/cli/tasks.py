@@ -77,9 +77,8 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     from evalkit.reasoning import RULES_VERSION
     from evalkit.scoring import with_letters
 
-    custom = isinstance(task, JsonlTask)
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
-    if custom:
+    if isinstance(task, JsonlTask):
         console.print(f"Custom task {task.name}: {task.path}", highlight=False)
     elif console.is_interactive:
         console.print(Markdown(about, inline_code_theme="default"))
@@ -95,7 +94,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     for name, split in task.splits.items():
         size = f"{split.size:,}" if split.size else "size varies"
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
-    if not custom:
+    if not isinstance(task, JsonlTask):
         show_files(console, task, data)
     spec = task.prompt_spec(protocol)
     show_prompts(console, spec, task)
@@ -103,7 +102,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     signature = with_letters(signature, spec.letter_rule if task.kind == "choice" else None)
     file = f"file:{task.digest}|" if isinstance(task, JsonlTask) else ""
     asked = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
-    split_name = task.default_splits[0] if custom else "SPLIT"
+    split_name = task.default_splits[0] if isinstance(task, JsonlTask) else "SPLIT"
     console.print(f"\n[bold]signature[/bold] {task.name}:{split_name}|{asked}|{signature}|n:SAMPLES", highlight=False)
 
 

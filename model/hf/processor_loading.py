@@ -32,7 +32,7 @@ def load_processor(checkpoint: Checkpoint) -> Any:
     option = f"--model {checkpoint.name}" if checkpoint.processor is None else f"--processor {checkpoint.processor}"
     if checkpoint.processor is not None and not folder.is_dir():
         raise UserError(f"{option}: there is no such folder; give a checkpoint's folder or a hub id (ORG/NAME).")
-    from_pretrained: Any = AutoProcessor.from_pretrained  # type: ignore[no-untyped-call]
+    from_pretrained: Any = AutoProcessor.from_pretrained
     try:
         with folder_view(folder) if native else _readable(checkpoint, folder) as view:
             processor = from_pretrained(str(view), trust_remote_code=checkpoint.trust_remote_code)

@@ -14,7 +14,7 @@ import gzip
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def phrases_of(captions: Iterable[str]) -> set[bytes]:
     return {f"{phrase}\n".encode(errors="replace") for phrase in found}
 
 
-def _matching(file: IO[bytes], phrases: set[bytes]) -> Iterator[bytes]:
+def _matching(file: gzip.GzipFile, phrases: set[bytes]) -> Iterator[bytes]:
     """The matching entries of each chunk of the table.
 
     A table of hashes leaves a tenth of the entries, whose phrases are then looked up: a Python object for each of the
@@ -110,4 +110,4 @@ def _keys(text: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> NDArray[Any]
         keys *= np.uint32(131)
         keys += characters[places]
     keys *= np.uint32(2654435761)  # Knuth's multiplicative hash
-    return keys >> np.uint32(32 - KEY_BITS)
+    return np.asarray(keys >> np.uint32(32 - KEY_BITS))

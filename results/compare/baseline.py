@@ -4,12 +4,13 @@ A baseline is JSON with one line per sample, so that diffs are readable:
 
     {"schema": 1, "evalkit": …, "model": …, "checksum": …, "tasks": {"refcoco/val": {
      "metric": …, "value": …, "signature": …, "annotations": …, "images": …, "samples": [
-      [id, cluster, stratum or null, score, answer],
+      [id, cluster, stratum or null, score or null, answer],
       …
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,18 +139,20 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _held(content: Mapping[str, Any]) -> BaselineSplit:
-    rows = [(str(i), str(c), s, number(v), str(a)) for i, c, s, v, a in content["samples"]]
+    corpus = all(value is None for _, _, _, value, _ in content["samples"])
+    rows = [(str(i), str(c), s, math.nan if corpus else number(v), str(a)) for i, c, s, v, a in content["samples"]]
     if not rows or len({row[0] for row in rows}) < len(rows):
         raise ValueError("no samples, or one twice")
     strata = [row[2] for row in rows]
     digest = content["annotations"]
+    sampled = SampleScores(
+        [row[0] for row in rows], [row[3] for row in rows], [row[1] for row in rows],
+        None if None in strata else [str(s) for s in strata],
+    )  # fmt: skip
     return BaselineSplit(
         str(content["metric"]), number(content["value"]), str(content["signature"]),
         None if digest is None else str(digest),
-        SampleScores(
-            [row[0] for row in rows], [row[3] for row in rows], [row[1] for row in rows],
-            None if None in strata else [str(s) for s in strata],
-        ),
+        sampled.checked(number(content["value"])),
         {row[0]: row[4] for row in rows},
         None if content.get("images") is None else str(content["images"]),
     )  # fmt: skip

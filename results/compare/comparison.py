@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import Measured, seed_of
-from evalkit.results.stats.paired import ALPHA, Difference, compare, holm
+from evalkit.results.stats.paired import ALPHA, Difference, compare, holm, untested
 from evalkit.results.store.scored_run import SampleScores, ScoredRun, StoredAnswer, other_images, reasons_against
 from evalkit.task_groups import MEANS
 
@@ -55,7 +55,9 @@ class TaskComparison:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``not shown`` at 5 %, with the corrected p-value if there is one."""
+        """``better``, ``worse`` or ``not shown`` at 5 %, with the corrected p-value if there is one; ``not tested``."""
+        if not self.found.chance.tested:
+            return "not tested"
         p = self.found.chance.p if self.holm is None else self.holm
         if p > ALPHA:
             return "not shown"
@@ -128,6 +130,10 @@ def _one(
     ids = [sample for sample in old.ids if sample in new.place]
     if not ids:
         return Incomparable(task, place, (*reasons, "no sample is in both"))
+    if old.corpus or new.corpus:
+        clusters = len({old.clusters[old.place[sample]] for sample in ids})
+        difference = untested(base.rows[task].score, candidate.rows[task].score, len(ids), clusters)
+        return TaskComparison(task, base.rows[task].metric, place, difference, None, tuple(reasons))
     first = old.measured(ids)
     second = replace(first, values=new.measured(ids).values)
     found = compare(first, second, seed=seed_of(task))
@@ -183,7 +189,7 @@ def _corrected(compared: Sequence[TaskComparison]) -> tuple[TaskComparison, ...]
     ``detectable`` and ``needed`` are those of the corrected tests: each at 5 % divided by their number, Holm's first
     step.
     """
-    tests = [place for place, one in enumerate(compared) if not one.forced and not one.mean]
+    tests = [place for place, one in enumerate(compared) if not one.forced and not one.mean and one.found.chance.tested]
     adjusted = dict(zip(tests, holm([compared[place].found.chance.p for place in tests]), strict=True))
     return tuple(
         replace(one, holm=adjusted[place], found=one.found.at(ALPHA / len(tests))) if place in adjusted else one

@@ -7,6 +7,7 @@ permutation test finds the run worse (one-sided, at α, Holm's correction over t
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ from xml.etree import ElementTree
 
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of
-from evalkit.results.stats.paired import Difference, compare, detectable, holm
+from evalkit.results.stats.paired import Difference, compare, detectable, holm, untested
 from evalkit.results.store.outdated import outdated
 from evalkit.results.store.scored_run import ScoredRun, data_differences, digest_of_images
 from evalkit.results.store.signature import Signature
@@ -86,11 +87,15 @@ def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[TaskCheck]:
         )
     alpha = rule.alpha / len(baseline.tasks)
     found = [_compared(run, name, held, alpha) for name, held in baseline.tasks.items()]
-    worse = holm([one.p_worse for one in found])
-    return [
-        replace(one, p_worse=p, failure=one.failure or _failure(replace(one, p_worse=p), rule))
-        for one, p in zip(found, worse, strict=True)
-    ]
+    corpus = [one for one in found if not one.found.chance.tested]
+    if corpus and rule.mode == "significant":
+        raise UserError(
+            f"{corpus[0].task}: {corpus[0].metric} is computed from all samples together, not from per-sample scores: "
+            "a drop cannot be tested; use --mode tolerance, or --mode exact."
+        )
+    worse = iter(holm([one.p_worse for one in found if one.found.chance.tested]))
+    corrected = [replace(one, p_worse=next(worse)) if one.found.chance.tested else one for one in found]
+    return [replace(one, failure=one.failure or _failure(one, rule)) for one in corrected]
 
 
 def _problem(run: ScoredRun, baseline: Baseline, name: str, held: BaselineSplit) -> str | None:
@@ -119,6 +124,7 @@ def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> T
     failed = run.rows[name].errors
     if not ids:
         raise UserError(f"{run.path}: no sample of {name} has an answer; run the same command again.")
+    corpus = held.sampled.corpus or new.corpus
     before = held.sampled.measured(ids)
     after = replace(before, values=new.measured(ids).values)
     answers = run.answers(name)
@@ -126,10 +132,14 @@ def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> T
     for place, sample in enumerate(ids):
         text = answers[sample].text if sample in answers else ""
         old, now = float(before.values[place]), float(after.values[place])
-        if text != held.answers[sample] or old != now:
+        if text != held.answers[sample] or (old != now and not corpus):
             changes.append(Change(sample, old, now, held.answers[sample], text))
     changes.sort(key=lambda c: c.after - c.before)
-    found = compare(before, after, seed=seed_of(name))
+    found = (
+        untested(held.value, run.rows[name].score, len(ids), before.groups)
+        if corpus
+        else compare(before, after, seed=seed_of(name))
+    )
     error = found.stderr
     return TaskCheck(
         name, held.metric, found, tuple(changes), found.chance.worse,
@@ -167,7 +177,8 @@ def table_of(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, r
         [
             one.task, f"{one.found.base:.2f}", f"{one.found.candidate:.2f}",
             signed(one.found.difference) + ("" if one.found.half is None else f" ± {one.found.half:.2f}"),
-            p_text(one.p_worse), f"{len(one.changes):,}", "FAIL" if one.failure else "pass",
+            p_text(one.p_worse) if one.found.chance.tested else "–", f"{len(one.changes):,}",
+            "FAIL" if one.failure else "pass",
         ]
         for one in checked
     ]  # fmt: skip
@@ -209,10 +220,15 @@ def notes_of(checked: Sequence[TaskCheck], rule: Rule) -> list[str]:
     return found
 
 
+def moved(change: Change) -> str:
+    """The sample's scores before and after; empty if it has none."""
+    return "" if math.isnan(change.before) else f" {change.before:.1f} → {change.after:.1f}:"
+
+
 def change_lines(one: TaskCheck, most: int = SHOWN) -> list[str]:
     """The samples that changed, losses first."""
     lines = [
-        f"{flat(c.id)}: {c.before:.1f} → {c.after:.1f}: “{short(c.answer_before, 80)}” → “{short(c.answer_after, 80)}”"
+        f"{flat(c.id)}:{moved(c)} “{short(c.answer_before, 80)}” → “{short(c.answer_after, 80)}”"
         for c in one.changes[:most]
     ]
     rest = len(one.changes) - most

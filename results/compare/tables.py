@@ -52,6 +52,11 @@ def marked(one: TaskComparison) -> str:
     return one.task + ("!" if one.forced else "")
 
 
+def p_of(one: TaskComparison) -> float | None:
+    """The two-sided p-value; None if nothing was tested."""
+    return one.found.chance.p if one.found.chance.tested else None
+
+
 def _differences(found: Comparison, place: int, rows: Sequence[TaskComparison]) -> Table:
     name = letter(place)
     lines = []
@@ -60,7 +65,7 @@ def _differences(found: Comparison, place: int, rows: Sequence[TaskComparison]) 
         change = signed(d.difference) + ("" if d.half is None else f" ± {d.half:.2f}")
         lines.append([
             marked(one), f"{d.base:.2f}", f"{d.candidate:.2f}", change,
-            p_text(d.chance.p), p_text(one.holm), "not comparable" if one.forced else one.verdict,
+            p_text(p_of(one)) or "–", p_text(one.holm), "not comparable" if one.forced else one.verdict,
         ])  # fmt: skip
     header = ["task", "A", name, f"{name} − A", "p", "Holm", "verdict"]
     title = f"{name} = {described(found.runs[place])} compared with A = {described(found.runs[0])}"
@@ -72,7 +77,9 @@ def _power(place: int, rows: Sequence[TaskComparison]) -> Table:
     for one in rows:
         d = one.found
         lines.append([
-            marked(one), one.metric, f"{d.wins:,}", f"{d.losses:,}", f"{d.ties:,}", p_text(d.mcnemar) or "–",
+            marked(one), one.metric,
+            *(f"{count:,}" if d.chance.tested else "–" for count in (d.wins, d.losses, d.ties)),
+            p_text(d.mcnemar) or "–",
             f"{d.n:,}", "–" if d.detectable is None else f"{d.detectable:.2f}",
             "–" if d.needed is None else f"{d.needed:,}",
         ])  # fmt: skip
@@ -106,6 +113,10 @@ def notes_of(found: Comparison) -> list[str]:
         notes.append("CIDEr: the idf is that of the references and is held fixed.")
     if any(one.mean for one in found.compared):
         notes.append("A mean tests its splits again and stands outside the correction.")
+    if corpus := list(dict.fromkeys(one.metric for one in found.compared if not one.found.chance.tested)):
+        notes.append(
+            f"not tested: {', '.join(corpus)} is computed from all samples together, not from per-sample scores."
+        )
     for one in found.compared:
         if one.forced:
             notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown by --force: "
@@ -138,7 +149,7 @@ def records(found: Comparison) -> list[dict[str, Any]]:
             "task": one.task, "metric": one.metric, "base": str(found.runs[0].path),
             "candidate": str(found.runs[one.candidate].path), "base_score": one.found.base,
             "candidate_score": one.found.candidate, "difference": one.found.difference, "ci95": one.found.half,
-            "low": one.found.low, "high": one.found.high, "stderr": one.found.stderr, "p": one.found.chance.p,
+            "low": one.found.low, "high": one.found.high, "stderr": one.found.stderr, "p": p_of(one),
             "p_holm": one.holm, "verdict": "not comparable" if one.forced else one.verdict,
             "mcnemar": one.found.mcnemar, "wins": one.found.wins, "losses": one.found.losses, "ties": one.found.ties,
             "n": one.found.n, "clusters": one.found.clusters, "detectable": one.found.detectable,

@@ -146,8 +146,11 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
             "[low, high]: Wilson's 95 % interval, of at most one independent sample per image; used where ± would "
             "extend beyond the scale."
         )
-    if any(row.value is not None and not row.interval and not row.ci95 for row in rows):
+    plain = [row for row in rows if row.value is not None and not row.interval and not row.ci95]
+    if any(row.aggregation != "corpus" for row in plain):
         found.append("No interval: fewer than two images, or no spread to see.")
+    for metric in dict.fromkeys(row.metric for row in plain if row.aggregation == "corpus"):
+        found.append(f"No interval for {metric}: it is computed from all samples together, not from per-sample scores.")
     if any(row.metric.startswith("cider") for row in rows):
         found.append("CIDEr's interval holds the idf fixed, which comes from the references.")
     if several and ranked:

@@ -210,9 +210,15 @@ class _Side:
             scores = {str(line["id"]): line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
         # An earlier, larger --limit may have answered more than was scored.
         ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
-        metric = row.metric if scores else None
+        metric = _column(row.metric, scores)
         scale = scale_of(row.metric, row.signature)
         return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
+
+
+def _column(headline: str, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The per-sample score that stands for the headline: its own, else (for a score of the corpus) the first."""
+    columns = dict.fromkeys(key for row in scores.values() for key in row if key not in FIELDS)
+    return headline if headline in columns else next(iter(columns), None)
 
 
 def _shown(key: str, sides: Sequence[_Side | None], known: SplitContext) -> SampleView:

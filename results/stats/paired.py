@@ -23,7 +23,7 @@ class PermutationTest:
     """The p-values of a paired permutation test.
 
     Attributes:
-        p: two-sided.
+        p: two-sided; NaN if nothing was tested.
         worse: one-sided, for a loss.
         exact: whether all sign patterns were enumerated, not 9,999 random ones.
     """
@@ -31,6 +31,10 @@ class PermutationTest:
     p: float
     worse: float
     exact: bool
+
+    @property
+    def tested(self) -> bool:
+        return not math.isnan(self.p)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ class Difference:
             return self
         samples = needed(self.n, self.stderr, self.difference, alpha=alpha, clusters=self.clusters)
         return replace(self, detectable=detectable(self.stderr, alpha=alpha), needed=samples)
+
+
+def untested(base: float, candidate: float, n: int, clusters: int) -> Difference:
+    """The difference of two scores that are no means of per-sample scores: without interval and test."""
+    return Difference(
+        n=n, clusters=clusters, base=base, candidate=candidate, difference=candidate - base, stderr=None, half=None,
+        low=None, high=None, chance=PermutationTest(math.nan, math.nan, False), mcnemar=None, wins=0, losses=0, ties=0,
+        detectable=None, needed=None,
+    )  # fmt: skip
 
 
 def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:

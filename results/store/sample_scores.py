@@ -19,12 +19,23 @@ from .seal import digest_of_content
 
 @dataclass(frozen=True)
 class SampleScores:
-    """The headline score of each sample of a split, in the order of the file; all fields have the same length."""
+    """The headline score of each sample of a split, in the order of the file; all fields have the same length.
+
+    Attributes:
+        corpus: whether the headline is no mean of per-sample scores; ``values`` are then NaN.
+    """
 
     ids: Sequence[str]
     values: Sequence[float]
     clusters: Sequence[str]
     strata: Sequence[str] | None
+    corpus: bool = False
+
+    def checked(self, value: float) -> SampleScores:
+        """These scores if ``value`` is their mean; else without values: an older evalkit took such scores for means."""
+        if not self.ids or math.isclose(self.measured().mean, value, rel_tol=1e-6, abs_tol=1e-6):
+            return self
+        return SampleScores(self.ids, [math.nan] * len(self.ids), self.clusters, None, corpus=True)
 
     @cached_property
     def place(self) -> Mapping[str, int]:
@@ -48,7 +59,7 @@ def number(value: Any) -> float:
 
 
 def read_sample_scores(path: Path, row: ScoreRow) -> SampleScores:
-    """The scores in ``path``, which belong to ``row`` of the ``scores.json`` beside it.
+    """The scores in ``path`` that the value of ``row`` is made of; ``row`` is of the ``scores.json`` beside it.
 
     Raises:
         UserError: the file is missing or corrupt, or is not the one that was written with ``row``.
@@ -56,17 +67,23 @@ def read_sample_scores(path: Path, row: ScoreRow) -> SampleScores:
     content = read_bytes(path, "the scores")
     advice = f"'evalkit rescore {path.parent}' writes"
     ids, values, clusters, strata = [], [], [], []
-    line_number = 0
+    line_number = count = 0
     try:
-        for line_number, line in objects(content, str(path), own=True):  # noqa: B007
+        lines = list(objects(content, str(path), own=True))
+        corpus = row.aggregation in ("sums", "corpus") or not any(row.metric in line for _, line in lines)
+        for line_number, line in lines:  # noqa: B007
+            count += 1
+            if row.aggregation == "subset" and row.metric not in line:
+                continue
             ids.append(str(line["id"]))
-            values.append(number(line[row.metric]))
+            values.append(math.nan if corpus else number(line[row.metric]))
             clusters.append(str(line["cluster"]))
             strata.append(line.get("stratum"))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}, line {line_number} is corrupt ({error!r}); {advice} it again.") from error
-    if len(set(ids)) != row.n or len(ids) != row.n:
-        raise UserError(f"{path} has {len(ids):,} samples and scores.json says {row.n:,}; {advice} both again.")
+    if len(set(ids)) != len(ids) or count != row.n:
+        raise UserError(f"{path} has {count:,} samples and scores.json says {row.n:,}; {advice} both again.")
     if row.scores is not None and row.scores != digest_of_content(content):
         raise UserError(f"{path} was changed since evalkit wrote it (its checksum is wrong); {advice} it again.")
-    return SampleScores(ids, values, clusters, None if None in strata or not strata else [str(s) for s in strata])
+    groups = None if None in strata or not strata else [str(s) for s in strata]
+    return SampleScores(ids, values, clusters, groups, corpus)

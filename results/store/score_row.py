@@ -51,6 +51,9 @@ class ScoreRow:
         submission: the file for the official server, where the references are not public.
         failure: why the answers could not be scored; None if they were.
         notes: the metric's sentences for readers.
+        aggregation: how the value comes from the samples, unless it is the mean of its per-sample scores or a mean of
+            such means: ``subset`` (the mean over some samples), ``sums`` (a function of summed statistics) or
+            ``corpus`` (of all samples together).
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """
@@ -81,6 +84,7 @@ class ScoreRow:
     submission: str | None = None
     failure: str | None = None
     notes: Sequence[str] = ()
+    aggregation: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
@@ -113,7 +117,7 @@ class ScoreRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
         known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
-        for optional in ("failure", "notes", "journal", "scores"):
+        for optional in ("failure", "notes", "aggregation", "journal", "scores"):
             if not known.get(optional):
                 known.pop(optional, None)
         return {**known, **self.extra}

@@ -66,7 +66,7 @@ class ScoredRun:
     def sampled(self, name: str) -> SampleScores:
         """The per-sample scores of a split.  Raises ``UserError`` if the file is missing, corrupt or was changed."""
         row = self.rows[name]
-        return read_sample_scores(RunFolder(self.path).scores_path(row.task, row.split), row)
+        return read_sample_scores(RunFolder(self.path).scores_path(row.task, row.split), row).checked(row.score)
 
     def answers(self, name: str, wanted: Collection[str] | None = None) -> dict[str, StoredAnswer]:
         """The answers to the samples ``wanted`` (default: all); corrupt lines are skipped."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from evalkit.aggregation import Aggregation, Mean, MeanWhere, OfSums
 from evalkit.errors import UserError
 from evalkit.reasoning import RULES_VERSION
 from evalkit.results.stats.clustered import seed_of, stratified
@@ -98,15 +99,35 @@ def write_results(
 
 
 def sample_lines(result: Result) -> list[dict[str, Any]]:
-    """One line per sample: its cluster, its stratum if the score is a mean of means, and its scores."""
+    """One line per sample: its cluster, its stratum if the score is a mean of means, and its scores.
+
+    The headline's name is in a line if the headline is a mean over this sample among others.
+    """
     assert result.scores is not None
     found = headline(result)
     strata = None if found is None else found[1]
+    name = result.scores.headline
+    declared = result.scores.aggregation_of(name)
+    meta = {sample.id: sample.meta for sample in result.job.samples}
     lines = []
     for place, (sample, values) in enumerate(result.scores.per_sample.items()):
         stratum = {} if strata is None else {"stratum": strata[place]}
-        lines.append({"id": sample, "cluster": result.clusters[sample], **stratum, **values})
+        row = {"id": sample, "cluster": result.clusters[sample], **stratum, **values}
+        if isinstance(declared, Mean) and declared.group(meta[sample]) is not None:
+            row[name] = values[declared.column or name]
+        else:
+            row.pop(name, None)  # under the headline's name, only what it is the mean of
+        lines.append(row)
     return lines
+
+
+def stored_name(declared: Aggregation) -> str | None:
+    """``ScoreRow.aggregation``."""
+    if isinstance(declared, MeanWhere):
+        return "subset"
+    if isinstance(declared, Mean):
+        return None
+    return "sums" if isinstance(declared, OfSums) else "corpus"
 
 
 def _rows_before(folder: RunFolder, rows: Sequence[ScoreRow]) -> list[ScoreRow]:
@@ -202,6 +223,7 @@ def _aggregate(result: Result) -> dict[str, Any]:
         "values": dict(scores.values),
         "intervals": intervals,
         "notes": list(scores.notes),
+        "aggregation": stored_name(scores.aggregation_of(scores.headline)),
     }
 
 

@@ -221,3 +221,132 @@ def test_a_metric_that_does_not_fit_its_data_is_found_before_the_model_is_loaded
     assert sentence in printed(done.stderr)
     assert "loaded" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+# ------------------------------------------------------------------------------------------- a headline of all samples
+
+F1 = """
+hits = sum(map(right, answers))
+f1 = 200.0 * hits / (hits + len(answers)) if answers else math.nan
+per = {a.sample.id: {"acc": 100.0 * right(a), "f1": 100.0 * right(a)} for a in answers}
+return Scores("f1", {"f1": f1, "acc": sum(r["acc"] for r in per.values()) / max(1, len(per))}, per, "odd|v1")
+"""
+OF_CORPUS = 'aggregation = {"f1": Corpus()}'
+OF_SUMS = """
+return_sums = lambda self, sums: {"f1": 200.0 * sums[:, 0] / (sums[:, 0] + sums[:, 1])}
+"""
+F1_OF_SUMS = F1.replace(
+    'per, "odd|v1")',
+    'per, "odd|v1", {"f1": OfSums({a.sample.id: (float(right(a)), 1.0) for a in answers}, self.return_sums)})',
+)
+
+
+@pytest.mark.parametrize(("body", "attributes"), [(F1, OF_CORPUS), (F1_OF_SUMS, OF_SUMS)], ids=["corpus", "sums"])
+def test_a_headline_of_all_samples_is_the_same_in_every_command(
+    body: str, attributes: str, evalkit: Evalkit, site: Path, tmp_path: Path
+) -> None:
+    """3 of 6 right: F1 66.67, and never the mean of the per-sample column of that name, 50."""
+    metric(site, body, attributes)
+    files(tmp_path)
+    assert score(evalkit, tmp_path).returncode == 0
+    files(tmp_path, ["2", "2", "2", "x", "2", "2"])
+    assert score(evalkit, tmp_path, run="better").returncode == 0
+    (row,) = rows(tmp_path)
+    assert row["value"] == pytest.approx(200 / 3)
+    assert (row["interval"] is None) == (body == F1)
+
+    def told(*arguments: str) -> str:
+        done = evalkit(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "50.00" not in done.stdout
+        return printed(done.stdout)
+
+    table = told("leaderboard", "runs/r")
+    assert "66.67" in table
+    if body == F1:
+        assert "No interval for f1: it is computed from all samples together" in table
+        assert "fewer than two images" not in table
+    compared = told("compare", "runs/r", "runs/better")
+    assert "66.67" in compared
+    assert "90.91" in compared
+    assert "not tested: f1 is computed from all samples together" in compared
+    (record,) = json.loads(evalkit("compare", "runs/r", "runs/better", "--format", "json", cwd=tmp_path).stdout)[
+        "compared"
+    ]
+    assert (record["verdict"], record["p"], record["p_holm"]) == ("not tested", None, None)
+    assert record["difference"] == pytest.approx(1000 / 11 - 200 / 3)
+
+    told("baseline", "runs/better", "--out", "b.json")
+    done = evalkit("check", "runs/r", "--baseline", "b.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert (
+        "f1 is computed from all samples together, not from per-sample scores: a drop cannot be tested; use --mode"
+        in (printed(done.stderr))
+    )
+    for mode, run, code in (
+        ("tolerance", "r", 1),
+        ("tolerance", "better", 0),
+        ("exact", "r", 1),
+        ("exact", "better", 0),
+    ):
+        done = evalkit("check", f"runs/{run}", "--baseline", "b.json", "--mode", mode, cwd=tmp_path)
+        assert done.returncode == code, (mode, run, done.stderr)
+        assert "90.91" in done.stdout
+        assert "nan" not in done.stdout
+
+    assert "3/6" in told("show", "runs/r", "--any", "9") or "wrong" in told("show", "runs/r", "--wrong", "9")
+    told("report", "runs/r", "runs/better", "--out", "report")
+    assert "66.67" in (tmp_path / "report" / "index.html").read_text()
+    told("export", "runs/r", "--to", "csv", "--out", "rows.csv")
+    assert "unchanged" in evalkit("rescore", "runs/r", cwd=tmp_path).stderr
+
+
+def test_a_mean_over_some_samples_is_compared_over_them(evalkit: Evalkit, site: Path, tmp_path: Path) -> None:
+    metric(
+        site,
+        """
+per = {a.sample.id: {"right": 100.0 * right(a)} for a in answers}
+counted = [per[a.sample.id]["right"] for a in answers if a.sample.meta.get("hard")]
+return Scores("hard", {"hard": sum(counted) / len(counted) if counted else 0.0}, per, "odd|v1")
+""",
+        'aggregation = {"hard": MeanWhere("right", key="hard")}',
+    )
+    for run, answers in (("a", ANSWERS), ("b", ["x", "2", *ANSWERS[2:]])):
+        files(tmp_path, answers)
+        lines = [json.loads(line) for line in (tmp_path / "mine.jsonl").read_text().splitlines()]
+        marked = [lines[0], *({**line, "hard": "yes"} if n % 2 == 0 else line for n, line in enumerate(lines[1:]))]
+        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in marked))
+        assert score(evalkit, tmp_path, run=run).returncode == 0
+    assert [rows(tmp_path, run)[0]["value"] for run in "ab"] == [100.0, pytest.approx(200 / 3)]
+    done = evalkit("compare", "runs/a", "runs/b", "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)["compared"]
+    assert (record["n"], record["base_score"], record["candidate_score"]) == (3, 100.0, pytest.approx(200 / 3))
+    assert evalkit("show", "runs/b", "--wrong", "9", cwd=tmp_path).returncode == 0
+    assert evalkit("baseline", "runs/a", "--out", "b.json", cwd=tmp_path).returncode == 0
+    assert evalkit("check", "runs/a", "--baseline", "b.json", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_a_run_of_an_evalkit_that_took_every_headline_for_a_mean(
+    column: bool, evalkit: Evalkit, site: Path, tmp_path: Path
+) -> None:
+    """Its rows do not say how the headline was computed; its per-sample scores may have a column of that name."""
+    metric(site, F1, OF_CORPUS)
+    files(tmp_path)
+    assert score(evalkit, tmp_path).returncode == 0
+    run = tmp_path / "runs" / "r"
+    content = json.loads((run / "scores.json").read_text())
+    content.pop("checksum")
+    for key in ("aggregation", "journal", "scores"):
+        del content["results"][0][key]
+    (run / "scores.json").write_text(json.dumps(content))
+    path = run / "mine.own.scores.jsonl"
+    if column:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**line, "f1": line["acc"]}) + "\n" for line in lines))
+    done = evalkit("compare", "runs/r", "runs/r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "66.67" in done.stdout
+    assert "50.00" not in done.stdout
+    assert "not tested" in done.stdout

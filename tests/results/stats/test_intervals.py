@@ -86,7 +86,8 @@ def test_one_cluster_has_no_interval() -> None:
 def test_bleu_comes_from_its_sufficient_statistics() -> None:
     """The resampled corpus's BLEU is that which pycocoevalcap computes of the resampled captions."""
     bleu = pytest.importorskip("pycocoevalcap.bleu.bleu")
-    from evalkit.metrics.cider import BLEU, bleu_of_sums, bleu_statistics
+    from evalkit.metrics.cider import BLEU, bleu_of_sums
+    from evalkit.metrics.text.ngrams import bleu_statistics, counts_of
 
     rng = np.random.default_rng(0)
     words = ["a", "dog", "runs", "over", "the", "green", "grass", "near", "some", "tall", "trees"]
@@ -95,7 +96,8 @@ def test_bleu_comes_from_its_sufficient_statistics() -> None:
         [" ".join(w if rng.random() < 0.8 else "cat" for w in c.split()), c.replace("the", "this") + " again"]
         for c in captions
     ]
-    counts = np.array(bleu_statistics(references, captions), dtype=float)
+    pairs = zip(references, captions, strict=True)
+    counts = np.array([bleu_statistics([*map(counts_of, refs)], counts_of(one)) for refs, one in pairs], dtype=float)
     for _ in range(20):
         chosen = rng.integers(0, 60, 60)
         expected, _ = bleu.Bleu(4).compute_score(

@@ -13,8 +13,8 @@ import typer
 from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.report.write import write_report
-from evalkit.results.samples.context import known_of
-from evalkit.results.samples.view import check_runs
+from evalkit.results.samples.context import context_of
+from evalkit.results.samples.join import check_runs
 from evalkit.results.store.files import inside
 from evalkit.results.store.scored_run import ScoredRun
 
@@ -80,9 +80,11 @@ def make_report(paths: Sequence[Path], options: ReportOptions) -> None:
     runs = [ScoredRun.open(path) for path in paths]
     if len(runs) > 1 and runs[0].path.resolve() == runs[1].path.resolve():
         raise UserError(f"{paths[0]} and {paths[1]} are the same run; give one, or two different runs.")
-    known = {name: known_of(runs, name, options.data) for name in check_runs(runs)}
+    contexts = {name: context_of(runs, name, options.data) for name in check_runs(runs)}
     out = options.out or inside(paths[0], "report.html" if options.single_file else "report")
-    written = write_report(paths, known, out, single=options.single_file, most=options.samples, side=options.image_size)
+    written = write_report(
+        paths, contexts, out, single=options.single_file, most=options.samples, side=options.image_size
+    )
     for note in written.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(

@@ -12,11 +12,12 @@ import typer
 
 from evalkit.console import new_console
 from evalkit.errors import UserError
-from evalkit.results.samples.context import known_of
+from evalkit.results.samples.context import context_of
+from evalkit.results.samples.join import split_of, with_prompts
 from evalkit.results.samples.records import chosen_splits, record_of
 from evalkit.results.samples.selection import OF_TWO, SORTS, by_id, endless, select
 from evalkit.results.samples.text import FORMS, on_terminal
-from evalkit.results.samples.view import SampleView, SplitContext, SplitView, split_of, with_prompts
+from evalkit.results.samples.view import SampleView, SplitContext, SplitView
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.settings import split_list
 
@@ -114,16 +115,16 @@ def show_samples(paths: Sequence[Path], options: ShowOptions) -> None:
     check_options(paths, options)
     runs = [ScoredRun.open(path) for path in paths]
     names = chosen_splits(runs, split_list(options.tasks))
-    known = {name: known_of(runs, name, options.data) for name in names}
+    contexts = {name: context_of(runs, name, options.data) for name in names}
     # Prompts are rendered only for the samples that are shown.
-    splits = [split_of(runs, name, replace(known[name], asks=())) for name in names]
+    splits = [split_of(runs, name, replace(contexts[name], render_prompt=())) for name in names]
     if options.ids:
         found = by_id(splits, options.ids)
     else:
         counts = options.counts or {"any": DEFAULT_COUNT}
         found = {split.name: select(split, counts, options.sort, options.search) for split in splits}
-    chosen = [(split, [with_prompts(one, known[split.name]) for one in found[split.name]]) for split in splits]
-    print_samples(runs, chosen, known, options)
+    chosen = [(split, [with_prompts(one, contexts[split.name]) for one in found[split.name]]) for split in splits]
+    print_samples(runs, chosen, contexts, options)
     print_notes(chosen, options)
 
 
@@ -147,7 +148,7 @@ def check_options(paths: Sequence[Path], options: ShowOptions) -> None:
 def print_samples(
     runs: Sequence[ScoredRun],
     chosen: Sequence[tuple[SplitView, Sequence[SampleView]]],
-    known: Mapping[str, SplitContext],
+    contexts: Mapping[str, SplitContext],
     options: ShowOptions,
 ) -> None:
     """Print the samples in the chosen format."""
@@ -157,7 +158,7 @@ def print_samples(
             for split, samples in chosen
             for shown in samples
             for place, run in enumerate(runs)
-            if (record := record_of(run, split, shown, place, known[split.name].samples.get(shown.id))) is not None
+            if (record := record_of(run, split, shown, place, contexts[split.name].samples.get(shown.id))) is not None
         ]
         # ASCII only: no control characters reach the terminal, and nothing is lost.
         print(json.dumps(records, indent=2))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalkit.errors import UserError
-from evalkit.results.samples.context import known_of, loaded
-from evalkit.results.samples.view import split_of
+from evalkit.results.samples.context import context_of, load_split
+from evalkit.results.samples.join import split_of
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.types import Answered, Prediction
 
@@ -29,11 +29,11 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
     Raises:
         UserError: the data are not there, or an answer is nothing that the file can hold.
     """
-    task, samples = loaded(run, name, data)
+    task, samples = load_split(run, name, data)
     bare = name.rpartition("/")[2]
     if not (task.has_results or task.has_submission):
         return None
-    split = split_of([run], name, known_of([run], name, data))
+    split = split_of([run], name, context_of([run], name, data))
     answers = []
     for shown in split.samples:
         answer, sample = shown.answers[0], samples.get(shown.id)

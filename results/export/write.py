@@ -61,9 +61,9 @@ class ExportJob:
         found: dict[str, list[Record]] = {}
         images: dict[str, dict[str, Sequence[ImageRef]]] = {}
         for run, names in zip(self.runs, self.names, strict=True):
-            for name, records, known, notes in records_of(run, names, data=self.options.data, prompts=prompts):
+            for name, records, context, notes in records_of(run, names, data=self.options.data, prompts=prompts):
                 found.setdefault(name, []).extend(records)
-                images.setdefault(name, {}).update({key: s.all_images for key, s in known.samples.items()})
+                images.setdefault(name, {}).update({key: s.all_images for key, s in context.samples.items()})
                 for note in notes:
                     self.tell(f"note: {name}: {note}")
         return found, images
@@ -183,7 +183,7 @@ def write_tensorboard(job: ExportJob) -> list[Path]:
 def write_wandb(job: ExportJob) -> list[str]:
     """Log to Weights & Biases; returns the runs' addresses."""
     from evalkit.results.export.trackers import steps_of, to_wandb
-    from evalkit.results.samples.view import hashed
+    from evalkit.results.samples.selection import pick_by_hash
 
     places = []
     steps = steps_of(job.runs, job.options.step)
@@ -194,7 +194,7 @@ def write_wandb(job: ExportJob) -> list[str]:
         if job.options.samples:
             records, images = single.records()
             samples = {
-                name: hashed(some, lambda r: str(r["id"]), job.options.samples) for name, some in records.items()
+                name: pick_by_hash(some, lambda r: str(r["id"]), job.options.samples) for name, some in records.items()
             }
         places.append(
             to_wandb(

@@ -23,7 +23,9 @@ from evalkit.errors import UserError
 from evalkit.results.compare.comparison import Comparison, compare_runs
 from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import notes as notes_on_scores
-from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, SplitView, check_runs, drawn, split_of
+from evalkit.results.samples.join import check_runs, split_of
+from evalkit.results.samples.selection import subset
+from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, SplitView
 from evalkit.results.store.files import empty_folder, write_failed
 from evalkit.results.store.scored_run import ScoredRun
 
@@ -52,7 +54,7 @@ class Written:
 
 def write_report(
     paths: Sequence[Path],
-    known: Mapping[str, SplitContext],
+    contexts: Mapping[str, SplitContext],
     out: Path,
     *,
     single: bool = False,
@@ -62,7 +64,7 @@ def write_report(
     """Write a report on one run, or on a second one beside it.
 
     Args:
-        known: what the run folders do not hold, by split.
+        contexts: what the run folders do not hold, by split.
         most: samples of each split in the gallery; None for all.
         side: the longer side of images, in pixels; None for what keeps the report light.
 
@@ -74,7 +76,7 @@ def write_report(
     names = check_runs(runs)
     _check_place(out, single)
     found = compare_runs(paths) if len(runs) > 1 else None
-    splits = [split_of(runs, name, known.get(name, SplitContext())) for name in names]
+    splits = [split_of(runs, name, contexts.get(name, SplitContext())) for name in names]
     building = out.with_name(f".{out.name}.building")
     try:
         (empty_folder(building) / "images").mkdir()
@@ -129,7 +131,7 @@ def _build(
     side: int | None,
 ) -> Written:
     album = Album()
-    shown = [drawn(split.samples, most) for split in splits]
+    shown = [subset(split.samples, most) for split in splits]
     for samples in shown:
         for sample in samples:
             for image, digest in zip(sample.images, sample.digests or (None,) * len(sample.images), strict=True):
@@ -224,7 +226,7 @@ def split_record(
         "kind": split.kind,
         "metric": split.metric,
         "column": split.column,
-        "edits": split.edits,
+        "editMarks": split.edit_marks,
         "cells": cells,
         "samples": samples,
         "of": len(split.samples),
@@ -274,7 +276,7 @@ def answer_record(answer: RunAnswer) -> dict[str, Any]:
         "error": answer.error,
         "prompt": [list(turn) for turn in answer.prompt],
         "exact": answer.exact,
-        "whole": answer.whole,
+        "promptHasShots": answer.prompt_has_shots,
         "shots": list(answer.shots),
     }
 

@@ -6,10 +6,9 @@ The tasks are loaded from where the run had its data, or from ``--data``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from evalkit import registry
 from evalkit.data import BUNDLED, HUB, Data, open_data
@@ -25,29 +24,30 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
 
-from .view import RenderedPrompt, RenderPrompt, SplitContext
+from .view import ParseAnswer, RenderedPrompt, RenderPrompt, SplitContext
 
 IMAGE = "⟨image⟩"
 
 
-def known_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitContext:
+def context_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitContext:
     """The context of a split: its samples and how they were prompted, as far as available."""
     first = next(run for run in runs if name in run.rows)
     try:
-        task, samples = loaded(first, name, data)
+        task, samples = load_split(first, name, data)
     except UserError as error:
         reason = str(error).rstrip(".")
         return SplitContext(
-            kind_of(first, name), note=f"questions and references are left out, because the data is missing: {reason}."
+            first.manifest.kind_of(name),
+            note=f"questions and references are left out, because the data is missing: {reason}.",
         )
-    reads_text = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
+    text_in_image = task.kind == "document" or (task.name in GROUPS["text-reading"] and task.kind == "vqa")
     return SplitContext(
         kind=task.kind,
         samples=samples,
-        asks=[asking(run, name, task, data) for run in runs],
-        reads=[rereading(run, task) for run in runs],
-        edits=reads_text,
-        note=changed(first, name, task, samples),
+        render_prompt=[prompt_renderer(run, name, task, data) for run in runs],
+        parse_answer=[answer_parser(run, task) for run in runs],
+        edit_marks=text_in_image,
+        note=change_note(first, name, task, samples),
     )
 
 
@@ -57,7 +57,7 @@ def data_of(run: ScoredRun, data: str | None) -> Data:
     return open_data(where, images_required=False)
 
 
-def loaded(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
+def load_split(run: ScoredRun, name: str, data: str | None) -> tuple[Task, Mapping[str, Sample]]:
     """A split's task and its samples by id, from the run's data, or from ``data``.
 
     Raises:
@@ -83,12 +83,7 @@ def located(name: str, cwd: str) -> str:
     return prefix + os.fspath(Path(cwd) / user_path(name.removeprefix(prefix), "--data"))
 
 
-def kind_of(run: ScoredRun, name: str) -> str | None:
-    """The kind of a split according to the manifest, for a split whose samples are not available."""
-    return run.manifest.kind_of(name)
-
-
-def changed(run: ScoredRun, name: str, task: Task, samples: Mapping[str, Sample]) -> str:
+def change_note(run: ScoredRun, name: str, task: Task, samples: Mapping[str, Sample]) -> str:
     """A note if the task's version, its questions or its references have changed since the run; else empty."""
     then, file = run.manifest.version_of(name), run.rows[name].parsed_signature.file
     if isinstance(task, JsonlTask) and file not in (None, task.digest):
@@ -107,14 +102,14 @@ def changed(run: ScoredRun, name: str, task: Task, samples: Mapping[str, Sample]
 # ---------------------------------------------------------------------------------------------------------- the prompt
 
 
-def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPrompt:
+def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPrompt:
     """A function that renders a sample's prompt as the run's family does, with few-shot examples if available."""
     family, settings = family_of(run), run.manifest.settings
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     spec = task.prompt_spec(protocol, choice)
     pool = cache(lambda: exemplars_of(run, name, task, data))
 
-    def asked(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> RenderedPrompt | None:
+    def render(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> RenderedPrompt | None:
         if family is None:
             return None
         try:
@@ -125,10 +120,10 @@ def asking(run: ScoredRun, name: str, task: Task, data: str | None) -> RenderPro
         except UserError:
             return None
         return RenderedPrompt(
-            [(message.role, text_of(message)) for message in messages], digest, whole=before is not None
+            [(message.role, text_of(message)) for message in messages], digest, has_shots=before is not None
         )
 
-    return asked
+    return render
 
 
 def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
@@ -174,7 +169,7 @@ def family_of(run: ScoredRun) -> Family | None:
         return None
 
 
-def rereading(run: ScoredRun, task: Task) -> Callable[[Sample, str, Sequence[ImageSize]], Any] | None:
+def answer_parser(run: ScoredRun, task: Task) -> ParseAnswer | None:
     """A function that parses an answer as ``evalkit rescore`` did; None if the journal's predictions were scored."""
     if not run.manifest.rescored or run.manifest.settings.get("recorded_predictions"):
         return None

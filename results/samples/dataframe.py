@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def to_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A row a sample; see ``results.records`` for the columns.  Lists stay lists, what is missing is None or NaN."""
+    """One row per sample; see ``records.py`` for the columns.  Lists stay lists; missing values are None or NaN."""
     import pandas as pd
 
     kinds = kinds_of(records)
@@ -27,7 +27,7 @@ def to_frame(records: Sequence[Record]) -> pd.DataFrame:
     for name, kind in kinds.items():
         if kind == "number":
             frame[name] = frame[name].astype("float64")
-        elif kind == "count":  # whole numbers, also where some are missing
+        elif kind == "count":  # integers, even if some are missing
             frame[name] = frame[name].astype("int64" if frame[name].notna().all() else "Int64")
     return frame
 
@@ -57,7 +57,7 @@ def _cell(value: Any, kind: str) -> Any:
 
 
 def arrow_type(kind: str) -> pa.DataType:
-    """How Parquet holds a column of ``kind``."""
+    """The Parquet type of a column of this kind."""
     import pyarrow as pa
 
     return {

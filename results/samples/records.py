@@ -1,9 +1,10 @@
-"""A finished run's samples as flat records, which every export writes: one dictionary a sample and run."""
+"""Flat records of a finished run, as every export writes them: one dictionary per sample and run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evalkit.errors import UserError
@@ -12,8 +13,9 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
 from evalkit.types import Sample
 
-from .context import known_of
-from .view import RunAnswer, SampleView, SplitContext, SplitView, Turns, check_runs, split_of
+from .context import context_of
+from .join import check_runs, split_of
+from .view import RunAnswer, SampleView, SplitContext, SplitView, Turns
 
 Record = dict[str, Any]
 
@@ -29,66 +31,65 @@ ORDER = (
     "run", "model", "task", "split", "id", "cluster", "images", "question", "options", "prompt", "text", "answer",
     "box", "references", "reference_box", "status", "metric", "score",
 )  # fmt: skip
-"""The columns that stand first; those of ``scores.*``, of the answer's making and of ``meta.*`` follow."""
+"""The first columns; ``scores.*``, ``LAST`` and ``meta.*`` follow."""
 LAST = ("finish", "error", "new_tokens", "prompt_tokens", "seconds", "shots")
 
 
 def chosen_splits(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[str]:
-    """The splits of the runs that ``names`` mean (all of them where there are none), in the order of the runs.
+    """The splits of the runs that ``names`` select (without names: all), in the order of the runs.
 
     A name is a task's (all its splits), a split's (``refcoco/testA``) or a group's (``evalkit.task_groups``).
 
     Raises:
         UserError: a name is in none of the runs.
     """
-    there = check_runs(runs)
+    existing = check_runs(runs)
     if not names:
-        return there
-    wanted = set()
+        return existing
+    chosen: set[str] = set()
     for name in names:
-        meant = {split for part in GROUPS.get(name, (name,)) for split in there if split in (part, _named(part, split))}
-        if not meant:
+        found = {split for split in existing for part in GROUPS.get(name, (name,)) if _names(part, split)}
+        if not found:
             where = " and ".join(str(run.path) for run in runs)
-            raise UserError(f"--tasks {name}: not in {where}, which has {', '.join(there)}.")
-        wanted |= meant
-    return [split for split in there if split in wanted]
+            raise UserError(f"--tasks {name}: not in {where}, which has {', '.join(existing)}.")
+        chosen |= found
+    return [split for split in existing if split in chosen]
 
 
-def _named(part: str, split: str) -> str:
-    """``split`` where ``part`` is the name of its task, or of the file that the task is."""
+def _names(name: str, split: str) -> bool:
+    """Whether ``name`` is the split, its task, or the file of its custom task."""
     task = split.rpartition("/")[0]
-    stem = part.rpartition("/")[2]
-    own = stem.endswith(SUFFIXES) and stem.rpartition(".")[0] == task
-    return split if part == task or own else ""
+    file = name.rpartition("/")[2]
+    return name in (split, task) or (file.endswith(SUFFIXES) and file.rpartition(".")[0] == task)
 
 
 def records_of(
     run: ScoredRun, names: Sequence[str], *, data: str | None = None, prompts: bool = True
 ) -> Iterator[tuple[str, list[Record], SplitContext, Sequence[str]]]:
-    """(split, its records in the official order, its context, notes), one per split.
+    """Yield (split, its records in the official order, its context, notes) per split.
 
     Args:
-        names: of the run's splits.
-        data: where the questions are now; None for where they were.
-        prompts: whether to render what each sample was asked.
+        names: splits of the run.
+        data: the location of the data; None for where it was during the run.
+        prompts: whether to render the prompt of each sample.
 
     Raises:
         UserError: a file of the run is corrupt.
     """
     for name in names:
-        known = known_of([run], name, data)
+        context = context_of([run], name, data)
         if not prompts:
-            known = SplitContext(known.kind, known.samples, (), known.reads, known.edits, known.note)
-        split = split_of([run], name, known)
-        found = [record_of(run, split, shown, 0, known.samples.get(shown.id)) for shown in split.samples]
-        yield name, [one for one in found if one is not None], known, split.notes
+            context = replace(context, render_prompt=())
+        split = split_of([run], name, context)
+        found = [record_of(run, split, shown, 0, context.samples.get(shown.id)) for shown in split.samples]
+        yield name, [one for one in found if one is not None], context, split.notes
 
 
 def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, sample: Sample | None) -> Record | None:
-    """One run's side of a sample (the ``place``-th of ``shown``); None where the run has not answered it.
+    """The record of run number ``place`` for a sample; None if the run did not answer it.
 
-    ``text`` is the raw answer; what was read from it is in ``answer``, or in ``box`` where it is a box.  Boxes are
-    (x1, y1, x2, y2) in pixels of the original image.  ``sample`` is None where the data are not there any more.
+    ``text`` is the raw answer; the prediction is in ``answer``, or in ``box`` if it is a box.  Boxes are (x1, y1, x2,
+    y2) in pixels of the original image.  ``sample`` is None if the data is no longer available.
     """
     answer = shown.answers[place]
     if answer is None:
@@ -114,15 +115,15 @@ def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, s
         "status": answer.status,
         "metric": split.metric,
         "score": answer.scores.get(split.metric or ""),
-        **_made(answer),
+        **_generation(answer),
         **{f"scores.{name}": value for name, value in answer.scores.items()},
         **{f"meta.{key}": value for key, value in shown.meta.items()},
     }
     return {key: clean(value) for key, value in record.items()}
 
 
-def _made(answer: RunAnswer) -> Record:
-    """How the answer came about."""
+def _generation(answer: RunAnswer) -> Record:
+    """The columns about how the answer was generated."""
     return {
         "finish": answer.finish,
         "error": answer.error,
@@ -134,7 +135,7 @@ def _made(answer: RunAnswer) -> Record:
 
 
 def is_box(value: Any) -> bool:
-    """Whether a reference, or what was read, is a box."""
+    """Whether a reference or a prediction is a box."""
     return (
         isinstance(value, list | tuple)
         and len(value) == 4
@@ -143,19 +144,19 @@ def is_box(value: Any) -> bool:
 
 
 def plain(value: Any) -> str:
-    """A reference as text; what is no text is written as JSON."""
+    """A reference as text; JSON for other values."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def prompt_text(turns: Turns) -> str:
-    """A prompt as one text: alone where there is one turn, else each behind its role."""
+    """A prompt as one text; with several messages, each after its role."""
     if len(turns) == 1:
         return turns[0][1]
     return "\n".join(f"{role}: {text}" for role, text in turns)
 
 
 def clean(value: Any) -> Any:
-    """``value`` with half surrogate pairs, which no file can hold, as question marks."""
+    """``value`` with lone surrogates, which UTF-8 cannot encode, as question marks."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, list | tuple):
@@ -167,7 +168,7 @@ def clean(value: Any) -> Any:
 
 
 def columns_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Every column that a record has, in the order in which they are written."""
+    """All columns of the records, in output order."""
     seen = dict.fromkeys(key for record in records for key in record)
     scores = [key for key in seen if key.startswith("scores.")]
     meta = [key for key in seen if key.startswith("meta.")]
@@ -175,7 +176,7 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def kind_of_column(name: str, values: Iterable[Any]) -> str:
-    """What a column holds: ``text``, ``texts``, ``box``, ``number``, ``count``, ``truth``; ``json`` for a mixture."""
+    """A column's type: ``text``, ``texts``, ``box``, ``number``, ``count``, ``truth``; ``json`` for mixed types."""
     for kind, names in (
         ("text", TEXTS), ("texts", LISTS), ("box", BOXES), ("number", NUMBERS), ("count", COUNTS),
     ):  # fmt: skip
@@ -204,7 +205,7 @@ def _kind_of(value: Any) -> str:
 
 
 def as_kind(value: Any, kind: str) -> Any:
-    """A value as its column holds it."""
+    """A value converted to its column's type."""
     if value is None:
         return None
     if kind == "json":
@@ -215,5 +216,5 @@ def as_kind(value: Any, kind: str) -> Any:
 
 
 def kinds_of(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What each column of all the records holds, in the order in which they are written."""
+    """The type of each column, in output order."""
     return {name: kind_of_column(name, (record.get(name) for record in records)) for name in columns_of(records)}

@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from evalkit.errors import UserError
 
 from .view import RunAnswer, SampleView, SplitView
+
+T = TypeVar("T")
 
 WRONG = ("wrong", "unparsed")
 """An answer that could not be parsed counts as wrong."""
@@ -133,3 +136,23 @@ def by_id(splits: Sequence[SplitView], ids: Sequence[str]) -> dict[str, list[Sam
         for name, shown in hits:
             found[name].append(shown)
     return found
+
+
+# ---------------------------------------------------------------------------------------------------------- subsets
+
+
+def subset(samples: Sequence[SampleView], most: int | None) -> list[SampleView]:
+    """At most ``most`` samples, chosen by the hash of their ids (the same for every run), in their order."""
+    return list(samples) if most is None else pick_by_hash(samples, lambda shown: shown.id, most)
+
+
+def pick_by_hash(some: Sequence[T], key: Callable[[T], str], most: int) -> list[T]:
+    """At most ``most`` items, chosen by the hash of their ``key``, in their order."""
+    if len(some) <= most:
+        return list(some)
+
+    def digest(name: str) -> bytes:
+        return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest()
+
+    chosen = set(sorted(map(key, some), key=digest)[:most])
+    return [one for one in some if key(one) in chosen]

@@ -1,7 +1,7 @@
-"""Samples in words: for a terminal, for a file, and as Markdown.
+"""Samples as text: on a terminal, in a file, as Markdown.
 
-What comes from a model or a data set may say anything: characters that steer a terminal or turn the direction of
-writing are replaced, and Markdown's and rich's markup stays text.
+Text from models and data sets is untrusted: terminal control characters and changes of the writing direction are
+replaced, and Markdown's and rich's markup is printed literally.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 STATUS = {"right": "right", "partly": "partly right", "wrong": "wrong", "unparsed": "unparsed", "error": "error"}
 COLOURS = {"right": "green", "partly": "yellow", "wrong": "red", "unparsed": "red", "error": "red"}
 NAMES = {"cider": "CIDEr", "anls": "ANLS", "iou": "IoU"}
-LABEL = 12
-"""The width of the column of labels."""
 LONGEST_LABEL = 10
 
 
@@ -40,20 +38,18 @@ class Field:
 
 def heading(split: SplitView, shown: SampleView) -> str:
     """``refcoco/val 262148000: wrong``, or with two runs ``A right, B wrong``."""
-    said = []
+    phrases = []
     for place, answer in enumerate(shown.answers):
         status = "not answered" if answer is None else STATUS.get(answer.status, "")
         ended = ", truncated at the token limit" if answer is not None and answer.finish == "length" else ""
-        name = f"{letter(place)} " if len(shown.answers) > 1 else ""
-        answer_record = f"{status}{ended}"
-        if answer_record:
-            said.append(name + answer_record)
-    told_of_all = ", ".join(said)
-    return f"{split.name} {flat(shown.id)}" + (f": {told_of_all}" if told_of_all else "")
+        if status or ended:
+            name = f"{letter(place)} " if len(shown.answers) > 1 else ""
+            phrases.append(f"{name}{status}{ended}")
+    return f"{split.name} {flat(shown.id)}" + (f": {', '.join(phrases)}" if phrases else "")
 
 
 def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
-    """Everything that is shown of a sample, below its heading."""
+    """The fields shown of a sample, below its heading."""
     for image in shown.images:
         yield Field("image", image_text(image), verbatim=True)
     prompts = [answer.prompt for answer in shown.answers if answer is not None and answer.prompt]
@@ -61,16 +57,16 @@ def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
         yield Field("question", shown.question, verbatim=True)
     if prompts and all(prompt == prompts[0] for prompt in prompts):
         yield _prompt("prompt", next(answer for answer in shown.answers if answer is not None and answer.prompt))
-    several = len(shown.answers) > 1
+    has_pair = len(shown.answers) > 1
     for place, answer in enumerate(shown.answers):
         if answer is not None:
-            name = f"{letter(place)} " if several else ""
+            name = f"{letter(place)} " if has_pair else ""
             if answer.prompt and any(prompt != prompts[0] for prompt in prompts):
                 yield _prompt(f"{name}prompt", answer)
-            yield from _side(split, shown, answer, name)
+            yield from _answer_fields(split, shown, answer, name)
     if shown.references:
         yield Field("reference", _references(shown), verbatim=True)
-    if several and (moved := change(shown, split.column)):
+    if has_pair and (moved := change(shown, split.column)):
         yield Field("B − A", f"{NAMES.get(split.column or '', split.column)} {_signed(moved, split.column)}")
 
 
@@ -78,35 +74,33 @@ def _prompt(label: str, answer: RunAnswer) -> Field:
     text = (
         answer.prompt[0][1] if len(answer.prompt) == 1 else "\n".join(f"{role}: {text}" for role, text in answer.prompt)
     )
-    if answer.shots and not answer.whole:
+    if answer.shots and not answer.prompt_has_shots:
         text += f"\n(without its {len(answer.shots)} few-shot examples: {', '.join(answer.shots)})"
     if answer.exact is False:
         text += "\n(today's prompt; the run used a different one)"
     return Field(label, text, verbatim=True)
 
 
-def _side(split: SplitView, shown: SampleView, answer: RunAnswer, name: str) -> Iterator[Field]:
-    """What one run answered, what was read, and its scores."""
+def _answer_fields(split: SplitView, shown: SampleView, answer: RunAnswer, name: str) -> Iterator[Field]:
+    """One run's raw answer, prediction and scores."""
     if answer.error is not None:
         yield Field(f"{name}error", answer.error, verbatim=True)
         return
     yield Field(f"{name}answer", answer.text or "(empty)", verbatim=True)
-    yield Field(f"{name}parsed", read_text(shown, answer.prediction), verbatim=True)
+    yield Field(f"{name}parsed", prediction_text(shown, answer.prediction), verbatim=True)
     if answer.scores:
         yield Field(f"{name}score", scores_text(split, answer), verbatim=True)
 
 
-def read_text(shown: SampleView, read: Any) -> str:
-    """What was read from an answer."""
-    if read is None:
+def prediction_text(shown: SampleView, prediction: Any) -> str:
+    """A prediction as text."""
+    if prediction is None:
         return "(could not be parsed)"
-    if is_box(read):
-        return box_text(read)
-    return lettered(shown, str(read))
+    return box_text(prediction) if is_box(prediction) else with_option(shown, str(prediction))
 
 
-def lettered(shown: SampleView, text: str) -> str:
-    """A letter with the option that it names."""
+def with_option(shown: SampleView, text: str) -> str:
+    """An option letter with the option's text; other texts unchanged."""
     place = ord(text) - ord("A") if len(text) == 1 else -1
     return f"{text}. {shown.options[place]}" if 0 <= place < len(shown.options) else text
 
@@ -126,12 +120,12 @@ def _references(shown: SampleView) -> str:
         return "\n".join(marks)
     texts = [box_text(value) if is_box(value) else str(value) for value, _ in shown.references]
     times = [f" ×{count}" if count > 1 else "" for _, count in shown.references]
-    said = [text + time for text, time in zip(texts, times, strict=True)]
-    return "\n".join(said) if any(len(one) > 40 or "\n" in one for one in said) else ", ".join(said)
+    counted = [text + time for text, time in zip(texts, times, strict=True)]
+    return "\n".join(counted) if any(len(one) > 40 or "\n" in one for one in counted) else ", ".join(counted)
 
 
 def scores_text(split: SplitView, answer: RunAnswer) -> str:
-    """Every score of a sample, the one that tells samples apart best first."""
+    """All scores of a sample, the most informative first."""
     first = [name for name in (split.column, split.metric) if name in answer.scores]
     names = dict.fromkeys([*first, *answer.scores])
     return " · ".join(
@@ -148,7 +142,7 @@ def _signed(value: float, column: str | None) -> str:
 
 
 def image_text(image: ImageRef) -> str:
-    """An image's path and its size, or that it is not there any more."""
+    """An image's path and size, or that it is missing or unreadable."""
     try:
         width, height = image.size()
     except FileNotFoundError:
@@ -162,7 +156,7 @@ def image_text(image: ImageRef) -> str:
 
 
 def as_text(split: SplitView, shown: SampleView) -> str:
-    """A sample as plain lines, nothing wrapped."""
+    """A sample as plain, unwrapped lines."""
     lines = [heading(split, shown)]
     for field in fields_of(split, shown):
         first, *rest = safe(field.text).split("\n")
@@ -172,7 +166,7 @@ def as_text(split: SplitView, shown: SampleView) -> str:
 
 
 def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
-    """A sample on a terminal: coloured by what became of it, long lines folded under their label."""
+    """Print a sample on a terminal, coloured by its status, with long lines folded beside their label."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -189,7 +183,7 @@ def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
 
 
 def as_markdown(split: SplitView, shown: SampleView) -> str:
-    """A sample for an issue or a pull request; quoted text is in code blocks that it cannot close."""
+    """A sample for an issue or pull request; quoted text is in code blocks that it cannot close."""
     from evalkit.results.tables import plain
 
     blocks = [f"### {plain(heading(split, shown))}\n"]
@@ -200,7 +194,7 @@ def as_markdown(split: SplitView, shown: SampleView) -> str:
 
 
 def fenced(text: str) -> str:
-    """``text`` in a block of code whose fence is longer than any in it."""
+    """``text`` in a code block whose fence is longer than any run of backticks in it."""
     longest = run = 0
     for character in text:
         run = run + 1 if character == "`" else 0

@@ -79,13 +79,13 @@ def test_on_a_terminal_it_is_coloured_and_still_neutral(two_runs: Path) -> None:
 
     from rich.console import Console
 
-    from evalkit.results.samples.context import known_of
+    from evalkit.results.samples.context import context_of
+    from evalkit.results.samples.join import split_of
     from evalkit.results.samples.text import on_terminal
-    from evalkit.results.samples.view import split_of
     from evalkit.results.store.scored_run import ScoredRun
 
     run = ScoredRun.open(two_runs / "runs" / "a")
-    split = split_of([run], "vqav2/val", known_of([run], "vqav2/val", None))
+    split = split_of([run], "vqav2/val", context_of([run], "vqav2/val", None))
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, color_system="standard", width=200)
     for shown in split.samples[:48]:

@@ -13,7 +13,7 @@ function facts(rows) {
 function promptOf(answer) {
   const turns = answer.prompt.map(([role, text]) => (role === "plain" ? text : `${role}: ${text}`)).join("\n");
   const notes = [];
-  if (answer.shots.length) notes.push(`${answer.whole ? "with" : "shown without"} its ${answer.shots.length} few-shot examples: ${answer.shots.join(", ")}`);
+  if (answer.shots.length) notes.push(`${answer.promptHasShots ? "with" : "shown without"} its ${answer.shots.length} few-shot examples: ${answer.shots.join(", ")}`);
   if (answer.exact === false) notes.push("today's prompt; the run used a different one");
   return turns || notes.length ? [turns ? el("pre", { dir: "auto", tabindex: "0" }, turns) : null, notes.length ? el("small", { dir: "auto" }, notes.join("; ")) : null] : null;
 }
@@ -47,7 +47,7 @@ function sideOf(answer, run, sample, split) {
     section("score", el("p", { class: "text" }, state ? el("span", { class: `status ${answer.status}` }, state) : null, state ? " " : null, scoreText(answer, split))),
     answer.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, answer.text || "(empty)")),
     section(again ? "answer, used as it is" : "parsed answer", predictionOf(answer, sample)),
-    split.edits ? editsOf(answer, sample) : null,
+    split.editMarks ? editsOf(answer, sample) : null,
     section("prompt", promptOf(answer)),
     section("details", facts([...(scores.length > 1 ? scores : []), ["ended", answer.finish === "length" ? "truncated at the token limit" : null],
       ["new tokens", answer.tokens ? count(answer.tokens) : null], ["prompt tokens", answer.promptTokens ? count(answer.promptTokens) : null], ["seconds", answer.seconds ? shown(answer.seconds, 3) : null]])));

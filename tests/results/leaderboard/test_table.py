@@ -293,5 +293,5 @@ def test_runs_are_not_written_over_each_other_nor_into_packages(tmp_path: Path) 
     with pytest.raises(UserError, match="is a Python package"):
         RunFolder.create(tmp_path / "package" / "deep", "a")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         RunFolder.create(tmp_path / "file", "a")

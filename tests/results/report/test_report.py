@@ -31,7 +31,9 @@ from evalkit.reader import Reader, failed
 from evalkit.results.report.images import side_for
 from evalkit.results.report.summary import breakdowns, categories, histogram
 from evalkit.results.report.write import write_report
-from evalkit.results.samples.view import RenderedPrompt, SplitContext, drawn, split_of
+from evalkit.results.samples.join import split_of
+from evalkit.results.samples.selection import subset
+from evalkit.results.samples.view import RenderedPrompt, SplitContext
 from evalkit.results.store.journal import appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
@@ -281,7 +283,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
 def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp_path: Path, single: bool) -> None:
     run, jobs = hostile
     asked = RenderedPrompt([("user", "⟨image⟩" + HOSTILE[1])], "0" * 16)
-    facts = {name: replace(one, asks=[lambda *_: asked]) for name, one in known(jobs).items()}
+    facts = {name: replace(one, render_prompt=[lambda *_: asked]) for name, one in known(jobs).items()}
     out = tmp_path / ("r.html" if single else "r")
     page = write_report([run], facts, out, single=single).path
     shown = samples_of(page, 0)
@@ -491,9 +493,9 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
     for digest, expected in (("a" * 16, True), ("b" * 16, False)):
 
         def asked(sample: Sample, shots: Sequence[str], image_sizes: object, digest: str = digest) -> RenderedPrompt:
-            return RenderedPrompt([("user", "What?")], digest, whole=not shots)
+            return RenderedPrompt([("user", "What?")], digest, has_shots=not shots)
 
-        split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, asks=[asked]))
+        split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, render_prompt=[asked]))
         answer = {s.id: s.answers[0] for s in split.samples}
         assert answer[lines[0]["id"]].exact is expected
         assert answer[lines[1]["id"]].exact is None, "exemplars stood before it that are not there"
@@ -503,7 +505,7 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
 def test_the_samples_of_a_large_split_are_drawn_by_their_ids(run: Path, jobs: Jobs, tmp_path: Path) -> None:
     split = split_of([ScoredRun.open(run)], "vqav2/val", known(jobs)["vqav2/val"])
     every = [s.id for s in split.samples]
-    some, fewer = ([s.id for s in drawn(split.samples, most)] for most in (12, 5))
+    some, fewer = ([s.id for s in subset(split.samples, most)] for most in (12, 5))
     assert set(fewer) < set(some)
     assert some == [key for key in every if key in some]
     written = write_report([run], known(jobs), tmp_path / "r", most=12)

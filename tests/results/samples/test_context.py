@@ -12,8 +12,9 @@ from evalkit.data import bundled_root, open_data
 from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.interfaces import Family
 from evalkit.jobs import build_requests, load_job, parse_tasks
-from evalkit.results.samples.context import IMAGE, known_of
-from evalkit.results.samples.view import SplitView, split_of, with_prompts
+from evalkit.results.samples.context import IMAGE, context_of
+from evalkit.results.samples.join import split_of, with_prompts
+from evalkit.results.samples.view import SplitView
 from evalkit.results.store.journal import appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
@@ -57,7 +58,7 @@ def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
 
 
 def shown_of(run: ScoredRun, name: str) -> SplitView:
-    return split_of([run], name, known_of([run], name, None))
+    return split_of([run], name, context_of([run], name, None))
 
 
 @pytest.mark.parametrize("name", ["vqav2/val", "refcoco/val", "docvqa/val"])
@@ -66,13 +67,13 @@ def test_a_few_shot_prompt_is_shown_with_its_exemplars_word_for_word(tmp_path: P
     run = few_shot_run(tmp_path, name, family)
     split = shown_of(run, name)
     assert len(split.samples) == 6
-    known = known_of([run], name, None)
+    known = context_of([run], name, None)
     bare = split_of([run], name, type(known)(known.kind, known.samples))
     for shown, plain in zip(split.samples, bare.samples, strict=True):
         (answer,) = shown.answers
         assert answer is not None
         assert len(answer.shots) == 2
-        assert answer.whole
+        assert answer.prompt_has_shots
         assert answer.exact is True, "as the digest in the journal says"
         asked = "".join(text for _, text in answer.prompt)
         assert asked.count(IMAGE) == 3
@@ -90,4 +91,4 @@ def test_exemplars_that_are_gone_are_said_to_be_missing(tmp_path: Path) -> None:
     for shown in shown_of(run, "vqav2/val").samples:
         (answer,) = shown.answers
         assert answer is not None
-        assert (answer.whole, answer.exact, len(answer.prompt)) == (False, None, 1)
+        assert (answer.prompt_has_shots, answer.exact, len(answer.prompt)) == (False, None, 1)

@@ -1,0 +1,206 @@
+"""Join the journals and scores of run folders, by sample id, with the task's samples."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evalkit.errors import UserError
+from evalkit.images import PathImage
+from evalkit.jsonl import objects, parse, read_bytes
+from evalkit.results.stats.intervals import scale_of
+from evalkit.results.store.journal import Line, read_journal
+from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.scored_run import ScoredRun
+from evalkit.task_groups import MEANS
+from evalkit.types import ImageRef, Sample
+
+from .view import RunAnswer, SampleView, SplitContext, SplitView
+
+FIELDS = ("id", "cluster", "stratum")
+"""The keys of a line of per-sample scores that are not scores."""
+
+
+def check_runs(runs: Sequence[ScoredRun]) -> list[str]:
+    """The names of all splits of the runs, in the order of their first appearance.
+
+    Raises:
+        UserError: there are none.
+    """
+    names = list(dict.fromkeys(name for run in runs for name, row in run.rows.items() if row.task not in MEANS))
+    if not names:
+        raise UserError(f"{' and '.join(str(run.path) for run in runs)}: there is no task with samples.")
+    return names
+
+
+def split_of(runs: Sequence[ScoredRun], name: str, context: SplitContext) -> SplitView:
+    """A split of one or more runs.
+
+    Raises:
+        UserError: a file of scores is corrupt, or a journal is missing.
+    """
+    sides = [_RunSplit.of(run, name) if name in run.rows else None for run in runs]
+    existing = [side for side in sides if side is not None]
+    ids = list(dict.fromkeys(key for side in existing for key in side.ids))
+    if context.samples:
+        order = {key: place for place, key in enumerate(context.samples)}
+        ids.sort(key=lambda key: order.get(key, len(order)))
+    metrics = list(dict.fromkeys(side.metric for side in existing if side.metric is not None))
+    notes = [context.note] if context.note else []
+    notes += [note for side in existing for note in side.notes]
+    if context.samples and (lost := [key for key in ids if key not in context.samples]):
+        notes.append(f"{len(lost):,} of {len(ids):,} samples are no longer in the data; shown without references.")
+    samples = [_sample_view(key, sides, context) for key in ids]
+    scale = next((side.scale for side in existing if side.metric is not None), None)
+    return SplitView(
+        name, context.kind, metrics[0] if metrics else None, scale, samples, context.edit_marks, tuple(notes)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- one run's answers
+
+
+@dataclass(frozen=True)
+class _RunSplit:
+    """A run's journal lines and per-sample scores of a split, by sample id."""
+
+    metric: str | None
+    scale: float | None
+    ids: Sequence[str]
+    lines: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, Line]
+    notes: Sequence[str]
+
+    @classmethod
+    def of(cls, run: ScoredRun, name: str) -> _RunSplit:
+        row, folder = run.rows[name], RunFolder(run.path)
+        answers = read_journal(folder.journal_path(row.task, row.split), run.manifest.schema)
+        lines = {key: parse(line.raw) for key, line in answers.lines.items()}
+        notes = []
+        if answers.corrupt:
+            notes.append(f"{run.name}: {len(answers.corrupt):,} corrupt journal lines are left out.")
+        scores: dict[str, Mapping[str, Any]] = {}
+        if row.value is not None:
+            run.sampled(name)  # raises if the file is corrupt
+            path = folder.scores_path(row.task, row.split)
+            scores = {str(line["id"]): line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
+        # An earlier, larger --limit may have answered more than was scored.
+        ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
+        metric = _column(row.metric, scores)
+        scale = scale_of(row.metric, row.signature)
+        return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
+
+
+def _column(headline: str, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The per-sample score that stands for the headline: its own, else (for a score of the corpus) the first."""
+    columns = dict.fromkeys(key for row in scores.values() for key in row if key not in FIELDS)
+    return headline if headline in columns else next(iter(columns), None)
+
+
+def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitContext) -> SampleView:
+    sample = context.samples.get(key)
+    lines = [side.lines[key] for side in sides if side is not None and key in side.lines]
+    scores = [side.scores[key] for side in sides if side is not None and key in side.scores]
+    images = sample.all_images if sample is not None else _image_on_disk(lines)
+    digests = _digests(lines[0], len(images)) if lines else ()
+    return SampleView(
+        id=key,
+        question="" if sample is None else sample.text,
+        references=() if sample is None else _counted(sample.references),
+        options=() if sample is None else sample.option_texts,
+        meta={} if sample is None else sample.meta,
+        images=images,
+        digests=digests,
+        cluster=sample.cluster if sample is not None else str(scores[0]["cluster"]) if scores else key,
+        answers=tuple(_run_answer(key, place, side, context) for place, side in enumerate(sides)),
+    )
+
+
+def _run_answer(key: str, place: int, side: _RunSplit | None, context: SplitContext) -> RunAnswer | None:
+    if side is None or (key not in side.lines and key not in side.scores):
+        return None
+    line: Mapping[str, Any] = side.lines.get(key, {})
+    scored = {k: float(v) for k, v in side.scores.get(key, {}).items() if k not in FIELDS and v is not None}
+    sample, stored = context.samples.get(key), side.answers.get(key)
+    finish = str(line.get("finish", "stop"))
+    prediction = line.get("answer")
+    parse_answer = context.parse_answer[place] if place < len(context.parse_answer) else None
+    if parse_answer is not None and sample is not None and stored is not None and finish != "error":
+        prediction = parse_answer(sample, stored.response.text, stored.response.image_sizes)
+    shots = tuple(map(str, line.get("shots", ())))
+    answer = RunAnswer(
+        text=str(line.get("text", "")),
+        prediction=list(prediction) if isinstance(prediction, tuple) else prediction,
+        scores=scored,
+        status=status_of(finish, prediction, scored.get(side.metric or ""), side.scale, recorded=bool(line)),
+        finish=finish,
+        tokens=int(line.get("new_tokens", 0)),
+        prompt_tokens=int(line.get("prompt_tokens", 0)),
+        seconds=0.0 if stored is None else stored.response.seconds,
+        error=None if line.get("error") is None else str(line["error"]),
+        prompt=(),
+        exact=None,
+        shots=shots,
+        digest=str(line.get("prompt") or ""),
+        image_sizes=() if stored is None else stored.response.image_sizes,
+    )
+    return _with_prompt(answer, place, sample, context)
+
+
+def with_prompts(shown: SampleView, context: SplitContext) -> SampleView:
+    """A sample with its prompts, after a ``split_of`` without them (``SplitContext.render_prompt`` empty)."""
+    sample = context.samples.get(shown.id)
+    answers = [
+        None if one is None else _with_prompt(one, place, sample, context) for place, one in enumerate(shown.answers)
+    ]
+    return replace(shown, answers=tuple(answers))
+
+
+def _with_prompt(answer: RunAnswer, place: int, sample: Sample | None, context: SplitContext) -> RunAnswer:
+    rendered = None
+    if sample is not None and place < len(context.render_prompt):
+        rendered = context.render_prompt[place](sample, answer.shots, answer.image_sizes)
+    if rendered is None:
+        return answer
+    # The digest covers the few-shot examples too.
+    exact = rendered.digest == answer.digest if rendered.has_shots and answer.digest else None
+    return replace(answer, prompt=tuple(rendered.turns), exact=exact, prompt_has_shots=rendered.has_shots)
+
+
+def status_of(finish: str, prediction: Any, score: float | None, scale: float | None, *, recorded: bool = True) -> str:
+    """The status of a sample (see ``RunAnswer``); ``recorded``: the journal has its answer."""
+    if finish == "error":
+        return "error"
+    if prediction is None and recorded:
+        return "unparsed"
+    if score is None:
+        return "unscored"
+    if scale is None:
+        return "scored"
+    return "right" if score >= scale else "wrong" if score <= 0 else "partly"
+
+
+def _counted(references: Sequence[Any]) -> tuple[tuple[Any, int], ...]:
+    """Each reference once, with its count, the most frequent first; boxes as lists."""
+    if all(isinstance(reference, str) for reference in references):
+        return tuple(Counter(references).most_common())
+    return tuple((list(r) if isinstance(r, tuple | list) else r, 1) for r in references)
+
+
+def _image_on_disk(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
+    """The question's image, if the journal names an existing file."""
+    for line in lines:
+        names = line.get("images") or ()
+        # The question's images come last, after those of few-shot examples.
+        if names and isinstance(names[-1], str) and "\0" not in names[-1] and os.path.isfile(names[-1]):  # noqa: PTH113
+            return (PathImage(names[-1]),)
+    return ()
+
+
+def _digests(line: Mapping[str, Any], count: int) -> tuple[str | None, ...]:
+    found = tuple(line.get("digests") or ())
+    return found[len(found) - count :] if len(found) >= count else (None,) * count

@@ -295,7 +295,7 @@ def _scorer(metric: Metric) -> Iterator[str]:
 
 def letters() -> str:
     """The cases of the grammar for option letters, by group."""
-    path = Path(__file__).resolve().parents[1] / "tests" / "letters" / "cases.json"
+    path = Path(__file__).with_name("letters.json")
     groups: dict[str, list[str]] = {}
     for group in json.loads(path.read_text(encoding="utf-8")):
         options = ", ".join("an image" if option is None else option for option in group["options"]) or "not known"

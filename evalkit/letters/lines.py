@@ -28,6 +28,8 @@ _NEGATED = re.compile(
     r"\b(?:not|never|neither|nor|than|unlike|whether)\b[^.]{0,30}$|n't\b[^.]{0,30}$|[不非别][^.]{0,6}$", re.I
 )
 _MENTION = re.compile(rf"\b{NOUN}s?\s+[(\[\"']?[A-Z]{WORD_ENDS}|选项\s*[A-Z]", re.I)
+_BETWEEN = re.compile(r"\s+")
+_SENTENCE_END = re.compile(rf"[.;!?](?=\s|$|[{CJK}])")
 _AT_START_ONLY = frozenset({"yes", "no", "true", "false", "none", "是", "否", "有", "没有", "对", "错"})
 
 
@@ -117,17 +119,21 @@ def sentence(plain: str, options: Options) -> Reading | None:
     """The option whose text a short answer contains, if it is the only one; see ``grammar.py``."""
     if len(plain) > LONGEST_LINE:
         return None
-    text = " ".join(plain.casefold().split())
+    text = _BETWEEN.sub(" ", plain.casefold())
     spans = [(span, own) for own in options.unique for span in _words(own, text)]
     kept = [(span, own) for span, own in spans if not any(_inside(span, longer) for longer, _ in spans)]
-    if len({own for _, own in kept}) != 1:
-        return None
-    (start, end), own = kept[0]
+    stated = {own for span, own in kept if _states(span, own, text)}
+    return Reading(options.unique[stated.pop()], "sentence") if len(stated) == 1 else None
+
+
+def _states(span: tuple[int, int], own: str, text: str) -> bool:
+    """Whether the sentence around an option's text denies nothing and names no letter."""
+    start, end = span
     if own in _AT_START_ONLY:
-        return Reading(options.unique[own], "sentence") if start == 0 else None
-    if _MENTION.search(plain) or _DENIAL.search(f"{text[:start]} {text[end:]}"):
-        return None
-    return Reading(options.unique[own], "sentence")
+        return start == 0
+    before = _SENTENCE_END.split(text[:start])[-1]
+    after = _SENTENCE_END.split(text[end:])[0]
+    return not _DENIAL.search(f"{before} {after}") and not _MENTION.search(f"{before} {after}")
 
 
 def _inside(span: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -16,7 +16,7 @@ from evalkit.errors import UserError
 from evalkit.letters import GRAMMAR, LETTERS, RULES, VLMEVALKIT, read_letter
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = json.loads(Path(__file__).with_name("cases.json").read_text(encoding="utf-8"))
+GROUPS = json.loads((ROOT / "docs" / "letters.json").read_text(encoding="utf-8"))
 CASES = [(text, group["options"], letter, source) for group in GROUPS for text, letter, source in group["cases"]]
 SHARED = [folder / "shared" / "predictions" for folder in (ROOT, ROOT.parent)]
 """Where the published answers of real models are, if they are here; they are not a part of the repository."""

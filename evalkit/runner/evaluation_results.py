@@ -12,8 +12,8 @@ from rich.console import Console
 from evalkit.jobs import Record
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.dataframe import to_frame
+from evalkit.results.samples.join import status_of
 from evalkit.results.samples.records import clean, is_box, plain
-from evalkit.results.samples.view import status_of
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import score_row

@@ -263,12 +263,12 @@ def test_categories_are_told_from_texts_and_ids() -> None:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Jobs]:
-    """A file of one's own in which everything that can be hostile is."""
+    """A run of a custom task whose ids, texts, fields and image name are hostile."""
     folder = tmp_path_factory.mktemp("hostile")
     Image.new("RGB", (40, 30), "red").save(folder / "a'\"><b>.png")
     lines = [
-        {"id": text.replace("\0", ""), "image": "a'\"><b>.png", "question": text, "answers": [text, "yes"], text: text,
-         "kind of it": HOSTILE[place % 2]}
+        {"id": text.replace("\0", ""), "image": "a'\"><b>.png", "question": text, "answers": [text, "yes"],
+         "kind of it": HOSTILE[place % 2], **({text: text} if text.isprintable() else {})}
         for place, text in enumerate(HOSTILE)
     ]  # fmt: skip
     path = folder / "mine.jsonl"

@@ -174,7 +174,7 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
             "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
         )
     if kind is not None and not any(isinstance(task, JsonlTask) for task, _ in found):
-        raise UserError(f"--kind {kind}: it says what --tasks FILE.jsonl holds, and no such file is named.")
+        raise UserError(f"--kind {kind}: this describes a custom task file, and --tasks names none; leave it out.")
     return found
 
 

@@ -220,7 +220,7 @@ def test_files_in_other_formats(name: str) -> None:
 def test_a_missing_file_and_a_kind_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--tasks .*none.jsonl: the file cannot be read \(No such file"):
         parse_tasks([str(tmp_path / "none.jsonl")])
-    with pytest.raises(UserError, match="--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"):
+    with pytest.raises(UserError, match="--kind vqa: this describes a custom task file, and --tasks names none"):
         parse_tasks(["vqav2"], kind="vqa")
 
 
@@ -286,7 +286,7 @@ def test_mistakes_exit_with_2(tmp_path: Path) -> None:
         assert f"error: {tmp_path}/mine.jsonl, line 1: answers is []; expected a list" in done.stderr
         done = evalkit(verb, "-t", "vqav2", "--kind", "vqa", "--data", "tiny", cwd=tmp_path)
         assert done.returncode == 2
-        assert "--kind vqa: it says what --tasks FILE.jsonl holds" in " ".join(done.stderr.split())
+        assert "--kind vqa: this describes a custom task file" in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from rich.console import Console
 from evalkit import fingerprint
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import RunFailed, UserError
-from evalkit.identity import digest, earlier_parts, run_parts, split_parts
+from evalkit.identity import Parts, digest, earlier_parts, run_parts, split_parts
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.jobs import Job, Record, build_requests, incomplete_split
 from evalkit.progress.display import Reporter, Watch
@@ -44,16 +44,18 @@ def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Check
         return checkpoint, identity_of(checkpoint)
     with console.status(f"reading the weights of {checkpoint.name}"):
         checkpoint = fetched(checkpoint)
-        own: dict[str, Any] = {
+        parts: dict[str, Any] = {
             **fingerprint.of_checkpoint(
                 Path(checkpoint.location), pickled=checkpoint.pickled, code=checkpoint.trust_remote_code
             )
         }
         if checkpoint.processor is not None:
-            own["processor"] = fingerprint.of_processor(Path(checkpoint.processor))
+            parts["processor"] = fingerprint.of_processor(Path(checkpoint.processor))
         if checkpoint.adapter is not None:
-            own["adapter"] = fingerprint.of_adapter(Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights)
-    return checkpoint, own
+            parts["adapter"] = fingerprint.of_adapter(
+                Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights
+            )
+    return checkpoint, parts
 
 
 class ActiveRun:
@@ -187,11 +189,44 @@ class ActiveRun:
         return {"run": self.name, "folder": str(self.folder.path), "model": self.plan.label, "results": []}
 
 
+def _manifest_of(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    effective: Effective,
+    parts: Parts,
+    splits: Mapping[str, Parts],
+    before: Manifest | None,
+) -> Manifest:
+    """The manifest of a run that starts, or is resumed after ``before``."""
+    records = {
+        job.name: SplitRecord(
+            reference=job.reference,
+            parts=splits[job.name],
+            limit=effective.settings.limit,
+            asked=job.asked,
+            samples=len(job.samples),
+        )
+        for job in plan.jobs
+    }
+    manifest = Manifest(
+        **make_manifest(effective, plan),
+        identity=digest(parts),
+        parts=parts,
+        splits={**(before.splits if before else {}), **records},
+        model={"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
+    )
+    if before is not None:
+        manifest.carry_over(before)
+    if checkpoint.served is not None:
+        manifest.server = checkpoint.served.to_dict()
+    return manifest
+
+
 @contextmanager
 def open_run(
     plan: Plan,
     factory: BackendFactory,
-    asked: Mapping[str, Any],
+    backend_parts: Mapping[str, Any],
     effective: Effective,
     console: Console,
     events: Events | None,
@@ -201,11 +236,11 @@ def open_run(
     """Start or resume a run: find its folder by the run's identity, and lock it.
 
     Args:
-        asked: the backend's part of the identity.
+        backend_parts: the backend's part of the identity.
     """
     settings = effective.settings
-    checkpoint, own = identify_checkpoint(plan.checkpoint, console)
-    parts = run_parts(own, plan.family, asked, settings, plan.shots)
+    checkpoint, checkpoint_parts = identify_checkpoint(plan.checkpoint, console)
+    parts = run_parts(checkpoint_parts, plan.family, backend_parts, settings, plan.shots)
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     earlier = {job.name: earlier_parts(job, plan.pools.get(job.name)) for job in plan.jobs}
     spec = FolderSpec(checkpoint.name, parts, splits, folder_stem(plan), checkpoint.location, earlier)
@@ -213,27 +248,7 @@ def open_run(
     folder = choice.folder
     with folder.locked():
         before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else None
-        records = {
-            job.name: SplitRecord(
-                reference=job.reference,
-                parts=splits[job.name],
-                limit=settings.limit,
-                asked=job.asked,
-                samples=len(job.samples),
-            )
-            for job in plan.jobs
-        }
-        manifest = Manifest(
-            **make_manifest(effective, plan),
-            identity=digest(parts),
-            parts=parts,
-            splits={**(before.splits if before else {}), **records},
-            model={"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
-        )
-        if before is not None:
-            manifest.carry_over(before)
-        if checkpoint.served is not None:
-            manifest.server = checkpoint.served.to_dict()
+        manifest = _manifest_of(plan, checkpoint, effective, parts, splits, before)
         with logging_to(folder), recording(folder, manifest, console) as record:
             for job in plan.jobs:
                 if shorter := incomplete_split(job, plan.data):

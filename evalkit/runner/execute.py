@@ -189,8 +189,8 @@ def evaluate(
 ) -> tuple[list[board.Entry], bool]:
     """Start or resume one model's run; returns its leaderboard rows (none: stopped), and whether it is complete."""
     settings = effective.settings
-    asked = backend_identity(factory, pool, plan.checkpoint, settings)
-    with open_run(plan, factory, asked, effective, console, events) as run:
+    backend_parts = backend_identity(factory, pool, plan.checkpoint, settings)
+    with open_run(plan, factory, backend_parts, effective, console, events) as run:
 
         def opened() -> Backend:
             check_requests(plan, run.checkpoint, factory)

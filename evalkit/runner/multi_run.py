@@ -181,9 +181,11 @@ def evaluate_plans(
         runs: list[PooledRun] = []
         for plan in plans:
             chosen = with_family_defaults(plan.family, effective)
-            asked = pool.identity(plan.checkpoint, dtype=chosen.settings.dtype)
+            backend_parts = pool.identity(plan.checkpoint, dtype=chosen.settings.dtype)
             stack = stacks.enter_context(ExitStack())
-            run = stack.enter_context(open_run(plan, factory, asked, chosen, console, events, several=len(plans) > 1))
+            run = stack.enter_context(
+                open_run(plan, factory, backend_parts, chosen, console, events, several=len(plans) > 1)
+            )
             check_requests(plan, run.checkpoint, factory)
             runs.append(PooledRun(run, stack, factory, pool, console))
         result.rows = {pooled.run.name: [] for pooled in runs}

@@ -149,12 +149,14 @@ def make_plans(
     pools: dict[str, ShotPool] = {}
     if any(counts):
         if not family.several_images:
-            raise UserError(f"--shots: models of the family {family.name} take one image only; drop it.")
+            raise UserError(
+                f"--shots: models of the family {family.name} take one image per prompt; leave out --shots."
+            )
         pools = {job.name: shot_pool(job.task, job.split, data, settings.shots_from) for job in jobs}
     plans = []
     for count in counts:
-        asked = [replace(job, asked=describe_asking(settings, job, count)) for job in jobs]
-        plans.append(Plan(checkpoint, family, name, source, asked, count, pools if count else {}, largest, known))
+        signed = [replace(job, asked=prompting_signature(settings, job, count)) for job in jobs]
+        plans.append(Plan(checkpoint, family, name, source, signed, count, pools if count else {}, largest, known))
     return plans
 
 
@@ -163,7 +165,7 @@ def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
     return sum(width * height for width, height in found)
 
 
-def describe_asking(settings: RunSettings, job: Job, shots: int) -> str:
+def prompting_signature(settings: RunSettings, job: Job, shots: int) -> str:
     """The prompting part of a signature: ``protocol:official|shots:4-random``."""
     parts = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
     if job.task.kind == "choice" and job.choice != GENERATE:

@@ -96,7 +96,7 @@ def read_lines(path: Path, schema: int, console: Console) -> Mapping[str, Line]:
             f"{path}: line {number} is corrupt ({reason}){more}; restore the file, or resume the run, which re-runs "
             "the sample."
         )
-    if answers.torn:
+    if answers.truncated:
         console.print(f"{path}: the last line is truncated and was ignored", soft_wrap=True)
     return answers.lines
 

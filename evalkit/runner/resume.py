@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from evalkit.end_of_turn import first_turn
 from evalkit.interfaces import Family
 from evalkit.jobs import Job, Question, Record, parse_answer
-from evalkit.results.store.journal import mend, read_journal
+from evalkit.results.store.journal import read_journal, rewrite_journal
 from evalkit.results.store.manifest import SCHEMA
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.run import ImageDigests
@@ -32,7 +32,7 @@ def kept_answers(
     if not path.is_file():
         return {}
     answers = read_journal(path, SCHEMA)
-    if answers.torn:
+    if answers.truncated:
         announce(f"{path}: the last line is truncated; re-running its sample")
     for number, reason in answers.corrupt[:EXAMPLES]:
         announce(f"{path}: line {number} is corrupt ({reason}); re-running its sample")
@@ -40,7 +40,7 @@ def kept_answers(
         announce(f"{path}: {len(answers.corrupt) - EXAMPLES:,} more lines are corrupt")
 
     kept: dict[str, Record] = {}
-    failed, reworded, changed = set(), set(), set()
+    failed, other_prompt, other_image = set(), set(), set()
     for key, question in questions.items():
         line = answers.lines.get(key)
         if line is None:
@@ -49,16 +49,16 @@ def kept_answers(
         if line.response.finish == "error":
             failed.add(key)
         elif line.prompt != question.digest:
-            reworded.add(key)
+            other_prompt.add(key)
         elif _changed(line.digests, now):
-            changed.add(key)
+            other_image.add(key)
         else:
             text, sizes = first_turn(line.response.text), line.response.image_sizes
             prediction = parse_answer(family, job.prompt_spec, question.sample, text, sizes)
             kept[key] = question.answered(line.response, prediction, now)
-    mend(path, answers, failed | reworded | changed)
+    rewrite_journal(path, answers, failed | other_prompt | other_image)
 
-    for ids, why in ((failed, "failed before"), (reworded, "prompt changed"), (changed, "image changed")):
+    for ids, why in ((failed, "failed before"), (other_prompt, "prompt changed"), (other_image, "image changed")):
         if ids:
             examples = ", ".join(sorted(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")
             announce(f"{job.name}: re-running {len(ids):,} samples: {why} ({examples})")

@@ -177,13 +177,13 @@ class JournalAnswers:
 
     Attributes:
         lines: by sample id; where a sample was answered again, the last answer.
-        torn: the last line had been cut off in mid-write, and was left out.
+        truncated: whether the last line was cut off while it was written, and left out.
         corrupt: (line number from 1, what is wrong with it) of the others that were left out.
-        rejected: the torn and the corrupt lines as they stand.
+        rejected: the truncated and the corrupt lines, unchanged.
     """
 
     lines: Mapping[str, Line]
-    torn: bool = False
+    truncated: bool = False
     corrupt: tuple[tuple[int, str], ...] = ()
     rejected: tuple[bytes, ...] = ()
 
@@ -201,7 +201,7 @@ def read_journal(path: Path, schema: int) -> JournalAnswers:
     lines: dict[str, Line] = {}
     corrupt: list[tuple[int, str]] = []
     rejected: list[bytes] = []
-    torn = False
+    truncated = False
     for number, raw in enumerate([*whole, rest], start=1):
         if not raw.strip():
             continue
@@ -210,12 +210,12 @@ def read_journal(path: Path, schema: int) -> JournalAnswers:
         except (ValueError, KeyError, TypeError) as error:
             rejected.append(raw)
             if number > len(whole):  # only what follows the last line break can be half a line
-                torn = True
+                truncated = True
             else:
                 corrupt.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
         else:
             lines[line.response.id] = line
-    return JournalAnswers(lines, torn, tuple(corrupt), tuple(rejected))
+    return JournalAnswers(lines, truncated, tuple(corrupt), tuple(rejected))
 
 
 def _read_line(raw: bytes, schema: int) -> Line:
@@ -257,10 +257,10 @@ def _size(value: Any) -> tuple[int, int]:
     return width, height
 
 
-# ---------------------------------------------------------------------------------------------------------------- mend
+# -------------------------------------------------------------------------------------------------------- rewrite
 
 
-def mend(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
+def rewrite_journal(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
     """Rewrite a journal without what was corrupt and without the answers of the samples in ``drop``.
 
     The lines left out go to ``<journal>.rejected``: nothing is thrown away.  A journal in which every line is good is

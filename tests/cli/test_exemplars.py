@@ -149,7 +149,10 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
         (["-t", "vqav2", "--shots", "0,2", "--name", "x"], "2 numbers of shots make 2 runs; drop --name"),
         (["-t", "vqav2", "--protocol", "mine"], "--protocol mine: unknown; use official, lmms-eval or vlmevalkit"),
         (["-t", "vqav2", "--choice", "guess"], "--choice guess: unknown; use generate or loglikelihood"),
-        (["-t", "vqav2", "--shots", "1", "--family", "paligemma"], "paligemma take one image only; drop it"),
+        (
+            ["-t", "vqav2", "--shots", "1", "--family", "paligemma"],
+            "paligemma take one image per prompt; leave out --shots",
+        ),
         (["-t", "vqav2", "--family", "qwen9"], "unknown model family 'qwen9'"),
         (["-t", "vqav2", "--min-pixels", "9", "--max-pixels", "4"], "--min-pixels 9 is more than --max-pixels 4"),
         (["-t", "vqav2", "--max-pixels", "0"], "--max-pixels 0: give at least 1"),

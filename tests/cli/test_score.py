@@ -517,7 +517,7 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
     "a protocol that does not say": (GOOD, ["-t", "ocrvqa/test", "--family", "qwen2.5-vl", "-p", "q", "--protocol", "vlmevalkit"], "vlmevalkit has no prompt for ocrvqa; use --protocol official"),
     "two splits": (GOOD, ["-t", "vqav2/train"], "--predictions: 1 file for 2 splits; give one file for each of vqav2/val, vqav2/train, in this order"),
     "two files": (GOOD, ["-p", "q"], "--predictions: 2 files for 1 split;"),
-    "kind": (GOOD, ["--kind", "vqa"], "--kind vqa: it says what --tasks FILE.jsonl holds, and no such file is named"),
+    "kind": (GOOD, ["--kind", "vqa"], "--kind vqa: this describes a custom task file, and --tasks names none"),
     "root": (GOOD, ["--data", "/no/such"], "there is no folder /no/such"),
     "name": (GOOD, ["--name", "a/b"], "--name 'a/b': give a plain folder name"),
     "taken name": (GOOD, ["--out", ".", "--name", "root"], "the run root exists already"),

@@ -12,7 +12,7 @@ import pytest
 from evalkit.errors import RunFailed, UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Record
-from evalkit.results.store.journal import JournalAnswers, appending, encode, mend, read_journal
+from evalkit.results.store.journal import JournalAnswers, appending, encode, read_journal, rewrite_journal
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_choice import FolderSpec, RunChoice, choose
 from evalkit.results.store.run_folder import RunFolder
@@ -64,7 +64,7 @@ def expected(records: list[Record] = RECORDS) -> dict[str, object]:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     answers = read_journal(written(tmp_path / "j"), 2)
     assert plain(answers) == expected()
-    assert (answers.torn, answers.corrupt, answers.rejected) == (False, (), ())
+    assert (answers.truncated, answers.corrupt, answers.rejected) == (False, (), ())
     assert {line.response.seconds for line in answers.lines.values()} == {0.25}
     assert [json.loads(line)["text"] for line in (tmp_path / "j").read_bytes().splitlines()] == [
         r.response.text for r in RECORDS
@@ -106,9 +106,9 @@ def test_mutated_journals_are_read_exactly_or_refused_line_by_line(tmp_path: Pat
         path.write_bytes(content)
         answers = read_journal(path, 2)
         assert plain(answers).items() <= right.items()
-        assert len(answers.rejected) == len(answers.corrupt) + answers.torn
+        assert len(answers.rejected) == len(answers.corrupt) + answers.truncated
         refused += len(answers.rejected)
-        mend(path, answers, ())
+        rewrite_journal(path, answers, ())
         again = read_journal(path, 2)
         assert plain(again) == plain(answers)
         assert not again.rejected
@@ -121,16 +121,16 @@ def test_mutated_journals_are_read_exactly_or_refused_line_by_line(tmp_path: Pat
 def test_mending_keeps_what_it_leaves_out(tmp_path: Path) -> None:
     path = written(tmp_path / "j")
     untouched = path.stat().st_mtime_ns
-    mend(path, read_journal(path, 2), ())
+    rewrite_journal(path, read_journal(path, 2), ())
     assert path.stat().st_mtime_ns == untouched
     assert not (tmp_path / "j.rejected").exists()
     lines = path.read_bytes().splitlines(keepends=True)
     corrupt = lines[4].replace(b"id", b"di", 1)
     path.write_bytes(b"".join([*lines[:4], corrupt, *lines[5:]]) + lines[2][:20])
     answers = read_journal(path, 2)
-    assert answers.torn
+    assert answers.truncated
     assert answers.corrupt == ((5, "its checksum is wrong"),)
-    mend(path, answers, {"7", "absent"})
+    rewrite_journal(path, answers, {"7", "absent"})
     assert read_journal(path, 2).lines.keys() == {r.sample.id for r in RECORDS} - {"4", "7"}
     assert (tmp_path / "j.rejected").read_bytes() == corrupt + lines[2][:20] + b"\n" + lines[7]
 
@@ -139,7 +139,7 @@ def test_a_sample_answered_again_counts_once(tmp_path: Path) -> None:
     path = written(tmp_path / "j", [record(1, "old"), record(2, "x"), record(1, "new")])
     answers = read_journal(path, 2)
     assert [line.response.text for line in answers.lines.values()] == ["new", "x"]
-    mend(path, answers, ())
+    rewrite_journal(path, answers, ())
     assert path.read_bytes().count(b"\n") == 2
 
 

@@ -19,7 +19,7 @@ HEAVY = ("torch", "transformers", "datasets", "numpy", "PIL", "pycocoevalcap")
 # ---------------------------------------------------------------------------------------------------------- the module
 
 
-def test_names_are_there_and_come_late() -> None:
+def test_public_names_are_imported_lazily() -> None:
     code = (
         "import sys, evalkit\n"
         "assert 'evalkit.api' not in sys.modules\n"
@@ -33,7 +33,7 @@ def test_names_are_there_and_come_late() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
-def test_other_names_are_not_there() -> None:
+def test_unknown_attribute_raises() -> None:
     with pytest.raises(AttributeError, match="module 'evalkit' has no attribute 'train'"):
         _ = evalkit.train
 
@@ -41,7 +41,7 @@ def test_other_names_are_not_there() -> None:
 # -------------------------------------------------------------------------------------------------------------- loading
 
 
-def test_samples_come_with_their_task(tmp_path: Path) -> None:
+def test_samples_carry_their_task(tmp_path: Path) -> None:
     samples = load_task("refcoco/testA", data="tiny")
     assert (samples.task.name, samples.split, samples.task.kind) == ("refcoco", "testA", "grounding")
     assert len(samples) > 50
@@ -50,7 +50,7 @@ def test_samples_come_with_their_task(tmp_path: Path) -> None:
     assert {s.id for s in load_task("vqav2", data="tiny", limit=5)} < {s.id for s in load_task("vqav2", data="tiny")}
 
 
-def test_where_the_data_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EVALKIT_DATA", "tiny")
     assert len(load_task("vqav2/val")) == len(load_task("vqav2/val", data="tiny"))
     with pytest.raises(UserError, match=f"there is no folder {tmp_path}/none"):
@@ -66,19 +66,19 @@ def test_where_the_data_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         ("none.jsonl", "none.jsonl: the file cannot be read"),
     ],
 )
-def test_a_wrong_name_is_a_sentence(name: str, message: str) -> None:
+def test_unknown_name_is_reported(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_task(name, data="tiny")
 
 
-def test_tasks_to_evaluate_take_commas_as_on_the_command_line() -> None:
+def test_tasks_to_evaluate_take_commas_as_on_command_line() -> None:
     from evalkit.evaluator import Evaluation
 
     for tasks in ("refcoco/val,vqav2", ["refcoco/val", "vqav2"], ["refcoco/val,vqav2"]):
         assert [job.name for job in Evaluation(tasks, data="tiny", limit=1).jobs] == ["refcoco/val", "vqav2/val"]
 
 
-def test_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_custom_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     row = {"id": 1, "image": "a.png", "question": "?", "answers": ["12 May"]}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row))
@@ -91,7 +91,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- scoring
 
 
-def test_score_is_what_the_command_line_says(tmp_path: Path) -> None:
+def test_score_equals_the_command_line(tmp_path: Path) -> None:
     samples = load_task("vqav2/val", data="tiny")
     answers = {s.id: s.references[n % 10] for n, s in enumerate(samples)}
     scores = score("vqav2/val", answers, data="tiny")
@@ -106,7 +106,7 @@ def test_score_is_what_the_command_line_says(tmp_path: Path) -> None:
     assert 50 < row["value"] < 100
 
 
-def test_boxes_are_read_by_a_family() -> None:
+def test_boxes_need_a_family() -> None:
     samples = load_task("refcoco/val", data="tiny", limit=8)
     raw = {s.id: '{"bbox_2d": [0, 0, 56, 56]}' for s in samples}
     with pytest.raises(UserError, match="refcoco asks for boxes, and a text alone does not say"):
@@ -117,7 +117,7 @@ def test_boxes_are_read_by_a_family() -> None:
     assert score(samples, dict.fromkeys(raw, "there"), family="qwen2.5-vl").values["parse_rate"] == 0
 
 
-def test_answers_must_fit_the_samples() -> None:
+def test_answers_must_fit_samples() -> None:
     samples = load_task("vqav2/val", data="tiny", limit=3)
     ids = [s.id for s in samples]
     with pytest.raises(UserError, match=rf"answers does not fit vqav2/val \(3 samples\): 2 samples without .*{ids[1]}"):
@@ -152,14 +152,14 @@ def test_numbers_and_boxes_are_answers() -> None:
     assert score(boxes, right, boxes="0-1000").values["acc@0.5"] < 50
 
 
-def test_a_image_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+def test_image_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"torn")
     (tmp_path / "mine.jsonl").write_text('{"id": 1, "image": "a.png", "question": "it", "box": [1, 2, 3, 4]}')
     with pytest.raises(UserError, match="mine/own: sample 1: OSError: corrupt, or in none of the formats"):
         score(load_task(str(tmp_path / "mine.jsonl"), data="tiny"), {1: "[1, 2, 3, 4]"}, family="qwen2.5-vl")
 
 
-def test_a_split_without_public_answers_is_refused(tmp_path: Path) -> None:
+def test_split_without_public_answers_is_refused(tmp_path: Path) -> None:
     for folder in ("vqav2", "coco/test2015"):
         (tmp_path / folder).mkdir(parents=True)
     question = {"question_id": 5, "image_id": 1, "question": "?"}
@@ -196,7 +196,7 @@ def test_scorers_take_lists(metric: str, pairs: list[tuple[object, object]], val
     assert list(scores.per_sample) == [str(n) for n in range(len(pairs))]
 
 
-def test_what_a_scorer_refuses() -> None:
+def test_scorer_errors() -> None:
     with pytest.raises(UserError, match="unknown metric 'accuracy'"):
         scorer("accuracy")
     with pytest.raises(UserError, match="exact_match: sample '1' has no answers to score against"):

@@ -28,12 +28,12 @@ SIZE = (60, 50)
         ((1, 2, 30, 51), "ends outside"),
     ],
 )
-def test_what_is_wrong_with_a_box(box: Box, problem: str | None) -> None:
+def test_what_is_wrong_with_box(box: Box, problem: str | None) -> None:
     found = box_problem(box, SIZE)
     assert found is None if problem is None else found is not None and problem in found
 
 
-def test_without_a_size_only_what_needs_none() -> None:
+def test_without_size_only_what_needs_none() -> None:
     assert box_problem((1, 2, 3000, 40)) is None
     assert box_problem((0, 0, 1, 1), (1, 1)) is None
 
@@ -42,7 +42,7 @@ def samples(*boxes: object) -> list[Sample]:
     return [Sample(str(n), (PathImage("a.png"),), "the cat", (box,), "a") for n, box in enumerate(boxes)]
 
 
-def test_some_bad_boxes_are_a_loud_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_some_bad_boxes_are_loud_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         check_boxes(samples((1, 2, 30, 40), (2, 3, 40, 40), "no box"), {"a.png": SIZE}, "refcoco/val")
         assert not caplog.records

@@ -23,7 +23,7 @@ print(found.name, found.location, found.model_type, found.local)
 """
 
 
-def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path) -> None:
+def test_hub_id_is_read_from_hubs_cache(tmp_path: Path) -> None:
     """As huggingface_hub leaves it after a download, and without network."""
     repo = tmp_path / "hub" / "models--Someone--Their-VL"
     revision = "0123456789abcdef0123456789abcdef01234567"
@@ -38,7 +38,7 @@ def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path) -> None:
     assert done.stdout.split() == ["Someone/Their-VL", str(repo / "snapshots" / revision), "qwen2_5_vl", "True"]
 
 
-def test_a_pattern_is_its_checkpoints_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_pattern_expands_in_step_order(tmp_path: Path) -> None:
     for step in (1000, 500, 20000):
         (tmp_path / f"step-{step}").mkdir()
         (tmp_path / f"step-{step}" / "config.json").touch()
@@ -62,7 +62,7 @@ def test_a_pattern_is_its_checkpoints_in_the_order_of_their_numbers(tmp_path: Pa
         ("Qwen-VL", None, "qwen-vl"),
     ],
 )
-def test_whether_a_qwen_vl_is_a_chat_model_is_what_its_files_say(
+def test_qwen_vl_chat_is_recognized_by_its_files(
     tmp_path: Path, folder: str, generation: dict[str, object] | None, family: str
 ) -> None:
     """Its folder's name counts only where ``generation_config.json`` does not say."""
@@ -76,7 +76,7 @@ def test_whether_a_qwen_vl_is_a_chat_model_is_what_its_files_say(
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
-def test_a_broken_generation_config_is_named(tmp_path: Path, content: str) -> None:
+def test_broken_generation_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen"}')
     (tmp_path / "generation_config.json").write_text(content)
     with pytest.raises(UserError, match=r"generation_config\.json (is not valid JSON|holds no JSON object)"):
@@ -86,7 +86,7 @@ def test_a_broken_generation_config_is_named(tmp_path: Path, content: str) -> No
 @pytest.mark.parametrize("base", ["Qwen/Qwen2.5-VL-3B-Instruct", None])
 @pytest.mark.parametrize("with_config", [False, True])
 @pytest.mark.parametrize("with_weights", [False, True])
-def test_an_adapter_is_no_checkpoint(tmp_path: Path, base: str | None, with_config: bool, with_weights: bool) -> None:
+def test_adapter_is_no_checkpoint(tmp_path: Path, base: str | None, with_config: bool, with_weights: bool) -> None:
     folder = tmp_path / "checkpoint-500"
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
@@ -102,13 +102,13 @@ def test_an_adapter_is_no_checkpoint(tmp_path: Path, base: str | None, with_conf
             expanded([str(tmp_path / "checkpoint-*")])
 
 
-def test_a_checkpoint_is_named_by_what_commands_take(tmp_path: Path) -> None:
+def test_checkpoint_is_named_by_what_commands_take(tmp_path: Path) -> None:
     folder = shutil.copytree(bundled_folder("tiny"), tmp_path / "out")
     assert [resolve_checkpoint(given).argument for given in ("tiny", str(folder))] == ["tiny", str(folder)]
     assert Checkpoint("Org/Name", "/cache/snapshots/0123", {}).argument == "Org/Name"
 
 
-def test_a_processor_can_be_another_checkpoints(tmp_path: Path) -> None:
+def test_processor_can_be_another_checkpoints(tmp_path: Path) -> None:
     checkpoint = resolve_checkpoint("tiny")
     for given in ("tiny-early", str(bundled_folder("tiny-early"))):
         found = fetched(replace(checkpoint, processor=given))

@@ -50,12 +50,12 @@ def test_json_and_html_keep_every_character(monkeypatch: pytest.MonkeyPatch, enc
     assert printed(monkeypatch, encoding, "<p>± é</p>", "html") == b"<p>&#177; &#233;</p>"
 
 
-def test_a_document_in_utf_8_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_in_utf_8_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(monkeypatch, "utf-8", '{"a": "é"}', "json").decode() == '{"a": "é"}'
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_without_a_terminal_lines_do_not_wrap(
+def test_without_terminal_lines_do_not_wrap(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], force: bool
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
@@ -67,7 +67,7 @@ def test_without_a_terminal_lines_do_not_wrap(
     assert not console.is_interactive
 
 
-def test_columns_limits_the_width(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_limits_width(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     new_console().print("word " * 20)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
@@ -118,7 +118,7 @@ FAILING = {"run --tasks broken.jsonl --name failed": 1, "check runs/b --mode exa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
-def test_no_command_fails_for_an_encoding(answers: Path, tmp_path: Path, encoding: str) -> None:
+def test_no_command_fails_for_encoding(answers: Path, tmp_path: Path, encoding: str) -> None:
     """Every command with both streams in an encoding that lacks most of what it prints."""
     program = (
         "import shlex, sys\n"

@@ -15,12 +15,12 @@ from evalkit.settings import effective
 from evalkit.types import Decoding
 
 
-def test_nothing_is_changed_unless_it_is_asked_for() -> None:
+def test_defaults_change_nothing() -> None:
     assert decoding_overrides() == decoding_overrides(temperature=0, top_p=1, seed=5, stop=[]) == {}
     assert format_overrides({}) == ""
 
 
-def test_what_is_changed_makes_a_decoding() -> None:
+def test_overrides_make_a_decoding() -> None:
     drawn = decoding_overrides(temperature=0.5, top_p=0.9, top_k=20, seed=7, max_new_tokens=64)
     assert Decoding(**drawn) == Decoding(64, temperature=0.5, top_p=0.9, top_k=20, seed=7)
     assert format_overrides(drawn) == "temperature=0.5,top_p=0.9,top_k=20,max_new_tokens=64,seed=7"
@@ -47,19 +47,19 @@ def test_what_is_changed_makes_a_decoding() -> None:
         ({"temperature": 1.0, "num_beams": 2}, "--num-beams 2: beam search does not sample"),
     ],
 )
-def test_the_impossible_is_refused(given: dict[str, Any], said: str) -> None:
+def test_out_of_range_values_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         decoding_overrides(**given, options=True)
     with pytest.raises(UserError, match=said):  # and so it is from the command line
         effective(given, Path("/"))
 
 
-def test_arguments_are_named_as_they_are_given() -> None:
+def test_messages_name_the_argument_used() -> None:
     with pytest.raises(UserError, match="^top_k='a': give 0"):
         decoding_overrides(temperature=1, top_k="a")  # type: ignore[arg-type]
 
 
-def test_settings_from_a_file_keep_their_commas(tmp_path: Path) -> None:
+def test_settings_from_file_keep_their_commas(tmp_path: Path) -> None:
     (tmp_path / "evalkit.toml").write_text('stop = ["a, b", "\\n"]\ntemperature = 1\ntop_k = 5\nseed = 3')
     settings = effective({"stop": None}, tmp_path).settings
     assert settings_overrides(settings) == {"temperature": 1.0, "top_k": 5, "stop": ("a, b", "\n"), "seed": 3}
@@ -69,7 +69,7 @@ def test_settings_from_a_file_keep_their_commas(tmp_path: Path) -> None:
         effective({}, tmp_path)
 
 
-def test_fewer_tokens_than_a_protocol_asks_for_at_least() -> None:
+def test_fewer_tokens_than_the_protocols_minimum() -> None:
     task = registry.tasks.get("coco_caption")
     job = Job(task, "test", (), limited=False, decoding_overrides=decoding_overrides(max_new_tokens=2))
     with pytest.raises(UserError, match=r"coco_caption/test: 2 new tokens at most are fewer than the 8"):

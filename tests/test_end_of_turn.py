@@ -36,7 +36,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES.items())
-def test_an_answer_ends_at_the_first_end_of_a_turn(text: str, expected: str) -> None:
+def test_answer_ends_at_first_end_of_turn(text: str, expected: str) -> None:
     assert first_turn(text) == expected
     assert first_turn(expected) == expected
 

@@ -46,7 +46,7 @@ ASKED = [sample(1000 + n) for n in range(50)]
 
 
 @pytest.mark.parametrize("selection", ["random", "fixed"])
-def test_the_choice_depends_on_seed_sample_and_pool_alone(selection: str) -> None:
+def test_selection_depends_on_seed_sample_and_pool_only(selection: str) -> None:
     forwards, backwards = (Exemplars(POOL, 4, selection, 3) for _ in range(2))
     first = {s.id: [e.id for e in forwards.of(s)] for s in ASKED}
     again = {s.id: [e.id for e in backwards.of(s)] for s in reversed(ASKED[10:])}
@@ -58,13 +58,13 @@ def test_the_choice_depends_on_seed_sample_and_pool_alone(selection: str) -> Non
     assert len(different) == (1 if selection == "fixed" else len(ASKED))
 
 
-def test_fewer_shots_are_the_first_of_more() -> None:
+def test_fewer_shots_are_first_of_more() -> None:
     two, eight = (Exemplars(POOL, count, "random", 0) for count in (2, 8))
     for s in ASKED:
         assert eight.of(s)[:2] == two.of(s)
 
 
-def test_the_draw_is_even() -> None:
+def test_selection_is_uniform() -> None:
     counts = Counter(
         e.id for s in [sample(n) for n in range(1000, 3000)] for e in Exemplars(POOL, 2, "random", 0).of(s)
     )
@@ -72,14 +72,14 @@ def test_the_draw_is_even() -> None:
     assert 15 < min(counts.values()) <= max(counts.values()) < 75  # 40 expected
 
 
-def test_a_complete_draw_is_a_permutation() -> None:
+def test_complete_draw_is_permutation() -> None:
     assert sorted(random_order(50, "x")) == list(range(50))
     assert list(random_order(50, "x")) == list(random_order(50, "x")) != list(random_order(50, "y"))
     assert len({next(iter(random_order(10, str(n)))) for n in range(200)}) == 10
 
 
 @pytest.mark.parametrize("selection", ["random", "fixed"])
-def test_examples_never_have_the_questions_image(selection: str) -> None:
+def test_examples_never_have_questions_image(selection: str) -> None:
     """Not by name, not by content under another name."""
     pool = ShotPool("pool", [sample(n, color=n % 3) for n in range(9)])
     asked = sample(99, color=1)
@@ -103,7 +103,7 @@ class ByColor:
             yield math.cos(angle), math.sin(angle)
 
 
-def test_the_most_similar_comes_last() -> None:
+def test_most_similar_comes_last() -> None:
     backend = ByColor()
     exemplars = Exemplars(POOL, 3, "similar", 0, lambda: backend)
     chosen = [int(e.id) for e in exemplars.of(replace(sample(500), images=(Patch("x", 40),)))]
@@ -120,7 +120,7 @@ def test_similar_requires_embeddings() -> None:
 # ----------------------------------------------------------------------------------------------------------------- pools
 
 
-def test_exemplars_come_from_the_training_split() -> None:
+def test_examples_come_from_training_split() -> None:
     task = registry.tasks.get("vqav2")
     pool = shot_pool(task, "val", open_data("tiny"), None)
     assert pool.name == "vqav2/train"
@@ -129,7 +129,7 @@ def test_exemplars_come_from_the_training_split() -> None:
     assert not {s.images[0].name for s in pool.samples} & {s.images[0].name for s in evaluated}
 
 
-def test_never_from_the_evaluated_split() -> None:
+def test_never_from_evaluated_split() -> None:
     task = registry.tasks.get("vqav2")
     with pytest.raises(UserError, match="come from vqav2/train, which is what is evaluated; give --shots-from FILE"):
         shot_pool(task, "train", open_data("tiny"), None)
@@ -137,7 +137,7 @@ def test_never_from_the_evaluated_split() -> None:
         shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), None)
 
 
-def test_exemplars_from_a_file(tmp_path: Path) -> None:
+def test_examples_from_file(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     file = tmp_path / "mine.jsonl"
     file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["yes"]}\n')
@@ -153,7 +153,7 @@ def test_exemplars_from_a_file(tmp_path: Path) -> None:
     assert shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file)).digest() != before
 
 
-def test_boxes_of_exemplars_are_in_the_frame_that_the_model_sees(tmp_path: Path) -> None:
+def test_example_boxes_use_the_models_frame(tmp_path: Path) -> None:
     Image.new("RGB", (280, 140)).save(tmp_path / "a.png")
     box = Sample("1", (PathImage(str(tmp_path / "a.png")),), "dog", ((0.0, 0.0, 140.0, 70.0),), "1")
     family, spec = registry.families.get("qwen2.5-vl"), PromptSpec("refcoco", "grounding")

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_checkpoint_is_identified_by_its_files(folder: Path, tmp_path: Path) -> None:
+def test_checkpoint_is_identified_by_its_files(folder: Path, tmp_path: Path) -> None:
     first = fingerprint.of_checkpoint(folder)
     assert set(first) == {"weights", "config", "processor"}
     moved = folder.rename(tmp_path / "elsewhere")
@@ -41,14 +41,14 @@ def test_a_checkpoint_is_identified_by_its_files(folder: Path, tmp_path: Path) -
         assert {key for key in before if before[key] != after[key]} == {part}
 
 
-def test_pickles_and_code_count_where_they_are_used(folder: Path) -> None:
+def test_pickles_and_code_count_if_used(folder: Path) -> None:
     plain = fingerprint.of_checkpoint(folder)
     pickled = fingerprint.of_checkpoint(folder, pickled=True)
     assert pickled["weights"] != plain["weights"]
     assert set(fingerprint.of_checkpoint(folder, code=True)) == {*plain, "code"}
 
 
-def test_digests_are_cached_until_a_file_changes(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_are_cached_until_file_changes(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = folder / "model.safetensors"
     monkeypatch.setattr(fingerprint, "SETTLED_SECONDS", 0.05)
     time.sleep(0.1)
@@ -74,13 +74,13 @@ def test_recent_files_are_not_cached(folder: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "\xff"])
-def test_a_corrupt_cache_is_ignored(folder: Path, cache: Path, content: str) -> None:
+def test_corrupt_cache_is_ignored(folder: Path, cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
     assert fingerprint.of_checkpoint(folder)["weights"]
 
 
-def test_the_annotations_digest_does_not_depend_on_location() -> None:
+def test_annotations_digest_does_not_depend_on_location() -> None:
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=None, seed=0)
     few = load_job(task, split, open_data("tiny"), limit=3, seed=0)

@@ -147,7 +147,7 @@ def inputs() -> Inputs:
 
 
 @pytest.mark.parametrize(("kind", "turned"), CASES)
-def test_the_same_pixels_everywhere(tmp_path: Path, inputs: Inputs, kind: str, turned: int) -> None:
+def test_same_pixels_everywhere(tmp_path: Path, inputs: Inputs, kind: str, turned: int) -> None:
     image, file, options, stored = KINDS[kind]
     path = tmp_path / file
     image.save(path, **options, **({"exif": exif(turned)} if turned > 1 else {}))
@@ -194,7 +194,7 @@ def test_the_same_pixels_everywhere(tmp_path: Path, inputs: Inputs, kind: str, t
 
 
 @pytest.mark.parametrize("turned", DISPLAYED)
-def test_orientation_may_stand_behind_a_png_s_pixels(tmp_path: Path, turned: int) -> None:
+def test_orientation_may_stand_behind_png_s_pixels(tmp_path: Path, turned: int) -> None:
     pixels = noise(HEIGHT, WIDTH, 3)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -242,7 +242,7 @@ def test_pixels_as_they_are_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_numbers_without_a_range_are_refused(tmp_path: Path, mode: str) -> None:
+def test_numbers_without_range_are_refused(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tiff"
     Image.new(mode, (4, 4), 70_000).save(path)
     with pytest.raises(OSError, match="whose range is unknown"):
@@ -275,7 +275,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "rgba", "animated png"])
-def test_damaged_pixels_of_a_png_are_noticed(tmp_path: Path, kind: str) -> None:
+def test_corrupt_pixels_of_png_are_noticed(tmp_path: Path, kind: str) -> None:
     """Pillow ignores the checksum, and one flipped bit in ten changes pixels without an error."""
     image, file, options, _ = KINDS[kind]
     buffer = io.BytesIO()
@@ -301,7 +301,7 @@ def heic(path: Path) -> None:
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
 
 
-def test_a_heic_photo(tmp_path: Path) -> None:
+def test_heic_photo(tmp_path: Path) -> None:
     path = tmp_path / "a.heic"
     heif = None
     try:
@@ -320,7 +320,7 @@ def test_a_heic_photo(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- before a run begins
 
 
-def test_checking_names_the_first_that_cannot_be_read(tmp_path: Path) -> None:
+def test_checking_names_first_that_cannot_be_read(tmp_path: Path) -> None:
     good, absent, broken = (PathImage(str(tmp_path / name)) for name in ("good.png", "absent.png", "broken.heic"))
     Image.new("RGB", (4, 3)).save(good.path)
     heic(Path(broken.path))

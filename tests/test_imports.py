@@ -39,7 +39,7 @@ def files(folder: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("folder", PLUGINS)
-def test_plugins_import_the_core_and_siblings_only(folder: str) -> None:
+def test_plugins_import_core_and_siblings_only(folder: str) -> None:
     assert files(folder)
     for path in files(folder):
         for name in imports_of(path, package_of(path)):
@@ -122,7 +122,7 @@ def test_no_import_cycle_between_sub_packages() -> None:
     assert cycles(graph) == []
 
 
-def test_backends_hold_only_what_the_option_can_name() -> None:
+def test_backends_hold_only_what_option_can_name() -> None:
     from evalkit import registry
 
     modules = {path.stem for path in files("model/backends")} - {"__init__"}
@@ -130,7 +130,7 @@ def test_backends_hold_only_what_the_option_can_name() -> None:
 
 
 @pytest.mark.parametrize("folder", ["tasks", "metrics", "results"])
-def test_no_torch_outside_the_models(folder: str) -> None:
+def test_no_torch_outside_models(folder: str) -> None:
     for path in files(folder):
         assert not {n.split(".")[0] for n in imports_of(path, package_of(path))} & {"torch", "transformers"}, path
 

@@ -37,7 +37,7 @@ WHEEL = {"url": "file:///tmp/evalkit_vlm-1-py3-none-any.whl", "archive_info": {}
         ("not an object", "pip install 'evalkit-vlm[plot]'"),
     ],
 )
-def test_install_command_follows_the_installation(source: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_command_follows_installation(source: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Installed:
         def read_text(self, name: str) -> str | None:
             assert name == "direct_url.json"
@@ -70,7 +70,7 @@ def _git(folder: Path, *arguments: str) -> None:
     )  # fmt: skip
 
 
-def test_commit_of_a_checkout(tmp_path: Path) -> None:
+def test_commit_of_checkout(tmp_path: Path) -> None:
     assert checkout_commit(tmp_path) is None
     (tmp_path / "inside").mkdir()
     (tmp_path / "a").write_text("1")
@@ -85,14 +85,14 @@ def test_commit_of_a_checkout(tmp_path: Path) -> None:
     assert checkout_commit(tmp_path) == f"{commit}-dirty"
 
 
-def test_version_names_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_names_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "commit", lambda: "1a2b3c")
     assert installation.version_text() == f"{__version__} (commit 1a2b3c)"
     monkeypatch.setattr(installation, "commit", lambda: None)
     assert installation.version_text() == __version__
 
 
-def test_command_line_prints_the_version() -> None:
+def test_command_line_prints_version() -> None:
     code = "import sys; sys.argv = ['evalkit', '--version']; from evalkit.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"evalkit {installation.version_text()}\n"

@@ -51,7 +51,7 @@ def test_constants_are_read_where_transformers_writes_them() -> None:
         parse(b'{"a": 1, "a": 2}', constants=True)
 
 
-def test_the_line_and_the_key_are_named() -> None:
+def test_line_and_key_are_named() -> None:
     with pytest.raises(UserError, match=r"mine\.jsonl, line 3: .*'text' is given twice"):
         list(objects(b'{"text": "a"}\n\n{"text": "a", "text": "b"}\n', "mine.jsonl"))
 
@@ -68,7 +68,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         read_json(Path("/dev/zero"))
 
 
-def test_the_shell_may_pass_a_pipe() -> None:
+def test_shell_may_pass_pipe() -> None:
     ours, theirs = os.pipe()
     os.write(theirs, b'{"id": "0"}')
     os.close(theirs)

@@ -66,11 +66,11 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "grounding"])
-def test_the_fields_tell_the_kind_where_nothing_else_does(tmp_path: Path, kind: Kind) -> None:
+def test_kind_is_inferred_from_fields(tmp_path: Path, kind: Kind) -> None:
     assert read_jsonl_task(write(tmp_path, row(kind))).kind == kind
 
 
-def test_the_metric_follows_the_answers_unless_it_is_named(tmp_path: Path) -> None:
+def test_metric_follows_the_answers_by_default(tmp_path: Path) -> None:
     ten, two = row(answers=TEN), row(id=2)
     assert read_jsonl_task(write(tmp_path, ten)).metric == "vqa_accuracy"
     assert read_jsonl_task(write(tmp_path, ten, two)).metric == "exact_match"
@@ -81,7 +81,7 @@ def test_the_metric_follows_the_answers_unless_it_is_named(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("answer", "letter"), [("B", "B"), ("blue", "B"), ("A", "A"), ("red", "A")])
-def test_the_right_option_may_be_given_by_letter_or_text(tmp_path: Path, answer: str, letter: str) -> None:
+def test_right_option_may_be_given_by_letter_or_text(tmp_path: Path, answer: str, letter: str) -> None:
     (sample,) = read_jsonl_task(write(tmp_path, row("choice", answer=answer))).load(open_data("tiny"), "own")
     assert sample.references == (letter,)
 
@@ -157,7 +157,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
 
 
 @pytest.mark.parametrize(("rows", "kind", "sentence"), SENTENCES.values(), ids=SENTENCES.keys())
-def test_a_wrong_file_is_reported(
+def test_wrong_file_is_reported(
     tmp_path: Path, rows: list[Mapping[str, object] | str], kind: str | None, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
@@ -170,7 +170,7 @@ def test_boxes_may_be_rounded(tmp_path: Path, box: list[float]) -> None:
     assert sample.references == (tuple(box),)
 
 
-def test_boxes_are_in_what_a_viewer_shows(tmp_path: Path) -> None:
+def test_boxes_are_in_what_viewer_shows(tmp_path: Path) -> None:
     path = write(tmp_path, row("grounding", box=[1, 2, 45, 55]))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -200,7 +200,7 @@ def test_several_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mine.json", "mine.jsonl"])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_list_of_samples(tmp_path: Path, name: str, indent: int | None) -> None:
+def test_list_of_samples(tmp_path: Path, name: str, indent: int | None) -> None:
     rows = [{"evalkit": 1, "kind": "document"}, row(), row(id=2)]
     path = write(tmp_path, "\ufeff" + json.dumps(rows, indent=indent), name=name)
     ((task, split),) = parse_tasks([str(path)])
@@ -217,7 +217,7 @@ def test_files_in_other_formats(name: str) -> None:
         parse_tasks([name])
 
 
-def test_a_missing_file_and_a_kind_without_a_file(tmp_path: Path) -> None:
+def test_missing_file_and_kind_without_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--tasks .*none.jsonl: the file cannot be read \(No such file"):
         parse_tasks([str(tmp_path / "none.jsonl")])
     with pytest.raises(UserError, match="--kind vqa: this describes a custom task file, and --tasks names none"):
@@ -240,7 +240,7 @@ def rows_of(run: Path) -> list[dict[str, object]]:
     return list(json.loads((run / "scores.json").read_text())["results"])
 
 
-def test_a_custom_task_is_scored(tmp_path: Path) -> None:
+def test_custom_task_is_scored(tmp_path: Path) -> None:
     write(tmp_path, row("choice", answer="A"), row("choice", id=2))
     (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "A"}\n{"id": 2, "text": "A"}\n')
     done = evalkit("score", "-t", "mine.jsonl", "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
@@ -264,7 +264,7 @@ def test_files_of_one_name_and_other_content_are_not_comparable(tmp_path: Path) 
     assert signatures[0] == signatures[1] != signatures[2]
 
 
-def test_only_a_run_needs_the_images(tmp_path: Path) -> None:
+def test_only_run_needs_images(tmp_path: Path) -> None:
     """Texts are scored without them; a run says which is missing before it begins."""
     write(tmp_path, row(), row(id=2, image="a.png"))
     (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "cat"}\n{"id": 2, "text": "cat"}\n')
@@ -290,7 +290,7 @@ def test_mistakes_exit_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_custom_task_is_run(tmp_path: Path) -> None:
+def test_custom_task_is_run(tmp_path: Path) -> None:
     write(tmp_path, row("grounding"), row("grounding", id=2, image="images/b.png"), name="boxes.jsonl")
     write(tmp_path, row(answers=TEN), name="questions.jsonl")
     done = evalkit("run", "-t", "boxes.jsonl,questions.jsonl", "--name", "x", cwd=tmp_path)

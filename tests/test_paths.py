@@ -23,7 +23,7 @@ from evalkit.settings import effective
         ("a\0b", "a path cannot have a NUL character"),
     ],
 )
-def test_what_cannot_be_a_path_is_a_mistake(tmp_path: Path, given: str, message: str) -> None:
+def test_what_cannot_be_path_is_mistake(tmp_path: Path, given: str, message: str) -> None:
     for name, value in (("data", given), ("model", [given]), ("out", given), ("adapter", given)):
         with pytest.raises(UserError, match=f"--{name} .*{message}"):
             effective({name: value}, tmp_path)
@@ -31,7 +31,7 @@ def test_what_cannot_be_a_path_is_a_mistake(tmp_path: Path, given: str, message:
         open_data(f"hub:{given}")
 
 
-def test_a_link_to_itself_is_a_mistake(tmp_path: Path) -> None:
+def test_link_to_itself_is_mistake(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(UserError, match="symbolic links"):
         user_path(str(tmp_path / "loop"), "--out")
@@ -41,20 +41,20 @@ def test_a_link_to_itself_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["tasks = " + "[" * 3000 + "]" * 3000, f"seed = {'9' * 5000}", "tasks = ", 'name = "\\ud800"']
 )
-def test_a_settings_file_that_cannot_be_read_is_a_mistake(tmp_path: Path, content: str) -> None:
+def test_settings_file_that_cannot_be_read_is_mistake(tmp_path: Path, content: str) -> None:
     (tmp_path / "evalkit.toml").write_text(content)
     with pytest.raises(UserError, match="evalkit.toml is not valid TOML"):
         effective({}, tmp_path)
 
 
-def test_a_name_with_a_nul_in_a_settings_file_is_a_mistake(tmp_path: Path) -> None:
+def test_name_with_nul_in_settings_file_is_mistake(tmp_path: Path) -> None:
     (tmp_path / "evalkit.toml").write_text('name = "a\\u0000b"')
     with pytest.raises(UserError, match="--name .*NUL"):
         effective({}, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["odd\0name", "two\nlines", "x" * 300])
-def test_a_field_that_no_column_can_be_called_is_refused(tmp_path: Path, name: str) -> None:
+def test_field_that_no_column_can_be_called_is_refused(tmp_path: Path, name: str) -> None:
     row = {"id": "0", "image": "0.png", "question": "?", "answers": ["red"], name: "x"}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match="line 1: the field .* has a name that is not a short text on one line"):
@@ -62,7 +62,7 @@ def test_a_field_that_no_column_can_be_called_is_refused(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", '=HYPERLINK("x")', "-"])
-def test_a_text_that_a_spreadsheet_would_compute_has_an_apostrophe(text: str) -> None:
+def test_text_that_spreadsheet_would_compute_has_apostrophe(text: str) -> None:
     assert as_text(text) == f"'{text}"
 
 

@@ -20,7 +20,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_calls_something_is_refused_and_not_executed(tmp_path: Path, protocol: int) -> None:
+def test_pickle_that_calls_something_is_refused_and_not_executed(tmp_path: Path, protocol: int) -> None:
     target = tmp_path / "executed"
     path = tmp_path / "refs.p"
     path.write_bytes(pickle.dumps([{"split": Evil(target)}], protocol=protocol))
@@ -55,7 +55,7 @@ def test_bytes_that_are_no_utf8_are_latin_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x80\x02]q\x01(", b"not a pickle", b"\x80\x02}q\x01U\x01", b"\x80\x02P1\n."]
 )
-def test_damage_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_corruption_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a readable annotation pickle"):
@@ -66,7 +66,7 @@ def test_damage_is_a_sentence(tmp_path: Path, content: bytes) -> None:
     "content",
     [b"\x80\x02]r\xff\xff\xff\x3f.", b"]p1073741823\n.", b"\x80\x02]q\x00r\x00\x00\x00\x7f."],
 )
-def test_a_file_that_names_an_enormous_memo_takes_no_memory_for_it(tmp_path: Path, content: bytes) -> None:
+def test_file_that_names_enormous_memo_takes_no_memory_for_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -77,7 +77,7 @@ def test_a_file_that_names_an_enormous_memo_takes_no_memory_for_it(tmp_path: Pat
 @pytest.mark.parametrize(
     "content", [b"c" + b"x" * 100_000 + b"\ny\n.", b"\x80\x04\x8c\x03a\nb\x8c\x01c\x93.", b"F(X\x06\n."]
 )
-def test_what_a_damaged_file_says_makes_no_long_sentence(tmp_path: Path, content: bytes) -> None:
+def test_messages_about_corrupt_files_are_short(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a readable annotation pickle") as refused:

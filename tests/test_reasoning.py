@@ -63,7 +63,7 @@ SPLIT: list[tuple[str, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "reasoning", "answer", "rule"), SPLIT)
-def test_reasoning_is_split_from_the_answer(text: str, reasoning: str, answer: str, rule: str) -> None:
+def test_reasoning_is_split_from_answer(text: str, reasoning: str, answer: str, rule: str) -> None:
     parts = split(text)
     assert (parts.reasoning, parts.answer, parts.rule) == (reasoning, answer, rule)
     assert parts.complete == (rule != "unfinished")
@@ -149,7 +149,7 @@ def test_every_kind_of_answer_is_unwrapped(family: str, around: str) -> None:
 @pytest.mark.parametrize(
     "label", ["<think>bottom clock</think>", "<think>", "bottom </think>clock", "<answer>9", "◁think▷"]
 )
-def test_markers_in_a_label_do_not_hide_its_box(label: str) -> None:
+def test_markers_in_label_do_not_hide_its_box(label: str) -> None:
     text = f'[{{"bbox_2d": [0, 341, 220, 578], "label": "{label}"}}, {{"bbox_2d": [1, 2, 3, 4], "label": "x"}}]'
     parse = registry.families.get("qwen2.5-vl").parse
     assert parse(PromptSpec("refcoco", "grounding"), text, (BOX,)).value == (0, 341, 220, 578)
@@ -172,7 +172,7 @@ def test_markers_in_a_label_do_not_hide_its_box(label: str) -> None:
         ('I see it. {"bbox_2d": [10, 10, 50, 50], "label": "the', True),
     ],
 )  # fmt: skip
-def test_a_box_mentioned_in_prose_that_breaks_off_is_no_answer(text: str, parsed: bool) -> None:
+def test_box_mentioned_in_prose_that_breaks_off_is_no_answer(text: str, parsed: bool) -> None:
     found = registry.families.get("qwen3-vl").parse(PromptSpec("refcoco", "grounding"), text, (BOX,))
     assert found.parsed == parsed
 
@@ -186,7 +186,7 @@ def test_a_box_mentioned_in_prose_that_breaks_off_is_no_answer(text: str, parsed
         ("", "The box may be [1, 2, 3, 4]"),
     ],
 )
-def test_recorded_answers_begin_with_the_marker_that_the_prompt_opened(prompt_end: str, text: str) -> None:
+def test_recorded_answers_begin_with_marker_that_prompt_opened(prompt_end: str, text: str) -> None:
     family = registry.families.get("qwen3-vl")
     response = Response("1", "The box may be [1, 2, 3, 4]", finish="length", prompt_end=prompt_end)
     recorded = raw_answer(response, family)
@@ -194,12 +194,12 @@ def test_recorded_answers_begin_with_the_marker_that_the_prompt_opened(prompt_en
     assert family.parse(PromptSpec("refcoco", "grounding"), text, (BOX,)).parsed != text.startswith("<think>")
 
 
-def test_a_marker_that_the_answer_repeats_is_recorded_once() -> None:
+def test_marker_that_answer_repeats_is_recorded_once() -> None:
     response = Response("1", "<think>hm</think>red", prompt_end="assistant\n<think>\n")
     assert raw_answer(response, registry.families.get("generic")).text == "<think>hm</think>red"
 
 
-def test_a_family_has_markers_of_its_own() -> None:
+def test_family_has_markers_of_its_own() -> None:
     from evalkit.model.families.generic import Generic
 
     class Own(Generic):
@@ -235,7 +235,7 @@ def test_nothing_is_lost_and_nothing_raises(text: str) -> None:
 @pytest.mark.parametrize("piece", [
     *MARKS, "\\boxed{", "<think>x</think>", "a</think>", '["</think>', "<think>a", "<|channel|>", "a b. ", "\\", "[", "<answer>x", "aa ",
 ])  # fmt: skip
-def test_a_megabyte_is_split_in_no_time(piece: str) -> None:
+def test_megabyte_is_split_in_no_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     for one in (text, f"<think>{text}", f"x{text}", f"[{text}"):
         begun = time.process_time()

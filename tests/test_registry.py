@@ -59,7 +59,7 @@ def _evalkit(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_installed_package_adds_a_task_and_it_runs(tmp_path: Path) -> None:
+def test_installed_package_adds_task_and_it_runs(tmp_path: Path) -> None:
     site = _install(tmp_path)
     listed = _evalkit(site, "tasks")
     assert "mine" in listed.stdout
@@ -73,14 +73,14 @@ def test_an_installed_package_adds_a_task_and_it_runs(tmp_path: Path) -> None:
     )
 
 
-def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+def test_duplicate_name_is_refused(tmp_path: Path) -> None:
     done = _evalkit(_install(tmp_path, name="vqav2"), "tasks")
     assert done.returncode == 2
     assert "two tasks are called 'vqav2'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_broken_plugin_is_named(tmp_path: Path) -> None:
+def test_broken_plugin_is_named(tmp_path: Path) -> None:
     done = _evalkit(_install(tmp_path, attribute="NOTHING"), "tasks")
     assert done.returncode == 2
     assert "the task 'mine' could not be loaded from outside:NOTHING" in done.stderr
@@ -122,7 +122,7 @@ TASK = Mine()
 
 
 @pytest.mark.parametrize("case", list(INCOMPLETE))
-def test_an_incomplete_plugin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_incomplete_plugin_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     content, sentence = INCOMPLETE[case]
     (tmp_path / "outside.py").write_text(content)
     folder = tmp_path / "outside-1.dist-info"
@@ -136,7 +136,7 @@ def test_an_incomplete_plugin_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "outside", raising=False)
 
 
-def test_a_file_of_several_tasks_is_found_without_importing_others() -> None:
+def test_file_of_several_tasks_is_found_without_importing_others() -> None:
     code = (
         "import sys; from evalkit import registry; assert registry.tasks.get('refcocog').name == 'refcocog';"
         "assert [m for m in sys.modules if m.startswith('evalkit.tasks.') and m.count('.') == 3 and '._' not in m]"
@@ -145,25 +145,25 @@ def test_a_file_of_several_tasks_is_found_without_importing_others() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")  # a checkout would shadow the installed package
 
 
-def test_a_checkpoint_of_two_families_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_of_two_families_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(registry.families.get("paligemma")), "model_types", ("paligemma", "qwen2_vl"))
     with pytest.raises(UserError, match=r"mine \(model_type 'qwen2_vl'\) is claimed by .* paligemma and qwen2-vl"):
         registry.family_name("qwen2_vl", "mine")
 
 
-def test_a_task_reads_only_data_of_a_known_kind() -> None:
+def test_task_reads_only_data_of_known_kind() -> None:
     from evalkit.data import Data
 
     with pytest.raises(UserError, match=r"vqav2: cannot be read from elsewhere \(Data\); give --data ROOT"):
         registry.tasks.get("vqav2").load(Data("elsewhere"), "val")
 
 
-def test_every_task_names_a_metric_and_its_splits() -> None:
+def test_every_task_names_metric_and_its_splits() -> None:
     for task in registry.tasks.all():
         assert task.metric in registry.metrics.names()
         assert set(task.default_splits) <= set(task.splits)
 
 
-def test_unknown_names_get_the_nearest() -> None:
+def test_unknown_names_get_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown model family 'qwen2\.5vl': did you mean qwen2\.5-vl"):
         registry.families.get("qwen2.5vl")

@@ -25,7 +25,7 @@ IDS = st.lists(st.integers(0, 10_000), unique=True, min_size=1, max_size=60)
 
 
 @given(IDS, st.integers(1, 70), st.integers(0, 5))
-def test_a_larger_limit_keeps_the_samples_of_a_smaller_one(ids: list[int], limit: int, seed: int) -> None:
+def test_larger_limit_keeps_samples_of_smaller_one(ids: list[int], limit: int, seed: int) -> None:
     samples = _samples(ids)
     small, large = choose(samples, limit, seed), choose(samples, limit + 3, seed)
     assert len(small) == min(limit, len(ids))
@@ -35,11 +35,11 @@ def test_a_larger_limit_keeps_the_samples_of_a_smaller_one(ids: list[int], limit
 
 
 @given(IDS, st.integers(1, 30))
-def test_the_draw_does_not_depend_on_the_order_of_the_files(ids: list[int], limit: int) -> None:
+def test_draw_does_not_depend_on_order_of_files(ids: list[int], limit: int) -> None:
     assert {s.id for s in choose(_samples(ids), limit, 0)} == {s.id for s in choose(_samples(ids[::-1]), limit, 0)}
 
 
-def test_the_seed_changes_the_draw() -> None:
+def test_seed_changes_draw() -> None:
     samples = _samples(list(range(200)))
     assert {s.id for s in choose(samples, 20, 0)} != {s.id for s in choose(samples, 20, 1)}
     assert len(choose(samples, None, 0)) == 200
@@ -69,7 +69,7 @@ def test_wrong_tasks_are_reported(tasks: list[str], message: str) -> None:
         parse_tasks(tasks)
 
 
-def test_the_digest_covers_text_role_and_place_of_images() -> None:
+def test_digest_covers_text_role_and_place_of_images() -> None:
     class Ref:
         name = "x"
 
@@ -118,7 +118,7 @@ class _Failing(Backend):
         (None, "the backend failing answered no request"),
     ],
 )
-def test_a_failing_backend_is_reported_and_loses_no_answers(then: Exception | None, sentence: str) -> None:
+def test_failing_backend_is_reported_and_loses_no_answers(then: Exception | None, sentence: str) -> None:
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
     family = registry.families.get("qwen2.5-vl")
@@ -133,7 +133,7 @@ def test_a_failing_backend_is_reported_and_loses_no_answers(then: Exception | No
     assert seen == [s.id for s in job.samples][:3]
 
 
-def test_stopping_is_not_a_failure() -> None:
+def test_stopping_is_not_failure() -> None:
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=8, seed=0)
     stop = Event()

@@ -24,7 +24,7 @@ def test_lists_take_commas_and_repetition_alike(names: list[str], data: st.DataO
     assert split_list(mixed) == split_list(names) == split_list(", ".join(names)) == tuple(dict.fromkeys(names))
 
 
-def test_the_command_line_beats_the_file_beats_the_defaults(tmp_path: Path) -> None:
+def test_command_line_beats_file_beats_defaults(tmp_path: Path) -> None:
     (tmp_path / "evalkit.toml").write_text('tasks = ["vqav2", "refcoco/val"]\nlimit = 5\nbatch-size = 4\n')
     found = effective({"limit": 9, "tasks": None, "model": []}, tmp_path)
     assert found.settings.tasks == ("vqav2", "refcoco/val")
@@ -34,7 +34,7 @@ def test_the_command_line_beats_the_file_beats_the_defaults(tmp_path: Path) -> N
     assert found.sources["model"] == "default"
 
 
-def test_pyproject_is_found_from_a_folder_below(tmp_path: Path) -> None:
+def test_pyproject_is_found_from_folder_below(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.evalkit]\ntasks = "refcoco,vqav2"\n')
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
@@ -43,7 +43,7 @@ def test_pyproject_is_found_from_a_folder_below(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", NEVER_FROM_FILES)
-def test_harmful_settings_are_never_taken_from_a_file(tmp_path: Path, key: str) -> None:
+def test_unsafe_settings_are_never_read_from_a_file(tmp_path: Path, key: str) -> None:
     (tmp_path / "evalkit.toml").write_text(f'{key} = "x"\n')
     with pytest.raises(UserError, match=rf"{key} is never taken from a file"):
         effective({}, tmp_path)
@@ -66,7 +66,7 @@ def test_harmful_settings_are_never_taken_from_a_file(tmp_path: Path, key: str) 
         ("exact = true\nbatch_size = 4", "--exact runs one sample at a time: drop --batch-size 4"),
     ],
 )
-def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) -> None:
+def test_invalid_file_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "evalkit.toml").write_text(content)
     with pytest.raises(UserError, match=message):
         effective({}, tmp_path)
@@ -90,7 +90,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, message: str) 
         ({"name": "x", "model": ["a,b"]}, "2 models make 2 runs"),
     ],
 )
-def test_impossible_settings_are_a_sentence(tmp_path: Path, given_: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_reported(tmp_path: Path, given_: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         effective(given_, tmp_path)
 
@@ -106,7 +106,7 @@ def test_impossible_settings_are_a_sentence(tmp_path: Path, given_: dict[str, ob
         ("", {"batch_size": "16", "max_batch_tokens": 4096}, Batching(16, 4096)),
     ],
 )
-def test_how_requests_are_batched(tmp_path: Path, file: str, given_: dict[str, object], wanted: Batching) -> None:
+def test_batching_settings(tmp_path: Path, file: str, given_: dict[str, object], wanted: Batching) -> None:
     (tmp_path / "evalkit.toml").write_text(file)
     assert effective(given_, tmp_path).settings.batching == wanted
 
@@ -122,13 +122,13 @@ def test_how_requests_are_batched(tmp_path: Path, file: str, given_: dict[str, o
         ((None, 9, True), "exact=True runs one sample at a time: drop max_batch_tokens=9"),
     ],
 )
-def test_wrong_batching_from_python_is_a_sentence(how: tuple[Any, Any, bool], message: str) -> None:
+def test_wrong_batching_from_python_is_reported(how: tuple[Any, Any, bool], message: str) -> None:
     with pytest.raises(UserError, match=message):
         batching(*how)
     assert batching(1, None, True) == Batching(1, exact=True)
 
 
-def test_where_data_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVALKIT_DATA", raising=False)
     assert default_data(bundled_model=True)[0] == "tiny"
     assert default_data(bundled_model=False)[0] == "hub"
@@ -164,7 +164,7 @@ def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
             effective({}, tmp_path)
 
 
-def test_help_starts_with_the_common_options() -> None:
+def test_help_starts_with_common_options() -> None:
     panels = list(dict.fromkeys(option.panel for option in OPTIONS.values()))
     assert panels == ["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
     common = [option.name for option in OPTIONS.values() if option.panel == "Common"]

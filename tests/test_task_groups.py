@@ -4,14 +4,14 @@ from evalkit import registry
 from evalkit.task_groups import GROUPS, REFCOCO_ALL, expand
 
 
-def test_refcoco_all_is_every_scored_split_of_the_three() -> None:
+def test_refcoco_all_is_every_scored_split_of_three() -> None:
     found = [f"{n}/{s}" for n in ("refcoco", "refcoco+", "refcocog") for s in registry.tasks.get(n).default_splits]
     assert list(GROUPS["refcoco-all"]) == found
     assert len(found) == len(set(found)) == 8
     assert set(GROUPS["grounding"]) == set(found)
 
 
-def test_every_member_is_a_task_or_a_split_of_one() -> None:
+def test_every_member_is_task_or_split_of_one() -> None:
     for group, members in GROUPS.items():
         assert members
         for member in members:
@@ -20,7 +20,7 @@ def test_every_member_is_a_task_or_a_split_of_one() -> None:
             assert not slash or split in task.splits, f"{group}: {member}"
 
 
-def test_no_group_hides_a_task() -> None:
+def test_no_group_hides_task() -> None:
     assert not set(GROUPS) & set(registry.tasks.names())
 
 
@@ -35,7 +35,7 @@ def test_members_of_groups() -> None:
     assert kinds("qwen-vl-report") == {"caption", "vqa", "document", "choice", "grounding"}
 
 
-def test_the_report_group_has_the_readmes_tables() -> None:
+def test_report_group_has_readmes_tables() -> None:
     assert len(expand(["qwen-vl-report"])) == 2 + 5 + 5 + 8
     assert expand(["qwen-vl-report"])[-8:] == list(REFCOCO_ALL)
     assert {"infovqa", "coco_caption"}.isdisjoint(GROUPS["qwen-vl-report"])  # not in the README

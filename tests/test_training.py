@@ -127,7 +127,7 @@ def loss(model: Any, processor: Any) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def test_answers_and_scores_are_those_of_a_run(
+def test_answers_and_scores_are_those_of_run(
     model: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("EVALKIT_")]:
@@ -148,7 +148,7 @@ def test_answers_and_scores_are_those_of_a_run(
     assert {k: v for k, v in values.items() if v == v} == {k: v for k, v in row["values"].items() if v == v}
 
 
-def test_several_tasks_and_exemplars(model: Any, processor: Any) -> None:
+def test_several_tasks_and_examples(model: Any, processor: Any) -> None:
     results = evaluate(
         model=model, processor=processor, tasks=["vqav2", "refcoco/testA"], data="tiny", limit=2, shots=1, batch_size=2
     )
@@ -156,7 +156,7 @@ def test_several_tasks_and_exemplars(model: Any, processor: Any) -> None:
     assert all(result.n == 2 and len(result.job.samples) == 2 for result in results.values())
 
 
-def test_results_print_as_a_table_and_become_a_frame(model: Any, processor: Any) -> None:
+def test_results_print_as_table_and_become_frame(model: Any, processor: Any) -> None:
     results = evaluate(model=model, processor=processor, tasks=["vqav2", "refcoco/testA"], data="tiny", limit=4)
     vqa, boxes = results["vqav2/val"], results["refcoco/testA"]
     assert vqa.scores is not None
@@ -180,7 +180,7 @@ def test_results_print_as_a_table_and_become_a_frame(model: Any, processor: Any)
 # --------------------------------------------------------------------------------------------------------------- state
 
 
-def test_everything_is_left_as_it_was_found(model: Any, processor: Any) -> None:
+def test_model_state_is_restored(model: Any, processor: Any) -> None:
     plain, answers = asked(model, processor)
     model = in_training(model)
     processor.tokenizer.padding_side = "right"
@@ -201,7 +201,7 @@ class Broken(Exception):
     pass
 
 
-def test_and_after_an_exception(model: Any, processor: Any) -> None:
+def test_model_state_is_restored_after_an_exception(model: Any, processor: Any) -> None:
     model = in_training(model)
     before = state(model, processor)
     seen = []
@@ -223,7 +223,7 @@ def test_and_after_an_exception(model: Any, processor: Any) -> None:
     assert caught.traceback
 
 
-def test_whatever_happens_in_between_is_undone(model: Any, processor: Any) -> None:
+def test_changes_during_evaluation_are_undone(model: Any, processor: Any) -> None:
     model = in_training(model)
     before = state(model, processor)
     restore = snapshot(model, processor)
@@ -248,7 +248,7 @@ def test_whatever_happens_in_between_is_undone(model: Any, processor: Any) -> No
     assert loss(model, processor).requires_grad
 
 
-def test_what_is_wrong_is_said_and_nothing_is_changed(model: Any, processor: Any) -> None:
+def test_errors_change_nothing(model: Any, processor: Any) -> None:
     before = state(in_training(model), processor)
     for wrong, message in (
         ({"tasks": "refcco"}, "unknown task 'refcco'"),
@@ -267,7 +267,7 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(model: Any, processor: Any
 # ------------------------------------------------------------------------------------------------------------ wrapping
 
 
-def test_a_model_inside_others(model: Any, processor: Any) -> None:
+def test_model_inside_others(model: Any, processor: Any) -> None:
     peft = pytest.importorskip("peft")
     plain = asked(model, processor)
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.5, init_lora_weights=False)
@@ -286,7 +286,7 @@ def test_a_model_inside_others(model: Any, processor: Any) -> None:
     assert (values, answers) == asked(merged, processor)
 
 
-def test_a_model_in_bfloat16(model: Any, processor: Any) -> None:
+def test_model_in_bfloat16(model: Any, processor: Any) -> None:
     half = in_training(model.to(torch.bfloat16))
     before = state(half, processor)
     values, answers = asked(half, processor, limit=3)
@@ -307,9 +307,7 @@ class Rows(torch.utils.data.Dataset[Any]):
 
 
 @pytest.mark.slow
-def test_a_trainer_logs_the_scores(
-    model: Any, processor: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_trainer_logs_scores(model: Any, processor: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("accelerate")
     from accelerate.utils import extract_model_from_parallel
     from transformers import Trainer, TrainingArguments
@@ -353,7 +351,7 @@ def test_a_trainer_logs_the_scores(
 
 
 @pytest.mark.parametrize(("how", "message"), [({"every": 0}, "every=0"), ({}, "needs the model's processor")])
-def test_a_callback_that_cannot_work(how: dict[str, Any], message: str) -> None:
+def test_invalid_callback_arguments(how: dict[str, Any], message: str) -> None:
     from evalkit.training import EvalkitCallback
 
     class Bare:
@@ -363,7 +361,7 @@ def test_a_callback_that_cannot_work(how: dict[str, Any], message: str) -> None:
         EvalkitCallback(Bare(), TASK, **how)
 
 
-def test_wrong_names_are_said_before_the_first_step(model: Any, processor: Any, tmp_path: Path) -> None:
+def test_unknown_names_fail_before_the_first_step(model: Any, processor: Any, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     from transformers import Trainer, TrainingArguments
 

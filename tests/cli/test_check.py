@@ -29,7 +29,7 @@ def check(evalkit: Evalkit, cwd: Path, run: str, *options: str) -> subprocess.Co
 
 
 @pytest.mark.parametrize("mode", ["exact", "tolerance", "significant"])
-def test_the_run_itself_passes_and_a_worse_one_fails(evalkit: Evalkit, held: Path, mode: str) -> None:
+def test_run_itself_passes_and_worse_one_fails(evalkit: Evalkit, held: Path, mode: str) -> None:
     assert check(evalkit, held, "good", "--mode", mode).returncode == 0
     done = check(evalkit, held, "bad", "--mode", mode)
     assert done.returncode == 1
@@ -49,13 +49,13 @@ def test_one_lost_sample_fails_only_where_that_is_asked(evalkit: Evalkit, held: 
     assert check(evalkit, held, "near", "--mode", "tolerance", "--tolerance", "0.4").returncode == 0
 
 
-def test_a_better_run_passes(evalkit: Evalkit, held: Path) -> None:
+def test_better_run_passes(evalkit: Evalkit, held: Path) -> None:
     scored(evalkit, held, "best", [])
     for mode in ("tolerance", "significant"):
         assert check(evalkit, held, "best", "--mode", mode).returncode == 0
 
 
-def test_a_margin_lets_a_sure_but_small_drop_pass(evalkit: Evalkit, held: Path) -> None:
+def test_margin_lets_a_small_significant_drop_pass(evalkit: Evalkit, held: Path) -> None:
     assert check(evalkit, held, "bad", "--margin", "10").returncode == 1
     assert check(evalkit, held, "bad", "--margin", "30").returncode == 0
 
@@ -92,7 +92,7 @@ def test_reports_of_hostile_ids_and_answers(evalkit: Evalkit, tmp_path: Path) ->
     ("run", "reason"),
     [("bad", "the data differ"), ("absent", "is not a run folder"), ("empty", "the run is not finished")],
 )
-def test_where_nothing_can_be_checked_the_reports_say_so(evalkit: Evalkit, held: Path, run: str, reason: str) -> None:
+def test_reports_say_when_nothing_can_be_checked(evalkit: Evalkit, held: Path, run: str, reason: str) -> None:
     """Else the page would show the last check's."""
     check(evalkit, held, "good", "--junit", "j.xml", "--summary", "s.md")
     edited(held / "runs" / "bad", annotations="0" * 16)
@@ -109,7 +109,7 @@ def test_where_nothing_can_be_checked_the_reports_say_so(evalkit: Evalkit, held:
     assert reason in text
 
 
-def test_the_page_of_a_github_step_keeps_what_was_on_it(evalkit: Evalkit, held: Path) -> None:
+def test_github_step_summary_is_appended(evalkit: Evalkit, held: Path) -> None:
     page = held / "step.md"
     page.write_text("before\n")
     options = ("--baseline", "ci/baseline.json", "--summary", str(page))
@@ -121,21 +121,21 @@ def test_the_page_of_a_github_step_keeps_what_was_on_it(evalkit: Evalkit, held: 
     assert page.read_text().count("## evalkit check") == 1, "any other file is written anew"
 
 
-def test_a_run_of_which_every_sample_failed(evalkit: Evalkit, held: Path) -> None:
+def test_run_of_which_every_sample_failed(evalkit: Evalkit, held: Path) -> None:
     edited(held / "runs" / "bad", value=None, n=0, errors=324)
     done = check(evalkit, held, "bad")
     assert done.returncode == 2
     assert "vqav2/val has no score: 324 samples failed" in printed(done)
 
 
-def test_the_file_is_small_and_has_a_line_a_sample(evalkit: Evalkit, held: Path) -> None:
+def test_baseline_has_one_line_per_sample(evalkit: Evalkit, held: Path) -> None:
     text = (held / "ci" / "baseline.json").read_text()
     assert len(text) < 100 * 324
     assert len(text.splitlines()) == 324 + 4
     assert json.loads(text)["tasks"]["vqav2/val"]["samples"][0][0] == "1000"
 
 
-def test_update_takes_a_deliberate_change(evalkit: Evalkit, held: Path) -> None:
+def test_update_accepts_a_change(evalkit: Evalkit, held: Path) -> None:
     done = check(evalkit, held, "bad", "--update")
     assert done.returncode == 0
     assert "samples changed" in done.stdout
@@ -143,7 +143,7 @@ def test_update_takes_a_deliberate_change(evalkit: Evalkit, held: Path) -> None:
     assert check(evalkit, held, "good", "--mode", "exact").returncode == 1
 
 
-def test_failed_samples_fail_the_gate(evalkit: Evalkit, held: Path) -> None:
+def test_failed_samples_fail_gate(evalkit: Evalkit, held: Path) -> None:
     path = held / "runs" / "good" / "vqav2.val.scores.jsonl"
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[1:]))
     edited(held / "runs" / "good", n=323, errors=1, scores=None, value=mean_of(path))
@@ -161,7 +161,7 @@ def test_failed_samples_fail_the_gate(evalkit: Evalkit, held: Path) -> None:
         ({"split": "train"}, "vqav2/val was not run"),
     ],
 )
-def test_what_cannot_be_compared_neither_passes_nor_fails(
+def test_incomparable_runs_neither_pass_nor_fail(
     evalkit: Evalkit, held: Path, change: dict[str, object], reason: str
 ) -> None:
     edited(held / "runs" / "bad", **change)
@@ -179,7 +179,7 @@ def test_what_cannot_be_compared_neither_passes_nor_fails(
         ('{"kind": "evalkit baseline", "schema": 1, "model": "m", "tasks": {"a": {"samples": [[1]]}}}', "is not a baseline"),
     ],
 )  # fmt: skip
-def test_damaged_baselines_are_a_sentence(evalkit: Evalkit, held: Path, content: str | None, said: str) -> None:
+def test_corrupt_baselines_are_reported(evalkit: Evalkit, held: Path, content: str | None, said: str) -> None:
     file = held / "ci" / "baseline.json"
     file.unlink() if content is None else file.write_text(content)
     done = check(evalkit, held, "good")
@@ -187,14 +187,14 @@ def test_damaged_baselines_are_a_sentence(evalkit: Evalkit, held: Path, content:
     assert said in done.stderr
 
 
-def test_options_that_do_not_go_together(evalkit: Evalkit, held: Path) -> None:
+def test_conflicting_options(evalkit: Evalkit, held: Path) -> None:
     for options in (("--mode", "close"), ("--alpha", "5"), ("--tolerance", "1"), ("--mode", "exact", "--margin", "1")):
         done = check(evalkit, held, "good", *options)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), options
 
 
 @pytest.mark.slow
-def test_the_bundled_checkpoints(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_bundled_checkpoints(evalkit: Evalkit, tmp_path: Path) -> None:
     """Early against final: found, and failed.  Final against itself at another batch size: passes."""
     for name, model, batch in (("final", "tiny", "16"), ("early", "tiny-early", "16"), ("again", "tiny", "5")):
         done = evalkit("run", "-t", "refcoco/testA,vqav2", "-m", model, "-b", batch, "--name", name, cwd=tmp_path)

@@ -26,7 +26,7 @@ def printed(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
-def test_a_real_difference_is_found(evalkit: Evalkit, pair: Path) -> None:
+def test_real_difference_is_significant(evalkit: Evalkit, pair: Path) -> None:
     done = evalkit("compare", "runs/good", "runs/bad", "--format", "csv", cwd=pair)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(io.StringIO(done.stdout))
@@ -42,7 +42,7 @@ def test_a_real_difference_is_found(evalkit: Evalkit, pair: Path) -> None:
     assert other["verdict"] == "better"
 
 
-def test_a_run_against_itself_shows_no_difference(evalkit: Evalkit, pair: Path) -> None:
+def test_run_against_itself_shows_no_difference(evalkit: Evalkit, pair: Path) -> None:
     done = evalkit("compare", "runs/good", "runs/good", cwd=pair, COLUMNS="80")
     assert done.returncode == 0
     assert "not shown" in done.stdout
@@ -51,7 +51,7 @@ def test_a_run_against_itself_shows_no_difference(evalkit: Evalkit, pair: Path) 
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_what_flipped_is_shown_with_its_image_and_both_answers(evalkit: Evalkit, pair: Path) -> None:
+def test_flips_show_image_and_both_answers(evalkit: Evalkit, pair: Path) -> None:
     done = evalkit("compare", "runs/good", "runs/bad", "--show-flips", "2", cwd=pair)
     assert done.stdout.count("image: ") == 2
     assert done.stdout.count("nothing of the kind") == 2
@@ -63,7 +63,7 @@ def test_what_flipped_is_shown_with_its_image_and_both_answers(evalkit: Evalkit,
     assert [f["candidate_answer"] for f in content["flips"]] == ["nothing of the kind"] * 2
 
 
-def test_three_runs_are_each_compared_with_the_first_and_corrected_together(evalkit: Evalkit, pair: Path) -> None:
+def test_three_runs_are_each_compared_with_first_and_corrected_together(evalkit: Evalkit, pair: Path) -> None:
     scored(evalkit, pair, "same", range(0, 324, 20))
     done = evalkit("compare", "runs/good", "runs/bad", "runs/same", "--format", "csv", cwd=pair)
     rows = {Path(r["candidate"]).name: r for r in csv.DictReader(io.StringIO(done.stdout))}
@@ -126,7 +126,7 @@ def test_other_scorers_and_protocols_are_refused(
     assert reason in printed(done)
 
 
-def test_answers_from_elsewhere_may_be_compared_with_a_run(evalkit: Evalkit, pair: Path) -> None:
+def test_scored_predictions_are_compared_with_a_run(evalkit: Evalkit, pair: Path) -> None:
     for name, asked in (("good", "protocol:official|shots:0|"), ("bad", "")):
         edited(pair / "runs" / name, signature=f"vqav2:val|v1|{asked}vqa|n:324")
     assert evalkit("compare", "runs/good", "runs/bad", cwd=pair).returncode == 0
@@ -159,7 +159,7 @@ def own(evalkit: Evalkit, cwd: Path, name: str, wrong: int, ids: Sequence[str] =
     assert done.returncode == 0, done.stderr
 
 
-def test_a_task_whose_name_has_a_blank_is_corrected_as_others_are(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_task_whose_name_has_blank_is_corrected_as_others_are(evalkit: Evalkit, tmp_path: Path) -> None:
     for name, wrong in (("a", 0), ("b", 9), ("c", 12)):
         own(evalkit, tmp_path, name, wrong)
     done = evalkit("compare", "runs/a", "runs/b", "runs/c", "--format", "csv", cwd=tmp_path)
@@ -169,7 +169,7 @@ def test_a_task_whose_name_has_a_blank_is_corrected_as_others_are(evalkit: Evalk
     assert float(rows[0]["detectable"]) == pytest.approx(3.0830 * float(rows[0]["stderr"]), rel=1e-3), "at 5 % / 2"
 
 
-def test_what_models_say_cannot_steer_a_terminal(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_answers_cannot_control_the_terminal(evalkit: Evalkit, tmp_path: Path) -> None:
     ids = ("new\nline", "\x1b[31mred", "<b>|`x`")
     own(evalkit, tmp_path, "a", 0, ids)
     own(evalkit, tmp_path, "b", 3, ids, answer="\x1b]0;title\x07 no\rmore")
@@ -181,7 +181,7 @@ def test_what_models_say_cannot_steer_a_terminal(evalkit: Evalkit, tmp_path: Pat
     assert r"| \<b>\|\`x\` | yes |" in markdown
 
 
-def test_flips_in_csv_and_json_say_of_which_run(evalkit: Evalkit, pair: Path) -> None:
+def test_flips_in_csv_and_json_name_the_run(evalkit: Evalkit, pair: Path) -> None:
     scored(evalkit, pair, "worse", range(0, 324, 3))
     runs = ("runs/good", "runs/bad", "runs/worse")
     done = evalkit("compare", *runs, "--show-flips", "2", "--format", "csv,json", "--out", "o", cwd=pair)
@@ -198,7 +198,7 @@ def test_flips_in_csv_and_json_say_of_which_run(evalkit: Evalkit, pair: Path) ->
     assert "makes a second table: add --out FOLDER" in refused.stderr
 
 
-def test_what_only_one_run_has_is_said_once(evalkit: Evalkit, pair: Path) -> None:
+def test_unshared_samples_are_reported_once(evalkit: Evalkit, pair: Path) -> None:
     file = pair / "runs" / "good" / "scores.json"
     edit_json(file, lambda c: c["results"].extend([{**c["results"][0], "split": split} for split in ("x", "y")]))
     done = evalkit("compare", "runs/good", "runs/bad", "--format", "md", cwd=pair)
@@ -206,7 +206,7 @@ def test_what_only_one_run_has_is_said_once(evalkit: Evalkit, pair: Path) -> Non
     assert "- only in runs/good: vqav2/x, vqav2/y." in done.stdout
 
 
-def test_a_report_says_what_was_refused(evalkit: Evalkit, pair: Path) -> None:
+def test_report_names_refused_comparisons(evalkit: Evalkit, pair: Path) -> None:
     content = json.loads((pair / "runs" / "bad" / "scores.json").read_text())
     other = {**content["results"][0], "split": "x"}
     for run, signature in (("good", "v:x|v1|s"), ("bad", "v:x|v2|s")):
@@ -218,7 +218,7 @@ def test_a_report_says_what_was_refused(evalkit: Evalkit, pair: Path) -> None:
     assert "refused: vqav2/x" in done.stderr
 
 
-def test_old_runs_without_a_column_still_read(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_old_runs_without_column_still_read(evalkit: Evalkit, tmp_path: Path) -> None:
     """Until METEOR and parse_rate had intervals, RefCOCO's samples had no ``parse_rate``."""
     box = '{"bbox_2d": [1, 1, 40, 40]}'
     rows = [{"id": s.id, "text": box} for s in load_task("refcoco/val", data="tiny")]
@@ -240,7 +240,7 @@ def test_old_runs_without_a_column_still_read(evalkit: Evalkit, tmp_path: Path) 
     assert file.read_text() == (tmp_path / "runs" / "new" / file.name).read_text()
 
 
-def test_mistakes_are_sentences(evalkit: Evalkit, pair: Path) -> None:
+def test_usage_errors_are_reported(evalkit: Evalkit, pair: Path) -> None:
     def fails(*arguments: str) -> str:
         done = evalkit("compare", *arguments, cwd=pair)
         assert (done.returncode, done.stdout) == (2, "")
@@ -264,7 +264,7 @@ def test_mistakes_are_sentences(evalkit: Evalkit, pair: Path) -> None:
     assert "the run is not finished" in fails("runs/good", "runs/bad")
 
 
-def test_the_leaderboard_of_two_models(evalkit: Evalkit, pair: Path) -> None:
+def test_leaderboard_of_two_models(evalkit: Evalkit, pair: Path) -> None:
     for format in ("md", "html", "latex", "csv", "json"):
         done = evalkit("leaderboard", "--format", format, "--published", "--reproduce", "--means", cwd=pair)
         assert done.returncode == 0, done.stderr

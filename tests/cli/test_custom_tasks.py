@@ -57,7 +57,7 @@ RUN = "run --tasks mine.jsonl --model tiny --device cpu --out ../runs"
 
 
 @pytest.mark.parametrize("more", ["", " --shots 1 --shots-from shots.jsonl"])
-def test_another_checkout_is_the_same_data(
+def test_another_checkout_is_same_data(
     evalkit: Evalkit, checkouts: Path, monkeypatch: pytest.MonkeyPatch, more: str
 ) -> None:
     assert evalkit(f"{RUN} --name x{more}")[0] == 0
@@ -109,9 +109,7 @@ def test_other_content_is_other_data(evalkit: Evalkit, checkouts: Path, monkeypa
     assert "the data differ" in said
 
 
-def test_after_a_move_data_says_where_the_file_is(
-    evalkit: Evalkit, checkouts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_move_data_says_where_file_is(evalkit: Evalkit, checkouts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert evalkit(f"{RUN} --name x --shots 1 --shots-from shots.jsonl")[0] == 0
     monkeypatch.chdir(checkouts)
     shutil.rmtree("b")

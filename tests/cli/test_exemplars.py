@@ -39,7 +39,7 @@ def rows_of(run: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- exemplars
 
 
-def test_a_sweep_of_shots_is_one_table_and_one_image(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_sweep_of_shots_is_one_table_and_one_image(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco/val,textvqa", "--limit", "5", "--data", "tiny")
     done = evalkit(*command, "--shots", "0,1,2,4,8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ def test_a_sweep_of_shots_is_one_table_and_one_image(evalkit: Evalkit, tmp_path:
     assert any("|protocol:official|shots:4-random|" in signature for signature in signatures)
 
 
-def test_exemplars_for_captions(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_examples_for_captions(evalkit: Evalkit, tmp_path: Path) -> None:
     """Shown, not run: to score captions takes two Java machines."""
     done = evalkit(
         "run", "-t", "coco_caption", "--data", "tiny", "--limit", "1", "--shots", "2", "--dry-run", cwd=tmp_path
@@ -82,7 +82,7 @@ def test_exemplars_for_captions(evalkit: Evalkit, tmp_path: Path) -> None:
         assert f"{pool[name]}<|im_end|>" in done.stdout
 
 
-def test_exemplars_are_the_same_however_the_work_is_cut(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_examples_do_not_depend_on_batching(evalkit: Evalkit, tmp_path: Path) -> None:
     def chosen(*options: str, out: str) -> dict[str, list[str]]:
         done = evalkit("run", "-t", "vqav2", "--data", "tiny", "--shots", "3", "--out", out, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -101,7 +101,7 @@ def test_exemplars_are_the_same_however_the_work_is_cut(evalkit: Evalkit, tmp_pa
     assert {i for ids in whole.values() for i in ids} <= train
 
 
-def test_similar_exemplars(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_similar_examples(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "4", "--shots", "2", "--shots-by", "similar")
     for out in ("a", "b"):
         assert evalkit(*command, "--out", out, cwd=tmp_path).returncode == 0
@@ -110,7 +110,7 @@ def test_similar_exemplars(evalkit: Evalkit, tmp_path: Path) -> None:
     assert len({tuple(r["shots"]) for r in first.values()}) > 1
 
 
-def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root: str, tmp_path: Path) -> None:
+def test_examples_from_file_for_real_photographs(evalkit: Evalkit, real_root: str, tmp_path: Path) -> None:
     """Questions about other images of that folder, as a file of one's own."""
     samples = list(load_task("textvqa/val", data=real_root))
     others = list(load_task("vqav2/val", data=real_root))[:30]
@@ -159,7 +159,7 @@ def test_exemplars_from_a_file_for_real_photographs(evalkit: Evalkit, real_root:
         (["-t", "vqav2", "--adapter", "absent"], "--adapter absent"),
     ],
 )
-def test_mistakes(evalkit: Evalkit, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_usage_errors(evalkit: Evalkit, tmp_path: Path, arguments: list[str], sentence: str) -> None:
     done = evalkit("run", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert sentence in said(done)
@@ -169,7 +169,7 @@ def test_mistakes(evalkit: Evalkit, tmp_path: Path, arguments: list[str], senten
 # -------------------------------------------------------------------------------------- protocols, families, choices
 
 
-def test_a_protocol_is_part_of_what_a_run_is(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_protocol_is_part_of_the_identity(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "6")
     assert evalkit(*command, cwd=tmp_path).returncode == 0
     done = evalkit(*command, "--protocol", "lmms-eval", cwd=tmp_path)
@@ -184,7 +184,7 @@ def test_a_protocol_is_part_of_what_a_run_is(evalkit: Evalkit, tmp_path: Path) -
         assert "vqav2/val: unchanged" in said(evalkit("rescore", str(run), cwd=tmp_path))
 
 
-def test_a_protocol_that_does_not_know_a_task_is_refused(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_protocol_that_does_not_know_task_is_refused(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit(
         "run", "-t", "scienceqa_img,vqav2", "--data", "tiny", "--protocol", "lmms-eval", "--limit", "2", cwd=tmp_path
     )
@@ -196,7 +196,7 @@ def test_a_protocol_that_does_not_know_a_task_is_refused(evalkit: Evalkit, tmp_p
     assert "lmms-eval has no prompt for mine" in said(done)
 
 
-def test_boxes_are_read_as_the_protocols_prompt_asks_for_them(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_boxes_are_read_as_protocols_prompt_asks_for_them(evalkit: Evalkit, tmp_path: Path) -> None:
     """lmms-eval asks for fractions of the image; the tiny checkpoint answers in pixels all the same: nothing is right."""
     done = evalkit(
         "run",
@@ -218,7 +218,7 @@ def test_boxes_are_read_as_the_protocols_prompt_asks_for_them(evalkit: Evalkit, 
     assert "protocol:lmms-eval" in row["signature"]
 
 
-def test_lettered_choices_two_ways(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_multiple_choice_by_letter_and_log_likelihood(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "scienceqa_img", "--data", "tiny", "--limit", "30")
     for mode in ("generate", "loglikelihood"):
         done = evalkit(*command, "--choice", mode, "--name", mode, cwd=tmp_path)
@@ -235,7 +235,7 @@ def test_lettered_choices_two_ways(evalkit: Evalkit, tmp_path: Path) -> None:
     assert texts <= set("ABCDE")
 
 
-def test_an_unknown_architecture_is_asked_as_generic(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_unknown_architecture_uses_generic_prompts(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit(
         "run", "-t", "vqav2", "--data", "tiny", "--limit", "3", "--family", "generic", "--dry-run", cwd=tmp_path
     )
@@ -243,7 +243,7 @@ def test_an_unknown_architecture_is_asked_as_generic(evalkit: Evalkit, tmp_path:
     assert "Answer the question using a single word or phrase." in done.stdout
 
 
-def test_sizes_of_images_are_part_of_what_a_run_is(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_image_limits_are_part_of_the_identity(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "refcoco/val", "--data", "tiny", "--limit", "4")
     assert evalkit(*command, cwd=tmp_path).returncode == 0
     done = evalkit(*command, "--max-pixels", "6272", cwd=tmp_path)
@@ -260,7 +260,7 @@ def test_sizes_of_images_are_part_of_what_a_run_is(evalkit: Evalkit, tmp_path: P
 # --------------------------------------------------------------------------------------------------------------- dry run
 
 
-def test_a_dry_run_shows_everything_and_loads_no_weights(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_dry_run_shows_everything_and_loads_no_weights(evalkit: Evalkit, tmp_path: Path) -> None:
     shutil.copytree(bundled_folder("tiny"), tmp_path / "ckpt")
     (tmp_path / "ckpt" / "model.safetensors").write_bytes(b"never read")
     command = ("run", "-t", "vqav2,refcoco/val", "-m", "ckpt", "--data", "tiny", "--shots", "1")
@@ -292,7 +292,7 @@ def test_every_task_shows_its_prompts(evalkit: Evalkit, tmp_path: Path, protocol
     assert "not defined" in done.stdout or protocol == "official"
 
 
-def test_long_prompts_are_told_before_the_weights_are_loaded(
+def test_long_prompts_are_reported_before_loading(
     evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dry_run, "LONG", 70)
@@ -311,7 +311,7 @@ def test_long_prompts_are_told_before_the_weights_are_loaded(
     assert "prompts of up to" not in said(evalkit("run", "-t", "mine.jsonl", "--max-pixels", "200001", cwd=tmp_path))
 
 
-def test_quantisation_is_part_of_what_a_run_is() -> None:
+def test_quantization_is_part_of_the_identity() -> None:
     checkpoint = resolve_checkpoint("tiny")
     quantised = replace(checkpoint, config={**checkpoint.config, "quantization_config": {"quant_method": "awq"}})
     backend = registry.backends.get("hf")
@@ -322,7 +322,7 @@ def test_quantisation_is_part_of_what_a_run_is() -> None:
 # -------------------------------------------------------------------------------------------------------------- decoding
 
 
-def test_decoding_from_the_command_line_is_in_answers_signature_and_identity(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_decoding_from_command_line_is_in_answers_signature_and_identity(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "-t", "refcoco/val", "--limit", "8", "--data", "tiny", "--out", str(tmp_path))
     texts = {}
     for name, options in {
@@ -346,7 +346,7 @@ def test_decoding_from_the_command_line_is_in_answers_signature_and_identity(eva
     assert "temperature" in said(done)
 
 
-def test_boxes_of_exemplars_are_in_the_checkpoints_own_frame(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_example_boxes_use_the_checkpoints_frame(evalkit: Evalkit, tmp_path: Path) -> None:
     """Its processor's limits, not those that its family was released with; read back from what is shown."""
     shutil.copytree(bundled_folder("tiny"), tmp_path / "ckpt", ignore=shutil.ignore_patterns("*.safetensors"))
     (tmp_path / "ckpt" / "model.safetensors").touch()

@@ -49,7 +49,7 @@ def given(two_runs: Path, run: str, task: str) -> dict[str, str]:
 # -------------------------------------------------------------------------------------------------------- in Python
 
 
-def test_a_frame_has_a_row_a_sample_and_its_means_are_the_scores(two_runs: Path) -> None:
+def test_frame_has_one_row_per_sample_and_its_means_are_the_scores(two_runs: Path) -> None:
     run = package.load_run(two_runs / "runs" / "a")
     frame = run.to_pandas()
     assert len(frame) == sum(len(load_task(name, data="tiny")) for name in NAMES)
@@ -77,7 +77,7 @@ def test_a_frame_has_a_row_a_sample_and_its_means_are_the_scores(two_runs: Path)
         assert vqa.loc[sample.id, "meta.answer_type"] == sample.meta["answer_type"]
 
 
-def test_a_frame_of_some_tasks_without_prompts(two_runs: Path) -> None:
+def test_frame_of_some_tasks_without_prompts(two_runs: Path) -> None:
     run = package.load_run(str(two_runs / "runs" / "a"))
     assert set(run.to_pandas("refcoco").task) == {"refcoco"}
     some = run.to_pandas(["vqav2/val", "docvqa"], prompts=False)
@@ -91,7 +91,7 @@ def test_a_frame_of_some_tasks_without_prompts(two_runs: Path) -> None:
         package.load_run(two_runs)
 
 
-def test_without_the_data_there_are_answers_and_scores(two_runs: Path, tmp_path: Path) -> None:
+def test_without_data_there_are_answers_and_scores(two_runs: Path, tmp_path: Path) -> None:
     frame = package.load_run(two_runs / "runs" / "a", data=tmp_path).to_pandas("docvqa")
     assert frame.question.isna().all()
     assert frame.references.isna().all()
@@ -99,7 +99,7 @@ def test_without_the_data_there_are_answers_and_scores(two_runs: Path, tmp_path:
     assert frame.score.notna().all()
 
 
-def test_groups_and_files_of_ones_own_name_splits(two_runs: Path) -> None:
+def test_groups_and_custom_files_name_splits(two_runs: Path) -> None:
     runs = [ScoredRun.open(two_runs / "runs" / "a")]
     assert chosen_splits(runs, []) == list(NAMES)
     assert chosen_splits(runs, ["docvqa", "vqav2/val"]) == ["vqav2/val", "docvqa/val"], "in the order of the run"
@@ -121,7 +121,7 @@ def test_columns_of_meta_have_one_kind(values: list[Any], kind: str) -> None:
 # ------------------------------------------------------------------------------------------------------ CSV and Parquet
 
 
-def test_csv_and_parquet_hold_the_same_and_exactly(evalkit: Evalkit, two_runs: Path, run: Path) -> None:
+def test_csv_and_parquet_are_equal_and_exact(evalkit: Evalkit, two_runs: Path, run: Path) -> None:
     import pyarrow.parquet as pq
 
     for to, *options in (("csv", "--formulas"), ("parquet",)):
@@ -146,7 +146,7 @@ def test_csv_and_parquet_hold_the_same_and_exactly(evalkit: Evalkit, two_runs: P
                 assert row[name] == str(value)
 
 
-def test_several_runs_stand_in_one_file(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
+def test_several_runs_in_one_file(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
     import pandas as pd
 
     out = tmp_path / "both.parquet"
@@ -162,7 +162,7 @@ def test_several_runs_stand_in_one_file(evalkit: Evalkit, two_runs: Path, tmp_pa
 # -------------------------------------------------------------------------------------------------- the hub's data set
 
 
-def test_a_data_set_in_the_hubs_format_is_loaded_with_its_images(
+def test_data_set_in_hubs_format_is_loaded_with_its_images(
     evalkit: Evalkit, two_runs: Path, run: Path, tmp_path: Path
 ) -> None:
     datasets = pytest.importorskip("datasets")
@@ -185,7 +185,7 @@ def test_a_data_set_in_the_hubs_format_is_loaded_with_its_images(
     assert str(Path.home()) not in (run / "export" / "dataset" / "README.md").read_text()
 
 
-def test_a_data_set_is_written_anew_over_its_own_and_nothing_else(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_dataset_overwrites_only_its_own_files(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     for task in ("docvqa", "vqav2"):
         done = evalkit("export", "runs/a", "--to", "hub", "-t", task, "--out", "shared", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -201,7 +201,7 @@ def test_a_data_set_is_written_anew_over_its_own_and_nothing_else(evalkit: Evalk
 # -------------------------------------------------------------------------------------------------- official results
 
 
-def test_official_results_scored_again_give_the_same_scores(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_official_results_round_trip(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     done = evalkit("export", "runs/a", "--to", "results", "--out", "official", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["official/vqav2.val.results.json", "official/docvqa.val.results.json"]
@@ -228,9 +228,7 @@ def test_official_results_scored_again_give_the_same_scores(evalkit: Evalkit, ru
     assert evalkit("export", "runs/a", "--to", "results", "--out", "official", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_the_official_caption_scorer_reads_the_results_and_agrees(
-    evalkit: Evalkit, captions: Path, tmp_path: Path
-) -> None:
+def test_official_caption_scorer_reads_results_and_agrees(evalkit: Evalkit, captions: Path, tmp_path: Path) -> None:
     from pycocoevalcap.cider.cider import Cider
     from pycocotools.coco import COCO
 
@@ -258,7 +256,7 @@ def test_the_official_caption_scorer_reads_the_results_and_agrees(
 # ----------------------------------------------------------------------------------------------------------- model cards
 
 
-def test_a_model_card_survives_the_hubs_own_reading(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_model_card_survives_hubs_own_reading(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     done = evalkit("export", "runs/a", "--to", "model-card", cwd=tmp_path)
@@ -294,14 +292,14 @@ def test_a_model_card_survives_the_hubs_own_reading(evalkit: Evalkit, run: Path,
         (str(bundled_root()), 324, ("evalkit-synthetic", "vqav2/val (synthetic, bundled with evalkit)")),
     ],
 )
-def test_a_model_card_names_the_data_that_was_used(run: Path, data: str, n: int, expected: tuple[str, str]) -> None:
+def test_model_card_names_data_that_was_used(run: Path, data: str, n: int, expected: tuple[str, str]) -> None:
     scored = ScoredRun.open(run)
     scored.manifest.settings["data"] = data
     row = replace(scored.rows["vqav2/val"], n=n, errors=0)
     assert data_set_of(scored, row) == expected
 
 
-def test_an_existing_card_keeps_everything_else(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
+def test_existing_card_keeps_everything_else(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     other = EvalResult("text-generation", "hellaswag", "HellaSwag", "acc", 71.0)
@@ -327,7 +325,7 @@ def test_an_existing_card_keeps_everything_else(evalkit: Evalkit, two_runs: Path
 # -------------------------------------------------------------------------------------------------------------- trackers
 
 
-def test_tensorboard_reads_the_scores_back(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_tensorboard_reads_scores_back(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -390,7 +388,7 @@ def objects_in(cell: Any) -> Iterator[dict[str, Any]]:
         yield from objects_in(inner)
 
 
-def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_wandb_writes_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
 
@@ -433,7 +431,7 @@ def test_wandb_writes_an_offline_run(evalkit: Evalkit, run: Path, tmp_path: Path
     assert len([p for p in positions if [p["minX"], p["minY"], p["maxX"], p["maxY"]] in official]) == 4
 
 
-def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_run_is_logged_and_failures_are_reported(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -460,7 +458,7 @@ def test_a_finished_run_is_logged_and_what_goes_wrong_is_said(run: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_run_that_cannot_be_logged_is_whole_and_says_so(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_logging_failure_does_not_affect_the_run(evalkit: Evalkit, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     (tmp_path / "busy").write_text("a file, no folder")
     done = evalkit(
@@ -476,7 +474,7 @@ def test_a_run_that_cannot_be_logged_is_whole_and_says_so(evalkit: Evalkit, tmp_
 # --------------------------------------------------------------------------------------------------------------- mistakes
 
 
-def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Path, run: Path, tmp_path: Path) -> None:
+def test_usage_errors_exit_with_2(evalkit: Evalkit, two_runs: Path, run: Path, tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("mine")
     shutil.copytree(two_runs / "runs" / "b", tmp_path / "runs" / "b")
     for arguments, sentence in (
@@ -502,7 +500,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_a_missing_tracker_is_one_sentence(
+def test_missing_tracker_is_one_sentence(
     evalkit: Evalkit, run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in [name, *(m for m in sys.modules if m.startswith(f"{name}."))]:
@@ -512,7 +510,7 @@ def test_a_missing_tracker_is_one_sentence(
     assert done.stderr.strip().endswith(f"--to {name} needs {name}; install it with: {install_command(name)}.")
 
 
-def test_half_a_surrogate_pair_and_numbers_that_are_none(two_runs: Path) -> None:
+def test_lone_surrogates_and_non_finite_numbers(two_runs: Path) -> None:
     run = ScoredRun.open(two_runs / "runs" / "a")
     (found,) = records_of(run, ["docvqa/val"])
     for record in found[1]:

@@ -67,7 +67,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_benchmark_with_several_images_from_dry_run_to_report(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_benchmark_with_several_images_from_dry_run_to_report(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("run", "--tasks", "pairs", "--data", "tiny", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     prompt = re.sub(r"\s*│ ", "\n", done.stdout)
@@ -113,7 +113,7 @@ def test_a_benchmark_with_several_images_from_dry_run_to_report(evalkit: Evalkit
 
 
 @pytest.mark.usefixtures("plugin")
-def test_another_harnesss_prompt_comes_from_the_package(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_another_harnesss_prompt_comes_from_package(evalkit: Evalkit, tmp_path: Path) -> None:
     command = ("run", "--tasks", "pairs", "--data", "tiny", "--dry-run")
     done = evalkit(*command, "--protocol", "lmms-eval", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -125,7 +125,7 @@ def test_another_harnesss_prompt_comes_from_the_package(evalkit: Evalkit, tmp_pa
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_family_of_one_image_refuses_several() -> None:
+def test_family_of_one_image_refuses_several() -> None:
     from evalkit import registry
     from evalkit.data import open_data
     from evalkit.errors import UserError

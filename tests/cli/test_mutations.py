@@ -143,9 +143,7 @@ def check_mutations(evalkit: Evalkit, made: Path, folder: Path, target: str, cou
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_changed_file_is_refused_or_changes_nothing(
-    evalkit: Evalkit, made: Path, tmp_path: Path, target: str
-) -> None:
+def test_changed_file_is_refused_or_changes_nothing(evalkit: Evalkit, made: Path, tmp_path: Path, target: str) -> None:
     check_mutations(evalkit, made, tmp_path / "copy", target, QUICK // len(TARGETS))
 
 

@@ -30,7 +30,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_is_wrapped_without_a_terminal(
+def test_nothing_is_wrapped_without_terminal(
     command: str, two_runs: Path, tmp_path: Path, evalkit: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     moved(two_runs, tmp_path)

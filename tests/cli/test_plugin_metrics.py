@@ -105,7 +105,7 @@ return Scores("acc", {"acc": sum(r["acc"] for r in per.values()) / len(per)}, pe
 """
 
 
-def test_a_failing_scorer_leaves_the_other_splits_their_scores(evalkit: Evalkit, site: Path, tmp_path: Path) -> None:
+def test_failing_scorer_leaves_other_splits_their_scores(evalkit: Evalkit, site: Path, tmp_path: Path) -> None:
     metric(site, FAILS)
     files(tmp_path)
     files(tmp_path, ["2", "3"], "before", "exact_match")
@@ -135,9 +135,7 @@ def test_a_failing_scorer_leaves_the_other_splits_their_scores(evalkit: Evalkit,
     assert not (tmp_path / "runs" / "r" / "mine.own.scores.jsonl").exists(), "of the scoring before"
 
 
-def test_a_run_writes_each_score_when_it_is_done(
-    evalkit: Evalkit, site: Path, tmp_path: Path, http_server: Any
-) -> None:
+def test_run_writes_each_score_when_it_is_done(evalkit: Evalkit, site: Path, tmp_path: Path, http_server: Any) -> None:
     """The second split's scorer fails; the third is asked and scored nevertheless."""
     metric(site, FAILS.replace('== "x"', "is not None and len(answers) > 4"))
     files(tmp_path)
@@ -184,7 +182,7 @@ return Scores("f1", {"f1": 200.0 * hits / (hits + 2 * len(per))}, per, "odd|v1")
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["run", "score"])
-def test_a_metric_that_breaks_the_contract_is_refused_before_anything_is_done(
+def test_metric_that_breaks_contract_is_refused_before_anything_is_done(
     command: str, body: str, attributes: str, sentence: str, evalkit: Evalkit, site: Path, tmp_path: Path
 ) -> None:
     metric(site, body, attributes)
@@ -207,7 +205,7 @@ def test_a_metric_that_breaks_the_contract_is_refused_before_anything_is_done(
         ("cider", "grounding", {"box": [1, 1, 4, 4]}, "cider: this metric scores texts, and the task asks for boxes"),
     ],
 )  # fmt: skip
-def test_a_metric_that_does_not_fit_its_data_is_found_before_the_model_is_loaded(
+def test_metric_that_does_not_fit_its_data_is_found_before_model_is_loaded(
     metric: str, kind: str, row: dict[str, Any], sentence: str, evalkit: Evalkit, tmp_path: Path
 ) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
@@ -242,7 +240,7 @@ F1_OF_SUMS = F1.replace(
 
 
 @pytest.mark.parametrize(("body", "attributes"), [(F1, OF_CORPUS), (F1_OF_SUMS, OF_SUMS)], ids=["corpus", "sums"])
-def test_a_headline_of_all_samples_is_the_same_in_every_command(
+def test_headline_of_all_samples_is_same_in_every_command(
     body: str, attributes: str, evalkit: Evalkit, site: Path, tmp_path: Path
 ) -> None:
     """3 of 6 right: F1 66.67, and never the mean of the per-sample column of that name, 50."""
@@ -301,7 +299,7 @@ def test_a_headline_of_all_samples_is_the_same_in_every_command(
     assert "unchanged" in evalkit("rescore", "runs/r", cwd=tmp_path).stderr
 
 
-def test_a_mean_over_some_samples_is_compared_over_them(evalkit: Evalkit, site: Path, tmp_path: Path) -> None:
+def test_mean_over_some_samples_is_compared_over_them(evalkit: Evalkit, site: Path, tmp_path: Path) -> None:
     metric(
         site,
         """
@@ -328,7 +326,7 @@ return Scores("hard", {"hard": sum(counted) / len(counted) if counted else 0.0},
 
 
 @pytest.mark.parametrize("column", [True, False])
-def test_a_run_of_an_evalkit_that_took_every_headline_for_a_mean(
+def test_run_of_evalkit_that_took_every_headline_for_mean(
     column: bool, evalkit: Evalkit, site: Path, tmp_path: Path
 ) -> None:
     """Its rows do not say how the headline was computed; its per-sample scores may have a column of that name."""

@@ -49,7 +49,7 @@ def at(share: float, recorded: dict[str, Any], *, by_count: bool) -> float:
 
 
 @pytest.mark.parametrize("run", ["engine", "one at a time"])
-def test_tokens_tell_the_time_left_where_counts_do_not(run: str) -> None:
+def test_time_left_is_estimated_from_tokens(run: str) -> None:
     """Images of 140 to 900 pixels with 1 to 10 questions of 5 to 150 words, as they were answered on a CPU."""
     recorded = TIMINGS[run]
     assert 0.75 < at(0.2, recorded, by_count=False) < 1.25
@@ -61,7 +61,7 @@ def test_tokens_tell_the_time_left_where_counts_do_not(run: str) -> None:
 
 
 @pytest.mark.parametrize(("per_token", "per_sample"), [(1.0, 0.0), (1.0, 500.0), (0.0, 1.0)])
-def test_what_a_sample_costs_beside_its_tokens_is_learnt(per_token: float, per_sample: float) -> None:
+def test_fixed_cost_per_sample_is_learned(per_token: float, per_sample: float) -> None:
     draw = random.Random(0)
     costs = sorted((draw.lognormvariate(6, 0.7) for _ in range(2000)), reverse=True)
     seconds, answers = 0.0, []
@@ -73,7 +73,7 @@ def test_what_a_sample_costs_beside_its_tokens_is_learnt(per_token: float, per_s
     assert 0.8 < at(0.5, recorded, by_count=False) < 1.2
 
 
-def test_a_pace_between_answers_and_without_any() -> None:
+def test_pace_between_answers_and_without_any() -> None:
     pace = TimeEstimate({str(n): 10 for n in range(100)}, 5.0)
     assert pace.left(6.0) is None
     pace.answered("0", 6.0)
@@ -117,7 +117,7 @@ def charts() -> tuple[Job, list[Record]]:
     ]
 
 
-def test_the_score_so_far_is_that_of_the_whole_when_all_are_there() -> None:
+def test_running_score_of_all_samples_is_the_score() -> None:
     """ChartQA's is the mean of two halves of unequal size."""
     job, records = charts()
     score = RunningScorer(job)
@@ -135,7 +135,7 @@ def test_the_score_so_far_is_that_of_the_whole_when_all_are_there() -> None:
     assert str(found) == f"accuracy {found.value:.1f} ± {found.half:.1f}"
 
 
-def test_a_score_so_far_is_worked_out_seldom_and_near_its_end_by_wilson() -> None:
+def test_running_score_is_computed_seldom_with_wilson_intervals() -> None:
     job, records = charts()
     score = RunningScorer(job)
     for record in records[:40]:
@@ -149,7 +149,7 @@ def test_a_score_so_far_is_worked_out_seldom_and_near_its_end_by_wilson() -> Non
 
 
 @pytest.mark.parametrize(("task", "split"), [("coco_caption", "test"), ("vqav2", "testdev")])
-def test_no_score_so_far_where_there_is_none(task: str, split: str) -> None:
+def test_no_running_score_for_corpus_metrics(task: str, split: str) -> None:
     """CIDEr is of a corpus, and the answers of a test split are not public."""
     samples = [Sample(str(n), (), "?", (), cluster=str(n)) for n in range(4)]
     score = RunningScorer(job_of(task, split, samples))
@@ -158,7 +158,7 @@ def test_no_score_so_far_where_there_is_none(task: str, split: str) -> None:
     assert score.update(now=True) is None
 
 
-def test_every_metric_but_those_of_a_corpus_can_be_had_of_a_part() -> None:
+def test_every_other_metric_has_a_running_score() -> None:
     assert [metric.name for metric in registry.metrics.all() if not metric.running_score] == ["cider"]
 
 
@@ -178,7 +178,7 @@ class Plain(Backend):
         return {}
 
 
-def test_a_tally_with_a_clock_of_its_own() -> None:
+def test_counters_with_a_given_clock() -> None:
     now = [0.0]
     job, records = charts()
     counters = JobCounters(job, records[:10], {}, clock=lambda: now[0])
@@ -209,7 +209,7 @@ def shown(reporter: Reporter, width: int) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 
-def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_display_on_wide_and_narrow_terminals(tiny_backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "UPDATE_EVERY_SECONDS", 0.0)
     ((task, split),) = parse_tasks(["vqav2/val"])
     job = load_job(task, split, open_data("tiny"), limit=24, seed=0)
@@ -247,7 +247,7 @@ def test_on_a_terminal_wide_and_narrow(tiny_backend: HFBackend, monkeypatch: pyt
     assert "vqav2/val: 24 answered in " in " ".join(file.getvalue().split())
 
 
-def test_without_costs_the_display_says_that_it_counts() -> None:
+def test_display_without_token_estimates() -> None:
     job, records = charts()
     console = Console(file=io.StringIO(), width=80)
     assert not console.is_terminal
@@ -259,7 +259,7 @@ def test_without_costs_the_display_says_that_it_counts() -> None:
         reporter.console = console
 
 
-def test_elsewhere_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_line_per_minute_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("evalkit.progress.display.time.monotonic", lambda: now[0])
     job, records = charts()
@@ -287,7 +287,7 @@ def events_in(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_for_machines(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_events(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "UPDATE_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(display, "EVENT_EVERY_SECONDS", 0.0)
     done = evalkit(*RUN, "-t", "vqav2,refcoco/val", "--name", "x", "--json", cwd=tmp_path)
@@ -330,7 +330,7 @@ def test_for_machines(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.Monk
         (("-t", "vqav2", "--dry-run"), "--json reports on a run, and --dry-run runs nothing"),
     ],
 )
-def test_a_mistake_is_told_to_machines_too(
+def test_json_event_of_a_usage_error(
     tmp_path: Path, evalkit: Evalkit, arguments: tuple[str, ...], sentence: str
 ) -> None:
     done = evalkit("run", "--json", *arguments, cwd=tmp_path)
@@ -341,7 +341,7 @@ def test_a_mistake_is_told_to_machines_too(
     assert sentence in done.stderr
 
 
-def test_a_stopped_run_is_told_to_machines(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_event_of_a_stopped_run(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopping(self: HFBackend, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
         assert stop is not None
         stop.set()
@@ -355,7 +355,7 @@ def test_a_stopped_run_is_told_to_machines(tmp_path: Path, evalkit: Evalkit, mon
     assert (end["code"], end["error"], end["runs"][0]["state"], end["runs"][0]["results"]) == (1, None, "stopped", [])
 
 
-def test_exact_is_the_same_run_with_the_same_answers(tmp_path: Path, evalkit: Evalkit) -> None:
+def test_exact_has_the_same_identity_and_answers(tmp_path: Path, evalkit: Evalkit) -> None:
     found = {}
     for out, how in {"a": (), "b": ("--exact",), "c": ("-b", "2", "--max-batch-tokens", "100")}.items():
         done = evalkit(*RUN, "-t", "vqav2", "--out", out, *how, cwd=tmp_path)

@@ -60,7 +60,7 @@ def values(run: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("library", [torchao, bitsandbytes])
-def test_a_quantised_checkpoint_is_a_run_of_its_own(
+def test_quantized_checkpoint_is_a_separate_run(
     evalkit: Evalkit, tmp_path: Path, quantised: Callable[[Any], Path], library: Callable[[], Any]
 ) -> None:
     packed = quantised(library())
@@ -98,7 +98,7 @@ def test_a_quantised_checkpoint_is_a_run_of_its_own(
     assert checks["forward pass"]["ok"] is True
 
 
-def test_without_the_library_a_sentence_says_what_to_install(
+def test_missing_library_names_the_package(
     evalkit: Evalkit, tmp_path: Path, quantised: Callable[[Any], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = quantised(torchao())

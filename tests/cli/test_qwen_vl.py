@@ -48,7 +48,7 @@ def answers(run: Path, split: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / f"{split}.jsonl").read_text().splitlines()]
 
 
-def test_a_run_of_both_ends_with_the_leaderboard(
+def test_run_of_two_models_ends_with_the_leaderboard(
     evalkit: Evalkit, published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     models = [str(published / name) for name in FAMILIES]
@@ -73,7 +73,7 @@ def test_a_run_of_both_ends_with_the_leaderboard(
     assert all(f"{split} " in done.stdout for split in ("refcoco/val", "refcoco/testA", "refcoco/testB", "vqav2/val"))
 
 
-def test_exemplars_and_turns(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
+def test_examples_and_turns(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2", "-m", str(published / "Qwen-VL-Chat"), "--data", "tiny", "--limit", "2")
     assert evalkit(*command, "--shots", "2", "--name", "few", cwd=tmp_path).returncode == 0
     assert all(len(row["frames"]) == 3 for row in answers(tmp_path / "runs" / "few", "vqav2.val"))
@@ -86,7 +86,7 @@ def test_exemplars_and_turns(evalkit: Evalkit, published: Path, tmp_path: Path) 
     assert "no chat template, so it cannot take conversations; choose the --family" in said(done)
 
 
-def test_a_dry_run_prints_the_exact_prompt(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
+def test_dry_run_prints_exact_prompt(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
     command = ("run", "-m", str(published / "Qwen-VL-Chat"), "--data", "tiny", "--limit", "1", "--dry-run")
     done = evalkit(*command, "-t", "refcoco/val", "--shots", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -124,7 +124,7 @@ def test_letters_are_ranked_as_in_its_own_evaluation(evalkit: Evalkit, published
     assert answers(tmp_path / "runs" / "x", "scienceqa_img.test")[0]["text"].startswith(" ")
 
 
-def test_a_text_only_qwen_is_refused(evalkit: Evalkit, broken: Path) -> None:
+def test_text_only_qwen_is_refused(evalkit: Evalkit, broken: Path) -> None:
     config = json.loads((broken / "config.json").read_text())
     del config["visual"]
     (broken / "config.json").write_text(json.dumps(config))
@@ -138,7 +138,7 @@ def test_a_text_only_qwen_is_refused(evalkit: Evalkit, broken: Path) -> None:
     assert not (broken.parent / "runs").exists()
 
 
-def test_without_tiktoken_it_says_what_to_install(
+def test_missing_tiktoken_names_the_package(
     evalkit: Evalkit, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tiktoken", None)
@@ -150,7 +150,7 @@ def test_without_tiktoken_it_says_what_to_install(
         assert "Traceback" not in done.stderr
 
 
-def test_a_file_that_is_cut_off(evalkit: Evalkit, published: Path, broken: Path) -> None:
+def test_truncated_file(evalkit: Evalkit, published: Path, broken: Path) -> None:
     done = evalkit("verify", str(published / "Qwen-VL"), "--device", "cpu", cwd=broken.parent)
     assert done.returncode == 0, done.stdout
     path = broken / "pytorch_model-00002-of-00003.bin"
@@ -163,7 +163,7 @@ def test_a_file_that_is_cut_off(evalkit: Evalkit, published: Path, broken: Path)
     assert "the checkpoint could not be loaded" in said(done)
 
 
-def test_pickles_of_other_architectures_still_need_leave(evalkit: Evalkit, broken: Path) -> None:
+def test_pickles_of_other_architectures_need_permission(evalkit: Evalkit, broken: Path) -> None:
     (broken / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
     done = evalkit("run", "-t", "vqav2", "-m", str(broken), "--data", "tiny", "--limit", "1", cwd=broken.parent)
     assert done.returncode == 2

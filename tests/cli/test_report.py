@@ -41,7 +41,7 @@ def samples_of(report: Path) -> list[dict[str, object]]:
     return list(json.loads(body[body.index("[") : body.rindex("]") + 1]))
 
 
-def test_a_report_has_questions_references_prompts_and_images(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_report_has_questions_references_prompts_and_images(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     done = evalkit("report", "runs/r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["runs/r/report/index.html"]
@@ -62,7 +62,7 @@ def test_a_report_has_questions_references_prompts_and_images(evalkit: Evalkit, 
     assert f"{len(official)} samples, {images} images" in printed(done)
 
 
-def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_missing_data_is_reported_and_the_rest_shown(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     shutil.move(tmp_path / "data", tmp_path / "moved")
     done = evalkit("report", "runs/r", "--single-file", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_without_the_data_it_says_so_and_shows_the_rest(evalkit: Evalkit, run: P
     assert samples_of(tmp_path / "elsewhere")[0]["question"]
 
 
-def test_a_rescored_run_shows_the_current_predictions(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_rescored_run_shows_current_predictions(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     from evalkit.results.store.journal import seal
 
     journal = run / "docvqa.val.jsonl"
@@ -96,7 +96,7 @@ def test_a_rescored_run_shows_the_current_predictions(evalkit: Evalkit, run: Pat
     assert [s["runs"][0]["prediction"] for s in samples_of(run / "report")] == official  # type: ignore[index]
 
 
-def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_usage_errors_exit_with_2(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy" / "thesis.tex").write_text("mine")
     shutil.copytree(run, tmp_path / "torn")

@@ -187,7 +187,7 @@ def records(page: Path, split: int) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------------------------------------------------------- tests
 
 
-def test_the_gallery_filters_sorts_and_searches(chrome: Chrome, pair: Path) -> None:
+def test_gallery_filters_sorts_and_searches(chrome: Chrome, pair: Path) -> None:
     look(chrome, pair, "#vqav2/val")
     shown = records(pair, 0)
     official = [s["id"] for s in shown]
@@ -245,7 +245,7 @@ def test_bars_and_rows_are_filters(chrome: Chrome, pair: Path) -> None:
     assert len(ids(chrome)) == 48
 
 
-def test_pages_turn(chrome: Chrome, pair: Path) -> None:
+def test_pagination(chrome: Chrome, pair: Path) -> None:
     look(chrome, pair, "#vqav2/val")
     official = [s["id"] for s in records(pair, 0)]
     chrome.find_element(By.CSS_SELECTOR, ".pager button:last-child").click()
@@ -254,7 +254,7 @@ def test_pages_turn(chrome: Chrome, pair: Path) -> None:
     assert "49–96" in chrome.find_element(By.CSS_SELECTOR, ".summary-line [role=status]").text
 
 
-def test_deep_links_lead_to_a_sample_of_its_split(chrome: Chrome, pair: Path) -> None:
+def test_deep_links_lead_to_sample_of_its_split(chrome: Chrome, pair: Path) -> None:
     vqa, _, boxes = (records(pair, split) for split in (0, 1, 2))
     look(chrome, pair, f"#vqav2/{vqa[100]['id']}")
     assert heading(chrome) == f"vqav2/val {vqa[100]['id']}", "its page is not the first"
@@ -273,7 +273,7 @@ def test_deep_links_lead_to_a_sample_of_its_split(chrome: Chrome, pair: Path) ->
     assert complaints(chrome) == []
 
 
-def test_a_sample_is_read_with_the_keyboard(chrome: Chrome, pair: Path) -> None:
+def test_keyboard_navigation(chrome: Chrome, pair: Path) -> None:
     look(chrome, pair, "#vqav2/val")
     official = [s["id"] for s in records(pair, 0)]
     chrome.execute_script("document.querySelector('.cards a').focus()")
@@ -293,7 +293,7 @@ def test_a_sample_is_read_with_the_keyboard(chrome: Chrome, pair: Path) -> None:
     assert complaints(chrome) == []
 
 
-def test_boxes_lie_where_they_should(chrome: Chrome, pair: Path) -> None:
+def test_boxes_are_drawn_in_place(chrome: Chrome, pair: Path) -> None:
     found = next(s for s in records(pair, 1) if all(isinstance(answer["prediction"], list) for answer in s["runs"]))
     look(chrome, pair, f"#refcoco/testA/{found['id']}")
     assert "IoU" in chrome.find_element(By.CSS_SELECTOR, "dialog .sides").text
@@ -325,7 +325,7 @@ def test_edit_marks_stand_between_answer_and_nearest_reference(chrome: Chrome, p
     assert any(name != "SPAN" for name, _ in pieces)
 
 
-def test_images_of_the_first_page_alone_are_loaded_from_nowhere_else(chrome: Chrome, pair: Path) -> None:
+def test_only_local_images_of_the_first_page_are_loaded(chrome: Chrome, pair: Path) -> None:
     look(chrome, pair, "#vqav2/val")
     until(chrome, "return [...document.images].slice(0, 3).every((one) => one.complete && one.naturalWidth)")
     assert {url.split(":")[0] for url in requested(chrome)} <= {"file", "about"}
@@ -336,7 +336,7 @@ def test_images_of_the_first_page_alone_are_loaded_from_nowhere_else(chrome: Chr
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_a_hostile_answer_does_nothing(chrome: Chrome, evalkit: Evalkit, hostile: Path, single: bool) -> None:
+def test_hostile_answer_does_nothing(chrome: Chrome, evalkit: Evalkit, hostile: Path, single: bool) -> None:
     done = evalkit("report", str(hostile), *(["--single-file"] if single else []), cwd=hostile.parent)
     assert done.returncode == 0, done.stderr
     page = hostile / ("report.html" if single else "report/index.html")
@@ -369,7 +369,7 @@ def test_a_hostile_answer_does_nothing(chrome: Chrome, evalkit: Evalkit, hostile
     assert complaints(chrome) == []
 
 
-def test_an_injected_script_would_not_run(chrome: Chrome, pair: Path) -> None:
+def test_injected_script_would_not_run(chrome: Chrome, pair: Path) -> None:
     """Were a text ever written as markup by mistake, the page's policy still stands before it."""
     look(chrome, pair)
     chrome.execute_script("document.body.insertAdjacentHTML('beforeend', '<img src=x: onerror=\"window.hacked = 1\">')")
@@ -379,7 +379,7 @@ def test_an_injected_script_would_not_run(chrome: Chrome, pair: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_nothing_is_wider_than_the_page(chrome: Chrome, pair: Path, width: int) -> None:
+def test_no_horizontal_overflow(chrome: Chrome, pair: Path, width: int) -> None:
     first = records(pair, 1)[0]["id"]
     for place in ("#vqav2/val", "#docvqa/val", f"#refcoco/testA/{first}"):
         look(chrome, pair, place, width=width)
@@ -421,7 +421,7 @@ def axe() -> str:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_axe_finds_no_fault(chrome: Chrome, pair: Path, axe: str, dark: bool, width: int) -> None:
+def test_axe_accessibility_check(chrome: Chrome, pair: Path, axe: str, dark: bool, width: int) -> None:
     boxes, words = records(pair, 1)[0]["id"], records(pair, 3)[0]["id"]
     for place in ("#vqav2/val?show=wrong", f"#refcoco/testA/{boxes}", f"#docvqa/{words}"):
         look(chrome, pair, place, width=width, dark=dark)

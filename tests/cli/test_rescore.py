@@ -78,7 +78,7 @@ def rows_of(run: Path) -> dict[str, dict[str, object]]:
     return {r["task"]: r for r in json.loads((run / "scores.json").read_text())["results"]}
 
 
-def test_nothing_changes_where_nothing_changed(run: Path, tmp_path: Path) -> None:
+def test_rescoring_an_unchanged_run_changes_nothing(run: Path, tmp_path: Path) -> None:
     before = contents(run)
     (tmp_path / "elsewhere").mkdir()
     done = alone(
@@ -95,7 +95,7 @@ def test_nothing_changes_where_nothing_changed(run: Path, tmp_path: Path) -> Non
     assert manifest["rescored"]["data"] == str(tmp_path / "data")
 
 
-def test_scores_that_were_damaged_or_deleted_come_back(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_corrupt_or_deleted_scores_are_restored(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     before = contents(run)
     assert before["vqav2.val.scores.jsonl"]
     (run / "scores.json").write_text('{"schema": 1, "resu')
@@ -115,7 +115,7 @@ def test_scores_that_were_damaged_or_deleted_come_back(evalkit: Evalkit, run: Pa
     ]
 
 
-def test_what_changed_is_said(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_changes_are_reported(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     """Annotations that were corrected since: the first two questions have other answers now."""
     samples = load_task("vqav2/val", data="tiny")
     file = tmp_path / "data" / "vqav2" / "v2_mscoco_val2014_annotations.json"
@@ -142,7 +142,7 @@ def test_what_changed_is_said(evalkit: Evalkit, run: Path, tmp_path: Path) -> No
     assert "vqav2/val: unchanged" in said(evalkit("rescore", str(run), cwd=tmp_path))
 
 
-def test_raw_answers_are_read_again_with_the_recorded_sizes(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_raw_answers_are_parsed_with_recorded_sizes(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     """The journal's raw text and image sizes count, not the answer read at the time."""
     journal = run / "refcoco.val.jsonl"
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -160,7 +160,7 @@ def test_raw_answers_are_read_again_with_the_recorded_sizes(evalkit: Evalkit, ru
     assert rows_of(run)["refcoco"]["unparsed"] == 0
 
 
-def test_a_torn_last_line_is_dropped_and_told(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_truncated_last_line_is_dropped_and_reported(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     journal = run / "vqav2.val.jsonl"
     whole = journal.read_bytes()
     last = len(whole[:-1].rpartition(b"\n")[0]) + 1
@@ -185,7 +185,7 @@ def test_a_torn_last_line_is_dropped_and_told(evalkit: Evalkit, run: Path, tmp_p
     assert rows_of(run)["vqav2"]["n"] == n
 
 
-def test_errors_cuts_and_answers_given_again_are_as_recorded(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_errors_truncation_and_repeats_are_kept(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     journal = run / "vqav2.val.jsonl"
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     rows[0] |= {"finish": "error", "text": "", "error": "OSError: gone"}
@@ -203,7 +203,7 @@ def test_errors_cuts_and_answers_given_again_are_as_recorded(evalkit: Evalkit, r
     assert values[rows[2]["id"]] == values[rows[3]["id"]] == 0
 
 
-def test_a_limited_run_keeps_its_limit(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_limited_run_keeps_its_limit(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["settings"] |= {"seed": 3}
     manifest["splits"] = {"vqav2/val": {**manifest["splits"]["vqav2/val"], "limit": 5}}
@@ -218,7 +218,7 @@ def test_a_limited_run_keeps_its_limit(evalkit: Evalkit, run: Path, tmp_path: Pa
     assert (row["n"], row["limited"], row["errors"]) == (5, True, 0)
 
 
-def test_a_run_over_a_file_of_ones_own(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_run_over_a_custom_file(evalkit: Evalkit, tmp_path: Path) -> None:
     shutil.copy(bundled_root() / "coco" / "val2014" / "COCO_val2014_000000000001.jpg", tmp_path / "a.jpg")
     (tmp_path / "mine.jsonl").write_text('{"id": 1, "image": "a.jpg", "question": "?", "answers": ["yes"]}\n')
     (tmp_path / "p.jsonl").write_text('{"id": 1, "text": "Yes "}\n')
@@ -234,7 +234,7 @@ def test_a_run_over_a_file_of_ones_own(evalkit: Evalkit, tmp_path: Path) -> None
     assert "mine/own: signature mine:own|v1|file:" in said(done)
 
 
-def test_a_submission_is_written_again(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_submission_is_written_again(evalkit: Evalkit, tmp_path: Path) -> None:
     root = tmp_path / "root"
     for folder in ("vqav2", "coco/test2015"):
         (root / folder).mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_a_submission_is_written_again(evalkit: Evalkit, tmp_path: Path) -> None
     assert "vqav2/testdev: unchanged" in said(done)
 
 
-def test_a_run_of_the_first_schema_is_read(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_run_of_first_schema_is_read(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     """Its lines had no checksum, its manifest one list of jobs and one limit, and its signatures no protocol."""
     file = run / "scores.json"
     edit_json(file, lambda content: None)  # without a checksum
@@ -279,7 +279,7 @@ def test_a_run_of_the_first_schema_is_read(evalkit: Evalkit, run: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_run_of_the_bundled_checkpoint(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_run_of_bundled_checkpoint(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("run", "-t", "refcoco/val,vqav2", "--limit", "6", "--data", "tiny", "--name", "x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     before = contents(tmp_path / "runs" / "x")
@@ -334,7 +334,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=DAMAGE.keys())
-def test_damage_gets_a_sentence_and_exit_code_2(
+def test_damage_gets_sentence_and_exit_code_2(
     evalkit: Evalkit, run: Path, tmp_path: Path, damage: object, sentence: str
 ) -> None:
     damage(run)  # type: ignore[operator]
@@ -346,14 +346,14 @@ def test_damage_gets_a_sentence_and_exit_code_2(
     assert contents(run, without=()) == before, "a run that cannot be scored again stays as it was"
 
 
-def test_data_that_moved_can_be_named(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
+def test_moved_data_can_be_given(evalkit: Evalkit, run: Path, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "moved")
     done = evalkit("rescore", "runs/r", "--data", "moved", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "vqav2/val: unchanged" in said(done)
 
 
-def test_where_there_is_no_folder(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_missing_run_folder(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("rescore", "runs/none", cwd=tmp_path)
     assert done.returncode == 2
     assert "runs/none is not a run folder" in done.stderr

@@ -41,7 +41,7 @@ VQA = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "12")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> None:
+def test_signal_ends_run_after_its_batch(tmp_path: Path, number: int) -> None:
     command = ("run", "-t", "vqav2", "--data", "tiny", "--batch-size", "2", "--name", "x")
     process = Forked(*command, cwd=tmp_path)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
@@ -57,7 +57,7 @@ def test_a_signal_ends_a_run_after_its_batch(tmp_path: Path, number: int) -> Non
     assert not (journal.parent / "scores.json").exists(), "half a split has no score"
 
 
-def test_a_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_full_disk(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """A limit on the size of files stands for it; with room again, the same command continues."""
     command = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "60", "--name", "x")
     limited = Forked(*command, cwd=tmp_path, largest=9000)
@@ -86,7 +86,7 @@ def test_where_nothing_can_be_written(evalkit: Callable[..., tuple[int, str]]) -
 # ------------------------------------------------------------------------------------------------------- continuing
 
 
-def test_what_is_whole_is_not_computed_again(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_complete_answers_are_not_generated_again(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     code, said = evalkit(*VQA)
     assert (code, "loaded in" in said) == (0, True)
     (run,) = runs_in(tmp_path)
@@ -105,7 +105,7 @@ def test_what_is_whole_is_not_computed_again(tmp_path: Path, evalkit: Callable[.
     assert "run folder" in (run / "log.txt").read_text()
 
 
-def test_a_larger_limit_and_more_tasks_continue(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_larger_limit_and_more_tasks_continue(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*VQA)[0] == 0
     code, said = evalkit("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--limit", "20")
     assert code == 0
@@ -129,7 +129,7 @@ def test_another_batch_size_continues(tmp_path: Path, evalkit: Callable[..., tup
     assert values_of(run) == values_of(whole)
 
 
-def test_two_runs_of_one_command_say_the_same(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_two_runs_of_one_command_are_equal(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     for out in ("a", "b"):
         assert evalkit(*VQA, "--out", out)[0] == 0
     (one,), (other,) = (list((tmp_path / out).iterdir()) for out in ("a", "b"))
@@ -138,7 +138,7 @@ def test_two_runs_of_one_command_say_the_same(tmp_path: Path, evalkit: Callable[
     assert values_of(one) == values_of(other)
 
 
-def test_only_the_damaged_line_is_answered_again(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_only_the_corrupt_line_is_answered_again(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*VQA)[0] == 0
     (run,) = runs_in(tmp_path)
     whole, before = compared(run), values_of(run)
@@ -155,7 +155,7 @@ def test_only_the_damaged_line_is_answered_again(tmp_path: Path, evalkit: Callab
     assert (run / "vqav2.val.jsonl.rejected").read_bytes() == lines[3]
 
 
-def test_starting_anew(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_fresh_starts_over(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*VQA)[0] == 0
     code, said = evalkit(*VQA, "--fresh")
     assert code == 0
@@ -180,7 +180,7 @@ IMAGES = Path("data") / "coco" / "val2014"
 QUESTIONS = Path("data") / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json"
 
 
-def test_weights_overwritten_in_place_are_another_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_weights_overwritten_in_place_change_the_identity(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     command = ("run", "-t", "refcoco/val", *OURS[3:])
     assert evalkit(*command)[0] == 0
     early = bundled_folder("tiny-early") / "model.safetensors"
@@ -195,7 +195,7 @@ def test_weights_overwritten_in_place_are_another_run(here: Path, evalkit: Calla
     assert compared(first) != compared(second)
 
 
-def test_a_changed_question_or_another_seed_is_another_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_changed_question_or_seed_changes_the_identity(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     code, said = evalkit(*OURS, "--seed", "1")
     assert code == 0
@@ -213,7 +213,7 @@ def test_a_changed_question_or_another_seed_is_another_run(here: Path, evalkit: 
     assert "vqav2/val: 0 answered in" in said, "the same questions, in another layout of the file"
 
 
-def test_a_renamed_folder_resumes_the_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_renamed_folder_resumes_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     (here / "data").rename(here / "moved")
     (here / "ckpt").rename(here / "other-name")
@@ -224,7 +224,7 @@ def test_a_renamed_folder_resumes_the_run(here: Path, evalkit: Callable[..., tup
     assert f"resuming runs/{run.name}: its model ckpt is now other-name" in said
 
 
-def test_a_copied_checkpoint_has_its_own_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_copied_checkpoint_has_its_own_run(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     shutil.copytree(here / "ckpt", here / "copy")
     code, said = evalkit(*OURS[:4], "copy", *OURS[5:])
@@ -237,7 +237,7 @@ def test_a_copied_checkpoint_has_its_own_run(here: Path, evalkit: Callable[..., 
     assert [json.loads((run / "scores.json").read_text())["model"] for run in (first, second)] == ["ckpt", "copy"]
 
 
-def test_a_changed_image_is_answered_again(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_changed_image_is_answered_again(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     (run,) = runs_in(here)
     rows = lines_of(run / "vqav2.val.jsonl")
@@ -254,7 +254,7 @@ def test_a_changed_image_is_answered_again(here: Path, evalkit: Callable[..., tu
     assert {row["id"] for row in rows if after[row["id"]] != row["digests"]} == set(touched)
 
 
-def test_a_removed_image(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_removed_image(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     assert evalkit(*OURS)[0] == 0
     (run,) = runs_in(here)
     before = compared(run)
@@ -271,7 +271,7 @@ def test_a_removed_image(here: Path, evalkit: Callable[..., tuple[int, str]]) ->
 # ----------------------------------------------------------------------------------------------------- failing well
 
 
-def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_model_with_nan_logits(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     file = here / "ckpt" / "model.safetensors"
     weights = load_file(file)
     whole = {name: value.clone() for name, value in weights.items()}
@@ -303,7 +303,7 @@ def test_a_model_that_says_nothing_but_nan(here: Path, evalkit: Callable[..., tu
         ("/etc/passwd", "lies outside"),
     ],
 )
-def test_annotations_that_lead_out_of_the_data(
+def test_annotations_with_paths_outside_the_data(
     here: Path, evalkit: Callable[..., tuple[int, str]], name: str, sentence: str
 ) -> None:
     file = here / "data" / "docvqa" / "val_v1.0_withQT.json"
@@ -316,7 +316,7 @@ def test_annotations_that_lead_out_of_the_data(
     assert name in said
 
 
-def test_a_pickle_that_would_run_something(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_malicious_pickle(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     (here / "data" / "refcoco" / "refs(unc).p").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
     code, said = evalkit("run", "-t", "refcoco", "--data", "data")
     assert code == 2
@@ -324,7 +324,7 @@ def test_a_pickle_that_would_run_something(here: Path, evalkit: Callable[..., tu
     assert not (here / "executed").exists()
 
 
-def test_an_enormous_image(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_enormous_image(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """50,000 × 50,000 pixels in a PNG of 300 kB."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -345,7 +345,7 @@ def test_an_enormous_image(here: Path, evalkit: Callable[..., tuple[int, str]]) 
     assert f"{image.name} cannot be read (a corrupt image, or too large" in said
 
 
-def test_pickled_weights_only_on_request(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+def test_pickled_weights_need_permission(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     file = here / "ckpt" / "model.safetensors"
     torch.save(load_file(file), here / "ckpt" / "pytorch_model.bin")
     file.unlink()
@@ -362,9 +362,7 @@ def test_pickled_weights_only_on_request(here: Path, evalkit: Callable[..., tupl
     ]
 
 
-def test_a_checkpoint_that_cannot_be_loaded_leaves_nothing_behind(
-    here: Path, evalkit: Callable[..., tuple[int, str]]
-) -> None:
+def test_unloadable_checkpoint_leaves_no_folder(here: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     (here / "ckpt" / "model.safetensors").write_bytes(b"torn")
     code, said = evalkit(*OURS)
     assert code == 2

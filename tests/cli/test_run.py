@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     return cwd, alone("run", "--tasks", "refcoco,vqav2", cwd=cwd)
 
 
-def test_the_main_command_ends_with_a_leaderboard(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_main_command_ends_with_leaderboard(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     cwd, done = finished
     assert done.returncode == 0, done.stderr
     assert "no --model given: evaluating the bundled tiny checkpoint" in done.stderr
@@ -64,7 +64,7 @@ def test_the_main_command_ends_with_a_leaderboard(finished: tuple[Path, subproce
         assert f"| {task} | {split} |" in (run / "leaderboard.md").read_text()
 
 
-def test_the_bundled_checkpoint_is_as_good_as_promised(
+def test_bundled_checkpoint_reaches_its_documented_scores(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     cwd, _ = finished
@@ -75,7 +75,7 @@ def test_the_bundled_checkpoint_is_as_good_as_promised(
         assert rows[f"refcoco/{split}"]["value"] >= 80
 
 
-def test_the_manifest_says_what_ran(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_manifest_records_the_run(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     cwd, _ = finished
     (run,) = (cwd / "runs").iterdir()
     manifest = json.loads((run / "manifest.json").read_text())
@@ -89,9 +89,7 @@ def test_the_manifest_says_what_ran(finished: tuple[Path, subprocess.CompletedPr
     assert manifest["backend"]["dtype"] == "float32" or torch.cuda.is_available()
 
 
-def test_leaderboard_puts_runs_side_by_side(
-    evalkit: Evalkit, finished: tuple[Path, subprocess.CompletedProcess[str]]
-) -> None:
+def test_leaderboard_of_two_runs(evalkit: Evalkit, finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     cwd, _ = finished
     early = evalkit("run", "--model", "tiny-early", "--tasks", "refcoco/val", "--split", "val", "--name", "e", cwd=cwd)
     assert early.returncode == 0, early.stderr
@@ -175,9 +173,7 @@ def halve(path: Path) -> None:
 IMAGE = "COCO_val2014_000000000002.jpg"
 
 
-def test_a_image_that_breaks_in_mid_run_is_counted_and_the_rest_is_scored(
-    evalkit: Evalkit, tmp_path: Path, root: Path
-) -> None:
+def test_image_corrupted_during_a_run_is_an_error(evalkit: Evalkit, tmp_path: Path, root: Path) -> None:
     halve(root / "coco" / "val2014" / IMAGE)  # its header is whole: that it is torn shows when it is decoded
     done = evalkit("run", "--tasks", "vqav2", "--data", str(root), "--name", "x", cwd=tmp_path)
     assert done.returncode == 1
@@ -241,7 +237,7 @@ DAMAGED: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("task", "file", "damage", "sentence"), DAMAGED.values(), ids=DAMAGED.keys())
-def test_damaged_data_gets_a_sentence_and_exit_code_2(
+def test_corrupt_data_gets_sentence_and_exit_code_2(
     evalkit: Evalkit, tmp_path: Path, root: Path, task: str, file: str, damage: Callable[[Path], object], sentence: str
 ) -> None:
     damage(root / file)
@@ -252,7 +248,7 @@ def test_damaged_data_gets_a_sentence_and_exit_code_2(
     assert not (tmp_path / "runs").exists(), "nothing is left behind by a mistake"
 
 
-def test_a_split_without_public_answers_becomes_the_official_file(evalkit: Evalkit, tmp_path: Path, root: Path) -> None:
+def test_split_without_public_answers_becomes_official_file(evalkit: Evalkit, tmp_path: Path, root: Path) -> None:
     questions = json.loads((root / "vqav2" / "v2_OpenEnded_mscoco_val2014_questions.json").read_text())["questions"][
         :20
     ]
@@ -310,7 +306,7 @@ FEATURES = {
 }  # fmt: skip
 
 
-def test_the_hubs_format_gives_the_same_answers_and_score(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_hubs_format_gives_same_answers_and_score(evalkit: Evalkit, tmp_path: Path) -> None:
     """Run, scored elsewhere and rescored: the mirror's rows instead of the official files."""
     mirror = f"hub:{mirrored(tmp_path / 'mirror', 20)}"
     command = ("run", "--tasks", "vqav2", "--model", "tiny")
@@ -391,9 +387,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), CASES.values(), ids=CASES.keys())
-def test_mistakes_get_a_sentence_and_exit_code_2(
-    evalkit: Evalkit, tmp_path: Path, arguments: list[str], sentence: str
-) -> None:
+def test_usage_errors_exit_with_2(evalkit: Evalkit, tmp_path: Path, arguments: list[str], sentence: str) -> None:
     for name in ("empty", "bert", "pickled", "corrupt", "package"):
         (tmp_path / name).mkdir()
     (tmp_path / "file").touch()
@@ -410,7 +404,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_without_a_gpu(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_cuda_without_gpu(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("run", "--tasks", "vqav2", "--device", "cuda", cwd=tmp_path)
     assert done.returncode == 2
     assert "error: --device cuda: this machine (or this torch) has no CUDA GPU" in done.stderr

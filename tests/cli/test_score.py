@@ -100,7 +100,7 @@ def boxes(tmp_path: Path) -> tuple[Path, dict[str, Size]]:
 # ------------------------------------------------------------------------------------------------------------ scoring
 
 
-def test_final_texts_get_the_official_score_and_the_folder_of_a_run(root: Path, tmp_path: Path) -> None:
+def test_final_texts_get_the_official_score_and_a_run_folder(root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "preds.jsonl", [{"id": str(q), "text": "yes"} for q in (13, 11, 12)])
     done = alone(
         "score", "--tasks", "vqav2", "--data", str(root), "-p", "preds.jsonl", "--name", "x", cwd=tmp_path,
@@ -128,7 +128,7 @@ def test_final_texts_get_the_official_score_and_the_folder_of_a_run(root: Path, 
     assert "53.33" in done.stdout
 
 
-def test_a_scored_run_stands_beside_others_in_the_leaderboard(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_scored_run_joins_the_leaderboard(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     for name, text in (("good", "yes"), ("bad", "no")):
         write_lines(tmp_path / f"{name}.jsonl", [{"id": q, "text": text} for q in (11, 12, 13)])
         done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", f"{name}.jsonl", cwd=tmp_path)
@@ -138,7 +138,7 @@ def test_a_scored_run_stands_beside_others_in_the_leaderboard(evalkit: Evalkit, 
     assert found == {"good": pytest.approx(160 / 3), "bad": pytest.approx(100 / 3)}
 
 
-def test_the_official_format_of_results_gives_the_same_numbers(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_official_format_of_results_gives_same_numbers(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     results = [{"question_id": q, "answer": "yes"} for q in (11, 12, 13)]
     (tmp_path / "official.json").write_text("\ufeff" + json.dumps(results, indent=1), encoding="utf-8")
     done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "official.json", "--name", "x", cwd=tmp_path)
@@ -146,7 +146,7 @@ def test_the_official_format_of_results_gives_the_same_numbers(evalkit: Evalkit,
     assert row_of(tmp_path / "runs" / "x")["value"] == pytest.approx(160 / 3)
 
 
-def test_several_splits_take_a_file_each_in_order(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_one_predictions_file_per_split(evalkit: Evalkit, tmp_path: Path) -> None:
     samples = load_task("vqav2/train", data="tiny")
     write_lines(tmp_path / "train.jsonl", [{"id": s.id, "text": s.references[0]} for s in samples])
     vals = load_task("vqav2/val", data="tiny")
@@ -162,7 +162,7 @@ def test_several_splits_take_a_file_each_in_order(evalkit: Evalkit, tmp_path: Pa
     assert (rows["train"]["n"], rows["val"]["n"]) == (len(samples), len(vals))
 
 
-def test_an_empty_answer_is_counted_and_is_wrong(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_empty_answer_is_counted_and_is_wrong(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": 11, "text": " "}, {"id": 12, "text": ""}, {"id": 13, "text": "no"}])
     done = evalkit("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -170,7 +170,7 @@ def test_an_empty_answer_is_counted_and_is_wrong(evalkit: Evalkit, root: Path, t
     assert (row["unparsed"], row["n"], row["value"]) == (2, 3, pytest.approx(100 / 3))
 
 
-def test_missing_answers_may_be_allowed_and_stay_visible(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_missing_answers_may_be_allowed_and_are_reported(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": 11, "text": "yes"}, {"id": 12, "text": "yes"}])
     command = ("score", "-t", "vqav2", "--data", str(root), "-p", "p.jsonl", "--name", "x")
     done = evalkit(*command, "--allow-missing", cwd=tmp_path)
@@ -197,7 +197,7 @@ def test_missing_answers_may_be_allowed_and_stay_visible(evalkit: Evalkit, root:
 # -------------------------------------------------------------------------------------------------------------- boxes
 
 
-def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[str, Size]], tmp_path: Path) -> None:
+def test_raw_boxes_are_read_in_familys_coordinates(boxes: tuple[Path, dict[str, Size]], tmp_path: Path) -> None:
     path, sizes = boxes
     command = ("score", "-t", "refcoco/val", "--data", "tiny", "-p", str(path), "--family", "qwen2.5-vl")
     right = alone(
@@ -220,7 +220,7 @@ def test_raw_boxes_are_read_in_the_familys_coordinates(boxes: tuple[Path, dict[s
     assert row_of(tmp_path / "runs" / "small")["values"]["mean_iou"] < 60  # type: ignore[index]
 
 
-def test_answers_are_read_by_the_protocol_that_they_were_asked_by(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_answers_are_read_by_protocol_that_they_were_asked_by(evalkit: Evalkit, tmp_path: Path) -> None:
     """lmms-eval's prompt asks for fractions of the image: right under it, and pixels of its corner under no other."""
     rows = []
     for sample in load_task("refcoco/val", data="tiny"):
@@ -255,7 +255,7 @@ def test_answers_are_read_by_the_protocol_that_they_were_asked_by(evalkit: Evalk
     )
 
 
-def test_final_texts_are_read_by_no_protocol(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_final_texts_ignore_the_protocol(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     """A settings file may name one for 'evalkit run'; neither record nor signature says what did not happen."""
     (tmp_path / "evalkit.toml").write_text('protocol = "lmms-eval"\n')
     write_lines(tmp_path / "p.jsonl", GOOD)
@@ -265,7 +265,7 @@ def test_final_texts_are_read_by_no_protocol(evalkit: Evalkit, root: Path, tmp_p
     assert json.loads((tmp_path / "runs" / "x" / "manifest.json").read_text())["settings"]["protocol"] == "official"
 
 
-def test_a_image_that_cannot_be_read_is_an_error_of_its_samples(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_image_that_cannot_be_read_is_error_of_its_samples(evalkit: Evalkit, tmp_path: Path) -> None:
     Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"torn")
     Image.new("RGB", (900, 2)).save(tmp_path / "c.png")
@@ -310,7 +310,7 @@ def test_family_that_does_not_resize_gets_original_sizes() -> None:
         ("caption", "\n", None),
     ],
 )
-def test_final_texts_are_taken_as_they_stand(kind: Kind, text: str, value: str | None) -> None:
+def test_final_texts_are_scored_verbatim(kind: Kind, text: str, value: str | None) -> None:
     task = next(task for task in registry.tasks.all() if task.kind == kind)
     assert Reader().parse(task, Sample("1", (), "", ("A",), "1"), text, ()).value == value
 
@@ -348,7 +348,7 @@ def test_raw_answers_to_multiple_choice_questions_need_no_family(evalkit: Evalki
     assert row_of(tmp_path / "runs" / "y")["value"] == 70.0
 
 
-def test_vlmevalkits_rule_is_in_the_signature(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_vlmevalkits_rule_is_in_signature(evalkit: Evalkit, tmp_path: Path) -> None:
     """Under its protocol, with and without a family."""
     samples = load_task("scienceqa_img", data="tiny", limit=4)
     write_lines(
@@ -377,7 +377,7 @@ def test_vlmevalkits_rule_is_in_the_signature(evalkit: Evalkit, tmp_path: Path) 
         ("<think>Is it A", "most are reasoning without an answer"),
     ],
 )
-def test_where_nearly_nothing_could_be_parsed_a_line_says_so(
+def test_where_nearly_nothing_could_be_parsed_line_says_so(
     text: str, reason: str, evalkit: Evalkit, tmp_path: Path
 ) -> None:
     choice_file(tmp_path)
@@ -391,7 +391,7 @@ def test_where_nearly_nothing_could_be_parsed_a_line_says_so(
 # -------------------------------------------------------------------------------------------------------- submissions
 
 
-def test_where_answers_are_not_public_the_submission_is_written(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_where_answers_are_not_public_submission_is_written(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     for split in ("testdev", "test"):
         write_lines(tmp_path / f"{split}.jsonl", [{"id": q, "text": split} for q in (11, 13)])
     done = evalkit(
@@ -436,7 +436,7 @@ class _Hidden(Task):
         return [Sample(i, (), "?", (), i) for i in "ab"]
 
 
-def test_a_run_of_a_hidden_split_writes_its_submission_and_no_score(tmp_path: Path) -> None:
+def test_run_of_hidden_split_writes_its_submission_and_no_score(tmp_path: Path) -> None:
     class Written(_Hidden):
         def submission(self, answers: Sequence[Answered]) -> tuple[str, str]:
             return "hidden.json", json.dumps({a.sample.id: a.prediction.value for a in answers})
@@ -454,7 +454,7 @@ def test_a_run_of_a_hidden_split_writes_its_submission_and_no_score(tmp_path: Pa
     assert "± 0" not in board.to_markdown(entries)
 
 
-def test_a_hidden_split_without_a_submission_is_refused_before_anything_is_read() -> None:
+def test_hidden_split_without_submission_is_refused_before_anything_is_read() -> None:
     with pytest.raises(UserError, match="hidden/test: its answers are not public, and the task writes no file"):
         load_job(_Hidden(), "test", open_data("tiny"), limit=None, seed=0)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="hidden/test: its answers are not public"):
@@ -475,7 +475,7 @@ def test_formats_of_predictions(tmp_path: Path, keys: tuple[str, str], as_list: 
     assert [p.place for p in found] == (["entry 1", "entry 2"] if as_list else ["line 1", "line 3"])
 
 
-def test_a_journal_can_be_scored_like_any_predictions(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
+def test_journal_can_be_scored_like_any_predictions(evalkit: Evalkit, root: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "p.jsonl", [{"id": q, "text": "yes"} for q in (11, 12, 13)])
     command = ("score", "-t", "vqav2", "--data", str(root))
     assert evalkit(*command, "-p", "p.jsonl", "--name", "a", cwd=tmp_path).returncode == 0
@@ -526,7 +526,7 @@ SENTENCES: dict[str, tuple[object, list[str], str]] = {
 
 
 @pytest.mark.parametrize(("content", "arguments", "sentence"), SENTENCES.values(), ids=SENTENCES.keys())
-def test_mistakes_get_a_sentence_and_exit_code_2(
+def test_usage_errors_exit_with_2(
     evalkit: Evalkit, root: Path, tmp_path: Path, content: object, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "package").mkdir()

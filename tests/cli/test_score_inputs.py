@@ -52,9 +52,7 @@ def boxes_run(evalkit: Evalkit, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "runs" / "r"
 
 
-def test_a_journal_in_its_run_folder_is_scored_as_the_run_was(
-    evalkit: Evalkit, boxes_run: Path, tmp_path: Path
-) -> None:
+def test_journal_in_its_run_folder_is_scored_as_run_was(evalkit: Evalkit, boxes_run: Path, tmp_path: Path) -> None:
     run = row_of(boxes_run)
     journal = boxes_run / "refcoco.testA.jsonl"
     done = evalkit("score", "-t", "refcoco/testA", "-p", str(journal), "--name", "s", cwd=tmp_path)
@@ -74,7 +72,7 @@ def test_a_journal_in_its_run_folder_is_scored_as_the_run_was(
     assert "refcoco/testA: unchanged" in again.stderr, again.stderr
 
 
-def test_a_copied_journal_has_the_sizes_in_its_lines(evalkit: Evalkit, boxes_run: Path, tmp_path: Path) -> None:
+def test_copied_journal_has_sizes_in_its_lines(evalkit: Evalkit, boxes_run: Path, tmp_path: Path) -> None:
     shutil.copy(boxes_run / "refcoco.testA.jsonl", tmp_path / "copy.jsonl")
     command = ("score", "-t", "refcoco/testA", "--data", "tiny", "-p", "copy.jsonl")
     refused = evalkit(*command, cwd=tmp_path)
@@ -90,9 +88,7 @@ def test_a_copied_journal_has_the_sizes_in_its_lines(evalkit: Evalkit, boxes_run
         assert "refcoco/testA: unchanged" in again.stderr, again.stderr
 
 
-def test_limits_that_contradict_the_recorded_sizes_are_refused(
-    evalkit: Evalkit, boxes_run: Path, tmp_path: Path
-) -> None:
+def test_limits_that_contradict_recorded_sizes_are_refused(evalkit: Evalkit, boxes_run: Path, tmp_path: Path) -> None:
     command = ("score", "-t", "refcoco/testA", "-p", str(boxes_run / "refcoco.testA.jsonl"), "--name", "x")
     done = evalkit(*command, "--max-pixels", "3136", cwd=tmp_path)
     assert done.returncode == 2
@@ -101,7 +97,7 @@ def test_limits_that_contradict_the_recorded_sizes_are_refused(
     assert evalkit(*command, "--max-pixels", "20000", cwd=tmp_path).returncode == 0
 
 
-def test_a_family_or_protocol_other_than_the_runs_is_said(evalkit: Evalkit, boxes_run: Path, tmp_path: Path) -> None:
+def test_family_or_protocol_other_than_runs_is_said(evalkit: Evalkit, boxes_run: Path, tmp_path: Path) -> None:
     command = ("score", "-t", "refcoco/testA", "-p", str(boxes_run / "refcoco.testA.jsonl"))
     done = evalkit(*command, "--family", "qwen3-vl", "--protocol", "lmms-eval", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -129,7 +125,7 @@ def own_journal(folder: Path, *, errors: int) -> Path:
     return folder / "q.own.jsonl"
 
 
-def test_failed_and_truncated_answers_of_a_journal_stay_so(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_failed_and_truncated_answers_of_journal_stay_so(evalkit: Evalkit, tmp_path: Path) -> None:
     own_journal(tmp_path, errors=4)
     done = evalkit("score", "-t", "q.jsonl", "--data", "tiny", "-p", "q.own.jsonl", "--name", "x", cwd=tmp_path)
     assert done.returncode == 1
@@ -142,7 +138,7 @@ def test_failed_and_truncated_answers_of_a_journal_stay_so(evalkit: Evalkit, tmp
     assert [line["error"] for line in lines if line["finish"] == "error"] == ["out of memory"] * 4
 
 
-def test_the_last_answer_of_a_journal_counts_and_damage_is_said(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_last_answer_of_journal_counts_and_damage_is_said(evalkit: Evalkit, tmp_path: Path) -> None:
     journal = own_journal(tmp_path, errors=1)
     lines = journal.read_bytes().splitlines(keepends=True)
     retried = {**json.loads(lines[0]), "id": "10"}
@@ -224,7 +220,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_files_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+def test_other_files_are_refused_with_reason(tmp_path: Path, name: str) -> None:
     content, sentence = REFUSED[name]
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:

@@ -134,7 +134,7 @@ def test_rejected_requests_are_not_retried(run: Run, http_server: Any, tmp_path:
     assert sum(line["finish"] == "error" for line in journals(tmp_path).values()) == 5
 
 
-def test_run_resumes_after_the_server_died(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_run_resumes_after_server_died(run: Run, http_server: Any, tmp_path: Path) -> None:
     stopped = threading.Event()
 
     def misbehave(number: int, body: Any) -> str | None:
@@ -228,7 +228,7 @@ def files_below(folder: Path) -> str:
     return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
 
 
-def test_key_is_sent_to_the_server_only(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_key_is_sent_to_server_only(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.key = KEY
     http_server.misbehave = lambda number, body: "400" if number % 3 == 0 else "500" if number % 3 == 1 else None
     code, said = run("--tasks", "vqav2", "--limit", "9", EVALKIT_API_KEY=KEY)
@@ -247,7 +247,7 @@ def test_key_is_sent_to_the_server_only(run: Run, http_server: Any, tmp_path: Pa
         ("wrong-key", "the server rejects the key in $EVALKIT_API_KEY"),
     ],
 )
-def test_error_about_a_wrong_key_does_not_show_it(
+def test_error_about_wrong_key_does_not_show_it(
     run: Run, http_server: Any, tmp_path: Path, given: str | None, expected: str
 ) -> None:
     http_server.key = KEY
@@ -280,7 +280,7 @@ def test_proxy_is_not_used_for_this_machine(run: Run, http_server: Any) -> None:
     assert code == 0, said
 
 
-def test_key_and_address_are_not_taken_from_a_file(run: Run, tmp_path: Path) -> None:
+def test_key_and_address_are_not_taken_from_file(run: Run, tmp_path: Path) -> None:
     for line in ('base_url = "http://evil.example/v1"', 'api_key = "x"'):
         (tmp_path / "evalkit.toml").write_text(line)
         code, said = run("--tasks", "vqav2")
@@ -288,7 +288,7 @@ def test_key_and_address_are_not_taken_from_a_file(run: Run, tmp_path: Path) -> 
         assert "is never taken from a file" in said
 
 
-def test_address_from_the_environment(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_address_from_environment(run: Run, http_server: Any, tmp_path: Path) -> None:
     code, said = run("--tasks", "vqav2", "--limit", "2", url=None, EVALKIT_BASE_URL=http_server.url)
     assert code == 0, said
     assert manifest(tmp_path)["sources"]["base_url"] == "environment (EVALKIT_BASE_URL)"
@@ -357,7 +357,7 @@ def test_unsupported_optional_fields_are_left_out(run: Run, http_server: Any, tm
     assert "seed" not in body
 
 
-def test_unsupported_required_fields_end_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_unsupported_required_fields_end_run(run: Run, http_server: Any, tmp_path: Path) -> None:
     http_server.refused_fields = ("mm_processor_kwargs",)
     code, said = run("--tasks", "vqav2", "--max-pixels", "50176", "--limit", "4")
     assert code == 2
@@ -399,9 +399,7 @@ def test_unknown_sizes_are_reported_if_boxes_depend_on_them(run: Run, http_serve
     assert json.loads(line)["frames"][0]["resized"] == [112, 112]
 
 
-def test_run_identity_ignores_the_address_if_the_checkpoint_is_known(
-    run: Run, http_server: Any, tmp_path: Path
-) -> None:
+def test_run_identity_ignores_address_if_checkpoint_is_known(run: Run, http_server: Any, tmp_path: Path) -> None:
     ask = ("--tasks", "vqav2", "--limit", "3")
     other = type(http_server)()
     try:
@@ -479,7 +477,7 @@ def test_interrupted_run_keeps_its_answers(http_server: Any, tmp_path: Path) -> 
 # ---------------------------------------------------------------------------------------------- other people's servers
 
 
-def test_rejection_that_repeats_the_request_fails_one_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_rejection_that_repeats_request_fails_one_sample(run: Run, http_server: Any, tmp_path: Path) -> None:
     def body(number: int, sent: dict[str, Any]) -> tuple[int, Any] | None:
         echo = [{"type": "value_error", "loc": ("body",), "msg": "image too small", "input": {**sent, "messages": "…"}}]
         return (400, {"error": {"message": str(echo), "param": None, "code": 400}}) if number == 2 else None
@@ -557,14 +555,14 @@ def test_errors_with_status_200_are_errors(run: Run, http_server: Any, tmp_path:
 @pytest.mark.parametrize(
     ("status", "code"), [(429, "insufficient_quota"), (400, "model_not_found"), (400, "invalid_api_key")]
 )
-def test_errors_of_every_request_end_the_run(run: Run, http_server: Any, status: int, code: str) -> None:
+def test_errors_of_every_request_end_run(run: Run, http_server: Any, status: int, code: str) -> None:
     error = {"message": "That does not work.", "type": "invalid_request_error", "code": code}
     http_server.replace = lambda number, sent: (status, {"error": error})
     ended, said = run("--tasks", "vqav2", "--limit", "6")
     assert (ended, f"{status}: That does not work." in said) == (2, True)
 
 
-def test_moderated_sample_does_not_end_the_run(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_moderated_sample_does_not_end_run(run: Run, http_server: Any, tmp_path: Path) -> None:
     error = {"message": "The input was flagged.", "code": "content_policy_violation"}
     http_server.replace = lambda number, sent: (403, {"error": error}) if number == 1 else None
     code, said = run("--tasks", "vqav2", "--limit", "6")
@@ -583,7 +581,7 @@ def answering(http_server: Any, text: str | None, finish: str, **message: Any) -
     http_server.replace = reply
 
 
-def test_reasoning_that_the_served_template_opened_is_unparsed(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_reasoning_that_served_template_opened_is_unparsed(run: Run, http_server: Any, tmp_path: Path) -> None:
     served = tmp_path / "served"
     shutil.copytree(bundled_folder("tiny"), served)
     template = (served / "chat_template.jinja").read_text()
@@ -602,7 +600,7 @@ def test_reasoning_that_the_served_template_opened_is_unparsed(run: Run, http_se
     assert all(json.loads(line)["answer"] for line in path.read_text().splitlines())
 
 
-def test_prompts_that_a_server_decodes(run: Run, http_server: Any, tmp_path: Path) -> None:
+def test_prompts_that_server_decodes(run: Run, http_server: Any, tmp_path: Path) -> None:
     """vLLM's replies have the prompt's tokens, and it decodes tokens."""
     http_server.paths["/detokenize"] = lambda sent: {"prompt": f"assistant\n<think>\n{'' if sent['tokens'] else 'x'}"}
     answering(http_server, "The box may be [10, 10, 50, 50].", "length")
@@ -613,7 +611,7 @@ def test_prompts_that_a_server_decodes(run: Run, http_server: Any, tmp_path: Pat
     assert sum("tokens" in body for body in http_server.seen) == 1
 
 
-def test_rescored_answers_are_parsed_as_in_the_run(
+def test_rescored_answers_are_parsed_as_in_run(
     run: Run, http_server: Any, evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     answering(http_server, "yes", "stop", reasoning_content="It may be no.")
@@ -624,7 +622,7 @@ def test_rescored_answers_are_parsed_as_in_the_run(
     assert "vqav2/val: unchanged" in done.stderr, done.stderr
 
 
-def test_family_of_the_loaded_checkpoint(
+def test_family_of_loaded_checkpoint(
     evalkit: Callable[..., subprocess.CompletedProcess[str]], http_server: Any, tmp_path: Path
 ) -> None:
     http_server.models = [

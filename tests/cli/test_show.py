@@ -26,7 +26,7 @@ def blocks(text: str) -> list[str]:
     return [block for block in text.split("\n\n") if block.strip()]
 
 
-def test_wrong_answers_are_shown_with_all_that_is_known(evalkit: Evalkit, two_runs: Path) -> None:
+def test_wrong_answers_are_shown_with_all_details(evalkit: Evalkit, two_runs: Path) -> None:
     done = evalkit("show", "runs/a", "--tasks", "refcoco", "--wrong", "5", cwd=two_runs)
     assert done.returncode == 0, done.stderr
     found = blocks(done.stdout)
@@ -51,7 +51,7 @@ def test_wrong_answers_are_shown_with_all_that_is_known(evalkit: Evalkit, two_ru
     assert wrong == sorted(wrong, key=places.__getitem__), "in the official order"
 
 
-def test_nothing_that_a_model_says_steers_the_terminal_or_is_markup(evalkit: Evalkit, two_runs: Path) -> None:
+def test_answers_are_neither_control_codes_nor_markup(evalkit: Evalkit, two_runs: Path) -> None:
     for form in ("text", "md"):
         done = evalkit("show", "runs/a", "-t", "vqav2,docvqa", "--any", "1000", "--format", form, cwd=two_runs)
         assert done.returncode == 0
@@ -74,7 +74,7 @@ def test_nothing_that_a_model_says_steers_the_terminal_or_is_markup(evalkit: Eva
     assert said <= {"image:", "prompt:", "question:", "answer:", "parsed:", "score:", "reference:", "error:"}
 
 
-def test_on_a_terminal_it_is_coloured_and_still_neutral(two_runs: Path) -> None:
+def test_terminal_output_is_colored_and_safe(two_runs: Path) -> None:
     import io
 
     from rich.console import Console
@@ -99,7 +99,7 @@ def test_on_a_terminal_it_is_coloured_and_still_neutral(two_runs: Path) -> None:
     assert "[bold]not bold[/bold]" in rest
 
 
-def test_every_status_can_be_asked_for(evalkit: Evalkit, two_runs: Path) -> None:
+def test_every_status_filter(evalkit: Evalkit, two_runs: Path) -> None:
     def statuses(*options: str) -> Counter[str]:
         done = evalkit("show", "runs/a", "-t", "vqav2", *options, "--format", "json", cwd=two_runs)
         assert done.returncode == 0, done.stderr
@@ -139,14 +139,14 @@ def test_sorted_searched_and_by_id(evalkit: Evalkit, two_runs: Path) -> None:
     assert [r["id"] for r in records("--id", ids[0], "--id", ids[1], "-t", "vqav2")] == ids
 
 
-def test_json_has_the_answers_exactly(evalkit: Evalkit, two_runs: Path) -> None:
+def test_json_has_answers_exactly(evalkit: Evalkit, two_runs: Path) -> None:
     done = evalkit("show", "runs/a", "-t", "docvqa", "--any", "1000", "--format", "json", cwd=two_runs)
     given = {row["id"]: row["text"] for row in map(json.loads, (two_runs / "a-docvqa.jsonl").open())}
     assert {r["id"]: r["text"] for r in json.loads(done.stdout)} == given
     assert done.stdout.isascii()
 
 
-def test_two_runs_stand_side_by_side(evalkit: Evalkit, two_runs: Path) -> None:
+def test_two_runs_side_by_side(evalkit: Evalkit, two_runs: Path) -> None:
     done = evalkit("show", "runs/a", "runs/b", "-t", "vqav2,refcoco", "--flipped", "4", cwd=two_runs)
     assert done.returncode == 0, done.stderr
     assert len(blocks(done.stdout)) == 8
@@ -166,14 +166,14 @@ def test_two_runs_stand_side_by_side(evalkit: Evalkit, two_runs: Path) -> None:
     assert losses[0] < 0
 
 
-def test_captions_have_no_right_and_wrong(evalkit: Evalkit, captions: Path) -> None:
+def test_captions_have_no_status(evalkit: Evalkit, captions: Path) -> None:
     done = evalkit("show", str(captions), "--wrong", "2", "--right", "1", "--format", "json", cwd=captions)
     low, second, high = (record["scores.cider"] for record in json.loads(done.stdout))
     assert low <= second < high
     assert "has no right and wrong: showing the lowest scores as wrong" in done.stderr
 
 
-def test_without_the_data_it_shows_the_rest_and_says_so(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
+def test_missing_data_is_reported_and_rest_shown(evalkit: Evalkit, two_runs: Path, tmp_path: Path) -> None:
     done = evalkit("show", "runs/a", "-t", "vqav2", "--any", "1", "--data", str(tmp_path), cwd=two_runs)
     assert done.returncode == 0, done.stderr
     assert "note: vqav2/val: questions and references are left out, because the data is missing" in done.stderr
@@ -182,7 +182,7 @@ def test_without_the_data_it_shows_the_rest_and_says_so(evalkit: Evalkit, two_ru
     assert "question" not in block
 
 
-def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Path) -> None:
+def test_usage_errors_exit_with_2(evalkit: Evalkit, two_runs: Path) -> None:
     for arguments, sentence in (
         (("nowhere",), "nowhere is not a run folder"),
         (("runs/a", "-t", "gqa"), "--tasks gqa: not in runs/a, which has vqav2/val, refcoco/val"),
@@ -204,7 +204,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(evalkit: Evalkit, two_runs: Pat
     assert "vqav2/val: no sample matches (of" in nothing.stderr
 
 
-def test_it_imports_nothing_heavy(two_runs: Path) -> None:
+def test_light_imports(two_runs: Path) -> None:
     code = (
         "import sys\nfrom evalkit.cli import main\n"
         "sys.argv = ['evalkit', 'show', 'runs/a', '--wrong', '2']\n"

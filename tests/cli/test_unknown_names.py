@@ -28,7 +28,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize(("command", "sentence"), SENTENCES.values(), ids=SENTENCES)
-def test_the_message_says_what_to_use(evalkit: Evalkit, tmp_path: Path, command: str, sentence: str) -> None:
+def test_message_says_what_to_use(evalkit: Evalkit, tmp_path: Path, command: str, sentence: str) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     done = evalkit(*command.split(), cwd=tmp_path)
@@ -36,7 +36,7 @@ def test_the_message_says_what_to_use(evalkit: Evalkit, tmp_path: Path, command:
     assert sentence in " ".join(done.stderr.split())
 
 
-def test_a_custom_task_file_is_shown(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_custom_task_file_is_shown(evalkit: Evalkit, tmp_path: Path) -> None:
     row = {"id": 1, "image": "none.png", "question": "Which?", "options": ["a", "b"], "answer": "B"}
     (tmp_path / "mine, 2.jsonl").write_text(json.dumps(row))
     done = evalkit("tasks", "mine, 2.jsonl", cwd=tmp_path)

@@ -72,7 +72,7 @@ def failing(checks: dict[str, dict[str, Any]]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- all is well
 
 
-def test_the_bundled_checkpoint_is_sound(evalkit: Evalkit, tmp_path: Path) -> None:
+def test_bundled_checkpoint_passes(evalkit: Evalkit, tmp_path: Path) -> None:
     done = evalkit("verify", "tiny", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if "✓" in line]
@@ -88,7 +88,7 @@ def test_the_bundled_checkpoint_is_sound(evalkit: Evalkit, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
-def test_several_files_are_one_checkpoint(evalkit: Evalkit, copy: Path) -> None:
+def test_sharded_checkpoint_passes(evalkit: Evalkit, copy: Path) -> None:
     shard(copy)
     checks = verified(evalkit, copy, "--no-forward", code=0)
     assert checks["files"]["said"].startswith("3 weight files and their index, 2.9 MB")
@@ -100,7 +100,7 @@ def test_several_files_are_one_checkpoint(evalkit: Evalkit, copy: Path) -> None:
     }
 
 
-def test_a_checkpoint_in_the_hubs_cache(evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_in_hubs_cache(evalkit: Evalkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As huggingface_hub leaves it after a download that was broken off: one file is still to come."""
     from huggingface_hub import constants
 
@@ -187,7 +187,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize(("damage", "found"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_checkpoint(
+def test_broken_checkpoints_fail(
     evalkit: Evalkit, copy: Path, damage: Callable[[Path], object], found: dict[str, str]
 ) -> None:
     damage(copy)
@@ -197,7 +197,7 @@ def test_a_broken_checkpoint(
         assert said in checks[name]["said"]
 
 
-def test_shapes_are_told(evalkit: Evalkit, copy: Path) -> None:
+def test_wrong_shapes_are_reported(evalkit: Evalkit, copy: Path) -> None:
     resave(copy, lambda state: state.update({WEIGHT: torch.zeros(128, 300)}))
     (line,) = verified(evalkit, copy, "--no-forward", code=1)["names and shapes"]["details"]
     assert line == "model.language_model.layers.0.mlp.down_proj.weight: 128 × 300 instead of 128 × 320"
@@ -211,7 +211,7 @@ def test_shapes_are_told(evalkit: Evalkit, copy: Path) -> None:
     ],
     ids=["a tensor", "the tokenizer"],
 )  # fmt: skip
-def test_a_run_does_not_make_up_what_is_missing(
+def test_run_refuses_missing_weights(
     evalkit: Evalkit, copy: Path, damage: Callable[[Path], object], sentence: str
 ) -> None:
     """transformers would go on, with random weights, or with a tokenizer that knows no word."""
@@ -222,7 +222,7 @@ def test_a_run_does_not_make_up_what_is_missing(
     assert not (copy.parent / "runs").exists()
 
 
-def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_pass_errors_are_reported(evalkit: Evalkit, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resave(copy, lambda state: _not_numbers(state, float("nan")))
     checks = verified(evalkit, copy, code=1)
     assert failing(checks) == ["values", "forward pass"]
@@ -243,7 +243,7 @@ def test_what_the_forward_pass_finds(evalkit: Evalkit, copy: Path, monkeypatch: 
     assert checks["forward pass"]["said"] == "the logits do not depend on the image"
 
 
-def test_free_memory_is_what_the_system_says() -> None:
+def test_free_memory_comes_from_the_system() -> None:
     free = forward.free_memory(torch.device("cpu"))
     if not Path("/proc/meminfo").exists():
         assert free is None
@@ -271,7 +271,7 @@ def pickled(folder: Path) -> Path:
     return folder / "pytorch_model.bin"
 
 
-def test_pickled_weights_are_looked_at_and_run_would_need_leave(evalkit: Evalkit, copy: Path) -> None:
+def test_pickled_weights_are_checked_and_need_permission(evalkit: Evalkit, copy: Path) -> None:
     path = pickled(copy)
     checks = verified(evalkit, copy, code=0)
     assert checks["forward pass"]["ok"] is True
@@ -300,7 +300,7 @@ class Harmful:
         return os.mkdir, ("executed",)
 
 
-def test_nothing_in_a_pickle_is_executed(evalkit: Evalkit, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_pickle_is_executed(evalkit: Evalkit, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pickled(copy)
     torch.save({WEIGHT: torch.zeros(2), "more": Harmful()}, path)
     monkeypatch.chdir(copy.parent)
@@ -407,7 +407,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "options", "sentence"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_get_a_sentence_and_exit_code_2(
+def test_usage_errors_exit_with_2(
     evalkit: Evalkit, copy: Path, damage: Callable[[Path], object], options: list[str], sentence: str
 ) -> None:
     damage(copy)
@@ -416,7 +416,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(
     assert sentence in " ".join(done.stderr.split())
 
 
-def test_a_text_only_qwen_is_refused_by_a_run_too(evalkit: Evalkit, copy: Path) -> None:
+def test_text_only_qwen_is_refused_by_run_too(evalkit: Evalkit, copy: Path) -> None:
     _other(copy, model_type="qwen", hidden_size=4096)
     done = evalkit("run", "-t", "vqav2", "-m", str(copy), "--data", "tiny", "--limit", "1", cwd=copy.parent)
     assert done.returncode == 2

@@ -196,7 +196,7 @@ def of(command: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("which", EXPECTED, ids=lambda which: which["command"].replace(" ", "_"))
-def test_what_is_said_of_them_is_what_was_said(which: dict[str, Any], evalkit: Run, tmp_path: Path) -> None:
+def test_old_runs_print_the_same(which: dict[str, Any], evalkit: Run, tmp_path: Path) -> None:
     """Leaderboards, comparisons, checks, samples and exports."""
     old(tmp_path)
     done = evalkit(which["command"])
@@ -211,7 +211,7 @@ def test_what_is_said_of_them_is_what_was_said(which: dict[str, Any], evalkit: R
         assert done.stdout.replace("─", "").split() == " ".join(which["out"]).replace("─", "").split()
 
 
-def test_what_was_said_is_something() -> None:
+def test_expected_outputs_are_not_empty() -> None:
     """The fixtures hold what they are for: a worse run that fails, and a value for every run that has one."""
     codes = {one["command"]: one["code"] for one in EXPECTED if one["command"].startswith("check")}
     assert set(codes.values()) == {0, 1}
@@ -222,7 +222,7 @@ def test_what_was_said_is_something() -> None:
     assert {row["verdict"] for row in compared} >= {"worse", "not shown"}
 
 
-def test_a_baseline_comes_out_as_it_was(evalkit: Run, tmp_path: Path) -> None:
+def test_baseline_is_unchanged(evalkit: Run, tmp_path: Path) -> None:
     old(tmp_path, "complete")
     assert evalkit("baseline runs/complete --out again.json").returncode == 0
     again = json.loads((tmp_path / "again.json").read_text())
@@ -233,7 +233,7 @@ def test_a_baseline_comes_out_as_it_was(evalkit: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runs", ["complete early", "shots", "unanswered", "anywhere", "scored", "served"])
-def test_a_report(runs: str, evalkit: Run, tmp_path: Path) -> None:
+def test_report_of_old_runs(runs: str, evalkit: Run, tmp_path: Path) -> None:
     names = runs.split()
     old(tmp_path, *names)
     data = " --data data" if runs in ("unanswered", "scored") else ""
@@ -246,7 +246,7 @@ def test_a_report(runs: str, evalkit: Run, tmp_path: Path) -> None:
             assert row["value"] is None or f"{row['value']:.2f}" in page
 
 
-def test_other_exports(evalkit: Run, tmp_path: Path) -> None:
+def test_other_exports_of_old_runs(evalkit: Run, tmp_path: Path) -> None:
     run = old(tmp_path, "complete")
     for to in ("parquet", "results", "model-card", "csv"):
         done = evalkit(f"export runs/complete --to {to}")
@@ -257,7 +257,7 @@ def test_other_exports(evalkit: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*KINDS, "scored", "served"])
-def test_scored_again(name: str, evalkit: Run, tmp_path: Path) -> None:
+def test_rescoring_old_runs_changes_nothing(name: str, evalkit: Run, tmp_path: Path) -> None:
     run = old(tmp_path, name)
     done = evalkit(f"rescore runs/{name}" + (" --data data" if name in ("unanswered", "scored") else ""))
     assert done.returncode == 0, done.stderr
@@ -273,7 +273,7 @@ def test_scored_again(name: str, evalkit: Run, tmp_path: Path) -> None:
             assert samples(run)[file] == content
 
 
-def test_rescored_vqa_accuracy_is_never_mixed_with_that_of_the_old_headline(evalkit: Run, tmp_path: Path) -> None:
+def test_rescored_vqa_accuracy_is_never_mixed_with_that_of_old_headline(evalkit: Run, tmp_path: Path) -> None:
     old(tmp_path, "complete", "early")
     assert evalkit("rescore runs/early").returncode == 0
     done = evalkit("compare runs/complete runs/early")
@@ -305,7 +305,7 @@ def test_rescored_vqa_accuracy_is_never_mixed_with_that_of_the_old_headline(eval
     assert evalkit("compare runs/complete runs/early").returncode == 0
 
 
-def test_letters_read_by_the_first_rule_are_told_apart(evalkit: Run, tmp_path: Path) -> None:
+def test_letters_read_by_first_rule_are_told_apart(evalkit: Run, tmp_path: Path) -> None:
     old(tmp_path, "complete", "early", "likelihood")
     assert evalkit("rescore runs/early").returncode == 0
     assert "letters:" not in evalkit("rescore runs/likelihood").stderr, "a ranking of letters reads none"
@@ -320,7 +320,7 @@ def test_letters_read_by_the_first_rule_are_told_apart(evalkit: Run, tmp_path: P
     assert evalkit("compare runs/complete runs/early").returncode == 0
 
 
-def test_answers_from_elsewhere_come_to_the_same(evalkit: Run, tmp_path: Path) -> None:
+def test_scored_predictions_are_unchanged(evalkit: Run, tmp_path: Path) -> None:
     old(tmp_path)
     done = evalkit("score --tasks chartqa --data data --predictions predictions.jsonl --name again")
     assert done.returncode == 0, done.stderr
@@ -336,7 +336,7 @@ def test_answers_from_elsewhere_come_to_the_same(evalkit: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_finished_run_is_found_by_what_it_is(name: str, evalkit: Run, tmp_path: Path) -> None:
+def test_finished_run_is_found_by_identity(name: str, evalkit: Run, tmp_path: Path) -> None:
     """Without --name, the same command finds it; nothing is answered again."""
     run, before = old(tmp_path, name), OLD / "folders" / name
     done = evalkit(f"run {COMMANDS[name]} --device cpu")
@@ -349,7 +349,7 @@ def test_a_finished_run_is_found_by_what_it_is(name: str, evalkit: Run, tmp_path
 
 
 @pytest.mark.parametrize("name", ["killed", "torn"])
-def test_a_killed_run_goes_on(name: str, evalkit: Run, tmp_path: Path) -> None:
+def test_killed_run_resumes(name: str, evalkit: Run, tmp_path: Path) -> None:
     run, before = old(tmp_path, name), OLD / "folders" / name
     complete = OLD / "folders" / "complete"
     assert manifest(before)["state"] == "running"
@@ -367,7 +367,7 @@ def test_a_killed_run_goes_on(name: str, evalkit: Run, tmp_path: Path) -> None:
     assert_same(results(run, seconds=False), scored_today(results(complete, seconds=False)))
 
 
-def test_a_larger_limit_goes_on(evalkit: Run, tmp_path: Path) -> None:
+def test_larger_limit_resumes(evalkit: Run, tmp_path: Path) -> None:
     run, before = old(tmp_path, "complete"), OLD / "folders" / "complete"
     done = evalkit(f"run --tasks {SEVERAL} --limit 14 --device cpu")
     assert done.returncode == 0, done.stderr
@@ -380,7 +380,7 @@ def test_a_larger_limit_goes_on(evalkit: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "more"), [("shots", 6), ("likelihood", 13), ("drawn", 7)])
-def test_a_larger_limit_goes_on_however_it_is_asked(name: str, more: int, evalkit: Run, tmp_path: Path) -> None:
+def test_larger_limit_resumes_with_every_option_spelling(name: str, more: int, evalkit: Run, tmp_path: Path) -> None:
     run, before = old(tmp_path, name), OLD / "folders" / name
     done = evalkit(f"run {COMMANDS[name]} --device cpu --limit {more} --name {name}")
     assert done.returncode == 0, done.stderr
@@ -391,7 +391,7 @@ def test_a_larger_limit_goes_on_however_it_is_asked(name: str, more: int, evalki
 
 
 @pytest.mark.parametrize("name", ["shots", "likelihood", "drawn", "lmms", "similar", "unanswered", "anywhere"])
-def test_an_answer_that_is_gone_is_given_again(name: str, evalkit: Run, tmp_path: Path) -> None:
+def test_missing_answer_is_generated_again(name: str, evalkit: Run, tmp_path: Path) -> None:
     """The last two of each journal; they are what they were."""
     run, before = old(tmp_path, name), OLD / "folders" / name
     for file, content in journals(before).items():
@@ -406,7 +406,7 @@ def test_an_answer_that_is_gone_is_given_again(name: str, evalkit: Run, tmp_path
     assert_same(results(run, seconds=False), by_content(scored_today(results(before, seconds=False))))
 
 
-def test_another_seed_is_another_run(evalkit: Run, tmp_path: Path) -> None:
+def test_seed_is_part_of_the_identity(evalkit: Run, tmp_path: Path) -> None:
     """What is recognised is not just anything."""
     run = old(tmp_path, "complete")
     done = evalkit("run --tasks vqav2 --limit 2 --seed 1 --device cpu")
@@ -416,7 +416,7 @@ def test_another_seed_is_another_run(evalkit: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["served", "processor"])
-def test_a_served_run_goes_on(name: str, evalkit: Run, tmp_path: Path, http_server: Any) -> None:
+def test_server_run_resumes(name: str, evalkit: Run, tmp_path: Path, http_server: Any) -> None:
     http_server.models[0]["root"] = "somebody/one"  # by this it is known, not by its address
     run, before = old(tmp_path, name), OLD / "folders" / name
     command = f"run {SERVED} --base-url {http_server.url}"

@@ -33,7 +33,7 @@ def warm_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, warm_programs: Path) -> None:
+def test_commands_print_what_page_shows(page: Path, tmp_path: Path, warm_programs: Path) -> None:
     diffs = [diff for result in run_page(page, tmp_path, warm_programs) for diff in differences(*result)]
     assert not diffs, "\n\n".join([*diffs, "python docs/examples.py --update writes the new output into the pages"])
 
@@ -64,7 +64,7 @@ def every_block() -> list[Block]:
     return [block for page in PAGES for block in blocks(page)]
 
 
-def test_blocks_are_run_or_give_a_reason() -> None:
+def test_blocks_are_run_or_give_reason() -> None:
     found = every_block()
     assert len([block for block in found if block.is_run]) > 20
     for block in found:
@@ -106,7 +106,7 @@ def test_scripts_that_are_not_run_exist_with_their_options() -> None:
     assert count >= 2
 
 
-def test_options_named_in_the_text_exist() -> None:
+def test_options_named_in_text_exist() -> None:
     known = {name for command in COMMANDS.values() for p in command.params for name in (*p.opts, *p.secondary_opts)}
     for page in PAGES:
         for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text(encoding="utf-8")):

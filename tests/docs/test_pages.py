@@ -31,7 +31,7 @@ def texts(path: Path) -> Iterator[str]:
             yield "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
 
 
-def test_quoted_messages_are_in_the_source() -> None:
+def test_quoted_messages_are_in_source() -> None:
     folders = ("evalkit", "model", "metrics", "results", "tasks")
     source = [text for folder in folders for path in (ROOT / folder).rglob("*.py") for text in texts(path)]
     quoted = [
@@ -44,14 +44,14 @@ def test_quoted_messages_are_in_the_source() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_excerpts_are_in_the_files_they_name(page: Path) -> None:
+def test_excerpts_are_in_files_they_name(page: Path) -> None:
     for found in QUOTED.finditer(page.read_text(encoding="utf-8")):
         if found["path"]:
             assert found["text"] in (ROOT / found["path"]).read_text(encoding="utf-8"), f"{page.name}: {found['path']}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_links_within_the_repository_exist(page: str) -> None:
+def test_links_within_repository_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert links
@@ -78,7 +78,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_benchmark_pages_contain_what_the_command_line_prints(site: Path) -> None:
+def test_benchmark_pages_contain_what_command_line_prints(site: Path) -> None:
     from contextlib import redirect_stdout
     from io import StringIO
 
@@ -118,7 +118,7 @@ def test_each_family_and_scorer_is_described(site: Path) -> None:
         assert metric.score(()).signature in scorers
 
 
-def test_each_command_and_option_is_in_the_reference(site: Path) -> None:
+def test_each_command_and_option_is_in_reference(site: Path) -> None:
     import typer
 
     from evalkit.cli import app
@@ -134,7 +134,7 @@ def test_each_command_and_option_is_in_the_reference(site: Path) -> None:
             )
 
 
-def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:
+def test_broken_link_fails_build(site: Path, tmp_path: Path) -> None:
     shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
     page = tmp_path / "docs" / "speed.md"
@@ -148,7 +148,7 @@ def test_a_broken_link_fails_the_build(site: Path, tmp_path: Path) -> None:
     assert "anchor does not exist" in done.stderr
 
 
-def test_links_of_the_built_site_are_checked(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_of_built_site_are_checked(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS))
     build = importlib.import_module("build")
     assert build.broken(site / "site") == []
@@ -165,7 +165,7 @@ def test_links_of_the_built_site_are_checked(site: Path, tmp_path: Path, monkeyp
     ]
 
 
-def test_every_page_is_in_the_navigation(site: Path) -> None:
+def test_every_page_is_in_navigation(site: Path) -> None:
     import yaml
 
     def targets(entries: list[Any]) -> Iterator[str]:

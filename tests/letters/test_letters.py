@@ -24,12 +24,12 @@ ANIMALS = ("cat", "dog", "fox", "owl")
 
 
 @pytest.mark.parametrize(("text", "options", "letter", "source"), CASES, ids=lambda value: ascii(value)[:40])
-def test_the_grammar_reads_its_cases(text: str, options: list[Any], letter: str | None, source: str) -> None:
+def test_grammar_reads_its_cases(text: str, options: list[Any], letter: str | None, source: str) -> None:
     reading = read_letter(text, options)
     assert (reading.letter, reading.source) == (letter, source)
 
 
-def test_the_cases_are_many_and_of_every_kind() -> None:
+def test_cases_are_many_and_of_every_kind() -> None:
     assert len(CASES) >= 200
     assert len({(text, str(options)) for text, options, _, _ in CASES}) == len(CASES)
     assert {source for _, _, letter, source in CASES if letter} == {
@@ -40,7 +40,7 @@ def test_the_cases_are_many_and_of_every_kind() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("text", "options"), [(text, options) for text, options, _, _ in CASES if options])
-def test_only_the_letters_of_the_options_are_read(rule: str, text: str, options: list[Any]) -> None:
+def test_only_letters_of_options_are_read(rule: str, text: str, options: list[Any]) -> None:
     assert read_letter(text, options, rule).letter in (None, *LETTERS[: len(options)])
 
 
@@ -76,12 +76,12 @@ def test_there_are_letters_for_26_options(letter: str) -> None:
     assert read_letter(f"It is thing {LETTERS.index(letter)}.", options).letter == letter
 
 
-def test_an_unknown_rule_is_refused() -> None:
+def test_unknown_rule_is_refused() -> None:
     with pytest.raises(UserError, match="there is no letter rule 'mine': there are evalkit-2, vlmevalkit-2024"):
         read_letter("B", ANIMALS, "mine")
 
 
-def test_the_modules_import_neither_torch_nor_plugins() -> None:
+def test_modules_import_neither_torch_nor_plugins() -> None:
     import subprocess
 
     code = (
@@ -171,7 +171,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_megabyte_is_read_in_bounded_time(name: str, rule: str) -> None:
+def test_megabyte_is_read_in_bounded_time(name: str, rule: str) -> None:
     text = HOSTILE[name] * (LONG // len(HOSTILE[name]))
     begun = time.process_time()
     read_letter(text, ANIMALS, rule)

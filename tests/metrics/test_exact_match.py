@@ -59,7 +59,7 @@ def test_golden_aggregate() -> None:
         pytest.param("", False, id="empty"),
     ],
 )
-def test_what_counts_as_equal(prediction: str, right: bool) -> None:
+def test_equality_rules(prediction: str, right: bool) -> None:
     assert correct(prediction, "Jane Austen") is right
     assert correct("Jane Austen", prediction) is right
 
@@ -81,7 +81,7 @@ def test_values_columns_and_signature() -> None:
     assert METRIC.name == "exact_match"
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     assert METRIC.score([answered("q", [""], " ")]).values == {"accuracy": 100.0}
     assert METRIC.score([answered("q", [""], None)]).per_sample == {"q": {"accuracy": 0.0}}
 
@@ -94,12 +94,12 @@ def test_no_answers() -> None:
 
 
 @pytest.mark.parametrize("value", ["cat", None])
-def test_no_references_names_the_sample(value: str | None) -> None:
+def test_no_references_names_sample(value: str | None) -> None:
     with pytest.raises(UserError, match="'q17' has no answers"):
         METRIC.score([answered("q17", [], value)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -110,7 +110,7 @@ answer_texts = st.sampled_from(["cat", "Cat", " cat", "cat.", "the cat", ""])
 
 
 @given(st.text(), st.text())
-def test_symmetric_and_true_of_equals(a: str, b: str) -> None:
+def test_symmetric_and_reflexive(a: str, b: str) -> None:
     assert correct(a, b) is correct(b, a)
     assert correct(a, f" {a}\n")
 
@@ -123,6 +123,6 @@ def test_order_of_references_does_not_matter(data: st.DataObject, references: li
 
 
 @given(st.lists(st.tuples(st.lists(answer_texts, min_size=1), st.none() | answer_texts), min_size=1, max_size=8))
-def test_aggregate_is_the_mean_of_the_column(rows: list[tuple[list[str], str | None]]) -> None:
+def test_aggregate_is_mean_of_column(rows: list[tuple[list[str], str | None]]) -> None:
     scores = METRIC.score([answered(f"q{i}", *row) for i, row in enumerate(rows)])
     assert scores.values["accuracy"] == pytest.approx(fmean(row["accuracy"] for row in scores.per_sample.values()))

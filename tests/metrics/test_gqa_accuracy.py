@@ -43,7 +43,7 @@ def test_golden_question(case: dict[str, Any]) -> None:
     assert correct(prediction, answer, "qwen-vl") == expected["qwen_score"]
 
 
-def test_golden_aggregate_of_the_balanced_questions() -> None:
+def test_golden_aggregate_of_balanced_questions() -> None:
     assert 0 < len(BALANCED) < len(CASES)
     values = METRIC.score([golden_answered(case) for case in BALANCED]).values
     assert values["accuracy"] == pytest.approx(GOLDEN["aggregate"]["llava_convert"]["accuracy"], abs=1e-9)
@@ -93,7 +93,7 @@ def test_variants(prediction: str, official: bool, llava: bool, qwen_vl: bool) -
     assert correct(prediction, "dog", "qwen-vl") is qwen_vl
 
 
-def test_only_the_prediction_is_rewritten_but_for_qwen_vl() -> None:
+def test_only_prediction_is_rewritten_but_for_qwen_vl() -> None:
     assert not correct("TV", "TV", "llava")
     assert correct("TV", "TV", "official")
     assert correct("TV", " TV ", "qwen-vl")
@@ -115,7 +115,7 @@ def test_only_the_prediction_is_rewritten_but_for_qwen_vl() -> None:
         pytest.param(" Top of the box", "box", id="leads go before the tail"),
     ],
 )
-def test_quirks_of_the_qwen_vl_clean_up(text: str, expected: str) -> None:
+def test_quirks_of_qwen_vl_clean_up(text: str, expected: str) -> None:
     assert qwen_vl_cleaned(text) == expected
 
 
@@ -143,7 +143,7 @@ def test_values_columns_and_signature() -> None:
     assert METRIC.name == "gqa_accuracy"
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     assert METRIC.score([answered("q", [""], "")]).per_sample == {"q": dict.fromkeys(COLUMNS, 100.0)}
     assert METRIC.score([answered("q", [""], None)]).per_sample == {"q": dict.fromkeys(COLUMNS, 0.0)}
 
@@ -156,12 +156,12 @@ def test_no_answers() -> None:
 
 
 @pytest.mark.parametrize("value", ["cat", None])
-def test_no_reference_names_the_sample(value: str | None) -> None:
+def test_no_reference_names_sample(value: str | None) -> None:
     with pytest.raises(UserError, match="'q17' has no answer"):
         METRIC.score([answered("q17", [], value)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -175,7 +175,7 @@ ascii_texts = st.text(alphabet=st.characters(codec="ascii"))
 
 
 @given(ascii_texts, ascii_texts, st.booleans())
-def test_case_and_full_stops_at_the_end_do_not_matter_to_llava(prediction: str, other: str, same: bool) -> None:
+def test_case_and_full_stops_at_end_do_not_matter_to_llava(prediction: str, other: str, same: bool) -> None:
     reference = prediction.lower().rstrip(".") if same else other
     verdict = correct(prediction, reference, "llava")
     assert verdict or not same
@@ -183,7 +183,7 @@ def test_case_and_full_stops_at_the_end_do_not_matter_to_llava(prediction: str, 
 
 
 @given(ascii_texts)
-def test_the_qwen_vl_clean_up_keeps_a_stretch_of_the_text(text: str) -> None:
+def test_qwen_vl_clean_up_keeps_stretch_of_text(text: str) -> None:
     cleaned = qwen_vl_cleaned(text)
     assert cleaned in text.lower()
     assert cleaned == cleaned.strip()

@@ -90,7 +90,7 @@ def test_no_plus_one() -> None:
         pytest.param((50, 50, 60, 60), id="apart"),
     ],
 )
-def test_misses(box: Box) -> None:
+def test_boxes_that_miss(box: Box) -> None:
     target: Box = (0, 0, 10, 10)
     assert box_iou(box, target) == 0.0
     assert box_iou(target, box) == 0.0
@@ -129,13 +129,13 @@ def test_no_answers() -> None:
 
 
 @pytest.mark.parametrize("references", [(), (UNIT, UNIT)])
-def test_not_one_target_names_the_sample(references: tuple[Box, ...]) -> None:
+def test_not_one_target_names_sample(references: tuple[Box, ...]) -> None:
     sample = Sample(id="ref 7", images=(), text="it", references=references, cluster="c")
     with pytest.raises(UserError, match=f"'ref 7' has {len(references)} boxes"):
         METRIC.score([Answered(sample, Prediction(None))])
 
 
-def test_text_names_the_sample() -> None:
+def test_text_names_sample() -> None:
     with pytest.raises(UserError, match="'ref 7' was parsed as text"):
         METRIC.score([answered("ref 7", UNIT, "left")])
 
@@ -168,7 +168,7 @@ def test_positive_exactly_where_boxes_overlap(a: Box, b: Box) -> None:
 
 
 @given(proper_boxes, proper_boxes)
-def test_scaling_by_a_power_of_two_changes_nothing(a: Box, b: Box) -> None:
+def test_scaling_by_power_of_two_changes_nothing(a: Box, b: Box) -> None:
     def doubled(box: Box) -> Box:
         return (2 * box[0], 2 * box[1], 2 * box[2], 2 * box[3])
 

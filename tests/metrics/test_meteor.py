@@ -54,7 +54,7 @@ def plain() -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_a_locale_with_decimal_commas(plain: dict[str, float], tmp_path: Path) -> None:
+def test_locale_with_decimal_commas(plain: dict[str, float], tmp_path: Path) -> None:
     if shutil.which("localedef") is None:
         pytest.skip("no localedef")
     made = subprocess.run(
@@ -90,7 +90,7 @@ def link(source: str, target: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_part_of_the_paraphrases_gives_the_same_counts() -> None:
+def test_part_of_paraphrases_gives_same_counts() -> None:
     images = [image for case in GOLDEN["cases"] for image in case["inputs"]["images"]]
     flat, given = tokenize([image["references"][0] for image in images], [image["hypothesis"] for image in images])
     references = [[caption] for caption in flat] + [[ODD[place - 1], ODD[place]] for place in range(len(ODD))]
@@ -101,7 +101,7 @@ def test_a_part_of_the_paraphrases_gives_the_same_counts() -> None:
     assert found == expected
 
 
-def test_the_part_of_the_table(tmp_path: Path) -> None:
+def test_part_of_table(tmp_path: Path) -> None:
     """An entry is kept if either phrase is in a caption, spaces and punctuation aside."""
     entries = [
         ("0.5", "a big dog", "a large dog"), ("0.4", "big", "großes"), ("0.3", "sofa", "couch"), ("0.2", "n 't", "not"),
@@ -115,7 +115,7 @@ def test_the_part_of_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
-def test_the_table_is_read_in_chunks_of_any_size(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_is_read_in_chunks_of_any_size(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [(f"0.{n}", f"word{n}", f"other word{n}") for n in range(40)]
     table, to = tmp_path / "all.gz", tmp_path / "some.gz"
     table.write_bytes(gzip.compress("".join("\n".join(entry) + "\n" for entry in entries).encode()))
@@ -124,14 +124,14 @@ def test_the_table_is_read_in_chunks_of_any_size(size: int, tmp_path: Path, monk
     assert gzip.decompress(to.read_bytes()).decode() == "0.3\nword3\nother word3\n0.17\nword17\nother word17\n"
 
 
-def test_the_phrases_of_captions() -> None:
+def test_phrases_of_captions() -> None:
     assert phrases_of(["A dog's ball."]) == {
         phrase.encode() + b"\n" for phrase in ("", "a", "dog", "s", "ball", "adog", "dogs", "sball", "adogs", "dogsball", "adogsball")
     }  # fmt: skip
 
 
 @pytest.mark.slow
-def test_no_phrase_of_the_table_is_longer_than_it_is_looked_for() -> None:
+def test_no_phrase_of_table_is_longer_than_it_is_looked_for() -> None:
     with gzip.open(java.archive(TABLE), "rt", encoding="utf-8") as file:
         longest = max(len(paraphrases.WORD.findall(line)) for place, line in enumerate(file) if place % 3)
     assert longest == paraphrases.LONGEST

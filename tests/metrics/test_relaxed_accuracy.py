@@ -44,7 +44,7 @@ def test_golden_question(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['id']}-{case['tag']}")
-def test_golden_lmms_eval_is_the_first_answer_alone(case: dict[str, Any]) -> None:
+def test_golden_lmms_eval_is_first_answer_alone(case: dict[str, Any]) -> None:
     inputs = case["inputs"]
     assert (
         correct(inputs["prediction"], inputs["answers"][0], "pix2struct") is case["expected"]["lmms_eval_first_answer"]
@@ -113,7 +113,7 @@ HUMAN = [answered("h1", ["7"], "7", "human"), answered("h2", ["7"], "8", "human"
 AUGMENTED = [answered("a1", ["100"], "95", "augmented")]
 
 
-def test_subsets_count_the_same_whatever_their_size() -> None:
+def test_subsets_count_same_whatever_their_size() -> None:
     assert METRIC.score(HUMAN + AUGMENTED).values == pytest.approx(
         {
             "accuracy": (100 / 3 + 100) / 2,
@@ -130,13 +130,13 @@ def test_one_subset_alone() -> None:
     )
 
 
-def test_a_sample_without_a_subset_makes_every_sample_count_the_same() -> None:
+def test_sample_without_subset_makes_every_sample_count_same() -> None:
     assert METRIC.score([*HUMAN, answered("x", ["7"], "7")]).values == pytest.approx(
         {"accuracy": 50, "accuracy_qwen-vl": 50, "accuracy[human]": 100 / 3}
     )
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     assert METRIC.score([answered("q", [""], "")]).values["accuracy"] == 100.0
     assert METRIC.score([answered("q", [""], None)]).per_sample == {"q": {"accuracy": 0.0, "accuracy_qwen-vl": 0.0}}
 
@@ -149,12 +149,12 @@ def test_no_answers() -> None:
 
 
 @pytest.mark.parametrize("value", ["7", None])
-def test_no_references_names_the_sample(value: str | None) -> None:
+def test_no_references_names_sample(value: str | None) -> None:
     with pytest.raises(UserError, match="'q17' has no answers"):
         METRIC.score([answered("q17", [], value)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["7"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -189,13 +189,13 @@ def test_right_exactly_within_five_percent(target: float, error: float) -> None:
 
 
 @given(st.one_of(answer_texts, numbers.map(repr)), st.one_of(answer_texts, numbers.map(repr)))
-def test_the_variants_are_one_with_its_arguments_swapped(prediction: str, reference: str) -> None:
+def test_variants_are_one_with_its_arguments_swapped(prediction: str, reference: str) -> None:
     swapped = correct(reference, prediction.strip(), "pix2struct")
     assert correct(prediction, reference, "qwen-vl") is swapped
 
 
 @given(st.text().map(str.strip).filter(lambda text: not reads_as_number(text)), st.sampled_from(get_args(Variant)))
-def test_any_text_but_a_number_is_right_for_itself(text: str, variant: Variant) -> None:
+def test_any_text_matches_itself(text: str, variant: Variant) -> None:
     assert correct(text, text, variant)
 
 

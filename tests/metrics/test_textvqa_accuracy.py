@@ -51,7 +51,7 @@ def test_golden_normaliser(case: dict[str, Any]) -> None:
     assert float(any_equal) == expected["stvqa_accuracy"]
 
 
-def test_golden_through_the_metric() -> None:
+def test_golden_through_metric() -> None:
     scores = METRIC.score([golden_answered(case) for case in CASES])
     assert scores.values["accuracy"] == pytest.approx(100 * GOLDEN["aggregate"]["textvqa_accuracy"], abs=1e-9)
     columns = {id: row["accuracy"] for id, row in scores.per_sample.items()}
@@ -59,7 +59,7 @@ def test_golden_through_the_metric() -> None:
 
 
 @pytest.mark.parametrize("case", GOLDEN["error_cases"], ids=lambda case: f"{len(case['inputs']['answers'])} answers")
-def test_golden_failed_assertion_is_an_error_that_names_the_sample(case: dict[str, Any]) -> None:
+def test_golden_failed_assertion_is_error_that_names_sample(case: dict[str, Any]) -> None:
     assert case["expected"]["accuracy"] == {"error": "AssertionError"}
     with pytest.raises(UserError, match=f"'q' has {len(case['inputs']['answers'])} annotators' answers.*expected 10"):
         METRIC.score([golden_answered(case)])
@@ -79,7 +79,7 @@ def test_golden_failed_assertion_is_an_error_that_names_the_sample(case: dict[st
         pytest.param("The Two\tof\nten.", "2 of 10", id="the official steps follow"),
     ],
 )
-def test_quirks_of_the_normaliser(text: str, expected: str) -> None:
+def test_quirks_of_normaliser(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
@@ -103,7 +103,7 @@ def test_values_columns_and_signature() -> None:
     assert METRIC.name == "textvqa_accuracy"
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     assert METRIC.score([answered("q", ["the"] * 10, "")]).values == {"accuracy": 100.0}
     assert METRIC.score([answered("q", ["the"] * 10, None)]).per_sample == {"q": {"accuracy": 0.0}}
 
@@ -115,12 +115,12 @@ def test_no_answers() -> None:
     assert scores.per_sample == {}
 
 
-def test_wrong_number_of_annotators_is_an_error_even_where_nothing_was_read() -> None:
+def test_wrong_number_of_annotators_is_error_even_where_nothing_was_parsed() -> None:
     with pytest.raises(UserError, match="'q17' has 0 annotators' answers"):
         METRIC.score([answered("q17", [], None)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"] * 10, (0.0, 0.0, 1.0, 1.0))])
 
@@ -155,11 +155,11 @@ def test_tokeniser_leaves_no_comma_question_mark_or_capital(text: str) -> None:
 
 
 @given(st.text(alphabet="aZ1 .-/;\n"))
-def test_same_as_the_official_normaliser_where_the_tokeniser_has_nothing_to_do(text: str) -> None:
+def test_same_as_official_normaliser_where_tokeniser_has_nothing_to_do(text: str) -> None:
     assert normalise(text) == vqa.normalise(text)
 
 
 @given(st.lists(st.tuples(ten_answers, st.none() | answer_texts), min_size=1, max_size=6))
-def test_aggregate_is_the_mean_of_the_column(rows: list[tuple[list[str], str | None]]) -> None:
+def test_aggregate_is_mean_of_column(rows: list[tuple[list[str], str | None]]) -> None:
     scores = METRIC.score([answered(f"q{i}", *row) for i, row in enumerate(rows)])
     assert scores.values["accuracy"] == pytest.approx(fmean(row["accuracy"] for row in scores.per_sample.values()))

@@ -61,7 +61,7 @@ def test_golden_any_number_of_annotators_but_none(case: dict[str, Any]) -> None:
         assert round(METRIC.score([golden_answered(case)]).values["accuracy"], 2) == expected
 
 
-def test_golden_covers_every_step_of_the_score() -> None:
+def test_golden_covers_every_step_of_score() -> None:
     assert {case["expected"]["vizwiz_api_accuracy"] for case in CASES} == {0, 33.33, 66.67, 100}
 
 
@@ -79,11 +79,11 @@ def test_golden_covers_every_step_of_the_score() -> None:
         pytest.param(" The\tTwo  cats.\n", "2 cats", id="the steps of the VQAv2 script"),
     ],
 )
-def test_quirks_of_the_normaliser(text: str, expected: str) -> None:
+def test_quirks_of_normaliser(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
-def test_contractions_are_those_of_the_vqa_script_but_for_the_apostrophes() -> None:
+def test_contractions_are_those_of_vqa_script_but_for_apostrophes() -> None:
     straight = {before.replace("\u2019", "'"): after.replace("\u2019", "'") for before, after in CONTRACTIONS.items()}
     assert straight == vqa.CONTRACTIONS
     assert len([after for after in CONTRACTIONS.values() if "'" in after]) == 8
@@ -94,13 +94,13 @@ def test_contractions_are_those_of_the_vqa_script_but_for_the_apostrophes() -> N
     ("matches", "official", "left_out"),
     [(0, 0, 0), (1, 100 / 3, 30), (2, 200 / 3, 60), (3, 100, 90), (4, 100, 100), (10, 100, 100)],
 )
-def test_nobody_is_left_out(matches: int, official: float, left_out: float) -> None:
+def test_no_annotator_is_left_out(matches: int, official: float, left_out: float) -> None:
     scores = METRIC.score([answered("q", ["red"] * matches + ["blue"] * (10 - matches), "Red.")])
     assert scores.values == pytest.approx({"accuracy": official, "accuracy_leave_one_out": left_out}, abs=1e-9)
 
 
 @pytest.mark.parametrize("reference", ["Red", "a red", "red ", "red.", "two"])
-def test_annotators_answers_are_taken_as_they_are(reference: str) -> None:
+def test_annotators_answers_are_not_normalized(reference: str) -> None:
     scores = METRIC.score([answered("q", [reference] * 10, reference)])
     assert scores.values == {"accuracy": 0.0, "accuracy_leave_one_out": 0.0}
 
@@ -129,7 +129,7 @@ def test_values_columns_and_signature() -> None:
     assert METRIC.name == "vizwiz_accuracy"
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     assert METRIC.score([answered("q", [""] * 10, "the")]).values["accuracy"] == 100.0
     unread = METRIC.score([answered("q", [""] * 10, None)])
     assert unread.per_sample == {"q": {"accuracy": 0.0, "accuracy_leave_one_out": 0.0}}
@@ -143,12 +143,12 @@ def test_no_answers() -> None:
 
 
 @pytest.mark.parametrize("value", ["cat", None])
-def test_no_annotators_names_the_sample(value: str | None) -> None:
+def test_no_annotators_names_sample(value: str | None) -> None:
     with pytest.raises(UserError, match="'q17' has no annotators"):
         METRIC.score([answered("q17", [], value)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -170,7 +170,7 @@ def test_leaving_out_by_position_never_scores_more(references: list[str], predic
 
 
 @given(st.text() | answer_texts, reference_lists)
-def test_another_matching_annotator_never_lowers_the_accuracy(prediction: str, references: list[str]) -> None:
+def test_another_matching_annotator_never_lowers_accuracy(prediction: str, references: list[str]) -> None:
     more = [*references, normalise(prediction)]
     before, after = (METRIC.score([answered("q", list_, prediction)]).values for list_ in (references, more))
     assert after["accuracy"] >= before["accuracy"]

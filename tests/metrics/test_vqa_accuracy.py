@@ -94,13 +94,13 @@ def test_golden_aggregate(variant: Variant, cases: list[dict[str, Any]], aggrega
         assert {name: official_percent(group) for name, group in groups.items()} == aggregate[key]
 
 
-def test_golden_error_is_a_clear_one_here() -> None:
+def test_golden_error_is_clear_one_here() -> None:
     (case,) = GOLDEN["error_cases"]
     with pytest.raises(ValueError, match="at least one annotator"):
         golden_accuracy(case)
 
 
-def test_golden_through_the_metric() -> None:
+def test_golden_through_metric() -> None:
     """All but the questions with repeated annotator ids, which the metric takes for different annotators."""
     cases = [case for case in CASES if case["tag"] != "duplicate_answer_id"]
     scores = METRIC.score([golden_answered(case) for case in cases])
@@ -136,11 +136,11 @@ def test_golden_variants_agree_where_annotators_do_not() -> None:
         pytest.param("it's 10:30", "it's 10:30", id="marks that stay"),
     ],
 )
-def test_quirks_of_the_normaliser(text: str, expected: str) -> None:
+def test_quirks_of_normaliser(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
-def test_contractions_are_the_official_ones() -> None:
+def test_contractions_are_official_ones() -> None:
     """120 entries upstream, less the six that can never change anything."""
     assert len(CONTRACTIONS) == 114
     assert {"lets", "wed", "shes", "im", "somethings"}.isdisjoint(CONTRACTIONS)
@@ -152,7 +152,7 @@ def test_ten_annotators(matches: int, percent: float) -> None:
     assert official_percent([question_accuracy("red", answers, "normalised")]) == percent
 
 
-def test_unanimous_annotators_tell_the_variants_apart() -> None:
+def test_unanimous_annotators_tell_variants_apart() -> None:
     scores = METRIC.score([answered("q", ["black"] * 10, "Black.")])
     assert scores.per_sample == {"q": {"accuracy": 100.0, "accuracy_official_script": 0.0}}
     assert VQAAccuracy("official_script").score([answered("q", ["black"] * 10, "Black.")]).values["accuracy"] == 0.0
@@ -176,7 +176,7 @@ def test_qwen_vl_variant(prediction: str, answers: list[str], official: float, q
     assert question_accuracy(prediction, entries, "qwen-vl") == pytest.approx(qwen_vl)
 
 
-def test_official_strips_even_where_it_does_not_normalise() -> None:
+def test_official_script_always_strips() -> None:
     assert (
         question_accuracy("ice\tcream\n", list(enumerate([" ice cream"] * 9 + ["ice\ncream"])), "official_script")
         == 1.0
@@ -221,7 +221,7 @@ def test_values_are_not_rounded() -> None:
     assert scores.values["accuracy"] == pytest.approx(200 / 9, abs=1e-12)
 
 
-def test_unread_answer_is_wrong_even_where_the_empty_answer_is_right() -> None:
+def test_unparsed_answer_is_wrong_even_where_empty_answer_is_right() -> None:
     references = ["the"] * 5 + [""] * 5
     assert METRIC.score([answered("q", references, "")]).values["accuracy"] == 100.0
     assert METRIC.score([answered("q", references, None)]).values == {"accuracy": 0.0, "accuracy_official_script": 0.0}
@@ -235,12 +235,12 @@ def test_no_answers() -> None:
 
 
 @pytest.mark.parametrize("value", ["cat", None])
-def test_no_annotators_names_the_sample(value: str | None) -> None:
+def test_no_annotators_names_sample(value: str | None) -> None:
     with pytest.raises(UserError, match="'q17' has no annotators"):
         METRIC.score([answered("q17", [], value)])
 
 
-def test_box_names_the_sample() -> None:
+def test_box_names_sample() -> None:
     with pytest.raises(UserError, match="'q17' was parsed as a box"):
         METRIC.score([answered("q17", ["cat"], (0.0, 0.0, 1.0, 1.0))])
 
@@ -298,7 +298,7 @@ def test_aggregates_are_means_of_columns(rows: list[tuple[list[str], str | None,
 
 
 @given(st.lists(questions, min_size=1, max_size=6), questions)
-def test_another_sample_changes_no_score_of_a_sample(
+def test_another_sample_changes_no_score_of_sample(
     rows: list[tuple[list[str], str | None, str | None]], more: tuple[list[str], str | None, str | None]
 ) -> None:
     answers = [answered(f"q{i}", *row) for i, row in enumerate(rows)]

@@ -94,7 +94,7 @@ def test_types_in_every_spelling(
     assert sizes(written(tmp_path / "x", settings)) == [expected, expected]
 
 
-def test_other_sides_and_defaults_are_the_processors(tmp_path: Path) -> None:
+def test_other_sides_and_defaults_are_processors(tmp_path: Path) -> None:
     """Qwen3-VL's patches are larger; without limits, transformers' own apply."""
     settings = {"image_processor_type": "Qwen2VLImageProcessorFast", "size": EDGES}
     loaded, computed = sizes(written(tmp_path / "qwen3", settings, patch_size=16))
@@ -142,13 +142,13 @@ def test_unknown_spellings_are_refused(tmp_path: Path, settings: Mapping[str, An
         resize_rule(served(folder))
 
 
-def test_a_server_s_family_without_a_rule_needs_no_known_processor(tmp_path: Path) -> None:
+def test_server_s_family_without_rule_needs_no_known_processor(tmp_path: Path) -> None:
     folder = written(tmp_path / "x", {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 224}})
     rule = resize_rule(served(folder, "generic"))
     assert rule.image_size((300, 200)).resized == (300, 200)
 
 
-def test_an_unknown_image_processor_of_another_architecture(tmp_path: Path) -> None:
+def test_unknown_image_processor_of_another_architecture(tmp_path: Path) -> None:
     folder = written(tmp_path / "x", {"image_processor_type": "TheirImageProcessor"})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "llava"}))

@@ -19,7 +19,7 @@ LIMITS = ((MIN_PIXELS, MAX_PIXELS), (3136, 15_360), (256 * 784, 1280 * 784), (78
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-def test_it_equals_the_processors_on_a_grid_of_sizes(limits: tuple[int, int]) -> None:
+def test_it_equals_processors_on_grid_of_sizes(limits: tuple[int, int]) -> None:
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     compared = refused = 0
@@ -49,12 +49,12 @@ def test_it_equals_the_processors_on_a_grid_of_sizes(limits: tuple[int, int]) ->
         ((10_000, 10_000), (3556, 3556)),  # 3584² is the limit; in floating point the factor falls just short of it
     ],
 )  # fmt: skip
-def test_sizes_worked_out_by_hand(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_sizes_by_hand(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert resized(size) == expected
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
-def test_sides_are_multiples_and_a_square_like_image_keeps_the_limits(width: int, height: int) -> None:
+def test_sides_are_multiples_and_square_like_image_keeps_limits(width: int, height: int) -> None:
     if max(width, height) > 10 * min(width, height):
         return
     found = resized((width, height), 56 * 56, 1280 * 784)
@@ -62,7 +62,7 @@ def test_sides_are_multiples_and_a_square_like_image_keeps_the_limits(width: int
     assert 56 * 56 <= found[0] * found[1] <= 1280 * 784
 
 
-def test_the_family_takes_its_own_limits_unless_told() -> None:
+def test_family_limits_are_the_default() -> None:
     assert FAMILY.image_size((640, 480)) == ImageSize((640, 480), (644, 476))
     assert FAMILY.image_size((640, 480), max_pixels=15_360) == ImageSize(
         (640, 480), resized((640, 480), MIN_PIXELS, 15_360)
@@ -76,7 +76,7 @@ PATCHES = {"qwen2-vl": 14, "qwen2.5-vl": 14, "qwen3-vl": 16}
 
 
 @pytest.mark.parametrize("family", PATCHES)
-def test_frames_are_the_grids_of_the_processors(family: str) -> None:
+def test_frames_are_grids_of_processors(family: str) -> None:
     """200 sizes and limits, against what transformers' image processor really made (``image_grid_thw`` × patch)."""
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
@@ -113,11 +113,11 @@ def test_frames_are_the_grids_of_the_processors(family: str) -> None:
         ("paligemma", (1, 4000), (1, 4000)),
     ],
 )
-def test_the_released_limits(family: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_released_limits(family: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert registry.families.get(family).image_size(size) == ImageSize(size, expected)
 
 
-def test_a_backend_says_what_its_own_processor_makes_of_a_image(tiny_backend: Any) -> None:
+def test_backend_reports_its_processors_sizes(tiny_backend: Any) -> None:
     """The bundled checkpoint's limit is 15,360 pixels, not its family's."""
     limits = {"shortest_edge": 3136, "longest_edge": 15_360}
     for size in ((640, 480), (112, 84), (9, 14), (33, 400)):

@@ -43,13 +43,13 @@ def test_shared_images_are_counted_once() -> None:
     assert estimate_tokens(requests, SIZES, visual=hundredth, shared=True) == [*alone[:2], 8 + each, each]
 
 
-def test_text_before_an_image_is_part_of_the_prefix() -> None:
+def test_text_before_image_is_part_of_prefix() -> None:
     requests = [asked("a", text, image_first=False) for text in ("x" * 35, "y" * 35, "x" * 35)]
     first, other, again = estimate_tokens(requests, SIZES, visual=hundredth, shared=True)
     assert first == other == again + 110
 
 
-def test_shared_exemplars_are_counted_once() -> None:
+def test_shared_examples_are_counted_once() -> None:
     def shot(name: str) -> Request:
         parts = (ImagePart(Named("b")), TextPart("x" * 35), ImagePart(Named(name)), TextPart("y" * 35))  # type: ignore[arg-type]
         return Request(name, (Message("user", parts),), Decoding(1))
@@ -60,7 +60,7 @@ def test_shared_exemplars_are_counted_once() -> None:
     assert found == [600 + 10 + 100 + 10 + 3, 10 + 100 + 10 + 3, 10 + 3]
 
 
-def test_unknown_sizes_are_the_mean_of_the_known() -> None:
+def test_unknown_sizes_are_mean_of_known() -> None:
     assert estimate_tokens([asked("z")], SIZES, visual=hundredth, shared=True) == [350 + 15]
     assert estimate_tokens([asked("z")], {}, visual=hundredth, shared=True) == [640 * 480 // 100 + 15]
 

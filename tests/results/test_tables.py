@@ -14,7 +14,7 @@ HOSTILE = (
 )
 
 
-def test_one_line_without_what_steers_a_terminal() -> None:
+def test_control_characters_are_removed() -> None:
     assert flat(" a\tb\r\n c\u2028d ") == "a b c d"
     assert flat("\x1b[31mred\x00\ud800") == "\ufffd[31mred\ufffd\ufffd"
     assert flat("\u202eabc\u2066") == "\ufffdabc\ufffd"
@@ -30,7 +30,7 @@ def test_one_line_without_what_steers_a_terminal() -> None:
         ("coco_caption", "coco_caption"), ("_c_", r"\_c\_"), ("`a`", r"\`a\`"), ("~~f~~", r"\~~f\~~"),
     ],
 )  # fmt: skip
-def test_markdown_prints_what_it_is_given(text: str, written: str) -> None:
+def test_markdown_keeps_content(text: str, written: str) -> None:
     assert plain(text) == written
 
 
@@ -39,7 +39,7 @@ def test_markdown_notes_are_one_list_and_keep_their_signatures() -> None:
     assert text.splitlines()[-2:] == [r"- \* failed: \<b>", "- c: `s|v1_*`; d"]
 
 
-def test_a_row_of_hostile_cells_is_one_row_in_each_format() -> None:
+def test_row_of_hostile_cells_is_one_row_in_each_format() -> None:
     table = Table(["task", HOSTILE], [[HOSTILE, Cell(HOSTILE, bold=True)]], 2, HOSTILE, [HOSTILE])
     lines = markdown([table]).splitlines()
     assert len(lines) == 7
@@ -66,14 +66,14 @@ def test_a_row_of_hostile_cells_is_one_row_in_each_format() -> None:
     assert not {"\x00", "\x1b", "\ud800"} & set(html)
 
 
-def test_latex_takes_no_cell_for_an_argument_and_no_name_for_a_dash() -> None:
+def test_latex_escapes_arguments_and_dashes() -> None:
     text = latex([Table(["a", "b"], [["[x]", "1"], ["*y", "2"], ["Qwen--7B", "–"], ["", ""]])])
     assert "\n{}[x] & 1" in text
     assert "\n{}*y & 2" in text
     assert "Qwen-{}-7B & --" in text
 
 
-def test_a_table_without_rows_is_its_title_and_notes() -> None:
+def test_table_without_rows_is_its_title_and_notes() -> None:
     empty = Table(["a", "b"], [], 1, "Title", ["nothing"])
     assert markdown([empty]) == "**Title**\n\n- nothing\n"
     assert "tabular" not in latex([empty])

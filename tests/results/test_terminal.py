@@ -20,7 +20,7 @@ def shown(table: Table, width: int, encoding: str = "utf-8") -> str:
     return content.getvalue().decode(encoding)
 
 
-def test_a_block_leaves_out_rows_without_a_value_in_it() -> None:
+def test_block_leaves_out_rows_without_value_in_it() -> None:
     rows = [["ours", "1" * 20, "2" * 20], ["theirs", "3" * 20, ""], ["others", "", "4" * 20]]
     blocks = in_blocks(Table(["model", "first", "second"], rows, rules=[1]), 40)
     assert [[row[0] for row in block.rows] for block in blocks] == [["ours", "theirs"], ["ours", "others"]]
@@ -61,7 +61,7 @@ def test_no_cell_is_cut(width: int) -> None:
         assert text.count("checkpoint-1000") == len(in_blocks(table, width)), "nor is a name folded"
 
 
-def test_a_table_as_wide_as_the_terminal_is_one_block() -> None:
+def test_table_as_wide_as_terminal_is_one_block() -> None:
     table = Table(["a", "b", "c"], [["1" * 10, "2" * 10, "3" * 10]])
     assert "1" * 10 + "  " + "2" * 10 + "  " + "3" * 10 in shown(table, 34)
     assert len(in_blocks(table, 34)) == 1

@@ -25,7 +25,7 @@ assert "typer" not in sys.modules and "evalkit.cli" not in sys.modules
 """
 
 
-def test_run_without_a_terminal(tmp_path: Path) -> None:
+def test_run_without_terminal(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False,
         stdin=subprocess.DEVNULL,
@@ -62,7 +62,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize(("module", "name", "number", "sentence"), STAGES.values(), ids=STAGES)
-def test_a_signal_outside_of_the_answers(tmp_path: Path, module: str, name: str, number: str, sentence: str) -> None:
+def test_signal_outside_of_answers(tmp_path: Path, module: str, name: str, number: str, sentence: str) -> None:
     program = INTERRUPTED.format(module=module, name=name, signal=number)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False,

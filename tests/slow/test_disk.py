@@ -41,7 +41,7 @@ echo "$? $(tail -n 1 log)"
 """
 
 
-def test_a_full_or_read_only_disk_is_a_sentence(tmp_path: Path) -> None:
+def test_full_or_read_only_disk_is_reported(tmp_path: Path) -> None:
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespaces here")

@@ -48,7 +48,7 @@ def journal_bytes(run: Path) -> int:
     return sum(path.stat().st_size for path in run.glob("*.jsonl"))
 
 
-def test_killed_twenty_times_and_continued(tmp_path: Path) -> None:
+def test_killed_twenty_times_and_resumed(tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--batch-size", "4", "--name", "x")
     (tmp_path / "whole").mkdir()
     assert Forked(*command, cwd=tmp_path / "whole").finish()[0] == 0
@@ -87,7 +87,7 @@ def test_killed_twenty_times_and_continued(tmp_path: Path) -> None:
     )
 
 
-def test_two_processes_at_once(tmp_path: Path) -> None:
+def test_two_concurrent_processes(tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco-all", "--data", "tiny", "--batch-size", "1", "--name", "x")
     first = Forked(*command, cwd=tmp_path, before=PAUSED)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
@@ -103,7 +103,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     assert len(lines_of(journal)) > 1
 
 
-def test_images_that_vanish_in_mid_run(tmp_path: Path) -> None:
+def test_images_deleted_during_a_run(tmp_path: Path) -> None:
     """As a network drive does; when it is back, the same command continues."""
     shutil.copytree(bundled_root(), tmp_path / "data")
     images = tmp_path / "data" / "coco" / "val2014"

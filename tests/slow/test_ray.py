@@ -58,7 +58,7 @@ def _batch(model: str, requests: list[Request]) -> RequestBatch:
     return RequestBatch(resolve_checkpoint(model), len(requests), lambda: requests)
 
 
-def test_two_workers_give_the_answers_of_one_and_are_restarted(
+def test_two_workers_give_answers_of_one_and_are_restarted(
     pool: Any, requests: list[Request], expected: dict[str, Response], caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = pool.open(resolve_checkpoint("tiny"))

@@ -115,7 +115,7 @@ def answers(out: Path) -> dict[tuple[str, ...], dict[str, Any]]:
     return found
 
 
-def test_it_answers_as_in_process(server: Server, tmp_path: Path) -> None:
+def test_server_answers_equal_in_process_answers(server: Server, tmp_path: Path) -> None:
     rest = ("--data", "tiny", "--tasks", TASKS, "--shots", "0,2", "--limit", "40")
     evalkit("--backend", "server", "--base-url", server.url, *rest, "--out", "there", cwd=tmp_path)
     evalkit("--dtype", "float32", *rest, "--out", "here", cwd=tmp_path)
@@ -139,7 +139,7 @@ def test_it_answers_as_in_process(server: Server, tmp_path: Path) -> None:
     ],
     ids=["ranked letters", "smaller images", "a stop string"],
 )
-def test_options_mean_the_same(server: Server, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_options_have_the_same_effect(server: Server, tmp_path: Path, options: tuple[str, ...]) -> None:
     rest = (*options, "--limit", "30")
     evalkit("--backend", "server", "--base-url", server.url, *rest, "--out", "there", cwd=tmp_path)
     evalkit("--dtype", "float32", *rest, "--out", "here", cwd=tmp_path)
@@ -153,7 +153,7 @@ def test_options_mean_the_same(server: Server, tmp_path: Path, options: tuple[st
 
 
 @vllm
-def test_a_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
+def test_killed_server_loses_nothing(server: Server, tmp_path: Path) -> None:
     journal = "*/refcoco.testA.jsonl"
     spec = ("--backend", "server", "--base-url", server.url, "--tasks", "refcoco/testA", "--out", "runs")
 

@@ -109,7 +109,7 @@ def _batch(model: str, requests: list[Request]) -> RequestBatch:
 # ------------------------------------------------------------------------------------------------------- real workers
 
 
-def test_two_workers_give_the_answers_of_one(
+def test_two_workers_give_answers_of_one(
     workers: PoolBackend, requests: list[Request], expected: dict[str, Response], tiny_backend: HFBackend
 ) -> None:
     assert isinstance(workers, PoolBackend)
@@ -279,7 +279,7 @@ def _timeless(value: Any) -> Any:
     return {k: _timeless(v) for k, v in value.items() if k != "seconds"} if isinstance(value, dict) else value
 
 
-def test_interrupted_run_of_two_workers_has_the_records_of_one(
+def test_interrupted_run_of_two_workers_has_records_of_one(
     tmp_path: Path,
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -330,7 +330,7 @@ def test_checkpoint_errors_are_those_of_one_process(tmp_path: Path, tiny_backend
     assert said[0] == said[1]
 
 
-def test_workers_do_not_import_from_the_current_folder(tmp_path: Path) -> None:
+def test_workers_do_not_import_from_current_folder(tmp_path: Path) -> None:
     """Two workers start in a folder whose ``json.py`` would end them."""
     (tmp_path / "json.py").write_text("import os\nos._exit(3)\n")
     run = Forked("run", "--tasks", "vqav2", "--data", "tiny", "--limit", "2", "--device", "cpu,cpu", cwd=tmp_path)

@@ -330,7 +330,7 @@ def test_intact_files_are_read(official_root: Path, form: Format) -> None:
 
 
 @pytest.mark.parametrize(("form", "place"), FILES)
-def test_damaged_bytes(official_root: Path, form: Format, place: int) -> None:
+def test_corrupt_bytes(official_root: Path, form: Format, place: int) -> None:
     path = official_root / form.files[place]
     read = 0
     with _restored(path) as content:
@@ -342,7 +342,7 @@ def test_damaged_bytes(official_root: Path, form: Format, place: int) -> None:
 
 
 @pytest.mark.parametrize(("form", "place"), FILES)
-def test_damaged_structure(official_root: Path, form: Format, place: int) -> None:
+def test_corrupt_structure(official_root: Path, form: Format, place: int) -> None:
     path = official_root / form.files[place]
     read = 0
     with _restored(path) as content:

@@ -77,7 +77,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------------------------- the rows
 
 
-def test_every_task_of_the_hub_is_tried() -> None:
+def test_every_task_of_hub_is_tried() -> None:
     assert {task.name for task in registry.tasks.all() if task.hub} == {name.split("/")[0] for name in ROWS} | {"gqa"}
 
 
@@ -114,7 +114,7 @@ def test_gqa_with_whole_numbers_for_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["id", "imageId", "question", "answer"])
-def test_gqa_with_a_null(tmp_path: Path, column: str) -> None:
+def test_gqa_with_null(tmp_path: Path, column: str) -> None:
     gqa(tmp_path, **{column: None})
     with pytest.raises(UserError, match=r"gqa: .*\[1\].*None"):
         loaded(tmp_path, "gqa/testdev_balanced")
@@ -180,7 +180,7 @@ def test_copies_in_two_folders_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path, "textvqa/val")
 
 
-def test_a_corrupt_file(tmp_path: Path) -> None:
+def test_corrupt_file(tmp_path: Path) -> None:
     put(tmp_path, FOLDER, "validation", ROW).write_bytes(b"PAR1 and nothing more")
     with pytest.raises(
         UserError, match=r"textvqa: the data set .*textvqa .* could not be loaded: .*Download its files"

@@ -74,7 +74,7 @@ def _load(root: Path, task: str) -> list[Sample]:
 @pytest.mark.parametrize(
     "name", ["../../secret.png", "/etc/passwd", "a/../../secret", "x/../../../../../../etc/passwd"]
 )
-def test_a_name_that_leads_out_of_the_folder_is_refused(official_root: Path, task: str, name: str) -> None:
+def test_name_that_leads_out_of_folder_is_refused(official_root: Path, task: str, name: str) -> None:
     *_, folder, ending = NAMED[task]
     with _named(official_root, task, name), pytest.raises(UserError) as refused:
         _load(official_root, task)
@@ -100,7 +100,7 @@ def test_invalid_names_are_refused(official_root: Path, task: str, name: object)
 
 
 @pytest.mark.parametrize("name", ["..", "../../../etc", "/etc"])
-def test_a_problem_id_that_leads_out_of_the_folder_is_refused(official_root: Path, name: str) -> None:
+def test_problem_id_that_leads_out_of_folder_is_refused(official_root: Path, name: str) -> None:
     files = [official_root / "scienceqa" / file for file in ("problems.json", "pid_splits.json")]
     contents = [file.read_bytes() for file in files]
     problems, splits = map(json.loads, contents)
@@ -116,7 +116,7 @@ def test_a_problem_id_that_leads_out_of_the_folder_is_refused(official_root: Pat
             file.write_bytes(before)
 
 
-def test_a_listed_diagram_is_only_looked_for_among_the_files_of_questions(official_root: Path) -> None:
+def test_listed_diagram_is_only_looked_for_among_files_of_questions(official_root: Path) -> None:
     path = official_root / "ai2d" / "ai2d_test_ids.csv"
     content = path.read_bytes()
     path.write_text("../annotations/7\n/etc/passwd\n")
@@ -128,9 +128,7 @@ def test_a_listed_diagram_is_only_looked_for_among_the_files_of_questions(offici
 
 
 @pytest.mark.parametrize("task", NAMED)
-def test_a_url_is_not_followed_and_its_image_is_absent(
-    official_root: Path, task: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_urls_are_not_followed(official_root: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("something reached for the network")
 
@@ -145,7 +143,7 @@ def test_a_url_is_not_followed_and_its_image_is_absent(
 # ------------------------------------------------------------------------------------------------------- below, itself
 
 
-def test_links_that_a_user_put_into_the_folder_work(tmp_path: Path) -> None:
+def test_links_that_user_put_into_folder_work(tmp_path: Path) -> None:
     elsewhere = tmp_path / "big disk"
     elsewhere.mkdir()
     Image.new("RGB", (40, 30)).save(elsewhere / "a.png")
@@ -157,7 +155,7 @@ def test_links_that_a_user_put_into_the_folder_work(tmp_path: Path) -> None:
         assert image_in(folder, name, task="t").size() == (40, 30)
 
 
-def test_links_cannot_leave_the_folder(tmp_path: Path) -> None:
+def test_links_cannot_leave_folder(tmp_path: Path) -> None:
     (tmp_path / "disk" / "deep").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(tmp_path / "disk" / "secret.png")
     folder = tmp_path / "images"
@@ -200,7 +198,7 @@ PIECES = ["..", ".", "/", "//", "\\", "a", "é.png", "...", "~", "C:", " ", "%2e
 @example("..\\..\\x")
 @example("~/x")
 @example("../documents-of-others/x")
-def test_every_name_is_refused_or_lies_in_the_folder(name: str) -> None:
+def test_every_name_is_refused_or_inside_the_folder(name: str) -> None:
     folder = Path("/data/docvqa/documents")
     try:
         path = image_in(folder, name, task="docvqa").path
@@ -214,6 +212,6 @@ def test_every_name_is_refused_or_lies_in_the_folder(name: str) -> None:
     assert sentence.isprintable()
 
 
-def test_ordinary_names_are_left_as_they_are() -> None:
+def test_ordinary_names_are_unchanged() -> None:
     for name in ("x.png", "documents/x_1.png", "two words.jpg", "ünï.jpg", "..x", "a..b/c"):
         assert image_in(Path("/data"), name, task="t") == PathImage(f"/data/{name}")

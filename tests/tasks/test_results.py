@@ -30,7 +30,7 @@ FORMATS = {
 """(key of the sample's id, its type, key of the answer), as the scorers' own code reads them."""
 
 
-def test_every_task_with_an_official_file_is_here() -> None:
+def test_every_task_with_official_results_is_tested() -> None:
     assert {task.name for task in registry.tasks.all() if task.has_results} == set(FORMATS)
 
 
@@ -54,13 +54,13 @@ def test_results_hold_every_sample_in_order_and_are_read_back(name: str, officia
 
 
 @pytest.mark.parametrize("name", [name for name, (_, kind, _) in FORMATS.items() if kind is int])
-def test_an_id_that_no_official_file_can_hold_is_refused(name: str) -> None:
+def test_id_that_no_official_file_can_hold_is_refused(name: str) -> None:
     task = registry.tasks.get(name)
     with pytest.raises(UserError, match="integers for ids"):
         task.results([Answered(Sample("a7", (), "", (), "a7"), Prediction("yes"))])
 
 
-def test_on_gqas_file_the_official_script_comes_to_the_headline(official_root: Path) -> None:
+def test_official_gqa_script_reproduces_the_headline(official_root: Path) -> None:
     task = registry.tasks.get("gqa")
     job = load_job(task, task.default_splits[0], open_data(str(official_root)), limit=None, seed=0)
     answered = [Answered(s, Prediction(t)) for s, t in zip(job.samples, ("No.", "no", "NO...", "yes"), strict=True)]

@@ -61,7 +61,7 @@ def test_data_equals_bundled_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_evaluate_finds_the_bundled_checkpoints_scores() -> None:
+def test_evaluate_finds_bundled_checkpoints_scores() -> None:
     lines = _run("evaluate.py", str(ROOT / "model" / "tiny" / "weights" / "tiny"), "--count", "40").splitlines()
     scores = {line[2:16].strip(): float(line[16:22]) for line in lines[1:]}
     assert scores["grounding"] > 85

@@ -50,7 +50,7 @@ def test_model_is_restored_when_building_raises(
     assert _patches(model) == []
 
 
-def test_model_is_restored_when_the_engine_does_not_support_it(
+def test_model_is_restored_when_engine_does_not_support_it(
     model: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evalkit.model.engine.engine.Engine.logits", lambda *_: [(torch.zeros(1), torch.zeros(1))] * 2)

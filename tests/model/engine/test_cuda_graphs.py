@@ -108,7 +108,7 @@ def test_wrong_replay_is_not_used(
     assert "not captured as CUDA graphs: replayed logits differ by" in caplog.text
 
 
-def test_failed_recording_is_not_used(
+def test_failed_capture_is_not_used(
     requests: list[Request], expected: dict[str, tuple[int, ...]], tiny_backend: HFBackend,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -137,7 +137,7 @@ def test_traced_step_keeps_python_values(tiny_backend: HFBackend) -> None:
     assert replay().tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
-def test_recordings_are_reused_by_the_next_run(requests: list[Request], tiny_backend: HFBackend) -> None:
+def test_graphs_are_reused_by_the_next_run(requests: list[Request], tiny_backend: HFBackend) -> None:
     capture = Traced()
     backend = _backend(tiny_backend, capture, 16)
     assert backend.engine is not None

@@ -141,7 +141,7 @@ def test_next_step_is_launched_before_tokens_are_read(requests: list[Request], m
     assert run([drawn, *free])[:4] == ["fetch", "step", "fetch", "step"]
 
 
-def test_first_slots_are_known_on_the_cpu(
+def test_first_slots_are_known_on_cpu(
     requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``first_slots`` agrees with ``valid``, however rows were appended, moved and copied to a larger cache."""
@@ -231,7 +231,7 @@ def test_images_are_encoded_once(requests: list[Request]) -> None:
     assert sum(encoded) == len({image.name for request in requests for image in request.images})
 
 
-def test_an_image_in_several_data_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
+def test_image_in_several_data_rows_is_encoded_once(requests: list[Request], alone: dict[str, Response]) -> None:
     """As in the hub's VQAv2, which has a row with its own copy of the image per question."""
     rows: list[dict[str, Any]] = []
 
@@ -420,7 +420,7 @@ def test_nan_fails_its_own_request_only(overlap: bool, requests: list[Request], 
 
 
 @both
-def test_memory_is_freed_after_a_run(overlap: bool, requests: list[Request]) -> None:
+def test_memory_is_freed_after_run(overlap: bool, requests: list[Request]) -> None:
     """No keys or values of a run are left, without waiting for the garbage collector."""
     backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
@@ -468,7 +468,7 @@ def _asked(requests: list[Request], **how: Any) -> list[Request]:
     ],
     ids=["drawn", "drawn from few", "beams", "stopped"],
 )
-def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], requests: list[Request]) -> None:
+def test_other_decoding_is_same_at_every_batch_size(how: dict[str, Any], requests: list[Request]) -> None:
     asked = _asked(requests, **how)
     alone = {r.id: r for r in _backend(exact=True).generate(asked)}
     greedy = {r.id: r for r in _backend(batch_size=16).generate(_asked(requests))}
@@ -480,7 +480,7 @@ def test_other_decoding_is_the_same_at_every_batch_size(how: dict[str, Any], req
         assert any(r.finish == "stop" and not greedy[r.id].text.endswith(r.text) for r in alone.values())
 
 
-def test_random_sampling_follows_the_distribution_and_the_seed() -> None:
+def test_random_sampling_follows_distribution_and_seed() -> None:
     from evalkit.model.hf.sampler import RandomSampler
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])

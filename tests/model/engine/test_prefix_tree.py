@@ -18,7 +18,7 @@ def _nodes(leaves: list[Leaf]) -> set[Node]:
     return {node for leaf in leaves if leaf.node is not None for node in leaf.node.chain()}
 
 
-def test_questions_about_one_image_share_a_node() -> None:
+def test_questions_about_one_image_share_node() -> None:
     leaves = build_prefix_tree([(1, -1, 5, 6), (1, -2, 5), (1, -1, 7), (1, -1, 5, 8)], _length)
     assert len(_nodes(leaves)) == 1
     (node,) = _nodes(leaves)
@@ -27,7 +27,7 @@ def test_questions_about_one_image_share_a_node() -> None:
     assert [leaf.start for leaf in leaves if leaf.index == 1] == [0]
 
 
-def test_few_shot_examples_are_above_the_images() -> None:
+def test_few_shot_examples_are_above_images() -> None:
     shots = (1, -9, 2, 3, -8, 4)
     leaves = build_prefix_tree([(*shots, -1, 5), (*shots, -1, 6), (*shots, -2, 5), (*shots, -2, 6)], _length)
     spans = {tuple((node.start, node.end) for node in leaf.node.chain()) for leaf in leaves if leaf.node is not None}
@@ -70,7 +70,7 @@ sequences = st.lists(st.lists(st.sampled_from([1, 2, 3, -1, -2]), min_size=1, ma
 
 
 @given(sequences, st.booleans())
-def test_nodes_are_prefixes_of_the_sequences_below_them(rows: list[tuple[int, ...]], share: bool) -> None:
+def test_nodes_are_prefixes_of_sequences_below_them(rows: list[tuple[int, ...]], share: bool) -> None:
     leaves = build_prefix_tree(rows, _length, share)
     assert sorted(leaf.index for leaf in leaves) == list(range(len(rows)))
     below: dict[Node, list[int]] = {}

@@ -38,7 +38,7 @@ def draw_images(count: int, most: int = 400) -> list[Image.Image]:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_identical_to_the_processor(name: str) -> None:
+def test_identical_to_processor(name: str) -> None:
     processor = Qwen2VLImageProcessor(**SETTINGS[name])
     pixels, images = BytePreprocessor(processor), draw_images(50)
     raws = [pixels.prepare(image) for image in images]
@@ -72,7 +72,7 @@ def test_limits_may_change() -> None:
     assert pixels.supports(processor)
 
 
-def test_threads_give_the_same() -> None:
+def test_threads_give_same() -> None:
     pixels, images = BytePreprocessor(Qwen2VLImageProcessor()), draw_images(40, most=200)
     with ThreadPoolExecutor(max_workers=4) as workers:
         raws = list(workers.map(pixels.prepare, images))
@@ -82,7 +82,7 @@ def test_threads_give_the_same() -> None:
         assert raw.size == alone.size
 
 
-def test_rejects_what_the_processor_rejects() -> None:
+def test_rejects_what_processor_rejects() -> None:
     thin = draw_image(2000, 8, 1)
     with pytest.raises(ValueError, match="aspect ratio"):
         BytePreprocessor(Qwen2VLImageProcessor()).prepare(thin)
@@ -117,7 +117,7 @@ def test_unsupported_processors() -> None:
 
 
 @pytest.mark.parametrize("processor", [Qwen2VLImageProcessor(), Qwen2VLImageProcessorPil()], ids=["torch", "pil"])
-def test_generic_collates_the_processors_output(processor: Any) -> None:
+def test_generic_collates_processors_output(processor: Any) -> None:
     generic, images = GenericPreprocessor(processor), draw_images(4)
     made = generic.collate([generic.prepare(image) for image in images], "cpu", torch.bfloat16)
     expected = processor(images=images, return_tensors="pt")

@@ -64,7 +64,7 @@ def shown(messages: tuple[Message, ...]) -> list[str]:
     ]
 
 
-def test_the_tasks_here_are_evalkits() -> None:
+def test_tested_tasks_are_all_tasks() -> None:
     assert {task.name: task.kind for task in registry.tasks.all()} == {name: kind for name, (kind, _) in TASKS.items()}
 
 
@@ -227,7 +227,7 @@ BEFORE = {"qwen-vl": "plain: [a.png]", "qwen-vl-chat": "user: Picture 1: [a.png]
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("protocol", OUTSIDE)
-def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, family: str) -> None:
+def test_other_protocols_equal_the_originals_or_are_refused(protocol: str, family: str) -> None:
     plugin = registry.families.get(family)
     table = TABLES[protocol, family]
     for task, (_, asked) in TASKS.items():
@@ -284,7 +284,7 @@ def test_every_cell_of_other_protocols_is_as_theirs_or_refused(protocol: str, fa
         ),
     ],
 )  # fmt: skip
-def test_refusals_say_what_there_is(family: str, spec: PromptSpec, sentence: str) -> None:
+def test_refusals_name_alternatives(family: str, spec: PromptSpec, sentence: str) -> None:
     with pytest.raises(UserError) as raised:
         registry.families.get(family).prompt(spec, LETTERED)
     assert str(raised.value) == sentence
@@ -309,7 +309,7 @@ def test_limits_of_lmms_eval(family: str, task: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize("family", [*RUNNING, *CHAT])
-def test_vlmevalkit_leaves_the_tasks_limits(family: str) -> None:
+def test_vlmevalkit_leaves_tasks_limits(family: str) -> None:
     for task in TABLES["vlmevalkit", family]:
         kind = TASKS[task][0]
         found = registry.families.get(family).decoding(
@@ -341,7 +341,7 @@ SHOTS = (Shot(sample("One?", "s1"), "yes"), Shot(sample("Two?", "s2"), "no"))
 
 
 @pytest.mark.parametrize("family", RUNNING)
-def test_exemplars_in_running_text(family: str) -> None:
+def test_examples_in_running_text(family: str) -> None:
     found = registry.families.get(family).prompt(PromptSpec("okvqa", "vqa"), sample("Three?"), SHOTS)
     assert shown(found) == ["plain: [s1.png]One? Answer: yes[s2.png]Two? Answer: no[a.png]Three? Answer:"]
     boxes = (Shot(sample("man", "s1"), "(1,2),(3,4)</box>"),)
@@ -349,7 +349,7 @@ def test_exemplars_in_running_text(family: str) -> None:
     assert shown(found) == ["plain: [s1.png]<ref>man</ref><box> (1,2),(3,4)</box>[a.png]<ref>dog</ref><box>"]
 
 
-def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() -> None:
+def test_examples_of_base_model_under_other_protocols_are_running_text() -> None:
     found = registry.families.get("qwen-vl").prompt(
         registry.tasks.get("gqa").prompt_spec("lmms-eval"), sample("Three?"), SHOTS[:1]
     )
@@ -360,7 +360,7 @@ def test_exemplars_of_the_base_model_under_other_protocols_are_running_text() ->
     )
 
 
-def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
+def test_examples_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
     found = registry.families.get("qwen-vl-chat").prompt(
         registry.tasks.get("gqa").prompt_spec("vlmevalkit"), sample("Three?"), SHOTS
     )
@@ -375,7 +375,7 @@ def test_exemplars_of_qwen_vl_chat_are_turns_with_numbered_images() -> None:
 
 @pytest.mark.parametrize("family", CHAT)
 @pytest.mark.parametrize("protocol", ["official", "lmms-eval"])
-def test_exemplars_are_turns(family: str, protocol: str) -> None:
+def test_examples_are_turns(family: str, protocol: str) -> None:
     plugin, spec = registry.families.get(family), registry.tasks.get("gqa").prompt_spec(protocol)
     found = plugin.prompt(spec, sample("Three?"), SHOTS)
     assert [m.role for m in found] == ["user", "assistant", "user", "assistant", "user"]
@@ -384,7 +384,7 @@ def test_exemplars_are_turns(family: str, protocol: str) -> None:
     assert shown(found[1::2]) == ["assistant: yes", "assistant: no"]
 
 
-def test_a_prefix_model_takes_no_exemplars() -> None:
+def test_prefix_model_takes_no_examples() -> None:
     plugin = registry.families.get("paligemma")
     assert not plugin.several_images
     with pytest.raises(UserError, match="models of the family paligemma take one image only"):
@@ -422,7 +422,7 @@ BOX = sample('the "left" man', references=((20.0, 10.0, 100.0, 100.0),))
         *[(family, "lmms-eval", "[0.1000, 0.1000, 0.5000, 1.0000]") for family in (*RUNNING, *CHAT)],
     ],
 )  # fmt: skip
-def test_boxes_as_the_family_spells_them(family: str, protocol: str, expected: str) -> None:
+def test_boxes_as_family_spells_them(family: str, protocol: str, expected: str) -> None:
     assert (
         registry.families.get(family).answer(registry.tasks.get("refcoco").prompt_spec(protocol), BOX, IMAGE_SIZE)
         == expected

@@ -135,7 +135,7 @@ def test_spellings_of_one_box(family: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", UNREADABLE)
 @pytest.mark.parametrize("family", ALL)
-def test_nothing_to_read(family: str, text: str) -> None:
+def test_unparsable_answers(family: str, text: str) -> None:
     assert registry.families.get(family).parse(BOXES, text, (image_size_of(family),)) == Prediction(None)
 
 
@@ -201,7 +201,7 @@ AT = (250, 62.5, 999.0234375, 250)
         ("<loc०१२८>" * 4, None),
     ],
 )
-def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
+def test_boxes_of_prefix_model(text: str, box: Expected) -> None:
     assert read("paligemma", text, ImageSize((1000, 500), (1000, 500))) == (None if box is None else pytest.approx(box))
 
 
@@ -220,7 +220,7 @@ def test_boxes_of_a_prefix_model(text: str, box: Expected) -> None:
         ("[0.1, 0.2, 0.3]", None),
     ],
 )
-def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, text: str, box: Expected) -> None:
+def test_under_lmms_eval_boxes_are_fractions_whatever_family(family: str, text: str, box: Expected) -> None:
     found = read(
         family, text, ImageSize((1000, 500), (2000, 250)), registry.tasks.get("refcoco").prompt_spec("lmms-eval")
     )
@@ -237,13 +237,13 @@ def test_under_lmms_eval_boxes_are_fractions_whatever_the_family(family: str, te
         ("qwen3-vl", (100, 100, 300, 200)),
     ],
 )
-def test_under_vlmevalkit_boxes_follow_the_family(family: str, box: Box) -> None:
+def test_under_vlmevalkit_boxes_follow_family(family: str, box: Box) -> None:
     spec = registry.tasks.get("refcoco").prompt_spec("vlmevalkit")
     assert read(family, "(100,200),(300,400)", ImageSize((1000, 500), (2000, 250)), spec) == pytest.approx(box)
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_a_box_needs_a_frame_the_last_one(family: str) -> None:
+def test_box_needs_frame_last_one(family: str) -> None:
     plugin = registry.families.get(family)
     text = "<loc0100><loc0100><loc0200><loc0200>" if family == "paligemma" else "[100, 100, 200, 200]"
     assert plugin.parse(BOXES, text, ()) == Prediction(None)
@@ -258,7 +258,7 @@ QWEN_TEXTS = [case for case in GOLDEN["cases"] if case["kind"] == "qwen_text"]
 
 
 @pytest.mark.parametrize("case", QWEN_TEXTS, ids=[case["id"] for case in QWEN_TEXTS])
-def test_what_qwen_vls_scorer_reads_is_read_alike(case: dict[str, Any]) -> None:
+def test_parses_what_qwen_vls_scorer_parses(case: dict[str, Any]) -> None:
     """``evaluate_grounding.py``: where it finds four finite numbers, the same box; it gives up earlier than we do."""
     size = (case["inputs"]["width"], case["inputs"]["height"])
     value = read("qwen-vl", case["inputs"]["answer"], ImageSize(size, size))
@@ -342,7 +342,7 @@ def test_texts(family: str, text: str, value: str | None) -> None:
         ("paligemma", "<loc0001><loc0002><loc0003><loc0004> man<eos>", "man"),
     ],
 )
-def test_special_tokens_are_no_part_of_a_text(family: str, text: str, value: str | None) -> None:
+def test_special_tokens_are_no_part_of_text(family: str, text: str, value: str | None) -> None:
     assert read(family, text, spec=PromptSpec("vqav2", "vqa")) == value
 
 
@@ -383,7 +383,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("family", ["qwen-vl", "qwen2.5-vl", "generic", "paligemma"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_megabyte_is_read_in_no_time(family: str, name: str) -> None:
+def test_long_answers_parse_quickly(family: str, name: str) -> None:
     """Every family reads with the same few patterns; the four are those that add their own."""
     plugin, image_size = registry.families.get(family), image_size_of(family)
     asks = [BOXES, PromptSpec("vqav2", "vqa"), *([] if family == "paligemma" else [PromptSpec("ai2d", "choice")])]
@@ -437,7 +437,7 @@ UNITS = [
 
 @pytest.mark.parametrize(("family", "protocol", "units"), UNITS)
 @given(data=st.data())
-def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
+def test_rendered_answers_are_parsed_back(family: str, protocol: str, units: int | None, data: st.DataObject) -> None:
     """Within one unit of the convention: ``units`` an image, or as many as the encoder saw pixels (None)."""
     plugin, spec = registry.families.get(family), registry.tasks.get("refcoco").prompt_spec(protocol)
     size = data.draw(st.tuples(st.integers(1, 4000), st.integers(1, 4000)))
@@ -460,7 +460,7 @@ def test_what_is_answered_is_read_back(family: str, protocol: str, units: int | 
 
 @pytest.mark.parametrize("family", ALL)
 @given(words=st.text(alphabet="abc ,.A-Z09中\n", min_size=1))
-def test_words_are_read_back(family: str, words: str) -> None:
+def test_answers_in_words_round_trip(family: str, words: str) -> None:
     if not words.strip():
         return
     plugin, image_size = registry.families.get(family), image_size_of(family)

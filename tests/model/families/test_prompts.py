@@ -67,7 +67,7 @@ def _rendered(family: Any, task: Any, spec: Any, sample: Sample) -> list[Any]:
     return [turns, answer, limits, list(family.continuations(spec, sample)) if task.kind == "choice" else []]
 
 
-def test_prompts_are_those_of_the_golden_file() -> None:
+def test_prompts_are_those_of_golden_file() -> None:
     golden = json.loads(GOLDEN.read_text())
     found = digests()
     assert {key: value for key, value in found.items() if golden.get(key) != value} == {}

@@ -33,7 +33,7 @@ def _sample(text: str = "What color is the cat?", options: tuple[str, ...] = ())
         ),
     ],
 )  # fmt: skip
-def test_prompts_are_the_official_ones(kind: Kind, sample: Sample, text: str) -> None:
+def test_prompts_are_official_ones(kind: Kind, sample: Sample, text: str) -> None:
     assert FAMILY.prompt(PromptSpec("any", kind), sample) == (
         Message("user", (ImagePart(sample.images[0]), TextPart(text))),
     )
@@ -64,11 +64,11 @@ BOX = (10.0, 20.0, 30.0, 40.0)
         ("", None),
     ],
 )
-def test_boxes_are_read_as_written_and_never_guessed(text: str, box: tuple[float, ...] | None) -> None:
+def test_boxes_are_parsed_without_guessing(text: str, box: tuple[float, ...] | None) -> None:
     assert FAMILY.parse(PromptSpec("any", "grounding"), text, (SAME,)).value == box
 
 
-def test_boxes_leave_in_pixels_of_the_original() -> None:
+def test_boxes_are_in_pixels_of_the_original() -> None:
     value = FAMILY.parse(PromptSpec("any", "grounding"), '{"bbox_2d": [0, 0, 644, 476]}', (IMAGE_SIZE,)).value
     assert value == pytest.approx((0, 0, 640, 480))
     value = FAMILY.parse(PromptSpec("any", "grounding"), '{"bbox_2d": [322, 119, 644, 238]}', (IMAGE_SIZE,)).value
@@ -76,7 +76,7 @@ def test_boxes_leave_in_pixels_of_the_original() -> None:
 
 
 @given(st.tuples(*[st.integers(0, 2000)] * 4), st.tuples(*[st.integers(28, 2000)] * 4))
-def test_reading_undoes_writing(box: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+def test_parsing_inverts_rendering(box: tuple[int, ...], sizes: tuple[int, ...]) -> None:
     image_size = ImageSize(original=sizes[:2], resized=sizes[2:])  # type: ignore[arg-type]
     sx, sy = sizes[2] / sizes[0], sizes[3] / sizes[1]
     written = [box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy]
@@ -103,7 +103,7 @@ def test_texts_are_stripped_and_nothing_is_unparsed(text: str, value: str | None
     assert prediction.parsed == (value is not None)
 
 
-def test_only_boxes_get_more_tokens_than_the_task_allows() -> None:
+def test_only_boxes_get_more_tokens_than_task_allows() -> None:
     assert FAMILY.decoding(PromptSpec("any", "vqa"), Decoding(10)) == Decoding(10)
     assert FAMILY.decoding(PromptSpec("any", "grounding"), Decoding(28, 3)) == Decoding(128, 3)
     assert FAMILY.decoding(PromptSpec("any", "grounding"), Decoding(500)) == Decoding(500)

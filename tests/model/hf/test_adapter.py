@@ -61,7 +61,7 @@ def answers(backend: Any, requests: list[Request]) -> dict[str, tuple[int, ...]]
     return {k: r.tokens for k, r in found.items()}
 
 
-def test_an_adapter_changes_answers_as_merged_weights_do(
+def test_adapter_changes_answers_as_merged_weights_do(
     tiny_backend: HFBackend, requests: list[Request], adapter: Path
 ) -> None:
     first, again = (
@@ -84,7 +84,7 @@ def opening(folder: Path | str, **more: Any) -> None:
     BACKEND.open(replace(adapted(folder), **more), device="cpu", dtype="float32", batching=Batching(1))
 
 
-def test_folders_that_are_no_adapters_are_sentences(adapter: Path, tmp_path: Path) -> None:
+def test_invalid_adapter_folders_are_reported(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--adapter .*absent: .*absent is not an adapter \\(no adapter_config.json"):
         opening(tmp_path / "absent")
     with pytest.raises(UserError, match="is not an adapter"):
@@ -108,7 +108,7 @@ def test_pickled_adapters_need_permission(adapter: Path, tmp_path: Path) -> None
     opening(tmp_path / "pickled", allow_pickled_weights=True)
 
 
-def test_an_adapter_of_another_model_is_a_sentence(adapter: Path, tmp_path: Path) -> None:
+def test_adapter_of_another_model_is_reported(adapter: Path, tmp_path: Path) -> None:
     for name, rename in (
         ("deeper", lambda key: key.replace("layers.0.", "layers.30.")),
         ("lacking", lambda key: None if "layers.0." in key else key),
@@ -192,7 +192,7 @@ def test_old_names_in_patterns_and_saved_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["non_lora_state_dict.bin", "mm_projector.bin", "new_embeddings.safetensors"])
-def test_further_weights_beside_an_adapter_are_refused(adapter: Path, tmp_path: Path, name: str) -> None:
+def test_further_weights_beside_adapter_are_refused(adapter: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(adapter, tmp_path / "lora"))
     for other in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "README.md"):
         (folder / other).touch()
@@ -252,7 +252,7 @@ def verified(folder: Path) -> dict[str, Check]:
     return {check.name: check for check in BACKEND.verify(adapted(folder), device="cpu", dtype="auto", forward=True)}
 
 
-def test_verify_checks_the_adapter_too(adapter: Path, tmp_path: Path) -> None:
+def test_verify_checks_adapter_too(adapter: Path, tmp_path: Path) -> None:
     checks = verified(adapter)
     assert checks["adapter"].said.startswith("LORA, rank 4, ")
     assert all(check.ok for check in checks.values())

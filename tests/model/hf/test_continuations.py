@@ -69,7 +69,7 @@ def mean_losses(backend: HFBackend, request: Request) -> list[float]:
     return [found[place] for place in range(len(found))]
 
 
-def test_batch_sizes_agree_with_each_other_and_with_a_plain_loop(
+def test_batch_sizes_agree_with_each_other_and_with_plain_loop(
     tiny_backend: HFBackend, requests: list[Request]
 ) -> None:
     means = {r.id: plain_loop(tiny_backend, r) for r in requests}
@@ -87,12 +87,12 @@ def test_batch_sizes_agree_with_each_other_and_with_a_plain_loop(
             assert response.image_sizes[0].resized == (112, 112)
 
 
-def test_cross_entropies_are_those_of_the_plain_loop(tiny_backend: HFBackend, requests: list[Request]) -> None:
+def test_cross_entropies_are_those_of_plain_loop(tiny_backend: HFBackend, requests: list[Request]) -> None:
     for request in requests[:4]:
         assert mean_losses(tiny_backend, request) == pytest.approx(plain_loop(tiny_backend, request), abs=1e-4)
 
 
-def test_letters_take_one_row(tiny_backend: HFBackend, requests: list[Request]) -> None:
+def test_letters_need_one_sequence(tiny_backend: HFBackend, requests: list[Request]) -> None:
     (row,) = tiny_backend.inputs.plan(requests[1])
     assert row.branch is not None
     assert row.branch.forced == ()
@@ -104,7 +104,7 @@ options = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple
 
 @given(options)
 @settings(max_examples=300, deadline=None)
-def test_branches_read_every_option_once(given: list[tuple[int, ...]]) -> None:
+def test_branches_cover_every_option_once(given: list[tuple[int, ...]]) -> None:
     found = build_branches(given)
     assert sorted(o for row in found for o in row.options) == list(enumerate(given))
     for row in found:
@@ -113,7 +113,7 @@ def test_branches_read_every_option_once(given: list[tuple[int, ...]]) -> None:
     assert all(a[: len(b)] != b for a in heads for b in heads if a is not b), "none could be read off another's row"
 
 
-def test_equal_options_give_the_first(tiny_backend: HFBackend, requests: list[Request]) -> None:
+def test_equal_options_give_first(tiny_backend: HFBackend, requests: list[Request]) -> None:
     same = replace(requests[0], continuations=("red", "red"))
     (response,) = tiny_backend.generate([same])
     assert response.text == "red"
@@ -128,12 +128,12 @@ def test_mixed_with_generation(tiny_backend: HFBackend, requests: list[Request])
     assert {r.id: r.text for r in tiny_backend.generate(together)} == apart
 
 
-def test_continuation_may_contain_a_stop_token(tiny_backend: HFBackend, requests: list[Request]) -> None:
+def test_continuation_may_contain_stop_token(tiny_backend: HFBackend, requests: list[Request]) -> None:
     ending = replace(requests[0], continuations=("red<|im_end|>\nred", "red<|im_end|>\nblue"))
     assert mean_losses(tiny_backend, ending) == pytest.approx(plain_loop(tiny_backend, ending), abs=1e-4)
 
 
-def test_not_a_number_is_an_error(tiny_backend: HFBackend, requests: list[Request]) -> None:
+def test_not_number_is_error(tiny_backend: HFBackend, requests: list[Request]) -> None:
     hook = tiny_backend.model.lm_head.register_forward_hook(lambda *a: torch.full_like(a[2], torch.nan))
     try:
         answers = list(tiny_backend.generate(requests[:6]))
@@ -144,7 +144,7 @@ def test_not_a_number_is_an_error(tiny_backend: HFBackend, requests: list[Reques
     assert "are NaN" in str(answers[0].error)
 
 
-def test_out_of_memory_halves_the_batches_and_loses_nothing(
+def test_out_of_memory_halves_batches_and_loses_nothing(
     tiny_backend: HFBackend, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = HFBackend(tiny_backend.model, tiny_backend.processor, batch_size=16)

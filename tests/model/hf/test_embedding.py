@@ -34,7 +34,7 @@ def test_unit_vectors_that_do_not_depend_on_neighbours(tiny_backend: HFBackend, 
     assert len(set(vectors)) == len(vectors)
 
 
-def test_the_vector_is_the_mean_of_the_visual_tokens(tiny_backend: HFBackend, images: list[ImageRef]) -> None:
+def test_vector_is_mean_of_visual_tokens(tiny_backend: HFBackend, images: list[ImageRef]) -> None:
     pixels = tiny_backend.processor.image_processor(images=[images[0].load()], return_tensors="pt")
     with torch.inference_mode():
         tokens = tiny_backend.model.model.visual(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"])
@@ -43,7 +43,7 @@ def test_the_vector_is_the_mean_of_the_visual_tokens(tiny_backend: HFBackend, im
     assert torch.allclose(torch.tensor(vector), mean / mean.norm(), atol=1e-6)
 
 
-def test_an_unreadable_image_ends_it_after_those_before(
+def test_unreadable_image_fails_after_earlier_results(
     tiny_backend: HFBackend, images: list[ImageRef], tmp_path: Path
 ) -> None:
     Image.new("RGB", (4000, 4)).save(tmp_path / "thread.png")
@@ -54,7 +54,7 @@ def test_an_unreadable_image_ends_it_after_those_before(
             next(found)
 
 
-def test_a_model_without_an_encoder_is_a_sentence(tiny_backend: HFBackend, images: list[ImageRef]) -> None:
+def test_model_without_encoder_is_reported(tiny_backend: HFBackend, images: list[ImageRef]) -> None:
     class Blind:
         generation_config = tiny_backend.model.generation_config
 

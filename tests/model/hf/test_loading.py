@@ -31,7 +31,7 @@ def add(folder: Path, *names: str) -> None:
     save_file(state | {name: torch.zeros(2) for name in names}, folder / "model.safetensors", {"format": "pt"})
 
 
-def test_tensors_that_are_not_the_models_are_named(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_tensors_that_are_not_models_are_named(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     add(copy, "v_head.summary.weight", "v_head.summary.bias")
     load(copy)
     (message,) = [message for message in caplog.messages if "not loaded" in message]
@@ -42,14 +42,14 @@ def test_tensors_that_are_not_the_models_are_named(copy: Path, caplog: pytest.Lo
 @pytest.mark.parametrize(
     "name", ["model.layers.4.mlp.up_proj.weight", "visual.blocks.9.attn.qkv.bias", "model.language_model.layers.17.mlp.up_proj.weight"]
 )  # fmt: skip
-def test_layers_that_the_config_does_not_have_are_refused(copy: Path, name: str) -> None:
+def test_layers_that_config_does_not_have_are_refused(copy: Path, name: str) -> None:
     """As with a config that was edited or is another checkpoint's: the model would answer without them."""
     add(copy, name)
     with pytest.raises(UserError, match="1 of its tensors belong to layers that config.json does not have"):
         load(copy)
 
 
-def test_fewer_layers_in_the_config(copy: Path) -> None:
+def test_fewer_layers_in_config(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     text = config["text_config"]
     text |= {"num_hidden_layers": 3, "layer_types": text["layer_types"][:3]}

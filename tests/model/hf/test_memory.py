@@ -45,7 +45,7 @@ def _run(samples: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_peak_memory_does_not_grow_with_the_split() -> None:
+def test_peak_memory_does_not_grow_with_split() -> None:
     (few, small), (many, large) = _run(1000), _run(10_000)
     assert (few, many) == (1000, 10_000)
     assert large < 1.1 * small, f"{small} kB for 1,000 samples, {large} kB for 10,000"

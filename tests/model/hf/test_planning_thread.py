@@ -54,7 +54,7 @@ def test_next_window_is_taken_before_one_is_returned() -> None:
     assert _poll_when_done(plans) is None
 
 
-def test_no_window_is_taken_after_an_empty_one_until_wait() -> None:
+def test_no_window_is_taken_after_empty_one_until_wait() -> None:
     windows = Windows(ONE, (), ONE)
     with _thread(windows) as plans:
         assert plans.wait() is not None
@@ -68,7 +68,7 @@ def test_no_window_is_taken_after_an_empty_one_until_wait() -> None:
 @pytest.mark.parametrize(
     "odd", [WindowPlan(for_engine=[1], for_generate=[1]), WindowPlan(for_engine=[1], failed=[(ONE[0], OSError())])], ids=["generate's", "failed"]  # type: ignore[list-item]
 )  # fmt: skip
-def test_poll_returns_only_plans_entirely_for_the_engine(odd: WindowPlan) -> None:
+def test_poll_returns_only_plans_entirely_for_engine(odd: WindowPlan) -> None:
     with _thread(Windows(ONE), lambda _: odd) as plans:
         assert _poll_when_done(plans) is None
         assert plans.wait() is odd

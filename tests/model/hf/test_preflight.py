@@ -60,7 +60,7 @@ def run(folder: Path, **more: Any) -> None:
 
 
 @pytest.mark.parametrize("template", TEXT_TEMPLATES.values(), ids=TEXT_TEMPLATES)
-def test_templates_without_a_place_for_images(copy: Path, template: str) -> None:
+def test_templates_without_place_for_images(copy: Path, template: str) -> None:
     (copy / "chat_template.jinja").write_text(template)
     with pytest.raises(UserError, match=f"^--model ckpt: {SENTENCE}"):
         run(copy)
@@ -70,7 +70,7 @@ def test_templates_without_a_place_for_images(copy: Path, template: str) -> None
     assert SENTENCE in checks["processor"].said
 
 
-def test_a_dry_run_refuses_it_too(copy: Path) -> None:
+def test_dry_run_refuses_it_too(copy: Path) -> None:
     (copy / "chat_template.jinja").write_text(TEXT_TEMPLATES["content as text"])
     with pytest.raises(UserError, match=SENTENCE):
         execute(effective({"tasks": ["vqav2"], "model": [str(copy)], "data": "tiny"}, copy.parent), dry=True)
@@ -82,7 +82,7 @@ def test_prompts_that_use_no_template_do_not_need_one(copy: Path) -> None:
     assert (copy.parent / "runs").is_dir()
 
 
-def test_a_checkpoint_without_a_template(copy: Path) -> None:
+def test_checkpoint_without_template(copy: Path) -> None:
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="the checkpoint has no chat template"):
         run(copy)
@@ -90,7 +90,7 @@ def test_a_checkpoint_without_a_template(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["one", "several by name"])
-def test_a_template_in_the_tokenizers_configuration(
+def test_template_in_tokenizers_configuration(
     tiny_backend: HFBackend, requests: list[Request], copy: Path, named: bool
 ) -> None:
     template: Any = (copy / "chat_template.jinja").read_text()
@@ -165,7 +165,7 @@ def test_attention_that_cannot_be_used(
     assert all(check.ok for check in verified(copy, forward=True).values())
 
 
-def test_the_bundled_checkpoint_passes() -> None:
+def test_bundled_checkpoint_passes() -> None:
     check_chat_template(Inputs(load_processor(resolve_checkpoint("tiny"))))
 
 
@@ -173,7 +173,7 @@ FILES = ["tokenizer.json", "tokenizer_config.json", "processor_config.json", "ch
 
 
 @pytest.mark.parametrize("lacking", [FILES, FILES[:2], FILES[2:]], ids=["all", "tokenizer", "image processor"])
-def test_a_checkpoint_without_processor_files(
+def test_checkpoint_without_processor_files(
     tiny_backend: HFBackend, requests: list[Request], copy: Path, lacking: list[str]
 ) -> None:
     """As training code leaves it that saves the model alone."""

@@ -74,7 +74,7 @@ def test_previews_need_no_weights(requests: list[Request], tmp_path: Path) -> No
         BACKEND.preview(checkpoint, requests[:1])
 
 
-def test_a_processor_that_cannot_say_how_long_images_are(
+def test_processor_without_image_token_counts(
     tiny_backend: HFBackend, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor = type(tiny_backend.processor)
@@ -86,7 +86,7 @@ def test_a_processor_that_cannot_say_how_long_images_are(
     assert [lengths[r.id] for r in requests] == [p.tokens for p in known]
 
 
-def test_a_preview_of_what_cannot_be_asked_is_a_sentence(requests: list[Request], tmp_path: Path) -> None:
+def test_preview_of_an_invalid_prompt_is_reported(requests: list[Request], tmp_path: Path) -> None:
     Image.new("RGB", (4000, 4)).save(tmp_path / "thread.png")
     for name, said in (("thread.png", "aspect ratio"), ("absent.png", "absent.png")):
         message = Message("user", (ImagePart(PathImage(str(tmp_path / name))), TextPart("?")))
@@ -112,7 +112,7 @@ def test_running_text_has_no_template(tiny_backend: HFBackend, requests: list[Re
         assert list(answers["plain"].tokens) == new
 
 
-def test_no_chat_template_is_a_sentence(requests: list[Request]) -> None:
+def test_no_chat_template_is_reported(requests: list[Request]) -> None:
     processor = load_processor(resolve_checkpoint("tiny"))
     processor.chat_template = processor.tokenizer.chat_template = None
     backend = HFBackend(_Model(), processor, batch_size=1)
@@ -139,7 +139,7 @@ def limited(least: int | None, most: int | None) -> Checkpoint:
 
 
 @pytest.mark.parametrize(("least", "most"), [(None, 3200), (40_000, 60_000), (40_000, None), (None, 200_000)])
-def test_limits_change_the_frames_as_the_familys_rule_says(
+def test_limits_change_frames_as_familys_rule_says(
     requests: list[Request], least: int | None, most: int | None
 ) -> None:
     if least == 40_000 and most is None:  # above the tiny checkpoint's own upper limit

@@ -69,7 +69,7 @@ def test_all_files_count(
     assert {finish for _, finish in found.values()} == {"stop"}
 
 
-def test_ids_of_a_configurations_class_that_are_ordinary_tokens_do_not_count(tmp_path: Path) -> None:
+def test_ids_of_configurations_class_that_are_ordinary_tokens_do_not_count(tmp_path: Path) -> None:
     """As the default 2 of Llama's configuration in another vocabulary."""
     folder = naming(tmp_path / "x", generation=TURN_END, tokenizer="<|im_end|>", config=2)
     backend = BACKEND.open(resolve_checkpoint(str(folder)), device="cpu", dtype="float32", batching=Batching(1))

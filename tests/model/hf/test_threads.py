@@ -13,7 +13,7 @@ import torch
 from evalkit.model.hf.threads import threads
 
 
-def test_torch_works_alone_in_them_and_as_before_elsewhere() -> None:
+def test_torch_uses_one_thread_inside() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -29,12 +29,12 @@ def test_torch_works_alone_in_them_and_as_before_elsewhere() -> None:
         torch.set_num_threads(before)
 
 
-def test_what_goes_wrong_in_them_is_told() -> None:
+def test_exceptions_in_threads_are_raised() -> None:
     with threads(1) as pool, pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 / 0).result()
 
 
-def test_where_there_are_no_more_threads_nothing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_limit_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     start, started = Thread.start, []
 
     def refused(thread: Thread) -> None:
@@ -52,7 +52,7 @@ def test_where_there_are_no_more_threads_nothing_hangs(monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores")
-def test_the_model_does_not_sleep_after_every_operation() -> None:
+def test_model_threads_do_not_sleep_between_operations() -> None:
     """Where a thread has a team of its own, it does at each, four hundred times here; on a busy machine now and then."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -114,12 +114,12 @@ def huge() -> Any:
         return QwenVLForConditionalGeneration(QwenVLConfig.from_dict(dict(PUBLISHED)))
 
 
-def test_the_full_size_has_the_published_names_and_shapes(huge):
+def test_full_size_has_published_names_and_shapes(huge):
     assert {name: tuple(p.shape) for name, p in huge.state_dict().items()} == published_shapes()
     assert not list(huge.buffers())
 
 
-def test_the_full_size_in_numbers(huge):
+def test_full_size_in_numbers(huge):
     parts = {
         "embeddings": ("transformer.wte.",),
         "decoder": ("transformer.h.", "transformer.ln_f."),
@@ -177,7 +177,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
     logging.disable_propagation()
 
 
-def test_a_checkpoint_as_published(small, tmp_path, said):
+def test_published_checkpoint_format(small, tmp_path, said):
     """``.bin`` files (read with ``weights_only``), another's ``auto_map``, buffers: no remote code, no complaint."""
     model = small(3)
     package.register()
@@ -196,7 +196,7 @@ def test_a_checkpoint_as_published(small, tmp_path, said):
     assert [r.getMessage() for r in said.records if r.levelname in ("WARNING", "ERROR")] == []
 
 
-def test_a_checkpoint_in_half_precision_on_devices(small, tmp_path):
+def test_checkpoint_in_half_precision_on_devices(small, tmp_path):
     model = small(3)
     folder = published_folder(tmp_path, model)
     found = QwenVLForConditionalGeneration.from_pretrained(
@@ -209,7 +209,7 @@ def test_a_checkpoint_in_half_precision_on_devices(small, tmp_path):
     assert out.shape[1] == ids.shape[1] + 2
 
 
-def test_devices_for_the_full_size(huge):
+def test_devices_for_full_size(huge):
     """The plan for two small GPUs: the vision part stays in one piece, and so does each block."""
     from accelerate import infer_auto_device_map
 
@@ -221,7 +221,7 @@ def test_devices_for_the_full_size(huge):
     assert all(name.count(".") <= 2 for name in plan)
 
 
-def test_saved_and_loaded(small, tmp_path):
+def test_save_and_load_round_trip(small, tmp_path):
     model = small(4, original_padding=True)
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
@@ -238,7 +238,7 @@ def test_saved_and_loaded(small, tmp_path):
     assert torch.equal(inner(ids).last_hidden_state, model.model(ids).last_hidden_state)
 
 
-def test_what_a_checkpoint_lacks_is_initialised(small, tmp_path):
+def test_missing_weights_are_initialised(small, tmp_path):
     """Nothing is left as the meta device's memory happened to be."""
     model = small(5)
     folder = published_folder(tmp_path, model)
@@ -257,7 +257,7 @@ def test_what_a_checkpoint_lacks_is_initialised(small, tmp_path):
     assert torch.equal(new["transformer.wte.weight"], state(model)["transformer.wte.weight"])
 
 
-def test_a_text_only_qwen_is_refused(small, tmp_path):
+def test_text_only_qwen_is_refused(small, tmp_path):
     package.register()
     folder = published_folder(tmp_path, small())
     config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -281,14 +281,14 @@ def test_configurations_that_do_not_fit(small):
         small(visual={"output_dim": 256})
 
 
-def test_the_configuration_says_where_images_go():
+def test_configuration_has_the_image_token():
     config = QwenVLConfig.from_dict(dict(PUBLISHED))
     assert (config.image_start_id, config.image_end_id, config.image_token_id) == (151857, 151858, 151859)
     assert (config.vision.mlp_width, config.vision.grid, config.vision.n_queries) == (8192, 32, 256)
     assert (config.head_dim, config.num_key_value_heads) == (128, 32)
 
 
-def test_importing_the_package_is_cheap():
+def test_importing_package_is_cheap():
     code = "import sys, evalkit.model.qwen_vl; print(sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert out.stdout.strip() == "[]"

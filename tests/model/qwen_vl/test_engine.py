@@ -127,7 +127,7 @@ def _same(found: Iterable[Response], alone: dict[str, Response]) -> None:
         assert (r.prompt_tokens, r.image_sizes) == (one.prompt_tokens, one.image_sizes), r.id
 
 
-def test_the_requests_are_of_all_kinds(alone: dict[str, dict[str, Response]], folders: dict[str, Path]) -> None:
+def test_requests_are_of_all_kinds(alone: dict[str, dict[str, Response]], folders: dict[str, Path]) -> None:
     """What the tests below hold against: answers that differ, NTK factors of several doublings, some ends of turns."""
     config = _backend(folders["chat"], exact=True).model.config
     for answers in alone.values():
@@ -145,7 +145,7 @@ ALL = [(kind, rows, share) for kind in ("chat", "base") for rows in (1, 3, 16) f
 @pytest.mark.parametrize(
     ("kind", "rows", "share"), [pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow) for one in ALL]
 )
-def test_as_alone(
+def test_batched_equals_batch_size_1(
     kind: str,
     rows: int,
     share: bool,
@@ -165,7 +165,7 @@ def test_small_batches_of_tokens(
     _same(backend.generate(asked["chat"]), alone["chat"])
 
 
-def test_the_factor_matters(
+def test_rope_factor_changes_answers(
     folders: dict[str, Path], asked: dict[str, list[Request]], alone: dict[str, dict[str, Response]]
 ) -> None:
     """What the tests above would see if keys were rotated with the factor of short prompts throughout."""
@@ -220,7 +220,7 @@ def test_prefixes_are_shared_among_equal_factors_only(samples: list[Sample], fol
 
 
 @pytest.mark.slow
-def test_the_tree_saves_tokens(folders: dict[str, Path], asked: dict[str, list[Request]]) -> None:
+def test_prefix_tree_saves_tokens(folders: dict[str, Path], asked: dict[str, list[Request]]) -> None:
     tokens = {}
     for share in (True, False):
         backend = _backend(folders["base"], batch_size=16, options=Options(prefix_sharing=share))
@@ -231,7 +231,7 @@ def test_the_tree_saves_tokens(folders: dict[str, Path], asked: dict[str, list[R
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "engine"])
-def test_what_ends_a_turn_does_not_end_a_text(exact: bool, samples: list[Sample], folders: dict[str, Path]) -> None:
+def test_end_of_turn_does_not_end_running_text(exact: bool, samples: list[Sample], folders: dict[str, Path]) -> None:
     """``<|im_end|>`` made the likeliest first token: it ends an answer in turns, and in running text it is a token."""
     content = (ImagePart(samples[0].images[0]), TextPart(samples[0].text))
     for role, finish in (("user", "stop"), ("plain", "length")):
@@ -260,7 +260,7 @@ def test_half_precision(
     assert alike >= 0.8 * len(found)
 
 
-def test_positions_that_count_padding_go_without_the_engine(
+def test_models_that_count_padding_bypass_the_engine(
     folders: dict[str, Path], asked: dict[str, list[Request]], alone: dict[str, dict[str, Response]], tmp_path: Path
 ) -> None:
     """The original's padding is a matter of the batch: alone, answers are the same; in a batch, long ones are not."""
@@ -281,7 +281,7 @@ def test_positions_that_count_padding_go_without_the_engine(
     assert changed
 
 
-def test_nothing_of_the_checkpoints_own_settings_is_applied(
+def test_generation_settings_of_the_checkpoint_are_ignored(
     folders: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its ``generation_config.json`` samples; and one line says how its pickles are read."""

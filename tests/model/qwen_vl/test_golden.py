@@ -135,7 +135,7 @@ def test_vision(model, golden):
 
 
 @torch.inference_mode()
-def test_positions_of_the_vision_part(eager, golden):
+def test_positions_of_vision_part(eager, golden):
     table = eager.model.visual.positional_embedding
     assert distance(vision.resample(table, 32), golden.arrays["vision.pos_interp"]) < 1e-6
     assert distance(vision.sincos_2d(256, 16), golden.arrays["vision.pool_sincos_init"]) < 1e-6
@@ -160,7 +160,7 @@ def test_hidden_states(model, golden):
 
 
 @pytest.mark.parametrize("case", PADDED)
-def test_padded_rows_as_the_original_counts(model, golden, case, monkeypatch):
+def test_padded_rows_as_original_counts(model, golden, case, monkeypatch):
     """Under the switch; without it only where the padding makes no difference."""
     mask, wanted = golden.arrays[f"{case}.attention_mask"], golden.arrays[f"{case}.logits"]
     real = mask[:, golden.arrays[f"{case}.positions"]].bool()
@@ -181,7 +181,7 @@ def test_positions_count_real_tokens(golden, case):
     assert torch.equal(positions_of(mask)[mask == 1], wanted[mask == 1])
 
 
-def test_a_padded_row_is_the_single_sample(model, golden):
+def test_padded_row_equals_single_sample(model, golden):
     """The original gives row 1 of this batch other logits than alone; here it gives the single sample's."""
     alone = golden.arrays["image_text_1img.input_ids"]
     padded = golden.arrays["leftpad_image.input_ids"]
@@ -407,7 +407,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_noticed(eager, golden, mistake, monkeypatch):
+def test_wrong_values_fail_the_comparison(eager, golden, mistake, monkeypatch):
     """Each of these, one at a time, moves an array further than is tolerated (and without it none is moved)."""
     make, measure = MISTAKES[mistake]
     assert measure(eager, golden) < 1

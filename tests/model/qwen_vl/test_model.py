@@ -84,7 +84,7 @@ def test_logn_scale():
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_batch_of_eight_is_eight_singles(small, attention):
+def test_batch_of_eight_equals_single_samples(small, attention):
     model = small(attention=attention)
     rows = mixed_rows()
     assert len({model.config.ntk_alpha(len(ids)) for ids, _ in rows}) == 4
@@ -95,7 +95,7 @@ def test_a_batch_of_eight_is_eight_singles(small, attention):
 
 
 @torch.inference_mode()
-def test_sdpa_is_eager(small, model):
+def test_sdpa_equals_eager(small, model):
     inputs = batch(mixed_rows())
     other = small(attention="eager")
     real = inputs["attention_mask"].bool()
@@ -104,7 +104,7 @@ def test_sdpa_is_eager(small, model):
     assert found[0].std() > 0.5
 
 
-def test_the_original_counts_padding(small):
+def test_original_counts_padding(small):
     """The compatibility switch: padding changes a row's answer above ``seq_length``, and positions are ignored."""
     model = small(original_padding=True)
     rows = mixed_rows()
@@ -119,7 +119,7 @@ def test_the_original_counts_padding(small):
 
 
 @pytest.mark.parametrize(("words", "images"), [(10, 0), (28, 0), (50, 0), (12, 1), (20, 3)])
-def test_cached_is_uncached(model, words, images):
+def test_cache_does_not_change_logits(model, words, images):
     """With the request's factor, which a fresh run of a sequence that grew beyond ``seq_length`` would not take."""
     row = (prompt(words, words=words, images=images), pixels(words, images))
     alpha = torch.tensor([model.config.ntk_alpha(len(row[0]))])
@@ -145,7 +145,7 @@ def test_static_and_plain_caches(model):
 
 
 @torch.inference_mode()
-def test_the_factor_belongs_to_the_request(model):
+def test_rope_factor_is_per_request(model):
     """Another prompt in between changes nothing (in the original it does)."""
     ids = torch.tensor([prompt(1, words=30)])
     step = torch.tensor([[7]])
@@ -159,7 +159,7 @@ def test_the_factor_belongs_to_the_request(model):
 
 
 @torch.inference_mode()
-def test_a_shared_prefix(model):
+def test_shared_prefix(model):
     """A prefix (shorter than ``seq_length``) prefilled once, its cache repeated for prompts above it."""
     head, images = prompt(3, words=8, images=1), pixels(3, 1)
     tails = [prompt(at, words=n) for at, n in ((10, 9), (11, 20), (12, 36))]
@@ -207,7 +207,7 @@ def test_a_shared_prefix(model):
 
 
 @torch.inference_mode()
-def test_factors_follow_a_caches_rows(model):
+def test_factors_follow_caches_rows(model):
     ids = batch([(prompt(1, words=20), pixels(0, 0)), (prompt(2, words=40), pixels(0, 0))])
     cache = model(**ids, use_cache=True).past_key_values
     assert cache.ntk_alpha.tolist() == [1, 3]
@@ -222,7 +222,7 @@ def test_factors_follow_a_caches_rows(model):
 
 
 @torch.inference_mode()
-def test_factors_that_are_not_known(model):
+def test_unknown_rope_factors_are_refused(model):
     plain = DynamicCache()
     model(torch.tensor([prompt(1, words=40)]), past_key_values=plain)
     plain.batch_repeat_interleave(2)
@@ -265,7 +265,7 @@ def test_images_of_256_tokens(small, images):
 
 
 @torch.inference_mode()
-def test_what_stands_in_the_places_does_not_matter(model):
+def test_placeholder_content_does_not_matter(model):
     ids = torch.tensor([prompt(4, words=12, images=2)])
     wanted = model(ids, pixel_values=pixels(4, 2)).logits
     spelled = ids.clone()
@@ -281,7 +281,7 @@ def test_what_stands_in_the_places_does_not_matter(model):
 
 
 @torch.inference_mode()
-def test_images_and_spans_have_to_agree(model):
+def test_image_and_span_counts_must_match(model):
     ids = torch.tensor([prompt(4, words=12, images=2)])
     for count in (1, 3):
         with pytest.raises(ValueError, match=f"2 image spans, but pixel_values has {count} images"):

@@ -108,7 +108,7 @@ def real_ids(inputs: Any, row: int = 0) -> list[int]:
 # --------------------------------------------------------------------------------------------------------- the images
 
 
-def test_pixels_are_the_originals() -> None:
+def test_pixels_equal_the_original_processor() -> None:
     if not GOLDEN.is_dir():
         pytest.skip("the recorded arrays are not here")
     from safetensors.torch import load_file
@@ -174,7 +174,7 @@ def test_eight_images_and_their_length(processor: QwenVLProcessor, images: list[
     assert inputs["input_ids"].shape[1] == 8 + sum(counts)
 
 
-def test_places_and_images_must_agree(processor: QwenVLProcessor) -> None:
+def test_placeholder_and_image_counts_must_match(processor: QwenVLProcessor) -> None:
     image, place = Image.new("RGB", (8, 8)), processor.image_token
     for texts, images, said in (
         ([place], None, "the texts have 1 places for images (<imgpad>), but 0 images were given"),
@@ -236,7 +236,7 @@ def content(text: str) -> list[dict[str, str]]:
     return [*parts, {"type": "image"}, {"type": "text", "text": after}] if found else parts
 
 
-def test_images_are_numbered_through_the_conversation(processor: QwenVLProcessor) -> None:
+def test_images_are_numbered_through_conversation(processor: QwenVLProcessor) -> None:
     image, text = {"type": "image"}, {"type": "text", "text": "Which?"}
     asked = [
         {"role": "user", "content": [image, image, text]},
@@ -280,7 +280,7 @@ def asked_in(inputs: Inputs, *messages: Message) -> tuple[str, list[int], Any]:
 
 
 @pytest.mark.parametrize("role", ["plain", "user"])
-def test_a_question_cannot_inject(processor: QwenVLProcessor, images: list[PathImage], role: str) -> None:
+def test_question_cannot_inject(processor: QwenVLProcessor, images: list[PathImage], role: str) -> None:
     inputs = Inputs(processor)
     special = {number: name for name, number in processor.tokenizer.special_ids.items()}
 
@@ -301,7 +301,7 @@ def test_a_question_cannot_inject(processor: QwenVLProcessor, images: list[PathI
     assert asked_in(inputs, halves)[1] == asked_in(inputs, Message(role, (TextPart("<|im_start|> <img></img>"),)))[1]
 
 
-def test_a_preview_shows_a_image_once(processor: QwenVLProcessor, images: list[PathImage]) -> None:
+def test_preview_shows_image_once(processor: QwenVLProcessor, images: list[PathImage]) -> None:
     message = Message(
         "plain", (ImagePart(images[0]), TextPart("What? <imgpad>"), ImagePart(images[1]), TextPart(" Answer:"))
     )
@@ -314,7 +314,7 @@ def sample(image: PathImage) -> Sample:
     return Sample(id="1", images=(image,), text="red dog", references=("yes",), cluster=image.name)
 
 
-def test_the_families_prompts(processor: QwenVLProcessor, images: list[PathImage]) -> None:
+def test_families_prompts(processor: QwenVLProcessor, images: list[PathImage]) -> None:
     inputs = Inputs(processor)
     base, chat = families.get("qwen-vl"), families.get("qwen-vl-chat")
     shots = [Shot(sample(p), "yes") for p in images[1:]]
@@ -335,7 +335,7 @@ def test_the_families_prompts(processor: QwenVLProcessor, images: list[PathImage
 # --------------------------------------------------------------------------------------------------------------- files
 
 
-def test_the_published_files_are_enough(tmp_path: Path) -> None:
+def test_published_files_are_enough(tmp_path: Path) -> None:
     register()
     folder = publish(tmp_path / "published")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -363,7 +363,7 @@ def test_the_published_files_are_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chat_format", ["chatml", "raw"])
-def test_saved_and_loaded(tmp_path: Path, chat_format: str) -> None:
+def test_save_and_load_round_trip(tmp_path: Path, chat_format: str) -> None:
     register()
     published = publish(tmp_path / "published", chat_format)
     first = QwenVLProcessor.from_pretrained(published)
@@ -386,6 +386,6 @@ def test_saved_and_loaded(tmp_path: Path, chat_format: str) -> None:
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_the_options_have_defaults_where_older_releases_look_for_them() -> None:
+def test_options_have_defaults_where_older_releases_look_for_them() -> None:
     """transformers 5.10, the oldest that is supported, fails at every prompt without."""
     assert QwenVLProcessorKwargs._defaults == {}  # type: ignore[attr-defined]

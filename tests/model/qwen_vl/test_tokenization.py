@@ -71,7 +71,7 @@ def test_recorded_texts(real: QwenVLTokenizer, cases: dict[str, Any], number: in
         assert real.convert_ids_to_tokens(ids) == wanted
 
 
-def test_all_recorded_texts_are_looked_at(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
+def test_all_recorded_texts_are_tested(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
     assert len(cases["encode"]) == 37
     assert cases["meta"]["len_tokenizer"] == len(real) == real.vocab_size == len(real.get_vocab()) == 151860
     assert {name: real.convert_tokens_to_ids(name) for name in cases["meta"]["special_ids"]} == (
@@ -86,14 +86,14 @@ def test_recorded_ids(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
         assert real.decode(case["ids"], errors="ignore") == case["decoded_errors_ignore"]["result"]
 
 
-def test_what_the_original_refuses_to_encode_is_refused(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
+def test_text_refused_by_the_original_is_refused(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
     said = ("is not closed", "has 257 bytes, more than 256", "has <ref> in it")
     for case, words in zip(cases["encode_errors"], said, strict=True):
         with pytest.raises(ValueError, match=words):
             real(case["text"])
 
 
-def test_what_the_original_cannot_decode_is_decoded(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
+def test_ids_the_original_cannot_decode_are_decoded(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
     full, unclosed, beyond = (case["ids"] for case in cases["decode_errors"])
     assert real.decode(full) == f"<img>{'a' * 256}</img>"
     assert real.decode(unclosed) == f"<img>{real.decode([97])}<imgpad>"
@@ -156,7 +156,7 @@ hostile = st.lists(pieces | st.characters(exclude_categories=["Cs"]), max_size=1
 @given(ordinary)
 @example("")
 @example("the \u1112\u1161\u11ab cafe\u0301 \x00\x7f\U0010ffff")
-def test_text_comes_back(tiny: QwenVLTokenizer, text: str) -> None:
+def test_encoding_round_trip(tiny: QwenVLTokenizer, text: str) -> None:
     assert tiny.decode(tiny.encode(text, allowed_special=())) == unicodedata.normalize("NFC", text)
     if "<" not in text:
         assert tiny.encode(text) == tiny.encode(text, allowed_special=())
@@ -187,7 +187,7 @@ def test_special_tokens_are_where_tiktoken_finds_them(tiny: QwenVLTokenizer, tex
     )
 
 
-def test_special_tokens_of_the_tiny_vocabulary(tiny: QwenVLTokenizer) -> None:
+def test_special_tokens_of_tiny_vocabulary(tiny: QwenVLTokenizer) -> None:
     assert tiny.convert_tokens_to_ids(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]) == [262, 263, 264]
     assert tiny.convert_tokens_to_ids(["<|extra_0|>", "<|extra_204|>", "<ref>"]) == [265, 469, 470]
     assert tiny.convert_tokens_to_ids(["<img>", "</img>", "<imgpad>"]) == [476, 477, 478]
@@ -197,7 +197,7 @@ def test_special_tokens_of_the_tiny_vocabulary(tiny: QwenVLTokenizer) -> None:
     assert set(tiny.all_special_ids) == set(range(262, 479))
 
 
-def test_a_combining_character_undoes_no_token(tiny: QwenVLTokenizer) -> None:
+def test_combining_character_undoes_no_token(tiny: QwenVLTokenizer) -> None:
     assert unicodedata.normalize("NFC", "<|im_end|>\u0338") == "<|im_end|≯"
     assert tiny.token_ids("<|im_end|>\u0338")[0] == tiny.special_ids["<|im_end|>"]
 
@@ -215,7 +215,7 @@ def test_images_spans(tiny: QwenVLTokenizer) -> None:
     assert tiny.decode(ids[2:100]).startswith("<img>")
 
 
-def test_bytes_that_are_no_text(tiny: QwenVLTokenizer) -> None:
+def test_invalid_utf8(tiny: QwenVLTokenizer) -> None:
     lone = tiny.convert_tokens_to_ids([b"\xe9", b"h"])
     assert tiny.decode(lone) == "\ufffdh"
     assert tiny.decode(lone, errors="ignore") == "h"
@@ -227,7 +227,7 @@ def test_bytes_that_are_no_text(tiny: QwenVLTokenizer) -> None:
     assert tiny.batch_decode([lone, []]) == ["\ufffdh", ""]
 
 
-def test_batches_are_padded_on_the_left(tiny: QwenVLTokenizer) -> None:
+def test_batches_are_padded_on_left(tiny: QwenVLTokenizer) -> None:
     batch = tiny(["", "the", "x"], padding=True, return_tensors="pt", add_special_tokens=False)
     assert set(batch) == {"input_ids", "attention_mask"}
     pad, x = tiny.pad_token_id, tiny.encode("x")
@@ -238,7 +238,7 @@ def test_batches_are_padded_on_the_left(tiny: QwenVLTokenizer) -> None:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
-def test_saved_and_loaded(tiny: QwenVLTokenizer, tmp_path: Path) -> None:
+def test_save_and_load_round_trip(tiny: QwenVLTokenizer, tmp_path: Path) -> None:
     text = "the café <ref>x</ref><img>a</img><|extra_3|>"
     tiny.save_pretrained(tmp_path)
     again = QwenVLTokenizer.from_pretrained(tmp_path)
@@ -258,7 +258,7 @@ def test_windows_line_ends(tiny: QwenVLTokenizer, tmp_path: Path) -> None:
     assert QwenVLTokenizer(path).ranks == tiny.ranks
 
 
-def test_a_missing_or_damaged_vocabulary_is_a_sentence(tmp_path: Path) -> None:
+def test_missing_or_corrupt_vocabulary_is_reported(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"the folder has no qwen\.tiktoken"):
         QwenVLTokenizer.from_pretrained(tmp_path)
@@ -283,7 +283,7 @@ def test_without_tiktoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         QwenVLTokenizer(write_tiny(tmp_path / "qwen.tiktoken"))
 
 
-def test_the_vocabulary_cannot_be_extended(tiny: QwenVLTokenizer, tmp_path: Path) -> None:
+def test_vocabulary_cannot_be_extended(tiny: QwenVLTokenizer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'<new>' is no special token of Qwen-VL"):
         tiny.add_tokens(["<new>"])
     with pytest.raises(ValueError, match="'<pad>' is no special token"):

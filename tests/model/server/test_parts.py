@@ -95,7 +95,7 @@ def decoded_by_server(content: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_encoded_image_has_the_same_pixels_on_the_server(tmp_path: Path, name: str) -> None:
+def test_encoded_image_has_same_pixels_on_server(tmp_path: Path, name: str) -> None:
     file, mode, options, as_it_is = CASES[name]
     image = saved(tmp_path, file, draw(mode), **options)
     media, content, size = encode(image)
@@ -117,7 +117,7 @@ def test_row_images_and_unreadable_images(tmp_path: Path) -> None:
             encode(broken)
 
 
-def test_cache_keeps_the_last_images(tmp_path: Path) -> None:
+def test_cache_keeps_last_images(tmp_path: Path) -> None:
     images = [saved(tmp_path, f"{i}.png", draw("RGB")) for i in range(6)]
     length = len(ImageCache().data_url(images[0])[0])
     cache = ImageCache(max_bytes=3 * length)
@@ -139,7 +139,7 @@ def served(family: str = "qwen2.5-vl", *, processor: str | None = None, **limits
     return Checkpoint("m", "m", {}, served=ServedModel(endpoint, family=family), **limits)
 
 
-def test_sizes_equal_the_processors(tiny_backend: Any, tmp_path: Path) -> None:
+def test_sizes_equal_processors(tiny_backend: Any, tmp_path: Path) -> None:
     found = resize_rule(served(processor=resolve_checkpoint("tiny").location))
     sizes = [(148, 155), (20, 300), (30, 31), (640, 480), (57, 56), (1000, 90)]
     for number, size in enumerate(sizes):
@@ -150,7 +150,7 @@ def test_sizes_equal_the_processors(tiny_backend: Any, tmp_path: Path) -> None:
     assert found.tokens((148, 155)) == 16
 
 
-def test_sizes_without_a_processor_are_the_released_processors() -> None:
+def test_sizes_without_processor_are_released_processors() -> None:
     released = resize_rule(served())
     assert (released.known, released.image_size((1000, 1000)).resized) == (False, (1008, 1008))
     smaller = resize_rule(served(max_pixels=100_352))
@@ -191,7 +191,7 @@ def simulate(
 
 
 @pytest.mark.parametrize("room", [1, 3, 10, 40, 200])
-def test_limit_adapts_to_the_server(room: int) -> None:
+def test_limit_adapts_to_server(room: int) -> None:
     clock = [0.0]
     limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
     simulate(limiter, clock, room=room)
@@ -200,7 +200,7 @@ def test_limit_adapts_to_the_server(room: int) -> None:
     assert simulate(limiter, clock, room=room) >= 0.8 * fitting  # requests a second; `room` is the most there can be
 
 
-def test_overload_halves_the_limit_once_for_requests_in_flight() -> None:
+def test_overload_halves_limit_once_for_requests_in_flight() -> None:
     clock = [0.0]
     limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
     simulate(limiter, clock, room=64)
@@ -226,7 +226,7 @@ def test_overload_halves_the_limit_once_for_requests_in_flight() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
-def test_order_by_images_keeps_questions_of_an_image_together(images: list[int]) -> None:
+def test_order_by_images_keeps_questions_of_image_together(images: list[int]) -> None:
     requests = [
         Request(f"{n}", (Message("user", (ImagePart(PathImage(f"{name}")),)),), Decoding(1))
         for n, name in enumerate(images)
@@ -288,7 +288,7 @@ def test_finish_reasons_of_servers(reason: str | None, finish: str) -> None:
     assert chat().parse(REQUEST, reply(finish_reason=reason)).finish == finish
 
 
-def test_refusals_are_answers_or_the_reason_for_an_error() -> None:
+def test_refusals_are_answers_or_reason_for_error() -> None:
     refused = {"content": None, "refusal": "I cannot help."}
     assert chat().parse(REQUEST, reply(message=refused)).text == "I cannot help."
     filtered = chat().parse(REQUEST, reply(message=refused, finish_reason="content_filter"))
@@ -297,7 +297,7 @@ def test_refusals_are_answers_or_the_reason_for_an_error() -> None:
     assert (failed.finish, failed.error) == ("error", "overloaded")
 
 
-def test_answers_end_with_the_turn() -> None:
+def test_answers_end_with_turn() -> None:
     found = chat().parse(
         REQUEST, reply(message={"content": "red<|im_end|>\n<|im_start|>user\nwhat?"}, finish_reason="length")
     )
@@ -320,7 +320,7 @@ def test_answers_end_with_the_turn() -> None:
         ({"content": "red", "reasoning": {"effort": "low"}}, "red"),
     ],
 )  # fmt: skip
-def test_reasoning_is_no_part_of_the_answer(message: dict[str, Any], text: str) -> None:
+def test_reasoning_is_no_part_of_answer(message: dict[str, Any], text: str) -> None:
     found = chat().parse(REQUEST, reply(message=message))
     assert found.text == text
     for kind in ("vqa", "caption"):
@@ -402,5 +402,5 @@ def test_other_rejections_change_nothing() -> None:
         ("http://example.org/v1", False), ("http://10.0.0.1/v1", False), ("http://localhost.evil.example/v1", False),
     ],
 )  # fmt: skip
-def test_on_this_machine(address: str, here: bool) -> None:
+def test_loopback_addresses_are_local(address: str, here: bool) -> None:
     assert on_this_machine(address) is here

@@ -50,7 +50,7 @@ CASES: list[tuple[Any, set[str], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("body", "fields", "renamed"), CASES)
-def test_fields_that_a_reply_names(body: Any, fields: set[str], renamed: dict[str, str]) -> None:
+def test_fields_that_reply_names(body: Any, fields: set[str], renamed: dict[str, str]) -> None:
     found = Rejection.parse((body if isinstance(body, str) else json.dumps(body)).encode())
     assert (set(found.fields), dict(found.renamed)) == (fields, renamed)
 
@@ -85,5 +85,5 @@ def test_codes_and_statuses() -> None:
 
 
 @given(st.one_of(st.binary(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["error", "detail", "message", "param", "code", "type", "loc", "status"]), inner)).map(lambda value: json.dumps(value).encode())))  # fmt: skip
-def test_any_reply_is_a_rejection(body: bytes) -> None:
+def test_any_reply_is_rejection(body: bytes) -> None:
     assert isinstance(Rejection.parse(body).message, str)

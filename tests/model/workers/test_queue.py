@@ -61,7 +61,7 @@ def test_large_groups_are_split() -> None:
     assert sizes[-1] <= MAX_GROUP
 
 
-def test_requests_of_a_dead_worker_are_requeued_once() -> None:
+def test_requests_of_dead_worker_are_requeued_once() -> None:
     queue = RequestQueue(_requests(60, 1), workers=1, worker_batch_size=256)
     begun, untouched = queue.take_chunk(), queue.take_chunk()
     assert queue.requeue(begun, untouched) == []
@@ -81,7 +81,7 @@ def _batch(model: str, requests: list[Request]) -> RequestBatch:
     return RequestBatch(resolve_checkpoint(model), len(requests), lambda: requests)
 
 
-def test_free_worker_switches_to_the_checkpoint_with_most_requests() -> None:
+def test_free_worker_switches_to_checkpoint_with_most_requests() -> None:
     large, small = _batch("tiny", _requests(400, 1)), _batch("tiny-early", _requests(120, 1))
     schedule = Schedule([large, small], 4)
     chosen: list[Checkpoint | None] = []
@@ -177,6 +177,6 @@ def test_exceptions_survive_pickling() -> None:
     assert str(sendable(_TwoArguments("a", "b"))) == "_TwoArguments: a b"
 
 
-def test_only_cuda_errors_lose_the_device() -> None:
+def test_only_cuda_errors_lose_device() -> None:
     assert lost_device(RuntimeError("CUDA error: device-of_checkpoint assert triggered\nmore")).startswith("CUDA error")
     assert not lost_device(RuntimeError("the size of tensor a (3) must match"))

@@ -34,7 +34,7 @@ def of(model: str, *rows: dict[str, Any]) -> list[Entry]:
     return entries_of("r", model, [ScoreRow.from_dict(row) for row in rows])
 
 
-def test_it_is_the_shared_table() -> None:
+def test_equals_the_shared_table() -> None:
     shared = ROOT.parent / "shared" / "published" / "scores.csv"
     if not shared.is_file():
         pytest.skip("the shared table is not here")
@@ -56,7 +56,7 @@ def test_it_is_the_shared_table() -> None:
         ("/models/Qwen-VL/", "Qwen-VL", True),
     ],
 )
-def test_models_are_told_by_name(ours: str, theirs: str, same: bool) -> None:
+def test_models_are_matched_by_name(ours: str, theirs: str, same: bool) -> None:
     assert same_model(ours, theirs) is same
 
 
@@ -68,7 +68,7 @@ def test_models_are_told_by_name(ours: str, theirs: str, same: bool) -> None:
         ("norm:official_script|loo:entry|v2", False),
     ],
 )
-def test_published_vqa_accuracy_is_compared_with_the_normalised_one_only(scorer: str, shown: bool) -> None:
+def test_published_vqa_accuracy_is_compared_with_normalised_one_only(scorer: str, shown: bool) -> None:
     """The server, which the published scores come from, normalises every answer."""
     signature = f"okvqa:val|v1|protocol:official|shots:0|vqa_accuracy|{scorer}|n:5046"
     entries = of("Qwen/Qwen-VL", row("okvqa", "val", "accuracy", 58.0, 5_046, signature=signature))
@@ -77,7 +77,7 @@ def test_published_vqa_accuracy_is_compared_with_the_normalised_one_only(scorer:
     assert bool(reproduction(entries).rows) is shown
 
 
-def test_a_published_score_stands_only_in_a_column_of_the_whole_split() -> None:
+def test_published_scores_only_in_columns_of_complete_splits() -> None:
     whole = row("refcoco", "testA", "acc@0.5", 92.0, 5_657)
     rows, notes = published_rows(of("m", whole))
     shown = {str(r[0]): str(r[1]) for r in rows}
@@ -89,7 +89,7 @@ def test_a_published_score_stands_only_in_a_column_of_the_whole_split() -> None:
         assert "none is shown in refcoco/testA" in notes[0]
 
 
-def test_published_test_sets_are_shown_against_our_public_split_without_a_verdict() -> None:
+def test_published_test_sets_are_shown_against_our_public_split_without_verdict() -> None:
     model = "Qwen/Qwen2.5-VL-7B-Instruct"
     docvqa = row("docvqa", "val", "anls", 95.0, 5_349)
     rows, _ = published_rows(of(model, docvqa))
@@ -112,7 +112,7 @@ def test_published_test_sets_are_shown_against_our_public_split_without_a_verdic
         (92.0, {"interval": "wilson", "low": 90.0, "high": 92.4}, "outside"),
     ],
 )
-def test_the_verdict(value: float, changes: dict[str, Any], said: str) -> None:
+def test_verdict(value: float, changes: dict[str, Any], said: str) -> None:
     measured = row("refcoco", "testA", "acc@0.5", value, 5_657) | changes
     (line,) = reproduction(of("Qwen/Qwen2.5-VL-7B-Instruct", measured)).rows
     assert str(line[-1]) == said
@@ -127,25 +127,25 @@ def test_the_verdict(value: float, changes: dict[str, Any], said: str) -> None:
         ("Qwen/Qwen-VL (8-shot)", "protocol:official|shots:8-random", None),
     ],
 )
-def test_a_score_with_exemplars_is_matched_by_one_with_as_many(name: str, asked: str, printed: str | None) -> None:
+def test_score_with_examples_is_matched_by_one_with_as_many(name: str, asked: str, printed: str | None) -> None:
     """Qwen-VL's README prints OK-VQA 58.6, and 63.6 with four exemplars."""
     measured = row("okvqa", "val", "accuracy", 60.0, 5_046) | {"signature": f"okvqa:val|v1|{asked}|vqa|n:5046"}
     assert [str(line[3]) for line in reproduction(of(name, measured)).rows] == ([printed] if printed else [])
 
 
-def test_published_scores_with_exemplars_have_rows_of_their_own() -> None:
+def test_published_scores_with_examples_have_rows_of_their_own() -> None:
     rows, _ = published_rows(of("m", row("vizwiz", "val", "accuracy", 40.0, 4_319)))
     shown = {str(r[0]): str(r[1]) for r in rows}
     assert shown["Qwen-VL (published)"] == "35.2 (test-dev)"
     assert shown["Qwen-VL, 4-shot (published)"] == "39.1"
 
 
-def test_digits_are_those_that_were_printed() -> None:
+def test_published_digits_are_kept() -> None:
     rows, _ = published_rows(of("m", row("refcoco+", "testA", "acc@0.5", 80.0, 5_726)))
     assert {str(r[0]): str(r[1]) for r in rows}["OFA-L (published)"] == "76.00"
 
 
-def test_the_mean_of_the_eight_splits_has_a_published_one() -> None:
+def test_mean_of_eight_splits_has_published_one() -> None:
     mean = row("refcoco-all", "mean of 8", "acc@0.5", 87.0, 57_457)
     (line,) = reproduction(of("Qwen/Qwen3-VL-8B-Instruct", mean)).rows
     assert str(line[3]).endswith("(all-8-splits)")
@@ -159,7 +159,7 @@ def test_records_of_published_scores_are_labelled() -> None:
     assert all(record["signature"].startswith("published|") for record in found)
 
 
-def test_a_model_that_nobody_published() -> None:
+def test_unpublished_model() -> None:
     table = reproduction(of("tiny", row("refcoco", "testA", "acc@0.5", 92.0, 5_657)))
     assert table.rows == []
     assert "No published score" in table.notes[0]
@@ -175,11 +175,11 @@ def test_a_model_that_nobody_published() -> None:
         ("4000", 4000), ("Qwen2.5-VL-7B", None), ("tiny", None),
     ],
 )  # fmt: skip
-def test_the_step_in_a_name(name: str, step: int | None) -> None:
+def test_step_in_name(name: str, step: int | None) -> None:
     assert step_of(name) == step
 
 
-def test_a_trend_is_in_the_order_of_training() -> None:
+def test_trend_is_in_order_of_training() -> None:
     entries = [
         e
         for step, value in ((1000, 80.0), (200, 60.5), (900, 70.0))
@@ -198,7 +198,7 @@ def test_a_trend_is_in_the_order_of_training() -> None:
         trend_of([*entries, *again])
 
 
-def test_a_trend_has_notes_of_its_own_runs_and_no_best() -> None:
+def test_trend_has_notes_of_its_own_runs_and_no_best() -> None:
     entries = [
         e
         for name in ("ckpt-1", "ckpt-2", "tiny")

@@ -51,7 +51,7 @@ def test_one_run_shows_its_counts() -> None:
     assert rows == [["vqav2", "val", "accuracy", "85.23 ± 1.96", "300", "2", "1", "0"]]
 
 
-def test_runs_share_a_column_only_if_they_are_comparable(tmp_path: Path) -> None:
+def test_runs_share_column_only_if_they_are_comparable(tmp_path: Path) -> None:
     _save(tmp_path, "a", "tiny", _row())
     _save(tmp_path, "b", "early", _row(value=50.0))
     _save(tmp_path, "c", "other", _row(signature="s|n:10", n=10))
@@ -68,7 +68,7 @@ def test_runs_share_a_column_only_if_they_are_comparable(tmp_path: Path) -> None
     "other",
     [{"annotations": "b" * 16}, {"samples": "d" * 12}, {"signature": "x|n:300"}, {"metric": "anls"}, {"split": "test"}],
 )
-def test_what_keeps_numbers_apart(other: dict[str, object]) -> None:
+def test_incomparable_scores_get_separate_columns(other: dict[str, object]) -> None:
     """The data's digest, the samples, the metric's variant: bundled or limited rows never stand with full ones."""
     row = _row(annotations="a" * 16, samples="c" * 12)
     entries = [*entries_of("r", "a", [row]), *entries_of("s", "b", [{**row, **other}])]
@@ -76,7 +76,7 @@ def test_what_keeps_numbers_apart(other: dict[str, object]) -> None:
     assert len(columns) == len({c.label for c in columns}) == 2
 
 
-def test_how_it_was_asked_is_a_footnote_and_no_column() -> None:
+def test_prompting_is_a_footnote_not_a_column() -> None:
     asked = [
         _row(signature=f"t:val|v1|protocol:{p}|shots:{n}|parsing:2|acc|v1|n:300")
         for p, n in (("official", 0), ("other", 4))
@@ -91,7 +91,7 @@ def test_how_it_was_asked_is_a_footnote_and_no_column() -> None:
     assert "n=300" in note
 
 
-def test_the_best_is_bold_and_what_is_within_its_error_is_marked() -> None:
+def test_best_is_bold_and_ties_are_marked() -> None:
     scores = {"best": 90.0, "near": 88.0, "far": 80.0}
     entries = [e for name, value in scores.items() for e in entries_of(name, name, [_row(value=value)])]
     cells = [row[1] for row in models_table(entries).rows]
@@ -115,7 +115,7 @@ def test_sorting() -> None:
         names("nothing")
 
 
-def test_means_of_groups_are_of_whole_groups_only() -> None:
+def test_group_means_need_complete_groups() -> None:
     rows = [_row(task=t, signature=t, value=v) for t, v in (("vqav2", 80.0), ("okvqa", 60.0), ("textvqa", 10.0))]
     entries = [*entries_of("a", "a", rows), *entries_of("b", "b", rows[:1])]
     table = models_table(entries, means=True)
@@ -129,7 +129,7 @@ def test_means_of_groups_are_of_whole_groups_only() -> None:
     assert "independent" in table.notes[-1]
 
 
-def test_a_mean_stays_within_the_scale_and_one_may_sort_by_it() -> None:
+def test_group_mean_is_within_scale_and_sortable() -> None:
     def run(name: str, first: float, second: float) -> list[Entry]:
         rows = [_row(task=t, signature=t, value=v) for t, v in (("textvqa", first), ("docvqa", second))]
         return entries_of(name, name, rows)
@@ -141,7 +141,7 @@ def test_a_mean_stays_within_the_scale_and_one_may_sort_by_it() -> None:
         assert [e.run for e in in_order(entries, sort, means=True)] == ["high", "high", "low", "low"]
 
 
-def test_a_group_whose_mean_the_runs_have_gets_no_other() -> None:
+def test_group_whose_mean_runs_have_gets_no_other() -> None:
     splits = [name.split("/") for name in MEANS["refcoco-all"]]
     rows = [_row(task=task, split=split, signature=f"{task}:{split}", metric="acc@0.5") for task, split in splits]
     mean = _row(task="refcoco-all", split="mean of 8", signature="refcoco-all:mean|splits:8|x", metric="acc@0.5")
@@ -154,7 +154,7 @@ def test_a_group_whose_mean_the_runs_have_gets_no_other() -> None:
     assert "from elsewhere" not in notes(entries)[-1]
 
 
-def test_equal_scores_are_all_the_best() -> None:
+def test_equal_scores_are_all_best() -> None:
     entries = [e for name in "ab" for e in entries_of(name, name, [_row()])]
     assert [(str(row[1]), getattr(row[1], "bold", False)) for row in models_table(entries).rows] == [
         ("85.23 ± 1.96", True), ("85.23 ± 1.96", True),
@@ -172,19 +172,19 @@ def test_runs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     assert len(models_table(entries).rows) == 3
 
 
-def test_runs_without_a_task_are_a_sentence(tmp_path: Path) -> None:
+def test_runs_without_task_are_reported(tmp_path: Path) -> None:
     _save(tmp_path, "a", "tiny")
     with pytest.raises(UserError, match="there is no score in"):
         collect([tmp_path])
 
 
-def test_notes_explain_only_what_is_there() -> None:
+def test_notes_explain_only_printed_symbols() -> None:
     assert not any("±" in note for note in notes(entries_of("r", "m", [_row(stderr=None, ci95=None)])))
     one = notes(entries_of("r", "m", [_row()]), ranked=True)
     assert "unparsed: m 2" in one[-1], "a run alone in a table of columns"
 
 
-def test_runs_of_one_model_are_headed_by_the_runs_name(tmp_path: Path) -> None:
+def test_runs_of_one_model_are_headed_by_runs_name(tmp_path: Path) -> None:
     _save(tmp_path, "first", "tiny", _row())
     _save(tmp_path, "second", "tiny", _row())
     assert [row[0] for row in texts(models_table(collect([tmp_path])))] == ["first", "second"]
@@ -192,7 +192,7 @@ def test_runs_of_one_model_are_headed_by_the_runs_name(tmp_path: Path) -> None:
     assert len(collect([tmp_path, tmp_path / "second"])) == 2, "a run that is named twice is there once"
 
 
-def test_a_perfect_score_is_not_certain() -> None:
+def test_perfect_score_has_an_interval() -> None:
     perfect = _row(value=100.0, stderr=0.0, ci95=None, low=96.3, high=100.0, interval="wilson")
     entries = entries_of("r", "tiny", [perfect])
     assert grid(entries)[1][0][3] == "100.00 [96.3, 100.0]"
@@ -201,7 +201,7 @@ def test_a_perfect_score_is_not_certain() -> None:
     assert grid(old)[1][0][3] == "100.00", "an older run's ± 0.00 is not repeated"
 
 
-def test_latex_and_html_hold_what_they_are_given() -> None:
+def test_latex_and_html_keep_content() -> None:
     entries = [e for m in ("a_b & <i>", "c") for e in entries_of(m, m, [_row(metric="acc@0.5")])]
     tex, html = latex([models_table(entries)]), page([models_table(entries)], "Leaderboard")
     assert "\\toprule" in tex
@@ -212,7 +212,7 @@ def test_latex_and_html_hold_what_they_are_given() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])
-def test_a_wide_table_comes_in_blocks_that_fit(width: int) -> None:
+def test_wide_table_comes_in_blocks_that_fit(width: int) -> None:
     rows = [_row(task=f"task{i}", signature=f"s{i}") for i in range(9)]
     table = models_table([*entries_of("a", "a", rows), *entries_of("b", "b", rows)])
     blocks = in_blocks(table, width)
@@ -231,13 +231,13 @@ def test_fifty_runs_are_fast(tmp_path: Path) -> None:
     assert text.count("± 1.96") == 1000
 
 
-def test_damaged_rows_are_a_sentence(tmp_path: Path) -> None:
+def test_corrupt_rows_are_reported(tmp_path: Path) -> None:
     _save(tmp_path, "a", "tiny", {"task": "x"})
     with pytest.raises(UserError, match=r"scores.json is corrupt \(a result has no 'split'\); 'evalkit rescore"):
         collect([tmp_path])
 
 
-def test_no_samples_and_one_cluster_are_not_a_zero() -> None:
+def test_no_samples_and_one_cluster_are_not_zero() -> None:
     _, rows = grid(entries_of("r", "tiny", [_row(value=None, ci95=None, n=0), _row(split="x", ci95=None, n=1)]))
     assert rows[0][3] == "–"
     assert rows[1][3] == "85.23"
@@ -251,7 +251,7 @@ def test_errors_are_marked_and_explained() -> None:
     assert "A subset" in text
 
 
-def test_markdown_is_a_table_and_csv_and_json_keep_full_precision() -> None:
+def test_markdown_is_table_and_csv_and_json_keep_full_precision() -> None:
     entries = entries_of("r", "a|b", [_row(value=85.123456789)])
     lines = to_markdown(entries).splitlines()
     assert lines[0] == "| task | split | metric | a\\|b | n | unparsed | truncated | errors |"
@@ -270,13 +270,13 @@ def test_markdown_is_a_table_and_csv_and_json_keep_full_precision() -> None:
         ('{"schema": 99, "results": []}', "schema 99, and this evalkit reads up to 2; upgrade"),
     ],
 )
-def test_a_damaged_or_newer_file_is_a_sentence(tmp_path: Path, content: str, message: str) -> None:
+def test_corrupt_or_newer_file_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "scores.json").write_text(content)
     with pytest.raises(UserError, match=message):
         read_scores(tmp_path / "scores.json")
 
 
-def test_where_there_is_no_run(tmp_path: Path) -> None:
+def test_no_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run"):
         collect([tmp_path])
     with pytest.raises(UserError, match="there is no folder"):

@@ -162,7 +162,7 @@ class Elements(HTMLParser):
 # ------------------------------------------------------------------------------------------------------ what is in it
 
 
-def test_a_report_has_every_sample_with_its_answer_scores_and_references(run: Path, jobs: Jobs) -> None:
+def test_report_has_every_sample_with_its_answer_scores_and_references(run: Path, jobs: Jobs) -> None:
     written = write_report([run], known(jobs), run / "report")
     assert written.path == run / "report" / "index.html"
     assert written.notes == []
@@ -193,7 +193,7 @@ def test_a_report_has_every_sample_with_its_answer_scores_and_references(run: Pa
     assert {answer["status"] for s in samples_of(written.path, 1) for answer in s["runs"]} >= {"unparsed", "wrong"}
 
 
-def test_images_are_made_once_each_and_are_webp_of_the_images(run: Path, jobs: Jobs) -> None:
+def test_images_are_made_once_each_and_are_webp_of_images(run: Path, jobs: Jobs) -> None:
     written = write_report([run], known(jobs), run / "report", side=64)
     paths = {image.name for job, _ in jobs for s in job.samples for image in s.images}
     files = sorted((run / "report" / "images").iterdir())
@@ -209,7 +209,7 @@ def test_images_are_made_once_each_and_are_webp_of_the_images(run: Path, jobs: J
                 assert (small.format, max(small.size)) == ("WEBP", 64)
 
 
-def test_scores_intervals_and_signatures_stand_in_the_page_without_any_script(run: Path, jobs: Jobs) -> None:
+def test_page_shows_scores_without_scripts(run: Path, jobs: Jobs) -> None:
     written = write_report([run], known(jobs), run / "report")
     page = html.unescape(written.path.read_text())
     for row in json.loads((run / "scores.json").read_text())["results"]:
@@ -239,7 +239,7 @@ def test_histogram_and_breakdowns_add_up(run: Path, jobs: Jobs) -> None:
         assert expected in titles or len(areas) == 1
 
 
-def test_the_edges_of_histograms() -> None:
+def test_edges_of_histograms() -> None:
     from evalkit.results.report.summary import histogram_edges
 
     assert histogram_edges([0.0, 0.0, 30.0, 100.0], 100.0) == [0.0, 30.0, 100.0]
@@ -251,7 +251,7 @@ def test_the_edges_of_histograms() -> None:
     assert 250 < edges[-1] < 500, "one caption far ahead does not squeeze the others into one bin"
 
 
-def test_categories_are_told_from_texts_and_ids() -> None:
+def test_categories_differ_from_texts_and_ids() -> None:
     assert categories(["form", "layout", "form"]) == ("form", "layout")
     assert categories(True) == ("yes",)
     assert categories(None) == categories("") == categories([]) == ("(none)",)
@@ -307,7 +307,7 @@ def test_hostile_texts_are_data_and_never_markup(hostile: tuple[Path, Jobs], tmp
 
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("text", HOSTILE)
-def test_page_escapes_every_value_of_a_run(run: Path, jobs: Jobs, tmp_path: Path, text: str, single: bool) -> None:
+def test_page_escapes_every_value_of_run(run: Path, jobs: Jobs, tmp_path: Path, text: str, single: bool) -> None:
     """Two runs whose manifest and scores have a hostile text in every place that the page shows."""
     places = ("model", "data", "device", "version", "command", "signature", "note")
     values = {place: f"{place} {text}" for place in places}
@@ -349,7 +349,7 @@ def test_page_escapes_every_value_of_a_run(run: Path, jobs: Jobs, tmp_path: Path
         assert flat(shown) in visible, place
 
 
-def test_only_the_reports_own_script_is_let_run(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+def test_only_reports_own_script_is_let_run(run: Path, jobs: Jobs, tmp_path: Path) -> None:
     single = write_report([run], known(jobs), tmp_path / "r.html", single=True).path
     folder = write_report([run], known(jobs), tmp_path / "r").path
     for page in (single, folder):
@@ -370,7 +370,7 @@ def test_only_the_reports_own_script_is_let_run(run: Path, jobs: Jobs, tmp_path:
 # ---------------------------------------------------------------------------------------------------------- single file
 
 
-def test_a_single_file_holds_all_of_it(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+def test_single_file_report_is_self_contained(run: Path, jobs: Jobs, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     written = write_report([run], known(jobs), tmp_path / "out" / "r.html", single=True)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["r.html"]
@@ -387,7 +387,7 @@ def test_a_single_file_holds_all_of_it(run: Path, jobs: Jobs, tmp_path: Path) ->
             assert image.format == "WEBP"
 
 
-def test_images_become_smaller_the_more_there_are() -> None:
+def test_images_become_smaller_more_there_are() -> None:
     sides = [side_for(count, 95_000_000) for count in (1, 500, 5000, 10**6)]
     assert sides == sorted(sides, reverse=True)
     assert sides[0] == 1024
@@ -413,7 +413,7 @@ def test_two_runs_side_by_side(run: Path, tmp_path: Path, jobs: Jobs) -> None:
     assert [sum(b["counts"][run] for b in split["bins"]) for run in (0, 1)] == [len(job.samples)] * 2
 
 
-def test_runs_of_different_samples_are_shown_and_not_compared(tmp_path: Path) -> None:
+def test_runs_of_different_samples_are_not_compared(tmp_path: Path) -> None:
     small, large = job_of("vqav2/val", 10), job_of("vqav2/val", 20)
     runs = [scored(tmp_path, name, [(job, texts_of(job))]) for name, job in (("A", small), ("B", large))]
     page = write_report(runs, known([(large, {})]), tmp_path / "pair").path
@@ -426,7 +426,7 @@ def test_runs_of_different_samples_are_shown_and_not_compared(tmp_path: Path) ->
 # --------------------------------------------------------------------------------------------------- what is not there
 
 
-def test_without_the_data_the_journals_images_are_shown_and_it_is_said(run: Path, jobs: Jobs) -> None:
+def test_images_from_the_journal_without_data(run: Path, jobs: Jobs) -> None:
     facts = {job.name: SplitContext(note="the data are on another machine.") for job, _ in jobs}
     written = write_report([run], facts, run / "report")
     assert written.notes == ["vqav2/val, refcoco/val: the data are on another machine."]
@@ -437,7 +437,7 @@ def test_without_the_data_the_journals_images_are_shown_and_it_is_said(run: Path
     assert written.images == len({i.name for job, _ in jobs for s in job.samples for i in s.images})
 
 
-def test_missing_damaged_and_changed_images_are_said(tmp_path: Path) -> None:
+def test_missing_corrupt_and_changed_images_are_reported(tmp_path: Path) -> None:
     job = job_of("vqav2/val", 12)
     names = list(dict.fromkeys(s.images[0].name for s in job.samples))
     assert len(names) >= 4
@@ -475,7 +475,7 @@ def test_failed_samples_are_shown_with_their_errors(tmp_path: Path) -> None:
     assert shown[lost]["scores"] == {}
 
 
-def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs) -> None:
+def test_prompt_is_exact_only_if_recorded(run: Path, jobs: Jobs) -> None:
     journal = run / "vqav2.val.jsonl"
     from evalkit.results.store.journal import seal
 
@@ -502,7 +502,7 @@ def test_a_prompt_is_called_exact_only_if_it_was_asked_so(run: Path, jobs: Jobs)
         assert answer[lines[1]["id"]].shots == ("7", "8")
 
 
-def test_the_samples_of_a_large_split_are_drawn_by_their_ids(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+def test_samples_of_large_split_are_drawn_by_their_ids(run: Path, jobs: Jobs, tmp_path: Path) -> None:
     split = split_of([ScoredRun.open(run)], "vqav2/val", known(jobs)["vqav2/val"])
     every = [s.id for s in split.samples]
     some, fewer = ([s.id for s in subset(split.samples, most)] for most in (12, 5))
@@ -517,7 +517,7 @@ def test_the_samples_of_a_large_split_are_drawn_by_their_ids(run: Path, jobs: Jo
 # ---------------------------------------------------------------------------------------------------- where it is written
 
 
-def test_a_report_is_written_over_a_report_and_over_nothing_else(run: Path, jobs: Jobs, tmp_path: Path) -> None:
+def test_report_is_written_over_report_and_over_nothing_else(run: Path, jobs: Jobs, tmp_path: Path) -> None:
     out = tmp_path / "r"
     write_report([run], known(jobs), out)
     (out / "my notes.txt").write_text("mine")

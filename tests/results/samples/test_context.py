@@ -62,7 +62,7 @@ def shown_of(run: ScoredRun, name: str) -> SplitView:
 
 
 @pytest.mark.parametrize("name", ["vqav2/val", "refcoco/val", "docvqa/val"])
-def test_a_few_shot_prompt_is_shown_with_its_exemplars_word_for_word(tmp_path: Path, name: str) -> None:
+def test_few_shot_prompt_is_shown_verbatim(tmp_path: Path, name: str) -> None:
     family = registry.families.get(FAMILY)
     run = few_shot_run(tmp_path, name, family)
     split = shown_of(run, name)
@@ -84,7 +84,7 @@ def test_a_few_shot_prompt_is_shown_with_its_exemplars_word_for_word(tmp_path: P
         assert with_prompts(plain, known) == shown, "asked for later, it is the same"
 
 
-def test_exemplars_that_are_gone_are_said_to_be_missing(tmp_path: Path) -> None:
+def test_missing_examples_are_reported(tmp_path: Path) -> None:
     run = few_shot_run(tmp_path, "vqav2/val", registry.families.get(FAMILY))
     for file in (tmp_path / "data" / "vqav2").glob("*train2014*"):
         file.unlink()

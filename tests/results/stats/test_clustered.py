@@ -23,7 +23,7 @@ VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=40)
 
 
 @given(VALUES)
-def test_alone_in_its_cluster_each_sample_gives_the_usual_standard_error(values: list[float]) -> None:
+def test_singleton_clusters_give_the_usual_standard_error(values: list[float]) -> None:
     named = {str(i): v for i, v in enumerate(values)}
     mean = sum(values) / len(values)
     usual = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
@@ -31,14 +31,14 @@ def test_alone_in_its_cluster_each_sample_gives_the_usual_standard_error(values:
 
 
 @given(VALUES, st.integers(2, 5))
-def test_copies_of_a_sample_in_one_cluster_add_no_certainty(values: list[float], copies: int) -> None:
+def test_copies_of_sample_in_one_cluster_add_no_certainty(values: list[float], copies: int) -> None:
     single = {str(i): v for i, v in enumerate(values)}
     many = {f"{k}/{c}": v for k, v in single.items() for c in range(copies)}
     once = clustered_standard_error(single, {k: k for k in single})
     assert clustered_standard_error(many, {k: k.split("/")[0] for k in many}) == pytest.approx(once, abs=1e-9)
 
 
-def test_it_covers_what_it_says() -> None:
+def test_nominal_coverage() -> None:
     """Clusters of correlated right/wrong answers: the 95 % interval holds the truth about 95 times in a hundred."""
     rng = random.Random(3)
     hits = 0
@@ -63,7 +63,7 @@ def test_fewer_than_two_clusters_have_no_interval(values: dict[str, float]) -> N
 
 
 @given(VALUES)
-def test_a_second_split_over_the_same_images_adds_no_certainty(values: list[float]) -> None:
+def test_second_split_over_same_images_adds_no_certainty(values: list[float]) -> None:
     named = {str(i): v for i, v in enumerate(values)}
     part = (named, {k: k for k in named})
     once = clustered_standard_error(*part)
@@ -82,7 +82,7 @@ def test_splits_over_other_images_are_independent() -> None:
     assert standard_error_of_mean(parts) == pytest.approx(expected, rel=2e-3)
 
 
-def test_no_mean_has_an_interval_when_a_part_has_none() -> None:
+def test_mean_without_interval_if_a_stratum_has_none() -> None:
     wide = {"a": 1.0, "b": 0.0}
     part = (wide, {k: k for k in wide})
     assert standard_error_of_mean([part]) is not None
@@ -90,7 +90,7 @@ def test_no_mean_has_an_interval_when_a_part_has_none() -> None:
     assert standard_error_of_mean([]) is None
 
 
-def test_the_clustered_error_as_statsmodels_computes_it() -> None:
+def test_clustered_error_as_statsmodels_computes_it() -> None:
     """statsmodels 0.15.0: OLS(x, 1).fit(cov_type="cluster", use_correction=False).bse · sqrt(G / (G − 1))."""
     rng = np.random.default_rng(1)
     clusters = np.repeat(np.arange(40), rng.integers(1, 8, 40))
@@ -111,7 +111,7 @@ def test_the_clustered_error_as_statsmodels_computes_it() -> None:
         (math.inf, 1.95996),
     ],
 )
-def test_students_t_is_that_of_the_tables(degrees: float, table: float) -> None:
+def test_students_t_quantiles(degrees: float, table: float) -> None:
     assert t_quantile(0.975, degrees) == pytest.approx(table, rel=2e-5)
 
 
@@ -128,7 +128,7 @@ def values_of(right: int, of: int, each: int = 1) -> Measured:
     return Measured.of([100.0 * (int(name) < right) for name in names], names)
 
 
-def test_all_right_is_not_certain() -> None:
+def test_all_correct_has_an_interval() -> None:
     """About the rule of three, whatever the number of questions about each of the 100 images."""
     for each in (1, 5):
         found = interval_of(values_of(100, 100, each), scale=100.0, seed=0)
@@ -140,7 +140,7 @@ def test_all_right_is_not_certain() -> None:
     assert (none.low, none.high) == (0.0, pytest.approx(100 * 3.84 / 103.84, abs=0.01))
 
 
-def test_no_interval_leaves_the_scale() -> None:
+def test_no_interval_leaves_scale() -> None:
     near = interval_of(values_of(99, 100), scale=100.0, seed=0)
     assert near is not None
     assert near.method == "wilson"
@@ -151,13 +151,13 @@ def test_no_interval_leaves_the_scale() -> None:
     assert (middle.low, middle.high) == (pytest.approx(61, abs=1.01), pytest.approx(79, abs=1.01))
 
 
-def test_where_there_is_no_end_to_the_scale_no_spread_is_no_interval() -> None:
+def test_unbounded_scale_without_spread_has_no_interval() -> None:
     assert interval_of(values_of(0, 100), scale=None, seed=0) is None
     assert interval_of(values_of(1, 1), scale=100.0, seed=0) is None
     assert interval_of(Measured.of([], []), scale=100.0, seed=0) is None
 
 
-def test_the_bootstrap_is_the_plain_one() -> None:
+def test_bootstrap_is_plain_one() -> None:
     """Against index by index.  (By hand, on other such values: the very ends that scipy 1.17.1's bootstrap gives.)"""
     values = np.random.default_rng(5).gamma(1.2, 1.0, 300)
     found = bootstrap(one_stratum(values, np.arange(300)).totals(), seed=0, draws=4_000)
@@ -165,7 +165,7 @@ def test_the_bootstrap_is_the_plain_one() -> None:
     assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=0.01)
 
 
-def test_counting_alike_clusters_draws_from_the_same_distribution() -> None:
+def test_grouped_bootstrap_has_the_same_distribution() -> None:
     """The quick way (few kinds of clusters) against the plain one, which a hair's difference in each forces."""
     rng = np.random.default_rng(2)
     totals = np.stack([rng.integers(0, 4, 2000) * 100.0, np.full(2000, 3.0)], axis=1)
@@ -173,7 +173,7 @@ def test_counting_alike_clusters_draws_from_the_same_distribution() -> None:
     assert bootstrap(totals, seed=0) == pytest.approx(bootstrap(unlike, seed=1), rel=0.01)
 
 
-def test_f1_is_a_ratio_of_sums() -> None:
+def test_f1_is_ratio_of_sums() -> None:
     """2 · TP over 2 · TP + FP + FN, per image; its interval holds the value, and its error is that of the delta method."""
     rng = np.random.default_rng(3)
     truth, said = rng.random(400) < 0.5, rng.random(400) < 0.6
@@ -185,14 +185,14 @@ def test_f1_is_a_ratio_of_sums() -> None:
     assert (high - low) / 3.92 == pytest.approx(delta(totals, mean_of_ratios), rel=0.08)
 
 
-def test_the_delta_method_gives_the_clustered_error_of_a_mean() -> None:
+def test_delta_method_gives_clustered_error_of_mean() -> None:
     rng = np.random.default_rng(4)
     clusters = np.repeat(np.arange(50), rng.integers(1, 6, 50))
     measured = one_stratum(100.0 * rng.random(len(clusters)), clusters)
     assert delta(measured.totals(), mean_of_ratios) == pytest.approx(measured.standard_error, rel=1e-6)
 
 
-def test_a_resample_without_a_stratum_is_left_out() -> None:
+def test_resample_without_stratum_is_left_out() -> None:
     found = Measured.of([1.0, 2.0, 3.0, 4.0], list("abcd"), ["x", "x", "y", "y"])
     low, high = bootstrap(found.totals(), seed=0) or (0.0, 0.0)
     assert 1.0 <= low < found.mean == 2.5 < high <= 4.0

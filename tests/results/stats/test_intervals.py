@@ -54,7 +54,7 @@ def chartqa(human: int, augmented: int) -> Result:
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (60, 20)])
-def test_chartqa_is_a_mean_of_halves_and_so_is_its_interval(sizes: tuple[int, int]) -> None:
+def test_chartqa_is_mean_of_halves_and_so_is_its_interval(sizes: tuple[int, int]) -> None:
     result = chartqa(*sizes)
     found = of_values(result)
     assert {"accuracy", "accuracy[human]", "accuracy[augmented]"} <= set(found)
@@ -64,7 +64,7 @@ def test_chartqa_is_a_mean_of_halves_and_so_is_its_interval(sizes: tuple[int, in
     assert [line["stratum"] for line in sample_lines(result)] == ["human"] * sizes[0] + ["augmented"] * sizes[1]
 
 
-def test_rows_have_what_two_runs_must_share(tmp_path: Path) -> None:
+def test_rows_have_the_comparison_keys(tmp_path: Path) -> None:
     result = chartqa(40, 40)
     row = score_row(result)
     assert row.low < row.value < row.high
@@ -125,7 +125,7 @@ def test_bleu_comes_from_its_sufficient_statistics() -> None:
     assert not sums.agrees("bleu_1", whole["bleu_1"] + 0.01, scores.per_sample, {})
 
 
-def test_how_many_boxes_were_read_has_an_interval_too() -> None:
+def test_parsed_share_has_an_interval() -> None:
     box = (0.0, 0.0, 9.0, 9.0)
     samples = [Sample(str(i), (), "?", (box,), str(i // 3)) for i in range(60)]
     found = of_values(scored("iou", samples, [box if i % 4 else None for i in range(60)]))
@@ -188,7 +188,7 @@ def test_corpus_value_has_no_interval_and_says_why() -> None:
     assert set(of_values(Result(base.job, scores, 4, 0, 0, 0, 0.0, base.clusters))) == {"accuracy"}
 
 
-def test_scale_of_stored_scores_comes_from_the_metric_in_the_signature() -> None:
+def test_scale_of_stored_scores_comes_from_metric_in_signature() -> None:
     assert (
         scale_of("cider", "coco_caption:test|v1|protocol:official|cider|ptb:3.4.1|refs:5|n:9|idf:references|v1") is None
     )

@@ -36,7 +36,7 @@ SCIPY_TWO_SIDED, SCIPY_LESS = 0.05859375, 0.9765625
 
 
 @pytest.mark.parametrize("kinds", [3, 400])
-def test_random_flips_come_near_the_normal_approximation(kinds: int) -> None:
+def test_random_flips_come_near_normal_approximation(kinds: int) -> None:
     """Both ways of drawing: counted sizes, and signs one by one."""
     rng = np.random.default_rng(0)
     sums = rng.choice(rng.normal(size=kinds), 400) * rng.choice([-1, 1], 400) + 0.0
@@ -48,7 +48,7 @@ def test_random_flips_come_near_the_normal_approximation(kinds: int) -> None:
 
 
 @given(st.lists(st.sampled_from([0.0, 30.0, 60.0, 90.0, 100.0]), min_size=1, max_size=40), st.randoms())
-def test_swapping_the_models_swaps_the_signs(values: list[float], random: object) -> None:
+def test_swapping_models_swaps_signs(values: list[float], random: object) -> None:
     other = list(reversed(values))
     a, b = compared(values, other), compared(other, values)
     assert a.difference == pytest.approx(-b.difference)
@@ -72,7 +72,7 @@ def test_questions_of_one_image_flip_together() -> None:
     assert found.mcnemar == pytest.approx(2 / 2**10)
 
 
-def test_a_mean_of_halves_weighs_them_alike() -> None:
+def test_mean_of_halves_weighs_them_alike() -> None:
     """ChartQA: three questions of one half gain 0, the one of the other 100: the difference is 50, not 25."""
     strata = ["human", "human", "human", "augmented"]
     before, after = (Measured.of([0.0, 0.0, 0.0, last], list("abcd"), strata) for last in (0.0, 100.0))
@@ -105,7 +105,7 @@ def test_sample_sizes() -> None:
     assert needed(1000, 1.0, 0.0) is None
 
 
-def test_no_fewer_images_than_a_permutation_test_can_use() -> None:
+def test_no_fewer_images_than_permutation_test_can_use() -> None:
     """2 / 2^5 > 0.05 ≥ 2 / 2^6: six images must differ; for a difference of many standard errors that decides."""
     assert needed(128, 0.01, 50.0) == 6
     assert needed(128, 0.01, 50.0, clusters=32) == 24, "four samples each"
@@ -114,7 +114,7 @@ def test_no_fewer_images_than_a_permutation_test_can_use() -> None:
     assert permutation(np.ones(5), seed=0).p > 0.05 >= permutation(np.ones(6), seed=0).p
 
 
-def test_what_could_be_shown_under_a_correction_is_less() -> None:
+def test_power_is_lower_under_a_correction() -> None:
     """(z₁₋₀.₀₁₂₅/₂ + z₀.₈) · stderr = (2.4977 + 0.8416) · stderr."""
     rng = np.random.default_rng(0)
     found = compared(list(rng.normal(size=50)), list(rng.normal(size=50)))

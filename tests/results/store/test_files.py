@@ -53,7 +53,7 @@ WRITERS = {".lock": lock, "log.txt": log, "a.val.jsonl": append}
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("target", ["victim", "missing"])
-def test_a_link_is_not_written_through(tmp_path: Path, victim: Path, name: str, target: str) -> None:
+def test_link_is_not_written_through(tmp_path: Path, victim: Path, name: str, target: str) -> None:
     run = tmp_path / "R"
     run.mkdir()
     (run / name).symlink_to(tmp_path / target)
@@ -64,13 +64,13 @@ def test_a_link_is_not_written_through(tmp_path: Path, victim: Path, name: str, 
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(UserError, match="is not a regular file"):
         WRITERS[name](tmp_path)
 
 
-def test_a_link_is_replaced_by_an_atomic_write(tmp_path: Path, victim: Path) -> None:
+def test_link_is_replaced_by_atomic_write(tmp_path: Path, victim: Path) -> None:
     for name in ("scores.json", f".scores.json.{os.getpid()}"):
         (tmp_path / name).symlink_to(victim)
     write_atomically(tmp_path / "scores.json", "new")
@@ -89,7 +89,7 @@ def test_folders_for_output_are_not_links(tmp_path: Path, victim: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_descriptor_is_one_of_a_regular_file(tmp_path: Path) -> None:
+def test_descriptor_is_one_of_regular_file(tmp_path: Path) -> None:
     descriptor = open_regular(tmp_path / "new", os.O_WRONLY)
     os.write(descriptor, b"x")
     os.close(descriptor)
@@ -108,14 +108,14 @@ def write_while(path: Path, harm: Callable[[], object]) -> None:
         journal.append(record(1))
 
 
-def test_a_journal_that_was_removed_is_written_again_and_the_run_fails(tmp_path: Path) -> None:
+def test_journal_that_was_removed_is_written_again_and_run_fails(tmp_path: Path) -> None:
     path = tmp_path / "a.val.jsonl"
     with pytest.raises(RunFailed, match="was removed"):
         write_while(path, path.unlink)
     assert list(read_journal(path, 2).lines) == ["0", "1"]
 
 
-def test_a_journal_that_was_replaced_or_truncated_fails_the_run(tmp_path: Path) -> None:
+def test_journal_that_was_replaced_or_truncated_fails_run(tmp_path: Path) -> None:
     path = tmp_path / "a.val.jsonl"
 
     def replace() -> None:
@@ -130,7 +130,7 @@ def test_a_journal_that_was_replaced_or_truncated_fails_the_run(tmp_path: Path) 
         write_while(path, lambda: os.truncate(path, 0))
 
 
-def test_a_run_whose_folder_was_removed_fails(tmp_path: Path) -> None:
+def test_run_whose_folder_was_removed_fails(tmp_path: Path) -> None:
     (tmp_path / "R").mkdir()
     with pytest.raises(RunFailed, match="cannot be written"):
         write_while(tmp_path / "R" / "a.val.jsonl", lambda: shutil.rmtree(tmp_path / "R"))
@@ -140,7 +140,7 @@ def test_a_run_whose_folder_was_removed_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["R", None])
-def test_a_folder_with_only_a_lock_and_a_log_is_used(tmp_path: Path, name: str | None) -> None:
+def test_folder_with_only_lock_and_log_is_used(tmp_path: Path, name: str | None) -> None:
     spec = FolderSpec("m", {"seed": 0}, {})
     first = choose(tmp_path, spec, name=name, fresh=False).folder
     lock(first.path)
@@ -155,7 +155,7 @@ def test_a_folder_with_only_a_lock_and_a_log_is_used(tmp_path: Path, name: str |
         choose(tmp_path, spec, name=first.path.name, fresh=False)
 
 
-def test_a_lock_on_a_full_disk_holds_without_a_name(tmp_path: Path) -> None:
+def test_lock_on_full_disk_holds_without_name(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with folder.locked():
         os.truncate(tmp_path / ".lock", 0)  # what a full disk leaves of it

@@ -71,7 +71,7 @@ def test_what_was_written_is_read(run: Path) -> None:
         ('"limited": false', '"limited": true'),
     ],
 )
-def test_a_changed_score_is_refused_and_rescored(run: Path, old: str, new: str) -> None:
+def test_changed_score_is_refused_and_rescored(run: Path, old: str, new: str) -> None:
     file = run / "scores.json"
     before = file.read_text()
     assert old in before
@@ -84,7 +84,7 @@ def test_a_changed_score_is_refused_and_rescored(run: Path, old: str, new: str) 
 @pytest.mark.parametrize(
     "change", [{"value": 72.5}, {"n": 9}, {"value": 99.0}, {"low": 70.0, "high": 80.0}, {"errors": "x"}, {"low": "x"}]
 )
-def test_a_score_without_a_checksum_is_compared_with_its_samples(run: Path, change: dict[str, Any]) -> None:
+def test_score_without_checksum_is_compared_with_its_samples(run: Path, change: dict[str, Any]) -> None:
     """Versions before checksums wrote neither those nor the files' digests."""
 
     def without_digests(content: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ def test_a_score_without_a_checksum_is_compared_with_its_samples(run: Path, chan
     refused(run, "rescore")
 
 
-def test_a_score_of_other_answers_is_refused(run: Path) -> None:
+def test_score_of_other_answers_is_refused(run: Path) -> None:
     journal = run / "a.own.jsonl"
     whole = journal.read_bytes()
     for content in (whole[: len(whole) // 2], b"", whole.replace(b'"red"', b'"blue"')):
@@ -116,7 +116,7 @@ def run_or_code(call: Callable[[], int]) -> int:
 
 
 @pytest.mark.parametrize("value", ["NaN", True, None, "100.0", 99.0])
-def test_a_changed_sample_is_refused(run: Path, value: object) -> None:
+def test_changed_sample_is_refused(run: Path, value: object) -> None:
     file = run / "a.own.scores.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     (metric,) = {row.metric for row in ScoredRun.open(run).rows.values()}
@@ -126,7 +126,7 @@ def test_a_changed_sample_is_refused(run: Path, value: object) -> None:
         ScoredRun.open(run).sampled("a/own")
 
 
-def test_a_changed_manifest_is_refused_unless_that_was_meant(run: Path) -> None:
+def test_changed_manifest_is_refused_unless_that_was_meant(run: Path) -> None:
     file = run / "manifest.json"
     file.write_text(file.read_text().replace('"seed": 0', '"seed": 1', 1))
     with pytest.raises(UserError, match="manifest.json was changed since evalkit wrote it .*delete its line"):
@@ -137,7 +137,7 @@ def test_a_changed_manifest_is_refused_unless_that_was_meant(run: Path) -> None:
     assert RunFolder(run).read_manifest().settings["seed"] == 1
 
 
-def test_a_changed_baseline_is_refused(run: Path, tmp_path: Path) -> None:
+def test_changed_baseline_is_refused(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "b.json"
     baseline(run, file)
     assert run_check(run, file, CheckOptions()) == 0
@@ -158,7 +158,7 @@ def test_a_changed_baseline_is_refused(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["NaN", "1", True, None])
-def test_a_score_in_an_old_baseline_is_a_number(run: Path, tmp_path: Path, value: object) -> None:
+def test_score_in_old_baseline_is_number(run: Path, tmp_path: Path, value: object) -> None:
     file = tmp_path / "b.json"
     baseline(run, file)
     edit_json(file, lambda content: content["tasks"]["a/own"]["samples"][0].__setitem__(3, value))
@@ -166,7 +166,7 @@ def test_a_score_in_an_old_baseline_is_a_number(run: Path, tmp_path: Path, value
         read_baseline(file)
 
 
-def test_tasks_that_the_baseline_lacks_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tasks_that_baseline_lacks_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "b.json"
     baseline(run, file)
     edit_json(file, lambda content: content["tasks"].pop("b/own"))  # an old baseline has no checksum
@@ -177,7 +177,7 @@ def test_tasks_that_the_baseline_lacks_are_named(run: Path, tmp_path: Path, caps
     assert "passed (1 of 2 tasks checked)" in (tmp_path / "s.md").read_text()
 
 
-def test_the_checksum_does_not_depend_on_layout(tmp_path: Path) -> None:
+def test_checksum_does_not_depend_on_layout(tmp_path: Path) -> None:
     content = {"b": [1, 2.5, None, "é\udcff"], "a": {"x": 1e300}}
     written = sealed(content)
     assert check_seal(json.loads(json.dumps(written, indent=3, sort_keys=True)), tmp_path, "")

@@ -61,7 +61,7 @@ def expected(records: list[Record] = RECORDS) -> dict[str, object]:
     }
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     answers = read_journal(written(tmp_path / "j"), 2)
     assert plain(answers) == expected()
     assert (answers.truncated, answers.corrupt, answers.rejected) == (False, (), ())
@@ -71,7 +71,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ]
 
 
-def test_half_a_surrogate_pair_and_what_is_no_number_do_not_stop_a_run(tmp_path: Path) -> None:
+def test_lone_surrogates_and_nan_do_not_stop_a_run(tmp_path: Path) -> None:
     odd = replace(record(1, "\ud800 x"), prediction=Prediction((1.0, float("nan"), float("inf"), 4.0)))
     line = json.loads(encode(odd))
     assert (line["answer"], line["text"]) == ([1.0, None, None, 4.0], "? x")
@@ -118,7 +118,7 @@ def test_mutated_journals_are_read_exactly_or_refused_line_by_line(tmp_path: Pat
     assert refused > 400
 
 
-def test_mending_keeps_what_it_leaves_out(tmp_path: Path) -> None:
+def test_repair_keeps_removed_lines(tmp_path: Path) -> None:
     path = written(tmp_path / "j")
     untouched = path.stat().st_mtime_ns
     rewrite_journal(path, read_journal(path, 2), ())
@@ -135,7 +135,7 @@ def test_mending_keeps_what_it_leaves_out(tmp_path: Path) -> None:
     assert (tmp_path / "j.rejected").read_bytes() == corrupt + lines[2][:20] + b"\n" + lines[7]
 
 
-def test_a_sample_answered_again_counts_once(tmp_path: Path) -> None:
+def test_sample_answered_again_counts_once(tmp_path: Path) -> None:
     path = written(tmp_path / "j", [record(1, "old"), record(2, "x"), record(1, "new")])
     answers = read_journal(path, 2)
     assert [line.response.text for line in answers.lines.values()] == ["new", "x"]
@@ -143,7 +143,7 @@ def test_a_sample_answered_again_counts_once(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_a_file_that_may_not_grow_ends_in_a_sentence(tmp_path: Path) -> None:
+def test_full_disk_is_reported(tmp_path: Path) -> None:
     """As a full disk does; the half-written line is left out when read back."""
     path = tmp_path / "j"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -158,7 +158,7 @@ def test_a_file_that_may_not_grow_ends_in_a_sentence(tmp_path: Path) -> None:
     assert plain(answers).items() <= expected().items()
 
 
-def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_journal_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "j").mkdir()
     with pytest.raises(RunFailed, match="cannot be written"), appending(tmp_path / "j"):
         pass
@@ -182,7 +182,7 @@ def made(out: Path, spec: FolderSpec, name: str | None = None) -> RunFolder:
     return folder
 
 
-def test_a_run_is_resumed_by_its_identity_whatever_its_folder_is_called(tmp_path: Path) -> None:
+def test_run_is_resumed_by_its_identity_whatever_its_folder_is_called(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
     assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name=None, fresh=False) == RunChoice(first)
     moved = RunFolder(first.path.rename(tmp_path / "renamed"))
@@ -190,14 +190,14 @@ def test_a_run_is_resumed_by_its_identity_whatever_its_folder_is_called(tmp_path
     assert choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name="renamed", fresh=False) == RunChoice(moved)
 
 
-def test_a_renamed_checkpoint_resumes_its_run(tmp_path: Path) -> None:
+def test_renamed_checkpoint_resumes_its_run(tmp_path: Path) -> None:
     first = made(tmp_path / "runs", FolderSpec("m", PARTS, SPLITS, location=str(tmp_path / "m")))
     renamed = FolderSpec("other", PARTS, SPLITS, location=str(tmp_path / "other"))
     choice = choose(tmp_path / "runs", renamed, name=None, fresh=False)
     assert choice == RunChoice(first, (f"resuming {first.path}: its model m is now other",))
 
 
-def test_a_copy_of_a_checkpoint_has_its_own_run_and_reuses_the_answers(tmp_path: Path) -> None:
+def test_copy_of_checkpoint_has_its_own_run_and_reuses_answers(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     out = tmp_path / "runs"
     first = made(out, FolderSpec("m", PARTS, SPLITS, location=str(tmp_path / "m")))
@@ -212,13 +212,13 @@ def test_a_copy_of_a_checkpoint_has_its_own_run_and_reuses_the_answers(tmp_path:
     assert choose(out, copy, name=None, fresh=False) == RunChoice(choice.folder)
 
 
-def test_another_split_joins_the_run(tmp_path: Path) -> None:
+def test_another_split_joins_run(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
     other = FolderSpec("m", PARTS, {"gqa/testdev": {"version": 1}})
     assert choose(tmp_path, other, name=None, fresh=False) == RunChoice(first)
 
 
-def test_a_difference_makes_a_new_run_and_is_named(tmp_path: Path) -> None:
+def test_difference_makes_new_run_and_is_named(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS))
     second = FolderSpec("m", {**PARTS, "seed": 1}, SPLITS)
     choice = choose(tmp_path, second, name=None, fresh=False)
@@ -243,13 +243,13 @@ def test_a_difference_makes_a_new_run_and_is_named(tmp_path: Path) -> None:
     ],
     ids=["other tasks", "another checkpoint of this name", "another name"],
 )
-def test_an_unrelated_run_is_not_named(tmp_path: Path, unrelated: FolderSpec) -> None:
+def test_unrelated_run_is_not_named(tmp_path: Path, unrelated: FolderSpec) -> None:
     made(tmp_path, unrelated)
     new = FolderSpec("m", {**PARTS, "seed": 1}, SPLITS, location="/a/m")
     assert choose(tmp_path, new, name=None, fresh=False).why_new == ""
 
 
-def test_starting_over_moves_the_run_aside(tmp_path: Path) -> None:
+def test_starting_over_moves_run_aside(tmp_path: Path) -> None:
     first = made(tmp_path, FolderSpec("m", PARTS, SPLITS), name="x")
     (first.path / "vqav2.val.jsonl").write_text("kept")
     choice = choose(tmp_path, FolderSpec("m", {**PARTS, "seed": 1}, SPLITS), name="x", fresh=True)
@@ -260,14 +260,14 @@ def test_starting_over_moves_the_run_aside(tmp_path: Path) -> None:
     assert str(kept) in choice.messages[0]
 
 
-def test_what_is_no_run_is_not_written_into(tmp_path: Path) -> None:
+def test_foreign_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.tex").touch()
     with pytest.raises(UserError, match="exists already and is not a run folder"):
         choose(tmp_path, FolderSpec("m", PARTS, SPLITS), name="x", fresh=False)
 
 
-def test_two_at_once(tmp_path: Path) -> None:
+def test_two_concurrent_runs(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "x")
     (folder.path / f".scores.json.{os.getpid()}").touch()
     with folder.locked():
@@ -278,7 +278,7 @@ def test_two_at_once(tmp_path: Path) -> None:
         pass
 
 
-def test_mutated_manifests_are_read_or_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_mutated_manifests_are_read_or_refused_with_sentence(tmp_path: Path) -> None:
     wanted = FolderSpec("m", PARTS, SPLITS)
     folder = made(tmp_path, wanted, name="x")
     whole = (folder.path / "manifest.json").read_bytes()

@@ -41,7 +41,7 @@ def rows_of(tmp_path: Path, results: list[Result]) -> list[ScoreRow]:
     return write_results(RunFolder.create(tmp_path, "run"), results, {"run": "run", "model": "m"})[0]
 
 
-def test_the_eight_splits_of_refcoco_have_their_mean(tmp_path: Path, results: list[Result]) -> None:
+def test_eight_splits_of_refcoco_have_their_mean(tmp_path: Path, results: list[Result]) -> None:
     *splits, mean = rows_of(tmp_path, results)
     assert [f"{row.task}/{row.split}" for row in splits] == list(REFCOCO_ALL)
     assert (mean.task, mean.split, mean.metric) == ("refcoco-all", "mean of 8", splits[0].metric)
@@ -56,7 +56,7 @@ def test_there_is_no_mean_of_seven(tmp_path: Path, results: list[Result]) -> Non
     assert [row.task for row in rows_of(tmp_path, results[1:])] == [r.job.task.name for r in results[1:]]
 
 
-def test_there_is_no_mean_with_an_empty_split(tmp_path: Path, results: list[Result]) -> None:
+def test_there_is_no_mean_with_empty_split(tmp_path: Path, results: list[Result]) -> None:
     empty = score_job(replace(results[0].job, samples=[]), [])
     assert rows_of(tmp_path, [empty, *results[1:]])[-1].task == "refcocog"
 
@@ -71,7 +71,7 @@ def test_means_over_other_samples_are_other_means(tmp_path: Path, results: list[
     assert whole.signature != part.signature
 
 
-def test_number_of_shots_is_unknown_for_answers_from_a_file() -> None:
+def test_number_of_shots_is_unknown_for_answers_from_file() -> None:
     def differing(first: str, second: str) -> list[str]:
         return Signature.parse(first).differences(Signature.parse(second))
 

@@ -83,7 +83,7 @@ def test_coco_splits_and_captions_as_typed(tmp_path: Path) -> None:
     assert folders == ["train2014", "val2014"]
 
 
-def test_real_coco(real_root: str) -> None:
+def test_real_coco_annotations(real_root: str) -> None:
     root = Path(real_root)
     entries = json.loads((root / "coco" / KARPATHY).read_text())["images"]
     official = json.loads((root / "coco" / "annotations" / CAPTIONS).read_text())
@@ -101,7 +101,7 @@ def test_real_coco(real_root: str) -> None:
 
 
 @pytest.mark.parametrize("place", [f"coco/annotations/{KARPATHY}", f"caption_datasets/{KARPATHY}", KARPATHY])
-def test_karpathys_file_where_people_keep_it(tmp_path: Path, place: str) -> None:
+def test_locations_of_karpathys_file(tmp_path: Path, place: str) -> None:
     _coco(tmp_path)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / "coco" / KARPATHY).rename(tmp_path / place)
@@ -190,9 +190,7 @@ def _nocaps(root: Path, images: str = "nocaps/val", **more: Any) -> None:
 
 
 @pytest.mark.parametrize("images", ["nocaps/val", "nocaps/images", "nocaps/validation", "nocaps/Images/validation"])
-def test_nocaps_carries_the_domain_that_the_metric_reads(
-    tmp_path: Path, images: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nocaps_carries_domain_that_metric_reads(tmp_path: Path, images: str, caplog: pytest.LogCaptureFixture) -> None:
     _nocaps(tmp_path, images)
     samples = _load(NOCAPS, tmp_path, "val")
     assert [(s.id, s.meta["domain"]) for s in samples] == [("0", "near-domain"), ("1", "out-domain")]
@@ -245,7 +243,7 @@ def _mirror(root: Path, repo: str, split: str, rows: dict[str, list[Any]], **typ
     return f"hub:{root}"
 
 
-def test_cocos_val2014_from_a_mirror_and_karpathys_splits_refused(tmp_path: Path) -> None:
+def test_cocos_val2014_from_mirror_and_karpathys_splits_refused(tmp_path: Path) -> None:
     names = ["COCO_val2014_000000000042.jpg", "COCO_val2014_000000581929.jpg"]
     rows = {"question_id": names, "answer": [["A shoe.", "Shoes."], ["A room."]]}
     mirror = _mirror(tmp_path, "lmms-lab/COCO-Caption", "val", rows)
@@ -261,7 +259,7 @@ def test_cocos_val2014_from_a_mirror_and_karpathys_splits_refused(tmp_path: Path
             _load(COCO, mirror, split)
 
 
-def test_flickr30k_from_a_mirror_is_never_karpathys(tmp_path: Path) -> None:
+def test_flickr30k_from_mirror_is_never_karpathys(tmp_path: Path) -> None:
     rows = {"caption": [["A man.", "A hat."]], "filename": ["1007129816.jpg"], "img_id": ["7"]}
     mirror = _mirror(tmp_path, "lmms-lab/flickr30k", "test", rows)
     (sample,) = _load(FLICKR, mirror, "all")
@@ -272,7 +270,7 @@ def test_flickr30k_from_a_mirror_is_never_karpathys(tmp_path: Path) -> None:
             _load(FLICKR, mirror, split)
 
 
-def test_nocaps_from_a_mirror_has_no_domains_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nocaps_from_mirror_has_no_domains_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = {"image_id": [0, 1], "annotations_captions": [["A tap."], ["A bee.", "Bees."]]}
     mirror = _mirror(tmp_path, "lmms-lab/NoCaps", "validation", rows, image_id="int32")
     samples = _load(NOCAPS, mirror, "val")

@@ -62,7 +62,7 @@ def test_both_halves_in_their_files_order(tmp_path: Path, folder: str) -> None:
     assert list(TASK.load(data, "augmented")) == samples[3:]
 
 
-def test_the_headline_is_the_mean_of_the_halves(tmp_path: Path) -> None:
+def test_headline_is_mean_of_halves(tmp_path: Path) -> None:
     _write(tmp_path)
     samples = list(TASK.load(open_data(str(tmp_path)), "test"))
     answers = [Answered(s, Prediction("14" if s.id == "human-0" else "24")) for s in samples]
@@ -80,7 +80,7 @@ def test_train_is_another_folder(tmp_path: Path) -> None:
         list(TASK.load(data, "test"))
 
 
-def test_a_label_in_a_list_is_that_label(tmp_path: Path) -> None:
+def test_label_in_list_is_that_label(tmp_path: Path) -> None:
     _write(tmp_path, human=[{**HUMAN[0], "label": ["14"]}])
     assert next(iter(TASK.load(open_data(str(tmp_path)), "human"))).references == ("14",)
 
@@ -123,7 +123,7 @@ def _mirror(root: Path, types: list[str], answers: list[str | None] | None = Non
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     _mirror(tmp_path, ["augmented_test", "human_test", "augmented_test"])
     data = open_data(f"hub:{tmp_path}")
     samples = list(TASK.load(data, "test"))

@@ -106,7 +106,7 @@ def test_known_layouts(tmp_path: Path, task: Any, row: dict[str, Any], file: str
     assert sample.images[0].size() == (40, 30)
 
 
-def test_question_types_where_the_release_has_them(tmp_path: Path) -> None:
+def test_question_types_where_release_has_them(tmp_path: Path) -> None:
     typed = {**DOC, "question_types": ["form", "layout"]}
     _write(tmp_path, DOC, "docvqa/val_v1.0.json", "docvqa/documents")
     _write(tmp_path, typed, "docvqa/val_v1.0_withQT.json", "docvqa/documents")
@@ -157,7 +157,7 @@ def test_wrong_files_are_reported(
 
 @pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
 @pytest.mark.parametrize("key", ["questionId", "question", "image"])
-def test_a_missing_key_is_reported(
+def test_missing_key_is_reported(
     tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, key: str
 ) -> None:
     gone = {"docvqa": "image", "infovqa": "image_local_name"}[name] if key == "image" else key
@@ -169,7 +169,7 @@ def test_a_missing_key_is_reported(
 
 @pytest.mark.parametrize(("task", "row", "name", "file", "images"), KNOWN)
 @pytest.mark.parametrize("answers", [None, [], "text"])
-def test_a_question_without_answers_is_reported(
+def test_question_without_answers_is_reported(
     tmp_path: Path, task: Any, row: dict[str, Any], name: str, file: str, images: str, answers: object
 ) -> None:
     path = _write(tmp_path, {**row, "answers": answers}, f"{name}/{file}", images)
@@ -238,7 +238,7 @@ ROWS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     _mirror(tmp_path, {"validation": ROWS, "test": {**ROWS, "answers": [None, None]}})
     data = open_data(f"hub:{tmp_path}")
     docs = list(DOCVQA.load(data, "val"))
@@ -261,7 +261,7 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [DOCVQA, INFOVQA])
-def test_a_mirror_that_is_not_the_data_set_is_reported(tmp_path: Path, task: Any) -> None:
+def test_mirror_that_is_not_data_set_is_reported(tmp_path: Path, task: Any) -> None:
     data = open_data(f"hub:{tmp_path}")
     with pytest.raises(UserError, match="no folder .*lmms-lab/DocVQA; a mirror holds"):
         list(task.load(data, "val"))
@@ -273,7 +273,7 @@ def test_a_mirror_that_is_not_the_data_set_is_reported(tmp_path: Path, task: Any
 
 
 @pytest.mark.parametrize("task", [DOCVQA, INFOVQA])
-def test_a_mirror_without_a_column_is_reported(tmp_path: Path, task: Any) -> None:
+def test_mirror_without_column_is_reported(tmp_path: Path, task: Any) -> None:
     _mirror(tmp_path, {"validation": {**ROWS, "without": "question"}})  # type: ignore[dict-item]
     with pytest.raises(UserError, match="DocVQA has no column question"):
         list(task.load(open_data(f"hub:{tmp_path}"), "val"))

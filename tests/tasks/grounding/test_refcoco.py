@@ -72,20 +72,20 @@ REF = {"split": "val", "ann_id": 5, "image_id": 9, "ref_id": 0, "sentences": [{"
         (b"", "is not a readable annotation pickle"),
     ],
 )
-def test_damaged_annotations_are_reported(tmp_path: Path, refs: object, message: str) -> None:
+def test_corrupt_annotations_are_reported(tmp_path: Path, refs: object, message: str) -> None:
     _write(tmp_path, refs)
     with pytest.raises(UserError, match=message):
         list(TASK.load(open_data(str(tmp_path)), "val"))
 
 
-def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"refcoco: no refs\(unc\)\.p under .*expected refcoco/refs\(unc\)\.p or refer/"
     ):
         list(TASK.load(open_data(str(tmp_path)), "val"))
 
 
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (50, 40)).save(buffer, "PNG")
     rows = {

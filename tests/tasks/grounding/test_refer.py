@@ -27,7 +27,7 @@ def _task(name: str) -> Task:
     return registry.tasks.get(name)
 
 
-def test_the_splits_are_those_of_the_papers() -> None:
+def test_splits_are_those_of_papers() -> None:
     sizes = {name: {s: split.size for s, split in _task(name).splits.items()} for name in NAMES}
     assert sizes["refcoco+"] == {"val": 10_758, "testA": 5_726, "testB": 4_889, "train": 120_191}
     assert sizes["refcocog"] == {"val": 4_896, "test": 9_602, "train": 80_512}
@@ -72,7 +72,7 @@ def _write(root: Path, name: str, *, below: str = "", ref: dict[str, object] | N
 
 @pytest.mark.parametrize("below", ["", "refer/data"])
 @pytest.mark.parametrize("name", NAMES)
-def test_official_files_alone_or_in_the_toolbox(tmp_path: Path, name: str, below: str) -> None:
+def test_official_files_alone_or_in_toolbox(tmp_path: Path, name: str, below: str) -> None:
     _write(tmp_path, name, below=below)
     samples = list(_task(name).load(open_data(str(tmp_path)), "val"))
     assert [(s.id, s.text, s.references) for s in samples] == [
@@ -102,7 +102,7 @@ def test_wrong_files_are_reported(tmp_path: Path, name: str, break_it: object, m
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_invalid_box_is_reported(tmp_path: Path, name: str) -> None:
+def test_invalid_box_is_reported(tmp_path: Path, name: str) -> None:
     _write(tmp_path, name)
     (tmp_path / name / "instances.json").write_text('{"annotations": [{"id": 5, "bbox": [1, 2, 3]}]}')
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_an_invalid_box_is_reported(tmp_path: Path, name: str) -> None:
         list(_task(name).load(open_data(str(tmp_path)), "val"))
 
 
-def test_the_other_partition_is_not_read(tmp_path: Path) -> None:
+def test_other_partition_is_not_read(tmp_path: Path) -> None:
     _write(tmp_path, "refcocog")
     (tmp_path / "refcocog" / "refs(umd).p").rename(tmp_path / "refcocog" / "refs(google).p")
     with pytest.raises(UserError, match=r"refcocog: no refs\(umd\)\.p"):
@@ -140,7 +140,7 @@ def _mirror(root: Path, repo: str, split: str, *, without: str | None = None) ->
 
 
 @pytest.mark.parametrize(("name", "split"), [("refcoco+", "testA"), ("refcocog", "test")])
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path, name: str, split: str) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path, name: str, split: str) -> None:
     _mirror(tmp_path, REPOS[name], split)
     data = open_data(f"hub:{tmp_path}")
     samples = list(_task(name).load(data, split))
@@ -152,14 +152,14 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path, name: str, split: st
         list(_task(name).load(data, "train"))
 
 
-def test_a_mirror_without_a_column_is_reported(tmp_path: Path) -> None:
+def test_mirror_without_column_is_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, "RefCOCOg", "test", without="answer")
     with pytest.raises(UserError, match="RefCOCOg has no column answer"):
         list(_task("refcocog").load(open_data(f"hub:{tmp_path}"), "test"))
 
 
 @pytest.mark.parametrize(("name", "warned"), [("refcoco+", False), ("refcocog", True)])
-def test_a_warning_for_the_mixed_val(tmp_path: Path, name: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_for_mixed_val(tmp_path: Path, name: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
     _mirror(tmp_path, REPOS[name], "val")
     with caplog.at_level(logging.WARNING, logger="evalkit"):
         assert len(list(_task(name).load(open_data(f"hub:{tmp_path}"), "val"))) == 2

@@ -79,7 +79,7 @@ def test_known_layouts(tmp_path: Path, folder: str, ids: str) -> None:
     assert registry.metrics.get(TASK.metric).score(answers).values["accuracy"] == 50.0
 
 
-def test_letters_are_drawn_over_the_words_of_a_question_about_letters(tmp_path: Path) -> None:
+def test_letters_are_drawn_over_words_of_question_about_letters(tmp_path: Path) -> None:
     base = _write(tmp_path)
     lettered, plain, *_ = TASK.load(open_data(str(tmp_path)), "test")
     file = str(base / "images" / "10.png")
@@ -111,7 +111,7 @@ def test_different_letters_are_different_images(tmp_path: Path) -> None:
     assert a != b
 
 
-def test_lettered_images_are_used_if_present(tmp_path: Path) -> None:
+def test_multiple_choice_images_are_used_if_present(tmp_path: Path) -> None:
     base = _write(tmp_path)
     (base / "abc_images").mkdir()
     Image.new("RGB", (100, 80), (1, 2, 3)).save(base / "abc_images" / "10.png")
@@ -121,7 +121,7 @@ def test_lettered_images_are_used_if_present(tmp_path: Path) -> None:
     assert isinstance(third.images[0], LetteredImage)  # 2.png is not among them
 
 
-def test_a_warning_for_listed_images_without_questions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_for_listed_images_without_questions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _write(tmp_path, listed='"10"\r\n77\r\n\r\n2.png\r\n')
     with caplog.at_level(logging.WARNING, logger="evalkit"):
         assert len(list(TASK.load(open_data(str(tmp_path)), "test"))) == 4
@@ -151,7 +151,7 @@ def test_wrong_files_are_reported(tmp_path: Path, break_it: Any, message: str) -
 
 
 @pytest.mark.parametrize("right", [4, -1, None, "b"])
-def test_a_right_answer_that_is_no_option_is_reported(tmp_path: Path, right: object) -> None:
+def test_right_answer_that_is_no_option_is_reported(tmp_path: Path, right: object) -> None:
     base = _write(tmp_path)
     questions = {"questions": {"Why?": _question("2.png", 0, abc=False, right=right)}}
     (base / "questions" / "2.png.json").write_text(json.dumps(questions))
@@ -178,7 +178,7 @@ def _mirror(root: Path, right: list[str | None]) -> None:
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     _mirror(tmp_path, ["0", "2"])
     data = open_data(f"hub:{tmp_path}")
     samples = list(TASK.load(data, "test"))
@@ -191,7 +191,7 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("right", ["3", None])
-def test_a_hub_row_without_a_right_option_is_reported(tmp_path: Path, right: str | None) -> None:
+def test_hub_row_without_right_option_is_reported(tmp_path: Path, right: str | None) -> None:
     _mirror(tmp_path, ["0", right])
     with pytest.raises(UserError, match=rf"lmms-lab/ai2d/test\[1\] has 3 options but calls {right!r}"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "test"))

@@ -48,7 +48,7 @@ def test_protocol() -> None:
 
 @pytest.mark.parametrize("images", ["images/", ""])
 @pytest.mark.parametrize("folder", ["scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa"])
-def test_only_problems_with_a_image_in_the_splits_order(tmp_path: Path, folder: str, images: str) -> None:
+def test_only_problems_with_image_in_splits_order(tmp_path: Path, folder: str, images: str) -> None:
     base = _write(tmp_path, folder, images)
     data = open_data(str(tmp_path))
     samples = list(TASK.load(data, "test"))
@@ -59,7 +59,7 @@ def test_only_problems_with_a_image_in_the_splits_order(tmp_path: Path, folder: 
     assert [s.id for s in TASK.load(data, "train")] == ["1"]
 
 
-def test_the_hint_stands_before_the_question(tmp_path: Path) -> None:
+def test_hint_stands_before_question(tmp_path: Path) -> None:
     _write(tmp_path)
     hinted, plain = TASK.load(open_data(str(tmp_path)), "test")
     assert hinted.text == "Context: Look at the pole.\nIt is up.\nWhich is farthest north?"
@@ -142,7 +142,7 @@ def _mirror(root: Path, right: list[int], without: str = "") -> None:
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     _mirror(tmp_path, [1, 0])
     samples = list(TASK.load(open_data(f"hub:{tmp_path}"), "test"))
     assert [(s.id, s.text, s.references, s.options) for s in samples] == [
@@ -163,7 +163,7 @@ def test_hub_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_a_mirror_without_a_column_is_reported(tmp_path: Path) -> None:
+def test_mirror_without_column_is_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, [1, 0], without="hint")
     with pytest.raises(UserError, match="ScienceQA has no column hint"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "test"))

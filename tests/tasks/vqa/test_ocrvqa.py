@@ -40,7 +40,7 @@ def test_protocol() -> None:
 
 
 @pytest.mark.parametrize("file", ["dataset.json", "data/dataset.json"])
-def test_one_sample_per_question_of_the_split(tmp_path: Path, file: str) -> None:
+def test_one_sample_per_question_of_split(tmp_path: Path, file: str) -> None:
     _write(tmp_path, file=file)
     data = open_data(str(tmp_path))
     samples = list(TASK.load(data, "test"))
@@ -58,19 +58,19 @@ def test_one_sample_per_question_of_the_split(tmp_path: Path, file: str) -> None
 
 
 @pytest.mark.parametrize("split", ["3", 3])
-def test_a_split_code_as_text_is_that_code(tmp_path: Path, split: object) -> None:
+def test_split_code_as_text_is_that_code(tmp_path: Path, split: object) -> None:
     _write(tmp_path, {"0003": {**BOOK, "split": split}})
     assert len(list(TASK.load(open_data(str(tmp_path)), "test"))) == 2
 
 
-def test_images_with_the_suffix_jpg(tmp_path: Path) -> None:
+def test_images_with_suffix_jpg(tmp_path: Path) -> None:
     _write(tmp_path, suffix=".jpg")
     first = next(iter(TASK.load(open_data(str(tmp_path)), "test")))
     assert Path(first.images[0].name).name == "761183272.jpg"
     assert first.images[0].size() == (40, 30)
 
 
-def test_an_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
+def test_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "ocrvqa" / "images" / "761183272.png").unlink()
     first, *_, last = TASK.load(open_data(str(tmp_path)), "test")
@@ -93,13 +93,13 @@ def test_an_image_that_was_not_fetched_fails_by_its_name(tmp_path: Path) -> None
         ),
     ],
 )
-def test_damaged_entries_are_reported(tmp_path: Path, books: Any, message: str) -> None:
+def test_corrupt_entries_are_reported(tmp_path: Path, books: Any, message: str) -> None:
     _write(tmp_path, books)
     with pytest.raises(UserError, match=f"^ocrvqa: .*{message}"):
         list(TASK.load(open_data(str(tmp_path)), "test"))
 
 
-def test_a_wrong_layout_is_reported(tmp_path: Path) -> None:
+def test_wrong_layout_is_reported(tmp_path: Path) -> None:
     path = _write(tmp_path)
     path.write_text('{"7": ')
     with pytest.raises(UserError, match="ocrvqa: .*dataset.json is not valid JSON"):
@@ -132,7 +132,7 @@ def _mirror(root: Path, answers: list[str] | None) -> None:
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     _mirror(tmp_path, ["S. B.", "Comics"])
     data = open_data(f"hub:{tmp_path}")
     samples = list(TASK.load(data, "test"))
@@ -147,7 +147,7 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "message"), [(["S. B."], " has 2 questions but 1 answers"), (None, ": .*answers is None, not a list")]
 )
-def test_hub_rows_without_an_answer_are_reported(tmp_path: Path, answers: list[str] | None, message: str) -> None:
+def test_hub_rows_without_answer_are_reported(tmp_path: Path, answers: list[str] | None, message: str) -> None:
     _mirror(tmp_path, answers)
     with pytest.raises(UserError, match=rf"ocrvqa: howard-hou/OCR-VQA/test\[0\]{message}"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "test"))

@@ -74,7 +74,7 @@ def test_okvqa_scores_against_answer_not_raw_answer(tmp_path: Path, split: str, 
     assert sample.images[0].size() == (40, 30)
 
 
-def test_okvqa_does_not_take_vqa_v1s_files_of_the_same_names(tmp_path: Path) -> None:
+def test_okvqa_does_not_take_vqa_v1s_files_of_same_names(tmp_path: Path) -> None:
     _okvqa(tmp_path, folder=".")
     with pytest.raises(UserError, match=f"okvqa: no {OK_QUESTIONS} under .*expected okvqa/{OK_QUESTIONS} or ok-vqa/"):
         _load(OKVQA, tmp_path, "val")
@@ -125,7 +125,7 @@ def test_vizwiz(tmp_path: Path, annotations: str, images: str) -> None:
         assert sample.images[0].size() == (40, 30)
 
 
-def test_vizwiz_test_has_no_answers_and_makes_a_submission(tmp_path: Path) -> None:
+def test_vizwiz_test_has_no_answers_and_makes_submission(tmp_path: Path) -> None:
     _vizwiz(tmp_path)
     (sample,) = _load(VIZWIZ, tmp_path, "test")
     assert sample.references == ()
@@ -230,7 +230,7 @@ def _gqa(root: Path, place: str = f"gqa/{GQA_FILE}", images: str = "gqa/images")
 
 @pytest.mark.parametrize("place", [f"gqa/{GQA_FILE}", f"gqa/questions1.2/{GQA_FILE}", f"gqa/questions/{GQA_FILE}"])
 @pytest.mark.parametrize("images", ["gqa/images", "gqa/allImages/images"])
-def test_gqa_keeps_the_balanced_questions_in_order(tmp_path: Path, place: str, images: str) -> None:
+def test_gqa_keeps_balanced_questions_in_order(tmp_path: Path, place: str, images: str) -> None:
     _gqa(tmp_path, place, images)
     first, second = _load(GQA, tmp_path, "testdev_balanced")
     assert (first.id, first.text, first.references, first.cluster) == (
@@ -328,7 +328,7 @@ def test_answers_in_every_parquet_layout(tmp_path: Path, answers: Any, feature: 
     assert sample.references == ("a", "b")
 
 
-def test_okvqa_from_a_mirror(tmp_path: Path) -> None:
+def test_okvqa_from_mirror(tmp_path: Path) -> None:
     rows = {
         "question_id": ["2971475", "516065"], "image": [0, 0], "question": ["Which sport?", "Which hair?"],
         "answers": [["race"] * 10, ["pony tail"] * 10], "question_type": ["four", "four"], "answer_type": ["other", "other"],
@@ -346,7 +346,7 @@ def test_okvqa_from_a_mirror(tmp_path: Path) -> None:
         _load(OKVQA, f"hub:{tmp_path}", "train")
 
 
-def test_vizwiz_from_a_mirror(tmp_path: Path) -> None:
+def test_vizwiz_from_mirror(tmp_path: Path) -> None:
     data = tmp_path / "lmms-lab" / "VizWiz-VQA" / "data"
     rows = {
         "question_id": ["VizWiz_val_00000000"], "image": [0], "question": ["Ok. There?"],
@@ -365,7 +365,7 @@ def test_vizwiz_from_a_mirror(tmp_path: Path) -> None:
         _load(VIZWIZ, f"hub:{tmp_path}", "train")
 
 
-def test_textvqa_from_a_mirror(tmp_path: Path) -> None:
+def test_textvqa_from_mirror(tmp_path: Path) -> None:
     rows = {
         "question_id": [34602, 34603], "image_id": ["003a", "003a"], "image": [0, 0], "question": ["Brand?", "Year?"],
         "answers": [["nokia"] * 10, []],
@@ -410,7 +410,7 @@ def _gqa_mirror(root: Path, image_ids: list[str]) -> str:
     return f"hub:{root}"
 
 
-def test_gqa_joins_the_hubs_questions_and_images(tmp_path: Path) -> None:
+def test_gqa_joins_hubs_questions_and_images(tmp_path: Path) -> None:
     first, second = _load(GQA, _gqa_mirror(tmp_path, ["n1", "n2"]), "testdev_balanced")
     assert (first.id, first.text, first.references, first.cluster) == ("11", "A?", ("a",), "n2")
     assert (second.id, second.text, second.references, second.cluster) == ("12", "B?", ("b",), "n1")
@@ -434,6 +434,6 @@ def test_gqa_hub_images_that_are_missing_are_reported(tmp_path: Path) -> None:
     ("task", "split", "repo"),
     [(OKVQA, "val", "OK-VQA"), (VIZWIZ, "val", "VizWiz-VQA"), (TEXTVQA, "val", "textvqa"), (GQA, "testdev_balanced", "GQA")],
 )  # fmt: skip
-def test_a_mirror_without_the_data_set_is_reported(tmp_path: Path, task: Task, split: str, repo: str) -> None:
+def test_mirror_without_data_set_is_reported(tmp_path: Path, task: Task, split: str, repo: str) -> None:
     with pytest.raises(UserError, match=f"{task.name}: no folder .*lmms-lab/{repo}; a mirror holds"):
         _load(task, f"hub:{tmp_path}", split)

@@ -31,7 +31,7 @@ def _write(root: Path, *, answers: list[dict[str, object]] | None = None, questi
     (root / "vqav2" / ANNOTATIONS).write_text(json.dumps({"annotations": [annotation]}))
 
 
-def test_the_bundled_subset_is_read_as_official_files_are() -> None:
+def test_bundled_subset_is_read_as_official_files_are() -> None:
     root = bundled_root()
     questions = json.loads((root / "vqav2" / QUESTIONS).read_text())["questions"]
     annotations = {a["question_id"]: a for a in json.loads((root / "vqav2" / ANNOTATIONS).read_text())["annotations"]}
@@ -87,7 +87,7 @@ def test_coco_images_by_year_folder_or_flat(tmp_path: Path, folder: str, name: s
         (lambda r: _write(r, question_id=1), "question 42000 of .* has no entry in"),
     ],
 )  # fmt: skip
-def test_a_wrong_layout_is_reported(tmp_path: Path, break_it: object, message: str) -> None:
+def test_wrong_layout_is_reported(tmp_path: Path, break_it: object, message: str) -> None:
     _write(tmp_path)
     break_it(tmp_path)  # type: ignore[operator]
     with pytest.raises(UserError, match=message):
@@ -156,7 +156,7 @@ def _mirror(root: Path, split: str = "validation", *, answers: bool = True) -> N
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
 
 
-def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
+def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
     _mirror(tmp_path)
     samples = list(TASK.load(open_data(f"hub:{tmp_path}"), "val"))
     assert [(s.id, s.text, s.cluster) for s in samples] == [("7", "What?", "3"), ("8", "How many?", "3")]
@@ -167,19 +167,19 @@ def test_the_hub_format_from_a_local_mirror(tmp_path: Path) -> None:
     assert samples[0].images[0].name == "lmms-lab/VQAv2/val[0]"
 
 
-def test_the_hub_has_test_dev_without_answers(tmp_path: Path) -> None:
+def test_hub_has_test_dev_without_answers(tmp_path: Path) -> None:
     _mirror(tmp_path, "testdev", answers=False)
     samples = list(TASK.load(open_data(f"hub:{tmp_path}"), "testdev"))
     assert [(s.id, s.references, dict(s.meta)) for s in samples] == [("7", (), {}), ("8", (), {})]
 
 
-def test_a_hub_row_without_answers_is_reported(tmp_path: Path) -> None:
+def test_hub_row_without_answers_is_reported(tmp_path: Path) -> None:
     _mirror(tmp_path, answers=False)
     with pytest.raises(UserError, match=r"vqav2: lmms-lab/VQAv2/val\[0\] has no answers to score against"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "val"))
 
 
-def test_the_hub_without_a_network_is_reported(tmp_path: Path) -> None:
+def test_hub_without_network_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lmms-lab/VQAv2 \(split validation\) could not be loaded"):
         list(TASK.load(open_data("hub"), "val"))
     with pytest.raises(UserError, match="no folder .*lmms-lab/VQAv2; a mirror holds"):
@@ -188,7 +188,7 @@ def test_the_hub_without_a_network_is_reported(tmp_path: Path) -> None:
         list(TASK.load(open_data("hub"), "train"))
 
 
-def test_a_mirror_whose_files_changed_gives_the_new_rows(tmp_path: Path) -> None:
+def test_mirror_whose_files_changed_gives_new_rows(tmp_path: Path) -> None:
     """Two mirrors alike in name and README: the rows come from the files, not from a cache of the other's."""
     for name, question in (("one", "What?"), ("two", "Where?")):
         _mirror(tmp_path / name)

@@ -172,7 +172,7 @@ def test_other_models_are_unchanged() -> None:
     assert set(implementations(eager)) == {"eager"}, "whoever chose it had a reason"
 
 
-def test_varlen_kernel_needs_a_gpu() -> None:
+def test_varlen_kernel_needs_gpu() -> None:
     assert varlen_kernel(torch.device("cpu"), torch.float32, 64) is None
     assert varlen_kernel(torch.device("cpu"), torch.bfloat16, 60) is None
     assert varlen_kernel(torch.device("meta"), torch.bfloat16, 64) is None, "whatever goes wrong"
@@ -181,7 +181,7 @@ def test_varlen_kernel_needs_a_gpu() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("width", [64, 72, 80])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_packed_on_a_gpu(width: int, dtype: torch.dtype) -> None:
+def test_packed_on_gpu(width: int, dtype: torch.dtype) -> None:
     lengths = [64, 48] * 20 + [16, 12, 1564]
     where = torch.tensor([0, *lengths], device="cuda").cumsum(0, dtype=torch.int32)
     q, k, v = torch.randn(3, 1, sum(lengths), 4, width, device="cuda", dtype=dtype).transpose(2, 3).unbind(0)

@@ -20,7 +20,7 @@ def _mlp(width: int = 108, bias: bool = True) -> Any:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_padding_does_not_change_the_output(bias: bool) -> None:
+def test_padding_does_not_change_output(bias: bool) -> None:
     mlp, given = _mlp(bias=bias), torch.randn(7, 40)
     assert patch.can_pad(mlp)
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_padding_does_not_change_the_output(bias: bool) -> None:
         assert torch.equal(mlp(given), expected)
 
 
-def test_gradients_reach_the_original_weights() -> None:
+def test_gradients_reach_original_weights() -> None:
     mlp = _mlp()
     patch.pad(mlp)
     mlp(torch.randn(3, 40)).sum().backward()

@@ -11,7 +11,7 @@ from evalkit.model.engine.patches import patch_embed
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_same_output_as_the_convolution(bias: bool) -> None:
+def test_same_output_as_convolution(bias: bool) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(3, 16, (2, 14, 14), (2, 14, 14), bias=bias))
     given = torch.randn(50, 3, 2, 14, 14)
@@ -44,7 +44,7 @@ def test_other_convolutions_are_unchanged() -> None:
     assert "forward" in vars(hooked)
 
 
-def test_gradients_use_the_convolution() -> None:
+def test_gradients_use_convolution() -> None:
     conv = nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4))
     patch_embed.install(conv)
     conv(torch.randn(5, 3, 2, 4, 4)).sum().backward()

@@ -24,7 +24,7 @@ def _drawn(norm: Any, dtype: torch.dtype = torch.float32) -> Any:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [lambda: Qwen2RMSNorm(48), lambda: QwenVLRMSNorm(QwenVLConfig(hidden_size=48))])
-def test_same_output_as_the_original(make: Any, dtype: torch.dtype) -> None:
+def test_same_output_as_original(make: Any, dtype: torch.dtype) -> None:
     norm = _drawn(make(), dtype)
     given = torch.randn(5, 7, 48).mul(3).to(dtype)
     assert rms_norm.can_fuse(norm)
@@ -62,7 +62,7 @@ def test_other_modules_are_unchanged() -> None:
         assert not rms_norm.can_fuse(other), other
 
 
-def test_gradients_and_other_dtypes_use_the_original() -> None:
+def test_gradients_and_other_dtypes_use_original() -> None:
     norm = _drawn(Qwen2RMSNorm(16))
     rms_norm.fuse(norm)
     norm(torch.randn(2, 16)).sum().backward()

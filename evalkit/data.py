@@ -69,7 +69,16 @@ def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
             "the file is corrupt or hostile and was not used."
         )
     # The normalized path is opened: "link/../x" as written would lead to the parent of the link's target.
-    return PathImage(str(folder / inside))
+    return PathImage(path_in(folder, inside))
+
+
+def path_in(folder: Path, name: str) -> str:
+    """``str(folder / name)``, several times as fast for ordinary names: splits have hundreds of thousands of them."""
+    root = str(folder)
+    ordinary = root != "." and not name.startswith((".", "/")) and not name.endswith("/")
+    if ordinary and "//" not in name and "/." not in name:
+        return f"{root.rstrip(os.sep)}{os.sep}{name}"
+    return str(folder / name)
 
 
 @dataclass(frozen=True)

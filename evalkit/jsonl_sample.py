@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.boxes import box_problem
+from evalkit.data import path_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.types import Box, Kind, Part, Sample, Size
@@ -47,7 +48,7 @@ class SampleEntry:
         text = "" if kind == "caption" and not self.row.get("question") else self.text("question")
         found = Sample(
             id=self.id(),
-            images=tuple(PathImage(str(folder / name)) for name in names),
+            images=tuple(PathImage(path_in(folder, name)) for name in names),
             text=text,
             references=self.references(kind, options),
             cluster=os.path.normpath(names[0]),

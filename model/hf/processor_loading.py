@@ -81,7 +81,7 @@ def _readable(checkpoint: Checkpoint, folder: Path) -> AbstractContextManager[Pa
 
 def _missing_files(checkpoint: Checkpoint, folder: Path) -> str | None:
     """A sentence about missing files of the processor, and what to do; None if there are all kinds."""
-    if not folder.is_dir():  # a hub id
+    if not folder.is_dir() or register_native(checkpoint):  # a hub id; native processors have files of their own
         return None
     missing = []
     if not any(True for pattern in VOCABULARIES for _ in folder.glob(pattern)):

@@ -16,7 +16,7 @@ PROBE = "evalkit-answer"
 
 def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """The ids that the generation config, the configuration and the tokenizer name, without duplicates."""
-    config = model.config
+    config = getattr(model, "config", None)
     text_config = getattr(config, "text_config", None)
     found = [
         *_ids(model.generation_config),

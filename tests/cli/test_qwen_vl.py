@@ -70,7 +70,7 @@ def test_run_of_two_models_ends_with_the_leaderboard(
                 assert row["new_tokens"] >= tokens
         assert name in done.stdout
         assert caplog.messages.count(f"{name}: its weights are pickles, read with weights_only=True") == 1
-    assert all(f"{split} " in done.stdout for split in ("refcoco/val", "refcoco/testA", "refcoco/testB", "vqav2/val"))
+    assert all(split in done.stdout for split in ("refcoco/val", "refcoco/testA", "refcoco/testB", "vqav2/val"))
 
 
 def test_examples_and_turns(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:

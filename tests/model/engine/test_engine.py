@@ -26,7 +26,7 @@ from evalkit.model.engine.options import Limits, Options
 from evalkit.model.engine.sampler import SampledTokens
 from evalkit.model.hf.loading import load_model
 from evalkit.model.hf.processor_loading import load_processor
-from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Response, Shot, TextPart
+from evalkit.types import Decoding, ImagePart, Message, PromptSpec, Request, Response, Shot, TextPart, image_key
 
 
 def _model() -> tuple[Any, Any]:
@@ -405,7 +405,7 @@ def test_abandoned_run_leaves_nothing_behind(
 def test_nan_fails_its_own_request_only(overlap: bool, requests: list[Request], alone: dict[str, Response]) -> None:
     backend = _backend(overlap, batch_size=16)
     assert backend.engine is not None
-    broken = requests[0].images[0].name
+    broken = image_key(requests[0].images[0])
     features = backend.engine.encoder_cache.features
 
     def poisoned(wanted: Any, tokens: int) -> Any:
@@ -414,7 +414,7 @@ def test_nan_fails_its_own_request_only(overlap: bool, requests: list[Request], 
     backend.engine.encoder_cache.features = poisoned  # type: ignore[method-assign]
     found = {r.id: r for r in backend.generate(requests)}
     bad = {key for key, r in found.items() if r.error is not None}
-    touched = {r.id for r in requests if broken in {image.name for image in r.images}}
+    touched = {r.id for r in requests if broken in map(image_key, r.images)}
     assert bad == touched
     assert all(found[key].tokens == alone[key].tokens for key in found.keys() - bad)
 

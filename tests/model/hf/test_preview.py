@@ -119,6 +119,7 @@ def test_no_chat_template_is_reported(requests: list[Request]) -> None:
     with pytest.raises(UserError, match="has no chat template"):
         list(backend.generate(requests[:1]))
     processor.chat_template = "{{ raise_exception('roles must alternate') }}"
+    backend = HFBackend(_Model(), processor, batch_size=1)
     with pytest.raises(UserError, match="rejects this conversation \\(user\\): roles must alternate"):
         list(backend.generate(requests[:1]))
 

@@ -115,6 +115,8 @@ def _from_journal(job: Job, journal: RecordedSplit, options: ScoreOptions) -> Sp
     missing = [sample.id for sample in job.samples if sample.id not in journal.lines]
     if not missing:
         return SplitAnswers(job, journal.path, None, journal, "")
+    if len(missing) == len(job.samples):
+        raise UserError(f"{journal.path} has no answer to a sample of {job.name}; give the journal of that split.")
     if not (options.allow_missing or options.skip_missing):
         examples = ", ".join(missing[:EXAMPLES]) + (", …" if len(missing) > EXAMPLES else "")
         raise UserError(

@@ -78,6 +78,10 @@ def test_copied_journal_has_sizes_in_its_lines(evalkit: Evalkit, boxes_run: Path
     refused = evalkit(*command, cwd=tmp_path)
     assert refused.returncode == 2
     assert "has answers to 4 of the" in message(refused)
+    other = evalkit(
+        "score", "-t", "refcoco/testB", "--data", "tiny", "-p", "copy.jsonl", "--allow-missing", cwd=tmp_path
+    )
+    assert (other.returncode, "has no answer to a sample of refcoco/testB" in message(other)) == (2, True)
     for name, options in (("parsed", ("--family", "qwen2.5-vl")), ("recorded", ())):
         done = evalkit(*command, "--allow-missing", "--name", name, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

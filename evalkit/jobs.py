@@ -82,7 +82,7 @@ class Job:
 
     Attributes:
         limited: whether ``samples`` are fewer than the split has (``all_samples``).
-        asked: what the signature says of prompts and decoding; empty where answers come from elsewhere.
+        prompting: what the signature says of prompts and decoding; empty where answers come from elsewhere.
         decoding_overrides: decoding fields that replace the protocol's.
         recorded_predictions: whether predictions are taken from a journal, without parsing the answers.
     """
@@ -94,7 +94,7 @@ class Job:
     all_samples: Sequence[Sample] = ()
     protocol: str = OFFICIAL
     choice: str = GENERATE
-    asked: str = ""
+    prompting: str = ""
     decoding_overrides: Mapping[str, Any] = field(default_factory=dict)
     recorded_predictions: bool = False
 
@@ -208,9 +208,9 @@ def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
     return [s for s in samples if s.id in drawn]
 
 
-def recorded_choice(asked: str) -> str:
-    """How multiple-choice questions were answered, by what a signature says of prompts (``Job.asked``)."""
-    return LOGLIKELIHOOD if f"choice:{LOGLIKELIHOOD}" in asked.split("|") else GENERATE
+def recorded_choice(prompting: str) -> str:
+    """How multiple-choice questions were answered, by what a signature says of prompts (``Job.prompting``)."""
+    return LOGLIKELIHOOD if f"choice:{LOGLIKELIHOOD}" in prompting.split("|") else GENERATE
 
 
 def choice_mode(wanted: str | None, family: Family, protocol: str) -> str:

@@ -30,7 +30,7 @@ class EvalkitCallback(TrainerCallback):
     ``unparsed`` and of ``errors``.  With ``every="eval"`` they are among the evaluation's metrics, so that
     ``metric_for_best_model="evalkit/refcoco.val/acc@0.5"`` and early stopping go by them.
 
-    The main process evaluates, and the others wait.  What is wrong with names or files is said before the first step.
+    The main process evaluates, and the others wait.  Wrong names and files are reported before the first step.
 
     Args:
         trainer: the one that it is added to.

@@ -28,6 +28,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+SAFE_PATH = os.environ.get("PYTHONSAFEPATH")
+
+
+@pytest.fixture(autouse=True)
+def _python_path_of_children() -> Iterator[None]:
+    """The command line, run in this process, changes what Python processes started later import; undo that."""
+    yield
+    if SAFE_PATH is None:
+        os.environ.pop("PYTHONSAFEPATH", None)
+
+
 REAL = ROOT.parent / "shared" / "data" / "real"
 
 

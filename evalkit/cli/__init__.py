@@ -179,7 +179,7 @@ def main() -> None:
     except RunFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:  # a full or read-only disk, where nothing more specific was said
+    except OSError as error:  # a full or read-only disk, where no more specific message was printed
         place = f"{error.filename}: " if error.filename is not None else ""
         print(f"failed: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

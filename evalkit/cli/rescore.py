@@ -82,8 +82,8 @@ class RecordedRun:
         jobs = [
             replace(
                 load_job(task, split, opened, limit=record.limit, seed=seed, protocol=reader.protocol),
-                asked=record.asked,
-                choice=recorded_choice(record.asked),
+                prompting=record.prompting,
+                choice=recorded_choice(record.prompting),
                 recorded_predictions=bool(settings.get("recorded_predictions")),
             )
             for (task, split), record in zip(tasks, splits, strict=True)

@@ -101,9 +101,11 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     signature = registry.metrics.get(task.metric).score(()).signature
     signature = with_letters(signature, spec.letter_rule if task.kind == "choice" else None)
     file = f"file:{task.digest}|" if isinstance(task, JsonlTask) else ""
-    asked = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
+    prompting = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
     split_name = task.default_splits[0] if isinstance(task, JsonlTask) else "SPLIT"
-    console.print(f"\n[bold]signature[/bold] {task.name}:{split_name}|{asked}|{signature}|n:SAMPLES", highlight=False)
+    console.print(
+        f"\n[bold]signature[/bold] {task.name}:{split_name}|{prompting}|{signature}|n:SAMPLES", highlight=False
+    )
 
 
 def show_files(console: Console, task: Task, data: str | None) -> None:

@@ -124,7 +124,7 @@ def show(checkpoint: Checkpoint, checks: Sequence[Check]) -> None:
         table.add_column(column, overflow="fold")
     for check in checks:
         mark, style = MARKS[check.ok]
-        texts = (mark, check.name, "\n".join((check.said, *check.details)))
+        texts = (mark, check.name, "\n".join((check.finding, *check.details)))
         shown = [encodable(text, console.encoding) for text in texts]
         table.add_row(Text(shown[0], style=style), Text(shown[1]), Text(shown[2]))
     console.print(table)

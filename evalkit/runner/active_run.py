@@ -203,7 +203,7 @@ def _manifest_of(
             reference=job.reference,
             parts=splits[job.name],
             limit=effective.settings.limit,
-            asked=job.asked,
+            prompting=job.prompting,
             samples=len(job.samples),
         )
         for job in plan.jobs

@@ -155,7 +155,7 @@ def make_plans(
         pools = {job.name: shot_pool(job.task, job.split, data, settings.shots_from) for job in jobs}
     plans = []
     for count in counts:
-        signed = [replace(job, asked=prompting_signature(settings, job, count)) for job in jobs]
+        signed = [replace(job, prompting=prompting_signature(settings, job, count)) for job in jobs]
         plans.append(Plan(checkpoint, family, name, source, signed, count, pools if count else {}, largest, known))
     return plans
 

@@ -178,7 +178,7 @@ def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) 
             split.job.name: SplitRecord(
                 reference=split.job.reference,
                 samples=len(split.job.samples),
-                asked=split.job.asked,
+                prompting=split.job.prompting,
                 limit=None if split.journal is None or split.journal.split is None else split.journal.split.limit,
             )
             for split in plan.splits

@@ -90,8 +90,10 @@ def answers_of(
     limit = None if journal is None or journal.split is None else journal.split.limit
     protocol = reading.reader.protocol
     job = load_job(task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice)
-    asked = reading.asked(journal)
-    job = replace(job, asked=asked, choice=recorded_choice(asked), recorded_predictions=reading.recorded_predictions)
+    prompting = reading.prompting(journal)
+    job = replace(
+        job, prompting=prompting, choice=recorded_choice(prompting), recorded_predictions=reading.recorded_predictions
+    )
     if journal is not None:
         return _from_journal(job, journal, options)
     ids = [sample.id for sample in job.samples]

@@ -45,12 +45,12 @@ class Reading:
     extra: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
-    def asked(self, journal: RecordedSplit | None) -> str:
+    def prompting(self, journal: RecordedSplit | None) -> str:
         """What the signature says of prompts and parsing."""
         reader = self.reader
         boxes = [f"boxes:{reader.boxes}"] if reader.boxes is not None else []
-        if journal is not None and journal.split is not None and journal.split.asked:
-            return "|".join([journal.split.asked, *boxes])
+        if journal is not None and journal.split is not None and journal.split.prompting:
+            return "|".join([journal.split.prompting, *boxes])
         return "|".join([*([f"protocol:{reader.protocol}"] if reader.family is not None else []), *boxes])
 
     def to_settings(self) -> dict[str, Any]:

@@ -54,12 +54,12 @@ class Check:
     """One thing that was looked at in a checkpoint.
 
     Attributes:
-        ok: None where it was not looked at, and ``said`` is why.
-        said: what was found, in a line.
+        ok: None where it was not looked at, and ``finding`` says why.
+        finding: what was found, in a line.
         details: what that line has no room for.
     """
 
     name: str
     ok: bool | None
-    said: str
+    finding: str
     details: tuple[str, ...] = ()

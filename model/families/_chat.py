@@ -128,9 +128,9 @@ class Chat(Family):
         """The prompt's template.  Raises ``UserError`` if the protocol defines none."""
         return template_of(spec, self.name, self.official, self.vlmevalkit)
 
-    def numbers(self, spec: PromptSpec, said: str) -> Numbers | None:
+    def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         """The first box of an answer, in the units of the prompt."""
-        return numbers(said)
+        return numbers(answer)
 
     def _letter(self, spec: PromptSpec, answer: str, options: Sequence[Part]) -> str | None:
         for marker in ANSWER_TOKENS:
@@ -172,8 +172,8 @@ def fractions(box: Numbers) -> str:
     return f"[{', '.join(f'{v:.4f}' for v in box)}]"
 
 
-def whole(box: Numbers, largest: tuple[float, float]) -> tuple[int, int, int, int]:
-    """The nearest whole numbers from 0 to ``largest`` (x, y)."""
+def rounded(box: Numbers, largest: tuple[float, float]) -> tuple[int, int, int, int]:
+    """The nearest integers from 0 to ``largest`` (x, y)."""
     a, b, c, d = (round(min(max(v, 0), most)) for v, most in zip(box, largest * 2, strict=True))
     return a, b, c, d
 

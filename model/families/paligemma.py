@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from evalkit.errors import UserError
 from evalkit.types import ImageSize, Message, PromptSpec, PromptTemplate, Sample, Shot
 
-from ._chat import Chat, whole
+from ._chat import Chat, rounded
 from ._parsing import Numbers
 from ._prompts import OFFICIAL, PROTOCOLS, render
 
@@ -59,7 +59,7 @@ class PaliGemma(Chat):
         return 1024, 1024
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = whole(box, (1023, 1023))
+        x1, y1, x2, y2 = rounded(box, (1023, 1023))
         return "".join(f"<loc{v:04d}>" for v in (y1, x1, y2, x2)) + f" {expression}"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, Kind, PromptSpec, Size
 
-from ._chat import Chat, whole
+from ._chat import Chat, rounded
 from ._parsing import Numbers
 
 VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
@@ -49,7 +49,7 @@ class Qwen2VL(Chat):
         return 1000, 1000
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = whole(box, (999, 999))
+        x1, y1, x2, y2 = rounded(box, (999, 999))
         return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
 
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:

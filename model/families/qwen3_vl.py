@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from evalkit.types import PromptSpec
 
-from ._chat import fenced_json, whole
+from ._chat import fenced_json, rounded
 from ._parsing import Numbers
 from ._prompts import SHORT
 from .qwen2_vl import CAPTION, CHOICE, Qwen2VL
@@ -40,7 +40,7 @@ class Qwen3VL(Qwen2VL):
         return "<think>\n" if "thinking" in name.lower() else ""
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        return fenced_json(whole(box, (1000, 1000)), expression)
+        return fenced_json(rounded(box, (1000, 1000)), expression)
 
 
 FAMILY = Qwen3VL()

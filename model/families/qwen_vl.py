@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from evalkit.types import Decoding, ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
 
-from ._chat import Chat, whole
+from ._chat import Chat, rounded
 from ._parsing import Numbers
 from ._prompts import OFFICIAL, joined, render
 
@@ -75,7 +75,7 @@ class QwenVL(Chat):
         return (999, 999) if spec.protocol == OFFICIAL else (1000, 1000)
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = whole(box, (999, 999))
+        x1, y1, x2, y2 = rounded(box, (999, 999))
         corners = f"({x1},{y1}),({x2},{y2})</box>"
         return corners if spec.protocol == OFFICIAL else f"<ref>{expression}</ref><box>{corners}"
 

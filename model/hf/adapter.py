@@ -30,7 +30,7 @@ class Adapter:
     """An adapter's folder, checked.
 
     Attributes:
-        given: what ``--adapter`` said, for messages.
+        given: the value of ``--adapter``, for messages.
         config: its ``adapter_config.json``.
     """
 

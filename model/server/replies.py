@@ -108,8 +108,8 @@ def _reasoning_texts(part: Mapping[str, Any]) -> Iterator[str]:
 def _why(choice: Mapping[str, Any], refusal: str, reason: Any) -> str:
     """Why an answer did not end as answers do."""
     error = choice.get("error")
-    said = error.get("message") if isinstance(error, dict) else error
-    return str(refusal or said or f"the server ended the answer with {reason!r}")
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(refusal or message or f"the server ended the answer with {reason!r}")
 
 
 def first_choice(reply: Any) -> dict[str, Any]:

@@ -147,12 +147,12 @@ def unshared(old: SampleScores, new: SampleScores) -> list[str]:
     only = [[s for s in one.ids if s not in other.place] for one, other in ((old, new), (new, old))]
     if not any(only):
         return []
-    said = [
+    sides = [
         f"{len(ids):,} only in {name} ({', '.join(ids[:EXAMPLES])}{', …' if len(ids) > EXAMPLES else ''})"
         for ids, name in zip(only, ("the first", "the second"), strict=True)
         if ids
     ]
-    return [f"the samples differ: {' and '.join(said)}"]
+    return [f"the samples differ: {' and '.join(sides)}"]
 
 
 def _means(

@@ -204,5 +204,5 @@ def _card(runs: Sequence[ScoredRun], names: Mapping[str, str], with_images: bool
     entries = [Entry(run.name, run.model, row) for run in runs for row in run.rows.values()]
     columns = COLUMNS.format(", `embedded_images` the images themselves" if with_images else "")
     front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
-    said = [MARK, columns, LICENCES, to_markdown(entries), f"Written by evalkit {__version__}."]
-    return f"---\n{front}---\n\n" + "\n\n".join(said) + "\n"
+    sections = [MARK, columns, LICENCES, to_markdown(entries), f"Written by evalkit {__version__}."]
+    return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"

@@ -50,7 +50,7 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
     return Official(name, file, content, _note(len(answers), len(samples)))
 
 
-def _note(there: int, whole: int) -> str:
-    if there >= whole:
+def _note(there: int, total: int) -> str:
+    if there >= total:
         return ""
-    return f"{there:,} of the split's {whole:,} samples: most official scorers require all of them."
+    return f"{there:,} of the split's {total:,} samples: most official scorers require all of them."

@@ -1,9 +1,9 @@
 """Published scores beside ours: the bundled table, and which of its scores are comparable.
 
 A published score belongs to a model, a benchmark and a *split*.  It is shown in a column of ours only where that is the
-whole official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets, and
-ours is the public one) it is shown with its own split's name and without a verdict.  One with exemplars before the
-question has a row of its own, and is matched by runs with as many.
+complete official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets,
+and ours is the public one) it is shown with its own split's name and without a verdict.  A few-shot score has a row of
+its own, and is matched by runs with as many shots.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def same_model(ours: str, theirs: str) -> bool:
 
 def shots_of(row: ScoreRow) -> int:
     """The number of few-shot examples of a row; 0 if unknown, as for answers scored from a file."""
-    found = SHOTS.match(row.parsed_signature.asked.get("shots", ""))
+    found = SHOTS.match(row.parsed_signature.prompting.get("shots", ""))
     return int(found[1]) if found else 0
 
 
@@ -121,18 +121,18 @@ def is_complete(row: ScoreRow) -> bool:
 def published_rows(entries: Sequence[Entry]) -> tuple[list[list[Cell | str]], list[str]]:
     """Published rows for the columns of a leaderboard, and their notes."""
     columns = columns_of(entries)
-    whole = [is_complete(c.first.row) for c in columns]
+    complete = [is_complete(c.first.row) for c in columns]
     rows: list[list[Cell | str]] = []
     sources: dict[str, None] = {}
     for name, model, shots in dict.fromkeys((p.name, p.model, p.shots) for p in published()):
         cells = []
-        for c, all_of_it in zip(columns, whole, strict=True):
+        for c, all_of_it in zip(columns, complete, strict=True):
             one = closest(c.first.row, model, shots) if all_of_it else None
             cells.append("" if one is None else shown(one, c.first.row.split))
             sources |= {} if one is None else {one.source: None}
         if any(cells):
             rows.append([f"{name} (published)", *cells])
-    left_out = [c.label for c, all_of_it in zip(columns, whole, strict=True) if not all_of_it]
+    left_out = [c.label for c, all_of_it in zip(columns, complete, strict=True) if not all_of_it]
     notes = [f"(published): as printed by their authors, not run here; {'; '.join(sources)}."] if sources else []
     if left_out:
         notes.append(f"Published scores are of complete official splits; none is shown in {', '.join(left_out)}.")

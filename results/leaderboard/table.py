@@ -188,13 +188,13 @@ def column_note(column: Column, entries: Sequence[Entry]) -> str:
     """A column's metric, number of samples, protocols and unparsed answers."""
     e = column.first
     unknown = "unweighted mean of splits" if e.row.task in MEANS else "answers scored from a file"
-    asked: dict[str, list[str]] = {}
+    prompting: dict[str, list[str]] = {}
     for run, cell in column.cells.items():
-        how = cell.row.parsed_signature.asked
+        how = cell.row.parsed_signature.prompting
         text = ", ".join(f"{key} {value}" for key, value in how.items()) or unknown
-        asked.setdefault(text, []).append(heading(entries, run))
-    each = [f"{how} ({', '.join(who)})" for how, who in asked.items()]
-    how_asked = next(iter(asked)) if len(asked) == 1 else "; ".join(each)
+        prompting.setdefault(text, []).append(heading(entries, run))
+    each = [f"{how} ({', '.join(who)})" for how, who in prompting.items()]
+    how_asked = next(iter(prompting)) if len(prompting) == 1 else "; ".join(each)
     unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
     subset = ", a subset (--limit)" if e.row.limited else ""
     unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"

@@ -99,11 +99,11 @@ def _facts(run: ScoredRun) -> dict[str, object]:
     backend = manifest.backend
     backend = backend if isinstance(backend, Mapping) else {}
     settings = manifest.settings
-    asked = {key: value for row in run.rows.values() for key, value in row.parsed_signature.asked.items()}
+    prompting = {key: value for row in run.rows.values() for key, value in row.parsed_signature.prompting.items()}
     rows = {
         "run": run.name,
         "model": run.model,
-        "prompts": ", ".join(f"{key} {value}" for key, value in asked.items())
+        "prompts": ", ".join(f"{key} {value}" for key, value in prompting.items())
         or "unknown (answers from a predictions file)",
         "data": settings.get("data"),
         "backend": ", ".join(str(backend[key]) for key in ("backend", "device_name", "dtype") if backend.get(key)),

@@ -1,4 +1,4 @@
-"""``evalkit report``: static pages on which one sees what the model saw, and what it said.
+"""``evalkit report``: static pages with the images and answers of every sample.
 
 report/
     index.html               scores, intervals, signatures; opens from the disk, with no server and no network
@@ -183,16 +183,16 @@ def _chunks(samples: Sequence[SampleView]) -> Iterator[Sequence[SampleView]]:
 def _notes(
     runs: Sequence[ScoredRun], splits: Sequence[SplitView], shown: Sequence[Sequence[SampleView]], made: Sequence[Made]
 ) -> list[str]:
-    said = []
-    for run in runs:  # each by itself: what is said of several is in the comparison
+    notes = []
+    for run in runs:  # notes on several runs together are in the comparison
         entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
-        said += [note for note in notes_on_scores(entries) if not note.startswith("`")]
-    return [*dict.fromkeys(said), *_shortcomings(splits, shown), *troubles(made)]
+        notes += [note for note in notes_on_scores(entries) if not note.startswith("`")]
+    return [*dict.fromkeys(notes), *_shortcomings(splits, shown), *troubles(made)]
 
 
 def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleView]]) -> list[str]:
-    """What the report does not show, and why; what is true of several splits is said once."""
-    said: dict[str, list[str]] = {}
+    """What the report does not show, and why; what is true of several splits is listed once."""
+    names_of: dict[str, list[str]] = {}
     for split, samples in zip(splits, shown, strict=True):
         notes = list(split.notes)
         if len(samples) < len(split.samples):
@@ -201,8 +201,8 @@ def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleVi
                 "id; scores, histograms and breakdowns cover all (--samples shows more)."
             )
         for note in notes:
-            said.setdefault(note, []).append(split.name)
-    return [f"{', '.join(names)}: {note}" for note, names in said.items()]
+            names_of.setdefault(note, []).append(split.name)
+    return [f"{', '.join(names)}: {note}" for note, names in names_of.items()]
 
 
 # ------------------------------------------------------------------------------------------------------ as the page has

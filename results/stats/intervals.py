@@ -104,11 +104,11 @@ def delta(totals: Floats, statistic: Callable[[Floats], Floats]) -> float:
 
     For a ratio of sums it is the clustered standard error of ``Measured``.
     """
-    whole = totals.sum(axis=0)
-    steps = np.diag(1e-4 * np.abs(whole))
-    change = statistic(whole + steps) - statistic(whole - steps)
+    total = totals.sum(axis=0)
+    steps = np.diag(1e-4 * np.abs(total))
+    change = statistic(total + steps) - statistic(total - steps)
     # A count that is 0 in all is 0 in each cluster, and varies not at all.
-    slopes = np.divide(change, 2 * steps.diagonal(), out=np.zeros_like(whole), where=whole != 0)
+    slopes = np.divide(change, 2 * steps.diagonal(), out=np.zeros_like(total), where=total != 0)
     groups = len(totals)
-    each = (totals - whole / groups) @ slopes
+    each = (totals - total / groups) @ slopes
     return math.sqrt(groups / (groups - 1) * float(each @ each))

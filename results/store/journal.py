@@ -195,21 +195,21 @@ def read_journal(path: Path, schema: int) -> JournalAnswers:
         UserError: the file is missing or cannot be read.
     """
     try:
-        *whole, rest = path.read_bytes().split(b"\n")
+        *terminated, rest = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"the journal {path} cannot be read ({error.strerror}).") from error
     lines: dict[str, Line] = {}
     corrupt: list[tuple[int, str]] = []
     rejected: list[bytes] = []
     truncated = False
-    for number, raw in enumerate([*whole, rest], start=1):
+    for number, raw in enumerate([*terminated, rest], start=1):
         if not raw.strip():
             continue
         try:
             line = _read_line(raw, schema)
         except (ValueError, KeyError, TypeError) as error:
             rejected.append(raw)
-            if number > len(whole):  # only what follows the last line break can be half a line
+            if number > len(terminated):  # only what follows the last line break can be half a line
                 truncated = True
             else:
                 corrupt.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
@@ -269,10 +269,10 @@ def rewrite_journal(path: Path, answers: JournalAnswers, drop: Collection[str]) 
     Raises:
         RunFailed: a file cannot be written.
     """
-    whole = path.read_bytes().count(b"\n")
+    complete = path.read_bytes().count(b"\n")
     left_out = [*answers.rejected, *(answers.lines[key].raw for key in drop if key in answers.lines)]
     kept = [line.raw for key, line in answers.lines.items() if key not in drop]
-    if not left_out and len(kept) == whole:
+    if not left_out and len(kept) == complete:
         return
     if left_out:
         rejected = path.with_name(f"{path.name}.rejected")

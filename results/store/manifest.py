@@ -21,7 +21,7 @@ class SplitRecord:
         reference: what ``--tasks`` calls it, from any folder.
         limit: of samples, ``--limit``.
         parts: the split's part of the run identity; None for answers from a predictions file.
-        asked: what the signature says of the prompts.
+        prompting: what the signature says of the prompts.
         samples: how many were chosen.
         signature: of the score, once there is one.
         extra: keys that this version does not know.
@@ -30,7 +30,7 @@ class SplitRecord:
     reference: str
     limit: int | None = None
     parts: Mapping[str, Any] | None = None
-    asked: str = ""
+    prompting: str = ""
     samples: int | None = None
     signature: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -45,13 +45,15 @@ class SplitRecord:
             raise ValueError(f"the 'limit' of the split {name!r} is {limit!r}")
         if not isinstance(content.get("parts") or {}, Mapping):
             raise ValueError(f"the 'parts' of the split {name!r} are no object")
-        return cls(**_arguments(cls, content))
+        # In the file, ``prompting`` is called "asked", as in the first releases.
+        renamed = {"prompting" if key == "asked" else key: value for key, value in content.items()}
+        return cls(**_arguments(cls, renamed))
 
     def to_dict(self) -> dict[str, Any]:
         """The record as ``manifest.json`` has it."""
         optional = {
             "parts": self.parts,
-            "asked": self.asked or None,
+            "asked": self.prompting or None,
             "samples": self.samples,
             "signature": self.signature,
         }

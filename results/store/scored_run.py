@@ -102,10 +102,10 @@ class ScoredRun:
 
     def annotations(self, name: str) -> str | None:
         """The digest of a split's questions and references; None if an older evalkit did not write it."""
-        said = self.rows[name].annotations
-        if said is None:
-            said = self.manifest.annotations_of(name)
-        return None if said is None else str(said)[:16]
+        recorded = self.rows[name].annotations
+        if recorded is None:
+            recorded = self.manifest.annotations_of(name)
+        return None if recorded is None else str(recorded)[:16]
 
 
 def reasons_against(a: ScoredRun, b: ScoredRun, name: str) -> list[str]:

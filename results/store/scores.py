@@ -238,8 +238,10 @@ def signature(result: Result) -> Signature:
     unscored = "submission" if result.failure is None else f"{job.task.metric}|unscored"
     scorer = unscored if result.scores is None else result.scores.signature
     file = getattr(job.task, "digest", None)
-    parsing = RULES_VERSION if job.asked else None
-    return Signature.of(f"{job.task.name}:{job.split}", job.task.version, file, job.asked, scorer, result.n, parsing)
+    parsing = RULES_VERSION if job.prompting else None
+    return Signature.of(
+        f"{job.task.name}:{job.split}", job.task.version, file, job.prompting, scorer, result.n, parsing
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Signatures: what two scores must share to be comparable, as one line of text.
 
 ``task:split|v1|file:…|protocol:official|shots:0|parsing:2|metric|key:value|…|n:300``: the task and its version, for a
-custom task the digest of its file, how the task was asked, the version of the rules that parsed raw answers
+custom task the digest of its file, how the task was prompted, the version of the rules that parsed raw answers
 (``evalkit.reasoning``), the metric's own signature, and the number of samples.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-ASKED = ("protocol", "shots", "choice")
-"""The parts that say how a task was asked; unknown for answers that were scored from a file."""
+PROMPTING = ("protocol", "shots", "choice")
+"""The parts that say how a task was prompted; unknown for answers that were scored from a file."""
 PARSING = "parsing"
 
 
@@ -29,19 +29,19 @@ class Signature:
 
     @classmethod
     def of(
-        cls, place: str, version: int, file: str | None, asked: str, scorer: str, n: int, parsing: int | None = None
+        cls, place: str, version: int, file: str | None, prompting: str, scorer: str, n: int, parsing: int | None = None
     ) -> Signature:
         """The signature of a score.
 
         Args:
             place: ``task:split``.
             file: the digest of a custom task's file.
-            asked: how the task was asked, ``protocol:…|shots:…``; empty for answers from a file.
+            prompting: how the task was prompted, ``protocol:…|shots:…``; empty for answers from a file.
             scorer: the metric's signature, or ``submission``.
             parsing: the version of the parsing rules; None for final texts, which are not parsed.
         """
         given = [f"file:{file}"] if file else []
-        how = [asked] if asked else []
+        how = [prompting] if prompting else []
         how += [] if parsing is None else [f"{PARSING}:{parsing}"]
         return cls.parse("|".join([place, f"v{version}", *given, *how, scorer, f"n:{n}"]))
 
@@ -66,23 +66,23 @@ class Signature:
         return self.fields.get("file")
 
     @property
-    def asked(self) -> dict[str, str]:
+    def prompting(self) -> dict[str, str]:
         """The protocol, shots and choice mode; empty for answers from a file."""
-        return {key: value for key, value in self.fields.items() if key in ASKED}
+        return {key: value for key, value in self.fields.items() if key in PROMPTING}
 
     @property
     def parsing(self) -> int | None:
         """The version of the rules that parsed raw answers; None for final texts, which are not parsed."""
         value = self.fields.get(PARSING, "1")  # the first version did not name itself
-        return int(value) if self.asked and value.isdecimal() else None
+        return int(value) if self.prompting and value.isdecimal() else None
 
     @property
     def scorer(self) -> Signature:
-        """Everything but how the task was asked, how answers were parsed, and the number of samples.
+        """Everything but how the task was prompted, how answers were parsed, and the number of samples.
 
         The task, the metric and its variant remain.
         """
-        left_out = (*(f"{key}:" for key in (*ASKED, PARSING)), "n:")
+        left_out = (*(f"{key}:" for key in (*PROMPTING, PARSING)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:
@@ -94,11 +94,11 @@ class Signature:
             found.append(f"the signatures differ ({' and '.join(only)})")
         if None not in (self.parsing, other.parsing) and self.parsing != other.parsing:
             found.append(f"raw answers were parsed by different rules (versions {self.parsing} and {other.parsing})")
-        asked, too = self.asked, other.asked
-        keys = [key for key in ASKED if asked.get(key) != too.get(key)]
-        if "shots" not in asked or "shots" not in too:  # answers from a file: the number of shots is not known
+        mine, theirs = self.prompting, other.prompting
+        keys = [key for key in PROMPTING if mine.get(key) != theirs.get(key)]
+        if "shots" not in mine or "shots" not in theirs:  # answers from a file: the number of shots is not known
             keys = [key for key in keys if key != "shots"]
-        if asked and too and keys:
-            pairs = ", ".join(f"{key} {asked.get(key, 'none')} and {too.get(key, 'none')}" for key in keys)
+        if mine and theirs and keys:
+            pairs = ", ".join(f"{key} {mine.get(key, 'none')} and {theirs.get(key, 'none')}" for key in keys)
             found.append(f"the protocols differ ({pairs})")
         return found

@@ -254,7 +254,7 @@ def verified(folder: Path) -> dict[str, Check]:
 
 def test_verify_checks_adapter_too(adapter: Path, tmp_path: Path) -> None:
     checks = verified(adapter)
-    assert checks["adapter"].said.startswith("LORA, rank 4, ")
+    assert checks["adapter"].finding.startswith("LORA, rank 4, ")
     assert all(check.ok for check in checks.values())
 
     folder = Path(shutil.copytree(adapter, tmp_path / "lora"))
@@ -263,12 +263,12 @@ def test_verify_checks_adapter_too(adapter: Path, tmp_path: Path) -> None:
     save_file({key.replace("layers.0.", "layers.30."): value for key, value in tensors.items()}, file)
     checks = verified(folder)
     assert (checks["adapter"].ok, checks["forward pass"].ok) == (True, False)
-    assert "it belongs to another model" in checks["forward pass"].said
+    assert "it belongs to another model" in checks["forward pass"].finding
 
     save_file({key: value / 0 for key, value in tensors.items()}, file)
     checks = verified(folder)
     assert (checks["adapter"].ok, checks["forward pass"].ok) == (False, None)
-    assert "tensors with NaN or infinite values" in checks["adapter"].said
+    assert "tensors with NaN or infinite values" in checks["adapter"].finding
 
     (folder / "non_lora_state_dict.bin").touch()
-    assert "non_lora_state_dict.bin beside the adapter" in verified(folder)["adapter"].said
+    assert "non_lora_state_dict.bin beside the adapter" in verified(folder)["adapter"].finding

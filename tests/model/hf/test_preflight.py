@@ -67,7 +67,7 @@ def test_templates_without_place_for_images(copy: Path, template: str) -> None:
     assert not (copy.parent / "runs").exists()
     checks = verified(copy)
     assert checks["processor"].ok is False
-    assert SENTENCE in checks["processor"].said
+    assert SENTENCE in checks["processor"].finding
 
 
 def test_dry_run_refuses_it_too(copy: Path) -> None:
@@ -119,7 +119,7 @@ def test_tokens_without_embeddings(copy: Path) -> None:
     with pytest.raises(UserError) as raised:
         run(copy)
     assert str(raised.value).startswith(f"--model ckpt: {sentence}; save the checkpoint after resize_token_embeddings")
-    assert sentence in verified(copy)["processor"].said
+    assert sentence in verified(copy)["processor"].finding
     run(copy, processor="tiny")
 
 
@@ -181,7 +181,7 @@ def test_checkpoint_without_processor_files(
         (copy / name).unlink()
     with pytest.raises(UserError, match="^--model ckpt: there is no (tokenizer|image processor) .*--processor.$"):
         run(copy)
-    assert "--processor" in verified(copy)["processor"].said
+    assert "--processor" in verified(copy)["processor"].finding
     run(copy, processor="tiny")
     manifest = json.loads(next((copy.parent / "runs").glob("*/manifest.json")).read_text())
     run(bundled_folder("tiny"), out=str(copy.parent / "own"))

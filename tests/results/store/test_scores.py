@@ -114,5 +114,5 @@ def test_signature_is_parsed_and_formatted() -> None:
     parsed = Signature.of("vqav2:val", 1, "abc", "protocol:official|shots:4-random", "vqa_accuracy|norm:official|v1", 9)
     text = "vqav2:val|v1|file:abc|protocol:official|shots:4-random|vqa_accuracy|norm:official|v1|n:9"
     assert (parsed.format(), Signature.parse(text)) == (text, parsed)
-    assert parsed.asked == {"protocol": "official", "shots": "4-random"}
+    assert parsed.prompting == {"protocol": "official", "shots": "4-random"}
     assert parsed.scorer.format() == "vqav2:val|v1|file:abc|vqa_accuracy|norm:official|v1"

@@ -26,11 +26,12 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
 from evalkit.interfaces import Task
-from evalkit.jobs import OFFICIAL, Job, Record, load_job, parse_tasks
+from evalkit.jobs import OFFICIAL, Job, Record, load_job
 from evalkit.metric_contract import score_answers
 from evalkit.predictions import match, prediction_line
 from evalkit.reader import Reader
 from evalkit.settings import default_data
+from evalkit.task_names import parse_tasks
 from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
 
 if TYPE_CHECKING:

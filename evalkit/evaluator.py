@@ -17,10 +17,11 @@ from evalkit.errors import UserError
 from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Family
-from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job, parse_tasks
+from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
+from evalkit.task_names import parse_tasks
 from evalkit.types import ImageSize, Request, Sample, Shot, Size
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from evalkit import fingerprint
 from evalkit.data import open_data
-from evalkit.jobs import load_job, parse_tasks
+from evalkit.jobs import load_job
+from evalkit.task_names import parse_tasks
 
 
 @pytest.fixture(autouse=True)

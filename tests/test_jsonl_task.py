@@ -12,8 +12,9 @@ from PIL import Image
 
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import load_job, parse_tasks
+from evalkit.jobs import load_job
 from evalkit.jsonl_task import METRICS, REFERENCES, read_jsonl_task
+from evalkit.task_names import parse_tasks
 from evalkit.types import Kind
 
 TEN = ["yes"] * 10

@@ -14,7 +14,7 @@ from evalkit import registry
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import Job, load_job, parse_tasks, recorded_choice
+from evalkit.jobs import Job, load_job, recorded_choice
 from evalkit.jsonl import objects, read_bytes
 from evalkit.jsonl_task import data_of_tasks, relocated
 from evalkit.reader import Reader
@@ -26,6 +26,7 @@ from evalkit.runner.finish import print_leaderboard, report_unparsed, write_scor
 from evalkit.runner.manifest import now
 from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
 from evalkit.scoring import Result, score_job
+from evalkit.task_names import parse_tasks
 from evalkit.version import __version__
 
 SampleScores = Mapping[str, Mapping[str, Any]]

@@ -38,8 +38,8 @@ def tasks(
     if name is None:
         list_tasks(console, registry.tasks.all())
         return
-    from evalkit.jobs import parse_tasks
     from evalkit.jsonl_task import is_task_file
+    from evalkit.task_names import parse_tasks
 
     task = parse_tasks([name])[0][0] if is_task_file(name) else registry.tasks.get(name.partition("/")[0])
     show_task(console, task, data, protocol)

@@ -12,7 +12,6 @@ from rich.console import Console
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, BackendFactory, Family, WorkerPool
-from evalkit.jobs import parse_tasks
 from evalkit.options import RunSettings
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
@@ -20,6 +19,7 @@ from evalkit.results.leaderboard import table as board
 from evalkit.run import Stopped, answered
 from evalkit.scoring import Result
 from evalkit.settings import Effective
+from evalkit.task_names import parse_tasks
 
 from .active_run import ActiveRun, open_run
 from .dry_run import check_requests, show_requests, warn_of_long_prompts

@@ -14,7 +14,7 @@ from rich.console import Console
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import Record, incomplete_split, parse_tasks
+from evalkit.jobs import Record, incomplete_split
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.context import located
 from evalkit.results.store.journal import Journal, appending
@@ -23,6 +23,7 @@ from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter
 from evalkit.scoring import Result, check_scorable, score_job
 from evalkit.settings import Effective, default_data
+from evalkit.task_names import parse_tasks
 
 from .finish import report_end, write_scores
 from .manifest import announce, environment, logging_to, quiet_logging, recording

@@ -16,12 +16,13 @@ from evalkit.errors import UserError
 from evalkit.few_shot import shot_pool
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
-from evalkit.jobs import GENERATE, OFFICIAL, load_job, parse_tasks, prompt_digest
+from evalkit.jobs import GENERATE, OFFICIAL, load_job, prompt_digest
 from evalkit.jsonl_task import JsonlTask, data_of_tasks, is_task_file, relocated
 from evalkit.paths import user_path
 from evalkit.reader import Reader
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import GROUPS
+from evalkit.task_names import parse_tasks
 from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
 
 from .view import ParseAnswer, RenderedPrompt, RenderPrompt, SplitContext

@@ -18,7 +18,7 @@ from rich.console import Console
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.interfaces import Backend
-from evalkit.jobs import Job, Record, build_requests, load_job, parse_tasks
+from evalkit.jobs import Job, Record, build_requests, load_job
 from evalkit.model.backends.hf import HFBackend
 from evalkit.progress import display
 from evalkit.progress.counters import JobCounters, duration
@@ -28,6 +28,7 @@ from evalkit.progress.running_score import RunningScorer
 from evalkit.results.stats.intervals import of_values
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import score_job
+from evalkit.task_names import parse_tasks
 from evalkit.types import Prediction, Request, Response, Sample
 
 TIMINGS = json.loads((Path(__file__).parent / "timings.json").read_text())

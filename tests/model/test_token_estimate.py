@@ -9,9 +9,10 @@ from math import isclose
 
 from evalkit import registry
 from evalkit.data import open_data
-from evalkit.jobs import build_requests, load_job, parse_tasks
+from evalkit.jobs import build_requests, load_job
 from evalkit.model.backends.hf import HFBackend
 from evalkit.model.token_estimate import estimate_tokens
+from evalkit.task_names import parse_tasks
 from evalkit.types import Decoding, ImagePart, Message, Request, Size, TextPart
 
 

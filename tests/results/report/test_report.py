@@ -25,7 +25,7 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.jobs import Job, load_job, parse_tasks
+from evalkit.jobs import Job, load_job
 from evalkit.jsonl_task import read_jsonl_task
 from evalkit.reader import Reader, failed
 from evalkit.results.report.images import side_for
@@ -41,6 +41,7 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
 from evalkit.results.tables import flat
 from evalkit.scoring import score_job
+from evalkit.task_names import parse_tasks
 from evalkit.types import Sample
 
 from ...run_folders import edit_json

@@ -11,7 +11,7 @@ from evalkit import registry
 from evalkit.data import bundled_root, open_data
 from evalkit.few_shot import Exemplars, shot_pool, with_answers
 from evalkit.interfaces import Family
-from evalkit.jobs import build_requests, load_job, parse_tasks
+from evalkit.jobs import build_requests, load_job
 from evalkit.results.samples.context import IMAGE, context_of
 from evalkit.results.samples.join import split_of, with_prompts
 from evalkit.results.samples.view import SplitView
@@ -21,6 +21,7 @@ from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.scores import write_results
 from evalkit.scoring import score_job
+from evalkit.task_names import parse_tasks
 from evalkit.types import Response, Sample, Shot
 
 FAMILY = "qwen2.5-vl"

@@ -11,13 +11,14 @@ import pytest
 
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import Record, load_job, parse_tasks
+from evalkit.jobs import Record, load_job
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores, write_results
 from evalkit.results.store.signature import Signature
 from evalkit.scoring import Result, score_job
 from evalkit.task_groups import REFCOCO_ALL
+from evalkit.task_names import parse_tasks
 from evalkit.types import Prediction, Response
 
 NOWHERE = (0.0, 0.0, 1.0, 1.0)

@@ -156,7 +156,8 @@ def hostile(evalkit: Evalkit, tmp_path: Path) -> Path:
 
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a'\"><b>.png")
     rows = [
-        {"id": text, "image": "a'\"><b>.png", "question": text, "answers": [text, "yes"], text: text, "kind": HOSTILE[i % 2]}
+        {"id": text, "image": "a'\"><b>.png", "question": text, "answers": [text, "yes"],
+         text.replace("\u2028", " "): text, "kind": HOSTILE[i % 2]}
         for i, text in enumerate(HOSTILE)
     ]  # fmt: skip
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -91,11 +91,11 @@ def test_bundled_checkpoint_passes(evalkit: Evalkit, tmp_path: Path) -> None:
 def test_sharded_checkpoint_passes(evalkit: Evalkit, copy: Path) -> None:
     shard(copy)
     checks = verified(evalkit, copy, "--no-forward", code=0)
-    assert checks["files"]["said"].startswith("3 weight files and their index, 2.9 MB")
+    assert checks["files"]["finding"].startswith("3 weight files and their index, 2.9 MB")
     assert checks["forward pass"] == {
         "name": "forward pass",
         "ok": None,
-        "said": "skipped (--no-forward)",
+        "finding": "skipped (--no-forward)",
         "details": [],
     }
 
@@ -194,7 +194,7 @@ def test_broken_checkpoints_fail(
     checks = verified(evalkit, copy, "--no-forward", code=1)
     assert failing(checks) == list(found)
     for name, said in found.items():
-        assert said in checks[name]["said"]
+        assert said in checks[name]["finding"]
 
 
 def test_wrong_shapes_are_reported(evalkit: Evalkit, copy: Path) -> None:
@@ -226,21 +226,21 @@ def test_forward_pass_errors_are_reported(evalkit: Evalkit, copy: Path, monkeypa
     resave(copy, lambda state: _not_numbers(state, float("nan")))
     checks = verified(evalkit, copy, code=1)
     assert failing(checks) == ["values", "forward pass"]
-    assert "the logits are not finite in float32 on cpu" in checks["forward pass"]["said"]
+    assert "the logits are not finite in float32 on cpu" in checks["forward pass"]["finding"]
 
     # A model that is blind: every image is the same to it.
     resave(copy, lambda state: [state[key].zero_() for key in state if "visual" in key] and _not_numbers(state, 0.0))
     checks = verified(evalkit, copy, code=1)
     assert failing(checks) == ["forward pass"]
-    assert checks["forward pass"]["said"] == "the logits do not depend on the image"
+    assert checks["forward pass"]["finding"] == "the logits do not depend on the image"
 
     monkeypatch.setattr(forward, "free_memory", lambda device: 5_000_000)
     checks = verified(evalkit, copy, code=0)
     assert checks["forward pass"]["ok"] is None
     said = "skipped: the weights in float32 take 5.8 MB, and 5.0 MB of memory are free on cpu"
-    assert said in checks["forward pass"]["said"]
+    assert said in checks["forward pass"]["finding"]
     checks = verified(evalkit, copy, "--dtype", "bfloat16", code=1)  # half of that
-    assert checks["forward pass"]["said"] == "the logits do not depend on the image"
+    assert checks["forward pass"]["finding"] == "the logits do not depend on the image"
 
 
 def test_free_memory_comes_from_the_system() -> None:
@@ -280,7 +280,7 @@ def test_pickled_weights_are_checked_and_need_permission(evalkit: Evalkit, copy:
         "pickled weights, read with weights_only=True, which executes no code; 'evalkit run' needs "
         "--allow-pickled-weights"
     )
-    assert checks["complete"]["said"] == "104 tensors, none truncated"
+    assert checks["complete"]["finding"] == "104 tensors, none truncated"
     run = evalkit("run", "-t", "vqav2", "-m", str(copy), "--data", "tiny", "--limit", "1", cwd=copy.parent)
     assert run.returncode == 2
     assert "--allow-pickled-weights" in run.stderr
@@ -292,7 +292,7 @@ def test_pickled_weights_are_checked_and_need_permission(evalkit: Evalkit, copy:
     os.truncate(path, path.stat().st_size - 1000)
     checks = verified(evalkit, copy, "--no-forward", code=1)
     assert failing(checks)[0] == "complete"
-    assert "pytorch_model.bin is truncated" in checks["complete"]["said"]
+    assert "pytorch_model.bin is truncated" in checks["complete"]["finding"]
 
 
 class Harmful:
@@ -306,7 +306,8 @@ def test_nothing_in_pickle_is_executed(evalkit: Evalkit, copy: Path, monkeypatch
     monkeypatch.chdir(copy.parent)
     checks = verified(evalkit, copy, code=1)
     assert (
-        "contains something other than tensors, or is corrupt; no code in it was executed" in checks["complete"]["said"]
+        "contains something other than tensors, or is corrupt; no code in it was executed"
+        in checks["complete"]["finding"]
     )
     assert checks["forward pass"]["ok"] is None
     done = evalkit(

@@ -122,7 +122,7 @@ class Fleet:
 
 
 @dataclass(frozen=True)
-class Told:
+class Simulated:
     """The result of a simulation; ``busy`` is the total of seconds that workers spent on groups."""
 
     seconds: float
@@ -149,7 +149,7 @@ class Lots:
         return next((queue for queue in self._queues if queue), None) if at is None else at if at else None
 
 
-def simulate(groups: Sequence[Group], fleet: Fleet) -> Told:
+def simulate(groups: Sequence[Group], fleet: Fleet) -> Simulated:
     """Dispatch groups as a run does.
 
     A worker gets its next chunk when it begins the last that it has; one of another split once it is through.
@@ -173,7 +173,7 @@ def simulate(groups: Sequence[Group], fleet: Fleet) -> Told:
         busy += took
         ends[worker] = through + took
         heapq.heappush(asking, (through, worker, ends[worker], queue))
-    return Told(max(ends), busy, min(ends))
+    return Simulated(max(ends), busy, min(ends))
 
 
 def derived(split: Split, model: Model, card: Card, questions: float) -> float:
@@ -256,7 +256,7 @@ def main() -> None:
     card = Card(settings.flops, settings.bandwidth, settings.compute, settings.memory)
     rates = rates_in(settings.rates, settings.rate_of)
     samples = sum(registry.tasks.get(s.task).splits[s.split].size or 0 for s in SPLITS)
-    print(f"{len(SPLITS)} task splits, {samples:,} samples, greedy, no exemplars, images at their usual size\n")
+    print(f"{len(SPLITS)} task splits, {samples:,} samples, greedy, no few-shot examples, images at their usual size\n")
     print(
         "| model | GPUs | workers | time | GPU h | of the ideal | load | tail | largest group | most time is | rates |"
     )

@@ -14,7 +14,7 @@ from evalkit.boxes import check_boxes
 from evalkit.data import open_data
 from evalkit.decoding import decoding_overrides
 from evalkit.errors import UserError
-from evalkit.few_shot import Exemplars, shot_pool, with_answers
+from evalkit.few_shot import ShotSelector, shot_pool, with_answers
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job
@@ -129,8 +129,8 @@ class Evaluation:
         def image_size(size: Size) -> ImageSize:
             return backend.image_size(size) or family.image_size(size)
 
-        exemplars = Exemplars(self.pools[job.name], self.shots, self.shots_by, self.seed, lambda: backend)
-        return lambda sample: with_answers(exemplars.of(sample), job.prompt_spec, family, image_size)
+        selector = ShotSelector(self.pools[job.name], self.shots, self.shots_by, self.seed, lambda: backend)
+        return lambda sample: with_answers(selector.select(sample), job.prompt_spec, family, image_size)
 
 
 class _NoDigests(ImageDigests):

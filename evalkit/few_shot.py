@@ -1,4 +1,4 @@
-"""Few-shot examples (exemplars): samples with their answers in front of a question.
+"""Few-shot examples (shots): samples with their answers in front of a question.
 
 They come from the task's training split or from a custom task file, never from the split that is evaluated, and never
 have the question's image.  The choice depends only on the seed, the sample and the pool, not on batches, workers,
@@ -61,18 +61,18 @@ def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool
     if given is not None:
         own = read_jsonl_task(Path(given), task.kind)
         if isinstance(task, JsonlTask) and own.digest == task.digest:
-            raise UserError(f"--shots-from {given}: that is what is evaluated; give another file.")
+            raise UserError(f"--shots-from {given}: this file is evaluated itself; give another file.")
         return ShotPool(given, tuple(own.load(data, own.default_splits[0])), is_file=True)
     if TRAIN not in task.splits:
-        raise UserError(f"--shots: {task.name} has no training split to take exemplars from; give --shots-from FILE.")
+        raise UserError(f"--shots: {task.name} has no training split to take examples from; give --shots-from FILE.")
     if split == TRAIN:
         raise UserError(
-            f"--shots: exemplars come from {task.name}/{TRAIN}, which is what is evaluated; give --shots-from FILE."
+            f"--shots: examples come from {task.name}/{TRAIN}, which is evaluated itself; give --shots-from FILE."
         )
     return ShotPool(f"{task.name}/{TRAIN}", tuple(task.load(data, TRAIN)))
 
 
-class Exemplars:
+class ShotSelector:
     """Chooses the few-shot examples of each sample.
 
     Args:
@@ -87,7 +87,7 @@ class Exemplars:
         self._digests: dict[str, str] = {}
         self._vectors: Mapping[int, tuple[float, ...]] | None = None
 
-    def of(self, sample: Sample) -> tuple[Sample, ...]:
+    def select(self, sample: Sample) -> tuple[Sample, ...]:
         """The few-shot examples of ``sample`` in the order of the prompt.
 
         Raises:
@@ -101,7 +101,7 @@ class Exemplars:
             if len(chosen) == self._count:
                 return tuple(reversed(chosen)) if self._selection == "similar" else tuple(chosen)
         raise UserError(
-            f"--shots {self._count}: {self._pool.name} has only {len(chosen)} exemplars with other images than that "
+            f"--shots {self._count}: {self._pool.name} has only {len(chosen)} examples with other images than that "
             f"of sample {sample.id}; give fewer, or --shots-from a larger file."
         )
 

@@ -21,6 +21,10 @@ from evalkit.version import __version__
 
 Parts = Mapping[str, Any]
 """The inputs by name; plain JSON values."""
+SHOT_POOL = "exemplars"
+"""The key of the digest of the few-shot examples' pool.  The name is from the first releases: run folders have it."""
+LABELS = {SHOT_POOL: "few-shot examples"}
+"""What messages call a key whose name does not say it."""
 
 
 def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSettings, shots: int) -> dict[str, Any]:
@@ -41,9 +45,9 @@ def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSe
 
 def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, Any]:
     """The parts that belong to one split of a task; ``pool`` is where its few-shot examples come from."""
-    exemplars = {} if pool is None else {"exemplars": pool.digest()}
+    shots = {} if pool is None else {SHOT_POOL: pool.digest()}
     return {
-        **exemplars,
+        **shots,
         "version": job.task.version,
         "kind": job.task.kind,
         "decoding": job.decoding(family).to_dict(),
@@ -53,7 +57,7 @@ def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, An
 
 def earlier_parts(job: Job, pool: ShotPool | None) -> dict[str, Any]:
     """Values in ``split_parts`` as earlier versions recorded them: by the absolute paths of custom task files."""
-    found = {"annotations": job.annotations_by_path, "exemplars": None if pool is None else pool.digest_by_path()}
+    found = {"annotations": job.annotations_by_path, SHOT_POOL: None if pool is None else pool.digest_by_path()}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -63,9 +67,9 @@ def digest(parts: Parts) -> str:
 
 
 def differences(old: Parts, new: Parts) -> list[str]:
-    """What differs, one phrase a part: ``seed: 0 → 1``."""
+    """What differs, one phrase per part: ``seed: 0 → 1``."""
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"{key}: {_short(old.get(key))} → {_short(new.get(key))}" for key in changed]
+    return [f"{LABELS.get(key, key)}: {_short(old.get(key))} → {_short(new.get(key))}" for key in changed]
 
 
 def _short(value: Any) -> str:

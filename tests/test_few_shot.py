@@ -12,7 +12,7 @@ from PIL import Image
 from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.few_shot import Exemplars, ShotPool, random_order, shot_pool, with_answers
+from evalkit.few_shot import ShotPool, ShotSelector, random_order, shot_pool, with_answers
 from evalkit.images import PathImage
 from evalkit.jsonl_task import read_jsonl_task
 from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample
@@ -47,26 +47,26 @@ ASKED = [sample(1000 + n) for n in range(50)]
 
 @pytest.mark.parametrize("selection", ["random", "fixed"])
 def test_selection_depends_on_seed_sample_and_pool_only(selection: str) -> None:
-    forwards, backwards = (Exemplars(POOL, 4, selection, 3) for _ in range(2))
-    first = {s.id: [e.id for e in forwards.of(s)] for s in ASKED}
-    again = {s.id: [e.id for e in backwards.of(s)] for s in reversed(ASKED[10:])}
+    forwards, backwards = (ShotSelector(POOL, 4, selection, 3) for _ in range(2))
+    first = {s.id: [e.id for e in forwards.select(s)] for s in ASKED}
+    again = {s.id: [e.id for e in backwards.select(s)] for s in reversed(ASKED[10:])}
     assert again.items() <= first.items()
     assert all(len(set(ids)) == 4 for ids in first.values())
-    other = Exemplars(POOL, 4, selection, 4)
-    assert [e.id for e in other.of(ASKED[0])] != first[ASKED[0].id]
+    other = ShotSelector(POOL, 4, selection, 4)
+    assert [e.id for e in other.select(ASKED[0])] != first[ASKED[0].id]
     different = {tuple(ids) for ids in first.values()}
     assert len(different) == (1 if selection == "fixed" else len(ASKED))
 
 
 def test_fewer_shots_are_first_of_more() -> None:
-    two, eight = (Exemplars(POOL, count, "random", 0) for count in (2, 8))
+    two, eight = (ShotSelector(POOL, count, "random", 0) for count in (2, 8))
     for s in ASKED:
-        assert eight.of(s)[:2] == two.of(s)
+        assert eight.select(s)[:2] == two.select(s)
 
 
 def test_selection_is_uniform() -> None:
     counts = Counter(
-        e.id for s in [sample(n) for n in range(1000, 3000)] for e in Exemplars(POOL, 2, "random", 0).of(s)
+        e.id for s in [sample(n) for n in range(1000, 3000)] for e in ShotSelector(POOL, 2, "random", 0).select(s)
     )
     assert len(counts) == 100
     assert 15 < min(counts.values()) <= max(counts.values()) < 75  # 40 expected
@@ -84,10 +84,10 @@ def test_examples_never_have_questions_image(selection: str) -> None:
     pool = ShotPool("pool", [sample(n, color=n % 3) for n in range(9)])
     asked = sample(99, color=1)
     for seed in range(20):
-        chosen = Exemplars(pool, 6, selection, seed).of(asked)
+        chosen = ShotSelector(pool, 6, selection, seed).select(asked)
         assert {int(e.id) % 3 for e in chosen} == {0, 2}
-    with pytest.raises(UserError, match="pool has only 6 exemplars with other images than that of sample 99"):
-        Exemplars(pool, 7, selection, 0).of(asked)
+    with pytest.raises(UserError, match="pool has only 6 examples with other images than that of sample 99"):
+        ShotSelector(pool, 7, selection, 0).select(asked)
 
 
 class ByColor:
@@ -105,8 +105,8 @@ class ByColor:
 
 def test_most_similar_comes_last() -> None:
     backend = ByColor()
-    exemplars = Exemplars(POOL, 3, "similar", 0, lambda: backend)
-    chosen = [int(e.id) for e in exemplars.of(replace(sample(500), images=(Patch("x", 40),)))]
+    selector = ShotSelector(POOL, 3, "similar", 0, lambda: backend)
+    chosen = [int(e.id) for e in selector.select(replace(sample(500), images=(Patch("x", 40),)))]
     assert 40 not in chosen, "an image with the same content is not one of them"
     assert [abs(c - 40) for c in chosen] == [2, 1, 1]
     assert len(backend.asked) == 100 + 1, "the pool is embedded once"
@@ -114,7 +114,7 @@ def test_most_similar_comes_last() -> None:
 
 def test_similar_requires_embeddings() -> None:
     with pytest.raises(UserError, match="this backend cannot compare images; use random or fixed"):
-        Exemplars(POOL, 1, "similar", 0).of(ASKED[0])
+        ShotSelector(POOL, 1, "similar", 0).select(ASKED[0])
 
 
 # ----------------------------------------------------------------------------------------------------------------- pools
@@ -131,9 +131,9 @@ def test_examples_come_from_training_split() -> None:
 
 def test_never_from_evaluated_split() -> None:
     task = registry.tasks.get("vqav2")
-    with pytest.raises(UserError, match="come from vqav2/train, which is what is evaluated; give --shots-from FILE"):
+    with pytest.raises(UserError, match="come from vqav2/train, which is evaluated itself; give --shots-from FILE"):
         shot_pool(task, "train", open_data("tiny"), None)
-    with pytest.raises(UserError, match="gqa has no training split to take exemplars from; give --shots-from FILE"):
+    with pytest.raises(UserError, match="gqa has no training split to take examples from; give --shots-from FILE"):
         shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), None)
 
 
@@ -143,10 +143,10 @@ def test_examples_from_file(tmp_path: Path) -> None:
     file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["yes"]}\n')
     pool = shot_pool(registry.tasks.get("gqa"), "testdev_balanced", open_data("tiny"), str(file))
     assert [s.id for s in pool.samples] == ["x"]
-    with pytest.raises(UserError, match="--shots 2: .*mine.jsonl has only 1 exemplars"):
-        Exemplars(pool, 2, "random", 0).of(ASKED[0])
+    with pytest.raises(UserError, match="--shots 2: .*mine.jsonl has only 1 examples"):
+        ShotSelector(pool, 2, "random", 0).select(ASKED[0])
     own = read_jsonl_task(file, "vqa")
-    with pytest.raises(UserError, match=r"mine\.jsonl: that is what is evaluated; give another file"):
+    with pytest.raises(UserError, match=r"mine\.jsonl: this file is evaluated itself; give another file"):
         shot_pool(own, own.default_splits[0], open_data("tiny"), str(file))
     before = pool.digest()
     file.write_text('{"id": "x", "image": "a.png", "question": "q?", "answers": ["no"]}\n')

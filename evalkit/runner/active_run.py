@@ -29,13 +29,13 @@ from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
-from .exemplars import resizer_of, shot_selector
 from .finish import report_end, write_scores
 from .lazy_backend import LazyBackend
 from .manifest import ManifestWriter, announce, logging_to, make_manifest, recording
 from .plan import Plan, folder_stem
 from .resume import kept_answers
 from .served_models import identity_of, warn_of_guessed_family, warn_of_unknown_sizes
+from .shots import resizer_of, shots_of
 
 
 def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
@@ -132,7 +132,7 @@ class ActiveRun:
         ``backend`` embeds images for ``--shots-by similar``.
         """
         plan = self.plan
-        questions = build_requests(job, plan.family, shot_selector(plan, job, self.settings, self.resizer, backend))
+        questions = build_requests(job, plan.family, shots_of(plan, job, self.settings, self.resizer, backend))
         names = {"run": self.name, "model": plan.label} if self._several else {}
         with ImageDigests(question.request for question in questions.values()) as digests:
             kept = kept_answers(job, questions, plan.family, self.folder, digests, self.announce)

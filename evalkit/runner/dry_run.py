@@ -14,8 +14,8 @@ from evalkit.interfaces import BackendFactory
 from evalkit.jobs import build_requests
 from evalkit.options import RunSettings
 
-from .exemplars import Resizer, resizer_of, shot_selector
 from .plan import Plan
+from .shots import Resizer, resizer_of, shots_of
 
 EXAMPLES = 2
 """Samples shown per split."""
@@ -46,7 +46,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     resizer = resizer_of(plan, checkpoint, factory)
     for job in plan.jobs:
         few = replace(job, samples=job.samples[:EXAMPLES])
-        questions = list(build_requests(few, plan.family, shot_selector(plan, job, settings, resizer, None)).values())
+        questions = list(build_requests(few, plan.family, shots_of(plan, job, settings, resizer, None)).values())
         decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
@@ -95,7 +95,7 @@ def warn_of_long_prompts(
         if job.name not in plan.largest:
             continue
         one = replace(job, samples=[plan.largest[job.name]])
-        (question,) = build_requests(one, plan.family, shot_selector(plan, job, settings, resizer, None)).values()
+        (question,) = build_requests(one, plan.family, shots_of(plan, job, settings, resizer, None)).values()
         try:
             previews = factory.preview(checkpoint, [question.request])
             if previews is None:

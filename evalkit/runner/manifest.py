@@ -120,7 +120,7 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
         "sources": sources,
         "family": {"name": plan.family.name, "coordinates": plan.family.coordinates},
         "shots": plan.shots,
-        "exemplars": {name: pool.name for name, pool in plan.pools.items()},
+        "shot_pools": {name: pool.name for name, pool in plan.pools.items()},
     }
 
 

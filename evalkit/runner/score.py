@@ -196,7 +196,7 @@ def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) 
         model={"name": plan.model} if recorded is None else {**recorded.model, "name": plan.model},
         family=None if family is None else {"name": family.name, "coordinates": family.coordinates},
         shots=None if recorded is None else recorded.shots,
-        exemplars=None if recorded is None else recorded.exemplars,
+        shot_pools=None if recorded is None else recorded.shot_pools,
         predictions=[file_digest(split.file) for split in plan.splits],
     )
 

@@ -107,7 +107,9 @@ class Chat(Family):
         """The first caption, the most frequent answer (the first of several), the letter, or the box."""
         self.template(spec)
         if not sample.references:
-            raise UserError(f"sample {sample.id} has no reference, so it cannot be an exemplar; take another split.")
+            raise UserError(
+                f"sample {sample.id} has no reference, so it cannot be a few-shot example; take another split."
+            )
         first = sample.references[0]
         if spec.kind == "grounding":
             units = (s / o for s, o in zip(self._span(spec, image_size) * 2, image_size.original * 2, strict=True))

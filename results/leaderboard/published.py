@@ -92,7 +92,7 @@ def published(path: Path = FILE) -> tuple[Published, ...]:
 
 def same_model(ours: str, theirs: str) -> bool:
     """Whether ``Qwen/Qwen2.5-VL-7B-Instruct`` is the published ``Qwen2.5-VL-7B``: by the last part of the name, since
-    what reports print is the instruction-tuned model.  How many exemplars our name mentions is another matter."""
+    what reports print is the instruction-tuned model.  The number of shots in our name does not matter here."""
     name = re.sub(r" \(\d+-shot\)$", "", ours).rstrip("/").rsplit("/", 1)[-1].lower().removesuffix("-instruct")
     return name == theirs.lower().removesuffix("-instruct")
 

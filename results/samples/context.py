@@ -108,7 +108,7 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
     family, settings = family_of(run), run.manifest.settings
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     spec = task.prompt_spec(protocol, choice)
-    pool = cache(lambda: exemplars_of(run, name, task, data))
+    pool = cache(lambda: shot_candidates(run, name, task, data))
 
     def render(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> RenderedPrompt | None:
         if family is None:
@@ -127,7 +127,7 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
     return render
 
 
-def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
+def shot_candidates(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:
     """The samples that a run's few-shot examples came from, by id; empty if they are no longer available."""
     given = run.manifest.settings.get("shots_from")
     try:
@@ -139,12 +139,12 @@ def exemplars_of(run: ScoredRun, name: str, task: Task, data: str | None) -> Map
 
 
 def with_answers(
-    family: Family, spec: PromptSpec, exemplars: Sequence[Sample | None], image_sizes: Sequence[ImageSize]
+    family: Family, spec: PromptSpec, examples: Sequence[Sample | None], image_sizes: Sequence[ImageSize]
 ) -> tuple[Shot, ...] | None:
     """Few-shot examples with answers; None if one is missing.  ``image_sizes``: the shots', then the sample's."""
     found = []
     place = 0
-    for sample in exemplars:
+    for sample in examples:
         if sample is None:
             return None
         last = place + len(sample.images) - 1

@@ -11,6 +11,8 @@ from .seal import CHECKSUM
 SCHEMA = 2
 REQUIRED: Mapping[str, type] = {"settings": dict, "model": dict, "cwd": str, "splits": dict}
 """The keys without which a run can be neither resumed nor rescored, and their types."""
+FILE_KEYS: Mapping[str, str] = {"prompting": "asked", "shot_pools": "exemplars"}
+"""Attributes whose key in the file is the name from the first releases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,13 @@ class SplitRecord:
             raise ValueError(f"the 'limit' of the split {name!r} is {limit!r}")
         if not isinstance(content.get("parts") or {}, Mapping):
             raise ValueError(f"the 'parts' of the split {name!r} are no object")
-        # In the file, ``prompting`` is called "asked", as in the first releases.
-        renamed = {"prompting" if key == "asked" else key: value for key, value in content.items()}
-        return cls(**_arguments(cls, renamed))
+        return cls(**_arguments(cls, content))
 
     def to_dict(self) -> dict[str, Any]:
         """The record as ``manifest.json`` has it."""
         optional = {
             "parts": self.parts,
-            "asked": self.prompting or None,
+            FILE_KEYS["prompting"]: self.prompting or None,
             "samples": self.samples,
             "signature": self.signature,
         }
@@ -71,7 +71,7 @@ class Manifest:
         schema: of the folder's files; an old run that is resumed keeps its own.
         settings, sources: the effective settings, and where each came from.
         family: name and coordinate convention; None where answers were not parsed by a family.
-        shots, exemplars: their number, and the pool of each split's few-shot examples.
+        shots, shot_pools: their number, and the pool of each split's few-shot examples.
         identity, parts: the run identity, and the parts it is a digest of; None for answers from a predictions file.
         splits: by ``task/split``.
         model: name, location and ``model_type``.
@@ -97,7 +97,7 @@ class Manifest:
     sources: Mapping[str, Any] | None = None
     family: Mapping[str, Any] | None = None
     shots: int | None = None
-    exemplars: Mapping[str, str] | None = None
+    shot_pools: Mapping[str, str] | None = None
     identity: str | None = None
     parts: Mapping[str, Any] | None = None
     server: Mapping[str, Any] | None = None
@@ -130,7 +130,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as ``manifest.json`` has it."""
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("schema", "splits", "extra")}
+        own = [f.name for f in fields(self) if f.name not in ("schema", "splits", "extra")]
+        known = {FILE_KEYS.get(name, name): getattr(self, name) for name in own}
         written = {key: value for key, value in known.items() if value is not None or key in ("family", "cpus")}
         splits = {name: split.to_dict() for name, split in self.splits.items()}
         return {"schema": self.schema, **written, "splits": splits, **self.extra}
@@ -165,8 +166,8 @@ def _text(value: Any) -> str | None:
 
 
 def _arguments(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(kind)} - {"extra"}
-    known = {key: value for key, value in content.items() if key in names}
+    names = {FILE_KEYS.get(f.name, f.name): f.name for f in fields(kind) if f.name != "extra"}
+    known = {names[key]: value for key, value in content.items() if key in names}
     return {**known, "extra": {key: value for key, value in content.items() if key not in (*names, CHECKSUM)}}
 
 

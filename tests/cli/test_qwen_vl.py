@@ -91,12 +91,12 @@ def test_dry_run_prints_exact_prompt(evalkit: Evalkit, published: Path, tmp_path
     done = evalkit(*command, "-t", "refcoco/val", "--shots", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     prompt = next(line for line in done.stdout.splitlines() if "<img>" in line).strip(" │")
-    exemplar, asked = prompt.removeprefix("<img></img>").split("<img></img>")
-    assert exemplar.startswith("<ref>")
-    assert exemplar.endswith(")</box>")
-    assert "</ref><box> (" in exemplar
-    assert asked.startswith("<ref>")
-    assert asked.endswith("</ref><box>")
+    example, question = prompt.removeprefix("<img></img>").split("<img></img>")
+    assert example.startswith("<ref>")
+    assert example.endswith(")</box>")
+    assert "</ref><box> (" in example
+    assert question.startswith("<ref>")
+    assert question.endswith("</ref><box>")
     assert "resized to 448 × 448" in done.stdout
     assert "greedy, 10 to 28 new tokens" in done.stdout
     done = evalkit(*command, "-t", "vqav2", "--protocol", "lmms-eval", cwd=tmp_path)
@@ -111,7 +111,7 @@ def test_dry_run_prints_exact_prompt(evalkit: Evalkit, published: Path, tmp_path
 
 
 def test_letters_are_ranked_as_in_its_own_evaluation(evalkit: Evalkit, published: Path, tmp_path: Path) -> None:
-    """Unless it is told otherwise, or asked by another protocol; what was done is recorded."""
+    """By default, and under other protocols; the choice is recorded."""
     command = ("run", "-t", "scienceqa_img", "-m", str(published / "Qwen-VL"), "--data", "tiny", "--limit", "1")
     shown = evalkit(*command, "--dry-run", cwd=tmp_path).stdout
     assert "ranked: ' A' / ' B'" in shown

@@ -190,7 +190,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         }  # fmt: skip
 
     def _same_kind(self, rng: random.Random) -> list[tuple[Any, QA]]:
-        """Four scenes with one question of one kind each: three exemplars and the question that follows them."""
+        """Four scenes with one question of one kind each: three examples and the question that follows them."""
         kind = rng.choice(("vqa", "vqa", "caption", "grounding", "reading", "page", "choice"))
         sort = {"reading": "number", "page": "page", "vqa": "shapes", "grounding": "shapes"}.get(kind)
         turns: list[tuple[Any, QA]] = []

@@ -29,7 +29,7 @@ class Counting(Task):
     kind = "vqa"
     splits = {
         "test": Split(None, "the questions that are scored"),
-        "train": Split(None, "for exemplars (--shots)"),
+        "train": Split(None, "for few-shot examples (--shots)"),
     }
     default_splits = ("test",)
     metric = "count_error"

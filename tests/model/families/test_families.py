@@ -1,4 +1,4 @@
-"""What each family is asked under each protocol, typed out from the sources: rendered prompts, limits, exemplars."""
+"""Each family's prompts under each protocol, typed out from the sources: rendered prompts, limits, few-shot examples."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_official_limits(kind: Kind, base: Decoding, chat: Decoding) -> None:
         assert registry.families.get(family).decoding(PromptSpec("mine", kind), Decoding(30)) == chat
 
 
-# ------------------------------------------------------------------------------------------------------------ exemplars
+# ------------------------------------------------------------------------------------------------------------- examples
 
 SHOTS = (Shot(sample("One?", "s1"), "yes"), Shot(sample("Two?", "s2"), "no"))
 

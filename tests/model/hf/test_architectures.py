@@ -276,7 +276,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def conversations(backend: HFBackend) -> list[Request]:
-    """Questions with one image; with an exemplar's before it; with none.  PaliGemma: running text, one image."""
+    """Questions with one image; with a few-shot example's before it; with none.  PaliGemma: running text, one image."""
     every = registry.tasks.get("vqav2").load(open_data("tiny"), "val")
     samples = list({s.images[0].size(): s for s in every}.values())[:7]  # no two images of one size
     assert len(samples) == 7
@@ -347,7 +347,7 @@ UNFIT = {"paligemma", "qwen3_5"}
 
 
 def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
-    """Several questions to an image, and one after an exemplar, at every batch size, shared and not."""
+    """Several questions to an image, and one after a few-shot example, at every batch size, shared and not."""
     first, second, *_ = samples = list(
         {s.images[0].size(): s for s in registry.tasks.get("vqav2").load(open_data("tiny"), "val")}.values()
     )

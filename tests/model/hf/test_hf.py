@@ -158,8 +158,8 @@ def test_text_that_names_image_token_cannot_shift_images(tiny_backend: HFBackend
 
 
 def test_prompts_without_images_and_with_examples(tiny_backend: HFBackend, requests: list[Request]) -> None:
-    exemplar = (*requests[21].messages, Message("assistant", (TextPart("red"),)))
-    few = Request("few", (*exemplar, *requests[22].messages), Decoding(8))
+    example = (*requests[21].messages, Message("assistant", (TextPart("red"),)))
+    few = Request("few", (*example, *requests[22].messages), Decoding(8))
     plain = Request("plain", (Message("user", (TextPart("What number is shown?"),)),), Decoding(8))
     responses = {r.id: r for r in tiny_backend.generate([few, plain])}
     assert len(responses["few"].image_sizes) == 2

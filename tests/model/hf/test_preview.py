@@ -25,7 +25,7 @@ VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 
 @pytest.fixture(scope="module")
 def requests(tmp_path_factory: pytest.TempPathFactory) -> list[Request]:
-    """Chat, exemplars, running text, no image, continuations; images of very different shapes."""
+    """Chat, examples, running text, no image, continuations; images of very different shapes."""
     task, family = registry.tasks.get("vqav2"), registry.families.get("qwen2.5-vl")
     samples = list(task.load(open_data("tiny"), "val"))[:6]
     asked = [family.prompt(PromptSpec(task.name, task.kind), s) for s in samples]

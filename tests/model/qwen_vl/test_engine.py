@@ -58,7 +58,7 @@ def samples() -> list[Sample]:
 
 
 def _mixed(samples: list[Sample], *, chat: bool) -> list[Request]:
-    """Zero-shot with several questions an image, after exemplars, in turns, without images, letters; long and short.
+    """Zero-shot with several questions an image, after examples, in turns, without images, letters; long and short.
 
     Prompts that begin alike end below ``seq_length`` and above it.
     """

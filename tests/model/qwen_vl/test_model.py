@@ -246,7 +246,7 @@ def test_unknown_rope_factors_are_refused(model):
 @torch.inference_mode()
 @pytest.mark.parametrize("images", [0, 1, 8])
 def test_images_of_256_tokens(small, images):
-    """A prompt with eight exemplars' images is above 2048 tokens."""
+    """A prompt with eight examples' images is above 2048 tokens."""
     model = small(visual={"n_queries": 256}, seq_length=2048)
     ids: list[int] = []
     for at in range(images):

@@ -128,7 +128,7 @@ def test_verdict(value: float, changes: dict[str, Any], said: str) -> None:
     ],
 )
 def test_score_with_examples_is_matched_by_one_with_as_many(name: str, asked: str, printed: str | None) -> None:
-    """Qwen-VL's README prints OK-VQA 58.6, and 63.6 with four exemplars."""
+    """Qwen-VL's README prints OK-VQA 58.6, and 63.6 with four shots."""
     measured = row("okvqa", "val", "accuracy", 60.0, 5_046) | {"signature": f"okvqa:val|v1|{asked}|vqa|n:5046"}
     assert [str(line[3]) for line in reproduction(of(name, measured)).rows] == ([printed] if printed else [])
 

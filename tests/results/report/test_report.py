@@ -499,7 +499,7 @@ def test_prompt_is_exact_only_if_recorded(run: Path, jobs: Jobs) -> None:
         split = split_of([ScoredRun.open(run)], "vqav2/val", replace(first, render_prompt=[asked]))
         answer = {s.id: s.answers[0] for s in split.samples}
         assert answer[lines[0]["id"]].exact is expected
-        assert answer[lines[1]["id"]].exact is None, "exemplars stood before it that are not there"
+        assert answer[lines[1]["id"]].exact is None, "its few-shot examples are missing"
         assert answer[lines[1]["id"]].shots == ("7", "8")
 
 

@@ -1,4 +1,4 @@
-"""What is known of a run besides its folder: the prompts, word for word, with the exemplars that stood before them."""
+"""The context of a run that its folder does not hold: complete prompts, with their few-shot examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.data import bundled_root, open_data
-from evalkit.few_shot import Exemplars, shot_pool, with_answers
+from evalkit.few_shot import ShotSelector, shot_pool, with_answers
 from evalkit.interfaces import Family
 from evalkit.jobs import build_requests, load_job
 from evalkit.results.samples.context import IMAGE, context_of
@@ -28,15 +28,15 @@ FAMILY = "qwen2.5-vl"
 
 
 def few_shot_run(folder: Path, name: str, family: Family) -> ScoredRun:
-    """A run over ``name`` after two exemplars each, its data in ``folder/data``; every answer right."""
+    """A run over ``name`` with two few-shot examples each, its data in ``folder/data``; every answer right."""
     shutil.copytree(bundled_root(), folder / "data")
     data = open_data(str(folder / "data"))
     ((task, split),) = parse_tasks([name])
     job = load_job(task, split, data, limit=6, seed=0)
-    exemplars = Exemplars(shot_pool(task, split, data, None), 2, "random", 0)
+    selector = ShotSelector(shot_pool(task, split, data, None), 2, "random", 0)
 
     def shots(sample: Sample) -> tuple[Shot, ...]:
-        return with_answers(exemplars.of(sample), job.prompt_spec, family, family.image_size)
+        return with_answers(selector.select(sample), job.prompt_spec, family, family.image_size)
 
     run = RunFolder.create(folder, "few")
     records = []

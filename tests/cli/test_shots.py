@@ -1,4 +1,4 @@
-"""How a run asks: exemplars, protocols, families, lettered choices, sizes of images; and ``--dry-run``."""
+"""Prompts of a run: few-shot examples, protocols, families, multiple choice, image sizes; and ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows_of(run: Path) -> dict[str, Any]:
     return {f"{row['task']}/{row['split']}": row for row in rows}
 
 
-# ------------------------------------------------------------------------------------------------------------- exemplars
+# -------------------------------------------------------------------------------------------------------------- examples
 
 
 def test_sweep_of_shots_is_one_table_and_one_image(evalkit: Evalkit, tmp_path: Path) -> None:
@@ -57,13 +57,13 @@ def test_sweep_of_shots_is_one_table_and_one_image(evalkit: Evalkit, tmp_path: P
         changed = 0
         for shots, run in runs.items():
             for key, row in lines(run, split).items():
-                # The exemplars' images reach the model: each is 16 visual tokens here, and a frame of its own.
+                # The examples' images reach the model: each is 16 visual tokens here, and a frame of its own.
                 assert len(row["images"]) == len(row["frames"]) == len(row["digests"]) == shots + 1
                 assert row["images"][-1] == plain[key]["images"][0]
                 assert len(set(row.get("shots", []))) == shots
                 assert row["prompt_tokens"] >= plain[key]["prompt_tokens"] + shots * 16
                 changed += row["text"] != plain[key]["text"]
-        assert changed or split == "vqav2.val", f"{split}: exemplars change nothing"
+        assert changed or split == "vqav2.val", f"{split}: examples change nothing"
     signatures = {rows_of(run)["vqav2/val"]["signature"] for run in runs.values()}
     assert len(signatures) == 5
     assert any("|protocol:official|shots:4-random|" in signature for signature in signatures)
@@ -139,7 +139,7 @@ def test_examples_from_file_for_real_photographs(evalkit: Evalkit, real_root: st
     [
         (["-t", "vqav2", "--shots", "many"], "--shots many: give a number of examples"),
         (["-t", "vqav2", "--shots", "-1"], "--shots -1: give a number of examples"),
-        (["-t", "vqav2/train", "--shots", "1"], "which is what is evaluated; give --shots-from FILE"),
+        (["-t", "vqav2/train", "--shots", "1"], "which is evaluated itself; give --shots-from FILE"),
         (
             ["-t", "vqav2", "--shots", "1", "--shots-by", "luck"],
             "--shots-by luck: unknown; use random, fixed or similar",
@@ -362,8 +362,8 @@ def test_example_boxes_use_the_checkpoints_frame(evalkit: Evalkit, tmp_path: Pat
     boxes = re.findall(r"bbox_2d.*\[(.*?)\]", done.stdout)
     assert len(ids) == len(boxes) == 4
     assert len(sizes) == 6
-    of_exemplars = [size for place, size in enumerate(sizes) if place % 3 < 2]
-    for name, size, box in zip(ids, of_exemplars, boxes, strict=True):
+    of_examples = [size for place, size in enumerate(sizes) if place % 3 < 2]
+    for name, size, box in zip(ids, of_examples, boxes, strict=True):
         width, height, wide, high = map(int, size)
         x1, y1, x2, y2 = pool[name].references[0]
         assert wide * high <= 6272 < width * height

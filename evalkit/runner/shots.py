@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from evalkit.checkpoint import Checkpoint
-from evalkit.few_shot import Exemplars, with_answers
+from evalkit.few_shot import ShotSelector, with_answers
 from evalkit.interfaces import BackendFactory
 from evalkit.jobs import Job
 from evalkit.options import RunSettings
@@ -31,13 +31,13 @@ def resizer_of(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) -> R
     return lambda size: resizer()(size)
 
 
-def shot_selector(
+def shots_of(
     plan: Plan, job: Job, settings: RunSettings, resizer: Resizer, backend: LazyBackend | None
 ) -> Callable[[Sample], tuple[Shot, ...]]:
     """A function that returns a sample's few-shot examples with their answers."""
     if not plan.shots:
         return lambda sample: ()
-    exemplars = Exemplars(
+    selector = ShotSelector(
         plan.pools[job.name],
         plan.shots,
         settings.shots_by,
@@ -46,6 +46,6 @@ def shot_selector(
     )
 
     def shots(sample: Sample) -> tuple[Shot, ...]:
-        return with_answers(exemplars.of(sample), job.prompt_spec, plan.family, resizer)
+        return with_answers(selector.select(sample), job.prompt_spec, plan.family, resizer)
 
     return shots

@@ -16,12 +16,14 @@ from typing import Any, get_args
 import reference
 
 from evalkit import registry
+from evalkit.cli.tasks import RULES, rule_lines
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Metric, Task
+from evalkit.interfaces.task import READINGS
 from evalkit.options import NEVER_FROM_FILES, OPTIONS, PROTOCOLS
 from evalkit.reasoning import ANSWER, REASONING, RULES_VERSION
 from evalkit.registry import module_name
-from evalkit.scoring import with_letters
+from evalkit.scoring import with_reading
 from evalkit.task_groups import GROUPS
 from evalkit.types import ImagePart, ImageRef, Kind, PromptSpec, Sample, Size, Split
 
@@ -31,6 +33,7 @@ KINDS: Sequence[tuple[Kind, str]] = (
     ("vqa", "Visual question answering"),
     ("document", "Documents and charts"),
     ("choice", "Multiple choice"),
+    ("yes_no", "Yes or no"),
     ("grounding", "Grounding"),
 )
 LABEL = re.compile(
@@ -122,7 +125,10 @@ def benchmark(task: Task) -> str:
     lines += ["## Score", ""]
     metric = _metric_link(task.metric, "../")
     lines += [f"Metric {metric}, task version {task.version}. Signature of a score:", ""]
-    lines += ["```text", signature(task), "```", "", *_example(task), "## Prompts", ""]
+    lines += ["```text", signature(task), "```", ""]
+    if rules := rule_lines(task):
+        lines += ["```text", RULES, *(f"  {line}" for line in rules), "```", ""]
+    lines += [*_example(task), "## Prompts", ""]
     lines += [TURNS, ""]
     for protocol in PROTOCOLS:
         lines += [f"### `--protocol {protocol}`", "", *_prompts(task, protocol)]
@@ -132,7 +138,7 @@ def benchmark(task: Task) -> str:
 def signature(task: Task) -> str:
     """A score's signature, as ``evalkit tasks NAME`` prints it."""
     metric = registry.metrics.get(task.metric).score(()).signature
-    metric = with_letters(metric, task.prompt_spec().letter_rule if task.kind == "choice" else None)
+    metric = with_reading(metric, task.kind, task.prompt_spec().reading if task.kind in READINGS else None)
     return f"{task.name}:SPLIT|v{task.version}|protocol:official|shots:0|parsing:{RULES_VERSION}|{metric}|n:SAMPLES"
 
 

@@ -153,7 +153,7 @@ def score(
         if record.response.error is not None:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
     answered = [Answered(record.sample, record.prediction) for record in records]
-    return score_answers(registry.metrics.get(job.task.metric), answered)
+    return score_answers(registry.metrics.get(job.metric), answered)
 
 
 def evaluate(

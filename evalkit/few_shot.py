@@ -167,7 +167,11 @@ def with_answers(
     Args:
         image_size: gives the size at which the model sees an image; for families whose boxes are in its pixels.
     """
-    return tuple(Shot(sample, family.answer(spec, sample, _image_size(sample, spec, image_size))) for sample in samples)
+    specs = [spec.of(sample) for sample in samples]
+    return tuple(
+        Shot(sample, family.answer(own, sample, _image_size(sample, own, image_size)))
+        for sample, own in zip(samples, specs, strict=True)
+    )
 
 
 def _image_size(sample: Sample, spec: PromptSpec, image_size: Callable[[Size], ImageSize]) -> ImageSize:

@@ -14,6 +14,7 @@ from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
+from evalkit.interfaces.task import READINGS
 from evalkit.jsonl_task import JsonlTask, digest_by_path
 from evalkit.types import (
     Decoding,
@@ -83,6 +84,7 @@ class Job:
         prompting: what the signature says of prompts and decoding; empty where answers come from elsewhere.
         decoding_overrides: decoding fields that replace the protocol's.
         recorded_predictions: whether predictions are taken from a journal, without parsing the answers.
+        rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
     """
 
     task: Task
@@ -95,6 +97,7 @@ class Job:
     prompting: str = ""
     decoding_overrides: Mapping[str, Any] = field(default_factory=dict)
     recorded_predictions: bool = False
+    rule: str = ""
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -113,14 +116,19 @@ class Job:
     @property
     def prompt_spec(self) -> PromptSpec:
         """Which prompt the task gets."""
-        return self.task.prompt_spec(self.protocol, self.choice)
+        return self.task.prompt_spec(self.protocol, self.choice, self.rule)
 
     @property
-    def letter_rule(self) -> str | None:
-        """The rule that reads option letters in its answers; None if no letters are read."""
-        if self.task.kind != "choice" or self.choice != GENERATE:
+    def metric(self) -> str:
+        """The name of the metric that scores it."""
+        return self.task.scoring_rule(self.rule or self.task.rule_of(self.protocol)).metric or self.task.metric
+
+    @property
+    def reading(self) -> str | None:
+        """The rule that reads option letters, or yes and no, in its answers; None if neither is read."""
+        if self.task.kind not in READINGS or self.choice != GENERATE:
             return None
-        return RECORDED if self.recorded_predictions else self.prompt_spec.letter_rule
+        return RECORDED if self.recorded_predictions else self.prompt_spec.reading
 
     @cached_property
     def annotations(self) -> str:
@@ -184,6 +192,7 @@ def load_job(
     protocol: str = OFFICIAL,
     choice: str = GENERATE,
     decoding_overrides: Mapping[str, Any] | None = None,
+    rule: str = "",
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     check_submission(task, split)
@@ -207,6 +216,7 @@ def load_job(
         protocol=protocol,
         choice=choice,
         decoding_overrides=decoding_overrides or {},
+        rule=rule,
     )
 
 
@@ -239,6 +249,7 @@ def parse_answer(
     family: Family, spec: PromptSpec, sample: Sample, text: str, image_sizes: Sequence[ImageSize]
 ) -> Prediction:
     """What a raw answer to ``sample`` says, by the rules of ``family``."""
+    spec = spec.of(sample)
     if spec.kind == "choice":
         return family.parse(spec, text, image_sizes, sample.options)
     return family.parse(spec, text, image_sizes)
@@ -255,11 +266,12 @@ def build_requests(
     Raises:
         UserError: the family has no prompt for the task, or there are not enough few-shot examples.
     """
-    spec = job.prompt_spec
+    job_spec = job.prompt_spec
     decoding = job.decoding(family)
-    ranked = spec.kind == "choice" and spec.choice == LOGLIKELIHOOD
     questions = {}
     for sample in job.samples:
+        spec = job_spec.of(sample)
+        ranked = spec.kind == "choice" and spec.choice == LOGLIKELIHOOD
         before = tuple(shots(sample))
         request = Request(
             sample.id,

@@ -14,12 +14,14 @@ from evalkit.data import path_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage
 from evalkit.types import Box, Kind, Part, Sample, Size
+from evalkit.yes_no import NO, YES
 
 REFERENCES: Mapping[Kind, Sequence[str]] = {
     "vqa": ("answers",),
     "document": ("answers",),
     "caption": ("captions",),
     "choice": ("options", "answer"),
+    "yes_no": ("answer",),
     "grounding": ("box",),
 }
 FAR = 1e9
@@ -92,6 +94,8 @@ class SampleEntry:
             return (self.box(),)
         if kind == "choice":
             return (self.letter(options),)
+        if kind == "yes_no":
+            return (self.yes_no(),)
         return tuple(self.texts(REFERENCES[kind][0]))
 
     def get(self, field: str, expected: str) -> Any:
@@ -113,6 +117,14 @@ class SampleEntry:
         if not isinstance(value, str) or not value:
             raise self.wrong(field, "a text")
         return value
+
+    def yes_no(self) -> str:
+        value = self.get("answer", "yes or no")
+        if isinstance(value, bool):
+            return YES if value else NO
+        if not isinstance(value, str) or value.strip().lower() not in (YES, NO):
+            raise self.wrong("answer", "yes or no")
+        return value.strip().lower()
 
     def texts(self, field: str) -> list[str]:
         value = self.get(field, "a list of texts")

@@ -8,6 +8,7 @@ list of them: the images then come before the question, or where it says ``<imag
 
 - ``vqa``, ``document``: ``question`` and ``answers``, a list of texts;
 - ``choice``: ``question``, ``options`` (texts in order), and ``answer``, the right one's letter or its text;
+- ``yes_no``: ``question`` and ``answer``, ``yes`` or ``no``;
 - ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image as a
   viewer shows it;
 - ``caption``: ``captions``, a list of texts.
@@ -52,11 +53,19 @@ METRICS: Mapping[Kind, str] = {
     "document": "anls",
     "caption": "cider",
     "choice": "choice_accuracy",
+    "yes_no": "yes_no_accuracy",
     "grounding": "iou",
 }
 ANNOTATORS = 10
 """``vqa`` files with this many answers per question are scored with VQA accuracy."""
-NEW_TOKENS: Mapping[Kind, int] = {"vqa": 10, "document": 100, "caption": 30, "choice": 10, "grounding": 28}
+NEW_TOKENS: Mapping[Kind, int] = {
+    "vqa": 10,
+    "document": 100,
+    "caption": 30,
+    "choice": 10,
+    "yes_no": 10,
+    "grounding": 28,
+}
 
 
 class JsonlTask(Task):
@@ -206,6 +215,8 @@ def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given
 
 def _kind_of_fields(path: Path, first: Mapping[str, Any]) -> Kind:
     kinds = [kind for kind, fields in REFERENCES.items() if all(field in first for field in fields)]
+    if "choice" in kinds:
+        kinds.remove("yes_no")  # it has an ``answer``, too
     if not kinds or (len(kinds) > 1 and kinds != ["vqa", "document"]):
         raise UserError(
             f"{path}: its first sample does not tell its kind, which needs answers, captions, box, or options and "

@@ -174,7 +174,7 @@ def try_out(metric: Metric, samples: Sequence[Sample], kind: Kind) -> None:
     few = samples[:TRIED]
     for shift in range(3):
         answers = [
-            Answered(sample, Prediction(_made_up(sample, kind)[(place + shift) % 3]))
+            Answered(sample, Prediction(_made_up(sample, sample.kind or kind)[(place + shift) % 3]))
             for place, sample in enumerate(few)
         ]
         score_answers(metric, answers)
@@ -187,6 +187,8 @@ def _made_up(sample: Sample, kind: Kind) -> tuple[Any, Any, None]:
         return first or (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0), None
     if kind == "choice":
         return str(first), "B" if first == "A" else "A", None
+    if kind == "yes_no":
+        return str(first), "no" if first == "yes" else "yes", None
     return str(first), "evalkit", None
 
 

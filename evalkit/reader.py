@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from evalkit import registry
 from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
+from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
 from evalkit.types import Box, ImageSize, Prediction, PromptSpec, Response, Sample, Size
 
 COORDINATES = ("pixels", "0-1000", "0-1", "resized")
 """Coordinates of boxes: pixels of the original image, thousandths or fractions of it, pixels of the resized image."""
 RESIZED = "resized"
-_TYPES = {"min_pixels": int, "max_pixels": int, "protocol": str, "choice": str, "boxes": str}
+_TYPES = {"min_pixels": int, "max_pixels": int, "protocol": str, "choice": str, "boxes": str, "rule": str}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Reader:
         protocol: the protocol of the prompts, which decides the family's parsing.
         choice: how multiple-choice questions were answered.
         boxes: one of ``COORDINATES`` for boxes; None for the family's.
+        rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
     """
 
     family: Family | None = None
@@ -43,6 +46,7 @@ class Reader:
     protocol: str = OFFICIAL
     choice: str = GENERATE
     boxes: str | None = None
+    rule: str = ""
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], family: Family | None) -> Reader:
@@ -62,6 +66,7 @@ class Reader:
             settings.get("protocol") or OFFICIAL,
             settings.get("choice") or GENERATE,
             settings.get("boxes"),
+            settings.get("rule") or "",
         )
 
     def check_options(self) -> None:
@@ -107,7 +112,7 @@ class Reader:
         text = first_turn(text)
         if task.kind == "grounding" and self.boxes is not None:
             return self._parse_box(task, text, image_sizes)
-        parser = self._parser(task)
+        parser = self._parser(task, sample)
         if parser is None:
             return final(sample, text)
         return parse_answer(parser, self._spec(task), sample, text, image_sizes)
@@ -133,9 +138,7 @@ class Reader:
     def _parse_box(self, task: Task, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """The box in an answer, converted from the stated coordinates."""
         # The generic family's boxes are fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
-        numbers = registry.families.get("generic").parse(
-            PromptSpec(task.name, task.kind), text, [ImageSize((1, 1), (1, 1))]
-        )
+        numbers = _generic().parse(PromptSpec(task.name, task.kind), text, [ImageSize((1, 1), (1, 1))])
         if not isinstance(numbers.value, tuple) or not image_sizes:
             return Prediction(None)
         (width, height), (wide, high) = image_sizes[-1].original, image_sizes[-1].resized
@@ -149,14 +152,15 @@ class Reader:
         box: Box = (x1 * x, y1 * y, x2 * x, y2 * y)
         return Prediction(box)
 
-    def _parser(self, task: Task) -> Family | None:
-        """The family that parses the answers; None if they are final texts."""
-        if self.family is None and task.kind == "choice":
-            return registry.families.get("generic")
+    def _parser(self, task: Task, sample: Sample | None = None) -> Family | None:
+        """The family that parses the answers, or that to ``sample``; None if they are final texts."""
+        kind = task.kind if sample is None or sample.kind is None else sample.kind
+        if self.family is None and kind in READINGS:
+            return _generic()
         return self.family
 
     def _spec(self, task: Task) -> PromptSpec:
-        return task.prompt_spec(self.protocol, self.choice)
+        return task.prompt_spec(self.protocol, self.choice, self.rule)
 
     def _record(self, task: Task, sample: Sample, text: str | None, sizes: dict[str, Size]) -> Record:
         if text is None:
@@ -168,6 +172,12 @@ class Reader:
             return failed(sample, f"{type(error).__name__}: {error} ({names})")
         response = Response(sample.id, text, image_sizes=image_sizes)
         return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.all_images)
+
+
+@cache
+def _generic() -> Family:
+    """The family ``generic``; finding a plugin looks at every installed distribution."""
+    return registry.families.get("generic")
 
 
 def final(sample: Sample, text: str) -> Prediction:

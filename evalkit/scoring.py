@@ -10,7 +10,7 @@ from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record, check_submission
 from evalkit.metric_contract import check_metric, describe, score_answers
-from evalkit.types import Answered, Scores
+from evalkit.types import Answered, Kind, Scores
 from evalkit.unparsed import reason
 
 log = logging.getLogger("evalkit")
@@ -71,15 +71,15 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
     try:
         if public:
             answers = [Answered(r.sample, r.prediction) for r in good]
-            scores = score_answers(registry.metrics.get(job.task.metric), answers)
-            scores = replace(scores, signature=with_letters(scores.signature, job.letter_rule))
+            scores = score_answers(registry.metrics.get(job.metric), answers)
+            scores = replace(scores, signature=with_reading(scores.signature, job.task.kind, job.reading))
         else:
             submission = submit(job, records)
     except UserError as error:
         failure = str(error)
     except Exception as error:
         log.info("%s: scoring failed", job.name, exc_info=error)
-        what = f"the metric {job.task.metric}" if public else "writing the file for the official server"
+        what = f"the metric {job.metric}" if public else "writing the file for the official server"
         failure = f"{what} failed: {describe(error)}."
     return Result(
         job=job,
@@ -96,9 +96,9 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
     )
 
 
-def with_letters(signature: str, rule: str | None) -> str:
-    """A metric's signature after the rule that read option letters, if one did."""
-    return signature if rule is None else f"letters:{rule}|{signature}"
+def with_reading(signature: str, kind: Kind, rule: str | None) -> str:
+    """A metric's signature after the rule that read option letters, or yes and no, if one did."""
+    return signature if rule is None else f"{'yes-no' if kind == 'yes_no' else 'letters'}:{rule}|{signature}"
 
 
 def check_scorable(job: Job) -> None:
@@ -108,7 +108,7 @@ def check_scorable(job: Job) -> None:
         UserError: the metric does not fit the samples, or something that it needs is missing.
     """
     if job.task.splits[job.split].answers:
-        check_metric(registry.metrics.get(job.task.metric), job.samples, job.task.kind, job.name)
+        check_metric(registry.metrics.get(job.metric), job.samples, job.task.kind, job.name)
 
 
 def submit(job: Job, records: Sequence[Record]) -> Submission:

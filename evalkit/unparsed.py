@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from evalkit.jobs import Job, Record
-from evalkit.letters import read_letter
 from evalkit.reasoning import split
 
 SHARE = 0.9
@@ -45,8 +44,10 @@ def _cause(job: Job, record: Record) -> str:
         return "most are reasoning without an answer"
     if job.task.kind == "grounding":
         return "no box was found in them (does --family name the model's family?)"
-    if job.task.kind == "choice":
+    kind = record.sample.kind or job.task.kind
+    if kind == "choice":
         options = [option if isinstance(option, str) else None for option in record.sample.options]
-        source = read_letter(parts.answer, options, job.letter_rule or job.prompt_spec.letter_rule).source
-        return LETTERS.get(source, "they state no option")
+        return LETTERS.get(job.prompt_spec.letter(parts.answer, options).source, "they state no option")
+    if kind == "yes_no":
+        return "they say neither yes nor no"
     return "they hold no text"

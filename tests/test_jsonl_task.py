@@ -23,6 +23,7 @@ FIELDS: dict[Kind, dict[str, object]] = {
     "document": {"question": "Total?", "answers": ["12"]},
     "caption": {"captions": ["A cat.", "A sleeping cat."]},
     "choice": {"question": "Which?", "options": ["red", "blue"], "answer": "B"},
+    "yes_no": {"question": "Is it red?", "answer": "Yes"},
     "grounding": {"question": "the left cat", "box": [1, 2, 30, 40.5]},
 }
 
@@ -61,12 +62,12 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     assert first.text == FIELDS[kind].get("question", "")
     assert first.options == tuple(FIELDS[kind].get("options", ()))  # type: ignore[arg-type]
     assert first.references == {
-        "vqa": ("cat", "a cat"), "document": ("12",), "caption": ("A cat.", "A sleeping cat."), "choice": ("B",),
+        "vqa": ("cat", "a cat"), "document": ("12",), "caption": ("A cat.", "A sleeping cat."), "choice": ("B",), "yes_no": ("yes",),
         "grounding": ((1.0, 2.0, 30.0, 40.5),),
     }[kind]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "grounding"])
+@pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "yes_no", "grounding"])
 def test_kind_is_inferred_from_fields(tmp_path: Path, kind: Kind) -> None:
     assert read_jsonl_task(write(tmp_path, row(kind))).kind == kind
 
@@ -118,7 +119,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "holds no samples"),
     "header's version": ([{"evalkit": 2}, row()], None, 'the first line has "evalkit": 2; this evalkit reads'),
     "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "the first line has 'kid'; this evalkit reads"),
-    "header's kind": ([{"evalkit": 1, "kind": "pointing"}, row()], None, "there is no kind 'pointing'; there are caption, vqa, document, choice, grounding"),
+    "header's kind": ([{"evalkit": 1, "kind": "pointing"}, row()], None, "there is no kind 'pointing'; there are caption, vqa, document, choice, yes_no, grounding"),
     "header's type": ([{"evalkit": 1, "kind": 3}, row()], None, "the first line has the kind 3; expected a name"),
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
     "option": ([row()], "pointing", "--kind: there is no kind 'pointing'"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from evalkit import registry
 from evalkit.console import new_console
@@ -26,6 +27,7 @@ from evalkit.runner.finish import print_leaderboard, report_unparsed, write_scor
 from evalkit.runner.manifest import now
 from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
 from evalkit.scoring import Result, score_job
+from evalkit.settings import split_list
 from evalkit.task_names import parse_tasks
 from evalkit.version import __version__
 
@@ -39,7 +41,15 @@ def rescore(
         str | None,
         typer.Option("--data", help="Where the data is now.", show_default="where it was during the run"),
     ] = None,
-) -> None:
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule", show_default="the run's",
+            help="Scoring rule, such as official or vlmevalkit-2025-08 ('evalkit tasks NAME' lists a task's). With "
+            "several, comma-separated, their scores are printed side by side and the run is left as it is.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
     """Score a run again from its recorded answers: no model, no GPU.
 
     Parses the raw answers with the current rules, scores them with the current metrics and annotations, rewrites the
@@ -47,7 +57,10 @@ def rescore(
 
     Exit code: 0 if every sample was scored, 1 if some have no answer, 2 for a mistake in the command or its input.
     """
-    raise typer.Exit(rescore_run(run, data))
+    rules = split_list(rule)
+    if len(rules) > 1:
+        raise typer.Exit(compare_rules(run, data, rules))
+    raise typer.Exit(rescore_run(run, data, rules[0] if rules else None))
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,8 @@ class RecordedRun:
     data: str
 
     @classmethod
-    def open(cls, path: Path, data: str | None) -> RecordedRun:
-        """Read the manifest and the splits; ``data`` is where they are now.
+    def open(cls, path: Path, data: str | None, rule: str | None = None) -> RecordedRun:
+        """Read the manifest and the splits; ``data`` is where they are now, ``rule`` replaces the scoring rule.
 
         Raises:
             UserError: the manifest is corrupt, or the data is missing.
@@ -75,6 +88,9 @@ class RecordedRun:
             splits = list(manifest.splits.values())
             tasks = parse_tasks([relocated(split.reference, data) for split in splits], kind=settings["kind"])
             reader = Reader.from_settings(settings, None if family is None else registry.families.get(family["name"]))
+            if rule is not None:
+                settings = manifest.settings = {**settings, "rule": rule, "recorded_predictions": False}
+                reader = replace(reader, rule=rule)
             opened = open_data(where, images_required=False)
             seed = int(settings["seed"])
             str(manifest.model["name"])
@@ -82,7 +98,9 @@ class RecordedRun:
             raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
         jobs = [
             replace(
-                load_job(task, split, opened, limit=record.limit, seed=seed, protocol=reader.protocol),
+                load_job(
+                    task, split, opened, limit=record.limit, seed=seed, protocol=reader.protocol, rule=reader.rule
+                ),
                 prompting=record.prompting,
                 choice=recorded_choice(record.prompting),
                 recorded_predictions=bool(settings.get("recorded_predictions")),
@@ -105,10 +123,29 @@ class RecordedRun:
         )
 
 
-def rescore_run(path: Path, data: str | None) -> int:
-    """Score the run in ``path`` again; returns the exit code."""
+def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
+    """Print the scores of the run in ``path`` under several scoring rules; returns the exit code."""
     console = new_console(stderr=True, highlight=False)
-    run = RecordedRun.open(path, data)
+    table = Table(header_style="bold")
+    for column in ("task", "rule", "score", "unparsed", "signature"):
+        table.add_column(column, justify="right" if column in ("score", "unparsed") else "left")
+    code = 0
+    for rule in dict.fromkeys(rules):
+        run = RecordedRun.open(path, data, rule)
+        for job in run.jobs:
+            result = run.score(job, console)
+            code = code if result.complete else 1
+            scores = result.scores
+            value = result.failure or "–" if scores is None else formatted(float(scores.values[scores.headline]))
+            table.add_row(job.name, rule, value, f"{result.unparsed:,}", "" if scores is None else scores.signature)
+    new_console().print(table)
+    return code
+
+
+def rescore_run(path: Path, data: str | None, rule: str | None = None) -> int:
+    """Score the run in ``path`` again, under ``rule`` if one is given; returns the exit code."""
+    console = new_console(stderr=True, highlight=False)
+    run = RecordedRun.open(path, data, rule)
     folder, manifest = run.folder, run.manifest
     before = {job.name: read_before(folder, job) for job in run.jobs}
     rows = old_rows(folder, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,9 @@ import typer
 
 from evalkit.reader import COORDINATES
 from evalkit.runner.finish import print_leaderboard
-from evalkit.runner.score import score_files
+from evalkit.runner.score import score_files, score_rules
 from evalkit.runner.score_inputs import ScoreOptions
-from evalkit.settings import effective, split_paths
+from evalkit.settings import effective, split_list, split_paths
 
 from .options import setting
 
@@ -67,6 +68,14 @@ def score(
             "the resized image (with --family).",
         ),
     ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule", rich_help_panel="Parsing", show_default="the protocol's",
+            help="Scoring rule, such as official or vlmevalkit-2025-08 ('evalkit tasks NAME' lists a task's). "
+            "Several, comma-separated: one run folder and one row of the table each.",
+        ),
+    ] = None,
     protocol: Annotated[
         str | None,
         setting(
@@ -115,6 +124,11 @@ def score(
     # A split is hundreds of thousands of objects that stay: looking for garbage among them again and again takes a
     # quarter of the time.
     gc.set_threshold(COLLECT_AFTER, 50, 1000)
-    entries, code = score_files(chosen, options)
+    rules = split_list(rule)
+    entries, code = (
+        score_rules(chosen, options, rules)
+        if len(rules) > 1
+        else score_files(chosen, replace(options, rule=rules[0] if rules else ""))
+    )
     print_leaderboard(entries)
     raise typer.Exit(code)

@@ -73,9 +73,10 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     from rich.markdown import Markdown
 
     from evalkit import registry
+    from evalkit.interfaces.task import READINGS
     from evalkit.jsonl_task import JsonlTask
     from evalkit.reasoning import RULES_VERSION
-    from evalkit.scoring import with_letters
+    from evalkit.scoring import with_reading
 
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
     if isinstance(task, JsonlTask):
@@ -98,8 +99,9 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
         show_files(console, task, data)
     spec = task.prompt_spec(protocol)
     show_prompts(console, spec, task)
+    show_rules(console, task)
     signature = registry.metrics.get(task.metric).score(()).signature
-    signature = with_letters(signature, spec.letter_rule if task.kind == "choice" else None)
+    signature = with_reading(signature, task.kind, spec.reading if task.kind in READINGS else None)
     file = f"file:{task.digest}|" if isinstance(task, JsonlTask) else ""
     prompting = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
     split_name = task.default_splits[0] if isinstance(task, JsonlTask) else "SPLIT"
@@ -124,6 +126,26 @@ def show_files(console: Console, task: Task, data: str | None) -> None:
             count = sum(1 for _ in root.glob(pattern))
             mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
         console.print(f"  ROOT/{pattern}{mark}", highlight=False)
+
+
+RULES = "scoring rules (--rule of 'evalkit score' and 'evalkit rescore'; * by default)"
+
+
+def show_rules(console: Console, task: Task) -> None:
+    """Print the rules by which answers can be read and scored."""
+    rules = rule_lines(task)
+    if rules:
+        console.print(f"\n[bold]{RULES.partition(' (')[0]}[/bold] ({RULES.partition(' (')[2]}", highlight=False)
+    for line in rules:
+        console.print(f"  {line}", highlight=False, markup=False)
+
+
+def rule_lines(task: Task) -> list[str]:
+    """A line per scoring rule: its name, and whose it is."""
+    default = task.rule_of("official") or task.prompt_spec().reading
+    return [
+        f"{name}{'*' if name == default else ''}  {rule.about}".rstrip() for name, rule in task.scoring_rules.items()
+    ]
 
 
 def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 
+from evalkit import letters, yes_no
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
-from evalkit.letters import GRAMMAR
-from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, Split
+from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, ScoringRule, Split
+
+READINGS: Mapping[str, str] = {"choice": letters.GRAMMAR, "yes_no": yes_no.DEFAULT}
+"""evalkit's own rules for reading answers, by kind."""
 
 
 class Task(ABC):
@@ -24,9 +27,13 @@ class Task(ABC):
         decoding: how answers are generated unless a protocol says otherwise.
         layout: the official files below a data root, for ``evalkit tasks``.
         hub: the id of the data set on the hub.
-        prompts: its prompts under other harnesses' protocols, by protocol (``lmms-eval``, ``vlmevalkit``).
-        letter_rules: the rules that read option letters under other harnesses' protocols, by protocol, as names of
-            ``evalkit.letters.RULES``; evalkit's own grammar elsewhere.
+        prompts: its prompts by protocol: those of other harnesses (``lmms-eval``, ``vlmevalkit``), and the benchmark's
+            own (``official``), which then replaces the family's for the kind.
+        rules: how answers can be read and scored, by name, beside the rules of the kind (``scoring_rules``): the
+            benchmark's own (``official``) and other harnesses' by their revision (``lmms-eval-2025-06``).
+        default_rule: the rule that applies unless the protocol has its own; empty for evalkit's own reading and
+            ``metric``.
+        protocol_rules: the rules of other protocols, by protocol.
     """
 
     name: str
@@ -39,7 +46,9 @@ class Task(ABC):
     layout: Sequence[str] = ()
     hub: str = ""
     prompts: Mapping[str, PromptTemplate] = {}
-    letter_rules: Mapping[str, str] = {}
+    rules: Mapping[str, ScoringRule] = {}
+    default_rule: str = ""
+    protocol_rules: Mapping[str, str] = {}
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
         """The samples of ``split`` in the official order.
@@ -64,10 +73,40 @@ class Task(ABC):
         """The samples of ``split`` from the hub's data set."""
         raise UserError(f"{self.name}: it is not on the hub; give --data ROOT with the official downloads.")
 
-    def prompt_spec(self, protocol: str = "official", choice: str = "generate") -> PromptSpec:
-        """What a family needs to know of the task to write its prompts under ``protocol``."""
-        rule = self.letter_rules.get(protocol, GRAMMAR)
-        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, rule)
+    def prompt_spec(self, protocol: str = "official", choice: str = "generate", rule: str = "") -> PromptSpec:
+        """What a family needs to know of the task to write its prompts and read its answers.
+
+        Args:
+            rule: the scoring rule; empty for that of the protocol.
+        """
+        found = self.scoring_rule(rule or self.rule_of(protocol))
+        reading = found.reading or READINGS.get(self.kind, letters.GRAMMAR)
+        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, reading, found.read)
+
+    @property
+    def scoring_rules(self) -> Mapping[str, ScoringRule]:
+        """The rules by name: the readings of its kind, scored by its metric, then its own ``rules``."""
+        readings = {"choice": letters.RULES, "yes_no": yes_no.RULES}.get(self.kind, {})
+        return {**{name: ScoringRule(name) for name in readings}, **self.rules}
+
+    def rule_of(self, protocol: str) -> str:
+        """The name of the rule that applies under ``protocol``; empty for evalkit's own reading and ``metric``."""
+        return self.protocol_rules.get(protocol, self.default_rule)
+
+    def scoring_rule(self, name: str) -> ScoringRule:
+        """The rule called ``name``; a revision may be given as in ``vlmevalkit@2025-08``.
+
+        Raises:
+            UserError: there is no such rule.
+        """
+        if not name:
+            return ScoringRule()
+        rules = self.scoring_rules
+        plain = name.replace("@", "-")
+        if plain not in rules:
+            known = f"there are {', '.join(rules)}" if rules else "its answers are scored in one way only; leave it out"
+            raise UserError(f"{self.name}: there is no scoring rule {name!r}: {known}.")
+        return rules[plain]
 
     @property
     def has_submission(self) -> bool:

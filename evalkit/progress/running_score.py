@@ -46,7 +46,7 @@ class RunningScorer:
     """
 
     def __init__(self, job: Job) -> None:
-        metric = registry.metrics.get(job.task.metric)
+        metric = registry.metrics.get(job.metric)
         public = job.task.splits[job.split].answers
         self._metric = metric if public and metric.running_score else None
         self._new: list[Record] = []

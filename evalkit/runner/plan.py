@@ -137,7 +137,7 @@ def make_plans(
         check_scorable(job)
         job.decoding(family)  # fails early if the protocol does not cover the task
         for sample in job.samples[:1]:
-            family.prompt(job.prompt_spec, sample)
+            family.prompt(job.prompt_spec.of(sample), sample)
         if not settings.allow_missing:
             sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
             known |= sizes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.interfaces.task import READINGS
 from evalkit.jobs import Record, incomplete_split
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.context import located
@@ -80,6 +81,27 @@ def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board
     return entries, 0 if all(result.complete for result in results) else 1
 
 
+def score_rules(effective: Effective, options: ScoreOptions, rules: Sequence[str]) -> tuple[list[board.Entry], int]:
+    """``score_files`` under each of several scoring rules: a run folder and a row for each, called after the rule.
+
+    Raises:
+        UserError: as ``score_files``; an unknown rule, before anything is scored.
+    """
+    settings = effective.settings
+    for task, _ in parse_tasks(settings.tasks, settings.split, settings.kind):
+        for rule in rules:
+            task.scoring_rule(rule)
+    entries: list[board.Entry] = []
+    code = 0
+    first = Path(options.predictions[0]).stem if options.predictions else ""
+    for rule in dict.fromkeys(rule.replace("@", "-") for rule in rules):
+        named = replace(effective, settings=replace(settings, name=f"{settings.name or first}-{rule}"))
+        found, ended = score_files(named, replace(options, rule=rule))
+        entries += found
+        code = max(code, ended)
+    return entries, code
+
+
 # ------------------------------------------------------------------------------------------------------------ planning
 
 
@@ -93,7 +115,9 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
     splits = parse_tasks(settings.tasks, settings.split, settings.kind)
     files = pair_files(options.predictions, splits)
     journals = [open_journal(file, console) if is_journal(file) else None for file in files]
-    letters = any(task.kind == "choice" for task, _ in splits)
+    for task, _ in splits:
+        task.scoring_rule(options.rule)  # refuses an unknown one
+    letters = any(task.kind in READINGS for task, _ in splits)
     reading = choose_reading(journals, effective, options, letters=letters)
     reading.reader.check_options()
     if not reading.recorded_predictions:

@@ -25,6 +25,7 @@ class ScoreOptions:
         allow_missing: score splits of which some samples have no answer; these count as wrong.
         skip_missing: leave such samples out of the score.
         boxes: coordinates of boxes (``evalkit.reader.COORDINATES``); None for the family's.
+        rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
     """
 
     predictions: Sequence[str]
@@ -34,6 +35,7 @@ class ScoreOptions:
     min_pixels: int | None = None
     max_pixels: int | None = None
     boxes: str | None = None
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def answers_of(
     """
     limit = None if journal is None or journal.split is None else journal.split.limit
     protocol = reading.reader.protocol
-    job = load_job(task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice)
+    job = load_job(
+        task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice,
+        rule=reading.reader.rule,
+    )  # fmt: skip
     prompting = reading.prompting(journal)
     job = replace(
         job, prompting=prompting, choice=recorded_choice(prompting), recorded_predictions=reading.recorded_predictions

@@ -26,6 +26,8 @@ class Options(Protocol):
     def max_pixels(self) -> int | None: ...
     @property
     def boxes(self) -> str | None: ...
+    @property
+    def rule(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Reading:
             "min_pixels": reader.min_pixels,
             "max_pixels": reader.max_pixels,
             "boxes": reader.boxes,
+            "rule": reader.rule,
             "recorded_predictions": self.recorded_predictions,
             "seed": self.seed,
             **self.extra,
@@ -120,7 +123,8 @@ def _of_options(effective: Effective, options: Options, letters: bool = False) -
             f"--protocol {effective.settings.protocol}: without --family, answers are final texts, which no protocol "
             "parses; drop it, or name the model family with --family."
         )
-    return Reading(Reader(family, options.min_pixels, options.max_pixels, protocol, boxes=options.boxes))
+    reader = Reader(family, options.min_pixels, options.max_pixels, protocol, boxes=options.boxes, rule=options.rule)
+    return Reading(reader)
 
 
 def _of_journal(journal: RecordedSplit, effective: Effective, options: Options) -> Reading:
@@ -129,7 +133,7 @@ def _of_journal(journal: RecordedSplit, effective: Effective, options: Options) 
     _check_limits(journal, options)
     name = options.family or journal.family
     recorded_predictions = bool(settings.get("recorded_predictions")) or journal.manifest is None
-    if recorded_predictions and options.family is None and options.boxes is None:
+    if recorded_predictions and options.family is None and options.boxes is None and not options.rule:
         notes = [] if journal.manifest else [f"{path}: a journal without a manifest; its own predictions are scored."]
         return Reading(Reader(), recorded_predictions=True, seed=_seed(settings), notes=notes)
     notes = []
@@ -149,6 +153,7 @@ def _of_journal(journal: RecordedSplit, effective: Effective, options: Options) 
         protocol,
         str(settings.get("choice") or GENERATE),
         options.boxes or settings.get("boxes"),
+        options.rule or str(settings.get("rule") or ""),
     )
     extra = {key: settings[key] for key in ("shots_from",) if key in settings}
     return Reading(reader, seed=_seed(settings), extra=extra, notes=notes)

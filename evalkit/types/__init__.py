@@ -8,6 +8,7 @@ from __future__ import annotations
 from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
 from .execution import Batching, Check, Cluster, Preview
 from .requests import Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
+from .rules import ReadAnswer, ScoringRule
 from .samples import Box, ImageRef, Kind, Media, Part, Sample, Size, Split, image_key
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "Preview",
     "PromptSpec",
     "PromptTemplate",
+    "ReadAnswer",
     "Request",
     "Response",
     "Sample",
     "Scores",
+    "ScoringRule",
     "Shot",
     "Size",
     "Split",

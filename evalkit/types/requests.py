@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from evalkit.letters import GRAMMAR
+from evalkit.letters import GRAMMAR, Options, Reading, read_letter
+from evalkit.yes_no import read_yes_no
 
+from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
 
 
@@ -22,11 +24,13 @@ class PromptTemplate:
         max_new_tokens: the protocol's token limit; None for the task's.
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).
+        others: the text for samples of another kind than the task's (``Sample.kind``), by kind.
     """
 
     text: str
     max_new_tokens: int | None = None
     capitalize: bool = False
+    others: Mapping[Kind, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class PromptSpec:
         choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
             the highest likelihood (``loglikelihood``).
         prompts: other harnesses' prompts for the task, by protocol.
-        letter_rule: the rule that reads option letters in generated answers, a name of ``evalkit.letters.RULES``.
+        reading: the name of the rule that reads option letters, or yes and no, in generated answers.
+        read: that rule (``evalkit.types.ScoringRule``); None for the one that evalkit has under this name.
     """
 
     task: str
@@ -47,7 +52,27 @@ class PromptSpec:
     protocol: str = "official"
     choice: str = "generate"
     prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
-    letter_rule: str = GRAMMAR
+    reading: str = GRAMMAR
+    read: ReadAnswer | None = None
+
+    def of(self, sample: Sample) -> PromptSpec:
+        """The specification for ``sample``, which may be of another kind than the task."""
+        return self if sample.kind is None or sample.kind == self.kind else replace(self, kind=sample.kind)
+
+    def letter(self, text: str, options: Sequence[str | None]) -> Reading:
+        """The option letter that a final answer states.
+
+        Args:
+            text: the answer without reasoning and special tokens.
+            options: the texts of the sample's options; None for one that is an image.
+        """
+        return (
+            read_letter(text, options, self.reading) if self.read is None else self.read(text, Options(tuple(options)))
+        )
+
+    def yes_no(self, text: str) -> str | None:
+        """``yes`` or ``no``, as a final answer says; None if it says neither."""
+        return read_yes_no(text, self.reading) if self.read is None else self.read(text, Options(())).letter
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-Kind = Literal["caption", "vqa", "document", "choice", "grounding"]
+Kind = Literal["caption", "vqa", "document", "choice", "yes_no", "grounding"]
 """What is asked for; a family renders a prompt and reads an answer per kind."""
 
 
@@ -84,6 +84,8 @@ class Sample:
         options: the options of a multiple-choice question, in order; texts or images.
         meta: what breakdowns need (answer type, question type).  Never used to score.
         content: texts and images of the question in order, if they are not the images followed by the text.
+        kind: what it asks for, if that is not what the task's samples usually ask for: an open question among
+            multiple-choice questions, for instance.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Sample:
     options: tuple[Part, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     content: tuple[Part, ...] = ()
+    kind: Kind | None = None
 
     @classmethod
     def interleaved(
@@ -105,6 +108,7 @@ class Sample:
         cluster: str,
         options: Sequence[Part] = (),
         meta: Mapping[str, Any] | None = None,
+        kind: Kind | None = None,
     ) -> Sample:
         """A sample whose question mixes texts and images in any order, several images among them.
 
@@ -119,6 +123,7 @@ class Sample:
             tuple(options),
             meta or {},
             tuple(content),
+            kind,
         )
 
     @property

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Family
-from evalkit.letters import read_letter
 from evalkit.reasoning import ANSWER, split, unwrap
 from evalkit.types import (
     Box,
@@ -46,9 +45,11 @@ class Chat(Family):
 
     Attributes:
         special: matches tokens that are not part of an answer's text.
+        by_task: the prompts that the family's own evaluation has for certain benchmarks, by task.
     """
 
     official: Mapping[Kind, str]
+    by_task: Mapping[str, PromptTemplate] = {}
     vlmevalkit: Mapping[Kind, str] = {}
     special: re.Pattern[str] = SPECIAL
 
@@ -97,6 +98,8 @@ class Chat(Family):
             return Prediction(None)
         if spec.kind == "choice":
             return Prediction(self._letter(spec, parts.answer, options))
+        if spec.kind == "yes_no":
+            return Prediction(spec.yes_no(self._plain(parts.answer)))
         answer = unwrap(parts.answer)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
@@ -128,17 +131,21 @@ class Chat(Family):
 
     def template(self, spec: PromptSpec) -> PromptTemplate:
         """The prompt's template.  Raises ``UserError`` if the protocol defines none."""
-        return template_of(spec, self.name, self.official, self.vlmevalkit)
+        return template_of(spec, self.name, self.official, self.vlmevalkit, self.by_task)
 
     def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         """The first box of an answer, in the units of the prompt."""
         return numbers(answer)
 
     def _letter(self, spec: PromptSpec, answer: str, options: Sequence[Part]) -> str | None:
+        texts = [option if isinstance(option, str) else None for option in options]
+        return spec.letter(self._plain(answer), texts).letter
+
+    def _plain(self, answer: str) -> str:
+        """``answer`` without special tokens, except that those around a final answer become tags."""
         for marker in ANSWER_TOKENS:
             answer = answer.replace(marker.opening, "<answer>").replace(marker.closing, "</answer>")
-        texts = [option if isinstance(option, str) else None for option in options]
-        return read_letter(self.special.sub("", answer), texts, spec.letter_rule).letter
+        return self.special.sub("", answer)
 
     def check_images(self, sample: Sample, shots: Sequence[Shot]) -> None:
         """Raise ``UserError`` if there are more images than the family's models can take."""

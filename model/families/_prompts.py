@@ -9,7 +9,9 @@ prompt would belong to no protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from string import Formatter
+from types import MappingProxyType
 
 from evalkit.errors import UserError
 from evalkit.types import ImagePart, ImageRef, Kind, Part, PromptSpec, PromptTemplate, Sample, TextPart
@@ -89,22 +91,29 @@ def _text(sample: Sample, key: str) -> str:
 
 
 def by_kind(templates: Mapping[Kind, str], kind: Kind) -> str | None:
-    """The template for ``kind``; documents have that of ``vqa`` unless they have their own."""
-    return templates.get("vqa" if kind == "document" and kind not in templates else kind)
+    """The template for ``kind``; documents and yes/no questions have that of ``vqa`` unless they have their own."""
+    return templates.get("vqa" if kind in ("document", "yes_no") and kind not in templates else kind)
 
 
 def template_of(
-    spec: PromptSpec, family: str, official: Mapping[Kind, str], vlmevalkit: Mapping[Kind, str]
+    spec: PromptSpec,
+    family: str,
+    official: Mapping[Kind, str],
+    vlmevalkit: Mapping[Kind, str],
+    by_task: Mapping[str, PromptTemplate] = MappingProxyType({}),
 ) -> PromptTemplate:
     """The template of ``spec`` for ``family``.
 
     Args:
-        official: the family's own templates.
+        official: the family's own templates; the benchmark's own prompt comes before them.
+        by_task: the family's own templates for certain benchmarks, which come first.
         vlmevalkit: those that VLMEvalKit has for this family's models; they replace the task's.
 
     Raises:
         UserError: there is no such protocol, or it defines no prompt for the task.
     """
+    if spec.protocol == OFFICIAL and (spec.task in by_task or OFFICIAL in spec.prompts):
+        return _of_kind(by_task.get(spec.task) or spec.prompts[OFFICIAL], spec.kind)
     if spec.protocol == OFFICIAL:
         text = by_kind(official, spec.kind)
         if text is None:
@@ -119,7 +128,12 @@ def template_of(
         others = [p for p in PROTOCOLS if p == OFFICIAL or p in spec.prompts]
         raise UserError(f"{spec.protocol} has no prompt for {spec.task}; use --protocol {listed(others, 'or')}.")
     own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT else None
-    return PromptTemplate(own) if own is not None else spec.prompts[spec.protocol]
+    return PromptTemplate(own) if own is not None else _of_kind(spec.prompts[spec.protocol], spec.kind)
+
+
+def _of_kind(template: PromptTemplate, kind: Kind) -> PromptTemplate:
+    """The template for a sample of ``kind``."""
+    return replace(template, text=template.others[kind]) if kind in template.others else template
 
 
 def listed(names: Sequence[str], last: str) -> str:

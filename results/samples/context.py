@@ -115,9 +115,10 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
             return None
         try:
             before = with_answers(family, spec, [pool().get(shot) for shot in shots], image_sizes)
-            messages = family.prompt(spec, sample, before or ())
-            ranked = task.kind == "choice" and choice != GENERATE
-            digest = prompt_digest(messages, family.continuations(spec, sample) if ranked else ())
+            own = spec.of(sample)
+            messages = family.prompt(own, sample, before or ())
+            ranked = own.kind == "choice" and choice != GENERATE
+            digest = prompt_digest(messages, family.continuations(own, sample) if ranked else ())
         except UserError:
             return None
         return RenderedPrompt(

@@ -212,7 +212,7 @@ def _headline_values(result: Result) -> dict[str, float]:
 def _aggregate(result: Result) -> dict[str, Any]:
     scores = result.scores
     if scores is None:
-        found = {"metric": result.job.task.metric, "value": None, **NO_INTERVAL, "values": {}, "intervals": {}}
+        found = {"metric": result.job.metric, "value": None, **NO_INTERVAL, "values": {}, "intervals": {}}
         return {**found, "failure": result.failure}
     intervals = of_values(result)
     value = scores.values[scores.headline]
@@ -235,7 +235,7 @@ def digest_of(texts: Iterable[str]) -> str:
 def signature(result: Result) -> Signature:
     """The signature of a result; a custom task is identified by the content of its file, not by the file's name."""
     job = result.job
-    unscored = "submission" if result.failure is None else f"{job.task.metric}|unscored"
+    unscored = "submission" if result.failure is None else f"{job.metric}|unscored"
     scorer = unscored if result.scores is None else result.scores.signature
     file = getattr(job.task, "digest", None)
     parsing = RULES_VERSION if job.prompting else None

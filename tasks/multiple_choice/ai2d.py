@@ -114,7 +114,7 @@ class AI2D(Task):
             "Please select the correct answer from the options above. \n"
         ),
     }
-    letter_rules = {"vlmevalkit": VLMEVALKIT}
+    protocol_rules = {"vlmevalkit": VLMEVALKIT}
     layout = (f"ai2d/{IDS}", "ai2d/questions/*.json", "ai2d/annotations/*.json", "ai2d/images/*.png")
     hub = HUB_REPO
 

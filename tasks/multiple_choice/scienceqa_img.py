@@ -63,7 +63,7 @@ class ScienceQAImages(Task):
             "Please select the correct answer from the options above. \n"
         ),
     }
-    letter_rules = {"vlmevalkit": VLMEVALKIT}
+    protocol_rules = {"vlmevalkit": VLMEVALKIT}
     layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
     hub = HUB_REPO
 

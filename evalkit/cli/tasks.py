@@ -17,8 +17,11 @@ from .options import complete_task
 
 def tasks(
     name: Annotated[
-        str | None,
-        typer.Argument(help="Show this task, or this custom task file, in detail.", autocompletion=complete_task),
+        list[str] | None,
+        typer.Argument(
+            help="Show this task, or this custom task file, in detail; other words search names, themes and metrics.",
+            autocompletion=complete_task,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="Root folder of official downloads: show which files are there.")
@@ -27,43 +30,33 @@ def tasks(
         str, typer.Option("--protocol", help="Protocol of the prompts shown: official, lmms-eval or vlmevalkit.")
     ] = "official",
 ) -> None:
-    """List the benchmarks, or show one in detail.
+    """List the benchmarks, search them, or show one in detail.
 
     The details are its protocol, prompts, splits, metric, and the files that it reads.
     """
     from evalkit import registry
     from evalkit.console import new_console
 
+    from .task_list import list_tasks, matching
+
     console = new_console()
-    if name is None:
+    words = " ".join(name or ())
+    if not words:
         list_tasks(console, registry.tasks.all())
         return
     from evalkit.jsonl_task import is_task_file
     from evalkit.task_names import parse_tasks
 
-    task = parse_tasks([name])[0][0] if is_task_file(name) else registry.tasks.get(name.partition("/")[0])
-    show_task(console, task, data, protocol)
-
-
-def list_tasks(console: Console, found: list[Task]) -> None:
-    """Print the benchmarks and the groups as a table."""
-    from rich.table import Table
-
-    from evalkit.task_groups import GROUPS
-
-    table = Table(header_style="bold")
-    for column in ("task", "kind", "metric", "splits (official size; * run by default)"):
-        table.add_column(column)
-    for task in found:
-        sizes = [
-            f"{name}{'*' if name in task.default_splits else ''} {split.size:,}" if split.size else name
-            for name, split in task.splits.items()
-        ]
-        table.add_row(task.name, task.kind, task.metric, " · ".join(sizes))
-    console.print(table)
-    for name, members in GROUPS.items():
-        console.print(f"[bold]{name}[/bold] = {', '.join(members)}", highlight=False, soft_wrap=True)
-    console.print("'evalkit tasks NAME' shows a task's protocol, prompts and files.", style="dim")
+    if is_task_file(words):
+        show_task(console, parse_tasks([words])[0][0], data, protocol)
+        return
+    every = registry.tasks.all()
+    wanted = words.partition("/")[0]
+    found = [] if any(task.name == wanted for task in every) else matching(every, words)
+    if found:
+        list_tasks(console, found, groups=False)
+    else:
+        show_task(console, registry.tasks.get(wanted), data, protocol)  # an unknown name is refused with the nearest
 
 
 def show_task(console: Console, task: Task, data: str | None, protocol: str) -> None:

@@ -17,7 +17,7 @@ COMMANDS = {
     "rescore runs/a": ("task", "split", "metric", "a", "n", "unparsed", "truncated", "errors"),
     "compare runs/a runs/b": ("task", "A", "B", "B − A", "p", "Holm", "verdict"),
     "check runs/b --baseline baseline.json": ("task", "baseline", "run", "difference", "p worse", "changed"),
-    "tasks": ("task", "kind", "metric", "splits (official size; * run by default)"),
+    "tasks": ("vqav2", "vqa_accuracy", "val 214,354 + testdev, test, train"),
 }
 """Commands, and the columns of their first table."""
 

@@ -1,0 +1,274 @@
+"""VLMEvalKit's TSV files: a row per question, with its images in base64.
+
+Columns have these meanings, all but ``index`` optional here (tasks demand theirs):
+
+- ``index``: the row's id, unique; ``1.0``, as pandas writes integers in a column with gaps, is ``1``;
+- ``image``: an image file in base64; or a list literal of several; or the ``index`` of the row that has the images;
+- ``image_path``: the name of an image file, or a list literal of several;
+- ``A``, ``B``, … : the options of a multiple-choice question;
+- ``question``, ``hint``, ``answer``, ``category``, ``l2-category``, ``split`` and others: texts.
+
+*Missing values.*  An empty cell is a missing value (None).  So is ``nan`` or ``NaN``, which pandas leaves where it
+converted a column to text; but in ``question`` and ``answer`` these are texts, since a model may have to read them in
+an image, and among the options they are missing only behind the last one, unless it is the answer.  pandas, and with
+it VLMEvalKit, takes more words for missing (``None``, ``NA``, ``N/A``, ``null`` …): there, an option ``None`` is no
+option.  Here it is one.
+
+*Size.*  The file is read once, in pieces; images stay in it, and a ``TsvImage`` is a place in the file.  Rows that have
+the same image, as a copy or as another row's index, share one ``TsvImage``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from evalkit.errors import UserError
+from evalkit.images import EncodedImage
+from evalkit.tsv_cells import SHORT, CellReader, ImageCell, open_tsv
+from evalkit.tsv_images import CellImages, TsvImage, TsvSource, list_items
+from evalkit.values import image_in, is_valid_id, shown
+
+INDEX, IMAGE, IMAGE_PATH = "index", "image", "image_path"
+OPTIONS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MISSING = frozenset({"", "nan", "NaN"})
+KEPT = frozenset({"question", "answer", *OPTIONS})
+"""Columns in which only an empty cell is missing."""
+LARGEST_TEXT = 512 << 20
+"""Limit of all cells but the images, in bytes, since they are held."""
+
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TsvRow(Mapping[str, str | None]):
+    """The texts of a row by column, without ``image``; None where one is missing.
+
+    Attributes:
+        index: the row's id.
+        line: of the file, from 1, in which the row begins.
+        images: those in the column ``image``, in order; none if the cell is empty.
+    """
+
+    file: TsvSource
+    columns: Mapping[str, int] = field(repr=False)
+    cells: Sequence[str] = field(repr=False)
+    index: str
+    line: int
+    images: tuple[TsvImage, ...]
+
+    def __getitem__(self, column: str) -> str | None:
+        cell = self.cells[self.columns[column]]
+        return cell if cell and (column in KEPT or cell not in MISSING) else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def where(self) -> str:
+        """Its place, for messages."""
+        return f"{self.file.path}, line {self.line}"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The texts in ``A``, ``B``, … up to the last option; "" where one before it is missing."""
+        found = [self.get(letter) or "" for letter in OPTIONS if letter in self.columns]
+        while found and (not found[-1] or (found[-1] in MISSING and self.get("answer") != OPTIONS[len(found) - 1])):
+            found.pop()
+        return tuple(found)
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """The names in ``image_path``; none if the cell is empty or there is no such column."""
+        value = self.get(IMAGE_PATH) or ""
+        if not value.startswith("["):
+            return (value,) if value else ()
+        content = value.encode()
+        items = list_items(content)
+        if items is None:
+            raise UserError(f"{self.where}: image_path is {shown(value)}, neither a name nor a list of names.")
+        return tuple(content[first:last].decode() for first, last in items)
+
+    def images_or_files(self, folder: Path, *, task: str) -> tuple[EncodedImage, ...]:
+        """The images of ``image``, or else the files in ``folder`` that ``image_path`` names."""
+        return self.images or tuple(image_in(folder, name, task=task) for name in self.image_names)
+
+
+@dataclass(frozen=True)
+class TsvFile:
+    """The rows of a TSV file.
+
+    Attributes:
+        columns: in the file's order.
+        digest: 16 hex digits that depend on what the cells say, images included.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[TsvRow, ...] = field(repr=False)
+    digest: str
+
+    @cached_property
+    def by_index(self) -> Mapping[str, TsvRow]:
+        """The rows by their ``index``, in the file's order."""
+        return {row.index: row for row in self.rows}
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is a column of images, or of their names."""
+        return IMAGE in self.columns or IMAGE_PATH in self.columns
+
+
+def read_tsv(path: Path, *, columns: Sequence[str] = (), task: str = "", images: bool = False) -> TsvFile:
+    """The rows of ``path``.
+
+    Args:
+        columns: the columns it must have beside ``index``.
+        task: the name of the task that reads it, for messages.
+        images: whether it must have a column of images, or of their names.
+
+    Raises:
+        UserError: it cannot be read, lacks a column, or a row is not as the module says; the message has the line.
+    """
+    prefix = f"{task}: " if task else ""
+    with open_tsv(path, prefix) as file:
+        stat = os.fstat(file.fileno())
+        source = TsvSource(os.fspath(path), stat.st_size, stat.st_mtime_ns)
+        cells = CellReader(file, f"{prefix}{path}")
+        found = _Rows(cells, source, _header(cells, columns, f"{prefix}{path}", images))
+        found.read()
+    return TsvFile(path, tuple(found.columns), found.finished(), found.digest.hexdigest()[:16])
+
+
+def _header(reader: CellReader, columns: Sequence[str], name: str, images: bool) -> dict[str, int]:
+    """The number of each column, by its name."""
+    header = reader.row()
+    if header is None:
+        raise UserError(f"{name} is empty; download it again.")
+    found: dict[str, int] = {}
+    for number, cell in enumerate(header):
+        column = str(cell).strip() or f"Unnamed: {number}"  # as pandas calls it
+        if not is_valid_id(column):
+            raise reader.error(f"the column {shown(column)} has a name that is not a short text on one line")
+        if column in found:
+            raise reader.error(f"two columns are called {shown(column)}; rename one")
+        found[column] = number
+    missing = [column for column in (INDEX, *columns) if column not in found]
+    if images and IMAGE not in found and IMAGE_PATH not in found:
+        missing.append(f"{IMAGE} (or {IMAGE_PATH})")
+    if missing:
+        has = shown(", ".join(found))
+        raise UserError(f"{name} has no column {', '.join(missing)} (it has {has}); columns are separated by tabs.")
+    return found
+
+
+class _Rows:
+    """The rows of a file as they are read; ``columns`` is the header."""
+
+    def __init__(self, reader: CellReader, source: TsvSource, columns: Mapping[str, int]) -> None:
+        self.columns = columns
+        self.digest = hashlib.sha256(json.dumps(list(columns)).encode())
+        self._reader = reader
+        self._source = source
+        self._name = reader.name
+        self._cells: dict[str, tuple[int, Sequence[str], tuple[TsvImage, ...]]] = {}
+        self._pointers: dict[str, str] = {}
+        self._images = CellImages(source)
+
+    def read(self) -> None:
+        reader, size = self._reader, 0
+        image_column = self.columns.get(IMAGE)
+        known: dict[str, str] = {}
+        while (row := reader.row(image_column)) is not None:
+            if len(row) != len(self.columns):
+                raise reader.error(
+                    f"the row has {len(row)} cells, and the header {len(self.columns)}; the file is truncated, or a "
+                    "tab or a line end stands in a text that is not in quotes"
+                )
+            image = None if image_column is None else row[image_column]
+            digest = ""
+            if image_column is not None and isinstance(image, ImageCell):
+                digest, row[image_column] = image.digest.hex(), ""
+            # Categories and answers repeat: one text for all.
+            texts = tuple(known.setdefault(cell, cell) if len(cell) < 32 else cell for cell in map(str, row))
+            size += sum(map(len, texts))
+            if size > LARGEST_TEXT:
+                raise reader.error(
+                    f"the texts up to here have more than {LARGEST_TEXT >> 20} MB; images belong in the column {IMAGE}"
+                )
+            index = self._index(texts[self.columns[INDEX]])
+            self.digest.update(json.dumps([*texts, digest]).encode())
+            images = self._images_of(image, index) if isinstance(image, ImageCell) else ()
+            self._cells[index] = (reader.row_line, texts, images)
+        if not self._cells:
+            raise UserError(f"{self._name} has no rows; download it again.")
+
+    def _index(self, text: str) -> str:
+        index = plain_index(text)
+        if not is_valid_id(index) or index in MISSING:
+            raise self._reader.error(f"the index is {shown(text)}; expected a number or a short text")
+        if index in self._cells:
+            raise self._reader.error(f"the index {index} is already used in line {self._cells[index][0]}")
+        return index
+
+    def _images_of(self, cell: ImageCell, index: str) -> tuple[TsvImage, ...]:
+        """The images in a cell; none if it is empty, or has the index of another row."""
+        if cell.length > SHORT:
+            try:
+                return self._images.of_cell(cell, self._reader.row_line, index)
+            except ValueError as error:
+                raise self._reader.error(f"{error}; download it again") from None
+        text = cell.text.decode(errors="replace").strip()
+        if text not in MISSING:
+            self._pointers[index] = plain_index(text)
+        return ()
+
+    def finished(self) -> tuple[TsvRow, ...]:
+        """All rows, with the images of other rows where they are named."""
+        shown_columns = {column: number for column, number in self.columns.items() if column != IMAGE}
+        for index in self._pointers:
+            self._resolve(index)
+        return tuple(
+            TsvRow(self._source, shown_columns, texts, index, line, images)
+            for index, (line, texts, images) in self._cells.items()
+        )
+
+    def _resolve(self, index: str) -> None:
+        """Give the row ``index`` the images of the row that it names, which may name another one."""
+        chain = {index: None}
+        target = self._pointers[index]
+        while target in self._pointers and not self._cells[target][2]:
+            if target in chain:
+                raise self._wrong(index, f"the image is that of row {target}, whose image is that of this row")
+            chain[target] = None
+            target = self._pointers[target]
+        if target not in self._cells:
+            raise self._wrong(
+                index,
+                f"the image is {shown(target)}, which is no image and not the index of a row; the file is incomplete",
+            )
+        images = self._cells[target][2]
+        if not images:
+            raise self._wrong(index, f"the image is that of row {target}, which has none")
+        for one in chain:
+            line, texts, _ = self._cells[one]
+            self._cells[one] = (line, texts, images)
+
+    def _wrong(self, index: str, message: str) -> UserError:
+        return UserError(f"{self._name}, line {self._cells[index][0]}: {message}.")
+
+
+def plain_index(text: str) -> str:
+    """An index as others refer to it: ``7`` for ``7.0``."""
+    text = text.strip()
+    number = _WHOLE_NUMBER.fullmatch(text)
+    return number[1] if number else text

@@ -47,8 +47,14 @@ def leaderboard(
         bool, typer.Option("--published", help="Add published scores on the same splits, below a rule.")
     ] = False,
     reproduce: Annotated[
-        bool, typer.Option("--reproduce", help="Compare measured scores with published ones of the same models.")
-    ] = False,
+        str | None,
+        typer.Option(
+            "--reproduce",
+            metavar="MODEL",
+            help="Compare measured scores with the published ones of MODEL, such as qwen2.5-vl-7b, in the order of its "
+            "report, with known reasons for gaps; 'auto' for the models that the runs are named after.",
+        ),
+    ] = None,
     trend: Annotated[
         bool, typer.Option("--trend", help="Show scores by training step, read from names such as ckpt-1000.")
     ] = False,
@@ -72,7 +78,7 @@ class LeaderboardOptions:
     sort: str | None = None
     means: bool = False
     published: bool = False
-    reproduce: bool = False
+    reproduce: str | None = None
     trend: bool = False
     formulas: bool = False
 
@@ -123,9 +129,9 @@ def tables_of(entries: Sequence[Entry], options: LeaderboardOptions) -> list[Tab
             notes=(*notes, *table.notes),
         )
     if options.reproduce:
-        from evalkit.results.leaderboard.published import reproduction
+        from evalkit.results.leaderboard.reproduction import reproduction
 
-        return [table, reproduction(entries)]
+        return [table, reproduction(entries, options.reproduce)]
     return [table]
 
 

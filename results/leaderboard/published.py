@@ -18,12 +18,11 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.results.stats.error_bars import half_width
 from evalkit.results.store.score_row import ScoreRow
-from evalkit.results.tables import Cell, Table
+from evalkit.results.tables import Cell
 from evalkit.task_groups import MEANS
 
-from .rows import Entry, columns_of, heading, with_error
+from .rows import Entry, columns_of
 
 FILE = Path(__file__).with_name("published.csv")
 SHOTS = re.compile(r"(\d+)-")
@@ -155,47 +154,6 @@ def closest(row: ScoreRow, model: str, shots: int) -> Published | None:
 def shown(one: Published, split: str) -> str:
     """``86.1``, with the split's name if that differs from ours."""
     return one.text if one.split == split else f"{one.text} ({one.printed})"
-
-
-def reproduction(entries: Sequence[Entry]) -> Table:
-    """Measured and published scores of the same model and benchmark; a verdict only for the same complete split."""
-    rows: list[list[Cell | str]] = []
-    for e in entries:
-        if e.row.value is None:
-            continue
-        for model in dict.fromkeys(p.model for p in published() if same_model(e.model, p.model)):
-            one = closest(e.row, model, shots_of(e.row))
-            if one is not None:
-                difference = f"{e.row.value - one.value:+.2f}".replace("-", "−")
-                rows.append([
-                    heading(entries, e.run), e.place, with_error(e.row), f"{one.text} ({one.printed})", difference,
-                    verdict(e.row, one),
-                ])  # fmt: skip
-    header = ["model", "task", "measured", "published", "difference", "verdict"]
-    notes = [
-        "in the interval: the published score, as far as printed, lies in the 95 % interval of the measured one.",
-        "No verdict if the published split differs, or ours is incomplete.",
-    ]
-    if not rows:
-        notes = ["No published score for these models and benchmarks; models are matched by name."]
-    return Table(header, rows, 2, "Reproduction of published scores", notes)
-
-
-def verdict(row: ScoreRow, one: Published) -> str:
-    if one.split != row.split:
-        return "– (another split)"
-    if not is_complete(row):
-        return "– (a subset)"
-    if row.interval == "wilson" and row.ends is not None:
-        low, high = row.ends
-    elif row.stderr:
-        half = half_width(row.stderr, row.clusters)
-        assert half is not None
-        low, high = row.score - half, row.score + half
-    else:
-        return "– (no interval)"
-    rounding = 0.5 * 10.0**-one.decimals
-    return "in the interval" if low - rounding <= one.value <= high + rounding else "outside"
 
 
 def records_of_published(entries: Sequence[Entry]) -> list[dict[str, Any]]:

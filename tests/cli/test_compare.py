@@ -266,7 +266,7 @@ def test_usage_errors_are_reported(evalkit: Evalkit, pair: Path) -> None:
 
 def test_leaderboard_of_two_models(evalkit: Evalkit, pair: Path) -> None:
     for format in ("md", "html", "latex", "csv", "json"):
-        done = evalkit("leaderboard", "--format", format, "--published", "--reproduce", "--means", cwd=pair)
+        done = evalkit("leaderboard", "--format", format, "--published", "--reproduce", "auto", "--means", cwd=pair)
         assert done.returncode == 0, done.stderr
         assert "good" in done.stdout
     sorted_ = evalkit("leaderboard", "--sort", "vqav2", "--format", "md", cwd=pair).stdout

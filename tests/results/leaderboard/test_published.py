@@ -12,9 +12,9 @@ from evalkit.results.leaderboard.published import (
     published,
     published_rows,
     records_of_published,
-    reproduction,
     same_model,
 )
+from evalkit.results.leaderboard.reproduction import GAPS, known_gaps, reproduction
 from evalkit.results.leaderboard.rows import Entry, entries_of
 from evalkit.results.leaderboard.trend import step_of, trend_of, trend_table
 from evalkit.results.store.score_row import ScoreRow
@@ -96,7 +96,7 @@ def test_published_test_sets_are_shown_against_our_public_split_without_verdict(
     assert {str(r[0]): str(r[1]) for r in rows}["Qwen2.5-VL-7B (published)"] == "95.7 (test)"
     (line,) = reproduction(of(model, docvqa)).rows
     assert [str(cell) for cell in line] == [
-        model, "docvqa/val", "95.00 ± 0.98", "95.7 (test)", "−0.70", "– (another split)",
+        model, "docvqa/val", "95.00 ± 0.98", "95.7 (test)", "−0.70", "−1.4", "– (another split)",
     ]  # fmt: skip
 
 
@@ -157,6 +157,34 @@ def test_records_of_published_scores_are_labelled() -> None:
     assert {record["run"] for record in found} == {"published"}
     assert {record["split"] for record in found} == {"test"}
     assert all(record["signature"].startswith("published|") for record in found)
+
+
+def test_scores_of_a_named_model_in_the_order_of_its_report() -> None:
+    measured = of(
+        "my-finetune", row("docvqa", "val", "anls", 95.0, 5_349), row("refcoco", "testA", "acc@0.5", 91.0, 5_657)
+    )
+    table = reproduction(measured, "qwen2.5-vl-7b")
+    assert table.title == "Reproduction of Qwen2.5-VL-7B"
+    order = [p.task for p in published() if p.model == "Qwen2.5-VL-7B"]
+    found = [str(line[0]) for line in table.rows]
+    assert found == sorted(found, key=lambda place: order.index(place.partition("/")[0]))
+    (line,) = [line for line in table.rows if str(line[0]) == "refcoco/testA"]
+    assert [str(cell) for cell in line] == [
+        "refcoco/testA", "91.00 ± 0.98", "92.5 (testA)", "−1.50", "−3.0", "outside",
+    ]  # fmt: skip
+    assert any(note.startswith("Not measured: ") and "refcoco 90.0 (val)" in note for note in table.notes)
+
+
+def test_known_gaps_are_named() -> None:
+    table = reproduction(of("Qwen3-VL-8B", row("docvqa", "val", "anls", 95.0, 5_349)), "qwen3-vl-8b-instruct")
+    assert any("scores are sampled" in note for note in table.notes)
+    with GAPS.open(newline="") as file:
+        assert len(known_gaps()) == len(list(csv.DictReader(file)))
+
+
+def test_unknown_model_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"--reproduce qwen2.5-vl-8b: .* did you mean .*Qwen2.5-VL-7B"):
+        reproduction([], "qwen2.5-vl-8b")
 
 
 def test_unpublished_model() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import UserError
-from evalkit.letters import GRAMMAR, LETTERS, RULES, VLMEVALKIT, read_letter
+from evalkit.letters import LETTERS, RULES, VLMEVALKIT, read_letter
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = json.loads((ROOT / "docs" / "letters.json").read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def test_modules_import_neither_torch_nor_plugins() -> None:
     ],
 )
 def test_vlmevalkits_rules(text: str, expected: str) -> None:
-    rules = [rule for rule in RULES if rule != GRAMMAR]
+    rules = [rule for rule in RULES if rule.startswith(("vlmevalkit", "qwen3"))]
     assert VLMEVALKIT in rules
     assert "".join(read_letter(text, ANIMALS, rule).letter or "-" for rule in rules) == expected
 

@@ -67,9 +67,9 @@ def run(
         if json and dry_run:
             raise UserError("--json reports on a run, and --dry-run runs nothing: drop one of the two.")
         from evalkit.console import new_console
+        from evalkit.logs import quiet_logging
         from evalkit.runner.execute import execute
         from evalkit.runner.finish import print_leaderboard
-        from evalkit.runner.manifest import quiet_logging
 
         quiet_logging()
         console = new_console(stderr=True, highlight=False)

@@ -14,7 +14,7 @@ from rich.text import Text
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint, fetched, resolve_checkpoint
 from evalkit.console import encodable, new_console, print_document
-from evalkit.runner.manifest import quiet_logging
+from evalkit.logs import quiet_logging
 from evalkit.types import Check
 
 MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}

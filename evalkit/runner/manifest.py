@@ -83,24 +83,6 @@ def logging_to(folder: RunFolder) -> Iterator[None]:
             handler.stream.close()
 
 
-class OnStderr(logging.StreamHandler[Any]):
-    """Writes to the current ``sys.stderr``, which the live progress display replaces."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-
-def quiet_logging() -> None:
-    """Show warnings and errors only on stderr."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[OnStderr()])
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(logging.WARNING)
-    log.setLevel(logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.ERROR)
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao triggers it
-
-
 def announce(console: Console, message: str, *, style: str | None = None) -> None:
     """Print a message and write it to the log."""
     console.print(message, soft_wrap=True, markup=False, style=style)

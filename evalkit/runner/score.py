@@ -16,6 +16,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import Record, incomplete_split
+from evalkit.logs import quiet_logging
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.context import located
 from evalkit.results.store.journal import Journal, appending
@@ -27,7 +28,7 @@ from evalkit.settings import Effective, default_data
 from evalkit.task_names import parse_tasks
 
 from .finish import report_end, write_scores
-from .manifest import announce, environment, logging_to, quiet_logging, recording
+from .manifest import announce, environment, logging_to, recording
 from .recorded import RecordedSplit, is_journal, open_journal, records_of
 from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
 from .score_reading import Reading, choose_reading

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.logs import adopt_libraries
 from evalkit.types import ImageRef, Request, Response
 
 from .messages import (
@@ -209,11 +210,7 @@ def _forward_logs(channel: Channel, levels: Mapping[str, int]) -> None:
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
-    import transformers
-
-    logs: Any = transformers.utils.logging  # transformers has a handler of its own
-    logs.disable_default_handler()
-    logs.enable_propagation()
+    adopt_libraries()
 
 
 def main(descriptor: int) -> None:

@@ -339,7 +339,8 @@ def settings() -> str:
             default = ", ".join(option.default) if isinstance(option.default, tuple) else option.default
             shown = str(default).lower() if isinstance(default, bool) else default
             cell = option.shown_default or ("none" if shown in (None, "") else f"`{shown}`")
-            lines.append(f"| `{option.name}` | {cell} | {_plain(option.help)} |")
+            allowed = f"; {option.range}" if option.range else ""
+            lines.append(f"| `{option.name}` | {cell}{allowed} | {_plain(option.help)} |")
     never = ", ".join(f"`{name}`" for name in NEVER_FROM_FILES)
     return "\n".join(
         [*lines, "", f"Not allowed in a settings file, since it may come with somebody else's repository: {never}."]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,18 +32,13 @@ def decoding_overrides(
     def named(name: str, value: Any) -> str:
         return f"{OPTIONS[name].flag} {value}" if options else f"{name}={value!r}"
 
-    if not (_is_number(temperature) and 0 <= temperature < math.inf):
-        raise UserError(f"{named('temperature', temperature)}: give 0 (greedy) or a larger number.")
-    if not (_is_number(top_p) and 0 < top_p <= 1):
-        raise UserError(f"{named('top_p', top_p)}: give a probability, above 0 and at most 1.")
-    counts: Sequence[tuple[str, Any, str]] = (
-        ("top_k", top_k, "0 (all tokens) or a number of tokens"),
-        ("num_beams", num_beams, "1 (no beams) or a number of beams"),
-        ("max_new_tokens", 1 if max_new_tokens is None else max_new_tokens, "1 or more"),
-    )
-    for name, count, allowed in counts:
-        if isinstance(count, bool) or not isinstance(count, int) or count < (OPTIONS[name].least or 0):
-            raise UserError(f"{named(name, count)}: give {allowed}.")
+    numbers = {
+        "temperature": temperature, "top_p": top_p, "top_k": top_k, "num_beams": num_beams,
+        "max_new_tokens": max_new_tokens,
+    }  # fmt: skip
+    for name, number in numbers.items():
+        if advice := OPTIONS[name].advice(number):
+            raise UserError(f"{named(name, number)}: {advice}.")
     if isinstance(stop, str) or not all(isinstance(string, str) and string for string in stop):
         raise UserError(f"{named('stop', stop)}: give strings that are not empty.")
     if temperature == 0 and (top_p != 1 or top_k != 0):
@@ -81,7 +75,3 @@ def unescape(strings: Sequence[str]) -> tuple[str, ...]:
 def _format(value: Any) -> str:
     # Escaped, since a bar separates the parts of a signature.
     return "+".join(map(repr, value)).replace("|", r"\x7c") if isinstance(value, tuple) else str(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

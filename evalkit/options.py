@@ -5,6 +5,7 @@ The command line, the reader of ``evalkit.toml``, the checks and the documentati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -29,6 +30,35 @@ Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
 
 
 @dataclass(frozen=True)
+class Range:
+    """The finite numbers that an option allows.
+
+    Attributes:
+        low, high: the ends, which are allowed themselves.
+        above_low: whether ``low`` itself is not allowed.
+    """
+
+    low: float
+    high: float = math.inf
+    above_low: bool = False
+
+    def __contains__(self, value: int | float) -> bool:
+        return (value > self.low if self.above_low else value >= self.low) and value <= self.high and value != math.inf
+
+    def __str__(self) -> str:
+        """``at least 1``, ``more than 0 and at most 1``."""
+        low = f"{'more than' if self.above_low else 'at least'} {self.low:g}"
+        return low if self.high == math.inf else f"{low} and at most {self.high:g}"
+
+    @property
+    def notation(self) -> str:
+        """As in help: ``x>=1``, ``0<x<=1``."""
+        if self.high == math.inf:
+            return f"x{'>' if self.above_low else '>='}{self.low:g}"
+        return f"{self.low:g}{'<' if self.above_low else '<='}x<={self.high:g}"
+
+
+@dataclass(frozen=True)
 class Option:
     """An option of ``evalkit run``, and the key of the same name in a settings file.
 
@@ -36,7 +66,7 @@ class Option:
         kind: ``list`` is split at commas, ``texts`` is not; ``auto`` is an integer or ``auto`` (None).
         default: the value if nothing is given.
         shown_default: what help prints instead of ``default``.
-        least: the smallest value allowed.
+        range: the numbers allowed; None if the option is not a number, or not limited.
         in_file: whether a project's settings file may set it.
     """
 
@@ -48,7 +78,7 @@ class Option:
     short: str | None
     shown_default: str | None
     choices: tuple[str, ...]
-    least: int | None
+    range: Range | None
     metavar: str | None
     environment: str | None
     in_file: bool
@@ -57,6 +87,23 @@ class Option:
     def flag(self) -> str:
         """The option on the command line: ``--batch-size``."""
         return f"--{self.name.replace('_', '-')}"
+
+    def advice(self, value: Any) -> str | None:
+        """What to give instead of a value of the wrong type or out of range: ``give at least 1``; None for a good one.
+
+        ``None`` (not given) and options that are not numbers are not checked.
+        """
+        if value is None or self.range is None:
+            return None
+        whole = self.kind in ("integer", "auto")
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            return f"give {'an integer' if whole else 'a number'}, {self.range}"
+        if value in (math.inf, -math.inf) or value != value:
+            return f"give a finite number, {self.range}"
+        return None if value in self.range else f"give {self.range}"
+
+
+AT_LEAST_0, AT_LEAST_1 = Range(0), Range(1)
 
 
 def _option(
@@ -68,7 +115,7 @@ def _option(
     short: str | None = None,
     shown_default: str | None = None,
     choices: tuple[str, ...] = (),
-    least: int | None = None,
+    range: Range | None = None,
     metavar: str | None = None,
     environment: str | None = None,
     in_file: bool = True,
@@ -76,7 +123,7 @@ def _option(
     """A dataclass field that carries the arguments of its ``Option``."""
     arguments = {
         "kind": kind, "panel": panel, "help": help, "short": short, "shown_default": shown_default,
-        "choices": choices, "least": least, "metavar": metavar, "environment": environment, "in_file": in_file,
+        "choices": choices, "range": range, "metavar": metavar, "environment": environment, "in_file": in_file,
     }  # fmt: skip
     return field(default=default, metadata=arguments)
 
@@ -102,13 +149,13 @@ class RunSettings:
         "Root folder of official downloads, hub, hub:MIRROR (a local copy in the hub's format), or tiny (bundled).",
         shown_default="tiny for a bundled model, else $EVALKIT_DATA, else hub", environment="EVALKIT_DATA")
     limit: int | None = _option(
-        "integer", None, "Common", "Samples per split, drawn with --seed.", shown_default="all", least=1)
+        "integer", None, "Common", "Samples per split, drawn with --seed.", shown_default="all", range=AT_LEAST_1)
     shots: tuple[str, ...] = _option(
         "list", ("0",), "Common", "Number of few-shot examples, with their images. A list makes one run for each.",
         short="-k")
     batch_size: int | None = _option(
         "auto", None, "Common", "Samples per batch; auto adapts to the device.", short="-b", shown_default=AUTO,
-        least=1, metavar="auto|N")
+        range=AT_LEAST_1, metavar="auto|N")
     device: str = _option(
         "string", AUTO, "Common", "auto, cpu, cuda, cuda:N or mps. Several (comma-separated, or cuda:*): one worker on "
         "each.", shown_default="auto (cuda, mps or cpu)")
@@ -129,10 +176,10 @@ class RunSettings:
         shown_default="auto (the checkpoint's on a GPU, float32 on CPU)")
     min_pixels: int | None = _option(
         "integer", None, "Model", "Enlarge smaller images to this many pixels.", shown_default="the checkpoint's",
-        least=1)
+        range=AT_LEAST_1)
     max_pixels: int | None = _option(
         "integer", None, "Model", "Shrink larger images to this many pixels.", shown_default="the checkpoint's",
-        least=1)
+        range=AT_LEAST_1)
     trust_remote_code: bool = _option(
         "flag", False, "Model", "Run the code that comes with a checkpoint.", in_file=False)
     allow_pickled_weights: bool = _option(
@@ -165,24 +212,26 @@ class RunSettings:
         shown_default="the training split")
 
     max_new_tokens: int | None = _option(
-        "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's", least=1)
+        "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's",
+        range=AT_LEAST_1)
     temperature: float = _option(
         "number", 0.0, "Decoding",
         "Sampling temperature. Each sample has its own random stream, derived from --seed.",
-        shown_default="0 (greedy)", least=0)
+        shown_default="0 (greedy)", range=AT_LEAST_0)
     top_p: float = _option(
-        "number", 1.0, "Decoding", "Nucleus sampling: cumulative probability to keep.", shown_default="1 (all)")
+        "number", 1.0, "Decoding", "Nucleus sampling: cumulative probability to keep.", shown_default="1 (all)",
+        range=Range(0, 1, above_low=True))
     top_k: int = _option(
-        "integer", 0, "Decoding", "Sample from the K most likely tokens.", shown_default="0 (all)", least=0)
+        "integer", 0, "Decoding", "Sample from the K most likely tokens.", shown_default="0 (all)", range=AT_LEAST_0)
     num_beams: int = _option(
-        "integer", 1, "Decoding", "Width of beam search.", shown_default="1 (no beams)", least=1)
+        "integer", 1, "Decoding", "Width of beam search.", shown_default="1 (no beams)", range=AT_LEAST_1)
     stop: tuple[str, ...] = _option(
         "texts", (), "Decoding", r"Stop sequence, such as '\n'. Repeatable; not split at commas.",
         shown_default="the end of the turn", metavar="TEXT")
 
     max_batch_tokens: int | None = _option(
         "integer", None, "Speed", "Token budget per prefill batch (text and image tokens).",
-        shown_default="adapts to the device", least=1)
+        shown_default="adapts to the device", range=AT_LEAST_1)
     exact: bool = _option(
         "flag", False, "Speed",
         "Reference mode: one sample at a time, no prefix sharing, transformers' generate(). Slow.")
@@ -192,11 +241,12 @@ class RunSettings:
         "Address of the server, http://HOST:PORT/v1; --model is then a name that it serves. The API key comes from "
         "$EVALKIT_API_KEY.", shown_default=f"${BASE_URL_VARIABLE}", environment=BASE_URL_VARIABLE, in_file=False)
     concurrency: int = _option(
-        "integer", CONCURRENCY, "Server", "Maximum concurrent requests; adapts to throughput below that.", least=1)
-    timeout: int = _option("integer", TIMEOUT, "Server", "Time limit of one request, in seconds.", least=1)
+        "integer", CONCURRENCY, "Server", "Maximum concurrent requests; adapts to throughput below that.",
+        range=AT_LEAST_1)
+    timeout: int = _option("integer", TIMEOUT, "Server", "Time limit of one request, in seconds.", range=AT_LEAST_1)
     patience: int | None = _option(
         "integer", None, "Server", "How long to wait for an unresponsive server, in seconds.",
-        shown_default=f"{PATIENCE}; 0 before the first response", least=0)
+        shown_default=f"{PATIENCE}; 0 before the first response", range=AT_LEAST_0)
     pixel_limits: str = _option(
         "string", PIXEL_LIMITS_SENT, "Server",
         "Whether --min-pixels and --max-pixels are sent with each request, or the server was started with them.",
@@ -209,16 +259,17 @@ class RunSettings:
         "string", None, "Cluster", "Ray: address of the cluster; auto: the one that this machine belongs to.",
         shown_default="$RAY_ADDRESS, else a local cluster", in_file=False)
     workers: int | None = _option(
-        "integer", None, "Cluster", "Ray: number of workers.", shown_default="as many as the GPUs allow", least=1)
+        "integer", None, "Cluster", "Ray: number of workers.", shown_default="as many as the GPUs allow",
+        range=AT_LEAST_1)
     gpus_per_worker: float | None = _option(
         "number", None, "Cluster",
         "Ray: GPUs per worker. >1 shards the model; 0.5 shares a GPU between two workers.",
-        shown_default="1, or 0 without GPUs")
+        shown_default="1, or 0 without GPUs", range=AT_LEAST_0)
 
     name: str | None = _option(
         "string", None, "Output", "Name of the run folder in --out.", shown_default="MODEL-IDENTITY")
     fresh: bool = _option("flag", False, "Output", "Start over and back up the existing run, instead of resuming it.")
-    max_errors: int = _option("integer", 100, "Output", "Stop after more failed samples than this.", least=0)
+    max_errors: int = _option("integer", 100, "Output", "Stop after more failed samples than this.", range=AT_LEAST_0)
     # fmt: on
 
     @property

@@ -138,12 +138,9 @@ def batching(size: int | None, tokens: int | None, exact: bool) -> Batching:
     Raises:
         UserError: numbers below 1, or a size together with ``exact``.
     """
-    for name, value, unit in (("batch_size", size, "samples"), ("max_batch_tokens", tokens, "tokens")):
-        least = OPTIONS[name].least or 0
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise UserError(
-                f"{name}={value!r}: give a number of {unit}, {least} or more, or None to adapt to the device."
-            )
+    for name, value in (("batch_size", size), ("max_batch_tokens", tokens)):
+        if advice := OPTIONS[name].advice(value):
+            raise UserError(f"{name}={value!r}: {advice}, or None to adapt to the device.")
     if exact and (size not in (None, 1) or tokens is not None):
         name, value = ("batch_size", size) if size not in (None, 1) else ("max_batch_tokens", tokens)
         raise UserError(f"exact=True runs one sample at a time: drop {name}={value}.")
@@ -203,9 +200,9 @@ def _auto_or_count(value: Any, named: str, option: Option) -> int | None:
         return None
     if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < (option.least or 0):
-        raise UserError(f"{named} {value}: give {AUTO}, or a number of samples, {option.least} or more.")
-    return value
+    if advice := option.advice(value):
+        raise UserError(f"{named} {value}: {advice}, or {AUTO}.")
+    return value  # type: ignore[no-any-return]
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
@@ -236,10 +233,8 @@ def _check(s: RunSettings) -> None:
 
 
 def _check_range(option: Option, value: Any) -> None:
-    if option.panel == "Decoding":
-        return  # settings_overrides() checks these
-    if option.least is not None and value is not None and value < option.least:
-        raise UserError(f"{option.flag} {value}: give at least {option.least}.")
+    if advice := option.advice(value):
+        raise UserError(f"{option.flag} {value}: {advice}.")
     if option.choices and value is not None and value not in option.choices:
         *most, last = option.choices
         raise UserError(f"{option.flag} {value}: unknown; use {', '.join(most)} or {last}.")
@@ -265,7 +260,7 @@ def _check_cluster(s: RunSettings) -> None:
                 "such as cuda:0,cuda:1."
             )
     each = s.gpus_per_worker
-    if each is not None and not (each >= 0 and (each <= 1 or each == int(each))):
+    if each is not None and each > 1 and each != int(each):
         raise UserError(f"--gpus-per-worker {each:g}: give a whole number, or a fraction of one GPU such as 0.5.")
     if s.executor == "ray" and s.device not in ("auto", "cpu", "cuda"):
         raise UserError(

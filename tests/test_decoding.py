@@ -1,16 +1,20 @@
-"""What of a protocol's decoding may be changed, and what is said of it."""
+"""Decoding overrides: values, ranges and messages."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from evalkit import registry
+from evalkit.cli import app
 from evalkit.decoding import decoding_overrides, format_overrides, settings_overrides, unescape
 from evalkit.errors import UserError
 from evalkit.jobs import Job
+from evalkit.options import OPTIONS, Option
 from evalkit.settings import effective
 from evalkit.types import Decoding
 
@@ -33,14 +37,14 @@ def test_overrides_make_a_decoding() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"temperature": -1.0}, "--temperature -1.0: give 0"),
-        ({"temperature": float("nan")}, "--temperature nan: give 0"),
-        ({"temperature": float("inf")}, "--temperature inf: give 0"),
-        ({"temperature": 1.0, "top_p": 0.0}, "--top-p 0.0: give a probability"),
-        ({"temperature": 1.0, "top_p": 1.5}, "--top-p 1.5: give a probability"),
-        ({"temperature": 1.0, "top_k": -1}, "--top-k -1: give 0"),
-        ({"num_beams": 0}, "--num-beams 0: give 1"),
-        ({"max_new_tokens": 0}, "--max-new-tokens 0: give 1"),
+        ({"temperature": -1.0}, "--temperature -1.0: give at least 0"),
+        ({"temperature": float("nan")}, "--temperature nan: give a finite number, at least 0"),
+        ({"temperature": float("inf")}, "--temperature inf: give a finite number, at least 0"),
+        ({"temperature": 1.0, "top_p": 0.0}, "--top-p 0.0: give more than 0 and at most 1"),
+        ({"temperature": 1.0, "top_p": 1.5}, "--top-p 1.5: give more than 0 and at most 1"),
+        ({"temperature": 1.0, "top_k": -1}, "--top-k -1: give at least 0"),
+        ({"num_beams": 0}, "--num-beams 0: give at least 1"),
+        ({"max_new_tokens": 0}, "--max-new-tokens 0: give at least 1"),
         ({"stop": ("",)}, "--stop"),
         ({"top_p": 0.5}, "--top-p 0.5: has no effect at temperature 0"),
         ({"top_k": 5}, "--top-k 5: has no effect at temperature 0"),
@@ -54,8 +58,28 @@ def test_out_of_range_values_are_refused(given: dict[str, Any], said: str) -> No
         effective(given, Path("/"))
 
 
+@pytest.mark.parametrize(
+    "option", [option for option in OPTIONS.values() if option.range is not None], ids=lambda option: option.name
+)
+def test_help_and_checks_agree_on_every_range(option: Option) -> None:
+    """The range in ``run --help``; values at its ends are allowed, and values beyond are refused."""
+    assert option.range is not None
+    help_text = " ".join(CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output.split())
+    name = f"{option.flag} {option.metavar or {'integer': 'INT', 'number': 'FLOAT'}[option.kind]} "
+    assert help_text.partition(name)[2].partition("]")[0].endswith(f"; {option.range.notation}")
+    step = 1 if option.kind in ("integer", "auto") else 0.5
+    for value in (option.range.low, option.range.high):
+        if value != math.inf:
+            inside = step if value == option.range.low else -step
+            low_excluded = option.range.above_low and value == option.range.low
+            whole = int(value) if step == 1 else value
+            assert (option.advice(whole) is None) is not low_excluded
+            assert option.advice(whole + inside) is None
+            assert option.advice(whole - inside) == f"give {option.range}"
+
+
 def test_messages_name_the_argument_used() -> None:
-    with pytest.raises(UserError, match="^top_k='a': give 0"):
+    with pytest.raises(UserError, match="^top_k='a': give an integer, at least 0"):
         decoding_overrides(temperature=1, top_k="a")  # type: ignore[arg-type]
 
 

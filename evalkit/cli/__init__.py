@@ -44,7 +44,6 @@ WIDEST_NAME = 26
 # How typer writes values and defaults → how they are shown.
 TIDIER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"<list\[(\w+)\]>|<(\w+)(?: range)?>", lambda m: (m[1] or m[2]).upper().replace("STR", "TEXT")),
-    (r"; x>=\d+(?:\.\d+)?\]$|  \[x>=\d+(?:\.\d+)?\]$", lambda m: "]" if m[0].startswith(";") else ""),
     (r"\[default: \((.*)\)\]", r"[default: \1]"),
 )
 

@@ -26,9 +26,10 @@ def setting(name: str, **changes: Any) -> Any:
     default = ", ".join(option.default) if isinstance(option.default, tuple) else option.default
     if option.kind == "flag" or default in (None, ""):
         default = False
+    shown = option.shown_default or (default if default is False else str(default))
     arguments = {
         "help": option.help,
-        "show_default": option.shown_default or (default if default is False else str(default)),
+        "show_default": f"{shown}; {option.range.notation}" if option.range else shown,
         "metavar": option.metavar,
         "rich_help_panel": option.panel,
         "autocompletion": complete_task if name == "tasks" else None,

@@ -47,14 +47,14 @@ def breakdown(
 def check_text_samples(
     metric: str, samples: Sequence[Sample], kind: Kind, what: str = "answers", count: int | None = None
 ) -> None:
-    """Check that a metric of texts can score ``samples``: references are texts, at least one or exactly ``count``.
+    """Check that a text metric can score ``samples``: references are texts, at least one or exactly ``count``.
 
     Raises:
         UserError: they are not, or the task asks for boxes; ``what`` the references are, for the message.
     """
     if kind == "grounding":
         raise UserError(
-            f"{metric}: this metric scores texts, and the task asks for boxes; choose a metric of boxes (iou)"
+            f"{metric}: this metric scores texts, and the task asks for boxes; choose a metric for boxes (iou)"
         )
     for sample in samples:
         if count is not None and len(sample.references) != count:
@@ -78,7 +78,7 @@ def no_references(metric: str, sample: Sample, what: str = "answers") -> UserErr
 
 
 def wrong_count(metric: str, sample: Sample, what: str, count: int) -> UserError:
-    """The error for a sample with another number of references than ``count``."""
+    """The error for a sample whose number of references is not ``count``."""
     return UserError(
         f"{metric}: sample {sample.id!r} has {len(sample.references)} {what} to score against, expected {count}; "
         "choose a split whose annotations are public, or check the annotation file"

@@ -5,23 +5,23 @@ al., "DocVQA", 2021 (arXiv 2007.00398); Mathew et al., "InfographicVQA", 2022 (a
 script of the Robust Reading Competition (RRC, docvqa.org), followed as Qwen-VL redistributes it
 (``eval_mm/infographicsvqa_eval.py``, commit aa00ed04).
 
-A question scores ``1 - distance / length`` for the nearest of its answers, or 0 where that is below 0.5; the distance
-is Levenshtein's, over code points.  Variants (``RULES``), by what is compared and what it is divided by:
+A question scores ``1 - distance / length`` for the nearest of its answers, or 0 if that is below 0.5; the distance is
+Levenshtein's, over code points.  Variants (``RULES``) differ in the compared texts and in the length:
 
-- ``rrc``: the official script, and the headline.  Compared in lower case, white space collapsed; *divided by the length
-  of the raw texts in upper case*.  So padding a wrong answer with spaces raises its score, and a character that upper
-  case makes longer counts as more than one.  Exactly 0.5 is kept.
+- ``rrc``: the official script, and the headline.  Texts are compared in lower case with collapsed white space, but *the
+  length is that of the raw texts in upper case*.  So padding a wrong answer with spaces raises its score, and a
+  character whose upper case is longer counts as more than one.  Exactly 0.5 is kept.
 - ``mmf``: ``STVQAANLSEvaluator`` of facebookresearch/mmf (commit b0ffc7fb).  Lower case, ends stripped; 0.5 is kept.
 - ``mp-docvqa``: rubenpt91/MP-DocVQA-Framework ``metrics.py`` (commit 7939f521).  As ``mmf``, but the predictions ``""``
-  and ``none`` score 0 whatever the answer.
-- ``due``: due-benchmark/evaluator ``anls_scorer.py`` (commit 75c0f550).  The texts as they are; 0.5 is dropped.
+  and ``none`` always score 0.
+- ``due``: due-benchmark/evaluator ``anls_scorer.py`` (commit 75c0f550).  Texts are compared unchanged; 0.5 is dropped.
 - ``pix2struct``: google-research/pix2struct ``metrics.py`` (commit 945f27e9).  Lower case; 0.5 is dropped
   (its commit 5b086ef5 keeps it).
 
 Deviations:
 
-- Two empty texts are equal: 1.  (``mmf`` and ``pix2struct`` divide by zero there.)
-- A question without answers is an error of the data that names the question.
+- Two empty texts score 1.  (``mmf`` and ``pix2struct`` divide by zero there.)
+- A question without answers is a data error, which names the question.
 - If the answer cannot be parsed, the question scores 0, even if an annotated answer is empty.
 - In percent; the script prints a fraction.
 """
@@ -42,8 +42,8 @@ Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
 class Rules(NamedTuple):
     """How a variant compares two texts.
 
-    ``fold`` gives the text for the edit distance, ``sized`` the text for the length, both from the raw text;
-    ``keeps_half`` says whether a similarity of exactly 0.5 counts; ``refused`` are folded predictions that score 0.
+    ``fold`` returns the text for the edit distance, ``sized`` the text for the length, both from the raw text;
+    ``keeps_half``: whether a similarity of exactly 0.5 counts; ``refused``: folded predictions that score 0.
     """
 
     fold: Callable[[str], str]
@@ -70,9 +70,9 @@ RULES: Mapping[Variant, Rules] = {
 
 
 def edit_distance(a: str, b: str, limit: int) -> int:
-    """The Levenshtein distance of ``a`` and ``b`` over code points, or ``limit + 1`` where it is more than ``limit``.
+    """The Levenshtein distance of ``a`` and ``b`` over code points, or ``limit + 1`` if it exceeds ``limit``.
 
-    It gives up as soon as ``limit`` is certainly exceeded, so that long wrong answers cost little.
+    It stops as soon as ``limit`` is certainly exceeded, so that long wrong answers are cheap.
     """
     if len(a) > len(b):
         a, b = b, a
@@ -97,7 +97,7 @@ def similarity(prediction: str, reference: str, variant: Variant = "rrc") -> flo
     length = max(len(rules.sized(prediction)), len(rules.sized(reference)))
     if length == 0:
         return 1.0
-    # The threshold: the largest distance at which the similarity is at least (or above) 0.5, in whole numbers, since
+    # The threshold: the largest distance at which the similarity is at least (or above) 0.5, in integers, since
     # the quotient would be rounded.
     limit = length // 2 if rules.keeps_half else (length - 1) // 2
     distance = edit_distance(a, b, limit)
@@ -105,14 +105,14 @@ def similarity(prediction: str, reference: str, variant: Variant = "rrc") -> flo
 
 
 class ANLS(Metric):
-    """ANLS in percent.  ``references`` are the answers that count as right; the nearest of them gives the score."""
+    """ANLS in percent.  ``references`` are the correct answers; the nearest one gives the score."""
 
     name = "anls"
     running_score = True
 
     def __init__(self, variant: Variant = "rrc") -> None:
         if variant not in get_args(Variant):
-            raise ValueError(f"unknown variant {variant!r} of ANLS; there are {', '.join(get_args(Variant))}")
+            raise ValueError(f"unknown ANLS variant {variant!r}; expected {', '.join(get_args(Variant))}")
         self.variant: Variant = variant
 
     @property

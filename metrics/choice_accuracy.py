@@ -1,9 +1,8 @@
 """Multiple-choice accuracy: the share of questions answered with the right option.
 
 The score of AI2D (Kembhavi et al., "A Diagram Is Worth a Dozen Images", 2016, arXiv 1603.07396) and ScienceQA (Lu et
-al., "Learn to Explain", 2022, arXiv 2209.09513), among others.  Their scorers count equal options; harnesses
-differ in how they extract an option from an answer.  Here that is the task of the model family: the prediction is a
-letter or None.
+al., "Learn to Explain", 2022, arXiv 2209.09513), among others.  Their scorers compare options; harnesses differ in
+how they extract an option from an answer.  Here the model family does that: the prediction is a letter or None.
 
 Deviations:
 

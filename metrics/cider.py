@@ -1,21 +1,21 @@
-"""Captioning: CIDEr, beside BLEU-1 to 4, METEOR and ROUGE-L.
+"""Captioning metrics: CIDEr, BLEU-1 to 4, METEOR and ROUGE-L.
 
 Papers: Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation", 2015 (arXiv 1411.5726); Chen et al.,
 "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015 (arXiv 1504.00325).  Official scorer:
 tylin/coco-caption (commit 3a9afb26) in its Python 3 version, pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit
-ad63453c).  ``text.ngrams`` gives the results of its classes ``Cider``, ``Bleu`` and ``Rouge`` to the last bit; its two
-Java programs are started by ``text.ptb`` and ``text.meteor``, which name their deviations (defects only).  References
+ad63453c).  ``text.ngrams`` returns exactly the results of its classes ``Cider``, ``Bleu`` and ``Rouge``; its two Java
+programs are started by ``text.ptb`` and ``text.meteor``, which name their deviations (defects only).  References
 and hypotheses always go through the PTB tokenizer: raw strings change CIDEr by tens of points.
 
 Behaviour of the official scorer that is reproduced:
 
-- ``Cider`` is what papers call CIDEr-D.  Its idf comes from the references of the samples that are scored: a part of a
-  split is not comparable with the complete split, so their number stands in the signature.  With one image every idf is
+- ``Cider`` is what papers call CIDEr-D.  Its idf comes from the references of the scored samples: a subset of a
+  split is not comparable with the complete split, so the signature has their number.  With one image every idf is
   0, and so is CIDEr; a note says so.
-- *BLEU and METEOR of the corpus are not the means of the samples'*: they are computed from summed statistics.
+- *BLEU and METEOR of a corpus are not means over samples*: they are computed from summed statistics.
 - BLEU takes the reference length closest to the hypothesis's, and adds epsilons where others have zeros.
-- ROUGE-L of an empty caption against a reference without words is 1; all else about an empty caption is 0.
-- the last word of a caption may be tokenized differently depending on the next caption (see ``text.ptb``), so that the
+- ROUGE-L of an empty caption against a reference without words is 1; all other values of an empty caption are 0.
+- The last word of a caption may be tokenized differently depending on the next caption (see ``text.ptb``), so that the
   order of samples can matter: in 3 of 221 captions constructed to be odd, hardly ever in real ones.
 
 Deviations:
@@ -25,7 +25,7 @@ Deviations:
 - Line separators inside captions (see ``text.ptb``).
 
 nocaps: where samples carry ``meta["domain"]`` there is also a ``cider[domain]``, the mean over the domain's images with
-the idf of the *complete* split.  So does the official server, as far as can be told from outside, for it is not public:
+the idf of the *complete* split.  The official server is not public, but does the same as far as can be inferred:
 its values of the domains, weighted by their 648, 2,938 and 914 images, give its overall value up to rounding in all
 three results of nocaps-org/updown-baseline (78.1, 57.7, 31.3 → 55.3).  With an idf for each part they would not: the
 golden corpus of 300 images, cut into three, then averages 283.5 instead of 285.4.  Papers that run the scorer on one
@@ -76,8 +76,8 @@ class CIDEr(Metric):
 
     name = "cider"
     headline = "cider"
-    # CIDEr is the mean of its per-image scores.  Their idf is held fixed: the interval says how the score varies with
-    # the images that are captioned, not with those that the idf was counted on.
+    # CIDEr is the mean of its per-image scores.  The idf is held fixed: the interval reflects the
+    # variation of the captioned images, not of those that the idf was counted on.
     aggregation = MappingProxyType({"cider": Mean(maximum=None), "rouge_l": Mean()})
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
@@ -148,7 +148,7 @@ def _references(answered: Answered) -> list[str]:
 
 
 def _count(references: Sequence[Sequence[str]]) -> str:
-    """References per image, or ``mixed``; ``none`` where there is no image."""
+    """The number of references per image, or ``mixed``; ``none`` without images."""
     counts = {len(captions) for captions in references}
     return "mixed" if len(counts) > 1 else str(counts.pop()) if counts else "none"
 
@@ -160,7 +160,7 @@ def _columns(
     flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
     rest = iter(flat)
     expected = [list(islice(rest, len(captions))) for captions in references]
-    with ThreadPoolExecutor(1) as thread:  # METEOR runs beside the metrics that need no Java
+    with ThreadPoolExecutor(1) as thread:  # METEOR runs in parallel with the metrics that need no Java
         running = thread.submit(meteor, expected, given)
         counted = [[counts_of(caption) for caption in captions] for captions in expected]
         own = [counts_of(caption) for caption in given]

@@ -1,12 +1,13 @@
-"""Exact match: the share of answers that are one of the annotated ones, case and outer spaces aside.
+"""Exact match: the share of answers equal to an annotated one, ignoring case and outer spaces.
 
 The score of OCR-VQA.  Paper: Mishra et al., "OCR-VQA: Visual Question Answering by Reading Text in Images", ICDAR 2019.
-It came without a scorer.  Followed is ``evaluate_exact_match_accuracy`` of Qwen-VL (``eval_mm/evaluate_vqa.py``, commit
-aa00ed04), the source of the OCR-VQA numbers in its README: both texts stripped and in lower case, then equal; any of
-several annotated answers counts.  Qwen-VL's clean-up of GQA answers is not done for OCR-VQA.
+It was published without a scorer.  This file follows ``evaluate_exact_match_accuracy`` of Qwen-VL
+(``eval_mm/evaluate_vqa.py``, commit aa00ed04), the source of the OCR-VQA numbers in its README: both texts are stripped
+and compared in lower case; any of several annotated answers counts.  Qwen-VL's clean-up of GQA answers is not done for
+OCR-VQA.
 
-So a trailing full stop, an article or another spacing is wrong.  Others are stricter still: pix2struct compares the
-texts as they are, big_vision with or without lower case.
+So an answer with a trailing full stop, an article or different spacing is wrong.  Others are stricter still: pix2struct
+compares the texts as they are, big_vision with or without lower case.
 
 Deviation: if the answer cannot be parsed, the question is wrong, even if the annotated answer is empty.
 """
@@ -22,7 +23,7 @@ from ._scoring import check_text_samples, means, referenced
 
 
 def correct(prediction: str, reference: str) -> bool:
-    """Whether the two are equal but for case and outer spaces."""
+    """Whether the two are equal, ignoring case and outer spaces."""
     return prediction.strip().lower() == reference.strip().lower()
 
 

@@ -1,26 +1,26 @@
-"""GQA accuracy: the share of answers that are the annotated one.
+"""GQA accuracy: the share of answers equal to the annotated one.
 
 Paper: Hudson and Manning, "GQA: A New Dataset for Real-World Visual Reasoning and Compositional Question Answering",
 2019 (arXiv 1902.09506).  Official scorer: ``eval.py`` of gqadataset.org, followed in the mirror
 SHI-Labs/VCoder ``playground/data/eval/gqa/data/eval/eval.py`` (commit 4e85acef).
 
-Variants, by what is done to the prediction:
+Variants differ in how they process the prediction:
 
-- ``official``: nothing.  The script compares strings: a capital, a full stop or a trailing space is wrong.
+- ``official``: not at all.  The script compares strings: a capital, a full stop or a trailing space is wrong.
 - ``llava``: every ``.`` at the end removed, then lower case; LLaVA's ``scripts/convert_gqa_for_eval.py`` (commit
   c121f043), run before the official script.  Most published results use this, so it is the headline ``accuracy``.
 - ``qwen-vl``: the clean-up in Qwen-VL's ``eval_mm/evaluate_vqa.py`` (commit aa00ed04), see ``qwen_vl_cleaned``; then
   both sides are compared in lower case without outer spaces.
 
-The others stand beside the headline as ``accuracy_official`` and ``accuracy_qwen-vl``.
+The others are reported next to the headline as ``accuracy_official`` and ``accuracy_qwen-vl``.
 
 Only what the official script prints as "Accuracy" is computed; its consistency, validity, plausibility, grounding and
 distribution scores need the scene graphs and the unbalanced questions.
 
 Deviations:
 
-- The official script counts only questions marked ``isBalanced``; here every sample counts, so the task has to bring
-  the balanced questions alone.  (Qwen-VL counts every question of its file, which holds only those.)
+- The official script counts only questions marked ``isBalanced``; here every sample counts, so the task must yield
+  the balanced questions only.  (Qwen-VL counts every question of its file, which has only those.)
 - If the answer cannot be parsed, the question is wrong, even if the annotated answer is empty.
 """
 
@@ -43,9 +43,9 @@ def qwen_vl_cleaned(text: str) -> str:
     """``text`` as Qwen-VL's evaluation cleans it, quirks included.
 
     Keeps the text before the first ``.``, ``,`` or ``!``, in lower case.  Then for each of "is ", "are ", "a ",
-    "an ", "the " that occurs, in this order, what stands between its first and its second occurrence.  The leads are
+    "an ", "the " that occurs, in this order, the text between its first and second occurrence.  The leads are
     looked for inside words too: ``banana split`` -> ``split``, ``square table`` -> ``table``.  Last, " of" and what
-    follows it goes, also inside a word: ``coffee offer`` -> ``coffee``.
+    follows is removed, also inside a word: ``coffee offer`` -> ``coffee``.
     """
     text = text.strip()
     for mark in ".,!":

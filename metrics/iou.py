@@ -3,20 +3,20 @@
 Papers: Yu et al., "Modeling Context in Referring Expressions", 2016 (arXiv 1608.00272: RefCOCO, RefCOCO+); Mao et al.,
 "Generation and Comprehension of Unambiguous Object Descriptions", 2016 (arXiv 1511.02283: RefCOCOg).
 
-There is no one official scorer.  This one agrees with what published numbers are computed with, torchvision's and
+There is no single official scorer.  This one agrees with what published numbers are computed with, torchvision's and
 MDETR's ``box_iou`` (``util/box_ops.py``, commit ea09acc4), which Qwen-VL's ``evaluate_grounding.py`` (commit aa00ed04)
-thresholds at 0.5, exactly 0.5 being right.  Width is ``x2 - x1``, without "+ 1 pixel"; boxes are not clipped to the
-image and corners are not put in order.
+thresholds at 0.5, which itself counts as correct.  Width is ``x2 - x1``, without "+ 1 pixel"; boxes are not clipped to
+the image and corners are not sorted.
 
 Deviations, each on purpose:
 
-- *float64*: those scorers compute in torch float32.  Within rounding of 0.5 the two fall on different sides; here the
-  more precise one decides.
+- *float64*: those scorers compute in torch float32.  Within rounding of 0.5 the two may differ; the more
+  precise one decides here.
 - *undefined is 0*: two empty boxes have the IoU 0 / 0, which is NaN there; here it is 0.  Both are misses.
 - An inverted or degenerate box is a miss.  (Signed areas give 0, -0 or NaN for it, since its intersection is empty.)
 
 Not followed: MDETR's own ``RefExpEvaluator``, which thresholds the generalised IoU, and ``computeIoU`` of
-lichengunc/refer, which takes an overlap of at most one pixel for none.
+lichengunc/refer, which treats an overlap of at most one pixel as none.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from evalkit.types import Answered, Box, Kind, Sample, Scores
 from ._scoring import mean
 
 THRESHOLD = 0.5
-"""The least IoU that counts as found, the value itself included."""
+"""The smallest IoU that counts as found."""
 
 
 def box_iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes ``(x1, y1, x2, y2)`` in pixels, in [0, 1].
 
     0.0 where it is undefined: a box without area (inverted, degenerate, so small that the area underflows, or with a
-    NaN for a coordinate), or areas beyond all bounds.  Source of the formula: ``torchvision.ops.box_iou``, in float64.
+    NaN for a coordinate), or infinite areas.  Source of the formula: ``torchvision.ops.box_iou``, in float64.
     """
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
-    # An inverted or degenerate box never gets past here: what it shares with any box has no positive extent.
+    # Inverted and degenerate boxes return here: their intersection with any box has no positive extent.
     if not (width > 0 and height > 0):
         return 0.0
     intersection = width * height
-    union = _area(a) + _area(b) - intersection  # NaN where a coordinate is
+    union = _area(a) + _area(b) - intersection  # NaN if a coordinate is NaN
     return intersection / union if union > 0 else 0.0
 
 
@@ -65,8 +65,8 @@ def _wrong_count(sample: Sample) -> UserError:
 class BoxIoU(Metric):
     """Accuracy at IoU >= 0.5, mean IoU and parse rate, all in percent.
 
-    ``references`` is the one box to be found.  An answer without a readable box is a miss with IoU 0, and lowers
-    ``parse_rate``; a box that was read but is inverted is only a miss.  Columns: ``acc@0.5`` (0 or 100), ``iou`` (0 to
+    ``references`` is the box to be found.  An answer without a box that can be parsed is a miss with IoU 0 and lowers
+    ``parse_rate``; an inverted box is only a miss.  Columns: ``acc@0.5`` (0 or 100), ``iou`` (0 to
     100) and ``parse_rate`` (0 or 100), whose means are the values ``acc@0.5``, ``mean_iou`` and ``parse_rate``.
     """
 
@@ -79,7 +79,7 @@ class BoxIoU(Metric):
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
         """Check that every sample has one box; see ``Metric``.  Raises ``UserError``."""
         if kind != "grounding":
-            raise UserError(f"{self.name}: this metric scores boxes, and the task asks for texts; choose another")
+            raise UserError(f"{self.name}: this metric scores boxes, and the task asks for text; choose another metric")
         for sample in samples:
             if len(sample.references) != 1:
                 raise _wrong_count(sample)

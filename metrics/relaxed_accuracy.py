@@ -1,19 +1,19 @@
 """Relaxed accuracy: numbers within 5 % are correct; other answers must match exactly.
 
 Papers: Methani et al., "PlotQA", 2020 (arXiv 1909.00997, where it is defined); Masry et al., "ChartQA", 2022
-(arXiv 2203.10244, end of section 5.1).  What published ChartQA numbers are computed with is ``relaxed_correctness`` of
+(arXiv 2203.10244, end of section 5.1).  Published ChartQA numbers are computed with ``relaxed_correctness`` of
 google-research/pix2struct (``pix2struct/metrics.py``, commit 945f27e9).
 
-Where both texts are numbers and the annotated one is not 0, right is ``|prediction - target| / |target| <= 0.05``;
-otherwise the texts have to be equal, case aside.  Of several annotated answers any counts.
+If both texts are numbers and the annotated one is not 0, correct means ``|prediction - target| / |target| <= 0.05``;
+otherwise the texts must be equal, ignoring case.  Any of several annotated answers counts.
 
 Quirks of that function, reproduced on purpose:
 
 - *percent*: a text that ends in ``%`` is a number divided by 100, so ``5%`` is ``0.05`` and not ``5``.
-- *a number is what Python's* ``float`` *reads*: outer spaces, ``1_000``, ``1e3``, digits of other scripts, ``inf`` and
+- *a number is what Python's* ``float`` *parses*: outer spaces, ``1_000``, ``1e3``, digits of other scripts, ``inf`` and
   ``nan`` (which never match); but not ``1,000`` or ``$5``.
 - *zero is compared as text*: ``0.0`` does not match ``0``.
-- *nothing is stripped* where texts are compared.  Removing a trailing full stop or commas from predictions, as some
+- *nothing is stripped* when texts are compared.  Removing a trailing full stop or commas from predictions, as some
   harnesses do, moves the human split by more than a point.
 - *rounding decides at the edge*: 105 matches 100, 1.05 does not match 1.
 
@@ -21,8 +21,8 @@ Variants:
 
 - ``pix2struct``: that function; the headline ``accuracy``.
 - ``qwen-vl``: Qwen-VL's ``eval_mm/evaluate_vqa.py`` (commit aa00ed04), and InternVL after it.  It passes the arguments
-  in the other order, so that the 5 % are of the *prediction*, which is also what must not be 0; and strips the
-  prediction.  Stands beside the headline as ``accuracy_qwen-vl``.
+  in the other order, so that the 5 % refer to the *prediction*, which must not be 0 either; and it
+  strips the prediction.  Reported next to the headline as ``accuracy_qwen-vl``.
 
 Deviation: if the answer cannot be parsed, the question is wrong, even if the annotated answer is empty.
 """
@@ -41,13 +41,13 @@ from ._scoring import breakdown, check_text_samples, mean, referenced
 Variant = Literal["pix2struct", "qwen-vl"]
 
 TOLERANCE = 0.05
-"""The largest relative error of a right number."""
+"""The largest relative error of a correct number."""
 
 COLUMNS: dict[str, Variant] = {"accuracy": "pix2struct", "accuracy_qwen-vl": "qwen-vl"}
 
 
 def correct(prediction: str, reference: str, variant: Variant) -> bool:
-    """Whether ``prediction`` is near enough to ``reference``."""
+    """Whether ``prediction`` is close enough to ``reference``."""
     if variant == "qwen-vl":
         return _relaxed(target=prediction.strip(), prediction=reference)
     return _relaxed(target=reference, prediction=prediction)
@@ -73,9 +73,9 @@ class RelaxedAccuracy(Metric):
     """Relaxed accuracy in percent, in both variants.
 
     ``references`` are the annotated answers.  Where samples carry ``meta["subset"]`` (ChartQA: ``human`` and
-    ``augmented``) there is an ``accuracy[subset]`` for each subset found.  Where all of them do, ``accuracy`` and
-    ``accuracy_qwen-vl`` are the unweighted means of the subsets' values, as ChartQA is reported, and so not the means
-    of their columns unless the subsets are of one size; otherwise they are the means of their columns.
+    ``augmented``) there is an ``accuracy[subset]`` for each subset found.  If all samples do, ``accuracy`` and
+    ``accuracy_qwen-vl`` are the unweighted means over the subsets, as ChartQA is reported; else they are means over
+    all samples.
     """
 
     name = "relaxed_accuracy"

@@ -3,17 +3,16 @@
 Papers: Singh et al., "Towards VQA Models That Can Read", 2019 (arXiv 1904.08920: TextVQA); Hu et al., "Iterative Answer
 Prediction with Pointer-Augmented Multimodal Transformers for TextVQA", 2020 (arXiv 1911.06258: M4C).  Official scorer:
 ``TextVQAAccuracyEvaluator`` in ``mmf/utils/m4c_evaluators.py`` of facebookresearch/mmf (commit b0ffc7fb); LLaVA's
-``llava/eval/m4c_evaluator.py`` (commit c121f043) gives the same numbers.
+``llava/eval/m4c_evaluator.py`` (commit c121f043) computes the same.
 
-Each of the ten annotators in turn is left out; the answer scores ``min(1, matches among the others / 3)``; the
+Each of the ten annotators is left out in turn; the answer scores ``min(1, matches among the others / 3)``; the
 question's accuracy is the mean.  So 0, 1, 2, 3, 4 matches give 0, 30, 60, 90, 100 %.  Unlike the official VQAv2
 script, both sides are normalised for every question, with a tokeniser before the other steps (``text.m4c``), and
-annotators are left out by position, so that two who gave the same answer are two.
+annotators are left out by position, so that equal answers count separately.
 
 Deviations:
 
-- A question that has not exactly ten answers is an error of the data that names the question; upstream it is a failed
-  assertion.
+- A question without exactly ten answers is a data error, which names the question; upstream an assertion fails.
 - If the answer cannot be parsed, the question scores 0, even if an annotator's answer is empty once normalised.
 """
 
@@ -29,11 +28,11 @@ from .text.m4c import normalise
 from .text.vqa import leave_one_out
 
 ANNOTATORS = 10
-"""The answers that a TextVQA question has."""
+"""Number of answers of a TextVQA question."""
 
 
 def question_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """The accuracy of ``prediction``, in [0, 1], against the annotators' answers, of which there is at least one."""
+    """The accuracy of ``prediction``, in [0, 1], against the annotators' answers (at least one)."""
     prediction = normalise(prediction)
     return leave_one_out(sum(normalise(answer) == prediction for answer in answers), len(answers))
 

@@ -1,26 +1,26 @@
-r"""VizWiz accuracy: how many of the annotators gave the answer, three being enough.
+r"""VizWiz accuracy: agreement with the annotators' answers; three matches give full score.
 
 Paper: Gurari et al., "VizWiz Grand Challenge: Answering Visual Questions from Blind People", 2018 (arXiv 1802.08218).
-Official scorer: the VizWiz API, ``PythonEvaluationTools/vqaEvaluation/vqaEval.py``.  It is given out as an archive;
-followed is the mirror in atharva-naik/MMML-TermProject-VizWiz-VQA-Challenge (``src/``, commit 06e49013).
+Official scorer: the VizWiz API, ``PythonEvaluationTools/vqaEvaluation/vqaEval.py``.  It is distributed as an archive;
+this file follows the mirror in atharva-naik/MMML-TermProject-VizWiz-VQA-Challenge (``src/``, commit 06e49013).
 
-It is a descendant of the VQAv2 script (``text.vqa``) and differs from it in what looks like mistakes:
+It is derived from the VQAv2 script (``text.vqa``).  The differences look like mistakes:
 
-- *the annotators' answers are taken as they are*; only the prediction is normalised.  An annotator's answer with a
-  capital, an article or punctuation can never be matched.
-- *nobody is left out*: the script means to leave each annotator out in turn, but compares an entry with a text, so that
-  none is ever equal.  The accuracy is ``min(1, matches / 3)``: 33.3, 66.7 and 100 % where leaving out gives 30, 60, 90.
-- *typographic apostrophes*: most contractions gain U+2019, which the annotators rarely typed (``didnt`` becomes
-  ``didn\u2019t``, which matches neither ``didnt`` nor ``didn't``).  Eight gain the straight one.
+- *annotators' answers are not normalised*, only the prediction is.  An annotator's answer with a capital, an article or
+  punctuation can never be matched.
+- *no annotator is left out*: the script intends to leave each annotator out in turn, but compares an entry with a text,
+  which are never equal.  The accuracy is ``min(1, matches / 3)``: 33.3, 66.7 and 100 %, not 30, 60 and 90.
+- *typographic apostrophes*: most contractions get U+2019, which the annotators rarely typed (``didnt`` becomes
+  ``didn\u2019t``, which matches neither ``didnt`` nor ``didn't``).  Eight get the straight one.
 
-Values: ``accuracy`` follows that mirror.  ``accuracy_leave_one_out`` leaves annotators out by position and is otherwise
-the same, as other copies of the API in circulation do (and lmms-eval, which normalises both sides); the two differ by
+Values: ``accuracy`` follows that mirror.  ``accuracy_leave_one_out`` differs only in leaving annotators out by
+position, as other copies of the API in circulation do (and lmms-eval, which normalises both sides); the two differ by
 more than a point on real answers.
 
 Deviations:
 
 - Values keep full precision; the script rounds what it prints to two decimals.
-- A question without annotators is an error of the data that names the question, not a division by zero.
+- A question without annotators is a data error, which names the question, not a division by zero.
 - If the answer cannot be parsed, the question scores 0, even if an annotator's answer is empty.
 - The script's caption metrics and its average precision for ``answerable`` are left out.
 """
@@ -46,7 +46,7 @@ CONTRACTIONS = {
     )
     for before, after in vqa.CONTRACTIONS.items()
 }
-"""The contractions of the VQAv2 script with the API's apostrophes, less those that can never change anything."""
+"""The contractions of the VQAv2 script with the API's apostrophes, without those that never change anything."""
 
 
 def normalise(text: str) -> str:
@@ -55,7 +55,7 @@ def normalise(text: str) -> str:
 
 
 class VizWizAccuracy(Metric):
-    """VizWiz accuracy in percent, as the official API has it and with each annotator left out in turn.
+    """VizWiz accuracy in percent, as the official API computes it and with each annotator left out in turn.
 
     ``references`` are the annotators' answers, ten in the official files.  Where samples carry ``meta["answer_type"]``
     there is also an ``accuracy[type]`` for each type found.

@@ -1,18 +1,18 @@
-"""VQA accuracy: how many of the annotators gave the answer, three being enough.
+"""VQA accuracy: agreement with the annotators' answers; three matches give full score.
 
 Papers: Antol et al., "VQA: Visual Question Answering", 2015 (arXiv 1505.00468); Goyal et al., "Making the V in VQA
 Matter", 2017 (arXiv 1612.00837).  Official scorer: ``vqaEval.py`` of GT-Vision-Lab/VQA (commit a013f004).
 
-Each annotator in turn is left out; the answer scores ``min(1, matches among the others / 3)``; the question's accuracy
+Each annotator is left out in turn; the answer scores ``min(1, matches among the others / 3)``; the question's accuracy
 is the mean over annotators.  With ten annotators, 0, 1, 2, 3, 4 matches give 0, 30, 60, 90, 100 %.
 
-Variants, by what is normalised (the steps and their quirks are in ``text.vqa``):
+Variants differ in what is normalised (the steps and their quirks are in ``text.vqa``):
 
 - ``normalised``: prediction and annotators' answers, for every question.  The headline ``accuracy``: the EvalAI server,
   from which published VQAv2 numbers come, does this, and so does lmms-eval since its pull request 794.
 - ``official_script``: the official script to the letter.  Answers are normalised, on both sides, only when the
-  annotators' stripped answers are not all the same; for a unanimous question case and punctuation count.  (Intended:
-  its author wanted answers that are text in the image left alone, GT-Vision-Lab/VQA issue 14.)  Reported next to the
+  annotators' stripped answers are not all the same; for a unanimous question, case and punctuation matter.  (Intended:
+  its author wanted to leave text that occurs in the image unchanged, GT-Vision-Lab/VQA issue 14.)  Reported next to the
   headline as ``accuracy_official_script``.
 - ``qwen-vl``: Qwen-VL's ``eval_mm/vqa_eval.py`` (commit aa00ed04, derived from LAVIS).  The prediction is always
   normalised; of the annotators' answers only punctuation is processed, and only when they are not all the same.  So an
@@ -26,12 +26,12 @@ Quirks of the script reproduced in all variants:
 
 Deviations:
 
-- ``METRIC`` takes every reference for an annotator of its own, so a repeated ``answer_id`` in a file has no effect.
+- ``METRIC`` treats every reference as a separate annotator, so a repeated ``answer_id`` in a file has no effect.
 - Version 1 of this metric had ``official_script`` as the headline (``norm:official`` in signatures) and ``normalised``
   as ``accuracy_normalised``.
 - Values keep full precision; the script rounds what it prints to two decimals (``official_percent``).
 - Rounding of ties, digits and case follow Python 3 (upstream is Python 2: 5.625 is printed 5.63 there, 5.62 here).
-- A question without annotators is an error of the data that names the question, not a division by zero.
+- A question without annotators is a data error, which names the question, not a division by zero.
 - If the answer cannot be parsed, the question scores 0, even if an annotator's answer is empty.
 """
 
@@ -51,7 +51,7 @@ from .text.vqa import ENOUGH, normalise, process_punctuation, strip_answer
 Variant = Literal["normalised", "official_script", "qwen-vl"]
 
 Annotation = tuple[Hashable, str]
-"""(what tells the annotator's entry from others, its answer)."""
+"""(key of the annotator's entry, its answer)."""
 
 
 def question_accuracy(prediction: str, annotations: Sequence[Annotation], variant: Variant) -> float:
@@ -101,7 +101,7 @@ class VQAAccuracy(Metric):
 
     def __init__(self, variant: Variant = "normalised") -> None:
         if variant not in get_args(Variant):
-            raise ValueError(f"unknown variant {variant!r} of VQA accuracy; there are {', '.join(get_args(Variant))}")
+            raise ValueError(f"unknown VQA accuracy variant {variant!r}; expected {', '.join(get_args(Variant))}")
         self.variant: Variant = variant
 
     @property

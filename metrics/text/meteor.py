@@ -2,7 +2,7 @@
 
 Paper: Denkowski and Lavie, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language", 2014.
 Reference: ``meteor/meteor.py`` of pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit ad63453c).  The Java program is the
-one that package carries, a build changed by its authors to add up a corpus's statistics, with the same options.  It
+one in that package, a build that its authors changed to add up a corpus's statistics, with the same options.  It
 reads a line per caption from its standard input, and loads only the paraphrases that the captions can match
 (``text.paraphrases``).
 
@@ -11,8 +11,8 @@ The formula is written out here too, with the paper's parameters for English, so
 it takes seven sums, and gives what the program prints.  One quirk of the program is kept: a caption that is matched
 completely in one chunk adds no chunk to the corpus.
 
-Deviation: ``|||``, which separates the fields of a line, is taken out of references as out of hypotheses; upstream lets
-it split one reference into two.  (Captions that went through the PTB tokenizer never hold one.)
+Deviation: ``|||``, which separates the fields of a line, is removed from references too, not only from hypotheses;
+upstream it splits a reference into two.  (Captions that went through the PTB tokenizer never contain one.)
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # of matches that are exact, by stem, by synonym, by paraphrase
 
 Statistics = tuple[float, float, float, float, float, float, float]
-"""What METEOR is computed from, to be added up: weighted matches and weighted length of the hypothesis, both of the
-reference, matched words of both, chunks."""
+"""The statistics METEOR is computed from, summed for a corpus: weighted matches and weighted length of the hypothesis,
+both of the reference, matched words of both, chunks."""
 
 
 class Scored(NamedTuple):
-    """METEOR of a corpus, of each caption (all in [0, 1]), and each one's statistics."""
+    """METEOR of a corpus and of each caption (in [0, 1]), and each caption's statistics."""
 
     corpus: float
     each: list[float]
@@ -120,11 +120,11 @@ def _weighted(content: Sequence[float], functions: Sequence[float]) -> float:
 
 
 def meteor_of_sums(sums: NDArray[Any]) -> NDArray[Any]:
-    """METEOR in [0, 1], (draws,), of added-up ``Statistics``, (draws, 7); 0 where nothing is matched."""
+    """METEOR in [0, 1], (draws,), of summed ``Statistics``, (draws, 7); 0 if nothing is matched."""
     import numpy as np
 
     matched, length, expected_matched, expected, found, covered, chunks = sums.T
-    # Nothing matched, or nothing there to match, is 0 / 0 in places, and 0 in all.
+    # Without matches or tokens some quotients are 0 / 0; the score is 0.
     with np.errstate(divide="ignore", invalid="ignore"):
         precision, recall = matched / length, expected_matched / expected
         mean = 1 / ((1 - ALPHA) / precision + ALPHA / recall)
@@ -149,7 +149,7 @@ def meteor(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Sc
 
 @contextlib.contextmanager
 def running_meteor(table: Path | None = None, modules: str = "") -> Iterator[Meteor]:
-    """A METEOR that ends with the block; it loads its tables in the background.
+    """A running METEOR that is stopped at the end of the block; it loads its tables in the background.
 
     Args:
         table: gzipped paraphrases; None for all, which take some seconds to load.

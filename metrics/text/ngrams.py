@@ -1,7 +1,7 @@
 """BLEU, CIDEr-D and ROUGE-L of tokenized captions.
 
 Source: the classes ``Bleu``, ``Cider`` and ``Rouge`` of pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit ad63453c).
-The results are theirs to the last bit, since every sum has the same terms in the same order; n-grams are counted once
+The results are exactly theirs, since every sum has the same terms in the same order; n-grams are counted once
 for BLEU and CIDEr, and only those that two captions share are compared.
 
 Captions are tokens joined by single spaces.  Everything takes ``references`` and ``hypotheses`` of the same length, at
@@ -54,7 +54,7 @@ BleuStatistics = tuple[int, ...]
 
 
 def bleu_statistics(references: Sequence[Counts], hypothesis: Counts) -> BleuStatistics:
-    """What BLEU is computed from, to be added up."""
+    """The statistics BLEU is computed from; those of a corpus are sums."""
     matched = []
     for order, given in enumerate(hypothesis.by_order):
         most = [reference.by_order[order] for reference in references]
@@ -116,7 +116,7 @@ def cider(references: Sequence[Sequence[Counts]], hypotheses: Sequence[Counts], 
     penalties: dict[int, float] = {}
 
     def weighted(counts: Counts) -> _Weighted:
-        # An n-gram of no reference counts as if it were in one.
+        # An n-gram that is in no reference is treated as if it were in one.
         vectors = [{ngram: count * idf(ngram, size) for ngram, count in grams.items()} for grams in counts.by_order]
         norms = [math.sqrt(sum(weight**2 for weight in vector.values())) for vector in vectors]
         return _Weighted(vectors, norms, sum(counts.by_order[1].values()))
@@ -158,7 +158,7 @@ def rouge_l(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> C
 
 
 def _rouge_l(references: Sequence[str], hypothesis: str) -> float:
-    tokens = hypothesis.split(" ")  # one empty token where there is none, as upstream
+    tokens = hypothesis.split(" ")  # an empty caption has one empty token, as upstream
     places: dict[str, int] = {}
     for place, token in enumerate(tokens):
         places[token] = places.get(token, 0) | 1 << place

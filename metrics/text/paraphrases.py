@@ -25,7 +25,7 @@ CHUNK = 1 << 23
 """Bytes of the table in memory at a time."""
 KEY_BITS = 22
 
-# METEOR's Normalizer takes other characters than these for words of their own; those of ASCII are punctuation.
+# METEOR's Normalizer separates all other characters; the ASCII ones are punctuation.
 WORD = re.compile("[0-9A-Za-zŠŽšžŸÀ-ÖØ-öø-žЀ-ӿԀ-ԧꙀ-ꙮ꙾-ꚗᴀ-ᵿ]+|[^\x00-\x7f]")
 _DELETED = bytes(code for code in range(128) if not chr(code).isalnum() and chr(code) != "\n")
 _ENTITIES = {"&quot;": '"', "&apos;": "'", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
@@ -59,8 +59,8 @@ def phrases_of(captions: Iterable[str]) -> set[bytes]:
 def _matching(file: gzip.GzipFile, phrases: set[bytes]) -> Iterator[bytes]:
     """The matching entries of each chunk of the table.
 
-    A table of hashes leaves a tenth of the entries, whose phrases are then looked up: a Python object for each of the
-    ten million phrases would take longer than METEOR needs to load them.
+    Hashes select a tenth of the entries, whose phrases are then looked up: creating a Python object for each of the ten
+    million phrases would take longer than METEOR needs to load them.
     """
     import numpy as np
 
@@ -90,7 +90,7 @@ def _matching(file: gzip.GzipFile, phrases: set[bytes]) -> Iterator[bytes]:
 
 
 def _line_ends(text: bytes) -> NDArray[Any]:
-    """The places of the line feeds."""
+    """The positions of the line feeds."""
     import numpy as np
 
     return np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")).astype(np.int32)
@@ -99,7 +99,7 @@ def _line_ends(text: bytes) -> NDArray[Any]:
 def _keys(text: bytes, starts: NDArray[Any], ends: NDArray[Any]) -> NDArray[Any]:
     """A hash, below 2 ** KEY_BITS, of the first and last characters and the length of each line of ``text``.
 
-    ``ends`` are the places of the line feeds.
+    ``ends`` are the positions of the line feeds.
     """
     import numpy as np
 

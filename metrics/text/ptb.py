@@ -1,23 +1,23 @@
-"""Tokens of captions, from the Penn Treebank tokenizer of Stanford CoreNLP 3.4.1, as the captioning field uses it.
+"""Tokens of captions, from the Penn Treebank tokenizer of Stanford CoreNLP 3.4.1, as caption metrics use it.
 
 Reference: ``tokenizer/ptbtokenizer.py`` of pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit ad63453c; the same logic as
-tylin/coco-caption, commit 3a9afb26).  The Java program is the one that package carries, with the same options: lower
-case, one caption a line.  Punctuation tokens are dropped afterwards.
+tylin/coco-caption, commit 3a9afb26).  The Java program is the one in that package, with the same options: lower
+case, one caption per line.  Punctuation tokens are dropped afterwards.
 
 Quirks reproduced:
 
 - *brackets stay*: the filter looks for ``-LRB-`` and its like, which lower-casing has made ``-lrb-``.
 - *context*: the tokenizer looks ahead across the line break, so that a few tokens (an abbreviation, an emoticon or
-  ``'ve`` at the end of a caption) depend on the first letter of the next caption, or on there being none.  Therefore
-  references and hypotheses are two files here as there, each with its own end; but one Java process reads both.
+  ``'ve`` at the end of a caption) depend on the first letter of the next caption, or on its absence.  So references
+  and hypotheses are separate files, as upstream; but one Java process reads both.
 
 Deviations, each on purpose:
 
 - *line separators*: upstream replaces only line feeds.  Carriage return, vertical tab, form feed, U+2028 and U+2029
-  inside a caption make another line of output there, so that every later caption is scored against the wrong image and
-  the last ones vanish.  Here they are spaces, like the line feed.  (U+0085 breaks no line and stays: upstream's
+  inside a caption start another line of output there, so that every later caption is scored against the wrong image
+  and the last ones are lost.  Here they are spaces, like the line feed.  (U+0085 breaks no line and stays: upstream's
   tokenizer reads it as "...", which is dropped.)
-- *count*: upstream pairs lines and captions for as long as both last; here unequal numbers are an error.
+- *count*: upstream zips lines and captions of unequal numbers; here that is an error.
 - A lone surrogate, which has no UTF-8, becomes "?" and so is dropped; upstream crashes.
 """
 
@@ -39,17 +39,17 @@ MEMORY = "-Xmx512m"  # it streams
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
-"""The tokens that are dropped; compared with case, see above."""
+"""The dropped tokens; the comparison is case-sensitive, see above."""
 
 SEPARATORS = str.maketrans(dict.fromkeys("\n\r\v\f\u2028\u2029", " "))
-"""What ends a line for the tokenizer."""
+"""Characters that end a line for the tokenizer."""
 
 
 def tokenize(*corpora: Sequence[str]) -> list[list[str]]:
     """The captions of each corpus as tokens joined by single spaces, in order; a caption may become empty.
 
     One Java process for all corpora.  Raises ``UserError`` when Java or the tokenizer is missing or fails,
-    ``RuntimeError`` when its lines are not as many as the captions.
+    ``RuntimeError`` if the numbers of lines and captions differ.
     """
     return [[_drop_punctuation(line) for line in lines] for lines in raw_lines(*corpora)]
 
@@ -91,8 +91,8 @@ def read_lines(path: Path, expected: int) -> list[str]:
         lines.pop()
     if len(lines) != max(expected, 1):
         raise RuntimeError(
-            f"the PTB tokenizer wrote {len(lines)} lines for {expected} captions, so they cannot be told apart; "
-            "a caption holds a character that it takes for a line break: please report it with the captions"
+            f"the PTB tokenizer wrote {len(lines)} lines for {expected} captions, so they cannot be assigned; "
+            "a caption contains a character that it takes for a line break; please report this with the captions"
         )
     return lines[:expected]
 

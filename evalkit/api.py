@@ -9,9 +9,9 @@
     scorer("anls")([(["12 May", "May 12"], "12 may")]).values   # {"anls": 100.0}
 
     results = evaluate(model=model, processor=processor, tasks=["refcoco/val"], limit=500, data="/data/vlm")
-    results["refcoco/val"].scores.values                        # the model is left as it was found
+    results["refcoco/val"].scores.values                        # the model's state is restored
 
-A wrong name, file or answer raises ``evalkit.errors.UserError``, whose text is the sentence the command line prints.
+A wrong name, file or answer raises ``evalkit.errors.UserError`` with the message that the command line prints.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from evalkit.runner.evaluation_results import EvaluationResults
 
 Pair = tuple[Any, str | Box | None]
-"""(references, prediction): a text or a list of them, or a box; and a text, a box, or None where nothing was read."""
+"""(references, prediction): a text, a list of texts or a box; and a text, a box, or None if it could not be parsed."""
 
 
 class Samples(list[Sample]):
-    """A split's samples, in the official order, with the ``task`` and the ``split`` they are of."""
+    """The samples of a split in the official order, with their ``task`` and ``split``."""
 
     def __init__(self, samples: Iterable[Sample], task: Task, split: str) -> None:
         super().__init__(samples)
@@ -61,15 +61,15 @@ def load_task(
     """The samples of one split.
 
     Args:
-        name: ``refcoco/testA``; or a task that has one default split, such as ``vqav2``; or a file of one's own,
+        name: ``refcoco/testA``; or a task with one default split, such as ``vqav2``; or your own file,
             ``mine.jsonl`` (see ``evalkit.jsonl_task``).
-        data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment's
-            ``EVALKIT_DATA``, else ``hub``.
-        kind: what a file of one's own holds, where it does not say so itself.
+        data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment
+            variable ``EVALKIT_DATA``, else ``hub``.
+        kind: the kind of questions in your own file, if the file does not specify it.
         limit: the maximum number of samples, drawn by ``seed``; a larger limit keeps those of a smaller one.
 
     Raises:
-        UserError: an unknown task or split, a name of several splits, or files that are not as expected.
+        UserError: an unknown task or split, a name with several splits, or unexpected files.
     """
     return _load(name, data, kind=kind, limit=limit, seed=seed)
 
@@ -87,7 +87,7 @@ def _load(
     wanted = parse_tasks([name], kind=kind)
     if len(wanted) > 1:
         splits = ", ".join(f"{task.name}/{split}" for task, split in wanted)
-        raise UserError(f"{name} is several splits; load one of {splits}.")
+        raise UserError(f"{name} has several splits; load one of {splits}.")
     ((task, split),) = wanted
     place = default_data(bundled_model=False)[0] if data is None else fspath(data)
     opened = open_data(place, images_required=images_required)
@@ -109,15 +109,15 @@ def score(
     """Score answers to a split as ``evalkit score`` does.
 
     Args:
-        task: what ``load_task`` takes, or what it returned.
-        answers: sample id to text, one for each sample.  A number is scored as its text; a list of numbers is a box.
-            Answers to samples outside the split are not used.
-        data: as in ``load_task``; not looked at where ``task`` holds the samples.
-        family: the model family that gave the answers, which parses them as raw text; None for final texts.
-        boxes: coordinates of boxes, one of ``evalkit.reader.COORDINATES``; None for the family's.  Boxes need one of
-            the two.
-        allow_missing: samples may lack an answer, and count as wrong.
-        skip_missing: samples without an answer are left out of the score (``per_sample`` shows which).
+        task: a name for ``load_task``, or its result.
+        answers: text by sample id, for every sample.  A number is scored as its text; a list of numbers is a box.
+            Answers to samples outside the split are ignored.
+        data: as in ``load_task``; ignored if ``task`` is its result.
+        family: the model family that parses the raw answers; None for final answers.
+        boxes: coordinates of boxes, one of ``evalkit.reader.COORDINATES``; None for those of the family.  Boxes need
+            one of the two.
+        allow_missing: whether samples may lack an answer; they count as wrong.
+        skip_missing: whether samples without an answer are left out of the score (``per_sample`` shows which).
         min_pixels, max_pixels: the pixel limits of the model's processor, for boxes in pixels of the resized image;
             None for the family's.
 
@@ -125,12 +125,12 @@ def score(
         values by name (percent for accuracies), per-sample values by id, and the signature.
 
     Raises:
-        UserError: answers that do not fit the split, an unreadable image, or a split whose answers are not public.
+        UserError: the answers do not fit the split, an image is unreadable, or the split's references are not public.
     """
     samples = _load(task, data, images_required=False) if isinstance(task, str) else task
     job = Job(samples.task, samples.split, samples, limited=False)
     if not samples.task.splits[samples.split].answers:
-        raise UserError(f"{job.name}: its answers are not public; 'evalkit score' writes the file for its server.")
+        raise UserError(f"{job.name}: the references are not public; 'evalkit score' writes the server's file.")
     reader = Reader(None if family is None else registry.families.get(family), min_pixels, max_pixels, boxes=boxes)
     reader.check_options()
     reader.check(samples.task)
@@ -144,7 +144,7 @@ def score(
         source="answers",
         split=job.name,
         missing_allowed=allow_missing or skip_missing,
-        advice="allow_missing=True counts them as wrong, and skip_missing=True scores the others only.",
+        advice="allow_missing=True counts them as wrong, and skip_missing=True scores only the others.",
     )
     if skip_missing:
         job = replace(job, samples=[sample for sample in samples if sample.id in matched.texts])
@@ -183,36 +183,35 @@ def evaluate(
     max_new_tokens: int | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> EvaluationResults:
-    """Evaluate a model that is in memory, in the midst of its training if need be, as ``evalkit run`` does.
+    """Evaluate a model in memory, for instance during training, as ``evalkit run`` does.
 
-    Afterwards everything is as it was found, also when this raises: each submodule's mode, configurations and their
-    generation, cache and attention settings, gradient checkpointing, ``requires_grad``, the processor, and the states
-    of Python's, numpy's and torch's random generators.  Answers are given in the dtype of the weights.  Where several
-    processes train together, one of them evaluates; the others wait at their next exchange, for as long as their
-    backend's timeout allows.
+    All state is restored afterwards, also after an exception: each submodule's mode, configurations with their
+    generation, cache and attention settings, gradient checkpointing, ``requires_grad``, the processor, and the random
+    states of Python, numpy and torch.  Answers are generated in the dtype of the weights.  In distributed training, one
+    process evaluates; the others wait in their next collective operation, up to the timeout of their backend.
 
     Args:
         model: a transformers image-text-to-text model, or one inside PEFT (LoRA), ``DistributedDataParallel`` or
-            ``torch.compile``; not one whose weights are spread over processes.
+            ``torch.compile``; not one whose weights are sharded over processes.
         processor: its processor.
-        tasks: as ``--tasks``: names, ``name/split``, groups, files of one's own.
+        tasks: as in ``--tasks``: names, ``name/split``, groups, your own files.
         data, limit, seed, kind: as in ``load_task``; the same samples are drawn each time.
-        family: how the model is asked and its answers read; default: found by its configuration.
+        family: the model family, for prompts and answer parsing; default: detected from the configuration.
         protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
-        batch_size: samples at one time; None for what suits the device.
-        max_batch_tokens: tokens of prompts, text and images, at one time; None for what suits the device.
-        exact: one sample at a time, nothing shared, through the model's own ``generate``: slow, the reference.
-        temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, where answers are
-            not to be generated as the protocol has it (greedily); what is drawn depends on the seed and the sample.
-        on_record: is given each sample's answer as it arrives.
+        batch_size: maximum batch size; None for the device's default.
+        max_batch_tokens: maximum prompt tokens (text and images) per batch; None for the device's default.
+        exact: batch size 1 through the model's own ``generate``, without prefix sharing: the slow reference.
+        temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, to override
+            the protocol's decoding (greedy); sampled tokens depend on the seed and the sample.
+        on_record: called with the record of each sample as it arrives.
 
     Returns:
         the results by ``task/split``: ``scores``, ``n``, and the numbers of answers that are ``unparsed``,
-        ``truncated``, or failed (``errors``; they are not scored).  It prints as a table, and has the ``intervals`` of
-        the scores, the raw ``answers``, and ``to_pandas()`` with a row per sample.
+        ``truncated``, or failed (``errors``; not scored).  It prints as a table and has ``intervals``, the raw
+        ``answers``, and ``to_pandas()`` with a row per sample.
 
     Raises:
-        UserError: a wrong name or file, missing images, a split without public answers, or a model that cannot answer.
+        UserError: a wrong name or file, missing images, a split without public references, or an unsupported model.
         RunFailed: the model failed.
     """
     evaluation = Evaluation(
@@ -231,13 +230,13 @@ def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:
     The metrics are those of ``evalkit.metrics``: ``vqa_accuracy``, ``textvqa_accuracy``, ``vizwiz_accuracy``,
     ``gqa_accuracy``, ``exact_match``, ``anls``, ``relaxed_accuracy``, ``choice_accuracy``, ``cider`` and ``iou``.
     References are a list of texts or a single one; for ``iou`` one box ``(x1, y1, x2, y2)`` in pixels.  A prediction is
-    a text or a box; None is an answer in which nothing could be read, and counts as wrong.  ``per_sample`` is by the
-    pair's place, ``"0"``, ``"1"``, ….
+    a text or a box; None is an answer that could not be parsed, and counts as wrong.  Keys of ``per_sample`` are the
+    indices of the pairs, ``"0"``, ``"1"``, ….
 
         scorer("iou")([((10, 20, 30, 40), (12, 20, 30, 40))]).values["acc@0.5"]      # 100.0
 
     Raises:
-        UserError: an unknown metric; and, when called, references that the metric cannot score against.
+        UserError: an unknown metric; when called, references that the metric cannot use.
     """
     plugin = registry.metrics.get(metric)
 
@@ -254,7 +253,7 @@ def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:
 
 
 def _references(given: Any) -> tuple[Any, ...]:
-    """A single text or box is the one reference; a sequence holds several."""
+    """A single text or box is one reference; a sequence has several."""
     if isinstance(given, str):
         return (given,)
     if isinstance(given, Sequence) and len(given) == 4 and all(isinstance(v, int | float) for v in given):

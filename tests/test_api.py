@@ -60,7 +60,7 @@ def test_data_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("refcoco", "refcoco is several splits; load one of refcoco/val, refcoco/testA, refcoco/testB"),
+        ("refcoco", "refcoco has several splits; load one of refcoco/val, refcoco/testA, refcoco/testB"),
         ("refcoco/test", "task refcoco has no split 'test'"),
         ("refcco", "unknown task 'refcco': did you mean"),
         ("none.jsonl", "none.jsonl: the file cannot be read"),
@@ -166,7 +166,9 @@ def test_split_without_public_answers_is_refused(tmp_path: Path) -> None:
     name = "v2_OpenEnded_mscoco_test-dev2015_questions.json"
     (tmp_path / "vqav2" / name).write_text(json.dumps({"questions": [question]}))
     assert not VQAV2.splits["testdev"].answers
-    with pytest.raises(UserError, match="vqav2/testdev: its answers are not public; 'evalkit score' writes the file"):
+    with pytest.raises(
+        UserError, match="vqav2/testdev: the references are not public; 'evalkit score' writes the server's file"
+    ):
         score("vqav2/testdev", {5: "yes"}, data=tmp_path)
 
 

@@ -83,15 +83,13 @@ def factors(
         if given.shape not in ((1,), (batch,)):
             raise ValueError(
                 f"the NTK factors of {batch} rows are needed, and there are {tuple(given.shape)}; give ntk_alpha with "
-                "one for each row (a cache's own do not follow when the rows of a plain DynamicCache are changed)."
+                "one per row (those of a plain DynamicCache do not change with its rows)."
             )
         return given.to(device=device, dtype=torch.float32).expand(batch)
     if not config.use_dynamic_ntk or past + length <= config.seq_length:
         return torch.ones(batch, device=device)
     if past > 0:
-        raise ValueError(
-            "the cache does not say with which NTK factor its keys were rotated; give ntk_alpha, one for each row."
-        )
+        raise ValueError("the NTK factors of the cached keys are unknown; give ntk_alpha with one factor per row.")
     if config.original_padding:
         lengths = torch.full((batch,), length, device=device)
     elif attention_mask is not None and attention_mask.ndim == 2:

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 TEXT_ONLY = (
     "this checkpoint is a text-only Qwen (model_type 'qwen' without a 'visual' part in config.json), and only Qwen-VL "
-    "and Qwen-VL-Chat are supported; give a checkpoint that takes images."
+    "and Qwen-VL-Chat are supported; give a checkpoint with a vision encoder."
 )
 
 

@@ -58,7 +58,9 @@ class QwenVLImageProcessor(BaseImageProcessor):
             ValueError: an unknown option.
         """
         if unknown := [name for name, value in kwargs.items() if value is not None]:
-            raise ValueError(f"Qwen-VL's images are always resized and normalised in one way: {unknown[0]} has no use")
+            raise ValueError(
+                f"{unknown[0]} is not supported: Qwen-VL's images are always resized and normalised the same way"
+            )
         pixels = [self.pixels(self.fetch_images(image)) for image in flat(images)]
         shape = (0, 3, self.size["height"], self.size["width"])
         values = torch.stack(pixels) if pixels else torch.empty(shape)

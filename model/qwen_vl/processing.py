@@ -33,7 +33,7 @@ CHAT_TEMPLATE = """\
 {%- endif -%}
 {%- for message in messages -%}
     {%- if message['role'] not in ('system', 'user', 'assistant') -%}
-        {{- raise_exception('Qwen-VL-Chat knows the roles system, user and assistant, not ' + message['role']) -}}
+        {{- raise_exception('Qwen-VL-Chat has the roles system, user and assistant, not ' + message['role']) -}}
     {%- endif -%}
     {{- '<|im_start|>' + message['role'] + '\\n' -}}
     {%- if message['content'] is string -%}
@@ -80,7 +80,7 @@ class QwenVLProcessorKwargs(ProcessingKwargs, total=False):
 
 
 class QwenVLProcessor(ProcessorMixin):
-    """Tokenizer, image processor and chat format in one.
+    """Tokenizer, image processor and chat format.
 
     Args:
         chat_template: Jinja; None for the base model.
@@ -158,10 +158,10 @@ class QwenVLProcessor(ProcessorMixin):
         options = self._merge_kwargs(kinds, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         settings = options["text_kwargs"]
         if settings.get("truncation"):
-            raise ValueError("Qwen-VL's prompts cannot be truncated: images would be cut; leave truncation out")
+            raise ValueError("Qwen-VL's prompts cannot be truncated: images would be cut; do not pass truncation")
         prompts = [text] if isinstance(text, str) else list(text or ())
         if not prompts:
-            raise ValueError("there is no text; an image alone is the prompt <imgpad>")
+            raise ValueError("no text was given; the prompt for an image without text is <imgpad>")
         tensors = settings.get("return_tensors")
         self._check(prompts, images)
         rows = [self._expanded(self.tokenizer.token_ids(prompt)) for prompt in prompts]
@@ -179,8 +179,8 @@ class QwenVLProcessor(ProcessorMixin):
         for row, prompt in enumerate(prompts):
             if found := _BY_HAND.search(prompt):
                 raise ValueError(
-                    f"text {row + 1} has {found[0]} in it: images are given as images=…, with {IMAGE_PAD} in their "
-                    "place; for the characters themselves use the processor's quote()"
+                    f"text {row + 1} contains {found[0]}: give images as images=…, with {IMAGE_PAD} in their "
+                    "place; to use the characters literally, apply the processor's quote()"
                 )
         nested = isinstance(images, (list, tuple)) and any(isinstance(entry, (list, tuple)) for entry in images)
         if nested and len(images) != len(prompts):
@@ -190,14 +190,14 @@ class QwenVLProcessor(ProcessorMixin):
         for row, (there, needed) in enumerate(zip(given, wanted, strict=True)):
             if there != needed:
                 who = f"text {row + 1} has" if nested else "the texts have"
-                raise ValueError(f"{who} {needed} places for images ({IMAGE_PAD}), but {there} images were given")
+                raise ValueError(f"{who} {needed} image placeholders ({IMAGE_PAD}), but {there} images were given")
 
     def _expanded(self, ids: Sequence[int]) -> list[int]:
-        """Each image's place as its 258 tokens."""
+        """The 258 tokens that replace each image's placeholder."""
         return [token for number in ids for token in (self.image_ids if number == self.image_token_id else (number,))]
 
     def _get_num_multimodal_tokens(self, image_sizes: Any = None, **kwargs: Any) -> MultiModalData:
-        """What transformers' users ask for an image's length: 258 tokens, whatever its (height, width)."""
+        """The number of tokens of images, for transformers: 258 for every (height, width)."""
         count = len(image_sizes or ())
         return MultiModalData(num_image_tokens=[len(self.image_ids)] * count, num_image_patches=[1] * count)
 
@@ -208,7 +208,7 @@ class QwenVLProcessor(ProcessorMixin):
         """Image processor and tokenizer; not through the Auto classes, which need files that were not published.
 
         Raises:
-            ValueError: the vocabulary is another model's.
+            ValueError: the vocabulary is from another model.
         """
         where = _where(kwargs)
         image_processor = QwenVLImageProcessor.from_pretrained(pretrained_model_name_or_path, **where)
@@ -217,7 +217,7 @@ class QwenVLProcessor(ProcessorMixin):
         wanted = _visual(pretrained_model_name_or_path, where).get("image_start_id", found)
         if found != wanted:
             raise ValueError(
-                f"the vocabulary is another model's: config.json says that images begin with token {wanted}, but "
+                f"the vocabulary is from another model: in config.json, images begin with token {wanted}, but "
                 f"{IMAGE_START} is token {found} after the {len(tokenizer.ranks)} in {VOCAB_FILE}"
             )
         return [image_processor, tokenizer]
@@ -226,7 +226,7 @@ class QwenVLProcessor(ProcessorMixin):
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The saved settings; where there are none, the chat template is the default one, or the base model's None."""
+        """The saved settings; without saved ones, the default chat template, or None for the base model."""
         where = _where(kwargs)
         found, rest = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         saved = "processor_class" in found
@@ -244,12 +244,12 @@ def _where(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _visual(location: str | os.PathLike[str], where: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The vision part of ``config.json``; empty where there is none."""
+    """The vision part of ``config.json``; empty if missing."""
     return _json(location, "config.json", where).get("visual") or {}
 
 
 def _json(location: str | os.PathLike[str], name: str, where: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A checkpoint's file; empty where there is none."""
+    """A JSON file of a checkpoint; empty if missing."""
     path = cached_file(
         location, name, **where,
         _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,

@@ -1,19 +1,19 @@
 """Qwen-VL's tokenizer: byte pairs from ``qwen.tiktoken``, special tokens, and images' spans of 258 tokens.
 
-As in the original code: text is NFC-normalised; special tokens are read wherever they are spelled out, unless
-``allowed_special`` says otherwise; ``<img>path</img>`` becomes ``<img>``, the path's UTF-8 bytes (id = byte value)
-filled up with ``<imgpad>`` to 256 slots, and ``</img>``; decoding gives the path back.
+As in the original code: text is NFC-normalised; special tokens are recognized anywhere in a text, unless
+``allowed_special`` excludes them; ``<img>path</img>`` becomes ``<img>``, the path's UTF-8 bytes (id = byte value)
+padded with ``<imgpad>`` to 256 slots, and ``</img>``; decoding restores the path.
 
 Deviations, all on purpose:
 
-- it pads by default: on the left, with ``<|endoftext|>``, as the model's own evaluation does after setting it up (the
-  original has no padding token);
-- text is normalised between special tokens, not before they are looked for, so that no combining character
-  (U+0338 after ``>``) can undo one;
-- a ``<`` after ``vocabulary.MARK`` begins no token, and the mark is dropped: see ``quote``;
-- decoding never fails: ids past the last token become U+FFFD (the model's output layer has 76 of them), and what is no
-  well-formed span of an image is read as the tokens that it is (the original raises for both);
-- other tokens cannot be added, and there are no token type ids.
+- it has a padding token, ``<|endoftext|>``, and pads on the left, as the model's own evaluation sets it up (the
+  original has none);
+- text is normalised after special tokens have been found, so that no combining character (U+0338 after ``>``) can
+  destroy one;
+- a ``<`` after ``vocabulary.MARK`` does not begin a special token, and the mark is removed: see ``quote``;
+- decoding never fails: ids past the last token become U+FFFD (the model's output layer has 76 of them), and
+  malformed image spans are decoded token by token (the original raises for both);
+- tokens cannot be added, and there are no token type ids.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Token = bytes | str
 
 
 class QwenVLTokenizer(PreTrainedTokenizer):
-    """The tokenizer of Qwen-VL and Qwen-VL-Chat.  Its tokens are bytes, special ones are strings.
+    """The tokenizer of Qwen-VL and Qwen-VL-Chat.  Tokens are bytes, special tokens strings.
 
     Args:
         vocab_file: ``qwen.tiktoken``.
-        errors: what decoding does with bytes that are no UTF-8, as in ``bytes.decode``.
-        extra_tokens: how many ``<|extra_N|>`` there are; other than 205 only in small vocabularies.
+        errors: how decoding handles invalid UTF-8, as in ``bytes.decode``.
+        extra_tokens: the number of ``<|extra_N|>`` tokens; 205 except in small test vocabularies.
 
     Raises:
-        ValueError: no vocabulary, or a corrupt one; special tokens that Qwen-VL has not.
+        ValueError: the vocabulary is missing or corrupt, or Qwen-VL does not have a special token.
         ImportError: tiktoken is not installed.
     """
 
@@ -81,7 +81,7 @@ class QwenVLTokenizer(PreTrainedTokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens there are, special ones included; the model's embedding has some more."""
+        """The number of tokens, including special ones; the model's embedding is slightly larger."""
         return len(self.ranks) + len(self.special_ids)
 
     def __len__(self) -> int:
@@ -98,10 +98,10 @@ class QwenVLTokenizer(PreTrainedTokenizer):
     def _check(self, names: Iterable[str]) -> None:
         unknown = [name for name in names if name not in self.special_ids]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is no special token of Qwen-VL, and its vocabulary cannot be extended.")
+            raise ValueError(f"{unknown[0]!r} is not a special token of Qwen-VL, whose vocabulary cannot be extended.")
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
-        """A token's id, or a list of them; None for what is no token."""
+        """The id of a token, or the ids of a list; None for unknown tokens."""
         if isinstance(tokens, Token):
             found = self.special_ids.get(tokens) if isinstance(tokens, str) else None
             plain = tokens.encode("utf-8", "replace") if isinstance(tokens, str) else tokens
@@ -109,10 +109,10 @@ class QwenVLTokenizer(PreTrainedTokenizer):
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
-        """An id's token, or a list of them.
+        """The token of an id, or the tokens of a list.
 
         Raises:
-            KeyError: there is no such token.
+            KeyError: an id has no token.
         """
         if isinstance(ids, int):
             return self._bytes[ids] if ids in self._bytes else self._names[ids]
@@ -133,21 +133,22 @@ class QwenVLTokenizer(PreTrainedTokenizer):
     def token_ids(
         self, text: str, allowed_special: str | Collection[str] = "all", disallowed_special: str | Collection[str] = ()
     ) -> list[int]:
-        """The ids of a text.
+        """The token ids of a text.
 
         Args:
-            allowed_special: the special tokens to be read as such; others are ordinary text.
-            disallowed_special: those that must not occur; ``"all"`` for all that are not allowed.
+            allowed_special: the special tokens to recognize; others are ordinary text.
+            disallowed_special: special tokens that must not occur; ``"all"`` for all that are not in
+                ``allowed_special``.
 
         Raises:
-            ValueError: a disallowed token; an ``<img>`` without its ``</img>``, or with more than 256 bytes or another
-                special token between.
+            ValueError: a disallowed token occurs, or an ``<img>`` has no ``</img>``, more than 256 bytes, or another
+                special token before it.
         """
         allowed = frozenset(self.special_ids if allowed_special == "all" else allowed_special)
         if disallowed_special:
             refused = self.special_ids.keys() - allowed if disallowed_special == "all" else set(disallowed_special)
             if found := vocabulary.spelled(refused).search(text):
-                raise ValueError(f"the text contains the special token {found[0]}, which is disallowed in it")
+                raise ValueError(f"the text contains the special token {found[0]}, which disallowed_special excludes")
         return list(self._ids(text, allowed))
 
     def _ids(self, text: str, allowed: frozenset[str]) -> Iterator[int]:
@@ -173,16 +174,16 @@ class QwenVLTokenizer(PreTrainedTokenizer):
         return self.bpe.encode_ordinary(_plain(text)) if text else ()
 
     def _slots(self, path: str) -> list[int]:
-        """An image's 256 ids, with its path."""
+        """The 256 ids of an image, which encode its path."""
         raw = _plain(path).encode("utf-8", "replace")
         if len(raw) > SLOTS:
             raise ValueError(f"the path in {IMAGE_START}…{IMAGE_END} has {len(raw)} bytes, more than {SLOTS}")
         return [*raw, *[self.special_ids[IMAGE_PAD]] * (SLOTS - len(raw))]
 
     def tokenize(self, text: str, *args: Any, **kwargs: Any) -> Any:
-        """A text's tokens, bytes or (special ones) strings.
+        """The tokens of a text: bytes, or strings for special tokens.
 
-        Takes ``allowed_special`` and ``disallowed_special`` as ``token_ids`` does.
+        ``allowed_special`` and ``disallowed_special`` are those of ``token_ids``.
         """
         allowed = () if kwargs.get("split_special_tokens") else kwargs.get("allowed_special", "all")
         ids = self.token_ids(text, allowed, kwargs.get("disallowed_special", ()))
@@ -191,7 +192,7 @@ class QwenVLTokenizer(PreTrainedTokenizer):
     # --------------------------------------------------------------------------------------------------------- decoding
 
     def convert_tokens_to_string(self, tokens: Sequence[Token]) -> str:
-        """The tokens' text."""
+        """The text of tokens."""
         return b"".join(t.encode() if isinstance(t, str) else t for t in tokens).decode("utf-8", self.errors)
 
     def _decode(
@@ -221,11 +222,11 @@ class QwenVLTokenizer(PreTrainedTokenizer):
         found = self._bytes.get(number)
         if found is not None:
             return found
-        # A byte that is never UTF-8 stands for what is no token.
+        # Ids without a token become a byte that is never valid UTF-8.
         return b"" if skip_special else self._names[number].encode() if number in self._names else b"\xff"
 
     def _path(self, span: Sequence[int]) -> bytes | None:
-        """What is in an image's slots; None where ``span`` is no image's."""
+        """The content of an image's slots; None if ``span`` is not a well-formed image span."""
         start, end, pad = (self.special_ids[name] for name in (IMAGE_START, IMAGE_END, IMAGE_PAD))
         if len(span) < SPAN or (span[0], span[-1]) != (start, end):
             return None
@@ -237,7 +238,7 @@ class QwenVLTokenizer(PreTrainedTokenizer):
 
 
 class QWenTokenizer(QwenVLTokenizer):
-    """The published ``tokenizer_config.json``'s name for ``QwenVLTokenizer``, which is what it loads."""
+    """The name in the published ``tokenizer_config.json``; it loads ``QwenVLTokenizer``."""
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:

@@ -72,7 +72,7 @@ def read_ranks(path: str | Path | None) -> dict[bytes, int]:
     """
     if path is None or not Path(path).is_file():
         missing = f"{path} is not a file" if path is not None else f"the folder has no {VOCAB_FILE}"
-        raise ValueError(f"Qwen-VL's tokenizer needs its vocabulary, but {missing}; put the checkpoint's file there.")
+        raise ValueError(f"Qwen-VL's tokenizer needs its vocabulary, but {missing}; copy the checkpoint's file there.")
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         if not line:
@@ -84,8 +84,8 @@ def read_ranks(path: str | Path | None) -> dict[bytes, int]:
             raise ValueError(f"{path}, line {number}: not a token in base64 and its rank: {line[:40]!r}") from error
     if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([byte]) not in ranks for byte in range(256)):
         raise ValueError(
-            f"{path} is incomplete or corrupt: it has {len(ranks)} tokens, but ranks have to count from 0 without a "
-            "gap, and each of the 256 bytes has to be a token; take the checkpoint's file again."
+            f"{path} is incomplete or corrupt: it has {len(ranks)} tokens, but ranks must count from 0 without a "
+            "gap, and each of the 256 bytes must be a token; download the checkpoint's file again."
         )
     return ranks
 

@@ -236,7 +236,7 @@ def test_unknown_rope_factors_are_refused(model):
     step = torch.tensor([[1]])
     assert model(step, past_key_values=unknown).logits.shape == (1, 1, 96)  # it cannot have been another than 1
     del unknown.ntk_alpha
-    with pytest.raises(ValueError, match="does not say with which NTK factor"):
+    with pytest.raises(ValueError, match="the NTK factors of the cached keys are unknown"):
         model(step, past_key_values=unknown)
 
 

@@ -109,9 +109,9 @@ def test_recorded_lists(real: QwenVLTokenizer, cases: dict[str, Any]) -> None:
         if case["items"]["ok"]:
             assert real.decode(real.token_ids(case["text"], TAGS, control)) == case["text"]
         else:
-            with pytest.raises(ValueError, match=r"<\|im_start\|>, which is disallowed"):
+            with pytest.raises(ValueError, match=r"<\|im_start\|>, which disallowed_special excludes"):
                 real.token_ids(case["text"], TAGS, control)
-    with pytest.raises(ValueError, match=r"<\|endoftext\|>, which is disallowed"):
+    with pytest.raises(ValueError, match=r"<\|endoftext\|>, which disallowed_special excludes"):
         real.token_ids("a<|endoftext|>", (), "all")
 
 
@@ -284,8 +284,8 @@ def test_without_tiktoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_vocabulary_cannot_be_extended(tiny: QwenVLTokenizer, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'<new>' is no special token of Qwen-VL"):
+    with pytest.raises(ValueError, match="'<new>' is not a special token of Qwen-VL"):
         tiny.add_tokens(["<new>"])
-    with pytest.raises(ValueError, match="'<pad>' is no special token"):
+    with pytest.raises(ValueError, match="'<pad>' is not a special token"):
         QwenVLTokenizer(write_tiny(tmp_path / "qwen.tiktoken"), pad_token="<pad>")
     assert tiny.add_tokens(["<|extra_0|>"], special_tokens=True) == 0

@@ -127,7 +127,7 @@ def read_baseline(path: Path) -> Baseline:
     try:
         check_seal(content, path, f"restore it, or {advice}")
         if content["kind"] != KIND:
-            raise ValueError("its kind is another")
+            raise ValueError("it is of another kind")
         if content["schema"] > SCHEMA:
             raise UserError(f"--baseline {path} has schema {content['schema']}, and this evalkit reads up to {SCHEMA}; "
                             "upgrade evalkit.")  # fmt: skip

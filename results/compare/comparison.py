@@ -39,7 +39,7 @@ class TaskComparison:
             again.
         forced: why the scores are not comparable, if ``--force`` compared them nevertheless.
         flips: samples whose score changed.
-        images: the number of samples that were answered on other images than in the base.
+        images: the number of samples whose images differ from the base run's.
         mean: whether it is the mean of a group of splits.
     """
 
@@ -90,7 +90,7 @@ def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) 
         UserError: fewer than two runs, no scores, corrupt files, or no task that both have.
     """
     if len(paths) < 2:
-        raise UserError("give two runs or more: 'evalkit compare runs/A runs/B' compares B with A.")
+        raise UserError("give at least two runs: 'evalkit compare runs/A runs/B' compares B with A.")
     runs = tuple(ScoredRun.open(path) for path in paths)
     load = cache(lambda place, task: runs[place].sampled(task))
     compared: list[TaskComparison] = []
@@ -129,7 +129,7 @@ def _one(
         return Incomparable(task, place, tuple(reasons))
     ids = [sample for sample in old.ids if sample in new.place]
     if not ids:
-        return Incomparable(task, place, (*reasons, "no sample is in both"))
+        return Incomparable(task, place, (*reasons, "they have no sample in common"))
     if old.corpus or new.corpus:
         clusters = len({old.clusters[old.place[sample]] for sample in ids})
         difference = untested(base.rows[task].score, candidate.rows[task].score, len(ids), clusters)

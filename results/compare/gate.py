@@ -60,7 +60,7 @@ class Change:
 class TaskCheck:
     """One task against the baseline: the difference, the samples that changed, and why it fails (None: it passes).
 
-    ``images`` tells whether its images are others than the baseline's.
+    ``images``: whether its images differ from the baseline's.
     """
 
     task: str
@@ -83,7 +83,7 @@ def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[TaskCheck]:
     if problems:
         raise UserError(
             f"{run.path} cannot be checked against {baseline.path}: {'; '.join(problems)}. Run the tasks of the "
-            "baseline, or take the run as the new baseline with --update."
+            "baseline, or make the run the new baseline with --update."
         )
     alpha = rule.alpha / len(baseline.tasks)
     found = [_compared(run, name, held, alpha) for name, held in baseline.tasks.items()]
@@ -203,15 +203,15 @@ def notes_of(checked: Sequence[TaskCheck], rule: Rule) -> list[str]:
     """Which tasks fail and why, the rule, and the smallest drop that it detects."""
     found = [f"{one.task}: {one.failure}." for one in checked if one.failure]
     found += [
-        f"{one.task}: the images are not the baseline's: the files differ, or how they were decoded."
+        f"{one.task}: the images differ from the baseline's: other files, or other decoding."
         for one in checked
         if one.images
     ]
     wanted = {
-        "exact": "exact: every answer must be the baseline's.",
-        "tolerance": f"tolerance: a score may be {rule.tolerance:g} lower.",
-        "significant": f"significant: fails where a paired permutation test says worse at α {rule.alpha:g} (one-sided, "
-        f"corrected over the tasks) and the drop is more than {rule.margin:g}.",
+        "exact": "exact: every answer must equal the baseline's.",
+        "tolerance": f"tolerance: a score may be lower by up to {rule.tolerance:g}.",
+        "significant": f"significant: fails if a paired permutation test finds the run worse at α {rule.alpha:g} "
+        f"(one-sided, corrected over the tasks) by more than {rule.margin:g}.",
     }
     found.append(wanted[rule.mode])
     if rule.mode == "significant" and (seen := [one for one in checked if one.detectable is not None]):
@@ -296,6 +296,6 @@ def _written(suite: ElementTree.Element) -> bytes:
 
 
 def _xml(text: str) -> str:
-    """``text`` with the characters that XML 1.0 cannot hold replaced."""
+    """``text`` without the characters that XML 1.0 forbids, which are replaced."""
     return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c >= "\U00010000"
                    else "\ufffd" for c in text)  # fmt: skip

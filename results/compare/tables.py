@@ -21,7 +21,7 @@ FLIP_FIELDS = ("run", "task", "id", "base", "candidate", "base_answer", "candida
 
 
 def letter(place: int) -> str:
-    """The letter of a run: A, B, C …; the 27th is Z1."""
+    """The letter of a run: A, B, C …; Z1 for the 27th."""
     return chr(ord("A") + place) if place < 26 else f"Z{place - 25}"
 
 
@@ -48,7 +48,7 @@ def described(run: ScoredRun) -> str:
 
 
 def marked(one: TaskComparison) -> str:
-    """The task, with an exclamation mark if only ``--force`` shows it."""
+    """The task, with an exclamation mark if it is only shown because of ``--force``."""
     return one.task + ("!" if one.forced else "")
 
 
@@ -98,33 +98,33 @@ def _flip_table(place: int, flips: Sequence[Flip]) -> Table:
 
 
 def notes_of(found: Comparison) -> list[str]:
-    """What a reader must know to quote the tables, as sentences."""
+    """Notes that a reader needs to interpret and quote the tables."""
     several = len(found.runs) > 2
     over = "all tasks and runs" if several else "all tasks"
     notes = [
         "±: the 95 % interval of the paired difference, clustered by image.",
-        "p: two-sided paired permutation test; the signs of whole images are flipped.",
+        "p: two-sided paired permutation test that flips signs per image.",
         f"Holm: p corrected over {over}; the verdict uses it at 5 %.",
-        "McNemar (right/wrong scores only) takes the questions of one image as independent.",
-        "detectable: the smallest true difference that this many samples show 80 % of the time, after correction.",
-        "needed: how many samples would show a true difference as large as the observed one in the same way.",
+        "McNemar (right/wrong scores only) treats the questions about an image as independent.",
+        "detectable: the smallest true difference found with 80 % power in this many samples, after correction.",
+        "needed: the number of samples for the same power, if the observed difference is the true one.",
     ]
     if any(one.metric.startswith("cider") for one in found.compared):
-        notes.append("CIDEr: the idf is that of the references and is held fixed.")
+        notes.append("CIDEr: the idf comes from the references and is held fixed.")
     if any(one.mean for one in found.compared):
-        notes.append("A mean tests its splits again and stands outside the correction.")
+        notes.append("The mean of a group tests its splits again and is not part of the correction.")
     if corpus := list(dict.fromkeys(one.metric for one in found.compared if not one.found.chance.tested)):
         notes.append(
             f"not tested: {', '.join(corpus)} is computed from all samples together, not from per-sample scores."
         )
     for one in found.compared:
         if one.forced:
-            notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown by --force: "
+            notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown because of --force: "
                          f"{'; '.join(one.forced)}.")  # fmt: skip
         if one.images:
             notes.append(
                 f"! {one.task}, {letter(one.candidate)}: {one.images:,} of {one.found.n:,} samples were answered on "
-                "other images than A's: the files differ, or how they were decoded."
+                "other images than A's: other files, or other decoding."
             )
     notes += [f"{sentence}." for sentence in found.lacking]
     return notes
@@ -174,7 +174,7 @@ def to_text(found: Comparison, format: str) -> str:
 
 
 def flips_csv(found: Comparison) -> str:
-    """A line a sample that flipped, the whole answers."""
+    """One line per sample whose score changed, with complete answers."""
     return rows_as_csv(FLIP_FIELDS, _flip_records(found))
 
 

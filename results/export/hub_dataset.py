@@ -1,8 +1,8 @@
 """A run's samples as a data set in the hub's format: a folder that ``datasets.load_dataset`` reads.
 
 dataset/
-    README.md                          the data set's card, which says which files are which split
-    data/refcoco.testA-00000.parquet   a row a sample, as ``results.records`` has it; on demand the images
+    README.md                          the data set's card, with the files of each split
+    data/refcoco.testA-00000.parquet   one row per sample (``samples/records.py``), with the images on request
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def write_dataset(
     images: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
     out: Path,
 ) -> int:
-    """Write the folder ``out``; returns the number of images that could not be read, which are empty there.
+    """Write the folder ``out``; returns the number of unreadable images, whose cells are empty.
 
     Args:
         images: by split and sample id; None to leave them out.
 
     Raises:
-        UserError: ``out`` is something else than such a folder.
+        UserError: ``out`` exists and is not such a folder.
         RunFailed: it cannot be written.
     """
     check_place(out)
@@ -87,14 +87,14 @@ def write_dataset(
 
 
 def without_folders(record: Record) -> Record:
-    """A record to be shared: images by the last two parts of their names, not by where they lie on this disk."""
+    """A record to be shared: images are named by the last two components of their paths, without local folders."""
     names = {name: "/".join(PurePath(name).parts[-2:]) for name in record["images"]}
     cluster = record["cluster"]
     return {**record, "images": list(names.values()), "cluster": names.get(cluster, cluster)}
 
 
 def check_place(out: Path) -> None:
-    """Raise ``UserError`` if the folder holds something else than such a data set."""
+    """Raise ``UserError`` if ``out`` exists and is not such a data set."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; give a folder.")
     card = out / "README.md"
@@ -104,7 +104,7 @@ def check_place(out: Path) -> None:
 
 
 def split_names(names: Mapping[str, object]) -> dict[str, str]:
-    """What the hub calls each split: letters, digits, underscores and full stops, each name once."""
+    """The hub's name of each split: letters, digits, underscores and full stops, unique."""
     found: dict[str, str] = {}
     for name in names:
         task, _, part = name.rpartition("/")
@@ -142,7 +142,7 @@ def _write_split(
     features: datasets.Features,
     images: Mapping[str, Sequence[ImageRef]] | None,
 ) -> int:
-    """Write a split's files; returns how many images could not be read."""
+    """Write the files of a split; returns the number of unreadable images."""
     import pyarrow as pa
 
     schema = features.arrow_schema
@@ -177,7 +177,7 @@ def _shards(folder: Path, name: str, schema: Any, stack: ExitStack) -> Iterator[
 
 
 def _cell(image: ImageRef) -> dict[str, Any]:
-    """An image as the hub's format holds it, its bytes as they are in its file; no bytes where it cannot be read."""
+    """An image in the hub's format, with the bytes of its file; without bytes if it cannot be read."""
     import io
 
     name = Path(image.name).name
@@ -192,7 +192,7 @@ def _cell(image: ImageRef) -> dict[str, Any]:
 
 
 def _card(runs: Sequence[ScoredRun], names: Mapping[str, str], with_images: bool) -> str:
-    """The data set's card: its YAML says which files are which split."""
+    """The data set's card; its YAML lists the files of each split."""
     import yaml
 
     files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in names.values()]

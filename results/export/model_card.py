@@ -1,4 +1,4 @@
-"""A run's scores as the hub's model cards hold them: ``model-index`` in the YAML header of a README."""
+"""A run's scores in the hub's format for model cards: ``model-index`` in the YAML header of a README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's answers as the files that the official scorers read: for splits with public answers, and for servers."""
+"""A run's answers as files for official scorers and evaluation servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalkit.types import Answered, Prediction
 
 @dataclass(frozen=True)
 class Official:
-    """A split's file; ``note`` is what keeps the official scorer from taking it, or is to be known of it."""
+    """A split's file; ``note`` says why the official scorer would reject it, or what its user must know."""
 
     split: str
     file: str
@@ -22,12 +22,12 @@ class Official:
 
 
 def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
-    """The file of one split; None where the benchmark's official scorer reads none.
+    """The file of one split; None if the official scorer reads no file of answers.
 
-    Every sample of the run is in it, in the official order, with "" where nothing could be read.
+    It has all samples of the run in the official order; answers that could not be parsed are "".
 
     Raises:
-        UserError: the data are not there, or an answer is nothing that the file can hold.
+        UserError: the data is missing, or the format cannot hold an answer.
     """
     task, samples = load_split(run, name, data)
     bare = name.rpartition("/")[2]

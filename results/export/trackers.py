@@ -20,13 +20,13 @@ from evalkit.types import ImageRef
 
 COUNTS = ("n", "unparsed", "errors", "truncated")
 COLUMNS = ("id", "question", "prompt", "text", "answer", "box", "references", "reference_box", "status", "score")
-"""What a table of samples has."""
+"""The columns of a table of samples."""
 
 
 def scalars_of(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
-    """Every number of these splits, called as ``evalkit.training`` calls them: ``evalkit/refcoco.val/acc@0.5``.
+    """All values of these splits, with the names of ``evalkit.training``: ``evalkit/refcoco.val/acc@0.5``.
 
-    Beside each score its interval's ends (``…/low``, ``…/high``); beside each split's ``n``, ``unparsed``, ….
+    Each score comes with the ends of its interval (``…/low``, ``…/high``), each split with ``n``, ``unparsed``, ….
     """
     found: dict[str, float] = {}
     for name, row in run.rows.items():
@@ -67,7 +67,7 @@ def to_tensorboard(run: ScoredRun, names: Sequence[str], out: Path, step: int) -
 
     Raises:
         UserError: tensorboard is not installed.
-        RunFailed: it cannot be written.
+        RunFailed: the file cannot be written.
     """
     try:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -112,7 +112,7 @@ def to_wandb(
     samples: Mapping[str, Sequence[Record]],
     images: Mapping[str, Mapping[str, Sequence[ImageRef]]] | None,
 ) -> str:
-    """Log a run to Weights & Biases as its environment says (``WANDB_MODE=offline`` writes it below ``out`` only).
+    """Log a run to Weights & Biases as the environment is set up (``WANDB_MODE=offline`` only writes below ``out``).
 
     Args:
         project: of W&B; None for ``WANDB_PROJECT``, else ``evalkit``.
@@ -120,11 +120,11 @@ def to_wandb(
         images: by split and sample id, for the tables; None to leave them out.
 
     Returns:
-        where it is: the address, or the folder of an offline run.
+        the run's address, or the folder of an offline run.
 
     Raises:
         UserError: wandb is not installed, or has no login.
-        RunFailed: it cannot log.
+        RunFailed: logging failed.
     """
     try:
         import wandb
@@ -156,12 +156,12 @@ def to_wandb(
         ) from error
     except (wandb.errors.Error, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunFailed(f"--to wandb: {first}; WANDB_MODE=offline writes it to the disk only.") from error
+        raise RunFailed(f"--to wandb: {first}; WANDB_MODE=offline writes it to disk only.") from error
     return str(where)
 
 
 def _config(run: ScoredRun) -> dict[str, Any]:
-    """What ran, for W&B's columns."""
+    """The run's settings, for W&B's columns."""
     manifest = run.manifest.to_dict()
     keys = ("evalkit", "identity", "created", "family", "shots", "settings", "backend", "python", "platform")
     return {

@@ -1,7 +1,7 @@
 """A report's page: its content before any script runs, and the data for the scripts.
 
 Everything that comes from a model, a data set or a user is escaped: here by the template (``results/html.py``); in the
-scripts' data by ``script_json``, in which nothing can end a script element; in the scripts by writing text, never
+scripts' data by ``script_json``, which cannot close a script element; in the scripts by writing text, never
 markup.  A content security policy allows the report's own scripts only, and nothing from any network.
 """
 
@@ -32,7 +32,7 @@ _IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2
 
 
 def script_json(content: Any) -> str:
-    """JSON that is JavaScript too, and that ends no script element whatever it says."""
+    """JSON that is valid JavaScript and cannot close a script element."""
     return to_json(content).translate(_IN_SCRIPT)
 
 
@@ -42,7 +42,7 @@ def asset(name: str) -> str:
 
 
 def script() -> str:
-    """The report's script: its parts one after the other in a scope of their own."""
+    """The report's script: its modules concatenated in one scope."""
     parts = "\n".join(asset(f"{name}.js") for name in SCRIPTS)
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
@@ -55,7 +55,7 @@ def page(
     index: Mapping[str, Any],
     inline: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """The page in pieces.
+    """The page as pieces of HTML.
 
     Args:
         index: the data that the script needs from the start.
@@ -94,7 +94,7 @@ def _sha(text: str) -> str:
 
 
 def _facts(run: ScoredRun) -> dict[str, object]:
-    """What ran, as terms and values."""
+    """The run's settings, as terms and values."""
     manifest = run.manifest
     backend = manifest.backend
     backend = backend if isinstance(backend, Mapping) else {}
@@ -123,12 +123,12 @@ def _command(command: object) -> str:
 
 
 def anchor(name: str) -> str:
-    """A split's place in the page."""
+    """The section of a split."""
     return "#" + quote(name, safe="/+")
 
 
 def _scores(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Each split's scores with intervals, counts and signatures."""
+    """The scores of each split with intervals, counts and signatures."""
     found = []
     for name in dict.fromkeys([*names, *(name for run in runs for name in run.rows)]):
         rows = [run.rows.get(name) for run in runs]
@@ -148,7 +148,7 @@ def _scores(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[dict[str, A
 
 
 def _comparison(found: Comparison) -> dict[str, Any]:
-    """The paired differences, and what must be known to read them."""
+    """The paired differences, with notes on how to interpret them."""
     tables = tables_of(found)
     return {
         "tables": tables,

@@ -1,4 +1,4 @@
-"""A split's histogram of scores and its breakdowns: by what the samples' ``meta`` says, by box size, by length."""
+"""Histogram and breakdowns of a split's scores: by ``meta``, box size, prompt length, shots and finish reason."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
 
 BINS = 20
-FEW = 12  # so many different scores are shown one by one
-MOST_VALUES = 200  # a key with more of them is no category but a text
-MOST_ROWS = 24  # the rest of them is "other"
-LONGEST = 60  # characters of a category
+MAX_EXACT = 12  # with at most this many distinct scores, each is a bar
+MAX_CATEGORIES = 200  # a key with more values is free text, not a category
+MAX_ROWS = 24  # of a breakdown; the other categories are one row
+MAX_LABEL = 60  # characters of a category
 SMALL, MEDIUM = 32**2, 96**2
 """Areas in square pixels: COCO's small, medium and large objects (Lin et al. 2014, arXiv 1405.0312)."""
 NO_CATEGORY = re.compile(r"(^|_)id$|[a-z]I[dD]$|^(question|hint)$")
-"""Keys of ``meta`` that hold names or texts, even where some are repeated: ``ref_id``, ``questionId``."""
+"""Keys of ``meta`` with ids or texts, even if some values are repeated: ``ref_id``, ``questionId``."""
 UNNAMED = "(none)"
 OTHER = "(other)"
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Scores in [low, high), the last bin's end included; ``counts`` are the samples of each run."""
+    """Scores in [low, high); the last bin includes its end.  ``counts``: the number of samples per run."""
 
     label: str
     low: float
@@ -38,7 +38,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class GroupMean:
-    """A run's mean over a group with its 95 % interval, clustered by image; None where nothing is known of it."""
+    """A run's mean over a group with its 95 % interval, clustered by image; None if it cannot be computed."""
 
     n: int
     mean: float | None
@@ -48,7 +48,7 @@ class GroupMean:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The samples by one property: ``rows`` have a label and each run's mean, ``of`` are a sample's rows by its id."""
+    """Samples grouped by one property: ``rows`` are labels with each run's mean, ``of`` maps sample ids to rows."""
 
     title: str
     rows: Sequence[tuple[str, Sequence[GroupMean]]]
@@ -56,7 +56,7 @@ class Breakdown:
 
 
 def scored(split: SplitView, column: str, run: int) -> list[tuple[SampleView, float]]:
-    """The samples that a run has a score for."""
+    """The samples that have a score in a run, with the score."""
     found = []
     for sample in split.samples:
         answer = sample.answers[run]
@@ -66,7 +66,7 @@ def scored(split: SplitView, column: str, run: int) -> list[tuple[SampleView, fl
 
 
 def histogram(split: SplitView, runs: int) -> list[Bin]:
-    """How many samples have which score; empty where there are no scores."""
+    """The number of samples per score; empty without scores."""
     column = split.column
     if column is None:
         return []
@@ -93,11 +93,11 @@ def _range(one: Bin) -> tuple[float, float, Sequence[int]]:
 
 
 def histogram_edges(values: Sequence[float], scale: float | None) -> list[float]:
-    """The values themselves where they are few; else the ends of equal bins, which leave the highest 1 % to the last.
+    """The distinct values if they are few, else the edges of bins of equal width; the highest 1 % are in the last bin.
 
     ``values`` are sorted.
     """
-    if len(set(values)) <= FEW:
+    if len(set(values)) <= MAX_EXACT:
         return sorted(set(values))
     top = scale if scale is not None else values[min(len(values) - 1, int(0.99 * len(values)))]
     width = _round_up((top - min(0.0, values[0])) / BINS)
@@ -106,7 +106,7 @@ def histogram_edges(values: Sequence[float], scale: float | None) -> list[float]
 
 
 def _round_up(width: float) -> float:
-    """1, 2 or 5 times a power of ten, and not below ``width``."""
+    """The smallest 1, 2 or 5 times a power of ten that is not below ``width``."""
     power = 10.0 ** math.floor(math.log10(width)) if width > 0 else 1.0
     return next(step * power for step in (1, 2, 5, 10) if step * power >= width * (1 - 1e-9))
 
@@ -118,13 +118,13 @@ def number(value: float) -> str:
 # ---------------------------------------------------------------------------------------------------------- breakdowns
 
 Labels = dict[str, tuple[str, ...]]
-"""Sample id → what it is called; several where it is of several kinds, as DocVQA's questions are."""
+"""Sample id → its categories; several if it belongs to several, as DocVQA's questions do."""
 Order = Sequence[str] | None
-"""The labels in the order of the rows; None: the most frequent first."""
+"""The labels in the order of the rows; None for the most frequent first."""
 
 
 def breakdowns(split: SplitView, runs: int) -> list[Breakdown]:
-    """By every category of ``meta``, the size of the box to be found, the prompt's length, the exemplars, the end."""
+    """Breakdowns by the categories in ``meta``, size of the reference box, prompt length, shots, and finish reason."""
     return [
         _breakdown(split, runs, title, labels, order)
         for title, labels, order in _labelled(split)
@@ -140,13 +140,13 @@ def _labelled(split: SplitView) -> Iterator[tuple[str, Labels, Order]]:
             yield key.replace("_", " "), labels, None
     if split.kind == "grounding":
         yield "box size", {s.id: (_box_size(s),) for s in samples}, ("small", "medium", "large")
-    # In tokens, visual ones included; of the first run that was asked, for another resizes images otherwise.
+    # In tokens, visual tokens included, of the first run: another model may resize images differently.
     lengths = {s.id: next((t.prompt_tokens for t in s.answers if t is not None), 0) for s in samples}
     yield (
         "document length (prompt tokens)" if split.kind == "document" else "prompt length (tokens)",
         *_quarters(lengths),
     )
-    # Runs of different numbers of exemplars have a column each already.
+    # Runs with different numbers of shots have a column each already.
     shots: Labels = {s.id: (_first(s, lambda answer: str(len(answer.shots))),) for s in samples}
     yield "shots", shots, sorted({name for (name,) in shots.values()}, key=lambda text: (len(text), text))
     ended = {"stop": "complete", "length": "truncated at the token limit"}
@@ -159,22 +159,22 @@ def _first(sample: SampleView, label: Callable[[RunAnswer], str]) -> str:
 
 
 def categories(value: Any) -> tuple[str, ...]:
-    """A value of ``meta`` as labels; empty where it is no category."""
+    """A value of ``meta`` as labels; empty if it is not a category."""
     if value is None or value in ("", [], ()):
         return (UNNAMED,)
     if isinstance(value, bool):
         return ("yes" if value else "no",)
-    if isinstance(value, str | int) and len(str(value)) <= LONGEST and "\n" not in str(value):
+    if isinstance(value, str | int) and len(str(value)) <= MAX_LABEL and "\n" not in str(value):
         return (str(value),)
-    if isinstance(value, list | tuple) and all(isinstance(one, str) and len(one) <= LONGEST for one in value):
+    if isinstance(value, list | tuple) and all(isinstance(one, str) and len(one) <= MAX_LABEL for one in value):
         return tuple(dict.fromkeys(value))
     return ()
 
 
 def _are_categories(labels: Labels) -> bool:
-    """Whether the values repeat, as categories do and ids and texts do not."""
+    """Whether values repeat, as those of categories do, and those of ids and texts do not."""
     different = len({name for names in labels.values() for name in names})
-    repeated = different <= min(MOST_VALUES, max(8, len(labels) / 3)) and different < len(labels)
+    repeated = different <= min(MAX_CATEGORIES, max(8, len(labels) / 3)) and different < len(labels)
     return all(labels.values()) and repeated
 
 
@@ -187,7 +187,7 @@ def _box_size(sample: SampleView) -> str:
 
 
 def _quarters(lengths: Mapping[str, int]) -> tuple[Labels, Order]:
-    """Four parts of about the same number of samples, by length; unnamed where all are about alike."""
+    """Quartiles by length; ``UNNAMED`` for all if the lengths hardly differ."""
     known = sorted(length for length in lengths.values() if length)
     if not known or known[-1] < 1.2 * known[0]:
         return dict.fromkeys(lengths, (UNNAMED,)), None
@@ -206,8 +206,8 @@ def _breakdown(split: SplitView, runs: int, title: str, labels: Labels, order: O
         names = sorted((name for name in counts if name != UNNAMED), key=lambda name: (-counts[name], name))
     else:
         names = [name for name in order if name in counts]
-    if len(names) > MOST_ROWS:
-        names = [*names[: MOST_ROWS - 1], OTHER]
+    if len(names) > MAX_ROWS:
+        names = [*names[: MAX_ROWS - 1], OTHER]
     if UNNAMED in counts and UNNAMED not in names:
         names.append(UNNAMED)
     row = {name: place for place, name in enumerate(names)}
@@ -217,17 +217,15 @@ def _breakdown(split: SplitView, runs: int, title: str, labels: Labels, order: O
 
 
 def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: int) -> list[GroupMean]:
-    """A run's mean for each row."""
+    """A run's mean per row."""
     if split.metric is None:
-        counts = Counter(
-            place for sample in split.samples if sample.answers[run] is not None for place in of[sample.id]
-        )
-        return [GroupMean(counts[place], None) for place in range(rows)]
-    parts: list[list[tuple[SampleView, float]]] = [[] for _ in range(rows)]
+        counts = Counter(row for sample in split.samples if sample.answers[run] is not None for row in of[sample.id])
+        return [GroupMean(counts[row], None) for row in range(rows)]
+    groups: list[list[tuple[SampleView, float]]] = [[] for _ in range(rows)]
     for sample, value in scored(split, split.metric, run):
-        for place in of[sample.id]:
-            parts[place].append((sample, value))
-    return [_mean(part, split.scale) for part in parts]
+        for row in of[sample.id]:
+            groups[row].append((sample, value))
+    return [_mean(group, split.scale) for group in groups]
 
 
 def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None) -> GroupMean:

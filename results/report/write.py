@@ -1,12 +1,12 @@
 """``evalkit report``: static pages with the images and answers of every sample.
 
 report/
-    index.html               scores, intervals, signatures; opens from the disk, with no server and no network
+    index.html               scores, intervals, signatures; opens in a browser without server or network
     report.css, report.js
-    data/                    the samples as scripts, for a page that lies on a disk may fetch nothing
-    images/                each image once, small
+    data/                    the samples as scripts: a page opened from disk cannot fetch other files
+    images/                  each image once, reduced
 
-or, with ``single``, all of it in one file.
+With ``single``, all of it is one file.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, Sp
 from evalkit.results.store.files import empty_folder, write_failed
 from evalkit.results.store.scored_run import ScoredRun
 
-from .images import BUDGET, BUDGET_SINGLE, Album, Made, side_for, troubles
+from .images import BUDGET, BUDGET_SINGLE, Album, ReportImage, image_notes, side_for
 from .page import MARK, asset, page, script, script_json
 from .summary import Breakdown, breakdowns, histogram
 
 CHUNK = 500
-"""Samples of one script: the first page of a gallery needs one of them."""
+"""Samples per script; the first page of a gallery loads one script."""
 MOST = 5000
-"""Samples of a split that are shown, unless another number is asked for; scores and histograms are of all."""
+"""Samples shown per split by default; scores and histograms cover all."""
 PAGE = "index.html"
 WRITTEN = (PAGE, "report.css", "report.js", "data", "images")
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report: where it is, how many samples and images it shows, its bytes, and what a reader must know."""
+    """A written report: its path, numbers of samples and images, size in bytes, and notes for the reader."""
 
     path: Path
     samples: int
@@ -61,20 +61,20 @@ def write_report(
     most: int | None = MOST,
     side: int | None = None,
 ) -> Written:
-    """Write a report on one run, or on a second one beside it.
+    """Write a report on one run, or on two runs side by side.
 
     Args:
-        contexts: what the run folders do not hold, by split.
-        most: samples of each split in the gallery; None for all.
-        side: the longer side of images, in pixels; None for what keeps the report light.
+        contexts: by split, what run folders do not contain.
+        most: the maximum number of samples per split in the gallery; None for all.
+        side: the longer side of images, in pixels; None for a size that keeps the report small.
 
     Raises:
-        UserError: a run has no scores, is corrupt, has no task in common with the other, or ``out`` is something else.
-        RunFailed: it cannot be written.
+        UserError: a run has no scores or is corrupt, the runs share no task, or ``out`` exists and is not a report.
+        RunFailed: the report cannot be written.
     """
     runs = [ScoredRun.open(path) for path in paths]
     names = check_runs(runs)
-    _check_place(out, single)
+    _check_target(out, single)
     found = compare_runs(paths) if len(runs) > 1 else None
     splits = [split_of(runs, name, contexts.get(name, SplitContext())) for name in names]
     building = out.with_name(f".{out.name}.building")
@@ -82,7 +82,7 @@ def write_report(
         (empty_folder(building) / "images").mkdir()
         (building / "data").mkdir()
         written = _build(runs, splits, found, building, single=single, most=most, side=side)
-        _put(building, out, single)
+        _replace(building, out, single)
     except OSError as error:
         raise write_failed(out, error) from error
     finally:
@@ -91,8 +91,8 @@ def write_report(
     return replace(written, path=out if single else out / PAGE, bytes=sum(f.stat().st_size for f in files))
 
 
-def _check_place(out: Path, single: bool) -> None:
-    """Raise ``UserError`` if the folder holds something else than a report."""
+def _check_target(out: Path, single: bool) -> None:
+    """Raise ``UserError`` if ``out`` exists and is not a report."""
     if single and out.is_dir():
         raise UserError(
             f"--out {out} is a folder; with --single-file give a file's name, for example {out}/report.html."
@@ -106,8 +106,8 @@ def _check_place(out: Path, single: bool) -> None:
         raise UserError(f"--out {out} contains other files; give an empty or new folder.")
 
 
-def _put(building: Path, out: Path, single: bool) -> None:
-    """Put what was built in the place of what was there; what is not the report's stays."""
+def _replace(building: Path, out: Path, single: bool) -> None:
+    """Replace the report at ``out`` by the one in ``building``; other files in the folder stay."""
     if single:
         (building / PAGE).replace(out)
         return
@@ -138,20 +138,20 @@ def _build(
                 album.add(image, digest)
     inline: dict[str, str] = {}
 
-    def put(number: int, content: bytes) -> None:
+    def store(number: int, content: bytes) -> None:
         if single:
             inline[f"image-{number}"] = base64.b64encode(content).decode()
         else:
             (folder / "images" / f"{number}.webp").write_bytes(content)
 
     side = side or side_for(len(album.references), BUDGET_SINGLE if single else BUDGET)
-    made = album.make(side, put)
+    made = album.make(side, store)
     described = []
     for place, (split, samples) in enumerate(zip(splits, shown, strict=True)):
         details = breakdowns(split, len(runs))
         chunks = 0
         for chunks, some in enumerate(_chunks(samples), start=1):
-            text = script_json([sample_of(sample, album, details) for sample in some])
+            text = script_json([sample_record(sample, album, details) for sample in some])
             key = f"data-{place}-{chunks - 1}"
             if single:
                 inline[key] = text
@@ -171,8 +171,8 @@ def _build(
     if not single:
         (folder / "report.css").write_text(asset("report.css"), "utf-8")
         (folder / "report.js").write_text(script(), "utf-8")
-    good = sum(not one.trouble for one in made)
-    return Written(folder, sum(map(len, shown)), good, 0, [*_shortcomings(splits, shown), *troubles(made)])
+    good = sum(not one.problem for one in made)
+    return Written(folder, sum(map(len, shown)), good, 0, [*_shortcomings(splits, shown), *image_notes(made)])
 
 
 def _chunks(samples: Sequence[SampleView]) -> Iterator[Sequence[SampleView]]:
@@ -181,17 +181,20 @@ def _chunks(samples: Sequence[SampleView]) -> Iterator[Sequence[SampleView]]:
 
 
 def _notes(
-    runs: Sequence[ScoredRun], splits: Sequence[SplitView], shown: Sequence[Sequence[SampleView]], made: Sequence[Made]
+    runs: Sequence[ScoredRun],
+    splits: Sequence[SplitView],
+    shown: Sequence[Sequence[SampleView]],
+    made: Sequence[ReportImage],
 ) -> list[str]:
     notes = []
     for run in runs:  # notes on several runs together are in the comparison
         entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
         notes += [note for note in notes_on_scores(entries) if not note.startswith("`")]
-    return [*dict.fromkeys(notes), *_shortcomings(splits, shown), *troubles(made)]
+    return [*dict.fromkeys(notes), *_shortcomings(splits, shown), *image_notes(made)]
 
 
 def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleView]]) -> list[str]:
-    """What the report does not show, and why; what is true of several splits is listed once."""
+    """What the report does not show, and why; a note on several splits is listed once."""
     names_of: dict[str, list[str]] = {}
     for split, samples in zip(splits, shown, strict=True):
         notes = list(split.notes)
@@ -205,20 +208,20 @@ def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleVi
     return [f"{', '.join(names)}: {note}" for note, names in names_of.items()]
 
 
-# ------------------------------------------------------------------------------------------------------ as the page has
+# -------------------------------------------------------------------------------------------------------- JSON records
 
 
-def image_record(one: Made) -> list[Any]:
-    """[name, width, height, what is wrong with it]."""
+def image_record(one: ReportImage) -> list[Any]:
+    """[name, width, height, problem or an empty text]."""
     width, height = one.size or (0, 0)
-    trouble = one.trouble or ("not the image that the run used" if one.changed else "")
-    return [one.name, width, height, trouble]
+    problem = one.problem or ("not the image that the run used" if one.changed else "")
+    return [one.name, width, height, problem]
 
 
 def split_record(
     split: SplitView, samples: int, chunks: int, details: Sequence[Breakdown], runs: Sequence[ScoredRun]
 ) -> dict[str, Any]:
-    """What the page must know of a split before its samples."""
+    """The record of a split in the page, without its samples."""
     rows = [run.rows.get(split.name) for run in runs]
     cells = ["" if row is None else Entry("", "", row).cell for row in rows]
     return {
@@ -248,8 +251,8 @@ def split_record(
     }
 
 
-def sample_of(sample: SampleView, album: Album, details: Sequence[Breakdown]) -> dict[str, Any]:
-    """A sample as the page has it."""
+def sample_record(sample: SampleView, album: Album, details: Sequence[Breakdown]) -> dict[str, Any]:
+    """The record of a sample in the page's data."""
     return {
         "id": sample.id,
         "question": sample.question,
@@ -263,7 +266,7 @@ def sample_of(sample: SampleView, album: Album, details: Sequence[Breakdown]) ->
 
 
 def answer_record(answer: RunAnswer) -> dict[str, Any]:
-    """One run's side of a sample as the page has it."""
+    """The record of one run's answer to a sample in the page's data."""
     return {
         "text": answer.text,
         "prediction": answer.prediction,

@@ -95,7 +95,7 @@ def test_other_data_are_refused_and_shown_by_force_marked(evalkit: Evalkit, pair
     assert forced.returncode == 0
     assert forced.stdout.count("vqav2/val!") == 2, "in both tables"
     assert forced.stdout.count("not comparable") == 2, "as the verdict, and below with the reason"
-    assert "not comparable, shown by --force: the data differ" in printed(forced)
+    assert "not comparable, shown because of --force: the data differ" in printed(forced)
     table = evalkit("leaderboard", cwd=pair).stdout
     assert "vqav2/val (n=324) #1" in table, "nor do they share a column"
 
@@ -247,7 +247,7 @@ def test_usage_errors_are_reported(evalkit: Evalkit, pair: Path) -> None:
         assert done.stderr.count("\n") == 1
         return done.stderr
 
-    assert "give two runs or more" in fails("runs/good")
+    assert "give at least two runs" in fails("runs/good")
     assert "runs is not a run folder (no manifest.json)" in fails("runs/good", "runs")
     assert "--format xls: unknown; use one of table, md, csv, json, html, latex" in fails(
         "runs/good", "runs/bad", "--format", "xls"

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from evalkit import registry
 from evalkit.console import new_console
@@ -23,6 +22,8 @@ from evalkit.results.samples.context import located
 from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter, read_scores
+from evalkit.results.tables import Cell, Table
+from evalkit.results.terminal import OnTerminal, print_notes
 from evalkit.runner.finish import print_leaderboard, report_unparsed, write_scores
 from evalkit.runner.manifest import now
 from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
@@ -126,9 +127,8 @@ class RecordedRun:
 def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
     """Print the scores of the run in ``path`` under several scoring rules; returns the exit code."""
     console = new_console(stderr=True, highlight=False)
-    table = Table(header_style="bold")
-    for column in ("task", "rule", "score", "unparsed", "signature"):
-        table.add_column(column, justify="right" if column in ("score", "unparsed") else "left")
+    rows: list[list[Cell | str]] = []
+    signatures: dict[str, None] = {}
     code = 0
     for rule in dict.fromkeys(rules):
         run = RecordedRun.open(path, data, rule)
@@ -136,9 +136,14 @@ def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
             result = run.score(job, console)
             code = code if result.complete else 1
             scores = result.scores
-            value = result.failure or "–" if scores is None else formatted(float(scores.values[scores.headline]))
-            table.add_row(job.name, rule, value, f"{result.unparsed:,}", "" if scores is None else scores.signature)
-    new_console().print(table)
+            value = None if scores is None else float(scores.values[scores.headline])
+            name = "" if scores is None else scores.headline
+            rows.append([job.name, rule, name, formatted(value), f"{result.n:,}", f"{result.unparsed:,}"])
+            signatures |= {} if scores is None else {f"{rule}: `{scores.signature}`": None}
+    header = ["task", "rule", "metric", "score", "n", "unparsed"]
+    out = new_console()
+    out.print(OnTerminal(Table(header, rows, 3)))
+    print_notes(out, list(signatures))
     return code
 
 

@@ -6,9 +6,12 @@ import io
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +265,28 @@ def http_server() -> Iterator[HTTPServer]:
     server = HTTPServer()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def evalkit() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line, from its arguments to its exit code, in this process: importing torch takes seconds.
+
+    What escapes it, as a traceback would, fails the test.
+    """
+
+    from evalkit.cli import main
+
+    def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name in [name for name in os.environ if name.startswith("EVALKIT_")]:
+                patch.delenv(name)
+            for name, value in {"COLUMNS": "160", "PYTHONSAFEPATH": "1", **environment}.items():
+                patch.setenv(name, value)
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", ["evalkit", *arguments])
+            with pytest.raises(SystemExit) as end:
+                main()
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+    return call

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +74,59 @@ class Aggregation(ABC):
 
 
 @dataclass(frozen=True)
-class Mean(Aggregation):
+class Units:
+    """What a weighted sum of means is made of; the lists have the same length.
+
+    Attributes:
+        values: one per unit, which counts once: a sample, or several that count together.
+        members: the ids of each unit's samples.
+        strata: the mean that each unit belongs to.
+        weights: each mean's weight in the value, by stratum.
+    """
+
+    values: Sequence[float]
+    members: Sequence[Sequence[str]]
+    strata: Sequence[str]
+    weights: Mapping[str, float]
+
+    def contributions(self) -> dict[str, float]:
+        """Each sample's part of the value, times the number of samples: their mean is the value."""
+        sizes = Counter(self.strata)
+        found: dict[str, float] = {}
+        for value, members, stratum in zip(self.values, self.members, self.strata, strict=True):
+            part = self.weights[stratum] * value / sizes[stratum] / len(members)
+            for sample in members:
+                found[sample] = found.get(sample, 0.0) + part
+        return {sample: part * len(found) for sample, part in found.items()}
+
+
+class Weighted(Aggregation):
+    """A weighted sum of means: it has a clustered interval and paired tests."""
+
+    @abstractmethod
+    def units(self, name: str, per_sample: PerSample, meta: Meta) -> Units:
+        """What the value ``name`` is made of.
+
+        Raises:
+            KeyError: a sample lacks the column, or an entry of ``meta``.
+        """
+
+
+@dataclass(frozen=True)
+class Mean(Weighted):
     """The mean over all samples.
 
     Attributes:
         column: of the per-sample scores; empty for the one named like the value.
         maximum: the upper end of the scale, which begins at 0; None if it has none.
+        unit: the entry of ``meta`` that names what counts once, such as a figure of which all questions must be
+            answered right; empty if each sample does.  Every sample has it.  A unit's value is the mean of its
+            samples', and its samples are of one cluster.
     """
 
     column: str = ""
     maximum: float | None = PERCENT
+    unit: str = field(default="", kw_only=True)
 
     def group(self, meta: Mapping[str, Any]) -> str | None:
         """The group that a sample belongs to; None if it does not count."""
@@ -93,11 +137,25 @@ class Mean(Aggregation):
         found = {sample: self.group(fields) for sample, fields in meta.items()}
         return {sample: group for sample, group in found.items() if group is not None}
 
+    def units(self, name: str, per_sample: PerSample, meta: Meta) -> Units:
+        groups = self.groups({sample: meta[sample] for sample in per_sample})
+        weights = dict.fromkeys(groups.values(), 1 / max(1, len(set(groups.values()))))
+        column = self.column or name
+        if not self.unit:
+            values = [per_sample[sample][column] for sample in groups]
+            return Units(values, [(sample,) for sample in groups], list(groups.values()), weights)
+        units: dict[tuple[str, str], list[str]] = {}
+        for sample, group in groups.items():
+            units.setdefault((group, str(meta[sample][self.unit])), []).append(sample)
+        values = [fmean(per_sample[sample][column] for sample in members) for members in units.values()]
+        return Units(values, list(units.values()), [group for group, _ in units], weights)
+
     def compute(self, name: str, per_sample: PerSample, meta: Meta) -> float | None:
         """The mean of the groups' means; NaN without samples."""
+        units = self.units(name, per_sample, meta)
         groups: dict[str, list[float]] = {}
-        for sample, group in self.groups({sample: meta[sample] for sample in per_sample}).items():
-            groups.setdefault(group, []).append(per_sample[sample][self.column or name])
+        for stratum, value in zip(units.strata, units.values, strict=True):
+            groups.setdefault(stratum, []).append(value)
         return fmean(fmean(values) for values in groups.values()) if groups else math.nan
 
 
@@ -130,6 +188,38 @@ class MeanWhere(Mean):
     def group(self, meta: Mapping[str, Any]) -> str | None:
         found = labels_of(meta.get(self.key))
         return "" if (self.value in found if self.value is not None else found) else None
+
+
+@dataclass(frozen=True)
+class SumOfMeans(Weighted):
+    """A weighted sum of means, such as the sum of subtasks' scores, or the mean of two accuracies.
+
+    Attributes:
+        terms: each mean with its weight; one without samples is left out.
+        maximum: the upper end of the scale, which begins at 0.
+    """
+
+    terms: Sequence[tuple[float, Mean]]
+    maximum: float | None = PERCENT
+
+    def units(self, name: str, per_sample: PerSample, meta: Meta) -> Units:
+        values: list[float] = []
+        members: list[Sequence[str]] = []
+        strata: list[str] = []
+        weights: dict[str, float] = {}
+        for place, (weight, mean) in enumerate(self.terms):
+            term = mean.units(name, per_sample, meta)
+            values += term.values
+            members += term.members
+            strata += [f"{place}/{stratum}" for stratum in term.strata]
+            weights |= {f"{place}/{stratum}": weight * part for stratum, part in term.weights.items()}
+        return Units(values, members, strata, weights)
+
+    def compute(self, name: str, per_sample: PerSample, meta: Meta) -> float | None:
+        """The sum over the terms that have samples; NaN if none has."""
+        found = [(weight, mean.compute(name, per_sample, meta)) for weight, mean in self.terms]
+        there = [weight * value for weight, value in found if value is not None and not math.isnan(value)]
+        return math.fsum(there) if there else math.nan
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _check_shape(name: str, scores: Scores, answers: Sequence[Answered]) -> None
         if not isinstance(declared, Aggregation):
             raise UserError(
                 f"the metric {name}: aggregation[{value!r}] is {declared!r}; expected an instance of a class in "
-                "evalkit.aggregation (Mean, MeanOfGroups, MeanWhere, OfSums, Corpus)."
+                "evalkit.aggregation (Mean, MeanOfGroups, MeanWhere, SumOfMeans, OfSums, Corpus)."
             )
     headline = scores.headline
     if ids and headline not in scores.aggregation and headline not in columns:

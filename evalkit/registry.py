@@ -224,7 +224,7 @@ def _check_metric(metric: Metric, where: str) -> None:
         if not isinstance(declared, Aggregation):
             raise UserError(
                 f"{where}: aggregation[{name!r}] is {declared!r}; expected an instance of a class in "
-                "evalkit.aggregation (Mean, MeanOfGroups, MeanWhere, OfSums, Corpus)."
+                "evalkit.aggregation (Mean, MeanOfGroups, MeanWhere, SumOfMeans, OfSums, Corpus)."
             )
 
 

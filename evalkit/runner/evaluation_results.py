@@ -86,11 +86,14 @@ class EvaluationResults(dict[str, Result]):
     def _sample_rows(self, name: str) -> Iterator[dict[str, Any]]:
         result, row = self[name], self.rows[name]
         per_sample = {} if result.scores is None else result.scores.per_sample
-        scale = scale_of(row.metric, row.signature)
+        columns = next(iter(per_sample.values()), {})
+        # A headline that no sample has a score under is represented by the first column, as in reports.
+        column = row.metric if row.metric in columns else next(iter(columns), row.metric)
+        scale = scale_of(column, row.signature)
         for record in self.records[name]:
             sample, response, value = record.sample, record.response, record.prediction.value
             scores = per_sample.get(sample.id, {})
-            score = scores.get(row.metric)
+            score = scores.get(column)
             references = [list(map(float, r)) if is_box(r) else plain(r) for r in sample.references]
             found = {
                 "model": self._model,
@@ -107,7 +110,7 @@ class EvaluationResults(dict[str, Result]):
                 "answer": None if value is None or is_box(value) else plain(value),
                 "box": list(map(float, value)) if isinstance(value, tuple) and is_box(value) else None,
                 "status": status_of(response.finish, value, score, scale),
-                "metric": row.metric,
+                "metric": column,
                 "score": score,
                 "finish": response.finish,
                 "error": response.error,

@@ -14,6 +14,7 @@ from evalkit.jsonl import objects, parse, read_bytes
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
 from evalkit.types import ImageRef, Sample
@@ -90,15 +91,19 @@ class _RunSplit:
             scores = {str(line["id"]): line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
         # An earlier, larger --limit may have answered more than was scored.
         ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
-        metric = _column(row.metric, scores)
-        scale = scale_of(row.metric, row.signature)
+        metric = _column(row, scores)
+        scale = scale_of(row.metric if metric is None else metric, row.signature)
         return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
 
 
-def _column(headline: str, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The per-sample score that stands for the headline: its own, else (for a score of the corpus) the first."""
-    columns = dict.fromkeys(key for row in scores.values() for key in row if key not in FIELDS)
-    return headline if headline in columns else next(iter(columns), None)
+def _column(row: ScoreRow, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The per-sample score that stands for the headline: its own, else the first.
+
+    The first also for a weighted sum of means, since a contribution to it does not show whether a sample is right.
+    """
+    columns = dict.fromkeys(key for line in scores.values() for key in line if key not in FIELDS)
+    own = row.metric in columns and (row.aggregation != "weighted" or len(columns) == 1)
+    return row.metric if own else next(iter(columns), None)
 
 
 def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitContext) -> SampleView:

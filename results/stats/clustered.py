@@ -1,7 +1,8 @@
 """Clustered standard errors and the cluster bootstrap: the questions about one image are not independent.
 
 A score is a mean, or the unweighted mean of the means of several strata (the splits of a benchmark, the halves of
-ChartQA).  ``error_bars`` chooses the interval to show with a score; ``paired`` compares two scores.
+ChartQA), or a weighted sum of such means (the subtasks of MME).  ``error_bars`` chooses the interval to show with a
+score; ``paired`` compares two scores.
 """
 
 from __future__ import annotations
@@ -48,20 +49,32 @@ class Measured:
     Attributes:
         values: (n,), in the metric's unit.
         clusters: (n,), numbers from 0; a cluster is an image.
-        strata: (n,), numbers from 0; the score is the unweighted mean of the strata's means.
+        strata: (n,), numbers from 0; the score is the weighted sum of the strata's means.
+        coefficients: (strata,), the weight of each stratum's mean; None for the unweighted mean of the means.
     """
 
     values: Floats
     clusters: Ints
     strata: Ints
+    coefficients: Floats | None = None
 
     @classmethod
-    def of(cls, values: Sequence[float], clusters: Sequence[str], strata: Sequence[str] | None = None) -> Measured:
+    def of(
+        cls,
+        values: Sequence[float],
+        clusters: Sequence[str],
+        strata: Sequence[str] | None = None,
+        coefficients: Mapping[str, float] | None = None,
+    ) -> Measured:
+        """From lists of the same length; ``coefficients`` by stratum."""
         array = np.asarray(values, dtype=np.float64)
         groups = np.zeros(len(array), dtype=np.int64) if strata is None else codes(strata)
         if not len(array) == len(clusters) == len(groups):
             raise ValueError(f"{len(array)} values, {len(clusters)} clusters, {len(groups)} strata")
-        return cls(array, codes(clusters), groups)
+        if coefficients is None or strata is None:
+            return cls(array, codes(clusters), groups)
+        weights = [coefficients[stratum] for stratum in dict.fromkeys(strata)]
+        return cls(array, codes(clusters), groups, np.array(weights, dtype=np.float64))
 
     @cached_property
     def groups(self) -> int:
@@ -80,12 +93,18 @@ class Measured:
 
     @property
     def mean(self) -> float:
-        return float(self.means.mean()) if len(self.values) else math.nan
+        """The score."""
+        if not len(self.values):
+            return math.nan
+        return float(self.means.mean() if self.coefficients is None else self.means @ self.coefficients)
 
     @cached_property
     def weights(self) -> Floats:
-        """(n,), the weight of each sample in the score; they sum to 1."""
-        weights: Floats = 1.0 / (self.sizes[self.strata] * len(self.sizes))
+        """(n,), the weight of each sample in the score; they sum to 1 in a mean."""
+        if self.coefficients is None:
+            weights: Floats = 1.0 / (self.sizes[self.strata] * len(self.sizes))
+        else:
+            weights = self.coefficients[self.strata] / self.sizes[self.strata]
         return weights
 
     @property
@@ -112,7 +131,8 @@ class Measured:
         sums = self.by_cluster(self.values - self.means[self.strata])
         error = math.sqrt(self.groups / (self.groups - 1) * float(sums @ sums))
         # Equal values up to rounding have no spread.
-        return error if error > 1e-12 * max(1.0, float(np.abs(self.values).max())) else 0.0
+        largest = float(np.abs(self.values).max()) * max(1.0, float(np.abs(self.weights).sum()))
+        return error if error > 1e-12 * max(1.0, largest) else 0.0
 
     def totals(self) -> Floats:
         """(clusters, 2 × strata): each cluster's sums of values, then its numbers of samples."""
@@ -121,6 +141,10 @@ class Measured:
         cells = self.groups * count
         sums = sums_by(place, self.values, cells).reshape(self.groups, count)
         return np.hstack([sums, np.bincount(place, minlength=cells).reshape(self.groups, count)])
+
+    def of_totals(self, totals: Floats) -> Floats:
+        """(rows,), the scores whose sums over clusters are ``totals``, (rows, 2 × strata)."""
+        return mean_of_ratios(totals) if self.coefficients is None else ratios(totals) @ self.coefficients
 
 
 def one_stratum(values: Floats, clusters: Ints) -> Measured:
@@ -133,10 +157,16 @@ def mean_of_ratios(totals: Floats) -> Floats:
 
     A mean is the ratio of summed values to samples; F1 is that of 2 · TP to 2 · TP + FP + FN.
     """
+    found: Floats = ratios(totals).mean(axis=1)
+    return found
+
+
+def ratios(totals: Floats) -> Floats:
+    """Numerators and denominators side by side, (rows, 2k) → the k ratios, (rows, k)."""
     count = totals.shape[1] // 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios: Floats = (totals[:, :count] / totals[:, count:]).mean(axis=1)
-    return ratios
+        found: Floats = totals[:, :count] / totals[:, count:]
+    return found
 
 
 def bootstrap(

@@ -52,7 +52,7 @@ def interval_of(measured: Measured, *, scale: float | None, seed: int) -> Interv
     if scale is not None and (error == 0 or value - half < 0 or value + half > scale):
         low, high = wilson(value / scale, effective_size(value / scale, error / scale, measured.groups))
         return Interval(error, None, low * scale, high * scale, "wilson")
-    ends = bootstrap(measured.totals(), seed=seed)
+    ends = bootstrap(measured.totals(), measured.of_totals, seed=seed)
     if error == 0 or ends is None:
         return None
     return Interval(error, half, *ends, "bootstrap")

@@ -1,19 +1,20 @@
 """The interval of every value of a metric, from its per-sample scores.
 
-How a value comes from the samples is what the metric declares (``evalkit.aggregation``): a mean, with a clustered
-standard error; a function of summed statistics, resampled (BLEU, METEOR); or neither, and then there is no interval.
+How a value comes from the samples is what the metric declares (``evalkit.aggregation``): a mean or a weighted sum of
+means, with a clustered standard error; a function of summed statistics, resampled (BLEU, METEOR); or neither, and then
+there is no interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from evalkit import registry
-from evalkit.aggregation import PERCENT, Aggregation, Mean, MeanOfGroups, OfSums
+from evalkit.aggregation import PERCENT, Aggregation, Mean, MeanOfGroups, OfSums, Weighted
 from evalkit.errors import UserError
 from evalkit.scoring import Result
 from evalkit.types import Scores
@@ -41,10 +42,31 @@ def _declared(name: str, signature: str) -> Aggregation | None:
     return None
 
 
-def headline(result: Result) -> tuple[Measured, list[str] | None] | None:
-    """The samples of the headline score and their strata; None if it is not a mean."""
+def headline(result: Result) -> tuple[dict[str, float], list[str] | None] | None:
+    """The samples' values of which the headline score is the mean, by id, and their strata.
+
+    Of a weighted sum of means these are the samples' contributions to it.  None if it is neither.
+    """
     scores = result.scores
-    return None if scores is None or not scores.per_sample else _mean(result, scores, scores.headline)
+    if scores is None or not scores.per_sample:
+        return None
+    declared = scores.aggregation_of(scores.headline)
+    if not isinstance(declared, Weighted):
+        return None
+    units = declared.units(scores.headline, scores.per_sample, _meta(result, scores))
+    if not is_plain(declared):
+        return units.contributions(), None
+    values = {sample: value for (sample,), value in zip(units.members, units.values, strict=True)}
+    return values, list(units.strata) if isinstance(declared, MeanOfGroups) else None
+
+
+def is_plain(declared: Aggregation) -> bool:
+    """Whether it is a mean over samples, or one of such means."""
+    return isinstance(declared, Mean) and not declared.unit
+
+
+def _meta(result: Result, scores: Scores) -> dict[str, Mapping[str, Any]]:
+    return {sample.id: sample.meta for sample in result.job.samples if sample.id in scores.per_sample}
 
 
 def of_values(result: Result) -> dict[str, dict[str, Any]]:
@@ -52,27 +74,26 @@ def of_values(result: Result) -> dict[str, dict[str, Any]]:
     scores = result.scores
     if scores is None or not scores.per_sample:
         return {}
+    meta = _meta(result, scores)
     found = {name: interval for sums in _sums(scores) for name, interval in _from_sums(result, scores, sums)}
     for name in scores.values:
-        if name not in found and (mean := _mean(result, scores, name)) is not None:
+        if name not in found and (measured := _measured(result, scores, name, meta)) is not None:
             seed, scale = seed_of(result.job.name, name), scores.aggregation_of(name).maximum
-            if (interval := interval_of(mean[0], scale=scale, seed=seed)) is not None:
+            if (interval := interval_of(measured, scale=scale, seed=seed)) is not None:
                 found[name] = interval
     return {name: found[name].as_row() for name in scores.values if name in found}
 
 
-def _mean(result: Result, scores: Scores, name: str) -> tuple[Measured, list[str] | None] | None:
-    """The samples whose mean is the value ``name``, and their strata; None if it is not a mean, or one of no sample."""
+def _measured(result: Result, scores: Scores, name: str, meta: Mapping[str, Mapping[str, Any]]) -> Measured | None:
+    """What the value ``name`` is the mean of, or the weighted sum of means; None if it is neither, or of no sample."""
     declared = scores.aggregation_of(name)
-    if not isinstance(declared, Mean):
+    if not isinstance(declared, Weighted):
         return None
-    groups = declared.groups({s.id: s.meta for s in result.job.samples if s.id in scores.per_sample})
-    ids = [sample for sample in scores.per_sample if sample in groups]
-    if not ids:
+    units = declared.units(name, scores.per_sample, meta)
+    if not units.values:
         return None
-    strata = [groups[sample] for sample in ids] if isinstance(declared, MeanOfGroups) else None
-    values = [scores.per_sample[sample][declared.column or name] for sample in ids]
-    return Measured.of(values, [result.clusters[sample] for sample in ids], strata), strata
+    clusters = [result.clusters[members[0]] for members in units.members]
+    return Measured.of(units.values, clusters, units.strata, None if isinstance(declared, Mean) else units.weights)
 
 
 def _sums(scores: Scores) -> list[OfSums]:

@@ -73,7 +73,7 @@ def read_sample_scores(path: Path, row: ScoreRow) -> SampleScores:
         corpus = row.aggregation in ("sums", "corpus") or not any(row.metric in line for _, line in lines)
         for line_number, line in lines:  # noqa: B007
             count += 1
-            if row.aggregation == "subset" and row.metric not in line:
+            if row.aggregation in ("subset", "weighted") and row.metric not in line:
                 continue
             ids.append(str(line["id"]))
             values.append(math.nan if corpus else number(line[row.metric]))

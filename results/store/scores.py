@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evalkit.aggregation import Aggregation, Mean, MeanWhere, OfSums
+from evalkit.aggregation import Aggregation, Mean, MeanWhere, OfSums, Weighted
 from evalkit.errors import UserError
 from evalkit.reasoning import RULES_VERSION
 from evalkit.results.stats.clustered import seed_of, stratified
 from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
-from evalkit.results.stats.intervals import headline, of_values, scale_of
+from evalkit.results.stats.intervals import headline, is_plain, of_values, scale_of
 from evalkit.scoring import Result
 from evalkit.task_groups import MEANS
 
@@ -105,24 +105,24 @@ def sample_lines(result: Result) -> list[dict[str, Any]]:
     """
     assert result.scores is not None
     found = headline(result)
-    strata = None if found is None else found[1]
+    counted, strata = ({}, None) if found is None else found
+    stratum_of = {} if strata is None else dict(zip(counted, strata, strict=True))
     name = result.scores.headline
-    declared = result.scores.aggregation_of(name)
-    meta = {sample.id: sample.meta for sample in result.job.samples}
     lines = []
-    for place, (sample, values) in enumerate(result.scores.per_sample.items()):
-        stratum = {} if strata is None else {"stratum": strata[place]}
+    for sample, values in result.scores.per_sample.items():
+        stratum = {"stratum": stratum_of[sample]} if sample in stratum_of else {}
         row = {"id": sample, "cluster": result.clusters[sample], **stratum, **values}
-        if isinstance(declared, Mean) and declared.group(meta[sample]) is not None:
-            row[name] = values[declared.column or name]
-        else:
-            row.pop(name, None)  # under the headline's name, only what it is the mean of
+        row.pop(name, None)  # under the headline's name, only what it is the mean of
+        if sample in counted:
+            row[name] = counted[sample]
         lines.append(row)
     return lines
 
 
 def stored_name(declared: Aggregation) -> str | None:
     """``ScoreRow.aggregation``."""
+    if isinstance(declared, Weighted) and not is_plain(declared):
+        return "weighted"
     if isinstance(declared, MeanWhere):
         return "subset"
     if isinstance(declared, Mean):
@@ -205,8 +205,9 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
 
 
 def _headline_values(result: Result) -> dict[str, float]:
-    assert result.scores is not None
-    return {sample: values[result.scores.headline] for sample, values in result.scores.per_sample.items()}
+    found = headline(result)
+    assert found is not None
+    return found[0]
 
 
 def _aggregate(result: Result) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +12,7 @@ import pytest
 
 from evalkit.aggregation import Aggregation, Corpus, Mean, MeanOfGroups, OfSums
 from evalkit.errors import UserError
-from evalkit.interfaces import Metric
+from evalkit.interfaces import Metric, Task
 from evalkit.jobs import Job, Record
 from evalkit.metric_contract import score_answers
 from evalkit.results.stats.intervals import of_values, scale_of
@@ -22,22 +22,20 @@ from evalkit.scoring import Result, score_job
 from evalkit.types import Answered, Box, Prediction, Response, Sample, Scores, Split
 
 
-@dataclass(frozen=True)
-class Own:
+class Own(Task):
     """A task of these samples."""
 
-    metric: str
-    name: str = "own"
-    version: int = 1
-    kind: str = "vqa"
+    name = "own"
+    version = 1
+    kind = "vqa"
+    splits = {"val": Split(None)}
 
-    @property
-    def splits(self) -> dict[str, Split]:
-        return {"val": Split(None)}
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
 
 
 def scored(metric: str, samples: list[Sample], texts: Sequence[str | Box | None]) -> Result:
-    job = Job(Own(metric), "val", samples, limited=False, all_samples=samples)  # type: ignore[arg-type]
+    job = Job(Own(metric), "val", samples, limited=False, all_samples=samples)
     records = [Record(s, "", Response(s.id), Prediction(t)) for s, t in zip(samples, texts, strict=True)]
     return score_job(job, records)
 

@@ -62,7 +62,7 @@ def load_task(
 
     Args:
         name: ``refcoco/testA``; or a task with one default split, such as ``vqav2``; or your own file,
-            ``mine.jsonl`` (see ``evalkit.jsonl_task``).
+            ``mine.jsonl`` (see ``evalkit.task_files``).
         data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment
             variable ``EVALKIT_DATA``, else ``hub``.
         kind: the kind of questions in your own file, if the file does not specify it.

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from evalkit.data import Data
 from evalkit.errors import UserError
+from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Backend, Family, Task
-from evalkit.jsonl_task import JsonlTask, digest_by_path, read_jsonl_task
+from evalkit.task_files import read_task_file
 from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
 
 TRAIN = "train"
@@ -36,20 +37,20 @@ class ShotPool:
     """The candidates for few-shot examples: samples that have answers.
 
     Attributes:
-        is_file: whether they come from a custom task file.
+        file: the custom task file that they come from, if they do.
     """
 
     name: str
     samples: Sequence[Sample]
-    is_file: bool = False
+    file: FileTask | None = None
 
     def digest(self) -> str:
         """A digest of its samples, independent of their location."""
         return of_samples(self.samples)
 
-    def digest_by_path(self) -> str | None:
-        """The digest that earlier versions gave a custom task file, by its images' absolute paths; else None."""
-        return digest_by_path(self.samples) if self.is_file else None
+    def earlier_digest(self) -> str | None:
+        """The digest that earlier versions gave a custom task file, if it was another one; else None."""
+        return None if self.file is None else self.file.earlier_annotations(self.samples)
 
 
 def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool:
@@ -59,10 +60,10 @@ def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool
         UserError: there is no pool, it is of another kind, or it is the split that is evaluated.
     """
     if given is not None:
-        own = read_jsonl_task(Path(given), task.kind)
-        if isinstance(task, JsonlTask) and own.digest == task.digest:
+        own = read_task_file(Path(given), task.kind)
+        if isinstance(task, FileTask) and own.digest == task.digest:
             raise UserError(f"--shots-from {given}: this file is evaluated itself; give another file.")
-        return ShotPool(given, tuple(own.load(data, own.default_splits[0])), is_file=True)
+        return ShotPool(given, tuple(own.load(data, own.default_splits[0])), own)
     if TRAIN not in task.splits:
         raise UserError(f"--shots: {task.name} has no training split to take examples from; give --shots-from FILE.")
     if split == TRAIN:

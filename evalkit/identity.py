@@ -56,8 +56,8 @@ def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, An
 
 
 def earlier_parts(job: Job, pool: ShotPool | None) -> dict[str, Any]:
-    """Values in ``split_parts`` as earlier versions recorded them: by the absolute paths of custom task files."""
-    found = {"annotations": job.annotations_by_path, SHOT_POOL: None if pool is None else pool.digest_by_path()}
+    """Values in ``split_parts`` as earlier versions recorded them for custom task files."""
+    found = {"annotations": job.earlier_annotations, SHOT_POOL: None if pool is None else pool.earlier_digest()}
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from evalkit.boxes import check_boxes
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
+from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
-from evalkit.jsonl_task import JsonlTask, digest_by_path
 from evalkit.types import (
     Decoding,
     ImagePart,
@@ -136,9 +136,9 @@ class Job:
         return of_samples(self.all_samples)
 
     @cached_property
-    def annotations_by_path(self) -> str | None:
-        """The digest that earlier versions gave a custom task file, by its images' absolute paths; else None."""
-        return digest_by_path(self.all_samples) if isinstance(self.task, JsonlTask) else None
+    def earlier_annotations(self) -> str | None:
+        """The digest that earlier versions gave a custom task file, if it was another one; else None."""
+        return self.task.earlier_annotations(self.all_samples) if isinstance(self.task, FileTask) else None
 
     @property
     def images(self) -> Iterator[ImageRef]:
@@ -148,14 +148,12 @@ class Job:
     @property
     def if_images_missing(self) -> str:
         """What to do if images are missing, for messages."""
-        if isinstance(self.task, JsonlTask):
-            return f"image is a path relative to {self.task.path}"
-        return "complete the download"
+        return self.task.images_advice if isinstance(self.task, FileTask) else "complete the download"
 
     @property
     def reference(self) -> str:
         """Its name for ``--tasks`` from any folder: a custom task file has its absolute path."""
-        return str(self.task.path) if isinstance(self.task, JsonlTask) else self.name
+        return str(self.task.path) if isinstance(self.task, FileTask) else self.name
 
 
 def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,10 +154,3 @@ class SampleEntry:
         if len(meant) != 1:
             raise self.wrong("answer", f"the letter or the text of exactly one of its {len(options)} options")
         return meant[0]
-
-
-def clusters(names: Sequence[Sequence[str]]) -> list[str]:
-    """The cluster of each sample, given the names of its images: the image that most samples have."""
-    found = [[os.path.normpath(name) for name in own] for own in names]
-    counts = Counter(name for own in found for name in set(own))
-    return [max(own, key=lambda name: counts[name]) for own in found]

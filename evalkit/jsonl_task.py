@@ -17,127 +17,43 @@ The kind is given in the first line or by ``--kind``; without either, it follows
 (``answers`` then means ``vqa``).  All other fields of a line become the sample's ``meta``, where metrics look for their
 breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image are one cluster.
 
-The task has the file's name without its suffix, and one split, ``own``.  The signature contains the file's digest, so
-that scores of different files of one name are not comparable.  Where the file lies does not matter: clusters are named
-by the images' names in the file.
+``evalkit.file_task`` says what all custom tasks have in common.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from evalkit import registry
-from evalkit.data import Data, is_valid_id, shown
+from evalkit.data import is_valid_id, shown
 from evalkit.errors import UserError
+from evalkit.file_task import METRICS, FileTask, checked_kind, image_clusters
 from evalkit.fingerprint import of_samples
-from evalkit.interfaces import Task
 from evalkit.jsonl import BOM, objects, parse, read_bytes
-from evalkit.jsonl_sample import REFERENCES, SampleEntry, clusters
+from evalkit.jsonl_sample import REFERENCES, SampleEntry
 from evalkit.paths import user_path
-from evalkit.types import Decoding, ImageRef, Kind, Sample, Size, Split
+from evalkit.types import ImageRef, Kind, Sample, Size
 
-SUFFIXES = (".jsonl", ".json")
-OTHER_SUFFIXES = (".tsv", ".csv", ".xlsx", ".parquet", ".arrow", ".txt", ".yaml", ".yml", ".pkl", ".p", ".zip")
-"""Names of files that people have, which are no custom tasks; no benchmark's name ends in one."""
-SPLIT = "own"
 FORMAT = 1
 HEADER = ("evalkit", "kind", "metric")
 HEADER_THREADS = 8  # they read images' headers
-METRICS: Mapping[Kind, str] = {
-    "vqa": "exact_match",
-    "document": "anls",
-    "caption": "cider",
-    "choice": "choice_accuracy",
-    "yes_no": "yes_no_accuracy",
-    "grounding": "iou",
-}
 ANNOTATORS = 10
 """``vqa`` files with this many answers per question are scored with VQA accuracy."""
-NEW_TOKENS: Mapping[Kind, int] = {
-    "vqa": 10,
-    "document": 100,
-    "caption": 30,
-    "choice": 10,
-    "yes_no": 10,
-    "grounding": 28,
-}
 
 
-class JsonlTask(Task):
-    """A task made of one file; see the module.  ``path`` is absolute, ``digest`` is that of the content."""
+class JsonlTask(FileTask):
+    """The task in a JSON file; see the module."""
 
-    version = 1
-    default_splits: Sequence[str] = (SPLIT,)
-
-    def __init__(self, path: Path, kind: Kind, metric: str, digest: str, samples: Sequence[Sample]) -> None:
-        self.name = path.stem
-        self.path = path
-        self.digest = digest
-        self.kind: Kind = kind
-        self.metric = metric
-        self.splits: Mapping[str, Split] = {SPLIT: Split(len(samples), str(path))}
-        self.decoding = Decoding(max_new_tokens=NEW_TOKENS[kind])
-        self.layout: Sequence[str] = (str(path),)
-        self._samples = samples
-
-    def load(self, data: Data, split: str) -> Iterator[Sample]:
-        """The samples in the file's order; ``data`` is ignored, since the file gives the paths of its images."""
-        yield from self._samples
-
-
-def is_task_file(name: str) -> bool:
-    """Whether a name in ``--tasks`` is a custom task file.
-
-    Raises:
-        UserError: it is a file in another format.
-    """
-    if name.lower().endswith(OTHER_SUFFIXES):
-        raise UserError(
-            f"--tasks {name}: custom tasks are JSON, one object per line (.jsonl) or a list of them (.json), such as "
-            f'{{"id": "1", "image": "images/1.jpg", "question": …, "answers": […]}}; convert the file.'
+    def earlier_annotations(self, samples: Sequence[Sample]) -> str | None:
+        """``of_samples`` as up to 54ec510, where clusters were the images' absolute paths."""
+        return of_samples(
+            sample if len(sample.images) > 1 else replace(sample, cluster=sample.images[0].name) for sample in samples
         )
-    return name.endswith(SUFFIXES)
-
-
-def relocated(reference: str, data: str | None) -> str:
-    """``reference`` (of a ``Job``); a custom task file where ``--data`` says that it is now.
-
-    Args:
-        data: the folder that holds the file, or the file itself; None for where it was.
-
-    Raises:
-        UserError: the file is in neither place.
-    """
-    if not is_task_file(reference):
-        return reference
-    name = Path(reference).name
-    if data is not None:
-        given = user_path(data, "--data")
-        here = given if given.name == name else given / name
-        if here.is_file():
-            return str(here)
-    if not Path(reference).is_file():
-        where = reference if data is None else f"{reference} or {data}"
-        raise UserError(f"there is no file {where}; give the folder that has {name} now with --data.")
-    return reference
-
-
-def data_of_tasks(data: str | None, before: str) -> str:
-    """The data of the other tasks, where ``--data`` may name a custom task file; ``before`` is where they were."""
-    return before if data is None or data.endswith(SUFFIXES) else data
-
-
-def checked_kind(kind: str, where: str) -> Kind:
-    """``kind`` if it is valid.  Raises ``UserError`` that names ``where`` it was given."""
-    for known in get_args(Kind):
-        if kind == known:
-            return known  # type: ignore[no-any-return]
-    raise UserError(f"{where}: there is no kind {kind!r}; there are {', '.join(get_args(Kind))}.")
 
 
 def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
@@ -160,7 +76,7 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     _check_ids(samples, entries)
     if found == "grounding":
         _check_boxes(samples, entries)
-    names = clusters([entry.images(found) for entry in entries])
+    names = image_clusters([entry.images(found) for entry in entries])
     samples = [replace(sample, cluster=name) for sample, name in zip(samples, names, strict=True)]
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
@@ -181,13 +97,6 @@ def _entries(content: bytes, path: Path) -> list[SampleEntry]:
         if not isinstance(value, dict):
             raise UserError(f"{path}, entry {number}: expected a JSON object, not {type(value).__name__}.")
     return [SampleEntry(f"{path}, entry {number}", value) for number, value in enumerate(values, start=1)]
-
-
-def digest_by_path(samples: Sequence[Sample]) -> str:
-    """``of_samples`` as up to 54ec510, where clusters were the images' absolute paths."""
-    return of_samples(
-        sample if len(sample.images) > 1 else replace(sample, cluster=sample.images[0].name) for sample in samples
-    )
 
 
 def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given: str | None) -> Kind:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.file_task import FileTask
 from evalkit.interfaces import Task
-from evalkit.jsonl_task import JsonlTask, is_task_file, read_jsonl_task
+from evalkit.task_files import is_task_file, read_task_file
 from evalkit.task_groups import expand
 
 
@@ -18,7 +19,7 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
     ``splits`` replaces the default splits of bare names.
 
     A group's name means its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` or ``.json`` is
-    a custom task file of the given ``kind`` (``evalkit.jsonl_task``).
+    a custom task file of the given ``kind`` (``evalkit.task_files``).
 
     Raises:
         UserError: an unknown task or split, or a file that is not as expected.
@@ -33,7 +34,7 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
         raise UserError(
             "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
         )
-    if kind is not None and not any(isinstance(task, JsonlTask) for task, _ in found):
+    if kind is not None and not any(isinstance(task, FileTask) for task, _ in found):
         raise UserError(f"--kind {kind}: this describes a custom task file, and --tasks names none; leave it out.")
     return found
 
@@ -49,8 +50,8 @@ def _named(name: str, splits: Sequence[str]) -> tuple[Task, Sequence[str]]:
 
 
 def _custom(name: str, kind: str | None, found: Sequence[tuple[Task, str]]) -> tuple[Task, Sequence[str]]:
-    task = read_jsonl_task(Path(name), kind)
+    task = read_task_file(Path(name), kind)
     for other, _ in found:
-        if isinstance(other, JsonlTask) and other.name == task.name and other.path != task.path:
+        if isinstance(other, FileTask) and other.name == task.name and other.path != task.path:
             raise UserError(f"--tasks: {other.path} and {task.path} would both be called {task.name}; rename one.")
     return task, task.default_splits

@@ -12,8 +12,10 @@ from PIL import Image
 
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.file_task import METRICS
 from evalkit.jobs import load_job
-from evalkit.jsonl_task import METRICS, REFERENCES, read_jsonl_task
+from evalkit.jsonl_sample import REFERENCES
+from evalkit.jsonl_task import read_jsonl_task
 from evalkit.task_names import parse_tasks
 from evalkit.types import Kind
 

@@ -16,7 +16,6 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import Job, load_job, recorded_choice
 from evalkit.jsonl import objects, read_bytes
-from evalkit.jsonl_task import data_of_tasks, relocated
 from evalkit.reader import Reader
 from evalkit.results.samples.context import located
 from evalkit.results.store.manifest import Manifest
@@ -29,6 +28,7 @@ from evalkit.runner.manifest import now
 from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
 from evalkit.scoring import Result, score_job
 from evalkit.settings import split_list
+from evalkit.task_files import data_of_tasks, relocated
 from evalkit.task_names import parse_tasks
 from evalkit.version import __version__
 

@@ -44,7 +44,7 @@ def tasks(
     if not words:
         list_tasks(console, registry.tasks.all())
         return
-    from evalkit.jsonl_task import is_task_file
+    from evalkit.task_files import is_task_file
     from evalkit.task_names import parse_tasks
 
     if is_task_file(words):
@@ -66,13 +66,13 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     from rich.markdown import Markdown
 
     from evalkit import registry
+    from evalkit.file_task import FileTask
     from evalkit.interfaces.task import READINGS
-    from evalkit.jsonl_task import JsonlTask
     from evalkit.reasoning import RULES_VERSION
     from evalkit.scoring import with_reading
 
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
-    if isinstance(task, JsonlTask):
+    if isinstance(task, FileTask):
         console.print(f"Custom task {task.name}: {task.path}", highlight=False)
     elif console.is_interactive:
         console.print(Markdown(about, inline_code_theme="default"))
@@ -88,16 +88,16 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     for name, split in task.splits.items():
         size = f"{split.size:,}" if split.size else "size varies"
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
-    if not isinstance(task, JsonlTask):
+    if not isinstance(task, FileTask):
         show_files(console, task, data)
     spec = task.prompt_spec(protocol)
     show_prompts(console, spec, task)
     show_rules(console, task)
     signature = registry.metrics.get(task.metric).score(()).signature
     signature = with_reading(signature, task.kind, spec.reading if task.kind in READINGS else None)
-    file = f"file:{task.digest}|" if isinstance(task, JsonlTask) else ""
+    file = f"file:{task.digest}|" if isinstance(task, FileTask) else ""
     prompting = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
-    split_name = task.default_splits[0] if isinstance(task, JsonlTask) else "SPLIT"
+    split_name = task.default_splits[0] if isinstance(task, FileTask) else "SPLIT"
     console.print(
         f"\n[bold]signature[/bold] {task.name}:{split_name}|{prompting}|{signature}|n:SAMPLES", highlight=False
     )

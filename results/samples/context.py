@@ -14,13 +14,14 @@ from evalkit import registry
 from evalkit.data import BUNDLED, HUB, Data, open_data
 from evalkit.errors import UserError
 from evalkit.few_shot import shot_pool
+from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, load_job, prompt_digest
-from evalkit.jsonl_task import JsonlTask, data_of_tasks, is_task_file, relocated
 from evalkit.paths import user_path
 from evalkit.reader import Reader
 from evalkit.results.store.scored_run import ScoredRun
+from evalkit.task_files import data_of_tasks, is_task_file, relocated
 from evalkit.task_groups import GROUPS
 from evalkit.task_names import parse_tasks
 from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
@@ -87,7 +88,7 @@ def located(name: str, cwd: str) -> str:
 def change_note(run: ScoredRun, name: str, task: Task, samples: Mapping[str, Sample]) -> str:
     """A note if the task's version, its questions or its references have changed since the run; else empty."""
     then, file = run.manifest.version_of(name), run.rows[name].parsed_signature.file
-    if isinstance(task, JsonlTask) and file not in (None, task.digest):
+    if isinstance(task, FileTask) and file not in (None, task.digest):
         return f"{task.path} has changed since the run was made: references may differ."
     if then is None or then == task.version:
         digest = run.annotations(name)

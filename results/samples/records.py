@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.jsonl_task import SUFFIXES
 from evalkit.results.store.scored_run import ScoredRun
+from evalkit.task_files import SUFFIXES
 from evalkit.task_groups import GROUPS
 from evalkit.types import Sample
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from evalkit.aggregation import Aggregation, Mean, MeanWhere, OfSums, Weighted
 from evalkit.errors import UserError
+from evalkit.file_task import FileTask
 from evalkit.reasoning import RULES_VERSION
 from evalkit.results.stats.clustered import seed_of, stratified
 from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
@@ -238,7 +239,7 @@ def signature(result: Result) -> Signature:
     job = result.job
     unscored = "submission" if result.failure is None else f"{job.metric}|unscored"
     scorer = unscored if result.scores is None else result.scores.signature
-    file = getattr(job.task, "digest", None)
+    file = job.task.digest if isinstance(job.task, FileTask) else None
     parsing = RULES_VERSION if job.prompting else None
     return Signature.of(
         f"{job.task.name}:{job.split}", job.task.version, file, job.prompting, scorer, result.n, parsing

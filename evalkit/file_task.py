@@ -1,0 +1,86 @@
+"""Custom tasks: a task is one file of the user's own, ``--tasks ./mine.jsonl``.
+
+The task has the file's name without its suffix, and one split, ``own``.  The signature contains a digest of what the
+file says, so that scores of different files of one name are not comparable.  Where the file lies does not matter:
+clusters are named by what the file calls its images.  ``evalkit.task_files`` has the formats.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from evalkit.data import Data
+from evalkit.errors import UserError
+from evalkit.interfaces import Task
+from evalkit.types import Decoding, Kind, Sample, Split
+
+SPLIT = "own"
+METRICS: Mapping[Kind, str] = {
+    "vqa": "exact_match",
+    "document": "anls",
+    "caption": "cider",
+    "choice": "choice_accuracy",
+    "yes_no": "yes_no_accuracy",
+    "grounding": "iou",
+}
+"""The metric of each kind, unless the file names one."""
+NEW_TOKENS: Mapping[Kind, int] = {
+    "vqa": 10,
+    "document": 100,
+    "caption": 30,
+    "choice": 10,
+    "yes_no": 10,
+    "grounding": 28,
+}
+
+
+class FileTask(Task):
+    """A task made of one file.
+
+    Attributes:
+        path: of the file, absolute.
+        digest: 16 hex digits that depend on what the file says, not on where it lies.
+        images_advice: what to do if images are missing, for messages.
+    """
+
+    version = 1
+    default_splits: Sequence[str] = (SPLIT,)
+
+    def __init__(self, path: Path, kind: Kind, metric: str, digest: str, samples: Sequence[Sample]) -> None:
+        self.name = path.stem
+        self.path = path
+        self.digest = digest
+        self.kind: Kind = kind
+        self.metric = metric
+        self.splits: Mapping[str, Split] = {SPLIT: Split(len(samples), str(path))}
+        self.decoding = Decoding(max_new_tokens=NEW_TOKENS[kind])
+        self.layout: Sequence[str] = (str(path),)
+        self.images_advice = f"image is a path relative to {path}"
+        self._samples = samples
+
+    def load(self, data: Data, split: str) -> Iterator[Sample]:
+        """The samples in the file's order; ``data`` is ignored, since the file has or names its images."""
+        yield from self._samples
+
+    def earlier_annotations(self, samples: Sequence[Sample]) -> str | None:
+        """The digest that earlier versions gave ``samples``, if that was another one; else None."""
+        return None
+
+
+def checked_kind(kind: str, where: str) -> Kind:
+    """``kind`` if it is valid.  Raises ``UserError`` that names ``where`` it was given."""
+    for known in get_args(Kind):
+        if kind == known:
+            return known  # type: ignore[no-any-return]
+    raise UserError(f"{where}: there is no kind {kind!r}; there are {', '.join(get_args(Kind))}.")
+
+
+def image_clusters(names: Sequence[Sequence[str]]) -> list[str]:
+    """The cluster of each sample, given the names of its images: the image that most samples have."""
+    found = [[os.path.normpath(name) for name in own] for own in names]
+    counts = Counter(name for own in found for name in set(own))
+    return [max(own, key=lambda name: counts[name]) for own in found]

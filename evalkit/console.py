@@ -67,14 +67,14 @@ def encodable(text: str, encoding: str) -> str:
 
 def new_console(*, stderr: bool = False, highlight: bool = True) -> Console:
     """A console on stdout or stderr; without a terminal, it does not wrap."""
-    from rich.console import Console
+    from .text_console import TextConsole
 
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
-        return Console(stderr=stderr, highlight=highlight)
+        return TextConsole(stderr=stderr, highlight=highlight)
     width = None if os.environ.get("COLUMNS", "").isdecimal() else UNLIMITED
     # Not interactive even if FORCE_COLOR is set: a log gets colours, but no lines that are redrawn.
-    return Console(stderr=stderr, highlight=highlight, width=width, force_interactive=False)
+    return TextConsole(stderr=stderr, highlight=highlight, width=width, force_interactive=False)
 
 
 def print_document(text: str, format: str) -> None:

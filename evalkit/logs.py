@@ -7,6 +7,8 @@ import re
 import sys
 from typing import Any
 
+from evalkit.plain_text import printable
+
 LIBRARIES = ("datasets", "huggingface_hub", "transformers")
 """Loggers that libraries equip with handlers of their own when they are imported."""
 VARYING = re.compile(r"https?://\S+|\d+")
@@ -20,6 +22,13 @@ class LibraryLogger(logging.Logger):
 
     def addHandler(self, handler: logging.Handler) -> None:  # noqa: N802
         """Ignore the library's own handler, which would print its records a second time."""
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats messages without terminal control characters: servers and files may have put some into them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class OnStderr(logging.StreamHandler[Any]):
@@ -45,7 +54,9 @@ class OnStderr(logging.StreamHandler[Any]):
 
 def quiet_logging() -> None:
     """Show only warnings and errors on stderr, with each warning of a library once."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[OnStderr()])
+    on_stderr = OnStderr()
+    on_stderr.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[on_stderr])
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
     logging.getLogger("evalkit").setLevel(logging.INFO)

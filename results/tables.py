@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+
+from evalkit.plain_text import printable
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -47,6 +48,23 @@ class Table:
     rules: Sequence[int] = field(default_factory=tuple)
 
 
+class Note(str):
+    """A note that ends with a signature, which is text to be copied, between backticks.
+
+    Attributes:
+        sentence: what comes before; empty for a signature alone.
+        signature: without backticks around it.
+    """
+
+    sentence: str
+    signature: str
+
+    def __new__(cls, sentence: str, signature: str) -> Note:
+        note = super().__new__(cls, f"{sentence}`{signature}`")
+        note.sentence, note.signature = sentence, signature
+        return note
+
+
 def cells_of(row: Iterable[Cell | str]) -> list[Cell]:
     """A row's entries as cells."""
     return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
@@ -54,23 +72,12 @@ def cells_of(row: Iterable[Cell | str]) -> list[Cell]:
 
 def flat(text: str) -> str:
     """``text`` on one line, without terminal control characters."""
-    words = " ".join(text.split())
-    return words if words.isprintable() else "".join("\N{REPLACEMENT CHARACTER}" if _control(c) else c for c in words)
+    return printable(" ".join(text.split()))
 
 
 def safe(text: str) -> str:
     """``text`` with its line breaks and spaces, without terminal control characters."""
-    lines = "\n".join(text.splitlines()).replace("\t", "    ")
-    if lines.isascii() and lines.replace("\n", "").isprintable():
-        return lines
-    return "".join("\N{REPLACEMENT CHARACTER}" if c != "\n" and _control(c) else c for c in lines)
-
-
-def _control(character: str) -> bool:
-    """Whether it is a control character, a lone surrogate, or changes the writing direction."""
-    if unicodedata.category(character) in ("Cc", "Cs"):
-        return True
-    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return printable("\n".join(text.splitlines()).replace("\t", "    "))
 
 
 def short(text: str, most: int = 160) -> str:
@@ -102,17 +109,28 @@ MARKS = re.compile(r"[\\|*`]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<!\w)_|_(?!\w)|~(?=~)"
 
 def plain(text: str) -> str:
     """``text`` as Markdown prints it."""
-    return _escaped(flat(text))
-
-
-def _escaped(text: str) -> str:
-    return MARKS.sub(lambda found: "\\" + found[0], text)
+    return MARKS.sub(lambda found: "\\" + found[0], flat(text))
 
 
 def _note(note: str) -> str:
-    """A note in Markdown: plain except for signatures between backticks."""
-    pieces = re.split("(`[^`]*`)", flat(note))
-    return "".join(piece if place % 2 else _escaped(piece) for place, piece in enumerate(pieces))
+    """A note in Markdown: plain except for its signature."""
+    if not isinstance(note, Note):
+        return plain(note)
+    space = " " if note.sentence.endswith(" ") else ""
+    return f"{plain(note.sentence)}{space}{code_span(note.signature)}"
+
+
+def code_span(text: str) -> str:
+    """``text`` as code in a line of Markdown, between more backticks than any run in it has."""
+    line = flat(text)
+    fence = "`" * (longest_run(line, "`") + 1)
+    pad = " " if line[:1] == "`" or line[-1:] == "`" else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def longest_run(text: str, character: str) -> int:
+    """The length of the longest run of a character in ``text``."""
+    return max((len(run[0]) for run in re.finditer(f"{re.escape(character)}+", text)), default=0)
 
 
 def latex(tables: Sequence[Table]) -> str:

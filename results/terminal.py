@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.console import encodable
 
-from .tables import Table, cells_of, flat
+from .tables import Note, Table, cells_of, flat
 
 if TYPE_CHECKING:
     from rich.box import Box
@@ -122,4 +122,4 @@ def _filled(widths: Sequence[int], most: int) -> list[list[int]]:
 def print_notes(console: Console, notes: Iterable[str]) -> None:
     """Print notes below a table; signatures are not wrapped, so that they can be copied."""
     for note in notes:
-        console.print(note, style="dim", highlight=False, markup=False, soft_wrap="`" in note)
+        console.print(note, style="dim", highlight=False, soft_wrap=isinstance(note, Note))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from evalkit.console import HANDLER, encodable, new_console, print_document
 
@@ -71,6 +73,32 @@ def test_columns_limits_width(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("COLUMNS", "40")
     new_console().print("word " * 20)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
+
+
+def test_texts_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console = new_console(highlight=False)
+    text = "[/bold] [red]a[/red] :smile: `b` \\[c]"
+    table = RichTable(title=text)
+    table.add_column(text)
+    table.add_row(text)
+    console.print(text)
+    console.print(Text.assemble((text, "bold")))
+    console.print(table)
+    with console.status(text) as status:
+        status.update(Text(text))
+    out = capsys.readouterr().out
+    assert out.count(text) == 5
+    assert "\N{SMILING FACE WITH OPEN MOUTH AND SMILING EYES}" not in out
+
+
+def test_terminal_gets_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    console = new_console(highlight=False)
+    console.print("a\x1b[31mb\x00\x9b2J\x1b]0;title\x07\u202ec")
+    console.print(Text("d\x1b[2Je"))
+    out = capsys.readouterr().out
+    assert not {"\x1b", "\x00", "\x9b", "\x07", "\u202e"} & set(out)
+    assert out.split() == ["a\ufffd[31mb\ufffd\ufffd2J\ufffd]0;title\ufffdc", "d\ufffd[2Je"]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from evalkit.console import replace_unencodable
 from evalkit.errors import RunFailed, UserError
+from evalkit.plain_text import printable
 
 from .unknown_options import check_options
 
@@ -173,14 +174,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except RunFailed as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full or read-only disk, where no more specific message was printed
         place = f"{error.filename}: " if error.filename is not None else ""
-        print(f"failed: {place}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"failed: {place}{error.strerror or error}"), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("Interrupted. The answers so far are in the run folder.", file=sys.stderr)

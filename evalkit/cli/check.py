@@ -89,7 +89,7 @@ def run_check(path: Path, file: Path, options: CheckOptions) -> int:
     console.print(OnTerminal(table))
     show_changes(checked, console)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False)
     write_files(options, gate.junit(checked, run), gate.summary(checked, run, baseline, rule))
     return 1 if any(one.failure for one in checked) else 0
 
@@ -138,7 +138,6 @@ def update_baseline(run: ScoredRun, file: Path, rule: gate.Rule) -> int:
             console.print(
                 f"replacing the old baseline, which cannot be compared with this run: {error}",
                 soft_wrap=True,
-                markup=False,
             )
     make_folder(file.parent)
     count = write_baseline(run, file)
@@ -152,4 +151,4 @@ def show_changes(checked: list[gate.TaskCheck], console: Console) -> None:
         if one.changes:
             console.print(f"{one.task}: {len(one.changes):,} of {one.found.n:,} samples changed", highlight=False)
             for line in gate.change_lines(one, CHANGES_ON_TERMINAL):
-                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {line}", highlight=False, soft_wrap=True)

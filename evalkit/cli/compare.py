@@ -75,7 +75,7 @@ def write_comparison(
                 print(out / "comparison-flips.csv")
     console = new_console(stderr=True, highlight=False)
     for reason in refused:
-        console.print(f"refused: {reason} (--force shows it)", soft_wrap=True, markup=False)
+        console.print(f"refused: {reason} (--force shows it)", soft_wrap=True)
     return 1 if refused else 0
 
 
@@ -86,7 +86,7 @@ def show(found: Comparison) -> None:
         console.print(OnTerminal(table))
     for one in found.compared:
         for flip in one.flips:
-            console.print(lines_of(flip, letter(one.candidate)), highlight=False, markup=False, soft_wrap=True)
+            console.print(lines_of(flip, letter(one.candidate)), highlight=False, soft_wrap=True)
     print_notes(console, notes_of(found))
 
 

@@ -96,7 +96,7 @@ def export_runs(paths: Sequence[Path], options: ExportOptions) -> None:
 
     def tell(message: str) -> None:
         if message not in printed:
-            console.print(message, soft_wrap=True, markup=False)
+            console.print(message, soft_wrap=True)
         printed.add(message)
 
     for place in WRITERS[options.to](ExportJob(runs, names, out, options, tell)):

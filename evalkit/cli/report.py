@@ -86,7 +86,7 @@ def make_report(paths: Sequence[Path], options: ReportOptions) -> None:
         paths, contexts, out, single=options.single_file, most=options.samples, side=options.image_size
     )
     for note in written.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
     console.print(
         f"{written.samples:,} samples, {written.images:,} images, {written.bytes / 1e6:.1f} MB, "
         f"in {time.monotonic() - began:.1f} s"

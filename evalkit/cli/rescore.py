@@ -167,7 +167,7 @@ def rescore_run(path: Path, data: str | None, rule: str | None = None) -> int:
     new = {entry.row.name: entry.row.to_dict() for entry in entries}
     for result in results:
         name = result.job.name
-        console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True, markup=False)
+        console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True)
     report_unparsed(results, console)
     print_leaderboard(entries)
     return 0 if all(result.complete for result in results) else 1

@@ -177,12 +177,12 @@ def print_notes(chosen: Sequence[tuple[SplitView, Sequence[SampleView]]], option
     console = new_console(stderr=True, highlight=False)
     for split, samples in chosen:
         for note in split.notes:
-            console.print(f"note: {split.name}: {note}", soft_wrap=True, markup=False)
+            console.print(f"note: {split.name}: {note}", soft_wrap=True)
         if endless(split) and {"wrong", "right", "flipped"} & set(options.counts):
             console.print(
                 f"note: {split.name}: {split.metric} has no right and wrong: showing the lowest scores as wrong, the "
                 "highest as right, the largest changes as flipped.",
-                soft_wrap=True, markup=False,
+                soft_wrap=True,
             )  # fmt: skip
         if not samples:
-            console.print(f"{split.name}: no sample matches (of {len(split.samples):,})", soft_wrap=True, markup=False)
+            console.print(f"{split.name}: no sample matches (of {len(split.samples):,})", soft_wrap=True)

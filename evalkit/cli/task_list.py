@@ -57,7 +57,7 @@ def list_tasks(console: Console, found: Sequence[Task], *, groups: bool = True) 
         max(len(text) for text in column) for column in (["task", *(t.name for t in found)], [t.metric for t in found])
     ]
     for title in sorted(themes, key=lambda title: (title == PLUGINS, title)):
-        console.print(title, style="bold", markup=False, highlight=False)
+        console.print(title, style="bold", highlight=False)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(width=2)
         for width in widths:
@@ -70,7 +70,7 @@ def list_tasks(console: Console, found: Sequence[Task], *, groups: bool = True) 
     if groups:
         console.print("Groups", style="bold")
         for name, members in GROUPS.items():
-            console.print(f"  {name} = {', '.join(members)}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  {name} = {', '.join(members)}", highlight=False, soft_wrap=True)
         console.print()
     console.print("Task, metric, splits that are run by default (official size) + others.", style="dim")
     console.print("'evalkit tasks NAME' shows one in detail, 'evalkit tasks WORDS' searches.", style="dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +85,8 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
         "max new tokens": task.decoding.max_new_tokens,
         "version": task.version,
     }
-    console.print("\n" + "   ".join(f"[bold]{name}[/bold] {value}" for name, value in facts.items()))
+    pairs = [Text.assemble((name, "bold"), f" {value}") for name, value in facts.items()]
+    console.print(Text("\n") + Text("   ").join(pairs))
     for name, split in task.splits.items():
         size = f"{split.size:,}" if split.size else "size varies"
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
@@ -99,7 +101,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     prompting = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
     split_name = task.default_splits[0] if isinstance(task, FileTask) else "SPLIT"
     console.print(
-        f"\n[bold]signature[/bold] {task.name}:{split_name}|{prompting}|{signature}|n:SAMPLES", highlight=False
+        Text.assemble("\n", ("signature", "bold"), f" {task.name}:{split_name}|{prompting}|{signature}|n:SAMPLES")
     )
 
 
@@ -107,18 +109,18 @@ def show_files(console: Console, task: Task, data: str | None) -> None:
     """Print the data set on the hub and the official files, and which of them are in ``data``."""
     from evalkit.data import OfficialData, open_data
 
-    console.print(f"\n[bold]--data hub[/bold]   {task.hub}")
-    console.print("[bold]--data ROOT[/bold]")
+    console.print(Text.assemble("\n", ("--data hub", "bold"), f"   {task.hub}"))
+    console.print(Text("--data ROOT", style="bold"))
     root = None
     if data is not None:
         opened = open_data(data)
         root = opened.root if isinstance(opened, OfficialData) else None
     for pattern in task.layout:
-        mark = ""
+        mark = Text()
         if root is not None:
             count = sum(1 for _ in root.glob(pattern))
-            mark = f"  [green]found ({count})[/green]" if count else "  [red]missing[/red]"
-        console.print(f"  ROOT/{pattern}{mark}", highlight=False)
+            mark = Text(f"  found ({count})", style="green") if count else Text("  missing", style="red")
+        console.print(Text(f"  ROOT/{pattern}") + mark)
 
 
 RULES = "scoring rules (--rule of 'evalkit score' and 'evalkit rescore'; * by default)"
@@ -128,9 +130,10 @@ def show_rules(console: Console, task: Task) -> None:
     """Print the rules by which answers can be read and scored."""
     rules = rule_lines(task)
     if rules:
-        console.print(f"\n[bold]{RULES.partition(' (')[0]}[/bold] ({RULES.partition(' (')[2]}", highlight=False)
+        title, _, more = RULES.partition(" (")
+        console.print(Text.assemble("\n", (title, "bold"), f" ({more}"))
     for line in rules:
-        console.print(f"  {line}", highlight=False, markup=False)
+        console.print(f"  {line}", highlight=False)
 
 
 def rule_lines(task: Task) -> list[str]:
@@ -143,8 +146,6 @@ def rule_lines(task: Task) -> list[str]:
 
 def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
     """Print each family's prompt, with ``{question}`` in place of the sample's text."""
-    from rich.markup import escape
-
     from evalkit import registry
     from evalkit.errors import UserError
     from evalkit.types import ImagePart, Sample
@@ -156,11 +157,11 @@ def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
             messages = family.prompt(spec, sample)
             tokens = family.decoding(spec, task.decoding).max_new_tokens
         except UserError:
-            console.print(f"\n[bold]prompt[/bold] {family.name}: not defined", highlight=False)
+            console.print(Text.assemble("\n", ("prompt", "bold"), f" {family.name}: not defined"))
             continue
         prompt = "".join(
             "<image>" if isinstance(part, ImagePart) else part.text for message in messages for part in message.content
         )
-        console.print(f"\n[bold]prompt[/bold] {family.name} (up to {tokens} new tokens)", highlight=False)
+        console.print(Text.assemble("\n", ("prompt", "bold"), f" {family.name} (up to {tokens} new tokens)"))
         for line in prompt.splitlines():
-            console.print(f"  {escape(line)}", highlight=False)
+            console.print(f"  {line}", highlight=False)

@@ -96,7 +96,7 @@ def run_checks(options: VerifyOptions) -> int:
     with console.status(f"checking {found.name}") as status:
         for check in factory.verify(found, device=options.device, dtype=options.dtype, forward=options.forward):
             checks.append(check)
-            status.update(f"checking {found.name} (last: {check.name})")
+            status.update(Text(f"checking {found.name} (last: {check.name})"))
     passed = all(check.ok is not False for check in checks)
     if options.as_json:
         print_document(json.dumps(as_record(found, checks, passed), ensure_ascii=False, indent=1) + "\n", "json")

@@ -109,7 +109,7 @@ class Reporter:
             self.events.emit_progress("task", run, job, counters.progress())
 
     def _print(self, message: str) -> None:
-        self.console.print(message, soft_wrap=self._live is None, markup=False)
+        self.console.print(message, soft_wrap=self._live is None)
 
     # -------------------------------------------------------------------------------------------------- on a terminal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from rich.text import Text as Styled
+from rich.text import Text
 
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.console import new_console
@@ -49,7 +49,8 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
         questions = list(build_requests(few, plan.family, shots_of(plan, job, settings, resizer, None)).values())
         decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
-        console.print(f"[bold]{plan.checkpoint.name}: {job.name}[/bold], {len(job.samples):,} samples")
+        title = (f"{plan.checkpoint.name}: {job.name}", "bold")
+        console.print(Text.assemble(title, f", {len(job.samples):,} samples"))
         console.print(
             f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.describe()}, "
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
@@ -63,16 +64,16 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
             raise UserError(f"--dry-run: {error}.") from error
         for question, preview in zip(questions, previews, strict=True):
             length = "" if preview.tokens is None else f": {preview.tokens:,} tokens"
-            console.print(f"  [bold]sample {question.sample.id}[/bold]{length}")
+            console.print(Text.assemble("  ", (f"sample {question.sample.id}", "bold"), length))
             if question.shots:
                 console.print(f"    examples {', '.join(question.shots)}")
             for image, image_size in zip(question.request.images, preview.image_sizes, strict=True):
                 (w, h), (rw, rh) = image_size.original, image_size.resized
                 console.print(f"    image {image.name}: {w} × {h} pixels, resized to {rw} × {rh}", soft_wrap=True)
             for line in preview.prompt.split("\n"):
-                console.print(Styled(f"    │ {line}"), soft_wrap=True)
+                console.print(Text(f"    │ {line}"), soft_wrap=True)
             if question.request.continuations:
-                console.print(Styled(f"    ranked: {' / '.join(map(repr, question.request.continuations))}"))
+                console.print(Text(f"    ranked: {' / '.join(map(repr, question.request.continuations))}"))
 
 
 LONG = 8192

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from evalkit.jobs import Record
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.dataframe import to_frame
@@ -18,6 +16,7 @@ from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import score_row
 from evalkit.scoring import Result
+from evalkit.text_console import TextConsole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +40,7 @@ class EvaluationResults(dict[str, Result]):
     def __repr__(self) -> str:
         entries = board.entries_of(self._model, self._model, list(self.rows.values()))
         out = io.StringIO()
-        console = Console(file=out, width=WIDE, color_system=None, highlight=False)
+        console = TextConsole(file=out, width=WIDE, color_system=None, highlight=False)
         console.print(board.to_table(entries))
         notes = "\n".join(board.notes(entries))
         lines = [line.rstrip() for line in f"{out.getvalue().rstrip()}\n\n{notes}".splitlines()]

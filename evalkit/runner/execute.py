@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from evalkit import registry
 from evalkit.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from evalkit.run import Stopped, answered
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 from evalkit.task_names import parse_tasks
+from evalkit.text_console import TextConsole
 
 from .active_run import ActiveRun, open_run
 from .dry_run import check_requests, show_requests, warn_of_long_prompts
@@ -54,7 +56,7 @@ def execute(
         UserError: a mistake in the settings or the data.
         RunFailed: a run failed.
     """
-    console = Console(quiet=True) if console is None else console
+    console = TextConsole(quiet=True) if console is None else console
     execution = Execution(effective, console, events)
     try:
         with interruptible():
@@ -234,8 +236,11 @@ def _opened(
     if checkpoint.served is not None:
         return backend  # nothing was loaded, and the server has been reported
     console.print(
-        f"[bold]{checkpoint.name}[/bold] on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, "
-        f"{batches}loaded in {time.monotonic() - began:.1f} s",
+        Text.assemble(
+            (checkpoint.name, "bold"),
+            f" on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, {batches}loaded in "
+            f"{time.monotonic() - began:.1f} s",
+        ),
         soft_wrap=not console.is_terminal,
     )
     return backend

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from evalkit.console import new_console
 from evalkit.errors import UserError
@@ -39,8 +39,8 @@ def report_end(folder: RunFolder, results: Sequence[Result], console: Console, r
         announce(console, f"The answers are saved; 'evalkit rescore {folder.path}' scores them again.")
     if errors:
         failed = "1 sample" if errors == 1 else f"{errors:,} samples"
-        sentence = f"[red]{failed} failed[/red]; the errors are in {escape(str(folder.path))}/*.jsonl. {retry}"
-        console.print(sentence.rstrip(), soft_wrap=True)
+        where = f"; the errors are in {folder.path}/*.jsonl. {retry}".rstrip()
+        console.print(Text.assemble((f"{failed} failed", "red"), where), soft_wrap=True)
     announce(console, f"run folder: {folder.path}")
     return "incomplete" if errors or failures else "complete"
 

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from evalkit.errors import RunFailed, UserError
+from evalkit.logs import PrintableFormatter
 from evalkit.results.store.files import NotWritable, open_regular, write_failed
 from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import LOG, RunFolder
@@ -70,7 +71,7 @@ def logging_to(folder: RunFolder) -> Iterator[None]:
     except OSError:
         yield
         return
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     log.info("evalkit %s: %s", __version__, " ".join(sys.argv))
@@ -85,7 +86,7 @@ def logging_to(folder: RunFolder) -> Iterator[None]:
 
 def announce(console: Console, message: str, *, style: str | None = None) -> None:
     """Print a message and write it to the log."""
-    console.print(message, soft_wrap=True, markup=False, style=style)
+    console.print(message, soft_wrap=True, style=style)
     log.info("%s", message)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from threading import Event
 
 from rich.console import Console
+from rich.text import Text
 
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import BackendFactory, RequestBatch, WorkerPool
@@ -79,7 +80,7 @@ class PooledRun:
             self.run.backend_loaded(self._backend)
             about = self.run.manifest.backend or {}
             self._console.print(
-                f"[bold]{self.run.plan.label}[/bold] on {about.get('device_name')}, {about.get('dtype')}",
+                Text.assemble((self.run.plan.label, "bold"), f" on {about.get('device_name')}, {about.get('dtype')}"),
                 soft_wrap=True,
             )
         answers, _, _ = self._open[job.name]
@@ -249,7 +250,7 @@ def _finish(pooled: PooledRun, result: MultiRunResult, on_end: RunEnded) -> None
 def raise_first_failure(result: MultiRunResult, console: Console) -> None:
     """Print the errors of all failed runs but the first, and raise the first one's."""
     for run, error in result.failures[1:]:
-        console.print(f"[red]{run.plan.label}[/red]: {error}", soft_wrap=True, highlight=False)
+        console.print(Text.assemble((run.plan.label, "red"), f": {error}"), soft_wrap=True)
     if result.failures:
         _, error = result.failures[0]
         raise error if isinstance(error, (UserError, RunFailed)) else RunFailed(str(error)) from error

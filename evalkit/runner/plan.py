@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
+from rich.text import Text
 
 from evalkit import registry
 from evalkit.boxes import check_boxes
@@ -74,8 +75,11 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     name = registry.family_name(checkpoint.model_type, checkpoint.name, checkpoint.generation.get("chat_format"))
     if name is None:
         console.print(
-            f"[yellow]{checkpoint.name}: no model family supports the architecture {checkpoint.model_type!r}; falling "
-            "back to 'generic'[/yellow] (override with --family)",
+            Text.assemble(
+                (f"{checkpoint.name}: no model family supports the architecture {checkpoint.model_type!r}; ", "yellow"),
+                ("falling back to 'generic'", "yellow"),
+                " (override with --family)",
+            ),
             soft_wrap=True,
         )
         name = "generic"
@@ -92,7 +96,9 @@ def resolve_models(effective: Effective, console: Console) -> list[tuple[Checkpo
     families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
         console.print(
-            "[yellow]no --model given: evaluating the bundled tiny checkpoint[/yellow] (a real but tiny model)"
+            Text.assemble(
+                ("no --model given: evaluating the bundled tiny checkpoint", "yellow"), " (a real but tiny model)"
+            )
         )
     return list(zip(checkpoints, families, strict=True))
 

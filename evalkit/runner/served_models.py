@@ -66,7 +66,7 @@ def connect_models(factory: BackendFactory, effective: Effective, console: Conso
         family, why = _family(checkpoint, served, settings.family)
         console.print(
             f"{checkpoint.name} on {served.software} at {served.endpoint.base_url}, family {family.name} ({why})",
-            soft_wrap=True, markup=False,
+            soft_wrap=True,
         )  # fmt: skip
         by_name = map(family.prompt_end, (*served.lineage, checkpoint.name))
         served = replace(

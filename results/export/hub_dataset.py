@@ -183,7 +183,8 @@ def _cell(image: ImageRef) -> dict[str, Any]:
     name = Path(image.name).name
     try:
         if isinstance(image, PathImage) and image.upright:  # as the hub's viewer shows it
-            return {"bytes": Path(image.path).read_bytes(), "path": name}
+            image.size()  # raises for what is no image: data may name any file
+            return {"bytes": image.content(), "path": name}
         buffer = io.BytesIO()
         image.load().save(buffer, "PNG")
         return {"bytes": buffer.getvalue(), "path": f"{name}.png"}

@@ -15,6 +15,7 @@ from evalkit.results.leaderboard.table import to_markdown
 from evalkit.results.samples.context import located
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.tables import plain
 from evalkit.task_groups import MEANS
 from evalkit.version import __version__
 
@@ -126,7 +127,7 @@ def new_card(run: ScoredRun, results: Sequence[EvalResult]) -> str:
     data = ModelCardData(model_name=run.model, eval_results=list(results), tags=["evalkit"])
     entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
     names = {result.dataset_name: None for result in results}
-    used = f"Data: {', '.join(names)}."
+    used = plain(f"Data: {', '.join(names)}.")
     return f"---\n{data.to_yaml()}\n---\n\n## Evaluation\n\n{to_markdown(entries)}\n{used}\n"
 
 

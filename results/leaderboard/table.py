@@ -14,7 +14,7 @@ from evalkit.errors import UserError
 from evalkit.results.store.files import to_json
 from evalkit.results.store.outdated import outdated
 from evalkit.results.store.score_row import ScoreRow
-from evalkit.results.tables import Cell, Table, latex, markdown, rows_as_csv
+from evalkit.results.tables import Cell, Note, Table, latex, markdown, rows_as_csv
 from evalkit.results.terminal import OnTerminal
 from evalkit.task_groups import MEANS
 
@@ -169,7 +169,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append(f"submission: the answers are not public; the official server scores {', '.join(files)}.")
     if several or ranked:
         return found + [column_note(c, entries) for c in columns_of(entries)]
-    return found + [f"`{signature}`" for signature in dict.fromkeys(row.signature for row in rows)]
+    return found + [Note("", signature) for signature in dict.fromkeys(row.signature for row in rows)]
 
 
 def outdated_notes(entries: Sequence[Entry]) -> list[str]:
@@ -198,7 +198,7 @@ def column_note(column: Column, entries: Sequence[Entry]) -> str:
     unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
     subset = ", a subset (--limit)" if e.row.limited else ""
     unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
-    return f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {how_asked}{unparsed}; `{e.key[3]}`"
+    return Note(f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {how_asked}{unparsed}; ", str(e.key[3]))
 
 
 # ----------------------------------------------------------------------------------------------------------- formats

@@ -28,6 +28,7 @@ from evalkit.results.samples.selection import subset
 from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, SplitView
 from evalkit.results.store.files import empty_folder, write_failed
 from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.tables import Note
 
 from .images import BUDGET, BUDGET_SINGLE, Album, ReportImage, image_notes, side_for
 from .page import MARK, asset, page, script, script_json
@@ -189,7 +190,7 @@ def _notes(
     notes = []
     for run in runs:  # notes on several runs together are in the comparison
         entries = [Entry(run.name, run.model, row) for row in run.rows.values()]
-        notes += [note for note in notes_on_scores(entries) if not note.startswith("`")]
+        notes += [note for note in notes_on_scores(entries) if not (isinstance(note, Note) and not note.sentence)]
     return [*dict.fromkeys(notes), *_shortcomings(splits, shown), *image_notes(made)]
 
 

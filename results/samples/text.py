@@ -195,11 +195,9 @@ def as_markdown(split: SplitView, shown: SampleView) -> str:
 
 def fenced(text: str) -> str:
     """``text`` in a code block whose fence is longer than any run of backticks in it."""
-    longest = run = 0
-    for character in text:
-        run = run + 1 if character == "`" else 0
-        longest = max(longest, run)
-    fence = "`" * max(3, longest + 1)
+    from evalkit.results.tables import longest_run
+
+    fence = "`" * max(3, longest_run(text, "`") + 1)
     return f"{fence}text\n{text}\n{fence}"
 
 

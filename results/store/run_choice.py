@@ -19,6 +19,8 @@ from .run_folder import RunFolder, in_use, make_run_folder
 
 REPLACED = ".replaced"
 """Folder for runs that ``--fresh`` replaced."""
+LONGEST_STEM = 200
+"""Bytes; file systems allow 255 for a name, and the identity and a number follow."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def choose(out: Path, spec: FolderSpec, *, name: str | None, fresh: bool) -> Run
 
 def _by_identity(out: Path, spec: FolderSpec) -> RunChoice:
     """The run to resume; or a new path, with a run whose answers can be reused, or why the nearest run cannot."""
-    stem = f"{(spec.stem or spec.model).replace('/', '--')}-{digest(spec.parts)}"
+    stem = f"{_as_file_name(spec.stem or spec.model)}-{digest(spec.parts)}"
     renamed: list[RunChoice] = []
     identical: list[RunFolder] = []
     others: list[tuple[int, str]] = []
@@ -140,6 +142,12 @@ def _by_identity(out: Path, spec: FolderSpec) -> RunChoice:
     if identical:
         return RunChoice(RunFolder(path), answers_from=identical[0])
     return RunChoice(RunFolder(path), why_new=min(others, default=(0, ""), key=lambda other: other[0])[1])
+
+
+def _as_file_name(text: str) -> str:
+    """``text`` as the beginning of a file name: short, and on one line."""
+    name = "".join(character if character.isprintable() else "_" for character in text.replace("/", "--"))
+    return name.encode(errors="replace")[:LONGEST_STEM].decode(errors="ignore")
 
 
 def _set_aside(folder: RunFolder) -> str:

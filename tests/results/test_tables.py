@@ -5,13 +5,29 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import pytest
+from markdown_it import MarkdownIt
 
 from evalkit.results.html import page
-from evalkit.results.tables import Cell, Table, flat, latex, markdown, plain, short
+from evalkit.results.tables import Cell, Note, Table, flat, latex, markdown, plain, short
 
 HOSTILE = (
     "</b><img src=x onerror=alert(1)> | `a` \\| *b* _c_ [d](http://e) & } # $ % ~~f~~ \x1b[31m\u202a \x00\ud800\nnew"
 )
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 def test_control_characters_are_removed() -> None:
@@ -35,8 +51,21 @@ def test_markdown_keeps_content(text: str, written: str) -> None:
 
 
 def test_markdown_notes_are_one_list_and_keep_their_signatures() -> None:
-    text = markdown([Table(["a", "b"], [["x", "1"]], 1, "", ["* failed: <b>", "c: `s|v1_*`; d"])])
-    assert text.splitlines()[-2:] == [r"- \* failed: \<b>", "- c: `s|v1_*`; d"]
+    text = markdown([Table(["a", "b"], [["x", "1"]], 1, "", ["* failed: <b>", Note("c: ", "s|v1_*")])])
+    assert text.splitlines()[-2:] == [r"- \* failed: \<b>", "- c: `s|v1_*`"]
+
+
+@pytest.mark.parametrize(
+    "name", ["``<img src=x>", "```<img src=x>", "`<img src=x>`", "<img src=x>", "a`b``c <img src=x>"]
+)
+def test_markdown_has_no_markup_of_names(name: str) -> None:
+    notes = [f"{name}: no score", Note("", f"{name}:own|v1"), Note(f"{name}, unparsed: {name} 1; ", f"{name}|v1")]
+    rendered = MarkdownIt().enable("table").render(markdown([Table(["model"], [[name]], notes=notes, title=name)]))
+    found = Tags()
+    found.feed(rendered)
+    assert "img" not in found.tags
+    assert found.tags.count("code") == 2
+    assert found.text.count(name) == 7
 
 
 def test_row_of_hostile_cells_is_one_row_in_each_format() -> None:
@@ -52,17 +81,11 @@ def test_row_of_hostile_cells_is_one_row_in_each_format() -> None:
     assert tex[6].replace(r"\&", "").count("&") == 1
     tex[6].encode()  # half a character cannot be written
 
-    class Tags(HTMLParser):
-        found: list[str] = []
-
-        def handle_starttag(self, tag: str, attrs: object) -> None:
-            self.found.append(tag)
-
     parser = Tags()
     html = page([table], HOSTILE)
     parser.feed(html)
-    assert "img" not in parser.found
-    assert parser.found.count("td") == parser.found.count("th") == 2
+    assert "img" not in parser.tags
+    assert parser.tags.count("td") == parser.tags.count("th") == 2
     assert not {"\x00", "\x1b", "\ud800"} & set(html)
 
 

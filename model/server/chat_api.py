@@ -16,10 +16,9 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import PIXEL_LIMITS_SENT
 from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response
 
-from .http import FatalError
-from .prompt_end import LAST_TOKENS
+from .errors import FatalError
 from .rejection import Rejection
-from .replies import response_of
+from .replies import Reply, response_of
 
 PREFERRED: Mapping[str, Any] = {
     "skip_special_tokens": False, "spaces_between_special_tokens": False, "return_token_ids": True,
@@ -152,14 +151,12 @@ class ChatAPI:
         Raises:
             RequestFailed: the reply contains no answer.
         """
-        fingerprint = reply.get("system_fingerprint") if isinstance(reply, dict) else None
-        new = isinstance(fingerprint, str) and fingerprint not in self.fingerprints
+        found = Reply.parse(reply)
+        new = found.fingerprint and found.fingerprint not in self.fingerprints
         if new and len(self.fingerprints) < MAX_FINGERPRINTS:
-            self.fingerprints.append(str(fingerprint)[:80])
-        tokens = reply.get("prompt_token_ids") if isinstance(reply, dict) else None
-        if isinstance(tokens, list) and all(isinstance(token, int) for token in tokens[-LAST_TOKENS:]):
-            self.last_prompt = tokens[-LAST_TOKENS:]
-        return response_of(request, reply, self.prompt_end)
+            self.fingerprints.append(found.fingerprint)
+        self.last_prompt = found.last_prompt or self.last_prompt
+        return response_of(request, found, self.prompt_end)
 
 
 def _sampling_fields(decoding: Decoding, request_id: str) -> dict[str, Any]:

@@ -33,7 +33,8 @@ from evalkit.types import ImageSize, Request, Response
 
 from .chat_api import ChatAPI
 from .concurrency import ConcurrencyLimiter
-from .http import BadRequest, Connection, FatalError, RateLimited, RequestFailed, ServerUnavailable
+from .errors import BadRequest, FatalError, RateLimited, RequestFailed, ServerUnavailable
+from .http import Connection
 from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
@@ -142,7 +143,7 @@ class Client:
                 request, f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")
             )  # fmt: skip
         except (BadRequest, RequestFailed) as error:
-            return self._error_response(request, f"the server: {error}")
+            return self._error_response(request, f"the server: {self.connection.masked(str(error))}")
         except FatalError as error:
             text = f"{self.connection.endpoint.base_url}: {str(error).rstrip('.')}"
             if self.counts["answered"] == 0:  # it never worked, so the options are wrong
@@ -154,7 +155,9 @@ class Client:
         self.counts["answered"] += 1
         self.limiter.record_answer()
         seconds = (time.monotonic() - started) / max(1, self.limiter.limit)
-        return replace(response, image_sizes=image_sizes, seconds=seconds)
+        text = self.connection.masked(response.text)
+        reason = None if response.error is None else self.connection.masked(response.error)
+        return replace(response, text=text, error=reason, image_sizes=image_sizes, seconds=seconds)
 
     async def _image_sizes(self, request: Request) -> tuple[ImageSize, ...]:
         def sizes() -> tuple[ImageSize, ...]:
@@ -165,7 +168,7 @@ class Client:
     async def _ask(self, request: Request) -> Response | None:
         try:
             if request.continuations:
-                return await rank_options(request, self.chat, self._post)
+                return await rank_options(request, self._retry)
             # A reply that cannot be parsed is requested again, like one that was cut off.
             response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
             return await self._with_prompt_end(response)
@@ -185,9 +188,6 @@ class Client:
                     self._threads, lambda: decoded(self.connection, chat.model, chat.last_prompt)
                 )
         return replace(response, prompt_end=chat.prompt_end)
-
-    async def _post(self, request: Request, fields: Mapping[str, Any]) -> Any:
-        return await self._retry(request, fields, lambda reply: reply)
 
     async def _retry(self, request: Request, fields: Mapping[str, Any], parse: Callable[[Any], Any]) -> Any:
         """Send a request until it is answered, and return the parsed reply.

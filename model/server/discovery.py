@@ -14,22 +14,15 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, ServedModel, api_key
 from evalkit.errors import UserError
 from evalkit.jsonl import read_json
+from evalkit.paths import user_path
 
-from .http import (
-    BadRequest,
-    Connection,
-    FatalError,
-    RateLimited,
-    RequestFailed,
-    ServerUnavailable,
-    on_this_machine,
-)
+from .errors import SERVER_ERRORS, BadRequest, FatalError, RateLimited, RequestFailed, ServerUnavailable
+from .http import Connection, on_this_machine
+from .model_list import ListedModel, parse_list
 from .prompt_end import prompt_end, root_url
 
 log = logging.getLogger(__name__)
 
-VOLATILE_FIELDS = ("created", "permission", "object")
-"""Fields of a model's entry that may change with each request."""
 KNOWN_SOFTWARE = {"vllm": ("vLLM", "/version"), "sglang": ("SGLang", "/server_info")}
 """Servers with a complete list of models, by ``owned_by``: name, and the path of their version."""
 MAX_NAMES = 8
@@ -48,45 +41,43 @@ def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
     key = api_key()
     endpoint, listed = _listed(endpoint, key, required=model is None)
     entry, location = _entry(model, listed, endpoint)
-    # The loaded checkpoint: vLLM and SGLang report it; others use its folder as the model's name.
-    root = entry.get("root") or (location if PurePath(location).is_absolute() else None)
-    root = root if isinstance(root, str) else None
     lineage = _lineage(entry, listed or ())
     here = on_this_machine(endpoint.base_url)
-    known = _paths(*((root, *lineage) if here else ()), model)
-    folder = next((str(p) for p in map(Path, known) if _has_config(p)), None)
-    owner = str(entry.get("owned_by") or "")
+    reported = [path for path in (entry.folder, *lineage) if path is not None] if here else []
+    given = [] if model is None else [str(user_path(model, "--model"))]
+    folder = next((path for path in (*reported, *given) if _has_config(Path(path))), None)
     served = ServedModel(
         endpoint,
-        {k: v for k, v in entry.items() if k not in VOLATILE_FIELDS and isinstance(v, str | int | float)},
+        entry.recorded,
         _software(entry, endpoint, key),
         folder,
-        same_machine=here and folder is not None and folder == root,
+        same_machine=here and folder is not None and folder == entry.folder,
         lineage=lineage,
-        prompt_end=prompt_end(Connection(endpoint, key), owner, endpoint.processor or folder),
+        prompt_end=prompt_end(Connection(endpoint, key), entry.owner, endpoint.processor or folder),
     )
     name = PurePath(location).name if PurePath(location).is_absolute() else location
-    return Checkpoint(name, location, _config(folder), served=served)
+    return Checkpoint(name or location, location, _config(folder), served=served)
 
 
-def _lineage(entry: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _lineage(entry: ListedModel, listed: Sequence[ListedModel]) -> tuple[str, ...]:
     """What a model is: the checkpoint it was loaded from, then its parent's, and so on."""
-    by_id = {str(one["id"]): one for one in listed}
+    by_id = {one.id: one for one in listed}
     found: list[str] = []
     seen: set[str] = set()
-    while entry and str(entry.get("id")) not in seen:
-        seen.add(str(entry.get("id")))
-        parent = entry.get("parent")
-        found += [name for name in (entry.get("root"),) if isinstance(name, str) and name]
-        if isinstance(parent, str) and parent not in by_id:
-            found.append(parent)
-        entry = by_id.get(str(parent), {})
+    following: ListedModel | None = entry
+    while following is not None and following.id and following.id not in seen:
+        seen.add(following.id)
+        if following.root:
+            found.append(following.root)
+        if following.parent and following.parent not in by_id:
+            found.append(following.parent)
+        following = by_id.get(following.parent)
     return tuple(dict.fromkeys(found))
 
 
 def _listed(
     endpoint: Endpoint, key: str | None, *, required: bool
-) -> tuple[Endpoint, list[dict[str, Any]] | None]:  # fmt: skip
+) -> tuple[Endpoint, list[ListedModel] | None]:  # fmt: skip
     """The server's address, completed by ``/v1`` if needed, and its list of models (None: it has none).
 
     Args:
@@ -100,9 +91,13 @@ def _listed(
         missing = 0
         for candidate in candidates:
             try:
-                content = Connection(candidate, key).get(f"{candidate.base_url}/models")
-                models = content["data"] if isinstance(content, dict) else content
-                return candidate, [one for one in models if isinstance(one, dict) and isinstance(one.get("id"), str)]
+                models, odd = parse_list(Connection(candidate, key).get(f"{candidate.base_url}/models"))
+                if odd and required:
+                    raise UserError(
+                        f"--base-url {candidate.base_url}: it lists a model whose name is unusable ({odd[0]}); "
+                        "name one with --model."
+                    )
+                return candidate, models
             except (ServerUnavailable, RateLimited) as error:
                 trouble: Exception = error
                 break
@@ -115,8 +110,6 @@ def _listed(
                     break
             except RequestFailed as error:
                 trouble = error
-            except (KeyError, TypeError):
-                trouble = RequestFailed("the reply has no list of models")
         if missing == len(candidates) == 1 and endpoint.base_url.endswith("/v1"):
             return endpoint, None  # this server does not list its models
         if not required and not _redirected(trouble) and not isinstance(trouble, ServerUnavailable):
@@ -150,40 +143,36 @@ def _discovery_error(endpoint: Endpoint, trouble: Exception) -> str:
 
 
 def _entry(
-    model: str | None, listed: Sequence[Mapping[str, Any]] | None, endpoint: Endpoint
-) -> tuple[Mapping[str, Any], str]:
+    model: str | None, listed: Sequence[ListedModel] | None, endpoint: Endpoint
+) -> tuple[ListedModel, str]:  # fmt: skip
     """A model's entry in the list, and its name on the server."""
     if not listed:
         if model is None:
             raise UserError(f"--base-url {endpoint.base_url}: it does not list its models; name one with --model.")
-        return {}, model
-    ids = [str(one["id"]) for one in listed]
+        return ListedModel(), model
+    ids = [one.id for one in listed]
     names = ", ".join(ids[:MAX_NAMES]) + (f", … ({len(ids)} in all)" if len(ids) > MAX_NAMES else "")
     if model is None:
         if len(ids) > 1:
             raise UserError(f"--base-url {endpoint.base_url}: it serves {names}; name one with --model.")
         return listed[0], ids[0]
-    folder = Path(model).expanduser()
-    for one, name in zip(listed, ids, strict=True):
-        if name == model:
-            return one, name
+    folder = user_path(model, "--model")
+    for one in listed:
+        if one.id == model:
+            return one, model
     if folder.is_dir():  # the checkpoint's folder, whatever its name on the server
-        for one, name in zip(listed, ids, strict=True):
-            if name == folder.resolve().name or one.get("root") in (model, str(folder.resolve())):
-                return one, name
-    if any(one.get("owned_by") in KNOWN_SOFTWARE for one in listed):
+        for one in listed:
+            if one.id == folder.resolve().name or one.root in (model, str(folder.resolve())):
+                return one, one.id
+    if any(one.owner in KNOWN_SOFTWARE for one in listed):
         raise UserError(f"--model {model}: the server at {endpoint.base_url} does not serve it; it serves {names}.")
-    return {}, model  # other servers' lists omit aliases and models that are loaded on demand
-
-
-def _paths(*given: str | None) -> list[str]:
-    return [str(Path(path).expanduser()) for path in given if path is not None]
+    return ListedModel(), model  # other servers' lists omit aliases and models that are loaded on demand
 
 
 def _has_config(folder: Path) -> bool:
     try:
         return (folder / "config.json").is_file()
-    except OSError:
+    except OSError:  # no file can have this name
         return False
 
 
@@ -197,15 +186,15 @@ def _config(folder: str | None) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _software(entry: Mapping[str, Any], endpoint: Endpoint, key: str | None) -> str:
+def _software(entry: ListedModel, endpoint: Endpoint, key: str | None) -> str:
     """The server's name and version, as far as it reports them: ``vLLM 0.32.0``."""
-    owner = str(entry.get("owned_by") or "")[:40]
-    if owner not in KNOWN_SOFTWARE:
-        return f"a server ({owner})" if owner else "a server"
-    name, where = KNOWN_SOFTWARE[owner]
+    if entry.owner not in KNOWN_SOFTWARE:
+        return f"a server ({entry.owner})" if entry.owner else "a server"
+    name, where = KNOWN_SOFTWARE[entry.owner]
     connection = Connection(endpoint, key)
     try:
-        version = connection.get(f"{root_url(connection)}{where}")["version"]
-    except (BadRequest, FatalError, RateLimited, ServerUnavailable, RequestFailed, KeyError, TypeError):
+        reply = connection.get(f"{root_url(connection)}{where}")
+    except SERVER_ERRORS:
         return name
-    return f"{name} {str(version)[:40]}"
+    version = reply.get("version") if isinstance(reply, dict) else None
+    return f"{name} {version[:40]}" if isinstance(version, str) and version.isprintable() else name

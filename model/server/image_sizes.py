@@ -66,7 +66,7 @@ def resize_rule(checkpoint: Checkpoint) -> ResizeRule:
     if folder is None:
         return _by_family(checkpoint, family, known=False)
     try:
-        found = read_image_processor(Path(folder).expanduser())
+        found = read_image_processor(Path(folder))
         if found is None:
             raise ProcessorFileError(f"it contains neither {' nor '.join(FILES)} with an image processor")
         if found.of_qwen or resizes:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from evalkit.types import Message, Request, Response, TextPart
 
-from .chat_api import ChatAPI
-from .http import BadRequest, FatalError, RequestFailed
+from .errors import BadRequest, FatalError, RequestFailed
 from .replies import first_choice, prompt_tokens
 
 TOP_TOKENS = 20
@@ -25,12 +25,15 @@ TOP_TOKENS = 20
 NO_LOGPROBS = (
     "the server returns no log probabilities, so multiple-choice options cannot be ranked; use --choice generate"
 )
+ROUNDING = 0.01
+"""Log probabilities are at most 0, but for rounding in half precision."""
+UNKNOWN_FORMAT = "log probabilities in an unknown format"
 
-Post = Callable[[Request, Mapping[str, Any]], Awaitable[Any]]
-"""Sends a request with further fields and returns the reply."""
+Post = Callable[[Request, Mapping[str, Any], Callable[[Any], Any]], Awaitable[Any]]
+"""Sends a request with further fields until a reply can be parsed, and returns what the function makes of it."""
 
 
-async def rank_options(request: Request, chat: ChatAPI, post: Post) -> Response:
+async def rank_options(request: Request, post: Post) -> Response:
     """The likeliest of a request's continuations.
 
     Raises:
@@ -40,34 +43,51 @@ async def rank_options(request: Request, chat: ChatAPI, post: Post) -> Response:
     options = request.continuations
     prompt = 0
     if all(len(option) == 1 for option in options):
-        reply = await post(request, {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP_TOKENS})
-        prompt = prompt_tokens(reply)
-        best = _best_first_token(reply, options)
+        fields = {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP_TOKENS}
+        best, prompt = await post(request, fields, lambda reply: _best_first_token(reply, options))
         if best is not None:
             return Response(request.id, best, prompt_tokens=prompt)
     means = []
     for option in options:
-        reply = await post(*_with_answer(request, option))
-        means.append(_mean_cross_entropy(reply, option))
-    if not means or any(math.isnan(mean) for mean in means):
-        raise RequestFailed("log probabilities that are not numbers")
-    return Response(request.id, options[means.index(min(means))], prompt_tokens=prompt or prompt_tokens(reply))
+        mean, length = await post(*_with_answer(request, option), partial(_mean_cross_entropy, option=option))
+        means.append(mean)
+        prompt = prompt or length
+    return Response(request.id, options[means.index(min(means))], prompt_tokens=prompt)
 
 
-def _best_first_token(reply: Any, options: Sequence[str]) -> str | None:
-    """The likeliest option among the likeliest first tokens; None if no option is among them."""
+def _best_first_token(reply: Any, options: Sequence[str]) -> tuple[str | None, int]:
+    """The likeliest option among the likeliest first tokens (None if no option is), and the prompt's tokens."""
     logprobs = first_choice(reply).get("logprobs")
     places = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not places:
         raise FatalError(NO_LOGPROBS)
-    try:
-        tops = [(str(top["token"]), float(top["logprob"])) for top in places[0]["top_logprobs"]]
-    except (KeyError, TypeError, ValueError):
-        raise RequestFailed("log probabilities in an unknown format") from None
-    by_option = {option: logprob for option, logprob in tops if option in options}
+    first = places[0] if isinstance(places, list) else None
+    tops = first.get("top_logprobs") if isinstance(first, dict) else None
+    if not isinstance(tops, list):
+        raise RequestFailed(UNKNOWN_FORMAT)
+    by_option: dict[str, float] = {}
+    for top in tops:
+        token, logprob = _entry(top, "token")
+        if token in options:
+            by_option[token] = logprob
     if not by_option:
-        return None
-    return max(options, key=lambda option: by_option.get(option, -math.inf))  # a tie goes to the first
+        return None, prompt_tokens(reply)
+    best = max(options, key=lambda option: by_option.get(option, -math.inf))  # a tie goes to the first
+    return best, prompt_tokens(reply)
+
+
+def _entry(value: Any, name: str) -> tuple[str, float]:
+    """A token's text, which is in the field ``name``, and its log probability.
+
+    Raises:
+        RequestFailed: it has none, or one that is no number.
+    """
+    token, logprob = (value.get(name), value.get("logprob")) if isinstance(value, dict) else (None, None)
+    if not isinstance(token, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        raise RequestFailed(UNKNOWN_FORMAT)
+    if logprob > ROUNDING:
+        raise RequestFailed(f"a log probability of {logprob:g}, above 0")
+    return token, float(logprob)
 
 
 def _with_answer(request: Request, option: str) -> tuple[Request, dict[str, Any]]:
@@ -78,25 +98,32 @@ def _with_answer(request: Request, option: str) -> tuple[Request, dict[str, Any]
     }  # fmt: skip
 
 
-def _mean_cross_entropy(reply: Any, option: str) -> float:
-    """The mean cross-entropy (nats per token) of the tokens at the prompt's end that spell ``option``."""
+def _mean_cross_entropy(reply: Any, option: str) -> tuple[float, int]:
+    """The mean cross-entropy (nats per token) of the tokens at the prompt's end that spell ``option``, and its length.
+
+    Raises:
+        BadRequest: the server does not return log probabilities of the prompt, or they are not those of the option.
+        RequestFailed: they have an unknown format.
+    """
+    first_choice(reply)
     places = reply.get("prompt_logprobs")
     if not places:
         raise BadRequest(
             f"no option is among the {TOP_TOKENS} likeliest first tokens, and the server does not return "
             "prompt_logprobs"
         )
+    if not isinstance(places, list):
+        raise RequestFailed(UNKNOWN_FORMAT)
     total, count, spelled = 0.0, 0, ""
     for place in reversed(places):
-        if spelled == option or not place:
+        if len(spelled) >= len(option) or not place:
             break
-        try:
-            entry = next(iter(place.values()))
-            spelled = str(entry["decoded_token"]) + spelled
-            total -= float(entry["logprob"])
-        except (KeyError, TypeError, ValueError, StopIteration, AttributeError):
-            raise RequestFailed("log probabilities in an unknown format") from None
+        if not isinstance(place, dict):
+            raise RequestFailed(UNKNOWN_FORMAT)
+        token, logprob = _entry(next(iter(place.values())), "decoded_token")
+        spelled = token + spelled
+        total -= logprob
         count += 1
     if spelled != option:
-        raise BadRequest(f"the prompt's last tokens do not spell {option!r} ({spelled!r})")
-    return total / count
+        raise BadRequest(f"the prompt's last tokens do not spell {option!r} ({spelled[-80:]!r})")
+    return total / count, prompt_tokens(reply)

@@ -16,15 +16,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from evalkit.jsonl import read_json
 
-from .http import BadRequest, Connection, FatalError, RateLimited, RequestFailed, ServerUnavailable
+from .errors import SERVER_ERRORS
+from .http import Connection
+from .replies import LAST_TOKENS
 
 MESSAGES = [{"role": "user", "content": "x"}]
-LAST_TOKENS = 40
-"""More than the longest marker of reasoning has."""
-ERRORS = (
-    BadRequest, FatalError, RateLimited, ServerUnavailable, RequestFailed, KeyError, TypeError, ValueError,
-)  # fmt: skip
-"""What an older server, or one without the endpoint, causes."""
+LONGEST = 1000
+"""Characters that are kept of a prompt's end; more than the longest marker of reasoning has."""
 
 
 def prompt_end(connection: Connection, owner: str, folder: str | None) -> str:
@@ -35,18 +33,23 @@ def prompt_end(connection: Connection, owner: str, folder: str | None) -> str:
         folder: the checkpoint's folder on this machine, if known.
     """
     if owner == "llamacpp":
-        with suppress(*ERRORS):
-            reply = connection.post_json(f"{root_url(connection)}/apply-template", {"messages": MESSAGES})
-            return str(reply["prompt"])
+        return _prompt_of(connection, "/apply-template", {"messages": MESSAGES})
     return "" if folder is None else _by_template(Path(folder))
 
 
 def decoded(connection: Connection, model: str, tokens: Sequence[int]) -> str:
     """The text of a prompt's last tokens, from vLLM; empty if the server does not decode tokens."""
-    with suppress(*ERRORS):
-        request = {"model": model, "tokens": list(tokens[-LAST_TOKENS:])}
-        return str(connection.post_json(f"{root_url(connection)}/detokenize", request)["prompt"])
-    return ""
+    return _prompt_of(connection, "/detokenize", {"model": model, "tokens": list(tokens[-LAST_TOKENS:])})
+
+
+def _prompt_of(connection: Connection, path: str, request: Mapping[str, Any]) -> str:
+    """The end of the prompt in the reply to a request; empty for a server without this endpoint."""
+    try:
+        reply = connection.post_json(f"{root_url(connection)}{path}", request)
+    except SERVER_ERRORS:
+        return ""
+    prompt = reply.get("prompt") if isinstance(reply, dict) else None
+    return prompt[-LONGEST:] if isinstance(prompt, str) else ""
 
 
 def root_url(connection: Connection) -> str:

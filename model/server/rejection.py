@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalkit.jsonl import parse
+from .parsing import parse_reply
 
 MAX_BODY = 8_000_000
 """Bytes of an error reply that are parsed; it may repeat the request with its images."""
@@ -68,7 +68,7 @@ class Rejection:
     """An error reply.
 
     Attributes:
-        message: the server's, without the input that validation errors repeat; it may contain the API key.
+        message: the server's, without the input that validation errors repeat.
         codes: its machine-readable codes and types.
         status: an HTTP status in the body, which replies with status 200 may have; None without one.
         fields: the fields of the request that it names as rejected.
@@ -131,7 +131,7 @@ def _message(content: Any) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return parse(text.encode())
+        return parse_reply(text.encode())
     except ValueError:
         return None
 

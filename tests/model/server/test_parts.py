@@ -25,7 +25,8 @@ from evalkit.images import PathImage, RowImage
 from evalkit.model.grouping import order_by_images
 from evalkit.model.server.chat_api import ChatAPI
 from evalkit.model.server.concurrency import ConcurrencyLimiter
-from evalkit.model.server.http import FatalError, RequestFailed, on_this_machine
+from evalkit.model.server.errors import FatalError, RequestFailed
+from evalkit.model.server.http import on_this_machine
 from evalkit.model.server.image_sizes import resize_rule, size_mismatch
 from evalkit.model.server.images import ImageCache, encode
 from evalkit.model.server.rejection import Rejection

@@ -184,7 +184,7 @@ def _example(task: Task) -> Iterator[str]:
     yield from ("## Example from the bundled data", "", f"![a synthetic image from the bundled data]({name})", "")
     if sample.text:
         yield f"- question: {' / '.join(_plain(line) for line in sample.text.splitlines())}"
-    yield from (f"- option {chr(ord('A') + place)}: {_plain(text)}" for place, text in enumerate(sample.options))
+    yield from (f"- option {letter}: {_plain(text)}" for letter, text in sample.lettered_options)
     yield from (f"- references: {', '.join(f'`{answer}`' for answer in answers)}", f"- id: `{sample.id}`", "")
 
 

@@ -57,9 +57,7 @@ def _by_forms(text: str, options: Options, forms: tuple[str, ...]) -> Reading:
     if len(text.split()) > _FEW_WORDS:
         lower = text.lower()
         places = {
-            letter: lower.rfind(option.lower())
-            for letter, option in zip(options.letters, options.texts, strict=False)
-            if option is not None
+            letter: lower.rfind(option.lower()) for letter, option in options.by_letter.items() if option is not None
         }
         last = max(places.values(), default=-1)
         if last >= 0:

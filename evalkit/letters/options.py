@@ -30,7 +30,8 @@ class Options:
     """The options of a question, in order.
 
     Attributes:
-        texts: their texts, None for an image; empty if the options are not known.
+        texts: their texts, None for an image; empty if the options are not known.  An empty text is no option, and its
+            letter none.
     """
 
     texts: tuple[str | None, ...] = ()
@@ -38,7 +39,12 @@ class Options:
     @property
     def letters(self) -> str:
         """The letters of the options, ``ABCD`` of four; all 26 if the options are not known."""
-        return LETTERS[: len(self.texts)] if self.texts else LETTERS
+        return "".join(self.by_letter) if self.texts else LETTERS
+
+    @cached_property
+    def by_letter(self) -> dict[str, str | None]:
+        """The options' texts by letter, None for an image; empty if the options are not known."""
+        return {letter: text for letter, text in zip(LETTERS, self.texts, strict=False) if text != ""}
 
     def text(self, letter: str) -> str:
         """The normalised text of an option; empty if it is an image or not known."""

@@ -10,6 +10,9 @@ Source: open-compass/VLMEvalKit, ``can_infer`` in ``vlmeval/utils/matching_util.
 - ``qwen3-vl-evaluation`` is the copy in QwenLM/Qwen3-VL's ``evaluation/`` (commit 9658872): the first rule, except that
   no letter is read in an answer of more than three words with "A" among them.
 
+VLMEvalKit reads its files with pandas, for which an option such as ``None`` or ``N/A`` is a missing value
+(``MISSING``): it is no option there, nor is it for these rules, even if it is the right one.
+
 VLMEvalKit asks a judge model about the answers that its rule leaves open, and draws a letter where the judge fails.
 Here they are unparsed, as with its ``--judge exact_matching``.
 """
@@ -24,6 +27,12 @@ from .options import Options, Reading
 
 LATEST = "vlmevalkit-2026-06"
 """The rule at the commit whose prompts the protocol ``vlmevalkit`` has."""
+
+MISSING = frozenset({
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+})  # fmt: skip
+"""What ``pandas.read_csv`` takes for a missing value."""
 
 _SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _REFUSALS = (
@@ -41,24 +50,25 @@ OPEN = "undecided"
 def _read(
     text: str, options: Options, *, at_end: bool = False, stated: bool = False, no_article: bool = False
 ) -> Reading:
+    choices = {letter: option for letter, option in options.by_letter.items() if option not in MISSING}
+    known = list(choices) if options.texts else list(options.letters)
     if any(refusal in text for refusal in _REFUSALS):
         return Reading(None, "refusal")
     if _FAILED not in text:
         words = text.translate(_SEPARATORS).split()
-        letters = [letter for letter in options.letters if letter in words]
+        letters = [letter for letter in known if letter in words]
         if len(letters) == 1 and not (no_article and "A" in words and len(words) > 3):
             if not at_end or words.index(letters[0]) >= len(words) - _LAST_WORDS:
                 return Reading(letters[0], "letter")
         elif not letters and "Z" in words:
             return Reading(None, "refusal")
         match = _STATED.search(text) if stated else None
-        if match is not None and match[1].upper() in options.letters:
+        if match is not None and match[1].upper() in known:
             return Reading(match[1].upper(), "stated")
     lower = text.lower()
-    if at_end and len(text) > 2 * sum(len(str(option)) for option in options.texts):
+    if at_end and len(text) > 2 * sum(len(str(option)) for option in choices.values()):
         return Reading(None, OPEN)
-    pairs = zip(options.letters, options.texts, strict=False)
-    found = [letter for letter, option in pairs if option is not None and option.lower() in lower]
+    found = [letter for letter, option in choices.items() if option is not None and option.lower() in lower]
     return Reading(found[0], "text") if len(found) == 1 else Reading(None, OPEN)
 
 

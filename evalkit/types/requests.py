@@ -25,12 +25,14 @@ class PromptTemplate:
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).
         others: the text for samples of another kind than the task's (``Sample.kind``), by kind.
+        no_options: texts of options that the harness leaves out, since it takes them for missing values.
     """
 
     text: str
     max_new_tokens: int | None = None
     capitalize: bool = False
     others: Mapping[Kind, str] = field(default_factory=dict, hash=False)
+    no_options: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

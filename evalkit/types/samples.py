@@ -81,7 +81,8 @@ class Sample:
         text: the question or referring expression as the files have it; empty for captioning.
         references: what an answer is scored against (ten answers, five captions, one box): the metric knows the type.
         cluster: the unit that is resampled together, usually the image, since its questions are not independent.
-        options: the options of a multiple-choice question, in order; texts or images.
+        options: the options of a multiple-choice question, in order; texts or images.  An empty text is no option: it
+            keeps a letter free, so that the options after it have the letters that the files give them.
         meta: what breakdowns need (answer type, question type).  Never used to score.
         content: texts and images of the question in order, if they are not the images followed by the text.
         kind: what it asks for, if that is not what the task's samples usually ask for: an open question among
@@ -130,6 +131,12 @@ class Sample:
     def all_images(self) -> tuple[ImageRef, ...]:
         """The images of the question, then those of the options."""
         return (*self.images, *(option for option in self.options if not isinstance(option, str)))
+
+    @property
+    def lettered_options(self) -> tuple[tuple[str, Part], ...]:
+        """The options with their letters."""
+        letters = map(chr, itertools.count(ord("A")))
+        return tuple((letter, option) for letter, option in zip(letters, self.options, strict=False) if option != "")
 
     @property
     def option_texts(self) -> tuple[str, ...]:

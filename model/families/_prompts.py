@@ -52,7 +52,7 @@ def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
 def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part]:
     """The content of a template's placeholder; see ``PromptTemplate``."""
     if name == "options":
-        return list(_options(sample))
+        return list(_options(template, sample))
     if name in ("hint", "hints"):
         hint = _text(sample, "hint")
         return [hint or "N/A"] if name == "hint" else [f"Hint: {hint}\n"] if hint else []
@@ -63,8 +63,9 @@ def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part
     return list(_capitalized(content)) if template.capitalize and name == "q" else content
 
 
-def _options(sample: Sample) -> Iterator[Part]:
-    for place, (letter, option) in enumerate(zip(letters(sample), sample.options, strict=True)):
+def _options(template: PromptTemplate, sample: Sample) -> Iterator[Part]:
+    shown = [(letter, option) for letter, option in sample.lettered_options if option not in template.no_options]
+    for place, (letter, option) in enumerate(shown):
         yield f"\n{letter}. " if place else f"{letter}. "
         yield option
 
@@ -82,7 +83,7 @@ def _capitalized(content: Sequence[Part]) -> Iterator[Part]:
 
 def letters(sample: Sample) -> tuple[str, ...]:
     """The letters of a sample's options."""
-    return tuple(chr(ord("A") + place) for place in range(len(sample.options)))
+    return tuple(letter for letter, _ in sample.lettered_options)
 
 
 def _text(sample: Sample, key: str) -> str:
@@ -128,7 +129,10 @@ def template_of(
         others = [p for p in PROTOCOLS if p == OFFICIAL or p in spec.prompts]
         raise UserError(f"{spec.protocol} has no prompt for {spec.task}; use --protocol {listed(others, 'or')}.")
     own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT else None
-    return PromptTemplate(own) if own is not None else _of_kind(spec.prompts[spec.protocol], spec.kind)
+    template = spec.prompts[spec.protocol]
+    if own is not None:
+        return PromptTemplate(own, no_options=template.no_options)
+    return _of_kind(template, spec.kind)
 
 
 def _of_kind(template: PromptTemplate, kind: Kind) -> PromptTemplate:

@@ -6,6 +6,7 @@ replaced, and Markdown's and rich's markup is printed literally.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,8 +115,8 @@ def box_text(box: Sequence[float]) -> str:
 def _references(shown: SampleView) -> str:
     if shown.options:
         chosen = {str(value) for value, _ in shown.references}
-        letters = [chr(ord("A") + place) for place in range(len(shown.options))]
-        pairs = zip(letters, shown.options, strict=True)
+        letters = map(chr, itertools.count(ord("A")))
+        pairs = [(name, option) for name, option in zip(letters, shown.options, strict=False) if option]
         marks = [f"{name}. {option}{'  ← correct' if name in chosen else ''}" for name, option in pairs]
         return "\n".join(marks)
     texts = [box_text(value) if is_box(value) else str(value) for value, _ in shown.references]

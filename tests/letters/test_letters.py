@@ -176,3 +176,35 @@ def test_megabyte_is_read_in_bounded_time(name: str, rule: str) -> None:
     begun = time.process_time()
     read_letter(text, ANIMALS, rule)
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_empty_option_is_none_and_later_ones_keep_their_letters(rule: str) -> None:
+    options = ("cat", "", "fox", "owl")
+    assert read_letter("D", options, rule).letter == "D"
+    assert read_letter("B", options, rule).letter is None
+    assert read_letter("", options, rule).letter is None
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.startswith(("vlmevalkit", "qwen3"))])
+@pytest.mark.parametrize("text", ["None", "NA", "N/A", "null", "nan"])
+def test_vlmevalkit_has_no_option_that_pandas_takes_for_missing(rule: str, text: str) -> None:
+    options = ("cat", "dog", "fox", text)
+    assert read_letter("D", options, rule).letter is None
+    assert read_letter(text, options, rule).letter is None
+    assert read_letter("B or D", options, rule).letter == "B"
+    assert read_letter("D", options).letter == "D"
+
+
+def test_missing_values_are_those_of_pandas() -> None:
+    from io import StringIO
+
+    import pandas as pd
+
+    from evalkit.letters.vlmevalkit import MISSING
+
+    words = sorted(MISSING)
+    table = pd.read_csv(
+        StringIO("x\ty\n" + "".join(f"{word}\t.\n" for word in [*words, "none", "No", "Nan"])), sep="\t"
+    )
+    assert list(table["x"].isna()) == [True] * len(words) + [False] * 3

@@ -59,7 +59,7 @@ function referencesOf(sample) {
 }
 
 function optionsOf(sample) {
-  return sample.options.length ? el("ol", {}, sample.options.map((text, number) =>
+  return sample.options.length ? el("ol", {}, sample.options.map((text, number) => text === "" ? null :
     el("li", {}, el("small", {}, `${String.fromCharCode(65 + number)}  `), words("span", text)))) : null;
 }
 

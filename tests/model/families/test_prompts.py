@@ -72,3 +72,13 @@ def test_prompts_are_those_of_golden_file() -> None:
     found = digests()
     assert {key: value for key, value in found.items() if golden.get(key) != value} == {}
     assert set(golden) <= set(found)
+
+
+def test_empty_option_is_left_out_and_later_ones_keep_their_letters() -> None:
+    task, family = registry.tasks.get("ai2d"), registry.families.get("qwen2.5-vl")
+    sample = Sample("1", (PathImage("a.png"),), "How many?", ("C",), "a", ("", "One", "None", "Two", ""))
+    texts = {p: family.prompt(task.prompt_spec(p), sample)[0].content[-1].text for p in PROTOCOLS}
+    assert "\nB. One\nC. None\nD. Two\n" in texts["lmms-eval"]
+    assert "A. " not in texts["official"] + texts["lmms-eval"]
+    assert "E. " not in texts["official"] + texts["lmms-eval"]
+    assert family.continuations(task.prompt_spec("official", "loglikelihood"), sample) == ("B", "C", "D")

@@ -35,6 +35,7 @@ KINDS: Sequence[tuple[Kind, str]] = (
     ("choice", "Multiple choice"),
     ("yes_no", "Yes or no"),
     ("grounding", "Grounding"),
+    ("pointing", "Pointing"),
 )
 LABEL = re.compile(
     r"^(Papers?|Official [a-z ]+|Scores?|Protocol|Sources?|Sizes|Deviations|Deliberate choices)(?=[:,.]| \()", re.M

@@ -32,7 +32,7 @@ from evalkit.predictions import match, prediction_line
 from evalkit.reader import Reader
 from evalkit.settings import default_data
 from evalkit.task_names import parse_tasks
-from evalkit.types import Answered, Box, Kind, Prediction, Sample, Scores
+from evalkit.types import LOCATED, Answered, Box, Kind, Prediction, Sample, Scores
 
 if TYPE_CHECKING:
     from evalkit.runner.evaluation_results import EvaluationResults
@@ -135,7 +135,7 @@ def score(
     reader.check_options()
     reader.check(samples.task)
     given = [
-        prediction_line(name, text, number, boxes=samples.task.kind == "grounding")
+        prediction_line(name, text, number, boxes=samples.task.kind in LOCATED)
         for number, (name, text) in enumerate(answers.items(), start=1)
     ]
     matched = match(

@@ -22,7 +22,7 @@ from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
 from evalkit.task_names import parse_tasks
-from evalkit.types import ImageSize, Request, Sample, Shot, Size
+from evalkit.types import LOCATED, ImageSize, Request, Sample, Shot, Size
 
 if TYPE_CHECKING:
     from evalkit.runner.evaluation_results import EvaluationResults
@@ -73,7 +73,7 @@ class Evaluation:
             job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides)
             if not allow_missing:
                 sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
-                if task.kind == "grounding":
+                if task.kind in LOCATED:
                     check_boxes(job.samples, sizes, job.name)
             check_scorable(job)
             self.jobs.append(job)

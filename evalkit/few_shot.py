@@ -25,7 +25,7 @@ from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Backend, Family, Task
 from evalkit.task_files import read_task_file
-from evalkit.types import ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
+from evalkit.types import LOCATED, ImageRef, ImageSize, PromptSpec, Sample, Shot, Size
 
 TRAIN = "train"
 SIMILAR_POOL = 4096
@@ -176,7 +176,7 @@ def with_answers(
 
 
 def _image_size(sample: Sample, spec: PromptSpec, image_size: Callable[[Size], ImageSize]) -> ImageSize:
-    if spec.kind != "grounding":  # only boxes depend on it, and reading headers takes time
+    if spec.kind not in LOCATED:  # only coordinates depend on it, and reading headers takes time
         return ImageSize((1, 1), (1, 1))
     image = sample.images[-1]
     try:

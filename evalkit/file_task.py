@@ -26,6 +26,7 @@ METRICS: Mapping[Kind, str] = {
     "choice": "choice_accuracy",
     "yes_no": "yes_no_accuracy",
     "grounding": "iou",
+    "pointing": "point_in_box",
 }
 """The metric of each kind, unless the file names one."""
 NEW_TOKENS: Mapping[Kind, int] = {
@@ -35,6 +36,7 @@ NEW_TOKENS: Mapping[Kind, int] = {
     "choice": 10,
     "yes_no": 10,
     "grounding": 28,
+    "pointing": 28,
 }
 
 

@@ -17,6 +17,7 @@ from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.types import (
+    LOCATED,
     Decoding,
     ImagePart,
     ImageRef,
@@ -125,7 +126,7 @@ class Job:
 
     @property
     def reading(self) -> str | None:
-        """The rule that reads option letters, or yes and no, in its answers; None if neither is read."""
+        """The rule that reads option letters, yes and no, or points in its answers; None if none of them is read."""
         if self.task.kind not in READINGS or self.choice != GENERATE:
             return None
         return RECORDED if self.recorded_predictions else self.prompt_spec.reading
@@ -202,7 +203,7 @@ def load_job(
                 f"{task.name}/{split}: sample id {sample.id} occurs twice in {data.name}; the files are corrupt."
             )
         seen.add(sample.id)
-    if task.kind == "grounding":
+    if task.kind in LOCATED:
         check_boxes(samples, {}, f"{task.name}/{split}")
     chosen = choose(samples, limit, seed)
     return Job(

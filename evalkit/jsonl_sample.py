@@ -12,7 +12,7 @@ from evalkit.boxes import box_problem
 from evalkit.data import path_in
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.types import Box, Kind, Part, Sample, Size
+from evalkit.types import LOCATED, Box, Kind, Part, Sample, Size
 from evalkit.yes_no import NO, YES
 
 REFERENCES: Mapping[Kind, Sequence[str]] = {
@@ -22,6 +22,7 @@ REFERENCES: Mapping[Kind, Sequence[str]] = {
     "choice": ("options", "answer"),
     "yes_no": ("answer",),
     "grounding": ("box",),
+    "pointing": ("box",),
 }
 FAR = 1e9
 """Limit of coordinates in pixels; refuses infinities and overflow."""
@@ -84,12 +85,12 @@ class SampleEntry:
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
             raise self.wrong("image", "a text (a path), or a list of them")
-        if kind == "grounding" and len(names) > 1:
+        if kind in LOCATED and len(names) > 1:
             raise self.wrong("image", "one image, since the box is in its pixels")
         return names
 
     def references(self, kind: Kind, options: Sequence[str]) -> tuple[Any, ...]:
-        if kind == "grounding":
+        if kind in LOCATED:
             return (self.box(),)
         if kind == "choice":
             return (self.letter(options),)

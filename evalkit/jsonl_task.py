@@ -11,6 +11,7 @@ list of them: the images then come before the question, or where it says ``<imag
 - ``yes_no``: ``question`` and ``answer``, ``yes`` or ``no``;
 - ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image as a
   viewer shows it;
+- ``pointing``: ``question``, what to point to, and ``box``, as for ``grounding``: the point must be inside;
 - ``caption``: ``captions``, a list of texts.
 
 The kind is given in the first line or by ``--kind``; without either, it follows from the first sample's fields
@@ -37,7 +38,7 @@ from evalkit.fingerprint import of_samples
 from evalkit.jsonl import BOM, objects, parse, read_bytes
 from evalkit.jsonl_sample import REFERENCES, SampleEntry
 from evalkit.paths import user_path
-from evalkit.types import ImageRef, Kind, Sample, Size
+from evalkit.types import LOCATED, ImageRef, Kind, Sample, Size
 
 FORMAT = 1
 HEADER = ("evalkit", "kind", "metric")
@@ -74,7 +75,7 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     found = _kind(path, header, entries[0].row, kind)
     samples = [entry.sample(path.parent, found) for entry in entries]
     _check_ids(samples, entries)
-    if found == "grounding":
+    if found in LOCATED:
         _check_boxes(samples, entries)
     names = image_clusters([entry.images(found) for entry in entries])
     samples = [replace(sample, cluster=name) for sample, name in zip(samples, names, strict=True)]
@@ -126,6 +127,8 @@ def _kind_of_fields(path: Path, first: Mapping[str, Any]) -> Kind:
     kinds = [kind for kind, fields in REFERENCES.items() if all(field in first for field in fields)]
     if "choice" in kinds:
         kinds.remove("yes_no")  # it has an ``answer``, too
+    if "grounding" in kinds:
+        kinds.remove("pointing")  # a ``box`` means that it is to be found, unless --kind or the file says otherwise
     if not kinds or (len(kinds) > 1 and kinds != ["vqa", "document"]):
         raise UserError(
             f"{path}: its first sample does not tell its kind, which needs answers, captions, box, or options and "

@@ -182,7 +182,10 @@ def try_out(metric: Metric, samples: Sequence[Sample], kind: Kind) -> None:
 
 def _made_up(sample: Sample, kind: Kind) -> tuple[Any, Any, None]:
     """A right answer, a wrong one, and none."""
-    first = sample.references[0] if sample.references else ""
+    first: Any = sample.references[0] if sample.references else ""
+    if kind == "pointing":
+        box = first or (0.0, 0.0, 1.0, 1.0)
+        return ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), (-1.0, -1.0), None
     if kind == "grounding":
         return first or (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0), None
     if kind == "choice":

@@ -1,9 +1,9 @@
-"""Parses answers from elsewhere: as a model family's raw output, as final texts, or boxes in stated coordinates.
+"""Parses answers from elsewhere: as a model family's raw output, as final texts, or in stated coordinates.
 
 Without a family, an answer is a *final text*: what the official scorer would be given.  With one it is raw text, parsed
 as the family parses its own models' answers.  Answers to multiple-choice questions are always raw text: without a
-family, the family ``generic`` parses them.  Boxes need a family or stated coordinates: a text alone does not say
-which it uses.
+family, the family ``generic`` parses them.  Boxes and points need a family or stated coordinates: a text alone does not
+say which it uses.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
-from evalkit.types import Box, ImageSize, Prediction, PromptSpec, Response, Sample, Size
+from evalkit.types import LOCATED, Box, ImageSize, Point, Prediction, PromptSpec, Response, Sample, Size
 
 COORDINATES = ("pixels", "0-1000", "0-1", "resized")
-"""Coordinates of boxes: pixels of the original image, thousandths or fractions of it, pixels of the resized image."""
+"""Coordinates of boxes and points: in pixels of the original image, thousandths or fractions of it, or pixels of the
+resized image."""
 RESIZED = "resized"
 _TYPES = {"min_pixels": int, "max_pixels": int, "protocol": str, "choice": str, "boxes": str, "rule": str}
 
@@ -36,7 +37,7 @@ class Reader:
         min_pixels, max_pixels: the limits that the family's processor resized images by; None for its defaults.
         protocol: the protocol of the prompts, which decides the family's parsing.
         choice: how multiple-choice questions were answered.
-        boxes: one of ``COORDINATES`` for boxes; None for the family's.
+        boxes: one of ``COORDINATES`` for boxes and points; None for the family's.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
     """
 
@@ -92,9 +93,16 @@ class Reader:
 
     def check(self, task: Task) -> None:
         """Raise ``UserError`` if answers to ``task`` cannot be parsed."""
-        if task.kind == "grounding" and self.family is None and self.boxes is None:
+        frame = self._spec(task).point_rule.frame if task.kind == "pointing" else ""
+        if frame and self.boxes is not None:
             raise UserError(
-                f"{task.name} asks for boxes, and a text alone does not say in which coordinates they are: state them "
+                f"--boxes {self.boxes}: the scoring rule {self.rule or task.rule_of(self.protocol)} of {task.name} has "
+                f"coordinates of its own ({frame}); leave it out."
+            )
+        if task.kind in LOCATED and self.family is None and self.boxes is None and not frame:
+            what = "points" if task.kind == "pointing" else "boxes"
+            raise UserError(
+                f"{task.name} asks for {what}, and a text alone does not say in which coordinates they are: state them "
                 f"with --boxes ({', '.join(COORDINATES)}), or name the model family whose convention they follow with "
                 "--family, for example --family qwen2.5-vl."
             )
@@ -110,8 +118,8 @@ class Reader:
     def parse(self, task: Task, sample: Sample, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """The prediction in an answer up to the end of the turn, by the family's rules, or of a final text."""
         text = first_turn(text)
-        if task.kind == "grounding" and self.boxes is not None:
-            return self._parse_box(task, text, image_sizes)
+        if task.kind in LOCATED and self.boxes is not None:
+            return self._parse_located(task, text, image_sizes)
         parser = self._parser(task, sample)
         if parser is None:
             return final(sample, text)
@@ -135,10 +143,11 @@ class Reader:
             return tuple(ImageSize(size, size) for size in originals)
         return tuple(family.image_size(size, self.min_pixels, self.max_pixels) for size in originals)
 
-    def _parse_box(self, task: Task, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """The box in an answer, converted from the stated coordinates."""
-        # The generic family's boxes are fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
-        numbers = _generic().parse(PromptSpec(task.name, task.kind), text, [ImageSize((1, 1), (1, 1))])
+    def _parse_located(self, task: Task, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+        """The box or point in an answer, converted from the stated coordinates."""
+        # The generic family answers in fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
+        spec = PromptSpec(task.name, task.kind, reading=self._spec(task).reading)
+        numbers = _generic().parse(spec, text, [ImageSize((1, 1), (1, 1))])
         if not isinstance(numbers.value, tuple) or not image_sizes:
             return Prediction(None)
         (width, height), (wide, high) = image_sizes[-1].original, image_sizes[-1].resized
@@ -148,6 +157,9 @@ class Reader:
             "0-1": (float(width), float(height)),
             RESIZED: (width / wide, height / high),
         }[str(self.boxes)]
+        if len(numbers.value) == 2:
+            point: Point = (numbers.value[0] * x, numbers.value[1] * y)
+            return Prediction(point)
         x1, y1, x2, y2 = numbers.value
         box: Box = (x1 * x, y1 * y, x2 * x, y2 * y)
         return Prediction(box)
@@ -166,7 +178,7 @@ class Reader:
         if text is None:
             return Record(sample, "", Response(sample.id), Prediction(None), sample.all_images)
         try:
-            image_sizes = self.image_sizes(sample, sizes) if task.kind == "grounding" else ()
+            image_sizes = self.image_sizes(sample, sizes) if task.kind in LOCATED else ()
         except (OSError, ValueError) as error:
             names = ", ".join(image.name for image in sample.all_images)
             return failed(sample, f"{type(error).__name__}: {error} ({names})")

@@ -97,8 +97,9 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
 
 
 def with_reading(signature: str, kind: Kind, rule: str | None) -> str:
-    """A metric's signature after the rule that read option letters, or yes and no, if one did."""
-    return signature if rule is None else f"{'yes-no' if kind == 'yes_no' else 'letters'}:{rule}|{signature}"
+    """A metric's signature after the rule that read option letters, yes and no, or points, if one did."""
+    what = {"yes_no": "yes-no", "pointing": "points"}.get(kind, "letters")
+    return signature if rule is None else f"{what}:{rule}|{signature}"
 
 
 def check_scorable(job: Job) -> None:

@@ -45,6 +45,8 @@ def _cause(job: Job, record: Record) -> str:
     if job.task.kind == "grounding":
         return "no box was found in them (does --family name the model's family?)"
     kind = record.sample.kind or job.task.kind
+    if kind == "pointing":
+        return "no point was found in them (does --family name the model's family?)"
     if kind == "choice":
         options = [option if isinstance(option, str) else None for option in record.sample.options]
         return LETTERS.get(job.prompt_spec.letter(parts.answer, options).source, "they state no option")

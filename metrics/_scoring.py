@@ -8,7 +8,7 @@ from statistics import fmean
 
 from evalkit.aggregation import PERCENT, Aggregation, MeanWhere, labels_of
 from evalkit.errors import UserError
-from evalkit.types import Answered, Kind, Sample
+from evalkit.types import LOCATED, Answered, Kind, Sample
 
 
 def mean(column: Sequence[float]) -> float:
@@ -52,9 +52,10 @@ def check_text_samples(
     Raises:
         UserError: they are not, or the task asks for boxes; ``what`` the references are, for the message.
     """
-    if kind == "grounding":
+    if kind in LOCATED:
+        what, other = ("points", "point_in_box") if kind == "pointing" else ("boxes", "iou")
         raise UserError(
-            f"{metric}: this metric scores texts, and the task asks for boxes; choose a metric for boxes (iou)"
+            f"{metric}: this metric scores texts, and the task asks for {what}; choose a metric for {what} ({other})"
         )
     for sample in samples:
         if count is not None and len(sample.references) != count:

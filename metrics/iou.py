@@ -105,9 +105,10 @@ class BoxIoU(Metric):
         sample, box = answered.sample, answered.prediction.value
         if len(sample.references) != 1:
             raise _wrong_count(sample)
-        if isinstance(box, str):
+        if isinstance(box, str) or (box is not None and len(box) != 4):
+            what = "text" if isinstance(box, str) else "a point"
             raise UserError(
-                f"{self.name}: the answer to sample {sample.id!r} was parsed as text, {box!r}; "
+                f"{self.name}: the answer to sample {sample.id!r} was parsed as {what}, {box!r}; "
                 "this metric scores boxes: the task's kind does not match its metric"
             )
         iou = 0.0 if box is None else box_iou(box, sample.references[0])

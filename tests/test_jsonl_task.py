@@ -27,6 +27,7 @@ FIELDS: dict[Kind, dict[str, object]] = {
     "choice": {"question": "Which?", "options": ["red", "blue"], "answer": "B"},
     "yes_no": {"question": "Is it red?", "answer": "Yes"},
     "grounding": {"question": "the left cat", "box": [1, 2, 30, 40.5]},
+    "pointing": {"question": "close the window", "box": [1, 2, 30, 40.5]},
 }
 
 
@@ -65,7 +66,7 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     assert first.options == tuple(FIELDS[kind].get("options", ()))  # type: ignore[arg-type]
     assert first.references == {
         "vqa": ("cat", "a cat"), "document": ("12",), "caption": ("A cat.", "A sleeping cat."), "choice": ("B",), "yes_no": ("yes",),
-        "grounding": ((1.0, 2.0, 30.0, 40.5),),
+        "grounding": ((1.0, 2.0, 30.0, 40.5),), "pointing": ((1.0, 2.0, 30.0, 40.5),),
     }[kind]  # fmt: skip
 
 
@@ -121,10 +122,10 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "holds no samples"),
     "header's version": ([{"evalkit": 2}, row()], None, 'the first line has "evalkit": 2; this evalkit reads'),
     "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "the first line has 'kid'; this evalkit reads"),
-    "header's kind": ([{"evalkit": 1, "kind": "pointing"}, row()], None, "there is no kind 'pointing'; there are caption, vqa, document, choice, yes_no, grounding"),
+    "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing"),
     "header's type": ([{"evalkit": 1, "kind": 3}, row()], None, "the first line has the kind 3; expected a name"),
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
-    "option": ([row()], "pointing", "--kind: there is no kind 'pointing'"),
+    "option": ([row()], "counting", "--kind: there is no kind 'counting'"),
     "two kinds": ([{"evalkit": 1, "kind": "vqa"}, row()], "caption", "--kind caption: .* says that it holds vqa"),
     "untold": ([{"id": 1, "image": "images/a.png", "question": "?"}], None, "its first sample does not tell its kind"),
     "told twice": ([row("vqa", box=[1, 2, 3, 4])], None, "its first sample does not tell its kind"),

@@ -64,8 +64,8 @@ def score(
         str | None,
         typer.Option(
             "--boxes", metavar="|".join(COORDINATES), rich_help_panel="Parsing", show_default="the family's",
-            help="Coordinates of boxes: pixels of the original image, thousandths or fractions of it, or pixels of "
-            "the resized image (with --family).",
+            help="Coordinates of boxes and points: pixels of the original image, thousandths or fractions of it, or "
+            "pixels of the resized image (with --family).",
         ),
     ] = None,
     rule: Annotated[

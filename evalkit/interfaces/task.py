@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 
-from evalkit import letters, yes_no
+from evalkit import letters, points, yes_no
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, ScoringRule, Split
 
-READINGS: Mapping[str, str] = {"choice": letters.GRAMMAR, "yes_no": yes_no.DEFAULT}
+READINGS: Mapping[str, str] = {
+    "choice": letters.GRAMMAR,
+    "yes_no": yes_no.DEFAULT,
+    "pointing": points.DEFAULT,
+}
 """evalkit's own rules for reading answers, by kind."""
 
 
@@ -80,14 +84,14 @@ class Task(ABC):
             rule: the scoring rule; empty for that of the protocol.
         """
         found = self.scoring_rule(rule or self.rule_of(protocol))
-        reading = found.reading or READINGS.get(self.kind, letters.GRAMMAR)
+        reading = found.reading or READINGS.get(self.kind, "")
         return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, reading, found.read)
 
     @property
     def scoring_rules(self) -> Mapping[str, ScoringRule]:
         """The rules by name: the readings of its kind, scored by its metric, then its own ``rules``."""
-        readings = {"choice": letters.RULES, "yes_no": yes_no.RULES}.get(self.kind, {})
-        return {**{name: ScoringRule(name) for name in readings}, **self.rules}
+        readings = {"choice": letters.RULES, "yes_no": yes_no.RULES, "pointing": points.RULES}
+        return {**{name: ScoringRule(name) for name in readings.get(self.kind, ())}, **self.rules}
 
     def rule_of(self, protocol: str) -> str:
         """The name of the rule that applies under ``protocol``; empty for evalkit's own reading and ``metric``."""

@@ -21,7 +21,7 @@ from evalkit.jobs import GENERATE, Job, choice_mode, load_job
 from evalkit.options import RunSettings
 from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
-from evalkit.types import Sample, Size
+from evalkit.types import LOCATED, Sample, Size
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def make_plans(
         if not settings.allow_missing:
             sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
             known |= sizes
-            if job.task.kind == "grounding":
+            if job.task.kind in LOCATED:
                 check_boxes(job.samples, sizes, job.name)
             if sizes:
                 largest[job.name] = max(job.samples, key=lambda sample: _area(sample, sizes))

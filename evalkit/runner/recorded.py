@@ -20,7 +20,7 @@ from evalkit.reader import Reader, failed
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.manifest import SCHEMA, Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.types import Prediction, Sample, Size
+from evalkit.types import LOCATED, Prediction, Sample, Size
 
 KEYS = ("id", "text", "prompt", "finish", "prompt_tokens", "frames")
 """The fields of every journal line, whatever version wrote it."""
@@ -148,19 +148,22 @@ def recorded_prediction(line: Line, path: Path) -> Prediction:
     value = line.answer
     if value is None or isinstance(value, str):
         return Prediction(value)
-    if isinstance(value, list) and len(value) == 4 and all(type(number) in (int, float) for number in value):
-        x1, y1, x2, y2 = map(float, value)
-        return Prediction((x1, y1, x2, y2))
+    if isinstance(value, list) and all(type(number) in (int, float) for number in value):
+        if len(value) == 4:
+            x1, y1, x2, y2 = map(float, value)
+            return Prediction((x1, y1, x2, y2))
+        if len(value) == 2:
+            return Prediction((float(value[0]), float(value[1])))
     raise UserError(
-        f"{path}: the prediction for sample {line.response.id} is neither a text nor a box; parse the answers again "
-        "with --family."
+        f"{path}: the prediction for sample {line.response.id} is neither a text, a box nor a point; parse the answers "
+        "again with --family."
     )
 
 
 def _parsed(job: Job, sample: Sample, line: Line, reader: Reader, sizes: dict[str, Size]) -> Record:
     """The record of an answer that is parsed again, with the image sizes that the model saw if they are recorded."""
     response = line.response
-    if job.task.kind == "grounding" and not response.image_sizes and response.text:
+    if job.task.kind in LOCATED and not response.image_sizes and response.text:
         try:
             response = replace(response, image_sizes=reader.image_sizes(sample, sizes))
         except (OSError, ValueError) as error:

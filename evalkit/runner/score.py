@@ -26,6 +26,7 @@ from evalkit.results.store.scores import ScoreWriter
 from evalkit.scoring import Result, check_scorable, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.task_names import parse_tasks
+from evalkit.types import LOCATED
 
 from .finish import report_end, write_scores
 from .manifest import announce, environment, logging_to, recording
@@ -124,8 +125,8 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
     if not reading.recorded_predictions:
         for task, _ in splits:
             reading.reader.check(task)
-    if options.boxes is not None and not any(task.kind == "grounding" for task, _ in splits):
-        raise UserError(f"--boxes {options.boxes}: none of the tasks asks for boxes; leave it out.")
+    if options.boxes is not None and not any(task.kind in LOCATED for task, _ in splits):
+        raise UserError(f"--boxes {options.boxes}: none of the tasks asks for boxes or points; leave it out.")
     name, source = data_of(effective, journals)
     data = open_data(name, images_required=False)
     answers = [

@@ -12,6 +12,7 @@ from evalkit.interfaces import Task
 from evalkit.jobs import Job, load_job, recorded_choice
 from evalkit.paths import user_path
 from evalkit.predictions import EXAMPLES, Matched, match, read_predictions
+from evalkit.types import LOCATED
 
 from .recorded import RecordedSplit, without
 from .score_reading import Reading
@@ -104,7 +105,7 @@ def answers_of(
     ids = [sample.id for sample in job.samples]
     found = match(
         ids,
-        read_predictions(file, set(ids), boxes=task.kind == "grounding"),
+        read_predictions(file, set(ids), boxes=task.kind in LOCATED),
         source=str(file),
         split=job.name,
         missing_allowed=options.allow_missing or options.skip_missing,

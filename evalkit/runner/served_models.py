@@ -17,6 +17,7 @@ from evalkit.interfaces import BackendFactory, Family
 from evalkit.jobs import Job
 from evalkit.options import RunSettings
 from evalkit.settings import Effective
+from evalkit.types import LOCATED
 
 UNSUPPORTED_OPTIONS = {
     "batch_size": "the server forms batches itself; --concurrency N limits the concurrent requests",
@@ -104,24 +105,24 @@ def family_in(model: str) -> Family | None:
 
 
 def warn_of_guessed_family(jobs: Sequence[Job], family: Family, checkpoint: Checkpoint) -> Iterator[str]:
-    """A warning for tasks whose boxes are in the coordinates of a family that was guessed."""
+    """A warning for tasks whose answers are in the coordinates of a family that was guessed."""
     served = checkpoint.served
-    names = [job.name for job in jobs if job.task.kind == "grounding"]
+    names = [job.name for job in jobs if job.task.kind in LOCATED]
     if served is not None and served.family_guessed and names:
         yield (
-            f"warning: {', '.join(names)}: the boxes of {checkpoint.name} are parsed as {family.coordinates} (family "
-            f"{family.name}), but this family was guessed from the model's name. If it is wrong, so are these scores; "
-            "set --family."
+            f"warning: {', '.join(names)}: the coordinates of {checkpoint.name} are parsed as {family.coordinates} "
+            f"(family {family.name}), but this family was guessed from the model's name. If it is wrong, so are these "
+            "scores; set --family."
         )
 
 
 def warn_of_unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:
-    """Warnings for tasks whose boxes depend on how the server resizes images, if that is unknown."""
+    """Warnings for tasks whose coordinates depend on how the server resizes images, if that is unknown."""
     if backend.get("pictures_known", True) or "resized" not in family.coordinates:
         return
-    if any(job.task.kind == "grounding" for job in jobs):
+    if any(job.task.kind in LOCATED for job in jobs):
         yield (
-            f"the server does not report how it resizes images; boxes are parsed as for "
+            f"the server does not report how it resizes images; coordinates are parsed as for "
             f"{backend['pictures_seen_by']}. If that is wrong, give --processor FOLDER, or --min-pixels "
             "and --max-pixels"
         )

@@ -9,9 +9,10 @@ from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Sc
 from .execution import Batching, Check, Cluster, Preview
 from .requests import Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
 from .rules import ReadAnswer, ScoringRule
-from .samples import Box, ImageRef, Kind, Media, Part, Sample, Size, Split, image_key
+from .samples import LOCATED, Box, ImageRef, Kind, Media, Part, Point, Sample, Size, Split, image_key
 
 __all__ = [
+    "LOCATED",
     "Answered",
     "Batching",
     "Box",
@@ -26,6 +27,7 @@ __all__ = [
     "Media",
     "Message",
     "Part",
+    "Point",
     "Prediction",
     "Preview",
     "PromptSpec",

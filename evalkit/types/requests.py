@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from evalkit import points, yes_no
 from evalkit.letters import GRAMMAR, Options, Reading, read_letter
 from evalkit.yes_no import read_yes_no
 
@@ -45,7 +46,8 @@ class PromptSpec:
         choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
             the highest likelihood (``loglikelihood``).
         prompts: other harnesses' prompts for the task, by protocol.
-        reading: the name of the rule that reads option letters, or yes and no, in generated answers.
+        reading: the name of the rule that reads option letters, yes and no, or points in generated answers; empty for
+            evalkit's own.
         read: that rule (``evalkit.types.ScoringRule``); None for the one that evalkit has under this name.
     """
 
@@ -54,7 +56,7 @@ class PromptSpec:
     protocol: str = "official"
     choice: str = "generate"
     prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
-    reading: str = GRAMMAR
+    reading: str = ""
     read: ReadAnswer | None = None
 
     def of(self, sample: Sample) -> PromptSpec:
@@ -68,13 +70,20 @@ class PromptSpec:
             text: the answer without reasoning and special tokens.
             options: the texts of the sample's options; None for one that is an image.
         """
-        return (
-            read_letter(text, options, self.reading) if self.read is None else self.read(text, Options(tuple(options)))
-        )
+        if self.read is None:
+            return read_letter(text, options, self.reading or GRAMMAR)
+        return self.read(text, Options(tuple(options)))
 
     def yes_no(self, text: str) -> str | None:
         """``yes`` or ``no``, as a final answer says; None if it says neither."""
-        return read_yes_no(text, self.reading) if self.read is None else self.read(text, Options(())).letter
+        if self.read is None:
+            return read_yes_no(text, self.reading or yes_no.DEFAULT)
+        return self.read(text, Options(())).letter
+
+    @property
+    def point_rule(self) -> points.PointRule:
+        """The rule that reads points."""
+        return points.point_rule(self.reading or points.DEFAULT)
 
 
 @dataclass(frozen=True)

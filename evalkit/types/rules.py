@@ -16,12 +16,12 @@ class ScoringRule:
     """One way to score a task's answers.
 
     Attributes:
-        reading: the name, in signatures, of the rule that reads option letters, or yes and no; empty for answers that
-            are texts or boxes.
+        reading: the name, in signatures, of the rule that reads option letters, yes and no, or points; empty for
+            answers that are texts or boxes.
         metric: the name of the metric; empty for the task's.
         about: whose rule it is and how it differs, for ``evalkit tasks``.
         read: the rule ``reading``; None for the one that evalkit has under this name (``evalkit.letters``,
-            ``evalkit.yes_no``).
+            ``evalkit.yes_no``), and for points.
     """
 
     reading: str = ""

@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-Kind = Literal["caption", "vqa", "document", "choice", "yes_no", "grounding"]
+Kind = Literal["caption", "vqa", "document", "choice", "yes_no", "grounding", "pointing"]
 """What is asked for; a family renders a prompt and reads an answer per kind."""
+LOCATED: frozenset[Kind] = frozenset(("grounding", "pointing"))
+"""The kinds whose answers are places in the image, boxes or points, which need coordinates."""
 
 
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2), pixels of the original image, x to the right, y down."""
+
+
+Point = tuple[float, float]
+"""(x, y), pixels of the original image, x to the right, y down."""
 
 
 Size = tuple[int, int]

@@ -8,16 +8,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from evalkit.coordinates import Numbers, PointNumbers, box_numbers
 from evalkit.errors import UserError
 from evalkit.interfaces import Family
 from evalkit.reasoning import ANSWER, split, unwrap
 from evalkit.types import (
+    LOCATED,
     Box,
     Decoding,
     ImageSize,
     Kind,
     Message,
     Part,
+    Point,
     Prediction,
     PromptSpec,
     PromptTemplate,
@@ -27,8 +30,9 @@ from evalkit.types import (
     TextPart,
 )
 
-from ._parsing import SPECIAL, Numbers, numbers
 from ._prompts import LMMS_EVAL, letters, render, template_of
+
+SPECIAL = re.compile(r"<\|[a-z0-9_]++\|>")
 
 ANSWER_TOKENS = tuple(marker for marker in ANSWER if marker.opening.startswith(("<|", "[")))
 """Markers of final answers that would be removed as special tokens."""
@@ -63,6 +67,10 @@ class Chat(Family):
         """A box, given in the family's units, as text.  ``expression`` is the question's."""
         raise NotImplementedError
 
+    def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
+        """A point, given in the family's units, as text; for families that answer with boxes, as an empty box."""
+        return self.spelled(spec, point * 2, expression)
+
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """The image's size for both: most families' coordinates do not depend on resizing."""
         return ImageSize(size, size)
@@ -78,19 +86,20 @@ class Chat(Family):
         return (*turns, self._user(spec, sample))
 
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
-        """The protocol's limit, else the task's; at least 128 tokens for boxes, which come with text around them."""
+        """The protocol's limit, else the task's; at least 128 tokens for boxes and points, with text around them."""
         tokens = self.template(spec).max_new_tokens
         found = default if tokens is None else Decoding(tokens)
-        if spec.kind == "grounding":
+        if spec.kind in LOCATED:
             return Decoding(max(found.max_new_tokens, GROUNDING_TOKENS), found.min_new_tokens)
         return found
 
     def parse(
         self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
     ) -> Prediction:
-        """The final answer: its text, an option letter, or its first box in pixels of the original image.
+        """The final answer: its text, an option letter, or its first box or point in pixels of the original image.
 
-        See ``evalkit.reasoning`` for what comes before and around it, and ``evalkit.letters`` for letters.
+        See ``evalkit.reasoning`` for what comes before and around it, ``evalkit.letters`` for letters, and
+        ``evalkit.points`` for points.
         """
         self.template(spec)
         parts = split(text, self.reasoning)
@@ -100,6 +109,8 @@ class Chat(Family):
             return Prediction(self._letter(spec, parts.answer, options))
         if spec.kind == "yes_no":
             return Prediction(spec.yes_no(self._plain(parts.answer)))
+        if spec.kind == "pointing":
+            return Prediction(self._point(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
         answer = unwrap(parts.answer)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
@@ -107,16 +118,19 @@ class Chat(Family):
         return Prediction(self.special.sub("", answer).strip() or None)
 
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
-        """The first caption, the most frequent answer (the first of several), the letter, or the box."""
+        """The first caption, the most frequent answer (the first of several), the letter, the box, or its centre."""
         self.template(spec)
         if not sample.references:
             raise UserError(
                 f"sample {sample.id} has no reference, so it cannot be a few-shot example; take another split."
             )
         first = sample.references[0]
-        if spec.kind == "grounding":
+        if spec.kind in LOCATED:
             units = (s / o for s, o in zip(self._span(spec, image_size) * 2, image_size.original * 2, strict=True))
             a, b, c, d = (v * unit for v, unit in zip(first, units, strict=True))
+            if spec.kind == "pointing":
+                centre = (a + c) / 2, (b + d) / 2
+                return fractions(centre) if by_fractions(spec) else self.spelled_point(spec, centre, sample.text)
             return fractions((a, b, c, d)) if by_fractions(spec) else self.spelled(spec, (a, b, c, d), sample.text)
         if spec.kind in ("vqa", "document"):
             first = Counter(sample.references).most_common(1)[0][0]
@@ -135,7 +149,11 @@ class Chat(Family):
 
     def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         """The first box of an answer, in the units of the prompt."""
-        return numbers(answer)
+        return box_numbers(answer)
+
+    def point_numbers(self, spec: PromptSpec, answer: str) -> PointNumbers | None:
+        """The point of an answer, in the units of the prompt or of the reading rule."""
+        return spec.point_rule.read(answer)
 
     def _letter(self, spec: PromptSpec, answer: str, options: Sequence[Part]) -> str | None:
         texts = [option if isinstance(option, str) else None for option in options]
@@ -170,14 +188,25 @@ class Chat(Family):
         found = box[0] * width / wide, box[1] * height / high, box[2] * width / wide, box[3] * height / high
         return found if all(map(math.isfinite, found)) else None  # 1e999, or an overflow here
 
+    def _point(self, spec: PromptSpec, answer: str, image_size: ImageSize) -> Point | None:
+        numbers, rule = self.point_numbers(spec, answer), spec.point_rule
+        if numbers is None:
+            return None
+        if rule.frame:
+            found = rule.pixels(numbers, image_size.original)
+        else:
+            (width, height), (wide, high) = image_size.original, self._span(spec, image_size)
+            found = numbers[0] * width / wide, numbers[1] * height / high
+        return found if all(map(math.isfinite, found)) else None
+
 
 def by_fractions(spec: PromptSpec) -> bool:
     """Whether the prompt asks for fractions of the image; the answer is then parsed as such."""
     return spec.protocol == LMMS_EVAL
 
 
-def fractions(box: Numbers) -> str:
-    """Four numbers between 0 and 1 in brackets, to a 10,000th."""
+def fractions(box: Sequence[float]) -> str:
+    """Numbers between 0 and 1 in brackets, to a 10,000th."""
     return f"[{', '.join(f'{v:.4f}' for v in box)}]"
 
 
@@ -185,6 +214,12 @@ def rounded(box: Numbers, largest: tuple[float, float]) -> tuple[int, int, int, 
     """The nearest integers from 0 to ``largest`` (x, y)."""
     a, b, c, d = (round(min(max(v, 0), most)) for v, most in zip(box, largest * 2, strict=True))
     return a, b, c, d
+
+
+def fenced_point(x: float, y: float, label: str) -> str:
+    """A point, in integers, as Qwen2.5-VL and Qwen3-VL write it."""
+    item = f'{{"point_2d": [{round(x)}, {round(y)}], "label": {json.dumps(label, ensure_ascii=False)}}}'
+    return f"```json\n[\n\t{item}\n]\n```"
 
 
 def fenced_json(box: tuple[int, int, int, int], label: str) -> str:

@@ -1,24 +1,30 @@
 """Any chat model on the hub: prompts that need no special training.
 
-The prompts are LLaVA-1.5's (arXiv 2310.03744), which lmms-eval has too; the grounding prompt is ours.  It states a
-format and a range, fractions of the image, and answers are parsed as such: a model that answers in pixels is wrong
-here, and needs its own family.  VLMEvalKit's grounding prompt states no coordinates, so it is refused for this family.
+The prompts are LLaVA-1.5's (arXiv 2310.03744), which lmms-eval has too; those for boxes and points are ours.  They
+state a format and a range, fractions of the image, and answers are parsed as such: a model that answers in pixels is
+wrong here, and needs its own family.  VLMEvalKit's grounding prompt states no coordinates, so it is refused for this
+family.
 """
 
 from __future__ import annotations
 
 import re
 
+from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.errors import UserError
 from evalkit.types import ImageSize, PromptSpec, PromptTemplate
 
 from ._chat import Chat, fractions
-from ._parsing import Numbers
 from ._prompts import CAPTION, LETTER, SHORT, VLMEVALKIT
 
 GROUNDING = (
     "Locate {q} in the image. Answer with its bounding box only, as [x1, y1, x2, y2]: its left, top, right and bottom "
     "edges as fractions of the image's width and height, numbers between 0 and 1."
+)
+
+POINTING = (
+    "Point to the place in the image that fits this instruction: {q}\nAnswer with one point only, as [x, y]: fractions "
+    "of the image's width and height, numbers between 0 and 1."
 )
 
 
@@ -27,7 +33,7 @@ class Generic(Chat):
 
     name = "generic"
     coordinates = "fractions of the image, as the prompt states"
-    official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING}
+    official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING, "pointing": POINTING}
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
 
     def matches_name(self, name: str) -> bool:
@@ -47,6 +53,9 @@ class Generic(Chat):
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         return fractions(box)
+
+    def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
+        return fractions(point)
 
 
 FAMILY = Generic()

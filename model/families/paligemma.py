@@ -5,9 +5,10 @@ Sources: the report (arXiv 2407.07726) and ``big_vision`` for the prefixes: ``ca
 processor puts the image before the prefix and a line break after it.  Boxes are four tokens ``<locYYYY>`` in the order
 y1, x1, y2, x2, in 1024ths of the image.
 
-Prompts without a source are not supported: multiple choice (the fine-tuned checkpoints answer with an option's text),
-and other harnesses' protocols, whose sentences the models were not trained on.  Prefixes are those of the pretrained
-and ``mix`` checkpoints; a checkpoint that was fine-tuned for a benchmark may need another.
+Points are the centres of detected things.  Prompts without a source are not supported: multiple choice (the fine-tuned
+checkpoints answer with an option's text), and other harnesses' protocols, whose sentences the models were not trained
+on.  Prefixes are those of the pretrained and ``mix`` checkpoints; a checkpoint that was fine-tuned for a benchmark may
+need another.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.errors import UserError
 from evalkit.types import ImageSize, Message, PromptSpec, PromptTemplate, Sample, Shot
 
 from ._chat import Chat, rounded
-from ._parsing import Numbers
 from ._prompts import OFFICIAL, PROTOCOLS, render
 
 _BOX = re.compile(r"<loc(\d{4})>\s*+" * 4, re.ASCII)
@@ -32,7 +33,7 @@ class PaliGemma(Chat):
     model_types = ("paligemma",)
     coordinates = "<loc> tokens y1 x1 y2 x2, 1024ths of the image"
     several_images = False
-    official = {"caption": "caption en", "vqa": "answer en {q}", "grounding": "detect {q}"}
+    official = {"caption": "caption en", "vqa": "answer en {q}", "grounding": "detect {q}", "pointing": "detect {q}"}
     special = re.compile(r"<(?:bos|eos|pad|unk|loc\d{4}|seg\d{3})>")
 
     def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
@@ -54,6 +55,11 @@ class PaliGemma(Chat):
             return None
         y1, x1, y2, x2 = map(float, match.groups())
         return x1, y1, x2, y2
+
+    def point_numbers(self, spec: PromptSpec, answer: str) -> PointNumbers | None:
+        """The point that the rule reads from the box that the tokens stand for."""
+        box = self.numbers(spec, answer)
+        return None if box is None else spec.point_rule.read("({},{}),({},{})".format(*box))
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return 1024, 1024

@@ -2,7 +2,8 @@
 
 Sources: the report (arXiv 2502.13923) for boxes; prompts as the Qwen2-VL line of models is evaluated in VLMEvalKit, and
 the grounding instruction of the model's own cookbook.  No official caption prompt exists from Qwen2-VL on:
-``Describe this image in one sentence.`` is ours.
+``Describe this image in one sentence.`` is ours.  So is the prompt for points, in the format of the model's cookbook:
+ScreenSpot-Pro's authors give this model a tool to click with instead, and force the beginning of its answer.
 
 Coordinates are *absolute pixels of the resized image* (``image_grid_thw`` × 14), converted here to pixels of the
 original image.  If the resized sizes were not recorded (``evalkit score``), ``resized`` computes them as the
@@ -11,14 +12,18 @@ released processor does (``smart_resize.py``) with the limits of its ``preproces
 
 from __future__ import annotations
 
+from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, PromptSpec, Size
 
-from ._chat import fenced_json
-from ._parsing import Numbers
+from ._chat import fenced_json, fenced_point
 from .qwen2_vl import CAPTION, CHOICE, MAX_PIXELS, MIN_PIXELS, SIDE, VQA, Qwen2VL
 
 GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON format."
+POINTING = (
+    "Locate in this image the point for this instruction: {q}\nOutput its coordinates in JSON format like this: "
+    '{{"point_2d": [x, y], "label": "…"}}'
+)
 
 
 def resized(size: Size, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:
@@ -36,7 +41,7 @@ class Qwen25VL(Qwen2VL):
     name = "qwen2.5-vl"
     model_types = ("qwen2_5_vl",)
     coordinates = "absolute pixels of the resized image"
-    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
+    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return image_size.resized
@@ -44,6 +49,9 @@ class Qwen25VL(Qwen2VL):
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         a, b, c, d = (round(v) for v in box)
         return fenced_json((a, b, c, d), expression)
+
+    def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
+        return fenced_point(*point, expression)
 
 
 FAMILY = Qwen25VL()

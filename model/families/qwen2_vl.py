@@ -2,7 +2,8 @@
 
 Sources: the report (arXiv 2409.12191, §2.2.1: boxes are integers in [0, 1000) of the image, between special tokens);
 prompts for questions as VLMEvalKit has them for these models; the grounding prompt is the one that users report to
-reproduce the paper.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
+reproduce the paper.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours, and so is the
+prompt for points, after that for boxes.
 Sizes: the limits are those of the released ``preprocessor_config.json``.
 """
 
@@ -10,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, Kind, PromptSpec, Size
 
 from ._chat import Chat, rounded
-from ._parsing import Numbers
 
 VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
 CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
 CAPTION = "Describe this image in one sentence."
 GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: {q}"
+POINTING = "Please provide the point coordinate of the region this sentence describes: {q}"
 
 # VLMEvalKit's prompts for Qwen2-VL and Qwen2.5-VL; its prompts for captions and boxes are those of any model.
 VLMEVALKIT: dict[Kind, str] = {
@@ -41,7 +43,7 @@ class Qwen2VL(Chat):
     name = "qwen2-vl"
     model_types: Sequence[str] = ("qwen2_vl",)
     coordinates = "integers from 0 to 999, thousandths of the image"
-    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
+    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     vlmevalkit = VLMEVALKIT
     side, min_pixels, max_pixels = SIDE, MIN_PIXELS, MAX_PIXELS
 
@@ -51,6 +53,10 @@ class Qwen2VL(Chat):
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         x1, y1, x2, y2 = rounded(box, (999, 999))
         return f"<|object_ref_start|>{expression}<|object_ref_end|><|box_start|>({x1},{y1}),({x2},{y2})<|box_end|>"
+
+    def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
+        x, y = (round(min(max(value, 0), 999)) for value in point)
+        return f"<|object_ref_start|>{expression}<|object_ref_end|><|point_start|>({x},{y})<|point_end|>"
 
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """An image's size in the file and after resizing; None stands for the released processor's limit."""

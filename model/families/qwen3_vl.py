@@ -3,17 +3,19 @@
 Sources: the report (arXiv 2511.21631) for the prompts of questions about documents and of grounding, and for boxes:
 relative to the image, from 0 to 1000, as JSON.  Multiple choice as Qwen2-VL.  The report's prompt for documents
 is used for all images.  No official caption prompt exists: ``Describe this image in one sentence.`` is ours.
-The chat template of the Thinking checkpoints opens reasoning in the prompt.
+The prompt for points is ours, as for Qwen2.5-VL; the report's gives the model a tool to click with, and its text is not
+published.  The chat template of the Thinking checkpoints opens reasoning in the prompt.
 Sizes: the limits are those of the released ``preprocessor_config.json``.
 """
 
 from __future__ import annotations
 
+from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.types import PromptSpec
 
-from ._chat import fenced_json, rounded
-from ._parsing import Numbers
+from ._chat import fenced_json, fenced_point, rounded
 from ._prompts import SHORT
+from .qwen2_5_vl import POINTING
 from .qwen2_vl import CAPTION, CHOICE, Qwen2VL
 
 GROUNDING = (
@@ -27,7 +29,7 @@ class Qwen3VL(Qwen2VL):
     name = "qwen3-vl"
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     coordinates = "from 0 to 1000, thousandths of the image"
-    official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING}
+    official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     vlmevalkit = {
         "vqa": "{q}\nPlease answer concisely with short words or phrases when possible.",
         "choice": "{hints}Question: {question}\nOptions:\n{options}\nAnswer with the option letter only.",
@@ -41,6 +43,9 @@ class Qwen3VL(Qwen2VL):
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
         return fenced_json(rounded(box, (1000, 1000)), expression)
+
+    def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
+        return fenced_point(min(max(point[0], 0), 1000), min(max(point[1], 0), 1000), expression)
 
 
 FAMILY = Qwen3VL()

@@ -8,6 +8,7 @@ multiple-choice questions.  Few-shot examples are ``prompt + " " + answer`` with
 Coordinates are integers in [0, 1000) of the image.  ``evaluate_grounding.py`` divides by **999**, so the official
 protocol does; under VLMEvalKit's prompt they are thousandths.  That script parses only ``(x1,y1),(x2,y2)``, exactly so,
 and scores anything else as an empty box; here Chinese brackets, spaces and other forms are parsed, too.
+Points are the centres of boxes, asked for as ScreenSpot's authors do (SeeClick, ``pretrain/screenspot_test.py``).
 
 ``config.json`` has ``"model_type": "qwen"`` for base and chat model alike.  The ``chat_format`` of
 ``generation_config.json`` tells them apart (``raw`` or ``chatml``), else the name does.
@@ -18,16 +19,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evalkit.types import Decoding, ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
+from evalkit.coordinates import Numbers
+from evalkit.types import LOCATED, Decoding, ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
 
 from ._chat import Chat, rounded
-from ._parsing import Numbers
 from ._prompts import OFFICIAL, joined, render
 
 CAPTION = "Describe the image in English:"
 VQA = "{q} Answer:"
 CHOICE = "Context: {hint}\nQuestion: {question}\nOptions: {options}\nAnswer:"
 GROUNDING = "<ref>{q}</ref><box>"
+POINTING = "Generate the bounding box of {q}"
 
 
 def is_chat_model(name: str, chat_format: object) -> bool:
@@ -41,7 +43,7 @@ class QwenVL(Chat):
     name = "qwen-vl"
     model_types: Sequence[str] = ("qwen",)
     coordinates = "integers from 0 to 999 across the image (0 to 1000 under vlmevalkit)"
-    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING}
+    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     ranks_letters = True
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?(?:ref|box|quad|img)>|<imgpad>")
 
@@ -63,7 +65,7 @@ class QwenVL(Chat):
         found = super().decoding(spec, default)
         if spec.protocol != OFFICIAL or spec.kind == "choice":
             return found
-        if spec.kind == "grounding":
+        if spec.kind in LOCATED:
             return Decoding(28, 10)
         return Decoding(found.max_new_tokens, 8 if spec.kind == "caption" else 1)
 

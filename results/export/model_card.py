@@ -28,6 +28,7 @@ TASKS = {
     "document": ("document-question-answering", "Document question answering"),
     "choice": ("visual-question-answering", "Multiple-choice question answering"),
     "grounding": ("image-text-to-text", "Referring expression comprehension"),
+    "pointing": ("image-text-to-text", "Pointing"),
 }
 """The hub's task type of each kind of task, and its display name."""
 UNKNOWN = ("image-text-to-text", "Image-text-to-text")

@@ -12,6 +12,7 @@ from typing import Any
 from evalkit.results.samples.view import RunAnswer, SampleView, SplitView
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
+from evalkit.types import LOCATED
 
 BINS = 20
 MAX_EXACT = 12  # with at most this many distinct scores, each is a bar
@@ -138,7 +139,7 @@ def _labelled(split: SplitView) -> Iterator[tuple[str, Labels, Order]]:
         labels = {s.id: categories(s.meta.get(key)) for s in samples}
         if _are_categories(labels):
             yield key.replace("_", " "), labels, None
-    if split.kind == "grounding":
+    if split.kind in LOCATED:
         yield "box size", {s.id: (_box_size(s),) for s in samples}, ("small", "medium", "large")
     # In tokens, visual tokens included, of the first run: another model may resize images differently.
     lengths = {s.id: next((t.prompt_tokens for t in s.answers if t is not None), 0) for s in samples}

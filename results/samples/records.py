@@ -136,9 +136,18 @@ def _generation(answer: RunAnswer) -> Record:
 
 def is_box(value: Any) -> bool:
     """Whether a reference or a prediction is a box."""
+    return _are_numbers(value, 4)
+
+
+def is_point(value: Any) -> bool:
+    """Whether a prediction is a point."""
+    return _are_numbers(value, 2)
+
+
+def _are_numbers(value: Any, count: int) -> bool:
     return (
         isinstance(value, list | tuple)
-        and len(value) == 4
+        and len(value) == count
         and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
     )
 

@@ -15,7 +15,7 @@ from evalkit.results.compare.tables import letter
 from evalkit.results.tables import flat, safe
 from evalkit.types import ImageRef
 
-from .records import is_box
+from .records import is_box, is_point
 from .selection import change
 from .view import RunAnswer, SampleView, SplitView
 
@@ -97,6 +97,8 @@ def prediction_text(shown: SampleView, prediction: Any) -> str:
     """A prediction as text."""
     if prediction is None:
         return "(could not be parsed)"
+    if is_point(prediction):
+        return point_text(prediction)
     return box_text(prediction) if is_box(prediction) else with_option(shown, str(prediction))
 
 
@@ -104,6 +106,12 @@ def with_option(shown: SampleView, text: str) -> str:
     """An option letter with the option's text; other texts unchanged."""
     place = ord(text) - ord("A") if len(text) == 1 else -1
     return f"{text}. {shown.options[place]}" if 0 <= place < len(shown.options) else text
+
+
+def point_text(point: Sequence[float]) -> str:
+    """A point in pixels of the original image."""
+    x, y = (f"{value:.1f}".removesuffix(".0") for value in point)
+    return f"point ({x}, {y})"
 
 
 def box_text(box: Sequence[float]) -> str:

@@ -91,15 +91,15 @@ function scoreText(answer, split) {
 function answerOf(answer, sample) {
   if (!answer) return "not answered";
   if (answer.error) return answer.error;
-  return isBox(answer.prediction) || answer.prediction === null ? answer.text : referenceText(sample, [answer.prediction]);
+  return isPlace(answer.prediction) || answer.prediction === null ? answer.text : referenceText(sample, [answer.prediction]);
 }
 
 function card(sample, split, number) {
-  const grounding = sample.runs.some((answer) => answer && isBox(answer.prediction)) || sample.references.some(([value]) => isBox(value));
+  const grounding = sample.runs.some((answer) => answer && isPlace(answer.prediction)) || sample.references.some(([value]) => isBox(value));
   const lines = sample.runs.map((answer, run) => {
     const status = answer ? answer.status : "unscored";
     const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
-    // A box is drawn in the image; its numbers would not help.
+    // Boxes and points are drawn in the image; their numbers would not help.
     const text = grounding && answer && answer.prediction !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(answer, sample) || "(empty)"));
     return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, answer ? scoreText(answer, split) : null)];
   });

@@ -1,21 +1,26 @@
-// Images with boxes drawn on them.
+// Images with boxes and points drawn on them.
 
-// All boxes of a sample: [kind, x1, y1, x2, y2].  References first, so that answers are drawn on top.
+// All boxes and points of a sample: [kind, x1, y1, x2, y2] or [kind, x, y].  References first, so that answers are drawn
+// on top.
 function boxesOf(sample) {
   const found = sample.references.filter(([value]) => isBox(value)).map(([value]) => ["reference", ...value]);
   sample.runs.forEach((answer, run) => {
-    if (answer && isBox(answer.prediction)) found.push([`answer-${run}`, ...answer.prediction]);
+    if (answer && isPlace(answer.prediction)) found.push([`answer-${run}`, ...answer.prediction]);
   });
   return found;
 }
 
 function overlay(boxes, width, height) {
-  const rectangles = boxes.flatMap(([kind, x1, y1, x2, y2]) => {
+  const shapes = boxes.flatMap(([kind, x1, y1, x2, y2]) => {
+    if (x2 === undefined) {
+      const dot = { cx: x1, cy: y1, r: Math.max(width, height) / 80 };
+      return [svg("circle", { class: "box under", ...dot }), svg("circle", { class: `box ${kind}`, ...dot })];
+    }
     // An answer's corners may be swapped.
     const shape = { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) };
     return [svg("rect", { class: "box under", ...shape }), svg("rect", { class: `box ${kind}`, ...shape })];
   });
-  return svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" }, ...rectangles);
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" }, ...shapes);
 }
 
 // A sample's image in a frame; large: with the image's aspect ratio.

@@ -14,8 +14,15 @@ function isBox(value) {
   return Array.isArray(value) && value.length === 4 && value.every((one) => typeof one === "number" && isFinite(one));
 }
 
+function isPoint(value) {
+  return Array.isArray(value) && value.length === 2 && value.every((one) => typeof one === "number" && isFinite(one));
+}
+
+// Whether a value is drawn in the image.
+const isPlace = (value) => isBox(value) || isPoint(value);
+
 function formatValue(value) {
-  return isBox(value) ? `(${value.map((one) => one.toFixed(1)).join(", ")})` : String(value);
+  return isPlace(value) ? `(${value.map((one) => one.toFixed(1)).join(", ")})` : String(value);
 }
 
 const same = (a, b) => a === b || a.toLowerCase() === b.toLowerCase();

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import tempfile
 import time
@@ -100,6 +101,13 @@ class Forked:
         Path(self._err).unlink()
         assert code is not None, f"the process did not end: {said}"
         return code, " ".join(said.split())
+
+
+def drawn_moments(test: str) -> random.Random:
+    """The generator of a test's random moments; prints its seed, which ``$EVALKIT_TEST_SEED`` sets."""
+    seed = os.environ.get("EVALKIT_TEST_SEED") or str(time.time_ns() % 1_000_000)
+    print(f"{test}: EVALKIT_TEST_SEED={seed}")
+    return random.Random(f"{test} {seed}")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:

@@ -22,6 +22,8 @@ from .manifest import announce
 from .plan import Plan
 
 RETRY = "Run the same command to retry them."
+COMPLETE, INCOMPLETE = ENDED = ("complete", "incomplete")
+"""The states of runs that ended by themselves."""
 
 
 def report_end(folder: RunFolder, results: Sequence[Result], console: Console, retry: str = RETRY) -> str:
@@ -42,7 +44,7 @@ def report_end(folder: RunFolder, results: Sequence[Result], console: Console, r
         where = f"; the errors are in {folder.path}/*.jsonl. {retry}".rstrip()
         console.print(Text.assemble((f"{failed} failed", "red"), where), soft_wrap=True)
     announce(console, f"run folder: {folder.path}")
-    return "incomplete" if errors or failures else "complete"
+    return INCOMPLETE if errors or failures else COMPLETE
 
 
 def report_unparsed(results: Sequence[Result], console: Console) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,21 +14,24 @@ from rich.console import Console
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
+from evalkit.fingerprint import of_file
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import Record, incomplete_split
+from evalkit.jsonl import parse
 from evalkit.logs import quiet_logging
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.context import located
+from evalkit.results.store.files import to_json, write_failed
 from evalkit.results.store.journal import Journal, appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
-from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.run_folder import RunFolder, make_run_folder
 from evalkit.results.store.scores import ScoreWriter
 from evalkit.scoring import Result, check_scorable, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.task_names import parse_tasks
 from evalkit.types import LOCATED
 
-from .finish import report_end, write_scores
+from .finish import ENDED, report_end, write_scores
 from .manifest import announce, environment, logging_to, recording
 from .recorded import RecordedSplit, is_journal, open_journal, records_of
 from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
@@ -60,9 +63,10 @@ def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board
     quiet_logging()
     plan = plan_scores(effective, options, console)  # finds every mistake before a folder is created
     run = settings.name or f"{plan.model}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = RunFolder.create(Path(settings.out), run)
     manifest = make_manifest(effective, options, plan)
+    folder = folder_of(Path(settings.out), run, manifest)
     with folder.locked(), logging_to(folder), recording(folder, manifest, console):
+        discard_scores(folder, plan)
         for note in notes_of(plan):
             announce(console, note)
         results: list[Result] = []
@@ -192,6 +196,43 @@ def _copy(record: Record, journal: RecordedSplit, written: Journal) -> None:
         written.append(record)
 
 
+def folder_of(out: Path, run: str, manifest: Manifest) -> RunFolder:
+    """A new folder ``out/run``, or that of the same command that did not end: the process was killed, for example.
+
+    Raises:
+        UserError: it is another run's folder, or cannot be created.
+    """
+    folder = RunFolder(out / run)
+    if (folder.path / "manifest.json").is_file():
+        with suppress(UserError):  # a corrupt manifest: the folder is not taken
+            if _unfinished(folder, manifest):
+                return RunFolder(make_run_folder(out, folder.path))
+    return RunFolder.create(out, run)
+
+
+def _unfinished(folder: RunFolder, manifest: Manifest) -> bool:
+    """Whether a folder is what the command of ``manifest`` left when it did not end."""
+    before = folder.read_manifest()
+    same = (before.settings, before.predictions) == (parse(to_json(manifest.settings).encode()), manifest.predictions)
+    own = any(Path(one["file"]).is_relative_to(folder.path.absolute()) for one in manifest.predictions or ())
+    return same and not own and before.parts is None and before.state not in ENDED
+
+
+def discard_scores(folder: RunFolder, plan: ScorePlan) -> None:
+    """Remove what a command that did not end has written: it is all computed again.
+
+    Raises:
+        RunFailed: it cannot be removed.
+    """
+    for split in plan.splits:
+        task, name = split.job.task.name, split.job.split
+        for path in (folder.journal_path(task, name), folder.scores_path(task, name), folder.path / "scores.json"):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise write_failed(path, error) from error
+
+
 def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) -> Manifest:
     """The manifest of the run folder."""
     settings, reader = effective.settings, plan.reading.reader
@@ -229,4 +270,4 @@ def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) 
 
 def file_digest(file: Path) -> dict[str, str]:
     """A file's path and content hash, for the manifest."""
-    return {"file": str(file.absolute()), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return {"file": str(file.absolute()), "sha256": of_file(file)}

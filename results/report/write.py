@@ -108,13 +108,18 @@ def _check_target(out: Path, single: bool) -> None:
 
 
 def _replace(building: Path, out: Path, single: bool) -> None:
-    """Replace the report at ``out`` by the one in ``building``; other files in the folder stay."""
+    """Replace the report at ``out`` by the one in ``building``; other files in the folder stay.
+
+    The page, by which a report is recognised, comes first, and a file is replaced at once: whenever the process is
+    killed, the same command takes the folder again.
+    """
     if single:
         (building / PAGE).replace(out)
         return
     out.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
-        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
+        if (building / name).is_dir() or (out / name).is_dir():
+            shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
         (building / name).replace(out / name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import shutil
 import signal
@@ -14,7 +13,7 @@ import pytest
 
 from evalkit.data import bundled_root
 
-from ..processes import Forked
+from ..processes import Forked, drawn_moments
 from ..run_folders import compared, complete_lines, lines_of, raw_lines, values_of
 
 pytestmark = pytest.mark.slow
@@ -52,7 +51,7 @@ def test_killed_twenty_times_and_resumed(tmp_path: Path) -> None:
     command = ("run", "-t", "vqav2,refcoco/val", "--data", "tiny", "--batch-size", "4", "--name", "x")
     (tmp_path / "whole").mkdir()
     assert Forked(*command, cwd=tmp_path / "whole").finish()[0] == 0
-    draw = random.Random(4)
+    draw = drawn_moments("run")
     run, computed = tmp_path / "runs" / "x", tmp_path / "computed"
     watched = WATCHED.replace("COMPUTED", str(computed))
     paused = watched + PAUSED

@@ -68,23 +68,37 @@ def _exists(name: str) -> bool:
 
 
 def find_file(start: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The nearest ``evalkit.toml``, or ``pyproject.toml`` with a ``[tool.evalkit]``, in ``start`` or above it."""
+    """The nearest ``evalkit.toml``, or ``pyproject.toml`` with a ``[tool.evalkit]``, in ``start`` or above it.
+
+    Raises:
+        UserError: it cannot be read, or is no valid TOML.
+    """
     for folder in (start, *start.parents):
         for name in ("evalkit.toml", "pyproject.toml"):
             path = folder / name
-            if not path.is_file():
-                continue
-            try:
-                content = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (ValueError, RecursionError, OSError) as error:  # a number of thousands of digits, deep nesting
-                if name == "pyproject.toml":
-                    continue  # it may have nothing to do with evalkit
-                reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-                raise UserError(f"{path} is not valid TOML: {reason}.") from error
-            table = content if name == "evalkit.toml" else content.get("tool", {}).get("evalkit")
-            if table is not None:
+            if path.is_file() and (table := _settings_in(path)) is not None:
                 return path, table
     return None
+
+
+def _settings_in(path: Path) -> dict[str, Any] | None:
+    """The settings in a file; None if a ``pyproject.toml`` has none."""
+    own, raw = path.name == "evalkit.toml", b""
+    try:
+        raw = path.read_bytes()
+        content = tomllib.loads(raw.decode())
+    except (ValueError, RecursionError, OSError) as error:  # a number of thousands of digits, deep nesting
+        if not own and b"tool.evalkit" not in raw:
+            return None  # it may have nothing to do with evalkit
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"{path} is not valid TOML: {reason}.") from error
+    if own:
+        return content
+    tools = content.get("tool")
+    table = tools.get("evalkit") if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UserError(f"{path}: tool.evalkit is {table!r}; expected a table of settings, [tool.evalkit].")
+    return table
 
 
 def effective(given: Mapping[str, Any], start: Path) -> Effective:

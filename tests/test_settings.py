@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalkit.cli import app
 from evalkit.errors import UserError
 from evalkit.options import NEVER_FROM_FILES, OPTIONS, Option, RunSettings
-from evalkit.settings import batching, default_data, effective, split_list
+from evalkit.settings import batching, default_data, effective, find_file, split_list
 from evalkit.types import Batching
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=6)
@@ -169,3 +169,23 @@ def test_help_starts_with_common_options() -> None:
     assert panels == ["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
     common = [option.name for option in OPTIONS.values() if option.panel == "Common"]
     assert len(common) == 9  # and --dry-run
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[tool.evalkit]\ntasks = "refcoco', "pyproject.toml is not valid TOML"),
+        (b'[tool.evalkit]\ntasks = "\xff"', "pyproject.toml is not valid TOML"),
+        (b"[tool]\nevalkit = 3", "tool.evalkit is 3; expected a table of settings"),
+    ],
+)
+def test_settings_in_pyproject_are_never_ignored(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        find_file(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[project", b"\xff", b"tool = 3", b"[tool.other]"])
+def test_pyproject_without_settings_is_ignored(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(content)
+    assert find_file(tmp_path) is None

@@ -21,12 +21,15 @@ class PromptTemplate:
     Attributes:
         text: with the placeholders ``{q}`` (the question or expression as the files have it, with its hint, if any),
             ``{question}`` (without its hint), ``{hint}`` (its hint or ``N/A``), ``{hints}`` (a line ``Hint: …`` or
-            nothing) and ``{options}`` (a line ``A. …`` per option).
+            nothing), ``{options}`` (a line ``A. …`` per option), ``{bracketed_options}`` (``(A) …``), ``{letters}``
+            (``A, B, C``) and ``{prompt}`` (the question with its options as the benchmark's files word them).
         max_new_tokens: the protocol's token limit; None for the task's.
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).
         others: the text for samples of another kind than the task's (``Sample.kind``), by kind.
         no_options: texts of options that the harness leaves out, since it takes them for missing values.
+        images_first: whether the images of interleaved content come first, each once, and the text has the benchmark's
+            marks in their places (``meta["marks"]``).
     """
 
     text: str
@@ -34,6 +37,7 @@ class PromptTemplate:
     capitalize: bool = False
     others: Mapping[Kind, str] = field(default_factory=dict, hash=False)
     no_options: frozenset[str] = frozenset()
+    images_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,33 @@ Parts = tuple[TextPart | ImagePart, ...]
 
 def render(template: PromptTemplate, sample: Sample) -> Parts:
     """The prompt for ``sample``: its images, then the text; images inside interleaved content stay in their places."""
+    if template.images_first:
+        sample = _images_first(sample)
     parts: list[Part] = [] if sample.content else list(sample.images)
     for literal, field, _, _ in Formatter().parse(template.text):
         parts.append(literal)
         if field is not None:
             parts += _field(field, template, sample)
     return joined(TextPart(part) if isinstance(part, str) else ImagePart(part) for part in parts)
+
+
+def _images_first(sample: Sample) -> Sample:
+    """``sample`` with its images before the text, each once, and the benchmark's marks in their places."""
+    marks = sample.meta.get("marks")
+    images = sample.all_images
+    if not isinstance(marks, list | tuple) or len(marks) != len(images):
+        return sample
+    unmarked = iter(marks)
+    content = [part if isinstance(part, str) else next(unmarked) for part in sample.content or (sample.text,)]
+    options = tuple(option if isinstance(option, str) else next(unmarked) for option in sample.options)
+    by_mark = dict(zip(marks, images, strict=True))
+    return replace(
+        sample,
+        images=tuple(by_mark[mark] for mark in sorted(by_mark)),
+        text="".join(content),
+        options=options,
+        content=(),
+    )
 
 
 def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
@@ -51,8 +72,12 @@ def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
 
 def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part]:
     """The content of a template's placeholder; see ``PromptTemplate``."""
-    if name == "options":
-        return list(_options(template, sample))
+    if name in ("options", "bracketed_options"):
+        return list(_options(template, sample, "{}. " if name == "options" else "({}) "))
+    if name == "letters":
+        return [", ".join(letter for letter, _ in sample.lettered_options)]
+    if name == "prompt":
+        return [_text(sample, "prompt")]
     if name in ("hint", "hints"):
         hint = _text(sample, "hint")
         return [hint or "N/A"] if name == "hint" else [f"Hint: {hint}\n"] if hint else []
@@ -63,10 +88,10 @@ def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part
     return list(_capitalized(content)) if template.capitalize and name == "q" else content
 
 
-def _options(template: PromptTemplate, sample: Sample) -> Iterator[Part]:
+def _options(template: PromptTemplate, sample: Sample, form: str) -> Iterator[Part]:
     shown = [(letter, option) for letter, option in sample.lettered_options if option not in template.no_options]
     for place, (letter, option) in enumerate(shown):
-        yield f"\n{letter}. " if place else f"{letter}. "
+        yield ("\n" if place else "") + form.format(letter)
         yield option
 
 
@@ -128,8 +153,8 @@ def template_of(
     if spec.protocol not in spec.prompts:
         others = [p for p in PROTOCOLS if p == OFFICIAL or p in spec.prompts]
         raise UserError(f"{spec.protocol} has no prompt for {spec.task}; use --protocol {listed(others, 'or')}.")
-    own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT else None
     template = spec.prompts[spec.protocol]
+    own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT and spec.kind not in template.others else None
     if own is not None:
         return PromptTemplate(own, no_options=template.no_options)
     return _of_kind(template, spec.kind)

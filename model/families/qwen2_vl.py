@@ -9,11 +9,11 @@ Sizes: the limits are those of the released ``preprocessor_config.json``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.model.smart_resize import resize
-from evalkit.types import ImageSize, Kind, PromptSpec, Size
+from evalkit.types import ImageSize, Kind, PromptSpec, PromptTemplate, Size
 
 from ._chat import Chat, rounded
 
@@ -31,6 +31,11 @@ VLMEVALKIT: dict[Kind, str] = {
     ),
 }
 
+# MMMU has its images first there, with the benchmark's marks in the text.
+BY_TASK: dict[str, PromptTemplate] = {
+    "mmmu": PromptTemplate(CHOICE, others={"vqa": "Question: {q}"}, images_first=True),
+}
+
 # A visual token is 28 × 28 pixels (two by two patches of 14); an image has 4 to 16,384 of them.
 SIDE = 28
 MIN_PIXELS = 4 * SIDE**2
@@ -45,6 +50,7 @@ class Qwen2VL(Chat):
     coordinates = "integers from 0 to 999, thousandths of the image"
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     vlmevalkit = VLMEVALKIT
+    by_task: Mapping[str, PromptTemplate] = BY_TASK
     side, min_pixels, max_pixels = SIDE, MIN_PIXELS, MAX_PIXELS
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:

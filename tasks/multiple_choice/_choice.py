@@ -30,3 +30,19 @@ def letter(index: Any, options: Sequence[str], *, task: str, where: str) -> str:
     if len(options) > len(LETTERS):
         raise UserError(f"{task}: {where} has {len(options)} options; there are letters for {len(LETTERS)}.")
     return LETTERS[number]
+
+
+def check_letter(answer: Any, options: Sequence[Any], *, task: str, where: str) -> str:
+    """``answer``, the letter of the right option.
+
+    Raises:
+        UserError: it is the letter of no option, so that the question could not be scored.
+    """
+    if len(options) > len(LETTERS):
+        raise UserError(f"{task}: {where} has {len(options)} options; there are letters for {len(LETTERS)}.")
+    if not isinstance(answer, str) or len(answer) != 1 or answer not in LETTERS[: len(options)]:
+        raise UserError(
+            f"{task}: {where} has {len(options)} options but calls {shown(answer)} the right one, so it cannot be "
+            "scored; download it again."
+        )
+    return answer

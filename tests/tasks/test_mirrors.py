@@ -36,6 +36,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "ocrvqa/test": ("howard-hou/OCR-VQA/data", "test", {"image_id": 7, "questions": ["What?"], "answers": ["x"]}, "image_id", "questions"),
     "ai2d/test": ("lmms-lab/ai2d/data", "test", {"question": "What?", "options": ["a", "b"], "answer": "1"}, "options", "question"),
     "scienceqa_img/test": ("lmms-lab/ScienceQA/ScienceQA-IMG", "test", {"question": "What?", "choices": ["a", "b"], "answer": 1, "hint": ""}, "choices", "question"),
+    "mmmu/val": ("lmms-lab/MMMU/data", "validation", {"id": "validation_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "question_type": "multiple-choice", "image_1": None}, "id", "question"),
     "refcoco/testA": ("lmms-lab/RefCOCO/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcoco+/testA": ("lmms-lab/RefCOCOplus/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcocog/test": ("lmms-lab/RefCOCOg/data", "test", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),

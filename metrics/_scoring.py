@@ -27,19 +27,32 @@ def breakdown(
     per_sample: Mapping[str, Mapping[str, float]],
     column: str = "accuracy",
     maximum: float | None = PERCENT,
+    *,
+    name: str = "",
+    unit: str = "",
 ) -> tuple[dict[str, float], dict[str, Aggregation]]:
     """The mean of ``column`` over the samples of each category that ``meta[key]`` names, and how it is computed.
 
+    Args:
+        name: of the values, before the category; empty for ``column``.
+        unit: the entry of ``meta`` that names what counts once; empty if each sample does.
+
     Returns:
-        Values and aggregations by ``column[category]``, sorted by category.
+        Values and aggregations by ``name[category]``, sorted by category.
     """
-    categories: dict[str, list[float]] = {}
+    name = name or column
+    categories: dict[str, dict[str, list[float]]] = {}
     for answered in answers:
-        for label in labels_of(answered.sample.meta.get(key)):
-            categories.setdefault(label, []).append(per_sample[answered.sample.id][column])
-    values = {f"{column}[{label}]": mean(categories[label]) for label in sorted(categories)}
+        sample = answered.sample
+        for label in labels_of(sample.meta.get(key)):
+            counted = str(sample.meta[unit]) if unit else sample.id
+            categories.setdefault(label, {}).setdefault(counted, []).append(per_sample[sample.id][column])
+    values = {
+        f"{name}[{label}]": mean([mean(unit_values) for unit_values in categories[label].values()])
+        for label in sorted(categories)
+    }
     declared: dict[str, Aggregation] = {
-        f"{column}[{label}]": MeanWhere(column, maximum, key=key, value=label) for label in sorted(categories)
+        f"{name}[{label}]": MeanWhere(column, maximum, key=key, value=label, unit=unit) for label in sorted(categories)
     }
     return values, declared
 

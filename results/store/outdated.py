@@ -13,6 +13,8 @@ from evalkit.reasoning import RULES_VERSION
 from .signature import Signature
 
 VERSION = re.compile(r"v\d+")
+CHOICE_METRICS = ("choice_accuracy", "circular_accuracy")
+"""The beginnings of the names of metrics whose letters may be read by evalkit's grammar."""
 
 
 def outdated(signature: str) -> str | None:
@@ -55,7 +57,7 @@ def _outdated_letters(metric: str, parts: Sequence[str]) -> str | None:
     Other harnesses' rules do not change, and a ranking of letters (``choice:loglikelihood``) reads none.
     """
     fields = dict(part.split(":", 1) for part in parts[1:] if ":" in part)
-    if metric != "choice_accuracy" or "choice" in fields:
+    if not metric.startswith(CHOICE_METRICS) or "choice" in fields:
         return None
     rule = fields.get("letters", "")
     if rule and (rule == GRAMMAR or not rule.startswith("evalkit-")):

@@ -9,8 +9,10 @@ import pytest
 
 from evalkit.aggregation import labels_of
 from evalkit.metric_contract import score_answers
-from evalkit.metrics.choice_accuracy import METRIC
+from evalkit.metrics.choice_accuracy import METRICS
 from evalkit.types import Answered, Prediction, Sample
+
+METRIC = METRICS["choice_accuracy"]
 
 
 @pytest.mark.parametrize(

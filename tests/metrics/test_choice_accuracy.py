@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
-from evalkit.metrics.choice_accuracy import METRIC
+from evalkit.metric_contract import score_answers
+from evalkit.metrics.choice_accuracy import METRICS
 from evalkit.types import Answered, Prediction, Sample
+
+METRIC = METRICS["choice_accuracy"]
 
 
 def answered(id: str, references: Sequence[str], value: Any, category: str | None = None) -> Answered:
@@ -106,3 +109,28 @@ def test_order_of_samples_does_not_matter(data: st.DataObject, rows: list[tuple[
     scores, shuffled = METRIC.score(answers), METRIC.score(data.draw(st.permutations(answers)))
     assert shuffled.per_sample == scores.per_sample
     assert shuffled.values == pytest.approx(scores.values)
+
+
+def test_l2_categories_and_their_unweighted_mean() -> None:
+    rows = [("a", "A", "fine", "x"), ("b", "A", "fine", "x"), ("c", "B", "fine", "y"), ("d", "B", "coarse", "z")]
+    answers = [
+        Answered(
+            Sample(name, (), "?", ("A",), name, ("cat", "dog"), {"category": category, "l2_category": l2}),
+            Prediction(letter),
+        )
+        for name, letter, category, l2 in rows
+    ]
+    for name, headline in (("choice_accuracy", "accuracy"), ("choice_accuracy_l2", "accuracy_l2")):
+        scores = score_answers(METRICS[name], answers)
+        assert scores.headline == headline
+        assert scores.signature == f"{name}|unread:wrong|v1"
+        assert scores.values == pytest.approx(
+            {
+                "accuracy": 50, "parse_rate": 100, "accuracy_l2": 100 / 3, "l2_accuracy[x]": 100, "l2_accuracy[y]": 0,
+                "l2_accuracy[z]": 0, "accuracy[coarse]": 0, "accuracy[fine]": 200 / 3,
+            }
+        )  # fmt: skip
+    with pytest.raises(UserError, match="choice_accuracy_l2: sample 'e' has no l2_category"):
+        METRICS["choice_accuracy_l2"].score([*answers, answered("e", ["A"], "A")])
+    assert "accuracy_l2" not in METRIC.score([*answers, answered("e", ["A"], "A")]).values
+    assert math.isnan(METRICS["choice_accuracy_l2"].score([]).values["accuracy_l2"])

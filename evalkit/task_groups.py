@@ -14,8 +14,12 @@ REFCOCO_ALL = (
 )  # fmt: skip
 """The eight splits whose scores the papers report, one by one or as their mean."""
 
+MMMU_PRO = ("mmmu_pro/standard10", "mmmu_pro_vision/test")
+"""The two versions of MMMU-Pro whose mean is its score."""
+
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "refcoco-all": REFCOCO_ALL,
+    "mmmu-pro-overall": MMMU_PRO,
     "captioning": ("coco_caption", "flickr30k", "nocaps"),
     "vqa": ("vqav2", "okvqa", "vizwiz", "gqa"),
     "text-reading": ("textvqa", "docvqa", "infovqa", "chartqa", "ai2d", "ocrvqa"),
@@ -30,10 +34,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-MEANS: Mapping[str, tuple[str, ...]] = {"refcoco-all": REFCOCO_ALL}
+MEANS: Mapping[str, tuple[str, ...]] = {"refcoco-all": REFCOCO_ALL, "mmmu-pro-overall": MMMU_PRO}
 """Groups whose unweighted mean is reported as a number of its own (each split counts alike, whatever its size).
 
-The mean of RefCOCO's eight splits is what Qwen3-VL's report gives.  A mean of fewer splits is not that number.
+The mean of RefCOCO's eight splits is what Qwen3-VL's report gives.  A mean of fewer splits is not that number.  The
+score of MMMU-Pro is the mean of ``standard10`` and ``vision``.
 """
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from evalkit import registry
-from evalkit.task_groups import GROUPS, REFCOCO_ALL, expand
+from evalkit.task_groups import GROUPS, MEANS, REFCOCO_ALL, expand
 
 
 def test_refcoco_all_is_every_scored_split_of_three() -> None:
@@ -33,6 +33,10 @@ def test_members_of_groups() -> None:
     assert kinds("vqa") == {"vqa"}
     assert kinds("text-reading") == {"vqa", "document", "choice"}
     assert kinds("qwen-vl-report") == {"caption", "vqa", "document", "choice", "grounding"}
+
+
+def test_score_of_mmmu_pro_is_mean_of_two() -> None:
+    assert MEANS["mmmu-pro-overall"] == GROUPS["mmmu-pro-overall"] == ("mmmu_pro/standard10", "mmmu_pro_vision/test")
 
 
 def test_report_group_has_readmes_tables() -> None:

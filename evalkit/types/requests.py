@@ -26,7 +26,8 @@ class PromptTemplate:
         max_new_tokens: the protocol's token limit; None for the task's.
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).
-        others: the text for samples of another kind than the task's (``Sample.kind``), by kind.
+        others: the text for samples of certain kinds, such as those of another kind than the task's (``Sample.kind``);
+            what a harness has for the models of a family does not replace it.
         no_options: texts of options that the harness leaves out, since it takes them for missing values.
         images_first: whether the images of interleaved content come first, each once, and the text has the benchmark's
             marks in their places (``meta["marks"]``).

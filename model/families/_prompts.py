@@ -8,6 +8,7 @@ prompt would belong to no protocol.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import Formatter
@@ -41,21 +42,28 @@ def render(template: PromptTemplate, sample: Sample) -> Parts:
 
 def _images_first(sample: Sample) -> Sample:
     """``sample`` with its images before the text, each once, and the benchmark's marks in their places."""
-    marks = sample.meta.get("marks")
-    images = sample.all_images
-    if not isinstance(marks, list | tuple) or len(marks) != len(images):
+    by_mark = _images_by_mark(sample)
+    if not by_mark:
         return sample
-    unmarked = iter(marks)
-    content = [part if isinstance(part, str) else next(unmarked) for part in sample.content or (sample.text,)]
-    options = tuple(option if isinstance(option, str) else next(unmarked) for option in sample.options)
-    by_mark = dict(zip(marks, images, strict=True))
+    marks = list(sample.meta["marks"])
+    ours, theirs = iter(marks), iter(marks[len(sample.images) :])
+    content = [part if isinstance(part, str) else next(ours) for part in sample.content or (sample.text,)]
     return replace(
         sample,
         images=tuple(by_mark[mark] for mark in sorted(by_mark)),
         text="".join(content),
-        options=options,
+        options=tuple(option if isinstance(option, str) else next(theirs) for option in sample.options),
         content=(),
+        meta={**sample.meta, "marks": ()},
     )
+
+
+def _images_by_mark(sample: Sample) -> Mapping[str, ImageRef]:
+    """The images of ``sample`` by the benchmark's marks for them; none if these are not known."""
+    marks, images = sample.meta.get("marks"), sample.all_images
+    if not isinstance(marks, list | tuple) or len(marks) != len(images):  # in a custom task file it can be anything
+        return {}
+    return dict(zip(map(str, marks), images, strict=True))
 
 
 def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
@@ -92,7 +100,17 @@ def _options(template: PromptTemplate, sample: Sample, form: str) -> Iterator[Pa
     shown = [(letter, option) for letter, option in sample.lettered_options if option not in template.no_options]
     for place, (letter, option) in enumerate(shown):
         yield ("\n" if place else "") + form.format(letter)
-        yield option
+        yield from _at_marks(option, sample) if isinstance(option, str) else (option,)
+
+
+def _at_marks(text: str, sample: Sample) -> Iterator[Part]:
+    """An option's text, with images in the places of the benchmark's marks."""
+    by_mark = _images_by_mark(sample)
+    if not any(mark in text for mark in by_mark):
+        yield text
+        return
+    for piece in re.split(f"({'|'.join(map(re.escape, by_mark))})", text):
+        yield by_mark.get(piece, piece)
 
 
 def _capitalized(content: Sequence[Part]) -> Iterator[Part]:

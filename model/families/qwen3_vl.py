@@ -10,8 +10,10 @@ Sizes: the limits are those of the released ``preprocessor_config.json``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evalkit.coordinates import Numbers, PointNumbers
-from evalkit.types import PromptSpec
+from evalkit.types import PromptSpec, PromptTemplate
 
 from ._chat import fenced_json, fenced_point, rounded
 from ._prompts import SHORT
@@ -22,6 +24,13 @@ GROUNDING = (
     'Locate every object that matches the description "{q}" in the image. Report bbox coordinates in JSON format.'
 )
 
+# The prompts of the report, appendix B, for single benchmarks: images first.
+BY_TASK: Mapping[str, PromptTemplate] = {
+    "mmmu": PromptTemplate(CHOICE, others={"vqa": "Question: {q}"}, images_first=True),
+    "mmmu_pro": PromptTemplate("{q}\n{options}\nPlease select the correct answer from the options.", images_first=True),
+    "mmmu_pro_vision": PromptTemplate("Identify the problem and solve it. Think step by step before answering."),
+}
+
 
 class Qwen3VL(Qwen2VL):
     """The family of Qwen3-VL checkpoints."""
@@ -30,6 +39,7 @@ class Qwen3VL(Qwen2VL):
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     coordinates = "from 0 to 1000, thousandths of the image"
     official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
+    by_task = BY_TASK
     vlmevalkit = {
         "vqa": "{q}\nPlease answer concisely with short words or phrases when possible.",
         "choice": "{hints}Question: {question}\nOptions:\n{options}\nAnswer with the option letter only.",

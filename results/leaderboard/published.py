@@ -32,7 +32,10 @@ METRICS = {
     "relaxed_accuracy": "accuracy", "accuracy": "accuracy",
 }  # fmt: skip
 LITERAL_SCRIPT = ("official", "official_script")  # of vqa_accuracy, in its versions 1 and 2
-BENCHMARKS = {("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8")}
+BENCHMARKS = {
+    ("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8"),
+    ("mmmu_pro", "overall"): ("mmmu-pro-overall", "mean of 2"),
+}
 
 
 @dataclass(frozen=True)

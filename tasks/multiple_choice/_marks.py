@@ -20,13 +20,15 @@ class Marked:
     Attributes:
         content: the question's texts and images in order.
         options: the options; one that is a mark and nothing else is the image.
-        marks: the marks of the images, first those of ``content``, then those of ``options``; none if there were none
-            and ``content`` is the images followed by the text.
+        marks: the marks of the images, first those of ``content``, then those of ``inside``, then those of ``options``;
+            none if there were none and ``content`` is the images followed by the text.
+        inside: images of marks inside the texts of options.
     """
 
     content: tuple[Part, ...]
     options: tuple[Part, ...]
     marks: tuple[str, ...] = ()
+    inside: tuple[ImageRef, ...] = ()
 
     def sample(
         self,
@@ -48,15 +50,15 @@ class Marked:
             kind=kind,
         )
         if self.marks:
-            return made
+            return replace(made, images=(*made.images, *self.inside))
         return replace(made, text="".join(part for part in self.content if isinstance(part, str)), content=())
 
 
 def numbered(question: str, options: Sequence[str], images: Mapping[int, ImageRef], *, required: bool = True) -> Marked:
     """A question whose marks have the numbers of their images; an image may have several marks.
 
-    An option that has a mark among other text keeps it as text, and its image follows the question.  Images without a
-    mark are left out, unless there are no marks at all: then all images come before the question.
+    An option that has a mark among other text keeps it as text, and the prompt has the image in its place.  Images
+    without a mark are left out, unless there are no marks at all: then all images come before the question.
 
     Args:
         images: by number.
@@ -68,17 +70,23 @@ def numbered(question: str, options: Sequence[str], images: Mapping[int, ImageRe
     if not any(_NUMBERED.search(text) for text in (question, *options)):
         return Marked((*images.values(), question), tuple(options))
     found = list(_parts(question, images, required))
-    kept: list[tuple[Part, str]] = []
+    shown = {mark for _, mark in found if mark}
+    inside: dict[str, ImageRef] = {}
+    whole: list[tuple[Part, str]] = []
     for option in options:
-        parts = [part for part in _parts(option, images, required) if part[1] or part[0] != ""]
-        images_inside = [part for part in parts if part[1]]
-        if len(images_inside) == 1 and all(part[1] or not str(part[0]).strip() for part in parts):
-            kept += images_inside
-        else:
-            kept.append((option, ""))
-            found += images_inside
-    marks = [mark for _, mark in (*found, *kept) if mark]
-    return Marked(tuple(part for part, _ in found if part != ""), tuple(part for part, _ in kept), tuple(marks))
+        parts = [(part, mark) for part, mark in _parts(option, images, required) if mark or str(part).strip()]
+        if len(parts) == 1 and parts[0][1]:
+            whole.append(parts[0])
+            continue
+        whole.append((option, ""))
+        inside.update({mark: part for part, mark in parts if not isinstance(part, str) and mark not in shown})
+    marks = [mark for _, mark in found if mark] + list(inside) + [mark for _, mark in whole if mark]
+    return Marked(
+        tuple(part for part, _ in found if part != ""),
+        tuple(part for part, _ in whole),
+        tuple(marks),
+        tuple(inside.values()),
+    )
 
 
 def _parts(text: str, images: Mapping[int, ImageRef], required: bool) -> Iterator[tuple[Part, str]]:

@@ -47,8 +47,11 @@ def subject_of(question_id: str, named: str | None = None) -> str:
     return subject
 
 
-def listed(value: Any, what: str) -> tuple[str, ...]:
+def listed(value: Any, what: str, *, lists: bool = False) -> tuple[str, ...]:
     """The texts in a list, or in a text that is a list as Python writes it.
+
+    Args:
+        lists: whether a list in the list is a text, as Python writes it.
 
     Raises:
         ValueError: it is neither; ``what`` is its name.
@@ -59,6 +62,8 @@ def listed(value: Any, what: str) -> tuple[str, ...]:
             found = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             found = None
+    if lists and isinstance(found, list):
+        found = [str(one) if isinstance(one, list) else one for one in found]
     if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
         raise ValueError(f"{what} is {shown(value)}, not a list of texts")
     return tuple(found)

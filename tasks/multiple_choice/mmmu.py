@@ -21,7 +21,6 @@ Deliberate choices:
 - Images stand where they are marked, as in VLMEvalKit.  Its prompt for Qwen2-VL and Qwen2.5-VL has them first, each
   once, and keeps the marks; so does Qwen3-VL's own evaluation.  lmms-eval gives the k-th *mark* the k-th image, which
   is another one where marks are repeated or not in order; this is not reproduced.
-- An option that has a mark among other text keeps the mark, and its image follows the question.
 - The test split (10,500 questions) has no public answers and is left out, like the 150 of dev.
 
 Not checked against the official download: whether VLMEvalKit's file names subjects as the ids do.

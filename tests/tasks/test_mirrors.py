@@ -37,6 +37,8 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "ai2d/test": ("lmms-lab/ai2d/data", "test", {"question": "What?", "options": ["a", "b"], "answer": "1"}, "options", "question"),
     "scienceqa_img/test": ("lmms-lab/ScienceQA/ScienceQA-IMG", "test", {"question": "What?", "choices": ["a", "b"], "answer": 1, "hint": ""}, "choices", "question"),
     "mmmu/val": ("lmms-lab/MMMU/data", "validation", {"id": "validation_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "question_type": "multiple-choice", "image_1": None}, "id", "question"),
+    "mmmu_pro/standard4": ("MMMU/MMMU_Pro/standard (4 options)", "test", {"id": "test_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "subject": "Art", "image_1": None}, "id", "question"),
+    "mmmu_pro_vision/test": ("MMMU/MMMU_Pro/vision", "test", {"id": "test_Art_7", "options": "['a', 'b']", "answer": "A", "subject": "Art"}, "id", None),
     "refcoco/testA": ("lmms-lab/RefCOCO/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcoco+/testA": ("lmms-lab/RefCOCOplus/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcocog/test": ("lmms-lab/RefCOCOg/data", "test", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),

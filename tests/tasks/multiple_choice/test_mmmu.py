@@ -117,8 +117,9 @@ def test_images_stand_at_their_marks(tmp_path: Path, source: str) -> None:
     assert (first.meta["category"], first.meta["domain"]) == ("Art_Theory", "Art and Design")
     assert shown(twice.content) == ["Is ", 2, " before ", 1, ", or ", 2, " after?"]
     assert len(twice.images) == 3
-    assert shown(options.content) == ["Which one?", 2]  # an option with a mark among text: the image follows
+    assert shown(options.content) == ["Which one?"]
     assert shown(options.options) == [1, 3, "see <image 2>", "none"]
+    assert shown(options.images) == [2]  # an option with a mark among text: the prompt has the image there
     assert (several.kind, several.references, several.options) == ("vqa", ("24/7", "3.429"), ())
     assert (plain.kind, plain.references, plain.text) == ("vqa", ("24",), "How long?")
     assert shown(plain.images) == [1]  # no mark: before the question
@@ -150,6 +151,9 @@ def test_prompts(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert prompt("qwen2.5-vl", "vlmevalkit", several) == ["Question: How long is it? ", 1, "\n"]
     select = "Please select the correct answer from the options above."
+    assert prompt("generic", "lmms-eval", options) == [
+        "Which one?\nA. ", 1, "\nB. ", 3, "\nC. see ", 2, f"\nD. none\n\n{tail}",
+    ]  # fmt: skip
     # Qwen's own evaluation: every image once, before the text, which keeps the marks.
     assert prompt("qwen2.5-vl", "official", twice) == [
         1, 2,
@@ -157,7 +161,7 @@ def test_prompts(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert prompt("qwen3-vl", "official", options) == [
         1, 2, 3,
-        "Question: Which one?<image 2>\nOptions:\nA. <image 1>\nB. <image 3>\nC. see <image 2>\nD. none\n" + select,
+        "Question: Which one?\nOptions:\nA. <image 1>\nB. <image 3>\nC. see <image 2>\nD. none\n" + select,
     ]  # fmt: skip
     assert prompt("qwen3-vl", "official", several) == [1, "Question: How long is it? <image 1>"]
 
@@ -202,3 +206,102 @@ def test_tsv_with_too_few_images_is_reported(tmp_path: Path) -> None:
 def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="^mmmu: no MMMU_DEV_VAL.tsv under .*; expected mmmu/MMMU_DEV_VAL.tsv"):
         load(str(tmp_path))
+
+
+# ----------------------------------------------------------------------------------------------------------- MMMU-Pro
+
+
+def pro(root: Path, config: str, *rows: dict[str, Any]) -> str:
+    file = root / "MMMU/MMMU_Pro" / config / "test-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(list(rows)), file)
+    return f"hub:{root}"
+
+
+PRO = {
+    "id": "test_Art_9", "question": "Which <image 1>?", "options": "['one', '<image 2>', 'three']", "answer": "C",
+    "subject": "Art_Theory", "image_1": {"bytes": png(1), "path": None}, "image_2": {"bytes": png(2), "path": None},
+}  # fmt: skip
+VISION = {
+    "id": "test_Art_9", "image": {"bytes": png(3), "path": None}, "options": "['one', 'two', 'three']", "answer": "C",
+    "subject": "Computer_Science",
+}  # fmt: skip
+LAST_LINE = (
+    "The last line of your response should be of the following format: 'Answer: $LETTER' (without quotes) where LETTER "
+    "is one of options. Think step by step before answering."
+)
+
+
+def test_mmmu_pro(tmp_path: Path) -> None:
+    data = pro(tmp_path, "standard (10 options)", PRO)
+    (sample,) = load(data, "mmmu_pro", "standard10")
+    assert shown(sample.content) == ["Which ", 1, "?"]
+    assert shown(sample.options) == ["one", 2, "three"]
+    assert (sample.references, sample.meta["category"], sample.meta["domain"]) == (
+        ("C",), "Art_Theory", "Art and Design",
+    )  # fmt: skip
+    assert prompt("generic", "official", sample, "mmmu_pro") == [
+        "Which ", 1, "?\nA. one\nB. ", 2,
+        f"\nC. three\nAnswer the preceding multiple choice question. {LAST_LINE}",
+    ]  # fmt: skip
+    assert prompt("qwen3-vl", "official", sample, "mmmu_pro") == [
+        1, 2, "Which <image 1>?\nA. one\nB. <image 2>\nC. three\nPlease select the correct answer from the options.",
+    ]  # fmt: skip
+    assert prompt("qwen2-vl", "vlmevalkit", sample, "mmmu_pro")[:2] == ["Question: Which ", 1]
+    with pytest.raises(UserError, match="mmmu_pro: it is not read from official downloads; use --data hub"):
+        load(str(tmp_path), "mmmu_pro", "standard4")
+
+
+def test_option_that_is_a_list_of_options(tmp_path: Path) -> None:
+    """One question is so upstream: no answer to it is right."""
+    data = pro(tmp_path, "standard (10 options)", {**PRO, "options": "[['A', 'B', 'Neither']]", "answer": "B"})
+    (sample,) = load(data, "mmmu_pro", "standard10")
+    assert (sample.options, sample.references) == (("['A', 'B', 'Neither']",), ("B",))
+    letter = registry.tasks.get("mmmu_pro").prompt_spec().letter
+    assert {letter(text, sample.options).letter for text in ("B", "Answer: B", "(B)", "Answer: A")} == {None, "A"}
+
+
+def test_mmmu_pro_vision(tmp_path: Path) -> None:
+    data = pro(tmp_path, "vision", VISION)
+    (sample,) = load(data, "mmmu_pro_vision", "test")
+    assert (sample.text, sample.options, sample.references) == ("", ("one", "two", "three"), ("C",))
+    assert shown(sample.images) == [3]
+    assert prompt("generic", "official", sample, "mmmu_pro_vision") == [
+        3, f"Write out the multiple-choice question in the image and then solve it. {LAST_LINE}",
+    ]  # fmt: skip
+    assert prompt("qwen3-vl", "official", sample, "mmmu_pro_vision") == [
+        3, "Identify the problem and solve it. Think step by step before answering.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subject": "Sorcery"}, "is of no subject of MMMU"),
+        ({"answer": "D"}, "has 3 options but calls 'D' the right one"),
+        ({"options": "one"}, "options is 'one', not a list of texts"),
+    ],
+)
+def test_bad_rows_of_mmmu_pro_are_reported(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    data = pro(tmp_path, "vision", VISION, {**VISION, **changes})
+    with pytest.raises(UserError, match=rf"^mmmu_pro_vision: .*MMMU_Pro/vision/test\[1\].*{message}"):
+        load(data, "mmmu_pro_vision", "test")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # official, lmms-eval's for vision, VLMEvalKit's
+        ("B", "BBB"),
+        ("Two apples.\nAnswer: B", "B-B"),
+        ("Answer: $B", "B-B"),
+        ("Answer: A or B\nAnswer: B.", "B-B"),
+        ("So it is two.\nAnswer: two", "B-B"),
+        ("I cannot say", "---"),
+    ],
+)
+def test_rules_of_mmmu_pro(text: str, expected: str) -> None:
+    task = registry.tasks.get("mmmu_pro_vision")
+    rules = ("official", "lmms-eval-75571cf", "vlmevalkit-2026-07")
+    found = [task.prompt_spec(rule=rule).letter(text, ("one", "two", "three")).letter or "-" for rule in rules]
+    assert "".join(found) == expected

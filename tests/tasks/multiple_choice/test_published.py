@@ -5,6 +5,7 @@ The answers are not a part of the repository; where they are not there, these te
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import random
@@ -125,3 +126,25 @@ def test_mmmu_of_qwen_vl(score: Callable[..., Scored], qwen_vl: list[dict[str, A
     assert round(lmms_eval["value"] + 100 * len(drawn_right(qwen_vl, lmms_eval)) / 900, 2) == 35.11
     assert lmms_eval["values"]["accuracy[open]"] == 0
     assert before["values"]["accuracy[open]"] > 0
+
+
+# ----------------------------------------------------------------------------------------------------------- MMMU-Pro
+
+
+@needs("mmmu_pro")
+def test_mmmu_pro_of_gpt_4o(score: Callable[..., Scored], tmp_path: Path) -> None:
+    lines = (SHARED / "mmmu_pro" / "gpt-4o_standard10_cot.jsonl").read_text().splitlines()
+    answered = [json.loads(line) for line in lines]
+    rows = [
+        {"index": str(n), "id": row["id"], "question": row["question"], "answer": row["answer"], "category": row["subject"],
+         **options_of([str(option) for option in ast.literal_eval(row["options"])])}
+        for n, row in enumerate(answered)
+    ]  # fmt: skip
+    write_tsv(tmp_path / "root" / "mmmu_pro" / "MMMU_Pro_10c.tsv", rows)
+    scored = score("mmmu_pro", {row["id"]: row["response"] for row in answered}, "official")["official"]
+    assert scored["n"] == len(answered) == 1730
+    assert f"{scored['value']:.2f}" == "55.03"
+    assert scored["unparsed"] == 0
+    assert {key: line["accuracy"] == 100 for key, line in scored["samples"].items()} == {
+        row["id"]: row["if_right"] for row in answered
+    }

@@ -20,6 +20,7 @@ from evalkit.endpoint import (
     TIMEOUT,
     Endpoint,
 )
+from evalkit.ranges import AT_LEAST_0, AT_LEAST_1, Range
 from evalkit.types import Batching, Cluster
 
 AUTO = "auto"
@@ -27,35 +28,6 @@ PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
 
 Panel = Literal["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
 Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
-
-
-@dataclass(frozen=True)
-class Range:
-    """The finite numbers that an option allows.
-
-    Attributes:
-        low, high: the ends, which are allowed themselves.
-        above_low: whether ``low`` itself is not allowed.
-    """
-
-    low: float
-    high: float = math.inf
-    above_low: bool = False
-
-    def __contains__(self, value: int | float) -> bool:
-        return (value > self.low if self.above_low else value >= self.low) and value <= self.high and value != math.inf
-
-    def __str__(self) -> str:
-        """``at least 1``, ``more than 0 and at most 1``."""
-        low = f"{'more than' if self.above_low else 'at least'} {self.low:g}"
-        return low if self.high == math.inf else f"{low} and at most {self.high:g}"
-
-    @property
-    def notation(self) -> str:
-        """As in help: ``x>=1``, ``0<x<=1``."""
-        if self.high == math.inf:
-            return f"x{'>' if self.above_low else '>='}{self.low:g}"
-        return f"{self.low:g}{'<' if self.above_low else '<='}x<={self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -101,9 +73,6 @@ class Option:
         if value in (math.inf, -math.inf) or value != value:
             return f"give a finite number, {self.range}"
         return None if value in self.range else f"give {self.range}"
-
-
-AT_LEAST_0, AT_LEAST_1 = Range(0), Range(1)
 
 
 def _option(

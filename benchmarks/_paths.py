@@ -22,7 +22,7 @@ from _mixes import Query
 from transformers import GenerationConfig
 
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.threads import threads
 
 Answers = dict[str, tuple[int, ...]]
@@ -118,7 +118,7 @@ class Evalkit:
 
     def __init__(self, model: Any, processor: Any, batch_size: int | None = None, **options: bool) -> None:
         model = twin(model)
-        wanted: dict[str, Any] = {"batch_size": batch_size, "options": Options(**options)}
+        wanted: dict[str, Any] = {"batch_size": batch_size, "options": EngineOptions(**options)}
         if batch_size is None and "options" not in TAKES:  # versions without options have no automatic batch size
             wanted["batch_size"] = 16
         self.backend = HFBackend(model, processor, **{name: v for name, v in wanted.items() if name in TAKES})

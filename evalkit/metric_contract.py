@@ -17,13 +17,13 @@ from evalkit.errors import UserError
 from evalkit.types import Answered, Kind, Prediction, Sample, Scores
 
 RESERVED = ("id", "cluster", "stratum")
-"""Keys of a line of per-sample scores that are no columns."""
+"""Keys of a line of per-sample scores that are not columns."""
 TRIED = 4
 """Samples on which a metric is tried out."""
 
 
-class Metric(Protocol):
-    """``evalkit.interfaces.Metric``."""
+class ScoringMetric(Protocol):
+    """What is used of ``evalkit.interfaces.Metric``, which depends on this module."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class Metric(Protocol):
     def score(self, answers: Sequence[Answered]) -> Scores: ...
 
 
-def score_answers(metric: Metric, answers: Sequence[Answered]) -> Scores:
+def score_answers(metric: ScoringMetric, answers: Sequence[Answered]) -> Scores:
     """The metric's scores with plain numbers and with every aggregation that it declares.
 
     Raises:
@@ -130,7 +130,7 @@ def _with_plain_numbers(name: str, scores: Scores) -> Scores:
 
 
 def _plain(name: str, key: str, value: Any, sample: str | None = None) -> float:
-    """``value`` as a float.  Raises ``UserError`` if it is no number."""
+    """``value`` as a float.  Raises ``UserError`` if it is not a number."""
     if type(value) is float:
         return value
     try:
@@ -147,7 +147,7 @@ def _plain(name: str, key: str, value: Any, sample: str | None = None) -> float:
 # ------------------------------------------------------------------------------------------------------------- trials
 
 
-def check_metric(metric: Metric, samples: Sequence[Sample], kind: Kind, where: str) -> None:
+def check_metric(metric: ScoringMetric, samples: Sequence[Sample], kind: Kind, where: str) -> None:
     """Check that ``metric`` can score ``samples``; called before a model is loaded.
 
     Args:
@@ -165,7 +165,7 @@ def check_metric(metric: Metric, samples: Sequence[Sample], kind: Kind, where: s
         raise UserError(f"{where}: the metric {metric.name} failed before the run: {describe(error)}.") from error
 
 
-def try_out(metric: Metric, samples: Sequence[Sample], kind: Kind) -> None:
+def try_out(metric: ScoringMetric, samples: Sequence[Sample], kind: Kind) -> None:
     """Score made-up answers to the first samples: right, wrong and unparsed ones.
 
     Raises:

@@ -50,7 +50,7 @@ from evalkit.types import Answered, Kind, Sample, Scores
 from ._scoring import breakdown, check_text_samples, no_references, text
 from .text.java import archive
 from .text.meteor import TABLE, Scored, meteor, meteor_of_sums, running_meteor
-from .text.ngrams import Column, bleu, bleu_statistics, cider, counts_of, document_frequency, rouge_l
+from .text.ngrams import CorpusScores, bleu, bleu_statistics, cider, counts_of, document_frequency, rouge_l
 from .text.ptb import VERSION as PTB_VERSION
 from .text.ptb import tokenize
 
@@ -155,7 +155,7 @@ def _count(references: Sequence[Sequence[str]]) -> str:
 
 def _columns(
     references: Sequence[Sequence[str]], hypotheses: Sequence[str]
-) -> tuple[dict[str, Column], list[tuple[float, ...]], tuple[str, ...]]:
+) -> tuple[dict[str, CorpusScores], list[tuple[float, ...]], tuple[str, ...]]:
     """Every metric of raw captions, each sample's statistics, and notes; ``references[i]`` are of ``hypotheses[i]``."""
     flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
     rest = iter(flat)
@@ -170,7 +170,7 @@ def _columns(
         columns["cider"] = cider(counted, own, frequency)
         columns["rouge_l"] = rouge_l(expected, given)
         scored: Scored = running.result()
-    columns["meteor"] = Column(scored.corpus, scored.each)
+    columns["meteor"] = CorpusScores(scored.corpus, scored.each)
     rows = [(*counts, *more) for counts, more in zip(statistics, scored.statistics, strict=True)]
     same = bool(frequency) and min(frequency.values()) == len(references)
     return columns, rows, (NO_IDF,) if same else ()

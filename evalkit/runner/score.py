@@ -35,7 +35,7 @@ from .finish import ENDED, report_end, write_scores
 from .manifest import announce, environment, logging_to, recording
 from .recorded import RecordedSplit, is_journal, open_journal, records_of
 from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
-from .score_reading import Reading, choose_reading
+from .score_reading import AnswerParsing, choose_reading
 
 SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
 """The settings shared with ``evalkit run``."""
@@ -46,7 +46,7 @@ class ScorePlan:
     """Everything that is scored, read and checked."""
 
     splits: Sequence[SplitAnswers]
-    reading: Reading
+    reading: AnswerParsing
     data: str
     data_source: str
     model: str
@@ -170,7 +170,7 @@ def notes_of(plan: ScorePlan) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
-def score_split(split: SplitAnswers, reading: Reading, folder: RunFolder) -> Result:
+def score_split(split: SplitAnswers, reading: AnswerParsing, folder: RunFolder) -> Result:
     """Write a split's answers to the journal and score them."""
     job, journal = split.job, split.journal
     with appending(folder.journal_path(job.task.name, job.split)) as written:

@@ -15,7 +15,7 @@ from evalkit.predictions import EXAMPLES, Matched, match, read_predictions
 from evalkit.types import LOCATED
 
 from .recorded import RecordedSplit, without
-from .score_reading import Reading
+from .score_reading import AnswerParsing
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def answers_of(
     data: Data,
     file: Path,
     journal: RecordedSplit | None,
-    reading: Reading,
+    reading: AnswerParsing,
     options: ScoreOptions,
 ) -> SplitAnswers:
     """A split with the answers of its file.

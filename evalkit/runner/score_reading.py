@@ -15,7 +15,7 @@ from evalkit.settings import Effective
 from .recorded import RecordedSplit
 
 
-class Options(Protocol):
+class ParsingOptions(Protocol):
     """The options of ``evalkit score`` that matter here."""
 
     @property
@@ -31,7 +31,7 @@ class Options(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class AnswerParsing:
     """How answers are parsed.
 
     Attributes:
@@ -73,8 +73,8 @@ class Reading:
 
 
 def choose_reading(
-    journals: Sequence[RecordedSplit | None], effective: Effective, options: Options, *, letters: bool = False
-) -> Reading:
+    journals: Sequence[RecordedSplit | None], effective: Effective, options: ParsingOptions, *, letters: bool = False
+) -> AnswerParsing:
     """The reading of all files.
 
     Args:
@@ -95,7 +95,7 @@ def choose_reading(
                 f"--predictions: the files come from runs of different families, protocols or limits "
                 f"({_brief(first)}; {_brief(other)}); score them with one command each."
             )
-    return Reading(
+    return AnswerParsing(
         first.reader,
         any(reading.recorded_predictions for reading in found),
         first.seed,
@@ -104,7 +104,7 @@ def choose_reading(
     )
 
 
-def _brief(reading: Reading) -> str:
+def _brief(reading: AnswerParsing) -> str:
     reader = reading.reader
     limits = "".join(
         f", {name} {value}"
@@ -114,7 +114,7 @@ def _brief(reading: Reading) -> str:
     return f"{'no family' if reader.family is None else reader.family.name}, {reader.protocol}{limits}"
 
 
-def _of_options(effective: Effective, options: Options, letters: bool = False) -> Reading:
+def _of_options(effective: Effective, options: ParsingOptions, letters: bool = False) -> AnswerParsing:
     family = None if options.family is None else registry.families.get(options.family)
     parsed = family is not None or letters
     protocol = effective.settings.protocol if parsed else OFFICIAL  # final texts need no parsing
@@ -124,10 +124,10 @@ def _of_options(effective: Effective, options: Options, letters: bool = False) -
             "parses; drop it, or name the model family with --family."
         )
     reader = Reader(family, options.min_pixels, options.max_pixels, protocol, boxes=options.boxes, rule=options.rule)
-    return Reading(reader)
+    return AnswerParsing(reader)
 
 
-def _of_journal(journal: RecordedSplit, effective: Effective, options: Options) -> Reading:
+def _of_journal(journal: RecordedSplit, effective: Effective, options: ParsingOptions) -> AnswerParsing:
     """The reading of a run, except for what the command overrides."""
     settings, path = journal.settings, journal.path
     _check_limits(journal, options)
@@ -135,7 +135,7 @@ def _of_journal(journal: RecordedSplit, effective: Effective, options: Options) 
     recorded_predictions = bool(settings.get("recorded_predictions")) or journal.manifest is None
     if recorded_predictions and options.family is None and options.boxes is None and not options.rule:
         notes = [] if journal.manifest else [f"{path}: a journal without a manifest; its own predictions are scored."]
-        return Reading(Reader(), recorded_predictions=True, seed=_seed(settings), notes=notes)
+        return AnswerParsing(Reader(), recorded_predictions=True, seed=_seed(settings), notes=notes)
     notes = []
     protocol = str(settings.get("protocol") or OFFICIAL)
     if effective.sources["protocol"] == "command line":
@@ -156,10 +156,10 @@ def _of_journal(journal: RecordedSplit, effective: Effective, options: Options) 
         options.rule or str(settings.get("rule") or ""),
     )
     extra = {key: settings[key] for key in ("shots_from",) if key in settings}
-    return Reading(reader, seed=_seed(settings), extra=extra, notes=notes)
+    return AnswerParsing(reader, seed=_seed(settings), extra=extra, notes=notes)
 
 
-def _check_limits(journal: RecordedSplit, options: Options) -> None:
+def _check_limits(journal: RecordedSplit, options: ParsingOptions) -> None:
     """Refuse pixel limits for answers of which the journal records the image sizes."""
     if not any(line.response.image_sizes for line in journal.lines.values()):
         return

@@ -27,7 +27,7 @@ TINY, SMALL = 1e-15, 1e-9
 NGram = tuple[str, ...]
 
 
-class Column(NamedTuple):
+class CorpusScores(NamedTuple):
     """A metric's value of the corpus, and of each caption (CIDEr to 10, the others to 1)."""
 
     corpus: float
@@ -65,12 +65,12 @@ def bleu_statistics(references: Sequence[Counts], hypothesis: Counts) -> BleuSta
     return (*matched, *guessed, length, nearest)
 
 
-def bleu(statistics: Sequence[BleuStatistics]) -> list[Column]:
+def bleu(statistics: Sequence[BleuStatistics]) -> list[CorpusScores]:
     """BLEU-1 to 4 of the corpus (from the summed statistics) and of each caption."""
     total = [sum(column) for column in zip(*statistics, strict=True)]
     corpus = _bleu_of(total)
     each = [_bleu_of(one) for one in statistics]
-    return [Column(corpus[k], [scores[k] for scores in each]) for k in range(ORDER)]
+    return [CorpusScores(corpus[k], [scores[k] for scores in each]) for k in range(ORDER)]
 
 
 def _bleu_of(statistics: Sequence[int]) -> list[float]:
@@ -104,12 +104,14 @@ def document_frequency(references: Sequence[Sequence[Counts]]) -> Counter[NGram]
     return frequency
 
 
-def cider(references: Sequence[Sequence[Counts]], hypotheses: Sequence[Counts], frequency: Counter[NGram]) -> Column:
+def cider(
+    references: Sequence[Sequence[Counts]], hypotheses: Sequence[Counts], frequency: Counter[NGram]
+) -> CorpusScores:
     """CIDEr-D with the given document frequencies."""
     import numpy as np
 
     if not frequency:  # no reference has a word; upstream fails
-        return Column(0.0, [0.0] * len(hypotheses))
+        return CorpusScores(0.0, [0.0] * len(hypotheses))
     size = float(np.log(float(len(references))))
     idfs = {count: size - float(np.log(float(count))) for count in set(frequency.values())}
     idf = {ngram: idfs[count] for ngram, count in frequency.items()}.get
@@ -133,7 +135,7 @@ def cider(references: Sequence[Sequence[Counts]], hypotheses: Sequence[Counts], 
                 row[order] += _cosine(own, other, order) * penalties[distance]
         rows.append(row)
     each = np.mean(np.array(rows), axis=1) / np.array([len(captions) for captions in references]) * 10.0
-    return Column(float(np.mean(each)), each.tolist())
+    return CorpusScores(float(np.mean(each)), each.tolist())
 
 
 def _cosine(own: _Weighted, other: _Weighted, order: int) -> float:
@@ -149,12 +151,12 @@ def _cosine(own: _Weighted, other: _Weighted, order: int) -> float:
 # ------------------------------------------------------------------------------------------------------------- ROUGE-L
 
 
-def rouge_l(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Column:
+def rouge_l(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> CorpusScores:
     """ROUGE-L: the F-measure of the best precision and the best recall by longest common subsequence."""
     import numpy as np
 
     each = [_rouge_l(captions, hypothesis) for captions, hypothesis in zip(references, hypotheses, strict=True)]
-    return Column(float(np.mean(np.array(each))), each)
+    return CorpusScores(float(np.mean(np.array(each))), each)
 
 
 def _rouge_l(references: Sequence[str], hypothesis: str) -> float:

@@ -42,7 +42,7 @@ from evalkit.model.workers.ray_pool import ray_pool
 from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size, image_key
 
 from ..engine.engine import Engine
-from ..engine.options import Options
+from ..engine.options import EngineOptions
 from ..engine.requests import engine_sequence, sequence_outcome, supports
 from ..engine.sequence import Sequence as EngineSequence
 from ..workers.backend import HFWorkerPool, local_pool
@@ -83,7 +83,7 @@ class HFBackend(Backend):
         batch_size: int | None = None,
         max_batch_tokens: int | None = None,
         exact: bool = False,
-        options: Options = Options(),
+        options: EngineOptions = EngineOptions(),
     ) -> None:
         self.model = model
         self.processor = processor
@@ -104,7 +104,7 @@ class HFBackend(Backend):
             model, self.inputs, stops=self._stops, pad=pad, batch_size=1 if exact else batch_size or BATCH_SIZE
         )
         self.engine: Engine | None = None
-        self.unfit: str | None = "one sample at a time was asked for" if exact else None
+        self.unfit: str | None = "--exact runs one sample at a time" if exact else None
         if not exact:
             try:
                 self.engine = build_engine(
@@ -113,7 +113,7 @@ class HFBackend(Backend):
             except UnsupportedModel as error:
                 self.unfit = str(error)
                 log.warning(
-                    "%s goes through its own generate, in batches of %d: the engine does not fit it (%s)",
+                    "%s runs through transformers' generate, in batches of %d: the engine does not support it (%s)",
                     type(model).__name__,
                     self.plain.batch_size,
                     error,

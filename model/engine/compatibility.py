@@ -25,7 +25,7 @@ from .encoder_cache import EncoderCache
 from .engine import Engine
 from .kv_tensors import KVShape
 from .language_model import LanguageModel, relative_error, text_model
-from .options import Limits, Options
+from .options import EngineOptions, Limits
 from .patches import patched
 from .reference import ReferenceAnswer, batching_noise, reference_answer, reference_requests
 from .vision import GenericImageProcessor, ImageProcessor, PatchImageProcessor
@@ -49,7 +49,7 @@ class UnsupportedModel(Exception):
     """Why the engine cannot answer for a model."""
 
 
-def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | None, options: Options) -> Engine:
+def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | None, options: EngineOptions) -> Engine:
     """Return an engine that reproduces the model's logits.  Until it is closed, modules of the model are replaced.
 
     Args:
@@ -151,7 +151,7 @@ def _make_engine(
     *,
     rows: int | None,
     tokens: int | None,
-    options: Options,
+    options: EngineOptions,
 ) -> Engine:
     kind = model.device.type
     free = memory.free_memory(model.device)

@@ -172,7 +172,7 @@ class DecodeSteps:
 
 
 def _graph_shape(cache: KVTensors) -> tuple[int, int]:
-    """The rows and slots of a captured step: those in use, rounded up as far as the cache goes."""
+    """The rows and slots of a captured step: those in use, rounded up within the size of the cache."""
     rows = max(MIN_ROWS, 1 << (cache.rows - 1).bit_length())
     slots = -(-(cache.filled + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
     return min(rows, cache.max_rows), min(slots, cache.max_slots)

@@ -16,7 +16,7 @@ class EncoderCache:
     """The features of images, least recently used first.
 
     An image's features have shape (1 + deep layers, tokens, width): the embeddings of its tokens and, for Qwen3-VL's
-    deepstack, what is added to the output of the first layers.
+    deepstack features, added to the output of the first layers.
 
     Args:
         model: has ``get_image_features``.

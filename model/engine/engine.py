@@ -17,7 +17,7 @@ from .encoder_cache import EncoderCache
 from .kv_cache import ContiguousKVCache
 from .language_model import LanguageModel
 from .model_runner import ModelRunner
-from .options import Limits, Options
+from .options import EngineOptions, Limits
 from .patches.attention import no_cudnn_attention
 from .scheduler import Scheduler
 from .sequence import Sequence
@@ -44,7 +44,7 @@ class Engine:
         *,
         placeholder: int,
         limits: Limits,
-        options: Options,
+        options: EngineOptions,
         prefetch_workers: int,
         prefetch_pixels: int,
     ) -> None:

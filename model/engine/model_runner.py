@@ -8,7 +8,7 @@ from .batch import Batch, Prefilled
 from .cuda_graphs import CudaGraphCapture, DecodeSteps
 from .decode_batch import DecodeBatch
 from .language_model import LanguageModel
-from .options import Limits, Options
+from .options import EngineOptions, Limits
 from .prefill import Prefill
 from .sampler import SampledTokens, Sampler
 from .sequence import Sequence
@@ -21,7 +21,7 @@ class ModelRunner:
         steps: runs decode steps, as CUDA graphs where possible.
     """
 
-    def __init__(self, language: LanguageModel, options: Options) -> None:
+    def __init__(self, language: LanguageModel, options: EngineOptions) -> None:
         self.language = language
         self.sampler = Sampler()
         self._prefill = Prefill(language, token_budget=options.token_budget)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Options:
+class EngineOptions:
     """The engine's optimizations, each of which can be switched off to measure it.  Answers do not depend on them.
 
     Attributes:

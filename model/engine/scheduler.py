@@ -15,7 +15,7 @@ from .encoder_cache import EncoderCache
 from .image_prefetcher import ImagePrefetcher
 from .image_table import ImageTable
 from .language_model import LanguageModel
-from .options import Limits, Options
+from .options import EngineOptions, Limits
 from .prefix_tree import build_prefix_tree
 from .sampler import SampledTokens
 from .sequence import Sequence
@@ -53,7 +53,7 @@ class Scheduler:
         *,
         placeholder: int,
         limits: Limits,
-        options: Options,
+        options: EngineOptions,
         prefetch_workers: int,
         prefetch_pixels: int,
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import EngineOptions
 
 from . import attention, mlp, patch_embed, rms_norm, vision_grids
 
@@ -17,7 +17,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
         grids_on_cpu: whether the vision encoder takes images' grids on the CPU (``vision_grids``).
     """
 
-    def __init__(self, model: Any, options: Options) -> None:
+    def __init__(self, model: Any, options: EngineOptions) -> None:
         self.model = model
         self.options = options
         self.grids_on_cpu = False
@@ -45,7 +45,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
             patch.uninstall(self.model)
 
 
-def patched(model: Any, options: Options) -> ModelPatches:
+def patched(model: Any, options: EngineOptions) -> ModelPatches:
     """Replace modules of a model by faster ones inside the context; the model's own are restored after it.
 
     Only leaving the context restores the model.  (A generator would also do so when it is garbage collected, in the

@@ -12,7 +12,7 @@ from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.loading import load_model
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.types import Decoding, PromptSpec, Request, Response, Shot
@@ -63,7 +63,7 @@ def alone(requests: list[Request]) -> dict[str, tuple[int, ...]]:
 def test_same_tokens_as_generate(
     rows: int | None, capture: bool, requests: list[Request], alone: dict[str, tuple[int, ...]]
 ) -> None:
-    backend = _backend("float32", batch_size=rows, options=Options(cuda_graphs=capture))
+    backend = _backend("float32", batch_size=rows, options=EngineOptions(cuda_graphs=capture))
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
     different = [key for key, tokens in alone.items() if found[key] != tokens]
@@ -75,7 +75,7 @@ def test_same_tokens_as_generate(
 
 @pytest.mark.parametrize("off", ["fused_kernels", "async_scheduling", "prefix_sharing"])
 def test_options_change_no_token(off: str, requests: list[Request], alone: dict[str, tuple[int, ...]]) -> None:
-    backend = _backend("float32", batch_size=16, options=Options(**{off: False}))
+    backend = _backend("float32", batch_size=16, options=EngineOptions(**{off: False}))
     assert backend.engine is not None, backend.unfit
     assert backend.engine.scheduler.async_scheduling is (off != "async_scheduling")
     found = _tokens(backend, requests)
@@ -84,7 +84,7 @@ def test_options_change_no_token(off: str, requests: list[Request], alone: dict[
 
 def test_no_synchronization_except_for_tokens(requests: list[Request]) -> None:
     """As ``test_device_sync.py`` shows on a fake GPU, reported by CUDA itself."""
-    backend = _backend("bfloat16", batch_size=64, options=Options(cuda_graphs=False))
+    backend = _backend("bfloat16", batch_size=64, options=EngineOptions(cuda_graphs=False))
     assert backend.engine is not None, backend.unfit
     _tokens(backend, requests[:20])  # warm up
     torch.cuda.set_sync_debug_mode("warn")
@@ -102,6 +102,6 @@ def test_captured_steps_in_half_precision(requests: list[Request]) -> None:
     assert backend.engine is not None, backend.unfit
     found = _tokens(backend, requests)
     assert backend.engine.runner.steps.capture is not None
-    plain = _tokens(_backend("bfloat16", options=Options(cuda_graphs=False)), requests)
+    plain = _tokens(_backend("bfloat16", options=EngineOptions(cuda_graphs=False)), requests)
     different = [key for key, tokens in plain.items() if found[key] != tokens]
     assert len(different) <= 0.1 * len(plain)

@@ -18,7 +18,7 @@ from evalkit.model.engine.compatibility import image_processor_for, image_tokens
 from evalkit.model.engine.encoder_cache import EncoderCache
 from evalkit.model.engine.engine import Engine
 from evalkit.model.engine.language_model import LanguageModel
-from evalkit.model.engine.options import Limits, Options
+from evalkit.model.engine.options import EngineOptions, Limits
 from evalkit.model.engine.patches import packed_attention, patched, vision_grids
 from evalkit.model.engine.sampler import SampledTokens
 from evalkit.model.engine.sequence import Sequence as EngineSequence
@@ -90,7 +90,7 @@ def _engine(folder: Path, gpu: FakeGPU, inputs: Inputs, limits: Limits) -> Engin
         config = AutoConfig.from_pretrained(folder)  # Qwen-VL's since its processor was opened
         model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).eval()
     placeholder, image_token = image_tokens(model, inputs.processor)
-    options = Options(cuda_graphs=False, fused_kernels=False, image_prefetch=False)
+    options = EngineOptions(cuda_graphs=False, fused_kernels=False, image_prefetch=False)
     patches = patched(model, options).__enter__()
     processor = image_processor_for(model, inputs.processor, image_token, grids_on_cpu=patches.grids_on_cpu)
     cache = EncoderCache(model.model, processor, device=DEVICE, dtype=model.dtype, max_bytes=2**30)

@@ -22,7 +22,7 @@ from evalkit.model.engine import compatibility
 from evalkit.model.engine.kv_cache import KVCache
 from evalkit.model.engine.kv_tensors import KVTensors
 from evalkit.model.engine.language_model import TOLERANCE
-from evalkit.model.engine.options import Limits, Options
+from evalkit.model.engine.options import EngineOptions, Limits
 from evalkit.model.engine.sampler import SampledTokens
 from evalkit.model.hf.loading import load_model
 from evalkit.model.hf.processor_loading import load_processor
@@ -92,19 +92,19 @@ def _same(found: Iterator[Response], alone: dict[str, Response]) -> None:
 def test_answers_do_not_depend_on_batch_size(
     rows: int, share: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
-    _same(_backend(batch_size=rows, options=Options(prefix_sharing=share)).generate(requests), alone)
+    _same(_backend(batch_size=rows, options=EngineOptions(prefix_sharing=share)).generate(requests), alone)
 
 
 @pytest.mark.parametrize("off", ["token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch"])
 def test_answers_do_not_depend_on_options(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
-    _same(_backend(batch_size=7, options=Options(**{off: False})).generate(requests), alone)
+    _same(_backend(batch_size=7, options=EngineOptions(**{off: False})).generate(requests), alone)
 
 
 @pytest.mark.parametrize(("rows", "leave"), [(1, True), (3, True), (16, True), (64, True), (7, False)])
 def test_answers_do_not_depend_on_async_scheduling(
     rows: int, leave: bool, requests: list[Request], alone: dict[str, Response]
 ) -> None:
-    _same(_backend(True, batch_size=rows, options=Options(continuous_batching=leave)).generate(requests), alone)
+    _same(_backend(True, batch_size=rows, options=EngineOptions(continuous_batching=leave)).generate(requests), alone)
 
 
 def test_next_step_is_launched_before_tokens_are_read(requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_prefixes_are_computed_once(requests: list[Request]) -> None:
     """
     tokens = {True: 0, False: 0}
     for share in tokens:
-        backend = _backend(batch_size=1, options=Options(prefix_sharing=share))
+        backend = _backend(batch_size=1, options=EngineOptions(prefix_sharing=share))
         inner = backend.model.model.language_model.forward
 
         def count(*, inputs_embeds: torch.Tensor, _inner: Any = inner, _share: bool = share, **rest: Any) -> Any:
@@ -349,7 +349,7 @@ def test_out_of_memory_while_appending_rows(
 
 
 def test_request_that_does_not_fit_alone_fails(requests: list[Request], alone: dict[str, Response]) -> None:
-    backend = _backend(batch_size=8, options=Options(prefix_sharing=False))
+    backend = _backend(batch_size=8, options=EngineOptions(prefix_sharing=False))
     longest = max(r.prompt_tokens for r in alone.values())
     _Full(backend, longest - 40)
     found = {r.id: r for r in backend.generate(requests)}

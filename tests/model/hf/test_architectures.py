@@ -28,7 +28,7 @@ from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.responses import truncate_at_stop
 from evalkit.types import Batching, Decoding, ImagePart, Message, Request, TextPart
 
@@ -374,7 +374,9 @@ def test_shared_prefixes_change_nothing(opened: HFBackend) -> None:
     exact = HFBackend(opened.model, opened.processor, exact=True)
     alone = {r.id: r for r in exact.generate(requests)}
     for rows, share in itertools.product((1, 3, 16, 64), (True, False)):
-        backend = HFBackend(opened.model, opened.processor, batch_size=rows, options=Options(prefix_sharing=share))
+        backend = HFBackend(
+            opened.model, opened.processor, batch_size=rows, options=EngineOptions(prefix_sharing=share)
+        )
         assert (backend.engine is None) == unfit, backend.unfit
         for response in backend.generate(requests):
             one = alone[response.id]

@@ -20,7 +20,7 @@ from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.model.backends.hf import HFBackend
-from evalkit.model.engine.options import Options
+from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.loading import load_model
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.qwen_vl import QwenVLProcessor
@@ -153,7 +153,7 @@ def test_batched_equals_batch_size_1(
     asked: dict[str, list[Request]],
     alone: dict[str, dict[str, Response]],
 ) -> None:
-    backend = _backend(folders[kind], batch_size=rows, options=Options(prefix_sharing=share))
+    backend = _backend(folders[kind], batch_size=rows, options=EngineOptions(prefix_sharing=share))
     _same(backend.generate(asked[kind]), alone[kind])
 
 
@@ -161,7 +161,9 @@ def test_batched_equals_batch_size_1(
 def test_small_batches_of_tokens(
     leave: bool, folders: dict[str, Path], asked: dict[str, list[Request]], alone: dict[str, dict[str, Response]]
 ) -> None:
-    backend = _backend(folders["chat"], batch_size=5, max_batch_tokens=300, options=Options(continuous_batching=leave))
+    backend = _backend(
+        folders["chat"], batch_size=5, max_batch_tokens=300, options=EngineOptions(continuous_batching=leave)
+    )
     _same(backend.generate(asked["chat"]), alone["chat"])
 
 
@@ -204,7 +206,7 @@ def test_prefixes_are_shared_among_equal_factors_only(samples: list[Sample], fol
     ]
     passed = {}
     for share in (True, False):
-        backend = _backend(folders["chat"], batch_size=16, options=Options(prefix_sharing=share))
+        backend = _backend(folders["chat"], batch_size=16, options=EngineOptions(prefix_sharing=share))
         images: list[int] = []
         backend.model.model.visual.register_forward_pre_hook(lambda _, args, seen=images: seen.append(len(args[0])))
         passes = _counted(backend)
@@ -223,7 +225,7 @@ def test_prefixes_are_shared_among_equal_factors_only(samples: list[Sample], fol
 def test_prefix_tree_saves_tokens(folders: dict[str, Path], asked: dict[str, list[Request]]) -> None:
     tokens = {}
     for share in (True, False):
-        backend = _backend(folders["base"], batch_size=16, options=Options(prefix_sharing=share))
+        backend = _backend(folders["base"], batch_size=16, options=EngineOptions(prefix_sharing=share))
         passes = _counted(backend)
         list(backend.generate(asked["base"]))
         tokens[share] = sum(rows * length for rows, length in passes if length > 1)

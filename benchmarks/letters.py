@@ -4,11 +4,11 @@
 
 ``PREDICTIONS`` has the answers of models to public benchmarks, as their authors published them: ``vlmevalkit/*.xlsx``
 (VLMEvalKit's result files), ``mmmu/``, ``mmmu_pro/`` and ``mathvista/`` (the benchmarks' own).  For each file and rule:
-the share of answers that it reads, the accuracy (an answer that is not read is wrong), and the accuracy of what is
+the share of answers that it parses, the accuracy (unparsed answers are wrong), and the accuracy of what is
 read.  Then how often evalkit's rule and each other rule disagree, by kind.
 
 lmms-eval's ``extract_mcq_answer`` (EvolvingLMMs-Lab/lmms-eval, ``lmms_eval/tasks/_task_utils/mcq_extract.py``, commit
-75571cf) is written here anew after its description: of the letters found by the best of nine formats, the last.
+75571cf) is reimplemented here from its description: of the letters found by the best of nine formats, the last.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def main() -> None:
                     shown = f"{name} {q.id} (right: {q.answer}): {mine.letter} and {other.letter}: {q.text[-200:]!r}"
                     examples.setdefault((rule, kind), []).append(shown)
         print(f"| {name} | {len(questions):,} | " + " | ".join(cells) + " |", flush=True)
-    print("\nread / accuracy / accuracy of what is read, in percent\n")
+    print("\nparsed / accuracy / accuracy of the parsed ones, in percent\n")
     for rule, found in kinds.items():
         if rule != GRAMMAR:
             print(f"{GRAMMAR} and {rule} disagree on {sum(found.values()):,} answers:")

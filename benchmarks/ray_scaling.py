@@ -6,7 +6,7 @@
 
 The bundled tiny checkpoint answers its VQAv2 and RefCOCO samples, with ``--copies`` of every image, so that
 sharing is as in a real run.  Loading the checkpoint is timed separately.  The rate of one worker is the input of the
-queue simulation (``simulate.py``), whose prediction for two is printed beside the measurement.
+queue simulation (``simulate.py``), whose prediction for two is printed next to the measurement.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measured(workers: int, requests: Sequence[Request], *, local: bool) -> tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=int, default=4, help="of every image with its questions")
-    parser.add_argument("--rounds", type=int, default=1, help="the fastest of so many counts")
+    parser.add_argument("--rounds", type=int, default=1, help="number of rounds; the fastest counts")
     parser.add_argument("--local", action="store_true", help="worker processes of this machine, without Ray")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there")
     settings = parser.parse_args()

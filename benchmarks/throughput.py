@@ -1,4 +1,4 @@
-"""Throughput of evalkit's ``hf`` backend beside its alternatives, on the same samples, model and machine.
+"""Throughput of evalkit's ``hf`` backend and its alternatives, on the same samples, model and machine.
 
     python benchmarks/throughput.py                      # CPU: 30 million parameters, fp32; under nine minutes
     python benchmarks/throughput.py --device cuda        # a GPU: Qwen2.5-VL 7B's size, bf16; under nine minutes

@@ -4,7 +4,7 @@
 
 Each version runs in a separate process with its own interpreter, through its public interface: the ``hf`` backend
 opens a saved checkpoint and generates.  Both processes stay alive; rounds alternate (old, new, then new, old), each
-with new images (``_mixes.py``) that no cache holds, so that load on the machine affects both alike.  The ratio of a
+with new images (``_mixes.py``) that no cache holds, so that load on the machine affects both equally.  The ratio of a
 mix is the median over rounds of new / old; the answers of both are compared token by token.  Weights are random, made
 once per mix with its mean answer length (``_random_qwen.py``).
 """

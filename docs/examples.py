@@ -156,7 +156,7 @@ def run_page(page: Path, folder: Path, programs: Path) -> Iterator[tuple[Block, 
 
 
 def differences(block: Block, printed: list[Step]) -> list[str]:
-    """What the commands of a console block printed otherwise than the page shows, as diffs."""
+    """Differences between the output of a console block's commands and the page, as diffs."""
     pairs = zip(steps(block), printed, strict=True)
     found = ((step, difference(step.output, new.output)) for step, new in pairs)
     return [f"{block.place}: $ {step.command}\n{diff}" for step, diff in found if diff]

@@ -21,7 +21,7 @@ def box_problem(box: Box, size: Size | None = None) -> str | None:
     if not x1 < x2 or not y1 < y2:
         return "its corners are swapped, or it encloses nothing"
     if x2 <= 1 and y2 <= 1 and size != (1, 1):
-        return "it lies within a single pixel, so it is probably in fractions of the image's size"
+        return "it is within a single pixel, so it is probably in fractions of the image's size"
     if x1 <= -1 or y1 <= -1:
         return "it begins outside the image"
     if size is not None and (x2 >= size[0] + 1 or y2 >= size[1] + 1):

@@ -77,7 +77,7 @@ class Checkpoint:
 
     @property
     def argument(self) -> str:
-        """What a command takes to name it: a bundled name, a hub id, or the folder."""
+        """The name that commands accept for it: a bundled name, a hub id, or the folder."""
         return self.name if self.name in BUNDLED or "/" in self.name else self.location
 
 
@@ -95,7 +95,7 @@ def _read_folder(
         raise _is_adapter(given, adapter, str(folder))
     if not config.is_file():
         raise UserError(
-            f"--model {given}: {folder} is no checkpoint: it has no config.json "
+            f"--model {given}: {folder} is not a checkpoint: it has no config.json "
             "(give the folder that save_pretrained wrote)."
         )
     try:
@@ -144,7 +144,7 @@ def _generation(path: Path, given: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"--model {given}: {path} is not valid JSON ({error}).") from error
     if not isinstance(content, dict):
-        raise UserError(f"--model {given}: {path} holds no JSON object.")
+        raise UserError(f"--model {given}: {path} is not a JSON object.")
     return content
 
 

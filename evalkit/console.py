@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 UNLIMITED = 1_000_000
-"""Columns of an output that is no terminal."""
+"""Width of output that is not a terminal, in columns."""
 
 SUBSTITUTES = {
     "±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "·": ".", "×": "x", "→": "->", "≈": "~", "≥": ">=", "≤": "<=",
@@ -97,7 +97,7 @@ def _json_escape(character: str) -> str:
 
 
 def is_utf8(stream: TextIO) -> bool:
-    """Whether a stream writes UTF-8; one without an encoding holds any text."""
+    """Whether a stream writes UTF-8; a stream without an encoding accepts any text."""
     name = getattr(stream, "encoding", None)
     try:
         return name is None or codecs.lookup(name).name == "utf-8"

@@ -1,7 +1,7 @@
 """Where a benchmark's rows and images are: official downloads under a root, or data sets in the hub's format.
 
-A task asks for files by the names the official download gives them; ``OfficialData`` knows the few places people keep
-them in.  Images are references: found by name, opened when a backend needs them.
+A task asks for files by the names the official download gives them; ``OfficialData`` knows the few places where people
+keep them in.  Images are references: found by name, opened when a backend needs them.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class HubData(Data):
 
         folder = Path(self.mirror or "") / repo
         if not folder.is_dir():
-            raise UserError(f"{task}: no folder {folder}; a mirror holds the data set's parquet files under {repo}/.")
+            raise UserError(f"{task}: no folder {folder}; a mirror has the data set's parquet files under {repo}/.")
         files = split_files(folder, split, config, task=task)
         # datasets caches rows by the files' paths and times; the name of the configuration adds their content.
         content = hashlib.sha256("".join(of_files(files)).encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 """Where a model's turn ends in a raw answer.
 
-Backends stop at the tokens that end a turn.  Answers from elsewhere may hold such tokens as text, with what the model
+Backends stop at the tokens that end a turn.  Answers from elsewhere may contain such tokens as text, with what the
+model
 wrote behind them: further turns, or the same answer again.
 """
 

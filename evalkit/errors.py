@@ -1,4 +1,4 @@
-"""The two ways a command ends badly, told apart by their exit codes."""
+"""The two kinds of errors that end a command, with their exit codes."""
 
 from __future__ import annotations
 

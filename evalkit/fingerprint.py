@@ -29,7 +29,7 @@ PROCESSOR = (
 )  # fmt: skip
 CODE = ("*.py",)
 UNREAD = "adapter_model.*"
-"""An adapter beside a checkpoint's weights is not applied to them."""
+"""Files of an adapter in a checkpoint's folder, which is not applied to its weights."""
 
 SETTLED_SECONDS = 2.0
 """A file written within this time is not remembered: it could be written again without its times showing it."""
@@ -133,7 +133,7 @@ def of_adapter(folder: Path, *, pickled: bool = False) -> str:
     paths = [folder / name for name in patterns if (folder / name).is_file()]
     if len(paths) < 2:
         raise UserError(
-            f"--adapter {folder}: it holds no adapter (adapter_config.json and adapter_model.safetensors; peft writes "
+            f"--adapter {folder}: no adapter in it (adapter_config.json and adapter_model.safetensors; peft writes "
             "them with save_pretrained)."
         )
     try:

@@ -1,7 +1,8 @@
 """Reading JSON that came from outside: one strict reader, whose errors name the file, the line and the key.
 
-``json.loads`` accepts what JSON does not have (``NaN``, ``Infinity``), what no float can hold (``1e999``), and a key
-given twice, of which it keeps the last value.  Each of these could change a score without a word, so all are errors.
+``json.loads`` accepts constants that JSON does not have (``NaN``, ``Infinity``), numbers beyond a float's range
+(``1e999``), and a key given twice, of which it keeps the last value.  Each of these could change a score without a
+word, so all are errors.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from evalkit.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
 MAX_DIGITS = 308
-"""The longest integer that is read, in digits: a float holds no larger one."""
+"""The maximum length of an integer, in digits: larger ones exceed a float's range."""
 SHOWN_KEY = 60
 
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
 _OPENED_BY_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-"""Where the shell puts ``<(command)``."""
+"""The folder of the shell's ``<(command)`` pipes."""
 
 
 class Number(float):
@@ -127,11 +128,11 @@ def objects(
 
 
 class _NotANumber(ValueError):
-    """A constant that JSON does not have, or a number that no float can hold."""
+    """A constant that JSON does not have, or a number beyond a float's range."""
 
 
 def _may_overflow(raw: bytes) -> bool:
-    """Whether ``raw`` can hold a number beyond a float's range; calling Python for every number would be slow."""
+    """Whether ``raw`` can contain a number beyond a float's range; a Python call per number would be slow."""
     zeros = raw.translate(_DIGITS_TO_ZERO)
     return b"0e000" in zeros or b"0e+000" in zeros or (len(raw) > MAX_DIGITS and _LONG_NUMBER in zeros)
 

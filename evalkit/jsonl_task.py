@@ -69,9 +69,7 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     header = entries.pop(0).row if entries and "evalkit" in entries[0].row else {}
     _check_field_names(entries)
     if not entries:
-        raise UserError(
-            f'{path} holds no samples; expected lines {{"id": …, "image": …, "question": …, "answers": …}}.'
-        )
+        raise UserError(f'{path} has no samples; expected lines {{"id": …, "image": …, "question": …, "answers": …}}.')
     found = _kind(path, header, entries[0].row, kind)
     samples = [entry.sample(path.parent, found) for entry in entries]
     _check_ids(samples, entries)
@@ -117,7 +115,7 @@ def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given
         return _kind_of_fields(path, first)
     wanted = None if given is None else checked_kind(given, "--kind")
     if wanted is not None and stated is not None and wanted != stated:
-        raise UserError(f"--kind {given}: {path} says that it holds {stated}; drop --kind, or correct the file.")
+        raise UserError(f"--kind {given}: {path} says that its kind is {stated}; drop --kind, or correct the file.")
     kind = wanted or stated
     assert kind is not None
     return kind
@@ -165,7 +163,7 @@ def _check_ids(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> Non
 
 
 def _check_boxes(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:
-    """Check that boxes lie in their images; images that cannot be read are reported when they are needed."""
+    """Check that boxes are within their images; unreadable images are reported when they are needed."""
     images = {sample.images[0].name: sample.images[0] for sample in samples}
     with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
         sizes = dict(zip(images, pool.map(_size_or_none, images.values()), strict=True))

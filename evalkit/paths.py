@@ -1,4 +1,4 @@
-"""Paths that a user gives: what cannot be a path is a mistake with one sentence."""
+"""Paths given by users; impossible ones raise ``UserError``."""
 
 from __future__ import annotations
 

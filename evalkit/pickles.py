@@ -1,4 +1,4 @@
-"""Reading pickles that hold plain data, without executing anything.
+"""Reads pickles of plain data without executing code.
 
 The REFER annotations (``refs(unc).p``) are pickles written by Python 2.  A pickle can name any function and call it;
 one of dicts, lists, strings and numbers never needs to.  So every opcode that would look up a name is refused.
@@ -19,7 +19,7 @@ from evalkit.jsonl import read_bytes
 # a few corrupt bytes).  It takes 3.4 s instead of 1.3 s for a file of RefCOCO's size.
 class _PlainUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise pickle.UnpicklingError("it refers to objects outside the file")
@@ -43,4 +43,4 @@ def load_plain_pickle(path: Path) -> Any:
                 f"{path} is not a readable annotation pickle ({why}); "
                 "download it again from the official source. Nothing in it was executed."
             ) from error
-    raise UserError(f"{path} holds text in no known encoding; download it again from the official source.")
+    raise UserError(f"{path} has text in an unknown encoding; download it again from the official source.")

@@ -34,7 +34,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 _ORIENTATION = 0x0112  # the EXIF tag
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TAIL = 65 * 1024
-"""EXIF data after a PNG's pixels lies in its last bytes; it has 64 KiB at most where it came from a JPEG."""
+"""EXIF data after a PNG's pixels is in its last bytes; if it comes from a JPEG, it has at most 64 KiB."""
 
 
 @cache
@@ -171,7 +171,7 @@ def to_rgb(image: PILImage, *, upright: bool = True) -> PILImage:
 
 
 def check_png(content: bytes) -> None:
-    """Check the checksums of a PNG's pixels, which Pillow ignores: damaged pixels would be taken for the image.
+    """Check the checksums of a PNG's pixels, which Pillow ignores: corrupt pixels would be used as the image.
 
     Raises:
         OSError: one is wrong.

@@ -56,7 +56,7 @@ def _entries(entries: Iterable[Any], path: Path) -> list[tuple[str, Row]]:
 
 
 def _is_indented(content: bytes) -> bool:
-    """Whether the content begins with an object that goes on after its first line, and is not just a corrupt line."""
+    """Whether the content begins with an object of several lines, rather than with a corrupt line."""
     first, _, rest = content.lstrip().partition(b"\n")
     if first.strip() == b"{":
         return True
@@ -79,7 +79,7 @@ def _stream_rows(content: bytes, path: Path) -> list[tuple[str, Row]]:
                 raise UserError(f"{path}: expected JSON objects, not {type(value).__name__}.")
             rows.append((f"object {len(rows) + 1}", value))
             end = _BLANK.match(text, end).end()  # type: ignore[union-attr]
-        if "\\ud" in text.lower():  # an escaped half of a surrogate pair: JSON allows it, no file can hold it
+        if "\\ud" in text.lower():  # an escaped half of a surrogate pair: JSON allows it, UTF-8 does not
             json.dumps([row for _, row in rows], ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise UserError(
@@ -133,7 +133,7 @@ def _excel_rows(content: bytes, path: Path) -> Iterator[tuple[str, Row]]:
     try:
         sheet = load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets[0]
         table = [list(row) for row in sheet.iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl has no exception of its own for corrupt files
+    except Exception as error:  # openpyxl has no common exception for corrupt files
         raise UserError(f"{path}: the Excel file cannot be read ({error}); it may be truncated.") from error
     header = [str(cell) for cell in table[0]] if table else []
     for number, cells in enumerate(table[1:], start=1):
@@ -142,7 +142,7 @@ def _excel_rows(content: bytes, path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _cell(value: Any) -> Any:
-    """A cell as JSON would have it: whole numbers as integers, an empty cell as an empty text."""
+    """A cell as in JSON: integral numbers as integers, an empty cell as an empty text."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -39,7 +39,7 @@ FORMATS = (
     ("index", "prediction"),
     ("id", "prediction"),
 )
-"""The fields that hold a sample's id and its answer."""
+"""The fields of a sample's id and its answer."""
 EXAMPLES = 3
 EXPECTED = 'expected a text or a number ("" for an empty answer), or a list of numbers for a box'
 
@@ -93,7 +93,7 @@ def _check_not_questions(first: Mapping[str, Any], keys: tuple[str, str], path: 
     """LLaVA's question files have the fields of its answer files, and a question in ``text``."""
     if keys == ("question_id", "text") and "image" in first and not {"prompt", "model_id", "answer_id"} & set(first):
         raise UserError(
-            f"{path} holds LLaVA's questions, not answers (its entries have an image and no prompt); give the file "
+            f"{path} has LLaVA's questions, not answers (its entries have an image and no prompt); give the file "
             "that the model's answers were written to."
         )
 

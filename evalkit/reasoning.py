@@ -5,7 +5,7 @@ opening marker (``opened_by``).  ``<think>`` later in an answer is part of it, a
 ``[{"bbox_2d": [1, 2, 3, 4], "label": "<think>bottom clock</think>"}]``.  Reasoning without its closing marker was cut
 off, and no answer is searched in it.
 
-Final answers may stand between markers of their own (``<answer>``, ``\\boxed{…}``): ``unwrap`` returns what they hold.
+Final answers may be marked (``<answer>``, ``\\boxed{…}``): ``unwrap`` returns their content.
 
 Answers are untrusted: every function here takes time linear in the answer's length, and none raises.
 """
@@ -78,7 +78,7 @@ class Parts:
         reasoning: its text without markers; empty if there is none.
         answer: what follows; empty if the reasoning is unfinished.
         complete: whether the reasoning, if any, has ended.
-        rule: how the parts were told: ``none`` (no reasoning), ``opened`` (it opens the answer), ``closed`` (opened in
+        rule: how they were separated: ``none`` (no reasoning), ``opened`` (it opens the answer), ``closed`` (opened in
             the prompt, closed in the answer) or ``unfinished``.
     """
 
@@ -92,7 +92,7 @@ def split(text: str, markers: Sequence[Markers] = REASONING) -> Parts:
     """The reasoning and the final answer of a raw answer.
 
     Several pieces of reasoning may follow each other.  A closing marker without an opening one closes reasoning that
-    the prompt opened, unless it stands in a string of a JSON answer.
+    the prompt opened, unless it is inside a string of a JSON answer.
     """
     present = _present(text, markers)
     if not present:
@@ -128,7 +128,7 @@ def opened_by(prompt: str, markers: Sequence[Markers] = REASONING) -> str:
 
 
 def unwrap(answer: str, *, boxed: bool = True) -> str:
-    """What the last markers of a final answer hold, or ``answer`` if there are none.
+    """The text between the last markers of a final answer; ``answer`` without markers.
 
     Without a closing marker (the limit cut it off), it is everything after the opening one.  A JSON answer is returned
     as it is: markers in it are content.
@@ -254,7 +254,7 @@ def _matches_end(text: str, marker: str) -> bool:
 
 
 def _wrapped(answer: str) -> str | None:
-    """What stands between the last answer markers; None without any."""
+    """The text between the last answer markers; None without any."""
     present = _present(answer, ANSWER)
     if not present:
         return None
@@ -275,7 +275,7 @@ def _wrapped(answer: str) -> str | None:
 
 
 def _boxed(answer: str) -> str | None:
-    r"""What the last ``\boxed{…}`` holds as plain text; None without one."""
+    r"""The content of the last ``\boxed{…}`` as plain text; None without one."""
     start = answer.rfind("\\boxed{")
     if start < 0:
         return None

@@ -1,4 +1,4 @@
-"""Finds plugins by name, and imports them only when asked for.
+"""Finds plugins by name, and imports them on first use.
 
 A built-in plugin is a file: the task ``vqav2`` is ``tasks/vqa/vqav2.py``, the family ``qwen2.5-vl`` is
 ``model/families/qwen2_5_vl.py``.  A file may define several tasks (``TASKS``, by name) if their names begin with the
@@ -45,8 +45,8 @@ class Group(Generic[P]):
         what: what messages call it.
         base: the class that plugins derive from.
         package: where the built-in ones are.
-        attribute: the variable of a module that holds the plugin.
-        plural: the variable of a module that holds several by name.
+        attribute: the variable of a module with the plugin.
+        plural: the variable of a module with several plugins by name.
         entry_point: the group of entry points for other packages' plugins.
     """
 

@@ -84,7 +84,7 @@ def _answers(
 def raw_answer(response: Response, family: Family) -> Response:
     """The response with its text as it is recorded: reasoning that the prompt opened begins with its marker.
 
-    The record then says by itself that the text is reasoning, even if the token limit cut it off.
+    The record then shows that the text is reasoning, even if the token limit cut it off.
     """
     opening = opened_by(response.prompt_end, family.reasoning)
     if opening and response.text.lstrip().startswith(opening.strip()):

@@ -262,7 +262,7 @@ def _check_name(s: RunSettings) -> None:
     if len(s.model) > 1:
         raise UserError(f"--name {s.name}: {len(s.model)} models make {len(s.model)} runs; drop --name.")
     if not s.name.strip(". ") or "/" in s.name or os.sep in s.name:
-        raise UserError(f"--name {s.name!r}: give a plain folder name; --out says where it goes.")
+        raise UserError(f"--name {s.name!r}: give a plain folder name; --out is the folder above it.")
 
 
 def _check_cluster(s: RunSettings) -> None:

@@ -26,7 +26,7 @@ class EvalkitCallback(TrainerCallback):
     """Evaluates the model as it is trained, and logs the scores where the losses are logged (W&B, TensorBoard, …).
 
     They are called ``eval_evalkit/refcoco.val/acc@0.5`` and so on, as the ``Trainer`` calls what belongs to evaluation
-    (trackers show it as ``eval/evalkit/refcoco.val/acc@0.5``); beside them the numbers of answers that were
+    (trackers show it as ``eval/evalkit/refcoco.val/acc@0.5``); with them the numbers of answers that were
     ``unparsed`` and of ``errors``.  With ``every="eval"`` they are among the evaluation's metrics, so that
     ``metric_for_best_model="evalkit/refcoco.val/acc@0.5"`` and early stopping go by them.
 

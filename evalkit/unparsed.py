@@ -52,4 +52,4 @@ def _cause(job: Job, record: Record) -> str:
         return LETTERS.get(job.prompt_spec.letter(parts.answer, options).source, "they state no option")
     if kind == "yes_no":
         return "they say neither yes nor no"
-    return "they hold no text"
+    return "they have no text"

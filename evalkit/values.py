@@ -50,7 +50,7 @@ def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
         )
     if inside.split(os.sep, 1)[0] in ("", os.pardir):
         raise UserError(
-            f"{task}: the annotations name the image {shown(name)}, which lies outside {folder}; "
+            f"{task}: the annotations name the image {shown(name)}, which is outside {folder}; "
             "the file is corrupt or hostile and was not used."
         )
     # The normalized path is opened: "link/../x" as written would lead to the parent of the link's target.

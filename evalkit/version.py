@@ -1,3 +1,3 @@
-"""The version of evalkit; a module of its own, so that what records it does not import the package's front door."""
+"""The version of evalkit, in a separate module so that recording it does not import the complete package."""
 
 __version__ = "0.1.0"

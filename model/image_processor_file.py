@@ -32,7 +32,7 @@ QWEN_IMAGE_PROCESSORS = tuple(
 QWEN_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor", "Qwen3VLProcessor")
 """The ``processor_class`` of files without an ``image_processor_type``."""
 DEFAULTS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280, "patch_size": 14, "merge_size": 2}
-"""transformers' for what the file does not set."""
+"""transformers' defaults for keys that the file does not set."""
 SPELLINGS = {"shortest_edge": "min_pixels", "longest_edge": "max_pixels"}
 
 
@@ -87,7 +87,7 @@ class ImageProcessorFile:
             )
             value = next((candidate for candidate in candidates if candidate is not None), default)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ProcessorFileError(f"{name} has {spelling or key} {value!r}; expected a whole number of pixels")
+                raise ProcessorFileError(f"{name} has {spelling or key} {value!r}; expected an integer (pixels)")
             values[key] = value
         if values["shortest_edge"] > values["longest_edge"]:
             raise ProcessorFileError(

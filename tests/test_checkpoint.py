@@ -79,7 +79,7 @@ def test_qwen_vl_chat_is_recognized_by_its_files(
 def test_broken_generation_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen"}')
     (tmp_path / "generation_config.json").write_text(content)
-    with pytest.raises(UserError, match=r"generation_config\.json (is not valid JSON|holds no JSON object)"):
+    with pytest.raises(UserError, match=r"generation_config\.json (is not valid JSON|is not a JSON object)"):
         resolve_checkpoint(str(tmp_path), with_weights=False)
 
 

@@ -118,8 +118,8 @@ def test_names_in_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] = {
-    "empty": ([], None, "holds no samples; expected lines"),
-    "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "holds no samples"),
+    "empty": ([], None, "has no samples; expected lines"),
+    "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "has no samples"),
     "header's version": ([{"evalkit": 2}, row()], None, 'the first line has "evalkit": 2; this evalkit reads'),
     "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "the first line has 'kid'; this evalkit reads"),
     "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing"),
@@ -140,7 +140,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "no image's name": ([row(image=["images/a.png", 2])], None, r"line 1: image is .*; expected a text"),
     "two images, one marked": ([row(image=["images/a.png", "images/b.png"], question="<image> and?")], None, "line 1: the question has 1 times <image> for 2 images"),
     "a box in two images": ([row("grounding", image=["images/a.png", "images/b.png"])], None, "expected one image, since the box is in its pixels"),
-    "fractions": ([row("grounding"), row("grounding", id=2, box=[0.1, 0.1, 0.4, 0.5])], None, r"line 2: box is \[0.1, 0.1, 0.4, 0.5\]; expected a box in pixels of the image; it lies within a single pixel, so it is probably in fractions"),
+    "fractions": ([row("grounding"), row("grounding", id=2, box=[0.1, 0.1, 0.4, 0.5])], None, r"line 2: box is \[0.1, 0.1, 0.4, 0.5\]; expected a box in pixels of the image; it is within a single pixel, so it is probably in fractions"),
     "too wide": ([row("grounding", box=[1, 2, 61, 40])], None, "box is .*; it ends outside the image, which has 60 × 50 pixels"),
     "too high": ([row("grounding", box=[1, 2, 30, 51])], None, "box is .*; it ends outside the image"),
     "negative": ([row("grounding", box=[-1, 2, 30, 40])], None, "box is .*; it begins outside the image"),

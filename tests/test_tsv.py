@@ -166,7 +166,7 @@ def test_image_names(tmp_path: Path) -> None:
         str(tmp_path / "a.png"),
         str(tmp_path / "b/c d.png"),
     ]
-    with pytest.raises(UserError, match="lies outside"):
+    with pytest.raises(UserError, match="is outside"):
         rows[3].images_or_files(tmp_path, task="mine")
 
 

@@ -19,7 +19,7 @@ from evalkit.settings import split_list
 from .options import complete_task
 
 SINGLE_RUN = ("results", "model-card")
-"""Formats that hold one run only."""
+"""Formats for a single run."""
 
 
 def export(
@@ -111,7 +111,7 @@ def check_options(paths: Sequence[Path], options: ExportOptions) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("a run is given twice; give each once.")
     if len(paths) > 1 and to in SINGLE_RUN:
-        raise UserError(f"--to {to} holds one run; export the others separately.")
+        raise UserError(f"--to {to} is for a single run; export the others separately.")
     if len(paths) > 1 and options.out is None:
         raise UserError(f"{len(paths)} runs: add --out to say where to write them.")
     if options.images and to not in ("hub", "wandb"):

@@ -1,4 +1,4 @@
-"""Errors for options that a command does not have: the nearest of its own, or what replaces another harness's."""
+"""Errors for unknown options, with the closest existing one, or the equivalent of another harness's option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARDING = (
     "--device cuda:0,cuda:1 puts one copy on each GPU; to spread a model over several, use --executor ray "
     "--gpus-per-worker N, or serve it and use --backend server"
 )
-ONE_BY_ONE = "give each setting as an option of its own, for example --dtype bfloat16 --max-pixels 602112"
+ONE_BY_ONE = "give each setting as a separate option, for example --dtype bfloat16 --max-pixels 602112"
 JUDGE = "answers are scored by rules, without a judge model; 'evalkit tasks NAME' shows a benchmark's scorer"
 ELSEWHERE: Mapping[str, str] = {
     "adapter-path": "use --adapter FOLDER", "lora": "use --adapter FOLDER", "peft": "use --adapter FOLDER",
@@ -73,7 +73,7 @@ def _advice(flag: str, known: Collection[str]) -> str:
     named = next((word for word in elsewhere.split() if word.startswith("--")), None)
     if elsewhere and (named is None or named in known):
         return elsewhere
-    # Without the dashes, which would make short names alike.
+    # Without the dashes, which would make short names look similar.
     near = get_close_matches(name, [option.removeprefix("--") for option in known], n=2, cutoff=0.7)
     if near:
         return f"did you mean {' or '.join(f'--{option}' for option in near)}"

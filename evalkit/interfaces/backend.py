@@ -72,7 +72,7 @@ class RequestBatch:
     Attributes:
         size: about how many requests there are.
         requests: returns them; called when the first is needed.
-        begin: called when the first of them goes to a worker that is ready.
+        begin: called when the first of them is sent to a worker that is ready.
     """
 
     checkpoint: Checkpoint

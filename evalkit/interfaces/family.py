@@ -19,7 +19,7 @@ class Family(ABC):
     Attributes:
         model_types: the ``model_type`` values (``config.json``) of the checkpoints that belong to it.
         coordinates: the convention of its boxes under its own protocol, in words; never guessed from an answer.
-        several_images: whether a prompt can hold more than one image, few-shot examples' included.
+        several_images: whether a prompt can have more than one image, including those of few-shot examples.
         ranks_letters: whether its models' own evaluation ranks the letters of multiple-choice questions.
         reasoning: the markers of the reasoning before its models' answers, in prompts and in answers.
     """

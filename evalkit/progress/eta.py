@@ -1,9 +1,9 @@
 """Estimated time remaining.
 
 Samples differ in cost: the longest run first, and the first question about an image pays for the image.  So the
-estimate counts the tokens still to compute, not the samples.  The cost of a sample beside its tokens (such as a decode
-step per answer token) differs between machines by orders of magnitude; it is fitted during the run, from the time that
-tokens and samples have taken so far.
+estimate counts the tokens still to compute, not the samples.  The cost of a sample apart from its tokens (such as a
+decode step per answer token) differs between machines by orders of magnitude; it is fitted during the run, from the
+time that tokens and samples have taken so far.
 """
 
 from __future__ import annotations

@@ -45,12 +45,12 @@ class Events:
         self._stream: TextIO | None = stream
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write one event.  A closed pipe is ignored: the run goes on."""
+        """Write one event.  A closed pipe is ignored, and the run continues."""
         if self._stream is None:
             return
         content = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
         try:
-            self._stream.write(json.dumps(json.loads(to_json(content))) + "\n")  # ASCII, whatever stdout can hold
+            self._stream.write(json.dumps(json.loads(to_json(content))) + "\n")  # ASCII, for any encoding of stdout
             self._stream.flush()
         except BrokenPipeError:
             with suppress(OSError):  # or Python would complain when it flushes the stream at its end

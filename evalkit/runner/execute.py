@@ -209,7 +209,7 @@ def evaluate(
             run.announce_stop()
             return [], False
         finally:
-            backend.if_open(run.note_backend)  # its description may have more entries by now
+            backend.if_open(run.note_backend)  # its description may have new entries
 
 
 def backend_identity(

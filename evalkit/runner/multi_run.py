@@ -69,7 +69,7 @@ class PooledRun:
         return answers.pending
 
     def begin(self, job: Job) -> None:
-        """Record that the first request of ``job`` goes to a worker that is ready."""
+        """Record that the first request of ``job`` is sent to a worker that is ready."""
         answers, _, watch = self._open[job.name]
         watch.begin(answers.pending, self._backend)
 
@@ -135,7 +135,7 @@ class PooledRun:
                 stack.__exit__(Stopped, stopped, None)
 
     def _update_manifest(self) -> None:
-        if self._answered:  # its description may have more entries by now
+        if self._answered:  # its description may have new entries
             self.run.note_backend(self._backend)
 
 

@@ -33,7 +33,7 @@ class RecordedSplit:
 
     Attributes:
         lines: the last answer to each sample, by id.
-        manifest: the run's, if the journal lies in its run folder.
+        manifest: the run's, if the journal is in its run folder.
         split: the journal's split in the manifest.
     """
 
@@ -65,7 +65,7 @@ def is_journal(path: Path) -> bool:
 
 
 def open_journal(path: Path, console: Console) -> RecordedSplit:
-    """Read a journal, and the manifest of its run folder if it lies there.
+    """Read a journal, and the manifest if it is in its run folder.
 
     Raises:
         UserError: the journal or the manifest is corrupt.
@@ -144,7 +144,7 @@ def without(job: Job, missing: Sequence[str]) -> Job:
 
 
 def recorded_prediction(line: Line, path: Path) -> Prediction:
-    """The prediction that a journal records beside an answer.  Raises ``UserError`` if it is not one."""
+    """The prediction that a journal records with an answer.  Raises ``UserError`` if it is not one."""
     value = line.answer
     if value is None or isinstance(value, str):
         return Prediction(value)

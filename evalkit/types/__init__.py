@@ -1,6 +1,6 @@
 """The values that travel through evalkit: frozen dataclasses (see ``evalkit.interfaces`` for what plugins provide).
 
-Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; a model family converts at its own edge.
+Boxes are ``(x1, y1, x2, y2)`` in pixels of the original image everywhere; model families convert their own coordinates.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class Scores:
         values: named aggregates, in the unit the field prints (percent for accuracies).
         per_sample: sample id to its scores by column.
         signature: equal for comparable scores, ``name|key:value|…``.
-        aggregation: how values come from ``per_sample``, beside what the metric itself declares; default: a value is
-            the mean of the column of its name.
+        aggregation: how values come from ``per_sample``, in addition to the metric's own declaration; default: a value
+            is the mean of the column of its name.
         notes: sentences that a reader of the scores needs, such as why one is 0.
     """
 

@@ -1,4 +1,4 @@
-"""What a model is asked: prompts, messages, decoding, requests."""
+"""Input of models: prompts, messages, decoding, requests."""
 
 from __future__ import annotations
 

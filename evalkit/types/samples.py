@@ -31,7 +31,7 @@ Size = tuple[int, int]
 
 
 class Media(ABC):
-    """A reference to something that is not text, such as an image; read late, cheap to hold by the hundred thousand."""
+    """A reference to something that is not text, such as an image; loaded when needed, so that many fit in memory."""
 
     if TYPE_CHECKING:  # a field or a property of the subclass
 
@@ -43,7 +43,7 @@ class Media(ABC):
     def key(self) -> str:
         """Cache key: equal for references to the same content.
 
-        Its name by default.  Data sets with a row per question hold an image as often as it is asked about.
+        Its name by default.  Data sets with a row per question repeat an image for each of its questions.
         """
         return self.name
 

@@ -58,7 +58,7 @@ def read_adapter(given: str, *, pickled: bool) -> Adapter:
     """The adapter in a folder, without its tensors.
 
     Raises:
-        UserError: there is none, it is pickled and that is not allowed, or the folder holds more trained weights than
+        UserError: there is none, it is pickled and that is not allowed, or the folder has more trained weights than
             the adapter's, which peft does not load.
     """
     folder = Path(given).expanduser()
@@ -75,7 +75,7 @@ def read_adapter(given: str, *, pickled: bool) -> Adapter:
     except ValueError as error:
         raise UserError(f"--adapter {given}: {path} is not valid JSON ({error}).") from error
     if not isinstance(config, dict):
-        raise UserError(f"--adapter {given}: {path} holds no JSON object.")
+        raise UserError(f"--adapter {given}: {path} is not a JSON object.")
     if not (folder / SAFE).is_file() and not (pickled and (folder / PICKLED).is_file()):
         raise UserError(
             f"--adapter {given}: {folder} has no adapter_model.safetensors; pickled weights can execute anything and "
@@ -86,7 +86,7 @@ def read_adapter(given: str, *, pickled: bool) -> Adapter:
 
 
 def _check_other_weights(given: str, folder: Path) -> None:
-    """Refuse further trained weights beside the adapter; a complete checkpoint beside it is another matter."""
+    """Refuse further trained weights next to the adapter; a complete checkpoint is allowed."""
     others = [name for name in tensor_files(folder) if name not in ADAPTER_WEIGHTS]
     if (folder / "config.json").is_file():
         try:

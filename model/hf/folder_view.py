@@ -1,4 +1,4 @@
-"""A changed view of a folder, for libraries that read whatever lies in one."""
+"""A view of a folder without some of its files, for libraries that read all of them."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def architecture(checkpoint: Checkpoint) -> Any:
     """The model that the config describes, on the meta device."""
     auto: Any = AutoModelForImageTextToText
     config_json = json.dumps(without_attention(checkpoint.config)).encode()
-    unusual = requested_attention(checkpoint.config) is not None  # it may be unusable here, which is no matter
+    unusual = requested_attention(checkpoint.config) is not None  # it may not be available here
     with folder_view(Path(checkpoint.location), replaced={"config.json": config_json} if unusual else {}) as folder:
         config: Any = AutoConfig.from_pretrained(str(folder), trust_remote_code=checkpoint.trust_remote_code)
         with torch.device("meta"), quiet():

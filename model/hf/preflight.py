@@ -33,14 +33,14 @@ def check_requests(checkpoint: Checkpoint, processor: Any, requests: Sequence[Re
 
 
 def check_chat_template(inputs: Inputs) -> None:
-    """Raise ``UserError`` if the chat template, or what the processor makes of it, has no place for an image."""
+    """Raise ``UserError`` if the chat template, or the processor's output for it, has no place for an image."""
     image, text = ImagePart(SyntheticImage("a generated image", 256, 256)), TextPart(QUESTION)
-    asked = Request("template", (Message("user", (image, text)),), Decoding(1))
-    prompt = inputs.prompt(asked)
-    without_image = inputs.prompt(replace(asked, messages=(Message("user", (text,)),)))
+    request = Request("template", (Message("user", (image, text)),), Decoding(1))
+    prompt = inputs.prompt(request)
+    without_image = inputs.prompt(replace(request, messages=(Message("user", (text,)),)))
     if QUESTION not in prompt or "'type':" in prompt or prompt == without_image:
         raise UserError(f"{NOT_FOR_IMAGES}; {OTHER_TEMPLATE}")
-    for _, error in inputs.prepare(inputs.plan(asked)).failed:
+    for _, error in inputs.prepare(inputs.plan(request)).failed:
         raise UserError(f"{NOT_FOR_IMAGES} ({first_line(error)}); {OTHER_TEMPLATE}") from error
 
 

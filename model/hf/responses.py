@@ -15,7 +15,7 @@ from .processor import PlannedRequest, describe_error
 log = logging.getLogger(__name__)
 
 PROMPT_END = 200
-"""Characters of the prompt's end that a response holds; more than a marker of reasoning has."""
+"""Characters of the prompt's end that a response keeps; longer than any reasoning marker."""
 
 
 @dataclass(frozen=True)

@@ -71,18 +71,18 @@ def _index(path: Path) -> dict[str, str]:
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-"""Of files that hold tensors."""
+"""Suffixes of files with tensors."""
 OTHER_CONTENT = (
     "optimizer*", "scheduler*", "scaler*", "rng_state*", "random_states*", "training_args.bin", "*_states.pt",
     "*_states.bin", "*.distcp",
 )  # fmt: skip
-"""Files of tensors that are no weights: the state of a training."""
+"""Files of tensors that are not weights: the state of a training."""
 OTHER_FORMATS = ("pytorch_model*.bin", "consolidated*")
 """The same weights in another format."""
 
 
 def tensor_files(folder: Path) -> list[str]:
-    """The names of the files in ``folder`` that may hold weights, sorted."""
+    """The sorted names of the files in ``folder`` that may have weights."""
     return sorted(
         path.name
         for path in folder.iterdir()
@@ -109,7 +109,7 @@ def unread_weights(folder: Path) -> list[str]:
 
 
 def holds_adapter(folder: Path) -> bool:
-    """Whether ``folder`` holds an adapter, alone or beside a checkpoint."""
+    """Whether ``folder`` has an adapter, alone or with a checkpoint."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 

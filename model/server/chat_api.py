@@ -1,4 +1,4 @@
-"""Requests of the chat completions API, and what is learned from replies.
+"""Requests of the chat completions API, adapted to the server's replies.
 
 Fields that every server supports are always sent.  Fields that only some support (keeping special tokens, a repetition
 penalty of 1, token ids) are sent until a server rejects them by name; then they are left out and recorded in

@@ -84,7 +84,7 @@ class Client:
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
         self._last_reply = time.monotonic()
         self._silence_reported = False
-        self._decoded = False  # whether the server was asked to decode the end of a prompt
+        self._decoded = False  # whether the server has been requested to decode the end of a prompt
         self._decoding = asyncio.Lock()
 
     async def run(self, requests: Sequence[Request]) -> None:

@@ -1,4 +1,4 @@
-"""Adaptive limit on concurrent requests: as many as raise the server's throughput, and no more.
+"""Adaptive limit on concurrent requests: it rises as long as the server's throughput does.
 
 The limit grows while a higher one answers more requests per second.  It doubles until it first does not pay, and then
 grows in small steps, each of which is undone if it does not pay.  When the server refuses requests because it is

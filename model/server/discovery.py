@@ -1,4 +1,4 @@
-"""Model discovery: what a server serves, from its list of models (``GET /models``)."""
+"""Model discovery, from a server's list of models (``GET /models``)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
     """The model that the server offers as ``model``; if that is None, its only model.
 
     With ``--patience``, waits for a server that is still starting.  If the model is named, the list of models is not
-    needed: without one, the first request tells whether the model is there.
+    needed: without one, the first request shows whether the server has the model.
 
     Raises:
         UserError: no server answers, it rejects the key, or it does not serve the model.
@@ -103,9 +103,9 @@ def _listed(
                 break
             except (FatalError, BadRequest) as error:
                 trouble = error
-                absent = isinstance(error, FatalError) and error.status in (404, 405)
-                missing += absent
-                if not absent:
+                not_found = isinstance(error, FatalError) and error.status in (404, 405)
+                missing += not_found
+                if not not_found:
                     candidates = [candidate]
                     break
             except RequestFailed as error:
@@ -114,7 +114,7 @@ def _listed(
             return endpoint, None  # this server does not list its models
         if not required and not _redirected(trouble) and not isinstance(trouble, ServerUnavailable):
             log.warning(
-                "%s: no list of models (%s); the first request tells whether the model is there",
+                "%s: no list of models (%s); the first request will show whether the server has the model",
                 candidates[-1].base_url,
                 trouble,
             )

@@ -56,7 +56,7 @@ def resize_rule(checkpoint: Checkpoint) -> ResizeRule:
     """How the processor of a served checkpoint resizes images.
 
     Raises:
-        UserError: ``--processor`` holds no processor, or the pixel limits contradict each other or cannot be applied.
+        UserError: ``--processor`` has no processor, or the pixel limits contradict each other or cannot be applied.
     """
     assert checkpoint.served is not None
     given = checkpoint.served.endpoint.processor

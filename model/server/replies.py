@@ -26,7 +26,7 @@ TRUNCATED = {
 END_OF_TURN = re.compile(
     r"<\|(?:im_end|endoftext|eot_id|eom_id|end_of_turn|END_OF_TURN_TOKEN)\|>|<end_of_(?:turn|utterance)>"
 )
-"""Tokens that end a turn.  A server that does not stop at them lets the model go on with turns of its own."""
+"""Tokens that end a turn.  If a server does not stop at them, the model continues with further turns."""
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 LONGEST_ANSWER = 1_000_000
 """Characters of an answer with its reasoning; no model generates as many."""
@@ -136,7 +136,7 @@ def response_of(request: Request, reply: Reply, prompt_end: str = "") -> Respons
 
 
 def _continues(text: str, *, truncated: bool) -> bool:
-    """Whether a text without separate reasoning goes on with reasoning that the prompt may have opened.
+    """Whether a text without separate reasoning continues reasoning that the prompt may have opened.
 
     A server may have removed finished reasoning, and then the text is the answer.
     """
@@ -213,7 +213,7 @@ def _answer(content: Any) -> str | None:
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
-    """The reasoning that a server reports beside the answer, or as parts of it."""
+    """The reasoning that a server reports next to the answer, or as parts of it."""
     for name in REASONING_FIELDS:
         value = message.get(name)
         if isinstance(value, str) and value.strip():

@@ -124,8 +124,8 @@ def content_check(files: WeightFiles) -> tuple[Content, Check]:
             faults.append(str(error))
             continue
         listed = {name for name, file in (files.index or {}).items() if file == path.name}
-        if absent := sorted(listed - set(own)):
-            faults.append(f"{path.name} lacks {len(absent)} tensors of the index: {few(absent)}")
+        if missing := sorted(listed - set(own)):
+            faults.append(f"{path.name} lacks {len(missing)} tensors of the index: {few(missing)}")
         if files.index is not None and (more := sorted(set(own) - listed)):
             faults.append(f"{path.name} has {len(more)} tensors that are not in the index: {few(more)}")
         tensors |= own

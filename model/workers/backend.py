@@ -4,7 +4,7 @@ Requests with the same images go to the same worker, so that the shared part is 
 complete ``hf`` backend, so the answers are those of a single one.
 
 Modules: ``pool`` dispatches requests; ``supervisor`` starts workers and restarts those that die; ``schedule`` decides
-which checkpoint a free worker loads; ``queue`` holds a batch's remaining requests.  ``handle`` is a worker as the main
+which checkpoint a free worker loads; ``queue`` has a batch's remaining requests.  ``handle`` is a worker as the main
 process sees it; ``local`` and ``ray_pool`` say where it runs; ``process`` and ``ray_actor`` are the code that runs
 there; ``messages`` is what both sides exchange.
 """

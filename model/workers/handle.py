@@ -42,7 +42,7 @@ class WorkerHandle(ABC):
         exit_reason: the reason that it gave before it exited.
         assignment: the number of its current assignment; None if it has none.
         batch: the batch that the assignment belongs to; None for images to embed.
-        finishing: whether it was told that no more chunks of the assignment follow.
+        finishing: whether it has been notified that no more chunks of the assignment follow.
     """
 
     def __init__(self, name: str, device: str) -> None:
@@ -141,7 +141,7 @@ class WorkerHandle(ABC):
         self._chunks.append(({request.id: request for request in requests}, len(requests)))
 
     def record_answer(self, request_id: str, memory: int) -> None:
-        """Record that a request has its response, and the bytes in use by now."""
+        """Record that a request has its response, and the bytes in use."""
         self.memory = memory
         for unanswered, _ in self._chunks:
             if unanswered.pop(request_id, None) is not None:

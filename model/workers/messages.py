@@ -2,7 +2,7 @@
 
 Nothing here needs torch: a worker reads its socket before it imports anything heavy.
 
-An *assignment* is what a worker works on at a time: part of a request batch, or images to embed.  Its number is part of
+An *assignment* is a worker's current work: part of a request batch, or images to embed.  Its number is part of
 each message about it, so that late messages of an earlier assignment are recognised and ignored.
 """
 
@@ -63,7 +63,7 @@ class EndAssignment:
 
 @dataclass(frozen=True)
 class Embed:
-    """Images to embed, as an assignment of its own."""
+    """Images to embed, as a separate assignment."""
 
     assignment: int
     images: tuple[ImageRef, ...]
@@ -91,7 +91,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response, and the bytes that the worker uses by now."""
+    """A response, and the bytes that the worker uses."""
 
     assignment: int
     response: Response

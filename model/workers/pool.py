@@ -1,4 +1,4 @@
-"""A pool of workers that share one queue, each with a checkpoint of its own: dispatch of requests, and their responses.
+"""A pool of workers that share one queue, each with its own checkpoint: dispatch of requests, and their responses.
 
 A worker that dies costs only time: its unanswered requests are requeued, and it is restarted a few times.  A request
 that was in progress in two workers that died is answered with an error.
@@ -163,7 +163,7 @@ class QueuePool(WorkerPool):
     # ----------------------------------------------------------------------------------------------------- dispatching
 
     def _dispatch(self, schedule: Schedule) -> None:
-        """Send chunks to the workers that want one, those with the fewest outstanding requests first."""
+        """Send chunks to the workers that can take one, those with the fewest outstanding requests first."""
         self._supervisor.check()
         while any(
             self._dispatch_to(handle, schedule)
@@ -172,7 +172,7 @@ class QueuePool(WorkerPool):
             pass
 
     def _dispatch_to(self, handle: WorkerHandle, schedule: Schedule) -> bool:
-        """Send a worker its next chunk if it wants one; returns whether it may want another."""
+        """Send a worker its next chunk if it can take one; returns whether it may take another."""
         if handle.failure is not None or (handle.start is not None and not handle.ready):
             return False
         if handle.assignment is None and not self._assign_batch(handle, schedule):

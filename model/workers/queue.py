@@ -18,7 +18,7 @@ MAX_GROUP = 64
 # Requests in a chunk. Each worker's first chunk is small, so that the first answers arrive early.
 FIRST_CHUNK = 512
 MAX_CHUNK = 4096
-# A chunk is the remaining requests per worker divided by this. A worker holds up to three chunks, so enough is left to
+# A chunk is the remaining requests per worker divided by this. A worker has up to three chunks, so enough is left to
 # balance the load.
 CHUNK_DIVISOR = 4
 # A chunk has at least a worker's batch size divided by this.

@@ -34,7 +34,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _without_math(draw: Callable[P, bytes]) -> Callable[P, bytes]:
-    """``draw``, in which ``$`` is a character: a model's name may be no formula."""
+    """``draw`` with ``$`` as an ordinary character: a model's name is not a formula."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:

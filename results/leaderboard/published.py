@@ -1,4 +1,4 @@
-"""Published scores beside ours: the bundled table, and which of its scores are comparable.
+"""Published scores next to measured ones: the bundled table, and which of its scores are comparable.
 
 A published score belongs to a model, a benchmark and a *split*.  It is shown in a column of ours only where that is the
 complete official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets,

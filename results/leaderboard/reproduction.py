@@ -1,4 +1,4 @@
-"""Measured scores beside the published ones of the same model, with the known reasons for gaps."""
+"""Measured scores next to the published ones of the same model, with the known reasons for gaps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .published import Published, closest, is_complete, published, same_model, s
 from .rows import Entry, heading, runs_of, with_error
 
 AUTO = "auto"
-"""In place of a model: each run is compared with the model of its own name."""
+"""Instead of a model's name: each run is compared with the model that it is named after."""
 EVERY = "*"
 NOTHING = (
     "No published score for these models and benchmarks; models are matched by name, and --reproduce MODEL names one."
@@ -134,7 +134,9 @@ def _signed(value: float, decimals: int) -> str:
 
 def _notes() -> list[str]:
     errors = "SE: the difference in standard errors of the measured score."
-    interval = "in the interval: the published score, as far as printed, lies in the 95 % interval of the measured one."
+    interval = (
+        "in the interval: the published score, at its printed precision, is in the 95 % interval of the measured one."
+    )
     return [f"{errors} {interval}", "No verdict if the published split differs, or ours is incomplete."]
 
 
@@ -151,7 +153,7 @@ def _not_measured(missing: Sequence[Published]) -> list[str]:
 
 
 def verdict(row: ScoreRow, one: Published) -> str:
-    """Whether the published score lies in the interval of the measured one, or why that cannot be said."""
+    """Whether the published score is in the interval of the measured one, or why there is no verdict."""
     if one.split != row.split:
         return "– (another split)"
     if not is_complete(row):

@@ -83,11 +83,11 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
     chosen: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}; give a run, or the folder that holds the runs.")
+            raise UserError(f"there is no folder {folder}; give a run folder, or the folder of the runs.")
         own = folder / "scores.json"
         files = [own] if own.is_file() else sorted(folder.glob("*/scores.json"))
         if not files:
-            raise UserError(f"{folder} holds no finished run (no scores.json in it or one level below).")
+            raise UserError(f"{folder} has no finished run (no scores.json in it or one level below).")
         for file in files:
             chosen.setdefault(file.resolve(), file)
     names = named([path.parent for path in chosen])

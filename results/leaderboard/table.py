@@ -143,7 +143,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append("± is the half width of the 95 % interval, clustered by image.")
     if any(row.interval == "wilson" for row in rows):
         found.append(
-            "[low, high]: Wilson's 95 % interval, of at most one independent sample per image; used where ± would "
+            "[low, high]: Wilson's 95 % interval, with at most one effective sample per image; used where ± would "
             "extend beyond the scale."
         )
     plain = [row for row in rows if row.value is not None and not row.interval and not row.ci95]
@@ -152,7 +152,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
     for metric in dict.fromkeys(row.metric for row in plain if row.aggregation == "corpus"):
         found.append(f"No interval for {metric}: it is computed from all samples together, not from per-sample scores.")
     if any(row.metric.startswith("cider") for row in rows):
-        found.append("CIDEr's interval holds the idf fixed, which comes from the references.")
+        found.append("CIDEr's interval is for a fixed idf, which comes from the references.")
     if several and ranked:
         found.append(
             "Bold: the best of a column. ≈: within the 95 % error of the best, taken as independent; "

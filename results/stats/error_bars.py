@@ -72,7 +72,7 @@ def wilson(share: float, size: float) -> tuple[float, float]:
 
     All of ``size`` right gives [size / (size + 3.84), 1]: about the rule of three, two-sided.
     """
-    # Not scipy's ``binomtest(k, n).proportion_ci("wilson")``: it takes whole numbers only, and effective sizes are not.
+    # Not scipy's ``binomtest(k, n).proportion_ci("wilson")``: it takes integers only, and effective sizes are not.
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     centre = (share + z * z / (2 * size)) / (1 + z * z / size)
     half = z * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size)) / (1 + z * z / size)

@@ -77,7 +77,7 @@ class Difference:
 
 
 def untested(base: float, candidate: float, n: int, clusters: int) -> Difference:
-    """The difference of two scores that are no means of per-sample scores: without interval and test."""
+    """The difference of two scores that are not means of per-sample scores: without interval and test."""
     return Difference(
         n=n, clusters=clusters, base=base, candidate=candidate, difference=candidate - base, stderr=None, half=None,
         low=None, high=None, chance=PermutationTest(math.nan, math.nan, False), mcnemar=None, wins=0, losses=0, ties=0,

@@ -17,7 +17,7 @@ from evalkit.errors import RunFailed, UserError
 
 
 class NotWritable(OSError):
-    """A symbolic link, pipe or device stands where a file is to be written: whoever made the folder put it there."""
+    """A symbolic link, pipe or device is where a file is to be written; it came with the folder."""
 
 
 def write_failed(path: Path, error: OSError) -> RunFailed | UserError:
@@ -64,7 +64,7 @@ def inside(run: Path, *names: str) -> Path:
 
 
 def empty_folder(path: Path) -> Path:
-    """Create the folder ``path`` without what was there; a link is removed, not followed.  Raises ``OSError``."""
+    """Create ``path`` as an empty folder; an existing one is emptied, a link removed.  Raises ``OSError``."""
     if path.is_symlink():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)

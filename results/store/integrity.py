@@ -1,6 +1,6 @@
-"""Whether stored scores are what evalkit wrote, and belong to the answers that are stored beside them.
+"""Checks that stored scores are unchanged and belong to the answers stored with them.
 
-``scores.json``, ``manifest.json`` and baselines hold a checksum of their content.  Each row of ``scores.json`` has the
+``scores.json``, ``manifest.json`` and baselines have a checksum of their content.  Each row of ``scores.json`` has the
 digests of the journal that it was computed from and of its file of per-sample scores.  Files of older versions have
 neither; their scores are compared with their per-sample scores.
 """

@@ -1,6 +1,6 @@
 """Journals: every answer of a task split, a line each, appended as they arrive; written, read back, and mended.
 
-A line is a JSON object.  Its last two fields stand outside what is compared between runs: ``sum``, the CRC-32 of the
+A line is a JSON object.  Its last two fields are not compared between runs: ``sum``, the CRC-32 of the
 line without them, and ``seconds``, the answer's share of its batch's time.
 """
 
@@ -26,14 +26,14 @@ from .files import open_regular, to_json, write_atomically, write_failed
 SYNC_EVERY_SECONDS = 1.0
 FIRST_WITH_SUMS = 2  # the run folder's schema
 TAIL = re.compile(rb'([0-9a-f]{8})", "seconds": (\d+\.\d+)\}')
-BEFORE_TAIL = b', "sum": "'  # no text can hold it: quotes inside JSON strings are escaped
+BEFORE_TAIL = b', "sum": "'  # cannot occur in a text: quotes inside JSON strings are escaped
 
 
 # --------------------------------------------------------------------------------------------------------------- write
 
 
 def record_line(record: Record) -> dict[str, Any]:
-    """A journal line: the raw answer, what was read from it, and how it came about."""
+    """A journal line: the raw answer, the prediction, and how the answer was generated."""
     response = record.response
     line: dict[str, Any] = {
         "id": record.sample.id,
@@ -178,7 +178,7 @@ class JournalAnswers:
     Attributes:
         lines: by sample id; where a sample was answered again, the last answer.
         truncated: whether the last line was cut off while it was written, and left out.
-        corrupt: (line number from 1, what is wrong with it) of the others that were left out.
+        corrupt: (line number from 1, problem) of the lines that were left out.
         rejected: the truncated and the corrupt lines, unchanged.
     """
 
@@ -253,7 +253,7 @@ def _read_line(raw: bytes, schema: int) -> Line:
 def _size(value: Any) -> tuple[int, int]:
     width, height = value
     if type(width) is not int or type(height) is not int or min(width, height) < 1:
-        raise ValueError(f"{value!r} is no image's size")
+        raise ValueError(f"{value!r} is not an image size")
     return width, height
 
 
@@ -261,7 +261,7 @@ def _size(value: Any) -> tuple[int, int]:
 
 
 def rewrite_journal(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
-    """Rewrite a journal without what was corrupt and without the answers of the samples in ``drop``.
+    """Rewrite a journal without corrupt lines and without the answers to the samples in ``drop``.
 
     The lines left out go to ``<journal>.rejected``: nothing is thrown away.  A journal in which every line is good is
     not touched.

@@ -23,7 +23,7 @@ class SplitRecord:
         reference: what ``--tasks`` calls it, from any folder.
         limit: of samples, ``--limit``.
         parts: the split's part of the run identity; None for answers from a predictions file.
-        prompting: what the signature says of the prompts.
+        prompting: the signature's part about prompts.
         samples: how many were chosen.
         signature: of the score, once there is one.
         extra: keys that this version does not know.
@@ -46,7 +46,7 @@ class SplitRecord:
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
             raise ValueError(f"the 'limit' of the split {name!r} is {limit!r}")
         if not isinstance(content.get("parts") or {}, Mapping):
-            raise ValueError(f"the 'parts' of the split {name!r} are no object")
+            raise ValueError(f"the 'parts' of the split {name!r} are not an object")
         return cls(**_arguments(cls, content))
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class SplitRecord:
 class Manifest:
     """What ran: identity, settings, model, versions, hardware, state, and every command so far.
 
-    A run updates ``backend``, ``history``, ``state`` and ``finished`` while it goes on.
+    A run updates ``backend``, ``history``, ``state`` and ``finished`` while it is active.
 
     Attributes:
         schema: of the folder's files; an old run that is resumed keeps its own.
@@ -75,7 +75,7 @@ class Manifest:
         identity, parts: the run identity, and the parts it is a digest of; None for answers from a predictions file.
         splits: by ``task/split``.
         model: name, location and ``model_type``.
-        server: what a server says of the model that it serves.
+        server: the server's description of its model.
         history: every command, with its time, folder and end.
         state: ``running``, ``complete``, ``incomplete``, ``stopped`` or ``failed: …``.
         predictions: the scored files and their digests.
@@ -137,7 +137,7 @@ class Manifest:
         return {"schema": self.schema, **written, "splits": splits, **self.extra}
 
     def carry_over(self, before: Manifest) -> None:
-        """Keep what a resumed run had: its schema, its first time, its history, and keys that this version ignores."""
+        """Keep the schema, first time, history and unknown keys of the resumed run."""
         self.schema = before.schema
         self.created = before.created or self.created
         for name in ("server", "backend", "history", "state", "finished", "predictions", "rescored"):
@@ -145,15 +145,15 @@ class Manifest:
         self.extra = before.extra
 
     def kind_of(self, split: str) -> str | None:
-        """What a split's task asked for (``evalkit.types.Kind``), if that was recorded."""
+        """The kind of a split's task (``evalkit.types.Kind``), if recorded."""
         return _text(self._part(split, "kind"))
 
     def annotations_of(self, split: str) -> str | None:
-        """The digest of a split's questions and references, if that was recorded."""
+        """The digest of a split's questions and references, if recorded."""
         return _text(self._part(split, "annotations"))
 
     def version_of(self, split: str) -> Any:
-        """The version of a split's task, if that was recorded."""
+        """The version of a split's task, if recorded."""
         return self._part(split, "version")
 
     def _part(self, split: str, name: str) -> Any:

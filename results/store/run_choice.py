@@ -1,7 +1,7 @@
 """Which run folder a command resumes or creates.
 
 A command resumes the run of its identity and model.  A model that was renamed or moved resumes its run.  A copy of a
-checkpoint, which exists beside the original, has a run of its own and reuses the answers.
+checkpoint, which exists next to the original, has its own run and reuses the answers.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _by_identity(out: Path, spec: FolderSpec) -> RunChoice:
         except (UserError, KeyError, TypeError, AttributeError):
             if folder.path.name == stem:
                 raise
-            continue  # another run that is corrupt is no obstacle
+            continue  # a corrupt run does not prevent another one
         if not conflicts and model == spec.model:
             return RunChoice(folder)
         if not conflicts and not (isinstance(location, str) and Path(location).exists()):

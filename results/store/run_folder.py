@@ -45,7 +45,7 @@ class RunFolder:
         """A new folder ``out/name``.
 
         Raises:
-            UserError: it exists with something in it, or lies inside a Python package.
+            UserError: it exists and is not empty, or is inside a Python package.
         """
         path = out / name
         if path.exists() and (not path.is_dir() or in_use(path)):
@@ -66,7 +66,7 @@ class RunFolder:
         """Lock the folder against other processes; the lock ends with the process, even if that is killed.
 
         Raises:
-            UserError: another process holds it, or the lock is a symbolic link.
+            UserError: another process has it, or the lock is a symbolic link.
         RunFailed: the lock cannot be written.
         """
         # Not the package filelock: older releases (3.12 to 3.20, say) empty the file as they try, and with it the
@@ -139,12 +139,12 @@ class RunFolder:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a folder has more than what a run leaves that was stopped before its first manifest."""
+    """Whether a folder has other files than those of a run that was stopped before its first manifest."""
     return any(path.name not in (LOCK, LOG) and not _LEFT_BEHIND.fullmatch(path.name) for path in folder.iterdir())
 
 
 def make_run_folder(out: Path, path: Path) -> Path:
-    """Create ``path`` in ``out``.  Raises ``UserError`` if it cannot be created or lies inside a Python package."""
+    """Create ``path`` in ``out``.  Raises ``UserError`` if it cannot be created or is inside a Python package."""
     for folder in (out, *out.resolve().parents):
         if (folder / "__init__.py").exists():
             raise UserError(f"--out {out}: {folder} is a Python package; runs go elsewhere (runs/ by default).")

@@ -22,7 +22,7 @@ class SampleScores:
     """The headline score of each sample of a split, in the order of the file; all fields have the same length.
 
     Attributes:
-        corpus: whether the headline is no mean of per-sample scores; ``values`` are then NaN.
+        corpus: whether the headline is not a mean of per-sample scores; ``values`` are then NaN.
     """
 
     ids: Sequence[str]
@@ -59,7 +59,7 @@ def number(value: Any) -> float:
 
 
 def read_sample_scores(path: Path, row: ScoreRow) -> SampleScores:
-    """The scores in ``path`` that the value of ``row`` is made of; ``row`` is of the ``scores.json`` beside it.
+    """The per-sample scores in ``path`` behind the value of ``row``, a row of the same run's ``scores.json``.
 
     Raises:
         UserError: the file is missing or corrupt, or is not the one that was written with ``row``.

@@ -32,7 +32,7 @@ class ScoreRow:
         value: in the unit that the field prints; None without a score.
         stderr: the clustered standard error, in the same unit.
         ci95: half of the 95 % interval, if that is symmetric.
-        low, high: the ends of the 95 % interval: of the bootstrap beside ``ci95`` (so not exactly value ± ci95), or
+        low, high: the ends of the 95 % interval: those of the bootstrap with ``ci95`` (so not exactly value ± ci95), or
             Wilson's.
         interval: how ``low`` and ``high`` were found, ``bootstrap`` or ``wilson``; None without an interval.
         values: every value of the metric by name; None for NaN.

@@ -31,7 +31,7 @@ from .signature import Signature
 
 
 class ScoreWriter:
-    """Writes the scores of a run, as its splits are scored: what one call has written, the next does not compute again.
+    """Writes the scores of a run after each split; later calls do not recompute earlier splits.
 
     Args:
         header: the model and so on, for ``scores.json``.
@@ -180,8 +180,8 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
             continue
         parts = [by_name[name][0] for name in members]
         own = [by_name[name][1] for name in members]
-        whole = stratified([(_headline_values(part), part.clusters) for part in parts])
-        interval = interval_of(whole, scale=scale_of(own[0].metric, own[0].signature), seed=seed_of(group))
+        total = stratified([(_headline_values(part), part.clusters) for part in parts])
+        interval = interval_of(total, scale=scale_of(own[0].metric, own[0].signature), seed=seed_of(group))
         found.append(
             ScoreRow(
                 task=group,
@@ -197,7 +197,7 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
                 limited=any(row.limited for row in own),
                 annotations=digest_of(str(row.annotations) for row in own),
                 samples=digest_of(str(row.samples) for row in own),
-                # What tells two means apart: every split's own signature.
+                # Two means differ if the signature of a split differs.
                 signature=f"{group}:mean|splits:{len(members)}|{digest_of(row.signature for row in own)}",
                 seconds=round(sum(row.seconds or 0.0 for row in own), 3),
             )

@@ -62,7 +62,7 @@ class Signature:
 
     @property
     def file(self) -> str | None:
-        """The digest of a custom task's file, which holds its questions and references; None for other tasks."""
+        """The digest of a custom task's file with its questions and references; None for other tasks."""
         return self.fields.get("file")
 
     @property

@@ -485,7 +485,7 @@ def test_usage_errors_exit_with_2(evalkit: Evalkit, two_runs: Path, run: Path, t
         (("runs/a", "--to", "csv", "--out", "runs"), "--out runs is a folder; give a file's name"),
         (("runs/a", "runs/b", "--to", "csv"), "2 runs: add --out"),
         (("runs/a", "runs/a", "--to", "csv", "--out", "x"), "given twice"),
-        (("runs/a", "runs/b", "--to", "results", "--out", "x"), "--to results holds one run"),
+        (("runs/a", "runs/b", "--to", "results", "--out", "x"), "--to results is for a single run"),
         (("runs/a", "--to", "results", "-t", "refcoco"), "refcoco/val: the official scorer reads no file of answers"),
         (("runs/a", "--to", "csv", "--images"), "--images is for --to hub"),
         (("runs/a", "--to", "csv", "--step", "3"), "--step has no effect with --to csv"),

@@ -367,7 +367,7 @@ def test_exact_has_the_same_identity_and_answers(tmp_path: Path, evalkit: Evalki
         about = json.loads((run / "manifest.json").read_text())["backend"]
         if out == "b":
             assert "one sample at a time, loaded in" in done.stderr
-            assert (about["batch_size"], about["engine"]) == (1, "generate: one sample at a time was asked for")
+            assert (about["batch_size"], about["engine"]) == (1, "generate: --exact runs one sample at a time")
         if out == "c":
             assert "batches of up to 2, loaded in" in done.stderr
             assert (about["batch_size"], about["max_batch_tokens"], about["engine"]) == (2, 100, "shared prefixes")

@@ -299,8 +299,8 @@ def test_model_with_nan_logits(here: Path, evalkit: Callable[..., tuple[int, str
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("../../../secret.jpg", "lies outside"),
-        ("/etc/passwd", "lies outside"),
+        ("../../../secret.jpg", "is outside"),
+        ("/etc/passwd", "is outside"),
     ],
 )
 def test_annotations_with_paths_outside_the_data(
@@ -320,7 +320,7 @@ def test_malicious_pickle(here: Path, evalkit: Callable[..., tuple[int, str]]) -
     (here / "data" / "refcoco" / "refs(unc).p").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
     code, said = evalkit("run", "-t", "refcoco", "--data", "data")
     assert code == 2
-    assert "refs(unc).p is not a readable annotation pickle (it wants to load os.system)" in said
+    assert "refs(unc).p is not a readable annotation pickle (it refers to os.system)" in said
     assert not (here / "executed").exists()
 
 

@@ -363,7 +363,7 @@ CASES = {
     "no task": ([], "no task was named: give --tasks"),
     "missing root": (["--tasks", "vqav2", "--data", "/no/such/root"], "there is no folder /no/such/root"),
     "wrong layout": (["--tasks", "vqav2", "--data", "."], "no v2_OpenEnded_mscoco_val2014_questions.json under"),
-    "no checkpoint": (["--tasks", "vqav2", "--model", "./empty"], "is no checkpoint: it has no config.json"),
+    "no checkpoint": (["--tasks", "vqav2", "--model", "./empty"], "is not a checkpoint: it has no config.json"),
     "no such folder": (["--tasks", "vqav2", "--model", "./absent"], "there is no such folder"),
     "a file": (["--tasks", "vqav2", "--model", "./file"], "is a file; give the checkpoint's folder"),
     "no such name": (["--tasks", "vqav2", "--model", "tinny"], "nor a bundled checkpoint (tiny, tiny-early)"),

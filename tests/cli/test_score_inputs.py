@@ -210,7 +210,7 @@ def test_formats_of_other_programs(tmp_path: Path, name: str) -> None:
 
 
 REFUSED: dict[str, tuple[str | bytes, str]] = {
-    "questions.jsonl": ('{"question_id": 0, "image": "1.jpg", "text": "How many?"}', "holds LLaVA's questions, not answers"),
+    "questions.jsonl": ('{"question_id": 0, "image": "1.jpg", "text": "How many?"}', "has LLaVA's questions, not answers"),
     "other-map.json": (json.dumps({f"x{n}": "a" for n in range(20)}), "maps 20 ids to answers, and none of the ids"),
     "truncated.json": ('{\n "0": "2",\n "1": "y', "line 3: not valid JSON"),
     "list.json": ('{\n "0": "2"\n}\n[1]', "expected JSON objects, not list"),

@@ -397,7 +397,7 @@ def _other(folder: Path, **config: object) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
-    "no config": (lambda f: (f / "config.json").unlink(), [], "is no checkpoint: it has no config.json"),
+    "no config": (lambda f: (f / "config.json").unlink(), [], "is not a checkpoint: it has no config.json"),
     "config cut off": (lambda f: os.truncate(f / "config.json", 9), [], "config.json is not valid JSON"),
     "text only": (lambda f: _other(f, model_type="gpt2"), [], "the architecture 'gpt2' is not supported"),
     "a text-only Qwen": (lambda f: _other(f, model_type="qwen", hidden_size=4096), [], "this is a text-only Qwen (its config.json has no 'visual' part); use Qwen-VL"),

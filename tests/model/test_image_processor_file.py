@@ -120,7 +120,7 @@ UNKNOWN: dict[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a text": (
         {"image_processor_type": "Qwen2VLImageProcessor", "max_pixels": "1280*28*28"},
-        "preprocessor_config.json has max_pixels '1280*28*28'; expected a whole number",
+        "preprocessor_config.json has max_pixels '1280*28*28'; expected an integer",
     ),
     "swapped": (
         {"image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 9000, "max_pixels": 3136},

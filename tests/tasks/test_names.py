@@ -79,7 +79,7 @@ def test_name_that_leads_out_of_folder_is_refused(official_root: Path, task: str
     with _named(official_root, task, name), pytest.raises(UserError) as refused:
         _load(official_root, task)
     assert str(refused.value) == (
-        f"{task}: the annotations name the image '{name}{ending}', which lies outside {official_root / folder}; "
+        f"{task}: the annotations name the image '{name}{ending}', which is outside {official_root / folder}; "
         "the file is corrupt or hostile and was not used."
     )
 
@@ -109,7 +109,7 @@ def test_problem_id_that_leads_out_of_folder_is_refused(official_root: Path, nam
     try:
         for file, content in zip(files, (problems, splits), strict=True):
             file.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=f"image '{name}', which lies outside .*/scienceqa/images/test; "):
+        with pytest.raises(UserError, match=f"image '{name}', which is outside .*/scienceqa/images/test; "):
             _load(official_root, "scienceqa_img")
     finally:
         for file, before in zip(files, contents, strict=True):

@@ -1,7 +1,7 @@
-"""Qwen2.5-VL, answering questions about numbers: asked as Qwen2.5-VL is, but read for the number.
+"""Qwen2.5-VL for questions about numbers: Qwen2.5-VL's prompts, with the number parsed from the answer.
 
 ``There are 3 circles.`` is read as ``3``.  An answer without a number is unparsed: it counts as wrong, and is counted.
-A family of your own need not start from another one; ``evalkit.interfaces.Family`` says what it must have.
+Your own family need not derive from another one; ``evalkit.interfaces.Family`` lists what it must have.
 """
 
 from __future__ import annotations

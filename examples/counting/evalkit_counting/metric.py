@@ -22,10 +22,10 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 def count(text: str) -> int | None:
     """The number that ``text`` is; None where it is something else."""
-    said = text.strip().rstrip(".").lower()
-    if said in WORDS:
-        return WORDS.index(said)
-    return int(said) if said.isascii() and said.isdigit() else None
+    number = text.strip().rstrip(".").lower()
+    if number in WORDS:
+        return WORDS.index(number)
+    return int(number) if number.isascii() and number.isdigit() else None
 
 
 class CountError(Metric):
@@ -48,10 +48,10 @@ class CountError(Metric):
         truth = count(str(answered.sample.references[0])) if answered.sample.references else None
         if truth is None:
             raise UserError(f"{self.name}: sample {answered.sample.id} has no number to score against.")
-        said = count(str(answered.prediction.value)) if answered.prediction.parsed else None
+        number = count(str(answered.prediction.value)) if answered.prediction.parsed else None
         return {
-            "accuracy": 100.0 * (said == truth),
-            "mean_absolute_error": float(abs((said or 0) - truth)),
+            "accuracy": 100.0 * (number == truth),
+            "mean_absolute_error": float(abs((number or 0) - truth)),
         }
 
 

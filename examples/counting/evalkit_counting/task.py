@@ -2,9 +2,9 @@
 
 Paper: none; this benchmark is an example.
 Data: ``counting/test.json`` and ``counting/train.json``, lists of ``{"id", "image", "question", "count"}``, and the
-images in ``counting/images/``.  Score: share of exact counts, beside the mean absolute error (``metric.py``).
+images in ``counting/images/``.  Score: share of exact counts, with the mean absolute error (``metric.py``).
 
-Protocol: the question is asked as it stands; the answer is short (10 new tokens).
+Protocol: the question is the prompt; the answer is short (10 new tokens).
 
 Deliberate choices:
 - One image's questions are one cluster: they are not independent.

@@ -6,8 +6,8 @@ from evalkit.errors import UserError
 from evalkit.types import Answered, Prediction, PromptSpec, Sample
 
 
-def answered(reference: str, said: str | None, name: str = "1") -> Answered:
-    return Answered(Sample(name, (), "How many?", (reference,), "image"), Prediction(said))
+def answered(reference: str, answer: str | None, name: str = "1") -> Answered:
+    return Answered(Sample(name, (), "How many?", (reference,), "image"), Prediction(answer))
 
 
 @pytest.mark.parametrize(

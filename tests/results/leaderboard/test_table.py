@@ -277,7 +277,7 @@ def test_corrupt_or_newer_file_is_reported(tmp_path: Path, content: str, message
 
 
 def test_no_run_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no finished run"):
+    with pytest.raises(UserError, match="has no finished run"):
         collect([tmp_path])
     with pytest.raises(UserError, match="there is no folder"):
         collect([tmp_path / "absent"])

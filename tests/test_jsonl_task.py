@@ -126,7 +126,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header's type": ([{"evalkit": 1, "kind": 3}, row()], None, "the first line has the kind 3; expected a name"),
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
     "option": ([row()], "counting", "--kind: there is no kind 'counting'"),
-    "two kinds": ([{"evalkit": 1, "kind": "vqa"}, row()], "caption", "--kind caption: .* says that it holds vqa"),
+    "two kinds": ([{"evalkit": 1, "kind": "vqa"}, row()], "caption", "--kind caption: .* says that its kind is vqa"),
     "untold": ([{"id": 1, "image": "images/a.png", "question": "?"}], None, "its first sample does not tell its kind"),
     "told twice": ([row("vqa", box=[1, 2, 3, 4])], None, "its first sample does not tell its kind"),
     "no JSON": ([row(), '{"id": 2'], None, "mine.jsonl, line 2: not valid JSON"),

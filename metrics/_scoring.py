@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from evalkit.aggregation import PERCENT, Aggregation, MeanWhere, labels_of
+from evalkit.aggregation import PERCENT, Aggregation, MeanWhere, Meta, PerSample, labels_of
 from evalkit.errors import UserError
 from evalkit.types import LOCATED, Answered, Kind, Sample
 
@@ -19,6 +19,12 @@ def mean(column: Sequence[float]) -> float:
 def means(per_sample: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> dict[str, float]:
     """The mean of each column over all samples."""
     return {column: mean([row[column] for row in per_sample.values()]) for column in columns}
+
+
+def computed(declared: Mapping[str, Aggregation], per_sample: PerSample, meta: Meta) -> dict[str, float]:
+    """The values that ``declared`` says how to compute from the samples, by name; none of them is a ``Corpus``."""
+    found = {name: aggregation.compute(name, per_sample, meta) for name, aggregation in declared.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def breakdown(

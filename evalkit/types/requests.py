@@ -26,6 +26,7 @@ class PromptTemplate:
         max_new_tokens: the protocol's token limit; None for the task's.
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).
+        without: a text that is removed from the question, such as an instruction at its end that ``text`` replaces.
         others: the text for samples of certain kinds, such as those of another kind than the task's (``Sample.kind``);
             what a harness has for the models of a family does not replace it.
         no_options: texts of options that the harness leaves out, since it takes them for missing values.
@@ -36,6 +37,7 @@ class PromptTemplate:
     text: str
     max_new_tokens: int | None = None
     capitalize: bool = False
+    without: str = ""
     others: Mapping[Kind, str] = field(default_factory=dict, hash=False)
     no_options: frozenset[str] = frozenset()
     images_first: bool = False

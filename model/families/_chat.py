@@ -50,11 +50,13 @@ class Chat(Family):
     Attributes:
         special: matches tokens that are not part of an answer's text.
         by_task: the prompts that the family's own evaluation has for certain benchmarks, by task.
+        vlmevalkit_by_task: those that VLMEvalKit has for the family's models and certain benchmarks, by task.
     """
 
     official: Mapping[Kind, str]
     by_task: Mapping[str, PromptTemplate] = {}
     vlmevalkit: Mapping[Kind, str] = {}
+    vlmevalkit_by_task: Mapping[str, str] = {}
     special: re.Pattern[str] = SPECIAL
 
     # --------------------------------------------------------------------------------------------- to be overridden
@@ -145,7 +147,7 @@ class Chat(Family):
 
     def template(self, spec: PromptSpec) -> PromptTemplate:
         """The prompt's template.  Raises ``UserError`` if the protocol defines none."""
-        return template_of(spec, self.name, self.official, self.vlmevalkit, self.by_task)
+        return template_of(spec, self.name, self.official, self.vlmevalkit, self.by_task, self.vlmevalkit_by_task)
 
     def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         """The first box of an answer, in the units of the prompt."""

@@ -93,6 +93,8 @@ def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part
     if question:
         return [question]
     content: Sequence[str | ImageRef] = sample.content or (sample.text,)
+    if template.without:
+        content = [part.replace(template.without, "") if isinstance(part, str) else part for part in content]
     return list(_capitalized(content)) if template.capitalize and name == "q" else content
 
 
@@ -145,6 +147,7 @@ def template_of(
     official: Mapping[Kind, str],
     vlmevalkit: Mapping[Kind, str],
     by_task: Mapping[str, PromptTemplate] = MappingProxyType({}),
+    vlmevalkit_by_task: Mapping[str, str] = MappingProxyType({}),
 ) -> PromptTemplate:
     """The template of ``spec`` for ``family``.
 
@@ -152,6 +155,7 @@ def template_of(
         official: the family's own templates; the benchmark's own prompt comes before them.
         by_task: the family's own templates for certain benchmarks, which come first.
         vlmevalkit: those that VLMEvalKit has for this family's models; they replace the task's.
+        vlmevalkit_by_task: those that it has for them and certain benchmarks, which come first.
 
     Raises:
         UserError: there is no such protocol, or it defines no prompt for the task.
@@ -172,7 +176,11 @@ def template_of(
         others = [p for p in PROTOCOLS if p == OFFICIAL or p in spec.prompts]
         raise UserError(f"{spec.protocol} has no prompt for {spec.task}; use --protocol {listed(others, 'or')}.")
     template = spec.prompts[spec.protocol]
-    own = by_kind(vlmevalkit, spec.kind) if spec.protocol == VLMEVALKIT and spec.kind not in template.others else None
+    own = None
+    if spec.protocol == VLMEVALKIT:
+        # Its prompts for short answers are not those of yes/no questions, which it asks as the data set has them.
+        general = None if spec.kind == "yes_no" or spec.kind in template.others else by_kind(vlmevalkit, spec.kind)
+        own = vlmevalkit_by_task.get(spec.task, general)
     if own is not None:
         return PromptTemplate(own, no_options=template.no_options)
     return _of_kind(template, spec.kind)

@@ -41,6 +41,7 @@ class Qwen25VL(Qwen2VL):
     name = "qwen2.5-vl"
     model_types = ("qwen2_5_vl",)
     coordinates = "absolute pixels of the resized image"
+    vlmevalkit_by_task = {}
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:

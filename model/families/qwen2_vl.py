@@ -51,6 +51,11 @@ class Qwen2VL(Chat):
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     vlmevalkit = VLMEVALKIT
     by_task: Mapping[str, PromptTemplate] = BY_TASK
+    # Its instruction for these two; POPE's questions end with it already.
+    vlmevalkit_by_task: Mapping[str, str] = {
+        "hallusionbench": "{q} Please answer yes or no.",
+        "pope": "{q} Please answer yes or no. Please answer yes or no.",
+    }
     side, min_pixels, max_pixels = SIDE, MIN_PIXELS, MAX_PIXELS
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:

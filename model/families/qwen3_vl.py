@@ -29,6 +29,9 @@ BY_TASK: Mapping[str, PromptTemplate] = {
     "mmmu": PromptTemplate(CHOICE, others={"vqa": "Question: {q}"}, images_first=True),
     "mmmu_pro": PromptTemplate("{q}\n{options}\nPlease select the correct answer from the options.", images_first=True),
     "mmmu_pro_vision": PromptTemplate("Identify the problem and solve it. Think step by step before answering."),
+    # The data set's own text:
+    "hallusionbench": PromptTemplate("{q}"),
+    "ocrbench": PromptTemplate("{q}"),
 }
 
 
@@ -38,6 +41,7 @@ class Qwen3VL(Qwen2VL):
     name = "qwen3-vl"
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     coordinates = "from 0 to 1000, thousandths of the image"
+    vlmevalkit_by_task = {}
     official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     by_task = BY_TASK
     vlmevalkit = {

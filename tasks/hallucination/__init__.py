@@ -1,0 +1,1 @@
+"""Yes/no benchmarks: perception, hallucination."""

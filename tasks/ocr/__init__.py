@@ -1,0 +1,1 @@
+"""Benchmarks on reading text in images."""

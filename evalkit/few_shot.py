@@ -1,8 +1,8 @@
 """Few-shot examples (shots): samples with their answers in front of a question.
 
 They come from the task's training split or from a custom task file, never from the split that is evaluated, and never
-have the question's image.  The choice depends only on the seed, the sample and the pool, not on batches, workers,
-``--limit`` or the order of execution.
+have the question's image (or, if it has none, its text).  The choice depends only on the seed, the sample and the pool,
+not on batches, workers, ``--limit`` or the order of execution.
 
 - ``random``: drawn per sample by (seed, sample id), as in the Qwen-VL report (arXiv 2308.12966, figure 4).
 - ``fixed``: drawn once by the seed, for all samples.
@@ -97,7 +97,7 @@ class ShotSelector:
         chosen: list[Sample] = []
         for index in self._order(sample):
             candidate = self._pool.samples[index]
-            if not self._same_image(candidate, sample):
+            if not self._same_image(candidate, sample) and not _same_text(candidate, sample):
                 chosen.append(candidate)
             if len(chosen) == self._count:
                 return tuple(reversed(chosen)) if self._selection == "similar" else tuple(chosen)
@@ -118,10 +118,12 @@ class ShotSelector:
     def _by_similarity(self, sample: Sample) -> list[int]:
         if self._embed is None:
             raise UserError("--shots-by similar: this backend cannot compare images; use random or fixed.")
+        if not sample.images:
+            raise UserError(f"--shots-by similar: sample {sample.id} has no image to compare; use random or fixed.")
         backend = self._embed()
         if self._vectors is None:
             order = random_order(len(self._pool.samples), f"{self._seed}")
-            some = sorted(islice(order, SIMILAR_POOL))
+            some = sorted(islice((index for index in order if self._pool.samples[index].images), SIMILAR_POOL))
             self._vectors = dict(
                 zip(some, _embedded(backend, [self._pool.samples[i].images[-1] for i in some]), strict=True)
             )
@@ -141,6 +143,11 @@ class ShotSelector:
             except (OSError, ValueError) as error:
                 raise UserError(f"--shots: the image {image.name} cannot be read ({error}).") from error
         return self._digests[image.name]
+
+
+def _same_text(one: Sample, other: Sample) -> bool:
+    """Whether they are the same question without an image."""
+    return not one.all_images and not other.all_images and one.text == other.text
 
 
 def random_order(count: int, seed: str) -> Iterator[int]:

@@ -7,7 +7,6 @@ clusters are named by what the file calls its images.  ``evalkit.task_files`` ha
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import get_args
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
-from evalkit.types import Decoding, Kind, Sample, Split
+from evalkit.types import Decoding, Kind, Part, Sample, Split
 
 SPLIT = "own"
 METRICS: Mapping[Kind, str] = {
@@ -38,6 +37,8 @@ NEW_TOKENS: Mapping[Kind, int] = {
     "grounding": 28,
     "pointing": 28,
 }
+MARK = "<image>"
+"""Marks the place of an image in a question, or is an option that is an image."""
 
 
 class FileTask(Task):
@@ -81,8 +82,39 @@ def checked_kind(kind: str, where: str) -> Kind:
     raise UserError(f"{where}: there is no kind {kind!r}; there are {', '.join(get_args(Kind))}.")
 
 
+def with_places(sample: Sample, where: str) -> Sample:
+    """``sample`` with its images in the places that its question and its options mark; before the text if they do not.
+
+    Args:
+        where: the sample's place in the file, for messages.
+
+    Raises:
+        UserError: there are fewer or more marks than images.
+    """
+    texts = sample.text.split(MARK)
+    marked = len(texts) - 1 + sum(option == MARK for option in sample.options)
+    if not marked:
+        return sample
+    if marked != len(sample.images):
+        raise UserError(
+            f"{where}: the question has {marked} times {MARK} for {len(sample.images)} images; mark the place of each, "
+            "or of none."
+        )
+    images = iter(sample.images)
+    content: list[Part] = [texts[0]]
+    for text in texts[1:]:
+        content += [next(images), text]
+    return Sample.interleaved(
+        sample.id,
+        [part for part in content if part != ""],
+        references=sample.references,
+        cluster=sample.cluster,
+        options=[next(images) if option == MARK else option for option in sample.options],
+        meta=sample.meta,
+    )
+
+
 def image_clusters(names: Sequence[Sequence[str]]) -> list[str]:
-    """The cluster of each sample, given the names of its images: the image that most samples have."""
-    found = [[os.path.normpath(name) for name in own] for own in names]
-    counts = Counter(name for own in found for name in set(own))
-    return [max(own, key=lambda name: counts[name]) for own in found]
+    """The cluster of each sample, given the names of its images, at least one: the image that most samples have."""
+    counts = Counter(name for own in names for name in set(own))
+    return [max(own, key=lambda name: counts[name]) for own in names]

@@ -11,8 +11,9 @@ from typing import Any
 from evalkit.boxes import box_problem
 from evalkit.data import path_in
 from evalkit.errors import UserError
+from evalkit.file_task import with_places
 from evalkit.images import PathImage
-from evalkit.types import LOCATED, Box, Kind, Part, Sample, Size
+from evalkit.types import LOCATED, Box, Kind, Sample, Size
 from evalkit.yes_no import NO, YES
 
 REFERENCES: Mapping[Kind, Sequence[str]] = {
@@ -27,8 +28,6 @@ REFERENCES: Mapping[Kind, Sequence[str]] = {
 FAR = 1e9
 """Limit of coordinates in pixels; refuses infinities and overflow."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MARK = "<image>"
-"""Marks the place of an image in a question that has a list of images."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +56,7 @@ class SampleEntry:
             options=options,
             meta={key: value for key, value in self.row.items() if key not in known},
         )
-        return found if isinstance(self.row["image"], str) or MARK not in text else self._interleaved(found)
-
-    def _interleaved(self, sample: Sample) -> Sample:
-        """``sample`` with its images in the places that its question marks."""
-        texts = sample.text.split(MARK)
-        if len(texts) != len(sample.images) + 1:
-            raise UserError(
-                f"{self.where}: the question has {len(texts) - 1} times {MARK} for {len(sample.images)} images; "
-                "mark the place of each, or of none."
-            )
-        content: list[Part] = [texts[0]]
-        for image, text in zip(sample.images, texts[1:], strict=True):
-            content += [image, text]
-        return Sample.interleaved(
-            sample.id,
-            [part for part in content if part != ""],
-            references=sample.references,
-            cluster=sample.cluster,
-            options=sample.options,
-            meta=sample.meta,
-        )
+        return found if isinstance(self.row["image"], str) else with_places(found, self.where)
 
     def images(self, kind: Kind) -> list[str]:
         """The names of its images, as the file has them."""

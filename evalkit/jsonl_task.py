@@ -24,6 +24,7 @@ breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image ar
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -75,7 +76,7 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     _check_ids(samples, entries)
     if found in LOCATED:
         _check_boxes(samples, entries)
-    names = image_clusters([entry.images(found) for entry in entries])
+    names = image_clusters([[os.path.normpath(name) for name in entry.images(found)] for entry in entries])
     samples = [replace(sample, cluster=name) for sample, name in zip(samples, names, strict=True)]
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated

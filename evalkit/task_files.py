@@ -8,9 +8,10 @@ from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.jsonl_task import read_jsonl_task
 from evalkit.paths import user_path
+from evalkit.tsv_task import read_tsv_task
 
-SUFFIXES = (".jsonl", ".json")
-OTHER_SUFFIXES = (".tsv", ".csv", ".xlsx", ".parquet", ".arrow", ".txt", ".yaml", ".yml", ".pkl", ".p", ".zip")
+SUFFIXES = (".jsonl", ".json", ".tsv")
+OTHER_SUFFIXES = (".csv", ".xlsx", ".parquet", ".arrow", ".txt", ".yaml", ".yml", ".pkl", ".p", ".zip")
 """Names of files that people have, which are no custom tasks; no benchmark's name ends in one."""
 
 
@@ -18,9 +19,9 @@ def read_task_file(path: Path, kind: str | None = None) -> FileTask:
     """The task in ``path``; ``kind`` is the value of ``--kind``.
 
     Raises:
-        UserError: the file is missing, or not as its format says (``evalkit.jsonl_task``).
+        UserError: the file is missing, or not as its format says (``evalkit.jsonl_task``, ``evalkit.tsv_task``).
     """
-    return read_jsonl_task(path, kind)
+    return read_tsv_task(path, kind) if path.suffix.lower() == ".tsv" else read_jsonl_task(path, kind)
 
 
 def is_task_file(name: str) -> bool:
@@ -32,9 +33,10 @@ def is_task_file(name: str) -> bool:
     if name.lower().endswith(OTHER_SUFFIXES):
         raise UserError(
             f"--tasks {name}: custom tasks are JSON, one object per line (.jsonl) or a list of them (.json), such as "
-            f'{{"id": "1", "image": "images/1.jpg", "question": …, "answers": […]}}; convert the file.'
+            f'{{"id": "1", "image": "images/1.jpg", "question": …, "answers": […]}}, or tab-separated (.tsv) with the '
+            "columns index, image, question, answer; convert the file."
         )
-    return name.endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES)
 
 
 def relocated(reference: str, data: str | None) -> str:
@@ -62,4 +64,4 @@ def relocated(reference: str, data: str | None) -> str:
 
 def data_of_tasks(data: str | None, before: str) -> str:
     """The data of the other tasks, where ``--data`` may name a custom task file; ``before`` is where they were."""
-    return before if data is None or data.endswith(SUFFIXES) else data
+    return before if data is None or data.lower().endswith(SUFFIXES) else data

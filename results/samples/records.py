@@ -60,7 +60,7 @@ def _names(name: str, split: str) -> bool:
     """Whether ``name`` is the split, its task, or the file of its custom task."""
     task = split.rpartition("/")[0]
     file = name.rpartition("/")[2]
-    return name in (split, task) or (file.endswith(SUFFIXES) and file.rpartition(".")[0] == task)
+    return name in (split, task) or (file.lower().endswith(SUFFIXES) and file.rpartition(".")[0] == task)
 
 
 def records_of(

@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from evalkit.checkpoint_files import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 from evalkit.endpoint import ServedModel
 from evalkit.errors import UserError
-from evalkit.fingerprint import CODE, CONFIG, PICKLED, PROCESSOR, WEIGHTS
 from evalkit.jsonl import read_json
 from evalkit.paths import user_path
 
@@ -117,7 +117,8 @@ def _read_folder(
 
 def _weights(folder: Path, *, pickled: bool) -> Iterator[Path]:
     """The files of weights in ``folder``, without an adapter's."""
-    patterns = ("*.safetensors", "*.bin") if pickled else ("*.safetensors",)
+    suffixes = ("safetensors", "bin") if pickled else ("safetensors",)
+    patterns = [pattern for suffix in suffixes for pattern in (f"*.{suffix}", f"*.{suffix}.index.json")]
     return (path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith("adapter_model."))
 
 

@@ -15,21 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from evalkit.checkpoint_files import loaded_files, processor_files
 from evalkit.errors import UserError
 from evalkit.jsonl import read_json
 from evalkit.types import Sample
-
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-PICKLED = ("*.bin", "*.bin.index.json", "*.pt", "*.pth")
-CONFIG = ("config.json", "generation_config.json")
-PROCESSOR = (
-    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "image_processor*.json",
-    "tokenizer*", "*.tiktoken", "*.model", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json",
-    "chat_template*", "additional_chat_templates/*",
-)  # fmt: skip
-CODE = ("*.py",)
-UNREAD = "adapter_model.*"
-"""Files of an adapter in a checkpoint's folder, which is not applied to its weights."""
 
 SETTLED_SECONDS = 2.0
 """A file written within this time is not remembered: it could be written again without its times showing it."""
@@ -95,35 +84,31 @@ def _remember(content: dict[str, Any]) -> None:
 
 
 def of_checkpoint(folder: Path, *, pickled: bool = False, code: bool = False) -> dict[str, str]:
-    """What a checkpoint in ``folder`` is, by what is in its files: digests of its weights, configuration and processor.
+    """What a checkpoint in ``folder`` is, by the content of all files that loading it can open, by their purpose.
 
     Args:
         pickled: pickled weights are loaded too, so they count.
         code: the checkpoint's own code is run, so it counts.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file cannot be read, or the index of the weights is corrupt.
     """
-    groups = {"weights": (*WEIGHTS, *(PICKLED if pickled else ())), "config": CONFIG, "processor": PROCESSOR}
-    if code:
-        groups["code"] = CODE
     try:
-        return {group: _of_group(folder, patterns) for group, patterns in groups.items()}
+        found = loaded_files(folder, pickled=pickled, code=code)
+        return {purpose: _of_group(folder, paths) for purpose, paths in found.items()}
     except OSError as error:
         raise UserError(f"--model: {error.filename or folder} cannot be read ({error.strerror}).") from error
 
 
 def of_processor(folder: Path) -> str:
-    """The digest of a processor's files.  Raises ``UserError`` if one cannot be read."""
+    """The digest of the files that loading a processor can open.  Raises ``UserError`` if one cannot be read."""
     try:
-        return _of_group(folder, PROCESSOR)
+        return _of_group(folder, processor_files(folder))
     except OSError as error:
         raise UserError(f"--processor: {error.filename or folder} cannot be read ({error.strerror}).") from error
 
 
-def _of_group(folder: Path, patterns: Sequence[str]) -> str:
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    paths = sorted(path for path in found if not path.match(UNREAD))
+def _of_group(folder: Path, paths: Sequence[Path]) -> str:
     return _of_pairs(zip([path.relative_to(folder).as_posix() for path in paths], of_files(paths), strict=True))
 
 

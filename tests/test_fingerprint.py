@@ -9,6 +9,7 @@ import pytest
 
 from evalkit import fingerprint
 from evalkit.data import open_data
+from evalkit.errors import UserError
 from evalkit.jobs import load_job
 from evalkit.task_names import parse_tasks
 
@@ -40,6 +41,55 @@ def test_checkpoint_is_identified_by_its_files(folder: Path, tmp_path: Path) -> 
             file.write(b" ")
         after = fingerprint.of_checkpoint(moved)
         assert {key for key in before if before[key] != after[key]} == {part}
+
+
+@pytest.mark.parametrize("name", ["spiece.vocab", "query_tokenizer/tokenizer.json", "unknown.json", "templates.yaml"])
+def test_files_of_unknown_names_count(folder: Path, name: str) -> None:
+    first = fingerprint.of_checkpoint(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("a")
+    second = fingerprint.of_checkpoint(folder)
+    assert {**second, "other files": None} == {**first, "other files": None}
+    (folder / name).write_text("b")
+    assert fingerprint.of_checkpoint(folder)["other files"] != second["other files"]
+    assert fingerprint.of_processor(folder) != ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LICENSE", "photo.png", "optimizer.pt", "trainer_state.json", "checkpoint-5/tokenizer.json", "adapter_config.json",
+     "adapter_model.safetensors", ".gitattributes", "model.onnx", "part/notes.txt"],
+)  # fmt: skip
+def test_files_that_are_not_loaded_do_not_count(folder: Path, name: str) -> None:
+    first = fingerprint.of_checkpoint(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("a")
+    assert fingerprint.of_checkpoint(folder) == first
+
+
+def sharded(folder: Path, *names: str) -> None:
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    index = {"weight_map": {f"tensor{number}": name for number, name in enumerate(names)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_weights_in_folders_below_count(folder: Path) -> None:
+    sharded(folder, "a.safetensors", "part/b.safetensors")
+    (folder / "part").mkdir()
+    for name, content in (("a.safetensors", "1"), ("part/b.safetensors", "1"), ("part/unread.safetensors", "1")):
+        (folder / name).write_text(content)
+    first = fingerprint.of_checkpoint(folder)
+    (folder / "part/unread.safetensors").write_text("2")
+    assert fingerprint.of_checkpoint(folder) == first
+    (folder / "part/b.safetensors").write_text("2")
+    assert fingerprint.of_checkpoint(folder)["weights"] != first["weights"]
+
+
+@pytest.mark.parametrize("name", ["../b.safetensors", "/b.safetensors", "part/../../b.safetensors", "", "a\0b"])
+def test_weights_elsewhere_are_refused(folder: Path, name: str) -> None:
+    sharded(folder, "a.safetensors", name)
+    with pytest.raises(UserError, match="names a file outside the folder"):
+        fingerprint.of_checkpoint(folder)
 
 
 def test_pickles_and_code_count_if_used(folder: Path) -> None:

@@ -90,7 +90,7 @@ def _check_other_weights(given: str, folder: Path) -> None:
     others = [name for name in tensor_files(folder) if name not in ADAPTER_WEIGHTS]
     if (folder / "config.json").is_file():
         try:
-            complete = [path.name for path in find_weights(folder).paths]
+            complete = [path.name for path in find_weights(folder).paths if path.parent == folder]
         except CorruptFile:
             complete = []
         if complete and set(complete) <= set(others):

@@ -209,7 +209,8 @@ def _from_pretrained(
 
 def only_pickled(folder: Path) -> bool:
     """Whether a checkpoint has its weights as pickles only."""
-    return not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin"))
+    safe = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    return not safe and any(folder.glob("*.bin"))
 
 
 # Packages to install for a quantization method, where the names differ.

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalkit.jsonl import read_json
+from evalkit.checkpoint_files import INDICES, shard_names
 
 from .formatting import few
 
-# In transformers' order: one file, else an index of several.
-SAFE = ("model.safetensors", "model.safetensors.index.json")
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+SAFE, PICKLED = INDICES.items()
 
 
 class CorruptFile(ValueError):
@@ -24,10 +22,12 @@ class WeightFiles:
     """The weight files of a checkpoint.
 
     Attributes:
+        folder: the checkpoint's.
         paths: sorted by name; they need not exist.
         index: file name by tensor name, if there are several files.
     """
 
+    folder: Path
     paths: tuple[Path, ...]
     pickled: bool
     index: Mapping[str, str] | None = None
@@ -35,7 +35,11 @@ class WeightFiles:
     @property
     def missing(self) -> list[str]:
         """The names of missing files."""
-        return [path.name for path in self.paths if not path.is_file()]
+        return [self.name(path) for path in self.paths if not path.is_file()]
+
+    def name(self, path: Path) -> str:
+        """A file's name as the index spells it: it may be in a folder below the checkpoint's."""
+        return path.relative_to(self.folder).as_posix()
 
 
 def find_weights(folder: Path) -> WeightFiles:
@@ -46,24 +50,20 @@ def find_weights(folder: Path) -> WeightFiles:
     """
     for pickled, (single, index) in ((False, SAFE), (True, PICKLED)):
         if (folder / single).is_file():
-            return WeightFiles((folder / single,), pickled)
+            return WeightFiles(folder, (folder / single,), pickled)
         if (folder / index).is_file():
             named = _index(folder / index)
-            return WeightFiles(tuple(folder / name for name in sorted(set(named.values()))), pickled, named)
+            return WeightFiles(folder, tuple(folder / name for name in sorted(set(named.values()))), pickled, named)
     raise CorruptFile(f"no weights: the folder has none of {', '.join((*SAFE, *PICKLED))}")
 
 
 def _index(path: Path) -> dict[str, str]:
     try:
-        named = read_json(path)["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"{path.name} is not an index of weights ({type(error).__name__}: {error})") from error
-    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
-        raise CorruptFile(f"{path.name} is not an index of weights (its weight_map names no files)")
-    outside = [name for name in named.values() if Path(name).name != name]
-    if outside:
-        raise CorruptFile(f"{path.name} names a file outside the folder ({outside[0]})")
-    return named
+        return shard_names(path)
+    except OSError as error:
+        raise CorruptFile(f"{path.name} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CorruptFile(str(error)) from error
 
 
 # ------------------------------------------------------------------------------------------------------ unread files
@@ -96,9 +96,10 @@ def unread_weights(folder: Path) -> list[str]:
     A complete checkpoint can have more: shards of an earlier save, a projector that was trained separately.
     """
     try:
-        read = {path.name for path in find_weights(folder).paths}
+        files = find_weights(folder)
     except CorruptFile:
         return []  # loading fails
+    read = {files.name(path) for path in files.paths}
     return [
         name
         for name in tensor_files(folder)

@@ -6,6 +6,7 @@ device.  Names are thus converted as in real loading, and no values are read.
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def files_check(checkpoint: Checkpoint) -> tuple[WeightFiles, Check]:
     try:
         files = find_weights(Path(checkpoint.location))
     except CorruptFile as error:
-        return WeightFiles((), False), Check("files", False, str(error))
+        return WeightFiles(Path(checkpoint.location), (), False), Check("files", False, str(error))
     details = []
     if files.pickled:
         how = "pickled weights, read with weights_only=True, which executes no code"
@@ -123,11 +124,12 @@ def content_check(files: WeightFiles) -> tuple[Content, Check]:
         except (CorruptFile, OSError) as error:
             faults.append(str(error))
             continue
-        listed = {name for name, file in (files.index or {}).items() if file == path.name}
+        file_name = files.name(path)
+        listed = {name for name, file in (files.index or {}).items() if posixpath.normpath(file) == file_name}
         if missing := sorted(listed - set(own)):
-            faults.append(f"{path.name} lacks {len(missing)} tensors of the index: {few(missing)}")
+            faults.append(f"{file_name} lacks {len(missing)} tensors of the index: {few(missing)}")
         if files.index is not None and (more := sorted(set(own) - listed)):
-            faults.append(f"{path.name} has {len(more)} tensors that are not in the index: {few(more)}")
+            faults.append(f"{file_name} has {len(more)} tensors that are not in the index: {few(more)}")
         tensors |= own
         readable.append(path)
     content = Content(tensors, tuple(readable), files.pickled)

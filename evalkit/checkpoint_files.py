@@ -85,7 +85,7 @@ def shard_names(index: Path) -> dict[str, str]:
         raise ValueError(f"{index.name} is not an index of weights (its weight_map names no files)")
     for name in named.values():
         if not name or "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise ValueError(f"{index.name} names a file outside the folder ({name!r})")
+            raise ValueError(f"{index.name} names a file outside the folder ({name})")
     return named
 
 

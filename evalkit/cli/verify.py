@@ -50,7 +50,8 @@ def verify(
 ) -> None:
     """Check that a checkpoint is complete and works.
 
-    Checks files, tensors, the processor and the adapter, and runs one forward pass. Works for every model family.
+    Checks files, tensors, the processor and the adapter, runs one forward pass, and generates a few tokens as in a run.
+    Works for every model family.
     Pickled weights are read safely: nothing in them is executed (weights_only=True).
 
     Exit code: 0 if no check fails (some may be skipped), 1 if one fails, 2 for a mistake in the command or its input.

@@ -35,7 +35,7 @@ from evalkit.model.hf.processor import Inputs, PlannedRequest
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.responses import Outcome, Responses, error_response
 from evalkit.model.hf.restore import borrowed_model
-from evalkit.model.hf.stop_tokens import stop_tokens, turn_end_token
+from evalkit.model.hf.stop_tokens import pad_token, stop_tokens, turn_end_token
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
@@ -95,7 +95,7 @@ class HFBackend(Backend):
         turn_end = turn_end_token(self.inputs)
         of_turns = (*getattr(processor, "turn_stop_ids", ()), *(() if turn_end is None else (turn_end,)))
         self.turn_stops = tuple(dict.fromkeys((*self.stops, *of_turns)))
-        pad = next(t for t in (configured.pad_token_id, self.tokenizer.pad_token_id, self.stops[0]) if t is not None)
+        pad = pad_token(model, self.tokenizer, self.stops)
         self._responses = Responses(self.tokenizer, self._stops)
         self.not_applied = not_applied(configured, type(model).__name__)
         # generate() takes its defaults from here: Qwen2.5-VL's file, for example, has a repetition penalty.
@@ -295,7 +295,7 @@ class HFBackendFactory(BackendFactory):
 
     def verify(self, checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
         """Check whether a checkpoint is complete and works."""
-        return verify(checkpoint, device=device, dtype=dtype, forward=forward)
+        return verify(checkpoint, device=device, dtype=dtype, forward=forward, make_backend=_backend)
 
 
 BACKEND = HFBackendFactory()

@@ -6,8 +6,11 @@ chat template ends turns with another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from evalkit.data import shown
+from evalkit.errors import UserError
 
 from .processor import Inputs
 
@@ -15,7 +18,11 @@ PROBE = "evalkit-answer"
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The ids that the generation config, the configuration and the tokenizer name, without duplicates."""
+    """The ids that the generation config, the configuration and the tokenizer name, without duplicates.
+
+    Raises:
+        UserError: the generation config names something else than ids.
+    """
     config = getattr(model, "config", None)
     text_config = getattr(config, "text_config", None)
     found = [
@@ -50,6 +57,28 @@ def is_special(tokenizer: Any, token: int) -> bool:
     return bool(getattr(added, "special", False)) or token in tokenizer.all_special_ids
 
 
+def pad_token(model: Any, tokenizer: Any, stops: Sequence[int]) -> int:
+    """The id of the token that fills batches.
+
+    Raises:
+        UserError: the generation config names something else than an id.
+    """
+    configured = model.generation_config.pad_token_id
+    if configured is not None and (isinstance(configured, bool) or not isinstance(configured, int)):
+        raise UserError(
+            f"generation_config.json has the pad_token_id {shown(configured)}; expected the id of a token, which is a "
+            "whole number."
+        )
+    return int(next(token for token in (configured, tokenizer.pad_token_id, *stops) if token is not None))
+
+
 def _ids(config: Any) -> Iterator[int]:
     found = getattr(config, "eos_token_id", None)
-    yield from found if isinstance(found, (list, tuple)) else [] if found is None else [found]
+    ids = found if isinstance(found, (list, tuple)) else [] if found is None else [found]
+    for one in ids:
+        if isinstance(one, bool) or not isinstance(one, int):
+            raise UserError(
+                f"generation_config.json or config.json has the eos_token_id {shown(found)}; expected the ids of "
+                "tokens, which are whole numbers."
+            )
+        yield one

@@ -1,1 +1,1 @@
-"""Checks of a checkpoint: files, weights, one forward pass."""
+"""Checks of a checkpoint: files, weights, one forward pass, a few generated tokens."""

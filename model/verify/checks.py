@@ -1,4 +1,4 @@
-"""Checks of a checkpoint: its files, tensors, processor, and one forward pass.
+"""Checks of a checkpoint: its files, tensors, processor, one forward pass, and a few generated tokens.
 
 Names and shapes are checked by transformers: it loads the tensors into the config's architecture, both on the meta
 device.  Names are thus converted as in real loading, and no values are read.
@@ -27,6 +27,8 @@ from evalkit.model.hf.weight_files import CorruptFile, WeightFiles, find_weights
 from evalkit.types import Check
 
 from .forward import forward_check, mismatches, processor_check
+from .generation import NAME as GENERATION
+from .generation import MakeBackend, generation_check
 from .weights import (
     READING_ERRORS,
     Tensors,
@@ -38,15 +40,23 @@ from .weights import (
 NAMES = "names and shapes"
 
 
-def verify(checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool) -> Iterator[Check]:
-    """The checks of a checkpoint in a local folder, one by one; see ``evalkit.interfaces.BackendFactory.verify``."""
+def verify(
+    checkpoint: Checkpoint, *, device: str, dtype: str, forward: bool, make_backend: MakeBackend
+) -> Iterator[Check]:
+    """The checks of a checkpoint in a local folder, one by one; see ``evalkit.interfaces.BackendFactory.verify``.
+
+    Args:
+        make_backend: makes the backend of a run.
+    """
     target = pick_device(device)
     pick_dtype(dtype, target)
     check_architecture(checkpoint)
-    return _checks(checkpoint, target, dtype, forward)
+    return _checks(checkpoint, target, dtype, forward, make_backend)
 
 
-def _checks(checkpoint: Checkpoint, device: torch.device, dtype: str, forward: bool) -> Iterator[Check]:
+def _checks(
+    checkpoint: Checkpoint, device: torch.device, dtype: str, forward: bool, make_backend: MakeBackend
+) -> Iterator[Check]:
     files, present = files_check(checkpoint)
     yield present
     content, complete = content_check(files)
@@ -71,12 +81,15 @@ def _checks(checkpoint: Checkpoint, device: torch.device, dtype: str, forward: b
         adapted = adapter_check(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
         yield adapted
         intact &= adapted.ok is True
-    if not forward:
-        yield Check("forward pass", None, "skipped (--no-forward)")
-    elif not intact or processor is None or model is None:
-        yield Check("forward pass", None, "skipped: an earlier check failed")
+    skipped = "skipped: an earlier check failed" if forward else "skipped (--no-forward)"
+    loaded: Any = None
+    if not forward or not intact or processor is None or model is None:
+        yield Check("forward pass", None, skipped)
     else:
-        yield forward_check(checkpoint, processor, device, dtype, content.tensors, model)
+        passed, loaded = forward_check(checkpoint, processor, device, dtype, content.tensors, model)
+        yield passed
+        skipped = "skipped: the forward pass failed or was skipped"
+    yield Check(GENERATION, None, skipped) if loaded is None else generation_check(loaded, processor, make_backend)
 
 
 # -------------------------------------------------------------------------------------------------------------- files

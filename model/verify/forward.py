@@ -57,8 +57,8 @@ def processor_check(checkpoint: Checkpoint, model: Any) -> tuple[Check, Any]:
 
 def forward_check(
     checkpoint: Checkpoint, processor: Any, device: torch.device, dtype: str, tensors: Tensors, built: Any
-) -> Check:
-    """The model, loaded as in a run, gives finite logits that depend on the image.
+) -> tuple[Check, Any]:
+    """The model, loaded as in a run, gives finite logits that depend on the image; returns it too, or None.
 
     Skipped if the weights do not fit into memory.
     """
@@ -71,41 +71,40 @@ def forward_check(
     free = free_memory(device)
     in_dtype = "in their own dtype" if kind == "auto" else f"in {dtype_name(kind)}"
     if free is not None and needed > free:
-        return Check(
-            name, None,
-            f"skipped: the weights {in_dtype} take {gigabytes(needed)}, and {gigabytes(free)} of memory are free "
-            f"on {device}; use another --dtype or --device",
-        )  # fmt: skip
+        message = (
+            f"skipped: the weights {in_dtype} take {gigabytes(needed)}, and {gigabytes(free)} of memory are free on "
+            f"{device}; use another --dtype or --device"
+        )
+        return Check(name, None, message), None
     try:
         with quiet():
-            # Pickles are read as tensors only; the check of the files says whether 'evalkit run' reads them.
-            model, report = load_with_report(
-                replace(checkpoint, allow_pickled_weights=True), device=device, dtype=dtype
-            )
-            if quantization(checkpoint) is None:
-                model = model.to(device)
-            model.eval()
-            faults = mismatches(report)
-            if faults:
-                return Check(name, False, "; ".join(faults))
-            if checkpoint.adapter is not None:
-                adapter = read_adapter(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
-                model = apply_adapter(model, adapter).to(model.device).eval()
+            model = _loaded(checkpoint, device, dtype)
             logits = [_logits(model, processor, rotated=rotated) for rotated in (False, True)]
     except UserError as error:
-        return Check(name, False, _without_prefix(error, checkpoint))
+        return Check(name, False, _without_prefix(error, checkpoint)), None
     except Exception as error:  # any failure is a result of this check
-        return Check(name, False, f"{type(error).__name__}: {first_line(error)}")
+        return Check(name, False, f"{type(error).__name__}: {first_line(error)}"), None
     if not all(bool(torch.isfinite(found).all()) for found in logits):
-        return Check(name, False, f"the logits are not finite {in_dtype} on {device}; try another --dtype")
+        return Check(name, False, f"the logits are not finite {in_dtype} on {device}; try another --dtype"), None
     if torch.equal(*logits):
-        return Check(name, False, "the logits do not depend on the image")
+        return Check(name, False, "the logits do not depend on the image"), None
     seconds = time.monotonic() - began
-    return Check(
-        name,
-        True,
-        f"finite logits on {device} in {dtype_name(model.dtype)}, dependent on the image ({seconds:.1f} s)",
-    )
+    found = f"finite logits on {device} in {dtype_name(model.dtype)}, dependent on the image ({seconds:.1f} s)"
+    return Check(name, True, found), model
+
+
+def _loaded(checkpoint: Checkpoint, device: torch.device, dtype: str) -> Any:
+    """The model with its adapter.  Raises ``UserError`` if its tensors do not match."""
+    # Pickles are read as tensors only; the check of the files says whether 'evalkit run' reads them.
+    model, report = load_with_report(replace(checkpoint, allow_pickled_weights=True), device=device, dtype=dtype)
+    if quantization(checkpoint) is None:
+        model = model.to(device)
+    if faults := mismatches(report):
+        raise UserError("; ".join(faults))
+    if checkpoint.adapter is not None:
+        adapter = read_adapter(checkpoint.adapter, pickled=checkpoint.allow_pickled_weights)
+        model = apply_adapter(model, adapter).to(model.device)
+    return model.eval()
 
 
 def _logits(model: Any, processor: Any, *, rotated: bool) -> torch.Tensor:

@@ -29,6 +29,7 @@ State = dict[str, torch.Tensor]
 WEIGHT = "model.layers.0.mlp.down_proj.weight"
 NAMES = [
     "files", "complete", "names and shapes", "dtype", "parameters", "values", "processor", "forward pass",
+    "generation",
 ]  # fmt: skip
 
 
@@ -241,6 +242,41 @@ def test_forward_pass_errors_are_reported(evalkit: Evalkit, copy: Path, monkeypa
     assert said in checks["forward pass"]["finding"]
     checks = verified(evalkit, copy, "--dtype", "bfloat16", code=1)  # half of that
     assert checks["forward pass"]["finding"] == "the logits do not depend on the image"
+
+
+def _generation(folder: Path, **changed: object) -> None:
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "check", "sentence"),
+    [
+        (lambda f: _generation(f, eos_token_id=["555", 553]), "generation", "has the eos_token_id ['555', 553]; expected the ids of tokens"),
+        (lambda f: _generation(f, eos_token_id={"a": 1}), "generation", "has the eos_token_id {'a': 1}; expected the ids of tokens"),
+        (lambda f: _generation(f, eos_token_id=True), "generation", "has the eos_token_id True; expected the ids of tokens"),
+        (lambda f: _generation(f, pad_token_id=True), "generation", "has the pad_token_id True; expected the id of a token"),
+        (lambda f: _image_size(f, shortest_edge="3136"), "processor", "processor_config.json has min_pixels '3136'; expected a whole number"),
+    ],
+    ids=["eos", "eos object", "eos truth", "pad", "size"],
+)  # fmt: skip
+def test_verify_finds_what_run_cannot_use(
+    evalkit: Evalkit, copy: Path, damage: Callable[[Path], object], check: str, sentence: str
+) -> None:
+    damage(copy)
+    checks = verified(evalkit, copy, code=1)
+    assert failing(checks) == [check]
+    assert sentence in checks[check]["finding"]
+    done = evalkit("run", "-t", "vqav2", "-m", str(copy), "--data", "tiny", "--limit", "1", cwd=copy.parent)
+    assert done.returncode == 2, done.stderr
+    assert sentence in " ".join(done.stderr.split())
+
+
+def _image_size(folder: Path, **changed: object) -> None:
+    path = folder / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["image_processor"]["size"].update(changed)
+    path.write_text(json.dumps(config))
 
 
 def test_free_memory_comes_from_the_system() -> None:

@@ -65,9 +65,15 @@ def loaded_files(folder: Path, *, pickled: bool = False, code: bool = False) -> 
     return found
 
 
-def processor_files(folder: Path) -> list[Path]:
-    """The files that loading a processor can open.  Raises ``OSError``."""
-    return sorted({*_matching(folder, (*PROCESSOR, "config.json")), *_others(folder, code=False)})
+def processor_files(folder: Path, *, loaded: bool) -> list[Path]:
+    """The files that loading a processor can open; transformers also reads the ``config.json``.  Raises ``OSError``.
+
+    Args:
+        loaded: whether transformers loads it; for a model on a server, only its files are read.
+    """
+    patterns = (*PROCESSOR, "config.json") if loaded else PROCESSOR
+    others = set(_others(folder, code=False)) - {folder / name for name in CONFIG}
+    return sorted({*_matching(folder, patterns), *others})
 
 
 def shard_names(index: Path) -> dict[str, str]:

@@ -100,10 +100,10 @@ def of_checkpoint(folder: Path, *, pickled: bool = False, code: bool = False) ->
         raise UserError(f"--model: {error.filename or folder} cannot be read ({error.strerror}).") from error
 
 
-def of_processor(folder: Path) -> str:
-    """The digest of the files that loading a processor can open.  Raises ``UserError`` if one cannot be read."""
+def of_processor(folder: Path, *, loaded: bool = True) -> str:
+    """The digest of a processor's files (see ``processor_files``).  Raises ``UserError`` if one cannot be read."""
     try:
-        return _of_group(folder, processor_files(folder))
+        return _of_group(folder, processor_files(folder, loaded=loaded))
     except OSError as error:
         raise UserError(f"--processor: {error.filename or folder} cannot be read ({error.strerror}).") from error
 

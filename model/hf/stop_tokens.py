@@ -66,8 +66,8 @@ def pad_token(model: Any, tokenizer: Any, stops: Sequence[int]) -> int:
     configured = model.generation_config.pad_token_id
     if configured is not None and (isinstance(configured, bool) or not isinstance(configured, int)):
         raise UserError(
-            f"generation_config.json has the pad_token_id {shown(configured)}; expected the id of a token, which is a "
-            "whole number."
+            f"generation_config.json has the pad_token_id {shown(configured)}; expected the id of a token, which is an "
+            "integer."
         )
     return int(next(token for token in (configured, tokenizer.pad_token_id, *stops) if token is not None))
 
@@ -79,6 +79,6 @@ def _ids(config: Any) -> Iterator[int]:
         if isinstance(one, bool) or not isinstance(one, int):
             raise UserError(
                 f"generation_config.json or config.json has the eos_token_id {shown(found)}; expected the ids of "
-                "tokens, which are whole numbers."
+                "tokens, which are integers."
             )
         yield one

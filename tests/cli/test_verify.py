@@ -256,7 +256,7 @@ def _generation(folder: Path, **changed: object) -> None:
         (lambda f: _generation(f, eos_token_id={"a": 1}), "generation", "has the eos_token_id {'a': 1}; expected the ids of tokens"),
         (lambda f: _generation(f, eos_token_id=True), "generation", "has the eos_token_id True; expected the ids of tokens"),
         (lambda f: _generation(f, pad_token_id=True), "generation", "has the pad_token_id True; expected the id of a token"),
-        (lambda f: _image_size(f, shortest_edge="3136"), "processor", "processor_config.json has min_pixels '3136'; expected a whole number"),
+        (lambda f: _image_size(f, shortest_edge="3136"), "processor", "processor_config.json has min_pixels '3136'; expected an integer"),
     ],
     ids=["eos", "eos object", "eos truth", "pad", "size"],
 )  # fmt: skip

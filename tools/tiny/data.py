@@ -17,11 +17,12 @@ from typing import Any
 import questions as q
 from data_captions_text_choice import write_captions, write_docvqa, write_scienceqa, write_textvqa
 from data_files import write_coco_image, write_json
+from data_tables import write_mmbench, write_mme, write_pope
 from scenes import COLORS, SHAPES, Scene, draw_scene
 
 SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
 # Distinct id ranges: no two benchmarks share an image id.
-FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001, "refcoco+": 1301, "refcocog": 1601}
+FIRST_ID = {"vqa val": 1, "vqa train": 501, "refcoco": 1001, "refcoco+": 1301, "refcocog": 1601, "pope": 3001}
 QUESTION_TYPES = ("what color is the", "what number is", "how many", "is there a", "what is the", "what")
 
 
@@ -176,6 +177,9 @@ def write_data_root(root: Path, seed: int) -> dict[str, Any]:
     for split, images, first in (("val", 40, 1), ("train", 12, 501)):
         counts[f"docvqa {split}"] = write_docvqa(root, split, images, first, random.Random(f"{seed}/docvqa/{split}"))
     counts["scienceqa_img"] = write_scienceqa(root, {"test": 80, "train": 18}, random.Random(f"{seed}/scienceqa"))
+    counts["pope"] = write_pope(root, 12, FIRST_ID["pope"], random.Random(f"{seed}/pope"))
+    counts["mme"] = write_mme(root, 20, random.Random(f"{seed}/mme"))
+    counts["mmbench_en"] = write_mmbench(root, 24, random.Random(f"{seed}/mmbench"))
     return counts
 
 

@@ -23,17 +23,20 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in, tsv_places
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.tasks._files import id_in, list_of, name_in, official_format, text_in
+from evalkit.tasks._tsv import has_tsv, row_images
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Split
 from evalkit.values import shown
 from evalkit.yes_no import NO, VLMEVALKIT, YES
 
-from ._yes_no import has_tsv, tsv_images, tsv_rows, yes_no_in
+from ._yes_no import yes_no_in
 
 HUB_REPO = "lmms-lab/HallusionBench"
+COLUMNS = ("question", "answer")
+"""Of the TSV file."""
 TSV = "HallusionBench"
 FILES = ("hallusionbench/HallusionBench.json", "HallusionBench/HallusionBench.json", "HallusionBench.json")
 IMAGES = ("hallusionbench/hallusion_bench", "HallusionBench/hallusion_bench", "hallusion_bench")
@@ -70,11 +73,11 @@ class HallusionBench(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of VLMEvalKit's TSV file if there is one, else of the official file."""
         if has_tsv(data, self.name, TSV):
-            for row in tsv_rows(data, self.name, TSV, ("question", "answer")):
+            for row in data.tsv(*tsv_places(self.name, TSV), task=self.name, columns=COLUMNS).rows:
                 with official_format(self.name, row.where, "a question of HallusionBench.tsv"):
                     yield self._sample(
                         row.index, text_in(row, "question"), yes_no_in(row, "answer"),
-                        tsv_images(row, data, self.name, TSV),
+                        row_images(row, data, self.name, TSV),
                     )  # fmt: skip
             return
         content = data.json(*FILES, task=self.name)

@@ -39,13 +39,16 @@ from evalkit.interfaces import Task
 from evalkit.jsonl import read_bytes
 from evalkit.letters import Options, Reading
 from evalkit.tasks._files import name_in, official_format, text_in
+from evalkit.tasks._tsv import has_tsv, row_images
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Split
 from evalkit.yes_no import NO, VLMEVALKIT, YES
 
-from ._yes_no import TAIL, has_tsv, tsv_images, tsv_rows, yes_no_in
+from ._yes_no import TAIL, yes_no_in
 
 HUB_REPO = "lmms-lab/MME"
 HUB_COLUMNS = ("question_id", "image", "question", "answer", "category")
+COLUMNS = ("question", "answer", "category", "image_path")
+"""Of the TSV file."""
 TSV = "MME"
 SUBTASKS = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -106,10 +109,10 @@ class Mme(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of VLMEvalKit's TSV file if there is one, else of the official answer files."""
         if has_tsv(data, self.name, TSV):
-            for row in tsv_rows(data, self.name, TSV, ("question", "answer", "category", "image_path")):
+            for row in data.tsv(*tsv_places(self.name, TSV), task=self.name, columns=COLUMNS).rows:
                 with official_format(self.name, row.where, "a question of MME.tsv"):
                     name = Path(name_in(row, "image_path")).name
-                    yield self._sample(row, row.index, name, tsv_images(row, data, self.name, TSV))
+                    yield self._sample(row, row.index, name, row_images(row, data, self.name, TSV))
             return
         folders = [place for place in RESULTS if (data.root / place).is_dir()]
         if not folders:

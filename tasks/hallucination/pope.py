@@ -36,14 +36,17 @@ from evalkit.interfaces import Task
 from evalkit.jsonl import objects, read_bytes
 from evalkit.letters import Options, Reading
 from evalkit.tasks._files import id_in, name_in, official_format, text_in
+from evalkit.tasks._tsv import has_tsv, image_cluster, row_images
 from evalkit.tsv import TsvRow
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Split
 from evalkit.yes_no import NO, VLMEVALKIT, YES
 
-from ._yes_no import TAIL, has_tsv, tsv_images, tsv_rows, yes_no_in
+from ._yes_no import TAIL, yes_no_in
 
 HUB_REPO = "lmms-lab/POPE"
 HUB_COLUMNS = ("question_id", "image", "image_source", "question", "answer", "category")
+COLUMNS = ("question", "answer", "category")
+"""Of the TSV file."""
 TSV = "POPE"
 CATEGORIES = ("random", "popular", "adversarial")
 FOLDERS = ("pope", "pope/output/coco", "POPE/output/coco", "pope/coco", "coco/pope")
@@ -96,9 +99,9 @@ class Pope(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The questions of VLMEvalKit's TSV file, if there is one of this version, else of the official files."""
         if split == "test" and has_tsv(data, self.name, TSV):
-            for row in tsv_rows(data, self.name, TSV, ("question", "answer", "category")):
-                with official_format(self.name, row.where, "a question of POPE.tsv"):
-                    yield self._from_tsv(row, data)
+            for asked in data.tsv(*tsv_places(self.name, TSV), task=self.name, columns=COLUMNS).rows:
+                with official_format(self.name, asked.where, "a question of POPE.tsv"):
+                    yield self._from_tsv(asked, data)
             return
         if not any((data.root / f"{folder}/coco_pope_{CATEGORIES[0]}.json").exists() for folder in FOLDERS):
             raise UserError(
@@ -136,10 +139,10 @@ class Pope(Task):
                 yield self._sample(key, text_in(row, "question"), answer, found, image, (category,))
 
     def _from_tsv(self, row: TsvRow, data: OfficialData) -> Sample:
-        images = tsv_images(row, data, self.name, TSV)
+        images = row_images(row, data, self.name, TSV)
         categories = tuple(_category(one.strip()) for one in text_in(row, "category").split(","))
         # The file does not name the images: rows with the same one are found by its content.
-        cluster = row.images[0].index if row.images else row.index
+        cluster = image_cluster(row)
         question, answer = text_in(row, "question"), yes_no_in(row, "answer")
         return self._sample(row.index, question, answer, images[0] if images else None, cluster, categories)
 

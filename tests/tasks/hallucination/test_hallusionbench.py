@@ -63,7 +63,7 @@ def test_hub(tmp_path: Path) -> None:
         ({"gt_answer": "2"}, "entry 0 of .*: not the official format .gt_answer is '2', neither 0 nor 1"),
         ({"category": "XX"}, "the index is 'XX_math_1_0_1_2', not one such as"),
         ({"set_id": None}, "set_id is None, neither an integer nor a short text"),
-        ({"filename": "../../x.png"}, "lies outside"),
+        ({"filename": "../../x.png"}, "is outside"),
         ({"question": 3}, "question is 3, not a text"),
     ],
 )

@@ -80,7 +80,7 @@ def test_hub(tmp_path: Path) -> None:
         ({"category": "counts"}, "line 2: not the official format .category is 'counts', not one of MME's subtasks"),
         ({"question": None}, "line 2: not the official format .question is None, not a text"),
         ({"image_path": None}, "line 2: not the official format .image_path is None, not a file name"),
-        ({"image": None, "image_path": "../x.jpg"}, "lies outside"),
+        ({"image": None, "image_path": "../x.jpg"}, "is outside"),
     ],
 )
 def test_wrong_rows_are_reported(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
 """Throughput of the ``server`` backend by requests in flight (1, 8, 32), with and without grouping by image.
 
-    python benchmarks/server.py --make /tmp/small        # a model of 30 million random parameters, to be served
-    vllm serve /tmp/small --dtype float32 --num-gpu-blocks-override 24 --max-model-len 2048 --port 8123  # or any other
+    python benchmarks/server.py --make small             # a model of 30 million random parameters, to be served
+    vllm serve small --dtype float32 --num-gpu-blocks-override 24 --max-model-len 2048 --port 8123  # or any other
     python benchmarks/server.py --base-url http://localhost:8123/v1
 
 Orders: ``apart`` interleaves the questions of different images, so that those of one image are far apart; ``together``

@@ -225,7 +225,7 @@ def _resolve(given: str, pickled: bool, with_weights: bool) -> Checkpoint:
         raise UserError(f"--model {given}: {folder} is a file; give the checkpoint's folder.")
     if not _is_hub_id(given):
         raise UserError(
-            f"--model {given}: there is no such folder, and it is no hub id (ORG/NAME) "
+            f"--model {given}: there is no such folder, and it is neither a hub id (ORG/NAME) "
             f"nor a bundled checkpoint ({', '.join(BUNDLED)})."
         )
     return _read_hub(given)

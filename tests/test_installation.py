@@ -23,7 +23,7 @@ FOLDERS = {"evalkit": ".", **{f"evalkit.{name}": name for name in ("tasks", "met
 CHECKOUT = {"url": "file:///home/me/my%20evalkit", "dir_info": {"editable": True}}
 FOLDER = {"url": "file:///home/me/evalkit", "dir_info": {}}
 REPOSITORY = {"url": "https://example.org/evalkit", "vcs_info": {"vcs": "git", "commit_id": "1a2b3c"}}
-WHEEL = {"url": "file:///tmp/evalkit_vlm-1-py3-none-any.whl", "archive_info": {}}
+WHEEL = {"url": "file:///srv/wheels/evalkit_vlm-1-py3-none-any.whl", "archive_info": {}}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ WHEEL = {"url": "file:///tmp/evalkit_vlm-1-py3-none-any.whl", "archive_info": {}
         (CHECKOUT, "pip install -e '.[plot]' in /home/me/my evalkit"),
         (FOLDER, "pip install '.[plot]' in /home/me/evalkit"),
         (REPOSITORY, "pip install 'evalkit-vlm[plot] @ git+https://example.org/evalkit@1a2b3c'"),
-        (WHEEL, "pip install 'evalkit-vlm[plot] @ file:///tmp/evalkit_vlm-1-py3-none-any.whl'"),
+        (WHEEL, "pip install 'evalkit-vlm[plot] @ file:///srv/wheels/evalkit_vlm-1-py3-none-any.whl'"),
         (None, "pip install 'evalkit-vlm[plot]'"),
         ("not an object", "pip install 'evalkit-vlm[plot]'"),
     ],

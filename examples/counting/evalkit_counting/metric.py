@@ -36,7 +36,7 @@ class CountError(Metric):
     aggregation = MappingProxyType({"mean_absolute_error": Mean(maximum=None)})  # not percent: no upper end
 
     def score(self, answers: Sequence[Answered]) -> Scores:
-        """Score every answer.  Raises ``UserError`` for a reference that is no number."""
+        """Score every answer.  Raises ``UserError`` for a reference that is not a number."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = {
             key: fmean(row[key] for row in per_sample.values()) if per_sample else math.nan

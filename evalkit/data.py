@@ -165,6 +165,8 @@ class HubData(Data):
         for column, feature in rows.features.items():
             if isinstance(feature, datasets.Image):
                 rows = rows.cast_column(column, datasets.Image(decode=False))
+            elif isinstance(getattr(feature, "feature", None), datasets.Image):  # a list of images
+                rows = rows.cast_column(column, type(feature)(datasets.Image(decode=False)))
         return rows
 
     def _mirrored(self, repo: str, split: str, config: str | None, *, task: str) -> Any:

@@ -106,13 +106,18 @@ class PathImage(EncodedImage):
 
 @dataclass(frozen=True)
 class RowImage(EncodedImage):
-    """An image in a row of a data set, encoded until it is loaded."""
+    """An image in a row of a data set, encoded until it is loaded.
+
+    Attributes:
+        place: its number, from 0, in a column of lists; None where a cell is an image.
+    """
 
     name: str
     rows: Any = field(repr=False, compare=False)
     index: int
     column: str = "image"
     upright: bool = True
+    place: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another process: rows as references to their files, or else only this cell."""
@@ -123,6 +128,8 @@ class RowImage(EncodedImage):
 
     def source(self) -> io.BytesIO:
         cell = self.rows[self.index][self.column]
+        if self.place is not None:
+            cell = cell[self.place] if cell and self.place < len(cell) else None
         content = None if cell is None else cell.get("bytes")
         if content is None:
             # A row can name a file anywhere on this machine, which is not the data set's to show to a model.

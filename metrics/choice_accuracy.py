@@ -15,6 +15,8 @@ the reference, in lower case and without a final point: lmms-eval's rule.
 
 ``choice_accuracy_l2`` has the same values and another headline, ``accuracy_l2``: the unweighted mean of the means of
 the categories in ``meta["l2_category"]``, which is lmms-eval's score for MMStar.
+``choice_accuracy_macro`` has the headline ``accuracy_macro``: the unweighted mean of the means of the categories in
+``meta["category"]``, which is BLINK's own score.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ class ChoiceAccuracy(Metric):
     ``parse_rate``, each 0 or 100.
 
     Args:
-        headline: ``accuracy``, or ``accuracy_l2`` for the metric of that name.
+        headline: ``accuracy``, or ``accuracy_l2`` or ``accuracy_macro`` for the metrics of these names.
     """
 
     running_score = True
 
     def __init__(self, headline: str = "accuracy") -> None:
-        self.name = "choice_accuracy" if headline == "accuracy" else "choice_accuracy_l2"
+        self.name = f"choice_{headline}"
         self.headline = headline
 
     @property
@@ -57,7 +59,19 @@ class ChoiceAccuracy(Metric):
         values = means(per_sample, ("accuracy", "parse_rate"))
         more, declared = breakdown("category", answers, per_sample)
         l2, of_l2 = by_l2(answers, per_sample, required=self.headline == "accuracy_l2")
+        if self.headline == "accuracy_macro":
+            values["accuracy_macro"], of_l2["accuracy_macro"] = self._macro(answers, more)
         return Scores(self.headline, values | l2 | more, per_sample, self.signature, declared | of_l2)
+
+    def _macro(self, answers: Sequence[Answered], by_category: Mapping[str, float]) -> tuple[float, Aggregation]:
+        """The mean over the categories, and how it is computed.  Raises ``UserError`` if a sample has not just one."""
+        odd = next((a.sample.id for a in answers if len(labels_of(a.sample.meta.get("category"))) != 1), None)
+        if odd is not None:
+            raise UserError(
+                f"{self.name}: sample {odd!r} has not one category, and the score is the mean over categories; score "
+                "it with choice_accuracy, or complete the data"
+            )
+        return mean(list(by_category.values())), MeanOfGroups("accuracy", key="category")
 
 
 def letter_scores(metric: str, answered: Answered) -> dict[str, float]:
@@ -116,4 +130,4 @@ def by_l2(
     }  # fmt: skip
 
 
-METRICS = {metric.name: metric for metric in (ChoiceAccuracy(), ChoiceAccuracy("accuracy_l2"))}
+METRICS = {metric.name: metric for metric in map(ChoiceAccuracy, ("accuracy", "accuracy_l2", "accuracy_macro"))}

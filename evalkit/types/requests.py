@@ -22,7 +22,8 @@ class PromptTemplate:
         text: with the placeholders ``{q}`` (the question or expression as the files have it, with its hint, if any),
             ``{question}`` (without its hint), ``{hint}`` (its hint or ``N/A``), ``{hints}`` (a line ``Hint: …`` or
             nothing), ``{options}`` (a line ``A. …`` per option), ``{bracketed_options}`` (``(A) …``), ``{letters}``
-            (``A, B, C``) and ``{prompt}`` (the question with its options as the benchmark's files word them).
+            (``A, B, C``), ``{prompt}`` (the question with its options as the benchmark's files word them) and
+            ``{preamble}`` (what the benchmark's scripts put before it, for some questions).
         max_new_tokens: the protocol's token limit; None for the task's.
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).

@@ -84,8 +84,9 @@ def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part
         return list(_options(template, sample, "{}. " if name == "options" else "({}) "))
     if name == "letters":
         return [", ".join(letter for letter, _ in sample.lettered_options)]
-    if name == "prompt":
-        return [_text(sample, "prompt")]
+    if name in ("prompt", "preamble"):
+        text = sample.meta.get(name)
+        return [text] if isinstance(text, str) else []
     if name in ("hint", "hints"):
         hint = _text(sample, "hint")
         return [hint or "N/A"] if name == "hint" else [f"Hint: {hint}\n"] if hint else []

@@ -31,8 +31,9 @@ VLMEVALKIT: dict[Kind, str] = {
     ),
 }
 
-# MMMU has its images first there, with the benchmark's marks in the text.
+# The same for benchmarks that have prompts of their own.  MMMU has its images first there, with its marks in the text.
 BY_TASK: dict[str, PromptTemplate] = {
+    "blink": PromptTemplate(CHOICE),
     "mmmu": PromptTemplate(CHOICE, others={"vqa": "Question: {q}"}, images_first=True),
 }
 

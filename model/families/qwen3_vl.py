@@ -16,7 +16,7 @@ from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.types import PromptSpec, PromptTemplate
 
 from ._chat import fenced_json, fenced_point, rounded
-from ._prompts import SHORT
+from ._prompts import LETTER, SHORT
 from .qwen2_5_vl import POINTING
 from .qwen2_vl import CAPTION, CHOICE, Qwen2VL
 
@@ -26,12 +26,18 @@ GROUNDING = (
 
 # The prompts of the report, appendix B, for single benchmarks: images first.
 BY_TASK: Mapping[str, PromptTemplate] = {
+    "blink": PromptTemplate(CHOICE),
     "mmmu": PromptTemplate(CHOICE, others={"vqa": "Question: {q}"}, images_first=True),
     "mmmu_pro": PromptTemplate("{q}\n{options}\nPlease select the correct answer from the options.", images_first=True),
     "mmmu_pro_vision": PromptTemplate("Identify the problem and solve it. Think step by step before answering."),
     # The data set's own text:
     "hallusionbench": PromptTemplate("{q}"),
     "ocrbench": PromptTemplate("{q}"),
+    "muirbench": PromptTemplate(LETTER),
+    "visulogic": PromptTemplate(
+        "{q}\nSolve the complex visual logical reasoning problem through step-by-step reasoning.\nThink about the "
+        "reasoning process first and answer the question following this format:\nAnswer://boxed{{$LETTER}}"
+    ),
 }
 
 

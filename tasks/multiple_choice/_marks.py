@@ -123,4 +123,7 @@ def in_order(question: str, options: Sequence[str], images: Sequence[ImageRef], 
             first += f"<image {number}>{other}"
         pieces.append(first)
     found = numbered(pieces[0], pieces[1:], dict(enumerate(images, 1)), required=required)
-    return Marked((*images[count:], *found.content), found.options) if 0 < count < len(images) else found
+    if not 0 < count < len(images):
+        return found
+    beyond = tuple(f"<image {number}>" for number in range(count + 1, len(images) + 1))
+    return replace(found, content=(*images[count:], *found.content), marks=(*beyond, *found.marks))

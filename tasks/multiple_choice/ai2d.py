@@ -38,9 +38,9 @@ from evalkit.errors import UserError
 from evalkit.images import PathImage, RowImage
 from evalkit.interfaces import Task
 from evalkit.jsonl import read_bytes
-from evalkit.letters import VLMEVALKIT
+from evalkit.letters import VLMEVALKIT, lmms_eval
 from evalkit.tasks._files import boolean_in, id_in, is_coordinate, official_format, text_in, texts_in
-from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Size, Split
+from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Size, Split
 
 from ._choice import letter
 
@@ -114,7 +114,14 @@ class AI2D(Task):
             "Please select the correct answer from the options above. \n"
         ),
     }
-    protocol_rules = {"vlmevalkit": VLMEVALKIT}
+    rules = {
+        lmms_eval.COMMIT: ScoringRule(
+            "lmms-eval-ai2d",
+            about="a capital and a point at the beginning, else the answer alone",
+            read=lmms_eval.read_ai2d,
+        )
+    }
+    protocol_rules = {"vlmevalkit": VLMEVALKIT, "lmms-eval": lmms_eval.COMMIT}
     layout = (f"ai2d/{IDS}", "ai2d/questions/*.json", "ai2d/annotations/*.json", "ai2d/images/*.png")
     hub = HUB_REPO
 

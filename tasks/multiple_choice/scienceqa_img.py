@@ -28,9 +28,9 @@ from evalkit.data import HubData, OfficialData, image_in, shown
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.letters import VLMEVALKIT
+from evalkit.letters import VLMEVALKIT, lmms_eval
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
-from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Split
+from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Split
 
 from ._choice import letter
 
@@ -63,7 +63,14 @@ class ScienceQAImages(Task):
             "Please select the correct answer from the options above. \n"
         ),
     }
-    protocol_rules = {"vlmevalkit": VLMEVALKIT}
+    rules = {
+        lmms_eval.COMMIT: ScoringRule(
+            "lmms-eval-scienceqa",
+            about="LLaVA's, too: the answer alone, or a capital and a point at its beginning",
+            read=lmms_eval.read_scienceqa,
+        )
+    }
+    protocol_rules = {"vlmevalkit": VLMEVALKIT, "lmms-eval": lmms_eval.COMMIT}
     layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
     hub = HUB_REPO
 

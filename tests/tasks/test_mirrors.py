@@ -39,6 +39,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "mmmu/val": ("lmms-lab/MMMU/data", "validation", {"id": "validation_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "question_type": "multiple-choice", "image_1": None}, "id", "question"),
     "mmmu_pro/standard4": ("MMMU/MMMU_Pro/standard (4 options)", "test", {"id": "test_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "subject": "Art", "image_1": None}, "id", "question"),
     "mmmu_pro_vision/test": ("MMMU/MMMU_Pro/vision", "test", {"id": "test_Art_7", "options": "['a', 'b']", "answer": "A", "subject": "Art"}, "id", None),
+    "muirbench/test": ("MUIRBENCH/MUIRBENCH/data", "test", {"idx": 7, "task": "Counting", "question": "What?", "options": ["a", "b"], "answer": "A", "image_list": None}, "idx", "question"),
     "refcoco/testA": ("lmms-lab/RefCOCO/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcoco+/testA": ("lmms-lab/RefCOCOplus/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcocog/test": ("lmms-lab/RefCOCOg/data", "test", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
@@ -81,7 +82,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_task_of_hub_is_tried() -> None:
-    assert {task.name for task in registry.tasks.all() if task.hub} == {name.split("/")[0] for name in ROWS} | {"gqa"}
+    assert {task.name for task in registry.tasks.all() if task.hub} == {name.split("/")[0] for name in ROWS} | {
+        "gqa",
+        "blink",
+    }
 
 
 @pytest.mark.parametrize("name", ROWS)

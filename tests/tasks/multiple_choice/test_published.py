@@ -148,3 +148,46 @@ def test_mmmu_pro_of_gpt_4o(score: Callable[..., Scored], tmp_path: Path) -> Non
     assert {key: line["accuracy"] == 100 for key, line in scored["samples"].items()} == {
         row["id"]: row["if_right"] for row in answered
     }
+
+
+# -------------------------------------------------------------------------------------------------------------- BLINK
+
+
+BLINK = {
+    # the mean over the 14 tasks and the share of all questions, of the published extractions
+    "GPT4V": ("51.09", "50.39"),
+    "GPT4o": ("60.04", "59.92"),
+    "MiniGPT-4-v2": ("34.23", "33.93"),
+    "OPUS": ("44.05", "43.40"),
+    "QwenVLMax": ("40.28", "39.51"),
+    "Yi_VL_34B": ("41.68", "41.24"),
+    "cogvlm-chat": ("41.54", "41.24"),
+    "instructblip_7b": ("39.72", "39.45"),
+    "llava-v1.6-34b": ("46.80", "46.19"),
+    "llava_v1.5_13b": ("42.66", "42.35"),
+}
+
+
+@needs("blink")
+@pytest.mark.parametrize("model", BLINK)
+def test_blink(score: Callable[..., Scored], tmp_path: Path, model: str) -> None:
+    right = json.loads((SHARED / "blink" / "val_answers.json").read_text())
+    given = json.loads((SHARED / "blink" / f"{model}.json").read_text())
+    rows = [
+        {"index": key, "question": "Which?", "answer": answer.strip("()"), "category": key[4:].rpartition("_")[0],
+         **options_of("abcde")}
+        for key, answer in right.items()
+    ]  # fmt: skip
+    write_tsv(tmp_path / "root" / "blink" / "BLINK.tsv", rows)
+    scored = score("blink", given, "official-submission", "official")
+    submission, official = scored.values()
+    assert submission["n"] == len(right) == 1901
+    assert len([name for name in submission["values"] if name.startswith("accuracy[")]) == 14
+    assert f"{submission['value']:.2f}" == BLINK[model][0]
+    assert f"{submission['values']['accuracy']:.2f}" == BLINK[model][1]
+    assert {key: line["accuracy"] == 100 for key, line in submission["samples"].items()} == {
+        key: given[key] == answer for key, answer in right.items()
+    }
+    # The official parser also reads the extractions that name the option, such as "(C) Point C".
+    read = {key for key, line in official["samples"].items() if line != submission["samples"][key]}
+    assert read == {key for key, text in given.items() if len(text) > 3 and text[:3] in ("(A)", "(B)", "(C)", "(D)")}

@@ -29,8 +29,11 @@ SHOTS = re.compile(r"(\d+)-")
 SPLITS = {"karpathy-test": "test", "test-dev": "testdev"}
 METRICS = {
     "CIDEr": "cider", "ANLS": "anls", "acc@iou0.5": "acc@0.5", "vqa_accuracy": "accuracy",
-    "relaxed_accuracy": "accuracy", "accuracy": "accuracy",
+    "relaxed_accuracy": "accuracy", "accuracy": "accuracy", "average": "average", "mme_sum": "mme_sum",
+    "score": "score",
 }  # fmt: skip
+HEADLINES = {"mtvqa": "macro"}
+"""The headlines of benchmarks that the published metric's name does not tell."""
 LITERAL_SCRIPT = ("official", "official_script")  # of vqa_accuracy, in its versions 1 and 2
 BENCHMARKS = {
     ("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8"),
@@ -85,7 +88,8 @@ def published(path: Path = FILE) -> tuple[Published, ...]:
             )
             found.append(
                 Published(
-                    row["model"], task, split, row["split"], METRICS[row["metric"]], row["value"],
+                    row["model"], task, split, row["split"],
+                    HEADLINES.get(task, METRICS[row["metric"]]), row["value"],
                     int(shots[1]) if (shots := SHOTS.match(row["note"] or "")) else 0, row["source"], row["note"] or "",
                 )
             )  # fmt: skip

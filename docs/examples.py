@@ -186,10 +186,13 @@ def main() -> None:
         for page in options.pages or PAGES:
             folder = Path(work, "pages", page.name)
             folder.mkdir(parents=True)
+            before = page.read_bytes()
             try:
                 results = list(run_page(page, folder, bin_folder))
             except ExampleFailed as error:
                 sys.exit(str(error))
+            if options.update and page.read_bytes() != before:  # the output would go to other lines
+                sys.exit(f"{page.name} has changed while its examples ran; run them again.")
             if options.update and update(page, results):
                 print(f"{page.name}: updated")
             elif not options.update and (diffs := [diff for result in results for diff in differences(*result)]):

@@ -22,12 +22,12 @@ function histogram(split, onChoose) {
     el("div", { class: ends ? "axis ends" : "axis", "aria-hidden": "true" }, labels.map((label) => el("span", {}, label))));
 }
 
-const unit = (split) => (split.column === "iou" ? "IoU (%)" : split.column);
+const unit = (split) => (split.column === "iou" ? "IoU (%)" : metricName(split.column));
 
 function breakdown(split, number, onChoose) {
   const { title, rows } = split.breakdowns[number];
   const head = el("tr", {}, el("th", { scope: "col" }, title), el("th", { scope: "col", class: "number" }, "n"),
-    split.cells.flatMap((_, run) => el("th", { scope: "col", class: "number" }, two ? letters[run] : split.metric || "")),
+    split.cells.flatMap((_, run) => el("th", { scope: "col", class: "number" }, two ? letters[run] : metricName(split.metric || ""))),
     el("th", { scope: "col", class: "number" }, two ? "B − A" : "95 %"));
   const lines = rows.map((row, place) => {
     const filter = el("button", { type: "button", class: "plain", dir: "auto", title: row.label, "aria-pressed": "false", "data-group": `${number}-${place}`, onclick: () => onChoose(number, place) }, row.label);

@@ -85,7 +85,7 @@ function scoreText(answer, split) {
   const value = scoreOf(answer, split);
   if (value === null) return "";
   if (split.column === "iou") return `IoU ${shown(value / 100)}`;
-  return `${{ cider: "CIDEr", anls: "ANLS" }[split.column] || split.column} ${shown(value, value % 1 ? 1 : 0)}`;
+  return `${metricName(split.column)} ${shown(value, value % 1 ? 1 : 0)}`;
 }
 
 function answerOf(answer, sample) {

@@ -91,7 +91,7 @@ function drawSplit() {
     change_({ group: state.group && state.group[0] === which && state.group[1] === place ? null : [which, place] })));
   root.replaceChildren(
     el("div", { class: "title" }, el("h2", { id: "split-heading", tabindex: "-1" }, split.name),
-      el("p", {}, split.metric ? `${split.metric} ` : "", cells),
+      el("p", {}, split.metric ? `${metricName(split.metric)} ` : "", cells),
       index.splits.length > 1 ? select("task", index.splits.map((one, number) => [String(number), one.name]), String(state.split), (value) => { location.hash = address(Number(value), null); }) : null),
     el("div", { class: "overview" }, bars, el("div", { class: "breakdowns" }, parts)),
     view.top,

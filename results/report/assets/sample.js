@@ -29,7 +29,7 @@ function editsOf(answer, sample) {
   const references = sample.references.map(([value]) => value).filter((value) => typeof value === "string");
   if (typeof answer.prediction !== "string" || !references.length) return null;
   const best = nearest(references, answer.prediction);
-  if (best === null) return section("edit marks", el("small", {}, "the texts are too long to compare character by character"));
+  if (best === null) return section("compared with the nearest reference", el("small", {}, "the texts are too long to compare character by character"));
   const kinds = { same: "span", extra: "ins", missing: "del" };
   const pieces = edits(best.reference, answer.prediction).map(([kind, text]) =>
     el(kinds[kind], {}, kind === "same" ? null : el("span", { class: "sr" }, kind === "extra" ? " extra: " : " missing: "), text));
@@ -46,7 +46,7 @@ function sideOf(answer, run, sample, split) {
   return el("div", {}, name,
     section("score", el("p", { class: "text" }, state ? el("span", { class: `status ${answer.status}` }, state) : null, state ? " " : null, scoreText(answer, split))),
     answer.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, answer.text || "(empty)")),
-    section(again ? "answer, used as it is" : "parsed answer", predictionOf(answer, sample)),
+    section(again ? "answer, used unchanged" : "parsed answer", predictionOf(answer, sample)),
     split.editMarks ? editsOf(answer, sample) : null,
     section("prompt", promptOf(answer)),
     section("details", facts([...(scores.length > 1 ? scores : []), ["ended", answer.finish === "length" ? "truncated at the token limit" : null],

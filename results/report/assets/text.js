@@ -1,4 +1,6 @@
-// Texts: numbers as the tables print them, boxes, and the edit marks between an answer and a reference.
+// Texts: numbers as the tables print them, boxes, and the differences between an answer and a reference.
+
+const metricName = (column) => ({ cider: "CIDEr", anls: "ANLS" })[column] || column;
 
 const LONGEST_EDIT = 600; // characters per text: the distance table has size n × m
 

@@ -138,7 +138,7 @@ class ChoiceTable(Task):
 
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         config, of_hub = self._of(self.hub_splits, split, "the hub")
-        rows = self.prepared(data.rows(self.hub, of_hub, config, task=self.name, columns=self.hub_columns))
+        rows = data.rows(self.hub, of_hub, config, task=self.name, columns=self.hub_columns)
         place = "/".join(part for part in (self.hub, config, of_hub) if part)
 
         def listed() -> Iterator[Row]:
@@ -148,10 +148,6 @@ class ChoiceTable(Task):
                     yield self.from_row(row, index, name, self.hub_images(rows, index, name))
 
         return self.samples(listed(), split, place)
-
-    def prepared(self, rows: Any) -> Any:
-        """The hub's rows, with images still encoded."""
-        return rows
 
     def hub_images(self, rows: Any, index: int, name: str) -> tuple[ImageRef, ...]:
         """The images of a row of the hub's data set."""

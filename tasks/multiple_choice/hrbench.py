@@ -3,9 +3,9 @@
 Paper: Wang et al., "Divide, Conquer and Combine: A Training-Free Framework for High-Resolution Image Perception in
 Multimodal Large Language Models", AAAI 2025 (arXiv 2408.15556).  Official data: DreamMr/HR-Bench on the hub, as TSV
 and parquet; official scorer: a copy of VLMEvalKit's (commit b17b199).
-Score: accuracy per cycle, then the mean over
-the four cycles; as a cycle has all 200 questions (100 on a single instance, 100 across instances), this is the share
-of right answers among the 800 rows.  It is *not* circular: a question may be right in one cycle and wrong in another.
+Score: accuracy per cycle, then the mean over the four cycles; as a cycle has all 200 questions (100 on a single
+instance, 100 across instances), this is the share of right answers among the 800 rows.  It is *not* circular: a
+question may be right in one cycle and wrong in another.
 
 Rules: VLMEvalKit's readings.  lmms-eval's reading is VLMEvalKit's of 2024, with a judge for what it leaves open.
 
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from evalkit.tasks._cells import CellImage
+from evalkit.tasks._cells import Base64Image
 from evalkit.types import ImageRef, PromptTemplate, Sample, Split
 
 from ._tables import VLMEVALKIT_PROMPT, ChoiceTable, Row
@@ -50,7 +50,7 @@ class HRBench(ChoiceTable):
         self.layout = (f"{self.name}/hr_bench_{resolution}.tsv",)
 
     def hub_images(self, rows: Any, index: int, name: str) -> tuple[ImageRef, ...]:
-        return (CellImage(name, rows, index),)
+        return (Base64Image(name, rows, index),)
 
     def samples(self, rows: Iterable[Row], split: str, source: str, *, images: bool = True) -> Iterator[Sample]:
         """As for every table, with the rows of a question, which differ in their options' order, as one cluster."""

@@ -80,7 +80,7 @@ class RealWorldQA(ChoiceTable):
         return {"prompt": row.text("prompt") or "\n".join((f"{row.question}\n", *listed, tail))}
 
     def _sample(self, row: Row, split: str) -> Sample:
-        if row.options:
+        if row.options or "prompt" not in row.fields:  # VLMEvalKit's file has options in every row
             return super()._sample(row, split)
         if not row.question or not isinstance(row.answer, str) or not row.answer.strip():
             raise ValueError(f"the answer to {shown(row.question)} is {shown(row.answer)}, not a text")

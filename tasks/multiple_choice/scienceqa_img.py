@@ -16,27 +16,31 @@ Deliberate choices:
 - The paper's own scorer picks an option at random where it finds none in an answer; here that is wrong, and counted.
 - The breakdown (``meta["category"]``) is by subject, as tables have it: natural, social and language science.
 - The hub's copy (``lmms-lab/ScienceQA``, ScienceQA-IMG) has no problem ids: there a sample's id is its row.
+- VLMEvalKit's ScienceQA_TEST.tsv has the same 2,017 problems in an order and with an index of its own; it is read where
+  there is no ``problems.json``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalkit.data import HubData, OfficialData, image_in, shown
+from evalkit.data import HubData, OfficialData, image_in, shown, tsv_places
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.letters import VLMEVALKIT, lmms_eval
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
+from evalkit.tsv import TsvFile
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Split
 
-from ._choice import letter
+from ._choice import LETTERS, check_letter, letter
 
 HUB_REPO = "lmms-lab/ScienceQA"
 HUB_CONFIG = "ScienceQA-IMG"
 HUB_COLUMNS = ("image", "question", "choices", "answer", "hint")
+TSV = "ScienceQA_TEST"
 EXPECTED = "problems.json of lupantech/ScienceQA"
 FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
 
@@ -75,7 +79,14 @@ class ScienceQAImages(Task):
     hub = HUB_REPO
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
-        """The problems of ``split`` that have an image, in the order of ``pid_splits.json``."""
+        """The problems of ``split`` that have an image, in the order of ``pid_splits.json`` or of VLMEvalKit's file."""
+        of_vlmevalkit = tsv_places(self.name, TSV)
+        official = [f"{folder}/problems.json" for folder in FOLDERS]
+        if split == "test" and not _exist(data, official) and _exist(data, of_vlmevalkit):
+            yield from self._from_tsv(
+                data.tsv(*of_vlmevalkit, task=self.name, columns=("question", "answer", "A")), data
+            )
+            return
         path = data.find(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
         problems = data.json(*(f"{folder}/problems.json" for folder in FOLDERS), task=self.name)
         splits = data.json(*(f"{folder}/pid_splits.json" for folder in FOLDERS), task=self.name)
@@ -96,15 +107,23 @@ class ScienceQAImages(Task):
             if file_name:
                 folder = image_in(images, pid, task=self.name).path
                 image = image_in(Path(folder), file_name, task=self.name)
-                yield self._sample(problems[pid], pid, image, where)
+                yield self._sample(problems[pid], pid, (image,), where)
+
+    def _from_tsv(self, table: TsvFile, data: OfficialData) -> Iterator[Sample]:
+        for row in table.rows:
+            right = check_letter(row["answer"], row.options, task=self.name, where=row.where)
+            if data.images_required and not row.images:
+                raise UserError(f"{self.name}: {row.where} has no image; download the file again.")
+            problem = {**row, "choices": list(row.options), "answer": LETTERS.index(right)}
+            yield self._sample(problem, row.index, row.images, row.where)
 
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         rows = data.rows(HUB_REPO, split, HUB_CONFIG, task=self.name, columns=HUB_COLUMNS)
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/{HUB_CONFIG}/{split}[{index}]"
-            yield self._sample(row, str(index), RowImage(name, rows, index), name)
+            yield self._sample(row, str(index), (RowImage(name, rows, index),), name)
 
-    def _sample(self, problem: Mapping[str, Any], sample_id: str, image: ImageRef, where: str) -> Sample:
+    def _sample(self, problem: Mapping[str, Any], sample_id: str, images: tuple[ImageRef, ...], where: str) -> Sample:
         with official_format(self.name, where, EXPECTED):
             question, options = text_in(problem, "question"), texts_in(problem, "choices")
             right = letter(problem["answer"], options, task=self.name, where=where)
@@ -112,13 +131,17 @@ class ScienceQAImages(Task):
             subject = _text_or_none(problem.get("subject"), "subject")
         return Sample(
             id=sample_id,
-            images=(image,),
+            images=images,
             text=f"Context: {hint}\n{question}" if hint else question,
             references=(right,),
             cluster=sample_id,
             options=options,
             meta={"hint": hint, "question": question, "category": subject},
         )
+
+
+def _exist(data: OfficialData, places: Sequence[str]) -> bool:
+    return any((data.root / place).exists() for place in places)
 
 
 def _text_or_none(value: Any, what: str) -> str | None:

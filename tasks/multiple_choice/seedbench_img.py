@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from evalkit.tasks._cells import CellImage, encoded_lists
+from evalkit.images import RowImage
 from evalkit.tasks._files import id_in, text_in
 from evalkit.types import ImageRef, PromptTemplate, Sample, Split
 
@@ -50,11 +50,8 @@ class SeedBenchImages(ChoiceTable):
     rules = {"first-character": RULE}
     protocol_rules = {**ChoiceTable.protocol_rules, "lmms-eval": "first-character"}
 
-    def prepared(self, rows: Any) -> Any:
-        return encoded_lists(rows)
-
     def hub_images(self, rows: Any, index: int, name: str) -> tuple[ImageRef, ...]:
-        return (CellImage(name, rows, index),)
+        return (RowImage(name, rows, index, place=0),)
 
     def from_row(self, row: Mapping[str, Any], index: int, name: str, images: tuple[ImageRef, ...]) -> Row:
         number = row["question_type_id"]

@@ -290,5 +290,5 @@ def test_hub_rows_that_are_wrong_are_reported(tmp_path: Path) -> None:
     mirror = _mirror(tmp_path, "lmms-lab/COCO-Caption", "val", {"question_id": ["COCO_val2014_000000000042.jpg"]})
     with pytest.raises(UserError, match="COCO-Caption has no column answer"):
         _load(COCO, mirror, "val2014")
-    with pytest.raises(UserError, match="no folder .*lmms-lab/flickr30k; a mirror holds"):
+    with pytest.raises(UserError, match="no folder .*lmms-lab/flickr30k; a mirror has"):
         _load(FLICKR, mirror, "all")

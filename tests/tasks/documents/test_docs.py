@@ -263,7 +263,7 @@ def test_hub_format_from_local_mirror(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", [DOCVQA, INFOVQA])
 def test_mirror_that_is_not_data_set_is_reported(tmp_path: Path, task: Any) -> None:
     data = open_data(f"hub:{tmp_path}")
-    with pytest.raises(UserError, match="no folder .*lmms-lab/DocVQA; a mirror holds"):
+    with pytest.raises(UserError, match="no folder .*lmms-lab/DocVQA; a mirror has"):
         list(task.load(data, "val"))
     _mirror(tmp_path, {"validation": {**ROWS, "answers": [["a"], None]}})
     with pytest.raises(UserError, match=r"/val\[1\] has no answers, so split val cannot be scored"):

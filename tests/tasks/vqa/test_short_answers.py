@@ -435,5 +435,5 @@ def test_gqa_hub_images_that_are_missing_are_reported(tmp_path: Path) -> None:
     [(OKVQA, "val", "OK-VQA"), (VIZWIZ, "val", "VizWiz-VQA"), (TEXTVQA, "val", "textvqa"), (GQA, "testdev_balanced", "GQA")],
 )  # fmt: skip
 def test_mirror_without_data_set_is_reported(tmp_path: Path, task: Task, split: str, repo: str) -> None:
-    with pytest.raises(UserError, match=f"{task.name}: no folder .*lmms-lab/{repo}; a mirror holds"):
+    with pytest.raises(UserError, match=f"{task.name}: no folder .*lmms-lab/{repo}; a mirror has"):
         _load(task, f"hub:{tmp_path}", split)

@@ -182,7 +182,7 @@ def test_hub_row_without_answers_is_reported(tmp_path: Path) -> None:
 def test_hub_without_network_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lmms-lab/VQAv2 \(split validation\) could not be loaded"):
         list(TASK.load(open_data("hub"), "val"))
-    with pytest.raises(UserError, match="no folder .*lmms-lab/VQAv2; a mirror holds"):
+    with pytest.raises(UserError, match="no folder .*lmms-lab/VQAv2; a mirror has"):
         list(TASK.load(open_data(f"hub:{tmp_path}"), "val"))
     with pytest.raises(UserError, match="split train is not read from the hub"):
         list(TASK.load(open_data("hub"), "train"))

@@ -12,6 +12,9 @@ entries have an id and an answer (``FORMATS``); or one JSON object that maps ids
     {"image": "VizWiz_val_00000000.jpg", "answer": "soda"}   VizWiz's
     index, prediction                                        VLMEvalKit's (a table)
 
+With ``field``, the answer is in the field of that name, beside an id as above or in the objects that ids map to, such
+as ``extraction`` in the files of MathVista's scorer.
+
 An answer is a text, a number (scored as it is written in the file), or, for boxes, a list of numbers.
 """
 
@@ -56,12 +59,15 @@ class PredictionLine:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_predictions(path: Path, ids: Collection[str] = (), *, boxes: bool = False) -> list[PredictionLine]:
+def read_predictions(
+    path: Path, ids: Collection[str] = (), *, boxes: bool = False, field: str | None = None
+) -> list[PredictionLine]:
     """The answers in ``path``, in the file's order.
 
     Args:
         ids: the ids of the split's samples, by which a map of ids to answers is recognised.
         boxes: whether lists of numbers are answers; their text is JSON.
+        field: the name of the field that holds the answers; None for those of ``FORMATS``.
 
     Raises:
         UserError: the file is missing, corrupt, or in none of the formats; the message names the line or entry.
@@ -69,6 +75,8 @@ def read_predictions(path: Path, ids: Collection[str] = (), *, boxes: bool = Fal
     rows = rows_of(read_bytes(path, "--predictions"), path)
     if not rows:
         return []
+    if field is not None:
+        return _of_field(rows, field, ids, path, boxes)
     place, first = rows[0]
     keys = next((keys for keys in FORMATS if all(key in first for key in keys)), None)
     if keys is not None:
@@ -87,6 +95,31 @@ def read_predictions(path: Path, ids: Collection[str] = (), *, boxes: bool = Fal
         f"{path}, {place}: it has {', '.join(map(repr, first)) or 'no fields'}; expected {expected}, or one object "
         "that maps each id to its answer."
     )
+
+
+def _of_field(
+    rows: Sequence[tuple[str, Row]], field: str, ids: Collection[str], path: Path, boxes: bool
+) -> list[PredictionLine]:
+    """The answers in the field ``field``, which an entry without an answer may lack: its answer is then empty."""
+    place, first = rows[0]
+    if len(rows) == 1 and any(key in ids and isinstance(value, Mapping) for key, value in first.items()):
+        named = [(f"entry {key}", key, value) for key, value in first.items() if isinstance(value, Mapping)]
+    else:
+        key = next((key for key, _ in FORMATS if key in first), "pid" if "pid" in first else None)
+        if key is None:
+            known = ", ".join(dict.fromkeys(key for key, _ in FORMATS))
+            raise UserError(f"{path}, {place}: none of its fields is an id ({known}).")
+        missing = next((place for place, row in rows if key not in row), None)
+        if missing is not None:
+            raise UserError(f"{path}, {missing}: missing key {key!r}; earlier entries have it.")
+        named = [(place, row[key], row) for place, row in rows]
+    if not any(field in row for _, _, row in named):
+        fields = ", ".join(map(repr, named[0][2])) or "no fields"
+        raise UserError(f"{path}: --field {field}: no entry has it; the first has {fields}.")
+    return [
+        _prediction({"id": name, "text": "" if row.get(field) is None else row[field]}, FORMATS[0], path, place, boxes)
+        for place, name, row in named
+    ]
 
 
 def _check_not_questions(first: Mapping[str, Any], keys: tuple[str, str], path: Path) -> None:

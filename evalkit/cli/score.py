@@ -60,6 +60,13 @@ def score(
             show_default="the run's, for a journal; else none: answers are final texts, except letters",
         ),
     ] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            "--field", metavar="NAME", rich_help_panel="Parsing", show_default="text, answer, prediction, …",
+            help="Field of the predictions file that holds the answers, such as extraction.",
+        ),
+    ] = None,
     boxes: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +127,7 @@ def score(
         min_pixels=min_pixels,
         max_pixels=max_pixels,
         boxes=boxes,
+        field=field,
     )
     # A split is hundreds of thousands of objects that stay: looking for garbage among them again and again takes a
     # quarter of the time.

@@ -85,7 +85,7 @@ class Task(ABC):
         """
         found = self.scoring_rule(rule or self.rule_of(protocol))
         reading = found.reading or READINGS.get(self.kind, "")
-        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, reading, found.read)
+        return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, reading, found.read, found.verbatim)
 
     @property
     def scoring_rules(self) -> Mapping[str, ScoringRule]:

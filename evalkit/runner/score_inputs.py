@@ -26,6 +26,7 @@ class ScoreOptions:
         allow_missing: score splits of which some samples have no answer; these count as wrong.
         skip_missing: leave such samples out of the score.
         boxes: coordinates of boxes (``evalkit.reader.COORDINATES``); None for the family's.
+        field: the field of a predictions file that holds the answers; None for the usual ones.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
     """
 
@@ -37,6 +38,7 @@ class ScoreOptions:
     max_pixels: int | None = None
     boxes: str | None = None
     rule: str = ""
+    field: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,13 @@ def answers_of(
         job, prompting=prompting, choice=recorded_choice(prompting), recorded_predictions=reading.recorded_predictions
     )
     if journal is not None:
+        if options.field is not None:
+            raise UserError(f"--field {options.field}: {journal.path} is the journal of a run; leave it out.")
         return _from_journal(job, journal, options)
     ids = [sample.id for sample in job.samples]
     found = match(
         ids,
-        read_predictions(file, set(ids), boxes=task.kind in LOCATED),
+        read_predictions(file, set(ids), boxes=task.kind in LOCATED, field=options.field),
         source=str(file),
         split=job.name,
         missing_allowed=options.allow_missing or options.skip_missing,

@@ -28,6 +28,7 @@ class PromptTemplate:
         capitalize: whether the question's first letter is upper-cased and *all others lower-cased*
             (``str.capitalize``).
         without: a text that is removed from the question, such as an instruction at its end that ``text`` replaces.
+        without_options: the text for samples without options, where that differs.
         others: the text for samples of certain kinds, such as those of another kind than the task's (``Sample.kind``);
             what a harness has for the models of a family does not replace it.
         no_options: texts of options that the harness leaves out, since it takes them for missing values.
@@ -39,6 +40,7 @@ class PromptTemplate:
     max_new_tokens: int | None = None
     capitalize: bool = False
     without: str = ""
+    without_options: str | None = None
     others: Mapping[Kind, str] = field(default_factory=dict, hash=False)
     no_options: frozenset[str] = frozenset()
     images_first: bool = False
@@ -56,6 +58,7 @@ class PromptSpec:
         prompts: other harnesses' prompts for the task, by protocol.
         reading: the name of the rule that reads option letters, yes and no, or points in generated answers; empty for
             evalkit's own.
+        verbatim: whether an answer that is a text keeps its markers (``evalkit.types.ScoringRule``).
         read: that rule (``evalkit.types.ScoringRule``); None for the one that evalkit has under this name.
     """
 
@@ -66,6 +69,7 @@ class PromptSpec:
     prompts: Mapping[str, PromptTemplate] = field(default_factory=dict, hash=False)
     reading: str = ""
     read: ReadAnswer | None = None
+    verbatim: bool = False
 
     def of(self, sample: Sample) -> PromptSpec:
         """The specification for ``sample``, which may be of another kind than the task."""

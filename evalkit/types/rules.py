@@ -22,9 +22,12 @@ class ScoringRule:
         about: whose rule it is and how it differs, for ``evalkit tasks``.
         read: the rule ``reading``; None for the one that evalkit has under this name (``evalkit.letters``,
             ``evalkit.yes_no``), and for points.
+        verbatim: for answers that are texts: whether the metric gets the final answer as it is, because it extracts a
+            part itself; otherwise it gets what markers such as ``\\boxed{…}`` hold.
     """
 
     reading: str = ""
     metric: str = ""
     about: str = ""
     read: ReadAnswer | None = None
+    verbatim: bool = False

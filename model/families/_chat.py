@@ -113,7 +113,7 @@ class Chat(Family):
             return Prediction(spec.yes_no(self._plain(parts.answer)))
         if spec.kind == "pointing":
             return Prediction(self._point(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
-        answer = unwrap(parts.answer)
+        answer = parts.answer if spec.verbatim else unwrap(parts.answer)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
             return Prediction(self._original(spec, box, image_sizes[-1]) if box and image_sizes else None)

@@ -33,7 +33,10 @@ def render(template: PromptTemplate, sample: Sample) -> Parts:
     if template.images_first:
         sample = _images_first(sample)
     parts: list[Part] = [] if sample.content else list(sample.images)
-    for literal, field, _, _ in Formatter().parse(template.text):
+    text = template.text
+    if not sample.options and template.without_options is not None:
+        text = template.without_options
+    for literal, field, _, _ in Formatter().parse(text):
         parts.append(literal)
         if field is not None:
             parts += _field(field, template, sample)

@@ -33,6 +33,8 @@ BY_TASK: Mapping[str, PromptTemplate] = {
     # The data set's own text:
     "hallusionbench": PromptTemplate("{q}"),
     "ocrbench": PromptTemplate("{q}"),
+    "mathvision": PromptTemplate("{q}"),
+    "mathvista": PromptTemplate("{q}"),
     "muirbench": PromptTemplate(LETTER),
     "visulogic": PromptTemplate(
         "{q}\nSolve the complex visual logical reasoning problem through step-by-step reasoning.\nThink about the "

@@ -51,6 +51,8 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "mmmu_pro/standard4": ("MMMU/MMMU_Pro/standard (4 options)", "test", {"id": "test_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "subject": "Art", "image_1": None}, "id", "question"),
     "mmmu_pro_vision/test": ("MMMU/MMMU_Pro/vision", "test", {"id": "test_Art_7", "options": "['a', 'b']", "answer": "A", "subject": "Art"}, "id", None),
     "muirbench/test": ("MUIRBENCH/MUIRBENCH/data", "test", {"idx": 7, "task": "Counting", "question": "What?", "options": ["a", "b"], "answer": "A", "image_list": None}, "idx", "question"),
+    "mathvision/test": ("MathLLMs/MathVision/data", "test", {"id": "7", "question": "What?", "options": [], "image": "images/7.jpg", "decoded_image": None, "answer": "x", "level": 1, "subject": "algebra"}, "id", "question"),
+    "mathvista/testmini": ("AI4Math/MathVista/data", "testmini", {"pid": "7", "query": "What?", "image": "images/7.jpg", "decoded_image": None, "choices": None, "precision": 1.0, "answer": "1.2", "question_type": "free_form", "answer_type": "float"}, "pid", "query"),
     "refcoco/testA": ("lmms-lab/RefCOCO/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcoco+/testA": ("lmms-lab/RefCOCOplus/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcocog/test": ("lmms-lab/RefCOCOg/data", "test", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),

@@ -152,8 +152,14 @@ class Mean(Weighted):
 
     def compute(self, name: str, per_sample: PerSample, meta: Meta) -> float | None:
         """The mean of the groups' means; NaN without samples."""
-        units = self.units(name, per_sample, meta)
         groups: dict[str, list[float]] = {}
+        if not self.unit:
+            column = self.column or name
+            for sample, row in per_sample.items():
+                if (group := self.group(meta[sample])) is not None:
+                    groups.setdefault(group, []).append(row[column])
+            return fmean(fmean(values) for values in groups.values()) if groups else math.nan
+        units = self.units(name, per_sample, meta)
         for stratum, value in zip(units.strata, units.values, strict=True):
             groups.setdefault(stratum, []).append(value)
         return fmean(fmean(values) for values in groups.values()) if groups else math.nan

@@ -117,4 +117,4 @@ def with_places(sample: Sample, where: str) -> Sample:
 def image_clusters(names: Sequence[Sequence[str]]) -> list[str]:
     """The cluster of each sample, given the names of its images, at least one: the image that most samples have."""
     counts = Counter(name for own in names for name in set(own))
-    return [max(own, key=lambda name: counts[name]) for own in names]
+    return [own[0] if len(own) == 1 else max(own, key=lambda name: counts[name]) for own in names]

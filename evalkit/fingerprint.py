@@ -137,7 +137,8 @@ def of_samples(samples: Iterable[Sample]) -> str:
     Images are not included; each has its own digest.
     """
     state = hashlib.sha256()
+    encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
     for s in samples:
-        line = json.dumps([s.id, s.text, s.option_texts, s.references, s.cluster], ensure_ascii=False, default=repr)
+        line = encode([s.id, s.text, s.option_texts, s.references, s.cluster])
         state.update(line.encode("utf-8", errors="surrogatepass") + b"\n")
     return state.hexdigest()[:32]

@@ -39,7 +39,7 @@ RECORDED = "recorded"
 """In place of a rule for option letters, if they were read by another program."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One answered sample, as it goes into the journal.
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit.boxes import box_problem
-from evalkit.data import path_in
 from evalkit.errors import UserError
 from evalkit.file_task import with_places
-from evalkit.images import PathImage
-from evalkit.types import LOCATED, Box, Kind, Sample, Size
+from evalkit.types import LOCATED, Box, ImageRef, Kind, Sample, Size
 from evalkit.yes_no import NO, YES
 
 REFERENCES: Mapping[Kind, Sequence[str]] = {
@@ -30,31 +27,45 @@ FAR = 1e9
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True)
-class SampleEntry:
-    """One sample's object in a file; ``where`` is its place, for messages."""
+NO_META: Mapping[str, Any] = {}
+"""Of most samples: one for all saves memory."""
 
-    where: str
+
+@dataclass(frozen=True, slots=True)  # a file may have millions
+class SampleEntry:
+    """One sample's object in a file.
+
+    Attributes:
+        place: where it is in the file: ``line`` or ``entry``, and its number.
+    """
+
+    path: Path
+    place: tuple[str, int]
     row: Mapping[str, Any]
 
-    def sample(self, folder: Path, kind: Kind) -> Sample:
-        """The sample, in the cluster of its first image; ``folder`` is the file's.
+    @property
+    def where(self) -> str:
+        """Its place, for messages."""
+        unit, number = self.place
+        return f"{self.path}, {unit} {number}"
+
+    def sample(self, kind: Kind, images: tuple[ImageRef, ...], cluster: str) -> Sample:
+        """The sample.
 
         Raises:
             UserError: a field is missing, or not as expected.
         """
         known = ("id", "image", "question", *REFERENCES[kind])
         options = tuple(self.texts("options")) if kind == "choice" else ()
-        names = self.images(kind)
         text = "" if kind == "caption" and not self.row.get("question") else self.text("question")
         found = Sample(
             id=self.id(),
-            images=tuple(PathImage(path_in(folder, name)) for name in names),
+            images=images,
             text=text,
             references=self.references(kind, options),
-            cluster=os.path.normpath(names[0]),
+            cluster=cluster,
             options=options,
-            meta={key: value for key, value in self.row.items() if key not in known},
+            meta={key: value for key, value in self.row.items() if key not in known} or NO_META,
         )
         return found if isinstance(self.row["image"], str) else with_places(found, self.where)
 

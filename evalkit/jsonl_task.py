@@ -28,14 +28,16 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 from evalkit import registry
-from evalkit.data import is_valid_id, shown
+from evalkit.data import is_valid_id, path_in, shown
 from evalkit.errors import UserError
 from evalkit.file_task import METRICS, FileTask, checked_kind, image_clusters
 from evalkit.fingerprint import of_samples
+from evalkit.images import PathImage
 from evalkit.jsonl import BOM, objects, parse, read_bytes
 from evalkit.jsonl_sample import REFERENCES, SampleEntry
 from evalkit.paths import user_path
@@ -72,21 +74,32 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     if not entries:
         raise UserError(f'{path} has no samples; expected lines {{"id": …, "image": …, "question": …, "answers": …}}.')
     found = _kind(path, header, entries[0].row, kind)
-    samples = [entry.sample(path.parent, found) for entry in entries]
+    samples = _samples(entries, path, found)
     _check_ids(samples, entries)
     if found in LOCATED:
         _check_boxes(samples, entries)
-    names = image_clusters([[os.path.normpath(name) for name in entry.images(found)] for entry in entries])
-    samples = [replace(sample, cluster=name) for sample, name in zip(samples, names, strict=True)]
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
     return JsonlTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
 
 
+def _samples(entries: Sequence[SampleEntry], path: Path, kind: Kind) -> list[Sample]:
+    """The samples of a file; those of one image share its reference, since there may be millions."""
+    names = [entry.images(kind) for entry in entries]
+    unique = dict.fromkeys(chain.from_iterable(names))
+    normal = {name: os.path.normpath(name) for name in unique}
+    images = {name: PathImage(path_in(path.parent, name)) for name in unique}
+    clusters = image_clusters([[normal[name] for name in own] for own in names])
+    return [
+        entry.sample(kind, tuple(images[name] for name in own), cluster)
+        for entry, own, cluster in zip(entries, names, clusters, strict=True)
+    ]
+
+
 def _entries(content: bytes, path: Path) -> list[SampleEntry]:
     """The objects in the file, the header included: one per line, or those of a list."""
     if not content.removeprefix(BOM).lstrip().startswith(b"["):
-        return [SampleEntry(f"{path}, line {number}", row) for number, row in objects(content, str(path))]
+        return [SampleEntry(path, ("line", number), row) for number, row in objects(content, str(path))]
     try:
         values = parse(content)
     except ValueError as error:
@@ -96,7 +109,7 @@ def _entries(content: bytes, path: Path) -> list[SampleEntry]:
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict):
             raise UserError(f"{path}, entry {number}: expected a JSON object, not {type(value).__name__}.")
-    return [SampleEntry(f"{path}, entry {number}", value) for number, value in enumerate(values, start=1)]
+    return [SampleEntry(path, ("entry", number), value) for number, value in enumerate(values, start=1)]
 
 
 def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given: str | None) -> Kind:
@@ -155,12 +168,12 @@ def _check_field_names(entries: Sequence[SampleEntry]) -> None:
 
 
 def _check_ids(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, int]] = {}
     for sample, entry in zip(samples, entries, strict=True):
-        first = seen.setdefault(sample.id, entry.where)
-        if first != entry.where:
-            place = first.rpartition(", ")[2]
-            raise UserError(f"{entry.where}: the id {entry.row['id']!r} is already used in {place}.")
+        first = seen.setdefault(sample.id, entry.place)
+        if first != entry.place:
+            unit, number = first
+            raise UserError(f"{entry.where}: the id {entry.row['id']!r} is already used in {unit} {number}.")
 
 
 def _check_boxes(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:

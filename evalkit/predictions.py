@@ -47,7 +47,7 @@ EXAMPLES = 3
 EXPECTED = 'expected a text or a number ("" for an empty answer), or a list of numbers for a box'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PredictionLine:
     """One answer from a file; ``place`` is its line or entry."""
 

@@ -13,7 +13,7 @@ from .samples import Box, Point, Sample, Size
 FinishReason = Literal["stop", "length", "error"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageSize:
     """The size of an image in its file and as resized for the vision encoder, (width, height) in pixels each."""
 
@@ -21,7 +21,7 @@ class ImageSize:
     resized: Size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Response:
     """A backend's answer to the request of the same id.
 
@@ -49,7 +49,7 @@ class Response:
     prompt_end: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """A parsed answer: a text, an option letter, a box or a point; ``value`` is None if it could not be parsed."""
 
@@ -60,7 +60,7 @@ class Prediction:
         return self.value is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A sample with its prediction; metrics score these."""
 

@@ -77,7 +77,7 @@ Part = str | ImageRef
 """A piece of a sample's content: text or an image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One question of one benchmark: its images followed by its text, or ``interleaved`` content.
 

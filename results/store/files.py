@@ -72,7 +72,7 @@ def empty_folder(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes | bytearray) -> None:
     """Write ``path`` through a temporary file that is synced and renamed; a link at ``path`` is replaced.
 
     Raises:
@@ -103,9 +103,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+"""``json.dumps`` would make one for each of millions of lines."""
+
+
 def to_json(content: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
     """``content`` as JSON, with null for NaN and infinities."""
     try:
+        if indent is None and not sort_keys:
+            return _ENCODER.encode(content)
         return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False, sort_keys=sort_keys)
     except ValueError:
         return to_json(_plain(content), indent=indent, sort_keys=sort_keys)

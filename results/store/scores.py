@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -74,7 +74,9 @@ class ScoreWriter:
         """Write the per-sample scores; returns the file's digest, None if there is none."""
         path = self.folder.scores_path(result.job.task.name, result.job.split)
         if result.scores is not None:
-            content = "".join(to_json(line) + "\n" for line in sample_lines(result)).encode(errors="surrogatepass")
+            content = bytearray()
+            for line in sample_lines(result):  # not joined: millions of lines would be in memory at once
+                content += to_json(line).encode(errors="surrogatepass") + b"\n"
             write_atomically(path, content)
             return digest_of_content(content)
         if result.failure is not None:
@@ -99,7 +101,7 @@ def write_results(
     return ScoreWriter(folder, header).write(results)
 
 
-def sample_lines(result: Result) -> list[dict[str, Any]]:
+def sample_lines(result: Result) -> Iterator[dict[str, Any]]:
     """One line per sample: its cluster, its stratum if the score is a mean of means, and its scores.
 
     The headline's name is in a line if the headline is a mean over this sample among others.
@@ -109,15 +111,13 @@ def sample_lines(result: Result) -> list[dict[str, Any]]:
     counted, strata = ({}, None) if found is None else found
     stratum_of = {} if strata is None else dict(zip(counted, strata, strict=True))
     name = result.scores.headline
-    lines = []
     for sample, values in result.scores.per_sample.items():
         stratum = {"stratum": stratum_of[sample]} if sample in stratum_of else {}
         row = {"id": sample, "cluster": result.clusters[sample], **stratum, **values}
         row.pop(name, None)  # under the headline's name, only what it is the mean of
         if sample in counted:
             row[name] = counted[sample]
-        lines.append(row)
-    return lines
+        yield row
 
 
 def stored_name(declared: Aggregation) -> str | None:

@@ -14,7 +14,7 @@ from .files import to_json
 CHECKSUM = "checksum"
 
 
-def digest_of_content(content: bytes) -> str:
+def digest_of_content(content: bytes | bytearray) -> str:
     """The digest of a file's content: 16 hex digits."""
     return hashlib.sha256(content).hexdigest()[:16]
 

@@ -100,7 +100,7 @@ def test_benchmark_pages_contain_what_command_line_prints(site: Path) -> None:
                 said = said.removeprefix("signature ")
             elif said.startswith("--data hub"):
                 said = f"`{task.hub}`" if task.hub else ""
-            elif line.startswith("  ") and (split := said.split()[0]) in task.splits:
+            elif said and line.startswith("  ") and (split := said.split()[0]) in task.splits:
                 said = f"`{split}`"
                 assert task.splits[split].about in known, f"{task.name}: {split}"
             assert " ".join(said.split()) in known or said == "--data ROOT", f"{task.name}: {line!r}"

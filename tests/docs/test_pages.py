@@ -94,6 +94,8 @@ def test_benchmark_pages_contain_what_command_line_prints(site: Path) -> None:
         known = " ".join(page.split())
         for line in facts.splitlines()[1:]:
             said = line.strip()
+            if not said:  # in a prompt of several paragraphs
+                continue
             if said.startswith("prompt "):
                 said = f"`{said.split()[1].removesuffix(':')}`"
             elif said.startswith("signature "):

@@ -55,7 +55,7 @@ def are_equal(right: str, given: str) -> bool:
     if right == given:
         return True
     wanted, found = latex_value(right), latex_value(given)
-    return wanted is not None and found is not None and rounded(wanted, DECIMALS) == rounded(found, DECIMALS)
+    return wanted is not None and found is not None and bool(rounded(wanted, DECIMALS) == rounded(found, DECIMALS))
 
 
 def _with_values(text: str) -> str:
@@ -94,7 +94,10 @@ def is_right_for_vlmevalkit(sample: Sample, text: str) -> bool:
 
 
 def _near(a: Value | None, b: Value | None) -> bool:
-    return a is not None and b is not None and abs(a - b) < TOLERANCE
+    try:
+        return a is not None and b is not None and abs(float(a) - float(b)) < TOLERANCE
+    except OverflowError:
+        return a == b
 
 
 class MathVisionAccuracy(Metric):

@@ -65,14 +65,18 @@ def latex_value(text: str) -> Value | None:
         complete = parser.next in _ENDS
     except _ERRORS:
         return None
-    return value if complete and math.isfinite(value) else None
+    finite = isinstance(value, Fraction) or math.isfinite(value)
+    return value if complete and finite else None
 
 
 def rounded(value: Value, digits: int) -> Value:
     """``value`` rounded as Python rounds floats; integers stay exact."""
     if isinstance(value, Fraction) and value.denominator == 1:
         return value
-    return round(float(value), digits)
+    try:
+        return round(float(value), digits)
+    except OverflowError:
+        return value
 
 
 class _Parser:
@@ -195,7 +199,7 @@ def _power(base: Value, exponent: Value) -> Value:
     if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator == 1:
         bits = max(base.numerator.bit_length(), base.denominator.bit_length())
         if bits * abs(exponent) <= LARGEST_POWER:
-            return base ** int(exponent)
+            return Fraction(base ** int(exponent))
     if base < 0:
         raise ValueError  # complex, or beyond any limit
     return float(base) ** float(exponent)

@@ -21,7 +21,8 @@ from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
 from evalkit.types import LOCATED, Box, ImageSize, Point, Prediction, PromptSpec, Response, Sample, Size
 
-COORDINATES = ("pixels", "0-1000", "0-1", "resized")
+PIXELS = "pixels"
+COORDINATES = (PIXELS, "0-1000", "0-1", "resized")
 """Coordinates of boxes and points: in pixels of the original image, thousandths or fractions of it, or pixels of the
 resized image."""
 RESIZED = "resized"
@@ -125,6 +126,10 @@ class Reader:
             return final(sample, text)
         return parse_answer(parser, self._spec(task), sample, text, image_sizes)
 
+    def needs_sizes(self, task: Task) -> bool:
+        """Whether parsing answers to ``task`` needs the sizes of its images."""
+        return task.kind in LOCATED and self.boxes != PIXELS
+
     def image_sizes(self, sample: Sample, sizes: dict[str, Size]) -> tuple[ImageSize, ...]:
         """The sizes of the sample's images, as in the file and as the family's processor resizes them.
 
@@ -148,11 +153,14 @@ class Reader:
         # The generic family answers in fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
         spec = PromptSpec(task.name, task.kind, reading=self._spec(task).reading)
         numbers = _generic().parse(spec, text, [ImageSize((1, 1), (1, 1))])
-        if not isinstance(numbers.value, tuple) or not image_sizes:
+        if not isinstance(numbers.value, tuple):
+            return Prediction(None)
+        if self.boxes == PIXELS:
+            return Prediction(numbers.value)
+        if not image_sizes:
             return Prediction(None)
         (width, height), (wide, high) = image_sizes[-1].original, image_sizes[-1].resized
         x, y = {
-            "pixels": (1.0, 1.0),
             "0-1000": (width / 1000, height / 1000),
             "0-1": (float(width), float(height)),
             RESIZED: (width / wide, height / high),
@@ -178,7 +186,7 @@ class Reader:
         if text is None:
             return Record(sample, "", Response(sample.id), Prediction(None), sample.all_images)
         try:
-            image_sizes = self.image_sizes(sample, sizes) if task.kind in LOCATED else ()
+            image_sizes = self.image_sizes(sample, sizes) if self.needs_sizes(task) else ()
         except (OSError, ValueError) as error:
             names = ", ".join(image.name for image in sample.all_images)
             return failed(sample, f"{type(error).__name__}: {error} ({names})")

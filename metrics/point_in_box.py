@@ -34,7 +34,7 @@ ROUNDING = 1e-7
 """Pixels by which a point may be outside: dividing by the image's size and multiplying again loses about 1e-12."""
 CELL = "cell"
 """The entry of ``meta`` that names a sample's platform and type, as ``mobile text``."""
-KEYS = ("platform", "group", "type", CELL)
+KEYS = ("platform", "group", "application", "type", CELL)
 """The entries of ``meta`` by which there are breakdowns."""
 
 

@@ -20,7 +20,7 @@ from evalkit.reader import Reader, failed
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.manifest import SCHEMA, Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.types import LOCATED, Prediction, Sample, Size
+from evalkit.types import Prediction, Sample, Size
 
 KEYS = ("id", "text", "prompt", "finish", "prompt_tokens", "frames")
 """The fields of every journal line, whatever version wrote it."""
@@ -163,7 +163,7 @@ def recorded_prediction(line: Line, path: Path) -> Prediction:
 def _parsed(job: Job, sample: Sample, line: Line, reader: Reader, sizes: dict[str, Size]) -> Record:
     """The record of an answer that is parsed again, with the image sizes that the model saw if they are recorded."""
     response = line.response
-    if job.task.kind in LOCATED and not response.image_sizes and response.text:
+    if reader.needs_sizes(job.task) and not response.image_sizes and response.text:
         try:
             response = replace(response, image_sizes=reader.image_sizes(sample, sizes))
         except (OSError, ValueError) as error:

@@ -1,0 +1,1 @@
+"""Screens and what to click on them."""

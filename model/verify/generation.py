@@ -29,11 +29,8 @@ def generation_check(model: Any, processor: Any, make_backend: MakeBackend) -> C
     try:
         with quiet():
             backend = make_backend(model, processor, Batching(len(QUESTIONS)))
-            try:
-                responses = list(backend.generate(_requests(processor)))
-                how = str(backend.describe().get("engine", backend.name))
-            finally:
-                backend.release()
+            responses = list(backend.generate(_requests(processor)))
+            how = str(backend.describe().get("engine", backend.name))
     except UserError as error:
         return Check(NAME, False, str(error).rstrip("."))
     except Exception as error:  # any failure is a result of this check

@@ -61,9 +61,9 @@ class ExportJob:
         found: dict[str, list[Record]] = {}
         images: dict[str, dict[str, Sequence[ImageRef]]] = {}
         for run, names in zip(self.runs, self.names, strict=True):
-            for name, records, context, notes in records_of(run, names, data=self.options.data, prompts=prompts):
+            for name, records, own, notes in records_of(run, names, data=self.options.data, prompts=prompts):
                 found.setdefault(name, []).extend(records)
-                images.setdefault(name, {}).update({key: s.all_images for key, s in context.samples.items()})
+                images.setdefault(name, {}).update(own)
                 for note in notes:
                     self.tell(f"note: {name}: {note}")
         return found, images

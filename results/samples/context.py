@@ -50,6 +50,7 @@ def context_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitC
         parse_answer=[answer_parser(run, task) for run in runs],
         edit_marks=text_in_image,
         note=change_note(first, name, task, samples),
+        folder=Path(task.path).parent if isinstance(task, FileTask) and data is None else None,
     )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.images import PathImage
 from evalkit.jsonl import objects, parse, read_bytes
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal
@@ -19,6 +17,7 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
 from evalkit.types import ImageRef, Sample
 
+from .recorded_images import guarded, recorded_image
 from .view import RunAnswer, SampleView, SplitContext, SplitView
 
 FIELDS = ("id", "cluster", "stratum")
@@ -110,8 +109,10 @@ def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitCont
     sample = context.samples.get(key)
     lines = [side.lines[key] for side in sides if side is not None and key in side.lines]
     scores = [side.scores[key] for side in sides if side is not None and key in side.scores]
-    images = sample.all_images if sample is not None else _image_on_disk(lines)
+    images: Sequence[ImageRef] = sample.all_images if sample is not None else _recorded_images(lines)
     digests = _digests(lines[0], len(images)) if lines else ()
+    known = digests or (None,) * len(images)
+    images = tuple(guarded(image, digest, context.folder) for image, digest in zip(images, known, strict=True))
     return SampleView(
         id=key,
         question="" if sample is None else sample.text,
@@ -196,13 +197,13 @@ def _counted(references: Sequence[Any]) -> tuple[tuple[Any, int], ...]:
     return tuple((list(r) if isinstance(r, tuple | list) else r, 1) for r in references)
 
 
-def _image_on_disk(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
-    """The question's image, if the journal names an existing file."""
+def _recorded_images(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
+    """The question's image, if the journal names one with its digest."""
     for line in lines:
-        names = line.get("images") or ()
         # The question's images come last, after those of few-shot examples.
-        if names and isinstance(names[-1], str) and "\0" not in names[-1] and os.path.isfile(names[-1]):  # noqa: PTH113
-            return (PathImage(names[-1]),)
+        names, digests = line.get("images") or (None,), _digests(line, 1)
+        if (image := recorded_image(names[-1], digests[-1])) is not None:
+            return (image,)
     return ()
 
 

@@ -11,11 +11,11 @@ from evalkit.errors import UserError
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_files import SUFFIXES
 from evalkit.task_groups import GROUPS
-from evalkit.types import Sample
+from evalkit.types import ImageRef, Sample
 
 from .context import context_of
 from .join import check_runs, split_of
-from .view import RunAnswer, SampleView, SplitContext, SplitView, Turns
+from .view import RunAnswer, SampleView, SplitView, Turns
 
 Record = dict[str, Any]
 
@@ -65,8 +65,8 @@ def _names(name: str, split: str) -> bool:
 
 def records_of(
     run: ScoredRun, names: Sequence[str], *, data: str | None = None, prompts: bool = True
-) -> Iterator[tuple[str, list[Record], SplitContext, Sequence[str]]]:
-    """Yield (split, its records in the official order, its context, notes) per split.
+) -> Iterator[tuple[str, list[Record], Mapping[str, Sequence[ImageRef]], Sequence[str]]]:
+    """Yield (split, its records in the official order, its images by sample id, notes) per split.
 
     Args:
         names: splits of the run.
@@ -82,7 +82,8 @@ def records_of(
             context = replace(context, render_prompt=())
         split = split_of([run], name, context)
         found = [record_of(run, split, shown, 0, context.samples.get(shown.id)) for shown in split.samples]
-        yield name, [one for one in found if one is not None], context, split.notes
+        images = {shown.id: shown.images for shown in split.samples}
+        yield name, [one for one in found if one is not None], images, split.notes
 
 
 def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, sample: Sample | None) -> Record | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from evalkit.types import ImageRef, ImageSize, Sample
@@ -47,6 +48,8 @@ class SplitContext:
         render_prompt: per run; without prompts if empty.
         parse_answer: per run; None for a run whose journal has the predictions that were scored.
         edit_marks: whether the report marks the differences between an answer and the nearest reference.
+        folder: of the task file that the run folder names; its images elsewhere are shown only if they are those of the
+            run.  None for other tasks, and for data that the command names.
     """
 
     kind: str | None = None
@@ -55,6 +58,7 @@ class SplitContext:
     parse_answer: Sequence[ParseAnswer | None] = ()
     edit_marks: bool = False
     note: str = ""
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

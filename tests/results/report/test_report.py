@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -436,6 +437,73 @@ def test_images_from_the_journal_without_data(run: Path, jobs: Jobs) -> None:
     assert (one["question"], one["references"]) == ("", [])
     assert one["runs"][0]["text"]
     assert written.images == len({i.name for job, _ in jobs for s in job.samples for i in s.images})
+
+
+def own_task(folder: Path, image: str) -> Path:
+    """A custom task file in ``folder`` with one question about ``image``."""
+    row = {"id": "0", "image": image, "question": "What colour?", "answers": ["red"]}
+    (folder / "mine.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "p.jsonl").write_text('{"id": "0", "text": "red"}\n')
+    return folder / "mine.jsonl"
+
+
+def scored_own(evalkit: Any, folder: Path, image: str) -> Path:
+    """A run of such a task, which was answered when ``image`` was there."""
+    own_task(folder, image)
+    done = evalkit("score", "-t", "mine.jsonl", "-p", "p.jsonl", "--name", "R", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "R"
+
+
+def with_journal(run: Path, digest: str | None) -> None:
+    """Let the run's journal say that its image had this digest."""
+    (journal,) = run.glob("mine.own.jsonl")
+    row = json.loads(journal.read_text())
+    seconds = row.pop("seconds")
+    row.pop("sum")
+    line = json.dumps({**row, "digests": [digest]}, ensure_ascii=False)
+    journal.write_text(f'{line[:-1]}, "sum": "{zlib.crc32(line.encode()):08x}", "seconds": {seconds:.6f}}}\n')
+
+    def as_earlier_version(scores: dict[str, Any]) -> None:
+        for split in scores["results"]:
+            split.pop("journal", None)
+            split.pop("scores", None)
+
+    edit_json(run / "scores.json", as_earlier_version)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_images_of_received_run_folders_are_those_of_run(evalkit: Any, tmp_path: Path, gone: bool) -> None:
+    """A run folder that was made elsewhere names an image of the reader's, outside the data."""
+    private, folder = tmp_path / "private.png", tmp_path / "received"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), (1, 200, 3)).save(private)
+    run = scored_own(evalkit, folder, str(private))
+    if gone:
+        (folder / "mine.jsonl").unlink()
+    right = PathImage(str(private)).digest()
+    for digest, shown in ((None, 0), ("0" * 16, 0), (right, 1)):
+        with_journal(run, digest)
+        done = evalkit("report", "runs/R", "--out", "report", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert len(list((folder / "report").rglob("*.webp"))) == shown, (digest, done.stderr)
+    if not gone:  # the reader says that the data is theirs
+        with_journal(run, None)
+        done = evalkit("report", "runs/R", "--out", "report", "--data", ".", cwd=folder)
+        assert len(list((folder / "report").rglob("*.webp"))) == 1, done.stderr
+
+
+@pytest.mark.parametrize("image", ["secret.txt", "../secret.txt"])
+def test_data_set_embeds_images_only(evalkit: Any, tmp_path: Path, image: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for place in (folder / "secret.txt", tmp_path / "secret.txt"):
+        place.write_text("SECRET-4711")
+    scored_own(evalkit, folder, image)
+    done = evalkit("export", "runs/R", "--to", "hub", "--images", "--out", "hub", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "1 images could not be read" in done.stderr
+    assert not [path for path in (folder / "hub").rglob("*") if path.is_file() and b"SECRET-4711" in path.read_bytes()]
 
 
 def test_missing_corrupt_and_changed_images_are_reported(tmp_path: Path) -> None:

@@ -32,6 +32,32 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "textvqa", "docvqa", "chartqa", "ai2d", "ocrvqa",
         *REFCOCO_ALL,
     ),
+    # The rows of the reports' tables of images that evalkit can score, in their order; also of test sets, as above.
+    # Qwen2-VL: README of QwenLM/Qwen2-VL (commit 00b393f).  Left out: VCR, MMT-Bench, MMVet (needs a judge).
+    "qwen2-vl-report": (
+        "mmmu", *MMMU_PRO, "docvqa", "infovqa", "chartqa", "textvqa", "ocrbench", "mtvqa", "realworldqa", "mme",
+        "mmbench_en", "mmbench_cn", "mmbench_en_v11", "mmstar", "hallusionbench", "mathvista", "mathvision",
+        *REFCOCO_ALL,
+    ),
+    # Qwen2.5-VL: arXiv 2502.13923, tables 3, 5, 6, 7, 9.  Left out: MegaBench, MME-RealWorld, VCR, PointGrounding, and
+    # those that need a judge (MathVerse, MMVet, MM-MT-Bench, CharXiv).
+    "qwen2.5-vl-report": (
+        "mmmu", *MMMU_PRO, "mathvista", "mathvision",
+        "mmbench_en", "mmbench_cn", "mmbench_en_v11", "mmstar", "mme", "muirbench", "blink", "hallusionbench", "mtvqa",
+        "realworldqa",
+        "ai2d", "textvqa", "docvqa", "infovqa", "chartqa", "seedbench2_plus", "ocrbench",
+        *REFCOCO_ALL,
+    ),
+    # Qwen3-VL: arXiv 2511.21631, tables 2 to 4.  Its V* and HR-Bench scores are with a zoom tool.  Left out: those that
+    # need a judge (MathVerse, CharXiv, SimpleVQA, MIA-Bench, MM-MT-Bench), ZeroBench, VlmsAreBlind, LogicVista,
+    # VisualPuzzles, We-Math, DynaMath.
+    "qwen3-vl-report": (
+        "mmmu", *MMMU_PRO, "mathvista", "mathvision", "visulogic",
+        "mmbench_en", "mmbench_cn", "realworldqa", "mmstar", "hallusionbench",
+        "docvqa", "infovqa", "ai2d", "chartqa", "ocrbench",
+        *REFCOCO_ALL,
+        "vstar", "hrbench4k", "hrbench8k", "blink", "muirbench",
+    ),
 }  # fmt: skip
 
 MEANS: Mapping[str, tuple[str, ...]] = {"refcoco-all": REFCOCO_ALL, "mmmu-pro-overall": MMMU_PRO}

@@ -45,6 +45,12 @@ def test_report_group_has_readmes_tables() -> None:
     assert {"infovqa", "coco_caption"}.isdisjoint(GROUPS["qwen-vl-report"])  # not in the README
 
 
+def test_report_groups_begin_as_their_tables() -> None:
+    for report in ("qwen2-vl-report", "qwen2.5-vl-report", "qwen3-vl-report"):
+        assert expand([report])[:3] == ["mmmu", "mmmu_pro/standard10", "mmmu_pro_vision/test"]
+        assert set(REFCOCO_ALL) < set(GROUPS[report])
+
+
 def test_expand_keeps_order_and_names_each_once() -> None:
     assert expand([]) == []
     assert expand(["docvqa", "nothing/known", "docvqa/test"]) == ["docvqa", "nothing/known", "docvqa/test"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evalkit.interfaces import Task
-from evalkit.task_groups import GROUPS
+from evalkit.task_groups import GROUPS, MEANS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,10 +70,20 @@ def list_tasks(console: Console, found: Sequence[Task], *, groups: bool = True) 
     if groups:
         console.print("Groups", style="bold")
         for name, members in GROUPS.items():
-            console.print(f"  {name} = {', '.join(members)}", highlight=False, soft_wrap=True)
+            console.print(f"  {name} = {', '.join(shortened(name, members))}", highlight=False, soft_wrap=True)
         console.print()
     console.print("Task, metric, splits that are run by default (official size) + others.", style="dim")
     console.print("'evalkit tasks NAME' shows one in detail, 'evalkit tasks WORDS' searches.", style="dim")
+
+
+def shortened(group: str, members: Sequence[str]) -> list[str]:
+    """The members of a group, with ``MEANS`` in place of theirs, such as ``refcoco-all`` for its eight splits."""
+    found = list(members)
+    for name, inner in MEANS.items():
+        place = found.index(inner[0]) if inner[0] in found else -1
+        if name != group and place >= 0 and tuple(found[place : place + len(inner)]) == tuple(inner):
+            found[place : place + len(inner)] = [name]
+    return found
 
 
 def sizes_of(task: Task) -> str:

@@ -30,9 +30,9 @@ SPLITS = {"karpathy-test": "test", "test-dev": "testdev"}
 METRICS = {
     "CIDEr": "cider", "ANLS": "anls", "acc@iou0.5": "acc@0.5", "vqa_accuracy": "accuracy",
     "relaxed_accuracy": "accuracy", "accuracy": "accuracy", "average": "average", "mme_sum": "mme_sum",
-    "score": "score",
+    "score": "score", "mAP": "map",
 }  # fmt: skip
-HEADLINES = {"mtvqa": "macro"}
+HEADLINES = {"mtvqa": "macro", **dict.fromkeys(("mmbench_en", "mmbench_cn", "mmbench_en_v11", "ccbench"), "circular")}
 """The headlines of benchmarks that the published metric's name does not tell."""
 LITERAL_SCRIPT = ("official", "official_script")  # of vqa_accuracy, in its versions 1 and 2
 BENCHMARKS = {

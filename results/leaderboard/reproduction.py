@@ -13,6 +13,7 @@ from evalkit.errors import UserError
 from evalkit.results.stats.error_bars import half_width
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.tables import Cell, Table
+from evalkit.task_groups import GROUPS
 
 from .published import Published, closest, is_complete, published, same_model, shots_of
 from .rows import Entry, heading, runs_of, with_error
@@ -110,9 +111,20 @@ def _of_model(entries: Sequence[Entry], model: str) -> tuple[list[tuple[Entry, P
     """The measured scores with their published ones, in the order of the published table, and those not measured."""
     scored = [e for e in entries if e.row.value is not None]
     partner = {id(e): closest(e.row, model, shots_of(e.row)) for e in scored}
-    own = [p for p in published() if p.model == model]
+    own = _in_report_order([p for p in published() if p.model == model], model)
     pairs = [(e, p) for p in own for e in scored if partner[id(e)] == p]
     return pairs, [p for p in own if all(p is not one for _, one in pairs)]
+
+
+def _in_report_order(scores: list[Published], model: str) -> list[Published]:
+    """Published scores in the order of the model's report, then the others as they are."""
+    members = list(GROUPS.get(f"{model.lower().partition('-vl')[0]}-vl-report", ()))
+
+    def place(p: Published) -> int:
+        names = [name for name in (f"{p.task}/{p.split}", p.task) if name in members]
+        return members.index(names[0]) if names else len(members)
+
+    return sorted(scores, key=place)
 
 
 def _row(entries: Sequence[Entry], e: Entry, one: Published) -> list[Cell | str]:

@@ -9,6 +9,8 @@ open-compass/VLMEvalKit (commit e8e78f05) without a judge.  CCBench and CRPE cou
 - ``circular_accuracy_plain``: the share of right answers to the unrotated rows, "vanilla" in tables; the same values
   with another headline.
 
+- ``circular_accuracy_crpe``: the same for whole answers, by VLMEvalKit's rule for CRPE (``right_by_crpe``).
+
 Deviations:
 
 - An answer without a letter is wrong, and the question with it.  VLMEvalKit asks a judge about such answers.
@@ -19,7 +21,7 @@ A question is one cluster, so that intervals and tests count questions, not rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from evalkit.aggregation import Aggregation, Mean, MeanWhere
 from evalkit.errors import UserError
@@ -44,12 +46,20 @@ class CircularAccuracy(Metric):
     ``accuracy`` and ``parse_rate``, each 0 or 100.
 
     Args:
-        headline: ``circular``, or ``plain`` for the metric of that name.
+        name: of the metric.
+        headline: ``circular`` or ``plain``.
+        scores_of: a sample's ``accuracy`` and ``parse_rate``, given the metric's name.
     """
 
-    def __init__(self, headline: str = CIRCULAR) -> None:
-        self.name = "circular_accuracy" if headline == CIRCULAR else f"circular_accuracy_{headline}"
+    def __init__(
+        self,
+        name: str,
+        headline: str = CIRCULAR,
+        scores_of: Callable[[str, Answered], dict[str, float]] = letter_scores,
+    ) -> None:
+        self.name = name
         self.headline = headline
+        self._scores_of = scores_of
 
     @property
     def signature(self) -> str:
@@ -57,7 +67,7 @@ class CircularAccuracy(Metric):
 
     def score(self, answers: Sequence[Answered]) -> Scores:
         """Score every answer.  Raises ``UserError`` for a sample without one reference, group and rotation."""
-        per_sample = {answered.sample.id: letter_scores(self.name, answered) for answered in answers}
+        per_sample = {answered.sample.id: self._scores_of(self.name, answered) for answered in answers}
         groups: dict[str, list[str]] = {}
         for answered in answers:
             groups.setdefault(self._group(answered), []).append(answered.sample.id)
@@ -104,4 +114,29 @@ class CircularAccuracy(Metric):
         return [sentence]
 
 
-METRICS = {metric.name: metric for metric in (CircularAccuracy(), CircularAccuracy(PLAIN))}
+def right_by_crpe(answer: str, reference: str) -> bool:
+    """Whether an answer is right by ``is_correct`` in ``vlmeval/dataset/utils/crpe.py`` (commit e8e78f05).
+
+    The first character counts if it is from A to D, or the only one; else the reference from its fifth character on
+    must be in the answer.  A reference of a letter alone has none, and every such answer is right.
+    """
+    if len(answer) == 1 or answer[0] in "ABCD":
+        return answer[0] == reference[0]
+    return reference[4:].lower() in answer.lower()
+
+
+def crpe_scores(metric: str, answered: Answered) -> dict[str, float]:
+    """A sample's ``accuracy`` and ``parse_rate`` by ``right_by_crpe``; its reference is ``meta["reference"]``."""
+    found = letter_scores(metric, answered)
+    reference, answer = answered.sample.meta.get("reference"), answered.prediction.value
+    if not isinstance(reference, str) or not reference:
+        raise UserError(f"{metric}: sample {answered.sample.id!r} has no reference text; score it with another rule")
+    return found | {"accuracy": 100.0 * (isinstance(answer, str) and right_by_crpe(answer, reference))}
+
+
+_ALL = (
+    CircularAccuracy("circular_accuracy"),
+    CircularAccuracy("circular_accuracy_plain", PLAIN),
+    CircularAccuracy("circular_accuracy_crpe", scores_of=crpe_scores),
+)
+METRICS = {metric.name: metric for metric in _ALL}

@@ -32,11 +32,13 @@ METRICS = {
     "relaxed_accuracy": "accuracy", "accuracy": "accuracy", "average": "average", "mme_sum": "mme_sum",
     "score": "score", "mAP": "map",
 }  # fmt: skip
-HEADLINES = {"mtvqa": "macro", **dict.fromkeys(("mmbench_en", "mmbench_cn", "mmbench_en_v11", "ccbench"), "circular")}
+CIRCULAR = ("mmbench_en", "mmbench_cn", "mmbench_en_v11", "mmbench_cn_v11", "ccbench", "crpe_relation")
+HEADLINES = {"mtvqa": "macro", **dict.fromkeys(CIRCULAR, "circular")}
 """The headlines of benchmarks that the published metric's name does not tell."""
 LITERAL_SCRIPT = ("official", "official_script")  # of vqa_accuracy, in its versions 1 and 2
 BENCHMARKS = {
     ("refcoco_avg", "all-8-splits"): ("refcoco-all", "mean of 8"),
+    ("mmstar", "test"): ("mmstar", "val"),
     ("mmmu_pro", "overall"): ("mmmu-pro-overall", "mean of 2"),
 }
 

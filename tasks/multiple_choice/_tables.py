@@ -77,6 +77,8 @@ class ChoiceTable(Task):
 
     Attributes:
         tsv: the names of each split's TSV file without suffix, the usual one first.
+        tsv_columns: the columns that they must have beside ``index``, the image and, where answers are public,
+            ``answer``.
         hub_splits: the (configuration, split) of each split on the hub.
         hub_columns: the columns of a row on the hub beside the options.
         breakdowns: the columns by which scores are broken down, by their key in ``meta``.
@@ -89,6 +91,7 @@ class ChoiceTable(Task):
     prompts: Mapping[str, PromptTemplate] = {"vlmevalkit": VLMEVALKIT_PROMPT}
     protocol_rules: Mapping[str, str] = {"vlmevalkit": VLMEVALKIT}
     tsv: Mapping[str, Sequence[str]] = {}
+    tsv_columns: Sequence[str] = ("question", "A")
     hub_splits: Mapping[str, tuple[str | None, str]] = {}
     hub_columns: Sequence[str] = ("index", "question", "answer", "A", "B")
     breakdowns: Mapping[str, str] = {"category": "category"}
@@ -127,14 +130,21 @@ class ChoiceTable(Task):
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The rows of VLMEvalKit's file, in its order."""
-        places = tsv_places(self.name, *self._of(self.tsv, split, "official downloads"))
-        columns = ("question", "A", *(("answer",) if self.splits[split].answers else ()))
-        table = data.tsv(*places, task=self.name, columns=columns)
-        rows = (
-            Row(row.index, row["question"] or "", row.options, row.get("answer"), row.images, row.where, row)
-            for row in table.rows
-        )
-        return self.samples(rows, split, str(table.path), images=data.images_required)
+        names = self._of(self.tsv, split, "official downloads")
+        columns = (*self.tsv_columns, *(("answer",) if self.splits[split].answers else ()))
+        table = data.tsv(*tsv_places(self.name, *names), task=self.name, columns=columns)
+        folders = (f"{self.name}/images", *(f"images/{name}" for name in names))
+
+        def listed() -> Iterator[Row]:
+            folder = None
+            for row in table.rows:
+                images: tuple[ImageRef, ...] = row.images
+                if not images and row.image_names:
+                    folder = folder or data.image_folder(*folders, task=self.name)
+                    images = row.images_or_files(folder, task=self.name)
+                yield Row(row.index, row["question"] or "", row.options, row.get("answer"), images, row.where, row)
+
+        return self.samples(listed(), split, str(table.path), images=data.images_required)
 
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         config, of_hub = self._of(self.hub_splits, split, "the hub")

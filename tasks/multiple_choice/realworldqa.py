@@ -29,7 +29,7 @@ from evalkit.types import ImageRef, PromptTemplate, Sample, Split
 from ._tables import VLMEVALKIT_PROMPT, ChoiceTable, Row
 
 _OPTION = re.compile(r"^\s*([A-I])\.\s+(.*\S)\s*$")
-_TAIL = re.compile(r"\s*Please answer directly with [^\n]*$")
+_TAIL = re.compile(r"\s*(?:Please answer directly with|Answer with the option's letter)[^\n]*$")
 
 
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ import pytest
 from evalkit.errors import UserError
 from evalkit.letters import VLMEVALKIT, read_letter
 from evalkit.metric_contract import score_answers
-from evalkit.metrics.circular_accuracy import METRICS
+from evalkit.metrics.circular_accuracy import METRICS, right_by_crpe
 from evalkit.types import Answered, Prediction, Sample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "mmbench.json").read_text())
@@ -125,3 +125,21 @@ def test_samples_without_a_question_are_refused() -> None:
 
 def test_no_answers_have_no_score() -> None:
     assert math.isnan(METRIC.score([]).values["circular"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "right"),
+    [
+        ("A", "A. red", True), ("B", "A. red", False), ("A. blue", "A. red", True), ("Both", "B. red", True),
+        ("It is a car", "A.  a car", True), ("It is a bus", "A.  a car", False),
+        ("It is B", "A", True),  # a reference of one letter: nothing is left to contain
+        (" A", "B", True), ("x", "A", False),
+    ],
+)  # fmt: skip
+def test_vlmevalkits_rule_for_crpe(answer: str, reference: str, right: bool) -> None:
+    assert right_by_crpe(answer, reference) is right
+    found = score_answers(METRICS["circular_accuracy_crpe"], [answered("1", answer, reference=reference)])
+    assert found.values["circular"] == 100.0 * right
+    assert score_answers(METRICS["circular_accuracy_crpe"], [answered("1", None, reference=reference)]).values["circular"] == 0  # fmt: skip
+    with pytest.raises(UserError, match="sample '1' has no reference text"):
+        METRICS["circular_accuracy_crpe"].score([answered("1", answer)])

@@ -16,12 +16,15 @@ Deliberate choices:
 - The paper's own scorer picks an option at random where it finds none in an answer; here that is wrong, and counted.
 - The breakdown (``meta["category"]``) is by subject, as tables have it: natural, social and language science.
 - The hub's copy (``lmms-lab/ScienceQA``, ScienceQA-IMG) has no problem ids: there a sample's id is its row.
+- ``llava-c121f04`` is the rule of LLaVA's scorer: the answer alone, "A. " at its beginning, or a single "The answer is
+  A" with a sign after it.  lmms-eval's is like it without the last.
 - VLMEvalKit's ScienceQA_TEST.tsv has the same 2,017 problems in an order and with an index of its own; it is read where
   there is no ``problems.json``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from evalkit.data import HubData, OfficialData, image_in, shown, tsv_places
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.letters import VLMEVALKIT, lmms_eval
+from evalkit.letters import VLMEVALKIT, Options, Reading, lmms_eval
 from evalkit.tasks._files import id_of, list_in, official_format, text_in, texts_in
 from evalkit.tsv import TsvFile
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Split
@@ -42,7 +45,22 @@ HUB_CONFIG = "ScienceQA-IMG"
 HUB_COLUMNS = ("image", "question", "choices", "answer", "hint")
 TSV = "ScienceQA_TEST"
 EXPECTED = "problems.json of lupantech/ScienceQA"
+_ANSWER_IS = re.compile(r"The answer is ([A-Z]).")
 FOLDERS = ("scienceqa", "scienceqa/data/scienceqa", "ScienceQA/data/scienceqa")
+
+
+def read_llava(text: str, options: Options) -> Reading:
+    """The letter in an answer, by LLaVA's ``eval_science_qa.py`` (haotian-liu/LLaVA, commit c121f04)."""
+    letters = "ABCDE"
+    if len(text) == 1 and text in letters:
+        letter = text
+    elif text[:1] and text[:1] in letters and text[1:3] == ". ":
+        letter = text[0]
+    else:
+        found = _ANSWER_IS.findall(text)
+        letter = found[0] if len(found) == 1 else ""
+    known = letter and letter in letters and letter in options.letters
+    return Reading(letter, "letter") if known else Reading(None, lmms_eval.NOTHING)
 
 
 class ScienceQAImages(Task):
@@ -68,21 +86,25 @@ class ScienceQAImages(Task):
         ),
     }
     rules = {
+        "llava-c121f04": ScoringRule("llava-c121f04", about="LLaVA's scorer", read=read_llava),
         lmms_eval.COMMIT: ScoringRule(
             "lmms-eval-scienceqa",
-            about="LLaVA's, too: the answer alone, or a capital and a point at its beginning",
+            about="the answer alone, or a capital and a point at its beginning",
             read=lmms_eval.read_scienceqa,
-        )
+        ),
     }
     protocol_rules = {"vlmevalkit": VLMEVALKIT, "lmms-eval": lmms_eval.COMMIT}
     layout = ("scienceqa/problems.json", "scienceqa/pid_splits.json", "scienceqa/images/test/*/image.png")
     hub = HUB_REPO
+    hub_config = HUB_CONFIG
+    with_text_only = False
+    """Whether problems without an image belong to it."""
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
-        """The problems of ``split`` that have an image, in the order of ``pid_splits.json`` or of VLMEvalKit's file."""
+        """The problems of ``split``, in the order of ``pid_splits.json`` or of VLMEvalKit's file."""
         of_vlmevalkit = tsv_places(self.name, TSV)
         official = [f"{folder}/problems.json" for folder in FOLDERS]
-        if split == "test" and not _exist(data, official) and _exist(data, of_vlmevalkit):
+        if split == "test" and not self.with_text_only and not _exist(data, official) and _exist(data, of_vlmevalkit):
             yield from self._from_tsv(
                 data.tsv(*of_vlmevalkit, task=self.name, columns=("question", "answer", "A")), data
             )
@@ -98,7 +120,7 @@ class ScienceQAImages(Task):
         for pid in pids:
             if not isinstance(problems, Mapping) or pid not in problems:
                 raise UserError(
-                    f"scienceqa_img: {path} and pid_splits.json do not fit together (missing {pid!r}); "
+                    f"{self.name}: {path} and pid_splits.json do not fit together (missing {pid!r}); "
                     "both come from lupantech/ScienceQA, data/scienceqa."
                 )
             where = f"problem {pid} of {path}"
@@ -108,6 +130,8 @@ class ScienceQAImages(Task):
                 folder = image_in(images, pid, task=self.name).path
                 image = image_in(Path(folder), file_name, task=self.name)
                 yield self._sample(problems[pid], pid, (image,), where)
+            elif self.with_text_only:
+                yield self._sample(problems[pid], pid, (), where)
 
     def _from_tsv(self, table: TsvFile, data: OfficialData) -> Iterator[Sample]:
         for row in table.rows:
@@ -118,17 +142,19 @@ class ScienceQAImages(Task):
             yield self._sample(problem, row.index, row.images, row.where)
 
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
-        rows = data.rows(HUB_REPO, split, HUB_CONFIG, task=self.name, columns=HUB_COLUMNS)
+        rows = data.rows(HUB_REPO, split, self.hub_config, task=self.name, columns=HUB_COLUMNS)
+        shown_images = rows.data.column("image").is_valid().to_pylist()
         for index, row in data.iterate(rows):
-            name = f"{HUB_REPO}/{HUB_CONFIG}/{split}[{index}]"
-            yield self._sample(row, str(index), (RowImage(name, rows, index),), name)
+            name = f"{HUB_REPO}/{self.hub_config}/{split}[{index}]"
+            text_only = self.with_text_only and not shown_images[index]
+            yield self._sample(row, str(index), () if text_only else (RowImage(name, rows, index),), name)
 
     def _sample(self, problem: Mapping[str, Any], sample_id: str, images: tuple[ImageRef, ...], where: str) -> Sample:
         with official_format(self.name, where, EXPECTED):
             question, options = text_in(problem, "question"), texts_in(problem, "choices")
             right = letter(problem["answer"], options, task=self.name, where=where)
             hint = (_text_or_none(problem.get("hint"), "hint") or "").strip()
-            subject = _text_or_none(problem.get("subject"), "subject")
+            categories = self.categories(problem, images, hint)
         return Sample(
             id=sample_id,
             images=images,
@@ -136,8 +162,12 @@ class ScienceQAImages(Task):
             references=(right,),
             cluster=sample_id,
             options=options,
-            meta={"hint": hint, "question": question, "category": subject},
+            meta={"hint": hint, "question": question, "category": categories},
         )
+
+    def categories(self, problem: Mapping[str, Any], images: Sequence[ImageRef], hint: str) -> Any:
+        """What ``meta["category"]`` is: the subject."""
+        return _text_or_none(problem.get("subject"), "subject")
 
 
 def _exist(data: OfficialData, places: Sequence[str]) -> bool:

@@ -342,3 +342,12 @@ def test_checking_tells_of_animations(tmp_path: Path, caplog: pytest.LogCaptureF
         check_images(images, "mine/own")
     (message,) = [record.message for record in caplog.records]
     assert "mine/own: 4 of 5 images have several frames or pages, of which the first is used" in message
+
+
+def test_row_that_only_names_a_file_has_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.png"
+    Image.new("RGB", (8, 8)).save(path)
+    row = RowImage("row 0", [{"image": {"bytes": None, "path": str(path)}}], 0)
+    for read in (row.load, row.size, row.digest, row.content):
+        with pytest.raises(OSError, match="has no image in column 'image', only the name"):
+            read()

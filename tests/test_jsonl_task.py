@@ -302,3 +302,10 @@ def test_custom_task_is_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = {r["task"]: (r["metric"], r["n"], r["errors"]) for r in rows_of(tmp_path / "runs" / "x")}
     assert found == {"boxes": ("acc@0.5", 2, 0), "questions": ("accuracy", 1, 0)}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "x" * 300, "", "\u2028"])
+def test_names_of_fields_are_short_texts_on_one_line(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, row("vqa"), row("vqa", id=2) | {name: "x"})
+    with pytest.raises(UserError, match="mine.jsonl, line 2: the field .* has a name that is not a short text"):
+        read_jsonl_task(path, "vqa")

@@ -16,6 +16,7 @@ from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
+from evalkit.subset import choose
 from evalkit.types import (
     LOCATED,
     Decoding,
@@ -157,18 +158,6 @@ class Job:
         return str(self.task.path) if isinstance(self.task, FileTask) else self.name
 
 
-def choose(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
-    """At most ``limit`` samples, drawn by the hash of (seed, id): a larger limit keeps those of a smaller one."""
-    if limit is None or limit >= len(samples):
-        return list(samples)
-
-    def order(sample: Sample) -> bytes:
-        return hashlib.blake2b(f"{seed}/{sample.id}".encode(), digest_size=8).digest()
-
-    drawn = {s.id for s in sorted(samples, key=order)[:limit]}
-    return [s for s in samples if s.id in drawn]
-
-
 def recorded_choice(prompting: str) -> str:
     """How multiple-choice questions were answered, by what a signature says of prompts (``Job.prompting``)."""
     return LOGLIKELIHOOD if f"choice:{LOGLIKELIHOOD}" in prompting.split("|") else GENERATE
@@ -205,7 +194,7 @@ def load_job(
         seen.add(sample.id)
     if task.kind in LOCATED:
         check_boxes(samples, {}, f"{task.name}/{split}")
-    chosen = choose(samples, limit, seed)
+    chosen = choose(samples, limit, seed, together=task.complete_clusters)
     return Job(
         task,
         split,

@@ -38,6 +38,8 @@ class Task(ABC):
         default_rule: the rule that applies unless the protocol has its own; empty for evalkit's own reading and
             ``metric``.
         protocol_rules: the rules of other protocols, by protocol.
+        complete_clusters: whether the samples of a cluster are scored together (pairs of questions, rotations), so that
+            ``--limit`` draws complete clusters.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Task(ABC):
     rules: Mapping[str, ScoringRule] = {}
     default_rule: str = ""
     protocol_rules: Mapping[str, str] = {}
+    complete_clusters: bool = False
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
         """The samples of ``split`` in the official order.

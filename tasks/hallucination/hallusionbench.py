@@ -63,6 +63,7 @@ class HallusionBench(Task):
         "vlmevalkit": PromptTemplate("{q}"),
     }
     protocol_rules = {"vlmevalkit": VLMEVALKIT}
+    complete_clusters = True
     layout = (
         "hallusionbench/HallusionBench.tsv (VLMEvalKit's)",
         f"{FILES[0]} (official)",

@@ -103,6 +103,7 @@ class Mme(Task):
     }
     default_rule = "official"
     protocol_rules = {"lmms-eval": LMMS_EVAL, "vlmevalkit": VLMEVALKIT}
+    complete_clusters = True
     layout = ("mme/MME.tsv (VLMEvalKit's)", f"{RESULTS[0]}/*.txt (official)", f"{IMAGES[0]}/*/*.jpg (official)")
     hub = HUB_REPO
 

@@ -22,6 +22,7 @@ class CircularTable(ChoiceTable):
     """A benchmark of such rows."""
 
     metric = "circular_accuracy"
+    complete_clusters = True
     rules: Mapping[str, ScoringRule] = {
         "plain": ScoringRule(
             GRAMMAR, "circular_accuracy_plain", 'accuracy over the unrotated rows, "vanilla" in tables'

@@ -326,7 +326,7 @@ def test_json_events(tmp_path: Path, evalkit: Evalkit, monkeypatch: pytest.Monke
     [
         (("--limit", "0"), "--limit 0: give at least 1"),
         (("-t", "refcco"), "unknown task 'refcco'"),
-        (("-t", "vqav2", "--batch-size", "0"), "--batch-size 0: give auto, or a number of samples"),
+        (("-t", "vqav2", "--batch-size", "0"), "--batch-size 0: give at least 1, or auto"),
         (("-t", "vqav2", "--exact", "-b", "8"), "--exact runs one sample at a time"),
         (("-t", "vqav2", "--dry-run"), "--json reports on a run, and --dry-run runs nothing"),
     ],

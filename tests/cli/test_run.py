@@ -376,7 +376,7 @@ CASES = {
     "corrupt config": (["--tasks", "vqav2", "--model", "./corrupt"], "config.json is not valid JSON"),
     "limit 0": (["--tasks", "vqav2", "--limit", "0"], "--limit 0: give at least 1"),
     "limit text": (["--tasks", "vqav2", "--limit", "many"], "--limit"),
-    "batch size 0": (["--tasks", "vqav2", "--batch-size", "0"], "--batch-size 0: give auto, or a number of samples"),
+    "batch size 0": (["--tasks", "vqav2", "--batch-size", "0"], "--batch-size 0: give at least 1, or auto"),
     "dtype": (["--tasks", "vqav2", "--dtype", "int3"], "--dtype int3: unknown; use auto"),
     "device": (["--tasks", "vqav2", "--device", "abacus"], "--device abacus: no such device"),
     "backend": (["--tasks", "vqav2", "--backend", "magic"], "unknown backend 'magic'"),

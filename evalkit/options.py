@@ -107,8 +107,8 @@ class RunSettings:
     # fmt: off
     tasks: tuple[str, ...] = _option(
         "list", (), "Common",
-        "Benchmarks, comma-separated: refcoco,vqav2. One split: refcoco/testA. A .jsonl file defines a custom task. "
-        "'evalkit tasks' lists them.", short="-t")
+        "Benchmarks, comma-separated: refcoco,vqav2. One split: refcoco/testA. A .jsonl or .tsv file defines a custom "
+        "task. 'evalkit tasks' lists them.", short="-t")
     model: tuple[str, ...] = _option(
         "list", ("tiny",), "Common",
         "Checkpoint folder or hub id; tiny and tiny-early are bundled. Several: comma-separated, or a pattern such as "
@@ -158,7 +158,8 @@ class RunSettings:
         "list", (), "Data", "Splits of the tasks named without one, comma-separated.",
         shown_default="the task's default splits")
     kind: str | None = _option(
-        "string", None, "Data", "Kind of a custom task (.jsonl): caption, vqa, document, choice or grounding.",
+        "string", None, "Data",
+        "Kind of a custom task (.jsonl, .tsv): caption, vqa, document, choice, yes_no, grounding or pointing.",
         shown_default="from the file")
     seed: int = _option("integer", 0, "Data", "Seed of every random draw.")
     allow_missing: bool = _option(
@@ -177,7 +178,7 @@ class RunSettings:
         "Selection of examples: random for each sample, fixed for all, or similar (most similar images).",
         choices=("random", "fixed", "similar"))
     shots_from: str | None = _option(
-        "string", None, "Prompting", "Take the examples from a .jsonl file (same format as a custom task).",
+        "string", None, "Prompting", "Take the examples from a .jsonl or .tsv file (same formats as custom tasks).",
         shown_default="the training split")
 
     max_new_tokens: int | None = _option(

@@ -54,6 +54,8 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "muirbench/test": ("MUIRBENCH/MUIRBENCH/data", "test", {"idx": 7, "task": "Counting", "question": "What?", "options": ["a", "b"], "answer": "A", "image_list": None}, "idx", "question"),
     "mathvision/test": ("MathLLMs/MathVision/data", "test", {"id": "7", "question": "What?", "options": [], "image": "images/7.jpg", "decoded_image": None, "answer": "x", "level": 1, "subject": "algebra"}, "id", "question"),
     "mathvista/testmini": ("AI4Math/MathVista/data", "testmini", {"pid": "7", "query": "What?", "image": "images/7.jpg", "decoded_image": None, "choices": None, "precision": 1.0, "answer": "1.2", "question_type": "free_form", "answer_type": "float"}, "pid", "query"),
+    "countbenchqa/test": ("vikhyatk/CountBenchQA/data", "test", {"question": "What?", "number": 3}, "number", "question"),
+    "pixmo_count/test": ("kcz358/pixmo-count/data", "test", {"question": "What?", "answer": "3"}, "answer", "question"),
     "screenspot/test": ("rootsautomation/ScreenSpot/data", "test", {"bbox": [0.1, 0.1, 0.5, 0.5], "instruction": "What?", "data_type": "icon", "data_source": "ios"}, "bbox", "instruction"),
     "screenspot_v2/test": ("HongxinLi/ScreenSpot_v2/data", "test", {"bbox": [0.1, 0.1, 0.5, 0.5], "instruction": "What?", "data_type": "icon", "data_source": "ios"}, "bbox", "instruction"),
     "screenspot_pro/test": ("TIGER-Lab/ScreenSpot-Pro/data", "test", {"bbox": [1, 2, 3, 4], "instruction": "What?", "ui_type": "icon", "group": "OS", "platform": "macos", "application": "x"}, "bbox", "instruction"),

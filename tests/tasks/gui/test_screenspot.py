@@ -182,6 +182,9 @@ def test_published_answers_of_qwen25_vl(evalkit: Call, tmp_path: Path) -> None:
         assert found["values"][f"accuracy[{name}]"] == pytest.approx(100 * group["action_acc"])
         assert found["values"][f"accuracy[{name} text]"] == pytest.approx(100 * group["text_acc"])
         assert found["values"][f"accuracy[{name} icon]"] == pytest.approx(100 * group["icon_acc"])
+    lines = (tmp_path / "runs" / "mine" / "screenspot_pro.test.scores.jsonl").read_text().splitlines()
+    ours = {row["id"]: row["accuracy"] for row in map(json.loads, lines) if "id" in row}
+    assert [ours[str(number)] for number in range(1581)] == [100.0 * (row["correctness"] == "correct") for row in rows]
     # The reader finds a point exactly where the official one did.
     assert [(read_point(row["raw_response"], SCREENSPOT_PRO) is None) for row in rows] == [
         row["pred"] is None for row in rows

@@ -52,6 +52,10 @@ def test_mathvista_from_given_extractions(evalkit: Call, tmp_path: Path, model: 
                 assert found["values"][f"accuracy[{name}]"] == pytest.approx(wanted), (key, name)
                 compared += 1
     assert compared > 50
+    lines = (tmp_path / "runs" / "mine" / "mathvista.testmini.scores.jsonl").read_text().splitlines()
+    ours = {row["id"]: row["accuracy"] for row in map(json.loads, lines) if "id" in row}
+    stored_rows = {pid: 100.0 * p["true_false"] for pid, p in problems.items() if "true_false" in p}
+    assert {pid: ours[pid] for pid in stored_rows} == stored_rows
 
 
 @pytest.mark.skipif(not VISTA.is_dir(), reason="the published answers are not here")

@@ -122,7 +122,7 @@ class HTTPServer:
 
         self.stopped = False
         self.ended = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = _Server(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -157,6 +157,13 @@ class HTTPServer:
             tops = [{"token": t, "logprob": v} for t, v in (("The", -0.1), (" B", -1.0), ("C", -2.0), ("B", -3.0))]
             choice["logprobs"] = {"content": [{"token": "The", "logprob": -0.1, "top_logprobs": tops}]}
         return {"id": "x", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 3}}
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that closes its connection is no error; anything else is printed."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -6,7 +6,6 @@ What a file says is worked out here once more, as simply as the formats allow.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os.path
@@ -27,6 +26,8 @@ from evalkit.errors import UserError
 from evalkit.jobs import load_job
 from evalkit.pickles import load_plain_pickle
 from evalkit.types import Sample
+
+from ..mutations import structure
 
 Said = tuple[str, str, tuple[Any, ...], str, tuple[str, ...], str]
 """(id, text, references, cluster, options, the image's name) of a sample."""
@@ -284,40 +285,6 @@ INSERTED = (
     b'"', b"[", b"}", b",", b"0", b"-", b"e9", b"\x00", b"\n", b"\xff", b"\xef\xbb\xbf", b"\\ud800", b"\xed\xa0\x80", b"NaN",
     b"9" * 5000, b"[" * 100_000,
 )  # fmt: skip
-ODD = (
-    None, True, False, 0, -1, 3, 1.5, 1e300, math.nan, math.inf, 10**30, 10**400, "", "7", "x", "\n", "a\u2028b", "\ud800", "\0",
-    "../../secret.png", "/etc/passwd", "..", "http://example.org/x.png", "é" * 200, "x" * 100_000, [], {}, [None], [1], [[]],
-    ["x"], {"a": 1}, {"answer": "yes"}, [math.nan] * 4, [0, 0, 0, 0], [1, 2, 10**400, 4],
-)  # fmt: skip
-
-
-def _with_another_structure(document: Any, random: Random) -> Any:
-    """``document``, changed at a place that is the likelier the more lies there."""
-    top = [document]
-    holder: Any = top
-    key: Any = 0
-    while isinstance(holder[key], list | dict) and holder[key] and random.random() < 0.85:
-        holder = holder[key]
-        keys = list(holder) if isinstance(holder, dict) else range(len(holder))
-        key = random.choices(keys, [1 + len(v) if isinstance(v := holder[k], list | dict) else 1 for k in keys])[0]
-    value = holder[key]
-    how = random.choice(("odd", "odd", "odd", "without", "twice", "moved", "deeper", "text"))
-    if how == "without" and holder is not top:
-        del holder[key]
-    elif how == "twice" and isinstance(holder, list) and holder is not top:
-        holder.insert(random.randrange(len(holder)), copy.deepcopy(value))
-    elif how == "moved":
-        holder[random.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))] = value
-    elif how == "deeper":
-        for _ in range(random.choice((1, 3, 300))):
-            value = random.choice(([value], {"a": value}))
-        holder[key] = value
-    elif how in ("text", "twice") and isinstance(value, str):
-        at = random.randrange(len(value) + 1)
-        holder[key] = value[:at] + random.choice("aZ 7?é\n漢🙂'\"\\") + value[at:]
-    else:
-        holder[key] = copy.deepcopy(random.choice(ODD))
-    return top[0]
 
 
 # --------------------------------------------------------------------------------------------------------------- tests
@@ -348,7 +315,7 @@ def test_corrupt_structure(official_root: Path, form: Format, place: int) -> Non
     with _restored(path) as content:
         for seed in range(COUNT):
             document = pickle.loads(content) if path.suffix == ".p" else json.loads(content)
-            changed = _with_another_structure(document, Random(f"{form.files[place]} {seed}"))
+            changed = structure(document, Random(f"{form.files[place]} {seed}"))
             path.write_bytes(pickle.dumps(changed, 2) if path.suffix == ".p" else json.dumps(changed).encode())
             read += _read_or_refused(form, official_root)
     assert 0 < read < COUNT

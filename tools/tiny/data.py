@@ -17,7 +17,7 @@ from typing import Any
 import questions as q
 from data_captions_text_choice import write_captions, write_docvqa, write_scienceqa, write_textvqa
 from data_files import write_coco_image, write_json
-from data_tables import write_mmbench, write_mme, write_pope
+from data_tables import write_mmbench, write_mme, write_muirbench, write_pope, write_screenspot
 from scenes import COLORS, SHAPES, Scene, draw_scene
 
 SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
@@ -180,6 +180,8 @@ def write_data_root(root: Path, seed: int) -> dict[str, Any]:
     counts["pope"] = write_pope(root, 12, FIRST_ID["pope"], random.Random(f"{seed}/pope"))
     counts["mme"] = write_mme(root, 20, random.Random(f"{seed}/mme"))
     counts["mmbench_en"] = write_mmbench(root, 24, random.Random(f"{seed}/mmbench"))
+    counts["muirbench"] = write_muirbench(root, 20, random.Random(f"{seed}/muirbench"))
+    counts["screenspot"] = write_screenspot(root, 24, random.Random(f"{seed}/screenspot"))
     return counts
 
 

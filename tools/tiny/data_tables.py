@@ -1,4 +1,4 @@
-"""Yes/no pairs and rotated options in the bundled data, in the formats of POPE, MME and VLMEvalKit.
+"""Yes/no pairs, rotated options, two images and points in the bundled data, in the official formats or VLMEvalKit's.
 
 Images inside a TSV file are base64; the rows of one image point to the first one by its index.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import questions as q
-from data_files import write_coco_image, write_image
+from data_files import write_coco_image, write_image, write_json
 from scenes import Scene, draw_scene
 
 ROTATION = 1_000_000
@@ -92,6 +92,44 @@ def write_mmbench(root: Path, questions: int, rng: random.Random) -> int:
             }  # fmt: skip
             (rotated if turn else main).append(row)
     return write_tsv(root / "mmbench_en" / "MMBench_DEV_EN.tsv", [*main, *rotated])
+
+
+def write_muirbench(root: Path, questions: int, rng: random.Random) -> int:
+    """``MUIRBench.tsv``: which of two images has a shape; ``<image>`` marks the place of each."""
+    rows: list[dict[str, Any]] = []
+    while len(rows) < questions:
+        pair = [draw_scene(rng, held_out=True, sort="shapes") for _ in range(2)]
+        names = [{f"{thing.color} {thing.shape}" for thing in scene.things} for scene in pair]
+        right = rng.randrange(2)
+        only = sorted(names[right] - names[1 - right])
+        if not only:
+            continue
+        rows.append({
+            "index": len(rows) + 1, "question": f"<image> <image> Which image has a {rng.choice(only)}?",
+            "A": "the first image", "B": "the second image", "answer": LETTERS[right], "category": "Visual Retrieval",
+            "image": str([encoded(scene, root, rng) for scene in pair]),
+        })  # fmt: skip
+    return write_tsv(root / "muirbench" / "MUIRBench.tsv", rows)
+
+
+def write_screenspot(root: Path, images: int, rng: random.Random) -> int:
+    """``screenspot_{mobile,desktop,web}.json``: a shape to click; boxes are x, y, width and height in pixels."""
+    platforms = {"mobile": "ios", "desktop": "windows", "web": "shop"}
+    entries: dict[str, list[dict[str, Any]]] = {platform: [] for platform in platforms}
+    for number in range(images):
+        platform = list(platforms)[number % 3]
+        scene = draw_scene(rng, held_out=True, sort="shapes")
+        name = f"{platform}_{number:02d}.png"
+        width, height = write_image(root / "screenspot" / "screenspot_imgs" / name, scene, rng)
+        thing = rng.choice(scene.things)
+        x1, y1, x2, y2 = (round(v * side) for v, side in zip(thing.box, (width, height) * 2, strict=True))
+        entries[platform].append({
+            "img_filename": name, "bbox": [x1, y1, x2 - x1, y2 - y1], "instruction": q.expressions(scene, thing)[0],
+            "data_type": "icon", "data_source": platforms[platform],
+        })  # fmt: skip
+    for platform, rows in entries.items():
+        write_json(root / "screenspot" / f"screenspot_{platform}.json", rows)
+    return images
 
 
 def encoded(scene: Scene, root: Path, rng: random.Random) -> str:

@@ -11,11 +11,12 @@ Rules as for MMBench (``mmbench.py``).
 
 from __future__ import annotations
 
+from evalkit.letters import lmms_eval
 from evalkit.types import PromptTemplate, Split
 
 from ._circular import CircularTable
 from ._tables import VLMEVALKIT_PROMPT
-from .mmbench import OPTIONS
+from .mmbench import LMMS_EVAL_RULE, OPTIONS
 
 
 class CCBench(CircularTable):
@@ -35,7 +36,8 @@ class CCBench(CircularTable):
         ),
         "vlmevalkit": VLMEVALKIT_PROMPT,
     }
-    protocol_rules = {**CircularTable.protocol_rules, "lmms-eval": "lmms-eval-2026-04"}
+    rules = {**CircularTable.rules, lmms_eval.COMMIT: LMMS_EVAL_RULE}
+    protocol_rules = {**CircularTable.protocol_rules, "lmms-eval": lmms_eval.COMMIT}
 
 
 TASK = CCBench()

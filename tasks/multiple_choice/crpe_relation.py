@@ -24,9 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from evalkit.data import shown
+from evalkit.data import HubData, shown
 from evalkit.errors import UserError
-from evalkit.interfaces import Task
 from evalkit.letters import Options, Reading
 from evalkit.types import PromptTemplate, Sample, ScoringRule, Split
 
@@ -60,7 +59,9 @@ class CRPERelation(ChoiceTable):
         ),
     }
     protocol_rules = {"vlmevalkit": "vlmevalkit-crpe"}
-    from_hub = Task.from_hub
+
+    def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
+        raise UserError(f"{self.name}: it is not read from the hub; give --data ROOT with CRPE_RELATION.tsv.")
 
     def samples(self, rows: Iterable[Row], split: str, source: str, *, images: bool = True) -> Iterator[Sample]:
         """As for every table, with four consecutive rows as one question and one cluster."""

@@ -10,9 +10,11 @@ Tasks: ``mmbench_en`` and ``mmbench_cn`` (version 1.0: 1,164 questions in 4,329 
 and ``mmbench_en_v11`` and ``mmbench_cn_v11`` (version 1.1).  ``mmbench_en/dev_20230712`` is the first English dev set,
 1,176 questions in 4,377 rows, which LLaVA-1.5's table has: another one.
 
-Rules: the readings of letters (evalkit's, VLMEvalKit's by revision, lmms-eval's) with circular accuracy; ``plain`` is
-the accuracy over the unrotated questions.  The official leaderboard also asks a judge (GPT-3.5) about answers without
-a letter; here they are wrong, and counted as unparsed.
+Rules: the readings of letters (evalkit's, VLMEvalKit's by revision) with circular accuracy; ``plain`` is the accuracy
+over the unrotated questions.  The official leaderboard also asks a judge (GPT-3.5) about answers without a letter; here
+they are wrong, and counted as unparsed.  ``lmms-eval-75571cf`` is what lmms-eval's tasks ``…_static`` do, which ask no
+judge: the only letter among the words, bare or with the same signs around it, then the only option whose text occurs,
+then ``lmms-eval-2026-04``.
 
 The test splits have no public answers.  ``submission`` writes the table that OpenCompass's server script reads
 (``scripts/mmb_eval_gradio.py``: xlsx, tsv or csv with ``index``, ``question``, ``A`` to ``D`` and ``prediction``), as
@@ -34,7 +36,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.types import Answered, PromptTemplate, Split
+from evalkit.letters import Options, Reading, lmms_eval
+from evalkit.types import Answered, PromptTemplate, ScoringRule, Split
 
 from ._circular import CircularTable
 from ._tables import VLMEVALKIT_PROMPT, Row
@@ -50,6 +53,42 @@ LMMS_EVAL = {
 COLUMNS = ("index", "question", *"ABCD", "category", "l2-category", "prediction")
 
 
+_SIGNS = (
+    ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."),
+    (":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."),
+)  # fmt: skip
+
+
+def read_lmms_eval(text: str, options: Options) -> Reading:
+    """The letter in an answer by lmms-eval's ``MMBench_Evaluator`` without a judge (commit 75571cf)."""
+    letter = _among_words(text)
+    if letter is None:
+        lower = text.lower()
+        named = [one for one, option in options.by_letter.items() if option is not None and option.lower() in lower]
+        if len(named) != 1:
+            return lmms_eval.read(text, options)
+        letter = named[0]
+    return Reading(letter, "letter") if letter in options.letters else Reading(None, lmms_eval.BEYOND)
+
+
+def _among_words(text: str) -> str | None:
+    """The only letter from A to E among the words of an answer, with the same signs around it."""
+    if "Failed to obtain answer via API" in text:
+        return None
+    words = text.split()
+    bare = [letter for letter in "ABCDE" if letter in words]
+    if len(bare) == 1 and not ("A" in words and len(words) > 3):
+        return bare[0]
+    for before, after in _SIGNS:
+        found = [letter for letter in "ABCDE" if f"{before}{letter}{after}" in words]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+LMMS_EVAL_RULE = ScoringRule("lmms-eval-mmbench", about="lmms-eval's for MMBench, without a judge", read=read_lmms_eval)
+
+
 class MMBench(CircularTable):
     """MMBench in one language and version, from VLMEvalKit's TSV files or the hub.
 
@@ -60,7 +99,8 @@ class MMBench(CircularTable):
 
     default_splits = ("dev",)
     hub_columns = ("index", "question", "answer", "A", "B", "C", "D", "image")
-    protocol_rules = {**CircularTable.protocol_rules, "lmms-eval": "lmms-eval-2026-04"}
+    rules = {**CircularTable.rules, lmms_eval.COMMIT: LMMS_EVAL_RULE}
+    protocol_rules = {**CircularTable.protocol_rules, "lmms-eval": lmms_eval.COMMIT}
 
     def __init__(self, language: str, *, version_11: bool = False) -> None:
         self.name = f"mmbench_{language}{'_v11' if version_11 else ''}"

@@ -71,6 +71,10 @@ def test_scores_are_those_of_vlmevalkit(evalkit: Call, tmp_path: Path, task: str
     found = run(evalkit, tmp_path, task, name, *expected, *(["plain"] if task == "ccbench" else []))
     assert {rule: round(found[rule]["value"], 3) for rule in expected} == expected
     _check_categories(task, found["vlmevalkit-2024"], pd.read_csv(SHARED / f"{name}_acc.csv"))
+    if task == "ccbench":  # intervals count questions, not rows
+        share = found["vlmevalkit-2024"]["value"] / 100
+        assert found["vlmevalkit-2024"]["clusters"] == 510
+        assert found["vlmevalkit-2024"]["stderr"] == pytest.approx(100 * (share * (1 - share) / 509) ** 0.5)
     if task == "mmstar":  # lmms-eval's score, of the letters that VLMEvalKit reads
         assert round(found["vlmevalkit-2024"]["values"]["accuracy_l2"], 3) == 42.879
     _check_rows(task, found["vlmevalkit-2024"], pd.read_excel(SHARED / f"{name}_openai_result.xlsx"))

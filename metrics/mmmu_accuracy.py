@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from evalkit.aggregation import Aggregation
 from evalkit.interfaces import Metric
 from evalkit.letters import RULES, read_letter
 from evalkit.types import Answered, Kind, Sample, Scores
@@ -127,7 +128,7 @@ class MMMUAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        declared = {}
+        declared: dict[str, Aggregation] = {}
         for key in ("question_type", "domain", "category"):
             more, how = breakdown(key, answers, per_sample)
             values |= more

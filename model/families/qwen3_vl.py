@@ -36,6 +36,9 @@ BY_TASK: Mapping[str, PromptTemplate] = {
     "mathvision": PromptTemplate("{q}"),
     "mathvista": PromptTemplate("{q}"),
     "muirbench": PromptTemplate(LETTER),
+    "zerobench": PromptTemplate(
+        "{q}\nLet's think step by step and give the final answer in curly braces, like this: {{final answer}}"
+    ),
     "visulogic": PromptTemplate(
         "{q}\nSolve the complex visual logical reasoning problem through step-by-step reasoning.\nThink about the "
         "reasoning process first and answer the question following this format:\nAnswer://boxed{{$LETTER}}"

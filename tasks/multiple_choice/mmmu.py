@@ -79,16 +79,23 @@ class MMMU(Task):
         ),
     }
     rules = {
-        "official": ScoringRule(OFFICIAL, about="MMMU's own parser; unparsed answers are wrong", read=mmmu.read),
-        "lmms-eval-2024": ScoringRule(LMMS_EVAL, about="lmms-eval's parser until June 2025", read=mmmu.read_loosely),
+        "official": ScoringRule(
+            OFFICIAL, about="MMMU's own parser; unparsed answers are wrong", read=mmmu.read, verbatim=True
+        ),
+        "lmms-eval-2024": ScoringRule(
+            LMMS_EVAL, about="lmms-eval's parser until June 2025", read=mmmu.read_loosely, verbatim=True
+        ),
         "lmms-eval-2025-06": ScoringRule(
             LMMS_EVAL,
             "mmmu_accuracy_lmms_eval",
             "lmms-eval's since its commit 736454b5: every open question is wrong",
             mmmu.read_loosely,
+            verbatim=True,
         ),
         **{
-            name: ScoringRule(name, f"mmmu_accuracy_{name}", "open questions as choices, A being the reference")
+            name: ScoringRule(
+                name, f"mmmu_accuracy_{name}", "open questions as choices, A the reference", verbatim=True
+            )
             for name in vlmevalkit.RULES
         },
     }

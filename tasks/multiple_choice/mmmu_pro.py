@@ -121,9 +121,10 @@ class MMMUPro(Task):
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The rows of VLMEvalKit's file, which has no version with four options."""
         version = self._version(split)
-        if version not in TSV:
-            return super().from_files(data, split)
-        return self._from_tsv(data, version)
+        if version in TSV:
+            yield from self._from_tsv(data, version)
+        else:
+            yield from super().from_files(data, split)  # says that it is not read from files
 
     def _from_tsv(self, data: OfficialData, version: str) -> Iterator[Sample]:
         table = data.tsv(*tsv_places("mmmu_pro", TSV[version]), task=self.name, columns=("answer",))

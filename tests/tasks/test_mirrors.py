@@ -48,6 +48,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "vstar/test": ("lmms-lab/vstar-bench/data", "test", {"question_id": "7", "text": "What?\n(A) a\n(B) b\nAnswer with the option's letter from the given choices directly.", "label": "B", "category": "direct_attributes"}, "question_id", "text"),
     "ai2d_no_mask/test": ("Efficient-Large-Model/ai2d-no-mask/data", "test", {"question": "What?", "options": ["a", "b"], "answer": "1"}, "options", "question"),
     "scienceqa/test": ("lmms-lab/ScienceQA/ScienceQA-FULL", "test", {"question": "What?", "choices": ["a", "b"], "answer": 1, "hint": ""}, "choices", "question"),
+    "zerobench/main": ("jonathan-roberts1/zerobench/data", "zerobench", {"question_id": 7, "question_text": "What?", "question_answer": "x", "question_images_decoded": None}, "question_id", "question_text"),
     "mmmu/val": ("lmms-lab/MMMU/data", "validation", {"id": "validation_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "question_type": "multiple-choice", "image_1": None}, "id", "question"),
     "mmmu_pro/standard4": ("MMMU/MMMU_Pro/standard (4 options)", "test", {"id": "test_Art_7", "question": "What?", "options": "['a', 'b']", "answer": "A", "subject": "Art", "image_1": None}, "id", "question"),
     "mmmu_pro_vision/test": ("MMMU/MMMU_Pro/vision", "test", {"id": "test_Art_7", "options": "['a', 'b']", "answer": "A", "subject": "Art"}, "id", None),

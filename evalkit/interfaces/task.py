@@ -87,6 +87,8 @@ class Task(ABC):
             rule: the scoring rule; empty for that of the protocol.
         """
         found = self.scoring_rule(rule or self.rule_of(protocol))
+        if choice == "loglikelihood":  # the answer is a letter that was ranked first: no rule for texts reads it
+            found = ScoringRule()
         reading = found.reading or READINGS.get(self.kind, "")
         return PromptSpec(self.name, self.kind, protocol, choice, self.prompts, reading, found.read, found.verbatim)
 

@@ -17,6 +17,8 @@ Data: the hub has the options in the question (``Options: A: …, B: …``) and 
 they are options in either case.  lmms-eval's prompt is the hub's text.  In VLMEvalKit's data of 2024, three rows lack
 an option ("None", of which pandas makes a missing value), in two of them the right one.
 
+Not checked against the hub: whether every question has its options in one of the two forms that are read.
+
 Not computed: multi-modal gain and leakage, which need runs without images.
 """
 
@@ -33,6 +35,8 @@ from evalkit.types import ImageRef, PromptTemplate, ScoringRule, Split
 from ._tables import VLMEVALKIT_PROMPT, ChoiceTable, Row
 
 _OPTIONS = re.compile(r"\n\s*Options:\s*(?=A: )")
+_CHOICES = re.compile(r"\n\s*(?:Choices|Options):\s*\n?(?=\(A\))")
+_BRACKETED = re.compile(r"\s*\(([A-I])\)\s*")
 LMMS_EVAL = "lmms-eval-2026-04"
 
 
@@ -52,12 +56,16 @@ def read_official(text: str, options: Options) -> Reading:
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """The question and the options of ``question\\nOptions: A: …, B: …``.
+    """The question and the options of ``question\\nOptions: A: …, B: …``, or of MathVista's ``Choices:\\n(A) …``.
 
     Raises:
         ValueError: there are no options in ``text``.
     """
     question, *rest = _OPTIONS.split(text, maxsplit=1)
+    if not rest and (bracketed := _CHOICES.split(text, maxsplit=1))[1:]:
+        parts = _BRACKETED.split(bracketed[1])
+        if parts[1::2] == list("ABCDEFGHI"[: len(parts) // 2]):
+            return bracketed[0].strip(), tuple(option.strip() for option in parts[2::2])
     if not rest:
         raise ValueError("there are no options in the question (Options: A: …)")
     options, left = [], rest[0]
@@ -101,7 +109,9 @@ class MMStar(ChoiceTable):
 
     def meta(self, row: Row) -> dict[str, Any]:
         listed = [f"{letter}: {option}" for letter, option in zip("ABCDEFGHI", row.options, strict=False) if option]
-        return {**super().meta(row), "prompt": f"{row.question}\nOptions: {', '.join(listed)}"}
+        text = f"{row.question}\nOptions: {', '.join(listed)}"
+        of_hub = str(row.fields.get("question") or "").strip()
+        return {**super().meta(row), "prompt": text if of_hub == row.question.strip() else of_hub}
 
 
 TASK = MMStar()

@@ -65,9 +65,12 @@ class RealWorldQA(ChoiceTable):
     protocol_rules = {**ChoiceTable.protocol_rules, "lmms-eval": "lmms-eval-2026-04"}
 
     def from_row(self, row: Mapping[str, Any], index: int, name: str, images: tuple[ImageRef, ...]) -> Row:
-        text = text_in(row, "question")
+        text = text_in(row, "question").strip()
         question, options = split_question(text)
-        return Row(str(index), question, options, row["answer"], images, name, {"prompt": text.strip()})
+        answer = text_in(row, "answer").strip()
+        if len(answer) > 1:  # an open question, even if its text has lines like options
+            question, options = _TAIL.sub("", text), ()
+        return Row(str(index), question, options, answer.upper() if options else answer, images, name, {"prompt": text})
 
     def right(self, row: Row, split: str) -> str:
         if row.options and row.answer is not None and row.answer in row.options:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from evalkit.images import RowImage
-from evalkit.tasks._files import id_in, text_in
+from evalkit.tasks._files import id_in, integer_in, text_in
 from evalkit.types import ImageRef, PromptTemplate, Sample, Split
 
 from ._first_letter import RULE
@@ -54,8 +54,8 @@ class SeedBenchImages(ChoiceTable):
         return (RowImage(name, rows, index, place=0),)
 
     def from_row(self, row: Mapping[str, Any], index: int, name: str, images: tuple[ImageRef, ...]) -> Row:
-        number = row["question_type_id"]
-        category = CATEGORIES[number - 1] if isinstance(number, int) and 1 <= number <= len(CATEGORIES) else ""
+        number = integer_in(row, "question_type_id")
+        category = CATEGORIES[number - 1] if 1 <= number <= len(CATEGORIES) else ""
         options = tuple(text_in(row, column) for column in OPTIONS)
         fields = {**row, "category": category}
         return Row(id_in(row, "question_id"), text_in(row, "question"), options, row["answer"], images, name, fields)

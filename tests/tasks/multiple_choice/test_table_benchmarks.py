@@ -108,8 +108,27 @@ def test_official_rule_of_mmstar(text: str, letter: str | None) -> None:
 def test_options_in_the_question_of_mmstar() -> None:
     text = "Which one?\nOptions: A: The suitcase is on the book., B: Under, it, C: C: x, D: \\frac{1}{2}"
     assert split_options(text) == ("Which one?", ("The suitcase is on the book.", "Under, it", "C: x", "\\frac{1}{2}"))
-    with pytest.raises(ValueError, match="no options"):
-        split_options("Which one?")
+    text = "Hint: Give the letter.\nQuestion: Is it (A) or not?\nChoices:\n(A) no\n(B) yes (1)"
+    assert split_options(text) == ("Hint: Give the letter.\nQuestion: Is it (A) or not?", ("no", "yes (1)"))
+    for text in ("Which one?", "Which one?\nChoices:\n(A) no\n(C) yes"):
+        with pytest.raises(ValueError, match="no options"):
+            split_options(text)
+
+
+def test_question_of_mmstar_on_the_hub_is_lmms_evals_prompt(tmp_path: Path) -> None:
+    texts = ["Which?\nOptions: A: red,B: blue", "Question: Is it?\nChoices:\n(A) no\n(B) yes"]
+    rows = [
+        {"index": n, "question": text, "answer": "B", "category": "math", "l2_category": "geometry",
+         "image": {"bytes": png(0), "path": None}}
+        for n, text in enumerate(texts)
+    ]  # fmt: skip
+    file = tmp_path / "Lin-Chen" / "MMStar" / "val-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    samples = load_job(registry.tasks.get("mmstar"), "val", open_data(f"hub:{tmp_path}"), limit=None, seed=0).samples
+    assert [sample.options for sample in samples] == [("red", "blue"), ("no", "yes")]
+    tail = "\nAnswer with the option's letter from the given choices directly"
+    assert [prompt("mmstar", sample, "lmms-eval") for sample in samples] == [f"<image>{text}{tail}" for text in texts]
 
 
 # --------------------------------------------------------------------------------------------- RealWorldQA and V*Bench
@@ -129,12 +148,14 @@ def test_open_questions_of_realworldqa(tmp_path: Path) -> None:
         ("How many? Please answer directly with a single word or number.", "3"),
         ("Which?\n\nA. Left\nB. Right\nPlease answer directly with only the letter of the correct option and nothing else.", "B"),
     ]  # fmt: skip
+    texts.append(("Which?\n\nA. Uphill\nB. Downhill", "Uphill"))
     rows = [{"image": {"bytes": png(0), "path": None}, "question": q, "answer": a} for q, a in texts]
     file = tmp_path / "lmms-lab" / "RealWorldQA" / "data" / "test-00000-of-00001.parquet"
     file.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), file)
     found = load_job(registry.tasks.get("realworldqa"), "test", open_data(f"hub:{tmp_path}"), limit=None, seed=0)
-    asked, chosen = found.samples
+    asked, chosen, named = found.samples
+    assert (named.kind, named.references, named.text) == ("vqa", ("Uphill",), texts[2][0])
     assert (asked.kind, asked.references, asked.text) == ("vqa", ("3",), "How many?")
     assert (chosen.kind, chosen.references, chosen.options) == (None, ("B",), ("Left", "Right"))
     for sample, (text, _) in zip(found.samples, texts, strict=True):

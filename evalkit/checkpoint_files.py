@@ -71,6 +71,8 @@ def processor_files(folder: Path, *, loaded: bool) -> list[Path]:
     Args:
         loaded: whether transformers loads it; for a model on a server, only its files are read.
     """
+    if not folder.is_dir():
+        return []  # what reads it says so
     patterns = (*PROCESSOR, "config.json") if loaded else PROCESSOR
     others = set(_others(folder, code=False)) - {folder / name for name in CONFIG}
     return sorted({*_matching(folder, patterns), *others})

@@ -390,7 +390,7 @@ def test_size_mismatch_is_reported_once(run: Run, http_server: Any, tmp_path: Pa
 
 
 def test_unknown_sizes_are_reported_if_boxes_depend_on_them(run: Run, http_server: Any, tmp_path: Path) -> None:
-    answer = "boxes are parsed as for the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
+    answer = "coordinates are parsed as for the released processor of qwen2.5-vl: 3,136 to 12,845,056 pixels"
     assert answer in run("--tasks", "refcoco/val", "--limit", "2")[1]
     assert answer not in run("--tasks", "vqav2", "--limit", "2", "--out", "b")[1]
     folder = str(bundled_folder("tiny"))
@@ -644,5 +644,5 @@ def test_family_of_loaded_checkpoint(
         assert done.returncode == 0, done.stderr
         said = " ".join(done.stderr.split())
         assert family in said
-        warning = f"warning: refcoco/val: the boxes of {model} are parsed as"
+        warning = f"warning: refcoco/val: the coordinates of {model} are parsed as"
         assert said.count(warning) == (2 if "guessed" in family else 0), "at the beginning and at the end"

@@ -86,7 +86,7 @@ def is_right_for_vlmevalkit(sample: Sample, text: str) -> bool:
     right = sample.references[0]
     if sample.options:
         options = [option if isinstance(option, str) else None for option in sample.options]
-        return read_letter(answer, options, VLMEVALKIT).letter == right
+        return bool(read_letter(answer, options, VLMEVALKIT).letter == right)
     wanted, found = right.lower().strip(), answer.lower().strip()
     if wanted == found:
         return True

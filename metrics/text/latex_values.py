@@ -202,7 +202,7 @@ def _power(base: Value, exponent: Value) -> Value:
             return Fraction(base ** int(exponent))
     if base < 0:
         raise ValueError  # complex, or beyond any limit
-    return float(base) ** float(exponent)
+    return float(float(base) ** float(exponent))
 
 
 def _factorial(value: Value) -> Value:

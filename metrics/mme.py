@@ -96,9 +96,12 @@ class Mme(Metric):
 
     def _declared(self, present: set[str]) -> dict[str, Aggregation]:
         """The values and how each is computed: sums only of the parts that are there."""
-        names = ["mme_sum"]
-        names += [name for name, part in (("perception", PERCEPTION), ("cognition", COGNITION)) if present & {*part}]
-        declared: dict[str, Aggregation] = {name: self.aggregation[name] for name in names}
+        parts = {"mme_sum": SUBTASKS, "perception": PERCEPTION, "cognition": COGNITION}
+        declared: dict[str, Aggregation] = {}
+        for name, part in parts.items():
+            there = [subtask for subtask in part if subtask in present]
+            if there or name == "mme_sum":
+                declared[name] = sum_of(there)
         declared |= {f"score[{subtask}]": sum_of([subtask]) for subtask in SUBTASKS if subtask in present}
         declared |= {"accuracy": Mean(), "accuracy_plus": self.aggregation["accuracy_plus"], "parse_rate": Mean()}
         return declared
@@ -115,13 +118,17 @@ class Mme(Metric):
 
 
 def _notes(images: Mapping[tuple[str, str], Sequence[bool]]) -> list[str]:
-    """A sentence if images have another number of questions than two."""
+    """Sentences if subtasks are missing, or images have another number of questions than two."""
+    present = len({subtask for subtask, _ in images})
+    found = []
+    if 0 < present < len(SUBTASKS):
+        found.append(f"{present} of MME's {len(SUBTASKS)} subtasks are there: the sums are of these only.")
     sizes = Counter(map(len, images.values()))
     odd = sum(count for size, count in sizes.items() if size != 2)
-    if not odd:
-        return []
-    text = f"{odd:,} of {len(images):,} images do not have two questions (a subset, or failed samples)"
-    return [f"{text}: their accuracy+ is not MME's."]
+    if odd:
+        text = f"{odd:,} of {len(images):,} images do not have two questions (a subset, or failed samples)"
+        found.append(f"{text}: their accuracy+ is not MME's.")
+    return found
 
 
 METRIC = Mme()

@@ -80,8 +80,10 @@ def test_incomplete_pairs_and_missing_subtasks_are_noted() -> None:
     assert scores.values["mme_sum"] == pytest.approx(100 * 2 / 3 + 50)
     assert "perception" in scores.values
     assert "cognition" not in scores.values
+    assert scores.aggregation_of("mme_sum").maximum == 200
     assert scores.notes == [
-        "1 of 2 images do not have two questions (a subset, or failed samples): their accuracy+ is not MME's."
+        "1 of MME's 14 subtasks are there: the sums are of these only.",
+        "1 of 2 images do not have two questions (a subset, or failed samples): their accuracy+ is not MME's.",
     ]
 
 

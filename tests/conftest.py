@@ -208,7 +208,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         mine = self.server_of_tests
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        content = self.rfile.read(length)
+        if len(content) < length:  # the client has closed its connection
+            self.close_connection = True
+            return
+        body = json.loads(content)
         if self.refused():
             return
         with mine.lock:

@@ -278,6 +278,12 @@ def _box(family: Family) -> Iterator[str]:
     )
     yield f"Example: in an image of 640 × 480 pixels{resized} the family answers the box {_numbers(BOX)} as"
     yield from ("", "```text", *answer.splitlines(), "```", "", f"which is parsed as {_numbers(box)}.", "")
+    pointing = PromptSpec("screenspot", "pointing")
+    answer = family.answer(pointing, sample, image_size)
+    point = family.parse(pointing, answer, (image_size,)).value
+    assert isinstance(point, tuple)
+    yield "Asked for a point in this box, it answers"
+    yield from ("", "```text", *answer.splitlines(), "```", "", f"which is parsed as {_numbers(point)}.", "")
 
 
 def _numbers(box: Sequence[float]) -> str:

@@ -20,20 +20,21 @@ Deliberate choices:
 - Platforms are by file, as in the official tables; on the hub, by ``data_source``.
 - Images are shared by several elements and are one cluster.
 
-Not checked against the official download: the counts per platform and type of v1, the names of the v2 files, and
-VLMEvalKit's TSV files, which are not read.
+Not checked against the official download: the counts per platform and type of v1, the names of the v2 files, and the
+columns of VLMEvalKit's ``ScreenSpot_Mobile.tsv``, ``…_Desktop.tsv`` and ``…_Web.tsv`` (``ScreenSpot_v2_…``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evalkit import points
-from evalkit.data import HubData, OfficialData, image_in
+from evalkit.data import HubData, OfficialData, image_in, tsv_places
 from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
+from evalkit.jsonl import parse
 from evalkit.tasks._files import list_of, name_in, official_format, text_in
 from evalkit.types import Decoding, Sample, ScoringRule, Split
 
@@ -80,6 +81,13 @@ class ScreenSpot(Task):
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
         """The elements of the three files, in SeeClick's order: mobile, desktop, web."""
+        tables = [tsv_places(self.name, f"ScreenSpot{self.suffix}_{platform.capitalize()}") for platform in PLATFORMS]
+        official = [f"{self.name}/screenspot_{platform}{self.suffix}.json" for platform in PLATFORMS]
+        present = [any((data.root / place).exists() for place in places) for places in (official, *tables)]
+        if not present[0] and any(present):
+            for platform, places in zip(PLATFORMS, tables, strict=True):
+                yield from self._from_tsv(data, platform, places)
+            return
         folders = [f"{self.name}/{below}" for below in ("screenspot_imgs", "screenspotv2_image", "images")]
         images = data.image_folder(*folders, task=self.name)
         for platform in PLATFORMS:
@@ -93,6 +101,19 @@ class ScreenSpot(Task):
                     image = image_in(images, name_in(entry, "img_filename"), task=self.name)
                     box = box_of(entry["bbox"], sizes=True)
                     yield self._sample(f"{platform}-{place}", entry, platform, image, box, entry["img_filename"])
+
+    def _from_tsv(self, data: OfficialData, platform: str, places: Sequence[str]) -> Iterator[Sample]:
+        """The rows of one of VLMEvalKit's files."""
+        columns = ("question", "bbox", "data_type", "data_source")
+        for row in data.tsv(*places, task=self.name, columns=columns).rows:
+            with official_format(self.name, row.where, "an element with its box"):
+                numbers = parse((row["bbox"] or "").encode())
+                image = row.images[0] if row.images else None
+                cluster = image.key if image is not None else row.index
+                entry = {**row, "instruction": row["question"]}
+                yield self._sample(
+                    f"{platform}-{row.index}", entry, platform, image, box_of(numbers, sizes=True), cluster
+                )
 
     def from_hub(self, data: HubData, split: str) -> Iterator[Sample]:
         rows = data.rows(self.hub, split, task=self.name, columns=HUB_COLUMNS)
@@ -120,7 +141,7 @@ class ScreenSpot(Task):
             raise ValueError(f"data_type is {kind!r}, neither text nor icon")
         return Sample(
             id=sample_id,
-            images=(image,),
+            images=() if image is None else (image,),
             text=text_in(entry, "instruction"),
             references=(box,),
             cluster=cluster,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -75,6 +76,23 @@ def test_from_the_hub_in_fractions(tmp_path: Path) -> None:
     first, second = samples("screenspot", f"hub:{tmp_path}")
     assert first.references[0] == pytest.approx((10, 20, 40, 60))
     assert (first.meta["platform"], second.meta["platform"], first.cluster) == ("mobile", "web", "a.png")
+
+
+def test_from_vlmevalkits_files(tmp_path: Path) -> None:
+    picture = base64.b64encode(png()).decode()
+    for platform in ("Mobile", "Desktop", "Web"):
+        header = "index\timage\tquestion\tbbox\tdata_type\tdata_source"
+        row = f"7\t{picture}\tclose\t[10, 20, 30, 40]\ticon\tios"
+        (tmp_path / f"ScreenSpot_v2_{platform}.tsv").write_text(f"{header}\n{row}\n")
+    found = samples("screenspot_v2", str(tmp_path))
+    assert [sample.id for sample in found] == ["mobile-7", "desktop-7", "web-7"]
+    assert (found[0].text, found[0].references) == ("close", ((10.0, 20.0, 40.0, 60.0),))
+    assert found[0].images[0].size() == (100, 80)
+    (tmp_path / "ScreenSpot_v2_Web.tsv").write_text(
+        "index\timage\tquestion\tbbox\tdata_type\tdata_source\n7\t" + picture + "\tclose\tx\ticon\tios\n"
+    )
+    with pytest.raises(UserError, match=r"screenspot_v2: .*ScreenSpot_v2_Web.tsv, line 2"):
+        samples("screenspot_v2", str(tmp_path))
 
 
 def pro(root: Path, **change: Any) -> Path:

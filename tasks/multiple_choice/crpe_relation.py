@@ -55,7 +55,7 @@ class CRPERelation(ChoiceTable):
     prompts = {"vlmevalkit": PromptTemplate("{prompt}", max_new_tokens=2048)}
     rules: Mapping[str, ScoringRule] = {
         "vlmevalkit-crpe": ScoringRule(
-            "crpe-vlmevalkit", "circular_accuracy_crpe", "VLMEvalKit's rule for this benchmark", read_whole
+            "vlmevalkit-e8e78f05-crpe", "circular_accuracy_crpe", "VLMEvalKit's rule for this benchmark", read_whole
         ),
     }
     protocol_rules = {"vlmevalkit": "vlmevalkit-crpe"}

@@ -86,7 +86,9 @@ def _among_words(text: str) -> str | None:
     return None
 
 
-LMMS_EVAL_RULE = ScoringRule("lmms-eval-mmbench", about="lmms-eval's for MMBench, without a judge", read=read_lmms_eval)
+LMMS_EVAL_RULE = ScoringRule(
+    "lmms-eval-75571cf-mmbench", about="lmms-eval's for MMBench, without a judge", read=read_lmms_eval
+)
 
 
 class MMBench(CircularTable):

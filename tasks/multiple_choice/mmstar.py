@@ -97,7 +97,7 @@ class MMStar(ChoiceTable):
         "vlmevalkit": VLMEVALKIT_PROMPT,
     }
     rules = {
-        "official": ScoringRule("mmstar-official", about="MMStar's own scorer", read=read_official),
+        "official": ScoringRule("mmstar-88f243a", about="MMStar's own scorer", read=read_official),
         LMMS_EVAL: ScoringRule(LMMS_EVAL, "choice_accuracy_l2", "lmms-eval: the mean of the 18 L2 categories' means"),
     }
     default_rule = "official"

@@ -82,7 +82,9 @@ class VStar(ChoiceTable):
     hub_columns = ("question_id", "text", "category", "label", "image")
     layout = ("vstar/VStarBench.tsv", f"vstar/{QUESTIONS}", *(f"vstar/{name}/*.jpg" for name in PER_IMAGE))
     prompts = {"lmms-eval": PromptTemplate(LETTER, max_new_tokens=16), "vlmevalkit": VLMEVALKIT_PROMPT}
-    rules = {lmms_eval.COMMIT: ScoringRule("lmms-eval-vstar", about="lmms-eval's for V*Bench", read=read_lmms_eval)}
+    rules = {
+        lmms_eval.COMMIT: ScoringRule("lmms-eval-75571cf-vstar", about="lmms-eval's for V*Bench", read=read_lmms_eval)
+    }
     protocol_rules = {**ChoiceTable.protocol_rules, "lmms-eval": lmms_eval.COMMIT}
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:

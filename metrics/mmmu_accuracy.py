@@ -39,10 +39,12 @@ OpenRule = Callable[[str, Sequence[str]], bool]
 OPEN = "vqa"
 """The kind of open questions."""
 
+# The official patterns, except that a number is only tried from its first digit on: a later one ends the same, and long
+# runs of digits would take quadratic time.
 _NUMBERS = (
     re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
-    re.compile(r"-?\d+(?:\.\d+)?[eE][+-]?\d+"),
-    re.compile(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"),
+    re.compile(r"-?(?<!\d)\d++(?:\.\d++)?[eE][+-]?\d+"),
+    re.compile(r"-?(?:(?<!\d)\d++\.\d+|\.\d+|(?<!\d)\d++\b)(?![eE][+-]?\d+)(?![,\d])"),
 )
 _LEADS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _SIGNS = frozenset(":,.!?;'")
@@ -65,8 +67,13 @@ def candidates(answer: str) -> set[str | float]:
     texts = []
     for place, line in enumerate(lines):
         leads = (*_LEADS, "=") if place == len(lines) - 1 else _LEADS
-        tails = [tail for lead in leads if lead in line and (tail := line.rpartition(lead)[2].strip())]
-        if tails and (shortest := min(tails, key=len)) not in _SIGNS:
+        shortest = ""
+        for lead in leads:
+            if lead in line:
+                tail = line.rpartition(lead)[2].strip()
+                if not shortest or len(tail) < len(shortest):  # an empty one is shorter than those before it
+                    shortest = tail
+        if shortest and shortest not in _SIGNS:
             texts.append(shortest)
     texts = texts or [answer]
     numbers = [number for text in texts for pattern in _NUMBERS for number in pattern.findall(text)]

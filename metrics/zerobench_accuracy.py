@@ -22,15 +22,17 @@ from evalkit.types import Answered, Kind, Sample, Scores
 
 from ._scoring import breakdown, check_text_samples, means, referenced
 
-_BRACES = re.compile(r"\{(.*?)\}")
 _NUMBER = re.compile(r"-?(?:\d+\.\d+|\d+|\.\d+)", re.ASCII)
 _BLANKS = re.compile(r"\s+")
 
 
 def in_last_braces(answer: str, reference: str) -> bool | None:
     """Whether the last braces contain the reference; None without braces."""
-    found = _BRACES.findall(answer.strip().lower())
-    return reference.strip().lower() in found[-1] if found else None
+    for line in reversed(answer.strip().lower().split("\n")):
+        for piece in reversed(line.split("}")[:-1]):  # each ends where braces close
+            if "{" in piece:
+                return reference.strip().lower() in piece.partition("{")[2]
+    return None
 
 
 def is_reference(answer: str, reference: str) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -64,6 +65,27 @@ def test_overall_with_unparsed_counted_wrong() -> None:
     scores = [METRIC.score([answered(case)]).values["accuracy"] for case in GOLDEN["cases"]]
     assert fmean(scores) / 100 == pytest.approx(GOLDEN["aggregate"]["fallback_counted_wrong"]["overall"], abs=1e-12)
     assert sum(case["expected"]["random_fallback"] for case in GOLDEN["cases"]) == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # checked against the official code
+        ("so nan is a,==", {"so nan is a,=="}),  # nothing stands after the last sign: the whole answer
+        ("is .12=", {0.12, "is .12="}),
+        ("The answer is 1,234.5 so x", {"x ", " x"}),
+        ("It is 12\nx = 5", {12.0, 5.0}),
+    ],
+)
+def test_texts_after_leading_words(text: str, expected: set[str | float]) -> None:
+    assert candidates(text) == expected
+
+
+@pytest.mark.parametrize("text", ["1" * 100_000, "1" * 100_000 + ",", "1." * 50_000, "1," * 50_000, "-" * 100_000])
+def test_long_answers_take_linear_time(text: str) -> None:
+    begun = time.process_time()
+    candidates(text)
+    assert time.process_time() - begun < 2
 
 
 def open_answer(text: str, *references: str) -> Answered:

@@ -102,6 +102,8 @@ def test_bad_rows_are_reported(tmp_path: Path, changes: dict[str, Any], message:
         ("\\boxed{11}", "11", (True, False)),
         ("{Red,\nblue}", "red", (False, False)),  # braces on one line only
         ("{RED}", "Red", (True, False)),
+        ("{a {red} b}", "a {red", (True, False)),  # from the first brace to the first that closes
+        ("{" * 100_000, "red", (False, False)),
         ("11", "11", (False, True)),
         ("1,100.0", "1100", (False, True)),
         (' "Red." ', "red", (False, True)),

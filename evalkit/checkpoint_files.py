@@ -65,17 +65,16 @@ def loaded_files(folder: Path, *, pickled: bool = False, code: bool = False) -> 
     return found
 
 
-def processor_files(folder: Path, *, loaded: bool) -> list[Path]:
-    """The files that loading a processor can open; transformers also reads the ``config.json``.  Raises ``OSError``.
+def processor_files(folder: Path) -> list[Path]:
+    """The files that loading a processor can open, but for the ``config.json``, which may be another checkpoint's.
 
-    Args:
-        loaded: whether transformers loads it; for a model on a server, only its files are read.
+    Raises:
+        OSError: the folder cannot be read.
     """
     if not folder.is_dir():
         return []  # what reads it says so
-    patterns = (*PROCESSOR, "config.json") if loaded else PROCESSOR
     others = set(_others(folder, code=False)) - {folder / name for name in CONFIG}
-    return sorted({*_matching(folder, patterns), *others})
+    return sorted({*_matching(folder, PROCESSOR), *others})
 
 
 def shard_names(index: Path) -> dict[str, str]:

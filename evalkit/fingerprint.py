@@ -100,12 +100,24 @@ def of_checkpoint(folder: Path, *, pickled: bool = False, code: bool = False) ->
         raise UserError(f"--model: {error.filename or folder} cannot be read ({error.strerror}).") from error
 
 
-def of_processor(folder: Path, *, loaded: bool = True) -> str:
+def of_processor(folder: Path) -> str:
     """The digest of a processor's files (see ``processor_files``).  Raises ``UserError`` if one cannot be read."""
     try:
-        return _of_group(folder, processor_files(folder, loaded=loaded))
+        return _of_group(folder, processor_files(folder))
     except OSError as error:
         raise UserError(f"--processor: {error.filename or folder} cannot be read ({error.strerror}).") from error
+
+
+def of_other_config(processor: Path, checkpoint: Path) -> str | None:
+    """The digest of the ``config.json`` beside a processor, which loading it opens; None if it is the checkpoint's."""
+    theirs, own = processor / "config.json", checkpoint / "config.json"
+    if not theirs.is_file():
+        return None
+    try:
+        digest = of_file(theirs)
+        return None if own.is_file() and of_file(own) == digest else digest[:32]
+    except OSError as error:
+        raise UserError(f"--processor: {error.filename or theirs} cannot be read ({error.strerror}).") from error
 
 
 def _of_group(folder: Path, paths: Sequence[Path]) -> str:

@@ -50,7 +50,10 @@ def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Check
             )
         }
         if checkpoint.processor is not None:
-            parts["processor"] = fingerprint.of_processor(Path(checkpoint.processor))
+            folder = Path(checkpoint.processor)
+            parts["processor"] = fingerprint.of_processor(folder)
+            config = fingerprint.of_other_config(folder, Path(checkpoint.location))
+            parts |= {} if config is None else {"processor's config": config}
         if checkpoint.adapter is not None:
             parts["adapter"] = fingerprint.of_adapter(
                 Path(checkpoint.adapter), pickled=checkpoint.allow_pickled_weights

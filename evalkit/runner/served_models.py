@@ -140,9 +140,7 @@ def identity_of(checkpoint: Checkpoint) -> dict[str, Any]:
     entry: Mapping[str, Any] = served.says
     parts: dict[str, Any] = {"server": entry.get("owned_by")}
     if served.endpoint.processor is not None:  # boxes are parsed with it
-        parts["pictures_seen_by"] = fingerprint.of_processor(
-            Path(local_processor(served.endpoint.processor)), loaded=False
-        )
+        parts["pictures_seen_by"] = fingerprint.of_processor(Path(local_processor(served.endpoint.processor)))
     if served.same_machine and served.folder is not None:
         return {**parts, **fingerprint.of_checkpoint(Path(served.folder))}
     known = {name: entry[name] for name in ("root", "parent") if entry.get(name)}

@@ -87,7 +87,7 @@ class ChoiceTable(Task):
     version = 1
     kind = "choice"
     metric = "choice_accuracy"
-    decoding = Decoding(max_new_tokens=10)
+    decoding = Decoding(max_new_tokens=1024)  # models that explain first need them; a letter ends after two
     prompts: Mapping[str, PromptTemplate] = {"vlmevalkit": VLMEVALKIT_PROMPT}
     protocol_rules: Mapping[str, str] = {"vlmevalkit": VLMEVALKIT}
     tsv: Mapping[str, Sequence[str]] = {}

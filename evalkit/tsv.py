@@ -12,7 +12,7 @@ Columns have these meanings, all but ``index`` optional here (tasks demand their
 converted a column to text; but in ``question`` and ``answer`` these are texts, since a model may have to read them in
 an image, and among the options they are missing only behind the last one, unless it is the answer.  pandas, and with
 it VLMEvalKit, takes more words for missing (``None``, ``NA``, ``N/A``, ``null`` …): there, an option ``None`` is no
-option.  Here it is one.
+option.  Here it is one, except for VLMEvalKit's own rules and prompts (``evalkit/letters/vlmevalkit.py``).
 
 *Size.*  The file is read once, in pieces; images stay in it, and a ``TsvImage`` is a place in the file.  Rows that have
 the same image, as a copy or as another row's index, share one ``TsvImage``.

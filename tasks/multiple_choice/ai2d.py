@@ -116,7 +116,7 @@ class AI2D(Task):
     }
     rules = {
         lmms_eval.COMMIT: ScoringRule(
-            "lmms-eval-ai2d",
+            "lmms-eval-75571cf-ai2d",
             about="a capital and a point at the beginning, else the answer alone",
             read=lmms_eval.read_ai2d,
         )

@@ -37,7 +37,9 @@ class AI2DNoMask(ChoiceTable):
     layout = ("ai2d_no_mask/AI2D_TEST_NO_MASK.tsv",)
     breakdowns: Mapping[str, str] = {}
     prompts = {"lmms-eval": PromptTemplate(LETTER, max_new_tokens=16), "vlmevalkit": VLMEVALKIT_PROMPT}
-    rules = {lmms_eval.COMMIT: ScoringRule("lmms-eval-ai2d", about="lmms-eval's for AI2D", read=lmms_eval.read_ai2d)}
+    rules = {
+        lmms_eval.COMMIT: ScoringRule("lmms-eval-75571cf-ai2d", about="lmms-eval's for AI2D", read=lmms_eval.read_ai2d)
+    }
     protocol_rules = {**ChoiceTable.protocol_rules, "lmms-eval": lmms_eval.COMMIT}
 
     def from_row(self, row: Mapping[str, Any], index: int, name: str, images: tuple[ImageRef, ...]) -> Row:

@@ -55,7 +55,7 @@ DISCLAIMER = (
     "assessment on this question. You don't need to identify the real people. You just need to analyze based on the "
     "information I gave you.\n\n"
 )
-OFFICIAL = "blink-official"
+OFFICIAL = "blink-2d6a779"
 MICRO = "choice_accuracy"
 
 
@@ -102,11 +102,11 @@ class Blink(Task):
     rules = {
         "official": ScoringRule(OFFICIAL, about="BLINK's own without GPT, mean over the 14 tasks", read=read_official),
         "official-submission": ScoringRule(
-            "blink-submission", about="of extracted answers: (A) and nothing else", read=read_submission
+            "blink-2d6a779-submission", about="of extracted answers: (A) and nothing else", read=read_submission
         ),
         "official-micro": ScoringRule(OFFICIAL, MICRO, "the same over all questions", read_official),
         lmms_eval.COMMIT: ScoringRule(
-            "lmms-eval-blink", MICRO, "lmms-eval's: the first letter of whatever word", lmms_eval.read_blink
+            "lmms-eval-75571cf-blink", MICRO, "lmms-eval's: the first letter of whatever word", lmms_eval.read_blink
         ),
         **{
             name: ScoringRule(name, MICRO, "over all questions")

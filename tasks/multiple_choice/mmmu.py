@@ -48,8 +48,8 @@ EXPECTED = f"a question of {HUB_REPO} or of VLMEvalKit's {TSV}.tsv"
 OPEN = "open"
 CHOICE = "multiple-choice"
 
-OFFICIAL = "mmmu-official"
-LMMS_EVAL = "lmms-eval-mmmu"
+OFFICIAL = "mmmu-bb0b95a"
+LMMS_EVAL = "lmms-eval-75571cf-mmmu"
 
 
 class MMMU(Task):

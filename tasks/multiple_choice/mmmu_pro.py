@@ -107,8 +107,8 @@ class MMMUPro(Task):
         ),
     }
     rules: Mapping[str, ScoringRule] = {
-        "official": ScoringRule("mmmu-pro-official", about="MMMU-Pro's own parser", read=mmmu.read_pro),
-        LMMS_EVAL: ScoringRule("lmms-eval-mmmu", about="lmms-eval's parser", read=mmmu.read_loosely),
+        "official": ScoringRule("mmmu-pro-bb0b95a", about="MMMU-Pro's own parser", read=mmmu.read_pro),
+        LMMS_EVAL: ScoringRule("lmms-eval-75571cf-mmmu", about="lmms-eval's parser", read=mmmu.read_loosely),
         VLMEVALKIT_COT: ScoringRule(
             VLMEVALKIT_COT, about="VLMEvalKit's for answers with reasoning", read=read_vlmevalkit
         ),
@@ -197,7 +197,9 @@ class MMMUProVision(MMMUPro):
     rules = {
         **MMMUPro.rules,
         LMMS_EVAL: ScoringRule(
-            "lmms-eval-bare-letter", about="lmms-eval's: the answer is the letter, nothing else", read=read_bare_letter
+            "lmms-eval-75571cf-bare-letter",
+            about="lmms-eval's: the answer is the letter, nothing else",
+            read=read_bare_letter,
         ),
     }
     layout = ("mmmu_pro/MMMU_Pro_V.tsv",)

@@ -59,9 +59,9 @@ class MuirBench(Task):
         "vlmevalkit": PromptTemplate(LETTER, max_new_tokens=2048),
     }
     rules = {
-        "official": ScoringRule("mmmu-official", about="MuirBench's own parser, which is MMMU's", read=mmmu.read),
+        "official": ScoringRule("mmmu-bb0b95a", about="MuirBench's own parser, which is MMMU's", read=mmmu.read),
         lmms_eval.COMMIT: ScoringRule(
-            "lmms-eval-muirbench",
+            "lmms-eval-75571cf-muirbench",
             about="a capital and a point at the beginning, else the answer alone",
             read=lmms_eval.read_muirbench,
         ),

@@ -88,7 +88,7 @@ class ScienceQAImages(Task):
     rules = {
         "llava-c121f04": ScoringRule("llava-c121f04", about="LLaVA's scorer", read=read_llava),
         lmms_eval.COMMIT: ScoringRule(
-            "lmms-eval-scienceqa",
+            "lmms-eval-75571cf-scienceqa",
             about="the answer alone, or a capital and a point at its beginning",
             read=lmms_eval.read_scienceqa,
         ),

@@ -130,9 +130,11 @@ class VisuLogic(Task):
         "vlmevalkit": PromptTemplate("", max_new_tokens=2048, others={"choice": VLMEVALKIT_PROMPT}),
     }
     rules = {
-        "official": ScoringRule("visulogic-official", about="VisuLogic's own without GPT", read=read_official),
+        "official": ScoringRule(
+            "visulogic-vlmevalkit-e8e78f05", about="VisuLogic's own without GPT", read=read_official
+        ),
         lmms_eval.COMMIT: ScoringRule(
-            "lmms-eval-visulogic", about="lmms-eval's: tags, boxes, phrases", read=read_lmms_eval
+            "lmms-eval-75571cf-visulogic", about="lmms-eval's: tags, boxes, phrases", read=read_lmms_eval
         ),
     }
     default_rule = "official"

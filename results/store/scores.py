@@ -113,10 +113,10 @@ def sample_lines(result: Result) -> Iterator[dict[str, Any]]:
     name = result.scores.headline
     for sample, values in result.scores.per_sample.items():
         stratum = {"stratum": stratum_of[sample]} if sample in stratum_of else {}
-        row = {"id": sample, "cluster": result.clusters[sample], **stratum, **values}
-        row.pop(name, None)  # under the headline's name, only what it is the mean of
-        if sample in counted:
-            row[name] = counted[sample]
+        # Under the headline's name is only what it is the mean of, in the place that the metric gives it.
+        own = {name: counted[sample]} if sample in counted else {}
+        columns = {key: own.get(key, value) for key, value in values.items() if key != name or own}
+        row = {"id": sample, "cluster": result.clusters[sample], **stratum, **columns, **own}
         yield row
 
 

@@ -60,6 +60,8 @@ MEAN = ("refcoco-all:mean|splits:8|f1804df1b1fe", "refcoco-all:mean|splits:8|505
 """A mean's signature holds a digest of those of its splits."""
 LETTERS = ("choice_accuracy|", "letters:evalkit-2|choice_accuracy|")
 """The signature of choice accuracy before and after the rule that reads letters had a name."""
+LMMS_EVAL = ("choice_accuracy|", "letters:lmms-eval-75571cf-scienceqa|choice_accuracy|")
+"""The same under the protocol lmms-eval, which has a rule of its own for ScienceQA now."""
 VALUES = {"accuracy_normalised": "accuracy_official_script"}
 REWORDED = {
     "the signs of whole images are flipped.": "that flips signs per image.",
@@ -145,7 +147,8 @@ def scored_today(content: Any) -> Any:
     if not isinstance(content, str):
         return content
     parsed = PARSED.sub(r"\1parsing:2|", content.replace(*RESCORED).replace(*MEAN))
-    return parsed if "choice:loglikelihood" in content else parsed.replace(*LETTERS)
+    letters = LMMS_EVAL if "protocol:lmms-eval" in content else LETTERS
+    return parsed if "choice:loglikelihood" in content else parsed.replace(*letters)
 
 
 def answers(run: Path) -> dict[str, dict[str, dict[str, Any]]]:

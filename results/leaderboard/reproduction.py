@@ -13,7 +13,7 @@ from evalkit.errors import UserError
 from evalkit.results.stats.error_bars import half_width
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.tables import Cell, Table
-from evalkit.task_groups import GROUPS
+from evalkit.task_groups import GROUPS, MEANS
 
 from .published import Published, closest, is_complete, published, same_model, shots_of
 from .rows import Entry, heading, runs_of, with_error
@@ -121,7 +121,8 @@ def _in_report_order(scores: list[Published], model: str) -> list[Published]:
     members = list(GROUPS.get(f"{model.lower().partition('-vl')[0]}-vl-report", ()))
 
     def place(p: Published) -> int:
-        names = [name for name in (f"{p.task}/{p.split}", p.task) if name in members]
+        wanted = (f"{p.task}/{p.split}", p.task, *MEANS.get(p.task, ())[:1])
+        names = [name for name in wanted if name in members]
         return members.index(names[0]) if names else len(members)
 
     return sorted(scores, key=place)

@@ -49,9 +49,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *REFCOCO_ALL,
         "countbenchqa", "screenspot", "screenspot_pro",
     ),
-    # Qwen3-VL: arXiv 2511.21631, tables 2 to 4.  Its V* and HR-Bench scores are with a zoom tool.  Left out: OCRBench v2,
-    # CC-OCR, OmniDocBench, ODinW-13, VlmsAreBlind, LogicVista, VisualPuzzles, We-Math, DynaMath, and those that need a
-    # judge (MathVerse, CharXiv, SimpleVQA, MIA-Bench, MM-MT-Bench).
+    # Qwen3-VL: arXiv 2511.21631, tables 2 to 4.  Its V* and HR-Bench scores are with a zoom tool.  Left out:
+    # OCRBench v2, CC-OCR, OmniDocBench, ODinW-13, VlmsAreBlind, LogicVista, VisualPuzzles, We-Math, DynaMath, and those
+    # that need a judge (MathVerse, CharXiv, SimpleVQA, MIA-Bench, MM-MT-Bench).
     "qwen3-vl-report": (
         "mmmu", *MMMU_PRO, "mathvista", "mathvision", "zerobench", "visulogic",
         "mmbench_en", "mmbench_cn", "realworldqa", "mmstar", "hallusionbench",

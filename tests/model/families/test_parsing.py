@@ -285,9 +285,15 @@ COLORS = ("red", "blue", "green")
 @pytest.mark.parametrize("family", [*QWEN, "generic"])
 def test_letters(family: str, text: str, letter: str | None) -> None:
     """Without thoughts and special tokens, by the declared grammar (``tests/letters``)."""
-    for protocol in ("official", "lmms-eval"):
-        spec = registry.tasks.get("ai2d").prompt_spec(protocol)
-        assert registry.families.get(family).parse(spec, text, (), COLORS).value == letter
+    spec = registry.tasks.get("ai2d").prompt_spec("official")
+    assert registry.families.get(family).parse(spec, text, (), COLORS).value == letter
+
+
+@pytest.mark.parametrize("family", [*QWEN, "generic"])
+@pytest.mark.parametrize(("text", "letter"), [("B. blue", "B"), ("b.", "B"), ("(B)", "B"), ("The answer is B.", None)])
+def test_lmms_evals_rule_reads_under_its_protocol(family: str, text: str, letter: str | None) -> None:
+    spec = registry.tasks.get("ai2d").prompt_spec("lmms-eval")
+    assert registry.families.get(family).parse(spec, text, (), COLORS).value == letter
 
 
 @pytest.mark.parametrize("family", [*QWEN, "generic"])

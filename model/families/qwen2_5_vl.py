@@ -41,6 +41,8 @@ class Qwen25VL(Qwen2VL):
     name = "qwen2.5-vl"
     model_types = ("qwen2_5_vl",)
     coordinates = "absolute pixels of the resized image"
+    # VLMEvalKit asks Qwen2-VL only in words of its own (``use_custom_prompt=False`` for this family).
+    vlmevalkit = {}
     vlmevalkit_by_task = {}
     official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
 

@@ -23,7 +23,7 @@ CAPTION = "Describe this image in one sentence."
 GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: {q}"
 POINTING = "Please provide the point coordinate of the region this sentence describes: {q}"
 
-# VLMEvalKit's prompts for Qwen2-VL and Qwen2.5-VL; its prompts for captions and boxes are those of any model.
+# VLMEvalKit's prompts for Qwen2-VL; its prompts for captions and boxes are those of any model.
 VLMEVALKIT: dict[Kind, str] = {
     "vqa": VQA,
     "choice": (

@@ -52,13 +52,10 @@ class Qwen3VL(Qwen2VL):
     name = "qwen3-vl"
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     coordinates = "from 0 to 1000, thousandths of the image"
+    vlmevalkit = {}  # as for Qwen2.5-VL
     vlmevalkit_by_task = {}
     official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
     by_task = BY_TASK
-    vlmevalkit = {
-        "vqa": "{q}\nPlease answer concisely with short words or phrases when possible.",
-        "choice": "{hints}Question: {question}\nOptions:\n{options}\nAnswer with the option letter only.",
-    }
 
     # A visual token is 32 × 32 pixels (two by two patches of 16); an image has 64 to 16,384 of them.
     side, min_pixels, max_pixels = 32, 64 * 32**2, 16_384 * 32**2

@@ -200,17 +200,6 @@ QWEN2_BY_VLMEVALKIT = VLMEVALKIT | {
     "ai2d": "Question: Which one?\nOptions:\nA. red\nB. blue\nC. green\nPlease select the correct answer from the options above.",
     "scienceqa_img": "Hint: Red is warm.\nQuestion: Which one?\nOptions:\nA. red\nB. blue\nPlease select the correct answer from the options above.",
 }
-QWEN3_VQA = "Is the NASA logo {red}?\nPlease answer concisely with short words or phrases when possible."
-QWEN3_BY_VLMEVALKIT = VLMEVALKIT | {
-    "vqav2": QWEN3_VQA,
-    "gqa": QWEN3_VQA,
-    "textvqa": QWEN3_VQA,
-    "docvqa": QWEN3_VQA,
-    "infovqa": QWEN3_VQA,
-    "chartqa": QWEN3_VQA,
-    "ai2d": "Question: Which one?\nOptions:\nA. red\nB. blue\nC. green\nAnswer with the option letter only.",
-    "scienceqa_img": "Hint: Red is warm.\nQuestion: Which one?\nOptions:\nA. red\nB. blue\nAnswer with the option letter only.",
-}
 GENERIC_BY_VLMEVALKIT = {k: v for k, v in VLMEVALKIT.items() if not k.startswith("refcoco")}
 TABLES: Mapping[tuple[str, str], Mapping[str, str]] = {
     **{("lmms-eval", family): LMMS_EVAL for family in (*RUNNING, *CHAT)},
@@ -218,8 +207,8 @@ TABLES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("vlmevalkit", "qwen-vl"): VLMEVALKIT,
     ("vlmevalkit", "qwen-vl-chat"): VLMEVALKIT,
     ("vlmevalkit", "qwen2-vl"): QWEN2_BY_VLMEVALKIT,
-    ("vlmevalkit", "qwen2.5-vl"): QWEN2_BY_VLMEVALKIT,
-    ("vlmevalkit", "qwen3-vl"): QWEN3_BY_VLMEVALKIT,
+    ("vlmevalkit", "qwen2.5-vl"): VLMEVALKIT,
+    ("vlmevalkit", "qwen3-vl"): VLMEVALKIT,
     ("vlmevalkit", "generic"): GENERIC_BY_VLMEVALKIT,
     ("vlmevalkit", "paligemma"): {},
 }

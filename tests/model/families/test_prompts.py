@@ -71,7 +71,9 @@ def _rendered(family: Any, task: Any, spec: Any, sample: Sample) -> list[Any]:
 def test_prompts_are_those_of_golden_file() -> None:
     golden = json.loads(GOLDEN.read_text())
     found = digests({key.split(" ")[1] for key in golden})
-    assert {key: value for key, value in found.items() if golden.get(key) != value} == {}
+    changed = {key for key, value in found.items() if golden.get(key) != value}
+    # 54ec510 took Qwen2-VL's prompts in VLMEvalKit for those of its successors.
+    assert {tuple(key.split(" ")[::2]) for key in changed} == {("qwen2.5-vl", "vlmevalkit"), ("qwen3-vl", "vlmevalkit")}
     assert set(golden) <= set(found)
 
 

@@ -179,7 +179,7 @@ def test_same_pixels_everywhere(tmp_path: Path, inputs: Inputs, kind: str, turne
             assert ORIENTATION not in Image.open(io.BytesIO(content)).getexif()
 
         made, webp = small(each, each.digest(), 4096)
-        assert (made.size, made.changed, made.trouble) == (loaded.size, False, "")
+        assert (made.size, made.changed, made.problem) == (loaded.size, False, "")
         assert webp == small(reference, None, 4096)[1]
 
     assert row.digest() == one.digest()

@@ -4,8 +4,8 @@ Paper: Roberts et al., "ZeroBench: An Impossible Visual Benchmark for Contempora
 2502.09696).  Official data: jonathan-roberts1/zerobench on the hub.  Score: share of right answers, one per question
 (``metrics/zerobench_accuracy.py``).
 
-Protocol: all images, then the question; the model reasons and gives its final answer in curly braces.  The official
-prompt has two blanks before "like this".
+Protocol: all images, then the question; the model reasons and gives its final answer in curly braces.  In the
+official prompt, two blanks stand before "like this".
 
 Rules: ``official``, which VLMEvalKit follows; ``lmms-eval-75571cf``, with a prompt of its own that asks for the final
 answer alone.  The two are not comparable.

@@ -24,7 +24,7 @@ COMMANDS = {
 SENTENCES = {
     "leaderboard runs": "Bold: the best of a column. ≈: within the 95 % error of the best, taken as independent; "
     "'evalkit compare' tests it sample by sample.",
-    "compare runs/a runs/b": "detectable: the smallest true difference that this many samples show 80 % of the time, "
+    "compare runs/a runs/b": "detectable: the smallest true difference found with 80 % power in this many samples, "
     "after correction.",
 }
 

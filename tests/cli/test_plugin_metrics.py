@@ -200,7 +200,7 @@ def test_metric_that_breaks_contract_is_refused_before_anything_is_done(
     ("metric", "kind", "row", "sentence"),
     [
         ("textvqa_accuracy", "vqa", {"answers": ["2"]}, "sample '1' has 1 annotators' answers to score against, expected 10"),
-        ("iou", "vqa", {"answers": ["2"]}, "iou: this metric scores boxes, and the task asks for texts"),
+        ("iou", "vqa", {"answers": ["2"]}, "iou: this metric scores boxes, and the task asks for text"),
         ("exact_match", "grounding", {"box": [1, 1, 4, 4]}, "exact_match: this metric scores texts, and the task asks for"),
         ("cider", "grounding", {"box": [1, 1, 4, 4]}, "cider: this metric scores texts, and the task asks for boxes"),
     ],

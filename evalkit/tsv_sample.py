@@ -112,10 +112,10 @@ def _references(row: TsvRow, kind: Kind, options: Sequence[str]) -> tuple[str, .
             )
         return (answer.strip(),)
     if kind == "yes_no":
-        said = answer.strip().lower()
-        if said not in (YES, NO):
+        found = answer.strip().lower()
+        if found not in (YES, NO):
             raise UserError(f"{row.where}: the answer is {shown(answer)}; expected yes or no.")
-        return (said,)
+        return (found,)
     return texts_in_list(answer) or (answer,)
 
 

@@ -90,8 +90,8 @@ def _kind(file: TsvFile, given: str | None) -> Kind:
     if given is None:
         if has_options:
             return "choice"
-        said = {(row[ANSWER] or "").strip().lower() for row in file.rows}
-        return "yes_no" if said <= {yes_no.YES, yes_no.NO} else "vqa"
+        found = {(row[ANSWER] or "").strip().lower() for row in file.rows}
+        return "yes_no" if found <= {yes_no.YES, yes_no.NO} else "vqa"
     kind = checked_kind(given, "--kind")
     if kind not in KINDS:
         raise UserError(f"--kind {kind}: a TSV file such as {file.path} holds {', '.join(KINDS[:-1])} or {KINDS[-1]}.")

@@ -24,7 +24,7 @@ from evalkit.interfaces import Metric
 from evalkit.types import Answered, Kind, Sample, Scores
 
 from ._scoring import computed
-from .yes_no_accuracy import reference, said
+from .yes_no_accuracy import predicted, reference
 
 UNITS = {"aAcc": "", "fAcc": "figure", "qAcc": "question_group"}
 """The entry of ``meta`` that names what counts once, by value."""
@@ -59,7 +59,7 @@ class HallusionBench(Metric):
         groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
         for answered in answers:
             for group in self._groups(answered.sample).items():
-                groups[group].append(said(self.name, answered) == reference(self.name, answered))
+                groups[group].append(predicted(self.name, answered) == reference(self.name, answered))
         per_sample = {}
         for answered in answers:
             found = {name: 100.0 * all(groups[name, group]) for name, group in self._groups(answered.sample).items()}

@@ -28,7 +28,7 @@ from evalkit.interfaces import Metric
 from evalkit.types import Answered, Kind, Sample, Scores
 
 from ._scoring import computed
-from .yes_no_accuracy import reference, said
+from .yes_no_accuracy import predicted, reference
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -80,7 +80,7 @@ class Mme(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without its subtask or image."""
         images: dict[tuple[str, str], list[bool]] = defaultdict(list)
         for answered in answers:
-            right = said(self.name, answered) == reference(self.name, answered)
+            right = predicted(self.name, answered) == reference(self.name, answered)
             images[self._place(answered.sample)].append(right)
         per_sample = {
             answered.sample.id: {

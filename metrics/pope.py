@@ -27,7 +27,7 @@ from evalkit.types import Answered, Scores
 from evalkit.yes_no import NO, YES
 
 from ._scoring import means
-from .yes_no_accuracy import of_counts, reference, said
+from .yes_no_accuracy import of_counts, predicted, reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class Pope(Metric):
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""
-        right = said(self.name, answered) == reference(self.name, answered)
+        right = predicted(self.name, answered) == reference(self.name, answered)
         return {"accuracy": 100.0 * right, "parse_rate": 100.0 * answered.prediction.parsed}
 
     def _labels(self, answered: Answered) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ The figures of POPE (Li et al., "Evaluating Object Hallucination in Large Vision
 Deviations:
 
 - An answer that says neither is wrong, and counts as neither "yes" nor "no": it is no false positive, and a "yes" that
-  was not said is a false negative.  POPE's script counts it as "yes" (``pope.py`` has that rule by name).
+  was not answered is a false negative.  POPE's script counts it as "yes" (``pope.py`` has that rule by name).
   ``parse_rate`` is the share of parsed answers.
 - Where no answer is "yes", precision is 0, as is F1 where precision and recall are 0; the script divides by zero.
 """
@@ -53,7 +53,7 @@ class YesNoAccuracy(Metric):
         """A sample's columns, each 0 or 100."""
         right = reference(self.name, answered)
         return {
-            "accuracy": 100.0 * (said(self.name, answered) == right),
+            "accuracy": 100.0 * (predicted(self.name, answered) == right),
             "parse_rate": 100.0 * answered.prediction.parsed,
         }
 
@@ -69,7 +69,7 @@ def reference(metric: str, answered: Answered) -> str:
     return str(sample.references[0])
 
 
-def said(metric: str, answered: Answered) -> str | None:
+def predicted(metric: str, answered: Answered) -> str | None:
     """The prediction, ``yes``, ``no`` or None.  Raises ``UserError`` if it was parsed as a box."""
     found = answered.prediction.value
     if found is not None and not isinstance(found, str):

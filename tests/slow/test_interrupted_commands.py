@@ -81,14 +81,15 @@ def kill_and_repeat(command: tuple[str, ...], folder: Path, state: Callable[[Pat
         time.sleep(draw.uniform(0.0, min(1.0, seconds) if draw.random() < EARLY else 1.1 * seconds))
         with suppress(ProcessLookupError):
             process.kill()
-        code, said = process.finish()
-        assert code in (0, -signal.SIGKILL), said
+        code, printed = process.finish()
+        assert code in (0, -signal.SIGKILL), printed
         killed += code == -signal.SIGKILL
         if draw.random() < 0.5 or killed == KILLS:
-            if clean and code == 0:
+            if clean and state_of_ended(folder / RUN):  # also if it was killed after it had written everything
+                assert state(folder) == whole
                 continue
-            code, said = Forked(*command, cwd=folder).finish()
-            assert code == 0, said
+            code, printed = Forked(*command, cwd=folder).finish()
+            assert code == 0, printed
             assert state(folder) == whole
 
 
@@ -120,12 +121,12 @@ def test_report_is_killed_and_repeated(folder: Path, single: bool) -> None:
 def test_score_takes_only_its_own_unfinished_folder(folder: Path) -> None:
     """Another command's folder, or one that ended, is not taken."""
     assert Forked(*SCORE, cwd=folder).finish()[0] == 0
-    code, said = Forked(*SCORE, cwd=folder).finish()
-    assert (code, "exists already" in said) == (2, True), said
+    code, printed = Forked(*SCORE, cwd=folder).finish()
+    assert (code, "exists already" in printed) == (2, True), printed
     manifest = folder / RUN / "manifest.json"
     content = json.loads(manifest.read_text())
     content.pop("checksum")
     manifest.write_text(json.dumps({**content, "state": "running"}))
     (folder / "p.jsonl").write_text((folder / "p.jsonl").read_text().replace("blue", "red"))
-    code, said = Forked(*SCORE, cwd=folder).finish()
-    assert (code, "exists already" in said) == (2, True), said
+    code, printed = Forked(*SCORE, cwd=folder).finish()
+    assert (code, "exists already" in printed) == (2, True), printed

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
-
-from evalkit import points, yes_no
-from evalkit.letters import GRAMMAR, Options, Reading, read_letter
-from evalkit.yes_no import read_yes_no
+from typing import TYPE_CHECKING, Any, Literal
 
 from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
+
+if TYPE_CHECKING:
+    from evalkit.letters import Reading
+    from evalkit.points import PointRule
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,26 @@ class PromptSpec:
             text: the answer without reasoning and special tokens.
             options: the texts of the sample's options; None for one that is an image.
         """
+        from evalkit.letters import GRAMMAR, Options, read_letter  # compiling their patterns takes 0.1 s
+
         if self.read is None:
             return read_letter(text, options, self.reading or GRAMMAR)
         return self.read(text, Options(tuple(options)))
 
     def yes_no(self, text: str) -> str | None:
         """``yes`` or ``no``, as a final answer says; None if it says neither."""
+        from evalkit import yes_no
+        from evalkit.letters import Options
+
         if self.read is None:
-            return read_yes_no(text, self.reading or yes_no.DEFAULT)
+            return yes_no.read_yes_no(text, self.reading or yes_no.DEFAULT)
         return self.read(text, Options(())).letter
 
     @property
-    def point_rule(self) -> points.PointRule:
+    def point_rule(self) -> PointRule:
         """The rule that reads points."""
+        from evalkit import points
+
         return points.point_rule(self.reading or points.DEFAULT)
 
 

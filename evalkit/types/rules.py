@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from evalkit.letters import Options, Reading
+if TYPE_CHECKING:
+    from evalkit.letters import Options, Reading
 
-ReadAnswer = Callable[[str, Options], Reading]
+ReadAnswer: TypeAlias = "Callable[[str, Options], Reading]"
 """Reads a final answer: the letter of one of the options, or ``yes`` or ``no``, or None."""
 
 

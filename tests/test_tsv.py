@@ -203,7 +203,7 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
         (b"<!DOCTYPE html>\n<html>\t</html>\n", "a web page"),
         (b"\n  <html>\n", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
-        (gzip.compress(HEADER.encode()), r"compressed \(gzip\)"),
+        (gzip.compress(HEADER.encode(), mtime=0), r"compressed \(gzip\)"),
         ("index\timage\n".encode("utf-16"), "UTF-16"),
         (b"PK\x03\x04...", "Excel"),
         (b"index,image,question\n1,2,3\n", r"has no column index, question, image \(or image_path\) \(it has 'index,image"),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.endpoint import (
     BASE_URL_VARIABLE,
@@ -21,7 +21,9 @@ from evalkit.endpoint import (
     Endpoint,
 )
 from evalkit.ranges import AT_LEAST_0, AT_LEAST_1, Range
-from evalkit.types import Batching, Cluster
+
+if TYPE_CHECKING:  # Help needs the table below, not the values made of it.
+    from evalkit.types import Batching, Cluster
 
 AUTO = "auto"
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
@@ -254,6 +256,8 @@ class RunSettings:
     @property
     def batching(self) -> Batching:
         """How requests are batched."""
+        from evalkit.types import Batching
+
         return Batching(self.batch_size, self.max_batch_tokens, self.exact)
 
     @property
@@ -261,6 +265,8 @@ class RunSettings:
         """The Ray cluster, with ``--executor ray``."""
         if self.executor != "ray":
             return None
+        from evalkit.types import Cluster
+
         return Cluster(self.address, self.workers, self.gpus_per_worker)
 
 

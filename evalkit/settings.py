@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.decoding import settings_overrides, unescape
 from evalkit.endpoint import check_base_url
 from evalkit.errors import UserError
 from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, Option, RunSettings
 from evalkit.paths import user_path
-from evalkit.types import Batching
+
+if TYPE_CHECKING:
+    from evalkit.types import Batching
 
 PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from")
 """The settings that are, or may be, names of files or folders."""
@@ -158,6 +160,8 @@ def batching(size: int | None, tokens: int | None, exact: bool) -> Batching:
     if exact and (size not in (None, 1) or tokens is not None):
         name, value = ("batch_size", size) if size not in (None, 1) else ("max_batch_tokens", tokens)
         raise UserError(f"exact=True runs one sample at a time: drop {name}={value}.")
+    from evalkit.types import Batching  # Help reads settings, but needs none of these values.
+
     return Batching(size, tokens, exact)
 
 

@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import islice
 from types import MappingProxyType
@@ -49,7 +48,7 @@ from evalkit.types import Answered, Kind, Sample, Scores
 
 from ._scoring import breakdown, check_text_samples, no_references, text
 from .text.java import archive
-from .text.meteor import TABLE, Scored, meteor, meteor_of_sums, running_meteor
+from .text.meteor import TABLE, meteor, meteor_of_sums, running_meteor
 from .text.ngrams import CorpusScores, bleu, bleu_statistics, cider, counts_of, document_frequency, rouge_l
 from .text.ptb import VERSION as PTB_VERSION
 from .text.ptb import tokenize
@@ -122,8 +121,8 @@ def check_programs() -> None:
     """
     try:
         archive(TABLE)
-        lines = tokenize(["A dog's ball."])
         with running_meteor(modules="exact") as program:
+            lines = tokenize(["A dog's ball."])  # while METEOR starts
             value = program.score([["a dog runs"]], ["the dog"]).corpus
     except OSError as error:
         raise UserError(f"captions are scored by Java programs, but Java cannot be started: {error}") from error
@@ -160,8 +159,7 @@ def _columns(
     flat, given = tokenize([caption for captions in references for caption in captions], hypotheses)
     rest = iter(flat)
     expected = [list(islice(rest, len(captions))) for captions in references]
-    with ThreadPoolExecutor(1) as thread:  # METEOR runs in parallel with the metrics that need no Java
-        running = thread.submit(meteor, expected, given)
+    with meteor(expected, given) as meteor_scores:  # runs in parallel with the metrics that need no Java
         counted = [[counts_of(caption) for caption in captions] for captions in expected]
         own = [counts_of(caption) for caption in given]
         statistics = [bleu_statistics(captions, caption) for captions, caption in zip(counted, own, strict=True)]
@@ -169,7 +167,7 @@ def _columns(
         columns = dict(zip(BLEU, bleu(statistics), strict=True))
         columns["cider"] = cider(counted, own, frequency)
         columns["rouge_l"] = rouge_l(expected, given)
-        scored: Scored = running.result()
+        scored = meteor_scores()
     columns["meteor"] = CorpusScores(scored.corpus, scored.each)
     rows = [(*counts, *more) for counts, more in zip(statistics, scored.statistics, strict=True)]
     same = bool(frequency) and min(frequency.values()) == len(references)

@@ -3,7 +3,7 @@
 Paper: Denkowski and Lavie, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language", 2014.
 Reference: ``meteor/meteor.py`` of pycocoevalcap 1.2 (salaniz/pycocoevalcap, commit ad63453c).  The Java program is the
 one in that package, a build that its authors changed to add up a corpus's statistics, with the same options.  It
-reads a line per caption from its standard input, and loads only the paraphrases that the captions can match
+reads a line per caption from its standard input and loads only the paraphrases that the captions can match
 (``text.paraphrases``).
 
 The program prints 23 counts per caption, and computes scores from those of one caption or from the sums of the corpus.
@@ -20,7 +20,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 ARCHIVE = "meteor/meteor-1.5.jar"
 TABLE = "meteor/data/paraphrase-en.gz"
 MEMORY = "-Xmx1g"  # upstream allows 2 GB; with every paraphrase it needs about half a gigabyte
-AHEAD = 64
-"""Captions that are sent before the counts of the first are read; their counts must fit into a pipe (64 KB)."""
+PAUSE = 0.01
+"""Seconds between two looks at what the program has printed."""
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # of matches that are exact, by stem, by synonym, by paraphrase
@@ -53,11 +56,16 @@ class Scored(NamedTuple):
 
 
 class Meteor:
-    """A running METEOR; its standard input and output."""
+    """A running METEOR: what it reads is written to a pipe at once, and what it prints is read from a file.
 
-    def __init__(self, stdin: IO[str], stdout: IO[str]) -> None:
-        self._stdin = stdin
-        self._stdout = stdout
+    With a pipe in both directions it would wait for this process, which computes the other metrics meanwhile and would
+    have to interrupt them for every caption.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self._process = process
+        self._output = output
+        self._begun = b""
 
     def score(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Scored:
         """METEOR of the corpus, and of each hypothesis against its references.
@@ -65,28 +73,35 @@ class Meteor:
         Captions are tokens joined by single spaces, without line breaks.  The corpus's value comes from the summed
         statistics of its captions and is not the mean of theirs.
         """
-        lines: list[str] = []
-        waiting = 0
-        for candidates, hypothesis in zip(references, hypotheses, strict=True):
-            self._write("SCORE", *map(_field, candidates), _field(hypothesis))
-            waiting += 1
-            if waiting == AHEAD:
-                lines.append(self._read())
-                waiting -= 1
-        lines += [self._read() for _ in range(waiting)]
-        self._write("EVAL", *lines)
-        each = [float(self._read()) for _ in lines]
-        return Scored(float(self._read()), each, [statistics_of(line) for line in lines])
+        self._write(
+            _line("SCORE", *map(_field, candidates), _field(hypothesis))
+            for candidates, hypothesis in zip(references, hypotheses, strict=True)
+        )
+        counts = list(islice(self._lines(), len(hypotheses)))
+        self._write([_line("EVAL", *counts)])
+        *each, corpus = map(float, islice(self._lines(), len(counts) + 1))
+        return Scored(corpus, each, [statistics_of(line) for line in counts])
 
-    def _write(self, *fields: str) -> None:
-        self._stdin.write(" ||| ".join(fields) + "\n")
-        self._stdin.flush()
+    def _write(self, lines: Iterable[str]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("".join(lines).encode())
+        self._process.stdin.flush()
 
-    def _read(self) -> str:
-        line = self._stdout.readline()
-        if not line:
-            raise EOFError("METEOR closed its output")
-        return line.strip()
+    def _lines(self) -> Iterator[str]:
+        """What it prints next; what is not taken of a block is lost, so that replies must be read completely."""
+        while True:
+            ended = self._process.poll() is not None  # asked before reading: it may print and end in between
+            if read := self._output.read():
+                *lines, self._begun = (self._begun + read).split(b"\n")
+                yield from (line.decode().strip() for line in lines)
+            elif ended:
+                raise EOFError("METEOR closed its output")
+            else:
+                time.sleep(PAUSE)
+
+
+def _line(*fields: str) -> str:
+    return " ||| ".join(fields) + "\n"
 
 
 def _field(caption: str) -> str:
@@ -133,8 +148,14 @@ def meteor_of_sums(sums: NDArray[Any]) -> NDArray[Any]:
     return np.where((matched > 0) & (expected_matched > 0), values, 0.0)
 
 
-def meteor(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Scored:
-    """METEOR of tokenized captions; see ``Meteor.score``.
+@contextlib.contextmanager
+def meteor(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Iterator[Callable[[], Scored]]:
+    """METEOR of tokenized captions (see ``Meteor.score``), computed by its program while the block runs.
+
+    The paraphrases are selected before: beside other work of this process both would wait for each other.
+
+    Returns:
+        What waits for the scores.
 
     Raises:
         UserError: Java or METEOR is missing or fails.
@@ -143,8 +164,8 @@ def meteor(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> Sc
     with tempfile.TemporaryDirectory(prefix="evalkit-meteor-") as folder:
         table = Path(folder) / "paraphrases.gz"
         write_table(archive(TABLE), hypotheses, table)
-        with running_meteor(table) as program:
-            return program.score(references, hypotheses)
+        with running_meteor(table) as program, ThreadPoolExecutor(1) as thread:
+            yield thread.submit(program.score, references, hypotheses).result
 
 
 @contextlib.contextmanager
@@ -158,20 +179,21 @@ def running_meteor(table: Path | None = None, modules: str = "") -> Iterator[Met
     Raises:
         UserError: Java or METEOR is missing, or ends before the block does.
     """
-    path, pipe = archive(ARCHIVE), subprocess.PIPE
+    path = archive(ARCHIVE)
     command = [str(java()), MEMORY, *OPTIONS, "-jar", str(path), "-", "-", "-stdio", "-l", "en", "-norm"]
     # Named in any case: METEOR does not find its own table below a folder with a blank in its name.
     command += ["-a", str(table or archive(TABLE)), *(["-m", modules] if modules else [])]
     with (
         tempfile.TemporaryFile() as stderr,  # a pipe that nobody reads would fill up and stop it
+        tempfile.NamedTemporaryFile(prefix="evalkit-meteor-") as stdout,
+        Path(stdout.name).open("rb") as printed,  # opened again: reading must not move where the program writes
         subprocess.Popen(
-            command, cwd=path.parent, stdin=pipe, stdout=pipe, stderr=stderr, encoding="utf-8", env=environment()
+            command, cwd=path.parent, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, env=environment()
         ) as process,
     ):
         assert process.stdin is not None
-        assert process.stdout is not None
         try:
-            yield Meteor(process.stdin, process.stdout)
+            yield Meteor(process, printed)
         except (EOFError, BrokenPipeError) as error:
             status = process.wait()
             stderr.seek(0)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ LONGEST = 10
 CHUNK = 1 << 23
 """Bytes of the table in memory at a time."""
 KEY_BITS = 22
+THREADS = 2
 
 # METEOR's Normalizer separates all other characters; the ASCII ones are punctuation.
 WORD = re.compile("[0-9A-Za-zŠŽšžŸÀ-ÖØ-öø-žЀ-ӿԀ-ԧꙀ-ꙮ꙾-ꚗᴀ-ᵿ]+|[^\x00-\x7f]")
@@ -37,9 +40,21 @@ def write_table(table: Path, captions: Iterable[str], to: Path) -> None:
     Raises:
         OSError: a file cannot be read or written.
     """
-    with gzip.open(table) as file, gzip.open(to, "wb", compresslevel=1) as out:
-        for entries in _matching(file, phrases_of(captions)):
-            out.write(entries)
+    phrases = phrases_of(captions)
+    wanted = _keys_of(phrases)
+    # Decompressing and NumPy leave the interpreter to other threads most of the time.
+    with (
+        gzip.open(table) as file,
+        gzip.open(to, "wb", compresslevel=1) as out,
+        ThreadPoolExecutor(THREADS) as threads,
+    ):
+        waiting: deque[Future[bytes]] = deque()
+        for entries in _entries(file):
+            waiting.append(threads.submit(_matching, entries, phrases, wanted))
+            if len(waiting) > THREADS:
+                out.write(waiting.popleft().result())
+        for matching in waiting:
+            out.write(matching.result())
 
 
 def phrases_of(captions: Iterable[str]) -> set[bytes]:
@@ -56,37 +71,50 @@ def phrases_of(captions: Iterable[str]) -> set[bytes]:
     return {f"{phrase}\n".encode(errors="replace") for phrase in found}
 
 
-def _matching(file: gzip.GzipFile, phrases: set[bytes]) -> Iterator[bytes]:
-    """The matching entries of each chunk of the table.
-
-    Hashes select a tenth of the entries, whose phrases are then looked up: creating a Python object for each of the ten
-    million phrases would take longer than METEOR needs to load them.
-    """
+def _keys_of(phrases: set[bytes]) -> NDArray[Any]:
+    """Which keys the phrases have, (2 ** KEY_BITS,)."""
     import numpy as np
 
     joined = b"".join(phrases)
     ends = _line_ends(joined)
     wanted = np.zeros(1 << KEY_BITS, bool)
     wanted[_keys(joined, np.concatenate([[0], ends[:-1] + 1]), ends)] = True
+    return wanted
+
+
+def _entries(file: gzip.GzipFile) -> Iterator[bytes]:
+    """The table in blocks of complete entries."""
     rest = b""
     while read := file.read(CHUNK):
-        chunk = rest + read
-        ends = _line_ends(chunk)
-        ends = ends[: len(ends) // 3 * 3]
-        size = int(ends[-1]) + 1 if len(ends) else 0
-        rest = chunk[size:]
-        squashed = chunk[:size].translate(None, _DELETED)
-        # The lines of an entry: its probability, a phrase, its paraphrase.
-        begins, middles, stops = (_line_ends(squashed)[line::3] for line in range(3))
-        likely = wanted[_keys(squashed, begins + 1, middles)] | wanted[_keys(squashed, middles + 1, stops)]
-        places = np.flatnonzero(likely)
-        bounds = (some[places].tolist() for some in (begins, middles, stops))
-        starts = np.concatenate([[0], ends[2::3] + 1])
-        yield b"".join(
-            chunk[starts[place] : starts[place + 1]]
-            for place, begin, middle, stop in zip(places.tolist(), *bounds, strict=True)
-            if squashed[begin + 1 : middle + 1] in phrases or squashed[middle + 1 : stop + 1] in phrases
-        )
+        block = rest + read
+        size = len(block)
+        for _ in range(block.count(b"\n") % 3 + 1):  # of an entry that is cut off, and of a line that is
+            size = block.rfind(b"\n", 0, size)
+        rest = block[size + 1 :]
+        yield block[: size + 1]
+
+
+def _matching(entries: bytes, phrases: set[bytes], wanted: NDArray[Any]) -> bytes:
+    """The entries that match.
+
+    Hashes select a tenth of the entries, whose phrases are then looked up: creating a Python object for each of the ten
+    million phrases would take longer than METEOR needs to load them.
+    """
+    import numpy as np
+
+    squashed = entries.translate(None, _DELETED)
+    # The lines of an entry: its probability, a phrase, its paraphrase.
+    ends = _line_ends(squashed)
+    begins, middles, stops = (ends[line::3] for line in range(3))
+    likely = wanted[_keys(squashed, begins + 1, middles)] | wanted[_keys(squashed, middles + 1, stops)]
+    places = np.flatnonzero(likely)
+    bounds = (some[places].tolist() for some in (begins, middles, stops))
+    starts = np.concatenate([[0], _line_ends(entries)[2::3] + 1])
+    return b"".join(
+        entries[starts[place] : starts[place + 1]]
+        for place, begin, middle, stop in zip(places.tolist(), *bounds, strict=True)
+        if squashed[begin + 1 : middle + 1] in phrases or squashed[middle + 1 : stop + 1] in phrases
+    )
 
 
 def _line_ends(text: bytes) -> NDArray[Any]:

@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -71,8 +72,12 @@ def shared_meteor() -> Iterator[Meteor]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_meteor(shared_meteor: Meteor) -> Iterator[None]:
+    @contextmanager
+    def scored(*captions: Any) -> Iterator[Callable[[], meteor.Scored]]:
+        yield lambda: shared_meteor.score(*captions)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cider, "meteor", shared_meteor.score)
+        patch.setattr(cider, "meteor", scored)
         yield
 
 

@@ -95,7 +95,8 @@ def test_part_of_paraphrases_gives_same_counts() -> None:
     flat, given = tokenize([image["references"][0] for image in images], [image["hypothesis"] for image in images])
     references = [[caption] for caption in flat] + [[ODD[place - 1], ODD[place]] for place in range(len(ODD))]
     given += ODD
-    found = meteor(references, given)
+    with meteor(references, given) as scores:
+        found = scores()
     with running_meteor() as complete:
         expected = complete.score(references, given)
     assert found == expected

@@ -205,12 +205,11 @@ def resampled(totals: Floats, rng: np.random.Generator, draws: int) -> Floats:
     if len(kinds) <= groups / 8 or len(kinds) <= 64:
         return np.asarray(rng.multinomial(groups, counts / groups, size=draws) @ kinds, dtype=np.float64)
     sums = np.empty((draws, totals.shape[1]))
-    columns = np.ascontiguousarray(totals.T)
     step = max(1, CHUNK_SIZE // groups)
     for begin in range(0, draws, step):
         chosen = rng.integers(0, groups, size=(min(step, draws - begin), groups), dtype=np.int32)
-        for place, column in enumerate(columns):
-            sums[begin : begin + len(chosen), place] = column[chosen].sum(axis=1)
+        times = np.stack([np.bincount(row, minlength=groups) for row in chosen])  # how often each cluster is drawn
+        sums[begin : begin + len(chosen)] = times.astype(np.float64) @ totals
     return sums
 
 

@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST = 10
 """Words of the longest phrase of the table."""
-CHUNK = 1 << 23
-"""Bytes of the table in memory at a time."""
-KEY_BITS = 22
+CHUNK = 1 << 20
+"""Bytes of the compressed table that are read at a time, a quarter of what they hold."""
+KEY_BITS = 24
 THREADS = 2
 
 # METEOR's Normalizer separates all other characters; the ASCII ones are punctuation.
@@ -38,13 +39,13 @@ def write_table(table: Path, captions: Iterable[str], to: Path) -> None:
     """Write the entries of the gzipped ``table`` that can match ``captions``; an entry is three lines.
 
     Raises:
-        OSError: a file cannot be read or written.
+        OSError: a file cannot be read or written, or the table is truncated.
     """
     phrases = phrases_of(captions)
     wanted = _keys_of(phrases)
     # Decompressing and NumPy leave the interpreter to other threads most of the time.
     with (
-        gzip.open(table) as file,
+        table.open("rb") as file,
         gzip.open(to, "wb", compresslevel=1) as out,
         ThreadPoolExecutor(THREADS) as threads,
     ):
@@ -82,16 +83,20 @@ def _keys_of(phrases: set[bytes]) -> NDArray[Any]:
     return wanted
 
 
-def _entries(file: gzip.GzipFile) -> Iterator[bytes]:
-    """The table in blocks of complete entries."""
+def _entries(file: IO[bytes]) -> Iterator[bytes]:
+    """The table of a gzipped file in blocks of complete entries."""
+    # Not gzip: it decompresses 8 KB at a time, and waits for the interpreter each time.
+    gunzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     rest = b""
     while read := file.read(CHUNK):
-        block = rest + read
+        block = rest + gunzip.decompress(read)
         size = len(block)
         for _ in range(block.count(b"\n") % 3 + 1):  # of an entry that is cut off, and of a line that is
             size = block.rfind(b"\n", 0, size)
         rest = block[size + 1 :]
         yield block[: size + 1]
+    if not gunzip.eof:
+        raise OSError("the table of paraphrases is truncated")
 
 
 def _matching(entries: bytes, phrases: set[bytes], wanted: NDArray[Any]) -> bytes:

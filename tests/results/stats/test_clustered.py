@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from evalkit.results.stats.clustered import (
     Measured,
@@ -113,6 +114,12 @@ def test_clustered_error_as_statsmodels_computes_it() -> None:
 )
 def test_students_t_quantiles(degrees: float, table: float) -> None:
     assert t_quantile(0.975, degrees) == pytest.approx(table, rel=2e-5)
+
+
+@pytest.mark.parametrize("degrees", [999, 1000, 4999, 1e6])
+@pytest.mark.parametrize("p", [0.025, 0.9, 0.975, 0.995])
+def test_students_t_quantiles_without_scipy(degrees: float, p: float) -> None:
+    assert t_quantile(p, degrees) == pytest.approx(stdtrit(degrees, p), rel=1e-13)
 
 
 def test_wilson_as_statsmodels_computes_it() -> None:

@@ -63,6 +63,19 @@ def breakdown(
     return values, declared
 
 
+def breakdowns(
+    keys: Iterable[str], answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str, float]], column: str = "accuracy"
+) -> tuple[dict[str, float], dict[str, Aggregation]]:
+    """The breakdowns by each entry of ``meta`` that ``keys`` names, one after the other; see ``breakdown``."""
+    values: dict[str, float] = {}
+    declared: dict[str, Aggregation] = {}
+    for key in keys:
+        more, how = breakdown(key, answers, per_sample, column)
+        values |= more
+        declared |= how
+    return values, declared
+
+
 def check_text_samples(
     metric: str, samples: Sequence[Sample], kind: Kind, what: str = "answers", count: int | None = None
 ) -> None:

@@ -27,12 +27,11 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from evalkit.aggregation import Aggregation
 from evalkit.interfaces import Metric
 from evalkit.letters import VLMEVALKIT, read_letter
 from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import breakdown, check_text_samples, means, referenced
+from ._scoring import breakdowns, check_text_samples, means, referenced
 from .text.latex_values import Value, latex_value, rounded
 from .text.math_answers import math_vision_answer
 
@@ -130,11 +129,8 @@ class MathVisionAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        declared: dict[str, Aggregation] = {}
-        for key in KEYS:
-            more, how = breakdown(key, answers, per_sample)
-            values |= more
-            declared |= how
+        more, declared = breakdowns(KEYS, answers, per_sample)
+        values |= more
         return Scores("accuracy", values, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:

@@ -25,13 +25,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evalkit.aggregation import Aggregation
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.letters import VLMEVALKIT, read_letter
 from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import breakdown, check_text_samples, means, referenced
+from ._scoring import breakdowns, check_text_samples, means, referenced
 from .anls import edit_distance
 
 KEYS = ("question_type", "answer_type", "language", "source", "category", "task", "context", "grade", "skills")
@@ -119,11 +118,8 @@ class MathVistaAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without a reference."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        declared: dict[str, Aggregation] = {}
-        for key in KEYS:
-            more, how = breakdown(key, answers, per_sample)
-            values |= more
-            declared |= how
+        more, declared = breakdowns(KEYS, answers, per_sample)
+        values |= more
         notes = [] if self.official else [LOWER_BOUND]
         return Scores("accuracy", values, per_sample, self.signature, declared, notes)
 

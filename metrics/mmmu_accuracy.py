@@ -27,12 +27,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from evalkit.aggregation import Aggregation
 from evalkit.interfaces import Metric
 from evalkit.letters import RULES, read_letter
 from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import breakdown, check_text_samples, means, referenced
+from ._scoring import breakdowns, check_text_samples, means, referenced
 
 OpenRule = Callable[[str, Sequence[str]], bool]
 """Whether an answer to an open question is right, given its references."""
@@ -135,11 +134,8 @@ class MMMUAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        declared: dict[str, Aggregation] = {}
-        for key in ("question_type", "domain", "category"):
-            more, how = breakdown(key, answers, per_sample)
-            values |= more
-            declared |= how
+        more, declared = breakdowns(("question_type", "domain", "category"), answers, per_sample)
+        values |= more
         return Scores("accuracy", values, per_sample, self.signature, declared)
 
     def _one(self, answered: Answered) -> dict[str, float]:

@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evalkit.aggregation import Aggregation, Mean, MeanOfGroups
+from evalkit.aggregation import Mean, MeanOfGroups
 from evalkit.errors import UserError
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Box, Kind, Point, Sample, Scores
 
-from ._scoring import breakdown, means
+from ._scoring import breakdowns, means
 
 ROUNDING = 1e-7
 """Pixels by which a point may be outside: dividing by the image's size and multiplying again loses about 1e-12."""
@@ -78,11 +78,8 @@ class PointInBox(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` unless a sample has exactly one box."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        declared: dict[str, Aggregation] = {}
-        for key in KEYS:
-            more, how = breakdown(key, answers, per_sample)
-            values |= more
-            declared |= how
+        more, declared = breakdowns(KEYS, answers, per_sample)
+        values |= more
         headline = "accuracy"
         if self.macro or (answers and all(CELL in answered.sample.meta for answered in answers)):
             macro = MeanOfGroups("accuracy", key=CELL)

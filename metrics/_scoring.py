@@ -64,7 +64,10 @@ def breakdown(
 
 
 def breakdowns(
-    keys: Iterable[str], answers: Sequence[Answered], per_sample: Mapping[str, Mapping[str, float]], column: str = "accuracy"
+    keys: Iterable[str],
+    answers: Sequence[Answered],
+    per_sample: Mapping[str, Mapping[str, float]],
+    column: str = "accuracy",
 ) -> tuple[dict[str, float], dict[str, Aggregation]]:
     """The breakdowns by each entry of ``meta`` that ``keys`` names, one after the other; see ``breakdown``."""
     values: dict[str, float] = {}

@@ -6,7 +6,8 @@ script of the Robust Reading Competition (RRC, docvqa.org), followed as Qwen-VL 
 (``eval_mm/infographicsvqa_eval.py``, commit aa00ed04).
 
 A question scores ``1 - distance / length`` for the nearest of its answers, or 0 if that is below 0.5; the distance is
-Levenshtein's, over code points.  Variants (``RULES``) differ in the compared texts and in the length:
+Levenshtein's, over code points.  Variants (``VARIANTS``; other than ``rrc`` only in Python, ``ANLS("mmf")``) differ in
+the compared texts and in the length:
 
 - ``rrc``: the official script, and the headline.  Texts are compared in lower case with collapsed white space, but *the
   length is that of the raw texts in upper case*.  So padding a wrong answer with spaces raises its score, and a
@@ -39,17 +40,21 @@ from ._scoring import check_text_samples, means, referenced
 Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
 
 
-class Rules(NamedTuple):
+THRESHOLD = 0.5
+"""Similarities below it (or not above it, by variant) count as 0."""
+
+
+class VariantSpec(NamedTuple):
     """How a variant compares two texts.
 
-    ``fold`` returns the text for the edit distance, ``sized`` the text for the length, both from the raw text;
-    ``keeps_half``: whether a similarity of exactly 0.5 counts; ``refused``: folded predictions that score 0.
+    ``normalize`` returns the text for the edit distance, ``length_text`` the text for the length, both of the raw one;
+    ``keeps_half``: whether a similarity of exactly 0.5 counts; ``zero_scores``: normalized predictions that score 0.
     """
 
-    fold: Callable[[str], str]
-    sized: Callable[[str], str]
+    normalize: Callable[[str], str]
+    length_text: Callable[[str], str]
     keeps_half: bool
-    refused: frozenset[str] = frozenset()
+    zero_scores: frozenset[str] = frozenset()
 
 
 def _collapsed(text: str) -> str:
@@ -60,12 +65,12 @@ def _stripped(text: str) -> str:
     return text.lower().strip()
 
 
-RULES: Mapping[Variant, Rules] = {
-    "rrc": Rules(_collapsed, str.upper, keeps_half=True),
-    "mmf": Rules(_stripped, _stripped, keeps_half=True),
-    "mp-docvqa": Rules(_stripped, _stripped, keeps_half=True, refused=frozenset(("", "none"))),
-    "due": Rules(str, str, keeps_half=False),
-    "pix2struct": Rules(str.lower, str.lower, keeps_half=False),
+VARIANTS: Mapping[Variant, VariantSpec] = {
+    "rrc": VariantSpec(_collapsed, str.upper, keeps_half=True),
+    "mmf": VariantSpec(_stripped, _stripped, keeps_half=True),
+    "mp-docvqa": VariantSpec(_stripped, _stripped, keeps_half=True, zero_scores=frozenset(("", "none"))),
+    "due": VariantSpec(str, str, keeps_half=False),
+    "pix2struct": VariantSpec(str.lower, str.lower, keeps_half=False),
 }
 
 
@@ -89,17 +94,17 @@ def edit_distance(a: str, b: str, limit: int) -> int:
 
 
 def similarity(prediction: str, reference: str, variant: Variant = "rrc") -> float:
-    """The similarity of ``prediction`` and ``reference``, 0 or in [0.5, 1]."""
-    rules = RULES[variant]
-    a, b = rules.fold(prediction), rules.fold(reference)
-    if a in rules.refused:
+    """The similarity of ``prediction`` and ``reference``: 0 below the threshold, else in [0.5, 1]."""
+    spec = VARIANTS[variant]
+    a, b = spec.normalize(prediction), spec.normalize(reference)
+    if a in spec.zero_scores:
         return 0.0
-    length = max(len(rules.sized(prediction)), len(rules.sized(reference)))
+    length = max(len(spec.length_text(prediction)), len(spec.length_text(reference)))
     if length == 0:
         return 1.0
-    # The threshold: the largest distance at which the similarity is at least (or above) 0.5, in integers, since
-    # the quotient would be rounded.
-    limit = length // 2 if rules.keeps_half else (length - 1) // 2
+    # The threshold: the largest distance at which the similarity is at least (or above) THRESHOLD = 1 / 2, in
+    # integers, since the quotient would be rounded.
+    limit = length // 2 if spec.keeps_half else (length - 1) // 2
     distance = edit_distance(a, b, limit)
     return 1 - distance / length if distance <= limit else 0.0
 
@@ -118,7 +123,7 @@ class ANLS(Metric):
     @property
     def signature(self) -> str:
         """Variant, threshold, and this file's version, raised whenever a score could change."""
-        return f"{self.name}|variant:{self.variant}|threshold:0.5|v1"
+        return f"{self.name}|variant:{self.variant}|threshold:{THRESHOLD}|v1"
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
         """Check the references of every sample; see ``Metric``.  Raises ``UserError``."""

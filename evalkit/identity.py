@@ -1,9 +1,9 @@
 """Run identity: the inputs that determine a run's answers.  A command with an equal identity resumes the run.
 
 It has two layers: the parts of the run, whose digest is in the folder's name, and the parts of each split, which are
-compared for the splits that a run already has.  Answers do not depend on ``--limit``, batch size, device, number of
-workers, and the locations of checkpoint and data, so they are not included.  The text of prompts and the content of
-images are not either: ``evalkit.runner.resume`` compares their digests per sample.
+compared for the splits that a run already has.  Not included are ``--limit``, batch size, device, number of workers,
+and the locations of checkpoint and data: answers do not depend on them, except at near-ties in half precision.  The
+text of prompts and the content of images are not either: ``evalkit.runner.resume`` compares their digests per sample.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every metric must keep to: checked on its results, and tried out before a model is loaded.
+"""What every metric must satisfy: checked on its results, and tried out before a model is loaded.
 
 ``docs/extending.md`` states the contract for authors of metrics.
 """

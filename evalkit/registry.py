@@ -39,7 +39,7 @@ def module_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Group(Generic[P]):
-    """A sort of plugin.
+    """A kind of plugin.
 
     Attributes:
         what: what messages call it.

@@ -1,1 +1,1 @@
-"""What becomes of a run: store, statistics, leaderboard."""
+"""Stored runs, statistics, leaderboards, comparisons, reports and exports."""

@@ -2,16 +2,17 @@
 
 A *reference* names an option: its letter (``B``, ``(b)``, ``option B``, ``B. blue``) or its exact text.  In this order:
 
-1. ``letter``, ``text``: the whole answer is a reference.
+1. ``letter``, ``text``: the complete answer is a reference.
 2. The last *statement* wins: ``tag`` (``<answer>B</answer>``), ``box`` (``\\boxed{B}``), ``stated`` ("the answer is B",
    "B is correct", 答案是B), ``line`` (a line that is a letter).
 3. ``marked``: the first or the last line begins with a marked letter, ``B. …``, ``(B) …``, ``B - …``.
 4. ``bold``: a single option is bold.
-5. ``sentence``: a short answer contains the text of one option, denies nothing and names no letter.
+5. ``only``: a single option is named as in the prompt, ``(B)``, or ``B. dog`` inside a sentence.
+6. ``sentence``: a short answer contains the text of one option, denies nothing and names no letter.
 
-A statement of two letters, or of a letter beyond the sample's options, is no answer, and nothing else is read then.
-Lower-case letters, and the words A and I, count only where they are set off from what follows.  A mention of an option
-("Option B shows …") is no statement.  Whatever is left is unparsed; nothing is drawn.
+A statement of two letters, or of a letter beyond the sample's options, makes the answer unparsed; no further step is
+tried. Lower-case letters, and the words A and I, count only where they are set off from what follows.  A mention of an
+option ("Option B shows …") is no statement.  Everything else is unparsed; no option is drawn at random.
 """
 
 from __future__ import annotations

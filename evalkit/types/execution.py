@@ -51,10 +51,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at in a checkpoint.
+    """One check of a checkpoint.
 
     Attributes:
-        ok: None where it was not looked at, and ``finding`` says why.
+        ok: None where it was not checked, and ``finding`` says why.
         finding: what was found, in a line.
         details: what that line has no room for.
     """

@@ -89,8 +89,9 @@ class Sample:
         cluster: the unit that is resampled together, usually the image, since its questions are not independent.
         options: the options of a multiple-choice question, in order; texts or images.  An empty text is no option: it
             keeps a letter free, so that the options after it have the letters that the files give them.
-        meta: what breakdowns need (answer type, question type), and which samples are aggregated together (pairs,
-            figures, languages).  Never used to score a sample's answer.
+        meta: what breakdowns need (answer type, question type), which samples are aggregated together (pairs, figures,
+            languages), what a metric declares to need besides the references (MathVista's ``precision``), and what
+            prompts quote apart from the question (``hint``, ``prompt``, ``preamble``).
         content: texts and images of the question in order, if they are not the images followed by the text.
         kind: what it asks for, if that is not what the task's samples usually ask for: an open question among
             multiple-choice questions, for instance.

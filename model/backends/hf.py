@@ -1,9 +1,9 @@
 """The ``hf`` backend: a transformers checkpoint in this process.
 
-A request gets the same answer in every batch.  Decoding is greedy search unless the request says otherwise; a
-checkpoint's own sampling settings and repetition penalty are ignored, as they are not part of any benchmark's protocol.
-The engine (``model/engine``) answers where it supports the model, and computes shared prefixes once.  Otherwise, and
-with ``exact``, the model's own ``generate`` does (``model/hf/generate.py``).
+A request gets the same answer in every batch, except at near-ties in half precision.  Decoding is greedy search unless
+the request says otherwise; a checkpoint's own sampling settings and repetition penalty are ignored, as they are not
+part of any benchmark's protocol. The engine (``model/engine``) answers where it supports the model, and computes shared
+prefixes once.  Otherwise, and with ``exact``, the model's own ``generate`` does (``model/hf/generate.py``).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from .sequence import Sequence
 
 @dataclass
 class Batch:
-    """What the scheduler has run next.
+    """The work that the scheduler runs next.
 
     Attributes:
         sequences: to prefill, or to decode.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """The engine's optimizations, each of which can be switched off to measure it.  Answers do not depend on them.
+    """The engine's optimizations, each of which can be switched off to measure it.  Only near-ties depend on them.
 
     Attributes:
         prefix_sharing: compute a prefix that several requests share once.

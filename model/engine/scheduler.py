@@ -1,4 +1,4 @@
-"""The scheduler: which sequences are prefilled or decoded next, and what becomes of them after it."""
+"""The scheduler: which sequences are prefilled or decoded next, and how its results are applied."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Published scores next to measured ones: the bundled table, and which of its scores are comparable.
 
-A published score belongs to a model, a benchmark and a *split*.  It is shown in a column of ours only where that is the
-complete official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test sets,
-and ours is the public one) it is shown with its own split's name and without a verdict.  A few-shot score has a row of
-its own, and is matched by runs with as many shots.
+A published score belongs to a model, a benchmark and a *split*.  It is shown in a measured column only where that is
+the complete official split; against another split of the benchmark (DocVQA, VQAv2 and VizWiz are published on test
+sets, and ours is the public one) it is shown with its own split's name and without a verdict.  A few-shot score has a
+row of its own, and is matched by runs with as many shots.
 """
 
 from __future__ import annotations

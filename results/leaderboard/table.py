@@ -148,7 +148,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         )
     plain = [row for row in rows if row.value is not None and not row.interval and not row.ci95]
     if any(row.aggregation != "corpus" for row in plain):
-        found.append("No interval: fewer than two images, or no spread to see.")
+        found.append("No interval: fewer than two images, or no variation between images.")
     for metric in dict.fromkeys(row.metric for row in plain if row.aggregation == "corpus"):
         found.append(f"No interval for {metric}: it is computed from all samples together, not from per-sample scores.")
     if any(row.metric.startswith("cider") for row in rows):

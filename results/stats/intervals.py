@@ -128,7 +128,7 @@ def delta(totals: Floats, statistic: Callable[[Floats], Floats]) -> float:
     total = totals.sum(axis=0)
     steps = np.diag(1e-4 * np.abs(total))
     change = statistic(total + steps) - statistic(total - steps)
-    # A count that is 0 in all is 0 in each cluster, and varies not at all.
+    # A count that is 0 in all is 0 in each cluster, and does not vary.
     slopes = np.divide(change, 2 * steps.diagonal(), out=np.zeros_like(total), where=total != 0)
     groups = len(totals)
     each = (totals - total / groups) @ slopes

@@ -55,7 +55,7 @@ class Signature:
         found: dict[str, str] = {}
         for place, part in enumerate(self.parts):
             key, colon, value = part.partition(":")
-            # The first is task:split, and a metric may use a key of ours again.
+            # The first is task:split, and a metric may use a key of evalkit again.
             key = key if colon and place and key not in found else f"#{place}"
             found[key] = value if colon and key[0] != "#" else part
         return found

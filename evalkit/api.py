@@ -30,6 +30,7 @@ from evalkit.jobs import OFFICIAL, Job, Record, load_job
 from evalkit.metric_contract import score_answers
 from evalkit.predictions import match, prediction_line
 from evalkit.reader import Reader
+from evalkit.scoring import with_reading
 from evalkit.settings import default_data
 from evalkit.task_names import parse_tasks
 from evalkit.types import LOCATED, Answered, Box, Kind, Prediction, Sample, Scores
@@ -103,6 +104,7 @@ def score(
     boxes: str | None = None,
     allow_missing: bool = False,
     skip_missing: bool = False,
+    rule: str = "",
     min_pixels: int | None = None,
     max_pixels: int | None = None,
 ) -> Scores:
@@ -118,6 +120,7 @@ def score(
             one of the two.
         allow_missing: whether samples may lack an answer; they count as wrong.
         skip_missing: whether samples without an answer are left out of the score (``per_sample`` shows which).
+        rule: a scoring rule of the task (``evalkit tasks NAME`` lists them); empty for its default.
         min_pixels, max_pixels: the pixel limits of the model's processor, for boxes in pixels of the resized image;
             None for the family's.
 
@@ -128,10 +131,14 @@ def score(
         UserError: the answers do not fit the split, an image is unreadable, or the split's references are not public.
     """
     samples = _load(task, data, images_required=False) if isinstance(task, str) else task
-    job = Job(samples.task, samples.split, samples, limited=False)
+    rule = rule.replace("@", "-")
+    samples.task.scoring_rule(rule)  # refuses an unknown one
+    job = Job(samples.task, samples.split, samples, limited=False, rule=rule)
     if not samples.task.splits[samples.split].answers:
         raise UserError(f"{job.name}: the references are not public; 'evalkit score' writes the server's file.")
-    reader = Reader(None if family is None else registry.families.get(family), min_pixels, max_pixels, boxes=boxes)
+    reader = Reader(
+        None if family is None else registry.families.get(family), min_pixels, max_pixels, boxes=boxes, rule=rule
+    )
     reader.check_options()
     reader.check(samples.task)
     given = [
@@ -153,7 +160,8 @@ def score(
         if record.response.error is not None:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
     answered = [Answered(record.sample, record.prediction) for record in records]
-    return score_answers(registry.metrics.get(job.metric), answered)
+    scores = score_answers(registry.metrics.get(job.metric), answered)
+    return replace(scores, signature=with_reading(scores.signature, samples.task.kind, job.reading))
 
 
 def evaluate(
@@ -227,8 +235,7 @@ def evaluate(
 def scorer(metric: str) -> Callable[[Iterable[Pair]], Scores]:
     """A metric as a function of ``(references, prediction)`` pairs.
 
-    The metrics are those of ``evalkit.metrics``: ``vqa_accuracy``, ``textvqa_accuracy``, ``vizwiz_accuracy``,
-    ``gqa_accuracy``, ``exact_match``, ``anls``, ``relaxed_accuracy``, ``choice_accuracy``, ``cider`` and ``iou``.
+    The metrics are the modules of ``evalkit.metrics``, such as ``vqa_accuracy``, ``anls``, ``cider`` and ``iou``.
     References are a list of texts or a single one; for ``iou`` one box ``(x1, y1, x2, y2)`` in pixels.  A prediction is
     a text or a box; None is an answer that could not be parsed, and counts as wrong.  Keys of ``per_sample`` are the
     indices of the pairs, ``"0"``, ``"1"``, ….

@@ -106,6 +106,17 @@ def test_score_equals_the_command_line(tmp_path: Path) -> None:
     assert 50 < row["value"] < 100
 
 
+def test_score_by_a_rule() -> None:
+    """As ``evalkit score --rule``: the rule decides what an answer says, and the signature names it."""
+    samples = load_task("mmbench_en/dev", data="tiny", limit=4)
+    answers = dict.fromkeys((s.id for s in samples), "Maybe A, or the other one")
+    own, other = score(samples, answers), score(samples, answers, rule="vlmevalkit@2024")
+    assert "letters:vlmevalkit-2024|" in other.signature
+    assert "letters:vlmevalkit-2024|" not in own.signature
+    with pytest.raises(UserError, match="mmbench_en: there is no scoring rule 'mine'"):
+        score(samples, answers, rule="mine")
+
+
 def test_boxes_need_a_family() -> None:
     samples = load_task("refcoco/val", data="tiny", limit=8)
     raw = {s.id: '{"bbox_2d": [0, 0, 56, 56]}' for s in samples}

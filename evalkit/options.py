@@ -22,7 +22,7 @@ from evalkit.endpoint import (
 )
 from evalkit.ranges import AT_LEAST_0, AT_LEAST_1, Range
 
-if TYPE_CHECKING:  # Help needs the table below, not the values made of it.
+if TYPE_CHECKING:  # --help must not import the types
     from evalkit.types import Batching, Cluster
 
 AUTO = "auto"
@@ -63,7 +63,7 @@ class Option:
         return f"--{self.name.replace('_', '-')}"
 
     def advice(self, value: Any) -> str | None:
-        """What to give instead of a value of the wrong type or out of range: ``give at least 1``; None for a good one.
+        """The correction for a value of the wrong type or out of range: ``give at least 1``; None for a good one.
 
         ``None`` (not given) and options that are not numbers are not checked.
         """
@@ -206,7 +206,7 @@ class RunSettings:
         shown_default="adapts to the device", range=AT_LEAST_1)
     exact: bool = _option(
         "flag", False, "Speed",
-        "Reference mode: one sample at a time, no prefix sharing, transformers' generate(). Slow.")
+        "Reference mode: batch size 1, no prefix sharing, transformers' generate(). Slow.")
 
     base_url: str | None = _option(
         "string", None, "Server",
@@ -221,7 +221,7 @@ class RunSettings:
         shown_default=f"{PATIENCE}; 0 before the first response", range=AT_LEAST_0)
     pixel_limits: str = _option(
         "string", PIXEL_LIMITS_SENT, "Server",
-        "Whether --min-pixels and --max-pixels are sent with each request, or the server was started with them.",
+        "Where --min-pixels and --max-pixels apply: sent with each request, or set when the server was started.",
         choices=PIXEL_LIMITS, metavar="|".join(PIXEL_LIMITS))
 
     executor: str = _option(
@@ -240,8 +240,10 @@ class RunSettings:
 
     name: str | None = _option(
         "string", None, "Output", "Name of the run folder in --out.", shown_default="MODEL-IDENTITY")
-    fresh: bool = _option("flag", False, "Output", "Start over and back up the existing run, instead of resuming it.")
-    max_errors: int = _option("integer", 100, "Output", "Stop after more failed samples than this.", range=AT_LEAST_0)
+    fresh: bool = _option(
+        "flag", False, "Output", "Start a new run and move the existing one to .replaced/, instead of resuming it.")
+    max_errors: int = _option(
+        "integer", 100, "Output", "Maximum number of failed samples before the run stops.", range=AT_LEAST_0)
     # fmt: on
 
     @property
@@ -276,4 +278,5 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
 """Every option by its name."""
 
 NEVER_FROM_FILES = (*(name for name, option in OPTIONS.items() if not option.in_file), "server", "api_key")
-"""Keys that a settings file may not have: it can come with somebody else's repository."""
+"""Keys that a settings file may not have: it can come with somebody else's repository.  The last two
+are no options, but likely guesses."""

@@ -118,6 +118,7 @@ def warn_of_guessed_family(jobs: Sequence[Job], family: Family, checkpoint: Chec
 
 def warn_of_unknown_sizes(jobs: Sequence[Job], family: Family, backend: Mapping[str, Any]) -> Iterator[str]:
     """Warnings for tasks whose coordinates depend on how the server resizes images, if that is unknown."""
+    # Run folders keep these keys, from when images were called pictures.
     if backend.get("pictures_known", True) or "resized" not in family.coordinates:
         return
     if any(job.task.kind in LOCATED for job in jobs):
@@ -139,7 +140,7 @@ def identity_of(checkpoint: Checkpoint) -> dict[str, Any]:
     assert served is not None
     entry: Mapping[str, Any] = served.says
     parts: dict[str, Any] = {"server": entry.get("owned_by")}
-    if served.endpoint.processor is not None:  # boxes are parsed with it
+    if served.endpoint.processor is not None:  # boxes are parsed with it; the key is kept for earlier runs
         parts["pictures_seen_by"] = fingerprint.of_processor(Path(local_processor(served.endpoint.processor)))
     if served.same_machine and served.folder is not None:
         return {**parts, **fingerprint.of_checkpoint(Path(served.folder))}

@@ -30,7 +30,7 @@ class Average:
         how = "are added, since they share images" if self.group in SHARING else "are taken as independent"
         return (
             f"{self.group} (mean of {len(self.members)}): {', '.join(labels(self.members))}, unweighted; "
-            f"their errors {how}."
+            f"their errors {how}; the interval is ± 1.96 standard errors, cut at the ends of the scale."
         )
 
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evalkit.data import OfficialData
+from evalkit.data import OfficialData, image_in
 from evalkit.errors import UserError
-from evalkit.images import PathImage
 from evalkit.interfaces import Task
 from evalkit.types import Decoding, Sample, Split
 
@@ -47,7 +46,7 @@ class Counting(Task):
                 raise UserError(f"counting: {path}, entry {place}: there is no {error}.") from error
             yield Sample(
                 id=str(sample_id),
-                images=(PathImage(str(images / image)),),
+                images=(image_in(images, image, task=self.name),),
                 text=question,
                 references=(str(count),),
                 cluster=image,

@@ -180,6 +180,8 @@ def evaluate(
     shots_from: str | PathLike[str] | None = None,
     kind: Kind | None = None,
     allow_missing: bool = False,
+    system: str | PathLike[str] | None = None,
+    prompts: Mapping[str, str] | None = None,
     batch_size: int | None = None,
     max_batch_tokens: int | None = None,
     exact: bool = False,
@@ -206,6 +208,9 @@ def evaluate(
         data, limit, seed, kind: as in ``load_task``; the same samples are drawn each time.
         family: the model family, for prompts and answer parsing; default: detected from the configuration.
         protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
+        system: a system turn before each conversation: a text, or a file with it.
+        prompts: texts of tasks' prompts by the task's name, with ``{question}``, ``{options}`` and the other
+            placeholders of ``evalkit.types.PromptTemplate``.  A chat template is the processor's.
         batch_size: maximum batch size; None for the device's default.
         max_batch_tokens: maximum prompt tokens (text and images) per batch; None for the device's default.
         exact: batch size 1 through the model's own ``generate``, without prefix sharing: the slow reference.
@@ -224,7 +229,8 @@ def evaluate(
     """
     evaluation = Evaluation(
         tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
-        shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing,
+        shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, system=system,
+        prompts=prompts,
         batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
         temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
         max_new_tokens=max_new_tokens,

@@ -36,6 +36,7 @@ class Checkpoint:
         adapter: the folder or hub id of a LoRA adapter (peft's format) to apply.
         processor: the folder or hub id of the processor; None for the checkpoint's own.
         min_pixels, max_pixels: limits of the processor's resizing; None for its own.
+        chat_template: the source of the chat template to use; None for its own.
         served: the server's model of the name ``location``; it has no files here.
     """
 
@@ -48,6 +49,7 @@ class Checkpoint:
     processor: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
+    chat_template: str | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
     served: ServedModel | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from os import PathLike, fspath
@@ -15,6 +15,7 @@ from evalkit.data import open_data
 from evalkit.decoding import decoding_overrides
 from evalkit.errors import UserError
 from evalkit.few_shot import ShotSelector, shot_pool, with_answers
+from evalkit.given_prompts import check_tasks, given_prompts
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job
@@ -52,6 +53,8 @@ class Evaluation:
         shots_from: str | PathLike[str] | None = None,
         kind: str | None = None,
         allow_missing: bool = False,
+        system: str | PathLike[str] | None = None,
+        prompts: Mapping[str, str] | None = None,
         batch_size: int | None = None,
         max_batch_tokens: int | None = None,
         exact: bool = False,
@@ -67,10 +70,18 @@ class Evaluation:
         overrides = decoding_overrides(**decoding, seed=seed)
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
-        for task, split in parse_tasks(split_list(tasks), kind=kind):
+        wanted = parse_tasks(split_list(tasks), kind=kind)
+        own = check_tasks(
+            given_prompts(system=system, prompt=prompts or {}, options=False),
+            [task.name for task, _ in wanted],
+            required=True,
+        )
+        for task, split in wanted:
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
-            job = load_job(task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides)
+            job = load_job(
+                task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides, given=own
+            )
             if not allow_missing:
                 sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
                 if task.kind in LOCATED:

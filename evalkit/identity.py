@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalkit.few_shot import ShotPool
+from evalkit.given_prompts import GivenPrompts, digest_of
 from evalkit.interfaces import Family
 from evalkit.jobs import Job
 from evalkit.options import RunSettings
@@ -23,14 +24,17 @@ Parts = Mapping[str, Any]
 """The inputs by name; plain JSON values."""
 SHOT_POOL = "exemplars"
 """The key of the digest of the few-shot examples' pool.  The name is from the first releases: run folders have it."""
-LABELS = {SHOT_POOL: "few-shot examples"}
+LABELS = {SHOT_POOL: "few-shot examples", "chat_template": "chat template", "system": "system turn"}
 """What messages call a key whose name does not say it."""
 
 
-def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSettings, shots: int) -> dict[str, Any]:
+def run_parts(
+    checkpoint: Parts, family: Family, backend: Parts, settings: RunSettings, shots: int, given: GivenPrompts
+) -> dict[str, Any]:
     """The parts that all splits of a run share; ``checkpoint`` and ``backend`` are their identities."""
     return {
         **checkpoint,
+        **given.parts(),
         "family": family.name,
         "protocol": settings.protocol,
         **backend,
@@ -46,8 +50,11 @@ def run_parts(checkpoint: Parts, family: Family, backend: Parts, settings: RunSe
 def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, Any]:
     """The parts that belong to one split of a task; ``pool`` is where its few-shot examples come from."""
     shots = {} if pool is None else {SHOT_POOL: pool.digest()}
+    template = job.given.templates.get(job.task.name)
+    prompt = {} if template is None else {"prompt": digest_of(template)}
     return {
         **shots,
+        **prompt,
         "version": job.task.version,
         "kind": job.task.kind,
         "decoding": job.decoding(family).to_dict(),

@@ -14,6 +14,7 @@ from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
+from evalkit.given_prompts import NOTHING_GIVEN, GivenPrompts
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.subset import choose
@@ -87,6 +88,7 @@ class Job:
         decoding_overrides: decoding fields that replace the protocol's.
         recorded_predictions: whether predictions are taken from a journal, without parsing the answers.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
+        given: the user's prompts in place of the protocol's.
     """
 
     task: Task
@@ -100,6 +102,7 @@ class Job:
     decoding_overrides: Mapping[str, Any] = field(default_factory=dict)
     recorded_predictions: bool = False
     rule: str = ""
+    given: GivenPrompts = NOTHING_GIVEN
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -118,7 +121,9 @@ class Job:
     @property
     def prompt_spec(self) -> PromptSpec:
         """Which prompt the task gets."""
-        return self.task.prompt_spec(self.protocol, self.choice, self.rule)
+        spec = self.task.prompt_spec(self.protocol, self.choice, self.rule)
+        template = self.given.templates.get(self.task.name)
+        return spec if template is None else replace(spec, given=template)
 
     @property
     def metric(self) -> str:
@@ -181,6 +186,7 @@ def load_job(
     choice: str = GENERATE,
     decoding_overrides: Mapping[str, Any] | None = None,
     rule: str = "",
+    given: GivenPrompts = NOTHING_GIVEN,
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     check_submission(task, split)
@@ -205,6 +211,7 @@ def load_job(
         choice=choice,
         decoding_overrides=decoding_overrides or {},
         rule=rule,
+        given=given,
     )
 
 
@@ -263,12 +270,31 @@ def build_requests(
         before = tuple(shots(sample))
         request = Request(
             sample.id,
-            family.prompt(spec, sample, before),
+            conversation(job.given, spec, family, sample, before),
             decoding,
             family.continuations(spec, sample) if ranked else (),
         )
         questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before))
     return questions
+
+
+def conversation(
+    given: GivenPrompts, spec: PromptSpec, family: Family, sample: Sample, shots: Sequence[Shot] = ()
+) -> tuple[Message, ...]:
+    """The conversation that asks ``sample``, with the user's system turn.
+
+    Raises:
+        UserError: the family has no prompt for the task, or the user's leaves out images of the sample.
+    """
+    messages = family.prompt(spec, sample, shots)
+    if spec.given:
+        shown = {part.image.name for m in messages for part in m.content if isinstance(part, ImagePart)}
+        if any(image.name not in shown for image in sample.all_images):
+            raise UserError(
+                f"--prompt {spec.task}=…: it leaves out images of sample {sample.id}, which stand in the question or "
+                "the options; add {q} or {options}."
+            )
+    return given.before(messages, family.name)
 
 
 def check_submission(task: Task, split: str) -> None:

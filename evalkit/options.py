@@ -182,6 +182,16 @@ class RunSettings:
     shots_from: str | None = _option(
         "string", None, "Prompting", "Take the examples from a .jsonl or .tsv file (same formats as custom tasks).",
         shown_default="the training split")
+    system: str | None = _option(
+        "string", None, "Prompting", "System turn before each conversation: a text, or a file with it.",
+        shown_default="none but the chat template's", metavar="TEXT|FILE")
+    prompt: tuple[str, ...] = _option(
+        "texts", (), "Prompting",
+        "Text of a task's prompts, in a file with {question}, {options}, {hint} and others. Repeatable.",
+        shown_default="the protocol's", metavar="TASK=FILE")
+    chat_template: str | None = _option(
+        "string", None, "Prompting", "File with the chat template (Jinja) to render conversations with.",
+        shown_default="the checkpoint's", metavar="FILE")
 
     max_new_tokens: int | None = _option(
         "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's",

@@ -23,7 +23,7 @@ from evalkit.paths import user_path
 if TYPE_CHECKING:
     from evalkit.types import Batching
 
-PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from")
+PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from", "chat_template")
 """The settings that are, or may be, names of files or folders."""
 DATA, BASE_URL = OPTIONS["data"], OPTIONS["base_url"]
 

@@ -33,6 +33,8 @@ ELSEWHERE: Mapping[str, str] = {
     "log-samples": "every answer is recorded in the run folder", "n-shot": "use --shots N",
     "num-fewshot": "use --shots N", "num-samples": "use --limit N",
     "output": "use --out", "output-dir": "use --out", "output-path": "use --out", "work-dir": "use --out",
+    "system-prompt": "use --system TEXT or --system FILE", "system-instruction": "use --system TEXT or --system FILE",
+    "prompt-template": "use --prompt TASK=FILE", "post-prompt": "use --prompt TASK=FILE",
     "resume": "the same command resumes a run; --fresh starts over", "reuse": "the same command resumes a run",
     "tensor-parallel-size": SHARDING, "tp": SHARDING,
 }  # fmt: skip

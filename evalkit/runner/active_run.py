@@ -243,7 +243,7 @@ def open_run(
     """
     settings = effective.settings
     checkpoint, checkpoint_parts = identify_checkpoint(plan.checkpoint, console)
-    parts = run_parts(checkpoint_parts, plan.family, backend_parts, settings, plan.shots)
+    parts = run_parts(checkpoint_parts, plan.family, backend_parts, settings, plan.shots, plan.given)
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     earlier = {job.name: earlier_parts(job, plan.pools.get(job.name)) for job in plan.jobs}
     spec = FolderSpec(checkpoint.name, parts, splits, folder_stem(plan), checkpoint.location, earlier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from rich.text import Text
@@ -11,8 +11,9 @@ from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.interfaces import BackendFactory
-from evalkit.jobs import build_requests
+from evalkit.jobs import Job, build_requests
 from evalkit.options import RunSettings
+from evalkit.results.tables import flat
 
 from .plan import Plan
 from .shots import Resizer, resizer_of, shots_of
@@ -55,6 +56,8 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
             f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.describe()}, "
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
         )
+        for line in given_lines(plan, job):
+            console.print(Text(f"  {line}"), soft_wrap=True)
         try:
             found = factory.preview(checkpoint, [question.request for question in questions])
             if found is None:
@@ -74,6 +77,17 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
                 console.print(Text(f"    │ {line}"), soft_wrap=True)
             if question.request.continuations:
                 console.print(Text(f"    ranked: {' / '.join(map(repr, question.request.continuations))}"))
+
+
+def given_lines(plan: Plan, job: Job) -> Iterator[str]:
+    """The user's prompts of a split with their digests, a line for each."""
+    given, digests = plan.given, dict(part.split(":", 1) for part in plan.given.signature(job.task.name))
+    if given.system is not None:
+        yield f"system turn {digests['system']}: {flat(given.system)}"
+    if job.task.name in given.templates:
+        yield f"prompt {digests['prompt']}: {flat(given.templates[job.task.name])}"
+    if given.chat_template is not None:
+        yield f"chat template {digests['chat_template']}: {len(given.chat_template):,} characters"
 
 
 LONG = 8192

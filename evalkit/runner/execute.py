@@ -29,7 +29,7 @@ from .finish import plot_shots
 from .lazy_backend import LazyBackend
 from .manifest import announce
 from .multi_run import MultiRunResult, evaluate_plans, raise_first_failure
-from .plan import Plan, make_plans, resolve_models, with_family_defaults
+from .plan import Plan, make_plans, prompts_of, resolve_models, with_family_defaults
 from .served_models import connect_models, server_backend
 from .signals import interruptible, stoppable
 from .trackers import Target, log_run, targets_of
@@ -98,15 +98,16 @@ class Execution:
         settings, console = self._effective.settings, self._console
         self._targets = targets_of(log_to)
         wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
+        given = prompts_of(self._effective, wanted)
         server = server_backend(settings)
         if server is None:
-            models = resolve_models(self._effective, console)
+            models = resolve_models(self._effective, console, given)
         else:
-            models = connect_models(server, self._effective, console)
+            models = connect_models(server, self._effective, console, given)
         self.plans = [
             plan
             for checkpoint, family in models
-            for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings)
+            for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings, given)
         ]
         with console.status("starting"):
             self._factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds

@@ -103,6 +103,7 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
         "sources": sources,
         "family": {"name": plan.family.name, "coordinates": plan.family.coordinates},
         "shots": plan.shots,
+        **({"given_prompts": plan.given.to_dict()} if plan.given.to_dict() else {}),
         "shot_pools": {name: pool.name for name, pool in plan.pools.items()},
     }
 

@@ -15,9 +15,10 @@ from evalkit.data import open_data
 from evalkit.decoding import format_overrides, settings_overrides
 from evalkit.errors import UserError
 from evalkit.few_shot import ShotPool, shot_pool
+from evalkit.given_prompts import GivenPrompts, check_tasks, given_prompts
 from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
-from evalkit.jobs import GENERATE, Job, choice_mode, load_job
+from evalkit.jobs import GENERATE, Job, choice_mode, conversation, load_job
 from evalkit.options import RunSettings
 from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
@@ -32,6 +33,7 @@ class Plan:
         pools: few-shot examples to draw from, by job.
         largest: the sample with the largest images, by job.
         sizes: (width, height) by image name.
+        given: the user's prompts.
     """
 
     checkpoint: Checkpoint
@@ -43,6 +45,7 @@ class Plan:
     pools: Mapping[str, ShotPool]
     largest: Mapping[str, Sample]
     sizes: Mapping[str, Size]
+    given: GivenPrompts
 
     @property
     def label(self) -> str:
@@ -50,7 +53,7 @@ class Plan:
         return f"{self.checkpoint.name} ({self.shots}-shot)" if self.shots else self.checkpoint.name
 
 
-def resolve_model(settings: RunSettings, model: str) -> Checkpoint:
+def resolve_model(settings: RunSettings, model: str, given: GivenPrompts) -> Checkpoint:
     """The checkpoint that ``model`` names, with the settings that affect loading."""
     found = resolve_checkpoint(
         model, trust_remote_code=settings.trust_remote_code, allow_pickled_weights=settings.allow_pickled_weights
@@ -59,6 +62,7 @@ def resolve_model(settings: RunSettings, model: str) -> Checkpoint:
         found,
         adapter=settings.adapter,
         processor=settings.processor,
+        chat_template=given.chat_template,
         min_pixels=settings.min_pixels,
         max_pixels=settings.max_pixels,
     )
@@ -86,13 +90,15 @@ def family_of(checkpoint: Checkpoint, wanted: str | None, console: Console) -> F
     return registry.families.get(name)
 
 
-def resolve_models(effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+def resolve_models(
+    effective: Effective, console: Console, given: GivenPrompts
+) -> list[tuple[Checkpoint, Family]]:  # fmt: skip
     """The checkpoints of ``--model``, each with its family."""
     settings = effective.settings
     models = expanded(settings.model)
     if settings.name is not None and len(models) > 1:
         raise UserError(f"--name {settings.name}: {len(models)} models make {len(models)} runs; drop --name.")
-    checkpoints = [resolve_model(settings, model) for model in models]
+    checkpoints = [resolve_model(settings, model, given) for model in models]
     families = [family_of(checkpoint, settings.family, console) for checkpoint in checkpoints]
     if effective.sources["model"] == "default":
         console.print(
@@ -110,13 +116,29 @@ def with_family_defaults(family: Family, effective: Effective) -> Effective:
     return replace(effective, settings=replace(settings, choice=choice))
 
 
+def prompts_of(effective: Effective, wanted: Sequence[tuple[Task, str]]) -> GivenPrompts:
+    """The user's prompts for the tasks ``wanted``.
+
+    Raises:
+        UserError: a file is not what it must be, or a prompt is for another task.
+    """
+    settings = effective.settings
+    given = given_prompts(system=settings.system, prompt=settings.prompt, chat_template=settings.chat_template)
+    required = effective.sources["prompt"] == "command line"
+    return check_tasks(given, [task.name for task, _ in wanted], required=required)
+
+
 def folder_stem(plan: Plan) -> str:
     """The run folder's name without the identity."""
     return f"{plan.checkpoint.name}-{plan.shots}shot" if plan.shots else plan.checkpoint.name
 
 
 def make_plans(
-    wanted: Sequence[tuple[Task, str]], checkpoint: Checkpoint, family: Family, settings: RunSettings
+    wanted: Sequence[tuple[Task, str]],
+    checkpoint: Checkpoint,
+    family: Family,
+    settings: RunSettings,
+    given: GivenPrompts,
 ) -> list[Plan]:
     """Load the samples of every split; returns one plan per number of shots."""
     if settings.data is not None:
@@ -134,6 +156,7 @@ def make_plans(
             protocol=settings.protocol,
             choice=settings.choice or GENERATE,
             decoding_overrides=settings_overrides(settings),
+            given=given,
         )
         for task, split in wanted
     ]
@@ -143,7 +166,7 @@ def make_plans(
         check_scorable(job)
         job.decoding(family)  # fails early if the protocol does not cover the task
         for sample in job.samples[:1]:
-            family.prompt(job.prompt_spec.of(sample), sample)
+            conversation(given, job.prompt_spec.of(sample), family, sample)
         if not settings.allow_missing:
             sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
             known |= sizes
@@ -162,7 +185,9 @@ def make_plans(
     plans = []
     for count in counts:
         signed = [replace(job, prompting=prompting_signature(settings, job, count)) for job in jobs]
-        plans.append(Plan(checkpoint, family, name, source, signed, count, pools if count else {}, largest, known))
+        plans.append(
+            Plan(checkpoint, family, name, source, signed, count, pools if count else {}, largest, known, given)
+        )
     return plans
 
 
@@ -176,6 +201,7 @@ def prompting_signature(settings: RunSettings, job: Job, shots: int) -> str:
     parts = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
     if job.task.kind == "choice" and job.choice != GENERATE:
         parts.append(f"choice:{job.choice}")
+    parts += job.given.signature(job.task.name)
     if overrides := settings_overrides(settings):
         parts.append(f"decoding:{format_overrides(overrides)}")
     return "|".join(parts)

@@ -13,6 +13,7 @@ from evalkit import fingerprint, registry
 from evalkit.checkpoint import Checkpoint, local_processor
 from evalkit.endpoint import BASE_URL_VARIABLE, ServedModel
 from evalkit.errors import UserError
+from evalkit.given_prompts import GivenPrompts
 from evalkit.interfaces import BackendFactory, Family
 from evalkit.jobs import Job
 from evalkit.options import RunSettings
@@ -40,7 +41,9 @@ def server_backend(settings: RunSettings) -> BackendFactory | None:
     return factory if factory.remote else None
 
 
-def connect_models(factory: BackendFactory, effective: Effective, console: Console) -> list[tuple[Checkpoint, Family]]:
+def connect_models(
+    factory: BackendFactory, effective: Effective, console: Console, given: GivenPrompts
+) -> list[tuple[Checkpoint, Family]]:
     """The models of ``--model`` on the server, each with its family; without ``--model``, the server's only model.
 
     Raises:
@@ -50,6 +53,11 @@ def connect_models(factory: BackendFactory, effective: Effective, console: Conso
     for name, why in UNSUPPORTED_OPTIONS.items():
         if sources[name] == "command line":
             raise UserError(f"--{name.replace('_', '-')}: {why}; leave out this option.")
+    if given.chat_template is not None:
+        raise UserError(
+            "--chat-template: a server renders its prompts itself; start it with the template (vLLM: --chat-template "
+            "FILE), and leave this option out."
+        )
     endpoint = settings.endpoint
     if endpoint is None:
         raise UserError(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
 from .execution import Batching, Check, Cluster, Preview
-from .requests import Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
+from .requests import PLACEHOLDERS, Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
 from .rules import ReadAnswer, ScoringRule
 from .samples import LOCATED, Box, ImageRef, Kind, Media, Part, Point, Sample, Size, Split, image_key
 
 __all__ = [
     "LOCATED",
+    "PLACEHOLDERS",
     "Answered",
     "Batching",
     "Box",

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from evalkit.points import PointRule
 
 
+PLACEHOLDERS = (
+    "q", "question", "options", "bracketed_options", "letters", "hint", "hints", "prompt", "preamble"
+)  # fmt: skip
+"""The placeholders of ``PromptTemplate.text``."""
+
+
 @dataclass(frozen=True)
 class PromptTemplate:
     """A prompt's text, as a protocol has it.
@@ -60,6 +66,8 @@ class PromptSpec:
             evalkit's own.
         verbatim: whether an answer that is a text keeps its markers (``evalkit.types.ScoringRule``).
         read: that rule (``evalkit.types.ScoringRule``); None for the one that evalkit has under this name.
+        given: the user's text for the task's prompts (``PromptTemplate.text``), in place of the protocol's; empty for
+            the protocol's.
     """
 
     task: str
@@ -70,6 +78,7 @@ class PromptSpec:
     reading: str = ""
     read: ReadAnswer | None = None
     verbatim: bool = False
+    given: str = ""
 
     def of(self, sample: Sample) -> PromptSpec:
         """The specification for ``sample``, which may be of another kind than the task."""

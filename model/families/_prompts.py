@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import Formatter
 from types import MappingProxyType
+from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.types import ImagePart, ImageRef, Kind, Part, PromptSpec, PromptTemplate, Sample, TextPart
@@ -164,6 +165,8 @@ def template_of(
     Raises:
         UserError: there is no such protocol, or it defines no prompt for the task.
     """
+    if spec.given:
+        return _given(spec, family, official, vlmevalkit, by_task, vlmevalkit_by_task)
     if spec.protocol == OFFICIAL and (spec.task in by_task or OFFICIAL in spec.prompts):
         return _of_kind(by_task.get(spec.task) or spec.prompts[OFFICIAL], spec.kind)
     if spec.protocol == OFFICIAL:
@@ -188,6 +191,17 @@ def template_of(
     if own is not None:
         return PromptTemplate(own, no_options=template.no_options)
     return _of_kind(template, spec.kind)
+
+
+def _given(spec: PromptSpec, family: str, *templates: Any) -> PromptTemplate:
+    """The user's text, with the token limit of the protocol's prompt and its treatment of images, if it has one."""
+    try:
+        protocol = template_of(replace(spec, given=""), family, *templates)
+    except UserError:
+        protocol = PromptTemplate("")
+    return PromptTemplate(
+        spec.given, protocol.max_new_tokens, no_options=protocol.no_options, images_first=protocol.images_first
+    )  # fmt: skip
 
 
 def _of_kind(template: PromptTemplate, kind: Kind) -> PromptTemplate:

@@ -29,7 +29,8 @@ def check_requests(checkpoint: Checkpoint, processor: Any, requests: Sequence[Re
             check_chat_template(inputs)
         check_vocabulary(checkpoint, inputs.tokenizer)
     except UserError as error:
-        raise UserError(f"--model {checkpoint.name}: {error}") from error
+        option = f"--model {checkpoint.name}" if checkpoint.chat_template is None else "--chat-template"
+        raise UserError(f"{option}: {error}") from error
 
 
 def check_chat_template(inputs: Inputs) -> None:

@@ -56,6 +56,8 @@ def load_processor(checkpoint: Checkpoint) -> Any:
         )
         raise UserError(f"{option}: {message}")
     _set_pixel_limits(processor, checkpoint)
+    if checkpoint.chat_template is not None:
+        processor.chat_template = processor.tokenizer.chat_template = checkpoint.chat_template
     return processor
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from evalkit.errors import UserError
 from evalkit.few_shot import shot_pool
 from evalkit.file_task import FileTask
 from evalkit.fingerprint import of_samples
+from evalkit.given_prompts import GivenPrompts
 from evalkit.interfaces import Family, Task
-from evalkit.jobs import GENERATE, OFFICIAL, load_job, prompt_digest
+from evalkit.jobs import GENERATE, OFFICIAL, conversation, load_job, prompt_digest
 from evalkit.paths import user_path
 from evalkit.reader import Reader
 from evalkit.results.store.scored_run import ScoredRun
@@ -109,7 +111,8 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
     """A function that renders a sample's prompt as the run's family does, with few-shot examples if available."""
     family, settings = family_of(run), run.manifest.settings
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
-    spec = task.prompt_spec(protocol, choice)
+    given = GivenPrompts.from_dict(run.manifest.given_prompts)
+    spec = replace(task.prompt_spec(protocol, choice), given=given.templates.get(task.name, ""))
     pool = cache(lambda: shot_candidates(run, name, task, data))
 
     def render(sample: Sample, shots: Sequence[str], image_sizes: Sequence[ImageSize]) -> RenderedPrompt | None:
@@ -118,7 +121,7 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
         try:
             before = with_answers(family, spec, [pool().get(shot) for shot in shots], image_sizes)
             own = spec.of(sample)
-            messages = family.prompt(own, sample, before or ())
+            messages = conversation(given, own, family, sample, before or ())
             ranked = own.kind == "choice" and choice != GENERATE
             digest = prompt_digest(messages, family.continuations(own, sample) if ranked else ())
         except UserError:

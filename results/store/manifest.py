@@ -71,6 +71,7 @@ class Manifest:
         schema: of the folder's files; an old run that is resumed keeps its own.
         settings, sources: the effective settings, and where each came from.
         family: name and coordinate convention; None where answers were not parsed by a family.
+        given_prompts: the user's texts of ``--system``, ``--prompt`` and ``--chat-template``.
         shots, shot_pools: their number, and the pool of each split's few-shot examples.
         identity, parts: the run identity, and the parts it is a digest of; None for answers from a predictions file.
         splits: by ``task/split``.
@@ -96,6 +97,7 @@ class Manifest:
     cpus: int | None = None
     sources: Mapping[str, Any] | None = None
     family: Mapping[str, Any] | None = None
+    given_prompts: Mapping[str, Any] | None = None
     shots: int | None = None
     shot_pools: Mapping[str, str] | None = None
     identity: str | None = None
@@ -120,7 +122,7 @@ class Manifest:
         for key, kind in REQUIRED.items():
             if not isinstance(content.get(key), kind):
                 raise ValueError(f"it has no {key!r}" if key not in content else f"its {key!r} is {content[key]!r}")
-        for key in ("family", "parts", "server", "backend", "rescored"):
+        for key in ("family", "given_prompts", "parts", "server", "backend", "rescored"):
             if not isinstance(content.get(key) or {}, Mapping):
                 raise ValueError(f"its {key!r} is {content[key]!r}")
         splits = {name: SplitRecord.from_dict(name, split) for name, split in content["splits"].items()}

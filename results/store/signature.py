@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-PROMPTING = ("protocol", "shots", "choice")
+PROMPTING = ("protocol", "shots", "choice", "system", "prompt", "chat_template")
 """The parts that say how a task was prompted; unknown for answers that were scored from a file."""
 PARSING = "parsing"
 

@@ -33,6 +33,7 @@ BY_TASK: Mapping[str, PromptTemplate] = {
     # The data set's own text:
     "hallusionbench": PromptTemplate("{q}"),
     "ocrbench": PromptTemplate("{q}"),
+    "ocrbench_v2": PromptTemplate("{q}"),
     "mathvision": PromptTemplate("{q}"),
     "mathvista": PromptTemplate("{q}"),
     "muirbench": PromptTemplate(LETTER),

@@ -1,0 +1,3 @@
+"""What the metrics of OCR benchmarks share."""
+
+HOLDS_PLUGINS = False

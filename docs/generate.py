@@ -18,7 +18,7 @@ import reference
 from evalkit import registry
 from evalkit.cli.tasks import RULES, rule_lines
 from evalkit.errors import UserError
-from evalkit.interfaces import Family, Metric, Task
+from evalkit.interfaces import Family, JudgedMetric, Metric, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.options import NEVER_FROM_FILES, OPTIONS, PROTOCOLS
 from evalkit.reasoning import ANSWER, REASONING, RULES_VERSION
@@ -303,6 +303,8 @@ def _scorer(metric: Metric) -> Iterator[str]:
     tasks = [f"[`{t.name}`]({benchmark_page(t)})" for t in registry.tasks.all() if t.metric == metric.name]
     yield from (f"## {metric.name}", "", f"*{title}*", "", about, "")
     yield f"Used by {', '.join(tasks)}." if tasks else "No benchmark of evalkit uses it by default."
+    if isinstance(metric, JudgedMetric):
+        yield from ("", *(f"- judge prompt `{prompt.name}`: {prompt.source}" for prompt in metric.prompts))
     yield from ("", f"Signature: `{metric.score(()).signature}`", "")
 
 

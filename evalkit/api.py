@@ -191,6 +191,8 @@ def evaluate(
     num_beams: int = 1,
     stop: Sequence[str] = (),
     max_new_tokens: int | None = None,
+    judge: str | PathLike[str] | None = None,
+    judge_base_url: str | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> EvaluationResults:
     """Evaluate a model in memory, for instance during training, as ``evalkit run`` does.
@@ -216,6 +218,8 @@ def evaluate(
         exact: batch size 1 through the model's own ``generate``, without prefix sharing: the slow reference.
         temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, to override
             the protocol's decoding (greedy); sampled tokens depend on the seed and the sample.
+        judge, judge_base_url: the model that judges, for benchmarks that need one, as the options of ``evalkit run``.
+            It is loaded beside ``model``, after that has answered; its verdicts are not kept.
         on_record: called with the record of each sample as it arrives.
 
     Returns:
@@ -233,7 +237,7 @@ def evaluate(
         prompts=prompts,
         batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
         temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens, judge=judge, judge_base_url=judge_base_url,
     )  # fmt: skip
     return evaluation.run(model, processor, on_record)
 

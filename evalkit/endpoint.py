@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from evalkit.errors import UserError
 
 KEY_VARIABLE = "EVALKIT_API_KEY"
+JUDGE_KEY_VARIABLE = "EVALKIT_JUDGE_API_KEY"
 BASE_URL_VARIABLE = "EVALKIT_BASE_URL"
 PIXEL_LIMITS_SENT = "sent"
 PIXEL_LIMITS = (PIXEL_LIMITS_SENT, "server")
@@ -35,6 +36,7 @@ class Endpoint:
         patience: seconds to wait for a server that does not respond; None: 300 during a run, 0 before it.
         processor: the folder of the served checkpoint's processor, if it cannot be found automatically.
         pixel_limits: ``sent`` with each request, or ``server``: the server was started with them.
+        keys: the environment variables that may have its key, the first of them that is set; not the key.
     """
 
     base_url: str
@@ -43,6 +45,7 @@ class Endpoint:
     patience: float | None = None
     processor: str | None = None
     pixel_limits: str = PIXEL_LIMITS_SENT
+    keys: tuple[str, ...] = (KEY_VARIABLE,)
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,12 @@ def check_base_url(address: str, option: str) -> str:
     return address.strip().rstrip("/")
 
 
-def api_key() -> str | None:
-    """The API key from the environment.  Raises ``UserError``, without showing it, if it cannot be a key."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UserError(f"${KEY_VARIABLE} is not a valid key: it contains spaces or special characters.")
-    return key or None
+def api_key(endpoint: Endpoint) -> str | None:
+    """The server's API key from the environment.  Raises ``UserError``, without showing it, if it cannot be a key."""
+    for variable in endpoint.keys:
+        key = os.environ.get(variable, "").strip()
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise UserError(f"${variable} is not a valid key: it contains spaces or special characters.")
+        if key:
+            return key
+    return None

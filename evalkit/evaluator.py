@@ -27,6 +27,7 @@ from evalkit.types import LOCATED, ImageSize, Request, Sample, Shot, Size
 
 if TYPE_CHECKING:
     from evalkit.runner.evaluation_results import EvaluationResults
+    from evalkit.runner.judge import OpenedJudge
 
 
 class Evaluation:
@@ -59,6 +60,8 @@ class Evaluation:
         max_batch_tokens: int | None = None,
         exact: bool = False,
         backend: str = "hf",
+        judge: str | PathLike[str] | None = None,
+        judge_base_url: str | None = None,
         **decoding: Any,
     ) -> None:
         self.family = family
@@ -80,14 +83,16 @@ class Evaluation:
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
             job = load_job(
-                task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides, given=own
-            )
+                task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides, given=own,
+                judge=judge is not None or judge_base_url is not None,
+            )  # fmt: skip
             if not allow_missing:
                 sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
                 if task.kind in LOCATED:
                     check_boxes(job.samples, sizes, job.name)
             check_scorable(job)
             self.jobs.append(job)
+        self.judge = find_judge(judge, judge_base_url, self.jobs)
         given = None if shots_from is None else fspath(shots_from)
         self.pools = {job.name: shot_pool(job.task, job.split, opened, given) for job in self.jobs} if shots else {}
 
@@ -112,11 +117,23 @@ class Evaluation:
                     keep = _Keeping(on_record)
                     results[job.name] = run_job(job, questions, family, opened, keep, digests=digests)
                     records[job.name] = [keep.records[sample.id] for sample in job.samples]
+        if self.judge is not None:
+            for job in self.jobs:
+                if results[job.name].awaits_judge:
+                    results[job.name] = self._judged(self.judge, job, records[job.name])
+            self.judge.close()
         for name, result in results.items():
             if result.failure is not None:
                 warnings.warn(f"{name} has no score: {result.failure}", stacklevel=2)
         name = str(getattr(getattr(model, "config", None), "name_or_path", "")) or type(model).__name__
         return EvaluationResults(results, records, name.rstrip("/").rpartition("/")[2])
+
+    def _judged(self, judge: OpenedJudge, job: Job, records: Sequence[Record]) -> Result:
+        """The judged result of a job; its records have their final predictions."""
+        from evalkit.judged_scoring import judged_metric, score_judged_job
+        from evalkit.judging import NoLog, gather_verdicts
+
+        return score_judged_job(job, records, gather_verdicts(job, judged_metric(job), records, judge.judge, NoLog()))
 
     def _family(self, model: Any) -> Family:
         while not hasattr(model, "config") and hasattr(model, "module"):  # DistributedDataParallel
@@ -142,6 +159,19 @@ class Evaluation:
 
         selector = ShotSelector(self.pools[job.name], self.shots, self.shots_by, self.seed, lambda: backend)
         return lambda sample: with_answers(selector.select(sample), job.prompt_spec, family, image_size)
+
+
+def find_judge(model: str | PathLike[str] | None, base_url: str | None, jobs: Sequence[Job]) -> OpenedJudge | None:
+    """The judge of ``--judge`` and ``--judge-base-url``; None without one.  Raises ``UserError`` as commands do."""
+    if model is None and base_url is None:
+        return None
+    from evalkit.endpoint import check_base_url
+    from evalkit.runner import judge
+    from evalkit.text_console import TextConsole
+
+    address = None if base_url is None else check_base_url(base_url, "judge_base_url")
+    settings = judge.JudgeSettings(None if model is None else fspath(model), address)
+    return judge.find_judge(settings, jobs, TextConsole(quiet=True))
 
 
 class _NoDigests(ImageDigests):

@@ -89,6 +89,7 @@ class Job:
         recorded_predictions: whether predictions are taken from a journal, without parsing the answers.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
         given: the user's prompts in place of the protocol's.
+        judge: whether there is a judge, whose rule then applies if the task has one.
     """
 
     task: Task
@@ -103,6 +104,7 @@ class Job:
     recorded_predictions: bool = False
     rule: str = ""
     given: GivenPrompts = NOTHING_GIVEN
+    judge: bool = False
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -121,14 +123,16 @@ class Job:
     @property
     def prompt_spec(self) -> PromptSpec:
         """Which prompt the task gets."""
-        spec = self.task.prompt_spec(self.protocol, self.choice, self.rule)
+        rule = self.rule or self.task.rule_of(self.protocol, self.judge)
+        spec = self.task.prompt_spec(self.protocol, self.choice, rule)
         template = self.given.templates.get(self.task.name)
         return spec if template is None else replace(spec, given=template)
 
     @property
     def metric(self) -> str:
         """The name of the metric that scores it."""
-        return self.task.scoring_rule(self.rule or self.task.rule_of(self.protocol)).metric or self.task.metric
+        rule = self.rule or self.task.rule_of(self.protocol, self.judge)
+        return self.task.scoring_rule(rule).metric or self.task.metric
 
     @property
     def reading(self) -> str | None:
@@ -187,6 +191,7 @@ def load_job(
     decoding_overrides: Mapping[str, Any] | None = None,
     rule: str = "",
     given: GivenPrompts = NOTHING_GIVEN,
+    judge: bool = False,
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     check_submission(task, split)
@@ -212,6 +217,7 @@ def load_job(
         decoding_overrides=decoding_overrides or {},
         rule=rule,
         given=given,
+        judge=judge,
     )
 
 

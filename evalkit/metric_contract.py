@@ -174,13 +174,13 @@ def try_out(metric: ScoringMetric, samples: Sequence[Sample], kind: Kind) -> Non
     few = samples[:TRIED]
     for shift in range(3):
         answers = [
-            Answered(sample, Prediction(_made_up(sample, sample.kind or kind)[(place + shift) % 3]))
+            Answered(sample, Prediction(made_up(sample, sample.kind or kind)[(place + shift) % 3]))
             for place, sample in enumerate(few)
         ]
         score_answers(metric, answers)
 
 
-def _made_up(sample: Sample, kind: Kind) -> tuple[Any, Any, None]:
+def made_up(sample: Sample, kind: Kind) -> tuple[Any, Any, None]:
     """A right answer, a wrong one, and none."""
     first: Any = sample.references[0] if sample.references else ""
     if kind == "pointing":

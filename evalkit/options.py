@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # --help must not import the types
 AUTO = "auto"
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
 
-Panel = Literal["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
+Panel = Literal["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"]
 Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
 
 
@@ -233,6 +233,15 @@ class RunSettings:
         "string", PIXEL_LIMITS_SENT, "Server",
         "Where --min-pixels and --max-pixels apply: sent with each request, or set when the server was started.",
         choices=PIXEL_LIMITS, metavar="|".join(PIXEL_LIMITS))
+
+    judge: str | None = _option(
+        "string", None, "Judge",
+        "Model that judges answers, for benchmarks that need one: checkpoint folder, hub id, bundled name, or with "
+        "--judge-base-url a name on the server. Decodes greedily.", shown_default="none")
+    judge_base_url: str | None = _option(
+        "string", None, "Judge",
+        "Address of the judge's server, http://HOST:PORT/v1. Its API key comes from $EVALKIT_JUDGE_API_KEY, else from "
+        "$EVALKIT_API_KEY unless --base-url names another server.", shown_default="none: loaded here", in_file=False)
 
     executor: str = _option(
         "string", "local", "Cluster", "Where workers run: local, or ray (needs the extra 'ray').",

@@ -40,6 +40,7 @@ class Reader:
         choice: how multiple-choice questions were answered.
         boxes: one of ``COORDINATES`` for boxes and points; None for the family's.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
+        judge: whether there is a judge, whose rule then applies if the task has one.
     """
 
     family: Family | None = None
@@ -49,6 +50,7 @@ class Reader:
     choice: str = GENERATE
     boxes: str | None = None
     rule: str = ""
+    judge: bool = False
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], family: Family | None) -> Reader:
@@ -69,6 +71,7 @@ class Reader:
             settings.get("choice") or GENERATE,
             settings.get("boxes"),
             settings.get("rule") or "",
+            bool(settings.get("judge") or settings.get("judge_base_url")),
         )
 
     def check_options(self) -> None:
@@ -180,7 +183,7 @@ class Reader:
         return self.family
 
     def _spec(self, task: Task) -> PromptSpec:
-        return task.prompt_spec(self.protocol, self.choice, self.rule)
+        return task.prompt_spec(self.protocol, self.choice, self.rule or task.rule_of(self.protocol, self.judge))
 
     def _record(self, task: Task, sample: Sample, text: str | None, sizes: dict[str, Size]) -> Record:
         if text is None:

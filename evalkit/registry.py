@@ -19,7 +19,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from evalkit.aggregation import Aggregation
 from evalkit.errors import UserError
-from evalkit.interfaces import BackendFactory, Family, Metric, Task
+from evalkit.interfaces import BackendFactory, Family, JudgedMetric, Metric, Task
+from evalkit.types import JudgePrompt
 
 P = TypeVar("P")
 
@@ -215,6 +216,10 @@ def _check_metric(metric: Metric, where: str) -> None:
     """Check a metric's declarations.  Raises ``UserError``."""
     if not isinstance(metric.running_score, bool):
         raise UserError(f"{where}: running_score is {metric.running_score!r}; expected True or False.")
+    if isinstance(metric, JudgedMetric):
+        prompts = getattr(metric, "prompts", None)
+        if not isinstance(prompts, Sequence) or not all(isinstance(prompt, JudgePrompt) for prompt in prompts):
+            raise UserError(f"{where}: prompts is {prompts!r}; expected a list of evalkit.types.JudgePrompt.")
     if not isinstance(metric.aggregation, Mapping):
         raise UserError(
             f"{where}: aggregation is {metric.aggregation!r}; expected a dictionary from the names of values to how "

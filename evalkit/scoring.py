@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.interfaces import JudgedMetric
 from evalkit.jobs import Job, Record, check_submission
 from evalkit.metric_contract import check_metric, describe, score_answers
 from evalkit.types import Answered, Kind, Scores
@@ -33,6 +34,8 @@ class Result:
         submission: the file for the official server, if there are no scores.
         n: number of samples scored; those with ``errors`` are excluded.
         unparsed: number of answers without a prediction; they count as wrong.
+        unjudged: number of answers that are left out of the score because the judge's reply states no verdict.
+        awaits_judge: whether the score needs a judge's verdicts, which have not been asked for.
         unparsed_reason: why nearly no answer could be parsed, as far as it shows; empty if most were.
         truncated: number of answers that reached the token limit.
         failure: why there is neither a score nor a submission, as a sentence; None if there is one.
@@ -49,6 +52,8 @@ class Result:
     submission: Submission | None = None
     failure: str | None = None
     unparsed_reason: str = ""
+    unjudged: int = 0
+    awaits_judge: bool = False
 
     @property
     def complete(self) -> bool:
@@ -59,6 +64,7 @@ class Result:
 def score_job(job: Job, records: Sequence[Record]) -> Result:
     """Score a job's records with its task's metric, or write the submission if the answers are not public.
 
+    Records of a judged job are not scored: the result says that they await a judge.
     Never raises because of the metric: a failure is in the result, so that other jobs keep their scores.
 
     Raises:
@@ -68,8 +74,11 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
     public = job.task.splits[job.split].answers
     scores, submission, failure = None, None, None
     check_submission(job.task, job.split)
+    awaits_judge = public and is_judged(job)
     try:
-        if public:
+        if awaits_judge:
+            pass
+        elif public:
             answers = [Answered(r.sample, r.prediction) for r in good]
             scores = score_answers(registry.metrics.get(job.metric), answers)
             scores = replace(scores, signature=with_reading(scores.signature, job.task.kind, job.reading))
@@ -81,19 +90,33 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
         log.info("%s: scoring failed", job.name, exc_info=error)
         what = f"the metric {job.metric}" if public else "writing the file for the official server"
         failure = f"{what} failed: {describe(error)}."
+    return replace(
+        counted(job, records, good), scores=scores, submission=submission, failure=failure, awaits_judge=awaits_judge
+    )
+
+
+def counted(job: Job, records: Sequence[Record], scored: Sequence[Record]) -> Result:
+    """The result of a job without a score.
+
+    Args:
+        scored: the records that are scored, or are to be.
+    """
     return Result(
         job=job,
-        scores=scores,
-        n=len(good),
-        unparsed=sum(not r.prediction.parsed for r in good),
-        truncated=sum(r.response.finish == "length" for r in good),
-        errors=len(records) - len(good),
+        scores=None,
+        n=len(scored),
+        unparsed=sum(not r.prediction.parsed for r in scored),
+        truncated=sum(r.response.finish == "length" for r in scored),
+        errors=sum(r.response.finish == "error" for r in records),
         seconds=sum(r.response.seconds for r in records),
-        clusters={r.sample.id: r.sample.cluster for r in good},
-        submission=submission,
-        failure=failure,
-        unparsed_reason=reason(job, good),
+        clusters={r.sample.id: r.sample.cluster for r in scored},
+        unparsed_reason=reason(job, scored),
     )
+
+
+def is_judged(job: Job) -> bool:
+    """Whether a job's answers are scored by a judge."""
+    return isinstance(registry.metrics.get(job.metric), JudgedMetric)
 
 
 def with_reading(signature: str, kind: Kind, rule: str | None) -> str:
@@ -106,8 +129,13 @@ def check_scorable(job: Job) -> None:
     """Check that a job's answers can be scored, before a model is loaded.
 
     Raises:
-        UserError: the metric does not fit the samples, or something that it needs is missing.
+        UserError: the metric does not fit the samples, or something that it needs, such as a judge, is missing.
     """
+    if is_judged(job) and not job.judge:
+        raise UserError(
+            f"{job.name}: its answers are scored by a judge (metric {job.metric}); name a model that judges with "
+            "--judge MODEL, or a server with --judge-base-url."
+        )
     if job.task.splits[job.split].answers:
         check_metric(registry.metrics.get(job.metric), job.samples, job.task.kind, job.name)
 

@@ -23,7 +23,7 @@ from evalkit.paths import user_path
 if TYPE_CHECKING:
     from evalkit.types import Batching
 
-PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from", "chat_template")
+PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from", "chat_template", "judge")
 """The settings that are, or may be, names of files or folders."""
 DATA, BASE_URL = OPTIONS["data"], OPTIONS["base_url"]
 
@@ -134,6 +134,8 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
     elif address and values.get("backend", RunSettings.backend) != RunSettings.backend:
         values[BASE_URL.name] = check_base_url(address, f"${BASE_URL.environment}")
         sources[BASE_URL.name] = f"environment ({BASE_URL.environment})"
+    if values.get("judge_base_url") is not None:
+        values["judge_base_url"] = check_base_url(values["judge_base_url"], OPTIONS["judge_base_url"].flag)
     settings = RunSettings(**values)
     _check(settings)
     return Effective(settings, sources)

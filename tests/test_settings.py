@@ -166,7 +166,18 @@ def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
 
 def test_help_starts_with_common_options() -> None:
     panels = list(dict.fromkeys(option.panel for option in OPTIONS.values()))
-    assert panels == ["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Cluster", "Output"]
+    assert panels == [
+        "Common",
+        "Model",
+        "Data",
+        "Prompting",
+        "Decoding",
+        "Speed",
+        "Server",
+        "Judge",
+        "Cluster",
+        "Output",
+    ]
     common = [option.name for option in OPTIONS.values() if option.panel == "Common"]
     assert len(common) == 9  # and --dry-run
 

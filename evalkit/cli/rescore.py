@@ -24,13 +24,17 @@ from evalkit.results.store.scores import ScoreWriter, read_scores
 from evalkit.results.tables import Cell, Table
 from evalkit.results.terminal import OnTerminal, print_notes
 from evalkit.runner.finish import print_leaderboard, report_unparsed, write_scores
+from evalkit.runner.judge import JudgeSettings, OpenedJudge, find_judge
+from evalkit.runner.judging import judge_recorded, score_recorded
 from evalkit.runner.manifest import now
 from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
-from evalkit.scoring import Result, score_job
-from evalkit.settings import split_list
+from evalkit.scoring import Result, is_judged, score_job
+from evalkit.settings import effective, split_list
 from evalkit.task_files import data_of_tasks, relocated
 from evalkit.task_names import parse_tasks
 from evalkit.version import __version__
+
+from .options import setting
 
 SampleScores = Mapping[str, Mapping[str, Any]]
 """Sample id → its line in the file of per-sample scores."""
@@ -50,8 +54,13 @@ def rescore(
             "several, comma-separated, their scores are printed side by side and the run is left as it is.",
         ),
     ] = None,
+    judge: Annotated[
+        str | None,
+        setting("judge", show_default="none: the recorded verdicts of a judged run"),
+    ] = None,
+    judge_base_url: Annotated[str | None, setting("judge_base_url")] = None,
 ) -> None:  # fmt: skip
-    """Score a run again from its recorded answers: no model, no GPU.
+    """Score a run again from its recorded answers: no model, no GPU, unless a judge is named.
 
     Parses the raw answers with the current rules, scores them with the current metrics and annotations, rewrites the
     scores and the run's leaderboard, and prints what changed. The recorded answers are not modified.
@@ -59,9 +68,14 @@ def rescore(
     Exit code: 0 if every sample was scored, 1 if some have no answer, 2 for a mistake in the command or its input.
     """
     rules = split_list(rule)
+    asked = judge is not None or judge_base_url is not None
+    settings = effective({"judge": judge, "judge_base_url": judge_base_url, "model": ["none"]}, Path.cwd()).settings
     if len(rules) > 1:
+        if asked:
+            raise UserError("--judge: the verdicts of several rules would replace each other; rescore by one rule.")
         raise typer.Exit(compare_rules(run, data, rules))
-    raise typer.Exit(rescore_run(run, data, rules[0] if rules else None))
+    judge_settings = JudgeSettings(settings.judge, settings.judge_base_url) if asked else None
+    raise typer.Exit(rescore_run(run, data, rules[0] if rules else None, judge_settings))
 
 
 @dataclass(frozen=True)
@@ -73,10 +87,18 @@ class RecordedRun:
     jobs: Sequence[Job]
     reader: Reader
     data: str
+    judge: OpenedJudge | None = None
 
     @classmethod
-    def open(cls, path: Path, data: str | None, rule: str | None = None) -> RecordedRun:
-        """Read the manifest and the splits; ``data`` is where they are now, ``rule`` replaces the scoring rule.
+    def open(
+        cls, path: Path, data: str | None, rule: str | None = None, judge: JudgeSettings | None = None
+    ) -> RecordedRun:
+        """Read the manifest and the splits.
+
+        Args:
+            data: where they are now.
+            rule: replaces the scoring rule.
+            judge: the judge to ask; None for the verdicts that are recorded.
 
         Raises:
             UserError: the manifest is corrupt, or the data is missing.
@@ -92,6 +114,10 @@ class RecordedRun:
             if rule is not None:
                 settings = manifest.settings = {**settings, "rule": rule, "recorded_predictions": False}
                 reader = replace(reader, rule=rule)
+            if judge is not None:
+                asked = {"judge": judge.model, "judge_base_url": judge.base_url}
+                settings = manifest.settings = {**settings, **asked}
+                reader = replace(reader, judge=True)
             opened = open_data(where, images_required=False)
             seed = int(settings["seed"])
             str(manifest.model["name"])
@@ -100,7 +126,14 @@ class RecordedRun:
         jobs = [
             replace(
                 load_job(
-                    task, split, opened, limit=record.limit, seed=seed, protocol=reader.protocol, rule=reader.rule
+                    task,
+                    split,
+                    opened,
+                    limit=record.limit,
+                    seed=seed,
+                    protocol=reader.protocol,
+                    rule=reader.rule,
+                    judge=reader.judge,
                 ),
                 prompting=record.prompting,
                 choice=recorded_choice(record.prompting),
@@ -108,7 +141,8 @@ class RecordedRun:
             )
             for (task, split), record in zip(tasks, splits, strict=True)
         ]
-        return cls(folder, manifest, jobs, reader, where)
+        console = new_console(stderr=True, highlight=False)
+        return cls(folder, manifest, jobs, reader, where, find_judge(judge, jobs, console))
 
     def score(self, job: Job, console: Console) -> Result:
         """Parse and score the answers to a split."""
@@ -119,9 +153,12 @@ class RecordedRun:
         lines = read_lines(journal, self.manifest.schema, console)
         if settings.get("skip_missing"):
             job = without(job, [sample.id for sample in job.samples if sample.id not in lines])
-        return score_job(
-            job, records_of(job, lines, self.reader, path=journal, recorded_predictions=job.recorded_predictions)
-        )
+        records = records_of(job, lines, self.reader, path=journal, recorded_predictions=job.recorded_predictions)
+        if not is_judged(job):
+            return score_job(job, records)
+        if self.judge is not None:
+            return judge_recorded(job, records, self.judge, self.folder, console)
+        return score_recorded(job, records, self.folder, str((self.manifest.judge or {}).get("family") or "") or None)
 
 
 def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
@@ -147,21 +184,24 @@ def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
     return code
 
 
-def rescore_run(path: Path, data: str | None, rule: str | None = None) -> int:
-    """Score the run in ``path`` again, under ``rule`` if one is given; returns the exit code."""
+def rescore_run(path: Path, data: str | None, rule: str | None = None, judge: JudgeSettings | None = None) -> int:
+    """Score the run in ``path`` again, under ``rule`` and by ``judge`` if they are given; returns the exit code."""
     console = new_console(stderr=True, highlight=False)
-    run = RecordedRun.open(path, data, rule)
+    run = RecordedRun.open(path, data, rule, judge)
     folder, manifest = run.folder, run.manifest
     before = {job.name: read_before(folder, job) for job in run.jobs}
     rows = old_rows(folder, console)
-    results = [run.score(job, console) for job in run.jobs]
     header = {
         "run": folder.path.resolve().name, "model": manifest.model["name"],
         "family": None if manifest.family is None else manifest.family["name"],
         "data": data or manifest.settings["data"],
     }  # fmt: skip
     with folder.locked():
+        results = [run.score(job, console) for job in run.jobs]
         entries = write_scores(ScoreWriter(folder, header), results)
+        if run.judge is not None:
+            manifest.judge = run.judge.to_dict()
+            run.judge.close()
         manifest.rescored = {"at": now(), "evalkit": __version__, "data": run.data}
         folder.write_manifest(manifest)
     new = {entry.row.name: entry.row.to_dict() for entry in entries}

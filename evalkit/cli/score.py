@@ -91,6 +91,8 @@ def score(
             help="Protocol of the family's prompts, which decides the parsing: official, lmms-eval or vlmevalkit.",
         ),
     ] = None,
+    judge: Annotated[str | None, setting("judge")] = None,
+    judge_base_url: Annotated[str | None, setting("judge_base_url")] = None,
     min_pixels: Annotated[
         int | None,
         setting(
@@ -105,7 +107,7 @@ def score(
         setting("max_pixels", rich_help_panel="Parsing", help="The same: the maximum.", show_default="the family's"),
     ] = None,
 ) -> None:  # fmt: skip
-    """Score answers that were made elsewhere: no model, no GPU.
+    """Score answers that were made elsewhere: no model, no GPU, unless the benchmark needs a judge (--judge).
 
     Writes a run folder as 'evalkit run' does, for leaderboards and comparisons. Every sample of the split must have
     exactly one answer. A run's journal is parsed as the run did.
@@ -115,7 +117,7 @@ def score(
     """
     given = {
         "tasks": tasks, "split": split, "data": data, "kind": kind, "out": out, "name": name,
-        "protocol": protocol,
+        "protocol": protocol, "judge": judge, "judge_base_url": judge_base_url,
         "model": ["none"],  # the model in a settings file is for 'evalkit run'
     }  # fmt: skip
     chosen = effective(given, Path.cwd())
@@ -128,6 +130,8 @@ def score(
         max_pixels=max_pixels,
         boxes=boxes,
         field=field,
+        judge=chosen.settings.judge,
+        judge_base_url=chosen.settings.judge_base_url,
     )
     # A split is hundreds of thousands of objects that stay: looking for garbage among them again and again takes a
     # quarter of the time.

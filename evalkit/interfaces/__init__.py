@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .backend import Backend, BackendFactory, RequestBatch, WorkerPool
 from .family import Family
+from .judged import JudgedMetric
 from .metric import Metric
 from .task import Task
 
-__all__ = ["Backend", "BackendFactory", "Family", "Metric", "RequestBatch", "Task", "WorkerPool"]
+__all__ = ["Backend", "BackendFactory", "Family", "JudgedMetric", "Metric", "RequestBatch", "Task", "WorkerPool"]

@@ -45,6 +45,10 @@ class Backend(ABC):
         """Peak memory of the device for this process in bytes (on a CPU, memory in use now); None if unknown."""
         return None
 
+    def close(self) -> None:
+        """Free what it holds; it answers nothing after that."""
+        return
+
     def embed(self, images: Sequence[ImageRef]) -> Iterator[tuple[float, ...]]:
         """A unit vector per image from the model's vision encoder, in order, independent of the other images.
 

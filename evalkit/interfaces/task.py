@@ -38,6 +38,7 @@ class Task(ABC):
         default_rule: the rule that applies unless the protocol has its own; empty for evalkit's own reading and
             ``metric``.
         protocol_rules: the rules of other protocols, by protocol.
+        judged_rule: the rule that applies if there is a judge, where ``default_rule`` needs none; empty for the same.
         complete_clusters: whether the samples of a cluster are scored together (pairs of questions, rotations), so that
             ``--limit`` draws complete clusters.
     """
@@ -55,6 +56,7 @@ class Task(ABC):
     rules: Mapping[str, ScoringRule] = {}
     default_rule: str = ""
     protocol_rules: Mapping[str, str] = {}
+    judged_rule: str = ""
     complete_clusters: bool = False
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
@@ -98,8 +100,14 @@ class Task(ABC):
         readings = {"choice": letters.RULES, "yes_no": yes_no.RULES, "pointing": points.RULES}
         return {**{name: ScoringRule(name) for name in readings.get(self.kind, ())}, **self.rules}
 
-    def rule_of(self, protocol: str) -> str:
-        """The name of the rule that applies under ``protocol``; empty for evalkit's own reading and ``metric``."""
+    def rule_of(self, protocol: str, judge: bool = False) -> str:
+        """The name of the rule that applies under ``protocol``; empty for evalkit's own reading and ``metric``.
+
+        Args:
+            judge: whether there is a judge.
+        """
+        if judge and self.judged_rule:
+            return self.judged_rule
         return self.protocol_rules.get(protocol, self.default_rule)
 
     def scoring_rule(self, name: str) -> ScoringRule:

@@ -57,6 +57,13 @@ class Events:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             self._stream = None
 
+    def judged(self, run: str, rows: list[dict[str, Any]], complete: bool) -> None:
+        """Add the results of a judge to a run's entry."""
+        for entry in self.runs:
+            if entry["run"] == run:
+                entry["results"] = [*entry["results"], *rows]
+                entry["state"] = "complete" if complete else "incomplete"
+
     def emit_progress(self, event: str, run: str, job: Job, state: JobProgress) -> None:
         """Write the progress of a job."""
         score = state.score

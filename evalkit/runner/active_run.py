@@ -29,7 +29,7 @@ from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
-from .finish import report_end, write_scores
+from .finish import INCOMPLETE, report_end, write_scores
 from .lazy_backend import LazyBackend
 from .manifest import ManifestWriter, announce, logging_to, make_manifest, recording
 from .plan import Plan, folder_stem
@@ -168,20 +168,27 @@ class ActiveRun:
             self._events.runs.append({**self._summary, "state": "stopped"})
 
     def add_result(self, result: Result) -> None:
-        """Write the score of a split that is complete, while others are still to be answered."""
-        self._results.append(result)
-        write_scores(self._scores, self._results)
+        """Write the score of a split that is complete, while others are still to be answered, or judged."""
+        if not result.awaits_judge:
+            self._results.append(result)
+            write_scores(self._scores, self._results)
 
     def finish(self, results: Sequence[Result]) -> tuple[list[board.Entry], bool]:
-        """Write the scores; returns the leaderboard rows, and whether every sample has an answer and a score."""
+        """Write the scores; returns the leaderboard rows, and whether every sample has an answer and a score.
+
+        Answers that await a judge are not scored yet: the run is incomplete until they are (``judging.judge_run``).
+        """
         splits = self.manifest.splits
-        entries = write_scores(self._scores, results)
+        scored = [result for result in results if not result.awaits_judge]
+        entries = write_scores(self._scores, scored) if scored else []
         for entry in entries:
             split = entry.row.name
             if split in splits:
                 splits[split] = replace(splits[split], signature=entry.row.signature)
         self._warn_of_guessed_family()  # again, since much may have been printed since
         self.manifest.state = report_end(self.folder, results, self._console)
+        if any(result.awaits_judge for result in results):
+            self.manifest.state = INCOMPLETE
         if self._events is not None:
             rows = [entry.row.to_dict() for entry in entries]
             self._events.runs.append({**self._summary, "state": self.manifest.state, "results": rows})

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from evalkit import registry
-from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, BackendFactory, Family, WorkerPool
-from evalkit.options import RunSettings
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
+from evalkit.results.store.run_folder import RunFolder
 from evalkit.run import Stopped, answered
-from evalkit.scoring import Result
+from evalkit.scoring import Result, is_judged
 from evalkit.settings import Effective
 from evalkit.task_names import parse_tasks
 from evalkit.text_console import TextConsole
 
 from .active_run import ActiveRun, open_run
+from .backend import backend_identity, open_worker_pool, opened_backend
 from .dry_run import check_requests, show_requests, warn_of_long_prompts
 from .finish import plot_shots
+from .judge import JudgeSettings, OpenedJudge, find_judge, release_memory
+from .judging import judge_run
 from .lazy_backend import LazyBackend
 from .manifest import announce
 from .multi_run import MultiRunResult, evaluate_plans, raise_first_failure
@@ -65,6 +64,7 @@ def execute(
                 execution.show_prompts()
                 return 0
             execution.run_plans()
+            execution.judge_answers()
             execution.finish(show)
     except KeyboardInterrupt:  # outside of the runs, which report their own end
         console.print(execution.stopped(), soft_wrap=True)
@@ -92,6 +92,8 @@ class Execution:
         self._events = events
         self._targets: Sequence[Target] = ()
         self._failures = MultiRunResult()
+        self._judge: OpenedJudge | None = None
+        self._unjudged: list[tuple[Plan, RunFolder, bool]] = []  # with whether all samples have answers
 
     def plan(self, log_to: Sequence[str]) -> None:
         """Find every user mistake before the first weight is loaded, and make the plans."""
@@ -109,6 +111,7 @@ class Execution:
             for checkpoint, family in models
             for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings, given)
         ]
+        self._judge = find_judge(JudgeSettings.of(settings), self.plans[0].jobs if self.plans else (), console)
         with console.status("starting"):
             self._factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
 
@@ -124,7 +127,7 @@ class Execution:
         try:
             if pool is not None and settings.shots_by != "similar":  # which needs the model to build requests
                 self._failures = result = evaluate_plans(
-                    self.plans, self._factory, pool, self._effective, self._console, self._events, self._log_finished
+                    self.plans, self._factory, pool, self._effective, self._console, self._events, self._ended
                 )
                 self.entries = result.entries
                 self._failed_unless(result.complete)
@@ -133,6 +136,27 @@ class Execution:
         finally:
             if pool is not None:
                 pool.close()
+
+    def judge_answers(self) -> None:
+        """Have the answers judged that need it, once the models' memory is free: a judge can be a large model."""
+        if self._judge is None or not self._unjudged:
+            return
+        release_memory()
+        try:
+            for plan, folder, answered in self._unjudged:
+                rows, complete = judge_run(
+                    plan, folder, self._judge, self._console, answered=answered,
+                    max_errors=self._effective.settings.max_errors,
+                )  # fmt: skip
+                self._failed_unless(complete)
+                if rows is None:  # stopped
+                    return
+                self.entries += rows
+                self._log_finished(folder)
+                if self._events is not None:
+                    self._events.judged(folder.path.name, [entry.row.to_dict() for entry in rows], complete)
+        finally:
+            self._judge.close()
 
     def finish(self, show: Callable[[Sequence[board.Entry]], None] | None) -> None:
         """Show the leaderboard and the plot of a sweep over shots, and raise the first run's failure."""
@@ -153,33 +177,29 @@ class Execution:
     def _run_in_turn(self, pool: WorkerPool | None) -> None:
         for plan in self.plans:
             effective = self._with_defaults(plan.family)
-            rows, complete = evaluate(plan, self._factory, pool, effective, self._console, self._events)
-            self.entries += rows
-            self._failed_unless(complete)
-            if rows == []:  # stopped
+            ended = evaluate(plan, self._factory, pool, effective, self._console, self._events)
+            if ended is None:  # stopped
+                self._failed_unless(False)
                 return
-            self._log_finished(rows)
+            self.entries += ended[1]
+            self._ended(*ended)
 
-    def _log_finished(self, rows: Sequence[board.Entry]) -> None:
-        folder = Path(self._effective.settings.out) / rows[0].run
-        self._failed_unless(log_run(folder, self._targets, lambda message: announce(self._console, message)))
+    def _ended(self, run: ActiveRun, rows: Sequence[board.Entry], complete: bool) -> None:
+        """Log a finished run, or note that its answers are to be judged."""
+        self._failed_unless(complete)
+        if any(is_judged(job) for job in run.plan.jobs):
+            self._unjudged.append((run.plan, run.folder, complete))
+        else:
+            self._log_finished(run.folder)
+
+    def _log_finished(self, folder: RunFolder) -> None:
+        self._failed_unless(log_run(folder.path, self._targets, lambda message: announce(self._console, message)))
 
     def _failed_unless(self, success: bool) -> None:
         self.code = self.code if success else 1
 
     def _with_defaults(self, family: Family) -> Effective:
         return with_family_defaults(family, self._effective)
-
-
-def open_worker_pool(factory: BackendFactory, settings: RunSettings) -> WorkerPool | None:
-    """The worker pool that the settings ask for; None if one backend in this process answers everything.
-
-    Raises:
-        UserError: the backend has no workers, or they cannot be started.
-    """
-    return factory.worker_pool(
-        device=settings.device, dtype=settings.dtype, batching=settings.batching, cluster=settings.cluster
-    )
 
 
 def evaluate(
@@ -189,8 +209,11 @@ def evaluate(
     effective: Effective,
     console: Console,
     events: Events | None = None,
-) -> tuple[list[board.Entry], bool]:
-    """Start or resume one model's run; returns its leaderboard rows (none: stopped), and whether it is complete."""
+) -> tuple[ActiveRun, list[board.Entry], bool] | None:
+    """Start or resume one model's run; returns it with its leaderboard rows and whether it is complete.
+
+    None if it was stopped.
+    """
     settings = effective.settings
     backend_parts = backend_identity(factory, pool, plan.checkpoint, settings)
     with open_run(plan, factory, backend_parts, effective, console, events) as run:
@@ -198,53 +221,19 @@ def evaluate(
         def opened() -> Backend:
             check_requests(plan, run.checkpoint, factory)
             warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.resizer, run.announce)
-            backend = _opened(factory, pool, run.checkpoint, settings, console)
+            backend = opened_backend(factory, pool, run.checkpoint, settings, console)
             run.backend_loaded(backend)
             return backend
 
         backend = LazyBackend(factory.name, opened)
         try:
             results = run_all(run, backend, console, events)
-            return ([], False) if results is None else run.finish(results)
+            return None if results is None else (run, *run.finish(results))
         except KeyboardInterrupt:
             run.announce_stop()
-            return [], False
+            return None
         finally:
             backend.if_open(run.note_backend)  # its description may have new entries
-
-
-def backend_identity(
-    factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings
-) -> Mapping[str, Any]:
-    """The backend's part of a run's identity."""
-    if pool is not None:
-        return pool.identity(checkpoint, dtype=settings.dtype)
-    return factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
-
-
-def _opened(
-    factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings, console: Console
-) -> Backend:
-    began = time.monotonic()
-    with console.status(f"loading {checkpoint.name}"):
-        if pool is not None:
-            backend = pool.open(checkpoint)
-        else:
-            backend = factory.open(checkpoint, device=settings.device, dtype=settings.dtype, batching=settings.batching)
-    about = backend.describe()
-    size = about.get("batch_size")
-    batches = "one sample at a time, " if settings.exact else f"batches of up to {size}, " if size is not None else ""
-    if checkpoint.served is not None:
-        return backend  # nothing was loaded, and the server has been reported
-    console.print(
-        Text.assemble(
-            (checkpoint.name, "bold"),
-            f" on {about.get('device_name', about.get('device'))}, {about.get('dtype')}, {batches}loaded in "
-            f"{time.monotonic() - began:.1f} s",
-        ),
-        soft_wrap=not console.is_terminal,
-    )
-    return backend
 
 
 def run_all(

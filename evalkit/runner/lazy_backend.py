@@ -39,6 +39,11 @@ class LazyBackend(Backend):
             self._backend = self._open()
         return self._backend
 
+    def close(self) -> None:
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
     def if_open(self, do: Callable[[Backend], None]) -> None:
         """Call ``do`` with the backend if it is open."""
         if self._backend is not None:

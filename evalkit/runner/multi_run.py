@@ -30,7 +30,8 @@ from .dry_run import check_requests, warn_of_long_prompts
 from .plan import Plan, with_family_defaults
 from .signals import stoppable
 
-RunEnded = Callable[[list[board.Entry]], None]
+RunEnded = Callable[[ActiveRun, list[board.Entry], bool], None]
+"""Called with a finished run, its leaderboard rows, and whether it is complete."""
 
 
 class PooledRun:
@@ -171,7 +172,7 @@ def evaluate_plans(
     """Run or resume all plans on one worker pool.
 
     Args:
-        on_end: is called with the leaderboard rows of each run that finishes.
+        on_end: is called for each run that finishes.
 
     Raises:
         UserError: one of them cannot start; nothing was computed.
@@ -244,7 +245,7 @@ def _finish(pooled: PooledRun, result: MultiRunResult, on_end: RunEnded) -> None
     entries, complete = pooled.finish()
     result.rows[pooled.run.name] = entries
     result.complete &= complete
-    on_end(entries)
+    on_end(pooled.run, entries, complete)
 
 
 def raise_first_failure(result: MultiRunResult, console: Console) -> None:

@@ -146,6 +146,7 @@ def make_plans(
     else:
         name, source = default_data(checkpoint.name in BUNDLED)
     data = open_data(name)
+    judged = settings.judge is not None or settings.judge_base_url is not None
     jobs = [
         load_job(
             task,
@@ -157,6 +158,7 @@ def make_plans(
             choice=settings.choice or GENERATE,
             decoding_overrides=settings_overrides(settings),
             given=given,
+            judge=judged,
         )
         for task, split in wanted
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,26 +16,28 @@ from evalkit.errors import UserError
 from evalkit.fingerprint import of_file
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import Record, incomplete_split
-from evalkit.jsonl import parse
 from evalkit.logs import quiet_logging
 from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.context import located
-from evalkit.results.store.files import to_json, write_failed
 from evalkit.results.store.journal import Journal, appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
-from evalkit.results.store.run_folder import RunFolder, make_run_folder
+from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter
-from evalkit.scoring import Result, check_scorable, score_job
+from evalkit.scoring import Result, check_scorable, is_judged, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.task_names import parse_tasks
 from evalkit.types import LOCATED
 
-from .finish import ENDED, report_end, write_scores
+from .finish import report_end, write_scores
+from .judge import JudgeSettings, OpenedJudge, find_judge
+from .judging import judge_recorded
 from .manifest import announce, environment, logging_to, recording
 from .recorded import RecordedSplit, is_journal, open_journal, records_of
+from .score_folder import discard_scores, folder_of, unfinished_name
 from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
 from .score_reading import AnswerParsing, choose_reading
 
+RETRY_JUDGE = "'evalkit rescore RUN --judge MODEL' asks the judge again about those that it failed on."
 SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
 """The settings shared with ``evalkit run``."""
 
@@ -50,6 +51,7 @@ class ScorePlan:
     data: str
     data_source: str
     model: str
+    judge: OpenedJudge | None = None
 
 
 def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board.Entry], int]:
@@ -62,11 +64,14 @@ def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board
     console = new_console(stderr=True, highlight=False)
     quiet_logging()
     plan = plan_scores(effective, options, console)  # finds every mistake before a folder is created
-    run = settings.name or f"{plan.model}-{datetime.now():%Y%m%d-%H%M%S}"
     manifest = make_manifest(effective, options, plan)
+    resumed = None
+    if settings.name is None and plan.judge is not None:
+        resumed = unfinished_name(Path(settings.out), manifest, plan.model)
+    run = settings.name or resumed or f"{plan.model}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = folder_of(Path(settings.out), run, manifest)
     with folder.locked(), logging_to(folder), recording(folder, manifest, console):
-        discard_scores(folder, plan)
+        discard_scores(folder, [split.job for split in plan.splits])
         for note in notes_of(plan):
             announce(console, note)
         results: list[Result] = []
@@ -77,13 +82,16 @@ def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board
         writer = ScoreWriter(folder, header)
         for split in plan.splits:
             began = time.monotonic()
-            result = score_split(split, plan.reading, folder)
+            result = score_split(split, plan, folder, console)
             results.append(result)
             if result.failure is None:
                 answers = "1 answer" if result.n == 1 else f"{result.n:,} answers"
                 console.print(f"{split.job.name}: {answers} scored in {time.monotonic() - began:.1f} s")
             entries = write_scores(writer, results)
-        manifest.state = report_end(folder, results, console, retry="")
+        manifest.state = report_end(folder, results, console, retry=RETRY_JUDGE if plan.judge is not None else "")
+        if plan.judge is not None:
+            manifest.judge = plan.judge.to_dict()
+            plan.judge.close()
     return entries, 0 if all(result.complete for result in results) else 1
 
 
@@ -141,7 +149,9 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
         check_scorable(split_answers.job)
     recorded = next((journal.manifest for journal in journals if journal is not None and journal.manifest), None)
     model = settings.name or (files[0].stem if recorded is None else str(recorded.model.get("name", files[0].stem)))
-    return ScorePlan(answers, reading, name, source, model)
+    judge = JudgeSettings(options.judge, options.judge_base_url) if reading.reader.judge else None
+    opened = find_judge(judge, [split_answers.job for split_answers in answers], console)
+    return ScorePlan(answers, reading, name, source, model, opened)
 
 
 def data_of(effective: Effective, journals: Sequence[RecordedSplit | None]) -> tuple[str, str]:
@@ -170,8 +180,16 @@ def notes_of(plan: ScorePlan) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
-def score_split(split: SplitAnswers, reading: AnswerParsing, folder: RunFolder) -> Result:
-    """Write a split's answers to the journal and score them."""
+def score_split(split: SplitAnswers, plan: ScorePlan, folder: RunFolder, console: Console) -> Result:
+    """Write a split's answers to the journal, have them judged if need be, and score them."""
+    records = journal_answers(split, plan.reading, folder)
+    if plan.judge is not None and is_judged(split.job):
+        return judge_recorded(split.job, records, plan.judge, folder, console)
+    return score_job(split.job, records)
+
+
+def journal_answers(split: SplitAnswers, reading: AnswerParsing, folder: RunFolder) -> list[Record]:
+    """Write a split's answers to the journal; returns their records."""
     job, journal = split.job, split.journal
     with appending(folder.journal_path(job.task.name, job.split)) as written:
         if journal is None:
@@ -179,13 +197,13 @@ def score_split(split: SplitAnswers, reading: AnswerParsing, folder: RunFolder) 
             records = reading.reader.records(job, split.given.texts)
             for record in records:
                 written.append(record)
-            return score_job(job, records)
+            return records
         records = records_of(
             job, journal.lines, reading.reader, path=journal.path, recorded_predictions=reading.recorded_predictions
         )
         for record in records:
             _copy(record, journal, written)
-    return score_job(job, records)
+    return records
 
 
 def _copy(record: Record, journal: RecordedSplit, written: Journal) -> None:
@@ -194,43 +212,6 @@ def _copy(record: Record, journal: RecordedSplit, written: Journal) -> None:
         written.copy(line, record.prediction)
     else:
         written.append(record)
-
-
-def folder_of(out: Path, run: str, manifest: Manifest) -> RunFolder:
-    """A new folder ``out/run``, or that of the same command that did not end: the process was killed, for example.
-
-    Raises:
-        UserError: it is another run's folder, or cannot be created.
-    """
-    folder = RunFolder(out / run)
-    if (folder.path / "manifest.json").is_file():
-        with suppress(UserError):  # a corrupt manifest: the folder is not taken
-            if _unfinished(folder, manifest):
-                return RunFolder(make_run_folder(out, folder.path))
-    return RunFolder.create(out, run)
-
-
-def _unfinished(folder: RunFolder, manifest: Manifest) -> bool:
-    """Whether a folder is what the command of ``manifest`` left when it did not end."""
-    before = folder.read_manifest()
-    same = (before.settings, before.predictions) == (parse(to_json(manifest.settings).encode()), manifest.predictions)
-    own = any(Path(one["file"]).is_relative_to(folder.path.absolute()) for one in manifest.predictions or ())
-    return same and not own and before.parts is None and before.state not in ENDED
-
-
-def discard_scores(folder: RunFolder, plan: ScorePlan) -> None:
-    """Remove what a command that did not end has written: it is all computed again.
-
-    Raises:
-        RunFailed: it cannot be removed.
-    """
-    for split in plan.splits:
-        task, name = split.job.task.name, split.job.split
-        for path in (folder.journal_path(task, name), folder.scores_path(task, name), folder.path / "scores.json"):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise write_failed(path, error) from error
 
 
 def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) -> Manifest:

@@ -28,6 +28,7 @@ class ScoreOptions:
         boxes: coordinates of boxes (``evalkit.reader.COORDINATES``); None for the family's.
         field: the field of a predictions file that holds the answers; None for the usual ones.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
+        judge, judge_base_url: the model that judges, as for ``evalkit run``.
     """
 
     predictions: Sequence[str]
@@ -39,6 +40,8 @@ class ScoreOptions:
     boxes: str | None = None
     rule: str = ""
     field: str | None = None
+    judge: str | None = None
+    judge_base_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def answers_of(
     protocol = reading.reader.protocol
     job = load_job(
         task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice,
-        rule=reading.reader.rule,
+        rule=reading.reader.rule, judge=reading.reader.judge,
     )  # fmt: skip
     prompting = reading.prompting(journal)
     job = replace(

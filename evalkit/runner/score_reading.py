@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from evalkit import registry
@@ -28,6 +28,10 @@ class ParsingOptions(Protocol):
     def boxes(self) -> str | None: ...
     @property
     def rule(self) -> str: ...
+    @property
+    def judge(self) -> str | None: ...
+    @property
+    def judge_base_url(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,9 @@ def choose_reading(
                 f"--predictions: the files come from runs of different families, protocols or limits "
                 f"({_brief(first)}; {_brief(other)}); score them with one command each."
             )
+    judged = options.judge is not None or options.judge_base_url is not None
     return AnswerParsing(
-        first.reader,
+        replace(first.reader, judge=judged),
         any(reading.recorded_predictions for reading in found),
         first.seed,
         first.extra,

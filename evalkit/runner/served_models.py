@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evalkit import fingerprint, registry
 from evalkit.checkpoint import Checkpoint, local_processor
-from evalkit.endpoint import BASE_URL_VARIABLE, ServedModel
+from evalkit.endpoint import BASE_URL_VARIABLE, Endpoint, ServedModel
 from evalkit.errors import UserError
 from evalkit.given_prompts import GivenPrompts
 from evalkit.interfaces import BackendFactory, Family
@@ -67,23 +67,35 @@ def connect_models(
     named: tuple[str | None, ...] = (None,) if sources["model"] == "default" else settings.model
     models = []
     for model in named:
-        with console.status(f"looking for models at {endpoint.base_url}"):
-            checkpoint = factory.connect(model, endpoint)
+        checkpoint, family = connect_model(factory, model, endpoint, console, settings.family)
         checkpoint = replace(checkpoint, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
-        served = checkpoint.served
-        assert served is not None
-        family, why = _family(checkpoint, served, settings.family)
-        console.print(
-            f"{checkpoint.name} on {served.software} at {served.endpoint.base_url}, family {family.name} ({why})",
-            soft_wrap=True,
-        )  # fmt: skip
-        by_name = map(family.prompt_end, (*served.lineage, checkpoint.name))
-        served = replace(
-            served, family=family.name, family_guessed=why.startswith("guessed"),
-            prompt_end=served.prompt_end or next(filter(None, by_name), ""),
-        )  # fmt: skip
-        models.append((replace(checkpoint, served=served), family))
+        models.append((checkpoint, family))
     return models
+
+
+def connect_model(
+    factory: BackendFactory, model: str | None, endpoint: Endpoint, console: Console, wanted: str | None = None
+) -> tuple[Checkpoint, Family]:
+    """A model on a server with its family, ``wanted`` or found; without a name, the server's only model.
+
+    Raises:
+        UserError: no server answers, or it does not serve the model.
+    """
+    with console.status(f"looking for models at {endpoint.base_url}"):
+        checkpoint = factory.connect(model, endpoint)
+    served = checkpoint.served
+    assert served is not None
+    family, why = _family(checkpoint, served, wanted)
+    console.print(
+        f"{checkpoint.name} on {served.software} at {served.endpoint.base_url}, family {family.name} ({why})",
+        soft_wrap=True,
+    )  # fmt: skip
+    by_name = map(family.prompt_end, (*served.lineage, checkpoint.name))
+    served = replace(
+        served, family=family.name, family_guessed=why.startswith("guessed"),
+        prompt_end=served.prompt_end or next(filter(None, by_name), ""),
+    )  # fmt: skip
+    return replace(checkpoint, served=served), family
 
 
 def _family(checkpoint: Checkpoint, served: ServedModel, wanted: str | None) -> tuple[Family, str]:

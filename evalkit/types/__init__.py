@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
 from .execution import Batching, Check, Cluster, Preview
+from .judging import JudgedAnswer, JudgePrompt, JudgeQuestion, Scale, Verdict, VerdictValue
 from .requests import PLACEHOLDERS, Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
 from .rules import ReadAnswer, ScoringRule
 from .samples import LOCATED, Box, ImageRef, Kind, Media, Part, Point, Sample, Size, Split, image_key
@@ -24,6 +25,9 @@ __all__ = [
     "ImagePart",
     "ImageRef",
     "ImageSize",
+    "JudgePrompt",
+    "JudgeQuestion",
+    "JudgedAnswer",
     "Kind",
     "Media",
     "Message",
@@ -37,11 +41,14 @@ __all__ = [
     "Request",
     "Response",
     "Sample",
+    "Scale",
     "Scores",
     "ScoringRule",
     "Shot",
     "Size",
     "Split",
     "TextPart",
+    "Verdict",
+    "VerdictValue",
     "image_key",
 ]

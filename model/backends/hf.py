@@ -162,6 +162,10 @@ class HFBackend(Backend):
             self.engine.close()
             self.engine = None
 
+    def close(self) -> None:
+        """Free the engine's memory; the model's is free once nothing refers to it."""
+        self.release()
+
     # ------------------------------------------------------------------------------------------------------ answering
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:

@@ -53,7 +53,7 @@ class ServerBackend(Backend):
         self.counts: Counter[str] = Counter()
         self._images = ImageCache()
         self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0])
-        self._connection = Connection(self.served.endpoint, api_key())
+        self._connection = Connection(self.served.endpoint, api_key(self.served.endpoint))
         self._grouped = grouped
 
     def describe(self) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
     Raises:
         UserError: no server answers, it rejects the key, or it does not serve the model.
     """
-    key = api_key()
+    key = api_key(endpoint)
     endpoint, listed = _listed(endpoint, key, required=model is None)
     entry, location = _entry(model, listed, endpoint)
     lineage = _lineage(entry, listed or ())

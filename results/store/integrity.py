@@ -46,6 +46,13 @@ def _check_journal(run: Path, row: ScoreRow) -> None:
         return
     path = RunFolder(run).journal_path(row.task, row.split)
     now = digest_of_file(path)
+    verdicts = RunFolder(run).verdicts_path(row.task, row.split)
+    if row.verdicts is not None and digest_of_file(verdicts) not in (None, row.verdicts):
+        raise UserError(
+            f"{run}: the score of {row.name} was computed from other verdicts than {verdicts.name} has now (the judge "
+            f"was stopped, or the file was changed). Run the same command again, or score the answers with 'evalkit "
+            f"rescore {run}'."
+        )
     if now is not None and now != row.journal:  # without a journal, the score is all that is known
         raise UserError(
             f"{run}: the score of {row.name} was computed from other answers than {path.name} has now (the run was "

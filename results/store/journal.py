@@ -81,15 +81,16 @@ class Journal:
         Raises:
             RunFailed: it cannot be written (half a line is ignored when read back), or the file was removed.
         """
-        self._write(encode(record))
+        self.write(encode(record))
 
     def copy(self, line: Line, prediction: Prediction) -> None:
         """Write another journal's line with a new prediction.  Raises ``RunFailed`` as ``append`` does."""
         content = {key: value for key, value in parse(line.raw).items() if key not in ("sum", "seconds")}
         body = to_json({**content, "answer": prediction.value})
-        self._write(seal(body.encode(errors="replace"), line.response.seconds))
+        self.write(seal(body.encode(errors="replace"), line.response.seconds))
 
-    def _write(self, rest: bytes) -> None:
+    def write(self, rest: bytes) -> None:
+        """Write a line that ``seal`` made.  Raises ``RunFailed`` as ``append`` does."""
         self._size += len(rest)
         try:
             while rest:

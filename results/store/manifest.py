@@ -81,6 +81,7 @@ class Manifest:
         state: ``running``, ``complete``, ``incomplete``, ``stopped`` or ``failed: …``.
         predictions: the scored files and their digests.
         rescored: when, by which version, and on which data.
+        judge: the judge whose verdicts the scores are from.
         extra: keys that this version does not know.
     """
 
@@ -109,6 +110,7 @@ class Manifest:
     finished: str | None = None
     predictions: list[dict[str, Any]] | None = None
     rescored: Mapping[str, Any] | None = None
+    judge: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -122,7 +124,7 @@ class Manifest:
         for key, kind in REQUIRED.items():
             if not isinstance(content.get(key), kind):
                 raise ValueError(f"it has no {key!r}" if key not in content else f"its {key!r} is {content[key]!r}")
-        for key in ("family", "given_prompts", "parts", "server", "backend", "rescored"):
+        for key in ("family", "given_prompts", "parts", "server", "backend", "rescored", "judge"):
             if not isinstance(content.get(key) or {}, Mapping):
                 raise ValueError(f"its {key!r} is {content[key]!r}")
         splits = {name: SplitRecord.from_dict(name, split) for name, split in content["splits"].items()}
@@ -142,7 +144,7 @@ class Manifest:
         """Keep the schema, first time, history and unknown keys of the resumed run."""
         self.schema = before.schema
         self.created = before.created or self.created
-        for name in ("server", "backend", "history", "state", "finished", "predictions", "rescored"):
+        for name in ("server", "backend", "history", "state", "finished", "predictions", "rescored", "judge"):
             setattr(self, name, getattr(before, name))
         self.extra = before.extra
 

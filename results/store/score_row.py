@@ -18,7 +18,7 @@ REQUIRED: Mapping[str, tuple[type, ...]] = {
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds"), NUMBER),
     **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
-    "clusters": (int,), "values": (Mapping,), "intervals": (Mapping,),
+    "verdicts": (str,), "clusters": (int,), "unjudged": (int,), "values": (Mapping,), "intervals": (Mapping,),
 }  # fmt: skip
 """The types of the other keys, which may also be null."""
 
@@ -46,6 +46,8 @@ class ScoreRow:
         annotations: digest of the questions and references.
         journal: digest of the journal that the score was computed from.
         scores: digest of the file of per-sample scores.
+        verdicts: digest of the file of a judge's verdicts; None if no judge was asked.
+        unjudged: answers left out of ``n`` because the judge's reply states no verdict.
         samples: digest of the sample ids.
         seconds: computing time.
         submission: the file for the official server, where the references are not public.
@@ -85,6 +87,8 @@ class ScoreRow:
     submission: str | None = None
     failure: str | None = None
     notes: Sequence[str] = ()
+    verdicts: str | None = None
+    unjudged: int = 0
     aggregation: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
@@ -118,7 +122,7 @@ class ScoreRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
         known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
-        for optional in ("failure", "notes", "aggregation", "journal", "scores"):
+        for optional in ("failure", "notes", "aggregation", "journal", "scores", "verdicts", "unjudged"):
             if not known.get(optional):
                 known.pop(optional, None)
         return {**known, **self.extra}

@@ -58,8 +58,14 @@ class ScoreWriter:
         for result in results:
             if result.job.name not in self._rows:
                 journal = digest_of_file(self.folder.journal_path(result.job.task.name, result.job.split))
+                row = score_row(result)
+                judged = "judge" in row.parsed_signature.fields or result.unjudged > 0
+                verdicts = self.folder.verdicts_path(result.job.task.name, result.job.split)
                 self._rows[result.job.name] = replace(
-                    score_row(result), journal=journal, scores=self._write_samples(result)
+                    row,
+                    journal=journal,
+                    verdicts=digest_of_file(verdicts) if judged else None,
+                    scores=self._write_samples(result),
                 )
             if result.submission is not None:
                 self._write_submission(result.job.name, files[result.job.name], result.submission.content)
@@ -162,6 +168,7 @@ def score_row(result: Result) -> ScoreRow:
         unparsed=result.unparsed,
         errors=result.errors,
         truncated=result.truncated,
+        unjudged=result.unjudged,
         limited=job.limited,
         annotations=job.annotations[:16],
         samples=digest_of(sorted(result.clusters)),

@@ -1,0 +1,1 @@
+"""Open-ended benchmarks: answers are scored by a judge."""

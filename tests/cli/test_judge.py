@@ -1,0 +1,235 @@
+"""``--judge``: verdicts are requests, kept in the run folder, identified, resumed, and counted where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from ..conftest import HTTPServer
+from ..run_folders import lines_of
+from .judging import SAMPLES, chat, graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet
+
+Evalkit = Callable[..., "CompletedProcess[str]"]
+
+
+@pytest.fixture
+def judged(tmp_path: Path, http_server: HTTPServer) -> Path:
+    """A folder with a small MM-Vet, answers to it, and an honest judge on the server."""
+    write_mmvet(tmp_path / "root")
+    write_answers(tmp_path, mmvet_answers())
+    http_server.replace = replying(graded)
+    return tmp_path
+
+
+def score(evalkit: Evalkit, cwd: Path, server: HTTPServer, *more: str, name: str = "r") -> CompletedProcess[str]:
+    judge = ("--judge-base-url", server.url)
+    return evalkit("score", "-t", "mmvet", "-p", "mine.jsonl", "--data", "root", "--name", name, *judge, *more, cwd=cwd)
+
+
+def row(cwd: Path, name: str = "r") -> dict[str, Any]:
+    (found,) = json.loads((cwd / "runs" / name / "scores.json").read_text())["results"]
+    return dict(found)
+
+
+def verdicts(cwd: Path, name: str = "r") -> list[dict[str, Any]]:
+    return lines_of(cwd / "runs" / name / "mmvet.test.verdicts.jsonl")
+
+
+def said(done: CompletedProcess[str]) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+# ------------------------------------------------------------------------------------------------------ what is asked
+
+
+@pytest.mark.parametrize("command", [("run", "--model", "tiny"), ("score", "-p", "mine.jsonl")])
+def test_judged_task_is_refused_without_judge(evalkit: Evalkit, judged: Path, command: tuple[str, ...]) -> None:
+    done = evalkit(*command, "-t", "mmvet", "--data", "root", cwd=judged)
+    assert done.returncode == 2
+    assert (
+        "mmvet/test: its answers are scored by a judge (metric mmvet); name a model that judges with --judge"
+        in said(done)
+    )
+    assert not (judged / "runs").exists()
+
+
+def test_judge_for_tasks_that_need_none_is_refused(evalkit: Evalkit, tmp_path: Path) -> None:
+    done = evalkit("run", "-t", "vqav2/val", "--judge", "tiny-early", "--limit", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--judge: no answers of vqav2/val are scored by a judge; leave it out." in said(done)
+
+
+def test_unknown_judge_is_refused(evalkit: Evalkit, judged: Path) -> None:
+    given = ("score", "-t", "mmvet", "-p", "mine.jsonl", "--data", "root", "--judge", "no-such-folder")
+    done = evalkit(*given, cwd=judged)
+    assert done.returncode == 2
+    assert "--judge no-such-folder: there is no such folder" in said(done)
+
+
+def test_verdicts_are_scored_and_signed(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    done = score(evalkit, judged, http_server)
+    assert done.returncode == 0, done.stderr
+    found = row(judged)
+    assert found["value"] == 50.0
+    # ocr: 0 and 2, 4 and 6 are right; rec: 1, 3, 5, 7 are wrong
+    assert {key: found["values"][key] for key in ("score[ocr]", "score[rec]", "score[ocr+math]", "score[rec+know]")} == {
+        "score[ocr]": 100.0, "score[rec]": 0.0, "score[ocr+math]": 100.0, "score[rec+know]": 0.0,
+    }  # fmt: skip
+    assert "|mmvet|judge:one@" in found["signature"]
+    assert "|judge-prompt:mmvet-1:0-1|v1|" in found["signature"]
+    assert (found["n"], found["errors"], found.get("unjudged", 0)) == (SAMPLES, 0, 0)
+    assert len(http_server.seen) == len(verdicts(judged)) == SAMPLES
+    body = http_server.seen[0]
+    assert body["temperature"] == 0
+    assert prompt_of(body).startswith("Compare the ground truth and prediction from AI models")
+    assert "Which number has object 0? | 0 <OR> number 0 | It is 0. | " in {
+        prompt_of(one).splitlines()[-1] for one in http_server.seen
+    }
+
+
+def test_rescore_uses_recorded_verdicts(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    score(evalkit, judged, http_server)
+    before = row(judged)
+    http_server.seen.clear()
+    done = evalkit("rescore", "runs/r", cwd=judged)
+    assert done.returncode == 0, done.stderr
+    assert "mmvet/test: unchanged" in said(done)
+    assert row(judged) == before
+    assert not http_server.seen
+    done = evalkit("rescore", "runs/r", "--judge-base-url", http_server.url, cwd=judged)
+    assert f"0 verdicts by {before['signature'].split('judge:')[1].split('|')[0]} in" in said(done)
+    assert not http_server.seen
+
+
+def test_unparsed_answer_is_wrong_without_question(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    write_answers(judged, {**mmvet_answers(), "v1_0": ""})
+    done = score(evalkit, judged, http_server)
+    assert done.returncode == 0
+    assert (row(judged)["value"], row(judged)["unparsed"]) == (37.5, 1)
+    assert len(http_server.seen) == SAMPLES - 1
+
+
+# ----------------------------------------------------------------------------------------------- what is no verdict
+
+
+def test_replies_without_verdict_are_left_out_and_counted(
+    evalkit: Evalkit, judged: Path, http_server: HTTPServer
+) -> None:
+    bad = {"object 0?": "I am sorry, but I cannot grade this.", "object 1?": "7", "object 2?": '{"score": 1.0}'}
+
+    def misbehaving(body: dict[str, Any]) -> str:
+        last = prompt_of(body).splitlines()[-1]
+        return next((reply for mark, reply in bad.items() if mark in last), graded(body))
+
+    http_server.replace = replying(misbehaving)
+    done = score(evalkit, judged, http_server)
+    assert done.returncode == 0, done.stderr
+    found = row(judged)
+    assert (found["n"], found["unjudged"], found["errors"]) == (SAMPLES - 3, 3, 0)
+    assert found["value"] == 40.0  # 4 and 6 of 3, 4, 5, 6, 7
+    (note,) = found["notes"]
+    assert note == (
+        "3 answers are left out of 8, because the judge's verdict is missing (2 unreadable, 1 out of the scale); with "
+        "them, score would be between 25.00 and 62.50"
+    )
+    assert note in said(done)
+    assert sorted(line["problem"] for line in verdicts(judged) if "problem" in line) == [
+        "out of range", "unreadable", "unreadable",
+    ]  # fmt: skip
+
+
+def test_judge_that_never_answers_gives_no_score(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    http_server.replace = replying(lambda body: "As an AI model, I prefer not to grade.")
+    done = score(evalkit, judged, http_server)
+    assert done.returncode == 1
+    assert row(judged)["value"] is None
+    assert "none of 8 answers has a verdict of the judge one@" in said(done)
+
+
+def test_failures_are_errors_and_asked_again(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    def failing(number: int, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if "object 3?" in prompt_of(body).splitlines()[-1]:
+            return 400, {"error": {"message": "the content was refused"}}
+        return chat(graded(body))
+
+    http_server.replace = failing
+    done = score(evalkit, judged, http_server)
+    assert done.returncode == 1
+    found = row(judged)
+    assert (found["n"], found["errors"], found.get("unjudged", 0)) == (SAMPLES - 1, 1, 0)
+    assert found["value"] == pytest.approx(400 / 7)
+    http_server.replace = replying(graded)
+    http_server.seen.clear()
+    done = evalkit("rescore", "runs/r", "--judge-base-url", http_server.url, cwd=judged)
+    assert done.returncode == 0, done.stderr
+    assert len(http_server.seen) == 1
+    assert (row(judged)["value"], row(judged)["errors"]) == (50.0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ identity
+
+
+def test_other_judge_starts_anew_and_says_so(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    score(evalkit, judged, http_server)
+    http_server.models = [{"id": "two", "object": "model", "owned_by": "nobody", "created": 1}]
+    http_server.seen.clear()
+    done = evalkit("rescore", "runs/r", "--judge-base-url", http_server.url, cwd=judged)
+    assert done.returncode == 0, done.stderr
+    assert "mmvet/test: 8 verdicts are by another judge (one@" in said(done)
+    assert len(http_server.seen) == SAMPLES
+    assert "judge:two@" in row(judged)["signature"]
+    rejected = judged / "runs/r/mmvet.test.verdicts.jsonl.rejected"
+    assert len(lines_of(rejected)) == SAMPLES
+
+
+def test_changed_answer_and_prompt_are_asked_again(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    score(evalkit, judged, http_server)
+    http_server.seen.clear()
+    done = evalkit("rescore", "runs/r", "--rule", "vlmevalkit-e8e78f0", "--judge-base-url", http_server.url, cwd=judged)
+    assert done.returncode == 0, done.stderr
+    assert "asking again for 8 verdicts: the judge's prompt changed" in said(done)
+    assert len(http_server.seen) == SAMPLES
+    assert "|mmvet_vlmevalkit|judge:one@" in row(judged)["signature"]
+
+
+def test_corrupt_verdict_is_asked_again(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    score(evalkit, judged, http_server)
+    path = judged / "runs/r/mmvet.test.verdicts.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"text": "', b'"text": "x')
+    path.write_bytes(b"".join(lines))
+    done = evalkit("leaderboard", "runs", cwd=judged)
+    assert "computed from other verdicts" in said(done)
+    http_server.seen.clear()
+    done = evalkit("rescore", "runs/r", "--judge-base-url", http_server.url, cwd=judged)
+    assert done.returncode == 0, done.stderr
+    assert "line 3 is corrupt" in said(done)
+    assert len(http_server.seen) == 1
+
+
+def test_key_of_other_server_is_not_sent_to_judge(evalkit: Evalkit, judged: Path, http_server: HTTPServer) -> None:
+    judge = HTTPServer()
+    judge.replace = replying(graded)
+    try:
+        given = ("run", "-t", "mmvet", "--data", "root", "--backend", "server", "--base-url", http_server.url)
+        given = (*given, "--judge-base-url", judge.url)
+        http_server.replace = replying(lambda body: "It is 0.")
+        done = evalkit(*given, cwd=judged, EVALKIT_API_KEY="models-key")
+        assert done.returncode == 0, done.stderr
+        assert all("Authorization" not in headers for headers in judge.headers)
+        assert any(headers.get("Authorization") == "Bearer models-key" for headers in http_server.headers)
+        judge.headers.clear()
+        keys = {"EVALKIT_API_KEY": "models-key", "EVALKIT_JUDGE_API_KEY": "judges-key"}
+        done = evalkit(*given, "--fresh", cwd=judged, **keys)
+        assert done.returncode == 0, done.stderr
+        assert {headers.get("Authorization") for headers in judge.headers} == {"Bearer judges-key"}
+        written = b"".join(path.read_bytes() for path in judged.glob("runs/*/*") if path.is_file())
+        assert b"judges-key" not in written
+        assert b"models-key" not in written
+    finally:
+        judge.stop()

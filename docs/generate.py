@@ -36,6 +36,7 @@ KINDS: Sequence[tuple[Kind, str]] = (
     ("yes_no", "Yes or no"),
     ("grounding", "Grounding"),
     ("pointing", "Pointing"),
+    ("detection", "Detection"),
 )
 LABEL = re.compile(
     r"^(Papers?|Official [a-z ]+|Scores?|Protocol|Sources?|Sizes|Deviations|Deliberate choices)(?=[:,.]| \()", re.M

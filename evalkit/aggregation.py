@@ -254,6 +254,31 @@ class OfSums(Aggregation):
 
 
 @dataclass(frozen=True)
+class OfWeights(Aggregation):
+    """A value of all samples that can be computed for any number of copies of each, such as an average precision.
+
+    One declaration may give several values.
+
+    Attributes:
+        strata: what each sample is drawn within, by sample id: resampling keeps the number of clusters of each stratum.
+        values: turns (draws, samples) numbers of copies, in the order of ``strata``, into (draws,) values by name.
+    """
+
+    strata: Mapping[str, str]
+    values: Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+    maximum: float | None = PERCENT
+
+    tolerance = 1e-6  # a library computes the value, and the function is only used for intervals
+
+    def compute(self, name: str, per_sample: PerSample, meta: Meta) -> float | None:
+        import numpy as np
+
+        if not self.strata:
+            return math.nan
+        return float(self.values(np.ones((1, len(self.strata)), dtype=np.int64))[name][0])
+
+
+@dataclass(frozen=True)
 class Corpus(Aggregation):
     """A value of all samples together that per-sample scores do not give; it has no interval.
 

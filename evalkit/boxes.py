@@ -41,7 +41,9 @@ def check_boxes(samples: Sequence[Sample], sizes: Mapping[str, Size], where: str
         UserError: no box can be right.
     """
     found = [(sample, sizes.get(str(getattr(sample.images[-1], "path", "")))) for sample in samples if sample.images]
-    boxes = [(sample, box, size) for sample, size in found for box in sample.references if _is_box(box)]
+    boxes = [
+        (sample, box, size) for sample, size in found for box in map(_box_of, sample.references) if box is not None
+    ]
     bad = [
         (sample, box, problem)
         for sample, box, size in boxes
@@ -59,7 +61,10 @@ def check_boxes(samples: Sequence[Sample], sizes: Mapping[str, Size], where: str
     )  # fmt: skip
 
 
-def _is_box(reference: Any) -> bool:
-    return (
-        isinstance(reference, tuple | list) and len(reference) == 4 and all(type(v) in (int, float) for v in reference)
-    )
+def _box_of(reference: Any) -> Box | None:
+    """The box that a reference is, or the box of a labelled one; None if it is something else."""
+    box = reference.get("box") if isinstance(reference, dict) else reference
+    if not isinstance(box, tuple | list) or len(box) != 4 or not all(type(v) in (int, float) for v in box):
+        return None
+    x1, y1, x2, y2 = box
+    return x1, y1, x2, y2

@@ -26,6 +26,7 @@ METRICS: Mapping[Kind, str] = {
     "yes_no": "yes_no_accuracy",
     "grounding": "iou",
     "pointing": "point_in_box",
+    "detection": "coco_ap",
 }
 """The metric of each kind, unless the file names one."""
 NEW_TOKENS: Mapping[Kind, int] = {
@@ -36,6 +37,7 @@ NEW_TOKENS: Mapping[Kind, int] = {
     "yes_no": 10,
     "grounding": 28,
     "pointing": 28,
+    "detection": 4096,
 }
 MARK = "<image>"
 """Marks the place of an image in a question, or is an option that is an image."""

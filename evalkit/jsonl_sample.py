@@ -10,7 +10,7 @@ from typing import Any
 from evalkit.boxes import box_problem
 from evalkit.errors import UserError
 from evalkit.file_task import with_places
-from evalkit.types import LOCATED, Box, ImageRef, Kind, Sample, Size
+from evalkit.types import CATEGORY_SEPARATOR, LOCATED, Box, ImageRef, Kind, LabelledBox, Sample, Size
 from evalkit.yes_no import NO, YES
 
 REFERENCES: Mapping[Kind, Sequence[str]] = {
@@ -21,9 +21,11 @@ REFERENCES: Mapping[Kind, Sequence[str]] = {
     "yes_no": ("answer",),
     "grounding": ("box",),
     "pointing": ("box",),
+    "detection": ("categories", "boxes"),
 }
 FAR = 1e9
 """Limit of coordinates in pixels; refuses infinities and overflow."""
+BOX = "[x1, y1, x2, y2] in pixels, x1 < x2 and y1 < y2"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -57,7 +59,10 @@ class SampleEntry:
         """
         known = ("id", "image", "question", *REFERENCES[kind])
         options = tuple(self.texts("options")) if kind == "choice" else ()
-        text = "" if kind == "caption" and not self.row.get("question") else self.text("question")
+        if kind == "detection":
+            text = CATEGORY_SEPARATOR.join(self.categories())
+        else:
+            text = "" if kind == "caption" and not self.row.get("question") else self.text("question")
         found = Sample(
             id=self.id(),
             images=images,
@@ -80,6 +85,8 @@ class SampleEntry:
         return names
 
     def references(self, kind: Kind, options: Sequence[str]) -> tuple[Any, ...]:
+        if kind == "detection":
+            return self.labelled_boxes()
         if kind in LOCATED:
             return (self.box(),)
         if kind == "choice":
@@ -123,18 +130,46 @@ class SampleEntry:
         return value
 
     def box(self) -> Box:
-        expected = "[x1, y1, x2, y2] in pixels, x1 < x2 and y1 < y2"
-        value = self.get("box", expected)
-        numbers = isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
-        if not numbers or not -FAR < value[0] < value[2] < FAR or not -FAR < value[1] < value[3] < FAR:
-            raise self.wrong("box", expected)
-        x1, y1, x2, y2 = map(float, value)
-        return x1, y1, x2, y2
+        found = _box(self.get("box", BOX))
+        if found is None:
+            raise self.wrong("box", BOX)
+        return found
 
-    def check_box(self, size: Size | None) -> None:
-        """Raise ``UserError`` if its box cannot be in pixels of an image of ``size`` (None if it is not known)."""
-        if problem := box_problem(self.box(), size):
-            raise self.wrong("box", f"a box in pixels of the image; {problem}")
+    def categories(self) -> list[str]:
+        """The names of the categories, each once."""
+        names = self.texts("categories")
+        plain = [name.strip().lower() for name in names]
+        if not all(plain) or len(set(plain)) != len(plain) or any(CATEGORY_SEPARATOR in name for name in names):
+            raise self.wrong("categories", f"names that differ, without {CATEGORY_SEPARATOR!r} in them")
+        return names
+
+    def labelled_boxes(self) -> tuple[LabelledBox, ...]:
+        """The objects of the image; none in one without objects."""
+        expected = f'a list of {{"label": …, "box": {BOX}}}'
+        value = self.get("boxes", expected)
+        if not isinstance(value, list):
+            raise self.wrong("boxes", expected)
+        names = self.categories()
+        found: list[LabelledBox] = []
+        for one in value:
+            box = _box(one.get("box")) if isinstance(one, dict) else None
+            if box is None:
+                raise UserError(f"{self.where}: boxes has {one!r} in it; expected {expected}.")
+            if one.get("label") not in names:
+                raise UserError(
+                    f"{self.where}: boxes has the label {one.get('label')!r}, which is not among its categories."
+                )
+            found.append({"label": one["label"], "box": box})
+        return tuple(found)
+
+    def check_box(self, kind: Kind, size: Size | None) -> None:
+        """Raise ``UserError`` if a box cannot be in pixels of an image of ``size`` (None if it is not known)."""
+        field = "boxes" if kind == "detection" else "box"
+        for box in [one["box"] for one in self.labelled_boxes()] if kind == "detection" else [self.box()]:
+            if problem := box_problem(box, size):
+                raise self.wrong(
+                    field, f"{'boxes' if kind == 'detection' else 'a box'} in pixels of the image; {problem}"
+                )
 
     def letter(self, options: Sequence[str]) -> str:
         """The right option's letter; ``answer`` is the letter or the option's text, if unambiguous."""
@@ -145,3 +180,13 @@ class SampleEntry:
         if len(meant) != 1:
             raise self.wrong("answer", f"the letter or the text of exactly one of its {len(options)} options")
         return meant[0]
+
+
+def _box(value: Any) -> Box | None:
+    """The box in ``value``; None unless it is four numbers that enclose something."""
+    if not isinstance(value, list) or len(value) != 4 or not all(type(v) in (int, float) for v in value):
+        return None
+    x1, y1, x2, y2 = value
+    if not -FAR < x1 < x2 < FAR or not -FAR < y1 < y2 < FAR:
+        return None
+    return float(x1), float(y1), float(x2), float(y2)

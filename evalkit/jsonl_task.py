@@ -12,6 +12,8 @@ list of them: the images then come before the question, or where it says ``<imag
 - ``grounding``: ``question``, the referring expression, and ``box``, ``[x1, y1, x2, y2]`` in pixels of the image as a
   viewer shows it;
 - ``pointing``: ``question``, what to point to, and ``box``, as for ``grounding``: the point must be inside;
+- ``detection``: ``categories``, a list of names, and ``boxes``, a list of ``{"label": …, "box": …}``, empty for an
+  image without objects of these categories;
 - ``caption``: ``captions``, a list of texts.
 
 The kind is given in the first line or by ``--kind``; without either, it follows from the first sample's fields
@@ -77,7 +79,7 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     samples = _samples(entries, path, found)
     _check_ids(samples, entries)
     if found in LOCATED:
-        _check_boxes(samples, entries)
+        _check_boxes(samples, entries, found)
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
     return JsonlTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
@@ -143,8 +145,8 @@ def _kind_of_fields(path: Path, first: Mapping[str, Any]) -> Kind:
         kinds.remove("pointing")  # a ``box`` means that it is to be found, unless --kind or the file says otherwise
     if not kinds or (len(kinds) > 1 and kinds != ["vqa", "document"]):
         raise UserError(
-            f"{path}: its first sample does not tell its kind, which needs answers, captions, box, or options and "
-            f"answer (one of them); name it with --kind ({', '.join(get_args(Kind))})."
+            f"{path}: its first sample does not tell its kind, which needs answers, captions, box, categories and "
+            f"boxes, or options and answer (one of them); name it with --kind ({', '.join(get_args(Kind))})."
         )
     return kinds[0]
 
@@ -176,13 +178,13 @@ def _check_ids(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> Non
             raise UserError(f"{entry.where}: the id {entry.row['id']!r} is already used in {unit} {number}.")
 
 
-def _check_boxes(samples: Sequence[Sample], entries: Sequence[SampleEntry]) -> None:
+def _check_boxes(samples: Sequence[Sample], entries: Sequence[SampleEntry], kind: Kind) -> None:
     """Check that boxes are within their images; unreadable images are reported when they are needed."""
     images = {sample.images[0].name: sample.images[0] for sample in samples}
     with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
         sizes = dict(zip(images, pool.map(_size_or_none, images.values()), strict=True))
     for sample, entry in zip(samples, entries, strict=True):
-        entry.check_box(sizes[sample.images[0].name])
+        entry.check_box(kind, sizes[sample.images[0].name])
 
 
 def _size_or_none(image: ImageRef) -> Size | None:

@@ -186,6 +186,9 @@ def made_up(sample: Sample, kind: Kind) -> tuple[Any, Any, None]:
     if kind == "pointing":
         box = first or (0.0, 0.0, 1.0, 1.0)
         return ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), (-1.0, -1.0), None
+    if kind == "detection":
+        found = tuple({"label": one["label"], "box": one["box"]} for one in sample.references)
+        return found, (), None
     if kind == "grounding":
         return first or (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0), None
     if kind == "choice":

@@ -161,7 +161,8 @@ class RunSettings:
         shown_default="the task's default splits")
     kind: str | None = _option(
         "string", None, "Data",
-        "Kind of a custom task (.jsonl, .tsv): caption, vqa, document, choice, yes_no, grounding or pointing.",
+        "Kind of a custom task (.jsonl, .tsv): caption, vqa, document, choice, yes_no, grounding, pointing or "
+        "detection.",
         shown_default="from the file")
     seed: int = _option("integer", 0, "Data", "Seed of every random draw.")
     allow_missing: bool = _option(

@@ -19,7 +19,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
-from evalkit.types import LOCATED, Box, ImageSize, Point, Prediction, PromptSpec, Response, Sample, Size
+from evalkit.types import LOCATED, ImageSize, LabelledBox, Prediction, PromptSpec, Response, Sample, Size
 
 PIXELS = "pixels"
 COORDINATES = (PIXELS, "0-1000", "0-1", "resized")
@@ -155,11 +155,9 @@ class Reader:
         """The box or point in an answer, converted from the stated coordinates."""
         # The generic family answers in fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
         spec = PromptSpec(task.name, task.kind, reading=self._spec(task).reading)
-        numbers = _generic().parse(spec, text, [ImageSize((1, 1), (1, 1))])
-        if not isinstance(numbers.value, tuple):
-            return Prediction(None)
-        if self.boxes == PIXELS:
-            return Prediction(numbers.value)
+        found = _generic().parse(spec, text, [ImageSize((1, 1), (1, 1))])
+        if found.value is None or self.boxes == PIXELS:
+            return found
         if not image_sizes:
             return Prediction(None)
         (width, height), (wide, high) = image_sizes[-1].original, image_sizes[-1].resized
@@ -168,12 +166,7 @@ class Reader:
             "0-1": (float(width), float(height)),
             RESIZED: (width / wide, height / high),
         }[str(self.boxes)]
-        if len(numbers.value) == 2:
-            point: Point = (numbers.value[0] * x, numbers.value[1] * y)
-            return Prediction(point)
-        x1, y1, x2, y2 = numbers.value
-        box: Box = (x1 * x, y1 * y, x2 * x, y2 * y)
-        return Prediction(box)
+        return Prediction(_scaled(found.value, x, y))
 
     def _parser(self, task: Task, sample: Sample | None = None) -> Family | None:
         """The family that parses the answers, or that to ``sample``; None if they are final texts."""
@@ -195,6 +188,14 @@ class Reader:
             return failed(sample, f"{type(error).__name__}: {error} ({names})")
         response = Response(sample.id, text, image_sizes=image_sizes)
         return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.all_images)
+
+
+def _scaled(value: Any, x: float, y: float) -> Any:
+    """A point, a box or labelled boxes with coordinates multiplied by ``x`` and ``y``."""
+    if not value or isinstance(value[0], dict):
+        boxes: list[LabelledBox] = [{"label": one["label"], "box": _scaled(one["box"], x, y)} for one in value]
+        return tuple(boxes)
+    return tuple(number * factor for number, factor in zip(value, (x, y) * 2, strict=False))
 
 
 @cache

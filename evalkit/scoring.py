@@ -120,8 +120,8 @@ def is_judged(job: Job) -> bool:
 
 
 def with_reading(signature: str, kind: Kind, rule: str | None) -> str:
-    """A metric's signature after the rule that read option letters, yes and no, or points, if one did."""
-    what = {"yes_no": "yes-no", "pointing": "points"}.get(kind, "letters")
+    """A metric's signature after the rule that read letters, yes and no, points or labelled boxes, if one did."""
+    what = {"yes_no": "yes-no", "pointing": "points", "detection": "boxes"}.get(kind, "letters")
     return signature if rule is None else f"{what}:{rule}|{signature}"
 
 

@@ -45,6 +45,8 @@ def _cause(job: Job, record: Record) -> str:
     if job.task.kind == "grounding":
         return "no box was found in them (does --family name the model's family?)"
     kind = record.sample.kind or job.task.kind
+    if kind == "detection":
+        return "they have no complete list of boxes in JSON"
     if kind == "pointing":
         return "no point was found in them (does --family name the model's family?)"
     if kind == "choice":

@@ -88,7 +88,10 @@ def check_text_samples(
         UserError: they are not, or the task asks for boxes; ``what`` the references are, for the message.
     """
     if kind in LOCATED:
-        what, other = ("points", "point_in_box") if kind == "pointing" else ("boxes", "iou")
+        what, other = {
+            "pointing": ("points", "point_in_box"),
+            "detection": ("labelled boxes", "coco_ap"),
+        }.get(kind, ("boxes", "iou"))
         raise UserError(
             f"{metric}: this metric scores texts, and the task asks for {what}; choose a metric for {what} ({other})"
         )

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Any
 
 from evalkit.aggregation import Mean
 from evalkit.errors import UserError
@@ -53,6 +54,10 @@ def box_iou(a: Box, b: Box) -> float:
 
 def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(v, int | float) for v in value)
 
 
 def _wrong_count(sample: Sample) -> UserError:
@@ -102,11 +107,12 @@ class BoxIoU(Metric):
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, in percent."""
-        sample, box = answered.sample, answered.prediction.value
+        sample = answered.sample
+        box: Any = answered.prediction.value
         if len(sample.references) != 1:
             raise _wrong_count(sample)
-        if isinstance(box, str) or (box is not None and len(box) != 4):
-            what = "text" if isinstance(box, str) else "a point"
+        if box is not None and not _is_box(box):
+            what = "text" if isinstance(box, str) else "a point" if len(box) == 2 else "labelled boxes"
             raise UserError(
                 f"{self.name}: the answer to sample {sample.id!r} was parsed as {what}, {box!r}; "
                 "this metric scores boxes: the task's kind does not match its metric"

@@ -103,7 +103,8 @@ class PointInBox(Metric):
 
     def _one(self, answered: Answered) -> dict[str, float]:
         """A sample's columns, each 0 or 100."""
-        box, point = self._box(answered.sample), answered.prediction.value
+        box = self._box(answered.sample)
+        point: Any = answered.prediction.value
         if point is not None and (isinstance(point, str) or len(point) != 2):
             raise UserError(
                 f"{self.name}: the answer to sample {answered.sample.id!r} was parsed as {point!r}, which is not a "

@@ -28,6 +28,7 @@ FIELDS: dict[Kind, dict[str, object]] = {
     "yes_no": {"question": "Is it red?", "answer": "Yes"},
     "grounding": {"question": "the left cat", "box": [1, 2, 30, 40.5]},
     "pointing": {"question": "close the window", "box": [1, 2, 30, 40.5]},
+    "detection": {"categories": ["cat", "Dog"], "boxes": [{"label": "Dog", "box": [1, 2, 30, 40.5]}]},
 }
 
 
@@ -62,15 +63,16 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     assert first.images[0].load().size == (60, 50)
     assert first.cluster != second.cluster
     assert (dict(first.meta), dict(second.meta)) == ({}, {"source": "web"})
-    assert first.text == FIELDS[kind].get("question", "")
+    assert first.text == ("cat, Dog" if kind == "detection" else FIELDS[kind].get("question", ""))
     assert first.options == tuple(FIELDS[kind].get("options", ()))  # type: ignore[arg-type]
     assert first.references == {
         "vqa": ("cat", "a cat"), "document": ("12",), "caption": ("A cat.", "A sleeping cat."), "choice": ("B",), "yes_no": ("yes",),
         "grounding": ((1.0, 2.0, 30.0, 40.5),), "pointing": ((1.0, 2.0, 30.0, 40.5),),
+        "detection": ({"label": "Dog", "box": (1.0, 2.0, 30.0, 40.5)},),
     }[kind]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "yes_no", "grounding"])
+@pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "yes_no", "grounding", "detection"])
 def test_kind_is_inferred_from_fields(tmp_path: Path, kind: Kind) -> None:
     assert read_jsonl_task(write(tmp_path, row(kind))).kind == kind
 
@@ -122,7 +124,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "has no samples"),
     "header's version": ([{"evalkit": 2}, row()], None, 'the first line has "evalkit": 2; this evalkit reads'),
     "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "the first line has 'kid'; this evalkit reads"),
-    "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing"),
+    "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing, detection"),
     "header's type": ([{"evalkit": 1, "kind": 3}, row()], None, "the first line has the kind 3; expected a name"),
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
     "option": ([row()], "counting", "--kind: there is no kind 'counting'"),
@@ -136,6 +138,12 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "id": ([row(id=1.5)], None, "line 1: id is 1.5; expected a text or an integer"),
     "id twice": ([row(), row(id="1")], None, "line 2: the id '1' is already used in line 1"),
     "image": ([row(image=None)], None, "line 1: image is None; expected a text"),
+    "categories": ([row("detection", categories=["cat", "Cat"])], None, "line 1: categories is .*; expected names that differ"),
+    "comma": ([row("detection", categories=["cat, dog"])], None, "line 1: categories is .*; expected names that differ"),
+    "boxes": ([row("detection", boxes={})], None, "line 1: boxes is {}; expected a list of"),
+    "box in boxes": ([row("detection", boxes=[{"label": "cat", "box": [3, 2, 1, 4]}])], None, "line 1: boxes has .* in it"),
+    "label": ([row("detection", boxes=[{"label": "cow", "box": [1, 2, 3, 4]}])], None, "the label 'cow', which is not among"),
+    "boxes outside": ([row("detection", boxes=[{"label": "cat", "box": [1, 2, 300, 4]}])], None, "boxes in pixels of the image; it ends"),
     "no images": ([row(image=[])], None, r"line 1: image is \[\]; expected a text \(a path\), or a list of them"),
     "no image's name": ([row(image=["images/a.png", 2])], None, r"line 1: image is .*; expected a text"),
     "two images, one marked": ([row(image=["images/a.png", "images/b.png"], question="<image> and?")], None, "line 1: the question has 1 times <image> for 2 images"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 
-from evalkit import letters, points, yes_no
+from evalkit import detections, letters, points, yes_no
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, ScoringRule, Split
@@ -14,6 +14,7 @@ READINGS: Mapping[str, str] = {
     "choice": letters.GRAMMAR,
     "yes_no": yes_no.DEFAULT,
     "pointing": points.DEFAULT,
+    "detection": detections.DEFAULT,
 }
 """evalkit's own rules for reading answers, by kind."""
 
@@ -97,7 +98,12 @@ class Task(ABC):
     @property
     def scoring_rules(self) -> Mapping[str, ScoringRule]:
         """The rules by name: the readings of its kind, scored by its metric, then its own ``rules``."""
-        readings = {"choice": letters.RULES, "yes_no": yes_no.RULES, "pointing": points.RULES}
+        readings = {
+            "choice": letters.RULES,
+            "yes_no": yes_no.RULES,
+            "pointing": points.RULES,
+            "detection": detections.RULES,
+        }
         return {**{name: ScoringRule(name) for name in readings.get(self.kind, ())}, **self.rules}
 
     def rule_of(self, protocol: str, judge: bool = False) -> str:

@@ -90,7 +90,8 @@ class EvaluationResults(dict[str, Result]):
         column = row.metric if row.metric in columns else next(iter(columns), row.metric)
         scale = scale_of(column, row.signature)
         for record in self.records[name]:
-            sample, response, value = record.sample, record.response, record.prediction.value
+            sample, response = record.sample, record.response
+            value: Any = record.prediction.value
             scores = per_sample.get(sample.id, {})
             score = scores.get(column)
             references = [list(map(float, r)) if is_box(r) else plain(r) for r in sample.references]

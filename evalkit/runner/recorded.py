@@ -20,7 +20,7 @@ from evalkit.reader import Reader, failed
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.manifest import SCHEMA, Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.types import Prediction, Sample, Size
+from evalkit.types import LabelledBox, LabelledBoxes, Prediction, Sample, Size
 
 KEYS = ("id", "text", "prompt", "finish", "prompt_tokens", "frames")
 """The fields of every journal line, whatever version wrote it."""
@@ -148,16 +148,32 @@ def recorded_prediction(line: Line, path: Path) -> Prediction:
     value = line.answer
     if value is None or isinstance(value, str):
         return Prediction(value)
-    if isinstance(value, list) and all(type(number) in (int, float) for number in value):
+    if isinstance(value, list) and value and all(type(number) in (int, float) for number in value):
         if len(value) == 4:
             x1, y1, x2, y2 = map(float, value)
             return Prediction((x1, y1, x2, y2))
         if len(value) == 2:
             return Prediction((float(value[0]), float(value[1])))
+    if isinstance(value, list) and (boxes := _labelled_boxes(value)) is not None:
+        return Prediction(boxes)
     raise UserError(
         f"{path}: the prediction for sample {line.response.id} is neither a text, a box nor a point; parse the answers "
         "again with --family."
     )
+
+
+def _labelled_boxes(value: Sequence[Any]) -> LabelledBoxes | None:
+    """The labelled boxes of a list in a journal; None if it has anything else."""
+    found: list[LabelledBox] = []
+    for one in value:
+        if not isinstance(one, dict) or one.keys() != {"label", "box"} or not isinstance(one["label"], str):
+            return None
+        box = one["box"]
+        if not isinstance(box, list) or len(box) != 4 or not all(type(number) in (int, float) for number in box):
+            return None
+        x1, y1, x2, y2 = map(float, box)
+        found.append({"label": one["label"], "box": (x1, y1, x2, y2)})
+    return tuple(found)
 
 
 def _parsed(job: Job, sample: Sample, line: Line, reader: Reader, sizes: dict[str, Size]) -> Record:

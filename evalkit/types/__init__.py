@@ -10,9 +10,25 @@ from .execution import Batching, Check, Cluster, Preview
 from .judging import JudgedAnswer, JudgePrompt, JudgeQuestion, Scale, Verdict, VerdictValue
 from .requests import PLACEHOLDERS, Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
 from .rules import ReadAnswer, ScoringRule
-from .samples import LOCATED, Box, ImageRef, Kind, Media, Part, Point, Sample, Size, Split, image_key
+from .samples import (
+    CATEGORY_SEPARATOR,
+    LOCATED,
+    Box,
+    ImageRef,
+    Kind,
+    LabelledBox,
+    LabelledBoxes,
+    Media,
+    Part,
+    Point,
+    Sample,
+    Size,
+    Split,
+    image_key,
+)
 
 __all__ = [
+    "CATEGORY_SEPARATOR",
     "LOCATED",
     "PLACEHOLDERS",
     "Answered",
@@ -29,6 +45,8 @@ __all__ = [
     "JudgeQuestion",
     "JudgedAnswer",
     "Kind",
+    "LabelledBox",
+    "LabelledBoxes",
     "Media",
     "Message",
     "Part",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from evalkit.aggregation import Aggregation, Corpus, Mean
 
-from .samples import Box, Point, Sample, Size
+from .samples import Box, LabelledBoxes, Point, Sample, Size
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -51,9 +51,9 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A parsed answer: a text, an option letter, a box or a point; ``value`` is None if it could not be parsed."""
+    """A parsed answer: a text, an option letter, a box, a point or labelled boxes; None if it could not be parsed."""
 
-    value: str | Box | Point | None
+    value: str | Box | Point | LabelledBoxes | None
 
     @property
     def parsed(self) -> bool:

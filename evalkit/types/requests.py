@@ -10,6 +10,7 @@ from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
 
 if TYPE_CHECKING:
+    from evalkit.detections import ReadBoxes
     from evalkit.letters import Reading
     from evalkit.points import PointRule
 
@@ -62,8 +63,8 @@ class PromptSpec:
         choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
             the highest likelihood (``loglikelihood``).
         prompts: other harnesses' prompts for the task, by protocol.
-        reading: the name of the rule that reads option letters, yes and no, or points in generated answers; empty for
-            evalkit's own.
+        reading: the name of the rule that reads option letters, yes and no, points, or labelled boxes in generated
+            answers; empty for evalkit's own.
         verbatim: whether an answer that is a text keeps its markers (``evalkit.types.ScoringRule``).
         read: that rule (``evalkit.types.ScoringRule``); None for the one that evalkit has under this name.
         given: the user's text for the task's prompts (``PromptTemplate.text``), in place of the protocol's; empty for
@@ -112,6 +113,13 @@ class PromptSpec:
         from evalkit import points
 
         return points.point_rule(self.reading or points.DEFAULT)
+
+    @property
+    def box_rule(self) -> ReadBoxes:
+        """The rule that reads labelled boxes."""
+        from evalkit import detections
+
+        return detections.box_rule(self.reading or detections.DEFAULT)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 
-Kind = Literal["caption", "vqa", "document", "choice", "yes_no", "grounding", "pointing"]
+Kind = Literal["caption", "vqa", "document", "choice", "yes_no", "grounding", "pointing", "detection"]
 """What is asked for; a family renders a prompt and reads an answer per kind."""
-LOCATED: frozenset[Kind] = frozenset(("grounding", "pointing"))
+LOCATED: frozenset[Kind] = frozenset(("grounding", "pointing", "detection"))
 """The kinds whose answers are places in the image, boxes or points, which need coordinates."""
 
 
@@ -28,6 +28,25 @@ Point = tuple[float, float]
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
+
+
+class LabelledBox(TypedDict):
+    """A box with the name of what is in it: an object to detect, or a detected one.
+
+    Attributes:
+        crowd: of a reference: whether it is a group of objects (COCO's ``iscrowd``), in which detections do not count.
+    """
+
+    label: str
+    box: Box
+    crowd: NotRequired[bool]
+
+
+LabelledBoxes = tuple[LabelledBox, ...]
+"""All objects that an answer names; empty if it says that there are none."""
+
+CATEGORY_SEPARATOR = ", "
+"""Separates the names of categories in the text of a sample of the kind ``detection``."""
 
 
 class Media(ABC):
@@ -84,8 +103,10 @@ class Sample:
     Attributes:
         id: unique within the task's split, and stable: the official id where there is one.
         images: the question's images, usually one.
-        text: the question or referring expression as the files have it; empty for captioning.
-        references: what an answer is scored against (ten answers, five captions, one box): the metric knows the type.
+        text: the question or referring expression as the files have it; empty for captioning.  For ``detection``, the
+            names of all categories, joined by ``CATEGORY_SEPARATOR``.
+        references: what an answer is scored against (ten answers, five captions, one box, any number of labelled
+            boxes): the metric knows the type.
         cluster: the unit that is resampled together, usually the image, since its questions are not independent.
         options: the options of a multiple-choice question, in order; texts or images.  An empty text is no option: it
             keeps a letter free, so that the options after it have the letters that the files give them.

@@ -18,6 +18,8 @@ from evalkit.types import (
     Decoding,
     ImageSize,
     Kind,
+    LabelledBox,
+    LabelledBoxes,
     Message,
     Part,
     Point,
@@ -88,7 +90,7 @@ class Chat(Family):
         return (*turns, self._user(spec, sample))
 
     def decoding(self, spec: PromptSpec, default: Decoding) -> Decoding:
-        """The protocol's limit, else the task's; at least 128 tokens for boxes and points, with text around them."""
+        """The protocol's limit, else the task's; at least 128 tokens for places in the image, with text around them."""
         tokens = self.template(spec).max_new_tokens
         found = default if tokens is None else Decoding(tokens)
         if spec.kind in LOCATED:
@@ -98,10 +100,11 @@ class Chat(Family):
     def parse(
         self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
     ) -> Prediction:
-        """The final answer: its text, an option letter, or its first box or point in pixels of the original image.
+        """The final answer: its text, an option letter, its first box or point, or all its labelled boxes.
 
-        See ``evalkit.reasoning`` for what comes before and around it, ``evalkit.letters`` for letters, and
-        ``evalkit.points`` for points.
+        Boxes and points are in pixels of the original image.  See ``evalkit.reasoning`` for what comes before and
+        around an answer, ``evalkit.letters`` for letters, ``evalkit.points`` for points and ``evalkit.detections`` for
+        labelled boxes.
         """
         self.template(spec)
         parts = split(text, self.reasoning)
@@ -113,6 +116,8 @@ class Chat(Family):
             return Prediction(spec.yes_no(self._plain(parts.answer)))
         if spec.kind == "pointing":
             return Prediction(self._point(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
+        if spec.kind == "detection":
+            return Prediction(self._labelled_boxes(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
         answer = parts.answer if spec.verbatim else unwrap(parts.answer)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
@@ -120,8 +125,13 @@ class Chat(Family):
         return Prediction(self.special.sub("", answer).strip() or None)
 
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
-        """The first caption, the most frequent answer (the first of several), the letter, the box, or its centre."""
+        """The first caption, the most frequent answer (the first of several), the letter, the box, or its centre.
+
+        For ``detection``: all references, in their order.
+        """
         self.template(spec)
+        if spec.kind == "detection":
+            return self._spelled_boxes(spec, sample.references, image_size)
         if not sample.references:
             raise UserError(
                 f"sample {sample.id} has no reference, so it cannot be a few-shot example; take another split."
@@ -189,6 +199,32 @@ class Chat(Family):
         (width, height), (wide, high) = image_size.original, self._span(spec, image_size)
         found = box[0] * width / wide, box[1] * height / high, box[2] * width / wide, box[3] * height / high
         return found if all(map(math.isfinite, found)) else None  # 1e999, or an overflow here
+
+    def _labelled_boxes(self, spec: PromptSpec, answer: str, image_size: ImageSize) -> LabelledBoxes | None:
+        """The labelled boxes of an answer in pixels; None if it cannot be parsed, or one of them is too large."""
+        found = spec.box_rule(answer)
+        if found is None:
+            return None
+        boxes: list[LabelledBox] = []
+        for label, numbers in found:
+            box = self._original(spec, numbers, image_size)
+            if box is None:
+                return None
+            boxes.append({"label": label, "box": box})
+        return tuple(boxes)
+
+    def _spelled_boxes(self, spec: PromptSpec, boxes: Sequence[LabelledBox], image_size: ImageSize) -> str:
+        """Labelled boxes as a list in JSON, as Qwen2.5-VL and Qwen3-VL write it; numbers are those of ``spelled``."""
+        units = [s / o for s, o in zip(self._span(spec, image_size) * 2, image_size.original * 2, strict=True)]
+        items = []
+        for box in boxes:
+            numbers = [value * unit for value, unit in zip(box["box"], units, strict=True)]
+            whole = max(self._span(spec, image_size)) > 1
+            shown = [round(value) if whole else round(value, 4) for value in numbers]
+            items.append(
+                f'\t{{"bbox_2d": {json.dumps(shown)}, "label": {json.dumps(box["label"], ensure_ascii=False)}}}'
+            )
+        return "```json\n[\n" + ",\n".join(items) + "\n]\n```" if items else "```json\n[]\n```"
 
     def _point(self, spec: PromptSpec, answer: str, image_size: ImageSize) -> Point | None:
         numbers, rule = self.point_numbers(spec, answer), spec.point_rule

@@ -28,12 +28,26 @@ POINTING = (
 )
 
 
+DETECTION = (
+    "Find every instance of these categories in the image: {q}\nAnswer with a JSON list only, with one object for "
+    'each instance: {{"bbox_2d": [x1, y1, x2, y2], "label": "its category"}}. The numbers are the left, top, right and '
+    "bottom edges of its bounding box as fractions of the image's width and height, between 0 and 1."
+)
+
+
 class Generic(Chat):
     """The family of checkpoints that no other family claims."""
 
     name = "generic"
     coordinates = "fractions of the image, as the prompt states"
-    official = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "grounding": GROUNDING, "pointing": POINTING}
+    official = {
+        "caption": CAPTION,
+        "vqa": SHORT,
+        "choice": LETTER,
+        "grounding": GROUNDING,
+        "pointing": POINTING,
+        "detection": DETECTION,
+    }
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
 
     def matches_name(self, name: str) -> bool:

@@ -17,7 +17,7 @@ from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, PromptSpec, Size
 
 from ._chat import fenced_json, fenced_point
-from .qwen2_vl import CAPTION, CHOICE, MAX_PIXELS, MIN_PIXELS, SIDE, VQA, Qwen2VL
+from .qwen2_vl import CAPTION, CHOICE, DETECTION, MAX_PIXELS, MIN_PIXELS, SIDE, VQA, Qwen2VL
 
 GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON format."
 POINTING = (
@@ -44,7 +44,14 @@ class Qwen25VL(Qwen2VL):
     # VLMEvalKit asks Qwen2-VL only in words of its own (``use_custom_prompt=False`` for this family).
     vlmevalkit = {}
     vlmevalkit_by_task = {}
-    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
+    official = {
+        "caption": CAPTION,
+        "vqa": VQA,
+        "choice": CHOICE,
+        "grounding": GROUNDING,
+        "pointing": POINTING,
+        "detection": DETECTION,
+    }
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
         return image_size.resized

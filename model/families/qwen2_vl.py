@@ -21,6 +21,9 @@ VQA = "{q}\nPlease try to answer the question with short words or phrases if pos
 CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
 CAPTION = "Describe this image in one sentence."
 GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: {q}"
+DETECTION = (
+    "Locate every instance that belongs to the following categories: '{q}'. Report bbox coordinates in JSON format."
+)
 POINTING = "Please provide the point coordinate of the region this sentence describes: {q}"
 
 # VLMEvalKit's prompts for Qwen2-VL; its prompts for captions and boxes are those of any model.
@@ -49,7 +52,14 @@ class Qwen2VL(Chat):
     name = "qwen2-vl"
     model_types: Sequence[str] = ("qwen2_vl",)
     coordinates = "integers from 0 to 999, thousandths of the image"
-    official = {"caption": CAPTION, "vqa": VQA, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
+    official = {
+        "caption": CAPTION,
+        "vqa": VQA,
+        "choice": CHOICE,
+        "grounding": GROUNDING,
+        "pointing": POINTING,
+        "detection": DETECTION,
+    }
     vlmevalkit = VLMEVALKIT
     by_task: Mapping[str, PromptTemplate] = BY_TASK
     # Its instruction for these two; POPE's questions end with it already.

@@ -18,7 +18,7 @@ from evalkit.types import PromptSpec, PromptTemplate
 from ._chat import fenced_json, fenced_point, rounded
 from ._prompts import LETTER, SHORT
 from .qwen2_5_vl import POINTING
-from .qwen2_vl import CAPTION, CHOICE, Qwen2VL
+from .qwen2_vl import CAPTION, CHOICE, DETECTION, Qwen2VL
 
 GROUNDING = (
     'Locate every object that matches the description "{q}" in the image. Report bbox coordinates in JSON format.'
@@ -55,7 +55,14 @@ class Qwen3VL(Qwen2VL):
     coordinates = "from 0 to 1000, thousandths of the image"
     vlmevalkit = {}  # as for Qwen2.5-VL
     vlmevalkit_by_task = {}
-    official = {"caption": CAPTION, "vqa": SHORT, "choice": CHOICE, "grounding": GROUNDING, "pointing": POINTING}
+    official = {
+        "caption": CAPTION,
+        "vqa": SHORT,
+        "choice": CHOICE,
+        "grounding": GROUNDING,
+        "pointing": POINTING,
+        "detection": DETECTION,
+    }
     by_task = BY_TASK
 
     # A visual token is 32 × 32 pixels (two by two patches of 16); an image has 64 to 16,384 of them.

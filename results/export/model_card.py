@@ -29,6 +29,7 @@ TASKS = {
     "choice": ("visual-question-answering", "Multiple-choice question answering"),
     "grounding": ("image-text-to-text", "Referring expression comprehension"),
     "pointing": ("image-text-to-text", "Pointing"),
+    "detection": ("object-detection", "Object detection"),
 }
 """The hub's task type of each kind of task, and its display name."""
 UNKNOWN = ("image-text-to-text", "Image-text-to-text")

@@ -145,6 +145,16 @@ def is_point(value: Any) -> bool:
     return _are_numbers(value, 2)
 
 
+def is_labelled_box(value: Any) -> bool:
+    """Whether a reference, or a part of a prediction, is a labelled box."""
+    return isinstance(value, Mapping) and "label" in value and is_box(value.get("box"))
+
+
+def are_labelled_boxes(value: Any) -> bool:
+    """Whether a prediction is a list of labelled boxes; also of none."""
+    return isinstance(value, list | tuple) and all(map(is_labelled_box, value))
+
+
 def _are_numbers(value: Any, count: int) -> bool:
     return (
         isinstance(value, list | tuple)

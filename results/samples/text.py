@@ -15,7 +15,7 @@ from evalkit.results.compare.tables import letter
 from evalkit.results.tables import flat, safe
 from evalkit.types import ImageRef
 
-from .records import is_box, is_point
+from .records import are_labelled_boxes, is_box, is_labelled_box, is_point
 from .selection import change
 from .view import RunAnswer, SampleView, SplitView
 
@@ -99,6 +99,8 @@ def prediction_text(shown: SampleView, prediction: Any) -> str:
         return "(could not be parsed)"
     if is_point(prediction):
         return point_text(prediction)
+    if are_labelled_boxes(prediction):
+        return "\n".join(map(reference_text, prediction)) or "(no boxes)"
     return box_text(prediction) if is_box(prediction) else with_option(shown, str(prediction))
 
 
@@ -120,6 +122,14 @@ def box_text(box: Sequence[float]) -> str:
     return f"box ({x1}, {y1})–({x2}, {y2})"
 
 
+def reference_text(value: Any) -> str:
+    """A reference, or a part of a prediction, as text."""
+    if is_labelled_box(value):
+        crowd = " (crowd)" if value.get("crowd") else ""
+        return f"{value['label']}{crowd}: {box_text(value['box'])}"
+    return box_text(value) if is_box(value) else str(value)
+
+
 def _references(shown: SampleView) -> str:
     if shown.options:
         chosen = {str(value) for value, _ in shown.references}
@@ -127,10 +137,12 @@ def _references(shown: SampleView) -> str:
         pairs = [(name, option) for name, option in zip(letters, shown.options, strict=False) if option]
         marks = [f"{name}. {option}{'  ← correct' if name in chosen else ''}" for name, option in pairs]
         return "\n".join(marks)
-    texts = [box_text(value) if is_box(value) else str(value) for value, _ in shown.references]
+    values = [value for value, _ in shown.references]
+    texts = [reference_text(value) for value in values]
     times = [f" ×{count}" if count > 1 else "" for _, count in shown.references]
     counted = [text + time for text, time in zip(texts, times, strict=True)]
-    return "\n".join(counted) if any(len(one) > 40 or "\n" in one for one in counted) else ", ".join(counted)
+    lines = any(len(one) > 40 or "\n" in one for one in counted) or any(map(is_labelled_box, values))
+    return "\n".join(counted) if lines else ", ".join(counted)
 
 
 def scores_text(split: SplitView, answer: RunAnswer) -> str:

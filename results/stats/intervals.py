@@ -1,26 +1,31 @@
 """The interval of every value of a metric, from its per-sample scores.
 
 How a value comes from the samples is what the metric declares (``evalkit.aggregation``): a mean or a weighted sum of
-means, with a clustered standard error; a function of summed statistics, resampled (BLEU, METEOR); or neither, and then
-there is no interval.
+means, with a clustered standard error; a function of summed statistics (BLEU, METEOR) or of samples' weights (average
+precision), resampled; or neither, and then there is no interval.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from evalkit import registry
-from evalkit.aggregation import PERCENT, Aggregation, Mean, MeanOfGroups, OfSums, Weighted
+from evalkit.aggregation import PERCENT, Aggregation, Mean, MeanOfGroups, OfSums, OfWeights, Weighted
 from evalkit.errors import UserError
 from evalkit.scoring import Result
 from evalkit.types import Scores
 
-from .clustered import DRAWS, Floats, Measured, percentiles, resampled, seed_of, sums_by
+from .clustered import DRAWS, Floats, Measured, codes, percentiles, resampled, seed_of, sums_by
 from .error_bars import Interval, half_width, interval_of
+
+Declared = TypeVar("Declared", bound=Aggregation)
+
+WEIGHTED_DRAWS = 1000
+"""Resamples for values that come from samples' weights, each of which is computed anew."""
 
 
 def scale_of(name: str, signature: str) -> float | None:
@@ -75,7 +80,9 @@ def of_values(result: Result) -> dict[str, dict[str, Any]]:
     if scores is None or not scores.per_sample:
         return {}
     meta = _meta(result, scores)
-    found = {name: interval for sums in _sums(scores) for name, interval in _from_sums(result, scores, sums)}
+    found = {name: interval for sums in _shared(scores, OfSums) for name, interval in _from_sums(result, scores, sums)}
+    for weights in _shared(scores, OfWeights):
+        found |= dict(_from_weights(result, scores, weights))
     for name in scores.values:
         if name not in found and (measured := _measured(result, scores, name, meta)) is not None:
             seed, scale = seed_of(result.job.name, name), scores.aggregation_of(name).maximum
@@ -96,10 +103,10 @@ def _measured(result: Result, scores: Scores, name: str, meta: Mapping[str, Mapp
     return Measured.of(units.values, clusters, units.strata, None if isinstance(declared, Mean) else units.weights)
 
 
-def _sums(scores: Scores) -> list[OfSums]:
-    """The different declarations of sums: several values may share one."""
+def _shared(scores: Scores, kind: type[Declared]) -> list[Declared]:
+    """The different declarations of ``kind``: several values may share one."""
     declared = (scores.aggregation_of(name) for name in scores.values)
-    return list({id(one): one for one in declared if isinstance(one, OfSums)}.values())
+    return list({id(one): one for one in declared if isinstance(one, kind)}.values())
 
 
 def _from_sums(result: Result, scores: Scores, sums: OfSums) -> Iterator[tuple[str, Interval]]:
@@ -118,6 +125,34 @@ def _from_sums(result: Result, scores: Scores, sums: OfSums) -> Iterator[tuple[s
         ends = percentiles(np.asarray(drawn[name]))
         if error and ends is not None:
             yield name, Interval(error, half_width(error, len(totals)), *ends, "bootstrap")
+
+
+def _from_weights(result: Result, scores: Scores, weighted: OfWeights) -> Iterator[tuple[str, Interval]]:
+    """The intervals of the values that come from samples' weights: clusters are drawn with replacement in each stratum.
+
+    The standard error is the spread of the resampled values.
+    """
+    strata = codes(weighted.strata.values())
+    clusters = codes(f"{stratum}/{result.clusters[sample]}" for sample, stratum in weighted.strata.items())
+    first = np.unique(clusters, return_index=True)[1]
+    stratum_of = strata[first]  # of each cluster
+    if np.bincount(stratum_of).min() < 2:
+        return
+    rng = np.random.default_rng(seed_of(result.job.name, "weights"))
+    times = np.zeros((WEIGHTED_DRAWS, len(first)), dtype=np.int64)
+    for stratum in range(stratum_of.max() + 1):
+        there = np.flatnonzero(stratum_of == stratum)
+        times[:, there] = rng.multinomial(len(there), np.full(len(there), 1 / len(there)), size=WEIGHTED_DRAWS)
+    drawn = weighted.values(times[:, clusters])
+    for name in scores.values:
+        if scores.aggregation_of(name) is not weighted:
+            continue
+        values = np.asarray(drawn[name])
+        ends = percentiles(values)
+        values = values[np.isfinite(values)]
+        error = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        if error and ends is not None:
+            yield name, Interval(error, half_width(error, len(first)), *ends, "bootstrap")
 
 
 def delta(totals: Floats, statistic: Callable[[Floats], Floats]) -> float:

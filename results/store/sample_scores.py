@@ -70,7 +70,7 @@ def read_sample_scores(path: Path, row: ScoreRow) -> SampleScores:
     line_number = count = 0
     try:
         lines = list(objects(content, str(path), own=True))
-        corpus = row.aggregation in ("sums", "corpus") or not any(row.metric in line for _, line in lines)
+        corpus = row.aggregation in ("sums", "weights", "corpus") or not any(row.metric in line for _, line in lines)
         for line_number, line in lines:  # noqa: B007
             count += 1
             if row.aggregation in ("subset", "weighted") and row.metric not in line:

@@ -55,8 +55,8 @@ class ScoreRow:
         notes: the metric's sentences for readers.
         aggregation: how the value comes from the samples, unless it is the mean of its per-sample scores or a mean of
             such means: ``subset`` (the mean over some samples), ``weighted`` (a weighted sum of means, of which the
-            per-sample scores are contributions), ``sums`` (a function of summed statistics) or ``corpus`` (of all
-            samples together).
+            per-sample scores are contributions), ``sums`` (a function of summed statistics), ``weights`` (of the
+            samples' weights, such as an average precision) or ``corpus`` (of all samples together).
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evalkit.aggregation import Aggregation, Mean, MeanWhere, OfSums, Weighted
+from evalkit.aggregation import Aggregation, Mean, MeanWhere, OfSums, OfWeights, Weighted
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.reasoning import RULES_VERSION
@@ -134,7 +134,7 @@ def stored_name(declared: Aggregation) -> str | None:
         return "subset"
     if isinstance(declared, Mean):
         return None
-    return "sums" if isinstance(declared, OfSums) else "corpus"
+    return "sums" if isinstance(declared, OfSums) else "weights" if isinstance(declared, OfWeights) else "corpus"
 
 
 def _rows_before(folder: RunFolder, rows: Sequence[ScoreRow]) -> list[ScoreRow]:

@@ -95,7 +95,7 @@ function answerOf(answer, sample) {
 }
 
 function card(sample, split, number) {
-  const grounding = sample.runs.some((answer) => answer && isPlace(answer.prediction)) || sample.references.some(([value]) => isBox(value));
+  const grounding = sample.runs.some((answer) => answer && isPlace(answer.prediction)) || sample.references.some(([value]) => isPlace(value));
   const lines = sample.runs.map((answer, run) => {
     const status = answer ? answer.status : "unscored";
     const name = two ? el("span", { class: `side-${letters[run].toLowerCase()}` }, `${letters[run]} `) : null;
@@ -103,7 +103,7 @@ function card(sample, split, number) {
     const text = grounding && answer && answer.prediction !== null ? null : el("span", { class: "line answer clamp" }, name, words("span", answerOf(answer, sample) || "(empty)"));
     return [text, el("span", { class: "foot" }, text ? null : name, STATUS[status] ? el("span", { class: `status ${status}` }, STATUS[status]) : null, answer ? scoreText(answer, split) : null)];
   });
-  const reference = sample.references.find(([value]) => !isBox(value));
+  const reference = sample.references.find(([value]) => !isPlace(value));
   return el("li", {}, el("a", { href: address(state.split, sample.id), tabindex: number === 0 ? "0" : "-1", "data-id": sample.id },
     framed(sample, sample.images.length - 1),
     sample.question ? words("span", sample.question, "line question clamp") : null,

@@ -1,24 +1,35 @@
 // Images with boxes and points drawn on them.
 
-// All boxes and points of a sample: [kind, x1, y1, x2, y2] or [kind, x, y].  References first, so that answers are drawn
-// on top.
+// All boxes and points of a sample: [kind, [x1, y1, x2, y2] or [x, y], label].  References first, so that answers are
+// drawn on top.
 function boxesOf(sample) {
-  const found = sample.references.filter(([value]) => isBox(value)).map(([value]) => ["reference", ...value]);
-  sample.runs.forEach((answer, run) => {
-    if (answer && isPlace(answer.prediction)) found.push([`answer-${run}`, ...answer.prediction]);
-  });
+  const found = [];
+  const add = (kind, value) => {
+    if (isBox(value) || isPoint(value)) found.push([kind, value, ""]);
+    else if (isLabelledBox(value)) found.push([kind, value.box, value.label]);
+    else if (areLabelledBoxes(value)) value.forEach((one) => add(kind, one));
+  };
+  sample.references.forEach(([value]) => add("reference", value));
+  sample.runs.forEach((answer, run) => answer && add(`answer-${run}`, answer.prediction));
   return found;
 }
 
 function overlay(boxes, width, height) {
-  const shapes = boxes.flatMap(([kind, x1, y1, x2, y2]) => {
+  const size = Math.max(width, height);
+  const shapes = boxes.flatMap(([kind, [x1, y1, x2, y2], label]) => {
     if (x2 === undefined) {
-      const dot = { cx: x1, cy: y1, r: Math.max(width, height) / 80 };
+      const dot = { cx: x1, cy: y1, r: size / 80 };
       return [svg("circle", { class: "box under", ...dot }), svg("circle", { class: `box ${kind}`, ...dot })];
     }
     // An answer's corners may be swapped.
     const shape = { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) };
-    return [svg("rect", { class: "box under", ...shape }), svg("rect", { class: `box ${kind}`, ...shape })];
+    const drawn = [svg("rect", { class: "box under", ...shape }), svg("rect", { class: `box ${kind}`, ...shape })];
+    if (label) {
+      // References are named at the top of their box, answers at the bottom, so that they do not cover each other.
+      const y = kind === "reference" ? shape.y + size / 24 : shape.y + shape.height - size / 80;
+      drawn.push(svg("text", { class: `label ${kind}`, x: shape.x + size / 80, y, "font-size": size / 26 }, label));
+    }
+    return drawn;
   });
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" }, ...shapes);
 }

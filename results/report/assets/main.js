@@ -95,7 +95,7 @@ function drawSplit() {
       index.splits.length > 1 ? select("task", index.splits.map((one, number) => [String(number), one.name]), String(state.split), (value) => { location.hash = address(Number(value), null); }) : null),
     el("div", { class: "overview" }, bars, el("div", { class: "breakdowns" }, parts)),
     view.top,
-    el("div", { class: "summary-line" }, el("span", {}, view.summary, " ", view.clear), split.kind === "grounding" ? legend(Object.keys(MARKED).slice(0, two ? 3 : 2)) : null, view.pagers[0]),
+    el("div", { class: "summary-line" }, el("span", {}, view.summary, " ", view.clear), ["grounding", "pointing", "detection"].includes(split.kind) ? legend(Object.keys(MARKED).slice(0, two ? 3 : 2)) : null, view.pagers[0]),
     view.cards,
     el("div", { class: "summary-line" }, el("span", {}), view.pagers[1]));
   root.hidden = false;

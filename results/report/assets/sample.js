@@ -55,7 +55,7 @@ function sideOf(answer, run, sample, split) {
 
 function referencesOf(sample) {
   return sample.references.length ? el("ul", {}, sample.references.map(([value, times]) =>
-    el("li", {}, words("span", isBox(value) ? formatValue(value) : referenceText(sample, [value])), times > 1 ? el("small", {}, ` × ${times}`) : null))) : null;
+    el("li", {}, words("span", isPlace(value) ? formatValue(value) : referenceText(sample, [value])), times > 1 ? el("small", {}, ` × ${times}`) : null))) : null;
 }
 
 function optionsOf(sample) {

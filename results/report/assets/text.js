@@ -20,10 +20,17 @@ function isPoint(value) {
   return Array.isArray(value) && value.length === 2 && value.every((one) => typeof one === "number" && isFinite(one));
 }
 
+const isLabelledBox = (value) => value !== null && typeof value === "object" && "label" in value && isBox(value.box);
+
+// Labelled boxes, maybe none.
+const areLabelledBoxes = (value) => Array.isArray(value) && value.every(isLabelledBox);
+
 // Whether a value is drawn in the image.
-const isPlace = (value) => isBox(value) || isPoint(value);
+const isPlace = (value) => isBox(value) || isPoint(value) || isLabelledBox(value) || areLabelledBoxes(value);
 
 function formatValue(value) {
+  if (isLabelledBox(value)) return `${value.label}: ${formatValue(value.box)}`;
+  if (areLabelledBoxes(value)) return value.map(formatValue).join("\n") || "no boxes";
   return isPlace(value) ? `(${value.map((one) => one.toFixed(1)).join(", ")})` : String(value);
 }
 

@@ -1,0 +1,1 @@
+"""Finding all objects of some categories."""

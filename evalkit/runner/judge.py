@@ -21,6 +21,7 @@ from evalkit.jobs import Job
 from evalkit.judging import Judge
 from evalkit.options import RunSettings
 from evalkit.scoring import is_judged
+from evalkit.types import Batching
 
 from .active_run import identify_checkpoint
 from .lazy_backend import LazyBackend
@@ -43,13 +44,15 @@ class JudgeSettings:
     other_server: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    batching: Batching | None = None
 
     @classmethod
     def of(cls, settings: RunSettings) -> JudgeSettings | None:
         """The judge of a run; None without one."""
         if settings.judge is None and settings.judge_base_url is None:
             return None
-        return cls(settings.judge, settings.judge_base_url, settings.base_url, settings.device, settings.dtype)
+        where = (settings.base_url, settings.device, settings.dtype, settings.batching)
+        return cls(settings.judge, settings.judge_base_url, *where)
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -112,7 +115,10 @@ class OpenedJudge:
 
     def _opened(self, factory: BackendFactory, checkpoint: Checkpoint) -> Backend:
         with self._console.status(f"loading the judge {checkpoint.name}"):
-            return factory.open(checkpoint, device=self._settings.device, dtype=self._settings.dtype)
+            settings = self._settings
+            return factory.open(
+                checkpoint, device=settings.device, dtype=settings.dtype, batching=settings.batching or Batching()
+            )
 
 
 def find_judge(settings: JudgeSettings | None, jobs: Sequence[Job], console: Console) -> OpenedJudge | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
+from evalkit.api import load_task
+
 from ..conftest import HTTPServer
-from ..run_folders import lines_of
+from ..run_folders import lines_of, runs_in, state_of
 from .judging import SAMPLES, chat, graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet
 
 Evalkit = Callable[..., "CompletedProcess[str]"]
@@ -233,3 +236,100 @@ def test_key_of_other_server_is_not_sent_to_judge(evalkit: Evalkit, judged: Path
         assert b"models-key" not in written
     finally:
         judge.stop()
+
+
+# ---------------------------------------------------------------------------------- a checkpoint through the engine
+
+METRIC = """
+import math
+from evalkit.interfaces import JudgedMetric
+from evalkit.types import ImagePart, JudgePrompt, JudgeQuestion, Message, Scale, Scores, TextPart
+
+SEES = JudgePrompt("sees-1", "ours", lambda reply: reply.strip().lower().rstrip("."), Scale(labels=("yes", "no")))
+
+
+class Odd(JudgedMetric):
+    name = "odd"
+    prompts = (SEES,)
+
+    def questions(self, answered, verdicts):
+        parts = (*map(ImagePart, answered.sample.images), TextPart(answered.sample.text))
+        return [JudgeQuestion("sees", SEES, (Message("user", parts),))]
+
+    def score_judged(self, answers):
+        rows = {}
+        for one in answers:
+            seen = one.verdicts["sees"].value if one.verdicts else None
+            answer = one.answered.prediction.value
+            rows[one.answered.sample.id] = {"agrees": 100.0 * (seen is not None and answer.lower().startswith(seen))}
+        mean = sum(row["agrees"] for row in rows.values()) / len(rows) if rows else math.nan
+        return Scores("agrees", {"agrees": mean}, rows, "odd|v1")
+
+
+METRIC = Odd()
+"""
+
+
+@pytest.fixture
+def judging_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with yes/no questions about bundled images, scored by whether the judge sees the same."""
+    site = tmp_path / "site"
+    info = site / "odd-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[evalkit.metrics]\nodd = odd_metric:METRIC\n")
+    (site / "odd_metric.py").write_text(METRIC)
+    monkeypatch.syspath_prepend(str(site))
+    rows: list[dict[str, Any]] = [{"evalkit": 1, "kind": "vqa", "metric": "odd"}]
+    for sample in load_task("pope/test", data="tiny")[:12]:
+        (image,) = sample.images
+        question = f"{sample.text} Please answer yes or no."
+        rows.append({"id": sample.id, "image": image.name, "question": question, "answers": list(sample.references)})
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield tmp_path
+    sys.modules.pop("odd_metric", None)
+
+
+def test_tiny_is_judged_by_other_checkpoint(evalkit: Evalkit, judging_plugin: Path) -> None:
+    command = ("run", "-t", "mine.jsonl", "--judge", "tiny-early", "--device", "cpu", "--data", "tiny")
+    done = evalkit(*command, cwd=judging_plugin)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs_in(judging_plugin)
+    assert state_of(run) == "complete"
+    lines = lines_of(run / "mine.own.verdicts.jsonl")
+    assert len(lines) == 12
+    assert {line["answer"] for line in lines} <= {"yes", "no"}
+    assert all(line["images"] and line["digests"][0] for line in lines)
+    answers = {line["id"]: line["text"] for line in lines_of(run / "mine.own.jsonl")}
+    agree = [answers[line["id"].partition("#")[0]].lower().startswith(line["answer"]) for line in lines]
+    (found,) = json.loads((run / "scores.json").read_text())["results"]
+    assert found["value"] == pytest.approx(100 * sum(agree) / 12)
+    assert "|odd|judge:tiny-early@" in found["signature"]
+    assert json.loads((run / "manifest.json").read_text())["judge"]["judge"].startswith("tiny-early@")
+    before = (run / "mine.own.verdicts.jsonl").read_bytes()
+    done = evalkit(*command, cwd=judging_plugin)
+    assert done.returncode == 0, done.stderr
+    assert "0 verdicts by tiny-early@" in said(done)
+    assert "loaded" not in said(done)  # neither the model nor the judge
+    assert (run / "mine.own.verdicts.jsonl").read_bytes() == before
+
+
+def test_evaluate_asks_judge(judging_plugin: Path, monkeypatch: pytest.MonkeyPatch, http_server: HTTPServer) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from evalkit import evaluate
+    from evalkit.checkpoint import bundled_folder
+
+    monkeypatch.chdir(judging_plugin)
+    http_server.replace = replying(lambda body: "Yes.")
+    folder = bundled_folder("tiny")
+    model, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    results = evaluate(
+        model=model, processor=processor, tasks="mine.jsonl", data="tiny", limit=4, judge_base_url=http_server.url
+    )
+    (result,) = results.values()
+    assert result.scores is not None
+    assert "judge:one@" in result.scores.signature
+    (texts,) = results.answers.values()
+    assert result.scores.values["agrees"] == 100 * sum(t.lower().startswith("yes") for t in texts.values()) / 4
+    assert len(http_server.seen) == 4

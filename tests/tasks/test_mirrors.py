@@ -65,6 +65,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str, str | None]] = {
     "hallusionbench/image": ("lmms-lab/HallusionBench/data", "image", {"category": "VD", "subcategory": "math", "visual_input": "1", "set_id": "0", "figure_id": "1", "question_id": "2", "question": "What?", "gt_answer": "1"}, "set_id", "question"),
     "ocrbench/test": ("echo840/OCRBench/data", "test", {"dataset": "IIIT5K", "question": "What?", "question_type": "Regular Text Recognition", "answer": ["x"]}, "question_type", "question"),
     "mtvqa/test": ("ByteDance/MTVQA/data", "test", {"id": 7, "lang": "DE", "qa_pairs": "[{'question': 'What?', 'answer': 'x'}]"}, "id", "qa_pairs"),
+    "odinw13/test": ("kcz358/ODinW-13/data", "test", {"dataset_name": "Raccoon", "categories": ["What?"], "bboxes": [[1.0, 1.0, 9.0, 9.0]], "labels": ["What?"]}, "dataset_name", "categories"),
     "refcoco/testA": ("lmms-lab/RefCOCO/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcoco+/testA": ("lmms-lab/RefCOCOplus/data", "testA", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),
     "refcocog/test": ("lmms-lab/RefCOCOg/data", "test", {"bbox": [1.0, 1.0, 9.0, 9.0], "answer": ["the cat"]}, "bbox", "answer"),

@@ -16,6 +16,7 @@ from typing import Any
 
 import questions as q
 from data_captions_text_choice import write_captions, write_docvqa, write_scienceqa, write_textvqa
+from data_detection import write_countbenchqa, write_odinw
 from data_files import write_coco_image, write_json
 from data_tables import write_mmbench, write_mme, write_muirbench, write_pope, write_screenspot
 from scenes import COLORS, SHAPES, Scene, draw_scene
@@ -182,6 +183,8 @@ def write_data_root(root: Path, seed: int) -> dict[str, Any]:
     counts["mmbench_en"] = write_mmbench(root, 24, random.Random(f"{seed}/mmbench"))
     counts["muirbench"] = write_muirbench(root, 20, random.Random(f"{seed}/muirbench"))
     counts["screenspot"] = write_screenspot(root, 24, random.Random(f"{seed}/screenspot"))
+    counts["countbenchqa"] = write_countbenchqa(root, 24, random.Random(f"{seed}/countbenchqa"))
+    counts["odinw13"] = write_odinw(root, 3, random.Random(f"{seed}/odinw"))
     return counts
 
 

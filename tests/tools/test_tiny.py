@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from scenes import Thing
 
 from evalkit import registry
 from evalkit.model.families import qwen2_5_vl as family
-from evalkit.types import ImageSize, PromptSpec, Sample
+from evalkit.types import ImageSize, PromptSpec, Sample, TextPart
 
+OPTIONS = ("the first image", "the second image")
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools" / "tiny"
 
@@ -31,6 +33,14 @@ def test_training_prompts_equal_family_prompts() -> None:
     assert questions.CHOICE_PROMPTS[0] == family.CHOICE
     assert questions.CAPTION_PROMPTS[0] == family.CAPTION
     assert questions.GROUNDING_OFFICIAL == family.GROUNDING
+    assert questions.POINTING_OFFICIAL == family.POINTING
+    assert questions.DETECTION_OFFICIAL == family.DETECTION
+    muirbench = registry.tasks.get("muirbench")
+    pair = Sample.interleaved("1", ("<1>", " ", "<2>", " Which?"), references=("A",), cluster="1", options=OPTIONS)
+    for (before, after), protocol in zip(questions.PAIR_PROMPTS, ("official", "lmms-eval"), strict=True):
+        (message,) = family.FAMILY.prompt(muirbench.prompt_spec(protocol), pair)
+        text = "".join(part.text for part in message.content if isinstance(part, TextPart))
+        assert text == before + "<1> <2>" + after.format(q="Which?")
 
 
 def test_training_answers_equal_family_answers() -> None:
@@ -43,6 +53,17 @@ def test_training_answers_equal_family_answers() -> None:
     sample = Sample("1", (Image(),), "the left man", box, "1")  # type: ignore[arg-type]
     answer = registry.families.get("qwen2.5-vl").answer(PromptSpec("refcoco", "grounding"), sample, size)
     assert answer == questions.answer_text(qa, size.resized)
+    point = replace(qa, kind="pointing")
+    assert questions.answer_text(point, size.resized) == registry.families.get("qwen2.5-vl").answer(
+        PromptSpec("screenspot", "pointing"), sample, size
+    )
+    things = (Thing("red", "circle", (0.1, 0.1, 0.5, 1.0)), Thing("blue", "star", (0.6, 0.2, 0.9, 0.5)))
+    boxes = ({"label": "circle", "box": box[0]}, {"label": "star", "box": (120.0, 20.0, 180.0, 50.0)})
+    for count in (2, 0):
+        several = questions.QA("detection", "circle, star", "", things=things[:count])
+        found = Sample("1", (Image(),), "circle, star", boxes[:count], "1")  # type: ignore[arg-type]
+        answer = registry.families.get("qwen2.5-vl").answer(PromptSpec("odinw13", "detection"), found, size)
+        assert answer == questions.answer_text(several, size.resized)
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scenes import COLORS, SHAPES, SORTS, Scene, Thing, value_box
@@ -22,16 +23,41 @@ CAPTION_PROMPTS = (CAPTION_OFFICIAL, "Provide a one-sentence caption for the pro
 CHOICE_OFFICIAL = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
 CHOICE_PROMPTS = (CHOICE_OFFICIAL, "{q}\n{options}\nAnswer with the option's letter from the given choices directly.")
 GROUNDING_OFFICIAL = "Locate {q} in this image and output the bbox coordinates in JSON format."
+POINTING_OFFICIAL = (
+    "Locate in this image the point for this instruction: {q}\nOutput its coordinates in JSON format like this: "
+    '{{"point_2d": [x, y], "label": "…"}}'
+)
+DETECTION_OFFICIAL = (
+    "Locate every instance that belongs to the following categories: '{q}'. Report bbox coordinates in JSON format."
+)
+# MuirBench's own prompt and another harness's: the text before the first of two images, and what follows the second.
+PAIR_PROMPTS = (
+    (
+        "Question: ",
+        (
+            " {q}\nChoices:\n(A) the first image\n(B) the second image\n"
+            "Hint: Please provide the correct option letter, such as A, B, C, D, directly.\nAnswer:"
+        ),
+    ),
+    (
+        "",
+        (
+            " {q}\nA. the first image\nB. the second image\n"
+            "Answer with the option's letter from the given choices directly."
+        ),
+    ),
+)
 
-KINDS = ("caption", "vqa", "reading", "page", "choice", "grounding")
+KINDS = ("caption", "vqa", "reading", "page", "choice", "grounding", "pointing", "detection", "pair")
 
 
 @dataclass(frozen=True)
 class QA:
     """One question of a ``kind`` with its answer.
 
-    ``topic`` splits vqa into colour, shape, count and presence; ``thing`` is the target of a grounding question;
-    ``about`` is the region of the image (unit box) with the answer, if there is one.
+    ``topic`` splits vqa into colour, shape, count and presence; ``thing`` is the target of a grounding or pointing
+    question; ``things`` are those of a detection question; ``about`` is the region of the image (unit box) with the
+    answer, if there is one.
     """
 
     kind: str
@@ -40,6 +66,7 @@ class QA:
     topic: str = ""
     options: tuple[str, ...] = ()
     thing: Thing | None = None
+    things: tuple[Thing, ...] = ()
     about: tuple[float, float, float, float] | None = None
 
 
@@ -143,19 +170,49 @@ def sample_choice(scene: Scene, rng: random.Random) -> QA:
 
 @dataclass(frozen=True)
 class Mix:
-    """Questions per training image: numbers of boxes and questions; probabilities of a caption, of multiple choice."""
+    """Questions per training image: numbers of boxes, points and questions; probabilities of a caption, of multiple
+    choice, of boxes of all shapes of some kinds.  ``pairs`` of images with questions about both are per batch.
+    """
 
     sorts: tuple[float, float, float] = SORTS
     caption: float = 0.8
     vqa: int = 3
     grounding: int = 2
     choice: float = 0.3
+    pointing: int = 0
+    detection: float = 0.0
+    pairs: int = 0
 
 
 BROAD = Mix()
 # Learned last: finding one thing among several, small print, and option letters.
 HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5)
 HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
+# Points, boxes of all shapes of some kinds, and two images.
+WIDER = Mix(sorts=(0.64, 0.14, 0.22), caption=0.3, vqa=2, grounding=1, choice=0.8, pointing=2, detection=0.6, pairs=8)
+
+
+def detection(scene: Scene, rng: random.Random) -> QA:
+    """The boxes of all shapes of two to four kinds, from left to right; sometimes there is none."""
+    names = sorted(rng.sample(SHAPES, rng.choice((2, 3, 4))), key=SHAPES.index)
+    return detection_of(scene, names)
+
+
+def detection_of(scene: Scene, names: Sequence[str]) -> QA:
+    """The boxes of all shapes called ``names``."""
+    found = sorted((t for t in scene.things if t.shape in names), key=lambda t: t.box[0] + t.box[2])
+    return QA("detection", ", ".join(names), "", things=tuple(found))
+
+
+def pair_questions(pair: Sequence[Scene], rng: random.Random) -> list[QA]:
+    """Which of two images has a shape: one question each about what only the first and only the second has."""
+    names = [{f"{thing.color} {thing.shape}" for thing in scene.things} for scene in pair]
+    found = []
+    for number in (0, 1):
+        only = sorted(names[number] - names[1 - number])
+        if only:
+            found.append(QA("pair", f"Which image has a {rng.choice(only)}?", "AB"[number]))
+    return found
 
 
 def questions(scene: Scene, rng: random.Random, mix: Mix = BROAD) -> list[QA]:
@@ -183,6 +240,10 @@ def questions(scene: Scene, rng: random.Random, mix: Mix = BROAD) -> list[QA]:
     found += [sample_vqa(scene, rng) for _ in range(mix.vqa)]
     for thing in rng.sample(scene.things, min(mix.grounding, len(scene.things))):
         found.append(QA("grounding", rng.choice(expressions(scene, thing)), "", thing=thing, about=thing.box))
+    for thing in rng.sample(scene.things, min(mix.pointing, len(scene.things))):
+        found.append(QA("pointing", rng.choice(expressions(scene, thing)), "", thing=thing))
+    if mix.detection and rng.random() < mix.detection:
+        found.append(detection(scene, rng))
     if rng.random() < mix.choice:
         found.append(sample_choice(scene, rng))
     rng.shuffle(found)
@@ -202,6 +263,10 @@ def user_text(qa: QA, rng: random.Random | None = None) -> str:
         return pick(CAPTION_PROMPTS)
     if qa.kind == "grounding":
         return GROUNDING_OFFICIAL.format(q=qa.question)
+    if qa.kind == "pointing":
+        return POINTING_OFFICIAL.format(q=qa.question)
+    if qa.kind == "detection":
+        return DETECTION_OFFICIAL.format(q=qa.question)
     if qa.kind == "choice":
         lines = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", qa.options, strict=False))
         return pick(CHOICE_PROMPTS).format(q=qa.question, options=lines)
@@ -209,12 +274,28 @@ def user_text(qa: QA, rng: random.Random | None = None) -> str:
 
 
 def answer_text(qa: QA, frame: tuple[int, int]) -> str:
-    """The assistant's answer; boxes in Qwen2.5-VL's format, in pixels of the resized ``frame`` (width, height)."""
+    """The assistant's answer; boxes and points in Qwen2.5-VL's format, in pixels of the resized ``frame`` (w, h)."""
+    if qa.kind == "detection":
+        return _fenced([_box_item(thing, thing.shape, frame) for thing in qa.things])
     if qa.thing is None:
         return qa.answer
-    box = [round(v * s) for v, s in zip(qa.thing.box, (*frame, *frame), strict=True)]
-    item = f'{{"bbox_2d": {json.dumps(box)}, "label": "{qa.question}"}}'
-    return f"```json\n[\n\t{item}\n]\n```"
+    if qa.kind == "pointing":
+        (x1, y1, x2, y2), (width, height) = qa.thing.box, frame
+        point = [round((x1 + x2) / 2 * width), round((y1 + y2) / 2 * height)]
+        return _fenced([f'{{"point_2d": {json.dumps(point)}, "label": "{qa.question}"}}'])
+    return _fenced([_box_item(qa.thing, qa.question, frame)])
+
+
+def _box_item(thing: Thing, label: str, frame: tuple[int, int]) -> str:
+    box = [round(v * s) for v, s in zip(thing.box, (*frame, *frame), strict=True)]
+    return f'{{"bbox_2d": {json.dumps(box)}, "label": "{label}"}}'
+
+
+def _fenced(items: Sequence[str]) -> str:
+    """A list in JSON as Qwen2.5-VL writes it."""
+    if not items:
+        return "```json\n[]\n```"
+    return "```json\n[\n" + ",\n".join(f"\t{item}" for item in items) + "\n]\n```"
 
 
 def chat(turns: list[tuple[str, str]]) -> str:

@@ -143,14 +143,18 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in pairs).encode()).hexdigest()[:32]
 
 
-def of_samples(samples: Iterable[Sample]) -> str:
+def of_samples(samples: Iterable[Sample], keys: Sequence[str] = ()) -> str:
     """The digest of a split's annotations: of every question, its options and references, in order.
 
     Images are not included; each has its own digest.
+
+    Args:
+        keys: the entries of ``Sample.meta`` to include.
     """
     state = hashlib.sha256()
     encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
     for s in samples:
-        line = encode([s.id, s.text, s.option_texts, s.references, s.cluster])
+        scored_by = [[s.meta.get(key) for key in keys]] if keys else []
+        line = encode([s.id, s.text, s.option_texts, s.references, s.cluster, *scored_by])
         state.update(line.encode("utf-8", errors="surrogatepass") + b"\n")
     return state.hexdigest()[:32]

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evalkit.annotations import digest_of_annotations
 from evalkit.boxes import check_boxes
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
-from evalkit.fingerprint import of_samples
 from evalkit.given_prompts import NOTHING_GIVEN, GivenPrompts
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
@@ -143,8 +143,8 @@ class Job:
 
     @cached_property
     def annotations(self) -> str:
-        """A digest of the complete split's questions and references, regardless of ``samples``."""
-        return of_samples(self.all_samples)
+        """A digest of the complete split's annotations, regardless of ``samples``."""
+        return digest_of_annotations(self.task, self.all_samples)
 
     @cached_property
     def earlier_annotations(self) -> str | None:

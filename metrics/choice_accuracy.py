@@ -48,6 +48,7 @@ class ChoiceAccuracy(Metric):
     def __init__(self, headline: str = "accuracy") -> None:
         self.name = f"choice_{headline}"
         self.headline = headline
+        self.meta_keys = {"accuracy_l2": ("l2_category",), "accuracy_macro": ("category",)}.get(headline, ())
 
     @property
     def signature(self) -> str:

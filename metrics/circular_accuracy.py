@@ -51,6 +51,8 @@ class CircularAccuracy(Metric):
         scores_of: a sample's ``accuracy`` and ``parse_rate``, given the metric's name.
     """
 
+    meta_keys = (GROUP, ROTATION, "reference")
+
     def __init__(
         self,
         name: str,

@@ -40,6 +40,7 @@ class HallusionBench(Metric):
     """
 
     name = "hallusionbench"
+    meta_keys = ("figure", "question_group")
     signature = "hallusionbench|groups:l2-category|unread:wrong|v1"
     aggregation = MappingProxyType(
         {

@@ -59,6 +59,7 @@ class Mme(Metric):
     """
 
     name = "mme"
+    meta_keys = ("category", "image")
     signature = "mme|pairs:image|unread:wrong|v1"
     aggregation = MappingProxyType(
         {

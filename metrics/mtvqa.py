@@ -38,6 +38,8 @@ class Mtvqa(Metric):
     ``references`` is one answer, ``meta["category"]`` the language.  Column: ``accuracy``, 0 or 100.
     """
 
+    meta_keys = ("category",)
+
     def __init__(self, name: str, headline: str, *, dots: bool) -> None:
         self.name = name
         self.running_score = headline == "micro"

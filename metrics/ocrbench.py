@@ -71,6 +71,7 @@ class OcrBench(Metric):
 
     running_score = False
     aggregation = MappingProxyType({"score": SumOfMeans(((TOTAL / 100, Mean("accuracy")),), float(TOTAL))})
+    meta_keys = ("category", "part")
 
     def __init__(self, name: str, *, full_width: bool = False) -> None:
         self.name = name

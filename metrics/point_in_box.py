@@ -57,6 +57,7 @@ class PointInBox(Metric):
     """
 
     running_score = True
+    meta_keys = (CELL,)
 
     def __init__(self, name: str = "point_in_box", *, macro: bool = False, inset: int = 0) -> None:
         self.name = name

@@ -44,6 +44,8 @@ class Pope(Metric):
     Columns: ``accuracy`` and ``parse_rate``, each 0 or 100.
     """
 
+    meta_keys = ("category",)
+
     def __init__(self, name: str, headline: str, *, explicit_no: bool = False) -> None:
         self.name = name
         self._headline = headline

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evalkit import fingerprint
+from evalkit import fingerprint, load_task
+from evalkit.annotations import digest_of_annotations
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import load_job
@@ -140,3 +142,16 @@ def test_annotations_digest_does_not_depend_on_location() -> None:
     assert fingerprint.of_samples(samples) == job.annotations
     assert fingerprint.of_samples(samples[::-1]) != job.annotations
     assert fingerprint.of_samples(samples[:-1]) != job.annotations
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("mme/test", "category"), ("pope/test", "category"), ("mmbench_en/dev", "group")]
+)
+def test_annotations_include_what_scores_depend_on(name: str, key: str) -> None:
+    """A pair, group or category that has changed gives another score, and must not pass for the same annotations."""
+    samples = load_task(name, data="tiny")
+    changed = [replace(samples[0], meta={**samples[0].meta, key: "other"}), *samples[1:]]
+    unrelated = [replace(samples[0], meta={**samples[0].meta, "note": "other"}), *samples[1:]]
+    digest = digest_of_annotations(samples.task, samples)
+    assert digest_of_annotations(samples.task, changed) != digest
+    assert digest_of_annotations(samples.task, unrelated) == digest

@@ -15,12 +15,15 @@ class Metric(ABC):
 
     Attributes:
         running_score: whether a sample's score depends on no other sample, so that a run can show the score so far.
+        meta_keys: the entries of ``Sample.meta`` that scores depend on, beyond breakdowns: two scores are of the same
+            annotations only if these are equal too.
         aggregation: how values come from the per-sample scores, by name; ``Scores.aggregation`` adds to it what depends
             on the samples.  Default: the mean of the column named like the value, on a scale from 0 to 100.
     """
 
     name: str
     running_score: bool = False
+    meta_keys: Sequence[str] = ()
     aggregation: Mapping[str, Aggregation] = MappingProxyType({})
 
     @property

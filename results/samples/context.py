@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 
 from evalkit import registry
+from evalkit.annotations import digest_of_annotations
 from evalkit.data import BUNDLED, HUB, Data, open_data
 from evalkit.errors import UserError
 from evalkit.few_shot import shot_pool
 from evalkit.file_task import FileTask
-from evalkit.fingerprint import of_samples
 from evalkit.given_prompts import GivenPrompts
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, conversation, load_job, prompt_digest
@@ -95,7 +95,7 @@ def change_note(run: ScoredRun, name: str, task: Task, samples: Mapping[str, Sam
         return f"{task.path} has changed since the run was made: references may differ."
     if then is None or then == task.version:
         digest = run.annotations(name)
-        if digest is None or digest == of_samples(samples.values())[:16]:
+        if digest is None or digest == digest_of_annotations(task, samples.values())[:16]:
             return ""
         return (
             "questions or references have changed since the answers were scored; "

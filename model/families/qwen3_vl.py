@@ -34,6 +34,7 @@ BY_TASK: Mapping[str, PromptTemplate] = {
     "hallusionbench": PromptTemplate("{q}"),
     "ocrbench": PromptTemplate("{q}"),
     "ocrbench_v2": PromptTemplate("{q}"),
+    "cc_ocr": PromptTemplate("{q}"),
     "mathvision": PromptTemplate("{q}"),
     "mathvista": PromptTemplate("{q}"),
     "muirbench": PromptTemplate(LETTER),

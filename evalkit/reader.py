@@ -39,7 +39,7 @@ class Reader:
         protocol: the protocol of the prompts, which decides the family's parsing.
         choice: how multiple-choice questions were answered.
         boxes: one of ``COORDINATES`` for boxes and points; None for the family's.
-        rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
+        rule: the scoring rule (``Task.scoring_rules``), for the tasks that have it; empty for that of the protocol.
         judge: whether there is a judge, whose rule then applies if the task has one.
     """
 
@@ -95,12 +95,17 @@ class Reader:
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
             raise UserError(f"--min-pixels {self.min_pixels} is more than --max-pixels {self.max_pixels}.")
 
+    def rule_of(self, task: Task) -> str:
+        """The scoring rule of ``task``; empty for that of the protocol, also where the task has none of this name."""
+        return self.rule if self.rule and task.has_rule(self.rule) else ""
+
     def check(self, task: Task) -> None:
         """Raise ``UserError`` if answers to ``task`` cannot be parsed."""
         frame = self._spec(task).point_rule.frame if task.kind == "pointing" else ""
         if frame and self.boxes is not None:
             raise UserError(
-                f"--boxes {self.boxes}: the scoring rule {self.rule or task.rule_of(self.protocol)} of {task.name} has "
+                f"--boxes {self.boxes}: the scoring rule {self.rule_of(task) or task.rule_of(self.protocol)} of "
+                f"{task.name} has "
                 f"coordinates of its own ({frame}); leave it out."
             )
         if task.kind in LOCATED and self.family is None and self.boxes is None and not frame:
@@ -176,7 +181,8 @@ class Reader:
         return self.family
 
     def _spec(self, task: Task) -> PromptSpec:
-        return task.prompt_spec(self.protocol, self.choice, self.rule or task.rule_of(self.protocol, self.judge))
+        rule = self.rule_of(task) or task.rule_of(self.protocol, self.judge)
+        return task.prompt_spec(self.protocol, self.choice, rule)
 
     def _record(self, task: Task, sample: Sample, text: str | None, sizes: dict[str, Size]) -> Record:
         if text is None:

@@ -97,11 +97,11 @@ class RecordedRun:
 
         Args:
             data: where they are now.
-            rule: replaces the scoring rule.
+            rule: replaces the scoring rule of the tasks that have one of this name.
             judge: the judge to ask; None for the verdicts that are recorded.
 
         Raises:
-            UserError: the manifest is corrupt, or the data is missing.
+            UserError: the manifest is corrupt, the data is missing, or no task has the rule.
         """
         folder = RunFolder.existing(path)
         manifest = folder.read_manifest()
@@ -118,6 +118,8 @@ class RecordedRun:
                 asked = {"judge": judge.model, "judge_base_url": judge.base_url}
                 settings = manifest.settings = {**settings, **asked}
                 reader = replace(reader, judge=True)
+            if rule and not any(task.has_rule(rule) for task, _ in tasks):
+                tasks[0][0].scoring_rule(rule)  # refuses it
             opened = open_data(where, images_required=False)
             seed = int(settings["seed"])
             str(manifest.model["name"])
@@ -132,7 +134,7 @@ class RecordedRun:
                     limit=record.limit,
                     seed=seed,
                     protocol=reader.protocol,
-                    rule=reader.rule,
+                    rule=reader.rule_of(task),
                     judge=reader.judge,
                 ),
                 prompting=record.prompting,
@@ -143,6 +145,14 @@ class RecordedRun:
         ]
         console = new_console(stderr=True, highlight=False)
         return cls(folder, manifest, jobs, reader, where, find_judge(judge, jobs, console))
+
+    def lacks_rule(self, job: Job) -> str:
+        """A sentence if the job's task does not have the rule that the others are scored by; else empty."""
+        if not self.reader.rule or job.rule:
+            return ""
+        own = job.task.rule_of(job.protocol, job.judge)
+        scored = f"by {own}" if own else "in the one way there is"
+        return f"{job.name}: there is no scoring rule {self.reader.rule!r} for it; it is scored {scored}."
 
     def score(self, job: Job, console: Console) -> Result:
         """Parse and score the answers to a split."""
@@ -166,10 +176,14 @@ def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
     console = new_console(stderr=True, highlight=False)
     rows: list[list[Cell | str]] = []
     signatures: dict[str, None] = {}
+    lacking: dict[str, None] = {}
     code = 0
     for rule in dict.fromkeys(rules):
         run = RecordedRun.open(path, data, rule)
         for job in run.jobs:
+            if run.lacks_rule(job):
+                lacking[f"{job.name}: there is no scoring rule {rule!r} for it."] = None
+                continue
             result = run.score(job, console)
             code = code if result.complete else 1
             scores = result.scores
@@ -180,7 +194,7 @@ def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
     header = ["task", "rule", "metric", "score", "n", "unparsed"]
     out = new_console()
     out.print(OnTerminal(Table(header, rows, 3)))
-    print_notes(out, list(signatures))
+    print_notes(out, [*lacking, *signatures])
     return code
 
 
@@ -205,6 +219,9 @@ def rescore_run(path: Path, data: str | None, rule: str | None = None, judge: Ju
         manifest.rescored = {"at": now(), "evalkit": __version__, "data": run.data}
         folder.write_manifest(manifest)
     new = {entry.row.name: entry.row.to_dict() for entry in entries}
+    for job in run.jobs:
+        if sentence := run.lacks_rule(job):
+            console.print(sentence, soft_wrap=True)
     for result in results:
         name = result.job.name
         console.print(changes(rows.get(name), new[name], before[name], result), soft_wrap=True)

@@ -116,6 +116,10 @@ class Task(ABC):
             return self.judged_rule
         return self.protocol_rules.get(protocol, self.default_rule)
 
+    def has_rule(self, name: str) -> bool:
+        """Whether there is a rule called ``name`` (see ``scoring_rule``)."""
+        return name.replace("@", "-") in self.scoring_rules
+
     def scoring_rule(self, name: str) -> ScoringRule:
         """The rule called ``name``; a revision may be given as in ``vlmevalkit@2025-08``.
 

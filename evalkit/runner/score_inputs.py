@@ -99,7 +99,7 @@ def answers_of(
     protocol = reading.reader.protocol
     job = load_job(
         task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice,
-        rule=reading.reader.rule, judge=reading.reader.judge,
+        rule=reading.reader.rule_of(task), judge=reading.reader.judge,
     )  # fmt: skip
     prompting = reading.prompting(journal)
     job = replace(

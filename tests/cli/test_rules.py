@@ -90,3 +90,33 @@ def test_unknown_rule(evalkit: Call, files: tuple[Path, Path], tmp_path: Path) -
             "\n", " "
         )
         assert not (tmp_path / "runs").exists()
+
+
+def test_rescore_of_tasks_of_which_one_has_the_rule(evalkit: Call, files: tuple[Path, Path], tmp_path: Path) -> None:
+    own, answers = files
+    texts = tmp_path / "texts.jsonl"
+    rows = [{"id": str(n), "image": "a.png", "question": "What?", "answers": ["a cat"]} for n in (1, 2)]
+    texts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = tmp_path / "said.jsonl"
+    said.write_text("".join(json.dumps({"id": str(n), "text": "a cat"}) + "\n" for n in (1, 2)))
+    out = tmp_path / "runs"
+    both = ("--tasks", f"{own},{texts}", "-p", str(answers), "-p", str(said), "--out", str(out), "--name", "mine")
+    done = evalkit("score", *both, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = str(out / "mine")
+    done = evalkit("rescore", run, "--rule", "evalkit-2,vlmevalkit-2024", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "texts/own: there is no scoring rule 'vlmevalkit-2024' for it." in " ".join(done.stdout.split())
+    assert "50.00" in done.stdout
+    for _ in range(2):  # the rule stays where there is one
+        done = evalkit("rescore", run, "--rule", "vlmevalkit-2024", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        sentence = "texts/own: there is no scoring rule 'vlmevalkit-2024' for it; it is scored in the one way there is."
+        assert sentence in " ".join(done.stderr.split())
+        done = evalkit("rescore", run, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert accuracy(out / "mine")[0] == pytest.approx(50)
+    assert evalkit("show", run, cwd=tmp_path).returncode == 0
+    done = evalkit("rescore", run, "--rule", "nobody", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no scoring rule 'nobody'" in done.stderr

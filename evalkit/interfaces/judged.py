@@ -56,7 +56,7 @@ class JudgedMetric(Metric):
         name, *rest = signature.split("|")
         scales = ["text" if prompt.scale is None else prompt.scale.describe() for prompt in self.prompts]
         prompts = [f"judge-prompt:{p.name}:{scale}" for p, scale in zip(self.prompts, scales, strict=True)]
-        return "|".join([name, f"judge:{judge}", *prompts, *rest])
+        return "|".join([name, f"judge:{judge}", *dict.fromkeys(prompts), *rest])
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
         """Make the questions about made-up answers to the first samples, and score made-up verdicts."""

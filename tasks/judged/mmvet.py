@@ -12,7 +12,6 @@ Rules: ``official`` and ``vlmevalkit-e8e78f0``, which differ in the judge's prom
 
 Deliberate choices:
 - No score without a judge: lmms-eval gives 0 then.
-- lmms-eval's temperature of 0.2 is not part of its protocol here.
 
 Not checked against the official download: the columns of lmms-lab/MMVet on the hub and of VLMEvalKit's ``MMVet.tsv``.
 """

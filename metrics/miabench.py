@@ -25,7 +25,7 @@ from evalkit.interfaces import JudgedMetric
 from evalkit.types import Answered, JudgedAnswer, JudgePrompt, JudgeQuestion, Kind, Sample, Scale, Scores, Verdict
 
 from ._judging import LONGEST, user
-from ._scoring import check_text_samples, means
+from ._scoring import check_text_samples, computed, means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,7 +156,7 @@ class MiaBench(JudgedMetric):
         of_types = OfSums(statistics, by_type)
         declared: dict[str, Aggregation] = {f"score[{name}]": of_types for name in types}
         values = means(per_sample, ("score", "parse_rate"))
-        values |= {name: of_types.compute(name, per_sample, {}) for name in declared}
+        values |= computed(declared, per_sample, {})
         return Scores("score", values, per_sample, self.signature, declared)
 
 

@@ -26,7 +26,7 @@ from evalkit.interfaces import JudgedMetric
 from evalkit.types import Answered, JudgedAnswer, JudgePrompt, JudgeQuestion, Kind, Sample, Scale, Scores, Verdict
 
 from ._judging import LONGEST, prompt_text, user
-from ._scoring import breakdown, check_text_samples, means
+from ._scoring import breakdown, check_text_samples, computed, means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,7 +113,7 @@ class SimpleVqa(JudgedMetric):
         if answers:
             ratios = OfSums(statistics, _shares)
             declared = dict.fromkeys(("accuracy_given_attempted", "f1"), ratios)
-            values |= {name: ratios.compute(name, per_sample, {}) for name in declared}
+            values |= computed(declared, per_sample, {})
         more, how = breakdown("language", [judged.answered for judged in answers], per_sample)
         return Scores("accuracy", {**values, **more}, per_sample, self.signature, {**declared, **how})
 

@@ -79,12 +79,12 @@ class LlavaBench(Task):
             captions = {name_in(row, "image"): _caption(row["caption"]) for row in self._lines(data, place, CONTEXT)}
         with official_format(self.name, f"{place}/{ANSWERS}", "GPT-4's answers by question_id"):
             answers = {str(row["question_id"]): text_in(row, "text") for row in self._lines(data, place, ANSWERS)}
-        for row in self._lines(data, place, QUESTIONS):
+        for entry in self._lines(data, place, QUESTIONS):
             with official_format(self.name, f"{place}/{QUESTIONS}", "a question with its image and category"):
-                key, name = str(row["question_id"]), name_in(row, "image")
-                texts = (text_in(row, "text"), answers[key], captions[name])
+                key, name = str(entry["question_id"]), name_in(entry, "image")
+                texts = (text_in(entry, "text"), answers[key], captions[name])
                 image = image_in(folder, name, task=self.name)
-                yield self._sample(key, *texts, row["category"], (image,), name)
+                yield self._sample(key, *texts, entry["category"], (image,), name)
 
     def _lines(self, data: OfficialData, place: str, name: str) -> list[dict[str, Any]]:
         path = data.root / place / name

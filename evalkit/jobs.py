@@ -12,11 +12,13 @@ from typing import Any
 from evalkit.annotations import digest_of_annotations
 from evalkit.boxes import check_boxes
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
+from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.given_prompts import NOTHING_GIVEN, GivenPrompts
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
+from evalkit.reasoning import REASONING, Markers, Parts, split
 from evalkit.subset import choose
 from evalkit.types import (
     LOCATED,
@@ -49,6 +51,7 @@ class Record:
         images: the images of the request, those of few-shot examples first.
         image_digests: one per image; None for an unreadable image.
         shots: the ids of the few-shot examples.
+        markers: the markers of reasoning in the answer; none for final texts.
     """
 
     sample: Sample
@@ -58,6 +61,17 @@ class Record:
     images: tuple[ImageRef, ...] = ()
     image_digests: tuple[str | None, ...] = ()
     shots: tuple[str, ...] = ()
+    markers: Sequence[Markers] = REASONING
+
+    @property
+    def parts(self) -> Parts:
+        """The reasoning and the final answer."""
+        return split(first_turn(self.response.text), self.markers)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the token limit cut the answer off: it says so, or its reasoning does not end."""
+        return self.response.finish == "length" or (self.response.finish == "stop" and not self.parts.complete)
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,7 @@ class Question:
     sample: Sample
     request: Request
     shots: tuple[str, ...] = ()
+    markers: Sequence[Markers] = REASONING
 
     @cached_property
     def digest(self) -> str:
@@ -75,7 +90,9 @@ class Question:
 
     def answered(self, response: Response, prediction: Prediction, digests: tuple[str | None, ...]) -> Record:
         """The record of an answer."""
-        return Record(self.sample, self.digest, response, prediction, self.request.images, digests, self.shots)
+        return Record(
+            self.sample, self.digest, response, prediction, self.request.images, digests, self.shots, self.markers
+        )
 
 
 @dataclass(frozen=True)
@@ -279,8 +296,9 @@ def build_requests(
             conversation(job.given, spec, family, sample, before),
             decoding,
             family.continuations(spec, sample) if ranked else (),
+            () if family.reasoning is REASONING else tuple(family.reasoning),
         )
-        questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before))
+        questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before), family.reasoning)
     return questions
 
 

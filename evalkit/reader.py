@@ -19,6 +19,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
+from evalkit.reasoning import REASONING, Markers
 from evalkit.types import LOCATED, ImageSize, LabelledBox, Prediction, PromptSpec, Response, Sample, Size
 
 PIXELS = "pixels"
@@ -193,7 +194,14 @@ class Reader:
             names = ", ".join(image.name for image in sample.all_images)
             return failed(sample, f"{type(error).__name__}: {error} ({names})")
         response = Response(sample.id, text, image_sizes=image_sizes)
-        return Record(sample, "", response, self.parse(task, sample, text, image_sizes), sample.all_images)
+        prediction = self.parse(task, sample, text, image_sizes)
+        return Record(sample, "", response, prediction, sample.all_images, markers=self.markers(task, sample))
+
+    def markers(self, task: Task, sample: Sample) -> Sequence[Markers]:
+        """The markers of reasoning in answers to ``sample``; none if they are final texts."""
+        parser = self._parser(task, sample)
+        located = task.kind in LOCATED and self.boxes is not None  # parsed by the generic family
+        return parser.reasoning if parser is not None else REASONING if located else ()
 
 
 def _scaled(value: Any, x: float, y: float) -> Any:

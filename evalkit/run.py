@@ -15,7 +15,7 @@ from evalkit.end_of_turn import first_turn
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import Job, Question, Record, parse_answer
-from evalkit.reasoning import opened_by
+from evalkit.reasoning_tokens import with_opening
 from evalkit.scoring import Result, score_job
 from evalkit.types import (
     ImageRef,
@@ -86,10 +86,7 @@ def raw_answer(response: Response, family: Family) -> Response:
 
     The record then shows that the text is reasoning, even if the token limit cut it off.
     """
-    opening = opened_by(response.prompt_end, family.reasoning)
-    if opening and response.text.lstrip().startswith(opening.strip()):
-        opening = ""  # the model opened it again
-    return replace(response, text=opening + response.text, prompt_end="")
+    return replace(response, text=with_opening(response.text, response.prompt_end, family.reasoning), prompt_end="")
 
 
 class Answers:

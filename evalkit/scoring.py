@@ -37,7 +37,9 @@ class Result:
         unjudged: number of answers that are left out of the score because the judge's reply states no verdict.
         awaits_judge: whether the score needs a judge's verdicts, which have not been asked for.
         unparsed_reason: why nearly no answer could be parsed, as far as it shows; empty if most were.
-        truncated: number of answers that reached the token limit.
+        truncated: number of answers that reached the token limit, or whose reasoning does not end.
+        reasoning_tokens: the mean number of tokens that are reasoning; None if no answer has reasoning, or it is
+            unknown for one that has.
         failure: why there is neither a score nor a submission, as a sentence; None if there is one.
     """
 
@@ -54,6 +56,7 @@ class Result:
     unparsed_reason: str = ""
     unjudged: int = 0
     awaits_judge: bool = False
+    reasoning_tokens: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -106,17 +109,30 @@ def counted(job: Job, records: Sequence[Record], scored: Sequence[Record]) -> Re
         scores=None,
         n=len(scored),
         unparsed=sum(not r.prediction.parsed for r in scored),
-        truncated=sum(r.response.finish == "length" for r in scored),
+        truncated=sum(r.truncated for r in scored),
         errors=sum(r.response.finish == "error" for r in records),
         seconds=sum(r.response.seconds for r in records),
         clusters={r.sample.id: r.sample.cluster for r in scored},
         unparsed_reason=reason(job, scored),
+        reasoning_tokens=mean_reasoning_tokens(scored),
     )
 
 
 def is_judged(job: Job) -> bool:
     """Whether a job's answers are scored by a judge."""
     return isinstance(registry.metrics.get(job.metric), JudgedMetric)
+
+
+def mean_reasoning_tokens(records: Sequence[Record]) -> float | None:
+    """``Result.reasoning_tokens``."""
+    counts: list[int | None] = []
+    found = False
+    for record in records:
+        reasons = record.parts.rule != "none"
+        found = found or reasons
+        counts.append(record.response.reasoning_tokens if reasons else 0)
+    known = [count for count in counts if count is not None]
+    return sum(known) / len(known) if found and len(known) == len(counts) else None
 
 
 def with_reading(signature: str, kind: Kind, rule: str | None) -> str:

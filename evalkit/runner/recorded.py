@@ -185,4 +185,4 @@ def _parsed(job: Job, sample: Sample, line: Line, reader: Reader, sizes: dict[st
         except (OSError, ValueError) as error:
             return failed(sample, f"{type(error).__name__}: {error}")
     prediction = reader.parse(job.task, sample, response.text, response.image_sizes)
-    return Record(sample, line.prompt, response, prediction)
+    return Record(sample, line.prompt, response, prediction, markers=reader.markers(job.task, sample))

@@ -36,6 +36,8 @@ class Response:
         seconds: its share of its batch's time.
         prompt_end: the end of the rendered prompt, if reasoning that it may open is continued in ``text``; empty if
             unknown.
+        counted: the number of generated tokens, where their ids are not known.
+        reasoning_tokens: how many of the generated tokens are reasoning, markers included; None if unknown.
     """
 
     id: str
@@ -47,6 +49,13 @@ class Response:
     error: str | None = None
     seconds: float = 0.0
     prompt_end: str = ""
+    counted: int = 0
+    reasoning_tokens: int | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        """The number of generated tokens; 0 if unknown."""
+        return len(self.tokens) or self.counted
 
 
 @dataclass(frozen=True, slots=True)

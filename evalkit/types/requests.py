@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from evalkit.reasoning import Markers
+
 from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
 
@@ -199,12 +201,17 @@ class Request:
     """A conversation for a backend to continue.
 
     With ``continuations``, nothing is generated: the response is the one with the lowest mean cross-entropy per token.
+
+    Attributes:
+        markers: the markers of the reasoning in answers (``Family.reasoning``); empty for those that are known
+            (``evalkit.reasoning.REASONING``).
     """
 
     id: str
     messages: tuple[Message, ...]
     decoding: Decoding
     continuations: tuple[str, ...] = ()
+    markers: tuple[Markers, ...] = ()
 
     @property
     def images(self) -> tuple[ImageRef, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evalkit.reasoning import REASONING
+from evalkit.reasoning_tokens import count_reasoning, reasoning_end
 from evalkit.types import ImageSize, Request, Response
 
 from .continuations import Tokens
@@ -87,10 +89,15 @@ class Responses:
         text = self.tokenizer.decode(tokens, skip_special_tokens=False)
         for string in planned.request.decoding.stop:
             text = text.partition(string)[0]
+        prompt_end = planned.prompt[-PROMPT_END:]
+        end = reasoning_end(text, prompt_end, planned.request.markers or REASONING)
         yield replace(
-            common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length",
-            prompt_end=planned.prompt[-PROMPT_END:],
+            common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length", prompt_end=prompt_end,
+            reasoning_tokens=count_reasoning(tokens, end, self._characters),
         )  # fmt: skip
+
+    def _characters(self, tokens: Sequence[int]) -> int:
+        return len(self.tokenizer.decode(tokens, skip_special_tokens=False))
 
     def _merge(self, planned: PlannedRequest, part: Response, mean_losses: Sequence[float] = ()) -> Iterator[Response]:
         """The response once all branches of its request are finished: the likeliest option, or the first error."""

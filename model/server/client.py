@@ -28,7 +28,8 @@ from typing import Any
 
 from evalkit.endpoint import PATIENCE
 from evalkit.errors import RunFailed, UserError
-from evalkit.reasoning import split
+from evalkit.reasoning import REASONING, split
+from evalkit.reasoning_tokens import reasoning_end
 from evalkit.types import ImageSize, Request, Response
 
 from .chat_api import ChatAPI
@@ -38,7 +39,7 @@ from .http import Connection
 from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
-from .prompt_end import decoded
+from .prompt_end import decoded, token_count
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Client:
         self._silence_reported = False
         self._decoded = False  # whether the server has been requested to decode the end of a prompt
         self._decoding = asyncio.Lock()
+        self._tokenizes = True  # until the server turns out not to tokenize texts
 
     async def run(self, requests: Sequence[Request]) -> None:
         """Send all requests in this order, and deliver their responses; ends early if the run is to stop.
@@ -171,7 +173,7 @@ class Client:
                 return await rank_options(request, self._retry)
             # A reply that cannot be parsed is requested again, like one that was cut off.
             response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
-            return await self._with_prompt_end(response)
+            return await self._with_reasoning_tokens(request, await self._with_prompt_end(response))
         except _Stopping:
             return None
 
@@ -188,6 +190,22 @@ class Client:
                     self._threads, lambda: decoded(self.connection, chat.model, chat.last_prompt)
                 )
         return replace(response, prompt_end=chat.prompt_end)
+
+    async def _with_reasoning_tokens(self, request: Request, response: Response) -> Response:
+        """The response with its number of reasoning tokens: all but those of the final answer, which vLLM counts."""
+        end = reasoning_end(response.text, response.prompt_end, request.markers or REASONING)
+        if response.reasoning_tokens or not end or not response.new_tokens:
+            return response
+        count: int | None = 0
+        if end < len(response.text):
+            if not self._tokenizes:
+                return response
+            loop = asyncio.get_running_loop()
+            count = await loop.run_in_executor(
+                self._threads, lambda: token_count(self.connection, self.chat.model, response.text[end:])
+            )
+        self._tokenizes = count is not None
+        return response if count is None else replace(response, reasoning_tokens=max(0, response.new_tokens - count))
 
     async def _retry(self, request: Request, fields: Mapping[str, Any], parse: Callable[[Any], Any]) -> Any:
         """Send a request until it is answered, and return the parsed reply.

@@ -42,6 +42,17 @@ def decoded(connection: Connection, model: str, tokens: Sequence[int]) -> str:
     return _prompt_of(connection, "/detokenize", {"model": model, "tokens": list(tokens[-LAST_TOKENS:])})
 
 
+def token_count(connection: Connection, model: str, text: str) -> int | None:
+    """The number of tokens of a text, from vLLM or SGLang; None if the server does not tokenize texts."""
+    request = {"model": model, "prompt": text, "add_special_tokens": False}
+    try:
+        reply = connection.post_json(f"{root_url(connection)}/tokenize", request)
+    except SERVER_ERRORS:
+        return None
+    count = reply.get("count") if isinstance(reply, dict) else None
+    return count if type(count) is int and count >= 0 else None
+
+
 def _prompt_of(connection: Connection, path: str, request: Mapping[str, Any]) -> str:
     """The end of the prompt in the reply to a request; empty for a server without this endpoint."""
     try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.data import shown
-from evalkit.reasoning import split
+from evalkit.reasoning import REASONING, split
+from evalkit.reasoning_tokens import reasoning_end
 from evalkit.types import Request, Response
 
 from .errors import RequestFailed
@@ -52,6 +53,8 @@ class Reply:
         tokens: its token ids, with the one that ended the turn; empty if unknown.
         stopped_by_string: whether a stop string ended it.
         prompt_tokens: the prompt's length in tokens; 0 if unknown.
+        new_tokens: the number of generated tokens; 0 if unknown.
+        reasoning_tokens: how many of them the server counts as reasoning; None if it does not say.
         last_prompt: the prompt's last token ids; empty if unknown.
         fingerprint: of the server's configuration; empty if unknown.
     """
@@ -64,6 +67,8 @@ class Reply:
     tokens: tuple[int, ...]
     stopped_by_string: bool
     prompt_tokens: int
+    new_tokens: int
+    reasoning_tokens: int | None
     last_prompt: tuple[int, ...]
     fingerprint: str
 
@@ -87,6 +92,8 @@ class Reply:
             _token_ids(choice.get("token_ids")),
             isinstance(choice.get("stop_reason"), str),
             prompt_tokens(content),
+            _count(content, "completion_tokens") or 0,
+            _count(content, "completion_tokens_details", "reasoning_tokens"),
             _token_ids(content.get("prompt_token_ids"))[-LAST_TOKENS:],
             _short_text(content.get("system_fingerprint")),
         )
@@ -129,10 +136,21 @@ def response_of(request: Request, reply: Reply, prompt_end: str = "") -> Respons
         text = f"<think>{reply.reasoning}" + ("" if truncated and not text else f"</think>{text}")
     elif not _continues(text, truncated=truncated):
         prompt_end = ""
-    return Response(
+    response = Response(
         request.id, text, tokens, "length" if truncated else "stop", prompt_tokens=reply.prompt_tokens,
-        prompt_end="" if reply.reasoning else prompt_end,
+        prompt_end="" if reply.reasoning else prompt_end, counted=reply.new_tokens,
     )  # fmt: skip
+    return replace(response, reasoning_tokens=_reasoning_tokens(request, reply, response))
+
+
+def _reasoning_tokens(request: Request, reply: Reply, response: Response) -> int | None:
+    """How many of an answer's tokens are reasoning; None if the server would have to be asked."""
+    end = reasoning_end(response.text, response.prompt_end, request.markers or REASONING)
+    if not end:
+        return 0
+    if reply.reasoning_tokens:  # some report 0 where they do not separate it
+        return min(reply.reasoning_tokens, response.new_tokens or reply.reasoning_tokens)
+    return response.new_tokens or None if end == len(response.text) else None
 
 
 def _continues(text: str, *, truncated: bool) -> bool:
@@ -167,9 +185,15 @@ def first_choice(content: Any) -> Mapping[str, Any]:
 
 def prompt_tokens(content: Mapping[str, Any]) -> int:
     """The prompt's length in tokens; 0 if the server does not report it, or reports what it cannot be."""
-    usage = content.get("usage")
-    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return count if type(count) is int and 0 <= count <= MAX_COUNT else 0
+    return _count(content, "prompt_tokens") or 0
+
+
+def _count(content: Mapping[str, Any], *path: str) -> int | None:
+    """A count in ``usage``; None if the server does not report it, or reports what it cannot be."""
+    found: Any = content.get("usage")
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if type(found) is int and 0 <= found <= MAX_COUNT else None
 
 
 def _optional_text(fields: Mapping[str, Any], name: str, where: str) -> str | None:

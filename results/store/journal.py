@@ -41,12 +41,15 @@ def record_line(record: Record) -> dict[str, Any]:
         "text": response.text,
         "answer": record.prediction.value,
         "finish": response.finish,
-        "new_tokens": len(response.tokens),
+        "new_tokens": response.new_tokens,
         "prompt_tokens": response.prompt_tokens,
         "images": [image.name for image in record.images],
         "digests": list(record.image_digests),
         "frames": [{"original": f.original, "resized": f.resized} for f in response.image_sizes],
     }
+    parts = record.parts
+    if parts.rule != "none" and response.finish != "error":
+        line |= {"reasoning": parts.rule, "reasoning_tokens": response.reasoning_tokens, "final": parts.answer.strip()}
     if record.shots:
         line["shots"] = list(record.shots)
     if response.error is not None:
@@ -246,9 +249,14 @@ def _read_line(raw: bytes, schema: int) -> Line:
     image_sizes = tuple(ImageSize(_size(sizes["original"]), _size(sizes["resized"])) for sizes in content["frames"])
     response = Response(
         id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=tokens, image_sizes=image_sizes,
-        error=error, seconds=seconds,
+        error=error, seconds=seconds, counted=_count(content.get("new_tokens")) or 0,
+        reasoning_tokens=_count(content.get("reasoning_tokens")),
     )  # fmt: skip
     return Line(texts["prompt"], response, digests, content.get("answer"), raw)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _size(value: Any) -> tuple[int, int]:

@@ -16,7 +16,7 @@ REQUIRED: Mapping[str, tuple[type, ...]] = {
 }  # fmt: skip
 """The keys that every version of evalkit has written, and their types."""
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds"), NUMBER),
+    **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds", "reasoning_tokens"), NUMBER),
     **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
     "verdicts": (str,), "clusters": (int,), "unjudged": (int,), "values": (Mapping,), "intervals": (Mapping,),
 }  # fmt: skip
@@ -42,6 +42,7 @@ class ScoreRow:
         unparsed: answers that could not be parsed.
         errors: samples that failed and are not among ``n``.
         truncated: answers cut off by the token limit.
+        reasoning_tokens: the mean number of tokens of reasoning; None without reasoning, or if unknown.
         limited: whether only a part of the split was run (``--limit``).
         annotations: digest of the questions and references.
         journal: digest of the journal that the score was computed from.
@@ -77,6 +78,7 @@ class ScoreRow:
     unparsed: int
     errors: int
     truncated: int
+    reasoning_tokens: float | None = None
     limited: bool
     annotations: str | None = None
     journal: str | None = None
@@ -122,7 +124,16 @@ class ScoreRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as ``scores.json`` has it."""
         known = {name: getattr(self, name) for name in NAMES if name not in self.missing}
-        for optional in ("failure", "notes", "aggregation", "journal", "scores", "verdicts", "unjudged"):
+        for optional in (
+            "failure",
+            "notes",
+            "aggregation",
+            "journal",
+            "scores",
+            "verdicts",
+            "unjudged",
+            "reasoning_tokens",
+        ):
             if not known.get(optional):
                 known.pop(optional, None)
         return {**known, **self.extra}

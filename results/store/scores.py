@@ -169,6 +169,7 @@ def score_row(result: Result) -> ScoreRow:
         errors=result.errors,
         truncated=result.truncated,
         unjudged=result.unjudged,
+        reasoning_tokens=None if result.reasoning_tokens is None else round(result.reasoning_tokens, 2),
         limited=job.limited,
         annotations=job.annotations[:16],
         samples=digest_of(sorted(result.clusters)),
@@ -201,6 +202,7 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
                 unparsed=sum(row.unparsed for row in own),
                 errors=sum(row.errors for row in own),
                 truncated=sum(row.truncated for row in own),
+                reasoning_tokens=_mean_reasoning(own),
                 limited=any(row.limited for row in own),
                 annotations=digest_of(str(row.annotations) for row in own),
                 samples=digest_of(str(row.samples) for row in own),
@@ -210,6 +212,13 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
             )
         )
     return found
+
+
+def _mean_reasoning(rows: Sequence[ScoreRow]) -> float | None:
+    """The mean over all samples of the rows; None if it is unknown for one of them."""
+    known = [(row.reasoning_tokens, row.n) for row in rows if row.reasoning_tokens is not None]
+    n = sum(count for _, count in known)
+    return round(sum(mean * count for mean, count in known) / n, 2) if len(known) == len(rows) and n else None
 
 
 def _headline_values(result: Result) -> dict[str, float]:

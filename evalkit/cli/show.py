@@ -72,6 +72,7 @@ def show(
         ),
     ] = None,
     format: Annotated[str, typer.Option("--format", help="text, md (for an issue), or json.")] = "text",
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="Show the complete reasoning before answers.")] = False,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Where the data is now.", show_default="where it was during the run"),
@@ -89,7 +90,7 @@ def show(
         "any": number,
     }  # fmt: skip
     counts = {name: count for name, count in by_kind.items() if count is not None}
-    options = ShowOptions(tasks or (), counts, id or (), search, sort, format, data)
+    options = ShowOptions(tasks or (), counts, id or (), search, sort, format, data, reasoning)
     show_samples([run] if run_b is None else [run, run_b], options)
 
 
@@ -104,6 +105,7 @@ class ShowOptions:
     sort: str | None
     format: str
     data: str | None
+    reasoning: bool = False
 
 
 def show_samples(paths: Sequence[Path], options: ShowOptions) -> None:
@@ -167,9 +169,9 @@ def print_samples(
     for split, samples in chosen:
         for shown in samples:
             if options.format == "text" and console.is_terminal:
-                on_terminal(console, split, shown)
+                on_terminal(console, split, shown, unfold=options.reasoning)
             else:
-                print(FORMS[options.format](split, shown))
+                print(FORMS[options.format](split, shown, unfold=options.reasoning))
 
 
 def print_notes(chosen: Sequence[tuple[SplitView, Sequence[SampleView]]], options: ShowOptions) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from evalkit.results.leaderboard.rows import reasoning_text, truncated_text
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.tables import Table, latex, markdown, p_text, rows_as_csv, short, signed
@@ -35,7 +36,7 @@ def tables_of(found: Comparison, more: Sequence[str] = ()) -> list[Table]:
     for place in range(1, len(found.runs)):
         rows = [one for one in found.compared if one.candidate == place]
         if rows:
-            tables += [_differences(found, place, rows), _power(place, rows)]
+            tables += [_differences(found, place, rows), _power(place, rows), *_generation(found, place, rows)]
         if flips := [flip for one in rows for flip in one.flips]:
             tables.append(_flip_table(place, flips))
     if tables:
@@ -85,6 +86,20 @@ def _power(place: int, rows: Sequence[TaskComparison]) -> Table:
         ])  # fmt: skip
     header = ["task", "metric", "wins", "losses", "ties", "McNemar", "n", "detectable", "needed"]
     return Table(header, lines, 2, f"Wins, losses and statistical power of {letter(place)} − A")
+
+
+def _generation(found: Comparison, place: int, rows: Sequence[TaskComparison]) -> list[Table]:
+    """The reasoning tokens and truncated answers of both runs, if there are any."""
+    lines = []
+    for one in rows:
+        sides = [found.runs[run].rows.get(one.task) for run in (0, place)]
+        if any(row is not None and (row.truncated or row.reasoning_tokens is not None) for row in sides):
+            cells = [["–", "–"] if row is None else [reasoning_text(row), truncated_text(row)] for row in sides]
+            lines.append([marked(one), *(cell for pair in zip(*cells, strict=True) for cell in pair)])
+    name = letter(place)
+    header = ["task", "reasoning A", name, "truncated A", name]
+    title = f"Mean reasoning tokens and truncated answers of A and {name}"
+    return [Table(header, lines, 1, title)] if lines else []
 
 
 def _flip_table(place: int, flips: Sequence[Flip]) -> Table:

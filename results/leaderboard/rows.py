@@ -53,6 +53,17 @@ class Entry:
         return "–" if self.row.value is None else with_error(self.row) + star
 
 
+def truncated_text(row: ScoreRow) -> str:
+    """The number of truncated answers, with their share: ``3 (2.5 %)``."""
+    share = f" ({100 * row.truncated / row.n:.1f} %)" if row.truncated and row.n else ""
+    return f"{row.truncated:,}{share}"
+
+
+def reasoning_text(row: ScoreRow) -> str:
+    """The mean number of reasoning tokens; a dash if there is none."""
+    return "–" if row.reasoning_tokens is None else f"{row.reasoning_tokens:,.1f}"
+
+
 def with_error(row: ScoreRow) -> str:
     """A score with its interval: ``±`` if that is symmetric, else its ends; the score alone without an interval."""
     text = f"{row.value:.2f}"

@@ -19,13 +19,14 @@ from evalkit.results.terminal import OnTerminal
 from evalkit.task_groups import MEANS
 
 from .means import Average, averages_of, mean_cell, mean_of
-from .rows import Column, columns_of, error_of, heading, labels, runs_of
+from .rows import Column, columns_of, error_of, heading, labels, reasoning_text, runs_of, truncated_text
 from .rows import Entry as Entry
 from .rows import entries_of as entries_of
 
 CSV_FIELDS = (
     "run", "model", "task", "split", "metric", "value", "ci95", "low", "high", "interval", "stderr", "n", "clusters",
-    "unparsed", "errors", "truncated", "limited", "submission", "signature", "annotations", "samples",
+    "unparsed", "errors", "truncated", "reasoning_tokens", "limited", "submission", "signature", "annotations",
+    "samples",
 )  # fmt: skip
 FORMATS = ("table", "md", "csv", "json", "html", "latex", "png")
 
@@ -35,11 +36,13 @@ FORMATS = ("table", "md", "csv", "json", "html", "latex", "png")
 def grid(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one run's table: its tasks with their counts."""
     header = ["task", "split", "metric", heading(entries, entries[0].run), "n", "unparsed", "truncated", "errors"]
+    reasons = any(e.row.reasoning_tokens is not None for e in entries)
     rows = []
     for e in entries:
-        counts = [f"{count:,}" for count in (e.row.n, e.row.unparsed, e.row.truncated, e.row.errors)]
+        counts = [f"{e.row.n:,}", f"{e.row.unparsed:,}", truncated_text(e.row), f"{e.row.errors:,}"]
+        counts += [reasoning_text(e.row)] if reasons else []
         rows.append([e.row.task, e.row.split, e.row.metric, e.cell, *counts])
-    return header, rows
+    return [*header, *(["reasoning"] if reasons else [])], rows
 
 
 # ----------------------------------------------------------------------------------------------------- several runs
@@ -160,6 +163,8 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         )
     if any(row.limited for row in rows):
         found.append("A subset (--limit) was run: compare only with the same subset.")
+    if any(row.reasoning_tokens is not None for row in rows):
+        found.append("reasoning: the mean number of tokens before the final answer, of all samples.")
     if any(row.errors for row in rows):
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
     found += [f"{e.place} ({e.run}): {note}" for e in entries for note in e.row.notes]
@@ -198,6 +203,11 @@ def column_note(column: Column, entries: Sequence[Entry]) -> str:
     unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
     subset = ", a subset (--limit)" if e.row.limited else ""
     unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
+    more = [(heading(entries, run), cell.row) for run, cell in column.cells.items()]
+    cut = [f"{who} {100 * row.truncated / row.n:.1f} %" for who, row in more if row.truncated and row.n]
+    reasons = [f"{who} {reasoning_text(row)}" for who, row in more if row.reasoning_tokens is not None]
+    unparsed += f"; truncated: {', '.join(cut)}" if cut else ""
+    unparsed += f"; reasoning tokens: {', '.join(reasons)}" if reasons else ""
     return Note(f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {how_asked}{unparsed}; ", str(e.key[3]))
 
 

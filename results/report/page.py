@@ -20,7 +20,7 @@ from markupsafe import Markup
 from evalkit.results.compare.comparison import Comparison
 from evalkit.results.compare.tables import letter, refusals, tables_of
 from evalkit.results.html import template
-from evalkit.results.leaderboard.rows import Entry
+from evalkit.results.leaderboard.rows import Entry, reasoning_text, truncated_text
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_groups import MEANS
@@ -80,6 +80,7 @@ def page(
             for run, name in zip(runs, letters, strict=True)
         ],
         score_columns=letters if len(runs) > 1 else ["score"],
+        count_columns=["n", "unparsed", "truncated", "errors", *(["reasoning tokens"] if has_reasoning(runs) else [])],
         scores=_scores(runs, names),
         notes=notes,
         comparison=None if found is None else _comparison(found),
@@ -127,20 +128,29 @@ def anchor(name: str) -> str:
     return "#" + quote(name, safe="/+")
 
 
+def has_reasoning(runs: Sequence[ScoredRun]) -> bool:
+    """Whether a run has scores of answers with reasoning."""
+    return any(row.reasoning_tokens is not None for run in runs for row in run.rows.values())
+
+
 def _scores(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[dict[str, Any]]:
     """The scores of each split with intervals, counts and signatures."""
     found = []
+    reasons = has_reasoning(runs)
     for name in dict.fromkeys([*names, *(name for run in runs for name in run.rows)]):
         rows = [run.rows.get(name) for run in runs]
         there = [row for row in rows if row is not None]
-        counts = [[f"{getattr(row, key):,}" for row in there] for key in ("n", "unparsed", "truncated", "errors")]
+        columns = [
+            [f"{row.n:,}" for row in there], [f"{row.unparsed:,}" for row in there], list(map(truncated_text, there)),
+            [f"{row.errors:,}" for row in there], *([list(map(reasoning_text, there))] if reasons else []),
+        ]  # fmt: skip
         found.append(
             {
                 "task": name,
                 "anchor": "" if there[0].task in MEANS else anchor(name),
                 "metric": there[0].metric,
                 "cells": ["" if row is None else Entry("", "", row).cell for row in rows],
-                "counts": [" · ".join(each if len(set(each)) > 1 else each[:1]) for each in counts],
+                "counts": [" · ".join(each if len(set(each)) > 1 else each[:1]) for each in columns],
                 "signatures": list(dict.fromkeys(row.signature for row in there)),
             }
         )

@@ -150,8 +150,13 @@ def _labelled(split: SplitView) -> Iterator[tuple[str, Labels, Order]]:
     # Runs with different numbers of shots have a column each already.
     shots: Labels = {s.id: (_first(s, lambda answer: str(len(answer.shots))),) for s in samples}
     yield "shots", shots, sorted({name for (name,) in shots.values()}, key=lambda text: (len(text), text))
-    ended = {"stop": "complete", "length": "truncated at the token limit"}
-    yield "how the answer ended", {s.id: (_first(s, lambda t: ended.get(t.finish, UNNAMED)),) for s in samples}, None
+    yield "how the answer ended", {s.id: (_first(s, _ending),) for s in samples}, None
+
+
+def _ending(answer: RunAnswer) -> str:
+    if answer.truncated:
+        return "truncated in its reasoning" if answer.final == "" else "truncated at the token limit"
+    return "complete" if answer.finish == "stop" else UNNAMED
 
 
 def _first(sample: SampleView, label: Callable[[RunAnswer], str]) -> str:

@@ -22,6 +22,7 @@ from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, OFFICIAL, conversation, load_job, prompt_digest
 from evalkit.paths import user_path
 from evalkit.reader import Reader
+from evalkit.reasoning import REASONING
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_files import data_of_tasks, is_task_file, relocated
 from evalkit.task_groups import GROUPS
@@ -50,6 +51,7 @@ def context_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitC
         samples=samples,
         render_prompt=[prompt_renderer(run, name, task, data) for run in runs],
         parse_answer=[answer_parser(run, task) for run in runs],
+        markers=[REASONING if family is None else family.reasoning for family in map(family_of, runs)],
         edit_marks=text_in_image,
         note=change_note(first, name, task, samples),
         folder=Path(task.path).parent if isinstance(task, FileTask) and data is None else None,

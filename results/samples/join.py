@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.jsonl import objects, parse, read_bytes
+from evalkit.reasoning import REASONING, split
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
@@ -138,8 +140,11 @@ def _run_answer(key: str, place: int, side: _RunSplit | None, context: SplitCont
     if parse_answer is not None and sample is not None and stored is not None and finish != "error":
         prediction = parse_answer(sample, stored.response.text, stored.response.image_sizes)
     shots = tuple(map(str, line.get("shots", ())))
+    text = str(line.get("text", ""))
+    parts = split(first_turn(text), context.markers[place] if place < len(context.markers) else REASONING)
+    count = line.get("reasoning_tokens")
     answer = RunAnswer(
-        text=str(line.get("text", "")),
+        text=text,
         prediction=list(prediction) if isinstance(prediction, tuple) else prediction,
         scores=scored,
         status=status_of(finish, prediction, scored.get(side.metric or ""), side.scale, recorded=bool(line)),
@@ -153,6 +158,10 @@ def _run_answer(key: str, place: int, side: _RunSplit | None, context: SplitCont
         shots=shots,
         digest=str(line.get("prompt") or ""),
         image_sizes=() if stored is None else stored.response.image_sizes,
+        reasoning=parts.reasoning,
+        final=None if parts.rule == "none" else parts.answer.strip(),
+        truncated=finish == "length" or not parts.complete,
+        reasoning_tokens=count if type(count) is int and count >= 0 else None,
     )
     return _with_prompt(answer, place, sample, context)
 

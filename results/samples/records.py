@@ -20,19 +20,19 @@ from .view import RunAnswer, SampleView, SplitView, Turns
 Record = dict[str, Any]
 
 TEXTS = (
-    "run", "model", "task", "split", "id", "cluster", "question", "prompt", "text", "answer", "status", "metric",
-    "finish", "error",
+    "run", "model", "task", "split", "id", "cluster", "question", "prompt", "text", "reasoning", "final", "answer",
+    "status", "metric", "finish", "error",
 )  # fmt: skip
 LISTS = ("options", "references", "images", "shots")
 BOXES = ("box", "reference_box")
 NUMBERS = ("score", "seconds")
-COUNTS = ("new_tokens", "prompt_tokens")
+COUNTS = ("new_tokens", "reasoning_tokens", "prompt_tokens")
 ORDER = (
-    "run", "model", "task", "split", "id", "cluster", "images", "question", "options", "prompt", "text", "answer",
-    "box", "references", "reference_box", "status", "metric", "score",
+    "run", "model", "task", "split", "id", "cluster", "images", "question", "options", "prompt", "text", "reasoning",
+    "final", "answer", "box", "references", "reference_box", "status", "metric", "score",
 )  # fmt: skip
 """The first columns; ``scores.*``, ``LAST`` and ``meta.*`` follow."""
-LAST = ("finish", "error", "new_tokens", "prompt_tokens", "seconds", "shots")
+LAST = ("finish", "error", "new_tokens", "reasoning_tokens", "prompt_tokens", "seconds", "shots")
 
 
 def chosen_splits(runs: Sequence[ScoredRun], names: Sequence[str]) -> list[str]:
@@ -89,8 +89,9 @@ def records_of(
 def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, sample: Sample | None) -> Record | None:
     """The record of run number ``place`` for a sample; None if the run did not answer it.
 
-    ``text`` is the raw answer; the prediction is in ``answer``, or in ``box`` if it is a box.  Boxes are (x1, y1, x2,
-    y2) in pixels of the original image.  ``sample`` is None if the data is no longer available.
+    ``text`` is the raw answer, ``reasoning`` and ``final`` are its parts; the prediction is in ``answer``, or in
+    ``box`` if it is a box.  Boxes are (x1, y1, x2, y2) in pixels of the original image.  ``sample`` is None if the data
+    is no longer available.
     """
     answer = shown.answers[place]
     if answer is None:
@@ -111,6 +112,8 @@ def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, s
         "images": [image.name for image in shown.images],
         "prompt": prompt_text(answer.prompt) or None,
         "text": answer.text,
+        "reasoning": None if answer.final is None else answer.reasoning,
+        "final": answer.text if answer.final is None else answer.final,
         "answer": None if answer.prediction is None or is_box(answer.prediction) else plain(answer.prediction),
         "box": list(map(float, answer.prediction)) if is_box(answer.prediction) else None,
         "status": answer.status,
@@ -129,6 +132,7 @@ def _generation(answer: RunAnswer) -> Record:
         "finish": answer.finish,
         "error": answer.error,
         "new_tokens": answer.tokens,
+        "reasoning_tokens": answer.reasoning_tokens,
         "prompt_tokens": answer.prompt_tokens,
         "seconds": answer.seconds,
         "shots": list(answer.shots),

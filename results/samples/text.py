@@ -26,15 +26,23 @@ STATUS = {"right": "right", "partly": "partly right", "wrong": "wrong", "unparse
 COLOURS = {"right": "green", "partly": "yellow", "wrong": "red", "unparsed": "red", "error": "red"}
 NAMES = {"cider": "CIDEr", "anls": "ANLS", "iou": "IoU"}
 LONGEST_LABEL = 10
+FOLDED = 70
+"""Characters of reasoning that are shown of its beginning and of its end."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """Labelled text.  ``verbatim``: it comes from a model or a data set."""
+    """Labelled text.
+
+    Attributes:
+        verbatim: whether it comes from a model or a data set.
+        folded: what stands for it where it is folded away; empty if it is always shown.
+    """
 
     label: str
     text: str
     verbatim: bool = False
+    folded: str = ""
 
 
 def heading(split: SplitView, shown: SampleView) -> str:
@@ -42,11 +50,16 @@ def heading(split: SplitView, shown: SampleView) -> str:
     phrases = []
     for place, answer in enumerate(shown.answers):
         status = "not answered" if answer is None else STATUS.get(answer.status, "")
-        ended = ", truncated at the token limit" if answer is not None and answer.finish == "length" else ""
+        ended = "" if answer is None or not answer.truncated else f", {ending(answer)}"
         if status or ended:
             name = f"{letter(place)} " if len(shown.answers) > 1 else ""
             phrases.append(f"{name}{status}{ended}")
     return f"{split.name} {flat(shown.id)}" + (f": {', '.join(phrases)}" if phrases else "")
+
+
+def ending(answer: RunAnswer) -> str:
+    """How a truncated answer ended."""
+    return "truncated in its reasoning" if answer.final == "" else "truncated at the token limit"
 
 
 def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
@@ -87,10 +100,26 @@ def _answer_fields(split: SplitView, shown: SampleView, answer: RunAnswer, name:
     if answer.error is not None:
         yield Field(f"{name}error", answer.error, verbatim=True)
         return
-    yield Field(f"{name}answer", answer.text or "(empty)", verbatim=True)
+    if answer.reasoning:
+        yield Field(f"{name}reasoning", answer.reasoning, verbatim=True, folded=folded(answer))
+    if answer.final == "" and answer.truncated:
+        yield Field(f"{name}answer", "(none: the reasoning does not end)")
+    else:
+        yield Field(
+            f"{name}answer", (answer.text if answer.final is None else answer.final) or "(empty)", verbatim=True
+        )
     yield Field(f"{name}parsed", prediction_text(shown, answer.prediction), verbatim=True)
     if answer.scores:
         yield Field(f"{name}score", scores_text(split, answer), verbatim=True)
+
+
+def folded(answer: RunAnswer) -> str:
+    """What stands for an answer's reasoning: its length, its beginning and its end."""
+    tokens = answer.reasoning_tokens
+    length = f"{len(answer.reasoning):,} characters" if tokens is None else f"{tokens:,} tokens"
+    text = flat(answer.reasoning)
+    short = text if len(text) <= 2 * FOLDED else f"{text[:FOLDED].rstrip()} … {text[-FOLDED:].lstrip()}"
+    return f"({length}; --reasoning shows all) {short}"
 
 
 def prediction_text(shown: SampleView, prediction: Any) -> str:
@@ -176,17 +205,17 @@ def image_text(image: ImageRef) -> str:
 # --------------------------------------------------------------------------------------------------------------- forms
 
 
-def as_text(split: SplitView, shown: SampleView) -> str:
+def as_text(split: SplitView, shown: SampleView, *, unfold: bool = False) -> str:
     """A sample as plain, unwrapped lines."""
     lines = [heading(split, shown)]
     for field in fields_of(split, shown):
-        first, *rest = safe(field.text).split("\n")
+        first, *rest = safe(field.text if unfold else field.folded or field.text).split("\n")
         lines.append(f"  {field.label:<{LONGEST_LABEL}}{first}".rstrip())
         lines += [f"  {'':<{LONGEST_LABEL}}{line}".rstrip() for line in rest]
     return "\n".join(lines) + "\n"
 
 
-def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
+def on_terminal(console: Console, split: SplitView, shown: SampleView, *, unfold: bool = False) -> None:
     """Print a sample on a terminal, coloured by its status, with long lines folded beside their label."""
     from rich.padding import Padding
     from rich.table import Table
@@ -199,17 +228,24 @@ def on_terminal(console: Console, split: SplitView, shown: SampleView) -> None:
     grid.add_column(no_wrap=True, style="dim", width=LONGEST_LABEL - 1)
     grid.add_column(overflow="fold", ratio=1)
     for field in fields_of(split, shown):
-        grid.add_row(Text(field.label), Text(safe(field.text)))
+        grid.add_row(Text(field.label), Text(safe(field.text if unfold else field.folded or field.text)))
     console.print(Padding(grid, (0, 0, 1, 2)), highlight=False)
 
 
-def as_markdown(split: SplitView, shown: SampleView) -> str:
-    """A sample for an issue or pull request; quoted text is in code blocks that it cannot close."""
+def as_markdown(split: SplitView, shown: SampleView, *, unfold: bool = False) -> str:
+    """A sample for an issue or pull request; quoted text is in code blocks that it cannot close.
+
+    Reasoning can be unfolded by a reader, unless it is from the beginning.
+    """
     from evalkit.results.tables import plain
 
     blocks = [f"### {plain(heading(split, shown))}\n"]
     for field in fields_of(split, shown):
         text = safe(field.text)
+        if field.folded and not unfold:
+            count = f"{len(text):,} characters"
+            blocks.append(f"<details><summary>{field.label}, {count}</summary>\n\n{fenced(text)}\n\n</details>\n")
+            continue
         blocks.append(f"{field.label}:\n\n{fenced(text)}\n" if field.verbatim else f"{field.label}: {plain(text)}\n")
     return "\n".join(blocks)
 
@@ -222,4 +258,4 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-FORMS: dict[str, Callable[[SplitView, SampleView], str]] = {"text": as_text, "md": as_markdown}
+FORMS: dict[str, Callable[..., str]] = {"text": as_text, "md": as_markdown}

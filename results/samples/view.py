@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evalkit.reasoning import Markers
 from evalkit.types import ImageRef, ImageSize, Sample
 
 Turns = Sequence[tuple[str, str]]
@@ -46,6 +47,7 @@ class SplitContext:
         kind: of the task; None if the task is no longer installed.
         samples: by id; empty if the data is no longer available, and ``note`` then says why.
         render_prompt: per run; without prompts if empty.
+        markers: per run, those of reasoning in its answers; the known ones if empty.
         parse_answer: per run; None for a run whose journal has the predictions that were scored.
         edit_marks: whether the report marks the differences between an answer and the nearest reference.
         folder: of the task file that the run folder names; its images elsewhere are shown only if they are those of the
@@ -56,6 +58,7 @@ class SplitContext:
     samples: Mapping[str, Sample] = field(default_factory=dict)
     render_prompt: Sequence[RenderPrompt] = ()
     parse_answer: Sequence[ParseAnswer | None] = ()
+    markers: Sequence[Sequence[Markers]] = ()
     edit_marks: bool = False
     note: str = ""
     folder: Path | None = None
@@ -73,6 +76,10 @@ class RunAnswer:
         exact: whether ``prompt`` is exactly the prompt of the run; None if unknown.
         prompt_has_shots: whether ``prompt`` includes the few-shot examples.
         digest: of the run's prompt; empty if unknown.
+        reasoning: the reasoning in ``text``; empty if there is none.
+        final: the final answer after it; None if ``text`` has no reasoning.
+        truncated: whether the token limit cut the answer off, or its reasoning does not end.
+        reasoning_tokens: the number of tokens of the reasoning; None if unknown.
     """
 
     text: str
@@ -90,6 +97,10 @@ class RunAnswer:
     prompt_has_shots: bool = True
     digest: str = ""
     image_sizes: Sequence[ImageSize] = ()
+    reasoning: str = ""
+    final: str | None = None
+    truncated: bool = False
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True)

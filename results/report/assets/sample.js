@@ -37,6 +37,18 @@ function editsOf(answer, sample) {
   return section("compared with the nearest reference", el("p", { class: "edits", dir: "auto" }, pieces), el("small", {}, summary));
 }
 
+// The reasoning, folded away, before the final answer; the raw answer where there is none.
+function rawOf(answer) {
+  const text = (value) => el("pre", { dir: "auto", tabindex: "0" }, value);
+  if (answer.final === null) return [section("raw answer", text(answer.text || "(empty)"))];
+  const length = answer.reasoningTokens === null ? `${count(answer.reasoning.length)} characters` : `${count(answer.reasoningTokens)} tokens`;
+  const cut = answer.truncated && answer.final === "";
+  return [
+    el("section", {}, el("details", { class: "reasoning" }, el("summary", {}, `reasoning, ${length}${cut ? ", cut off" : ""}`), text(answer.reasoning || "(empty)"))),
+    section("final answer", cut ? el("p", { class: "text unparsed" }, "none: the reasoning does not end") : text(answer.final || "(empty)")),
+  ];
+}
+
 function sideOf(answer, run, sample, split) {
   const name = two ? el("h2", { class: `run side-${letters[run].toLowerCase()}` }, `${letters[run]} `, el("small", { dir: "auto" }, index.runs[run])) : null;
   if (!answer) return el("div", {}, name, el("p", {}, "This run did not answer this sample."));
@@ -45,12 +57,12 @@ function sideOf(answer, run, sample, split) {
   const again = typeof answer.prediction === "string" && answer.prediction === answer.text;
   return el("div", {}, name,
     section("score", el("p", { class: "text" }, state ? el("span", { class: `status ${answer.status}` }, state) : null, state ? " " : null, scoreText(answer, split))),
-    answer.status === "error" || again ? null : section("raw answer", el("pre", { dir: "auto", tabindex: "0" }, answer.text || "(empty)")),
+    answer.status === "error" || again ? null : rawOf(answer),
     section(again ? "answer, used unchanged" : "parsed answer", predictionOf(answer, sample)),
     split.editMarks ? editsOf(answer, sample) : null,
     section("prompt", promptOf(answer)),
-    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", answer.finish === "length" ? "truncated at the token limit" : null],
-      ["new tokens", answer.tokens ? count(answer.tokens) : null], ["prompt tokens", answer.promptTokens ? count(answer.promptTokens) : null], ["seconds", answer.seconds ? shown(answer.seconds, 3) : null]])));
+    section("details", facts([...(scores.length > 1 ? scores : []), ["ended", answer.truncated ? (answer.final === "" ? "truncated in its reasoning" : "truncated at the token limit") : null],
+      ["new tokens", answer.tokens ? count(answer.tokens) : null], ["of them reasoning", answer.reasoningTokens ? count(answer.reasoningTokens) : null], ["prompt tokens", answer.promptTokens ? count(answer.promptTokens) : null], ["seconds", answer.seconds ? shown(answer.seconds, 3) : null]])));
 }
 
 function referencesOf(sample) {

@@ -62,6 +62,8 @@ class ServedModel:
         lineage: what the server says that the model is: the checkpoint it has loaded, and for an adapter, then that of
             its base model.
         prompt_end: the end of the prompts that the server renders, where reasoning may be opened; empty if unknown.
+        switches: the variables by which its chat template is told to think (``evalkit.chat_template.SWITCHES``); None
+            if the template is not known.
     """
 
     endpoint: Endpoint
@@ -73,6 +75,7 @@ class ServedModel:
     family_guessed: bool = False
     lineage: tuple[str, ...] = ()
     prompt_end: str = ""
+    switches: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The entry in the manifest."""

@@ -23,6 +23,7 @@ from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
 from evalkit.task_names import parse_tasks
+from evalkit.thinking import limit_in_memory
 from evalkit.types import LOCATED, ImageSize, Request, Sample, Shot, Size
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Evaluation:
         allow_missing: bool = False,
         system: str | PathLike[str] | None = None,
         prompts: Mapping[str, str] | None = None,
+        thinking: str = "auto",
         batch_size: int | None = None,
         max_batch_tokens: int | None = None,
         exact: bool = False,
@@ -75,7 +77,7 @@ class Evaluation:
         self.jobs: list[Job] = []
         wanted = parse_tasks(split_list(tasks), kind=kind)
         own = check_tasks(
-            given_prompts(system=system, prompt=prompts or {}, options=False),
+            given_prompts(system=system, prompt=prompts or {}, thinking=thinking, options=False),
             [task.name for task, _ in wanted],
             required=True,
         )
@@ -111,7 +113,8 @@ class Evaluation:
         records: dict[str, list[Record]] = {}
         with factory.wrap(model, processor, batching=self.batching) as opened:
             for job in self.jobs:
-                job = replace(job, choice=choice_mode(self.choice, family, job.protocol))
+                limit = limit_in_memory(model, processor, job.given.thinking, family.reasoning)
+                job = replace(job, choice=choice_mode(self.choice, family, job.protocol), thinking_limit=limit)
                 questions = build_requests(job, family, self._asker(job, family, opened))
                 with _NoDigests() as digests:
                     keep = _Keeping(on_record)

@@ -1,5 +1,5 @@
 """What the user gives in place of the protocol's and the checkpoint's prompts: ``--system``, ``--prompt``,
-``--chat-template``.
+``--chat-template``, ``--thinking``.
 
 All of it changes answers, so its digests are part of the run identity and of the signature, and its text is recorded in
 the manifest.
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.options import AUTO, THINKING
 from evalkit.paths import user_path
 from evalkit.types import PLACEHOLDERS, Message, TextPart
 
@@ -33,16 +34,19 @@ class GivenPrompts:
         system: the text of a system turn before each conversation; None for none.
         templates: the text of a task's prompts, with the placeholders of ``PromptTemplate``, by the task's name.
         chat_template: the source of the chat template to render conversations with; None for the checkpoint's.
+        thinking: what the chat template is told of thinking; None for nothing.
     """
 
     system: str | None = None
     templates: Mapping[str, str] = field(default_factory=dict, hash=False)
     chat_template: str | None = None
+    thinking: bool | None = None
 
     def parts(self) -> dict[str, Any]:
         """The part of the run identity that all splits share; empty if nothing is given."""
         given = {"system": self.system, "chat_template": self.chat_template}
-        return {name: digest_of(text) for name, text in given.items() if text is not None}
+        found = {name: digest_of(text) for name, text in given.items() if text is not None}
+        return found | ({} if self.thinking is None else {"thinking": "on" if self.thinking else "off"})
 
     def signature(self, task: str) -> list[str]:
         """The parts of a signature: ``system:1f40fc92``."""
@@ -67,6 +71,7 @@ class GivenPrompts:
     def to_dict(self) -> dict[str, Any]:
         """What the manifest records."""
         found = {"system": self.system, "templates": dict(self.templates), "chat_template": self.chat_template}
+        found |= {} if self.thinking is None else {"thinking": "on" if self.thinking else "off"}
         return {name: value for name, value in found.items() if value}
 
     @classmethod
@@ -80,6 +85,7 @@ class GivenPrompts:
             _text_or_none(content.get("system")),
             {str(task): text for task, text in pairs if isinstance(text, str) and not problem_of(text)},
             _text_or_none(content.get("chat_template")),
+            {"on": True, "off": False}.get(str(content.get("thinking"))),
         )
 
 
@@ -91,6 +97,7 @@ def given_prompts(
     system: str | PathLike[str] | None = None,
     prompt: Sequence[str] | Mapping[str, str] = (),
     chat_template: str | PathLike[str] | None = None,
+    thinking: str = AUTO,
     options: bool = True,
 ) -> GivenPrompts:
     """The prompts that options or arguments give.
@@ -99,6 +106,7 @@ def given_prompts(
         system: a text, or the name of a file with it.
         prompt: ``TASK=FILE`` each; or texts by the task's name.
         chat_template: the name of a file.
+        thinking: one of ``evalkit.options.THINKING``.
         options: whether messages name options (``--system``) or arguments (``system``).
 
     Raises:
@@ -123,7 +131,10 @@ def given_prompts(
     if chat_template is not None:
         where = f"{'--chat-template' if options else 'chat_template='} {fspath(chat_template)}"
         template = _chat_template(user_path(fspath(chat_template), "--chat-template"), where)
-    return GivenPrompts(found_system, templates, template)
+    if thinking not in THINKING:
+        raise UserError(f"thinking={thinking!r}: unknown; use {', '.join(THINKING[:-1])} or {THINKING[-1]}.")
+    switch = None if thinking == AUTO else thinking == "on"
+    return GivenPrompts(found_system, templates, template, switch)
 
 
 def check_tasks(given: GivenPrompts, tasks: Sequence[str], *, required: bool) -> GivenPrompts:
@@ -140,9 +151,7 @@ def check_tasks(given: GivenPrompts, tasks: Sequence[str], *, required: bool) ->
         raise UserError(
             f"--prompt {other[0]}=…: {other[0]} is not a task of this run ({', '.join(dict.fromkeys(tasks))})."
         )
-    return GivenPrompts(
-        given.system, {task: text for task, text in given.templates.items() if task in tasks}, given.chat_template
-    )
+    return replace(given, templates={task: text for task, text in given.templates.items() if task in tasks})
 
 
 def check_template(text: str, where: str) -> str:

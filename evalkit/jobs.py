@@ -107,6 +107,8 @@ class Job:
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
         given: the user's prompts in place of the protocol's.
         judge: whether there is a judge, whose rule then applies if the task has one.
+        thinking_limit: the number of new tokens that a model which thinks may generate, where the protocol allows
+            fewer; None for the protocol's limit.
     """
 
     task: Task
@@ -122,10 +124,13 @@ class Job:
     rule: str = ""
     given: GivenPrompts = NOTHING_GIVEN
     judge: bool = False
+    thinking_limit: int | None = None
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
-        decoding = replace(family.decoding(self.prompt_spec, self.task.decoding), **self.decoding_overrides)
+        decoding = family.decoding(self.prompt_spec, self.task.decoding)
+        decoding = replace(decoding, max_new_tokens=max(decoding.max_new_tokens, self.thinking_limit or 0))
+        decoding = replace(decoding, **self.decoding_overrides)
         if decoding.min_new_tokens > decoding.max_new_tokens:
             raise UserError(
                 f"{self.name}: {decoding.max_new_tokens} new tokens at most are fewer than the "
@@ -297,6 +302,7 @@ def build_requests(
             decoding,
             family.continuations(spec, sample) if ranked else (),
             () if family.reasoning is REASONING else tuple(family.reasoning),
+            job.given.thinking,
         )
         questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before), family.reasoning)
     return questions

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # --help must not import the types
     from evalkit.types import Batching, Cluster
 
 AUTO = "auto"
+THINKING = ("auto", "on", "off")
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
 
 Panel = Literal["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"]
@@ -193,6 +194,10 @@ class RunSettings:
     chat_template: str | None = _option(
         "string", None, "Prompting", "File with the chat template (Jinja) to render conversations with.",
         shown_default="the checkpoint's", metavar="FILE")
+    thinking: str = _option(
+        "string", AUTO, "Prompting",
+        "Whether the model is told to think before it answers (enable_thinking of chat templates): on, off or auto.",
+        shown_default="auto (the chat template's own default)", choices=THINKING, metavar="|".join(THINKING))
 
     max_new_tokens: int | None = _option(
         "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's",

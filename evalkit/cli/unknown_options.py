@@ -8,10 +8,6 @@ from typing import Any
 
 from evalkit.errors import UserError
 
-REASONING = (
-    "whether a model reasons before it answers is decided by its chat template; the reasoning is separated from the "
-    "answer, and --max-new-tokens N gives it room"
-)
 SHARDING = (
     "--device cuda:0,cuda:1 puts one copy on each GPU; to spread a model over several, use --executor ray "
     "--gpus-per-worker N, or serve it and use --backend server"
@@ -26,7 +22,7 @@ ELSEWHERE: Mapping[str, str] = {
     "benchmark": "use --tasks", "benchmarks": "use --tasks", "dataset": "use --tasks", "datasets": "use --tasks",
     "task": "use --tasks",
     "checkpoint": "use --model", "model-path": "use --model", "pretrained": "use --model",
-    "enable-thinking": REASONING, "reasoning": REASONING, "thinking": REASONING,
+    "enable-thinking": "use --thinking on, off or auto", "reasoning": "use --thinking on, off or auto",
     "gen-kwargs": ONE_BY_ONE, "model-args": ONE_BY_ONE,
     "gpus": "use --device cuda:0,cuda:1", "num-gpus": "use --device cuda:0,cuda:1", "devices": "use --device",
     "judge": JUDGE, "judge-model": JUDGE,

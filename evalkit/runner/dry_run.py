@@ -88,6 +88,8 @@ def given_lines(plan: Plan, job: Job) -> Iterator[str]:
         yield f"prompt {digests['prompt']}: {flat(given.templates[job.task.name])}"
     if given.chat_template is not None:
         yield f"chat template {digests['chat_template']}: {len(given.chat_template):,} characters"
+    if given.thinking is not None:
+        yield f"thinking {digests['thinking']}"
 
 
 LONG = 8192

@@ -112,6 +112,12 @@ class Execution:
             for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings, given)
         ]
         self._judge = find_judge(JudgeSettings.of(settings), self.plans[0].jobs if self.plans else (), console)
+        for plan in self.plans:
+            if settings.max_new_tokens is None and (limit := plan.jobs[0].thinking_limit) is not None:
+                console.print(
+                    f"{plan.label} thinks before it answers: up to {limit:,} new tokens (--max-new-tokens)",
+                    soft_wrap=True, highlight=False,
+                )  # fmt: skip
         with console.status("starting"):
             self._factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
 

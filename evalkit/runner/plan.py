@@ -22,6 +22,7 @@ from evalkit.jobs import GENERATE, Job, choice_mode, conversation, load_job
 from evalkit.options import RunSettings
 from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
+from evalkit.thinking import thinking_limit
 from evalkit.types import LOCATED, Sample, Size
 
 
@@ -123,7 +124,9 @@ def prompts_of(effective: Effective, wanted: Sequence[tuple[Task, str]]) -> Give
         UserError: a file is not what it must be, or a prompt is for another task.
     """
     settings = effective.settings
-    given = given_prompts(system=settings.system, prompt=settings.prompt, chat_template=settings.chat_template)
+    given = given_prompts(
+        system=settings.system, prompt=settings.prompt, chat_template=settings.chat_template, thinking=settings.thinking
+    )
     required = effective.sources["prompt"] == "command line"
     return check_tasks(given, [task.name for task, _ in wanted], required=required)
 
@@ -147,6 +150,7 @@ def make_plans(
         name, source = default_data(checkpoint.name in BUNDLED)
     data = open_data(name)
     judged = settings.judge is not None or settings.judge_base_url is not None
+    limit = thinking_limit(checkpoint, family, given.thinking)
     jobs = [
         load_job(
             task,
@@ -162,6 +166,7 @@ def make_plans(
         )
         for task, split in wanted
     ]
+    jobs = [replace(job, thinking_limit=limit) for job in jobs]
     largest: dict[str, Sample] = {}
     known: dict[str, Size] = {}
     for job in jobs:

@@ -205,6 +205,7 @@ class Request:
     Attributes:
         markers: the markers of the reasoning in answers (``Family.reasoning``); empty for those that are known
             (``evalkit.reasoning.REASONING``).
+        thinking: what the chat template is told of thinking; None for nothing.
     """
 
     id: str
@@ -212,6 +213,7 @@ class Request:
     decoding: Decoding
     continuations: tuple[str, ...] = ()
     markers: tuple[Markers, ...] = ()
+    thinking: bool | None = None
 
     @property
     def images(self) -> tuple[ImageRef, ...]:

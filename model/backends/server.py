@@ -9,6 +9,7 @@ after the other (``grouping.py``).
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
+from evalkit.chat_template import check_thinking
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, api_key
 from evalkit.errors import UserError
@@ -33,6 +35,8 @@ from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import Batching, ImagePart, ImageSize, Preview, Request, Response, Size
 
 __all__ = ["BACKEND", "ServerBackend"]
+
+log = logging.getLogger(__name__)
 
 
 class ServerBackend(Backend):
@@ -177,6 +181,24 @@ class ServerBackendFactory(BackendFactory):
         if batching.exact:
             raise UserError("--exact: this does not apply to servers; --concurrency 1 sends one request at a time.")
         return ServerBackend(checkpoint)
+
+    def check(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> None:
+        """Check that the chat template has a switch for thinking, if that is set and the template is known."""
+        served = checkpoint.served
+        assert served is not None
+        told = [request for request in requests if request.thinking is not None]
+        if told and served.switches is None:
+            log.warning(
+                "%s: its chat template is not known here, so whether --thinking has an effect is not either; it is "
+                "sent as chat_template_kwargs",
+                served.endpoint.base_url,
+            )
+            return
+        for request in told:
+            try:
+                check_thinking(request, served.switches or (), served.prompt_end)
+            except UserError as error:
+                raise UserError(f"--model {checkpoint.name}: {error}") from error
 
     def resizer(self, checkpoint: Checkpoint) -> Callable[[Size], ImageSize]:
         """How the server resizes images, as far as that is known."""

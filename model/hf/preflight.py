@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from evalkit.chat_template import check_thinking
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import UserError
 from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
@@ -24,7 +25,8 @@ def check_requests(checkpoint: Checkpoint, processor: Any, requests: Sequence[Re
     inputs = Inputs(processor)
     try:
         for request in requests:
-            inputs.prompt(request)
+            prompt = inputs.prompt(request)
+            check_thinking(request, inputs.switches, prompt)
         if any(request.messages[0].role != "plain" for request in requests):
             check_chat_template(inputs)
         check_vocabulary(checkpoint, inputs.tokenizer)

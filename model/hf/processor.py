@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import TemplateError
 from PIL import Image
 
+from evalkit.chat_template import switches_of, thinking_variables
 from evalkit.errors import UserError
 from evalkit.types import ImagePart, ImageRef, ImageSize, Preview, Request, Size, TextPart
 
@@ -67,6 +68,7 @@ class Inputs:
         self.tokenizer.padding_side = "left"
         self.template = chat_template(processor)
         self.reserved = reserved_tokens(processor)
+        self.switches = () if self.template is None else switches_of(self.template)
         # Padding is a state of the tokenizer, set by each call: planning in one thread would change another's batch.
         self._tokenizing = Lock()
 
@@ -99,7 +101,7 @@ class Inputs:
                 "checkpoint with --processor."
             )
         try:
-            return self.render(conversation)
+            return self.render(conversation, **self.thinking(request))
         except TemplateError as error:
             roles = ", ".join(m.role for m in request.messages)
             raise UserError(f"the checkpoint's chat template rejects this conversation ({roles}): {error}") from error
@@ -108,11 +110,21 @@ class Inputs:
                 f"{NOT_FOR_IMAGES} ({type(error).__name__}: {first_line(error)}); {OTHER_TEMPLATE}"
             ) from error
 
-    def render(self, conversation: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+    def thinking(self, request: Request) -> dict[str, Any]:
+        """The variables by which the chat template is told whether the model is to think."""
+        return {} if request.thinking is None else thinking_variables(self.switches, request.thinking)
+
+    def render(
+        self, conversation: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
         """The text of a conversation from the chat template.  Raises whatever the template raises."""
         return str(
             self.processor.apply_chat_template(
-                conversation, chat_template=self.template, tokenize=False, add_generation_prompt=add_generation_prompt
+                conversation,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **variables,
             )
         )
 

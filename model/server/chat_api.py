@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evalkit.chat_template import SWITCHES, thinking_variables
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import PIXEL_LIMITS_SENT
 from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response
@@ -32,6 +33,7 @@ REQUIRED = {
         "so --min-pixels and --max-pixels cannot be sent; start the server with them (vLLM: "
         "--mm-processor-kwargs, or --trust-request-mm-kwargs to allow them in requests) and give --pixel-limits server"
     ),
+    "chat_template_kwargs": "so --thinking cannot be sent; leave it out, and start the server as wanted",
     "min_tokens": "and the prompt protocol requires a minimum answer length",
     "top_k": "so leave out --top-k",
     "stop": "so leave out --stop",
@@ -71,6 +73,7 @@ class ChatAPI:
         self.prompt_end = checkpoint.served.prompt_end
         self.last_prompt: Sequence[int] = ()
         self._data_url = data_url
+        self._switches = checkpoint.served.switches
         self._renamed: dict[str, str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
         given = {name: value for name, value in limits.items() if value is not None}
@@ -86,6 +89,7 @@ class ChatAPI:
             **_sampling_fields(request.decoding, request.id),
             **PREFERRED,
             **(STREAM if self.streams else {}),
+            **self._thinking(request),
             **({"mm_processor_kwargs": self._pixels} if self._pixels and request.images else {}),
             **more,
         }
@@ -95,6 +99,12 @@ class ChatAPI:
             if name not in self.left_out and value is not None
         }
         return json.dumps(kept).encode()
+
+    def _thinking(self, request: Request) -> dict[str, Any]:
+        """The field that tells the chat template to think, or not; every switch, if the template is not known."""
+        names = tuple(SWITCHES) if self._switches is None else self._switches
+        variables = thinking_variables(names, request.thinking)
+        return {"chat_template_kwargs": variables} if variables else {}
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """The conversation; a turn without images is a plain string, which every server supports."""

@@ -19,7 +19,7 @@ from evalkit.paths import user_path
 from .errors import SERVER_ERRORS, BadRequest, FatalError, RateLimited, RequestFailed, ServerUnavailable
 from .http import Connection, on_this_machine
 from .model_list import ListedModel, parse_list
-from .prompt_end import prompt_end, root_url
+from .prompt_end import prompt_end, root_url, switches
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
         same_machine=here and folder is not None and folder == entry.folder,
         lineage=lineage,
         prompt_end=prompt_end(Connection(endpoint, key), entry.owner, endpoint.processor or folder),
+        switches=switches(endpoint.processor or folder),
     )
     name = PurePath(location).name if PurePath(location).is_absolute() else location
     return Checkpoint(name or location, location, _config(folder), served=served)

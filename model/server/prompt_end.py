@@ -7,14 +7,13 @@ vLLM's replies have the tokens of their prompts, whose end is decoded (``/detoke
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from evalkit.jsonl import read_json
+from evalkit import chat_template
+from evalkit.chat_template import read_template
 
 from .errors import SERVER_ERRORS
 from .http import Connection
@@ -34,7 +33,14 @@ def prompt_end(connection: Connection, owner: str, folder: str | None) -> str:
     """
     if owner == "llamacpp":
         return _prompt_of(connection, "/apply-template", {"messages": MESSAGES})
-    return "" if folder is None else _by_template(Path(folder))
+    template, tokens = (None, {}) if folder is None else read_template(Path(folder))
+    return "" if template is None else chat_template.prompt_end(template, tokens)
+
+
+def switches(folder: str | None) -> tuple[str, ...] | None:
+    """The switches of the chat template in a folder; None if it has none, or there is no folder."""
+    template = None if folder is None else read_template(Path(folder))[0]
+    return None if template is None else chat_template.switches_of(template)
 
 
 def decoded(connection: Connection, model: str, tokens: Sequence[int]) -> str:
@@ -67,47 +73,3 @@ def root_url(connection: Connection) -> str:
     """The server's address without ``/v1``."""
     parts = urlsplit(connection.endpoint.base_url)
     return urlunsplit(parts._replace(path=parts.path.removesuffix("/v1")))
-
-
-def _by_template(folder: Path) -> str:
-    """The prompt that the folder's chat template renders; empty if there is none, or it needs more than a message."""
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    template, tokens = _template(folder)
-    if template is None:
-        return ""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )  # fmt: skip
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    environment.globals["strftime_now"] = lambda pattern: ""
-    try:
-        return environment.from_string(template).render(messages=MESSAGES, add_generation_prompt=True, **tokens)
-    except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError):
-        return ""
-
-
-def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The chat template in a checkpoint's folder, and the special tokens that it may use."""
-    config = _read(folder / "tokenizer_config.json")
-    found: Any = config.get("chat_template")
-    found = _read(folder / "chat_template.json").get("chat_template", found)
-    with suppress(OSError, ValueError):
-        found = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if isinstance(found, list):  # several by name
-        found = next((t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"), None)
-    tokens = {}
-    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = config.get(name)
-        value = value.get("content") if isinstance(value, dict) else value
-        tokens[name] = value if isinstance(value, str) else ""
-    return found if isinstance(found, str) else None, tokens
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = read_json(path, constants=True)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -116,7 +116,9 @@ def _answer_fields(split: SplitView, shown: SampleView, answer: RunAnswer, name:
 def folded(answer: RunAnswer) -> str:
     """What stands for an answer's reasoning: its length, its beginning and its end."""
     tokens = answer.reasoning_tokens
-    length = f"{len(answer.reasoning):,} characters" if tokens is None else f"{tokens:,} tokens"
+    length = (
+        f"{len(answer.reasoning):,} characters" if tokens is None else f"{tokens:,} token{'' if tokens == 1 else 's'}"
+    )
     text = flat(answer.reasoning)
     short = text if len(text) <= 2 * FOLDED else f"{text[:FOLDED].rstrip()} … {text[-FOLDED:].lstrip()}"
     return f"({length}; --reasoning shows all) {short}"

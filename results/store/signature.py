@@ -13,6 +13,8 @@ from functools import cached_property
 
 PROMPTING = ("protocol", "shots", "choice", "system", "prompt", "chat_template")
 """The parts that say how a task was prompted; unknown for answers that were scored from a file."""
+THINKING = "thinking"
+"""What the chat template was told of thinking: it is stated, and scores that differ in it are compared all the same."""
 PARSING = "parsing"
 
 
@@ -68,7 +70,7 @@ class Signature:
     @property
     def prompting(self) -> dict[str, str]:
         """The protocol, shots and choice mode; empty for answers from a file."""
-        return {key: value for key, value in self.fields.items() if key in PROMPTING}
+        return {key: value for key, value in self.fields.items() if key in (*PROMPTING, THINKING)}
 
     @property
     def parsing(self) -> int | None:
@@ -82,7 +84,7 @@ class Signature:
 
         The task, the metric and its variant remain.
         """
-        left_out = (*(f"{key}:" for key in (*PROMPTING, PARSING)), "n:")
+        left_out = (*(f"{key}:" for key in (*PROMPTING, THINKING, PARSING)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:

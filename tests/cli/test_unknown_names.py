@@ -17,7 +17,7 @@ SENTENCES = {
     "unlike": ("run --tasks qqq", "unknown task 'qqq': 'evalkit tasks' lists the benchmarks"),
     "server": ("run --tasks refcoco --backend vllm", "models behind vllm are evaluated with --backend server --base-url"),
     "judge": ("run --tasks refcoco --judge gpt", "there is no option --judge: answers are scored by rules, without a judge model"),
-    "thinking": ("run --tasks refcoco --thinking", "there is no option --thinking: whether a model reasons"),
+    "thinking": ("run --tasks refcoco --enable-thinking", "there is no option --enable-thinking: use --thinking on, off or auto"),
     "underscores": ("run --tasks refcoco --max_new_tokens 3", "it is spelled --max-new-tokens"),
     "another harness": ("run --tasks refcoco --num_fewshot=3", "there is no option --num_fewshot: use --shots N"),
     "mistyped": ("run --limt 3", "there is no option --limt: did you mean --limit"),

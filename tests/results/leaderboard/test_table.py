@@ -48,7 +48,10 @@ def _save(root: Path, run: str, model: str, *rows: dict[str, object]) -> None:
 def test_one_run_shows_its_counts() -> None:
     header, rows = grid(entries_of("r", "tiny", [_row()]))
     assert header == ["task", "split", "metric", "tiny", "n", "unparsed", "truncated", "errors"]
-    assert rows == [["vqav2", "val", "accuracy", "85.23 ± 1.96", "300", "2", "1", "0"]]
+    assert rows == [["vqav2", "val", "accuracy", "85.23 ± 1.96", "300", "2", "1 (0.3 %)", "0"]]
+    header, rows = grid(entries_of("r", "tiny", [_row(reasoning_tokens=1234.56), _row()]))
+    assert header[-2:] == ["errors", "reasoning"]
+    assert [row[-1] for row in rows] == ["1,234.6", "–"]
 
 
 def test_runs_share_column_only_if_they_are_comparable(tmp_path: Path) -> None:

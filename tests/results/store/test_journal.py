@@ -57,7 +57,12 @@ def plain(answers: JournalAnswers) -> dict[str, object]:
 
 def expected(records: list[Record] = RECORDS) -> dict[str, object]:
     return {
-        r.sample.id: (r.prompt_digest, r.image_digests, replace(r.response, tokens=(), seconds=0.0)) for r in records
+        r.sample.id: (
+            r.prompt_digest,
+            r.image_digests,
+            replace(r.response, tokens=(), counted=r.response.new_tokens, seconds=0.0),
+        )
+        for r in records
     }
 
 

@@ -58,6 +58,7 @@ class CcOcr(Metric):
     """
 
     running_score = False
+    meta_keys = ("category", "set", "op")
 
     def __init__(self, name: str, *, official: bool) -> None:
         self.name = name

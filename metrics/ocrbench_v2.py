@@ -197,6 +197,7 @@ class OcrBenchV2(Metric):
 
     name = "ocrbench_v2"
     running_score = True
+    meta_keys = ("category", "part", "eval", "bbox", "content")
     aggregation: Mapping[str, Aggregation] = {"score": MeanOfGroups("score", key="part")}
 
     @property

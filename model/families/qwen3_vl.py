@@ -35,6 +35,8 @@ BY_TASK: Mapping[str, PromptTemplate] = {
     "ocrbench": PromptTemplate("{q}"),
     "ocrbench_v2": PromptTemplate("{q}"),
     "cc_ocr": PromptTemplate("{q}"),
+    "charxiv_descriptive": PromptTemplate("{q}"),
+    "charxiv_reasoning": PromptTemplate("{q}"),
     "mathvision": PromptTemplate("{q}"),
     "mathvista": PromptTemplate("{q}"),
     "muirbench": PromptTemplate(LETTER),

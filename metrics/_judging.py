@@ -43,3 +43,8 @@ def first_word_number(reply: str) -> float | None:
 def only_number(reply: str) -> float | None:
     """The number that is all of a reply."""
     return number(reply[:LONGEST].strip())
+
+
+def some_text(reply: str) -> str | None:
+    """A reply without the white space around it; None if nothing is left."""
+    return reply[:LONGEST].strip() or None

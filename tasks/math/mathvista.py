@@ -11,9 +11,11 @@ answer, the question with its unit, and the choices.  The official scorer has GP
 response, then normalises the extraction.
 
 Rules:
-- ``vlmevalkit-prefetch`` (the default): responses by the part of VLMEvalKit's rules that needs no judge.  It is a lower
-  bound, and low for models that reason: of one file of Qwen2.5-VL-7B's answers, 359 are right by it and 679 with the
-  judge's extractions (67.9; its report has 68.2).  Extraction by a judge is not supported yet.
+- ``vlmevalkit-prefetch`` (the default without a judge): responses by the part of VLMEvalKit's rules that needs none.
+  It is a lower bound, and low for models that reason: of one file of Qwen2.5-VL-7B's answers, 359 are right by it and
+  679 with the judge's extractions (67.9; its report has 68.2).
+- ``vlmevalkit-e8e78f0`` (the default with ``--judge``): VLMEvalKit's complete rules; a judge extracts the answers that
+  the others leave open (``metrics/mathvista_judged.py``).
 - ``official``: the official normalisation of *given extractions*: ``evalkit score --rule official --field extraction``
   reads the official scorer's own output files, and any other file of short answers.
 
@@ -44,6 +46,7 @@ EXPECTED = "a problem of lupantech/MathVista"
 FOLDERS = ("mathvista", "MathVista")
 TSV = "MathVista_MINI"
 CHOICE = "choice"
+VLMEVALKIT = "vlmevalkit-e8e78f0"
 HINTS = {
     CHOICE: "and provide the correct option letter, e.g., A, B, C, D",
     "integer": "requiring an integer answer and provide the final value, e.g., 1, 2, 3",
@@ -76,6 +79,11 @@ class MathVista(Task):
             about="VLMEvalKit's rules without its judge: a lower bound",
             verbatim=True,
         ),
+        VLMEVALKIT: ScoringRule(
+            metric="mathvista_judged",
+            about="VLMEvalKit's rules; its judge extracts what they leave open",
+            verbatim=True,
+        ),
         "official": ScoringRule(
             metric="mathvista_accuracy",
             about="the official normalisation, of answers that are extractions (--field extraction)",
@@ -83,6 +91,7 @@ class MathVista(Task):
         ),
     }
     default_rule = "vlmevalkit-prefetch"
+    judged_rule = VLMEVALKIT
     layout = ("mathvista/data/testmini.json", "mathvista/images/*.jpg", f"or mathvista/{TSV}.tsv")
     hub = HUB_REPO
 

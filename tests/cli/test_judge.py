@@ -15,6 +15,7 @@ from evalkit.api import load_task
 
 from ..conftest import HTTPServer
 from ..run_folders import lines_of, runs_in, state_of
+from ..tasks.rows import encoded, write_tsv
 from .judging import SAMPLES, chat, graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet
 
 Evalkit = Callable[..., "CompletedProcess[str]"]
@@ -236,6 +237,99 @@ def test_key_of_other_server_is_not_sent_to_judge(evalkit: Evalkit, judged: Path
         assert b"models-key" not in written
     finally:
         judge.stop()
+
+
+# ------------------------------------------------------------------------------------------------ rules, rounds, orders
+
+
+def write_mathvista(root: Path) -> None:
+    """Three problems with an integer answer, of which two responses need an extraction."""
+    problem = {
+        "question": "How many?", "choices": None, "unit": None, "precision": None, "question_type": "free_form",
+        "answer_type": "integer", "image": "images/1.jpg", "metadata": {"language": "english"},
+    }  # fmt: skip
+    (root / "mathvista" / "data").mkdir(parents=True)
+    content = {str(n): {**problem, "pid": str(n), "answer": str(n)} for n in (1, 2, 3)}
+    (root / "mathvista" / "data" / "testmini.json").write_text(json.dumps(content))
+
+
+def test_rule_without_judge_is_named(evalkit: Evalkit, tmp_path: Path, http_server: HTTPServer) -> None:
+    write_mathvista(tmp_path / "root")
+    write_answers(tmp_path, {"1": "1", "2": "There are 2 of them.", "3": "It is 7."})
+    given = ("score", "-t", "mathvista", "-p", "mine.jsonl", "--data", "root")
+    done = evalkit(*given, "--name", "alone", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row(tmp_path, "alone")["value"] == pytest.approx(100 / 3)
+    assert "|mathvista_vlmevalkit|prefetch|" in row(tmp_path, "alone")["signature"]
+    http_server.replace = replying(lambda body: "2" if "There are 2" in prompt_of(body) else "7")
+    done = evalkit(*given, "--name", "judged", "--judge-base-url", http_server.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row(tmp_path, "judged")["value"] == pytest.approx(200 / 3)
+    assert row(tmp_path, "judged")["values"]["judged"] == pytest.approx(200 / 3)
+    assert "|mathvista_judged|judge:one@" in row(tmp_path, "judged")["signature"]
+    assert "|judge-prompt:mathvista-vlmevalkit-1:text|" in row(tmp_path, "judged")["signature"]
+    assert len(http_server.seen) == 2
+    done = evalkit(*given, "--name", "r", "--rule", "official", "--judge-base-url", http_server.url, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no answers of mathvista/testmini are scored by a judge" in said(done)
+
+
+def test_second_round_follows_first(evalkit: Evalkit, tmp_path: Path, http_server: HTTPServer) -> None:
+    """MathVerse: what is extracted is in the second question; without an extraction there is none."""
+    meta = "{'subject': 'Plane Geometry', 'subfield': 'Angle'}"
+    rows = [
+        {"index": n, "question": "Q", "answer": "B", "problem_version": "Vision Only", "question_for_eval": f"Question {n}",
+         "metadata": meta, "image": encoded(n)}
+        for n in range(3)
+    ]  # fmt: skip
+    write_tsv(tmp_path / "root" / "mathverse" / "MathVerse_MINI.tsv", rows)
+    write_answers(tmp_path, {"0": "So it is B.", "1": "So it is C.", "2": "I give up."})
+
+    def judge(body: dict[str, Any]) -> str:
+        text = prompt_of(body)
+        if text.endswith("Extracted Answer: "):
+            return next((letter for letter in "BC" if f"So it is {letter}." in text), "")
+        return "1" if "[Model_answer] : B" in text.splitlines()[-2] else "0"
+
+    http_server.replace = replying(judge)
+    given = ("score", "-t", "mathverse", "-p", "mine.jsonl", "--data", "root", "--name", "r")
+    done = evalkit(*given, "--judge-base-url", http_server.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = row(tmp_path)
+    assert (found["value"], found["n"], found["unjudged"]) == (50.0, 2, 1)
+    lines = lines_of(tmp_path / "runs/r/mathverse.testmini.verdicts.jsonl")
+    assert sorted(line["id"] for line in lines) == [
+        "0#extraction", "0#score", "1#extraction", "1#score", "2#extraction",
+    ]  # fmt: skip
+    assert "judge-prompt:mathverse-extract-1:text|judge-prompt:mathverse-score-1:0-1|" in found["signature"]
+
+
+def test_comparison_is_asked_in_both_orders(evalkit: Evalkit, tmp_path: Path, http_server: HTTPServer) -> None:
+    rows = [
+        {"index": n, "question": f"Q{n}", "category": "conv", "caption": "A street.", "gpt4_ans": "good",
+         "image": encoded(n)}
+        for n in range(4)
+    ]  # fmt: skip
+    write_tsv(tmp_path / "root" / "llavabench" / "LLaVABench.tsv", rows)
+    write_answers(tmp_path, {str(n): "bad" for n in range(4)})
+
+    def judge(body: dict[str, Any]) -> str:
+        text = prompt_of(body)
+        if "[Question]\nQ3\n" in text:
+            return "9 2\nThe first is better."  # wherever it is
+        return "8 4" if "[Assistant 1]\ngood" in text else "4 8"
+
+    http_server.replace = replying(judge)
+    given = ("score", "-t", "llavabench", "-p", "mine.jsonl", "--data", "root", "--name", "r")
+    done = evalkit(*given, "--judge-base-url", http_server.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(http_server.seen) == 8
+    assert http_server.seen[0]["messages"][0]["role"] == "system"
+    values = row(tmp_path)["values"]
+    assert values["score"] == pytest.approx(100 * (6 * 4 + 2 + 9) / (6 * 8 + 9 + 2))
+    assert values["score[reference first]"] == pytest.approx(100 * (3 * 4 + 2) / (3 * 8 + 9))
+    assert values["disagreement"] == 25.0
+    assert "which answer is better depends on the order for 1 of 4 questions" in said(done)
 
 
 # ---------------------------------------------------------------------------------- a checkpoint through the engine

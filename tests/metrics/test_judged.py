@@ -38,6 +38,9 @@ MIA = [
     for count in range(1, 6)
 ]  # fmt: skip
 
+MATHVERSE = sample_of("a", question="P{y}", question_for_eval="F{z}")
+INTEGER = sample_of("3", question_type="free_form", answer_type="integer", precision=None)
+
 
 def asked(name: str, sample: Sample, answer: str = "ans", **known: Verdict) -> list[JudgeQuestion]:
     return list(metric_of(name).questions(Answered(sample, Prediction(answer)), known))
@@ -67,11 +70,33 @@ def reply(question: JudgeQuestion, text: str, finish: Any = "stop") -> Verdict:
         ("miabench", MIA[1], ["5275b8bf1428dba8"]),
         ("miabench", MIA[2], ["9c03e9fdf3279894"]),
         ("miabench", MIA[4], ["d7a292c734f306d1"]),
+        ("mathverse", MATHVERSE, ["10d7d34bcc6ad589"]),
+        ("mathverse_vlmevalkit", MATHVERSE, ["cb7c5224b80cb2e8"]),
+        ("mathvista_judged", INTEGER, ["b5fcf2c1d021055c"]),
     ],
 )
 def test_prompts_are_those_of_published_code(name: str, sample: Sample, expected: list[str]) -> None:
     """The digests are of what the published functions make of the same input."""
     assert [digest(question) for question in asked(name, sample)] == expected
+
+
+def test_second_question_depends_on_first_verdict() -> None:
+    found = {"extraction": Verdict("E{w}")}
+    assert [digest(q) for q in asked("mathverse", MATHVERSE, **found)] == ["c3899002af64deb4"]
+    assert [digest(q) for q in asked("mathverse_vlmevalkit", MATHVERSE, **found)] == ["6fe9a02eb50bc79b"]
+    same = {"extraction": Verdict("a")}
+    assert asked("mathverse_vlmevalkit", MATHVERSE, **same) == []  # VLMEvalKit asks no judge then
+    assert len(asked("mathverse", MATHVERSE, **same)) == 1
+
+
+def test_mathvista_asks_only_what_rules_leave_open() -> None:
+    choice = Sample(
+        "1", (), "Q?", ("cat",), "1", ("dog", "cat"), {"question_type": "multi_choice", "answer_type": "text"}
+    )
+    assert asked("mathvista_judged", INTEGER, "3") == []
+    assert len(asked("mathvista_judged", INTEGER, "4")) == 1  # VLMEvalKit asks about wrong numbers
+    assert asked("mathvista_judged", choice, "The answer is A.") == []
+    assert len(asked("mathvista_judged", choice, "Maybe A, maybe B.")) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- verdicts
@@ -121,6 +146,10 @@ TWO = ("miabench", MIA[1])
         (SIMPLE, '结论如下：{"预测答案0": "正确"}', UNREADABLE),
         (SIMPLE, '{"预测答案0": "基本正确，但是"}', UNREADABLE),
         (SIMPLE, "[1]", UNREADABLE),
+        (("mathvista_judged", INTEGER), " 3\n", "3"),
+        (("mathvista_judged", INTEGER), "  ", UNREADABLE),
+        (("mathverse", MATHVERSE), "Extracted Answer: (-2, 1)", "(-2, 1)"),
+        (("mathverse_vlmevalkit", MATHVERSE), "Extracted Answer: D", "Extracted Answer: D"),
         (TWO, "score of component 1: 2/2, score of component 2: 4/8, total score: 6/10. Good.", (1.0, 0.5, 0.6)),
         (TWO, "Score of component 1: 2/2, score of component 2: 8/8, total score: 10/10", (1.0, 1.0, 1.0)),
         (TWO, "score of component 1: 1.5/2, score of component 2: 4/8, total score: 6/10.", UNREADABLE),
@@ -135,6 +164,20 @@ def test_replies(case: tuple[str, Sample], text: str, expected: object) -> None:
         assert (verdict.value, verdict.problem) == (None, expected)
     else:
         assert (verdict.value, verdict.problem) == (expected, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "official", "vlmevalkit"),
+    [
+        ("1", 1.0, 1.0), (" 0 ", 0.0, 0.0), ("Judgement: 1", 1.0, UNREADABLE), ("2", UNREADABLE, UNREADABLE),
+        ("1.0", UNREADABLE, UNREADABLE), ("They are consistent, so 1", UNREADABLE, UNREADABLE),
+    ],
+)  # fmt: skip
+def test_judgements_of_mathverse(text: str, official: object, vlmevalkit: object) -> None:
+    found = {"extraction": Verdict("E")}
+    for name, expected in (("mathverse", official), ("mathverse_vlmevalkit", vlmevalkit)):
+        verdict = reply(asked(name, MATHVERSE, **found)[0], text)
+        assert expected == (verdict.problem or verdict.value)
 
 
 def test_reply_that_was_cut_off() -> None:
@@ -211,6 +254,27 @@ def test_miabench_has_means_by_type() -> None:
     assert scores.values["score[describe]"] == pytest.approx(70.0)
     assert scores.values["score[grammar]"] == 100.0
     assert scores.values["score[length]"] == 0.0
+
+
+def test_mathverse_has_versions_and_subjects() -> None:
+    versions = ("Text Lite", "Vision Only", "Vision Only", "Vision Only")
+    samples = [
+        sample_of("a", id=str(n), question="", question_for_eval="", problem_version=version, subject="Plane Geometry",
+                  subfield="Angle")
+        for n, version in enumerate(versions)
+    ]  # fmt: skip
+    pairs = [("x", 1.0), ("y", 0.0), ("a", 1.0)]
+    judged = [
+        JudgedAnswer(Answered(sample, Prediction("r")), {"extraction": Verdict(text), "score": Verdict(score)})
+        for sample, (text, score) in zip(samples, pairs, strict=False)
+    ]
+    judged.append(JudgedAnswer(Answered(samples[3], Prediction(None))))
+    scores = score_verdicts(metric_of("mathverse"), judged)
+    assert scores.values["accuracy"] == 50.0
+    assert scores.values["accuracy[Vision Only]"] == pytest.approx(100 / 3)
+    assert scores.values["accuracy[Plane Geometry]"] == 50.0
+    only_extracted = [JudgedAnswer(Answered(samples[0], Prediction("a")), {"extraction": Verdict("a")})]
+    assert score_verdicts(metric_of("mathverse_vlmevalkit"), only_extracted).values["accuracy"] == 100.0
 
 
 @pytest.mark.parametrize("metric", JUDGED, ids=lambda metric: metric.name)

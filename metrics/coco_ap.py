@@ -61,6 +61,7 @@ class CocoAP(Metric):
         decimals: to which each data set's values, between 0 and 1, are rounded; None for not.
     """
 
+    meta_keys = (DATASET,)
     aggregation = dict.fromkeys(COUNTS, Mean(maximum=None))
 
     def __init__(self, name: str, decimals: int | None = None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .trees import Node, teds, tree_distance
+from .trees import Costs, Node, teds, tree_distance
 
 ROOT, TITLE = "ROOT", "TITLE"
 
@@ -59,14 +59,8 @@ def _from_markdown(table: str) -> str:
     return f"<html><body><table>{rows}</table></body></html>".replace("\n", "")
 
 
-class _LineCosts:
+class _LineCosts(Costs):
     """The costs between lines of documents: renaming is free unless one of the lines is blank."""
-
-    def delete(self, node: Node) -> float:
-        return 1.0
-
-    def insert(self, node: Node) -> float:
-        return 1.0
 
     def rename(self, first: Node, second: Node) -> float:
         return 0.0 if first.label.strip() and second.label.strip() else 1.0

@@ -15,7 +15,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from .boxes import UNPARSED
-from .trees import Node, tree_distance
+from .trees import Costs, Node, tree_distance
 
 LEAF = "<leaf>"
 """Marks the nodes that are values."""
@@ -114,7 +114,7 @@ def field_counts(found: Any, right: Any) -> tuple[int, int]:
     return equal, first.total() + second.total() - 2 * equal
 
 
-class _FieldCosts:
+class _FieldCosts(Costs):
     """The costs between fields: those of values are their lengths and edit distances, those of others 1."""
 
     def delete(self, node: Node) -> float:

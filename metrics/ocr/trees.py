@@ -7,25 +7,18 @@ TEDS is 1 − distance / nodes.  Deleting, inserting and renaming a node cost 1 
 cell is its normalised edit distance, in tokens that are characters and tags.  The nodes are those below ``<table>`` in
 the larger of the two tables.  Quirks that are kept: a cell's ``<th>`` is a node without text, and a table that shares
 little with a small reference can have less than 0.
+
+The distance takes time: about five seconds for two tables of 400 cells, 30 for 900.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from rapidfuzz.distance import Levenshtein
-
-
-class Costs(Protocol):
-    """What the operations on nodes cost."""
-
-    def delete(self, node: Any) -> float: ...
-
-    def insert(self, node: Any) -> float: ...
-
-    def rename(self, first: Any, second: Any) -> float: ...
 
 
 @dataclass
@@ -46,14 +39,27 @@ class Cell:
     children: list[Cell] = field(default_factory=list)
 
 
-class CellCosts:
+class Costs(ABC):
+    """What the operations on nodes cost, in the interface of apted's ``Config``."""
+
+    valuecls = float
+
+    def children(self, node: Any) -> Any:
+        return node.children
+
+    def delete(self, node: Any) -> float:
+        return 1.0
+
+    def insert(self, node: Any) -> float:
+        return 1.0
+
+    @abstractmethod
+    def rename(self, first: Any, second: Any) -> float:
+        """The cost of turning one node into another."""
+
+
+class CellCosts(Costs):
     """The costs of TEDS."""
-
-    def delete(self, node: Cell) -> float:
-        return 1.0
-
-    def insert(self, node: Cell) -> float:
-        return 1.0
 
     def rename(self, first: Cell, second: Cell) -> float:
         if first.tag != second.tag or first.spans != second.spans:
@@ -66,21 +72,9 @@ class CellCosts:
 
 def tree_distance(first: Any, second: Any, costs: Costs) -> float:
     """The smallest cost of the operations that turn the tree ``first`` into ``second``."""
-    from apted import APTED, Config
+    from apted import APTED
 
-    class Configured(Config):  # type: ignore[misc]
-        valuecls = float
-
-        def delete(self, node: Any) -> float:
-            return costs.delete(node)
-
-        def insert(self, node: Any) -> float:
-            return costs.insert(node)
-
-        def rename(self, first: Any, second: Any) -> float:
-            return costs.rename(first, second)
-
-    return float(APTED(first, second, Configured()).compute_edit_distance())
+    return float(APTED(first, second, costs).compute_edit_distance())
 
 
 def teds(predicted: str, right: str) -> float:
@@ -102,6 +96,8 @@ def teds(predicted: str, right: str) -> float:
         first, second = (_cells(table) for table in tables)
     except (etree.LxmlError, ValueError, OverflowError):  # ValueError: of spans, and of characters that XML excludes
         return 0.0
+    if first == second:  # large tables take seconds, and right ones are common
+        return float(nodes > 0)
     return 1.0 - tree_distance(first, second, CellCosts()) / nodes if nodes else 0.0
 
 

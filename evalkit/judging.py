@@ -43,11 +43,14 @@ class Judge:
     Attributes:
         label: its name and the digest of its identity, ``NAME@DIGEST``.
         backend: opened when the first question is asked; None to use recorded verdicts only.
+        thinking_limit: new tokens of a judge that thinks before it answers, where a prompt allows fewer; None if it
+            does not think.
     """
 
     label: str
     family: Family
     backend: Backend | None
+    thinking_limit: int | None = None
 
     @property
     def name(self) -> str:
@@ -70,9 +73,9 @@ class AskedQuestion:
     answer: str
 
     @classmethod
-    def of(cls, answered: Answered, question: JudgeQuestion) -> AskedQuestion:
-        """Greedy decoding, up to the prompt's token limit."""
-        decoding = Decoding(question.prompt.max_new_tokens)
+    def of(cls, answered: Answered, question: JudgeQuestion, thinking_limit: int | None = None) -> AskedQuestion:
+        """Greedy decoding, up to the prompt's token limit, or that of a judge that thinks."""
+        decoding = Decoding(max(question.prompt.max_new_tokens, thinking_limit or 0))
         request = Request(f"{answered.sample.id}#{question.key}", question.messages, decoding)
         text = f"{question.prompt.name}\n{question.prompt.max_new_tokens}\n{prompt_digest(question.messages)}"
         return cls(answered.sample, question, request, _digest(text), _digest(str(answered.prediction.value)))
@@ -153,7 +156,8 @@ def gather_verdicts(
         for answered in open_answers:
             known = verdicts[answered.sample.id]
             if not any(verdict.problem for verdict in known.values()):
-                asked += [AskedQuestion.of(answered, q) for q in new_questions(metric, answered, known)]
+                new = new_questions(metric, answered, known)
+                asked += [AskedQuestion.of(answered, question, judge.thinking_limit) for question in new]
         if not asked:
             return Judgement(judge.label, verdicts, missing)
         found = _ask(job, asked, judge, log, stop)

@@ -21,6 +21,7 @@ from evalkit.jobs import Job
 from evalkit.judging import Judge
 from evalkit.options import RunSettings
 from evalkit.scoring import is_judged
+from evalkit.thinking import thinking_limit
 from evalkit.types import Batching
 
 from .active_run import identify_checkpoint
@@ -95,7 +96,8 @@ class OpenedJudge:
             identity = factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
             label = f"{_plain(self.checkpoint.name)}@{digest({**parts, **identity, 'family': self.family.name})}"
             self._backend = LazyBackend(factory.name, lambda: self._opened(factory, checkpoint))
-            self._judge = Judge(label, self.family, self._backend)
+            limit = thinking_limit(checkpoint, self.family, None)
+            self._judge = Judge(label, self.family, self._backend, limit)
         return self._judge
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from evalkit.api import load_task
+
 CAPABILITIES = (["ocr"], ["rec"], ["ocr", "math"], ["rec", "know"])
 SAMPLES = 8
 
@@ -69,3 +71,54 @@ def chat(text: str, finish: str = "stop") -> tuple[int, dict[str, Any]]:
 def replying(judge: Callable[[dict[str, Any]], str]) -> Callable[[int, dict[str, Any]], tuple[int, dict[str, Any]]]:
     """What makes the chat server reply as ``judge`` says."""
     return lambda number, body: chat(judge(body))
+
+
+METRIC = """
+import math
+from evalkit.interfaces import JudgedMetric
+from evalkit.types import ImagePart, JudgePrompt, JudgeQuestion, Message, Scale, Scores, TextPart
+
+SEES = JudgePrompt("sees-1", "ours", lambda reply: reply.strip().lower().rstrip("."), Scale(labels=("yes", "no")))
+
+
+class Odd(JudgedMetric):
+    name = "odd"
+    prompts = (SEES,)
+
+    def questions(self, answered, verdicts):
+        parts = (*map(ImagePart, answered.sample.images), TextPart(answered.sample.text))
+        return [JudgeQuestion("sees", SEES, (Message("user", parts),))]
+
+    def score_judged(self, answers):
+        rows = {}
+        for one in answers:
+            seen = one.verdicts["sees"].value if one.verdicts else None
+            answer = one.answered.prediction.value
+            rows[one.answered.sample.id] = {"agrees": 100.0 * (seen is not None and answer.lower().startswith(seen))}
+        mean = sum(row["agrees"] for row in rows.values()) / len(rows) if rows else math.nan
+        return Scores("agrees", {"agrees": mean}, rows, "odd|v1")
+
+
+METRIC = Odd()
+"""
+
+
+def write_plugin(folder: Path) -> Path:
+    """A custom task of yes/no questions about bundled images, scored by whether the judge sees the same.
+
+    Returns:
+        The folder, for Python's path, of a package with the metric.
+    """
+    site = folder / "site"
+    info = site / "odd-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[evalkit.metrics]\nodd = odd_metric:METRIC\n")
+    (site / "odd_metric.py").write_text(METRIC)
+    rows: list[dict[str, Any]] = [{"evalkit": 1, "kind": "vqa", "metric": "odd"}]
+    for sample in load_task("pope/test", data="tiny")[:12]:
+        (image,) = sample.images
+        question = f"{sample.text} Please answer yes or no."
+        rows.append({"id": sample.id, "image": image.name, "question": question, "answers": list(sample.references)})
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return site

@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from evalkit.api import load_task
-
 from ..conftest import HTTPServer
 from ..run_folders import lines_of, runs_in, state_of
 from ..tasks.rows import encoded, write_tsv
-from .judging import SAMPLES, chat, graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet
+from .judging import SAMPLES, chat, graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet, write_plugin
 
 Evalkit = Callable[..., "CompletedProcess[str]"]
 
@@ -334,52 +332,11 @@ def test_comparison_is_asked_in_both_orders(evalkit: Evalkit, tmp_path: Path, ht
 
 # ---------------------------------------------------------------------------------- a checkpoint through the engine
 
-METRIC = """
-import math
-from evalkit.interfaces import JudgedMetric
-from evalkit.types import ImagePart, JudgePrompt, JudgeQuestion, Message, Scale, Scores, TextPart
-
-SEES = JudgePrompt("sees-1", "ours", lambda reply: reply.strip().lower().rstrip("."), Scale(labels=("yes", "no")))
-
-
-class Odd(JudgedMetric):
-    name = "odd"
-    prompts = (SEES,)
-
-    def questions(self, answered, verdicts):
-        parts = (*map(ImagePart, answered.sample.images), TextPart(answered.sample.text))
-        return [JudgeQuestion("sees", SEES, (Message("user", parts),))]
-
-    def score_judged(self, answers):
-        rows = {}
-        for one in answers:
-            seen = one.verdicts["sees"].value if one.verdicts else None
-            answer = one.answered.prediction.value
-            rows[one.answered.sample.id] = {"agrees": 100.0 * (seen is not None and answer.lower().startswith(seen))}
-        mean = sum(row["agrees"] for row in rows.values()) / len(rows) if rows else math.nan
-        return Scores("agrees", {"agrees": mean}, rows, "odd|v1")
-
-
-METRIC = Odd()
-"""
-
 
 @pytest.fixture
 def judging_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with yes/no questions about bundled images, scored by whether the judge sees the same."""
-    site = tmp_path / "site"
-    info = site / "odd-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[evalkit.metrics]\nodd = odd_metric:METRIC\n")
-    (site / "odd_metric.py").write_text(METRIC)
-    monkeypatch.syspath_prepend(str(site))
-    rows: list[dict[str, Any]] = [{"evalkit": 1, "kind": "vqa", "metric": "odd"}]
-    for sample in load_task("pope/test", data="tiny")[:12]:
-        (image,) = sample.images
-        question = f"{sample.text} Please answer yes or no."
-        rows.append({"id": sample.id, "image": image.name, "question": question, "answers": list(sample.references)})
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.syspath_prepend(str(write_plugin(tmp_path)))
     yield tmp_path
     sys.modules.pop("odd_metric", None)
 

@@ -22,6 +22,9 @@ import pytest
 
 from evalkit.checkpoint import bundled_folder
 
+from ..cli.judging import write_plugin
+from ..run_folders import lines_of
+
 pytestmark = pytest.mark.slow
 PROGRAMS = {
     "vllm": "EVALKIT_VLLM serve {model} --served-model-name tiny --max-model-len 4096 --enforce-eager "
@@ -127,6 +130,23 @@ def test_server_answers_equal_in_process_answers(server: Server, tmp_path: Path)
         assert one["prompt_tokens"] == here[key]["prompt_tokens"]
     same = sum(one["text"] == here[key]["text"] and one["finish"] == here[key]["finish"] for key, one in there.items())
     assert same >= 0.99 * len(there)
+
+
+def test_judge_on_server_gives_the_same_verdicts(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = (str(write_plugin(tmp_path)), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    rest = ("--tasks", "mine.jsonl", "--data", "tiny", "--model", "tiny-early", "--dtype", "float32")
+    evalkit(*rest, "--judge-base-url", server.url, "--judge", "tiny", "--out", "there", cwd=tmp_path)
+    evalkit(*rest, "--judge", "tiny", "--out", "here", cwd=tmp_path)
+    verdicts = []
+    for place in ("there", "here"):
+        (file,) = (tmp_path / place).glob("*/mine.own.verdicts.jsonl")
+        verdicts.append({line["id"]: (line["text"], line["answer"], line["digests"]) for line in lines_of(file)})
+    there, here = verdicts
+    assert there == here
+    assert len(here) == 12
 
 
 @vllm

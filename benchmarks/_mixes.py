@@ -103,7 +103,7 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
 
     def paint(image: tuple[Path, Size, int]) -> None:
         path, size, number = image
-        (_page if mix.page else _scene)(size, number).save(path, **({} if mix.page else {"quality": 90}))
+        (_page if mix.page else paint_scene)(size, number).save(path, **({} if mix.page else {"quality": 90}))
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(paint, wanted))
@@ -115,7 +115,7 @@ def images(queries: Sequence[Query]) -> int:
     return len({one.path for one in queries})
 
 
-def _scene(size: Size, seed: int) -> Image.Image:
+def paint_scene(size: Size, seed: int) -> Image.Image:
     """Smooth colours, shapes and grain: about 100 kB as a JPEG of 640 × 480, like a photograph."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))

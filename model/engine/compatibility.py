@@ -83,6 +83,7 @@ def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | 
         except Exception as error:
             engine.supports_several_images = False
             log.warning("%s: requests with several images go through generate (%s)", type(model).__name__, error)
+        _check_pages(engine, inputs, answers[:2])
         engine.encoder_cache.clear()
         engine.resources = stack.pop_all()
     return engine
@@ -173,7 +174,23 @@ def _prefetch_workers(device_type: str) -> int:
     return max(1, min(MAX_PREFETCH_WORKERS, cores // 2 if device_type == "cpu" else cores))
 
 
-def _compare(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer]) -> None:
+def _check_pages(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer]) -> None:
+    """Choose the way in which decode steps read a paged cache, or none if neither reproduces the model's logits."""
+    if not engine.options.paged_cache:
+        return
+    for in_place in (True, False):
+        engine.language.page_attention = in_place
+        try:
+            _compare(engine, inputs, answers, paged=True)
+        except Exception as error:
+            how = "read in place" if in_place else "gathered"
+            log.info("pages of the KV cache cannot be %s: %s: %s", how, type(error).__name__, error)
+        else:
+            return
+    engine.scheduler.supports_pages = False
+
+
+def _compare(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer], *, paged: bool = False) -> None:
     """Raise ``UnsupportedModel`` if the engine's logits differ from the model's by more than rounding."""
     if not answers:
         raise UnsupportedModel("the model does not take several images")
@@ -182,7 +199,7 @@ def _compare(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer])
         (planned,) = inputs.plan(answer.request)
         sequences.append(sequence.Sequence(planned, planned.ids, answer.request.images, planned.tokens, 2))
     with torch.inference_mode():
-        found = engine.logits(sequences, [answer.token for answer in answers])
+        found = engine.logits(sequences, [answer.token for answer in answers], paged=paged)
     for answer, logits in zip(answers, found, strict=True):
         for expected, ours in zip(answer.logits, logits, strict=True):
             if expected.shape != ours.shape:

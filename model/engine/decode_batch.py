@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from .kv_cache import KVCache
+from .kv_cache import ContiguousKVCache, KVCache
 from .kv_tensors import KVTensors
+from .paged_cache import PagedKVCache
 from .sampler import SampledTokens
 from .sequence import Sequence, Status
 from .transfer import to_device
@@ -18,14 +19,16 @@ class DecodeBatch:
 
     Attributes:
         sequences: some may have finished, and wait to be evicted.
-        cache: their keys and values.
+        cache: their keys and values: ``contiguous`` or ``paged`` (see ``use_pages``).
         positions: (rows,), on the device: the position of each sequence's next token.
         most_likely: (rows,), on the device: each sequence's most likely last token.
         pending: tokens of launched steps that the CPU has not read yet, in order.
     """
 
-    def __init__(self, cache: KVCache, device: torch.device) -> None:
-        self.cache = cache
+    def __init__(self, contiguous: ContiguousKVCache, paged: PagedKVCache, device: torch.device) -> None:
+        self.contiguous = contiguous
+        self.paged = paged
+        self.cache: KVCache = contiguous
         self.device = device
         self.sequences: list[Sequence] = []
         self.positions = torch.zeros(0, dtype=torch.long)
@@ -34,6 +37,18 @@ class DecodeBatch:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    @property
+    def uses_pages(self) -> bool:
+        """Whether keys and values are in the paged cache."""
+        return self.cache is self.paged
+
+    def use_pages(self, paged: bool) -> None:
+        """Choose the cache; there must be no sequences."""
+        assert not self.sequences
+        if paged != self.uses_pages:
+            self.cache.clear(free_memory=True)
+            self.cache = self.paged if paged else self.contiguous
 
     def append(
         self, sequences: Iterable[Sequence], tensors: KVTensors, positions: list[int], sampled: SampledTokens
@@ -54,7 +69,8 @@ class DecodeBatch:
         if self.sequences:
             following = torch.cat([self.positions, following])
             tokens = torch.cat([self.most_likely, tokens])
-        self.cache.append(tensors)  # last: if it runs out of memory, nothing else has changed
+        # Last: if it runs out of memory, nothing else has changed.
+        self.cache.append(tensors, [sequences[row].prefixes for row in order])
         self.positions, self.most_likely = following, tokens
         for row in order:
             sequences[row].status = Status.RUNNING
@@ -92,13 +108,24 @@ class DecodeBatch:
             self.cache.clear(free_memory=False)
             self.pending = []  # tokens of sequences that have finished
 
+    def remove_last(self) -> Sequence:
+        """Remove the last sequence, ready to be continued later.  All tokens must have been read."""
+        assert not self.pending
+        removed = self.sequences[-1]
+        order = self.cache.evict(range(len(self.sequences) - 1), zero=False)
+        self.sequences = self.sequences[:-1]
+        rows = self._index(order)
+        self.positions, self.most_likely = self.positions[rows], self.most_likely[rows]
+        removed.interrupt()
+        return removed
+
     def clear(self, *, free_memory: bool) -> list[Sequence]:
-        """Remove all sequences.  Returns those that had not finished, ready to be computed again."""
+        """Remove all sequences.  Returns those that had not finished, ready to be continued."""
         self.cache.clear(free_memory=free_memory or any(sequence.broken for sequence in self.sequences))
         removed = [sequence for sequence in self.sequences if not sequence.finished]
         self.sequences, self.pending = [], []
         for sequence in removed:
-            sequence.restart()
+            sequence.interrupt()
         return removed
 
     def _index(self, rows: list[int]) -> torch.Tensor:

@@ -56,7 +56,7 @@ class Engine:
         self.resources = ExitStack()
         self.runner = ModelRunner(language, options)
         steps = self.runner.steps
-        cache = ContiguousKVCache(
+        contiguous = ContiguousKVCache(
             language.allocate,
             language.shape.bytes(language.dtype),
             keeps_address=lambda: steps.capture is not None,
@@ -66,7 +66,7 @@ class Engine:
             language,
             processor,
             encoder_cache,
-            DecodeBatch(cache, language.device),
+            DecodeBatch(contiguous, language.paged_cache(), language.device),
             placeholder=placeholder,
             limits=limits,
             options=options,
@@ -119,8 +119,13 @@ class Engine:
     def _attention_kernels(self) -> AbstractContextManager[None]:
         return no_cudnn_attention(self.language.device) if self.options.fused_kernels else nullcontext()
 
-    def logits(self, sequences: list[Sequence], next_tokens: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def logits(
+        self, sequences: list[Sequence], next_tokens: list[int], *, paged: bool = False
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each sequence's logits after its prompt and after one given token more, to compare with the model's.
+
+        Args:
+            paged: use the paged cache.
 
         Raises:
             OSError, ValueError: an image cannot be read.
@@ -130,7 +135,7 @@ class Engine:
             self.scheduler.load_images(sequence)
         order = [sequences.index(sequence) for sequence in ordered]
         with self._attention_kernels():
-            found = self.runner.logits(ordered, [next_tokens[at] for at in order], self.limits)
+            found = self.runner.logits(ordered, [next_tokens[at] for at in order], self.limits, paged=paged)
         by_index = dict(zip(order, found, strict=True))
         return [by_index[at] for at in range(len(sequences))]
 

@@ -114,6 +114,12 @@ class ImageTable:
                 if not self._uses[element] and len(self._contexts[element]) == 1:
                     self.cache.drop(self._key(element))
 
+    def retain(self, elements: Iterable[int]) -> None:
+        """Count a sequence again that was released."""
+        for element in set(elements):
+            if element < 0:
+                self._uses[element] += 1
+
     def _number(self, image: ImageRef) -> int:
         key = image_key(image)
         number = self._numbers.setdefault(key, len(self.images))

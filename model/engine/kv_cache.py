@@ -1,6 +1,7 @@
 """The KV cache of the running sequences.
 
-``KVCache`` is what the decode batch needs of a cache; ``ContiguousKVCache`` implements it with one ``KVTensors``.
+``KVCache`` is what the decode batch needs of a cache.  ``ContiguousKVCache`` implements it with one ``KVTensors``, in
+which all rows have the same length; ``PagedKVCache`` (paged_cache.py) with pages.
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from transformers.cache_utils import Cache
+
 from .kv_tensors import KVTensors
+from .prefix_tree import Node
 
 SPARE_SLOTS = 64  # added when a cache grows: each costs memory, and each time they run out costs a copy
 SLOT_MULTIPLE = 128  # slots of a captured decode step are a multiple of it (``cuda_graphs.py``)
@@ -17,21 +21,27 @@ SLOT_MULTIPLE = 128  # slots of a captured decode step are a multiple of it (``c
 class KVCache(ABC):
     """Keys and values of the running sequences, one row each.
 
-    A paged cache can implement this too, if the tensors it offers to the model read its blocks.
-
     Attributes:
         tensors: where the model reads and writes them; None without sequences.
     """
 
-    tensors: KVTensors | None = None
+    tensors: Cache | None = None
 
     @abstractmethod
     def set_capacity(self, rows: int, max_bytes: int) -> None:
         """Set for how many rows to allocate memory, as far as ``max_bytes`` allows."""
 
     @abstractmethod
-    def append(self, prefilled: KVTensors) -> None:
-        """Add the rows of prefilled sequences after the present ones."""
+    def spare_slots(self, limit: int) -> int:
+        """The slots that prefilled tensors should have for new tokens, of which there will be at most ``limit``."""
+
+    @abstractmethod
+    def append(self, prefilled: KVTensors, prefixes: Sequence[Sequence[Node]]) -> None:
+        """Add the rows of prefilled sequences after the present ones.
+
+        Args:
+            prefixes: the shared prefixes that each of them begins with; all are computed.
+        """
 
     @abstractmethod
     def evict(self, kept: Sequence[int], *, zero: bool) -> list[int]:
@@ -76,10 +86,15 @@ class ContiguousKVCache(KVCache):
         self._capacity = 1
         self._max_bytes = 0
 
+    tensors: KVTensors | None = None
+
     def set_capacity(self, rows: int, max_bytes: int) -> None:
         self._capacity, self._max_bytes = rows, max_bytes
 
-    def append(self, prefilled: KVTensors) -> None:
+    def spare_slots(self, limit: int) -> int:
+        return limit if self.tensors is None and not self.keeps_address() else 0
+
+    def append(self, prefilled: KVTensors, prefixes: Sequence[Sequence[Node]]) -> None:
         cache, more = self.tensors, prefilled.rows
         if cache is None:
             self.tensors = self._resized(prefilled, more, 0) if self.keeps_address() else prefilled

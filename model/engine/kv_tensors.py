@@ -100,6 +100,7 @@ class KVTensors(Cache):
         filled: number of slots in use; changed by ``advance``, not by a forward pass.
         valid: (rows, slots), which slots are attended to.
         first_slots: the first valid slot of each row, known on the CPU: reading ``valid`` would synchronize.
+        own_slots: after a prefill, the number of each row's last slots, which are not a shared prefix's.
         rope_factors: (rows,), the factor with which each row's keys are rotated (Qwen-VL's dynamic NTK only).
         graph_shape: while a decode step is captured, used instead of ``rows`` and ``filled``.
     """
@@ -110,6 +111,7 @@ class KVTensors(Cache):
         self.valid = torch.zeros(rows, slots, dtype=torch.bool, device=device)
         self.rope_factors = torch.ones(rows, device=device)
         self.first_slots = [0] * rows
+        self.own_slots = [0] * rows
         self.rows = rows
         self.filled = 0
         self.graph_shape: GraphShape | None = None
@@ -156,6 +158,7 @@ class KVTensors(Cache):
             self.rope_factors.index_copy_(0, target, self.rope_factors.index_select(0, source))
             for one, other in zip(some, others, strict=True):
                 self.first_slots[other] = self.first_slots[one]
+                self.own_slots[other] = self.own_slots[one]
 
     def compact(self, kept: Sequence[int]) -> list[int]:
         """Keep some rows: gaps are filled with rows from the end.  Returns the old index of each row."""

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 
 from .kv_tensors import GraphShape, KVShape, KVTensors
+from .paged_cache import PagedKVCache
+from .paged_tensors import PagedTensors
+from .patches.attention import TEXT
 from .transfer import to_device
 from .vision import ProcessedImage
 
@@ -30,6 +33,7 @@ class PrefillSegment:
         ids: the tokens, with each image's placeholder tokens.
         positions: (1 or 3, tokens), on the CPU.
         features: of the images among the tokens, in order.
+        generated: the last tokens, which the model generated: none of them stands for an image.
         rope_factor: with which the sequence's keys are rotated (``LanguageModel.rope_factor``).
     """
 
@@ -37,6 +41,7 @@ class PrefillSegment:
     ids: list[int]
     positions: torch.Tensor
     features: Sequence[torch.Tensor] = ()
+    generated: int = 0
     rope_factor: float = 1.0
 
 
@@ -92,6 +97,7 @@ class LanguageModel:
         tolerance: largest ``relative_error`` between equal logits.
         ntk_alpha: maps a prompt's length to the factor with which its keys are rotated (Qwen-VL's dynamic NTK); None
             for other models.
+        page_attention: whether decode steps may read pages in place (``PagedTensors``).
     """
 
     def __init__(self, model: Any, image_token: int) -> None:
@@ -105,6 +111,7 @@ class LanguageModel:
         self.dtype = model.dtype
         self.tolerance = TOLERANCE[self.dtype]
         self.ntk_alpha = getattr(model.config, "ntk_alpha", None)
+        self.page_attention = True
 
     def rope_factor(self, prompt_tokens: int) -> float:
         """The factor with which the keys of a prompt of this length are rotated."""
@@ -113,6 +120,20 @@ class LanguageModel:
     def allocate(self, rows: int, slots: int) -> KVTensors:
         """An empty cache."""
         return KVTensors(self.shape, rows, slots, device=self.device, dtype=self.dtype)
+
+    def paged_cache(self) -> PagedKVCache:
+        """An empty paged cache."""
+
+        def allocate(pages: int) -> PagedTensors:
+            return PagedTensors(self.shape, pages, device=self.device, dtype=self.dtype)
+
+        bytes_per_token = self.shape.bytes(self.dtype)
+        return PagedKVCache(allocate, bytes_per_token, self.device, in_place=self._reads_pages)
+
+    def _reads_pages(self) -> bool:
+        """Whether attention reads pages in place.  It does not keep scores in a higher precision than the model's."""
+        attention = getattr(self.model.config, "_attn_implementation", None)
+        return self.page_attention and self.dtype == torch.float32 and attention == TEXT
 
     def prefill(self, segments: Sequence[PrefillSegment], spare_slots: int = 0) -> tuple[KVTensors, torch.Tensor]:
         """Compute several segments as one batch.
@@ -134,9 +155,12 @@ class LanguageModel:
             positions[:, row, start:] = segment.positions
             valid[row, start:] = True
             cache.first_slots[row] = before + start
+            cache.own_slots[row] = len(segment.ids)
         for rows in _same_prefix(segments):
             cache.write_prefix(rows, segments[rows.start].prefix, before)
         visual = (ids == self.image_token) & valid
+        for row, segment in enumerate(segments):
+            visual[row, longest - segment.generated :] = False
         # Without a prefix or padding no mask is needed but the causal one, for which attention has faster kernels.
         unmasked = not before and bool(valid.all())
         cache.valid[:, before : before + longest] = self._to_device(valid)
@@ -155,6 +179,13 @@ class LanguageModel:
         logits = self._forward(ids[:, None], self._column(positions), cache, mask, None, [])
         cache.advance(1)
         return logits
+
+    def decode_paged(self, ids: torch.Tensor, positions: torch.Tensor, cache: PagedKVCache) -> torch.Tensor:
+        """As ``decode``, in a paged cache that has grown."""
+        mask = cache.begin_step()
+        assert cache.tensors is not None
+        extra = {"evalkit_pages": cache.tensors} if cache.tensors.in_place else {}
+        return self._forward(ids[:, None], self._column(positions), cache.tensors, mask, None, [], **extra)
 
     def decode_captured(
         self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors, shape: GraphShape
@@ -181,13 +212,15 @@ class LanguageModel:
         self,
         ids: torch.Tensor,
         positions: torch.Tensor,
-        cache: KVTensors,
+        cache: KVTensors | PagedTensors,
         mask: torch.Tensor | None,
         visual: torch.Tensor | None,
         features: Sequence[torch.Tensor],
+        **extra: Any,
     ) -> torch.Tensor:
         embeds = self.embed(ids)
-        extra: dict[str, Any] = {} if self.ntk_alpha is None else {"ntk_alpha": cache.rope_factors[: len(ids)]}
+        if self.ntk_alpha is not None:
+            extra["ntk_alpha"] = cache.rope_factors[: len(ids)]
         if features:
             assert visual is not None
             joined = torch.cat(list(features), dim=1)

@@ -31,29 +31,40 @@ class ModelRunner:
     def run(self, batch: Batch, running: DecodeBatch) -> Prefilled | SampledTokens | None:
         """Run a batch; None if it launches nothing."""
         if batch.limits is not None:
-            return self.prefill(batch.sequences, batch.limits)
+            spare = running.cache.spare_slots(max(sequence.max_new_tokens for sequence in batch.sequences))
+            return self.prefill(batch.sequences, batch.limits, spare)
         return self.decode(running) if batch.launch else None
 
-    def prefill(self, sequences: list[Sequence], limits: Limits) -> Prefilled:
-        """Compute prompts, each shared prefix once, and sample the first tokens."""
-        tensors, logits, positions = self._prefill(sequences, limits)
+    def prefill(self, sequences: list[Sequence], limits: Limits, spare_slots: int) -> Prefilled:
+        """Compute prompts, each shared prefix once, and sample the next tokens."""
+        tensors, logits, positions = self._prefill(sequences, limits, spare_slots)
         return Prefilled(tensors, positions, self.sampler.sample(sequences, logits))
 
     def decode(self, running: DecodeBatch) -> SampledTokens:
         """Compute one more token of every running sequence."""
         running.cache.grow()
         ids = running.input_ids()
-        assert running.cache.tensors is not None
-        logits = self.steps(ids, running.positions, running.cache.tensors)
+        if running.uses_pages:
+            logits = self.language.decode_paged(ids, running.positions, running.paged)
+        else:
+            assert running.contiguous.tensors is not None
+            logits = self.steps(ids, running.positions, running.contiguous.tensors)
         sampled = self.sampler.sample(running.sequences, logits)
         running.advance(sampled)
         return sampled
 
     def logits(
-        self, sequences: list[Sequence], next_tokens: list[int], limits: Limits
+        self, sequences: list[Sequence], next_tokens: list[int], limits: Limits, *, paged: bool
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each sequence's logits after its prompt, and those after one given token more."""
-        tensors, first, positions = self._prefill(sequences, limits)
+        tensors, first, positions = self._prefill(sequences, limits, spare_slots=1)
         ids, following = (torch.tensor(numbers, device=self.language.device) for numbers in (next_tokens, positions))
-        second = self.language.decode(ids, following, tensors)
+        if paged:
+            cache = self.language.paged_cache()
+            cache.set_capacity(len(sequences), 4 * tensors.store.nbytes + len(sequences) * 4 * cache.page_bytes)
+            cache.append(tensors, [sequence.prefixes for sequence in sequences])
+            cache.grow()
+            second = self.language.decode_paged(ids, following, cache)
+        else:
+            second = self.language.decode(ids, following, tensors)
         return list(zip(first, second, strict=True))

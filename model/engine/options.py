@@ -14,6 +14,7 @@ class EngineOptions:
         token_budget: limit prefill batches by their tokens and the free memory, not by a number of rows.
         continuous_batching: evict finished sequences and admit waiting ones; otherwise a batch runs until its slowest
             sequence has finished.
+        paged_cache: keep the keys and values of long answers in pages; requires ``continuous_batching``.
         packed_vision_attention: run the vision encoder's attention on few batches of equal segments, and its patch
             embedding as a matrix product; otherwise as transformers does, segment by segment and as a convolution.
         fused_kernels: on CUDA, use one kernel per norm and pad MLPs to widths with fast kernels (both in half
@@ -26,6 +27,7 @@ class EngineOptions:
     prefix_sharing: bool = True
     token_budget: bool = True
     continuous_batching: bool = True
+    paged_cache: bool = True
     packed_vision_attention: bool = True
     fused_kernels: bool = True
     async_scheduling: bool = True

@@ -28,6 +28,16 @@ class Prefix:
     next_position: int
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """Elements that follow a node; the last ones may have been generated."""
+
+    node: Node | None
+    elements: Elements
+    rope_factor: float
+    generated: int = 0
+
+
 class Prefill:
     """Computes sequences up to the logits after their prompts.
 
@@ -39,8 +49,13 @@ class Prefill:
         self.language = language
         self.token_budget = token_budget
 
-    def __call__(self, sequences: list[Sequence], limits: Limits) -> tuple[KVTensors, torch.Tensor, list[int]]:
+    def __call__(
+        self, sequences: list[Sequence], limits: Limits, spare_slots: int = 0
+    ) -> tuple[KVTensors, torch.Tensor, list[int]]:
         """Prefill sequences of one window.
+
+        Args:
+            spare_slots: number of slots for new tokens.
 
         Returns:
             their keys and values, the logits (sequences, vocabulary), and the positions of their first new tokens.
@@ -54,10 +69,12 @@ class Prefill:
             }
             for batch in self._prefix_batches(missing, table, limits):
                 self._compute_prefixes(batch, table, limits)
-        wanted = [(sequence.node, sequence.unshared_elements, sequence.rope_factor) for sequence in sequences]
+        wanted = [
+            _Wanted(s.node, (*s.unshared_elements, *s.tokens), s.rope_factor, generated=len(s.tokens))
+            for s in sequences
+        ]  # fmt: skip
         segments, positions = self._segments(wanted, table, limits)
-        spare = max(sequence.max_new_tokens for sequence in sequences)
-        tensors, logits = self.language.prefill(segments, spare_slots=spare)
+        tensors, logits = self.language.prefill(segments, spare_slots)
         return tensors, logits, positions
 
     def _prefix_batches(
@@ -72,28 +89,28 @@ class Prefill:
             queue = queue[count:]
 
     def _compute_prefixes(self, nodes: list[tuple[Node, Sequence]], table: ImageTable, limits: Limits) -> None:
-        wanted = [(node.parent, one.elements[node.start : node.end], one.rope_factor) for node, one in nodes]
+        wanted = [_Wanted(node.parent, one.elements[node.start : node.end], one.rope_factor) for node, one in nodes]
         segments, positions = self._segments(wanted, table, limits)
         tensors, _ = self.language.prefill(segments)
         for row, ((node, _), segment, position) in enumerate(zip(nodes, segments, positions, strict=True)):
             node.prefix = Prefix(tensors.slice_row(row, len(segment.ids)), position)
+            node.tokens = len(segment.ids)
 
     def _segments(
-        self, wanted: list[tuple[Node | None, Elements, float]], table: ImageTable, limits: Limits
+        self, wanted: list[_Wanted], table: ImageTable, limits: Limits
     ) -> tuple[list[PrefillSegment], list[int]]:
-        """Return the segments of elements that follow a node, and the position after each."""
+        """Return the segments, and the position after each."""
         numbered = []
-        for node, elements, _ in wanted:
-            loaded = [element if element >= 0 else table.processed(element) for element in elements]
-            numbered.append(
-                self.language.positions.number(loaded, node.prefix.next_position if node is not None else 0)
-            )
+        for one in wanted:
+            loaded = [element if element >= 0 else table.processed(element) for element in one.elements]
+            start = one.node.prefix.next_position if one.node is not None else 0
+            numbered.append(self.language.positions.number(loaded, start))
         # Images last: from here on a GPU is busy, and the work above would otherwise keep it waiting.
-        images = [element for _, elements, _ in wanted for element in elements if element < 0]
+        images = [element for one in wanted for element in one.elements if element < 0]
         features = table.features(images, limits.tokens)
         segments = []
-        for (node, elements, rope_factor), (ids, positions, _) in zip(wanted, numbered, strict=True):
-            prefix = [above.prefix.kv for above in node.chain()] if node is not None else []
-            own = [features[element] for element in elements if element < 0]
-            segments.append(PrefillSegment(prefix, ids, positions, own, rope_factor))
+        for one, (ids, positions, _) in zip(wanted, numbered, strict=True):
+            prefix = [above.prefix.kv for above in one.node.chain()] if one.node is not None else []
+            own = [features[element] for element in one.elements if element < 0]
+            segments.append(PrefillSegment(prefix, ids, positions, own, one.generated, one.rope_factor))
         return segments, [position for _, _, position in numbered]

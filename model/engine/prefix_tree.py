@@ -32,6 +32,8 @@ class Node:
         waiting: number of sequences below it that have not been prefilled yet; at zero its prefix is freed.  A
             preempted sequence is counted again, and a freed prefix is then computed again.
         prefix: its keys and values, once the engine has computed them.
+        tokens: their number, once its images are known.
+        pages: where a paged cache holds them for running sequences (``PagedKVCache``).
     """
 
     parent: Node | None
@@ -39,6 +41,8 @@ class Node:
     end: int
     waiting: int = 0
     prefix: Any = field(default=None, repr=False)
+    tokens: int = 0
+    pages: list[Any] = field(default_factory=list, repr=False)
 
     def chain(self) -> list[Node]:
         """Its ancestors and itself, outermost first."""

@@ -9,6 +9,7 @@ from threading import Event
 
 import torch
 
+from .admission import Admission
 from .batch import Batch, Prefilled
 from .decode_batch import DecodeBatch
 from .encoder_cache import EncoderCache
@@ -23,6 +24,7 @@ from .vision import ImageProcessor
 
 log = logging.getLogger(__name__)
 
+JOIN_SHARE = 16  # the part of the rows that a GPU prefills at least beside running ones of the paged cache
 FIRST_BATCH_DIVISOR = 4  # on a GPU, which would otherwise wait for the images of a complete batch
 
 
@@ -41,6 +43,8 @@ class Scheduler:
         limits: of batches; halved after running out of memory.
         waiting: the sequences to prefill, the next one at the end.
         running: the sequences being decoded.
+        admission: chooses sequences for prefills.
+        supports_pages: whether the paged cache may be used.
         async_scheduling: whether a decode step is launched before the previous step's tokens are read.
     """
 
@@ -71,6 +75,9 @@ class Scheduler:
         self._prefetcher: ImagePrefetcher | None = None
         self._first_limits: Limits | None = None
         self._run = 0
+        self._long = False
+        self.supports_pages = options.paged_cache and options.continuous_batching
+        self.admission = Admission(language, running, options, self.load_images)
 
     # ---------------------------------------------------------------------------------------------- adding sequences
 
@@ -100,6 +107,7 @@ class Scheduler:
         for sequence in ordered:
             sequence.image_table.prefetcher = self._prefetcher
         self.waiting = ordered[::-1]
+        self._long = self.supports_pages and self.admission.wants_pages(self.waiting, self.limits)
 
     def place(self, sequences: Iterable[Sequence]) -> list[Sequence]:
         """Build the window's prefix tree, and return its sequences in the order in which to prefill them.
@@ -143,56 +151,43 @@ class Scheduler:
             more: returns the next window when all sequences of this one are running; empty if there is none yet.
         """
         stopped = stop is not None and stop.is_set()
-        if not self.running and (stopped or not self.waiting):
+        if stopped:
+            self.waiting = [sequence for sequence in self.waiting if sequence.tokens]  # they were running
+        if not self.running and not self.waiting:
             return None
         if not self.waiting and not stopped and (window := more()):
             self.add(window)
-        if self.waiting and not stopped and self._has_room():
-            return self._prefill_batch()
+        if self.waiting and self._has_room():
+            batch = self._prefill_batch()
+            if batch.sequences or batch.failed:
+                return batch
+        launch = self._can_launch()
+        failed: list[Sequence] = []
+        if launch and self.running.uses_pages and self.admission.is_short():
+            if self.running.pending:  # those that finish with these tokens may leave enough
+                launch = False
+            else:
+                failed = self.admission.make_room(self.waiting)
         sequences = [sequence for sequence in self.running.sequences if not sequence.finished]
-        return Batch(sequences, launch=self._can_launch())
+        return Batch(sequences, failed=failed, launch=launch and bool(sequences))
 
     def _has_room(self) -> bool:
         """Whether to prefill now; a forward pass for only a few sequences would not be worth it."""
         live = len(self.running)
-        return live == 0 or (self.options.continuous_batching and live <= self.limits.rows // 2)
+        if live == 0 or not self.options.continuous_batching:
+            return live == 0
+        if self.running.uses_pages:
+            return live + (max(1, self.limits.rows // JOIN_SHARE) if self._on_cuda else 1) <= self.limits.rows
+        return live <= self.limits.rows // 2 and not self._long
 
     def _prefill_batch(self) -> Batch:
         limits, self._first_limits = self._first_limits or self.limits, None
         batch = Batch([], limits=limits)
-        for sequence in self._admit(limits):
-            try:
-                self.load_images(sequence)
-            except (OSError, ValueError) as error:
-                sequence.fail(error)
-                sequence.release_prefixes()
-                batch.failed.append(sequence)
-            else:
-                batch.sequences.append(sequence)
+        if not self.running:
+            self.running.use_pages(self._long)
+            self.running.cache.set_capacity(self.limits.rows, self.limits.bytes // (1 if self._long else 2))
+        self.admission.fill(batch, self.waiting, limits)
         return batch
-
-    def _admit(self, limits: Limits) -> list[Sequence]:
-        """Take sequences of one window that the limits of rows, tokens and memory have room for."""
-        live = len(self.running)
-        budgeted = self.options.token_budget
-        bytes_per_token = self.language.shape.bytes(self.language.dtype)
-        admitted: list[Sequence] = []
-        unshared = longest = 0
-        while self.waiting and len(admitted) + live < limits.rows:
-            sequence = self.waiting[-1]
-            table = sequence.image_table
-            if admitted and table is not admitted[0].table:
-                break
-            unshared = max(unshared, table.tokens(sequence.unshared_elements))
-            longest = max(longest, table.tokens(sequence.elements) + sequence.max_new_tokens)
-            rows = len(admitted) + 1
-            if admitted and budgeted and rows * unshared > limits.tokens:
-                break
-            # Twice: a growing cache is copied, and prefixes are held beside the rows into which they are copied.
-            if admitted and budgeted and 2 * (rows + live) * longest * bytes_per_token > limits.bytes:
-                break
-            admitted.append(self.waiting.pop())
-        return admitted
 
     def load_images(self, sequence: Sequence) -> None:
         """Load a sequence's images; those within prefixes that are computed already without their pixels.
@@ -226,7 +221,6 @@ class Scheduler:
         return finished
 
     def _start_decoding(self, sequences: list[Sequence], prefilled: Prefilled) -> list[Sequence]:
-        self.running.cache.set_capacity(self.limits.rows, self.limits.bytes // 2)
         sampled = prefilled.sampled
         deferred = self._can_defer(sequences) and not all(sequence.fully_launched for sequence in sequences)
         finished = [] if deferred else sampled.fetch()
@@ -268,13 +262,14 @@ class Scheduler:
         self.encoder_cache.clear()
         if decoding:
             for sequence in sequences:
-                sequence.retain_prefixes()
+                sequence.wait_again()
         if len(sequences) == 1 and (decoding or not self.running):
             sequences[0].fail(MemoryError(message))
             sequences[0].release_prefixes()
             return sequences
-        for sequence in sequences:
-            sequence.restart()
+        if not decoding:
+            for sequence in sequences:
+                sequence.restart()
         self.waiting.extend(reversed(sequences))
         if len(sequences) == 1:  # it waits until the others have finished
             self.limits = replace(self.limits, rows=len(self.running))

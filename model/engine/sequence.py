@@ -92,6 +92,10 @@ class Sequence:
         if self.sampler is not None:
             self.sampler.restart()
 
+    def interrupt(self) -> None:
+        """Stop decoding it; its tokens so far will be prefilled after the prompt, and the next one follows them."""
+        self.status, self.launched = Status.WAITING, len(self.tokens)
+
     def fail(self, error: BaseException) -> None:
         """Finish with an error."""
         self.status, self.error = Status.FINISHED, error
@@ -124,7 +128,7 @@ class Sequence:
 
     @property
     def unshared_elements(self) -> Elements:
-        """The elements that it does not share."""
+        """The elements of its prompt that it does not share."""
         return self.elements[self.node.end :] if self.node is not None else self.elements
 
     def retain_prefixes(self) -> None:
@@ -136,6 +140,11 @@ class Sequence:
         """Count it as no longer waiting for its prefixes; those that nothing waits for are freed."""
         if self.node is not None:
             self.node.release()
+
+    def wait_again(self) -> None:
+        """Count it as waiting for its prefixes and images again."""
+        self.retain_prefixes()
+        self.image_table.retain(self.elements)
 
     @property
     def mean_losses(self) -> list[float]:

@@ -22,7 +22,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ..paged_tensors import PagedTensors
 from .packed_attention import packed_attention
+from .paged_attention import paged_attention
 
 # transformers looks for "flash" in a name before it passes the packed sequence on (5.10 to 5.23).
 VISION = "evalkit_flash_varlen"
@@ -39,6 +41,7 @@ def grouped_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
+    evalkit_pages: PagedTensors | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As transformers' ``sdpa``, without repeating keys and values for the query heads that share them.
@@ -47,10 +50,13 @@ def grouped_attention(
         query: (batch, groups × kv_heads, q_len, width).
         key, value: (batch, kv_heads, kv_len, width), of any strides.
         attention_mask: (batch or 1, 1, q_len, kv_len), boolean (True: attended to) or additive; None: causal.
+        evalkit_pages: the pages to read instead of keys and values (``PagedTensors``).
 
     Returns:
         (batch, q_len, groups × kv_heads, width).
     """
+    if evalkit_pages is not None:
+        return paged_attention(query, evalkit_pages, module.layer_idx, scaling), None  # type: ignore[arg-type]
     rows, heads, q_len, width = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from evalkit import registry
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.data import open_data
+from evalkit.model.engine import admission
 from evalkit.model.engine.compatibility import image_processor_for, image_tokens
 from evalkit.model.engine.encoder_cache import EncoderCache
 from evalkit.model.engine.engine import Engine
@@ -132,14 +133,16 @@ def _folder(name: str, folder: Path) -> Path:
 
 @later
 @pytest.mark.parametrize("name", ["tiny", "qwen2_vl", "qwen_vl"])
-@pytest.mark.parametrize("rows", [5, 64])
+@pytest.mark.parametrize(("rows", "paged"), [(5, False), (64, False), (5, True)])
 def test_generating_does_not_synchronize(
-    name: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, rows: int, paged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     folder = _folder(name, tmp_path)
     inputs = Inputs(load_processor(resolve_checkpoint(str(folder))))
     monkeypatch.setattr(packed_attention, "varlen_kernel", lambda *_: None)  # testing the kernel needs numbers
     monkeypatch.setattr("evalkit.model.engine.kv_cache.SPARE_SLOTS", 3)  # grows often
+    if paged:
+        monkeypatch.setattr(admission, "LONG_ANSWER", 0)
     gpu = FakeGPU()
     fetched = []
     fetch = SampledTokens.fetch
@@ -157,6 +160,7 @@ def test_generating_does_not_synchronize(
         following = iter(windows[1:])
         answers = list(engine.generate(windows[0], more=lambda: next(following, [])))
     assert gpu.synchronizations == []
+    assert engine.scheduler.running.uses_pages == paged
     assert [a.error for a in answers] == [None] * 48
     assert sorted(a.max_new_tokens for a in answers) == sorted(2 + at % 7 for at in range(24) for _ in "ab")
     assert all(a.tokens == [0] * a.max_new_tokens for a in answers)

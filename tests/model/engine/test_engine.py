@@ -335,13 +335,13 @@ def test_out_of_memory_while_appending_rows(
     cache: KVCache = backend.engine.scheduler.running.cache
     append, times = cache.append, 0
 
-    def full(prefilled: KVTensors) -> None:
+    def full(*given: Any) -> None:
         nonlocal times
         if cache.tensors is not None:  # there are running sequences
             times += 1
             if times in (1, 3):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-        append(prefilled)
+        append(*given)
 
     cache.append = full  # type: ignore[method-assign]
     _same(backend.generate(requests), alone)

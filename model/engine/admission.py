@@ -1,0 +1,147 @@
+"""Which waiting sequences the next prefill takes, and which running ones are put back when memory is short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .batch import Batch
+from .decode_batch import DecodeBatch
+from .language_model import LanguageModel
+from .options import EngineOptions, Limits
+from .pages import PAGE_TOKENS
+from .prefix_tree import Node
+from .sequence import Sequence
+
+# Answers that may be longer than this are kept in pages. On CUDA only if memory is too small for rows of their length:
+# decode steps of the contiguous cache are captured as graphs there.
+LONG_ANSWER = 128
+PREFILL_SHARE = 8  # the part of the memory that rows with copies of their prefixes may take during a prefill
+
+
+class Admission:
+    """Chooses sequences for a prefill, and for preemption.
+
+    Args:
+        load: loads a sequence's images; raises ``OSError`` or ``ValueError``.
+
+    Attributes:
+        preemptions: number of times that a running sequence was put back because pages were short.
+    """
+
+    def __init__(
+        self, language: LanguageModel, running: DecodeBatch, options: EngineOptions, load: Callable[[Sequence], None]
+    ) -> None:
+        self.running = running
+        self.options = options
+        self.load = load
+        self.bytes_per_token = language.shape.bytes(language.dtype)
+        self.preemptions = 0
+        self.captures = options.cuda_graphs and language.device.type == "cuda"
+
+    def wants_pages(self, waiting: list[Sequence], limits: Limits) -> bool:
+        """Whether the paged cache suits these sequences."""
+        if not waiting:
+            return False
+        if not self.captures:
+            return max(sequence.max_new_tokens for sequence in waiting) > LONG_ANSWER
+        longest = max(s.image_table.tokens(s.elements) + s.max_new_tokens for s in waiting)
+        rows = min(limits.rows, len(waiting))
+        return self.options.token_budget and 2 * rows * longest * self.bytes_per_token > limits.bytes
+
+    def fill(self, batch: Batch, waiting: list[Sequence], limits: Limits) -> None:
+        """Move sequences of one window from the end of ``waiting`` to the batch."""
+        if self.running.uses_pages:
+            self._fill_pages(batch, waiting, limits)
+            return
+        for sequence in self._for_rows(waiting, limits):
+            if self._loaded(batch, sequence):
+                batch.sequences.append(sequence)
+
+    def _loaded(self, batch: Batch, sequence: Sequence) -> bool:
+        try:
+            self.load(sequence)
+        except (OSError, ValueError) as error:
+            sequence.fail(error)
+            sequence.release_prefixes()
+            batch.failed.append(sequence)
+            return False
+        return True
+
+    def _for_rows(self, waiting: list[Sequence], limits: Limits) -> list[Sequence]:
+        """Take sequences for rows that are as long as the longest one may become."""
+        live = len(self.running)
+        budgeted = self.options.token_budget
+        admitted: list[Sequence] = []
+        unshared = longest = 0
+        while waiting and len(admitted) + live < limits.rows:
+            sequence = waiting[-1]
+            table = sequence.image_table
+            if admitted and table is not admitted[0].table:
+                break
+            unshared = max(unshared, table.tokens(sequence.unshared_elements) + len(sequence.tokens))
+            longest = max(longest, table.tokens(sequence.elements) + sequence.max_new_tokens)
+            rows = len(admitted) + 1
+            if admitted and budgeted and rows * unshared > limits.tokens:
+                break
+            # Twice: a growing cache is copied, and prefixes are held beside the rows into which they are copied.
+            if admitted and budgeted and 2 * (rows + live) * longest * self.bytes_per_token > limits.bytes:
+                break
+            admitted.append(waiting.pop())
+        return admitted
+
+    def _fill_pages(self, batch: Batch, waiting: list[Sequence], limits: Limits) -> None:
+        """Take sequences as long as there are pages for their prompts, and one more for every running sequence."""
+        cache = self.running.paged
+        live = len(self.running)
+        counted: set[Node] = set()
+        pages = unshared = longest = 0
+        admitted = batch.sequences
+        while waiting and len(admitted) + live < limits.rows:
+            sequence = waiting[-1]
+            table = sequence.image_table
+            if admitted and table is not admitted[0].table:
+                break
+            if not self._loaded(batch, sequence):
+                waiting.pop()
+                continue
+            for node in sequence.prefixes:
+                node.tokens = table.tokens(sequence.elements[node.start : node.end])
+            own = table.tokens(sequence.unshared_elements) + len(sequence.tokens)
+            unshared = max(unshared, own)
+            longest = max(longest, table.tokens(sequence.elements) + len(sequence.tokens))
+            pages += cache.pages_for(sequence.prefixes, own, counted)
+            rows = len(admitted) + 1
+            if admitted and self.options.token_budget:
+                if rows * unshared > limits.tokens:
+                    break
+                if rows * longest * self.bytes_per_token > limits.bytes // PREFILL_SHARE:
+                    break
+            if (admitted or live) and pages + live + rows > cache.free:
+                break
+            admitted.append(waiting.pop())
+
+    def is_short(self) -> bool:
+        """Whether there are too few free pages for the next decode step."""
+        return self.running.paged.pages_to_grow() > self.running.paged.free
+
+    def make_room(self, waiting: list[Sequence]) -> list[Sequence]:
+        """Put the last running sequences back until there are pages for the others.
+
+        Their tokens are kept.  All tokens must have been read.
+
+        Returns:
+            a sequence that does not fit alone.
+        """
+        while len(self.running) > 1 and self.is_short():
+            sequence = self.running.remove_last()
+            sequence.wait_again()
+            waiting.append(sequence)
+            self.preemptions += 1
+        if not self.is_short():
+            return []
+        tokens = self.running.paged.pool.capacity * PAGE_TOKENS
+        (sequence,) = self.running.clear(free_memory=False)
+        answered = len(sequence.tokens)
+        message = f"out of memory after {answered} tokens of the answer: the KV cache has room for {tokens} tokens"
+        sequence.fail(MemoryError(f"{message}; lower --max-new-tokens or --max-pixels"))
+        return [sequence]

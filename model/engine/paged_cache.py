@@ -1,0 +1,256 @@
+"""A KV cache of pages, which holds what sequences hold: they grow page by page, and refer to those of shared prefixes.
+
+Compared with ``ContiguousKVCache``, whose rows all have the length of the longest one, it suits answers of very
+different lengths, and limits far above the usual length.  Its decode steps cannot be captured as CUDA graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .kv_cache import KVCache
+from .kv_tensors import KVTensors
+from .paged_tensors import PagedTensors, StepLayout
+from .pages import PAGE_TOKENS, OutOfPages, Page, PageAllocator, pages_for
+from .prefix_tree import Node
+from .transfer import to_device
+
+POOL_SHARE = 0.75  # of the memory; the rest is for prefill, and for the prefixes that sequences are waiting for
+SHARERS = 8  # rows for which attention reads a shared page at once
+MIN_GAPS = 8  # free pages among those in use, before which the others are not moved
+
+
+@dataclass(eq=False)
+class _Row:
+    """The pages of a sequence, those of its prefixes first; its own tokens are in the others."""
+
+    pages: list[Page]
+
+
+class PagedKVCache(KVCache):
+    """All rows' pages in one tensor, which is allocated with the first row and kept until the cache is cleared.
+
+    Args:
+        allocate: returns tensors with so many pages.
+        bytes_per_token: bytes of one token's keys and values.
+        device: of the tensors.
+        in_place: whether attention reads the pages in place (see ``PagedTensors``).
+    """
+
+    tensors: PagedTensors | None = None
+
+    def __init__(
+        self,
+        allocate: Callable[[int], PagedTensors],
+        bytes_per_token: int,
+        device: torch.device,
+        *,
+        in_place: Callable[[], bool],
+    ) -> None:
+        self.in_place = in_place
+        self.allocate = allocate
+        self.page_bytes = bytes_per_token * PAGE_TOKENS
+        self.device = device
+        self.pool = PageAllocator(0)
+        self._rows: list[_Row] = []
+        self._max_pages = 0
+        self._lengths = torch.zeros(0, dtype=torch.long)  # of each page in tokens, on the CPU
+        self._owners = torch.zeros(0, dtype=torch.long)
+        self._last = self._slots = torch.zeros(0, dtype=torch.long)  # of each row: its last page, tokens in it
+        self._table: torch.Tensor | None = None  # on the CPU; None after rows have changed
+        self._entries = 0  # before those of pages that are not shared
+        self._shared = (torch.zeros(0, dtype=torch.long), torch.zeros(0, SHARERS, dtype=torch.long))
+        self._layout: StepLayout | None = None
+
+    def set_capacity(self, rows: int, max_bytes: int) -> None:
+        self._max_pages = max(1, int(max_bytes * POOL_SHARE) // self.page_bytes)
+        if self.tensors is None:
+            self.pool.capacity = self._max_pages
+
+    def spare_slots(self, limit: int) -> int:
+        return 0
+
+    @property
+    def free(self) -> int:
+        """Number of free pages."""
+        return self.pool.free
+
+    def pages_for(self, nodes: Iterable[Node], own_tokens: int, counted: set[Node]) -> int:
+        """The number of free pages that another row needs, for one token more than it begins with.
+
+        Args:
+            nodes: its shared prefixes.
+            own_tokens: its other tokens.
+            counted: nodes whose pages have been counted already; its own are added.
+        """
+        needed = pages_for(own_tokens + 1)
+        for node in nodes:
+            if node not in counted and not _held(node):
+                needed += pages_for(node.tokens)
+                counted.add(node)
+        return needed
+
+    def pages_to_grow(self) -> int:
+        """The number of free pages that ``grow`` needs."""
+        return int((self._slots == PAGE_TOKENS).sum())
+
+    def append(self, prefilled: KVTensors, prefixes: Sequence[Sequence[Node]]) -> None:
+        if self.tensors is None:
+            self._allocate()
+        assert self.tensors is not None
+        counted: set[Node] = set()
+        needed = sum(
+            self.pages_for(nodes, own - 1, counted)
+            for nodes, own in zip(prefixes, prefilled.own_slots[: prefilled.rows], strict=True)
+        )
+        if needed > self.pool.free:
+            raise OutOfPages(f"{needed} pages of the KV cache are needed, and {self.pool.free} are free")
+        last, slots = [], []
+        for row, nodes in enumerate(prefixes):
+            own = prefilled.own_slots[row]
+            pages = [page for node in nodes for page in self._share(node)]
+            pages += self._write(prefilled.store[:, :, row, :, prefilled.filled - own : prefilled.filled])
+            self._rows.append(_Row(pages))
+            last.append(pages[-1].index)
+            slots.append(own - PAGE_TOKENS * (pages_for(own) - 1))
+        self._last = torch.cat([self._last, torch.tensor(last)])
+        self._slots = torch.cat([self._slots, torch.tensor(slots)])
+        factors = prefilled.rope_factors[: prefilled.rows]
+        self.tensors.rope_factors = torch.cat([self.tensors.rope_factors, factors])
+        self._table = None
+
+    def evict(self, kept: Sequence[int], *, zero: bool) -> list[int]:
+        assert self.tensors is not None
+        remaining = set(kept)
+        self.pool.release(page for at, row in enumerate(self._rows) if at not in remaining for page in row.pages)
+        self._rows = [self._rows[at] for at in kept]
+        index = torch.tensor(list(kept), dtype=torch.long)
+        self._slots = self._slots[index]
+        self.tensors.rope_factors = self.tensors.rope_factors[to_device(index, self.device)]
+        if self.pool.end - self.pool.used > max(MIN_GAPS, self.pool.used // 4):
+            sources, targets = self.pool.compact()
+            self.tensors.move(sources, targets)
+            self._lengths[targets] = self._lengths[sources]
+        self._last = torch.tensor([row.pages[-1].index for row in self._rows], dtype=torch.long)
+        self._table = None
+        return list(kept)
+
+    def grow(self) -> None:
+        assert self.tensors is not None
+        full = (self._slots == PAGE_TOKENS).nonzero()[:, 0].tolist()
+        pages = self.pool.allocate(len(full))
+        if pages:
+            self.tensors.zero([page.index for page in pages])
+        for row, page in zip(full, pages, strict=True):
+            self._rows[row].pages.append(page)
+            self._last[row], self._slots[row], self._lengths[page.index] = page.index, 0, 0
+        if self._table is None:
+            self._describe()
+        else:
+            for row, page in zip(full, pages, strict=True):
+                self._add_entry(row, page)
+        assert self._table is not None
+        slots = self._slots.clone()
+        self._slots += 1
+        self._lengths[self._last] = self._slots
+        end = self.pool.end
+        on_device = (
+            to_device(tensor, self.device)
+            for tensor in (self._last.clone(), slots, self._lengths[:end], self._owners[:end], self._table)
+        )
+        self._layout = StepLayout(*on_device, *(to_device(tensor, self.device) for tensor in self._shared))
+
+    def begin_step(self) -> torch.Tensor:
+        """Prepare the decode step after ``grow``.  Returns its mask (see ``PagedTensors.begin_step``)."""
+        assert self.tensors is not None
+        assert self._layout is not None
+        return self.tensors.begin_step(self._layout, in_place=self.in_place())
+
+    def read(self, node: Node) -> torch.Tensor | None:
+        """A copy of a prefix, (layers, 2, heads, tokens, width), if rows hold it."""
+        if self.tensors is None or not _held(node):
+            return None
+        return self.tensors.read([page.index for page in node.pages], node.tokens)
+
+    def clear(self, *, free_memory: bool) -> None:
+        self.pool.clear()
+        self._rows, self._table, self._layout = [], None, None
+        self._last = self._slots = torch.zeros(0, dtype=torch.long)
+        self.tensors = None
+        self.pool.capacity = self._max_pages
+
+    # -------------------------------------------------------------------------------------------------------- pages
+
+    def _allocate(self) -> None:
+        self.tensors = self.allocate(self.pool.capacity)
+        self._lengths = torch.zeros(self.pool.capacity, dtype=torch.long)
+        self._owners = torch.full((self.pool.capacity,), -1)
+
+    def _share(self, node: Node) -> list[Page]:
+        """The pages of a prefix, with one reference more; they are written for its first row."""
+        if _held(node):
+            self.pool.retain(node.pages)
+        else:
+            node.pages = self._write(node.prefix.kv)
+        return node.pages
+
+    def _write(self, tokens: torch.Tensor) -> list[Page]:
+        """Copy consecutive tokens, (layers, 2, heads, tokens, width), to new pages."""
+        assert self.tensors is not None
+        count = tokens.shape[3]
+        pages = self.pool.allocate(pages_for(count))
+        indices = [page.index for page in pages]
+        self.tensors.write(indices, tokens)
+        self._lengths[indices] = PAGE_TOKENS
+        self._lengths[indices[-1]] = count - PAGE_TOKENS * (len(pages) - 1)
+        return pages
+
+    # -------------------------------------------------------------------------------------------------- descriptions
+
+    def _describe(self) -> None:
+        """List the entries of all rows (see ``StepLayout``)."""
+        sharing: dict[Page, list[tuple[int, int]]] = {}  # row and place in it
+        at_once = self.in_place()  # gathered pages are read row by row
+        for at, row in enumerate(self._rows):
+            for place, page in enumerate(row.pages):
+                if page.references > 1 and at_once:
+                    sharing.setdefault(page, []).append((at, place))
+        groups = [
+            (page, found[at : at + SHARERS]) for page, found in sharing.items() for at in range(0, len(found), SHARERS)
+        ]
+        self._entries = 1 + SHARERS * len(groups)
+        longest = max((len(row.pages) for row in self._rows), default=1)
+        table = [
+            [self._entries + page.index for page in row.pages] + [0] * (longest - len(row.pages)) for row in self._rows
+        ]
+        rows = [[-1] * SHARERS for _ in groups]
+        for number, (_, found) in enumerate(groups):
+            for sharer, (at, place) in enumerate(found):
+                rows[number][sharer] = at
+                table[at][place] = 1 + SHARERS * number + sharer
+        self._table = torch.tensor(table)
+        self._shared = (
+            torch.tensor([page.index for page, _ in groups], dtype=torch.long),
+            torch.tensor(rows, dtype=torch.long).view(-1, SHARERS),
+        )
+        self._owners[: self.pool.end] = -1
+        own = [(page.index, at) for at, row in enumerate(self._rows) for page in row.pages if page.references == 1]
+        indices, owners = torch.tensor(own).unbind(1)
+        self._owners[indices] = owners
+
+    def _add_entry(self, row: int, page: Page) -> None:
+        """Add a row's new last page."""
+        assert self._table is not None
+        place = len(self._rows[row].pages) - 1
+        if place == self._table.shape[1]:
+            self._table = torch.nn.functional.pad(self._table, (0, 1))
+        self._table[row, place] = self._entries + page.index
+        self._owners[page.index] = row
+
+
+def _held(node: Node) -> bool:
+    """Whether rows hold the prefix, so that its pages can be shared."""
+    return bool(node.pages) and node.pages[0].references > 0

@@ -16,6 +16,7 @@ from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.store.verdicts import replies_of
 from evalkit.task_groups import MEANS
 from evalkit.types import ImageRef, Sample
 
@@ -75,6 +76,7 @@ class _RunSplit:
     lines: Mapping[str, Mapping[str, Any]]
     scores: Mapping[str, Mapping[str, Any]]
     answers: Mapping[str, Line]
+    verdicts: Mapping[str, Mapping[str, str]]
     notes: Sequence[str]
 
     @classmethod
@@ -91,10 +93,16 @@ class _RunSplit:
             path = folder.scores_path(row.task, row.split)
             scores = {str(line["id"]): line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
         # An earlier, larger --limit may have answered more than was scored.
-        ids = list(scores) + [key for key, line in lines.items() if line["finish"] == "error" and key not in scores]
+        verdicts = replies_of(folder.verdicts_path(row.task, row.split)) if row.verdicts is not None else {}
+        ids = list(scores) + [
+            key
+            for key, line in lines.items()
+            if key not in scores and (line["finish"] == "error" or key in verdicts)  # the judge gave no verdict
+        ]
         metric = _column(row, scores)
         scale = scale_of(row.metric if metric is None else metric, row.signature)
-        return cls(metric, scale, ids if scores else list(lines), lines, scores, answers.lines, tuple(notes))
+        ids = ids if scores else list(lines)
+        return cls(metric, scale, ids, lines, scores, answers.lines, verdicts, tuple(notes))
 
 
 def _column(row: ScoreRow, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -162,6 +170,7 @@ def _run_answer(key: str, place: int, side: _RunSplit | None, context: SplitCont
         final=None if parts.rule == "none" else parts.answer.strip(),
         truncated=finish == "length" or not parts.complete,
         reasoning_tokens=count if type(count) is int and count >= 0 else None,
+        verdicts=side.verdicts.get(key, {}),
     )
     return _with_prompt(answer, place, sample, context)
 

@@ -116,6 +116,7 @@ def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, s
         "final": answer.text if answer.final is None else answer.final,
         "answer": None if answer.prediction is None or is_box(answer.prediction) else plain(answer.prediction),
         "box": list(map(float, answer.prediction)) if is_box(answer.prediction) else None,
+        **({"verdicts": list(answer.verdicts.values())} if answer.verdicts else {}),
         "status": answer.status,
         "metric": split.metric,
         "score": answer.scores.get(split.metric or ""),

@@ -109,6 +109,10 @@ def _answer_fields(split: SplitView, shown: SampleView, answer: RunAnswer, name:
             f"{name}answer", (answer.text if answer.final is None else answer.final) or "(empty)", verbatim=True
         )
     yield Field(f"{name}parsed", prediction_text(shown, answer.prediction), verbatim=True)
+    if answer.verdicts:
+        several = len(answer.verdicts) > 1
+        replies = [f"{key}: {reply}" if several else reply for key, reply in answer.verdicts.items()]
+        yield Field(f"{name}verdict", "\n".join(replies), verbatim=True)
     if answer.scores:
         yield Field(f"{name}score", scores_text(split, answer), verbatim=True)
 

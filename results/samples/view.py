@@ -80,6 +80,7 @@ class RunAnswer:
         final: the final answer after it; None if ``text`` has no reasoning.
         truncated: whether the token limit cut the answer off, or its reasoning does not end.
         reasoning_tokens: the number of tokens of the reasoning; None if unknown.
+        verdicts: a judge's replies by question.
     """
 
     text: str
@@ -101,6 +102,7 @@ class RunAnswer:
     final: str | None = None
     truncated: bool = False
     reasoning_tokens: int | None = None
+    verdicts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,17 @@ def read_verdicts(path: Path) -> JournalAnswers:
     return read_journal(path, SCHEMA) if path.is_file() else JournalAnswers({})
 
 
+def replies_of(path: Path) -> dict[str, dict[str, str]]:
+    """The judge's replies by sample and question; ``(PROBLEM)`` before those that state no verdict."""
+    found: dict[str, dict[str, str]] = {}
+    for line in read_verdicts(path).lines.values():
+        sample, _, key = line.response.id.rpartition("#")
+        problem = parse(line.raw).get("problem")
+        text = str(line.response.error or "") if problem == "error" else line.response.text
+        found.setdefault(sample, {})[key] = f"({problem}) {text}".rstrip() if problem else text
+    return found
+
+
 def judges_of(answers: JournalAnswers) -> list[str]:
     """The labels of the judges in a file of verdicts."""
     return list(dict.fromkeys(str(parse(line.raw).get("judge")) for line in answers.lines.values()))

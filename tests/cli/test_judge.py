@@ -140,6 +140,8 @@ def test_replies_without_verdict_are_left_out_and_counted(
         "them, score would be between 25.00 and 62.50"
     )
     assert note in said(done)
+    shown = said(evalkit("show", "runs/r", "--id", "v1_0", "--data", "root", cwd=judged))
+    assert "verdict (unreadable) I am sorry, but I cannot grade this." in shown
     assert sorted(line["problem"] for line in verdicts(judged) if "problem" in line) == [
         "out of range", "unreadable", "unreadable",
     ]  # fmt: skip

@@ -13,7 +13,8 @@ from typing import Any
 
 from .boxes import UNPARSED
 
-_FENCE = re.compile(r"```(?:python|json)?\n(.*?)\n```", re.DOTALL | re.IGNORECASE)
+_OPENING = re.compile(r"```(?:python|json)?\n", re.IGNORECASE)
+_CLOSING = "\n```"
 _KEY = re.compile(r"[\w\s]+")
 _VALUE = re.compile(r"[\"']?\s*[:=]\s*[\"']?([^\n,\"'{}]+)[\"']?")
 _ASSIGNMENT = re.compile(r"\s*\w+\s*=\s*")
@@ -26,8 +27,7 @@ def texts_of(answer: str) -> dict[str, str]:
     It is JSON or a Python dictionary, in a code block or not; else whatever looks like ``key: value`` or
     ``key = value``.
     """
-    fenced = _FENCE.search(answer)
-    content = fenced[1] if fenced else answer.strip()
+    content = next(_blocks(answer), answer.strip())
     try:
         found = _literal(content)
     except UNPARSED:
@@ -38,6 +38,17 @@ def texts_of(answer: str) -> dict[str, str]:
         return {key.strip(): str(value).strip() for key, value in found.items()}
     except UNPARSED:  # a number with too many digits, or too deep
         return {}
+
+
+def _blocks(answer: str) -> Iterator[str]:
+    """The contents of the code blocks in an answer."""
+    place = 0
+    while opening := _OPENING.search(answer, place):
+        end = answer.find(_CLOSING, opening.end())
+        if end < 0:
+            return
+        yield answer[opening.end() : end]
+        place = end + len(_CLOSING)
 
 
 def _literal(content: str) -> Any:
@@ -60,8 +71,7 @@ def _pairs(content: str) -> Iterator[tuple[str, str]]:
 
 def chart_of(answer: str) -> dict[Any, Any]:
     """The Python dictionary in an answer: in its longest code block if it has one; empty if there is none."""
-    blocks = _FENCE.findall(answer)
-    content = max(blocks, key=len) if blocks else answer.strip()
+    content = max(_blocks(answer), key=len, default=answer.strip())
     content = _COMMENT.sub("", _without_name(content))
     end = content.rfind("}")
     try:

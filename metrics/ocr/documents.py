@@ -80,19 +80,33 @@ def _tree(text: str) -> Node:
 
     As in the script, lines go to the first node whose text is that of the last heading.
     """
-    top = Node(TITLE)
-    root = Node(ROOT, [top])
-    place = top
+    top, root = Node(TITLE), Node(ROOT)
+    first: dict[str, _Place] = {ROOT: ((), root)}  # the first node of each text, in the order of ``_nodes``
+    _add(top, ((), root), first)
+    place = first[TITLE]
     for line in text.split("\n"):
         for pattern, replacement in _CLEANED:
             line = pattern.sub(replacement, line)
         if not line.startswith("#"):
-            place.children.append(Node(line))
+            _add(Node(line), place, first)
             continue
         heading = line.replace("#", "")
-        root.children.append(Node(heading))
-        place = next(node for node in _nodes(root) if node.label == heading) if heading else top
+        _add(Node(heading), first[ROOT], first)
+        place = first[heading or TITLE]
     return root
+
+
+_Place = tuple[tuple[int, ...], Node]
+"""A node, and the numbers of the children on the way to it, which sort nodes as ``_nodes`` does."""
+
+
+def _add(node: Node, below: _Place, first: dict[str, _Place]) -> None:
+    """Add a node as the last child of another."""
+    path, parent = below
+    place = ((*path, len(parent.children)), node)
+    parent.children.append(node)
+    if node.label not in first or place[0] < first[node.label][0]:
+        first[node.label] = place
 
 
 def _nodes(tree: Node) -> list[Node]:

@@ -25,6 +25,7 @@ DEEPEST = 50
 _FENCE = re.compile("```json(.*?)```", re.DOTALL)
 _FULL_WIDTH = {0x3000: " ", 0x3001: ",", **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}}
 _SPACES = (
+    (re.compile(r"\s+"), " "),  # not in the script: long runs take long in what follows, which gives the same without
     (re.compile(r"(?<=[\u4e00-\u9fff])\s+(?=[\u4e00-\u9fff])"), ""),
     (re.compile(r"(?<=[\u4e00-\u9fff])\s+(?=[a-zA-Z0-9])"), ""),
     (re.compile(r"(?<=[a-zA-Z0-9])\s+(?=[\u4e00-\u9fff])"), ""),

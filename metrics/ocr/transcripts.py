@@ -27,8 +27,8 @@ _PREAMBLE = (
     re.compile(r"\\noindent"),
 )
 """What is removed from a document, in this order."""
-_TABLE = re.compile("<table.*?>.*?</table>", re.DOTALL)
-_OPENING = re.compile("<table.*?>")
+_BEGIN, _END = "<table", "</table>"
+_OPENING = re.compile(r"<table[^>\n]*+>")
 _BETWEEN_TAGS = re.compile(r">\s+<")
 _CONTENT = re.compile(">(.*?)<", re.DOTALL)
 _FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
@@ -95,8 +95,16 @@ def table(predicted: str, right: str) -> float:
 
 def _tables(text: str) -> str:
     """The tables in a text, one behind the other."""
-    found = _TABLE.findall(text if "</table>" in text else f"{text}</table>")
-    return "".join(map(_cleaned, found)).translate(_FULL_WIDTH)
+    text = text if _END in text else f"{text}{_END}"
+    found, place = "", 0
+    while (begin := text.find(_BEGIN, place)) >= 0:
+        opened = text.find(">", begin + len(_BEGIN))
+        end = text.find(_END, opened + 1) if opened >= 0 else -1
+        if end < 0:
+            break
+        place = end + len(_END)
+        found += _cleaned(text[begin:place])
+    return found.translate(_FULL_WIDTH)
 
 
 def _cleaned(text: str) -> str:

@@ -122,6 +122,10 @@ def test_missing_packages_are_reported_before_a_model_is_loaded(monkeypatch: pyt
         ("chart parsing en", [{"a": "1"}], "{'a': " + "(" * 5_000),
         ("document parsing en", ["# a\nb"], "\n".join(f"# {n}" for n in range(500))),
         ("text counting en", ["4"], "9" * 5_000),
+        # Each would take minutes if the time grew with the square of the length.
+        ("key information extraction en", [{"a": ["1"]}], "a```\n" * 50_000),
+        ("chart parsing en", [{"a": "1"}], "a```\n" * 50_000),
+        ("text grounding en", [1, 2, 3, 4], "[" + " " * 200_000),
     ],
 )  # fmt: skip
 def test_hostile_answers_are_wrong(task: str, answers: list[Any], text: str) -> None:

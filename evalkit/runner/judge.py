@@ -77,7 +77,8 @@ class OpenedJudge:
     def __init__(self, checkpoint: Checkpoint, family: Family, settings: JudgeSettings, console: Console) -> None:
         self.checkpoint = checkpoint
         self.family = family
-        self._settings = settings
+        # The device, dtype and batches of the model that is judged are not those of a server.
+        self._settings = settings if checkpoint.served is None else JudgeSettings(settings.model, settings.base_url)
         self._console = console
         self._judge: Judge | None = None
         self._backend: LazyBackend | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from evalkit import registry
 from evalkit.errors import UserError
+from evalkit.interfaces import JudgedMetric
 from evalkit.letters import GRAMMAR, VLMEVALKIT
 from evalkit.reasoning import RULES_VERSION
 
@@ -39,9 +40,13 @@ def _metric(signature: str) -> str | None:
         if ":" in name or VERSION.fullmatch(name):
             continue
         try:
-            now = registry.metrics.get(name).signature
+            metric = registry.metrics.get(name)
         except UserError:
             continue  # not a metric, or not installed
+        now = metric.signature
+        if now and isinstance(metric, JudgedMetric):  # whoever judged; the prompts and scales are today's
+            judge = next((part.partition(":")[2] for part in parts if part.startswith("judge:")), "")
+            now = metric.signed(now, judge)
         if not now or f"|{now}|" in f"|{signature}|":
             return _outdated_letters(name, parts)
         scorer = [part for part in parts[parts.index(name) :] if not part.startswith("n:")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ..conftest import HTTPServer
-from ..run_folders import lines_of, runs_in, state_of
+from ..run_folders import edit_json, lines_of, runs_in, state_of
 from ..tasks.rows import encoded, write_tsv
 from .judging import SAMPLES, chat, graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet, write_plugin
 
@@ -40,6 +40,11 @@ def row(cwd: Path, name: str = "r") -> dict[str, Any]:
 
 def verdicts(cwd: Path, name: str = "r") -> list[dict[str, Any]]:
     return lines_of(cwd / "runs" / name / "mmvet.test.verdicts.jsonl")
+
+
+def _rename_prompt(content: dict[str, Any]) -> None:
+    """Make a score one by an earlier prompt."""
+    content["results"][0]["signature"] = content["results"][0]["signature"].replace("mmvet-1:", "mmvet-0:")
 
 
 def said(done: CompletedProcess[str]) -> str:
@@ -86,6 +91,12 @@ def test_verdicts_are_scored_and_signed(evalkit: Evalkit, judged: Path, http_ser
     assert "|judge-prompt:mmvet-1:0-1|v1|" in found["signature"]
     assert (found["n"], found["errors"], found.get("unjudged", 0)) == (SAMPLES, 0, 0)
     assert len(http_server.seen) == len(verdicts(judged)) == SAMPLES
+    board = said(evalkit("leaderboard", "runs", cwd=judged))
+    assert "earlier" not in board
+    edit_json(judged / "runs/r/scores.json", lambda content: _rename_prompt(content))
+    assert "Scored by an earlier mmvet (judge-prompt:mmvet-0:0-1; now judge-prompt:mmvet-1:0-1)" in said(
+        evalkit("leaderboard", "runs", cwd=judged)
+    )
     body = http_server.seen[0]
     assert body["temperature"] == 0
     assert prompt_of(body).startswith("Compare the ground truth and prediction from AI models")
@@ -365,6 +376,14 @@ def test_tiny_is_judged_by_other_checkpoint(evalkit: Evalkit, judging_plugin: Pa
     assert "0 verdicts by tiny-early@" in said(done)
     assert "loaded" not in said(done)  # neither the model nor the judge
     assert (run / "mine.own.verdicts.jsonl").read_bytes() == before
+
+
+def test_served_judge_has_own_device_and_dtype(evalkit: Evalkit, judging_plugin: Path, http_server: HTTPServer) -> None:
+    http_server.replace = replying(lambda body: "yes")
+    rest = ("--device", "cpu", "--dtype", "float32", "--batch-size", "3", "--data", "tiny", "--limit", "3")
+    done = evalkit("run", "-t", "mine.jsonl", "--judge-base-url", http_server.url, *rest, cwd=judging_plugin)
+    assert done.returncode == 0, done.stderr
+    assert len(http_server.seen) == 3
 
 
 def test_evaluate_asks_judge(judging_plugin: Path, monkeypatch: pytest.MonkeyPatch, http_server: HTTPServer) -> None:

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from evalkit.aggregation import Aggregation
+from evalkit.aggregation import PERCENT, Aggregation
 from evalkit.errors import UserError
 from evalkit.types import Answered, Kind, Prediction, Sample, Scores
 
-RESERVED = ("id", "cluster", "stratum")
+RESERVED = ("id", "cluster", "stratum", "repeats")
 """Keys of a line of per-sample scores that are not columns."""
 TRIED = 4
 """Samples on which a metric is tried out."""
@@ -30,6 +30,9 @@ class ScoringMetric(Protocol):
 
     @property
     def aggregation(self) -> Mapping[str, Aggregation]: ...
+
+    @property
+    def right_column(self) -> str: ...
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None: ...
 
@@ -50,6 +53,7 @@ def score_answers(metric: ScoringMetric, answers: Sequence[Answered]) -> Scores:
     scores = _with_plain_numbers(metric.name, scores)
     scores = replace(scores, aggregation={**metric.aggregation, **scores.aggregation})
     _check_shape(metric.name, scores, answers)
+    _check_right(metric, scores)
     _check_values(metric.name, scores, {a.sample.id: a.sample.meta for a in answers})
     return scores
 
@@ -88,6 +92,17 @@ def _check_shape(name: str, scores: Scores, answers: Sequence[Answered]) -> None
             f"would be, nor declared; declare how it is computed: aggregation = {{{headline!r}: Corpus()}} for a value "
             "of all samples together, or OfSums(…) if it is a function of summed statistics (evalkit.aggregation)."
         )
+
+
+def _check_right(metric: ScoringMetric, scores: Scores) -> None:
+    """Check that the column of right and wrong answers has no other values.  Raises ``UserError``."""
+    column = metric.right_column
+    for sample, row in scores.per_sample.items() if column else ():
+        if row.get(column) not in (0.0, PERCENT):
+            raise UserError(
+                f"the metric {metric.name} declares right_column = {column!r}, and sample {sample!r} has "
+                f"{row.get(column, 'no such score')} there; expected 100 for right and 0 for wrong."
+            )
 
 
 def _check_values(name: str, scores: Scores, meta: Mapping[str, Mapping[str, Any]]) -> None:

@@ -44,6 +44,7 @@ class ChoiceAccuracy(Metric):
     """
 
     running_score = True
+    right_column = "accuracy"
 
     def __init__(self, headline: str = "accuracy") -> None:
         self.name = f"choice_{headline}"

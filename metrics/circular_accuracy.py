@@ -61,6 +61,7 @@ class CircularAccuracy(Metric):
     ) -> None:
         self.name = name
         self.headline = headline
+        self.right_column = CIRCULAR if headline == CIRCULAR else "accuracy"
         self._scores_of = scores_of
 
     @property

@@ -80,6 +80,7 @@ class CountingAccuracy(Metric):
     """
 
     running_score = True
+    right_column = "accuracy"
 
     def __init__(self, name: str, rule: Callable[[str, str], bool]) -> None:
         self.name = name

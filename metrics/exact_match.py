@@ -32,6 +32,7 @@ class ExactMatch(Metric):
 
     name = "exact_match"
     running_score = True
+    right_column = "accuracy"
     signature = "exact_match|norm:strip+lower|v1"
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:

@@ -74,6 +74,7 @@ class GQAAccuracy(Metric):
 
     name = "gqa_accuracy"
     running_score = True
+    right_column = "accuracy"
     signature = "gqa_accuracy|variant:llava|v1"
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:

@@ -77,6 +77,7 @@ class BoxIoU(Metric):
 
     name = "iou"
     running_score = True
+    right_column = f"acc@{THRESHOLD}"
     signature = f"iou|threshold:{THRESHOLD}|plus1:no|precision:float64|v1"
     headline = f"acc@{THRESHOLD}"
     aggregation = MappingProxyType({"mean_iou": Mean("iou")})

@@ -111,6 +111,7 @@ class MathVisionAccuracy(Metric):
     """
 
     running_score = True
+    right_column = "accuracy"
 
     def __init__(self, name: str, *, official: bool) -> None:
         self.name = name

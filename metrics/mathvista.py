@@ -100,6 +100,7 @@ class MathVistaAccuracy(Metric):
 
     running_score = True
     meta_keys = ("question_type", "answer_type", "precision")
+    right_column = "accuracy"
 
     def __init__(self, name: str, *, official: bool) -> None:
         self.name = name

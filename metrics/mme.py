@@ -60,6 +60,7 @@ class Mme(Metric):
 
     name = "mme"
     meta_keys = ("category", "image")
+    right_column = "accuracy"
     signature = "mme|pairs:image|unread:wrong|v1"
     aggregation = MappingProxyType(
         {

@@ -117,6 +117,7 @@ class MMMUAccuracy(Metric):
     """
 
     running_score = True
+    right_column = "accuracy"
 
     def __init__(self, name: str, rule: OpenRule) -> None:
         self.name = name

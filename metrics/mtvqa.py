@@ -39,6 +39,7 @@ class Mtvqa(Metric):
     """
 
     meta_keys = ("category",)
+    right_column = "accuracy"
 
     def __init__(self, name: str, headline: str, *, dots: bool) -> None:
         self.name = name

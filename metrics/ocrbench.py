@@ -70,6 +70,7 @@ class OcrBench(Metric):
     """
 
     running_score = False
+    right_column = "accuracy"
     aggregation = MappingProxyType({"score": SumOfMeans(((TOTAL / 100, Mean("accuracy")),), float(TOTAL))})
     meta_keys = ("category", "part")
 

@@ -58,6 +58,7 @@ class PointInBox(Metric):
 
     running_score = True
     meta_keys = (CELL,)
+    right_column = "accuracy"
 
     def __init__(self, name: str = "point_in_box", *, macro: bool = False, inset: int = 0) -> None:
         self.name = name

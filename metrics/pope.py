@@ -45,6 +45,7 @@ class Pope(Metric):
     """
 
     meta_keys = ("category",)
+    right_column = "accuracy"
 
     def __init__(self, name: str, headline: str, *, explicit_no: bool = False) -> None:
         self.name = name

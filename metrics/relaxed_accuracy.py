@@ -80,6 +80,7 @@ class RelaxedAccuracy(Metric):
 
     name = "relaxed_accuracy"
     running_score = True
+    right_column = "accuracy"
     signature = f"relaxed_accuracy|variant:pix2struct|tolerance:{TOLERANCE}|mean:subsets|v1"
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:

@@ -39,6 +39,7 @@ class YesNoAccuracy(Metric):
 
     name = "yes_no_accuracy"
     running_score = True
+    right_column = "accuracy"
     signature = "yes_no_accuracy|unread:wrong|v1"
 
     def score(self, answers: Sequence[Answered]) -> Scores:

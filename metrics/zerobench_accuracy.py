@@ -60,6 +60,7 @@ class ZeroBenchAccuracy(Metric):
     """
 
     running_score = True
+    right_column = "accuracy"
 
     def __init__(self, name: str, rule: Callable[[str, str], bool | None]) -> None:
         self.name = name

@@ -19,12 +19,15 @@ class Metric(ABC):
             annotations only if these are equal too.
         aggregation: how values come from the per-sample scores, by name; ``Scores.aggregation`` adds to it what depends
             on the samples.  Default: the mean of the column named like the value, on a scale from 0 to 100.
+        right_column: the column of per-sample scores that is 100 for a right answer and 0 for a wrong one, from which
+            pass@k is computed with ``--repeats``; empty if answers can be partly right.
     """
 
     name: str
     running_score: bool = False
     meta_keys: Sequence[str] = ()
     aggregation: Mapping[str, Aggregation] = MappingProxyType({})
+    right_column: str = ""
 
     @property
     def signature(self) -> str:

@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
+from evalkit.interfaces import Task
+from evalkit.jobs import Job, Record
 from evalkit.results.stats.clustered import Measured, bootstrap, one_stratum
 from evalkit.results.stats.error_bars import interval_of
+from evalkit.results.stats.intervals import of_values
 from evalkit.results.stats.paired import compare, needed
+from evalkit.scoring import Result, score_job
+from evalkit.types import Prediction, Response, Sample, Split
 
 REPETITIONS = 1_000
+QUESTIONS = 4.0
+"""How alike an image's questions are: a question's chance has a beta distribution of this strength."""
+TRUTH = 20
+"""Evaluations of 1,000 images each whose mean is taken for the true value."""
 
 
 def right_or_wrong(rng: np.random.Generator, images: int, level: float, alike: float) -> Measured:
@@ -92,6 +102,64 @@ def images_needed(drop: float, pilot: int = 2_000) -> int:
     return math.ceil(samples / found.n * pilot)
 
 
+# ------------------------------------------------------------------------------------------------------------- repeats
+
+
+class Own(Task):
+    """A task whose samples are made up."""
+
+    name = "own"
+    version = 1
+    kind = "yes_no"
+    splits = {"val": Split(None)}
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+
+
+def repeated(rng: np.random.Generator, metric: str, images: int, repeats: int, level: float, alike: float) -> Result:
+    """An evaluation with ``repeats`` answers to each of 1 to 5 questions of ``images`` images, scored as a run's.
+
+    Every question has its own probability of a right answer, with a beta distribution around its image's, which has one
+    around ``level``.  References are yes or no.
+    """
+    strength = 1 / alike - 1
+    samples, records = [], []
+    for image, own in enumerate(rng.beta(level * strength, (1 - level) * strength, images)):
+        for place in range(int(rng.integers(1, 6))):
+            chance = rng.beta(max(own, 1e-9) * QUESTIONS, max(1 - own, 1e-9) * QUESTIONS)
+            reference, other = ("yes", "no") if rng.random() < 0.5 else ("no", "yes")
+            sample = Sample(f"{image}-{place}", (), "?", (reference,), str(image), meta={"category": "all"})
+            samples.append(sample)
+            for number, right in enumerate(rng.random(repeats) < chance, start=1):
+                prediction = Prediction(reference if right else other)
+                records.append(Record(sample, "", Response(sample.id), prediction, repeat=number))
+    job = Job(Own(metric), "val", samples, limited=False, all_samples=samples, repeats=repeats)
+    return score_job(job, records)
+
+
+def repeats_coverage(
+    metric: str, images: int, repeats: int, evaluations: int, level: float = 0.6, alike: float = 0.3
+) -> dict[str, float]:
+    """The share of the evaluations whose interval holds the true value, by value.
+
+    The true values are the means over large evaluations with 20,000 images in all.
+    """
+    rng = np.random.default_rng(23)
+    truth = dict.fromkeys(repeated(rng, metric, 50, repeats, level, alike).scores.values, 0.0)
+    for _ in range(TRUTH):
+        large = repeated(rng, metric, 1_000, repeats, level, alike)
+        truth = {name: total + large.scores.values[name] / TRUTH for name, total in truth.items()}
+    hits: Counter[str] = Counter()
+    for _ in range(evaluations):
+        result = repeated(rng, metric, images, repeats, level, alike)
+        for name, row in of_values(result).items():
+            half, value = row["ci95"], result.scores.values[name]
+            low, high = (row["low"], row["high"]) if half is None else (value - half, value + half)
+            hits[name] += low <= truth[name] <= high
+    return {name: count / evaluations for name, count in hits.items()}
+
+
 CASES: dict[str, tuple[Callable[[np.random.Generator], Measured], float, float | None]] = {
     "right/wrong 70 %, 300 images": (lambda rng: right_or_wrong(rng, 300, 0.7, 0.3), 70.0, 100.0),
     "right/wrong 30 %, 1,000 images": (lambda rng: right_or_wrong(rng, 1_000, 0.3, 0.1), 30.0, 100.0),
@@ -112,6 +180,10 @@ def main() -> None:
             found = coverage(draw, truth, scale, repetitions)
             print(f"  {name:32} {found['quoted']:6.1%} quoted, {found['bootstrap']:6.1%} bootstrap, "
                   f"{found['wilson']:4.0%} of them Wilson's")  # fmt: skip
+    for metric in ("yes_no_accuracy", "pope_pooled"):
+        print(f"coverage with 8 answers to each question, 200 images, {metric}")
+        found = repeats_coverage(metric, 200, 8, repetitions)
+        print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found.items() if "[" not in name))
     for images in (200, 1_000):
         print(f"false alarms of the gate at α 5 %, {images} images: {alarms(images, 0.0, repetitions):.1%}")
     for drop in (2.0, 5.0):

@@ -27,10 +27,11 @@ from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
 from evalkit.interfaces import Task
 from evalkit.jobs import OFFICIAL, Job, Record, load_job
+from evalkit.matching import match
 from evalkit.metric_contract import score_answers
-from evalkit.predictions import match, prediction_line
+from evalkit.predictions import prediction_lines
 from evalkit.reader import Reader
-from evalkit.scoring import with_reading
+from evalkit.scoring import score_records, with_reading
 from evalkit.settings import default_data
 from evalkit.task_names import parse_tasks
 from evalkit.types import LOCATED, Answered, Box, Kind, Prediction, Sample, Scores
@@ -113,7 +114,8 @@ def score(
     Args:
         task: a name for ``load_task``, or its result.
         answers: text by sample id, for every sample.  A number is scored as its text; a list of numbers is a box.
-            Answers to samples outside the split are ignored.
+            A list of answers is scored as ``--repeats`` would be; every sample then has as many.  Answers to samples
+            outside the split are ignored.
         data: as in ``load_task``; ignored if ``task`` is its result.
         family: the model family that parses the raw answers; None for final answers.
         boxes: coordinates of boxes, one of ``evalkit.reader.COORDINATES``; None for those of the family.  Boxes need
@@ -142,8 +144,9 @@ def score(
     reader.check_options()
     reader.check(samples.task)
     given = [
-        prediction_line(name, text, number, boxes=samples.task.kind in LOCATED)
+        line
         for number, (name, text) in enumerate(answers.items(), start=1)
+        for line in prediction_lines(name, text, number, boxes=samples.task.kind in LOCATED)
     ]
     matched = match(
         [sample.id for sample in samples],
@@ -153,14 +156,14 @@ def score(
         missing_allowed=allow_missing or skip_missing,
         advice="allow_missing=True counts them as wrong, and skip_missing=True scores only the others.",
     )
+    job = replace(job, repeats=matched.repeats)
     if skip_missing:
         job = replace(job, samples=[sample for sample in samples if sample.id in matched.texts])
     records = reader.records(job, matched.texts)
     for record in records:
         if record.response.error is not None:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
-    answered = [Answered(record.sample, record.prediction) for record in records]
-    scores = score_answers(registry.metrics.get(job.metric), answered)
+    scores, _ = score_records(registry.metrics.get(job.metric), job, records)
     return replace(scores, signature=with_reading(scores.signature, samples.task.kind, job.reading))
 
 
@@ -186,6 +189,7 @@ def evaluate(
     batch_size: int | None = None,
     max_batch_tokens: int | None = None,
     exact: bool = False,
+    repeats: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
@@ -218,6 +222,7 @@ def evaluate(
         batch_size: maximum batch size; None for the device's default.
         max_batch_tokens: maximum prompt tokens (text and images) per batch; None for the device's default.
         exact: batch size 1 through the model's own ``generate``, without prefix sharing: the slow reference.
+        repeats: the number of answers to each sample; more than one needs a temperature.
         temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, to override
             the protocol's decoding (greedy); sampled tokens depend on the seed and the sample.
         judge, judge_base_url: the model that judges, for benchmarks that need one, as the options of ``evalkit run``.
@@ -227,7 +232,7 @@ def evaluate(
     Returns:
         the results by ``task/split``: ``scores``, ``n``, and the numbers of answers that are ``unparsed``,
         ``truncated``, or failed (``errors``; not scored).  It prints as a table and has ``intervals``, the raw
-        ``answers``, and ``to_pandas()`` with a row per sample.
+        ``answers``, and ``to_pandas()`` with a row per answer.
 
     Raises:
         UserError: a wrong name or file, missing images, a split without public references, or an unsupported model.
@@ -237,7 +242,7 @@ def evaluate(
         tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
         shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, system=system,
         prompts=prompts, thinking=thinking,
-        batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact,
+        batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact, repeats=repeats,
         temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
         max_new_tokens=max_new_tokens, judge=judge, judge_base_url=judge_base_url,
     )  # fmt: skip

@@ -62,6 +62,24 @@ def settings_overrides(settings: RunSettings) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def check_repeats(repeats: int, temperature: float, *, options: bool = False) -> None:
+    """Check the number of answers to each sample.
+
+    Args:
+        options: whether errors name options (``--repeats 8``) or arguments (``repeats=8``).
+
+    Raises:
+        UserError: it is below 1, or the answers would all be the same.
+    """
+    option = OPTIONS["repeats"]
+    named = f"{option.flag} {repeats}" if options else f"repeats={repeats!r}"
+    if advice := option.advice(repeats):
+        raise UserError(f"{named}: {advice}.")
+    if repeats > 1 and temperature == 0:
+        example = "--temperature 0.7" if options else "temperature=0.7"
+        raise UserError(f"{named}: greedy decoding gives the same answer each time; add {example}, or drop it.")
+
+
 def format_overrides(overrides: Mapping[str, Any]) -> str:
     """The overrides as a signature has them: ``temperature=0.7,seed=0``; empty if there are none."""
     return ",".join(f"{name}={_format(value)}" for name, value in overrides.items())

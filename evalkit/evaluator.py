@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from evalkit import registry
 from evalkit.boxes import check_boxes
 from evalkit.data import open_data
-from evalkit.decoding import decoding_overrides
+from evalkit.decoding import check_repeats, decoding_overrides
 from evalkit.errors import UserError
 from evalkit.few_shot import ShotSelector, shot_pool, with_answers
 from evalkit.given_prompts import check_tasks, given_prompts
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Family
-from evalkit.jobs import OFFICIAL, Job, Record, build_requests, choice_mode, load_job
+from evalkit.jobs import OFFICIAL, Job, Record, build_requests, check_repeatable, choice_mode, load_job
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
@@ -64,6 +64,7 @@ class Evaluation:
         backend: str = "hf",
         judge: str | PathLike[str] | None = None,
         judge_base_url: str | None = None,
+        repeats: int = 1,
         **decoding: Any,
     ) -> None:
         self.family = family
@@ -73,6 +74,7 @@ class Evaluation:
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
         overrides = decoding_overrides(**decoding, seed=seed)
+        check_repeats(repeats, overrides.get("temperature", 0.0))
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
         self.jobs: list[Job] = []
         wanted = parse_tasks(split_list(tasks), kind=kind)
@@ -87,6 +89,7 @@ class Evaluation:
             job = load_job(
                 task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides, given=own,
                 judge=judge is not None or judge_base_url is not None,
+                repeats=repeats,
             )  # fmt: skip
             if not allow_missing:
                 sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
@@ -115,11 +118,13 @@ class Evaluation:
             for job in self.jobs:
                 limit = limit_in_memory(model, processor, job.given.thinking, family.reasoning)
                 job = replace(job, choice=choice_mode(self.choice, family, job.protocol), thinking_limit=limit)
+                if job.repeats > 1:
+                    check_repeatable(job.task, job.split, job.choice)
                 questions = build_requests(job, family, self._asker(job, family, opened))
                 with _NoDigests() as digests:
                     keep = _Keeping(on_record)
                     results[job.name] = run_job(job, questions, family, opened, keep, digests=digests)
-                    records[job.name] = [keep.records[sample.id] for sample in job.samples]
+                    records[job.name] = [keep.records[key] for key in questions]
         if self.judge is not None:
             for job in self.jobs:
                 if results[job.name].awaits_judge:
@@ -188,13 +193,13 @@ class _NoDigests(ImageDigests):
 
 
 class _Keeping:
-    """Keeps the record of each sample, and passes it on."""
+    """Keeps the record of each answer, and passes it on."""
 
     def __init__(self, then: Callable[[Record], None] | None) -> None:
         self.records: dict[str, Record] = {}
         self._then = then
 
     def __call__(self, record: Record) -> None:
-        self.records[record.sample.id] = record
+        self.records[record.key] = record
         if self._then is not None:
             self._then(record)

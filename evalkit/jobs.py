@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,13 +11,16 @@ from typing import Any
 from evalkit.annotations import digest_of_annotations
 from evalkit.boxes import check_boxes
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
-from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.given_prompts import NOTHING_GIVEN, GivenPrompts
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
-from evalkit.reasoning import REASONING, Markers, Parts, split
+from evalkit.reasoning import REASONING
+from evalkit.records import Question as Question
+from evalkit.records import Record as Record
+from evalkit.records import prompt_digest as prompt_digest
+from evalkit.repeats import answer_key
 from evalkit.subset import choose
 from evalkit.types import (
     LOCATED,
@@ -30,7 +32,6 @@ from evalkit.types import (
     Prediction,
     PromptSpec,
     Request,
-    Response,
     Sample,
     Shot,
 )
@@ -41,58 +42,6 @@ OFFICIAL = "official"
 GENERATE, LOGLIKELIHOOD = "generate", "loglikelihood"
 RECORDED = "recorded"
 """In place of a rule for option letters, if they were read by another program."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One answered sample, as it goes into the journal.
-
-    Attributes:
-        images: the images of the request, those of few-shot examples first.
-        image_digests: one per image; None for an unreadable image.
-        shots: the ids of the few-shot examples.
-        markers: the markers of reasoning in the answer; none for final texts.
-    """
-
-    sample: Sample
-    prompt_digest: str
-    response: Response
-    prediction: Prediction
-    images: tuple[ImageRef, ...] = ()
-    image_digests: tuple[str | None, ...] = ()
-    shots: tuple[str, ...] = ()
-    markers: Sequence[Markers] = REASONING
-
-    @property
-    def parts(self) -> Parts:
-        """The reasoning and the final answer."""
-        return split(first_turn(self.response.text), self.markers)
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the token limit cut the answer off: it says so, or its reasoning does not end."""
-        return self.response.finish == "length" or (self.response.finish == "stop" and not self.parts.complete)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A sample with its request; ``shots`` are the ids of its few-shot examples."""
-
-    sample: Sample
-    request: Request
-    shots: tuple[str, ...] = ()
-    markers: Sequence[Markers] = REASONING
-
-    @cached_property
-    def digest(self) -> str:
-        """A digest of the request: roles, texts and continuations in order, images as placeholders."""
-        return prompt_digest(self.request.messages, self.request.continuations)
-
-    def answered(self, response: Response, prediction: Prediction, digests: tuple[str | None, ...]) -> Record:
-        """The record of an answer."""
-        return Record(
-            self.sample, self.digest, response, prediction, self.request.images, digests, self.shots, self.markers
-        )
 
 
 @dataclass(frozen=True)
@@ -109,6 +58,7 @@ class Job:
         judge: whether there is a judge, whose rule then applies if the task has one.
         thinking_limit: the number of new tokens that a model which thinks may generate, where the protocol allows
             fewer; None for the protocol's limit.
+        repeats: the number of answers to each sample.
     """
 
     task: Task
@@ -125,6 +75,7 @@ class Job:
     given: GivenPrompts = NOTHING_GIVEN
     judge: bool = False
     thinking_limit: int | None = None
+    repeats: int = 1
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -141,6 +92,11 @@ class Job:
     @property
     def name(self) -> str:
         return f"{self.task.name}/{self.split}"
+
+    @property
+    def answers(self) -> int:
+        """The number of answers that it asks for."""
+        return len(self.samples) * self.repeats
 
     @property
     def prompt_spec(self) -> PromptSpec:
@@ -214,9 +170,12 @@ def load_job(
     rule: str = "",
     given: GivenPrompts = NOTHING_GIVEN,
     judge: bool = False,
+    repeats: int = 1,
 ) -> Job:
     """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
     check_submission(task, split)
+    if repeats > 1:
+        check_repeatable(task, split, choice)
     samples = list(task.load(data, split))
     seen: set[str] = set()
     for sample in samples:
@@ -240,6 +199,7 @@ def load_job(
         rule=rule,
         given=given,
         judge=judge,
+        repeats=repeats,
     )
 
 
@@ -256,18 +216,6 @@ def incomplete_split(job: Job, data: str) -> str:
     )
 
 
-def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
-    """A digest of the request: roles, texts and continuations in order, images as placeholders."""
-    state = hashlib.sha256()
-    for message in messages:
-        state.update(f"\x1e{message.role}".encode())
-        for part in message.content:
-            state.update(b"\x1f" if isinstance(part, ImagePart) else f"\x1d{part.text}".encode(errors="surrogatepass"))
-    for text in continuations:
-        state.update(f"\x1c{text}".encode(errors="surrogatepass"))
-    return state.hexdigest()[:16]
-
-
 def parse_answer(
     family: Family, spec: PromptSpec, sample: Sample, text: str, image_sizes: Sequence[ImageSize]
 ) -> Prediction:
@@ -281,31 +229,54 @@ def parse_answer(
 def build_requests(
     job: Job, family: Family, shots: Callable[[Sample], Sequence[Shot]] = lambda sample: ()
 ) -> dict[str, Question]:
-    """The request for each of the job's samples, by sample id.
+    """The requests for each of the job's samples, by request id (``answer_key``).
+
+    The repeats of a sample follow each other, so that backends compute its prompt once.
 
     Args:
         shots: returns the few-shot examples of a sample.
 
     Raises:
-        UserError: the family has no prompt for the task, or there are not enough few-shot examples.
+        UserError: the family has no prompt for the task, there are not enough few-shot examples, or an id of a sample
+            is that of another one's repeat.
     """
     job_spec = job.prompt_spec
     decoding = job.decoding(family)
-    questions = {}
+    questions: dict[str, Question] = {}
     for sample in job.samples:
         spec = job_spec.of(sample)
         ranked = spec.kind == "choice" and spec.choice == LOGLIKELIHOOD
         before = tuple(shots(sample))
-        request = Request(
-            sample.id,
-            conversation(job.given, spec, family, sample, before),
-            decoding,
-            family.continuations(spec, sample) if ranked else (),
-            () if family.reasoning is REASONING else tuple(family.reasoning),
-            job.given.thinking,
-        )
-        questions[sample.id] = Question(sample, request, tuple(shot.sample.id for shot in before), family.reasoning)
+        messages = conversation(job.given, spec, family, sample, before)
+        continuations = family.continuations(spec, sample) if ranked else ()
+        markers = () if family.reasoning is REASONING else tuple(family.reasoning)
+        ids = tuple(shot.sample.id for shot in before)
+        for repeat in range(1, job.repeats + 1):
+            request = Request(
+                answer_key(sample.id, repeat), messages, decoding, continuations, markers, job.given.thinking
+            )
+            questions[request.id] = Question(sample, request, ids, family.reasoning, repeat)
+    if len(questions) < job.answers:
+        raise UserError(f"{job.name}: --repeats needs other sample ids: one is that of another sample followed by #2.")
     return questions
+
+
+def check_repeatable(task: Task, split: str, choice: str) -> None:
+    """Check that several answers to a sample make sense.
+
+    Raises:
+        UserError: they would be equal, or an official server scores them, which takes one.
+    """
+    if task.kind == "choice" and choice == LOGLIKELIHOOD:
+        raise UserError(
+            f"{task.name}/{split}: --repeats: ranking options by log-likelihood gives the same letter each time; add "
+            "--choice generate, or drop --repeats."
+        )
+    if not task.splits[split].answers:
+        raise UserError(
+            f"{task.name}/{split}: --repeats: its answers are not public, and the official server takes one answer to "
+            "each question; drop --repeats."
+        )
 
 
 def conversation(

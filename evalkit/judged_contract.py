@@ -44,6 +44,10 @@ class _WithVerdicts:
     def aggregation(self) -> Mapping[str, Aggregation]:
         return self.metric.aggregation
 
+    @property
+    def right_column(self) -> str:
+        return self.metric.right_column
+
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
         self.metric.check(samples, kind)
 

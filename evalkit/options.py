@@ -211,6 +211,10 @@ class RunSettings:
         range=Range(0, 1, above_low=True))
     top_k: int = _option(
         "integer", 0, "Decoding", "Sample from the K most likely tokens.", shown_default="0 (all)", range=AT_LEAST_0)
+    repeats: int = _option(
+        "integer", 1, "Decoding",
+        "Answers to each sample, from different random streams; needs a temperature. More continue a run.",
+        range=AT_LEAST_1)
     num_beams: int = _option(
         "integer", 1, "Decoding", "Width of beam search.", shown_default="1 (no beams)", range=AT_LEAST_1)
     stop: tuple[str, ...] = _option(

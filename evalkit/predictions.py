@@ -15,7 +15,8 @@ entries have an id and an answer (``FORMATS``); or one JSON object that maps ids
 With ``field``, the answer is in the field of that name, beside an id as above or in the objects that ids map to, such
 as ``extraction`` in the files of MathVista's scorer.
 
-An answer is a text, a number (scored as it is written in the file), or, for boxes, a list of numbers.
+An answer is a text, a number (scored as it is written in the file), or, for boxes, a list of numbers.  Several answers
+to a sample are a list of them, or rows with the same id and different numbers in ``repeat``; every sample has as many.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,20 @@ FORMATS = (
     ("id", "prediction"),
 )
 """The fields of a sample's id and its answer."""
+REPEAT = "repeat"
+"""The field with the number of an answer among several to a sample."""
 EXAMPLES = 3
 EXPECTED = 'expected a text or a number ("" for an empty answer), or a list of numbers for a box'
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionLine:
-    """One answer from a file; ``place`` is its line or entry."""
+    """One answer from a file; ``place`` is its line or entry, ``repeat`` its number among those to its sample."""
 
     id: str
     text: str
     place: str
+    repeat: int | None = None
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -81,9 +85,13 @@ def read_predictions(
     keys = next((keys for keys in FORMATS if all(key in first for key in keys)), None)
     if keys is not None:
         _check_not_questions(first, keys, path)
-        return [_prediction(row, keys, path, place, boxes) for place, row in rows]
+        return [line for place, row in rows for line in _predictions(row, keys, path, place, boxes)]
     if len(rows) == 1 and any(key in ids for key in first):
-        return [PredictionLine(key, _text(value, path, f"answer to {key}", boxes), key) for key, value in first.items()]
+        return [
+            PredictionLine(key, _text(one, path, f"answer to {key}", boxes), key, repeat)
+            for key, value in first.items()
+            for one, repeat in several(value, boxes=boxes)
+        ]
     if len(rows) == 1 and len(first) > len(FORMATS) and all(isinstance(value, str) for value in first.values()):
         some = ", ".join(list(first)[:EXAMPLES])
         raise UserError(
@@ -117,8 +125,11 @@ def _of_field(
         fields = ", ".join(map(repr, named[0][2])) or "no fields"
         raise UserError(f"{path}: --field {field}: no entry has it; the first has {fields}.")
     return [
-        _prediction({"id": name, "text": "" if row.get(field) is None else row[field]}, FORMATS[0], path, place, boxes)
+        line
         for place, name, row in named
+        for line in _predictions(
+            {**row, "id": name, "text": "" if row.get(field) is None else row[field]}, FORMATS[0], path, place, boxes
+        )
     ]
 
 
@@ -131,7 +142,8 @@ def _check_not_questions(first: Mapping[str, Any], keys: tuple[str, str], path: 
         )
 
 
-def _prediction(row: Row, keys: tuple[str, str], path: Path, place: str, boxes: bool) -> PredictionLine:
+def _predictions(row: Row, keys: tuple[str, str], path: Path, place: str, boxes: bool) -> list[PredictionLine]:
+    """The answer in a row, or its answers if it has a list of them."""
     for key in keys:
         if key not in row:
             raise UserError(f"{path}, {place}: missing key {key!r}; earlier entries use {keys[0]!r} and {keys[1]!r}.")
@@ -140,17 +152,44 @@ def _prediction(row: Row, keys: tuple[str, str], path: Path, place: str, boxes: 
         name = int(name)
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise UserError(f"{path}, {place}: {keys[0]} is {_shown(name)}; expected a string or an integer.")
-    return PredictionLine(str(name), _text(answer, path, f"{place}: {keys[1]}", boxes), place)
+    own = row.get(REPEAT)
+    if isinstance(own, str) and own.isascii() and own.strip().isdigit():  # a table's cell
+        own = int(own)
+    if own is not None and type(own) is not int:
+        raise UserError(f"{path}, {place}: {REPEAT} is {_shown(own)}; expected an integer, such as 1.")
+    lines = [
+        PredictionLine(str(name), _text(one, path, f"{place}: {keys[1]}", boxes), place, repeat)
+        for one, repeat in several(answer, boxes=boxes)
+    ]
+    if own is None:
+        return lines
+    if len(lines) != 1 or lines[0].repeat is not None:
+        raise UserError(f"{path}, {place}: it has a list of answers and a number in {REPEAT}; give one of them.")
+    return [replace(lines[0], repeat=own)]
 
 
-def prediction_line(name: object, answer: object, number: int, *, boxes: bool) -> PredictionLine:
-    """An answer of a Python mapping; ``number`` is its place from 1.  Raises ``UserError`` as ``read_predictions``."""
+def several(answer: Any, *, boxes: bool) -> list[tuple[Any, int | None]]:
+    """(answer, number from 1) for each answer in a list of them; (answer, None) for a single one."""
+    if not isinstance(answer, list | tuple) or not answer or (boxes and not isinstance(answer[0], str | list | tuple)):
+        return [(answer, None)]
+    return [(one, number) for number, one in enumerate(answer, start=1)]
+
+
+def prediction_lines(name: object, answer: object, number: int, *, boxes: bool) -> list[PredictionLine]:
+    """The answers of an entry of a Python mapping; ``number`` is its place from 1.
+
+    Raises:
+        UserError: as ``read_predictions``.
+    """
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise UserError(f"the id {_shown(name)}: expected a string or an integer.")
-    text = _answer_text(answer, boxes)
-    if text is None:
-        raise UserError(f"the answer to {name} is {_shown(answer)}; {EXPECTED}.")
-    return PredictionLine(str(name), text, f"entry {number}")
+    lines = []
+    for one, repeat in several(answer, boxes=boxes):
+        text = _answer_text(one, boxes)
+        if text is None:
+            raise UserError(f"the answer to {name} is {_shown(one)}; {EXPECTED}.")
+        lines.append(PredictionLine(str(name), text, f"entry {number}", repeat))
+    return lines
 
 
 def _text(answer: Any, path: Path, where: str, boxes: bool) -> str:
@@ -176,75 +215,3 @@ def _answer_text(answer: Any, boxes: bool) -> str | None:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-# -------------------------------------------------------------------------------------------------------------- joining
-
-
-@dataclass(frozen=True)
-class Matched:
-    """A split's answers.
-
-    Attributes:
-        texts: by sample id.
-        missing: the ids of samples without an answer.
-        unused: the ids of answers to samples outside the split.
-    """
-
-    texts: Mapping[str, str]
-    missing: Sequence[str] = ()
-    unused: Sequence[str] = ()
-
-
-def match(
-    sample_ids: Sequence[str],
-    predictions: Sequence[PredictionLine],
-    *,
-    source: str,
-    split: str,
-    missing_allowed: bool = False,
-    advice: str = "--allow-missing counts them as wrong, and --skip-missing scores the others only.",
-) -> Matched:
-    """Join answers to the samples of a split by id.
-
-    Answers to samples outside the split are left out, if there are others.
-
-    Args:
-        source, split: what messages call the file and the split.
-        missing_allowed: whether samples may lack an answer.
-        advice: what a message says of missing answers.
-
-    Raises:
-        UserError: two answers have the same id, no id is in the split, or, unless allowed, samples lack an answer.
-    """
-    known = set(sample_ids)
-    texts: dict[str, str] = {}
-    repeated: dict[str, str] = {}
-    places: dict[str, str] = {}
-    for prediction in predictions:
-        if prediction.id in texts:
-            repeated[prediction.id] = f"{prediction.id} in {places[prediction.id]} and {prediction.place}"
-        texts.setdefault(prediction.id, prediction.text)
-        places.setdefault(prediction.id, prediction.place)
-    unused = [name for name in texts if name not in known]
-    missing = [name for name in sample_ids if name not in texts]
-    other_split = bool(unused) and len(unused) == len(texts)
-    if repeated or other_split or (missing and not missing_allowed):
-        faults = (
-            (missing, "sample without an answer", "samples without an answer"),
-            (unused, "answer to an unknown sample", "answers to unknown samples"),
-            (list(repeated.values()), "id given more than once", "ids given more than once"),
-        )
-        counted = "; ".join(_counted(names, one, several) for names, one, several in faults if names)
-        if other_split:
-            advice = "none of the ids is in this split; is it the right one?"
-        elif repeated:
-            advice = "give each sample one answer."
-        raise UserError(f"{source} does not fit {split} ({len(sample_ids):,} samples): {counted}; {advice}")
-    return Matched({name: texts[name] for name in sample_ids if name in texts} if unused else texts, missing, unused)
-
-
-def _counted(names: Sequence[str], one: str, several: str) -> str:
-    """``59 samples without an answer (12, 13, 14, …)``."""
-    examples = ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
-    return f"{len(names):,} {one if len(names) == 1 else several} ({examples})"

@@ -9,7 +9,7 @@ say which it uses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
 from evalkit.reasoning import REASONING, Markers
+from evalkit.repeats import answer_key
 from evalkit.types import LOCATED, ImageSize, LabelledBox, Prediction, PromptSpec, Response, Sample, Size
 
 PIXELS = "pixels"
@@ -121,9 +122,17 @@ class Reader:
             parser.decoding(self._spec(task), task.decoding)  # refuses what the protocol does not define
 
     def records(self, job: Job, texts: Mapping[str, str]) -> list[Record]:
-        """A record for every sample of ``job``; a sample without an answer has an empty one."""
+        """A record for every answer to the samples of ``job``; a sample without an answer has an empty one.
+
+        Args:
+            texts: by ``answer_key``.
+        """
         sizes: dict[str, Size] = {}
-        return [self._record(job.task, sample, texts.get(sample.id), sizes) for sample in job.samples]
+        return [
+            replace(self._record(job.task, sample, texts.get(answer_key(sample.id, repeat)), sizes), repeat=repeat)
+            for sample in job.samples
+            for repeat in range(1, job.repeats + 1)
+        ]
 
     def parse(self, task: Task, sample: Sample, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
         """The prediction in an answer up to the end of the turn, by the family's rules, or of a final text."""

@@ -150,12 +150,12 @@ class Answers:
             Stopped: ``stop`` was set before the last sample.
             RunFailed: the backend did not answer all requests.
         """
-        missing = [s.id for s in self.job.samples if s.id not in self._records]
+        missing = [key for key in self._questions if key not in self._records]
         if missing and stop is not None and stop.is_set():
             raise Stopped
         if missing:
             raise RunFailed(f"{self.job.name}: the backend {backend} answered no request {', '.join(missing[:3])}.")
-        return score_job(self.job, [self._records[s.id] for s in self.job.samples])
+        return score_job(self.job, [self._records[key] for key in self._questions])
 
 
 def run_job(

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from evalkit import registry
 from evalkit.errors import UserError
-from evalkit.interfaces import JudgedMetric
+from evalkit.interfaces import JudgedMetric, Metric
 from evalkit.jobs import Job, Record, check_submission
 from evalkit.metric_contract import check_metric, describe, score_answers
+from evalkit.repeats import VOTED, combine, vote
 from evalkit.types import Answered, Kind, Scores
 from evalkit.unparsed import reason
 
@@ -40,7 +41,9 @@ class Result:
         truncated: number of answers that reached the token limit, or whose reasoning does not end.
         reasoning_tokens: the mean number of tokens that are reasoning; None if no answer has reasoning, or it is
             unknown for one that has.
+        errors: number of samples of which an answer failed.
         failure: why there is neither a score nor a submission, as a sentence; None if there is one.
+        repeats: the scores of each repeat, which ``scores`` combines; empty with one answer to each sample.
     """
 
     job: Job
@@ -57,6 +60,12 @@ class Result:
     unjudged: int = 0
     awaits_judge: bool = False
     reasoning_tokens: float | None = None
+    repeats: Sequence[Scores] = ()
+
+    @property
+    def answers(self) -> int:
+        """The number of answers scored."""
+        return self.n * self.job.repeats
 
     @property
     def complete(self) -> bool:
@@ -67,23 +76,26 @@ class Result:
 def score_job(job: Job, records: Sequence[Record]) -> Result:
     """Score a job's records with its task's metric, or write the submission if the answers are not public.
 
-    Records of a judged job are not scored: the result says that they await a judge.
+    Records of a judged job are not scored: the result says that they await a judge.  Samples of which an answer failed
+    are not scored: every repeat is scored over the same samples.
+
     Never raises because of the metric: a failure is in the result, so that other jobs keep their scores.
 
     Raises:
         UserError: the answers are not public, and the task writes no submission.
     """
-    good = [r for r in records if r.response.finish != "error"]
+    failed = {r.sample.id for r in records if r.response.finish == "error"}
+    good = [r for r in records if r.sample.id not in failed]
     public = job.task.splits[job.split].answers
     scores, submission, failure = None, None, None
+    repeats: Sequence[Scores] = ()
     check_submission(job.task, job.split)
     awaits_judge = public and is_judged(job)
     try:
         if awaits_judge:
             pass
         elif public:
-            answers = [Answered(r.sample, r.prediction) for r in good]
-            scores = score_answers(registry.metrics.get(job.metric), answers)
+            scores, repeats = score_records(registry.metrics.get(job.metric), job, good)
             scores = replace(scores, signature=with_reading(scores.signature, job.task.kind, job.reading))
         else:
             submission = submit(job, records)
@@ -94,7 +106,12 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
         what = f"the metric {job.metric}" if public else "writing the file for the official server"
         failure = f"{what} failed: {describe(error)}."
     return replace(
-        counted(job, records, good), scores=scores, submission=submission, failure=failure, awaits_judge=awaits_judge
+        counted(job, records, good),
+        scores=scores,
+        submission=submission,
+        failure=failure,
+        awaits_judge=awaits_judge,
+        repeats=repeats,
     )
 
 
@@ -107,10 +124,10 @@ def counted(job: Job, records: Sequence[Record], scored: Sequence[Record]) -> Re
     return Result(
         job=job,
         scores=None,
-        n=len(scored),
+        n=len(scored) // job.repeats,
         unparsed=sum(not r.prediction.parsed for r in scored),
         truncated=sum(r.truncated for r in scored),
-        errors=sum(r.response.finish == "error" for r in records),
+        errors=len({r.sample.id for r in records if r.response.finish == "error"}),
         seconds=sum(r.response.seconds for r in records),
         clusters={r.sample.id: r.sample.cluster for r in scored},
         unparsed_reason=reason(job, scored),
@@ -135,6 +152,34 @@ def mean_reasoning_tokens(records: Sequence[Record]) -> float | None:
     return sum(known) / len(known) if found and len(known) == len(counts) else None
 
 
+def score_records(metric: Metric, job: Job, records: Sequence[Record]) -> tuple[Scores, Sequence[Scores]]:
+    """The scores of records, and those of each repeat if there are several.
+
+    Raises:
+        UserError: they cannot be scored.
+    """
+    by_repeat = [
+        [Answered(r.sample, r.prediction) for r in records if r.repeat == repeat]
+        for repeat in range(1, job.repeats + 1)
+    ]
+    if len(by_repeat) == 1:
+        return score_answers(metric, by_repeat[0]), ()
+    repeats = [score_answers(metric, answers) for answers in by_repeat]
+    voted = None
+    if all((answered.sample.kind or job.task.kind) in VOTED for answered in by_repeat[0]):
+        voted = score_answers(metric, votes(by_repeat))
+    meta = {answered.sample.id: answered.sample.meta for answered in by_repeat[0]}
+    return combine(repeats, meta, right=metric.right_column, voted=voted), repeats
+
+
+def votes(by_repeat: Sequence[Sequence[Answered]]) -> list[Answered]:
+    """Each sample with the majority's prediction; every repeat has the same samples in the same order."""
+    return [
+        Answered(same[0].sample, vote([answered.prediction for answered in same]))
+        for same in zip(*by_repeat, strict=True)
+    ]
+
+
 def with_reading(signature: str, kind: Kind, rule: str | None) -> str:
     """A metric's signature after the rule that read letters, yes and no, points or labelled boxes, if one did."""
     what = {"yes_no": "yes-no", "pointing": "points", "detection": "boxes"}.get(kind, "letters")
@@ -151,6 +196,11 @@ def check_scorable(job: Job) -> None:
         raise UserError(
             f"{job.name}: its answers are scored by a judge (metric {job.metric}); name a model that judges with "
             "--judge MODEL, or a server with --judge-base-url."
+        )
+    if is_judged(job) and job.repeats > 1:
+        raise UserError(
+            f"{job.name}: --repeats: a judge is asked about one answer to each sample (metric {job.metric}); drop "
+            "--repeats."
         )
     if job.task.splits[job.split].answers:
         check_metric(registry.metrics.get(job.metric), job.samples, job.task.kind, job.name)

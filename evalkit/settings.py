@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.decoding import settings_overrides, unescape
+from evalkit.decoding import check_repeats, settings_overrides, unescape
 from evalkit.endpoint import check_base_url
 from evalkit.errors import UserError
 from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, Option, RunSettings
@@ -241,6 +241,7 @@ def _check(s: RunSettings) -> None:
     if s.exact and s.max_batch_tokens is not None:
         raise UserError(f"--exact runs one sample at a time: drop --max-batch-tokens {s.max_batch_tokens}.")
     settings_overrides(s)  # raises for an impossible one
+    check_repeats(s.repeats, s.temperature, options=True)
     for shots in s.shots:
         if not (shots.isascii() and shots.isdigit()):
             raise UserError(f"--shots {shots}: give a number of examples, 0 or more.")

@@ -154,7 +154,7 @@ def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
         "string": '"x"', "list": '["x"]', "texts": '["x"]', "integer": "3", "number": "0.5", "flag": "true", "auto": "3",
     }  # fmt: skip
     value = f'"{option.choices[0]}"' if option.choices else '"3"' if option.name == "shots" else values[option.kind]
-    with_others = {"top_p": "temperature = 1", "top_k": "temperature = 1"}
+    with_others = {"top_p": "temperature = 1", "top_k": "temperature = 1", "repeats": "temperature = 1"}
     with_others |= dict.fromkeys(("workers", "gpus_per_worker"), 'executor = "ray"')
     (tmp_path / "evalkit.toml").write_text(f"{option.name} = {value}\n{with_others.get(option.name, '')}\n")
     if option.in_file:

@@ -140,6 +140,7 @@ class RecordedRun:
                 prompting=record.prompting,
                 choice=recorded_choice(record.prompting),
                 recorded_predictions=bool(settings.get("recorded_predictions")),
+                repeats=record.repeats,
             )
             for (task, split), record in zip(tasks, splits, strict=True)
         ]

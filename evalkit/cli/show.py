@@ -14,7 +14,7 @@ from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.samples.context import context_of
 from evalkit.results.samples.join import split_of, with_prompts
-from evalkit.results.samples.records import chosen_splits, record_of
+from evalkit.results.samples.records import chosen_splits, sample_records
 from evalkit.results.samples.selection import OF_TWO, SORTS, by_id, endless, select
 from evalkit.results.samples.text import FORMS, on_terminal
 from evalkit.results.samples.view import SampleView, SplitContext, SplitView
@@ -160,7 +160,7 @@ def print_samples(
             for split, samples in chosen
             for shown in samples
             for place, run in enumerate(runs)
-            if (record := record_of(run, split, shown, place, contexts[split.name].samples.get(shown.id))) is not None
+            for record in sample_records(run, split, shown, place, contexts[split.name].samples.get(shown.id))
         ]
         # ASCII only: no control characters reach the terminal, and nothing is lost.
         print(json.dumps(records, indent=2))

@@ -26,6 +26,7 @@ class JobProgress:
         left: estimated seconds remaining, or None.
         by_tokens: whether ``left`` is estimated from tokens; else from the number of samples.
         memory: bytes, if the backend reports it.
+        unit: what is counted: ``samples``, or ``answers`` if there are several to each.
     """
 
     total: int
@@ -39,6 +40,7 @@ class JobProgress:
     by_tokens: bool
     score: RunningScore | None
     memory: int | None
+    unit: str = "samples"
 
     @property
     def new(self) -> int:
@@ -62,7 +64,7 @@ class JobProgress:
     @property
     def speed(self) -> list[str]:
         """``12.3 samples/s`` and ``1,204 tokens/s``."""
-        found = ((self.samples_per_second, "samples/s"), (self.tokens_per_second, "tokens/s"))
+        found = ((self.samples_per_second, f"{self.unit}/s"), (self.tokens_per_second, "tokens/s"))
         return [f"{brief(value)} {unit}" for value, unit in found if value is not None]
 
     @property
@@ -133,7 +135,7 @@ class JobCounters:
         self._tokens += record.response.prompt_tokens + len(record.response.tokens)
         self._score.add(record)
         if self._pace is not None:
-            self._pace.answered(record.sample.id, self._clock())
+            self._pace.answered(record.key, self._clock())
 
     def update(self, *, ended: bool = False) -> None:
         """Update the running score (every few seconds) and the memory use."""
@@ -147,7 +149,7 @@ class JobCounters:
         """The current state."""
         now = self._clock() if self._ended is None else self._ended
         return JobProgress(
-            total=len(self.job.samples),
+            total=self.job.answers,
             kept=self._kept,
             done=self._done,
             unparsed=self._unparsed,
@@ -158,6 +160,7 @@ class JobCounters:
             by_tokens=self._by_tokens,
             score=self._score.score,
             memory=self._memory,
+            unit="samples" if self.job.repeats == 1 else "answers",
         )
 
 

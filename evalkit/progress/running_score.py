@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalkit import registry
@@ -78,14 +79,22 @@ class RunningScorer:
         return self.score
 
     def _score_new(self) -> None:
+        by_repeat: dict[int, list[Record]] = {}
+        for record in self._new:
+            by_repeat.setdefault(record.repeat, []).append(record)
+        for records in by_repeat.values():
+            self._score_records(records)
+
+    def _score_records(self, records: Sequence[Record]) -> None:
+        """Score records of different samples."""
         assert self._metric is not None
-        scores = score_answers(self._metric, [Answered(record.sample, record.prediction) for record in self._new])
+        scores = score_answers(self._metric, [Answered(record.sample, record.prediction) for record in records])
         self._name = name = scores.headline
         mean = scores.aggregation_of(name)
         if not isinstance(mean, Mean):
             raise UserError(f"{self._metric.name}: {name} is not a mean of the samples' scores.")
         self._scale = mean.maximum
-        for sample in (record.sample for record in self._new):
+        for sample in (record.sample for record in records):
             group = mean.group(sample.meta)
             if group is not None:
                 self._values.append(scores.per_sample[sample.id][mean.column or name])

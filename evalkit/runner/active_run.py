@@ -109,7 +109,11 @@ class ActiveRun:
     def announce_start(self) -> None:
         """Emit the ``start`` event."""
         if self._events is not None:
-            tasks = [{"task": j.task.name, "split": j.split, "samples": len(j.samples)} for j in self.plan.jobs]
+            tasks = [
+                {"task": j.task.name, "split": j.split, "samples": len(j.samples)}
+                | ({"repeats": j.repeats} if j.repeats > 1 else {})
+                for j in self.plan.jobs
+            ]
             self._events.emit("start", run=self.name, model=self.plan.label, tasks=tasks)
 
     def note_backend(self, backend: Backend) -> None:
@@ -161,9 +165,10 @@ class ActiveRun:
 
     def announce_stop(self) -> None:
         """Print that the run was interrupted, and how to resume it."""
-        total = sum(len(job.samples) for job in self.plan.jobs)
+        total = sum(job.answers for job in self.plan.jobs)
         which = f"{self.plan.label}: " if self._several else ""
-        self.announce(f"{which}Stopped at {self._answered:,} of {total:,} samples. Run the same command to resume.")
+        what = "samples" if all(job.repeats == 1 for job in self.plan.jobs) else "answers"
+        self.announce(f"{which}Stopped at {self._answered:,} of {total:,} {what}. Run the same command to resume.")
         if self._events is not None:
             self._events.runs.append({**self._summary, "state": "stopped"})
 
@@ -215,6 +220,7 @@ def _manifest_of(
             limit=effective.settings.limit,
             prompting=job.prompting,
             samples=len(job.samples),
+            repeats=job.repeats,
         )
         for job in plan.jobs
     }

@@ -28,7 +28,7 @@ def check_requests(plan: Plan, checkpoint: Checkpoint, factory: BackendFactory) 
     Raises:
         UserError: it cannot.
     """
-    first = [replace(job, samples=job.samples[:1]) for job in plan.jobs]
+    first = [replace(job, samples=job.samples[:1], repeats=1) for job in plan.jobs]
     questions = [question for job in first for question in build_requests(job, plan.family, lambda sample: ()).values()]
     factory.check(checkpoint, [question.request for question in questions])
 
@@ -46,12 +46,13 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
     check_requests(plan, checkpoint, factory)
     resizer = resizer_of(plan, checkpoint, factory)
     for job in plan.jobs:
-        few = replace(job, samples=job.samples[:EXAMPLES])
+        few = replace(job, samples=job.samples[:EXAMPLES], repeats=1)
         questions = list(build_requests(few, plan.family, shots_of(plan, job, settings, resizer, None)).values())
         decoding = job.decoding(plan.family)
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         title = (f"{plan.checkpoint.name}: {job.name}", "bold")
-        console.print(Text.assemble(title, f", {len(job.samples):,} samples"))
+        each = f", {job.repeats} answers each" if job.repeats > 1 else ""
+        console.print(Text.assemble(title, f", {len(job.samples):,} samples{each}"))
         console.print(
             f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.describe()}, "
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"
@@ -111,7 +112,7 @@ def warn_of_long_prompts(
     for job in plan.jobs:
         if job.name not in plan.largest:
             continue
-        one = replace(job, samples=[plan.largest[job.name]])
+        one = replace(job, samples=[plan.largest[job.name]], repeats=1)
         (question,) = build_requests(one, plan.family, shots_of(plan, job, settings, resizer, None)).values()
         try:
             previews = factory.preview(checkpoint, [question.request])

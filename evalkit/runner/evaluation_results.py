@@ -29,7 +29,7 @@ class EvaluationResults(dict[str, Result]):
     """Results by ``task/split``; prints as a table.
 
     Args:
-        records: the answered samples of each split, in the order of the split.
+        records: the answers of each split, in the order of its samples.
     """
 
     def __init__(self, results: Mapping[str, Result], records: Mapping[str, Sequence[Record]], model: str) -> None:
@@ -66,14 +66,13 @@ class EvaluationResults(dict[str, Result]):
 
     @property
     def answers(self) -> Mapping[str, Mapping[str, str]]:
-        """By ``task/split`` and sample id: the raw answers."""
+        """By ``task/split`` and sample id: the raw answers; the second to sample ``12`` is under ``12#2``."""
         return {
-            name: {record.sample.id: record.response.text for record in records}
-            for name, records in self.records.items()
+            name: {record.key: record.response.text for record in records} for name, records in self.records.items()
         }
 
     def to_pandas(self, tasks: str | Sequence[str] = ()) -> pd.DataFrame:
-        """One row per sample: question, references, answer, prediction and scores; columns as ``LoadedRun.to_pandas``.
+        """One row per answer: question, references, answer, prediction and scores; columns as ``LoadedRun.to_pandas``.
 
         Args:
             tasks: names of tasks or splits; default: all.
@@ -92,6 +91,8 @@ class EvaluationResults(dict[str, Result]):
         for record in self.records[name]:
             sample, response = record.sample, record.response
             value: Any = record.prediction.value
+            if result.repeats:
+                per_sample = result.repeats[record.repeat - 1].per_sample
             scores = per_sample.get(sample.id, {})
             score = scores.get(column)
             references = [list(map(float, r)) if is_box(r) else plain(r) for r in sample.references]
@@ -118,6 +119,7 @@ class EvaluationResults(dict[str, Result]):
                 "prompt_tokens": response.prompt_tokens,
                 "seconds": response.seconds,
                 "shots": list(record.shots),
+                **({"repeat": record.repeat} if result.repeats else {}),
                 **{f"scores.{key}": number for key, number in scores.items()},
                 **{f"meta.{key}": meta for key, meta in sample.meta.items()},
             }

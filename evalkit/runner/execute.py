@@ -175,9 +175,10 @@ class Execution:
 
     def stopped(self) -> str:
         """The message after an interruption before the first sample, or after the last one."""
-        total = sum(len(job.samples) for plan in self.plans for job in plan.jobs)
+        total = sum(job.answers for plan in self.plans for job in plan.jobs)
         known = f" of {total:,}" if total else ""
-        start = "Stopped." if self.entries else f"Stopped at 0{known} samples."
+        what = "samples" if self._effective.settings.repeats == 1 else "answers"
+        start = "Stopped." if self.entries else f"Stopped at 0{known} {what}."
         return f"{start} Run the same command to resume."
 
     def _run_in_turn(self, pool: WorkerPool | None) -> None:

@@ -53,8 +53,8 @@ def report_unparsed(results: Sequence[Result], console: Console) -> None:
         if result.unparsed_reason:
             announce(
                 console,
-                f"{result.job.name}: {result.unparsed:,} of {result.n:,} answers could not be parsed and count as "
-                f"wrong: {result.unparsed_reason}.",
+                f"{result.job.name}: {result.unparsed:,} of {result.answers:,} answers could not be parsed and count "
+                f"as wrong: {result.unparsed_reason}.",
             )
 
 

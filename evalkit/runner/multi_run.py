@@ -218,7 +218,7 @@ def _answer(
     for pooled in runs:
         for job in pooled.run.plan.jobs:
             requests, begin = partial(pooled.requests, job, reporter), partial(pooled.begin, job)
-            batches[RequestBatch(pooled.run.checkpoint, max(1, len(job.samples)), requests, begin)] = pooled, job
+            batches[RequestBatch(pooled.run.checkpoint, max(1, job.answers), requests, begin)] = pooled, job
     finish = partial(_finish, result=result, on_end=on_end)
     for batch, answer in pool.answer(list(batches), stop):
         pooled, job = batches[batch]

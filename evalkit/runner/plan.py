@@ -163,6 +163,7 @@ def make_plans(
             decoding_overrides=settings_overrides(settings),
             given=given,
             judge=judged,
+            repeats=settings.repeats,
         )
         for task, split in wanted
     ]

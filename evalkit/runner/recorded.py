@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
 from evalkit.reader import Reader, failed
+from evalkit.repeats import answer_key
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.manifest import SCHEMA, Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
@@ -32,7 +34,7 @@ class RecordedSplit:
     """A journal.
 
     Attributes:
-        lines: the last answer to each sample, by id.
+        lines: the answers, by ``answer_key``; the last one where a sample was answered again.
         manifest: the run's, if the journal is in its run folder.
         split: the journal's split in the manifest.
     """
@@ -47,6 +49,13 @@ class RecordedSplit:
         """The name of the family that parsed the run's answers, if it is known."""
         found = None if self.manifest is None else self.manifest.family
         return None if found is None else str(found.get("name"))
+
+    @property
+    def repeats(self) -> int:
+        """The number of answers to each sample: as many as the run scored; without its manifest, as there are."""
+        if self.split is not None:
+            return self.split.repeats
+        return max((line.repeat for line in self.lines.values()), default=1)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -83,7 +92,7 @@ def open_journal(path: Path, console: Console) -> RecordedSplit:
 
 
 def read_lines(path: Path, schema: int, console: Console) -> Mapping[str, Line]:
-    """The last answer to each sample in a journal, by id; prints a message if its last line is truncated.
+    """The answers in a journal, by ``answer_key``; prints a message if its last line is truncated.
 
     Raises:
         UserError: another line is corrupt.
@@ -104,7 +113,7 @@ def read_lines(path: Path, schema: int, console: Console) -> Mapping[str, Line]:
 def records_of(
     job: Job, lines: Mapping[str, Line], reader: Reader, *, path: Path, recorded_predictions: bool = False
 ) -> list[Record]:
-    """A record for each of the job's samples; one without an answer in the journal is an error.
+    """A record for each answer to the job's samples; one that is not in the journal is an error.
 
     Args:
         path: the journal, for messages.
@@ -114,7 +123,7 @@ def records_of(
         UserError: the journal has answers to samples that the data lacks, or a prediction is corrupt.
     """
     existing = {sample.id for sample in job.all_samples}  # an earlier, larger --limit may have answered more
-    unknown = [name for name in lines if name not in existing]
+    unknown = list(dict.fromkeys(line.response.id for line in lines.values() if line.response.id not in existing))
     if unknown:
         answers = "1 answer to a sample" if len(unknown) == 1 else f"{len(unknown):,} answers to samples"
         raise UserError(
@@ -123,16 +132,18 @@ def records_of(
         )
     sizes: dict[str, Size] = {}
     records = []
-    for sample in job.samples:
-        line = lines.get(sample.id)
+    for sample, repeat in product(job.samples, range(1, job.repeats + 1)):
+        line = lines.get(answer_key(sample.id, repeat))
         if line is None:
-            records.append(failed(sample, f"no answer in {path.name}"))
+            which = "answer" if job.repeats == 1 else f"answer number {repeat}"
+            record = failed(sample, f"no {which} in {path.name}")
         elif line.response.finish == "error":
-            records.append(Record(sample, line.prompt, line.response, Prediction(None)))
+            record = Record(sample, line.prompt, line.response, Prediction(None))
         elif recorded_predictions:
-            records.append(Record(sample, line.prompt, line.response, recorded_prediction(line, path)))
+            record = Record(sample, line.prompt, line.response, recorded_prediction(line, path))
         else:
-            records.append(_parsed(job, sample, line, reader, sizes))
+            record = _parsed(job, sample, line, reader, sizes)
+        records.append(replace(record, repeat=repeat))
     return records
 
 

@@ -23,7 +23,7 @@ def kept_answers(
     digests: ImageDigests,
     announce: Callable[[str], None],
 ) -> dict[str, Record]:
-    """The valid answers in the journal of ``job``, by sample id.
+    """The valid answers in the journal of ``job``, by request id.
 
     An answer is invalid if its line is corrupt, if it is an error, or if its prompt or one of its images has changed.
     Invalid lines are removed from the journal.  If an image cannot be read now, its answer is kept.
@@ -56,12 +56,18 @@ def kept_answers(
             text, sizes = first_turn(line.response.text), line.response.image_sizes
             prediction = parse_answer(family, job.prompt_spec, question.sample, text, sizes)
             kept[key] = question.answered(line.response, prediction, now)
+    if kept and answers.repeats > job.repeats:
+        announce(
+            f"{job.name}: the run has {answers.repeats} answers to a sample; the first "
+            f"{'is' if job.repeats == 1 else f'{job.repeats} are'} scored (--repeats)"
+        )
     rewrite_journal(path, answers, failed | other_prompt | other_image)
 
+    what = "samples" if job.repeats == 1 else "answers"
     for ids, why in ((failed, "failed before"), (other_prompt, "prompt changed"), (other_image, "image changed")):
         if ids:
             examples = ", ".join(sorted(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")
-            announce(f"{job.name}: re-running {len(ids):,} samples: {why} ({examples})")
+            announce(f"{job.name}: re-running {len(ids):,} {what}: {why} ({examples})")
     return kept
 
 

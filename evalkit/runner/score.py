@@ -207,7 +207,7 @@ def journal_answers(split: SplitAnswers, reading: AnswerParsing, folder: RunFold
 
 
 def _copy(record: Record, journal: RecordedSplit, written: Journal) -> None:
-    line = journal.lines[record.sample.id]
+    line = journal.lines[record.key]
     if record.response.finish == line.response.finish and record.response.image_sizes == line.response.image_sizes:
         written.copy(line, record.prediction)
     else:
@@ -227,6 +227,7 @@ def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) 
             split.job.name: SplitRecord(
                 reference=split.job.reference,
                 samples=len(split.job.samples),
+                repeats=split.job.repeats,
                 prompting=split.job.prompting,
                 limit=None if split.journal is None or split.journal.split is None else split.journal.split.limit,
             )

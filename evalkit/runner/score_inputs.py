@@ -9,9 +9,10 @@ from pathlib import Path
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
-from evalkit.jobs import Job, load_job, recorded_choice
+from evalkit.jobs import Job, check_repeatable, load_job, recorded_choice
+from evalkit.matching import Matched, match
 from evalkit.paths import user_path
-from evalkit.predictions import EXAMPLES, Matched, match, read_predictions
+from evalkit.predictions import EXAMPLES, read_predictions
 from evalkit.types import LOCATED
 
 from .recorded import RecordedSplit, without
@@ -108,7 +109,7 @@ def answers_of(
     if journal is not None:
         if options.field is not None:
             raise UserError(f"--field {options.field}: {journal.path} is the journal of a run; leave it out.")
-        return _from_journal(job, journal, options)
+        return _from_journal(replace(job, repeats=journal.repeats), journal, options)
     ids = [sample.id for sample in job.samples]
     found = match(
         ids,
@@ -117,6 +118,9 @@ def answers_of(
         split=job.name,
         missing_allowed=options.allow_missing or options.skip_missing,
     )
+    if found.repeats > 1:
+        check_repeatable(task, split, reading.reader.choice)
+        job = replace(job, repeats=found.repeats)
     public = task.splits[split].answers
     skipped = options.skip_missing and public
     note = _note(job, file, found, skipped=skipped, public=public)

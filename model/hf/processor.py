@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -71,6 +71,7 @@ class Inputs:
         self.switches = () if self.template is None else switches_of(self.template)
         # Padding is a state of the tokenizer, set by each call: planning in one thread would change another's batch.
         self._tokenizing = Lock()
+        self._planned: list[PlannedRequest] = []
 
     def prompt(self, request: Request) -> str:
         """The prompt with one placeholder per image: from the chat template, or raw text.
@@ -165,6 +166,9 @@ class Inputs:
 
     def plan(self, request: Request) -> list[PlannedRequest]:
         """The request as one or several planned ones.  Raises ``OSError`` or ``ValueError`` if it is unusable."""
+        last = self._planned
+        if last and last[0].request.messages is request.messages and not request.continuations:
+            return [replace(row, request=request) for row in last]  # another answer to the same sample
         for message in request.messages:
             for part in message.content:
                 if isinstance(part, TextPart) and (found := [t for t in self.reserved if t in part.text]):
@@ -174,7 +178,8 @@ class Inputs:
         ids = self._prompt_ids(prompt)
         tokens = self.length(len(ids), sizes)
         if not request.continuations:
-            return [PlannedRequest(request, prompt, ids, sizes, tokens)]
+            self._planned = [PlannedRequest(request, prompt, ids, sizes, tokens)]
+            return self._planned
         rows = build_branches([self.ids(text) for text in request.continuations])
         return [PlannedRequest(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
 

@@ -4,7 +4,7 @@ A baseline is JSON with one line per sample, so that diffs are readable:
 
     {"schema": 1, "evalkit": …, "model": …, "checksum": …, "tasks": {"refcoco/val": {
      "metric": …, "value": …, "signature": …, "annotations": …, "images": …, "samples": [
-      [id, cluster, stratum or null, score or null, answer],
+      [id, cluster, stratum or null, score or null, answer or list of answers],
       …
 """
 
@@ -33,6 +33,7 @@ class BaselineSplit:
     """One split of a baseline.
 
     Attributes:
+        answers: to each sample; several if the run asked several times.
         images: digest of the images; None if it is not known, or in older files.
     """
 
@@ -41,7 +42,7 @@ class BaselineSplit:
     signature: str
     annotations: str | None
     sampled: SampleScores
-    answers: Mapping[str, str]
+    answers: Mapping[str, tuple[str, ...]]
     images: str | None = None
 
 
@@ -66,7 +67,7 @@ def splits_of(run: ScoredRun) -> dict[str, BaselineSplit]:
                 f"{run.path}: {row.errors} samples of {name} failed; a baseline must be complete: "
                 "run the same command again to retry them."
             )
-        answers = {key: answer.text for key, answer in run.answers(name).items()}
+        answers = {key: answer.texts for key, answer in run.answers(name).items()}
         sampled = run.sampled(name)
         images = digest_of_images(run.image_digests(name), sampled.ids)
         found[name] = BaselineSplit(
@@ -110,9 +111,18 @@ def rows_of(held: BaselineSplit) -> list[list[Any]]:
     s = held.sampled
     strata: Sequence[str | None] = s.strata if s.strata is not None else [None] * len(s.ids)
     return [
-        [sample, cluster, stratum, value, held.answers.get(sample, "")]
+        [sample, cluster, stratum, value, _stored(held.answers.get(sample, ()))]
         for sample, cluster, stratum, value in zip(s.ids, s.clusters, strata, s.values, strict=True)
     ]
+
+
+def _stored(answers: Sequence[str]) -> str | list[str]:
+    """The answers to a sample as the file has them: one as a text, several as a list."""
+    return list(answers) if len(answers) > 1 else "".join(answers)
+
+
+def _read(stored: Any) -> tuple[str, ...]:
+    return tuple(map(str, stored)) if isinstance(stored, list) and stored else (str(stored),)
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -140,7 +150,7 @@ def read_baseline(path: Path) -> Baseline:
 
 def _held(content: Mapping[str, Any]) -> BaselineSplit:
     corpus = all(value is None for _, _, _, value, _ in content["samples"])
-    rows = [(str(i), str(c), s, math.nan if corpus else number(v), str(a)) for i, c, s, v, a in content["samples"]]
+    rows = [(str(i), str(c), s, math.nan if corpus else number(v), _read(a)) for i, c, s, v, a in content["samples"]]
     if not rows or len({row[0] for row in rows}) < len(rows):
         raise ValueError("no samples, or one twice")
     strata = [row[2] for row in rows]

@@ -10,6 +10,7 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Literal, get_args
 from xml.etree import ElementTree
 
@@ -47,7 +48,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Change:
-    """A sample whose answer or score differs from the baseline's."""
+    """A sample whose answers or score differ from the baseline's, with the first answer that does."""
 
     id: str
     before: float
@@ -130,10 +131,11 @@ def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> T
     answers = run.answers(name)
     changes = []
     for place, sample in enumerate(ids):
-        text = answers[sample].text if sample in answers else ""
+        texts, then = answers[sample].texts if sample in answers else ("",), held.answers[sample]
         old, now = float(before.values[place]), float(after.values[place])
-        if text != held.answers[sample] or (old != now and not corpus):
-            changes.append(Change(sample, old, now, held.answers[sample], text))
+        if texts != then or (old != now and not corpus):
+            pairs = zip_longest(then, texts, fillvalue="")
+            changes.append(Change(sample, old, now, *next((p for p in pairs if p[0] != p[1]), (then[0], texts[0]))))
     changes.sort(key=lambda c: c.after - c.before)
     found = (
         untested(held.value, run.rows[name].score, len(ids), before.groups)

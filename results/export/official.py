@@ -47,10 +47,11 @@ def official_of(run: ScoredRun, name: str, data: str | None) -> Official | None:
         file, content = f"{task.name}.{bare}.results.json", task.results(answers)
     else:
         return None
-    return Official(name, file, content, _note(len(answers), len(samples)))
+    return Official(name, file, content, _note(len(answers), len(samples), run.rows[name].answers_each))
 
 
-def _note(there: int, total: int) -> str:
+def _note(there: int, total: int, repeats: int) -> str:
+    first = f"it has the first of the {repeats} answers to each sample. " if repeats > 1 else ""
     if there >= total:
-        return ""
-    return f"{there:,} of the split's {total:,} samples: most official scorers require all of them."
+        return first.rstrip()
+    return f"{first}{there:,} of the split's {total:,} samples: most official scorers require all of them."

@@ -73,6 +73,15 @@ def with_error(row: ScoreRow) -> str:
     return f"{text} ± {half:.2f}" if half else text  # a half width of 0 would claim certainty
 
 
+def with_interval(row: ScoreRow, name: str) -> str:
+    """The value ``name`` with its interval, as ``with_error``."""
+    found = row.interval_of(name)
+    low, high, half = found.get("low"), found.get("high"), found.get("ci95")
+    return with_error(
+        replace(row, value=row.values[name], interval=found.get("interval"), low=low, high=high, ci95=half)
+    )
+
+
 def error_of(row: ScoreRow) -> float | None:
     """The standard error; for Wilson's interval, the one that gives an interval of the same width."""
     if row.interval == "wilson" and row.ends is not None:

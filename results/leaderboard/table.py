@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.repeats import SPREAD
 from evalkit.results.store.files import to_json
 from evalkit.results.store.outdated import outdated
 from evalkit.results.store.score_row import ScoreRow
@@ -19,7 +20,17 @@ from evalkit.results.terminal import OnTerminal
 from evalkit.task_groups import MEANS
 
 from .means import Average, averages_of, mean_cell, mean_of
-from .rows import Column, columns_of, error_of, heading, labels, reasoning_text, runs_of, truncated_text
+from .rows import (
+    Column,
+    columns_of,
+    error_of,
+    heading,
+    labels,
+    reasoning_text,
+    runs_of,
+    truncated_text,
+    with_interval,
+)
 from .rows import Entry as Entry
 from .rows import entries_of as entries_of
 
@@ -167,6 +178,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
         found.append("reasoning: the mean number of tokens before the final answer, of all samples.")
     if any(row.errors for row in rows):
         found.append("* samples that failed are missing from this score; see the run's .jsonl files.")
+    found += [f"{e.place} ({e.run}): {repeats_note(e.row)}" for e in entries if e.row.repeats]
     found += [f"{e.place} ({e.run}): {note}" for e in entries for note in e.row.notes]
     found += [f"{e.place} ({e.run}) has no score: {e.row.failure}" for e in entries if e.row.failure]
     found += outdated_notes(entries)
@@ -175,6 +187,19 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
     if several or ranked:
         return found + [column_note(c, entries) for c in columns_of(entries)]
     return found + [Note("", signature) for signature in dict.fromkeys(row.signature for row in rows)]
+
+
+def repeats_note(row: ScoreRow) -> str:
+    """What a score over several answers to each sample is made of, with pass@k and the majority votes' score."""
+    more = [
+        f"{name} {with_interval(row, name)}"
+        for name, value in row.values.items()
+        if name.startswith(("pass@", "maj@")) and value is not None
+    ]
+    spread = row.values.get(SPREAD)
+    deviation = "" if spread is None else f", whose scores have a standard deviation of {spread:.2f}"
+    counts = f" (unparsed and truncated count the {row.answers:,} answers)" if row.unparsed or row.truncated else ""
+    return f"mean of {len(row.repeats)} repeats{counts}{deviation}{''.join(f'; {text}' for text in more)}."
 
 
 def outdated_notes(entries: Sequence[Entry]) -> list[str]:
@@ -232,7 +257,9 @@ def records(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 def to_csv(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = (), *, formulas: bool = False) -> str:
     """One line per run and task split, then one per record of ``more``; ``formulas`` as for ``rows_as_csv``."""
-    return rows_as_csv(CSV_FIELDS, [*records(entries), *more], formulas=formulas)
+    several = any(e.row.repeats for e in entries)
+    rows = [{**one, "repeats": max(1, len(one.get("repeats") or ()))} for one in records(entries)]
+    return rows_as_csv((*CSV_FIELDS, *(["repeats"] if several else [])), [*rows, *more], formulas=formulas)
 
 
 def to_json_text(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = ()) -> str:

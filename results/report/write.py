@@ -291,6 +291,7 @@ def answer_record(answer: RunAnswer) -> dict[str, Any]:
         "exact": answer.exact,
         "promptHasShots": answer.prompt_has_shots,
         "shots": list(answer.shots),
+        **({"repeats": [answer_record(one) for one in answer.repeats]} if answer.repeats else {}),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from evalkit.end_of_turn import first_turn
 from evalkit.errors import UserError
 from evalkit.jsonl import objects, parse, read_bytes
-from evalkit.reasoning import REASONING, split
+from evalkit.reasoning import REASONING, Markers, split
 from evalkit.results.stats.intervals import scale_of
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.run_folder import RunFolder
@@ -21,9 +21,9 @@ from evalkit.task_groups import MEANS
 from evalkit.types import ImageRef, Sample
 
 from .recorded_images import guarded, recorded_image
-from .view import RunAnswer, SampleView, SplitContext, SplitView
+from .view import ParseAnswer, RunAnswer, SampleView, SplitContext, SplitView
 
-FIELDS = ("id", "cluster", "stratum")
+FIELDS = ("id", "cluster", "stratum", "repeats")
 """The keys of a line of per-sample scores that are not scores."""
 
 
@@ -68,14 +68,21 @@ def split_of(runs: Sequence[ScoredRun], name: str, context: SplitContext) -> Spl
 
 @dataclass(frozen=True)
 class _RunSplit:
-    """A run's journal lines and per-sample scores of a split, by sample id."""
+    """A run's journal lines and per-sample scores of a split, by sample id.
+
+    Attributes:
+        lines: the first answer to each sample.
+        answers: the scored answers to each sample, in order.
+        repeats: how many they are.
+    """
 
     metric: str | None
     scale: float | None
     ids: Sequence[str]
     lines: Mapping[str, Mapping[str, Any]]
     scores: Mapping[str, Mapping[str, Any]]
-    answers: Mapping[str, Line]
+    answers: Mapping[str, Sequence[Line]]
+    repeats: int
     verdicts: Mapping[str, Mapping[str, str]]
     notes: Sequence[str]
 
@@ -83,7 +90,15 @@ class _RunSplit:
     def of(cls, run: ScoredRun, name: str) -> _RunSplit:
         row, folder = run.rows[name], RunFolder(run.path)
         answers = read_journal(folder.journal_path(row.task, row.split), run.manifest.schema)
-        lines = {key: parse(line.raw) for key, line in answers.lines.items()}
+        split = run.manifest.splits.get(name)
+        repeats = row.answers_each if row.value is not None or split is None else split.repeats
+        each: dict[str, list[Line]] = {}
+        for line in answers.lines.values():
+            if line.repeat <= repeats:
+                each.setdefault(line.response.id, []).append(line)
+        for same in each.values():
+            same.sort(key=lambda line: line.repeat)
+        lines = {key: parse(same[0].raw) for key, same in each.items()}
         notes = []
         if answers.corrupt:
             notes.append(f"{run.name}: {len(answers.corrupt):,} corrupt journal lines are left out.")
@@ -94,15 +109,13 @@ class _RunSplit:
             scores = {str(line["id"]): line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
         # An earlier, larger --limit may have answered more than was scored.
         verdicts = replies_of(folder.verdicts_path(row.task, row.split)) if row.verdicts is not None else {}
-        ids = list(scores) + [
-            key
-            for key, line in lines.items()
-            if key not in scores and (line["finish"] == "error" or key in verdicts)  # the judge gave no verdict
-        ]
+        failed = {key for key, same in each.items() if any(line.response.finish == "error" for line in same)}
+        # Of the others, the judge gave no verdict.
+        ids = list(scores) + [key for key in lines if key not in scores and (key in failed or key in verdicts)]
         metric = _column(row, scores)
         scale = scale_of(row.metric if metric is None else metric, row.signature)
         ids = ids if scores else list(lines)
-        return cls(metric, scale, ids, lines, scores, answers.lines, verdicts, tuple(notes))
+        return cls(metric, scale, ids, lines, scores, each, repeats, verdicts, tuple(notes))
 
 
 def _column(row: ScoreRow, scores: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -139,19 +152,59 @@ def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitCont
 def _run_answer(key: str, place: int, side: _RunSplit | None, context: SplitContext) -> RunAnswer | None:
     if side is None or (key not in side.lines and key not in side.scores):
         return None
-    line: Mapping[str, Any] = side.lines.get(key, {})
-    scored = {k: float(v) for k, v in side.scores.get(key, {}).items() if k not in FIELDS and v is not None}
-    sample, stored = context.samples.get(key), side.answers.get(key)
+    stored, scores, sample = side.answers.get(key, ()), side.scores.get(key, {}), context.samples.get(key)
+    parse_answer = context.parse_answer[place] if place < len(context.parse_answer) else None
+    markers = context.markers[place] if place < len(context.markers) else REASONING
+    if side.repeats == 1 or not stored:
+        line = stored[0] if stored else None
+        answer = _one_answer(side, side.lines.get(key, {}), line, scores, sample, parse_answer, markers)
+        answer = replace(answer, verdicts=side.verdicts.get(key, {}))
+        return _with_prompt(answer, place, sample, context)
+    own = scores.get("repeats") or [{}] * side.repeats
+    each = [
+        _one_answer(side, parse(line.raw), line, own[line.repeat - 1], sample, parse_answer, markers) for line in stored
+    ]
+    return _with_prompt(_summary(each, _numbers(scores), side), place, sample, context)
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The scores in a line of per-sample scores."""
+    return {k: float(v) for k, v in scores.items() if k not in FIELDS and v is not None}
+
+
+def _summary(each: Sequence[RunAnswer], scores: Mapping[str, float], side: _RunSplit) -> RunAnswer:
+    """Several answers to a sample as one, with their mean scores."""
+    failed = next((one for one in each if one.status == "error"), None)
+    prediction = next((one.prediction for one in each if one.prediction is not None), None)
+    finish = "error" if failed else "length" if all(one.finish == "length" for one in each) else "stop"
+    status = status_of(finish, prediction, scores.get(side.metric or ""), side.scale)
+    error = None if failed is None else failed.error
+    cut = all(one.truncated for one in each)
+    return replace(
+        each[0], scores=scores, status=status, finish=finish, error=error, truncated=cut, repeats=tuple(each)
+    )  # fmt: skip
+
+
+def _one_answer(
+    side: _RunSplit,
+    line: Mapping[str, Any],
+    stored: Line | None,
+    scores: Mapping[str, Any],
+    sample: Sample | None,
+    parse_answer: ParseAnswer | None,
+    markers: Sequence[Markers],
+) -> RunAnswer:
+    """One answer to a sample, without its prompt."""
+    scored = _numbers(scores)
     finish = str(line.get("finish", "stop"))
     prediction = line.get("answer")
-    parse_answer = context.parse_answer[place] if place < len(context.parse_answer) else None
     if parse_answer is not None and sample is not None and stored is not None and finish != "error":
         prediction = parse_answer(sample, stored.response.text, stored.response.image_sizes)
     shots = tuple(map(str, line.get("shots", ())))
     text = str(line.get("text", ""))
-    parts = split(first_turn(text), context.markers[place] if place < len(context.markers) else REASONING)
+    parts = split(first_turn(text), markers)
     count = line.get("reasoning_tokens")
-    answer = RunAnswer(
+    return RunAnswer(
         text=text,
         prediction=list(prediction) if isinstance(prediction, tuple) else prediction,
         scores=scored,
@@ -170,9 +223,7 @@ def _run_answer(key: str, place: int, side: _RunSplit | None, context: SplitCont
         final=None if parts.rule == "none" else parts.answer.strip(),
         truncated=finish == "length" or not parts.complete,
         reasoning_tokens=count if type(count) is int and count >= 0 else None,
-        verdicts=side.verdicts.get(key, {}),
     )
-    return _with_prompt(answer, place, sample, context)
 
 
 def with_prompts(shown: SampleView, context: SplitContext) -> SampleView:

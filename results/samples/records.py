@@ -26,7 +26,7 @@ TEXTS = (
 LISTS = ("options", "references", "images", "shots")
 BOXES = ("box", "reference_box")
 NUMBERS = ("score", "seconds")
-COUNTS = ("new_tokens", "reasoning_tokens", "prompt_tokens")
+COUNTS = ("new_tokens", "reasoning_tokens", "prompt_tokens", "repeat")
 ORDER = (
     "run", "model", "task", "split", "id", "cluster", "images", "question", "options", "prompt", "text", "reasoning",
     "final", "answer", "box", "references", "reference_box", "status", "metric", "score",
@@ -81,21 +81,30 @@ def records_of(
         if not prompts:
             context = replace(context, render_prompt=())
         split = split_of([run], name, context)
-        found = [record_of(run, split, shown, 0, context.samples.get(shown.id)) for shown in split.samples]
+        samples = context.samples
+        found = [one for s in split.samples for one in sample_records(run, split, s, 0, samples.get(s.id))]
         images = {shown.id: shown.images for shown in split.samples}
-        yield name, [one for one in found if one is not None], images, split.notes
+        yield name, found, images, split.notes
 
 
-def record_of(run: ScoredRun, split: SplitView, shown: SampleView, place: int, sample: Sample | None) -> Record | None:
-    """The record of run number ``place`` for a sample; None if the run did not answer it.
+def sample_records(
+    run: ScoredRun, split: SplitView, shown: SampleView, place: int, sample: Sample | None
+) -> Iterator[Record]:
+    """The record of each answer of run number ``place`` to a sample; none if the run did not answer it.
 
     ``text`` is the raw answer, ``reasoning`` and ``final`` are its parts; the prediction is in ``answer``, or in
     ``box`` if it is a box.  Boxes are (x1, y1, x2, y2) in pixels of the original image.  ``sample`` is None if the data
     is no longer available.
     """
-    answer = shown.answers[place]
-    if answer is None:
-        return None
+    summary = shown.answers[place]
+    if summary is None:
+        return
+    for number, one in enumerate(summary.each, start=1):
+        repeat = {"repeat": number} if summary.repeats else {}
+        yield _record(run, split, shown, replace(one, prompt=summary.prompt), sample) | repeat
+
+
+def _record(run: ScoredRun, split: SplitView, shown: SampleView, answer: RunAnswer, sample: Sample | None) -> Record:
     task, _, part = split.name.rpartition("/")
     references = None if sample is None else sample.references
     record: Record = {
@@ -197,7 +206,8 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
     seen = dict.fromkeys(key for record in records for key in record)
     scores = [key for key in seen if key.startswith("scores.")]
     meta = [key for key in seen if key.startswith("meta.")]
-    return [*ORDER, *scores, *LAST, *meta]
+    repeat = ["repeat"] if "repeat" in seen else []
+    return [*ORDER, *scores, *LAST, *repeat, *meta]
 
 
 def kind_of_column(name: str, values: Iterable[Any]) -> str:

@@ -118,7 +118,8 @@ def haystack(shown: SampleView) -> str:
     """The text that is searched, in lower case."""
     parts = [shown.id, shown.question, *shown.options, *(str(value) for value, _ in shown.references)]
     parts += [str(value) for value in shown.meta.values()]
-    parts += [text for answer in shown.answers if answer is not None for text in (answer.text, answer.error or "")]
+    answers = [one for answer in shown.answers if answer is not None for one in answer.each]
+    parts += [text for answer in answers for text in (answer.text, answer.error or "")]
     return "\n".join(parts).lower()
 
 

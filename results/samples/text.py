@@ -100,20 +100,21 @@ def _answer_fields(split: SplitView, shown: SampleView, answer: RunAnswer, name:
     if answer.error is not None:
         yield Field(f"{name}error", answer.error, verbatim=True)
         return
-    if answer.reasoning:
-        yield Field(f"{name}reasoning", answer.reasoning, verbatim=True, folded=folded(answer))
-    if answer.final == "" and answer.truncated:
-        yield Field(f"{name}answer", "(none: the reasoning does not end)")
-    else:
-        yield Field(
-            f"{name}answer", (answer.text if answer.final is None else answer.final) or "(empty)", verbatim=True
-        )
-    yield Field(f"{name}parsed", prediction_text(shown, answer.prediction), verbatim=True)
+    alike: dict[tuple[str, str], list[RunAnswer]] = {}
+    for one in answer.each:
+        alike.setdefault((one.text, repr(one.prediction)), []).append(one)
+    for same in alike.values():
+        yield from _text_fields(same[0], name, f"{len(same)} of {len(answer.each)}" if answer.repeats else "answer")
+        yield Field(f"{name}parsed", prediction_text(shown, same[0].prediction), verbatim=True)
+        if answer.repeats and same[0].scores:
+            yield Field(f"{name}score", scores_text(split, same[0]), verbatim=True)
     if answer.verdicts:
         several = len(answer.verdicts) > 1
         replies = [f"{key}: {reply}" if several else reply for key, reply in answer.verdicts.items()]
         yield Field(f"{name}verdict", "\n".join(replies), verbatim=True)
-    if answer.scores:
+    if answer.scores and answer.repeats:
+        yield Field(f"{name}mean", scores_text(split, answer), verbatim=True)
+    elif answer.scores:
         yield Field(f"{name}score", scores_text(split, answer), verbatim=True)
 
 
@@ -126,6 +127,17 @@ def folded(answer: RunAnswer) -> str:
     text = flat(answer.reasoning)
     short = text if len(text) <= 2 * FOLDED else f"{text[:FOLDED].rstrip()} … {text[-FOLDED:].lstrip()}"
     return f"({length}; --reasoning shows all) {short}"
+
+
+def _text_fields(answer: RunAnswer, name: str, label: str) -> Iterator[Field]:
+    """A raw answer, its reasoning before it."""
+    if answer.reasoning:
+        yield Field(f"{name}reasoning", answer.reasoning, verbatim=True, folded=folded(answer))
+    if answer.final == "" and answer.truncated:
+        yield Field(f"{name}{label}", "(none: the reasoning does not end)")
+    else:
+        final = answer.text if answer.final is None else answer.final
+        yield Field(f"{name}{label}", final or "(empty)", verbatim=True)
 
 
 def prediction_text(shown: SampleView, prediction: Any) -> str:

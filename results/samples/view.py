@@ -81,6 +81,8 @@ class RunAnswer:
         truncated: whether the token limit cut the answer off, or its reasoning does not end.
         reasoning_tokens: the number of tokens of the reasoning; None if unknown.
         verdicts: a judge's replies by question.
+        repeats: with several answers to the sample, each of them; this is then their summary: the first one's text and
+            prediction, with the mean scores.
     """
 
     text: str
@@ -103,6 +105,12 @@ class RunAnswer:
     truncated: bool = False
     reasoning_tokens: int | None = None
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    repeats: Sequence[RunAnswer] = ()
+
+    @property
+    def each(self) -> Sequence[RunAnswer]:
+        """The single answers."""
+        return self.repeats or (self,)
 
 
 @dataclass(frozen=True)

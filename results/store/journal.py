@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import Record
 from evalkit.jsonl import parse
+from evalkit.repeats import answer_key
 from evalkit.types import ImageSize, Prediction, Response
 
 from .files import open_regular, to_json, write_atomically, write_failed
@@ -52,6 +53,8 @@ def record_line(record: Record) -> dict[str, Any]:
         line |= {"reasoning": parts.rule, "reasoning_tokens": response.reasoning_tokens, "final": parts.answer.strip()}
     if record.shots:
         line["shots"] = list(record.shots)
+    if record.repeat > 1:
+        line["repeat"] = record.repeat
     if response.error is not None:
         line["error"] = response.error
     return line
@@ -165,7 +168,7 @@ class Line:
     """An answer read back from a journal; the generated tokens are not kept there.
 
     ``digests`` are those of its images (None: unknown), ``answer`` is the prediction of that time, ``raw`` the line
-    itself.
+    itself, ``repeat`` its number among the answers to its sample.
     """
 
     prompt: str
@@ -173,6 +176,7 @@ class Line:
     digests: tuple[str | None, ...]
     answer: Any
     raw: bytes
+    repeat: int = 1
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class JournalAnswers:
     """A journal read back.
 
     Attributes:
-        lines: by sample id; where a sample was answered again, the last answer.
+        lines: by ``answer_key``; where a sample was answered again, the last answer.
         truncated: whether the last line was cut off while it was written, and left out.
         corrupt: (line number from 1, problem) of the lines that were left out.
         rejected: the truncated and the corrupt lines, unchanged.
@@ -190,6 +194,11 @@ class JournalAnswers:
     truncated: bool = False
     corrupt: tuple[tuple[int, str], ...] = ()
     rejected: tuple[bytes, ...] = ()
+
+    @property
+    def repeats(self) -> int:
+        """The highest number of an answer to a sample; 0 without answers."""
+        return max((line.repeat for line in self.lines.values()), default=0)
 
 
 def read_journal(path: Path, schema: int) -> JournalAnswers:
@@ -218,7 +227,7 @@ def read_journal(path: Path, schema: int) -> JournalAnswers:
             else:
                 corrupt.append((number, f"it has no {error}" if isinstance(error, KeyError) else str(error)))
         else:
-            lines[line.response.id] = line
+            lines[answer_key(line.response.id, line.repeat)] = line
     return JournalAnswers(lines, truncated, tuple(corrupt), tuple(rejected))
 
 
@@ -243,6 +252,9 @@ def _read_line(raw: bytes, schema: int) -> Line:
     tokens, error = content["prompt_tokens"], content.get("error")
     if type(tokens) is not int or not isinstance(error, str | None):
         raise ValueError("prompt_tokens or error is not what evalkit writes")
+    repeat = content.get("repeat", 1)
+    if type(repeat) is not int or repeat < 1:
+        raise ValueError("repeat is not what evalkit writes")
     digests = tuple(content.get("digests", ()))
     if not all(isinstance(digest, str | None) for digest in digests):
         raise ValueError("digests is not what evalkit writes")
@@ -252,7 +264,7 @@ def _read_line(raw: bytes, schema: int) -> Line:
         error=error, seconds=seconds, counted=_count(content.get("new_tokens")) or 0,
         reasoning_tokens=_count(content.get("reasoning_tokens")),
     )  # fmt: skip
-    return Line(texts["prompt"], response, digests, content.get("answer"), raw)
+    return Line(texts["prompt"], response, digests, content.get("answer"), raw, repeat)
 
 
 def _count(value: Any) -> int | None:
@@ -270,7 +282,7 @@ def _size(value: Any) -> tuple[int, int]:
 
 
 def rewrite_journal(path: Path, answers: JournalAnswers, drop: Collection[str]) -> None:
-    """Rewrite a journal without corrupt lines and without the answers to the samples in ``drop``.
+    """Rewrite a journal without corrupt lines and without the answers whose keys are in ``drop``.
 
     The lines left out go to ``<journal>.rejected``: nothing is thrown away.  A journal in which every line is good is
     not touched.

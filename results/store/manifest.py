@@ -25,6 +25,7 @@ class SplitRecord:
         parts: the split's part of the run identity; None for answers from a predictions file.
         prompting: the signature's part about prompts.
         samples: how many were chosen.
+        repeats: the number of answers to each that are scored.
         signature: of the score, once there is one.
         extra: keys that this version does not know.
     """
@@ -34,6 +35,7 @@ class SplitRecord:
     parts: Mapping[str, Any] | None = None
     prompting: str = ""
     samples: int | None = None
+    repeats: int = 1
     signature: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,6 +47,9 @@ class SplitRecord:
         limit = content.get("limit")
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
             raise ValueError(f"the 'limit' of the split {name!r} is {limit!r}")
+        repeats = content.get("repeats", 1)
+        if type(repeats) is not int or repeats < 1:
+            raise ValueError(f"the 'repeats' of the split {name!r} is {repeats!r}")
         if not isinstance(content.get("parts") or {}, Mapping):
             raise ValueError(f"the 'parts' of the split {name!r} are not an object")
         return cls(**_arguments(cls, content))
@@ -55,6 +60,7 @@ class SplitRecord:
             "parts": self.parts,
             FILE_KEYS["prompting"]: self.prompting or None,
             "samples": self.samples,
+            "repeats": self.repeats if self.repeats > 1 else None,
             "signature": self.signature,
         }
         kept = {key: value for key, value in optional.items() if value is not None}

@@ -19,6 +19,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds", "reasoning_tokens"), NUMBER),
     **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
     "verdicts": (str,), "clusters": (int,), "unjudged": (int,), "values": (Mapping,), "intervals": (Mapping,),
+    "repeats": (list,),
 }  # fmt: skip
 """The types of the other keys, which may also be null."""
 
@@ -39,7 +40,7 @@ class ScoreRow:
         intervals: the interval of each, with the keys ``stderr``, ``ci95``, ``low``, ``high`` and ``interval``.
         n: scored samples.
         clusters: images among them; None in old files, as the following digests.
-        unparsed: answers that could not be parsed.
+        unparsed: answers that could not be parsed; of all repeats, as ``truncated``.
         errors: samples that failed and are not among ``n``.
         truncated: answers cut off by the token limit.
         reasoning_tokens: the mean number of tokens of reasoning; None without reasoning, or if unknown.
@@ -58,6 +59,7 @@ class ScoreRow:
             such means: ``subset`` (the mean over some samples), ``weighted`` (a weighted sum of means, of which the
             per-sample scores are contributions), ``sums`` (a function of summed statistics), ``weights`` (of the
             samples' weights, such as an average precision) or ``corpus`` (of all samples together).
+        repeats: the value in each repeat, whose mean is ``value``; empty with one answer to each sample.
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """
@@ -92,6 +94,7 @@ class ScoreRow:
     verdicts: str | None = None
     unjudged: int = 0
     aggregation: str | None = None
+    repeats: Sequence[float] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
@@ -111,6 +114,8 @@ class ScoreRow:
         for key, types in OPTIONAL.items():
             if content.get(key) is not None:
                 _check_type(key, content[key], types)
+        if not all(isinstance(value, NUMBER) for value in content.get("repeats") or ()):
+            raise ValueError(f"'repeats' of a result is {content['repeats']!r}")
         counts = [content[key] for key in ("n", "unparsed", "errors", "truncated")]
         if min(counts) < 0:
             raise ValueError("a count of a result is negative")
@@ -133,6 +138,7 @@ class ScoreRow:
             "verdicts",
             "unjudged",
             "reasoning_tokens",
+            "repeats",
         ):
             if not known.get(optional):
                 known.pop(optional, None)
@@ -141,6 +147,16 @@ class ScoreRow:
     def with_submission(self, file: str | None) -> ScoreRow:
         """The row with the name of the file for the official server."""
         return replace(self, submission=file, missing=self.missing - {"submission"})
+
+    @property
+    def answers_each(self) -> int:
+        """The number of scored answers to each sample."""
+        return max(1, len(self.repeats))
+
+    @property
+    def answers(self) -> int:
+        """The number of scored answers."""
+        return self.n * self.answers_each
 
     @property
     def score(self) -> float:

@@ -25,10 +25,11 @@ _ID, _NEXT, _DIGESTS = b'{"id": "', b'", "', b', "digests": ['
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """The answer to a sample, and the name of its image."""
+    """The answer to a sample, and the name of its image; ``texts`` are all answers to it, of which it is the first."""
 
     text: str
     image: str
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,20 @@ class ScoredRun:
         """The answers to the samples ``wanted`` (default: all); corrupt lines are skipped."""
         row = self.rows[name]
         path = RunFolder(self.path).journal_path(row.task, row.split)
-        found = {}
+        texts: dict[str, dict[int, str]] = {}
+        images: dict[str, str] = {}
         for raw in read_bytes(path, "the journal").splitlines():
             try:
                 line = parse(raw)
-                key = line["id"]
-                if wanted is None or key in wanted:
+                key, repeat = line["id"], int(line.get("repeat", 1))
+                if (wanted is None or key in wanted) and repeat <= row.answers_each:
+                    texts.setdefault(key, {})[repeat] = str(line["text"])
                     # The question's images come after those of few-shot examples.
-                    found[key] = StoredAnswer(str(line["text"]), str(line["images"][-1]) if line.get("images") else "")
+                    images[key] = str(line["images"][-1]) if line.get("images") else ""
             except (ValueError, KeyError, TypeError):
                 continue
-        return found
+        every = {key: tuple(found[repeat] for repeat in sorted(found)) for key, found in texts.items()}
+        return {key: StoredAnswer(found[0], images[key], found) for key, found in every.items()}
 
     def image_digests(self, name: str) -> dict[str, bytes]:
         """The recorded digests of each sample's images, as the journal has them; without samples lacking one.

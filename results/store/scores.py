@@ -108,7 +108,7 @@ def write_results(
 
 
 def sample_lines(result: Result) -> Iterator[dict[str, Any]]:
-    """One line per sample: its cluster, its stratum if the score is a mean of means, and its scores.
+    """One line per sample: its cluster, its stratum if the score is a mean of means, its scores, and each repeat's.
 
     The headline's name is in a line if the headline is a mean over this sample among others.
     """
@@ -122,7 +122,9 @@ def sample_lines(result: Result) -> Iterator[dict[str, Any]]:
         # Under the headline's name is only what it is the mean of, in the place that the metric gives it.
         own = {name: counted[sample]} if sample in counted else {}
         columns = {key: own.get(key, value) for key, value in values.items() if key != name or own}
-        row = {"id": sample, "cluster": result.clusters[sample], **stratum, **columns, **own}
+        row: dict[str, Any] = {"id": sample, "cluster": result.clusters[sample], **stratum, **columns, **own}
+        if result.repeats:
+            row["repeats"] = [scores.per_sample[sample] for scores in result.repeats]
         yield row
 
 
@@ -175,6 +177,7 @@ def score_row(result: Result) -> ScoreRow:
         samples=digest_of(sorted(result.clusters)),
         signature=signature(result).format(),
         seconds=round(result.seconds, 3),
+        repeats=[scores.values[scores.headline] for scores in result.repeats],
     )
 
 
@@ -258,7 +261,14 @@ def signature(result: Result) -> Signature:
     file = job.task.digest if isinstance(job.task, FileTask) else None
     parsing = RULES_VERSION if job.prompting else None
     return Signature.of(
-        f"{job.task.name}:{job.split}", job.task.version, file, job.prompting, scorer, result.n, parsing
+        f"{job.task.name}:{job.split}",
+        job.task.version,
+        file,
+        job.prompting,
+        scorer,
+        result.n,
+        parsing,
+        result.job.repeats,
     )
 
 

@@ -1,8 +1,9 @@
 """Signatures: what two scores must share to be comparable, as one line of text.
 
-``task:split|v1|file:…|protocol:official|shots:0|parsing:2|metric|key:value|…|n:300``: the task and its version, for a
-custom task the digest of its file, how the task was prompted, the version of the rules that parsed raw answers
-(``evalkit.reasoning``), the metric's own signature, and the number of samples.
+``task:split|v1|file:…|protocol:official|shots:0|parsing:2|metric|key:value|…|repeats:8|n:300``: the task and its
+version, for a custom task the digest of its file, how the task was prompted, the version of the rules that parsed raw
+answers (``evalkit.reasoning``), the metric's own signature, the number of answers to each sample if there are several,
+and the number of samples.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PROMPTING = ("protocol", "shots", "choice", "system", "prompt", "chat_template")
 THINKING = "thinking"
 """What the chat template was told of thinking: it is stated, and scores that differ in it are compared all the same."""
 PARSING = "parsing"
+REPEATS = "repeats"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,15 @@ class Signature:
 
     @classmethod
     def of(
-        cls, place: str, version: int, file: str | None, prompting: str, scorer: str, n: int, parsing: int | None = None
+        cls,
+        place: str,
+        version: int,
+        file: str | None,
+        prompting: str,
+        scorer: str,
+        n: int,
+        parsing: int | None = None,
+        repeats: int = 1,
     ) -> Signature:
         """The signature of a score.
 
@@ -41,11 +51,13 @@ class Signature:
             prompting: how the task was prompted, ``protocol:…|shots:…``; empty for answers from a file.
             scorer: the metric's signature, or ``submission``.
             parsing: the version of the parsing rules; None for final texts, which are not parsed.
+            repeats: the number of answers to each sample.
         """
         given = [f"file:{file}"] if file else []
         how = [prompting] if prompting else []
         how += [] if parsing is None else [f"{PARSING}:{parsing}"]
-        return cls.parse("|".join([place, f"v{version}", *given, *how, scorer, f"n:{n}"]))
+        several = [f"{REPEATS}:{repeats}"] if repeats > 1 else []
+        return cls.parse("|".join([place, f"v{version}", *given, *how, scorer, *several, f"n:{n}"]))
 
     def format(self) -> str:
         """The text that ``parse`` reads."""
@@ -80,11 +92,11 @@ class Signature:
 
     @property
     def scorer(self) -> Signature:
-        """Everything but how the task was prompted, how answers were parsed, and the number of samples.
+        """Everything but how the task was prompted, how answers were parsed, and the numbers of answers and samples.
 
-        The task, the metric and its variant remain.
+        The task, the metric and its variant remain.  The mean over repeats estimates what one answer's score does.
         """
-        left_out = (*(f"{key}:" for key in (*PROMPTING, THINKING, PARSING)), "n:")
+        left_out = (*(f"{key}:" for key in (*PROMPTING, THINKING, PARSING, REPEATS)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:

@@ -218,7 +218,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "broken.xlsx": (b"PK\x03\x04 torn", "the Excel file cannot be read"),
     "short.csv": ("id,text\n1\n", "row 1: it has not as many cells as the header"),
     "nan.jsonl": ('{"id": 0, "text": NaN}', "'text' is NaN, which is not a number"),
-    "list.jsonl": ('{"id": 0, "text": ["yes"]}', "text is ['yes']; expected a text or a number"),
+    "list.jsonl": ('{"id": 0, "text": [["yes"]]}', "text is ['yes']; expected a text or a number"),
     "half-id.jsonl": ('{"id": 0.5, "text": ""}', "id is 0.5; expected a string or an integer"),
 }  # fmt: skip
 

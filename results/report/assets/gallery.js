@@ -40,7 +40,7 @@ function flipped(sample) {
 function haystack(sample) {
   if (sample.text === undefined) {
     const pieces = [sample.id, sample.question, ...sample.references.map(([value]) => formatValue(value)), ...sample.options, ...Object.values(sample.meta)];
-    for (const answer of sample.runs) if (answer) pieces.push(answer.text, answer.error || "");
+    for (const answer of sample.runs) if (answer) for (const one of answer.repeats || [answer]) pieces.push(one.text, one.error || "");
     sample.text = pieces.join("\n").toLowerCase();
   }
   return sample.text;

@@ -49,6 +49,18 @@ function rawOf(answer) {
   ];
 }
 
+// The answers to a sample that was asked several times, equal ones together.
+function repeatsOf(answer, sample, split) {
+  const groups = new Map();
+  for (const one of answer.repeats) {
+    const key = JSON.stringify([one.text, one.prediction, one.status]);
+    groups.set(key, [...(groups.get(key) || []), one]);
+  }
+  return [...groups.values()].map((same) => section(`${same.length} of ${answer.repeats.length} answers`,
+    rawOf(same[0]), predictionOf(same[0], sample),
+    el("p", { class: "text" }, STATUS[same[0].status] ? el("span", { class: `status ${same[0].status}` }, STATUS[same[0].status]) : null, " ", scoreText(same[0], split))));
+}
+
 function sideOf(answer, run, sample, split) {
   const name = two ? el("h2", { class: `run side-${letters[run].toLowerCase()}` }, `${letters[run]} `, el("small", { dir: "auto" }, index.runs[run])) : null;
   if (!answer) return el("div", {}, name, el("p", {}, "This run did not answer this sample."));
@@ -57,9 +69,10 @@ function sideOf(answer, run, sample, split) {
   const again = typeof answer.prediction === "string" && answer.prediction === answer.text;
   return el("div", {}, name,
     section("score", el("p", { class: "text" }, state ? el("span", { class: `status ${answer.status}` }, state) : null, state ? " " : null, scoreText(answer, split))),
-    answer.status === "error" || again ? null : rawOf(answer),
-    section(again ? "answer, used unchanged" : "parsed answer", predictionOf(answer, sample)),
-    split.editMarks ? editsOf(answer, sample) : null,
+    answer.repeats ? repeatsOf(answer, sample, split) : null,
+    answer.repeats || answer.status === "error" || again ? null : rawOf(answer),
+    answer.repeats ? null : section(again ? "answer, used unchanged" : "parsed answer", predictionOf(answer, sample)),
+    split.editMarks && !answer.repeats ? editsOf(answer, sample) : null,
     section("prompt", promptOf(answer)),
     section("details", facts([...(scores.length > 1 ? scores : []), ["ended", answer.truncated ? (answer.final === "" ? "truncated in its reasoning" : "truncated at the token limit") : null],
       ["new tokens", answer.tokens ? count(answer.tokens) : null], ["of them reasoning", answer.reasoningTokens ? count(answer.reasoningTokens) : null], ["prompt tokens", answer.promptTokens ? count(answer.promptTokens) : null], ["seconds", answer.seconds ? shown(answer.seconds, 3) : null]])));

@@ -15,7 +15,8 @@ question's source for the type of the answer.
 
 Deliberate choice: ids are ``FIGURE_N`` (N from 0) and ``FIGURE``, as in the official scorer's files.
 
-Left out: the test split, whose answers are not public; VLMEvalKit's TSV files, which do not have the plain question.
+Left out: the test split, whose answers are not public; VLMEvalKit's TSV files, which hold finished questions to the
+judge, and whose other columns could not be looked up.
 Not checked against the official download: that ``figure_path`` on the hub ends with the figure's number.
 """
 
@@ -74,7 +75,8 @@ class CharXiv(Task):
         self.name = self.metric = f"charxiv_{questions}"
         self.rules = {"official": ScoringRule(about="CharXiv's judge prompt, one answer at a time", verbatim=True)}
         self.splits = {"val": Split(count, "1,000 charts")}
-        self.layout = (f"charxiv/data/{questions}_val.json and image_metadata_val.json", "charxiv/images/*.jpg")
+        named = dict.fromkeys((questions, DESCRIPTIVE, "image_metadata"))
+        self.layout = (*(f"charxiv/data/{name}_val.json" for name in named), "charxiv/images/*.jpg")
         self._questions = questions
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:

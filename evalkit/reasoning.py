@@ -127,7 +127,7 @@ def opened_by(prompt: str, markers: Sequence[Markers] = REASONING) -> str:
     return ""
 
 
-def unwrap(answer: str, *, boxed: bool = True) -> str:
+def unwrap(answer: str, markers: Sequence[Markers] = ANSWER, *, boxed: bool = True) -> str:
     """The text between the last markers of a final answer; ``answer`` without markers.
 
     Without a closing marker (the limit cut it off), it is everything after the opening one.  A JSON answer is returned
@@ -138,7 +138,7 @@ def unwrap(answer: str, *, boxed: bool = True) -> str:
     """
     if _JSON.match(answer):
         return answer
-    found = _wrapped(answer)
+    found = _wrapped(answer, markers)
     if boxed:
         box = _boxed(answer if found is None else found)
         found = found if box is None else box
@@ -253,9 +253,9 @@ def _matches_end(text: str, marker: str) -> bool:
     return end == marker or (marker == marker.lower() and end.lower() == marker)
 
 
-def _wrapped(answer: str) -> str | None:
+def _wrapped(answer: str, markers: Sequence[Markers]) -> str | None:
     """The text between the last answer markers; None without any."""
-    present = _present(answer, ANSWER)
+    present = _present(answer, markers)
     if not present:
         return None
     tokens = _tokens(present)

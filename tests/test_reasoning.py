@@ -241,3 +241,12 @@ def test_megabyte_is_split_in_no_time(piece: str) -> None:
         begun = time.process_time()
         unwrap(split(one).answer)
         assert time.process_time() - begun < 2
+
+
+def test_family_declares_its_answer_markers() -> None:
+    family = type(registry.families.get("qwen2.5-vl"))()
+    family.answer_markers = (Markers("<<", ">>"),)
+    vqa, choice = PromptSpec("own", "vqa"), PromptSpec("own", "choice")
+    assert family.parse(vqa, "<think>blue?</think>It is <<red>>.", ()).value == "red"
+    assert family.parse(vqa, "<answer>red</answer>", ()).value == "<answer>red</answer>"
+    assert family.parse(choice, "A? C? <<B>>", (), ("x", "y", "z")).value == "B"

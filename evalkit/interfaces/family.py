@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from evalkit.reasoning import REASONING, Markers
+from evalkit.reasoning import ANSWER, REASONING, Markers
 from evalkit.types import Decoding, ImageSize, Message, Part, Prediction, PromptSpec, Sample, Shot, Size
 
 
@@ -22,6 +22,7 @@ class Family(ABC):
         several_images: whether a prompt can have more than one image, including those of few-shot examples.
         ranks_letters: whether its models' own evaluation ranks the letters of multiple-choice questions.
         reasoning: the markers of the reasoning before its models' answers, in prompts and in answers.
+        answer_markers: the markers around its models' final answers.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Family(ABC):
     several_images: bool = True
     ranks_letters: bool = False
     reasoning: Sequence[Markers] = REASONING
+    answer_markers: Sequence[Markers] = ANSWER
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
         """Whether a checkpoint belongs to this family; at most one family may claim it.

@@ -118,7 +118,7 @@ class Chat(Family):
             return Prediction(self._point(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
         if spec.kind == "detection":
             return Prediction(self._labelled_boxes(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
-        answer = parts.answer if spec.verbatim else unwrap(parts.answer)
+        answer = parts.answer if spec.verbatim else unwrap(parts.answer, self.answer_markers)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
             return Prediction(self._original(spec, box, image_sizes[-1]) if box and image_sizes else None)
@@ -173,7 +173,7 @@ class Chat(Family):
 
     def _plain(self, answer: str) -> str:
         """``answer`` without special tokens, except that those around a final answer become tags."""
-        for marker in ANSWER_TOKENS:
+        for marker in (m for m in self.answer_markers if m in ANSWER_TOKENS or m not in ANSWER):
             answer = answer.replace(marker.opening, "<answer>").replace(marker.closing, "</answer>")
         return self.special.sub("", answer)
 

@@ -70,6 +70,7 @@ class CharXiv(JudgedMetric):
     """
 
     leaves_out_unjudged = True
+    right_column = "score"
 
     def __init__(
         self, name: str, prompt: JudgePrompt, ask: Callable[[Sample, str], str], kinds: tuple[str, Sequence[int]]

@@ -28,7 +28,7 @@ from evalkit.errors import UserError
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
 from evalkit.jsonl import objects, read_bytes
-from evalkit.tasks._files import name_in, official_format, text_in
+from evalkit.tasks._files import id_in, name_in, official_format, text_in
 from evalkit.tasks._tsv import has_tsv, image_cluster, row_images
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, ScoringRule, Split
 
@@ -78,10 +78,10 @@ class LlavaBench(Task):
         with official_format(self.name, f"{place}/{CONTEXT}", "an image and its caption"):
             captions = {name_in(row, "image"): _caption(row["caption"]) for row in self._lines(data, place, CONTEXT)}
         with official_format(self.name, f"{place}/{ANSWERS}", "GPT-4's answers by question_id"):
-            answers = {str(row["question_id"]): text_in(row, "text") for row in self._lines(data, place, ANSWERS)}
+            answers = {id_in(row, "question_id"): text_in(row, "text") for row in self._lines(data, place, ANSWERS)}
         for entry in self._lines(data, place, QUESTIONS):
             with official_format(self.name, f"{place}/{QUESTIONS}", "a question with its image and category"):
-                key, name = str(entry["question_id"]), name_in(entry, "image")
+                key, name = id_in(entry, "question_id"), name_in(entry, "image")
                 texts = (text_in(entry, "text"), answers[key], captions[name])
                 image = image_in(folder, name, task=self.name)
                 yield self._sample(key, *texts, entry["category"], (image,), name)
@@ -102,7 +102,7 @@ class LlavaBench(Task):
                 texts = (text_in(row, "question"), text_in(row, "gpt_answer"), caption)
                 # Questions about one image follow each other, with its caption.
                 image = RowImage(name, rows, index)
-                yield self._sample(str(row["question_id"]), *texts, row["category"], (image,), caption[:100])
+                yield self._sample(id_in(row, "question_id"), *texts, row["category"], (image,), caption[:100])
 
     def _sample(
         self,

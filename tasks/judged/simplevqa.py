@@ -26,7 +26,7 @@ from typing import Any
 from evalkit.data import HubData, OfficialData, tsv_places
 from evalkit.images import RowImage
 from evalkit.interfaces import Task
-from evalkit.tasks._files import official_format, text_in
+from evalkit.tasks._files import id_in, official_format, text_in
 from evalkit.tasks._tsv import image_cluster, row_images
 from evalkit.types import Decoding, ImageRef, PromptTemplate, Sample, Split
 
@@ -75,7 +75,7 @@ class SimpleVqa(Task):
         for index, row in data.iterate(rows):
             name = f"{HUB_REPO}/test[{index}]"
             with official_format(self.name, name, f"a question of {HUB_REPO}"):
-                key = str(row["data_id"])
+                key = id_in(row, "data_id")
                 yield self._sample(key, row, (TextImage(name, rows, index),), key)
 
     def _sample(self, key: str, row: Mapping[str, Any], images: tuple[ImageRef, ...], cluster: str) -> Sample:

@@ -35,8 +35,9 @@ def samples_of(file: TsvFile, kind: Kind, rotations: Rotations) -> list[Sample]:
     Raises:
         UserError: a row is not as expected; the message has its line.
     """
-    images = [row.images_or_files(file.path.parent, task=row.where) for row in file.rows]
-    names = [[_name(image, file.path.parent) for image in own] for own in images]
+    folder = file.path.parent
+    images = [row.images_or_files(folder, task=row.where) for row in file.rows]
+    names = [[_name(image, folder) for image in own] for own in images]
     clusters = image_clusters([own or [row.index] for row, own in zip(file.rows, names, strict=True)])
     used = {INDEX, QUESTION, ANSWER, HINT, IMAGE, IMAGE_PATH, *(OPTIONS if kind == "choice" else ())}
     columns = [column for column in file.columns if column not in used]

@@ -16,7 +16,7 @@ from evalkit.aggregation import PERCENT, Aggregation
 from evalkit.errors import UserError
 from evalkit.types import Answered, Kind, Prediction, Sample, Scores
 
-RESERVED = ("id", "cluster", "stratum", "repeats")
+RESERVED = ("id", "cluster", "stratum", "repeats", "statistics")
 """Keys of a line of per-sample scores that are not columns."""
 TRIED = 4
 """Samples on which a metric is tried out."""

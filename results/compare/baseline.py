@@ -6,6 +6,9 @@ A baseline is JSON with one line per sample, so that diffs are readable:
      "metric": …, "value": …, "signature": …, "annotations": …, "images": …, "samples": [
       [id, cluster, stratum or null, score or null, answer or list of answers],
       …
+
+Where the score is a function of summed statistics, such as F1, a sample's line has these as well, and ``slopes`` of the
+function stand beside ``samples``.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.jsonl import read_json
 from evalkit.results.store.files import to_json, write_atomically
-from evalkit.results.store.sample_scores import SampleScores, number
+from evalkit.results.store.sample_scores import SampleScores, number, numbers
 from evalkit.results.store.scored_run import ScoredRun, digest_of_images
 from evalkit.results.store.seal import CHECKSUM, check_seal, sealed
 from evalkit.version import __version__
 
-SCHEMA = 1
+SCHEMA = 2
+"""The highest; files without statistics have schema 1, as earlier versions wrote them."""
 KIND = "evalkit baseline"
 
 
@@ -84,7 +88,8 @@ def write_baseline(run: ScoredRun, path: Path) -> int:
         RunFailed: the file cannot be written.
     """
     tasks = splits_of(run)
-    about = {"schema": SCHEMA, "kind": KIND, "evalkit": __version__, "model": run.model}
+    schema = SCHEMA if any(held.sampled.slopes for held in tasks.values()) else 1
+    about = {"schema": schema, "kind": KIND, "evalkit": __version__, "model": run.model}
     content = {**about, "tasks": {name: {**head_of(held), "samples": rows_of(held)} for name, held in tasks.items()}}
     about[CHECKSUM] = sealed(content)[CHECKSUM]
     lines = [f'{to_json(about)[:-1]}, "tasks": {{']
@@ -104,16 +109,20 @@ def head_of(held: BaselineSplit) -> dict[str, Any]:
         "signature": held.signature,
         "annotations": held.annotations,
         **({} if held.images is None else {"images": held.images}),
+        **({"slopes": list(held.sampled.slopes)} if held.sampled.slopes else {}),
     }
 
 
 def rows_of(held: BaselineSplit) -> list[list[Any]]:
     s = held.sampled
     strata: Sequence[str | None] = s.strata if s.strata is not None else [None] * len(s.ids)
-    return [
+    rows: list[list[Any]] = [
         [sample, cluster, stratum, value, _stored(held.answers.get(sample, ()))]
         for sample, cluster, stratum, value in zip(s.ids, s.clusters, strata, s.values, strict=True)
     ]
+    if s.slopes:
+        rows = [[*row, list(own)] for row, own in zip(rows, s.statistics, strict=True)]
+    return rows
 
 
 def _stored(answers: Sequence[str]) -> str | list[str]:
@@ -143,21 +152,25 @@ def read_baseline(path: Path) -> Baseline:
                             "upgrade evalkit.")  # fmt: skip
         tasks = {name: _held(held) for name, held in content["tasks"].items()}
         model = str(content["model"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"--baseline {path} is not a baseline that evalkit wrote ({error!r}); {advice}.") from error
     return Baseline(path, model, tasks)
 
 
 def _held(content: Mapping[str, Any]) -> BaselineSplit:
-    corpus = all(value is None for _, _, _, value, _ in content["samples"])
-    rows = [(str(i), str(c), s, math.nan if corpus else number(v), _read(a)) for i, c, s, v, a in content["samples"]]
+    slopes = numbers(content.get("slopes", []), len(content.get("slopes", [])))
+    corpus = all(one[3] is None for one in content["samples"])
+    statistics = [numbers(one[5], len(slopes)) for one in content["samples"]] if slopes else []
+    rows = [
+        (str(i), str(c), s, math.nan if corpus else number(v), _read(a)) for i, c, s, v, a, *_ in content["samples"]
+    ]
     if not rows or len({row[0] for row in rows}) < len(rows):
         raise ValueError("no samples, or one twice")
     strata = [row[2] for row in rows]
     digest = content["annotations"]
     sampled = SampleScores(
         [row[0] for row in rows], [row[3] for row in rows], [row[1] for row in rows],
-        None if None in strata else [str(s) for s in strata],
+        None if None in strata else [str(s) for s in strata], False, statistics, slopes,
     )  # fmt: skip
     return BaselineSplit(
         str(content["metric"]), number(content["value"]), str(content["signature"]),

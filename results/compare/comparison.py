@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import Measured, seed_of
-from evalkit.results.stats.paired import ALPHA, Difference, compare, holm, untested
+from evalkit.results.stats.paired import ALPHA, Difference, compare, compare_sums, holm, untested
 from evalkit.results.store.scored_run import SampleScores, ScoredRun, StoredAnswer, other_images, reasons_against
 from evalkit.task_groups import MEANS
 
@@ -131,15 +133,25 @@ def _one(
     if not ids:
         return Incomparable(task, place, (*reasons, "they have no sample in common"))
     if old.corpus or new.corpus:
-        clusters = len({old.clusters[old.place[sample]] for sample in ids})
-        difference = untested(base.rows[task].score, candidate.rows[task].score, len(ids), clusters)
-        return TaskComparison(task, base.rows[task].metric, place, difference, None, tuple(reasons))
+        found = of_corpus(old, new, ids, base.rows[task].score, candidate.rows[task].score, seed_of(task))
+        return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons))
     first = old.measured(ids)
     second = replace(first, values=new.measured(ids).values)
     found = compare(first, second, seed=seed_of(task))
     shown = _flips(base, candidate, task, ids, first, second, flips) if flips else ()
     images, _ = other_images(base.image_digests(task), candidate.image_digests(task))
     return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons), shown, images)
+
+
+def of_corpus(
+    old: SampleScores, new: SampleScores, ids: Sequence[str], base: float, candidate: float, seed: int
+) -> Difference:
+    """The difference of two values that are no means of per-sample scores: tested if they are functions of sums."""
+    samples = old.measured(ids)
+    if not old.comparable(new) or len(ids) < max(len(old.ids), len(new.ids)):  # of other samples, they have other sums
+        return untested(base, candidate, len(ids), samples.groups)
+    slopes = np.array([old.slopes, new.slopes], dtype=np.float64)
+    return compare_sums(new.sums(ids) - old.sums(ids), slopes, samples, base, candidate, seed=seed)
 
 
 def unshared(old: SampleScores, new: SampleScores) -> list[str]:

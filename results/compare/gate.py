@@ -16,14 +16,14 @@ from xml.etree import ElementTree
 
 from evalkit.errors import UserError
 from evalkit.results.stats.clustered import seed_of
-from evalkit.results.stats.paired import Difference, compare, detectable, holm, untested
+from evalkit.results.stats.paired import Difference, compare, detectable, holm
 from evalkit.results.store.outdated import outdated
 from evalkit.results.store.scored_run import ScoredRun, data_differences, digest_of_images
 from evalkit.results.store.signature import Signature
 from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, signed
 
 from .baseline import Baseline, BaselineSplit
-from .comparison import unshared
+from .comparison import of_corpus, unshared
 
 Mode = Literal["exact", "tolerance", "significant"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -138,7 +138,7 @@ def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> T
             changes.append(Change(sample, old, now, *next((p for p in pairs if p[0] != p[1]), (then[0], texts[0]))))
     changes.sort(key=lambda c: c.after - c.before)
     found = (
-        untested(held.value, run.rows[name].score, len(ids), before.groups)
+        of_corpus(held.sampled, new, ids, held.value, run.rows[name].score, seed_of(name))
         if corpus
         else compare(before, after, seed=seed_of(name))
     )

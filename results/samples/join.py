@@ -23,7 +23,7 @@ from evalkit.types import ImageRef, Sample
 from .recorded_images import guarded, recorded_image
 from .view import ParseAnswer, RunAnswer, SampleView, SplitContext, SplitView
 
-FIELDS = ("id", "cluster", "stratum", "repeats")
+FIELDS = ("id", "cluster", "stratum", "repeats", "statistics")
 """The keys of a line of per-sample scores that are not scores."""
 
 

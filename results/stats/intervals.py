@@ -8,7 +8,7 @@ precision), resampled; or neither, and then there is no interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,6 +63,22 @@ def headline(result: Result) -> tuple[dict[str, float], list[str] | None] | None
         return units.contributions(), None
     values = {sample: value for (sample,), value in zip(units.members, units.values, strict=True)}
     return values, list(units.strata) if isinstance(declared, MeanOfGroups) else None
+
+
+def statistics(result: Result) -> tuple[Mapping[str, Sequence[float]], Sequence[float]] | None:
+    """What a headline that is a function of summed statistics is compared by: each sample's, and the function's slopes.
+
+    None if it is no such function, or its slopes at the sums are not defined.
+    """
+    scores = result.scores
+    declared = None if scores is None else scores.aggregation_of(scores.headline)
+    if scores is None or not isinstance(declared, OfSums) or not declared.statistics:
+        return None
+    total = np.array(list(declared.statistics.values()), dtype=np.float64).sum(axis=0)
+    sums, name = declared, scores.headline
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = slopes(total, lambda some: sums.values(some)[name])
+    return (declared.statistics, found.tolist()) if np.isfinite(found).all() else None
 
 
 def is_plain(declared: Aggregation) -> bool:
@@ -161,10 +177,15 @@ def delta(totals: Floats, statistic: Callable[[Floats], Floats]) -> float:
     For a ratio of sums it is the clustered standard error of ``Measured``.
     """
     total = totals.sum(axis=0)
+    groups = len(totals)
+    each = (totals - total / groups) @ slopes(total, statistic)
+    return math.sqrt(groups / (groups - 1) * float(each @ each))
+
+
+def slopes(total: Floats, statistic: Callable[[Floats], Floats]) -> Floats:
+    """(columns,), the slopes of a function of sums at ``total``, (columns,)."""
     steps = np.diag(1e-4 * np.abs(total))
     change = statistic(total + steps) - statistic(total - steps)
     # A count that is 0 in all is 0 in each cluster, and does not vary.
-    slopes = np.divide(change, 2 * steps.diagonal(), out=np.zeros_like(total), where=total != 0)
-    groups = len(totals)
-    each = (totals - total / groups) @ slopes
-    return math.sqrt(groups / (groups - 1) * float(each @ each))
+    found: Floats = np.divide(change, 2 * steps.diagonal(), out=np.zeros_like(total), where=total != 0)
+    return found

@@ -88,6 +88,35 @@ def untested(base: float, candidate: float, n: int, clusters: int) -> Difference
 def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
     """Compare two scores; both have the same samples in the same order, with the same clusters and strata."""
     gains = Measured(candidate.values - base.values, base.clusters, base.strata)
+    found = _of_gains(gains, base.mean, candidate.mean, seed)
+    return replace(found, mcnemar=_mcnemar_of(base.values, candidate.values))
+
+
+def compare_sums(
+    changes: Floats, slopes: Floats, samples: Measured, base: float, candidate: float, *, seed: int
+) -> Difference:
+    """Compare two values of a function of summed statistics, such as F1.
+
+    A sample's gain is the change of its statistics along the function's slopes, the mean of those at both sums; samples
+    without a change have none.  The gains are scaled so that they give the difference exactly: their sum differs from
+    it in the third order.
+
+    Args:
+        changes: (samples, columns), of the statistics.
+        slopes: (2, columns), the function's at the sums of each.
+        samples: their clusters.
+        base, candidate: the two values.
+    """
+    parts = len(changes) * (changes @ slopes.mean(axis=0))
+    mean, difference = float(parts.mean()) if len(parts) else 0.0, candidate - base
+    if mean and 0.5 < difference / mean < 2:
+        parts = parts * (difference / mean)
+    elif abs(difference - mean) > 1e-9:  # too large a change for slopes: nothing is claimed
+        return untested(base, candidate, len(parts), samples.groups)
+    return _of_gains(Measured(parts, samples.clusters, np.zeros_like(samples.clusters)), base, candidate, seed)
+
+
+def _of_gains(gains: Measured, base: float, candidate: float, seed: int) -> Difference:
     # Means of the same numbers in another order differ in the last digits only.
     gains.values[np.abs(gains.values) < 1e-9] = 0.0
     error = gains.standard_error
@@ -96,15 +125,15 @@ def compare(base: Measured, candidate: Measured, *, seed: int) -> Difference:
     return Difference(
         n=len(gains.values),
         clusters=gains.groups,
-        base=base.mean,
-        candidate=candidate.mean,
+        base=base,
+        candidate=candidate,
         difference=gains.mean,
         stderr=error,
         half=half_width(error, gains.groups) if varies else None,
         low=None if ends is None else ends[0],
         high=None if ends is None else ends[1],
         chance=permutation(gains.by_cluster(gains.values), seed=seed),
-        mcnemar=_mcnemar_of(base.values, candidate.values),
+        mcnemar=None,
         wins=int((gains.values > 0).sum()),
         losses=int((gains.values < 0).sum()),
         ties=int((gains.values == 0).sum()),

@@ -19,7 +19,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds", "reasoning_tokens"), NUMBER),
     **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
     "verdicts": (str,), "clusters": (int,), "unjudged": (int,), "values": (Mapping,), "intervals": (Mapping,),
-    "repeats": (list,),
+    "repeats": (list,), "slopes": (list, tuple),
 }  # fmt: skip
 """The types of the other keys, which may also be null."""
 
@@ -60,6 +60,8 @@ class ScoreRow:
             per-sample scores are contributions), ``sums`` (a function of summed statistics), ``weights`` (of the
             samples' weights, such as an average precision) or ``corpus`` (of all samples together).
         repeats: the value in each repeat, whose mean is ``value``; empty with one answer to each sample.
+        slopes: of a function of summed statistics at the sums, for paired tests; empty for other values, and where they
+            are not defined.
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """
@@ -95,6 +97,7 @@ class ScoreRow:
     unjudged: int = 0
     aggregation: str | None = None
     repeats: Sequence[float] = ()
+    slopes: Sequence[float] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
@@ -133,6 +136,7 @@ class ScoreRow:
             "failure",
             "notes",
             "aggregation",
+            "slopes",
             "journal",
             "scores",
             "verdicts",

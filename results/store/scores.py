@@ -17,7 +17,7 @@ from evalkit.file_task import FileTask
 from evalkit.reasoning import RULES_VERSION
 from evalkit.results.stats.clustered import seed_of, stratified
 from evalkit.results.stats.error_bars import NO_INTERVAL, interval_of
-from evalkit.results.stats.intervals import headline, is_plain, of_values, scale_of
+from evalkit.results.stats.intervals import headline, is_plain, of_values, scale_of, statistics
 from evalkit.scoring import Result
 from evalkit.task_groups import MEANS
 
@@ -110,11 +110,13 @@ def write_results(
 def sample_lines(result: Result) -> Iterator[dict[str, Any]]:
     """One line per sample: its cluster, its stratum if the score is a mean of means, its scores, and each repeat's.
 
-    The headline's name is in a line if the headline is a mean over this sample among others.
+    The headline's name is in a line if the headline is a mean over this sample among others.  ``statistics`` are in it
+    if the headline is a function of their sums.
     """
     assert result.scores is not None
     found = headline(result)
     counted, strata = ({}, None) if found is None else found
+    sums = statistics(result)
     stratum_of = {} if strata is None else dict(zip(counted, strata, strict=True))
     name = result.scores.headline
     for sample, values in result.scores.per_sample.items():
@@ -125,6 +127,8 @@ def sample_lines(result: Result) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {"id": sample, "cluster": result.clusters[sample], **stratum, **columns, **own}
         if result.repeats:
             row["repeats"] = [scores.per_sample[sample] for scores in result.repeats]
+        elif sums is not None:
+            row["statistics"] = list(sums[0][sample])
         yield row
 
 
@@ -245,6 +249,7 @@ def _aggregate(result: Result) -> dict[str, Any]:
         "intervals": intervals,
         "notes": list(scores.notes),
         "aggregation": stored_name(scores.aggregation_of(scores.headline)),
+        "slopes": () if result.repeats or (sums := statistics(result)) is None else sums[1],
     }
 
 

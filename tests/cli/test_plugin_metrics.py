@@ -267,20 +267,28 @@ def test_headline_of_all_samples_is_same_in_every_command(
     compared = told("compare", "runs/r", "runs/better")
     assert "66.67" in compared
     assert "90.91" in compared
-    assert "not tested: f1 is computed from all samples together" in compared
+    assert ("not tested: f1 is computed from all samples together" in compared) == (body == F1)
     (record,) = json.loads(evalkit("compare", "runs/r", "runs/better", "--format", "json", cwd=tmp_path).stdout)[
         "compared"
     ]
-    assert (record["verdict"], record["p"], record["p_holm"]) == ("not tested", None, None)
+    if body == F1:
+        assert (record["verdict"], record["p"], record["p_holm"]) == ("not tested", None, None)
+    else:  # two samples of one image differ: nothing can be shown with a single cluster
+        assert (record["wins"], record["losses"], record["ties"], record["mcnemar"]) == (2, 0, 4, None)
+        assert (record["p"], record["verdict"]) == (1, "not shown")
     assert record["difference"] == pytest.approx(1000 / 11 - 200 / 3)
 
     told("baseline", "runs/better", "--out", "b.json")
     done = evalkit("check", "runs/r", "--baseline", "b.json", cwd=tmp_path)
-    assert done.returncode == 2
-    assert (
-        "f1 is computed from all samples together, not from per-sample scores: a drop cannot be tested; use --mode"
-        in (printed(done.stderr))
-    )
+    if body == F1:
+        assert done.returncode == 2
+        assert (
+            "f1 is computed from all samples together, not from per-sample scores: a drop cannot be tested; use --mode"
+            in (printed(done.stderr))
+        )
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "nan" not in done.stdout
     for mode, run, code in (
         ("tolerance", "r", 1),
         ("tolerance", "better", 0),

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.results.stats.clustered import Measured
-from evalkit.results.stats.paired import Difference, compare, detectable, holm, mcnemar, needed, permutation
+from evalkit.results.stats.intervals import slopes
+from evalkit.results.stats.paired import (
+    Difference,
+    compare,
+    compare_sums,
+    detectable,
+    holm,
+    mcnemar,
+    needed,
+    permutation,
+)
 
 
 def alone(values: list[float]) -> Measured:
@@ -122,3 +132,45 @@ def test_power_is_lower_under_a_correction() -> None:
     assert found.detectable == pytest.approx(2.8016 * found.stderr, rel=1e-4)
     assert found.at(0.05 / 4).detectable == pytest.approx(3.3393 * found.stderr, rel=1e-4)
     assert compared([1.0], [0.0]).at(0.01).detectable is None
+
+
+def f1(sums: np.ndarray) -> np.ndarray:
+    """(draws, 3): true positives, false positives, false negatives → (draws,)."""
+    return 200 * sums[:, 0] / (2 * sums[:, 0] + sums[:, 1] + sums[:, 2])
+
+
+def by_swapping(base: np.ndarray, candidate: np.ndarray, flips: int) -> float:
+    """The p-value of the exact permutation test, which exchanges the two answers to samples at random."""
+    rng = np.random.default_rng(1)
+    seen = abs(float(f1(candidate.sum(0)[None])[0] - f1(base.sum(0)[None])[0]))
+    swapped = rng.integers(0, 2, size=(flips, len(base)))
+    change = swapped @ (base - candidate)
+    found = np.abs(f1(candidate.sum(0) + change) - f1(base.sum(0) - change))
+    return float((1 + np.count_nonzero(found >= seen - 1e-9)) / (1 + flips))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_functions_of_sums_are_tested_as_by_swapping_answers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(400) < 0.5
+    says = [np.where(rng.random(400) < right, truth, ~truth) for right in (0.85, 0.85 + 0.02 * seed)]
+    base, candidate = (np.stack([said & truth, said & ~truth, ~said & truth], axis=1).astype(float) for said in says)
+    values = [float(f1(one.sum(0)[None])[0]) for one in (base, candidate)]
+    tangents = np.stack([slopes(one.sum(0), f1) for one in (base, candidate)])
+    samples = Measured.of([0.0] * 400, [str(n) for n in range(400)])
+    found = compare_sums(candidate - base, tangents, samples, *values, seed=0)
+    assert found.difference == pytest.approx(values[1] - values[0])
+    assert found.ties == int((says[0] == says[1]).sum())
+    assert found.chance.p == pytest.approx(by_swapping(base, candidate, 9_999), abs=0.02)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.difference < found.high
+
+
+def test_functions_of_sums_without_a_change_and_with_too_large_a_one() -> None:
+    samples = Measured.of([0.0] * 3, ["a", "b", "c"])
+    same = compare_sums(np.zeros((3, 2)), np.ones((2, 2)), samples, 50.0, 50.0, seed=0)
+    assert (same.difference, same.chance.p, same.ties) == (0, 1, 3)
+    far = compare_sums(np.ones((3, 2)), np.zeros((2, 2)), samples, 0.0, 50.0, seed=0)
+    assert not far.chance.tested
+    assert far.difference == 50

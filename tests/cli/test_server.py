@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +356,24 @@ def test_unsupported_optional_fields_are_left_out(run: Run, http_server: Any, tm
     assert body["temperature"] == 0
     assert body["max_tokens"] == 10
     assert "seed" not in body
+
+
+def test_repeats_are_requests_in_a_row_with_seeds_of_their_own(run: Run, http_server: Any, tmp_path: Path) -> None:
+    drawn = ("--tasks", "vqav2", "--limit", "6", "--temperature", "0.8", "--concurrency", "1")
+    code, said = run(*drawn, "--repeats", "4")
+    assert code == 0, said
+    asked = [body for body in http_server.bodies if "messages" in body]
+    assert len(asked) == 24
+    assert len({body["seed"] for body in asked}) == 24
+    images = [[part["image_url"]["url"] for part in body["messages"][-1]["content"] if "image_url" in part]
+              for body in asked]  # fmt: skip
+    assert len([1 for one, next_one in pairwise(images) if one != next_one]) == len({str(one) for one in images}) - 1
+    prompts = [json.dumps(body["messages"]) for body in asked]
+    assert all(len(set(prompts[start : start + 4])) == 1 for start in range(0, 24, 4))
+    http_server.bodies.clear()
+    code, said = run(*drawn, "--repeats", "5")
+    assert code == 0, said
+    assert len([body for body in http_server.bodies if "messages" in body]) == 6, "only the fifth answers are asked for"
 
 
 def test_unsupported_required_fields_end_run(run: Run, http_server: Any, tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ class Execution:
             for checkpoint, family in models
             for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings, given)
         ]
-        self._judge = find_judge(JudgeSettings.of(settings), self.plans[0].jobs if self.plans else (), console)
+        named = "command line" in (self._effective.sources["judge"], self._effective.sources["judge_base_url"])
+        jobs = self.plans[0].jobs if self.plans else ()
+        self._judge = find_judge(JudgeSettings.of(settings), jobs, console, named=named)
         for plan in self.plans:
             if settings.max_new_tokens is None and (limit := plan.jobs[0].thinking_limit) is not None:
                 console.print(

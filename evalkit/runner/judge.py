@@ -124,8 +124,13 @@ class OpenedJudge:
             )
 
 
-def find_judge(settings: JudgeSettings | None, jobs: Sequence[Job], console: Console) -> OpenedJudge | None:
+def find_judge(
+    settings: JudgeSettings | None, jobs: Sequence[Job], console: Console, *, named: bool = True
+) -> OpenedJudge | None:
     """The judge for ``jobs``; None without one.
+
+    Args:
+        named: whether the command names the judge; one in a settings file is not needed by every command.
 
     Raises:
         UserError: there is no such model or server, or none of the jobs is judged.
@@ -134,6 +139,8 @@ def find_judge(settings: JudgeSettings | None, jobs: Sequence[Job], console: Con
         return None
     option = "--judge" if settings.model is not None else "--judge-base-url"
     if not any(is_judged(job) for job in jobs):
+        if not named:
+            return None
         names = ", ".join(job.name for job in jobs)
         raise UserError(f"{option}: no answers of {names} are scored by a judge; leave it out.")
     try:

@@ -150,7 +150,8 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
     recorded = next((journal.manifest for journal in journals if journal is not None and journal.manifest), None)
     model = settings.name or (files[0].stem if recorded is None else str(recorded.model.get("name", files[0].stem)))
     judge = JudgeSettings(options.judge, options.judge_base_url) if reading.reader.judge else None
-    opened = find_judge(judge, [split_answers.job for split_answers in answers], console)
+    named = "command line" in (effective.sources["judge"], effective.sources["judge_base_url"])
+    opened = find_judge(judge, [split_answers.job for split_answers in answers], console, named=named)
     return ScorePlan(answers, reading, name, source, model, opened)
 
 

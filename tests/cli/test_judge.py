@@ -71,6 +71,12 @@ def test_judge_for_tasks_that_need_none_is_refused(evalkit: Evalkit, tmp_path: P
     assert "--judge: no answers of vqav2/val are scored by a judge; leave it out." in said(done)
 
 
+def test_judge_of_settings_file_is_for_tasks_that_need_one(evalkit: Evalkit, tmp_path: Path) -> None:
+    (tmp_path / "evalkit.toml").write_text('judge = "tiny-early"\n')
+    done = evalkit("run", "-t", "vqav2/val", "--limit", "1", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_unknown_judge_is_refused(evalkit: Evalkit, judged: Path) -> None:
     given = ("score", "-t", "mmvet", "-p", "mine.jsonl", "--data", "root", "--judge", "no-such-folder")
     done = evalkit(*given, cwd=judged)

@@ -10,7 +10,7 @@ writes pixels of the resized image, Qwen3-VL thousandths: the model's family say
 
 Files: those of mm_grounding_dino's configuration for ODinW-13 in open-mmlab/mmdetection, which Qwen's authors name
 (issue 839 of their repository): ``valid/annotations_without_background.json``, not ``test``; GLIP's own configurations
-evaluate these files as well.  Images without objects are in none of them.
+evaluate these files as well.
 
 Rules, beside evalkit's own (``docs/parsing.md``):
 - ``qwen3-vl-evaluation`` (the default): as that script reads and rounds.

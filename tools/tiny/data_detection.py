@@ -53,7 +53,7 @@ def write_countbenchqa(root: Path, questions: int, rng: random.Random) -> int:
 def write_odinw(root: Path, images: int, rng: random.Random) -> int:
     """ODinW's folders with ``images`` each, whose categories are two to four kinds of shapes.
 
-    Every image has at least one of them, as in the official files.
+    Every image has at least one of them.
     """
     for number, (folder, (file, below)) in enumerate(ODINW.items()):
         names = sorted(rng.sample(SHAPES, 2 + number % 3), key=SHAPES.index)

@@ -30,7 +30,7 @@ const isPlace = (value) => isBox(value) || isPoint(value) || isLabelledBox(value
 
 function formatValue(value) {
   if (isLabelledBox(value)) return `${value.label}: ${formatValue(value.box)}`;
-  if (areLabelledBoxes(value)) return value.map(formatValue).join("\n") || "no boxes";
+  if (areLabelledBoxes(value)) return value.map(formatValue).join("; ") || "no boxes";
   return isPlace(value) ? `(${value.map((one) => one.toFixed(1)).join(", ")})` : String(value);
 }
 

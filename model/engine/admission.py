@@ -15,6 +15,11 @@ from .sequence import Sequence
 # Answers that may be longer than this are kept in pages. On CUDA only if memory is too small for rows of their length:
 # decode steps of the contiguous cache are captured as graphs there.
 LONG_ANSWER = 128
+# Tokens prefilled between two decode steps of the paged cache. The first prefill takes more: nothing waits for it.
+CHUNK = {"cpu": 512}
+CHUNK_ON_GPU = 2048
+LEAST = {"cpu": 1}  # rows that join the running ones of the paged cache, if so many are waiting
+LEAST_ON_GPU = 8
 PREFILL_SHARE = 8  # the part of the memory that rows with copies of their prefixes may take during a prefill
 
 
@@ -25,6 +30,7 @@ class Admission:
         load: loads a sequence's images; raises ``OSError`` or ``ValueError``.
 
     Attributes:
+        chunk: number of tokens to prefill between two decode steps of the paged cache.
         preemptions: number of times that a running sequence was put back because pages were short.
     """
 
@@ -35,6 +41,8 @@ class Admission:
         self.options = options
         self.load = load
         self.bytes_per_token = language.shape.bytes(language.dtype)
+        self.least = LEAST.get(language.device.type, LEAST_ON_GPU)
+        self.chunk = CHUNK.get(language.device.type, CHUNK_ON_GPU)
         self.preemptions = 0
         self.captures = options.cuda_graphs and language.device.type == "cuda"
 
@@ -47,6 +55,19 @@ class Admission:
         longest = max(s.image_table.tokens(s.elements) + s.max_new_tokens for s in waiting)
         rows = min(limits.rows, len(waiting))
         return self.options.token_budget and 2 * rows * longest * self.bytes_per_token > limits.bytes
+
+    def has_room(self, limits: Limits, *, paged: bool) -> bool:
+        """Whether to prefill now; a forward pass for only a few sequences would not be worth it.
+
+        Args:
+            paged: whether the waiting sequences want the paged cache: they wait until the other one is empty.
+        """
+        live = len(self.running)
+        if live == 0 or not self.options.continuous_batching:
+            return live == 0
+        if self.running.uses_pages:
+            return live + min(self.least, max(1, limits.rows // 8)) <= limits.rows
+        return live <= limits.rows // 2 and not paged
 
     def fill(self, batch: Batch, waiting: list[Sequence], limits: Limits) -> None:
         """Move sequences of one window from the end of ``waiting`` to the batch."""
@@ -94,7 +115,7 @@ class Admission:
         cache = self.running.paged
         live = len(self.running)
         counted: set[Node] = set()
-        pages = unshared = longest = 0
+        pages = unshared = longest = new = 0
         admitted = batch.sequences
         while waiting and len(admitted) + live < limits.rows:
             sequence = waiting[-1]
@@ -109,16 +130,33 @@ class Admission:
             own = table.tokens(sequence.unshared_elements) + len(sequence.tokens)
             unshared = max(unshared, own)
             longest = max(longest, table.tokens(sequence.elements) + len(sequence.tokens))
+            new += own + sum(node.tokens for node in sequence.prefixes if node.prefix is None and node not in counted)
             pages += cache.pages_for(sequence.prefixes, own, counted)
             rows = len(admitted) + 1
             if admitted and self.options.token_budget:
-                if rows * unshared > limits.tokens:
+                if rows * unshared > limits.tokens or (live and new > self.chunk):
                     break
                 if rows * longest * self.bytes_per_token > limits.bytes // PREFILL_SHARE:
                     break
             if (admitted or live) and pages + live + rows > cache.free:
                 break
             admitted.append(waiting.pop())
+
+    def needs_parts(self, sequences: list[Sequence]) -> bool:
+        """Whether the prefill of admitted sequences should be done in parts, with decode steps between them."""
+        missing = {node for sequence in sequences for node in sequence.prefixes if node.prefix is None}
+        own = sum(s.image_table.tokens(s.unshared_elements) + len(s.tokens) for s in sequences)
+        new = own + sum(node.tokens for node in missing)
+        return self.running.uses_pages and bool(missing) and new > self.chunk
+
+    def fits(self, sequences: list[Sequence]) -> bool:
+        """Whether there are still pages for sequences whose images are loaded."""
+        cache, counted = self.running.paged, set[Node]()
+        needed = 0
+        for sequence in sequences:
+            own = sequence.image_table.tokens(sequence.unshared_elements) + len(sequence.tokens)
+            needed += cache.pages_for(sequence.prefixes, own, counted)
+        return needed <= cache.free
 
     def is_short(self) -> bool:
         """Whether there are too few free pages for the next decode step."""

@@ -18,12 +18,14 @@ class Batch:
         sequences: to prefill, or to decode.
         limits: for a prefill; None for a decode step.
         failed: sequences that were next but whose images cannot be read.
+        prefixes_only: for a prefill, whether to compute only some of the prefixes that are missing.
         launch: for a decode step, whether to launch one; else tokens of earlier steps are only read.
     """
 
     sequences: list[Sequence]
     limits: Limits | None = None
     failed: list[Sequence] = field(default_factory=list)
+    prefixes_only: bool = False
     launch: bool = True
 
     def add_seconds(self, seconds: float) -> None:

@@ -30,6 +30,9 @@ class ModelRunner:
 
     def run(self, batch: Batch, running: DecodeBatch) -> Prefilled | SampledTokens | None:
         """Run a batch; None if it launches nothing."""
+        if batch.limits is not None and batch.prefixes_only:
+            self._prefill.compute_prefixes(batch.sequences, batch.limits)
+            return None
         if batch.limits is not None:
             spare = running.cache.spare_slots(max(sequence.max_new_tokens for sequence in batch.sequences))
             return self.prefill(batch.sequences, batch.limits, spare)

@@ -86,12 +86,16 @@ class PagedKVCache(KVCache):
             own_tokens: its other tokens.
             counted: nodes whose pages have been counted already; its own are added.
         """
-        needed = pages_for(own_tokens + 1)
+        needed = parts = 0
         for node in nodes:
+            parts += node.tokens
+            if node.part:
+                continue
             if node not in counted and not _held(node):
-                needed += pages_for(node.tokens)
+                needed += pages_for(parts)
                 counted.add(node)
-        return needed
+            parts = 0
+        return needed + pages_for(parts + own_tokens + 1)
 
     def pages_to_grow(self) -> int:
         """The number of free pages that ``grow`` needs."""
@@ -110,12 +114,19 @@ class PagedKVCache(KVCache):
             raise OutOfPages(f"{needed} pages of the KV cache are needed, and {self.pool.free} are free")
         last, slots = [], []
         for row, nodes in enumerate(prefixes):
-            own = prefilled.own_slots[row]
-            pages = [page for node in nodes for page in self._share(node)]
-            pages += self._write(prefilled.store[:, :, row, :, prefilled.filled - own : prefilled.filled])
+            pages: list[Page] = []
+            parts: list[torch.Tensor] = []
+            for node in nodes:
+                parts.append(node.prefix.kv)
+                if not node.part:
+                    pages += self._share(node, parts)
+                    parts = []
+            start = prefilled.filled - prefilled.own_slots[row]
+            parts.append(prefilled.store[:, :, row, :, start : prefilled.filled])
+            pages += self._write(parts)
             self._rows.append(_Row(pages))
             last.append(pages[-1].index)
-            slots.append(own - PAGE_TOKENS * (pages_for(own) - 1))
+            slots.append(int(self._lengths[pages[-1].index]))
         self._last = torch.cat([self._last, torch.tensor(last)])
         self._slots = torch.cat([self._slots, torch.tensor(slots)])
         factors = prefilled.rope_factors[: prefilled.rows]
@@ -169,12 +180,6 @@ class PagedKVCache(KVCache):
         assert self._layout is not None
         return self.tensors.begin_step(self._layout, in_place=self.in_place())
 
-    def read(self, node: Node) -> torch.Tensor | None:
-        """A copy of a prefix, (layers, 2, heads, tokens, width), if rows hold it."""
-        if self.tensors is None or not _held(node):
-            return None
-        return self.tensors.read([page.index for page in node.pages], node.tokens)
-
     def clear(self, *, free_memory: bool) -> None:
         self.pool.clear()
         self._rows, self._table, self._layout = [], None, None
@@ -189,17 +194,18 @@ class PagedKVCache(KVCache):
         self._lengths = torch.zeros(self.pool.capacity, dtype=torch.long)
         self._owners = torch.full((self.pool.capacity,), -1)
 
-    def _share(self, node: Node) -> list[Page]:
-        """The pages of a prefix, with one reference more; they are written for its first row."""
+    def _share(self, node: Node, parts: list[torch.Tensor]) -> list[Page]:
+        """The pages of a prefix, with one reference more; they are written for its first row, from ``parts``."""
         if _held(node):
             self.pool.retain(node.pages)
         else:
-            node.pages = self._write(node.prefix.kv)
+            node.pages = self._write(parts)
         return node.pages
 
-    def _write(self, tokens: torch.Tensor) -> list[Page]:
-        """Copy consecutive tokens, (layers, 2, heads, tokens, width), to new pages."""
+    def _write(self, parts: list[torch.Tensor]) -> list[Page]:
+        """Copy consecutive tokens, each (layers, 2, heads, tokens, width), to new pages."""
         assert self.tensors is not None
+        tokens = torch.cat(parts, dim=3) if len(parts) > 1 else parts[0]
         count = tokens.shape[3]
         pages = self.pool.allocate(pages_for(count))
         indices = [page.index for page in pages]

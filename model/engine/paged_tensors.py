@@ -138,11 +138,6 @@ class PagedTensors(Cache):
             part = part.unflatten(3, (len(some), PAGE_TOKENS)).transpose(2, 3)
             self.store.index_copy_(2, self._index(some), part)
 
-    def read(self, pages: list[int], tokens: int) -> torch.Tensor:
-        """A copy of consecutive tokens, (layers, 2, heads, tokens, width)."""
-        found = self.store.index_select(2, self._index(pages)).transpose(2, 3).flatten(3, 4)
-        return found[:, :, :, :tokens]
-
     def zero(self, pages: list[int]) -> None:
         """Overwrite pages with zeros: masked values are still multiplied, and old memory may hold NaN."""
         self.store.index_fill_(2, self._index(pages), 0)

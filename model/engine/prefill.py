@@ -77,6 +77,17 @@ class Prefill:
         tensors, logits = self.language.prefill(segments, spare_slots)
         return tensors, logits, positions
 
+    def compute_prefixes(self, sequences: list[Sequence], limits: Limits) -> None:
+        """Compute one batch of the prefixes that the sequences of one window are missing."""
+        table = sequences[0].image_table
+        missing = {
+            next(node for node in sequence.prefixes if node.prefix is None): sequence
+            for sequence in sequences
+            if sequence.missing_prefixes
+        }
+        batch = next(self._prefix_batches(missing, table, limits))
+        self._compute_prefixes(batch, table, limits)
+
     def _prefix_batches(
         self, nodes: dict[Node, Sequence], table: ImageTable, limits: Limits
     ) -> Iterator[list[tuple[Node, Sequence]]]:

@@ -33,6 +33,8 @@ class Node:
             preempted sequence is counted again, and a freed prefix is then computed again.
         prefix: its keys and values, once the engine has computed them.
         tokens: their number, once its images are known.
+        part: whether it is only a part of what follows, which is long and is prefilled in parts: of the next node below
+            it, or of the only sequence below it.
         pages: where a paged cache holds them for running sequences (``PagedKVCache``).
     """
 
@@ -42,6 +44,7 @@ class Node:
     waiting: int = 0
     prefix: Any = field(default=None, repr=False)
     tokens: int = 0
+    part: bool = False
     pages: list[Any] = field(default_factory=list, repr=False)
 
     def chain(self) -> list[Node]:
@@ -90,6 +93,33 @@ def build_prefix_tree(sequences: Sequence[Elements], length: Callable[[int], int
     order = sorted(range(len(sequences)), key=lambda index: array("q", sequences[index]).tobytes())
     groups = _split(order, sequences, length, sizes, None, 0)
     return [leaf for group in groups for leaf in group]
+
+
+def cut_node(node: Node, elements: Elements, length: Callable[[int], int], most: int) -> None:
+    """Insert ancestors of a node, so that none has more than ``most`` tokens; elements are not cut."""
+    for end in _cuts(elements[: node.end], node.start, length, most):
+        node.parent = Node(node.parent, node.start, end, node.waiting, part=True)
+        node.start = end
+
+
+def cut_rest(leaf: Leaf, elements: Elements, length: Callable[[int], int], most: int) -> Leaf:
+    """As ``cut_node`` for the elements that a sequence does not share; all parts but the last become nodes."""
+    node = leaf.node
+    for end in _cuts(elements, leaf.start, length, most):
+        node = Node(node, 0 if node is None else node.end, end, waiting=1, part=True)
+    return Leaf(leaf.index, node)
+
+
+def _cuts(elements: Elements, start: int, length: Callable[[int], int], most: int) -> list[int]:
+    """The indices at which elements from ``start`` on are cut into parts of at most ``most`` tokens."""
+    found, tokens = [], 0
+    for at in range(start, len(elements)):
+        size = length(elements[at])
+        if tokens and tokens + size > most:
+            found.append(at)
+            tokens = 0
+        tokens += size
+    return found
 
 
 def _split(

@@ -17,14 +17,13 @@ from .image_prefetcher import ImagePrefetcher
 from .image_table import ImageTable
 from .language_model import LanguageModel
 from .options import EngineOptions, Limits
-from .prefix_tree import build_prefix_tree
+from .placement import cut_long_prompts, place
 from .sampler import SampledTokens
 from .sequence import Sequence
 from .vision import ImageProcessor
 
 log = logging.getLogger(__name__)
 
-JOIN_SHARE = 16  # the part of the rows that a GPU prefills at least beside running ones of the paged cache
 FIRST_BATCH_DIVISOR = 4  # on a GPU, which would otherwise wait for the images of a complete batch
 
 
@@ -74,6 +73,8 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self._prefetcher: ImagePrefetcher | None = None
         self._first_limits: Limits | None = None
+        self._partial: list[Sequence] = []  # admitted; their prefixes are computed between decode steps
+        self._decode_next = False
         self._run = 0
         self._long = False
         self.supports_pages = options.paged_cache and options.continuous_batching
@@ -108,32 +109,18 @@ class Scheduler:
             sequence.image_table.prefetcher = self._prefetcher
         self.waiting = ordered[::-1]
         self._long = self.supports_pages and self.admission.wants_pages(self.waiting, self.limits)
+        if self._long:
+            cut_long_prompts(self.waiting, self.admission.chunk)
 
     def place(self, sequences: Iterable[Sequence]) -> list[Sequence]:
-        """Build the window's prefix tree, and return its sequences in the order in which to prefill them.
-
-        A prefix is shared only by sequences whose keys are rotated with the same factor.
-        """
+        """Build the window's prefix tree, and return its sequences in the order in which to prefill them."""
         table = ImageTable(self.placeholder, self.processor, self.encoder_cache)
-        by_factor: dict[float, list[tuple[Sequence, tuple[int, ...]]]] = {}
-        for sequence in sequences:
-            elements = table.add(sequence.prompt, sequence.images, sequence.estimated_tokens)
-            factor = self.language.rope_factor(sequence.estimated_tokens)
-            by_factor.setdefault(factor, []).append((sequence, elements))
-        ordered = []
-        for factor, group in sorted(by_factor.items(), key=lambda pair: pair[0], reverse=True):
-            for leaf in build_prefix_tree(
-                [elements for _, elements in group], table.length, self.options.prefix_sharing
-            ):
-                sequence, elements = group[leaf.index]
-                sequence.place(table, elements, leaf.node, factor)
-                ordered.append(sequence)
-        return ordered
+        return place(sequences, table, self.language.rope_factor, share=self.options.prefix_sharing)
 
     def clear(self, *, free_memory: bool = False) -> list[Sequence]:
         """Remove all sequences.  Returns those that were running and have not finished."""
         self._close_prefetcher()
-        self.waiting = []
+        self.waiting, self._partial = [], []
         return self.running.clear(free_memory=free_memory)
 
     def _close_prefetcher(self) -> None:
@@ -152,15 +139,14 @@ class Scheduler:
         """
         stopped = stop is not None and stop.is_set()
         if stopped:
+            self._put_back(self._partial)
             self.waiting = [sequence for sequence in self.waiting if sequence.tokens]  # they were running
-        if not self.running and not self.waiting:
+        if not self.running and not self.waiting and not self._partial:
             return None
-        if not self.waiting and not stopped and (window := more()):
+        if not self.waiting and not self._partial and not stopped and (window := more()):
             self.add(window)
-        if self.waiting and self._has_room():
-            batch = self._prefill_batch()
-            if batch.sequences or batch.failed:
-                return batch
+        if (batch := self._next_prefill()) is not None:
+            return batch
         launch = self._can_launch()
         failed: list[Sequence] = []
         if launch and self.running.uses_pages and self.admission.is_short():
@@ -171,14 +157,33 @@ class Scheduler:
         sequences = [sequence for sequence in self.running.sequences if not sequence.finished]
         return Batch(sequences, failed=failed, launch=launch and bool(sequences))
 
-    def _has_room(self) -> bool:
-        """Whether to prefill now; a forward pass for only a few sequences would not be worth it."""
-        live = len(self.running)
-        if live == 0 or not self.options.continuous_batching:
-            return live == 0
-        if self.running.uses_pages:
-            return live + (max(1, self.limits.rows // JOIN_SHARE) if self._on_cuda else 1) <= self.limits.rows
-        return live <= self.limits.rows // 2 and not self._long
+    def _next_prefill(self) -> Batch | None:
+        """A prefill, or a part of one beside running sequences of the paged cache; None for a decode step."""
+        if not self._partial:
+            if not self.waiting or not self.admission.has_room(self.limits, paged=self._long):
+                return None
+            batch = self._prefill_batch()
+            if not self.running or not self.admission.needs_parts(batch.sequences):
+                return batch if batch.sequences or batch.failed else None
+            self._partial, self._decode_next = batch.sequences, False
+            if batch.failed:
+                return replace(batch, sequences=[])
+        if self.running and self._decode_next:
+            self._decode_next = False
+            return None
+        sequences, limits = self._partial, replace(self.limits, tokens=self.admission.chunk)
+        if self.running and any(sequence.missing_prefixes for sequence in sequences):
+            self._decode_next = True
+            return Batch(sequences, limits=limits, prefixes_only=True)
+        if self.running and not self.admission.fits(sequences):
+            self._put_back(sequences)
+            return None
+        self._partial = []
+        return Batch(sequences, limits=self.limits)
+
+    def _put_back(self, sequences: list[Sequence]) -> None:
+        self.waiting.extend(reversed(sequences))
+        self._partial = []
 
     def _prefill_batch(self) -> Batch:
         limits, self._first_limits = self._first_limits or self.limits, None
@@ -211,6 +216,8 @@ class Scheduler:
 
     def postprocess(self, batch: Batch, result: Prefilled | SampledTokens | None) -> list[Sequence]:
         """Take over a batch's results.  Returns the sequences that have finished."""
+        if batch.prefixes_only:
+            return []
         if isinstance(result, Prefilled):
             finished = self._start_decoding(batch.sequences, result)
         else:
@@ -260,7 +267,9 @@ class Scheduler:
         if self._on_cuda:
             torch.cuda.empty_cache()
         self.encoder_cache.clear()
-        if decoding:
+        if not decoding:
+            self._partial = []
+        else:
             for sequence in sequences:
                 sequence.wait_again()
         if len(sequences) == 1 and (decoding or not self.running):

@@ -127,6 +127,11 @@ class Sequence:
         return self.node.chain() if self.node is not None else []
 
     @property
+    def missing_prefixes(self) -> bool:
+        """Whether a prefix is to be computed before its own tokens."""
+        return any(node.prefix is None for node in self.prefixes)
+
+    @property
     def unshared_elements(self) -> Elements:
         """The elements of its prompt that it does not share."""
         return self.elements[self.node.end :] if self.node is not None else self.elements

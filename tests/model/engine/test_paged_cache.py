@@ -305,3 +305,44 @@ def test_short_answers_use_the_contiguous_cache(
             found.append(response)
             assert engine.scheduler.running.uses_pages == paged
         _same(iter(found), {r.id: alone[r.id] for r in asked})
+
+
+@pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
+def test_long_prompts_are_prefilled_in_parts_between_decode_steps(
+    overlap: bool, requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "CHUNK", {"cpu": 24})
+    backend = _backend(overlap, batch_size=5)
+    engine = _engine(backend)
+    events: list[str] = []
+    decode, prefill = engine.language.decode_paged, engine.language.prefill
+
+    def decoded(*given: Any) -> torch.Tensor:
+        events.append("d")
+        return decode(*given)
+
+    def prefilled(segments: Any, *given: Any) -> Any:
+        events.append("p")
+        if engine.scheduler.running:
+            assert sum(len(segment.ids) for segment in segments) <= 24 or len(segments) == 1
+        return prefill(segments, *given)
+
+    engine.language.decode_paged = decoded  # type: ignore[method-assign]
+    engine.language.prefill = prefilled  # type: ignore[method-assign]
+    _same(backend.generate(requests), alone)
+    _nothing_is_left(engine)
+    between = "".join(events)
+    assert between.count("dpd") > 5
+    started = between.index("d")
+    assert between[started:].count("ppp") == 0
+
+
+def test_parts_of_prompts_change_no_token_when_memory_is_short(
+    requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "CHUNK", {"cpu": 24})
+    backend = _backend(batch_size=16)
+    _limit_pages(backend, 10)
+    _same(backend.generate(requests), alone)
+    assert _engine(backend).scheduler.admission.preemptions > 0
+    _nothing_is_left(_engine(backend))

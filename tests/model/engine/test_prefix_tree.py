@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.model.engine.prefix_tree import MIN_PREFIX_TOKENS, Leaf, Node, build_prefix_tree
+from evalkit.model.engine.prefix_tree import MIN_PREFIX_TOKENS, Leaf, Node, build_prefix_tree, cut_node, cut_rest
 
 IMAGE = 100  # tokens
 
@@ -87,3 +89,25 @@ def test_nodes_are_prefixes_of_sequences_below_them(rows: list[tuple[int, ...]],
         assert sum(map(_length, rows[found[0]][node.start : node.end])) >= MIN_PREFIX_TOKENS
         places = [at for at, leaf in enumerate(leaves) if leaf.index in found]
         assert places == list(range(places[0], places[0] + len(found)))  # together
+
+
+@given(st.lists(st.integers(-4, 30).filter(bool), min_size=1, max_size=60), st.integers(1, 20), st.integers(0, 10))
+def test_long_prompts_are_cut_within_limit(elements: list[int], most: int, shared: int) -> None:
+    """Parts follow one another, and only a single element (an image) may exceed the limit."""
+
+    def length(element: int) -> int:
+        return 1 if element >= 0 else -7 * element
+
+    prompt = tuple(elements)
+    node = Node(None, 0, min(shared, len(prompt) - 1), waiting=2) if min(shared, len(prompt) - 1) else None
+    if node is not None:
+        cut_node(node, prompt, length, most)
+        assert all(above.waiting == 2 for above in node.chain())
+        assert [above.part for above in node.chain()] == [True] * (len(node.chain()) - 1) + [False]
+    leaf = cut_rest(Leaf(0, node), prompt, length, most)
+    chain = leaf.node.chain() if leaf.node is not None else []
+    ends = [0, *(one.end for one in chain), len(prompt)]
+    assert [one.start for one in chain] == ends[:-2]
+    assert ends == sorted(set(ends))
+    for start, end in pairwise(ends):
+        assert end == start + 1 or sum(map(length, prompt[start:end])) <= most

@@ -19,6 +19,7 @@ from evalkit.interfaces import Task
 from evalkit.jobs import Job, Record, build_requests
 from evalkit.metric_contract import score_answers
 from evalkit.repeats import SPREAD, answer_key, normalised, pass_at, pass_sizes, vote
+from evalkit.results.leaderboard.rows import truncated_text
 from evalkit.results.stats.intervals import of_values
 from evalkit.results.store.scores import sample_lines, score_row
 from evalkit.scoring import Result, score_job
@@ -193,6 +194,17 @@ def test_a_sample_of_which_an_answer_failed_is_not_scored() -> None:
     assert result.scores is not None
     assert (result.n, result.errors, result.complete) == (3, 1, False)
     assert all(scores.per_sample.keys() == {"0", "1", "2"} for scores in result.repeats)
+
+
+def test_truncated_answers_are_a_share_of_all_answers() -> None:
+    records = [
+        Record(sample, "", Response(sample.id, finish="length" if at < 3 else "stop"), Prediction("yes"), repeat=at)
+        for sample in SAMPLES
+        for at in range(1, 5)
+    ]
+    row = score_row(score_job(job_of("exact_match", SAMPLES, 4), records))
+    assert (row.n, row.answers) == (4, 16)
+    assert truncated_text(row) == "8 (50.0 %)"
 
 
 def test_metrics_of_all_samples_are_computed_per_repeat() -> None:

@@ -55,7 +55,7 @@ class Entry:
 
 def truncated_text(row: ScoreRow) -> str:
     """The number of truncated answers, with their share: ``3 (2.5 %)``."""
-    share = f" ({100 * row.truncated / row.n:.1f} %)" if row.truncated and row.n else ""
+    share = f" ({100 * row.truncated / row.answers:.1f} %)" if row.truncated and row.n else ""
     return f"{row.truncated:,}{share}"
 
 

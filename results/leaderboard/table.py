@@ -229,7 +229,7 @@ def column_note(column: Column, entries: Sequence[Entry]) -> str:
     subset = ", a subset (--limit)" if e.row.limited else ""
     unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
     more = [(heading(entries, run), cell.row) for run, cell in column.cells.items()]
-    cut = [f"{who} {100 * row.truncated / row.n:.1f} %" for who, row in more if row.truncated and row.n]
+    cut = [f"{who} {100 * row.truncated / row.answers:.1f} %" for who, row in more if row.truncated and row.n]
     reasons = [f"{who} {reasoning_text(row)}" for who, row in more if row.reasoning_tokens is not None]
     unparsed += f"; truncated: {', '.join(cut)}" if cut else ""
     unparsed += f"; reasoning tokens: {', '.join(reasons)}" if reasons else ""

@@ -14,6 +14,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.aggregation import MeanOfGroups, OfSums
+from evalkit.api import load_task, score
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
 from evalkit.jobs import Job, Record, build_requests
@@ -246,6 +247,14 @@ def test_every_metric_with_a_right_column_has_only_right_and_wrong_scores() -> N
     declared = [metric.name for metric in registry.metrics.all() if metric.right_column]
     assert {"exact_match", "choice_accuracy", "iou", "mme", "yes_no_accuracy"} <= set(declared)
     assert not {"vqa_accuracy", "anls", "cider"} & set(declared)
+
+
+def test_lists_of_answers_in_python() -> None:
+    samples = load_task("scienceqa_img/test", data="tiny")
+    found = score(samples, {sample.id: [str(sample.references[0]), "Z", "Z"] for sample in samples})
+    assert found.values["accuracy"] == pytest.approx(100 / 3)
+    assert found.values["pass@2"] == pytest.approx(200 / 3)
+    assert found.values["pass@3"] == 100.0
 
 
 # ------------------------------------------------------------------------------------------------------------ requests

@@ -7,6 +7,7 @@ import heapq
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -405,3 +406,68 @@ def test_other_rejections_change_nothing() -> None:
 )  # fmt: skip
 def test_loopback_addresses_are_local(address: str, here: bool) -> None:
     assert on_this_machine(address) is here
+
+
+@pytest.mark.parametrize(
+    ("switches", "thinking", "sent"),
+    [
+        (("enable_thinking",), True, {"enable_thinking": True}),
+        (("enable_thinking",), False, {"enable_thinking": False}),
+        (("thinking_mode",), False, {"thinking_mode": "short"}),
+        (
+            None,
+            False,
+            {"enable_thinking": False, "thinking": False, "thinking_mode": "short"},
+        ),  # the template is not known
+        (("enable_thinking",), None, None),
+        ((), True, None),
+    ],
+)
+def test_thinking_is_sent_to_the_chat_template(
+    switches: tuple[str, ...] | None, thinking: bool | None, sent: dict[str, Any] | None
+) -> None:
+    checkpoint = served()
+    checkpoint = replace(checkpoint, served=replace(checkpoint.served, switches=switches))
+    body = json.loads(ChatAPI(checkpoint, lambda image: image.name).body(replace(REQUEST, thinking=thinking)))
+    assert body.get("chat_template_kwargs") == sent
+
+
+def test_servers_that_cannot_switch_thinking_end_the_run() -> None:
+    checkpoint = replace(served(), served=replace(served().served, switches=("thinking",)))
+    one = ChatAPI(checkpoint, lambda image: image.name)
+    body = one.body(replace(REQUEST, thinking=True))
+    with pytest.raises(FatalError, match="so --thinking cannot be sent"):
+        one.adapt(body, "no", Rejection("no", fields=frozenset({"chat_template_kwargs"})))
+
+
+@pytest.mark.parametrize(
+    ("choice", "usage", "count"),
+    [
+        ({"message": {"content": "red"}}, {}, 0),
+        ({"message": {"content": "<think>hm</think>red"}}, {"completion_tokens": 9}, None),
+        (
+            {"message": {"content": "red", "reasoning": "hm"}},
+            {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}},
+            7,
+        ),
+        (
+            {"message": {"content": "red", "reasoning": "hm"}},
+            {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 70}},
+            9,
+        ),
+        (
+            {"message": {"content": "red", "reasoning": "hm"}},
+            {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 0}},
+            None,
+        ),
+        ({"message": {"content": "<think>hm"}, "finish_reason": "length"}, {"completion_tokens": 9}, 9),
+        ({"message": {"content": None, "reasoning": "hm"}, "finish_reason": "length"}, {}, None),
+        (
+            {"message": {"content": "red", "reasoning": "hm"}},
+            {"completion_tokens": "x", "completion_tokens_details": 3},
+            None,
+        ),
+    ],
+)
+def test_reasoning_tokens_of_replies(choice: dict[str, Any], usage: dict[str, Any], count: int | None) -> None:
+    assert chat().parse(REQUEST, {**reply(**choice), "usage": usage}).reasoning_tokens == count

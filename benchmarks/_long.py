@@ -113,6 +113,7 @@ class Engine:
     """evalkit's engine.
 
     Attributes:
+        admitted: number of sequences in each prefill.
         in_flight: number of running sequences at each decode step.
         held: (bytes of keys and values in tensors, bytes that the running sequences need), at each decode step and
             after each prefill.
@@ -122,6 +123,7 @@ class Engine:
         self.backend = HFBackend(twin(model), processor, batch_size=rows, options=options)
         assert self.backend.engine is not None
         self.engine = self.backend.engine
+        self.admitted: list[int] = []
         self.in_flight: list[int] = []
         self.held: list[tuple[int, int]] = []
         self._prefilled = 0
@@ -136,6 +138,7 @@ class Engine:
 
         def prefilled(*given: Any) -> Any:
             found = prefill(*given)
+            self.admitted.append(len(given[0]))
             self._count(_bytes(found.tensors))
             return found
 
@@ -153,7 +156,7 @@ class Engine:
 
     def run(self, queries: Sequence[Query]) -> Tokens:
         """Return all answers."""
-        self.in_flight, self.held = [], []
+        self.admitted, self.in_flight, self.held = [], [], []
         asked = []
         for one in queries:
             (planned,) = self.backend.inputs.plan(one.request)

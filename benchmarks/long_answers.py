@@ -122,8 +122,8 @@ def flight(model: Any, processor: Any, queries: list[Query], settings: argparse.
         room = 2 * 2 * (LIMIT + 600) * each
         ours.engine.scheduler.limits = replace(ours.engine.limits, bytes=room)
         ours.run(asked if name == "paged" else [replace(one, length=4) for one in asked[:8]])
-        # The contiguous cache's memory limit holds for the first rows only: later ones come one at a time beyond it.
-        found[name] = max(ours.in_flight) if name == "paged" else ours.in_flight[0]
+        # The contiguous cache's memory limit holds for the first prefill only: later ones add a row each beyond it.
+        found[name] = max(ours.in_flight) if name == "paged" else ours.admitted[0]
         print(
             f"{name}: {found[name]} sequences in flight in {room / 2**30:.2f} GiB, with a limit of {LIMIT} tokens; "
             f"{ours.engine.scheduler.admission.preemptions} preemptions"

@@ -13,7 +13,6 @@ SHARDING = (
     "--gpus-per-worker N, or serve it and use --backend server"
 )
 ONE_BY_ONE = "give each setting as a separate option, for example --dtype bfloat16 --max-pixels 602112"
-JUDGE = "answers are scored by rules, without a judge model; 'evalkit tasks NAME' shows a benchmark's scorer"
 ELSEWHERE: Mapping[str, str] = {
     "adapter-path": "use --adapter FOLDER", "lora": "use --adapter FOLDER", "peft": "use --adapter FOLDER",
     "apply-chat-template": "chat models always get their chat template",
@@ -25,9 +24,9 @@ ELSEWHERE: Mapping[str, str] = {
     "enable-thinking": "use --thinking on, off or auto", "reasoning": "use --thinking on, off or auto",
     "gen-kwargs": ONE_BY_ONE, "model-args": ONE_BY_ONE,
     "gpus": "use --device cuda:0,cuda:1", "num-gpus": "use --device cuda:0,cuda:1", "devices": "use --device",
-    "judge": JUDGE, "judge-model": JUDGE,
+    "judge-model": "use --judge MODEL",
     "log-samples": "every answer is recorded in the run folder", "n-shot": "use --shots N",
-    "num-fewshot": "use --shots N", "num-samples": "use --limit N",
+    "num-fewshot": "use --shots N", "num-samples": "use --limit N", "num-repeats": "use --repeats N",
     "output": "use --out", "output-dir": "use --out", "output-path": "use --out", "work-dir": "use --out",
     "system-prompt": "use --system TEXT or --system FILE", "system-instruction": "use --system TEXT or --system FILE",
     "prompt-template": "use --prompt TASK=FILE", "post-prompt": "use --prompt TASK=FILE",

@@ -216,6 +216,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(content)
         if self.refused():
             return
+        if self.path not in mine.paths and not self.path.endswith("/chat/completions"):
+            self.reply(404, {"error": {"message": "there is nothing here"}})
+            return
         with mine.lock:
             number = len(mine.seen)
             mine.seen.append(body)

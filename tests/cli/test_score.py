@@ -23,6 +23,7 @@ from evalkit.jobs import Job, Record, load_job
 from evalkit.model.families.qwen2_5_vl import resized
 from evalkit.predictions import FORMATS, read_predictions
 from evalkit.reader import Reader
+from evalkit.reasoning import REASONING
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import write_results
@@ -287,7 +288,7 @@ def test_image_that_cannot_be_read_is_error_of_its_samples(evalkit: Evalkit, tmp
 
 def test_family_that_does_not_resize_gets_original_sizes() -> None:
     class Relative:
-        name, model_types, coordinates = "relative", (), "of the original"
+        name, model_types, coordinates, reasoning = "relative", (), "of the original", REASONING
 
         def image_size(self, size: Size, min_pixels: int | None, max_pixels: int | None) -> ImageSize:
             return ImageSize(size, size)

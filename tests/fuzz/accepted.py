@@ -161,6 +161,8 @@ def _spelled(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0]  # the one repeat of an answer
     return json.dumps(value) if isinstance(value, list) else str(value)
 
 

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.slow
 WATCHED = """
 from evalkit.model.engine.model_runner import ModelRunner
 prefill = ModelRunner.prefill
-def watched(self, sequences, limits):
+def watched(self, sequences, *more):
     with open("COMPUTED", "a") as file:
         file.write("".join(sequence.request.request.id + "\\n" for sequence in sequences))
-    return prefill(self, sequences, limits)
+    return prefill(self, sequences, *more)
 ModelRunner.prefill = watched
 """
 # Makes the backend pause after a few batches until a file "go" exists: no run ends before the test has acted on it.
@@ -34,11 +34,11 @@ import os, time
 from evalkit.model.engine.model_runner import ModelRunner
 unpaused = ModelRunner.prefill
 calls = []
-def paused(self, sequences, limits):
+def paused(self, sequences, *more):
     calls.append(1)
     while len(calls) > 5 and not os.path.exists("go"):
         time.sleep(0.01)
-    return unpaused(self, sequences, limits)
+    return unpaused(self, sequences, *more)
 ModelRunner.prefill = paused
 """
 

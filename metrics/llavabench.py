@@ -79,6 +79,7 @@ class LlavaBench(JudgedMetric):
         orders: the orders that are asked.
     """
 
+    meta_keys = ("caption", "category")
     leaves_out_unjudged = True
     unjudged_range = None
     prompts = (PROMPT,)

@@ -58,6 +58,7 @@ class MathVerse(JudgedMetric):
         official: whose prompts and rules, the official ones or VLMEvalKit's.
     """
 
+    meta_keys = ("question", "question_for_eval")
     leaves_out_unjudged = True
 
     def __init__(self, name: str, *, official: bool) -> None:

@@ -91,6 +91,7 @@ class MiaBench(JudgedMetric):
     ``meta`` has lists of the same length: ``components``, ``component_weight`` and ``component_type``.
     """
 
+    meta_keys = ("components", "component_weight", "component_type")
     name = "miabench"
     signature = "miabench|v1"
     leaves_out_unjudged = True

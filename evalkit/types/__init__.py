@@ -8,12 +8,24 @@ from __future__ import annotations
 from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
 from .execution import Batching, Check, Cluster, Preview
 from .judging import JudgedAnswer, JudgePrompt, JudgeQuestion, Scale, Verdict, VerdictValue
-from .requests import PLACEHOLDERS, Decoding, ImagePart, Message, PromptSpec, PromptTemplate, Request, Shot, TextPart
+from .requests import (
+    PLACEHOLDERS,
+    Decoding,
+    ImagePart,
+    Message,
+    PromptSpec,
+    PromptTemplate,
+    Request,
+    Shot,
+    TextPart,
+    VideoPart,
+)
 from .rules import ReadAnswer, ScoringRule
 from .samples import (
     CATEGORY_SEPARATOR,
     LOCATED,
     Box,
+    ContentPart,
     ImageRef,
     Kind,
     LabelledBox,
@@ -26,6 +38,7 @@ from .samples import (
     Split,
     image_key,
 )
+from .videos import FrameSelection, TimeSpan, VideoGeometry, VideoInfo, VideoInput, VideoRef, VideoSampling
 
 __all__ = [
     "CATEGORY_SEPARATOR",
@@ -36,8 +49,10 @@ __all__ = [
     "Box",
     "Check",
     "Cluster",
+    "ContentPart",
     "Decoding",
     "FinishReason",
+    "FrameSelection",
     "ImagePart",
     "ImageRef",
     "ImageSize",
@@ -66,7 +81,14 @@ __all__ = [
     "Size",
     "Split",
     "TextPart",
+    "TimeSpan",
     "Verdict",
     "VerdictValue",
+    "VideoGeometry",
+    "VideoInfo",
+    "VideoInput",
+    "VideoPart",
+    "VideoRef",
+    "VideoSampling",
     "image_key",
 ]

@@ -9,6 +9,7 @@ from typing import Literal
 from evalkit.aggregation import Aggregation, Corpus, Mean
 
 from .samples import Box, LabelledBoxes, Point, Sample, Size
+from .videos import TimeSpan, VideoInput
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -38,6 +39,7 @@ class Response:
             unknown.
         counted: the number of generated tokens, where their ids are not known.
         reasoning_tokens: how many of the generated tokens are reasoning, markers included; None if unknown.
+        video_inputs: how the request's videos were shown to the model, in order.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Response:
     prompt_end: str = ""
     counted: int = 0
     reasoning_tokens: int | None = None
+    video_inputs: tuple[VideoInput, ...] = ()
 
     @property
     def new_tokens(self) -> int:
@@ -60,9 +63,12 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A parsed answer: a text, an option letter, a box, a point or labelled boxes; None if it could not be parsed."""
+    """A parsed answer: a text, an option letter, a box, a point, labelled boxes or a time span.
 
-    value: str | Box | Point | LabelledBoxes | None
+    Its value is None if the answer could not be parsed.
+    """
+
+    value: str | Box | Point | LabelledBoxes | TimeSpan | None
 
     @property
     def parsed(self) -> bool:

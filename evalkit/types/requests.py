@@ -10,6 +10,7 @@ from evalkit.reasoning import Markers
 
 from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
+from .videos import VideoRef, VideoSampling
 
 if TYPE_CHECKING:
     from evalkit.detections import ReadBoxes
@@ -139,6 +140,13 @@ class ImagePart:
 
 
 @dataclass(frozen=True)
+class VideoPart:
+    """A video inside a message."""
+
+    video: VideoRef
+
+
+@dataclass(frozen=True)
 class Message:
     """One turn of a conversation: its parts in the order that the model sees them.
 
@@ -146,7 +154,7 @@ class Message:
     """
 
     role: Literal["system", "user", "assistant", "plain"]
-    content: tuple[TextPart | ImagePart, ...]
+    content: tuple[TextPart | ImagePart | VideoPart, ...]
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,7 @@ class Request:
         markers: the markers of the reasoning in answers (``Family.reasoning``); empty for those that are known
             (``evalkit.reasoning.REASONING``).
         thinking: what the chat template is told of thinking; None for nothing.
+        video_sampling: the rule by which frames of its videos are chosen; None if it has no video.
     """
 
     id: str
@@ -214,6 +223,12 @@ class Request:
     continuations: tuple[str, ...] = ()
     markers: tuple[Markers, ...] = ()
     thinking: bool | None = None
+    video_sampling: VideoSampling | None = None
+
+    @property
+    def videos(self) -> tuple[VideoRef, ...]:
+        """The videos of all messages, in order."""
+        return tuple(p.video for m in self.messages for p in m.content if isinstance(p, VideoPart))
 
     @property
     def images(self) -> tuple[ImageRef, ...]:

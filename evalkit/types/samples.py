@@ -6,13 +6,17 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, Union
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
+    from .videos import VideoRef
 
-Kind = Literal["caption", "vqa", "document", "choice", "yes_no", "grounding", "pointing", "detection"]
+
+Kind = Literal[
+    "caption", "vqa", "document", "choice", "yes_no", "grounding", "pointing", "detection", "temporal_grounding"
+]  # fmt: skip
 """What is asked for; a family renders a prompt and reads an answer per kind."""
 LOCATED: frozenset[Kind] = frozenset(("grounding", "pointing", "detection"))
 """The kinds whose answers are places in the image, boxes or points, which need coordinates."""
@@ -93,12 +97,14 @@ def image_key(image: ImageRef) -> str:
 
 
 Part = str | ImageRef
-"""A piece of a sample's content: text or an image."""
+"""A piece of an option: text or an image."""
+ContentPart = Union[str, ImageRef, "VideoRef"]
+"""A piece of a sample's content: text, an image or a video."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question of one benchmark: its images followed by its text, or ``interleaved`` content.
+    """One question of one benchmark: its videos and images followed by its text, or ``interleaved`` content.
 
     Attributes:
         id: unique within the task's split, and stable: the official id where there is one.
@@ -113,9 +119,11 @@ class Sample:
         meta: what breakdowns need (answer type, question type), which samples are aggregated together (pairs, figures,
             languages), what a metric declares to need besides the references (MathVista's ``precision``), and what
             prompts quote apart from the question (``hint``, ``prompt``, ``preamble``).
-        content: texts and images of the question in order, if they are not the images followed by the text.
+        content: texts, images and videos of the question in order, if they are not the videos and images followed by
+            the text.
         kind: what it asks for, if that is not what the task's samples usually ask for: an open question among
             multiple-choice questions, for instance.
+        videos: the question's videos, usually one, if any.
     """
 
     id: str
@@ -125,14 +133,15 @@ class Sample:
     cluster: str
     options: tuple[Part, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
-    content: tuple[Part, ...] = ()
+    content: tuple[ContentPart, ...] = ()
     kind: Kind | None = None
+    videos: tuple[VideoRef, ...] = ()
 
     @classmethod
     def interleaved(
         cls,
         id: str,
-        content: Sequence[Part],
+        content: Sequence[ContentPart],
         *,
         references: tuple[Any, ...],
         cluster: str,
@@ -140,13 +149,13 @@ class Sample:
         meta: Mapping[str, Any] | None = None,
         kind: Kind | None = None,
     ) -> Sample:
-        """A sample whose question mixes texts and images in any order, several images among them.
+        """A sample whose question mixes texts, images and videos in any order.
 
-        ``images`` and ``text`` are taken from ``content``; the text marks the images' places.
+        ``images``, ``videos`` and ``text`` are taken from ``content``; the text marks the places of the others.
         """
         return cls(
             id,
-            tuple(part for part in content if not isinstance(part, str)),
+            tuple(part for part in content if isinstance(part, ImageRef)),
             "".join(_marked(content, 1)),
             references,
             cluster,
@@ -154,6 +163,7 @@ class Sample:
             meta or {},
             tuple(content),
             kind,
+            tuple(part for part in content if not isinstance(part, (str, ImageRef))),
         )
 
     @property
@@ -173,10 +183,17 @@ class Sample:
         return _marked(self.options, len(self.images) + 1)
 
 
-def _marked(parts: Iterable[Part], first: int) -> tuple[str, ...]:
-    """``parts`` as texts, with a mark in the place of each image; these are numbered from ``first``."""
-    numbers = itertools.count(first)
-    return tuple(part if isinstance(part, str) else f"⟨image {next(numbers)}⟩" for part in parts)
+def _marked(parts: Iterable[ContentPart], first: int) -> tuple[str, ...]:
+    """``parts`` as texts, with marks in the places of images, numbered from ``first``, and of videos, from 1."""
+    images, videos = itertools.count(first), itertools.count(1)
+    return tuple(
+        part
+        if isinstance(part, str)
+        else f"⟨image {next(images)}⟩"
+        if isinstance(part, ImageRef)
+        else f"⟨video {next(videos)}⟩"
+        for part in parts
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Family(ABC):
         ranks_letters: whether its models' own evaluation ranks the letters of multiple-choice questions.
         reasoning: the markers of the reasoning before its models' answers, in prompts and in answers.
         answer_markers: the markers around its models' final answers.
+        video_sampling: the name of the rule by which frames of videos are chosen (``evalkit.video.sampling``).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Family(ABC):
     ranks_letters: bool = False
     reasoning: Sequence[Markers] = REASONING
     answer_markers: Sequence[Markers] = ANSWER
+    video_sampling: str = "fps=2,max_frames=32"
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
         """Whether a checkpoint belongs to this family; at most one family may claim it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
 from .execution import Batching, Check, Cluster, Preview
 from .judging import JudgedAnswer, JudgePrompt, JudgeQuestion, Scale, Verdict, VerdictValue
+from .media import Media, Size
 from .requests import (
     PLACEHOLDERS,
     Decoding,
@@ -30,11 +31,9 @@ from .samples import (
     Kind,
     LabelledBox,
     LabelledBoxes,
-    Media,
     Part,
     Point,
     Sample,
-    Size,
     Split,
     image_key,
 )

@@ -8,7 +8,8 @@ from typing import Literal
 
 from evalkit.aggregation import Aggregation, Corpus, Mean
 
-from .samples import Box, LabelledBoxes, Point, Sample, Size
+from .media import Size
+from .samples import Box, LabelledBoxes, Point, Sample
 from .videos import TimeSpan, VideoInput
 
 FinishReason = Literal["stop", "length", "error"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, Union
+
+from .media import Media, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -30,10 +32,6 @@ Point = tuple[float, float]
 """(x, y), pixels of the original image, x to the right, y down."""
 
 
-Size = tuple[int, int]
-"""(width, height) in pixels."""
-
-
 class LabelledBox(TypedDict):
     """A box with the name of what is in it: an object to detect, or a detected one.
 
@@ -51,28 +49,6 @@ LabelledBoxes = tuple[LabelledBox, ...]
 
 CATEGORY_SEPARATOR = ", "
 """Separates the names of categories in the text of a sample of the kind ``detection``."""
-
-
-class Media(ABC):
-    """A reference to something that is not text, such as an image; loaded when needed, so that many fit in memory."""
-
-    if TYPE_CHECKING:  # a field or a property of the subclass
-
-        @property
-        def name(self) -> str:
-            """Where it comes from (a path, or a data set's row), for messages and records."""
-
-    @property
-    def key(self) -> str:
-        """Cache key: equal for references to the same content.
-
-        Its name by default.  Data sets with a row per question repeat an image for each of its questions.
-        """
-        return self.name
-
-    @abstractmethod
-    def digest(self) -> str:
-        """A digest of the content, independent of its location.  Raises ``OSError`` if it cannot be read."""
 
 
 class ImageRef(Media):

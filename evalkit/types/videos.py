@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .samples import Media, Size
+from .media import Media, Size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,6 +109,11 @@ class VideoRef(Media):
 
     start: float | None
     end: float | None
+
+    @property
+    @abstractmethod
+    def decoder(self) -> str:
+        """The library that decodes it, with its version: ``PyAV 18.1.0``."""
 
     @abstractmethod
     def info(self) -> VideoInfo:

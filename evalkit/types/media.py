@@ -1,0 +1,31 @@
+"""What images and videos have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+class Media(ABC):
+    """A reference to something that is not text, such as an image; loaded when needed, so that many fit in memory."""
+
+    if TYPE_CHECKING:  # a field or a property of the subclass
+
+        @property
+        def name(self) -> str:
+            """Where it comes from (a path, or a data set's row), for messages and records."""
+
+    @property
+    def key(self) -> str:
+        """Cache key: equal for references to the same content.
+
+        Its name by default.  Data sets with a row per question repeat an image for each of its questions.
+        """
+        return self.name
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A digest of the content, independent of its location.  Raises ``OSError`` if it cannot be read."""

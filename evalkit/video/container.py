@@ -1,0 +1,83 @@
+"""Opening video files with PyAV, with its errors as ``OSError`` and ``ValueError``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.errors import UserError, first_line
+from evalkit.installation import install_command
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+FORMATS = (
+    "mov", "matroska", "avi", "gif", "mpegts", "mpeg", "flv", "asf", "ogg", "h264", "hevc", "ivf", "mpegvideo", "m4v",
+    "apng", "rm", "mjpeg", "obu", "swf", "wtv", "mxf", "dv",
+)  # fmt: skip
+"""Containers that are read.  Playlists are not: their text can name any file of this machine, and servers."""
+
+
+def require_decoder() -> None:
+    """Raise ``UserError`` if PyAV is not installed."""
+    if find_spec("av") is None:
+        raise UserError(f"videos need PyAV; install it with: {install_command('video')}.")
+
+
+@cache
+def decoder_name() -> str:
+    """The decoder and its version, for records: ``PyAV 18.1.0``."""
+    from importlib.metadata import version
+
+    return f"PyAV {version('av')}"
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream.
+
+    Raises:
+        OSError: the file is missing or not a regular one.
+        ValueError: it is no video, or corrupt; errors of PyAV inside the ``with`` block become this too.
+    """
+    require_decoder()
+    import av
+
+    if not Path(path).is_file():
+        if Path(path).exists():
+            raise OSError(f"{path} is not a regular file")
+        raise FileNotFoundError(f"{path} is missing")
+    with decoding_errors(path):
+        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+        with av.open(f"file:{path}", options=options, metadata_errors="ignore") as container:
+            yield container, _video_stream(container, path)
+
+
+@contextmanager
+def decoding_errors(path: str) -> Iterator[None]:
+    """Errors of PyAV as ``ValueError``."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{path} cannot be decoded ({first_line(error)})") from error
+
+
+def _video_stream(container: InputContainer, path: str) -> VideoStream:
+    """The first video stream that is not a cover picture of an audio file."""
+    from av.stream import Disposition
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise ValueError(f"{path} has no video stream")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise ValueError(f"{path} has a video stream of an unknown codec")
+    stream.thread_type = "AUTO"
+    return stream

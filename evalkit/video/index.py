@@ -1,0 +1,93 @@
+"""The frames of a video file by their timestamps, from its packets."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from evalkit.types import Size
+
+from .container import opened
+from .orientation import displayed_size, orientation_of
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """The frames that a player shows, in order of presentation.
+
+    Attributes:
+        pts: presentation timestamps, in units of ``time_base``.
+        keys: the ascending timestamps of the frames from which decoding can start.
+        timestamps: in seconds from the first frame.
+        fps: the average number of frames per second, over the time until the last frame ends.
+        size: (width, height) in pixels as shown.
+    """
+
+    pts: array[int]
+    keys: array[int]
+    timestamps: array[float]
+    time_base: Fraction
+    fps: float
+    size: Size
+
+    def segment(self, start: float | None, end: float | None) -> range:
+        """The positions of the frames from ``start`` to ``end``, in seconds, both included; possibly empty."""
+        first = 0 if start is None else bisect_left(self.timestamps, start - TOLERANCE)
+        last = len(self.pts) if end is None else bisect_right(self.timestamps, end + TOLERANCE)
+        return range(first, max(first, last))
+
+    def key_before(self, pts: int) -> int:
+        """The timestamp of the last frame from which decoding can start and reach ``pts``."""
+        return self.keys[max(0, bisect_right(self.keys, pts) - 1)]
+
+
+TOLERANCE = 1e-6
+"""In seconds: timestamps are fractions, and the ends of segments decimals."""
+
+
+def read_index(path: str) -> FrameIndex:
+    """The index of the file at ``path``; reads all packets, and decodes the first frame.
+
+    Packets that decode to no frame shown are left out, such as those before the start of an edit list.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or has no video stream or no frame.
+    """
+    with opened(path) as (container, stream):
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise ValueError(f"{path} has no frame")
+        size = displayed_size((first.width, first.height), orientation_of(first))
+    with opened(path) as (container, stream):
+        frames = sorted(_shown(container, stream))
+        time_base = stream.time_base or Fraction(1)
+        rate = stream.average_rate or stream.guessed_rate
+    if not frames:
+        raise ValueError(f"{path} has no frame")
+    pts = array("q", (pts for pts, _, _ in frames))
+    length = (max(pts + duration for pts, duration, _ in frames) - pts[0]) * time_base
+    fps = float(len(pts) / length) if length > 0 and len(pts) > 1 else float(rate or 1)
+    return FrameIndex(
+        pts,
+        array("q", (pts for pts, _, key in frames if key)) or pts[:1],
+        array("d", (float((p - pts[0]) * time_base) for p in pts)),
+        time_base,
+        fps,
+        size,
+    )
+
+
+def _shown(container: InputContainer, stream: VideoStream) -> list[tuple[int, int, bool]]:
+    """(pts, duration, whether it is a keyframe) of the packets whose frames are shown."""
+    found = []
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard and packet.pts is not None:
+            found.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+    return found

@@ -37,6 +37,7 @@ KINDS: Sequence[tuple[Kind, str]] = (
     ("grounding", "Grounding"),
     ("pointing", "Pointing"),
     ("detection", "Detection"),
+    ("temporal_grounding", "Temporal grounding"),
 )
 LABEL = re.compile(
     r"^(Papers?|Official [a-z ]+|Scores?|Protocol|Sources?|Sizes|Deviations|Deliberate choices)(?=[:,.]| \()", re.M

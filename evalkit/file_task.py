@@ -27,6 +27,7 @@ METRICS: Mapping[Kind, str] = {
     "grounding": "iou",
     "pointing": "point_in_box",
     "detection": "coco_ap",
+    "temporal_grounding": "temporal_iou",
 }
 """The metric of each kind, unless the file names one."""
 NEW_TOKENS: Mapping[Kind, int] = {
@@ -38,6 +39,7 @@ NEW_TOKENS: Mapping[Kind, int] = {
     "grounding": 28,
     "pointing": 28,
     "detection": 4096,
+    "temporal_grounding": 64,
 }
 MARK = "<image>"
 """Marks the place of an image in a question, or is an option that is an image."""
@@ -117,6 +119,6 @@ def with_places(sample: Sample, where: str) -> Sample:
 
 
 def image_clusters(names: Sequence[Sequence[str]]) -> list[str]:
-    """The cluster of each sample, given the names of its images, at least one: the image that most samples have."""
+    """The cluster of each sample, given the names of its videos and images: the one that most samples have."""
     counts = Counter(name for own in names for name in set(own))
     return [own[0] if len(own) == 1 else max(own, key=lambda name: counts[name]) for own in names]

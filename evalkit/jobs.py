@@ -114,7 +114,7 @@ class Job:
 
     @property
     def reading(self) -> str | None:
-        """The rule that reads option letters, yes and no, points or labelled boxes; None if none of them is read."""
+        """The rule that reads option letters, yes and no, points, labelled boxes or times; None if none is read."""
         if self.task.kind not in READINGS or self.choice != GENERATE:
             return None
         return RECORDED if self.recorded_predictions else self.prompt_spec.reading

@@ -10,7 +10,18 @@ from typing import Any
 from evalkit.boxes import box_problem
 from evalkit.errors import UserError
 from evalkit.file_task import with_places
-from evalkit.types import CATEGORY_SEPARATOR, LOCATED, Box, ImageRef, Kind, LabelledBox, Sample, Size
+from evalkit.types import (
+    CATEGORY_SEPARATOR,
+    LOCATED,
+    Box,
+    ImageRef,
+    Kind,
+    LabelledBox,
+    Sample,
+    Size,
+    TimeSpan,
+    VideoRef,
+)
 from evalkit.yes_no import NO, YES
 
 REFERENCES: Mapping[Kind, Sequence[str]] = {
@@ -22,9 +33,12 @@ REFERENCES: Mapping[Kind, Sequence[str]] = {
     "grounding": ("box",),
     "pointing": ("box",),
     "detection": ("categories", "boxes"),
+    "temporal_grounding": ("span",),
 }
+MEDIA = ("image", "video", "video_start", "video_end")
 FAR = 1e9
-"""Limit of coordinates in pixels; refuses infinities and overflow."""
+"""Limit of coordinates in pixels and of times in seconds; refuses infinities and overflow."""
+SPAN = "[start, end] in seconds, 0 <= start < end"
 BOX = "[x1, y1, x2, y2] in pixels, x1 < x2 and y1 < y2"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -51,13 +65,15 @@ class SampleEntry:
         unit, number = self.place
         return f"{self.path}, {unit} {number}"
 
-    def sample(self, kind: Kind, images: tuple[ImageRef, ...], cluster: str) -> Sample:
+    def sample(
+        self, kind: Kind, images: tuple[ImageRef, ...], cluster: str, videos: tuple[VideoRef, ...] = ()
+    ) -> Sample:
         """The sample.
 
         Raises:
             UserError: a field is missing, or not as expected.
         """
-        known = ("id", "image", "question", *REFERENCES[kind])
+        known = ("id", *MEDIA, "question", *REFERENCES[kind])
         options = tuple(self.texts("options")) if kind == "choice" else ()
         if kind == "detection":
             text = CATEGORY_SEPARATOR.join(self.categories())
@@ -71,11 +87,14 @@ class SampleEntry:
             cluster=cluster,
             options=options,
             meta={key: value for key, value in self.row.items() if key not in known} or NO_META,
+            videos=videos,
         )
-        return found if isinstance(self.row["image"], str) else with_places(found, self.where)
+        return with_places(found, self.where) if isinstance(self.row.get("image"), list) else found
 
     def images(self, kind: Kind) -> list[str]:
-        """The names of its images, as the file has them."""
+        """The names of its images, as the file has them; none if it has a video instead."""
+        if "video" in self.row and "image" not in self.row and kind not in LOCATED:
+            return []
         value = self.get("image", "a path, or a list of paths")
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
@@ -84,11 +103,48 @@ class SampleEntry:
             raise self.wrong("image", "one image, since the box is in its pixels")
         return names
 
+    def videos(self, kind: Kind) -> list[str]:
+        """The names of its videos, as the file has them."""
+        if "video" not in self.row and kind != "temporal_grounding":
+            return []
+        value = self.get("video", "a path")
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            raise self.wrong("video", "a text (a path), or a list of them")
+        if len(names) > 1 and (kind == "temporal_grounding" or self.segment() != (None, None)):
+            raise self.wrong("video", "one video, since the times are in it")
+        return names
+
+    def segment(self) -> tuple[float | None, float | None]:
+        """The start and the end of the part of its video that is shown, in seconds; None for those of the file."""
+        start, end = (self._time(field) for field in ("video_start", "video_end"))
+        if end is not None and end <= (start or 0):
+            raise self.wrong("video_end", "a time in seconds after video_start")
+        return start, end
+
+    def _time(self, field: str) -> float | None:
+        value = self.row.get(field)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or not 0 <= value < FAR:
+            raise self.wrong(field, "a time in seconds")
+        return float(value)
+
+    def span(self) -> TimeSpan:
+        value = self.get("span", SPAN)
+        if not isinstance(value, list) or len(value) != 2 or not all(type(v) in (int, float) for v in value):
+            raise self.wrong("span", SPAN)
+        if not 0 <= value[0] < value[1] < FAR:
+            raise self.wrong("span", SPAN)
+        return float(value[0]), float(value[1])
+
     def references(self, kind: Kind, options: Sequence[str]) -> tuple[Any, ...]:
         if kind == "detection":
             return self.labelled_boxes()
         if kind in LOCATED:
             return (self.box(),)
+        if kind == "temporal_grounding":
+            return (self.span(),)
         if kind == "choice":
             return (self.letter(options),)
         if kind == "yes_no":

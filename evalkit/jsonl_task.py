@@ -4,7 +4,9 @@
     {"id": "7", "image": "images/7.jpg", "question": "What is this?", "answers": ["a cat", "cat"]}
 
 A JSON list of such objects is read as well, in ``.jsonl`` or ``.json``.  ``image`` is a path relative to the file, or a
-list of them: the images then come before the question, or where it says ``<image>``.  By kind, a line also has:
+list of them: the images then come before the question, or where it says ``<image>``.  ``video``, beside or in place of
+it, is the path of a video, or a list of them, which come first; ``video_start`` and ``video_end``, in seconds, are the
+part of it that is shown.  By kind, a line also has:
 
 - ``vqa``, ``document``: ``question`` and ``answers``, a list of texts;
 - ``choice``: ``question``, ``options`` (texts in order), and ``answer``, the right one's letter or its text;
@@ -14,11 +16,13 @@ list of them: the images then come before the question, or where it says ``<imag
 - ``pointing``: ``question``, what to point to, and ``box``, as for ``grounding``: the point must be inside;
 - ``detection``: ``categories``, a list of names, and ``boxes``, a list of ``{"label": …, "box": …}``, empty for an
   image without objects of these categories;
+- ``temporal_grounding``: ``video``, ``question``, the event, and ``span``, its ``[start, end]`` in seconds from where
+  the video, or the shown part of it, begins;
 - ``caption``: ``captions``, a list of texts.
 
 The kind is given in the first line or by ``--kind``; without either, it follows from the first sample's fields
 (``answers`` then means ``vqa``).  All other fields of a line become the sample's ``meta``, where metrics look for their
-breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image are one cluster.
+breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image or video are one cluster.
 
 ``evalkit.file_task`` says what all custom tasks have in common.
 """
@@ -43,7 +47,7 @@ from evalkit.images import PathImage
 from evalkit.jsonl import BOM, objects, parse, read_bytes
 from evalkit.jsonl_sample import REFERENCES, SampleEntry
 from evalkit.paths import user_path
-from evalkit.types import LOCATED, ImageRef, Kind, Sample, Size
+from evalkit.types import LOCATED, ImageRef, Kind, Sample, Size, VideoRef
 
 FORMAT = 1
 HEADER = ("evalkit", "kind", "metric")
@@ -58,7 +62,7 @@ class JsonlTask(FileTask):
     def earlier_annotations(self, samples: Sequence[Sample]) -> str | None:
         """``of_samples`` as up to 54ec510, where clusters were the images' absolute paths."""
         return of_samples(
-            sample if len(sample.images) > 1 else replace(sample, cluster=sample.images[0].name) for sample in samples
+            replace(sample, cluster=sample.images[0].name) if len(sample.images) == 1 else sample for sample in samples
         )
 
 
@@ -88,14 +92,24 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
 def _samples(entries: Sequence[SampleEntry], path: Path, kind: Kind) -> list[Sample]:
     """The samples of a file; those of one image share its reference, since there may be millions."""
     names = [entry.images(kind) for entry in entries]
-    unique = dict.fromkeys(chain.from_iterable(names))
-    normal = {name: os.path.normpath(name) for name in unique}
-    images = {name: PathImage(path_in(path.parent, name)) for name in unique}
-    clusters = image_clusters([[normal[name] for name in own] for own in names])
+    videos = [entry.videos(kind) for entry in entries]
+    normal = {name: os.path.normpath(name) for name in dict.fromkeys(chain(*names, *videos))}
+    images = {name: PathImage(path_in(path.parent, name)) for name in dict.fromkeys(chain(*names))}
+    shown = [[normal[name] for name in (*first, *then)] for first, then in zip(videos, names, strict=True)]
     return [
-        entry.sample(kind, tuple(images[name] for name in own), cluster)
-        for entry, own, cluster in zip(entries, names, clusters, strict=True)
+        entry.sample(kind, tuple(images[name] for name in own), cluster, _videos(entry, path.parent, clips))
+        for entry, own, clips, cluster in zip(entries, names, videos, image_clusters(shown), strict=True)
     ]
+
+
+def _videos(entry: SampleEntry, folder: Path, names: Sequence[str]) -> tuple[VideoRef, ...]:
+    """The videos of a sample, or the part of its video that is shown."""
+    if not names:
+        return ()
+    from evalkit.video import VideoFile
+
+    start, end = entry.segment()
+    return tuple(VideoFile(path_in(folder, name), start, end) for name in names)
 
 
 def _entries(content: bytes, path: Path) -> list[SampleEntry]:
@@ -145,8 +159,8 @@ def _kind_of_fields(path: Path, first: Mapping[str, Any]) -> Kind:
         kinds.remove("pointing")  # a ``box`` means that it is to be found, unless --kind or the file says otherwise
     if not kinds or (len(kinds) > 1 and kinds != ["vqa", "document"]):
         raise UserError(
-            f"{path}: its first sample does not tell its kind, which needs answers, captions, box, categories and "
-            f"boxes, or options and answer (one of them); name it with --kind ({', '.join(get_args(Kind))})."
+            f"{path}: its first sample does not tell its kind, which needs answers, captions, box, span, categories "
+            f"and boxes, or options and answer (one of them); name it with --kind ({', '.join(get_args(Kind))})."
         )
     return kinds[0]
 

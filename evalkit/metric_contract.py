@@ -206,6 +206,8 @@ def made_up(sample: Sample, kind: Kind) -> tuple[Any, Any, None]:
         return found, (), None
     if kind == "grounding":
         return first or (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0), None
+    if kind == "temporal_grounding":
+        return first or (0.0, 1.0), (-2.0, -1.0), None
     if kind == "choice":
         return str(first), "B" if first == "A" else "A", None
     if kind == "yes_no":

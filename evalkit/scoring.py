@@ -181,8 +181,10 @@ def votes(by_repeat: Sequence[Sequence[Answered]]) -> list[Answered]:
 
 
 def with_reading(signature: str, kind: Kind, rule: str | None) -> str:
-    """A metric's signature after the rule that read letters, yes and no, points or labelled boxes, if one did."""
-    what = {"yes_no": "yes-no", "pointing": "points", "detection": "boxes"}.get(kind, "letters")
+    """A metric's signature after the rule that read letters, yes and no, points, boxes or times, if one did."""
+    what = {"yes_no": "yes-no", "pointing": "points", "detection": "boxes", "temporal_grounding": "times"}.get(
+        kind, "letters"
+    )
     return signature if rule is None else f"{what}:{rule}|{signature}"
 
 

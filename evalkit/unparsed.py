@@ -49,6 +49,8 @@ def _cause(job: Job, record: Record) -> str:
         return "they have no complete list of boxes in JSON"
     if kind == "pointing":
         return "no point was found in them (does --family name the model's family?)"
+    if kind == "temporal_grounding":
+        return "they state no start and end time"
     if kind == "choice":
         options = [option if isinstance(option, str) else None for option in record.sample.options]
         return LETTERS.get(job.prompt_spec.letter(parts.answer, options).source, "they state no option")

@@ -87,10 +87,11 @@ def check_text_samples(
     Raises:
         UserError: they are not, or the task asks for boxes; ``what`` the references are, for the message.
     """
-    if kind in LOCATED:
+    if kind in LOCATED or kind == "temporal_grounding":
         what, other = {
             "pointing": ("points", "point_in_box"),
             "detection": ("labelled boxes", "coco_ap"),
+            "temporal_grounding": ("spans of time", "temporal_iou"),
         }.get(kind, ("boxes", "iou"))
         raise UserError(
             f"{metric}: this metric scores texts, and the task asks for {what}; choose a metric for {what} ({other})"

@@ -29,6 +29,7 @@ FIELDS: dict[Kind, dict[str, object]] = {
     "grounding": {"question": "the left cat", "box": [1, 2, 30, 40.5]},
     "pointing": {"question": "close the window", "box": [1, 2, 30, 40.5]},
     "detection": {"categories": ["cat", "Dog"], "boxes": [{"label": "Dog", "box": [1, 2, 30, 40.5]}]},
+    "temporal_grounding": {"video": "a.mp4", "question": "the cat jumps", "span": [1, 2.5]},
 }
 
 
@@ -59,20 +60,20 @@ def test_each_kind_is_read(tmp_path: Path, kind: Kind, how: str) -> None:
     assert task.splits["own"].size == 2
     assert (first.id, second.id) == ("1", "b")
     assert first.images[0].name == str(tmp_path / "images" / "a.png")
-    assert first.cluster == "images/a.png"
+    assert first.cluster == ("a.mp4" if kind == "temporal_grounding" else "images/a.png")
     assert first.images[0].load().size == (60, 50)
-    assert first.cluster != second.cluster
+    assert (first.cluster != second.cluster) == (kind != "temporal_grounding")
     assert (dict(first.meta), dict(second.meta)) == ({}, {"source": "web"})
     assert first.text == ("cat, Dog" if kind == "detection" else FIELDS[kind].get("question", ""))
     assert first.options == tuple(FIELDS[kind].get("options", ()))  # type: ignore[arg-type]
     assert first.references == {
         "vqa": ("cat", "a cat"), "document": ("12",), "caption": ("A cat.", "A sleeping cat."), "choice": ("B",), "yes_no": ("yes",),
         "grounding": ((1.0, 2.0, 30.0, 40.5),), "pointing": ((1.0, 2.0, 30.0, 40.5),),
-        "detection": ({"label": "Dog", "box": (1.0, 2.0, 30.0, 40.5)},),
+        "detection": ({"label": "Dog", "box": (1.0, 2.0, 30.0, 40.5)},), "temporal_grounding": ((1.0, 2.5),),
     }[kind]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "yes_no", "grounding", "detection"])
+@pytest.mark.parametrize("kind", ["vqa", "caption", "choice", "yes_no", "grounding", "detection", "temporal_grounding"])
 def test_kind_is_inferred_from_fields(tmp_path: Path, kind: Kind) -> None:
     assert read_jsonl_task(write(tmp_path, row(kind))).kind == kind
 
@@ -117,6 +118,23 @@ def test_names_in_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         parse_tasks(["mine.jsonl", "below/mine.jsonl"])
 
 
+def test_videos_stand_beside_or_in_place_of_images(tmp_path: Path) -> None:
+    choice = {key: value for key, value in row("choice").items() if key != "image"}
+    path = write(
+        tmp_path,
+        {**choice, "id": 1, "video": "clips/a.mp4"},
+        {**choice, "id": 2, "video": "./clips/a.mp4", "video_start": 2, "video_end": 5.5},
+        {**choice, "id": 3, "video": ["clips/a.mp4", "clips/b.mp4"], "image": "images/a.png"},
+    )
+    first, second, third = load_job(read_jsonl_task(path), "own", open_data("tiny"), limit=None, seed=0).samples
+    assert [video.name for video in first.videos] == [str(tmp_path / "clips" / "a.mp4")]
+    assert (first.images, first.videos[0].start, first.videos[0].end) == ((), None, None)
+    assert (second.videos[0].start, second.videos[0].end) == (2.0, 5.5)
+    assert (len(third.videos), len(third.images)) == (2, 1)
+    assert first.cluster == second.cluster == third.cluster == "clips/a.mp4"
+    assert (dict(first.meta), dict(second.meta)) == ({}, {})
+
+
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] = {
@@ -124,7 +142,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "has no samples"),
     "header's version": ([{"evalkit": 2}, row()], None, 'the first line has "evalkit": 2; this evalkit reads'),
     "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "the first line has 'kid'; this evalkit reads"),
-    "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing, detection"),
+    "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing, detection, temporal_grounding"),
     "header's type": ([{"evalkit": 1, "kind": 3}, row()], None, "the first line has the kind 3; expected a name"),
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
     "option": ([row()], "counting", "--kind: there is no kind 'counting'"),
@@ -143,6 +161,13 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "boxes": ([row("detection", boxes={})], None, "line 1: boxes is {}; expected a list of"),
     "box in boxes": ([row("detection", boxes=[{"label": "cat", "box": [3, 2, 1, 4]}])], None, "line 1: boxes has .* in it"),
     "label": ([row("detection", boxes=[{"label": "cow", "box": [1, 2, 3, 4]}])], None, "the label 'cow', which is not among"),
+    "video": ([row("choice", video=3)], None, "line 1: video is 3; expected a text"),
+    "no video": ([{"id": 1, "image": "a.png", "question": "x", "span": [1, 2]}], "temporal_grounding", "there is no 'video'"),
+    "two videos": ([row("temporal_grounding", video=["a.mp4", "b.mp4"])], None, "expected one video, since the times are in it"),
+    "segment": ([row("choice", video="a.mp4", video_start=5, video_end=2)], None, "video_end is 2; expected a time in seconds after"),
+    "segment's start": ([row("choice", video="a.mp4", video_start="0:05")], None, "video_start is '0:05'; expected a time in seconds"),
+    "span": ([row("temporal_grounding", span=[2, 1])], None, "span is .2, 1.; expected .start, end. in seconds"),
+    "span's length": ([row("temporal_grounding", span=[1, 2, 3])], None, "expected .start, end. in seconds"),
     "boxes outside": ([row("detection", boxes=[{"label": "cat", "box": [1, 2, 300, 4]}])], None, "boxes in pixels of the image; it ends"),
     "no images": ([row(image=[])], None, r"line 1: image is \[\]; expected a text \(a path\), or a list of them"),
     "no image's name": ([row(image=["images/a.png", 2])], None, r"line 1: image is .*; expected a text"),

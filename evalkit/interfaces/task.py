@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 
-from evalkit import detections, letters, points, yes_no
+from evalkit import detections, letters, points, time_spans, yes_no
 from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, ScoringRule, Split
@@ -15,6 +15,7 @@ READINGS: Mapping[str, str] = {
     "yes_no": yes_no.DEFAULT,
     "pointing": points.DEFAULT,
     "detection": detections.DEFAULT,
+    "temporal_grounding": time_spans.DEFAULT,
 }
 """evalkit's own rules for reading answers, by kind."""
 
@@ -103,6 +104,7 @@ class Task(ABC):
             "yes_no": yes_no.RULES,
             "pointing": points.RULES,
             "detection": detections.RULES,
+            "temporal_grounding": time_spans.RULES,
         }
         return {**{name: ScoringRule(name) for name in readings.get(self.kind, ())}, **self.rules}
 

@@ -10,7 +10,7 @@ from evalkit.reasoning import Markers
 
 from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
-from .videos import VideoRef, VideoSampling
+from .videos import TimeSpan, VideoRef, VideoSampling
 
 if TYPE_CHECKING:
     from evalkit.detections import ReadBoxes
@@ -66,8 +66,8 @@ class PromptSpec:
         choice: how multiple-choice questions are answered: by writing a letter (``generate``), or by the letter with
             the highest likelihood (``loglikelihood``).
         prompts: other harnesses' prompts for the task, by protocol.
-        reading: the name of the rule that reads option letters, yes and no, points, or labelled boxes in generated
-            answers; empty for evalkit's own.
+        reading: the name of the rule that reads option letters, yes and no, points, labelled boxes, or spans of time in
+            generated answers; empty for evalkit's own.
         verbatim: whether an answer that is a text keeps its markers (``evalkit.types.ScoringRule``).
         read: that rule (``evalkit.types.ScoringRule``); None for the one that evalkit has under this name.
         given: the user's text for the task's prompts (``PromptTemplate.text``), in place of the protocol's; empty for
@@ -123,6 +123,12 @@ class PromptSpec:
         from evalkit import detections
 
         return detections.box_rule(self.reading or detections.DEFAULT)
+
+    def span(self, text: str) -> TimeSpan | None:
+        """The span of time that a final answer states, in seconds from the beginning of the video; None if none."""
+        from evalkit import time_spans
+
+        return time_spans.read_span(text, self.reading or time_spans.DEFAULT)
 
 
 @dataclass(frozen=True)

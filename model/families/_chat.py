@@ -30,6 +30,7 @@ from evalkit.types import (
     Shot,
     Size,
     TextPart,
+    TimeSpan,
 )
 
 from ._prompts import LMMS_EVAL, letters, render, template_of
@@ -75,6 +76,10 @@ class Chat(Family):
         """A point, given in the family's units, as text; for families that answer with boxes, as an empty box."""
         return self.spelled(spec, point * 2, expression)
 
+    def spelled_span(self, span: TimeSpan) -> str:
+        """A span of time as text."""
+        return f"{span[0]:.1f} - {span[1]:.1f} seconds"
+
     def image_size(self, size: Size, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageSize:
         """The image's size for both: most families' coordinates do not depend on resizing."""
         return ImageSize(size, size)
@@ -100,11 +105,11 @@ class Chat(Family):
     def parse(
         self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
     ) -> Prediction:
-        """The final answer: its text, an option letter, its first box or point, or all its labelled boxes.
+        """The final answer: its text, an option letter, its first box, point or span of time, or all labelled boxes.
 
         Boxes and points are in pixels of the original image.  See ``evalkit.reasoning`` for what comes before and
-        around an answer, ``evalkit.letters`` for letters, ``evalkit.points`` for points and ``evalkit.detections`` for
-        labelled boxes.
+        around an answer, ``evalkit.letters`` for letters, ``evalkit.points`` for points, ``evalkit.detections`` for
+        labelled boxes and ``evalkit.time_spans`` for spans of time.
         """
         self.template(spec)
         parts = split(text, self.reasoning)
@@ -118,6 +123,8 @@ class Chat(Family):
             return Prediction(self._point(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
         if spec.kind == "detection":
             return Prediction(self._labelled_boxes(spec, parts.answer, image_sizes[-1]) if image_sizes else None)
+        if spec.kind == "temporal_grounding":
+            return Prediction(spec.span(self._plain(parts.answer)))
         answer = parts.answer if spec.verbatim else unwrap(parts.answer, self.answer_markers)
         if spec.kind == "grounding":
             box = self.numbers(spec, answer)
@@ -125,7 +132,7 @@ class Chat(Family):
         return Prediction(self.special.sub("", answer).strip() or None)
 
     def answer(self, spec: PromptSpec, sample: Sample, image_size: ImageSize) -> str:
-        """The first caption, the most frequent answer (the first of several), the letter, the box, or its centre.
+        """The first caption, the most frequent answer (the first of several), the letter, box, its centre, or span.
 
         For ``detection``: all references, in their order.
         """
@@ -144,6 +151,8 @@ class Chat(Family):
                 centre = (a + c) / 2, (b + d) / 2
                 return fractions(centre) if by_fractions(spec) else self.spelled_point(spec, centre, sample.text)
             return fractions((a, b, c, d)) if by_fractions(spec) else self.spelled(spec, (a, b, c, d), sample.text)
+        if spec.kind == "temporal_grounding":
+            return self.spelled_span(first)
         if spec.kind in ("vqa", "document"):
             first = Counter(sample.references).most_common(1)[0][0]
         return str(first).strip()

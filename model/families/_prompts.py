@@ -25,6 +25,11 @@ PROTOCOLS = (OFFICIAL, LMMS_EVAL, VLMEVALKIT)
 SHORT = "{q}\nAnswer the question using a single word or phrase."
 LETTER = "{q}\n{options}\nAnswer with the option's letter from the given choices directly."
 CAPTION = "Provide a one-sentence caption for the provided image."
+# No report prints its prompt for temporal grounding; this one is ours.
+TEMPORAL = (
+    "Find the event in the video that this sentence describes: {q}\nAnswer with the times in seconds when it starts "
+    "and ends only, as: start - end seconds."
+)
 
 Parts = tuple[TextPart | ImagePart, ...]
 

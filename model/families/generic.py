@@ -15,7 +15,7 @@ from evalkit.errors import UserError
 from evalkit.types import ImageSize, PromptSpec, PromptTemplate
 
 from ._chat import Chat, fractions
-from ._prompts import CAPTION, LETTER, SHORT, VLMEVALKIT
+from ._prompts import CAPTION, LETTER, SHORT, TEMPORAL, VLMEVALKIT
 
 GROUNDING = (
     "Locate {q} in the image. Answer with its bounding box only, as [x1, y1, x2, y2]: its left, top, right and bottom "
@@ -47,6 +47,7 @@ class Generic(Chat):
         "grounding": GROUNDING,
         "pointing": POINTING,
         "detection": DETECTION,
+        "temporal_grounding": TEMPORAL,
     }
     special = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
 

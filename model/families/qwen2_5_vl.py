@@ -17,6 +17,7 @@ from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, PromptSpec, Size
 
 from ._chat import fenced_json, fenced_point
+from ._prompts import TEMPORAL
 from .qwen2_vl import CAPTION, CHOICE, DETECTION, MAX_PIXELS, MIN_PIXELS, SIDE, VQA, Qwen2VL
 
 GROUNDING = "Locate {q} in this image and output the bbox coordinates in JSON format."
@@ -51,6 +52,7 @@ class Qwen25VL(Qwen2VL):
         "grounding": GROUNDING,
         "pointing": POINTING,
         "detection": DETECTION,
+        "temporal_grounding": TEMPORAL,
     }
 
     def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from evalkit.model.smart_resize import resize
 from evalkit.types import ImageSize, Kind, PromptSpec, PromptTemplate, Size
 
 from ._chat import Chat, rounded
+from ._prompts import TEMPORAL
 
 VQA = "{q}\nPlease try to answer the question with short words or phrases if possible."
 CHOICE = "Question: {q}\nOptions:\n{options}\nPlease select the correct answer from the options above."
@@ -59,6 +60,7 @@ class Qwen2VL(Chat):
         "grounding": GROUNDING,
         "pointing": POINTING,
         "detection": DETECTION,
+        "temporal_grounding": TEMPORAL,
     }
     vlmevalkit = VLMEVALKIT
     by_task: Mapping[str, PromptTemplate] = BY_TASK

@@ -16,7 +16,7 @@ from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.types import PromptSpec, PromptTemplate
 
 from ._chat import fenced_json, fenced_point, rounded
-from ._prompts import LETTER, SHORT
+from ._prompts import LETTER, SHORT, TEMPORAL
 from .qwen2_5_vl import POINTING
 from .qwen2_vl import CAPTION, CHOICE, DETECTION, Qwen2VL
 
@@ -65,6 +65,7 @@ class Qwen3VL(Qwen2VL):
         "grounding": GROUNDING,
         "pointing": POINTING,
         "detection": DETECTION,
+        "temporal_grounding": TEMPORAL,
     }
     by_task = BY_TASK
 

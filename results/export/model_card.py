@@ -30,6 +30,7 @@ TASKS = {
     "grounding": ("image-text-to-text", "Referring expression comprehension"),
     "pointing": ("image-text-to-text", "Pointing"),
     "detection": ("object-detection", "Object detection"),
+    "temporal_grounding": ("video-text-to-text", "Temporal grounding"),
 }
 """The hub's task type of each kind of task, and its display name."""
 UNKNOWN = ("image-text-to-text", "Image-text-to-text")

@@ -145,7 +145,8 @@ def prediction_text(shown: SampleView, prediction: Any) -> str:
     if prediction is None:
         return "(could not be parsed)"
     if is_point(prediction):
-        return point_text(prediction)
+        times = any(is_point(value) for value, _ in shown.references)  # the reference of a point is a box
+        return span_text(prediction) if times else point_text(prediction)
     if are_labelled_boxes(prediction):
         return "\n".join(map(reference_text, prediction)) or "(no boxes)"
     return box_text(prediction) if is_box(prediction) else with_option(shown, str(prediction))
@@ -163,6 +164,12 @@ def point_text(point: Sequence[float]) -> str:
     return f"point ({x}, {y})"
 
 
+def span_text(span: Sequence[float]) -> str:
+    """A span of time, in seconds."""
+    start, end = (f"{value:.2f}".rstrip("0").rstrip(".") for value in span)
+    return f"{start} s to {end} s"
+
+
 def box_text(box: Sequence[float]) -> str:
     """A box in pixels of the original image."""
     x1, y1, x2, y2 = (f"{value:.1f}".removesuffix(".0") for value in box)
@@ -174,6 +181,8 @@ def reference_text(value: Any) -> str:
     if is_labelled_box(value):
         crowd = " (crowd)" if value.get("crowd") else ""
         return f"{value['label']}{crowd}: {box_text(value['box'])}"
+    if is_point(value):
+        return span_text(value)
     return box_text(value) if is_box(value) else str(value)
 
 

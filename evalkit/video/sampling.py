@@ -39,7 +39,8 @@ LMMS_EVAL_PIXELS = (256 * 28 * 28, 1_605_632)
 class Budgeted(VideoSampling):
     """Evenly spaced frames, the first and the last included; a budget of tokens for the whole video.
 
-    Unlike in qwen-vl-utils the budget always holds, and a video of one frame shows it twice.
+    Unlike in qwen-vl-utils the budget always holds, and a video of one frame shows it twice.  Where a checkpoint's
+    processor makes frames smaller than the package ever does, as that of a small model, its limits hold.
 
     Attributes:
         max_tokens: of the whole video; None for no budget.
@@ -57,6 +58,8 @@ class Budgeted(VideoSampling):
         number = max(together, min(number, info.frames // together * together, self.max_frames // together * together))
         indices = spread(info.frames, number)
         least, most = (tokens * geometry.factor**2 for tokens in FRAME_TOKENS)
+        if not geometry.whole_video and geometry.max_pixels < least:
+            least, most = geometry.min_pixels, geometry.max_pixels
         if self.max_tokens is not None:
             most = min(most, self.max_tokens * geometry.factor**2 * together // number)
         size = frame_size(info.size, geometry.factor, min(least, most), most)

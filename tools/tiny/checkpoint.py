@@ -17,7 +17,7 @@ SPECIAL = (
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 
-# Qwen2.5-VL's conversation format: a default system turn, images between vision tokens, everything in ChatML.
+# Qwen2.5-VL's conversation format: a default system turn, images and videos between vision tokens, all in ChatML.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if loop.first and message['role'] != 'system' -%}
@@ -30,6 +30,8 @@ CHAT_TEMPLATE = """\
 {%- for part in message['content'] -%}
 {%- if part['type'] == 'image' -%}
 {{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
+{%- elif part['type'] == 'video' -%}
+{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}
 {%- elif part['type'] == 'text' -%}
 {{- part['text'] -}}
 {%- endif -%}
@@ -125,6 +127,7 @@ def build_config(tokenizer: Any, *, text_layers: int = 4, vision_depth: int = 4)
             "patch_size": 14,
             "window_size": 56,
             "fullatt_block_indexes": [1, 3],
+            "tokens_per_second": 2,
         },
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],

@@ -186,6 +186,7 @@ def evaluate(
     system: str | PathLike[str] | None = None,
     prompts: Mapping[str, str] | None = None,
     thinking: str = "auto",
+    video_sampling: str | None = None,
     batch_size: int | None = None,
     max_batch_tokens: int | None = None,
     exact: bool = False,
@@ -219,6 +220,8 @@ def evaluate(
         prompts: texts of tasks' prompts by the task's name, with ``{question}``, ``{options}`` and the other
             placeholders of ``evalkit.types.PromptTemplate``.  A chat template is the processor's.
         thinking: ``on``, ``off`` or ``auto``: what the chat template is told of thinking before answers.
+        video_sampling: the rule by which frames of videos are chosen: ``qwen3-report``, or ``fps=1,max_frames=64``
+            (``evalkit.video.sampling``); None for the family's.
         batch_size: maximum batch size; None for the device's default.
         max_batch_tokens: maximum prompt tokens (text and images) per batch; None for the device's default.
         exact: batch size 1 through the model's own ``generate``, without prefix sharing: the slow reference.
@@ -241,7 +244,7 @@ def evaluate(
     evaluation = Evaluation(
         tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
         shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, system=system,
-        prompts=prompts, thinking=thinking,
+        prompts=prompts, thinking=thinking, video_sampling=video_sampling,
         batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact, repeats=repeats,
         temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
         max_new_tokens=max_new_tokens, judge=judge, judge_base_url=judge_base_url,

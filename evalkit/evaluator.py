@@ -25,6 +25,8 @@ from evalkit.settings import batching, default_data, split_list
 from evalkit.task_names import parse_tasks
 from evalkit.thinking import limit_in_memory
 from evalkit.types import LOCATED, ImageSize, Request, Sample, Shot, Size
+from evalkit.video.check import check_videos
+from evalkit.video.sampling import video_sampling as find_sampling
 
 if TYPE_CHECKING:
     from evalkit.runner.evaluation_results import EvaluationResults
@@ -58,6 +60,7 @@ class Evaluation:
         system: str | PathLike[str] | None = None,
         prompts: Mapping[str, str] | None = None,
         thinking: str = "auto",
+        video_sampling: str | None = None,
         batch_size: int | None = None,
         max_batch_tokens: int | None = None,
         exact: bool = False,
@@ -71,6 +74,7 @@ class Evaluation:
         self.choice = choice
         self.seed = seed
         self.shots, self.shots_by = shots, shots_by
+        self.video_sampling = "" if video_sampling is None else find_sampling(video_sampling).name
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
         overrides = decoding_overrides(**decoding, seed=seed)
@@ -93,6 +97,7 @@ class Evaluation:
             )  # fmt: skip
             if not allow_missing:
                 sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
+                check_videos(job.videos, job.name, if_missing=job.if_images_missing)
                 if task.kind in LOCATED:
                     check_boxes(job.samples, sizes, job.name)
             check_scorable(job)
@@ -118,6 +123,7 @@ class Evaluation:
             for job in self.jobs:
                 limit = limit_in_memory(model, processor, job.given.thinking, family.reasoning)
                 job = replace(job, choice=choice_mode(self.choice, family, job.protocol), thinking_limit=limit)
+                job = replace(job, video_sampling=self.video_sampling)
                 if job.repeats > 1:
                     check_repeatable(job.task, job.split, job.choice)
                 questions = build_requests(job, family, self._asker(job, family, opened))
@@ -189,7 +195,7 @@ class _NoDigests(ImageDigests):
         super().__init__(())
 
     def of(self, request: Request) -> tuple[str | None, ...]:
-        return (None,) * len(request.images)
+        return (None,) * len(request.media)
 
 
 class _Keeping:

@@ -24,7 +24,12 @@ Parts = Mapping[str, Any]
 """The inputs by name; plain JSON values."""
 SHOT_POOL = "exemplars"
 """The key of the digest of the few-shot examples' pool.  The name is from the first releases: run folders have it."""
-LABELS = {SHOT_POOL: "few-shot examples", "chat_template": "chat template", "system": "system turn"}
+LABELS = {
+    SHOT_POOL: "few-shot examples",
+    "chat_template": "chat template",
+    "system": "system turn",
+    "video_sampling": "sampling of videos",
+}
 """What messages call a key whose name does not say it."""
 
 
@@ -52,9 +57,11 @@ def split_parts(job: Job, family: Family, pool: ShotPool | None) -> dict[str, An
     shots = {} if pool is None else {SHOT_POOL: pool.digest()}
     template = job.given.templates.get(job.task.name)
     prompt = {} if template is None else {"prompt": digest_of(template)}
+    sampling = {"video_sampling": job.video_sampling or family.video_sampling} if job.has_videos else {}
     return {
         **shots,
         **prompt,
+        **sampling,
         "version": job.task.version,
         "kind": job.task.kind,
         "decoding": job.decoding(family).to_dict(),

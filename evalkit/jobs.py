@@ -34,7 +34,9 @@ from evalkit.types import (
     Request,
     Sample,
     Shot,
+    VideoRef,
 )
+from evalkit.video.sampling import sampling_of
 
 OFFICIAL = "official"
 
@@ -59,6 +61,7 @@ class Job:
         thinking_limit: the number of new tokens that a model which thinks may generate, where the protocol allows
             fewer; None for the protocol's limit.
         repeats: the number of answers to each sample.
+        video_sampling: the name of the rule by which frames of videos are chosen; empty for the family's.
     """
 
     task: Task
@@ -76,6 +79,7 @@ class Job:
     judge: bool = False
     thinking_limit: int | None = None
     repeats: int = 1
+    video_sampling: str = ""
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -133,6 +137,16 @@ class Job:
     def images(self) -> Iterator[ImageRef]:
         """The images of its samples; one that several samples have, several times."""
         return (image for sample in self.samples for image in sample.all_images)
+
+    @property
+    def videos(self) -> Iterator[VideoRef]:
+        """The videos of its samples; one that several samples have, several times."""
+        return (video for sample in self.samples for video in sample.videos)
+
+    @cached_property
+    def has_videos(self) -> bool:
+        """Whether a sample has a video."""
+        return next(self.videos, None) is not None
 
     @property
     def if_images_missing(self) -> str:
@@ -251,9 +265,10 @@ def build_requests(
         continuations = family.continuations(spec, sample) if ranked else ()
         markers = () if family.reasoning is REASONING else tuple(family.reasoning)
         ids = tuple(shot.sample.id for shot in before)
+        sampling = sampling_of(messages, job.video_sampling or family.video_sampling)
         for repeat in range(1, job.repeats + 1):
             request = Request(
-                answer_key(sample.id, repeat), messages, decoding, continuations, markers, job.given.thinking
+                answer_key(sample.id, repeat), messages, decoding, continuations, markers, job.given.thinking, sampling
             )
             questions[request.id] = Question(sample, request, ids, family.reasoning, repeat)
     if len(questions) < job.answers:

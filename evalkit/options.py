@@ -29,7 +29,9 @@ AUTO = "auto"
 THINKING = ("auto", "on", "off")
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
 
-Panel = Literal["Common", "Model", "Data", "Prompting", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"]
+Panel = Literal[
+    "Common", "Model", "Data", "Prompting", "Video", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"
+]  # fmt: skip
 Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
 
 
@@ -198,6 +200,20 @@ class RunSettings:
         "string", AUTO, "Prompting",
         "Whether the model is told to think before it answers (enable_thinking of chat templates): on, off or auto.",
         shown_default="auto (the chat template's own default)", choices=THINKING, metavar="|".join(THINKING))
+
+    video_sampling: str | None = _option(
+        "string", None, "Video",
+        "Rule that chooses the frames of videos and their size: qwen2.5-report, qwen3-report, qwen-vl-utils-0.0.14, "
+        "lmms-eval-32, vlmevalkit-64 or transformers.", shown_default="the family's", metavar="NAME")
+    fps: float | None = _option(
+        "number", None, "Video", "Frames per second of video, evenly spaced.",
+        shown_default="2, with --max-frames or --max-video-tokens", range=Range(0, above_low=True))
+    max_frames: int | None = _option(
+        "integer", None, "Video", "Maximum number of frames of a video.",
+        shown_default="768, with --fps or --max-video-tokens", range=Range(2))
+    max_video_tokens: int | None = _option(
+        "integer", None, "Video", "Maximum number of tokens of a video: its frames are shrunk to fit.",
+        shown_default="no limit", range=AT_LEAST_1)
 
     max_new_tokens: int | None = _option(
         "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's",

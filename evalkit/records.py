@@ -10,7 +10,7 @@ from functools import cached_property
 from evalkit.end_of_turn import first_turn
 from evalkit.reasoning import REASONING, Markers, Parts, split
 from evalkit.repeats import answer_key
-from evalkit.types import ImagePart, ImageRef, Message, Prediction, Request, Response, Sample
+from evalkit.types import ImagePart, ImageRef, Message, Prediction, Request, Response, Sample, TextPart, VideoRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Record:
 
     Attributes:
         images: the images of the request, those of few-shot examples first.
-        image_digests: one per image; None for an unreadable image.
+        videos: the videos of the request, in the same order.
+        digests: one per image, then one per video; None for an unreadable one.
         shots: the ids of the few-shot examples.
         markers: the markers of reasoning in the answer; none for final texts.
         repeat: the number of the answer among those to its sample, from 1.
@@ -30,10 +31,11 @@ class Record:
     response: Response
     prediction: Prediction
     images: tuple[ImageRef, ...] = ()
-    image_digests: tuple[str | None, ...] = ()
+    digests: tuple[str | None, ...] = ()
     shots: tuple[str, ...] = ()
     markers: Sequence[Markers] = REASONING
     repeat: int = 1
+    videos: tuple[VideoRef, ...] = ()
 
     @property
     def key(self) -> str:
@@ -68,19 +70,21 @@ class Question:
 
     def answered(self, response: Response, prediction: Prediction, digests: tuple[str | None, ...]) -> Record:
         """The record of an answer."""
+        request = self.request
         return Record(
-            self.sample, self.digest, response, prediction, self.request.images, digests, self.shots, self.markers,
-            self.repeat,
+            self.sample, self.digest, response, prediction, request.images, digests, self.shots, self.markers,
+            self.repeat, request.videos,
         )  # fmt: skip
 
 
 def prompt_digest(messages: Sequence[Message], continuations: Sequence[str] = ()) -> str:
-    """A digest of the request: roles, texts and continuations in order, images as placeholders."""
+    """A digest of the request: roles, texts and continuations in order, images and videos as placeholders."""
     state = hashlib.sha256()
     for message in messages:
         state.update(f"\x1e{message.role}".encode())
         for part in message.content:
-            state.update(b"\x1f" if isinstance(part, ImagePart) else f"\x1d{part.text}".encode(errors="surrogatepass"))
+            mark = b"\x1f" if isinstance(part, ImagePart) else b"\x1b"
+            state.update(f"\x1d{part.text}".encode(errors="surrogatepass") if isinstance(part, TextPart) else mark)
     for text in continuations:
         state.update(f"\x1c{text}".encode(errors="surrogatepass"))
     return state.hexdigest()[:16]

@@ -18,7 +18,7 @@ from evalkit.jobs import Job, Question, Record, parse_answer
 from evalkit.reasoning_tokens import with_opening
 from evalkit.scoring import Result, score_job
 from evalkit.types import (
-    ImageRef,
+    Media,
     Prediction,
     Request,
     Response,
@@ -32,15 +32,15 @@ class Stopped(Exception):
 
 
 class ImageDigests:
-    """Digests of images, each computed once, ahead of time, in background threads."""
+    """Digests of images and videos, each computed once, ahead of time, in background threads."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self._pool = ThreadPoolExecutor(DIGEST_THREADS)
         self._futures: dict[str, Future[str]] = {}
         for request in requests:
-            for image in request.images:
-                if image.name not in self._futures:
-                    self._futures[image.name] = self._pool.submit(image.digest)
+            for media in request.media:
+                if media.name not in self._futures:
+                    self._futures[media.name] = self._pool.submit(media.digest)
 
     def __enter__(self) -> ImageDigests:
         return self
@@ -49,12 +49,12 @@ class ImageDigests:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def of(self, request: Request) -> tuple[str | None, ...]:
-        """A digest per image of ``request``; None for an unreadable one."""
-        return tuple(self._one(image) for image in request.images)
+        """A digest per image of ``request``, then per video; None for an unreadable one."""
+        return tuple(self._one(media) for media in request.media)
 
-    def _one(self, image: ImageRef) -> str | None:
+    def _one(self, media: Media) -> str | None:
         try:
-            return self._futures[image.name].result()
+            return self._futures[media.name].result()
         except (OSError, ValueError):
             return None
 

@@ -241,6 +241,10 @@ def _check(s: RunSettings) -> None:
     if s.exact and s.max_batch_tokens is not None:
         raise UserError(f"--exact runs one sample at a time: drop --max-batch-tokens {s.max_batch_tokens}.")
     settings_overrides(s)  # raises for an impossible one
+    if any(value is not None for value in (s.video_sampling, s.fps, s.max_frames, s.max_video_tokens)):
+        from evalkit.video.sampling import sampling_name  # help reads settings, but needs none of the rules
+
+        sampling_name(s.video_sampling, s.fps, s.max_frames, s.max_video_tokens)
     check_repeats(s.repeats, s.temperature, options=True)
     for shots in s.shots:
         if not (shots.isascii() and shots.isdigit()):

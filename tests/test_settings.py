@@ -154,6 +154,7 @@ def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
         "string": '"x"', "list": '["x"]', "texts": '["x"]', "integer": "3", "number": "0.5", "flag": "true", "auto": "3",
     }  # fmt: skip
     value = f'"{option.choices[0]}"' if option.choices else '"3"' if option.name == "shots" else values[option.kind]
+    value = '"transformers"' if option.name == "video_sampling" else value
     with_others = {"top_p": "temperature = 1", "top_k": "temperature = 1", "repeats": "temperature = 1"}
     with_others |= dict.fromkeys(("workers", "gpus_per_worker"), 'executor = "ray"')
     (tmp_path / "evalkit.toml").write_text(f"{option.name} = {value}\n{with_others.get(option.name, '')}\n")
@@ -171,6 +172,7 @@ def test_help_starts_with_common_options() -> None:
         "Model",
         "Data",
         "Prompting",
+        "Video",
         "Decoding",
         "Speed",
         "Server",

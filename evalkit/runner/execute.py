@@ -28,7 +28,7 @@ from .judging import judge_run
 from .lazy_backend import LazyBackend
 from .manifest import announce
 from .multi_run import MultiRunResult, evaluate_plans, raise_first_failure
-from .plan import Plan, make_plans, prompts_of, resolve_models, with_family_defaults
+from .plan import Plan, check_video_options, make_plans, prompts_of, resolve_models, with_family_defaults
 from .served_models import connect_models, server_backend
 from .signals import interruptible, stoppable
 from .trackers import Target, log_run, targets_of
@@ -111,6 +111,7 @@ class Execution:
             for checkpoint, family in models
             for plan in make_plans(wanted, checkpoint, family, self._with_defaults(family).settings, given)
         ]
+        check_video_options(self._effective, self.plans)
         named = "command line" in (self._effective.sources["judge"], self._effective.sources["judge_base_url"])
         jobs = self.plans[0].jobs if self.plans else ()
         self._judge = find_judge(JudgeSettings.of(settings), jobs, console, named=named)

@@ -19,11 +19,13 @@ from evalkit.given_prompts import GivenPrompts, check_tasks, given_prompts
 from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, choice_mode, conversation, load_job
-from evalkit.options import RunSettings
+from evalkit.options import OPTIONS, RunSettings
 from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
 from evalkit.thinking import thinking_limit
 from evalkit.types import LOCATED, Sample, Size
+from evalkit.video.check import check_videos
+from evalkit.video.sampling import sampling_name
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,9 @@ def make_plans(
         )
         for task, split in wanted
     ]
-    jobs = [replace(job, thinking_limit=limit) for job in jobs]
+    sampling = sampling_name(settings.video_sampling, settings.fps, settings.max_frames, settings.max_video_tokens)
+    sampling = sampling or family.video_sampling
+    jobs = [replace(job, thinking_limit=limit, video_sampling=sampling if job.has_videos else "") for job in jobs]
     largest: dict[str, Sample] = {}
     known: dict[str, Size] = {}
     for job in jobs:
@@ -178,6 +182,7 @@ def make_plans(
         if not settings.allow_missing:
             sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
             known |= sizes
+            check_videos(job.videos, job.name, if_missing=job.if_images_missing)
             if job.task.kind in LOCATED:
                 check_boxes(job.samples, sizes, job.name)
             if sizes:
@@ -199,6 +204,14 @@ def make_plans(
     return plans
 
 
+def check_video_options(effective: Effective, plans: Sequence[Plan]) -> None:
+    """Raise ``UserError`` for options of the command line about videos, if no task has any."""
+    if not any(job.has_videos for plan in plans for job in plan.jobs):
+        for option in OPTIONS.values():
+            if option.panel == "Video" and effective.sources[option.name] == "command line":
+                raise UserError(f"{option.flag}: no task of this run has videos; leave it out.")
+
+
 def _area(sample: Sample, sizes: Mapping[str, Size]) -> int:
     found = (sizes.get(str(getattr(image, "path", "")), (0, 0)) for image in sample.all_images)
     return sum(width * height for width, height in found)
@@ -209,6 +222,8 @@ def prompting_signature(settings: RunSettings, job: Job, shots: int) -> str:
     parts = [f"protocol:{settings.protocol}", f"shots:{shots}-{settings.shots_by}" if shots else "shots:0"]
     if job.task.kind == "choice" and job.choice != GENERATE:
         parts.append(f"choice:{job.choice}")
+    if job.has_videos:
+        parts.append(f"video:{job.video_sampling}")
     parts += job.given.signature(job.task.name)
     if overrides := settings_overrides(settings):
         parts.append(f"decoding:{format_overrides(overrides)}")

@@ -25,8 +25,8 @@ def kept_answers(
 ) -> dict[str, Record]:
     """The valid answers in the journal of ``job``, by request id.
 
-    An answer is invalid if its line is corrupt, if it is an error, or if its prompt or one of its images has changed.
-    Invalid lines are removed from the journal.  If an image cannot be read now, its answer is kept.
+    An answer is invalid if its line is corrupt, if it is an error, or if its prompt, an image or a video of it has
+    changed.  Invalid lines are removed from the journal.  If an image cannot be read now, its answer is kept.
     """
     path = folder.journal_path(job.task.name, job.split)
     if not path.is_file():
@@ -40,7 +40,7 @@ def kept_answers(
         announce(f"{path}: {len(answers.corrupt) - EXAMPLES:,} more lines are corrupt")
 
     kept: dict[str, Record] = {}
-    failed, other_prompt, other_image = set(), set(), set()
+    failed, other_prompt, other_media = set(), set(), set()
     for key, question in questions.items():
         line = answers.lines.get(key)
         if line is None:
@@ -51,7 +51,7 @@ def kept_answers(
         elif line.prompt != question.digest:
             other_prompt.add(key)
         elif _changed(line.digests, now):
-            other_image.add(key)
+            other_media.add(key)
         else:
             text, sizes = first_turn(line.response.text), line.response.image_sizes
             prediction = parse_answer(family, job.prompt_spec, question.sample, text, sizes)
@@ -61,10 +61,11 @@ def kept_answers(
             f"{job.name}: the run has {answers.repeats} answers to a sample; the first "
             f"{'is' if job.repeats == 1 else f'{job.repeats} are'} scored (--repeats)"
         )
-    rewrite_journal(path, answers, failed | other_prompt | other_image)
+    rewrite_journal(path, answers, failed | other_prompt | other_media)
 
     what = "samples" if job.repeats == 1 else "answers"
-    for ids, why in ((failed, "failed before"), (other_prompt, "prompt changed"), (other_image, "image changed")):
+    changed = "video changed" if job.has_videos else "image changed"
+    for ids, why in ((failed, "failed before"), (other_prompt, "prompt changed"), (other_media, changed)):
         if ids:
             examples = ", ".join(sorted(ids)[:EXAMPLES]) + (", …" if len(ids) > EXAMPLES else "")
             announce(f"{job.name}: re-running {len(ids):,} {what}: {why} ({examples})")

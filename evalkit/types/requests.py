@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.reasoning import Markers
 
+from .media import Media
 from .rules import ReadAnswer
 from .samples import ImageRef, Kind, Sample
 from .videos import TimeSpan, VideoRef, VideoSampling
@@ -240,3 +241,8 @@ class Request:
     def images(self) -> tuple[ImageRef, ...]:
         """The images of all messages, in order."""
         return tuple(p.image for m in self.messages for p in m.content if isinstance(p, ImagePart))
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """The images of all messages, then the videos."""
+        return (*self.images, *self.videos)

@@ -15,6 +15,7 @@ from .container import decoder_name
 from .decode import decoded
 from .index import FrameIndex, read_index
 from .resize import resized
+from .segments import fragment, segment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,13 +40,7 @@ class VideoFile(VideoRef):
     @property
     def name(self) -> str:
         """The path, with the segment as a media fragment: ``clip.mp4#t=12.5,30``."""
-        return f"{self.path}{self._fragment}"
-
-    @property
-    def _fragment(self) -> str:
-        if self.start is None and self.end is None:
-            return ""
-        return f"#t={self.start or 0:.10g}" + ("" if self.end is None else f",{self.end:.10g}")
+        return f"{self.path}{fragment(self.start, self.end)}"
 
     @property
     def decoder(self) -> str:
@@ -56,7 +51,7 @@ class VideoFile(VideoRef):
         if not Path(self.path).is_file() and Path(self.path).exists():
             raise OSError(f"{self.path} is not a regular file")
         with Path(self.path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16] + self._fragment
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16] + fragment(self.start, self.end)
 
     def info(self) -> VideoInfo:
         index, shown = self._frames()
@@ -86,11 +81,7 @@ class VideoFile(VideoRef):
         except OSError as error:
             raise type(error)(f"{self.path}: {error.strerror}") from None
         index = _index(self.path, status.st_mtime_ns, status.st_size)
-        shown = index.segment(self.start, self.end)
-        if not shown:
-            last = index.timestamps[-1]
-            raise ValueError(f"{self.name}: no frame is in the segment; the last frame is at {last:.2f} s")
-        return index, shown
+        return index, segment(index.timestamps, self.start, self.end, self.name)
 
 
 @lru_cache(KEPT_INDICES)

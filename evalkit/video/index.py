@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -37,19 +37,9 @@ class FrameIndex:
     fps: float
     size: Size
 
-    def segment(self, start: float | None, end: float | None) -> range:
-        """The positions of the frames from ``start`` to ``end``, in seconds, both included; possibly empty."""
-        first = 0 if start is None else bisect_left(self.timestamps, start - TOLERANCE)
-        last = len(self.pts) if end is None else bisect_right(self.timestamps, end + TOLERANCE)
-        return range(first, max(first, last))
-
     def key_before(self, pts: int) -> int:
         """The timestamp of the last frame from which decoding can start and reach ``pts``."""
         return self.keys[max(0, bisect_right(self.keys, pts) - 1)]
-
-
-TOLERANCE = 1e-6
-"""In seconds: timestamps are fractions, and the ends of segments decimals."""
 
 
 def read_index(path: str) -> FrameIndex:

@@ -18,12 +18,12 @@ variable rate; all others give the frames' own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from evalkit.errors import UserError
-from evalkit.types import FrameSelection, Size, VideoGeometry, VideoInfo, VideoSampling
+from evalkit.types import FrameSelection, Message, Size, VideoGeometry, VideoInfo, VideoPart, VideoSampling
 
 from .frame_numbers import counted, spread, spread_float32, strided
 from .frame_sizes import frame_size, transformers_frame_size, transformers_video_size
@@ -153,6 +153,22 @@ def described(
     return Budgeted(name, FPS if fps is None else fps, max_frames or MAX_FRAMES, max_video_tokens)
 
 
+def sampling_name(
+    name: str | None, fps: float | None, max_frames: int | None, max_video_tokens: int | None
+) -> str | None:
+    """The name of the rule that the options give; None if none is given.
+
+    Raises:
+        UserError: there is no such rule, or it is both named and described.
+    """
+    if fps is max_frames is max_video_tokens is None:
+        return None if name is None else video_sampling(name).name
+    described_by = described(fps, max_frames, max_video_tokens).name
+    if name is not None:
+        raise UserError(f"--video-sampling {name} sets what {described_by} sets, too; give one of the two.")
+    return described_by
+
+
 SAMPLING_RULES: Mapping[str, VideoSampling] = MappingProxyType(
     {
         rule.name: rule
@@ -187,6 +203,12 @@ def video_sampling(name: str) -> VideoSampling:
     if "=" in name:
         return _described_by(name)
     raise UserError(f"--video-sampling {name}: unknown; use {', '.join(_EXAMPLES[:-1])} or {_EXAMPLES[-1]}.")
+
+
+def sampling_of(messages: Iterable[Message], name: str) -> VideoSampling | None:
+    """The rule called ``name`` for a conversation with videos; None for one without.  Raises ``UserError``."""
+    videos = any(isinstance(part, VideoPart) for message in messages for part in message.content)
+    return video_sampling(name) if videos else None
 
 
 def _described_by(text: str) -> VideoSampling:

@@ -277,5 +277,7 @@ def _recorded_images(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]
 
 
 def _digests(line: Mapping[str, Any], count: int) -> tuple[str | None, ...]:
+    """The digests of the last ``count`` images; those of videos come after them."""
     found = tuple(line.get("digests") or ())
+    found = found[: len(found) - len(line.get("videos") or ())]
     return found[len(found) - count :] if len(found) >= count else (None,) * count

@@ -45,12 +45,14 @@ def record_line(record: Record) -> dict[str, Any]:
         "new_tokens": response.new_tokens,
         "prompt_tokens": response.prompt_tokens,
         "images": [image.name for image in record.images],
-        "digests": list(record.image_digests),
+        "digests": list(record.digests),
         "frames": [{"original": f.original, "resized": f.resized} for f in response.image_sizes],
     }
     parts = record.parts
     if parts.rule != "none" and response.finish != "error":
         line |= {"reasoning": parts.rule, "reasoning_tokens": response.reasoning_tokens, "final": parts.answer.strip()}
+    if record.videos:
+        line["videos"] = [video.name for video in record.videos]
     if record.shots:
         line["shots"] = list(record.shots)
     if record.repeat > 1:
@@ -167,8 +169,8 @@ def appending(path: Path) -> Iterator[Journal]:
 class Line:
     """An answer read back from a journal; the generated tokens are not kept there.
 
-    ``digests`` are those of its images (None: unknown), ``answer`` is the prediction of that time, ``raw`` the line
-    itself, ``repeat`` its number among the answers to its sample.
+    ``digests`` are those of its images and videos (None: unknown), ``answer`` is the prediction of that time, ``raw``
+    the line itself, ``repeat`` its number among the answers to its sample.
     """
 
     prompt: str

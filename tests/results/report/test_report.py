@@ -66,7 +66,7 @@ def scored(folder: Path, name: str, jobs: Jobs) -> Path:
     results = []
     for job, texts in jobs:
         records = [
-            replace(record, image_digests=tuple(image.digest() for image in record.images))
+            replace(record, digests=tuple(image.digest() for image in record.images))
             if record.sample.id in texts
             else failed(record.sample, "no answer in the test")
             for record in reader.records(job, texts)

@@ -59,7 +59,7 @@ def expected(records: list[Record] = RECORDS) -> dict[str, object]:
     return {
         r.sample.id: (
             r.prompt_digest,
-            r.image_digests,
+            r.digests,
             replace(r.response, tokens=(), counted=r.response.new_tokens, seconds=0.0),
         )
         for r in records

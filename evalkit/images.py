@@ -100,6 +100,10 @@ class PathImage(EncodedImage):
     def key(self) -> str:
         return self.path if self.upright else f"{self.path} (as stored)"
 
+    @property
+    def origin(self) -> str:
+        return self.path
+
     def source(self) -> str:
         return self.path
 

@@ -58,6 +58,10 @@ class TsvImage(EncodedImage):
     def key(self) -> str:
         return f"{self.file.path}@{self.offset}" + ("" if self.upright else " (as stored)")
 
+    @property
+    def origin(self) -> str:
+        return self.file.path
+
     def source(self) -> io.BytesIO:
         with Path(self.file.path).open("rb", buffering=0) as file:
             stat = os.fstat(file.fileno())

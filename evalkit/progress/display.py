@@ -38,6 +38,9 @@ class Reporter:
 
     Args:
         run: the run's name, for events.
+
+    Attributes:
+        ended: the last state of each job that has ended, by name.
     """
 
     def __init__(self, console: Console, jobs: Sequence[Job], run: str = "", events: Events | None = None) -> None:
@@ -45,6 +48,7 @@ class Reporter:
         self.jobs = list(jobs)
         self.run = run
         self.events = events
+        self.ended: dict[str, JobProgress] = {}
         self._started: set[int] = set()
         self._active: list[tuple[str, JobCounters]] = []  # of the active jobs, with their names
         self._live: Live | None = None
@@ -104,9 +108,14 @@ class Reporter:
         finally:
             self._active.remove((name, counters))
         counters.update(ended=True)
-        self._print(f"{name}: {last_line(counters.progress())}")
+        self.report_end(job, counters.progress(), run=run, model=model)
+
+    def report_end(self, job: Job, state: JobProgress, *, run: str = "", model: str = "") -> None:
+        """Report that all samples of ``job`` have answers."""
+        self.ended[job.name] = state
+        self._print(f"{model} {job.name}: ".lstrip() + last_line(state))
         if self.events is not None:
-            self.events.emit_progress("task", run, job, counters.progress())
+            self.events.emit_progress("task", run or self.run, job, state)
 
     def _print(self, message: str) -> None:
         self.console.print(message, soft_wrap=self._live is None)

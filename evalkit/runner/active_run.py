@@ -14,28 +14,29 @@ from rich.console import Console
 from evalkit import fingerprint
 from evalkit.checkpoint import Checkpoint, fetched
 from evalkit.errors import RunFailed, UserError
-from evalkit.identity import Parts, digest, earlier_parts, run_parts, split_parts
+from evalkit.identity import earlier_parts, run_parts, split_parts
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.jobs import Job, Record, build_requests, incomplete_split
 from evalkit.progress.display import Reporter, Watch
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
 from evalkit.results.store.journal import appending
-from evalkit.results.store.manifest import Manifest, SplitRecord
+from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_choice import FolderSpec, choose
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.results.store.scores import ScoreWriter
+from evalkit.results.store.scores import ScoreWriter, read_scores
 from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
-from .finish import INCOMPLETE, report_end, write_scores
+from .finish import COMPLETE, INCOMPLETE, report_end, unparsed_sentence, write_leaderboards, write_scores
 from .lazy_backend import LazyBackend
-from .manifest import ManifestWriter, announce, logging_to, make_manifest, recording
+from .manifest import ManifestWriter, announce, logging_to, manifest_of, recording
 from .plan import Plan, folder_stem
 from .resume import kept_answers
 from .served_models import identity_of, warn_of_guessed_family, warn_of_unknown_sizes
 from .shots import resizer_of, shots_of
+from .unchanged import Proof, UnchangedRun
 
 
 def identify_checkpoint(checkpoint: Checkpoint, console: Console) -> tuple[Checkpoint, dict[str, Any]]:
@@ -67,6 +68,9 @@ class ActiveRun:
     Args:
         record: writes the manifest.
         several: whether other runs are active, so that messages name this one.
+
+    Attributes:
+        proof: whether the run is complete and nothing has changed.
     """
 
     def __init__(
@@ -96,6 +100,8 @@ class ActiveRun:
         header = {"run": folder.path.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
         self._scores = ScoreWriter(folder, header)
         self._results: list[Result] = []
+        splits = {job.name: manifest.splits[job.name].parts for job in plan.jobs}
+        self.proof = Proof(plan, folder, effective.settings, manifest.parts or {}, splits)
 
     @property
     def name(self) -> str:
@@ -105,6 +111,11 @@ class ActiveRun:
     def announce(self, message: str) -> None:
         """Print a message and write it to the log."""
         announce(self._console, message)
+
+    def _announce_each_time(self, message: str) -> None:
+        """Announce what a later command announces again, for which it looks at the answers."""
+        self.proof.valid = False
+        self.announce(message)
 
     def announce_start(self) -> None:
         """Emit the ``start`` event."""
@@ -141,8 +152,11 @@ class ActiveRun:
         plan = self.plan
         questions = build_requests(job, plan.family, shots_of(plan, job, self.settings, self.resizer, backend))
         names = {"run": self.name, "model": plan.label} if self._several else {}
+        self.proof.note_questions(job, questions.values())
         with ImageDigests(question.request for question in questions.values()) as digests:
-            kept = kept_answers(job, questions, plan.family, self.folder, digests, self.announce)
+            kept = kept_answers(
+                job, questions, plan.family, self.folder, digests, self.announce, self._announce_each_time
+            )
             self._answered += len(kept)
             path = self.folder.journal_path(job.task.name, job.split)
             with appending(path) as journal, reporter.track(job, kept.values(), plan.sizes, **names) as watch:
@@ -183,59 +197,46 @@ class ActiveRun:
 
         Answers that await a judge are not scored yet: the run is incomplete until they are (``judging.judge_run``).
         """
-        splits = self.manifest.splits
         scored = [result for result in results if not result.awaits_judge]
         entries = write_scores(self._scores, scored) if scored else []
+        self._warn_of_guessed_family()  # again, since much may have been printed since
+        state = report_end(self.folder, results, self._console)
+        if any(result.awaits_judge for result in results):
+            state = INCOMPLETE
+        self._end(entries, state)
+        return entries, all(r.complete for r in results)
+
+    def finish_unchanged(self, found: UnchangedRun, reporter: Reporter) -> list[board.Entry]:
+        """Show the scores of a run in which nothing has changed; returns the leaderboard rows."""
+        label = self.plan.label
+        with reporter:
+            for job in self.plan.jobs:
+                reporter.report_end(job, found.progress[job.name])
+        every = read_scores(self.folder.path / "scores.json").rows
+        write_leaderboards(self.folder, board.entries_of(self.name, label, every))
+        self._warn_of_guessed_family()
+        for row in found.rows:
+            if row.name in found.reasons:
+                self.announce(unparsed_sentence(row.name, row.unparsed, row.answers, found.reasons[row.name]))
+        self.announce(f"run folder: {self.folder.path}")
+        entries = board.entries_of(self.name, label, found.rows)
+        self._end(entries, COMPLETE)
+        return entries
+
+    def _end(self, entries: Sequence[board.Entry], state: str) -> None:
+        splits = self.manifest.splits
         for entry in entries:
             split = entry.row.name
             if split in splits:
                 splits[split] = replace(splits[split], signature=entry.row.signature)
-        self._warn_of_guessed_family()  # again, since much may have been printed since
-        self.manifest.state = report_end(self.folder, results, self._console)
-        if any(result.awaits_judge for result in results):
-            self.manifest.state = INCOMPLETE
+        self.manifest.state = state
         if self._events is not None:
             rows = [entry.row.to_dict() for entry in entries]
-            self._events.runs.append({**self._summary, "state": self.manifest.state, "results": rows})
-        return entries, all(r.complete for r in results)
+            self._events.runs.append({**self._summary, "state": state, "results": rows})
 
     @property
     def _summary(self) -> dict[str, Any]:
         return {"run": self.name, "folder": str(self.folder.path), "model": self.plan.label, "results": []}
-
-
-def _manifest_of(
-    plan: Plan,
-    checkpoint: Checkpoint,
-    effective: Effective,
-    parts: Parts,
-    splits: Mapping[str, Parts],
-    before: Manifest | None,
-) -> Manifest:
-    """The manifest of a run that starts, or is resumed after ``before``."""
-    records = {
-        job.name: SplitRecord(
-            reference=job.reference,
-            parts=splits[job.name],
-            limit=effective.settings.limit,
-            prompting=job.prompting,
-            samples=len(job.samples),
-            repeats=job.repeats,
-        )
-        for job in plan.jobs
-    }
-    manifest = Manifest(
-        **make_manifest(effective, plan),
-        identity=digest(parts),
-        parts=parts,
-        splits={**(before.splits if before else {}), **records},
-        model={"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
-    )
-    if before is not None:
-        manifest.carry_over(before)
-    if checkpoint.served is not None:
-        manifest.server = checkpoint.served.to_dict()
-    return manifest
 
 
 @contextmanager
@@ -264,7 +265,7 @@ def open_run(
     folder = choice.folder
     with folder.locked():
         before = folder.read_manifest() if (folder.path / "manifest.json").is_file() else None
-        manifest = _manifest_of(plan, checkpoint, effective, parts, splits, before)
+        manifest = manifest_of(plan, checkpoint, effective, parts, splits, before)
         with logging_to(folder), recording(folder, manifest, console) as record:
             for job in plan.jobs:
                 if shorter := incomplete_split(job, plan.data):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evalkit import registry
 from evalkit.interfaces import Backend, BackendFactory, Family, WorkerPool
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
@@ -29,6 +28,7 @@ from .lazy_backend import LazyBackend
 from .manifest import announce
 from .multi_run import MultiRunResult, evaluate_plans, raise_first_failure
 from .plan import Plan, check_video_options, make_plans, prompts_of, resolve_models, with_family_defaults
+from .remembered_backend import backend_factory
 from .served_models import connect_models, server_backend
 from .signals import interruptible, stoppable
 from .trackers import Target, log_run, targets_of
@@ -121,8 +121,7 @@ class Execution:
                     f"{plan.label} thinks before it answers: up to {limit:,} new tokens (--max-new-tokens)",
                     soft_wrap=True, highlight=False,
                 )  # fmt: skip
-        with console.status("starting"):
-            self._factory = registry.backends.get(settings.backend)  # last: it imports torch, which takes seconds
+        self._factory = backend_factory(settings.backend)
 
     def show_prompts(self) -> None:
         """Print the prompts of every plan."""
@@ -229,7 +228,8 @@ def evaluate(
     with open_run(plan, factory, backend_parts, effective, console, events) as run:
 
         def opened() -> Backend:
-            check_requests(plan, run.checkpoint, factory)
+            with console.status("starting"):  # this imports torch, which takes seconds
+                check_requests(plan, run.checkpoint, factory)
             warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.resizer, run.announce)
             backend = opened_backend(factory, pool, run.checkpoint, settings, console)
             run.backend_loaded(backend)
@@ -237,8 +237,19 @@ def evaluate(
 
         backend = LazyBackend(factory.name, opened)
         try:
-            results = run_all(run, backend, console, events)
-            return None if results is None else (run, *run.finish(results))
+            run.announce_start()
+            reporter = Reporter(console, plan.jobs, run.name, events)
+            if (found := run.proof.unchanged()) is not None:
+                return run, run.finish_unchanged(found, reporter), True
+            results = run_all(run, backend, console, reporter)
+            if results is None:
+                return None
+            entries, complete = run.finish(results)
+            if complete:
+                run.proof.remember(
+                    reporter.ended, {r.job.name: r.unparsed_reason for r in results if r.unparsed_reason}
+                )
+            return run, entries, complete
         except KeyboardInterrupt:
             run.announce_stop()
             return None
@@ -246,17 +257,14 @@ def evaluate(
             backend.if_open(run.note_backend)  # its description may have new entries
 
 
-def run_all(
-    run: ActiveRun, backend: LazyBackend, console: Console, events: Events | None = None
-) -> list[Result] | None:
+def run_all(run: ActiveRun, backend: LazyBackend, console: Console, reporter: Reporter) -> list[Result] | None:
     """Run every job in turn; None if a signal stopped it.
 
     Raises:
         RunFailed: more than ``--max-errors`` samples failed, or the backend did.
     """
     results = []
-    run.announce_start()
-    with Reporter(console, run.plan.jobs, run.name, events) as reporter, stoppable(console) as stop:
+    with reporter, stoppable(console) as stop:
         try:
             for job in run.plan.jobs:
                 with run.open_job(job, backend, reporter) as (answers, watch):

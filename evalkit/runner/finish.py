@@ -52,20 +52,27 @@ def report_unparsed(results: Sequence[Result], console: Console) -> None:
     for result in results:
         if result.unparsed_reason:
             announce(
-                console,
-                f"{result.job.name}: {result.unparsed:,} of {result.answers:,} answers could not be parsed and count "
-                f"as wrong: {result.unparsed_reason}.",
+                console, unparsed_sentence(result.job.name, result.unparsed, result.answers, result.unparsed_reason)
             )
+
+
+def unparsed_sentence(job: str, unparsed: int, answers: int, reason: str) -> str:
+    """Nearly no answer of a split could be parsed; and why."""
+    return f"{job}: {unparsed:,} of {answers:,} answers could not be parsed and count as wrong: {reason}."
 
 
 def write_scores(writer: ScoreWriter, results: Sequence[Result]) -> list[board.Entry]:
     """Write the scores and the run's own leaderboard, which has all its splits; returns the rows of ``results``."""
     rows, every = writer.write(results)
-    folder, run, model = writer.folder.path, str(writer.header["run"]), str(writer.header["model"])
-    entries = board.entries_of(run, model, every)
-    write_atomically(folder / "leaderboard.md", board.to_markdown(entries))
-    write_atomically(folder / "leaderboard.csv", board.to_csv(entries))
+    run, model = str(writer.header["run"]), str(writer.header["model"])
+    write_leaderboards(writer.folder, board.entries_of(run, model, every))
     return board.entries_of(run, model, rows)
+
+
+def write_leaderboards(folder: RunFolder, entries: Sequence[board.Entry]) -> None:
+    """Write the run's own leaderboard, of all its rows.  Raises ``RunFailed`` if it cannot be written."""
+    write_atomically(folder.path / "leaderboard.md", board.to_markdown(entries))
+    write_atomically(folder.path / "leaderboard.csv", board.to_csv(entries))
 
 
 def print_leaderboard(entries: Sequence[board.Entry]) -> None:

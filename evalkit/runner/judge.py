@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from evalkit.types import Batching
 from .active_run import identify_checkpoint
 from .lazy_backend import LazyBackend
 from .plan import family_of
+from .remembered_backend import backend_factory
 from .served_models import connect_model
 
 
@@ -114,7 +115,7 @@ class OpenedJudge:
 
     @property
     def _factory(self) -> BackendFactory:
-        return registry.backends.get("hf" if self.checkpoint.served is None else "server")
+        return backend_factory("hf" if self.checkpoint.served is None else "server")
 
     def _opened(self, factory: BackendFactory, checkpoint: Checkpoint) -> Backend:
         with self._console.status(f"loading the judge {checkpoint.name}"):
@@ -160,11 +161,9 @@ def find_judge(
 def release_memory() -> None:
     """Free the device memory of a model that nothing refers to any more."""
     gc.collect()
-    with suppress(ImportError):
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    torch = sys.modules.get("torch")  # without it, nothing is in a device's memory
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,10 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
+from evalkit.checkpoint import Checkpoint
 from evalkit.errors import RunFailed, UserError
+from evalkit.identity import Parts, digest
 from evalkit.logs import PrintableFormatter
 from evalkit.results.store.files import NotWritable, open_regular, write_failed
-from evalkit.results.store.manifest import Manifest
+from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import LOG, RunFolder
 from evalkit.settings import Effective
 from evalkit.version import __version__
@@ -106,6 +108,40 @@ def make_manifest(effective: Effective, plan: Plan) -> dict[str, Any]:
         **({"given_prompts": plan.given.to_dict()} if plan.given.to_dict() else {}),
         "shot_pools": {name: pool.name for name, pool in plan.pools.items()},
     }
+
+
+def manifest_of(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    effective: Effective,
+    parts: Parts,
+    splits: Mapping[str, Parts],
+    before: Manifest | None,
+) -> Manifest:
+    """The manifest of a run that starts, or is resumed after ``before``."""
+    records = {
+        job.name: SplitRecord(
+            reference=job.reference,
+            parts=splits[job.name],
+            limit=effective.settings.limit,
+            prompting=job.prompting,
+            samples=len(job.samples),
+            repeats=job.repeats,
+        )
+        for job in plan.jobs
+    }
+    manifest = Manifest(
+        **make_manifest(effective, plan),
+        identity=digest(parts),
+        parts=parts,
+        splits={**(before.splits if before else {}), **records},
+        model={"name": checkpoint.name, "location": checkpoint.location, "model_type": checkpoint.model_type},
+    )
+    if before is not None:
+        manifest.carry_over(before)
+    if checkpoint.served is not None:
+        manifest.server = checkpoint.served.to_dict()
+    return manifest
 
 
 def environment() -> dict[str, Any]:

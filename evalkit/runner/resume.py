@@ -22,11 +22,15 @@ def kept_answers(
     folder: RunFolder,
     digests: ImageDigests,
     announce: Callable[[str], None],
+    announce_each_time: Callable[[str], None],
 ) -> dict[str, Record]:
     """The valid answers in the journal of ``job``, by request id.
 
     An answer is invalid if its line is corrupt, if it is an error, or if its prompt, an image or a video of it has
     changed.  Invalid lines are removed from the journal.  If an image cannot be read now, its answer is kept.
+
+    Args:
+        announce_each_time: for what is true of the complete run too, so that later commands say it again.
     """
     path = folder.journal_path(job.task.name, job.split)
     if not path.is_file():
@@ -57,7 +61,7 @@ def kept_answers(
             prediction = parse_answer(family, job.prompt_spec, question.sample, text, sizes)
             kept[key] = question.answered(line.response, prediction, now)
     if kept and answers.repeats > job.repeats:
-        announce(
+        announce_each_time(
             f"{job.name}: the run has {answers.repeats} answers to a sample; the first "
             f"{'is' if job.repeats == 1 else f'{job.repeats} are'} scored (--repeats)"
         )

@@ -26,6 +26,11 @@ class Media(ABC):
         """
         return self.name
 
+    @property
+    def origin(self) -> str | None:
+        """The path of the only file on which its content depends; None if there is no such file, or it is unknown."""
+        return None
+
     @abstractmethod
     def digest(self) -> str:
         """A digest of the content, independent of its location.  Raises ``OSError`` if it cannot be read."""

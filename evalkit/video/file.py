@@ -43,6 +43,10 @@ class VideoFile(VideoRef):
         return f"{self.path}{fragment(self.start, self.end)}"
 
     @property
+    def origin(self) -> str:
+        return self.path
+
+    @property
     def decoder(self) -> str:
         return decoder_name()
 

@@ -71,6 +71,10 @@ class LetteredImage(ImageRef):
     def name(self) -> str:
         return f"{self.path} (lettered)"
 
+    @property
+    def origin(self) -> str:
+        return self.path
+
     def size(self) -> Size:
         return PathImage(self.path, upright=False).size()
 

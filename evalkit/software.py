@@ -1,0 +1,80 @@
+"""The digest of the software that computes results: evalkit's source, its plugins' and the installed packages.
+
+Results that are remembered from one command to the next carry it, so that another version of transformers, or one line
+that was edited in an editable installation, is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from evalkit.version import __version__
+
+PARTS = ("evalkit", "evalkit.tasks", "evalkit.metrics", "evalkit.model", "evalkit.results")
+"""evalkit's top-level packages: in an editable installation, their folders are not inside one another."""
+GROUPS = ("evalkit.tasks", "evalkit.metrics", "evalkit.families", "evalkit.backends")
+"""The groups of entry points that plugins register under."""
+MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mkv", ".safetensors", ".pyc")
+"""Bundled data, whose own digests are compared where they are used."""
+INSTALLED = (".dist-info", ".egg-info", ".egg-link")
+
+
+@cache
+def digest_of_software() -> str:
+    """The digest of evalkit's and its plugins' source files, and of every installed package's name and version.
+
+    It is computed once for a process.
+    """
+    state = hashlib.sha256(f"{__version__}\0{sys.version}\0{platform.platform()}\0".encode())
+    for name in _installed():
+        state.update(f"{name}\0".encode(errors="surrogateescape"))
+    for place in _sources():
+        for path in sorted(_files(Path(place))):
+            content = path.read_bytes()
+            state.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
+            state.update(content)
+    return state.hexdigest()
+
+
+def _installed() -> list[str]:
+    """Names and versions of installed packages, by the names of their folders of metadata."""
+    found = set()
+    for folder in sys.path:
+        try:
+            found |= {path.name for path in Path(folder).iterdir() if path.suffix in INSTALLED}
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def _sources() -> list[str]:
+    """The folders, or single files, of evalkit's and its plugins' packages."""
+    modules = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
+    found: set[str] = set()
+    for name in (*PARTS, *sorted(modules)):
+        try:
+            spec = find_spec(name)
+        except (ImportError, ValueError):  # the registry reports it where it is used
+            continue
+        if spec is None:
+            continue
+        if spec.submodule_search_locations:
+            found |= set(spec.submodule_search_locations)
+        elif spec.origin is not None:
+            found.add(spec.origin)
+    return sorted(found)
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    for path in place.rglob("*"):
+        if path.suffix.lower() not in MEDIA and path.is_file():
+            yield path

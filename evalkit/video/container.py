@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING
 from evalkit.errors import UserError, first_line
 from evalkit.installation import install_command
 
+from .completeness import check_complete
+
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-FORMATS = (
-    "mov", "matroska", "avi", "gif", "mpegts", "mpeg", "flv", "asf", "ogg", "h264", "hevc", "ivf", "mpegvideo", "m4v",
-    "apng", "rm", "mjpeg", "obu", "swf", "wtv", "mxf", "dv",
-)  # fmt: skip
-"""Containers that are read.  Playlists are not: their text can name any file of this machine, and servers."""
+FORMATS = ("mov", "matroska", "avi", "gif", "mpegts", "mpeg", "flv", "asf", "ogg", "rm", "mxf", "apng")
+"""Containers that are read.  Playlists are not, since their text can name any file of this machine, and servers; nor
+streams without a container, which have no timestamps."""
+MAX_PIXELS = 8192 * 8192
+"""Of a frame: a header can claim anything, and decoders allocate what it claims."""
 
 
 def require_decoder() -> None:
@@ -43,19 +46,27 @@ def opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     Raises:
         OSError: the file is missing or not a regular one.
-        ValueError: it is no video, or corrupt; errors of PyAV inside the ``with`` block become this too.
+        ValueError: it is no video, truncated or corrupt; errors of PyAV inside the ``with`` block become this too.
     """
     require_decoder()
     import av
 
-    if not Path(path).is_file():
-        if Path(path).exists():
-            raise OSError(f"{path} is not a regular file")
-        raise FileNotFoundError(f"{path} is missing")
+    regular_file(path)
+    check_complete(path)
     with decoding_errors(path):
         options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
         with av.open(f"file:{path}", options=options, metadata_errors="ignore") as container:
             yield container, _video_stream(container, path)
+
+
+def regular_file(path: str) -> Path:
+    """The file at ``path``.  Raises ``OSError`` if it is missing, or a folder, a pipe or a device."""
+    found = Path(path)
+    if not found.is_file():
+        if found.exists():
+            raise OSError(f"{path} is not a regular file")
+        raise FileNotFoundError(f"{path} is missing")
+    return found
 
 
 @contextmanager
@@ -66,7 +77,10 @@ def decoding_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} cannot be decoded ({first_line(error)})") from error
+        reason = (error.strerror if isinstance(error, av.FFmpegError) else "") or first_line(error)
+        if getattr(error, "errno", None) == errno.EINVAL:  # the container is not one of FORMATS
+            reason = "it is no video in a supported container, such as MP4, WebM, Matroska or AVI"
+        raise ValueError(f"{path} cannot be decoded ({reason})") from error
 
 
 def _video_stream(container: InputContainer, path: str) -> VideoStream:
@@ -80,4 +94,5 @@ def _video_stream(container: InputContainer, path: str) -> VideoStream:
     if stream.codec_context is None:
         raise ValueError(f"{path} has a video stream of an unknown codec")
     stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream

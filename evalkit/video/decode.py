@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
 from .container import opened
-from .index import FrameIndex
 from .orientation import orientation_of, turned
 
 if TYPE_CHECKING:
@@ -17,9 +16,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Index(Protocol):
+    """What decoding needs of an index (``evalkit.video.index.FrameIndex``)."""
+
+    @property
+    def pts(self) -> Sequence[int]: ...
+
+    @property
+    def keys(self) -> Sequence[int]: ...
+
+    @property
+    def timestamps(self) -> Sequence[float]: ...
+
+    def key_before(self, pts: int) -> int: ...
+
+
 def decoded(
-    path: str, index: FrameIndex, positions: Sequence[int]
-) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
+    path: str, index: Index, positions: Sequence[int]
+) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:  # fmt: skip
     """The frames at ascending ``positions`` with these, as RGB (height, width, 3), turned as shown.
 
     Only one frame is in memory at a time.  From the keyframe before a frame, decoding goes on until its timestamp
@@ -32,19 +46,31 @@ def decoded(
         reader = _Reader(container, stream, index)
         for position in positions:
             frame = reader.frame(index.pts[position])
-            if frame is None:
+            if frame is None or frame.is_corrupt:
                 seconds = index.timestamps[position]
                 raise ValueError(f"{path}: frame {position} (at {seconds:.2f} s) cannot be decoded")
             pixels = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
             yield position, turned(pixels, orientation_of(frame))
 
 
+def frames_of(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """All frames from here on; packets that cannot be decoded are skipped."""
+    from av import FFmpegError
+
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            continue
+        yield from frames
+
+
 class _Reader:
     """Reads frames by ascending timestamps."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, index: FrameIndex) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, index: Index) -> None:
         self._container, self._stream, self._index = container, stream, index
-        self._frames = container.decode(stream)
+        self._frames = frames_of(container, stream)
         self._reached = index.pts[0] - 1  # the timestamp of the last decoded frame
         self._last: VideoFrame | None = None
 
@@ -54,20 +80,17 @@ class _Reader:
             return self._last
         key = self._index.key_before(pts)
         if key > self._reached and key > self._index.keys[0]:
-            self._seek(key)
-            if (found := self._forward(pts)) is not None:
-                return found
-            # Frames shown before a keyframe that they follow in the file need the one before it.
-            self._seek(self._index.key_before(key - 1))
-            if (found := self._forward(pts)) is not None:
-                return found
-            self._seek(self._index.keys[0])
+            # Frames that follow a keyframe in the file and are shown before it need the keyframe before that.
+            for start in (key, self._index.key_before(key - 1), self._index.keys[0]):
+                self._seek(start)
+                if (found := self._forward(pts)) is not None:
+                    return found
+            return None
         return self._forward(pts)
 
     def _seek(self, pts: int) -> None:
         self._container.seek(pts, stream=self._stream, backward=True)
-        self._frames = self._container.decode(self._stream)
-        self._reached = pts - 1
+        self._frames = frames_of(self._container, self._stream)
 
     def _forward(self, pts: int) -> VideoFrame | None:
         for frame in self._frames:

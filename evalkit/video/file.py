@@ -6,12 +6,11 @@ import hashlib
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.types import FrameSelection, VideoInfo, VideoRef
 
-from .container import decoder_name
+from .container import decoder_name, regular_file
 from .decode import decoded
 from .index import FrameIndex, read_index
 from .resize import resized
@@ -52,9 +51,7 @@ class VideoFile(VideoRef):
 
     def digest(self) -> str:
         """16 hex digits of the file's SHA-256, and the segment."""
-        if not Path(self.path).is_file() and Path(self.path).exists():
-            raise OSError(f"{self.path} is not a regular file")
-        with Path(self.path).open("rb") as file:
+        with regular_file(self.path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16] + fragment(self.start, self.end)
 
     def info(self) -> VideoInfo:
@@ -80,10 +77,7 @@ class VideoFile(VideoRef):
 
     def _frames(self) -> tuple[FrameIndex, range]:
         """The index of the file, and the positions of the segment's frames in it."""
-        try:
-            status = Path(self.path).stat()
-        except OSError as error:
-            raise type(error)(f"{self.path}: {error.strerror}") from None
+        status = regular_file(self.path).stat()
         index = _index(self.path, status.st_mtime_ns, status.st_size)
         return index, segment(index.timestamps, self.start, self.end, self.name)
 

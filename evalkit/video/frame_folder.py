@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.errors import first_line
 from evalkit.images import PathImage
 from evalkit.types import FrameSelection, VideoInfo, VideoRef
 
@@ -74,7 +75,11 @@ class FrameFolder(VideoRef):
         for place, index in enumerate(selection.indices):
             if not 0 <= index < len(files):
                 raise ValueError(f"{self.name} has {len(files)} frames, not {index + 1}")
-            found[place] = resized(np.asarray(PathImage(str(files[index])).load()), selection.size)
+            try:
+                image = PathImage(str(files[index])).load()
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{files[index]} cannot be read ({first_line(error)})") from error
+            found[place] = resized(np.asarray(image), selection.size)
         return found
 
     def _files(self) -> list[Path]:

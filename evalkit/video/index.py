@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from evalkit.types import Size
 
 from .container import opened
+from .decode import frames_of
 from .orientation import displayed_size, orientation_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 
@@ -23,7 +25,7 @@ class FrameIndex:
     """The frames that a player shows, in order of presentation.
 
     Attributes:
-        pts: presentation timestamps, in units of ``time_base``.
+        pts: presentation timestamps, in units of the stream's time base.
         keys: the ascending timestamps of the frames from which decoding can start.
         timestamps: in seconds from the first frame.
         fps: the average number of frames per second, over the time until the last frame ends.
@@ -33,7 +35,6 @@ class FrameIndex:
     pts: array[int]
     keys: array[int]
     timestamps: array[float]
-    time_base: Fraction
     fps: float
     size: Size
 
@@ -51,33 +52,37 @@ def read_index(path: str) -> FrameIndex:
         OSError, ValueError: it cannot be read, or has no video stream or no frame.
     """
     with opened(path) as (container, stream):
-        first = next(container.decode(stream), None)
+        first = next(frames_of(container, stream), None)
         if first is None:
-            raise ValueError(f"{path} has no frame")
+            raise ValueError(f"{path} has no frame that can be decoded")
         size = displayed_size((first.width, first.height), orientation_of(first))
     with opened(path) as (container, stream):
         frames = sorted(_shown(container, stream))
         time_base = stream.time_base or Fraction(1)
         rate = stream.average_rate or stream.guessed_rate
     if not frames:
-        raise ValueError(f"{path} has no frame")
+        raise ValueError(f"{path} has no frames with timestamps")
     pts = array("q", (pts for pts, _, _ in frames))
     length = (max(pts + duration for pts, duration, _ in frames) - pts[0]) * time_base
     fps = float(len(pts) / length) if length > 0 and len(pts) > 1 else float(rate or 1)
-    return FrameIndex(
-        pts,
-        array("q", (pts for pts, _, key in frames if key)) or pts[:1],
-        array("d", (float((p - pts[0]) * time_base) for p in pts)),
-        time_base,
-        fps,
-        size,
-    )
+    keys = array("q", (pts for pts, _, key in frames if key)) or pts[:1]
+    return FrameIndex(pts, keys, array("d", (float((p - pts[0]) * time_base) for p in pts)), fps, size)
 
 
 def _shown(container: InputContainer, stream: VideoStream) -> list[tuple[int, int, bool]]:
     """(pts, duration, whether it is a keyframe) of the packets whose frames are shown."""
+    hidden = _hidden_vp8 if stream.codec_context.name in ("vp8", "libvpx") else _never
     found = []
     for packet in container.demux(stream):
-        if packet.size and not packet.is_discard and packet.pts is not None:
+        if packet.size and not packet.is_discard and packet.pts is not None and not hidden(packet):
             found.append((packet.pts, packet.duration or 0, packet.is_keyframe))
     return found
+
+
+def _never(packet: Packet[VideoStream]) -> bool:
+    return False
+
+
+def _hidden_vp8(packet: Packet[VideoStream]) -> bool:
+    """Whether a VP8 frame is only a reference for others (RFC 6386, section 9.1: ``show_frame``)."""
+    return not memoryview(packet)[0] >> 4 & 1

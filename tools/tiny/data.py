@@ -19,6 +19,7 @@ from data_captions_text_choice import write_captions, write_docvqa, write_scienc
 from data_detection import write_countbenchqa, write_odinw
 from data_files import write_coco_image, write_json
 from data_tables import write_mmbench, write_mme, write_muirbench, write_pope, write_screenspot
+from data_videos import write_charades, write_videomme
 from scenes import COLORS, SHAPES, Scene, draw_scene
 
 SHAPE_IDS = {shape: number for number, shape in enumerate(SHAPES, 1)}
@@ -185,6 +186,8 @@ def write_data_root(root: Path, seed: int) -> dict[str, Any]:
     counts["screenspot"] = write_screenspot(root, 24, random.Random(f"{seed}/screenspot"))
     counts["countbenchqa"] = write_countbenchqa(root, 24, random.Random(f"{seed}/countbenchqa"))
     counts["odinw13"] = write_odinw(root, 3, random.Random(f"{seed}/odinw"))
+    counts["videomme"] = write_videomme(root, 36, random.Random(f"{seed}/videomme"))
+    counts["charades_sta"] = write_charades(root, 30, random.Random(f"{seed}/charades_sta"))
     return counts
 
 

@@ -11,7 +11,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scenes import COLORS, SHAPES, SORTS, Scene, Thing, value_box
+from mix import BROAD, Mix
+from scenes import COLORS, SHAPES, Scene, Thing, value_box
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -46,7 +47,10 @@ PAIR_PROMPTS = (
             "Answer with the option's letter from the given choices directly."
         ),
     ),
+    ("", " " + VQA_OFFICIAL),
 )
+YES_NO = "{q} Please answer yes or no."
+"""How MME's questions end; they are asked without another instruction."""
 
 KINDS = ("caption", "vqa", "reading", "page", "choice", "grounding", "pointing", "detection", "pair")
 
@@ -168,30 +172,6 @@ def sample_choice(scene: Scene, rng: random.Random) -> QA:
     return _choice(rng, "How many shapes are there?", str(len(scene.things)), ["1", "2", "3", "4"])
 
 
-@dataclass(frozen=True)
-class Mix:
-    """Questions per training image: numbers of boxes, points and questions; probabilities of a caption, of multiple
-    choice, of boxes of all shapes of some kinds.  ``pairs`` of images with questions about both are per batch.
-    """
-
-    sorts: tuple[float, float, float] = SORTS
-    caption: float = 0.8
-    vqa: int = 3
-    grounding: int = 2
-    choice: float = 0.3
-    pointing: int = 0
-    detection: float = 0.0
-    pairs: int = 0
-
-
-BROAD = Mix()
-# Learned last: finding one thing among several, small print, and option letters.
-HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5)
-HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
-# Points, boxes of all shapes of some kinds, and two images.
-WIDER = Mix(sorts=(0.64, 0.14, 0.22), caption=0.3, vqa=2, grounding=1, choice=0.8, pointing=2, detection=0.6, pairs=8)
-
-
 def detection(scene: Scene, rng: random.Random) -> QA:
     """The boxes of all shapes of two to four kinds, from left to right; sometimes there is none."""
     names = sorted(rng.sample(SHAPES, rng.choice((2, 3, 4))), key=SHAPES.index)
@@ -205,14 +185,29 @@ def detection_of(scene: Scene, names: Sequence[str]) -> QA:
 
 
 def pair_questions(pair: Sequence[Scene], rng: random.Random) -> list[QA]:
-    """Which of two images has a shape: one question each about what only the first and only the second has."""
-    names = [{f"{thing.color} {thing.shape}" for thing in scene.things} for scene in pair]
-    found = []
-    for number in (0, 1):
-        only = sorted(names[number] - names[1 - number])
-        if only:
-            found.append(QA("pair", f"Which image has a {rng.choice(only)}?", "AB"[number]))
+    """Which of two images has a shape: questions about all that only one of them has, in random order."""
+    found = [
+        QA("pair", f"Which image has a {name}?", "AB"[number]) for number in (0, 1) for name in _only_in(pair, number)
+    ]
+    rng.shuffle(found)
     return found
+
+
+def pair_presence(pair: Sequence[Scene], rng: random.Random) -> list[QA]:
+    """Whether the first or second of two images has a shape, of those that only one of them has."""
+    found: list[QA] = []
+    for number in (0, 1):
+        for name in _only_in(pair, number):
+            asked = rng.choice((0, 1))
+            question = f"Is there a {name} in the {('first', 'second')[asked]} image?"
+            found.append(QA("vqa", question, "yes" if asked == number else "no", "presence"))
+    rng.shuffle(found)
+    return found
+
+
+def _only_in(pair: Sequence[Scene], number: int) -> list[str]:
+    names = [{f"{thing.color} {thing.shape}" for thing in scene.things} for scene in pair]
+    return sorted(names[number] - names[1 - number])
 
 
 def questions(scene: Scene, rng: random.Random, mix: Mix = BROAD) -> list[QA]:
@@ -270,6 +265,8 @@ def user_text(qa: QA, rng: random.Random | None = None) -> str:
     if qa.kind == "choice":
         lines = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", qa.options, strict=False))
         return pick(CHOICE_PROMPTS).format(q=qa.question, options=lines)
+    if qa.topic == "presence" and rng is not None and rng.random() < 0.4:
+        return YES_NO.format(q=qa.question)
     return pick(VQA_PROMPTS).format(q=qa.question)
 
 

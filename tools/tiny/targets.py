@@ -22,6 +22,8 @@ THINGS = len(COLORS) * len(SHAPES)
 NO_DIGIT = 10
 NO_LABEL = len(LABELS)
 FIELDS = ("thing", "first", "second", "label", "box")
+LATER = ("thing", "box")
+"""The fields that are learned of the second frame, too, of a pair of frames that are encoded together."""
 
 
 def cell_targets(scene: Scene, width: int, height: int) -> dict[str, np.ndarray]:
@@ -59,6 +61,12 @@ def _cell(u: float, v: float) -> int:
     return min(SIDE - 1, int(v * SIDE)) * SIDE + min(SIDE - 1, int(u * SIDE))
 
 
+def _box_loss(boxes: torch.Tensor, things: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    there = (things != THINGS).float()[..., None]
+    distance = (boxes - targets).abs() * there
+    return 5.0 * distance.sum() / (4 * there.sum()).clamp(min=1.0)
+
+
 class Heads(nn.Module):
     """Linear heads for the auxiliary losses."""
 
@@ -67,16 +75,18 @@ class Heads(nn.Module):
         self.sizes = (THINGS + 1, NO_DIGIT + 1, NO_DIGIT + 1, NO_LABEL + 1, 4)
         self.linear = nn.Linear(hidden, sum(self.sizes))
         self.place = nn.Linear(hidden, CELLS + 4)
+        self.later = nn.Linear(hidden, THINGS + 1 + 4)
 
     def forward(self, visual: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of visual tokens (N, 16, hidden) against ``cell_targets`` stacked to (N, 16)."""
+        """The loss of visual tokens (N, 16, hidden) against ``cell_targets`` stacked to (N, 16), of both frames."""
         outputs = self.linear(visual).float().split(self.sizes, -1)
         loss: Any = 0.0
         for name, output in zip(FIELDS[:4], outputs[:4], strict=True):
             loss = loss + F.cross_entropy(output.flatten(0, 1), targets[name].flatten())
-        there = (targets["thing"] != THINGS).float()[..., None]
-        distance = (outputs[4] - targets["box"]).abs() * there
-        return loss + 5.0 * distance.sum() / (4 * there.sum()).clamp(min=1.0)
+        loss = loss + _box_loss(outputs[4], targets["thing"], targets["box"])
+        thing, box = self.later(visual).float().split((THINGS + 1, 4), -1)
+        loss = loss + F.cross_entropy(thing.flatten(0, 1), targets["later_thing"].flatten())
+        return loss + _box_loss(box, targets["later_thing"], targets["later_box"])
 
     def places(self, states: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """The loss of text states (M, hidden) against the unit boxes (M, 4) that contain their answers."""

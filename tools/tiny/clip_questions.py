@@ -1,0 +1,161 @@
+"""Questions about a clip: multiple choice as in Video-MME, short answers, and time spans as in Charades-STA."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clips import DIRECTIONS, Actor, Clip
+from questions import CHOICE_OFFICIAL, VQA_PROMPTS
+from scenes import COLORS, SHAPES
+
+VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+LETTERS = "ABCD"
+
+# Each as the text before a question, which all questions about a clip share, and the text after it.
+CHOICE_VIDEO_PROMPTS = (
+    (
+        (
+            "Select the best answer to the following multiple-choice question based on the video. Respond with only "
+            "the letter (A, B, C, or D) of the correct option.\nQuestion:"
+        ),
+        " {q}\n{options}\nThe best answer is:",
+    ),
+    (
+        (
+            "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
+            "Respond with only the letter (A, B, C, or D) of the correct option.\n"
+        ),
+        "{q}\n{options}\nAnswer with the option's letter from the given choices directly.",
+    ),
+    (CHOICE_OFFICIAL[:9], CHOICE_OFFICIAL[9:]),
+)
+OPEN_PROMPTS = tuple(("", prompt) for prompt in VQA_PROMPTS)
+TEMPORAL_PROMPTS = (
+    (
+        "Find the event in the video that this sentence describes:",
+        " {q}\nAnswer with the times in seconds when it starts and ends only, as: start - end seconds.",
+    ),
+    (
+        (
+            "Please find the visual event described by a sentence in the video, determining its starting and ending "
+            "times. The format should be: 'The event happens in the start time - end time'. For example, The event "
+            "'person turn a light on' happens in the 24.3 - 30.4 seonds. Now I will give you the textual sentence:"
+        ),
+        " {q}. Please return its start time and end time.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ClipQA:
+    """A question about a clip.
+
+    Attributes:
+        topic: Video-MME's task type; empty for time spans.
+        answer: the right option as a text, or the span as the model is to write it.
+        options: four, in order; empty for time spans.
+        span: (start, end) in seconds.
+    """
+
+    topic: str
+    question: str
+    answer: str
+    options: tuple[str, ...] = ()
+    span: tuple[float, float] | None = None
+
+    @property
+    def letter(self) -> str:
+        return LETTERS[self.options.index(self.answer)]
+
+
+def _shuffled(rng: random.Random, answer: str, wrong: Sequence[str], pool: Sequence[str]) -> tuple[str, ...]:
+    """Four options: the answer, ``wrong`` ones that belong to the clip, and others of ``pool``."""
+    near = rng.sample(list(wrong), min(2, len(wrong)))
+    rest = [text for text in pool if text != answer and text not in near]
+    options = [answer, *near, *rng.sample(rest, 3 - len(near))]
+    rng.shuffle(options)
+    return tuple(options)
+
+
+def _numbers(answer: int, first: int) -> tuple[str, ...]:
+    return tuple(str(n) for n in range(first, first + 4)) if first <= answer < first + 4 else ()
+
+
+NAMES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
+
+
+def _about_one(actor: Actor, clip: Clip, rng: random.Random) -> list[ClipQA]:
+    names = [other.name for other in clip.actors if other is not actor]
+    shape = actor.thing.shape
+    found: list[ClipQA] = []
+    if actor.event == "moves":
+        question = f"In which direction does the {actor.name} move?"
+        options = _shuffled(rng, actor.direction, (), tuple(DIRECTIONS))
+        found.append(ClipQA("Action Recognition", question, actor.direction, options))
+        if sum(other.event == "moves" for other in clip.actors) == 1:
+            options = _shuffled(rng, actor.name, names, NAMES)
+            found.append(ClipQA("Object Recognition", "Which shape moves?", actor.name, options))
+    if actor.event == "recolored":
+        for when, other_color in (("start", actor.start == 0), ("end", actor.end == clip.seconds)):
+            color, wrong = (actor.color, actor.thing.color) if other_color else (actor.thing.color, actor.color)
+            options = _shuffled(rng, color, (wrong,), tuple(COLORS))
+            found.append(ClipQA("Attribute Perception", f"What color is the {shape} at the {when}?", color, options))
+        if sum(other.event == "recolored" for other in clip.actors) == 1 and len(clip.actors) > 1:
+            shapes = [other.thing.shape for other in clip.actors if other is not actor]
+            options = _shuffled(rng, shape, shapes, SHAPES)
+            found.append(ClipQA("Object Reasoning", "Which shape changes its color?", shape, options))
+    if actor.event == "visible" and 1 <= actor.start <= 4 and actor.start == int(actor.start):
+        options = tuple(f"at {n} s" for n in (1, 2, 3, 4))
+        question = f"When does the {actor.name} appear?"
+        found.append(ClipQA("Temporal Perception", question, f"at {int(actor.start)} s", options))
+    return found
+
+
+def _about_all(clip: Clip, rng: random.Random) -> list[ClipQA]:
+    found: list[ClipQA] = []
+    there = {"start": len(clip.at(0.0).things), "end": len(clip.at(clip.seconds - 0.01).things)}
+    if any(actor.event == "visible" for actor in clip.actors):
+        for when, count in there.items():
+            options = _numbers(count, 0)
+            found.append(ClipQA("Counting Problem", f"How many shapes are there at the {when}?", str(count), options))
+    if any(actor.event == "moves" for actor in clip.actors):
+        count = sum(actor.event == "moves" for actor in clip.actors)
+        found.append(ClipQA("Counting Problem", "How many shapes move?", str(count), _numbers(count, 0)))
+    coming = sorted((a for a in clip.actors if a.event == "visible"), key=lambda a: a.start)
+    if len(coming) > 1 and len(coming) == len(clip.actors):
+        for when, actor in (("first", coming[0]), ("last", coming[-1])):
+            options = _shuffled(rng, actor.name, [a.name for a in coming if a is not actor], NAMES)
+            found.append(ClipQA("Temporal Reasoning", f"Which shape appears {when}?", actor.name, options))
+    return found
+
+
+def clip_questions(clip: Clip, rng: random.Random) -> list[ClipQA]:
+    """All multiple-choice questions about ``clip``, in random order."""
+    found = [qa for actor in clip.actors for qa in _about_one(actor, clip, rng)] + _about_all(clip, rng)
+    rng.shuffle(found)
+    return found
+
+
+def sentence(actor: Actor) -> str:
+    """What happens to an actor, without a full stop."""
+    if actor.event == "moves":
+        return f"a {actor.name} moves {actor.direction}"
+    if actor.event == "recolored":
+        return f"a {actor.thing.shape} is {actor.color}"
+    return f"a {actor.name} is visible"
+
+
+def span_text(span: tuple[float, float]) -> str:
+    return f"{span[0]:.1f} - {span[1]:.1f} seconds"
+
+
+def temporal_questions(clip: Clip) -> list[ClipQA]:
+    """When each event of ``clip`` happens."""
+    spans = [(actor, (actor.start, actor.end)) for actor in clip.actors if actor.event]
+    return [ClipQA("", sentence(actor), span_text(span), span=span) for actor, span in spans]
+
+
+def option_lines(options: Sequence[str]) -> str:
+    return "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True))

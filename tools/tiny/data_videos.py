@@ -1,0 +1,97 @@
+"""Clips in the bundled data: Video-MME's parquet file with its videos, and Charades-STA's annotations with its own."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clip_questions import LETTERS, ClipQA, clip_questions, temporal_questions
+from clips import RATE, SIDE, Clip, draw_clip
+from scenes import render
+
+QUESTIONS = 3
+"""For each video, as in Video-MME."""
+CANDIDATES = 8
+"""Clips of which the one with the rarest questions is kept."""
+DURATIONS = {2: "short", 3: "short", 4: "medium", 5: "long", 6: "long"}
+"""Video-MME's groups by the length of our clips in seconds; its own are of minutes."""
+
+
+def write_video(path: Path, clip: Clip) -> None:
+    """Draw ``clip`` into an H.264 file with B-frames."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width = stream.height = SIDE
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1  # the same bytes on every machine
+        stream.options = {"crf": "20", "preset": "slow", "x264-params": "threads=1"}
+        for number in range(clip.frames):
+            pixels = np.asarray(render(clip.at(number / RATE), SIDE, SIDE))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _chosen(seconds: int, asked: Counter[str], rng: random.Random) -> tuple[Clip, list[ClipQA]]:
+    """A clip with three questions, of the topics and with the letters that were asked least."""
+    best: tuple[int, Clip, list[ClipQA]] | None = None
+    for _ in range(CANDIDATES):
+        clip = draw_clip(rng, held_out=True, seconds=seconds)
+        least = sorted(clip_questions(clip, rng), key=lambda qa: asked[qa.topic] + asked[qa.letter])[:QUESTIONS]
+        cost = sum(asked[qa.topic] + asked[qa.letter] for qa in least)
+        if len(least) == QUESTIONS and (best is None or cost < best[0]):
+            best = cost, clip, least
+    if best is None:
+        return _chosen(seconds, asked, rng)
+    return best[1:]
+
+
+def write_videomme(root: Path, videos: int, rng: random.Random) -> int:
+    """Video-MME's table and videos; returns the number of questions."""
+    rows: list[dict[str, Any]] = []
+    asked: Counter[str] = Counter()
+    seconds = sorted(DURATIONS)
+    while len(rows) < videos * QUESTIONS:
+        number = len(rows) // QUESTIONS + 1
+        clip, chosen = _chosen(seconds[number % len(seconds)], asked, rng)
+        video = f"clip{number:03d}"
+        write_video(root / "videomme" / "data" / f"{video}.mp4", clip)
+        for place, qa in enumerate(chosen, 1):
+            asked.update((qa.topic, qa.letter))
+            rows.append({
+                "video_id": f"{number:03d}", "duration": DURATIONS[clip.seconds], "domain": "Synthetic",
+                "sub_category": "Shapes", "url": "", "videoID": video, "question_id": f"{number:03d}-{place}",
+                "task_type": qa.topic, "question": qa.question,
+                "options": [f"{letter}. {text}" for letter, text in zip(LETTERS, qa.options, strict=True)],
+                "answer": qa.letter,
+            })  # fmt: skip
+    _write_parquet(root / "videomme" / "videomme" / "test-00000-of-00001.parquet", rows)
+    return len(rows)
+
+
+def write_charades(root: Path, videos: int, rng: random.Random) -> int:
+    """``charades_sta_test.txt`` and its videos; returns the number of sentences."""
+    lines: list[str] = []
+    for number in range(videos):
+        clip = draw_clip(rng, held_out=True, seconds=(3, 4, 5, 6)[number % 4])
+        name = f"CLIP{number + 1:02d}"
+        write_video(root / "charades_sta" / "Charades_v1_480" / f"{name}.mp4", clip)
+        for qa in temporal_questions(clip):
+            assert qa.span is not None
+            lines.append(f"{name} {qa.span[0]:.1f} {qa.span[1]:.1f}##{qa.question}.")
+    path = root / "charades_sta" / "charades_sta_test.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return len(lines)
+
+
+def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")

@@ -1,0 +1,44 @@
+"""Mixes of training questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from scenes import SORTS
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Questions per training image: numbers of boxes, points and questions; probabilities of a caption, of multiple
+    choice, of boxes of all shapes of some kinds.  ``pairs`` of images with questions about both and ``clips`` are per
+    batch.
+    """
+
+    sorts: tuple[float, float, float] = SORTS
+    caption: float = 0.8
+    vqa: int = 3
+    grounding: int = 2
+    choice: float = 0.3
+    pointing: int = 0
+    detection: float = 0.0
+    pairs: int = 0
+    clips: int = 0
+
+    def part(self, number: int, of: int) -> Mix:
+        """The mix of a process's part of the batch."""
+        return replace(self, pairs=part(self.pairs, number, of), clips=part(self.clips, number, of))
+
+
+def part(count: int, number: int, of: int) -> int:
+    """How many of ``count`` are in part ``number`` of ``of``."""
+    return count * (number + 1) // of - count * number // of
+
+
+BROAD = Mix()
+# Learned last: finding one thing among several, small print, and option letters.
+HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5)
+HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
+# Points, boxes of all shapes of some kinds, two images, and clips.
+WIDER = Mix(
+    sorts=(0.64, 0.14, 0.22), caption=0.3, vqa=2, grounding=2, choice=0.8, pointing=1, detection=0.5, pairs=3, clips=6
+)

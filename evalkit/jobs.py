@@ -261,7 +261,8 @@ def build_requests(
         spec = job_spec.of(sample)
         ranked = spec.kind == "choice" and spec.choice == LOGLIKELIHOOD
         before = tuple(shots(sample))
-        messages = conversation(job.given, spec, family, sample, before)
+        asked = job.task.asked(sample, job.protocol, job.video_sampling or family.video_sampling)
+        messages = conversation(job.given, spec, family, asked, before)
         continuations = family.continuations(spec, sample) if ranked else ()
         markers = () if family.reasoning is REASONING else tuple(family.reasoning)
         ids = tuple(shot.sample.id for shot in before)

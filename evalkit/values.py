@@ -37,7 +37,19 @@ def is_valid_id(value: Any) -> bool:
 def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
     """The image in ``folder`` that annotations call ``name``.
 
+    Raises:
+        UserError: the name is invalid, or it leads out of the folder.
+    """
+    return PathImage(path_in(folder, name_inside(name, str(folder), task=task)))
+
+
+def name_inside(name: Any, folder: str, what: str = "image", *, task: str) -> str:
+    """The normalized name of a file in ``folder`` that annotations call ``name``.
+
     Only the name is checked, not the disk: symbolic links inside the folder work.
+
+    Args:
+        what: the file is, for messages.
 
     Raises:
         UserError: the name is invalid, or it leads out of the folder.
@@ -45,16 +57,16 @@ def image_in(folder: Path, name: Any, *, task: str) -> PathImage:
     inside = os.path.normpath(name) if is_valid_id(name) else os.curdir
     if inside == os.curdir:
         raise UserError(
-            f"{task}: the annotations name the image {shown(name)}, which no file in {folder} can be called; "
+            f"{task}: the annotations name the {what} {shown(name)}, which no file in {folder} can be called; "
             "the file is corrupt and was not used."
         )
     if inside.split(os.sep, 1)[0] in ("", os.pardir):
         raise UserError(
-            f"{task}: the annotations name the image {shown(name)}, which is outside {folder}; "
+            f"{task}: the annotations name the {what} {shown(name)}, which is outside {folder}; "
             "the file is corrupt or hostile and was not used."
         )
     # The normalized path is opened: "link/../x" as written would lead to the parent of the link's target.
-    return PathImage(path_in(folder, inside))
+    return inside
 
 
 def path_in(folder: Path, name: str) -> str:

@@ -84,6 +84,17 @@ class Task(ABC):
         """The samples of ``split`` from the hub's data set."""
         raise UserError(f"{self.name}: it is not on the hub; give --data ROOT with the official downloads.")
 
+    def asked(self, sample: Sample, protocol: str, sampling: str) -> Sample:
+        """``sample`` as its prompt needs it: with what depends on the frames that are shown, such as subtitles.
+
+        Called for each sample before its prompt is rendered; by default, ``sample`` itself.  It must not raise if a
+        video cannot be read: the sample then fails when the video is needed.
+
+        Args:
+            sampling: the name of the rule by which frames of videos are chosen (``evalkit.video.sampling``).
+        """
+        return sample
+
     def prompt_spec(self, protocol: str = "official", choice: str = "generate", rule: str = "") -> PromptSpec:
         """What a family needs to know of the task to write its prompts and read its answers.
 

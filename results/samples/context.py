@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from evalkit import registry
 from evalkit.annotations import digest_of_annotations
@@ -28,6 +29,7 @@ from evalkit.task_files import data_of_tasks, is_task_file, relocated
 from evalkit.task_groups import GROUPS
 from evalkit.task_names import parse_tasks
 from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
+from evalkit.video.sampling import sampling_name
 
 from .view import ParseAnswer, RenderedPrompt, RenderPrompt, SplitContext
 
@@ -114,6 +116,7 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
     family, settings = family_of(run), run.manifest.settings
     protocol, choice = str(settings.get("protocol", OFFICIAL)), str(settings.get("choice", GENERATE))
     given = GivenPrompts.from_dict(run.manifest.given_prompts)
+    sampling = _sampling(settings)
     spec = replace(task.prompt_spec(protocol, choice), given=given.templates.get(task.name, ""))
     pool = cache(lambda: shot_candidates(run, name, task, data))
 
@@ -123,7 +126,8 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
         try:
             before = with_answers(family, spec, [pool().get(shot) for shot in shots], image_sizes)
             own = spec.of(sample)
-            messages = conversation(given, own, family, sample, before or ())
+            asked = task.asked(sample, protocol, sampling or family.video_sampling)
+            messages = conversation(given, own, family, asked, before or ())
             ranked = own.kind == "choice" and choice != GENERATE
             digest = prompt_digest(messages, family.continuations(own, sample) if ranked else ())
         except UserError:
@@ -133,6 +137,15 @@ def prompt_renderer(run: ScoredRun, name: str, task: Task, data: str | None) -> 
         )
 
     return render
+
+
+def _sampling(settings: Mapping[str, Any]) -> str | None:
+    """The name of the rule by which a run chose frames of videos; None for the family's."""
+    keys = ("video_sampling", "fps", "max_frames", "max_video_tokens")
+    try:
+        return sampling_name(*(settings.get(key) for key in keys))
+    except (UserError, TypeError, ValueError):
+        return None
 
 
 def shot_candidates(run: ScoredRun, name: str, task: Task, data: str | None) -> Mapping[str, Sample]:

@@ -115,7 +115,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_task_of_hub_is_tried() -> None:
     elsewhere = {"gqa", "blink", "cc_ocr", "charxiv_descriptive", "charxiv_reasoning"}  # several files, other questions
-    assert {task.name for task in registry.tasks.all() if task.hub} == {name.split("/")[0] for name in ROWS} | elsewhere
+    videos = {
+        task.name for task in registry.tasks.all() if "tasks.video" in type(task).__module__
+    }  # in tests/tasks/video
+    assert {task.name for task in registry.tasks.all() if task.hub} - videos == {
+        name.split("/")[0] for name in ROWS
+    } | elsewhere
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -1,0 +1,285 @@
+"""Where a benchmark's videos and subtitles are: in folders, or in the zip archives as they were downloaded.
+
+A video in an archive is unpacked when it is first needed, once, into the cache folder of the user
+(``$XDG_CACHE_HOME/evalkit/videos``): to read a few frames of a compressed video, all of it must be decompressed anyway.
+On the hub, archives and videos are downloaded when the first of them is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.data import Data, HubData, OfficialData, path_in
+from evalkit.errors import UserError
+from evalkit.types import FrameSelection, VideoInfo, VideoRef
+from evalkit.values import name_inside
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from evalkit.video import VideoFile
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov", ".gif")
+"""Of video files whose names the annotations give without one, or with another one."""
+DOWNLOADED = ("*.zip", "*.srt", *(f"*{suffix}" for suffix in SUFFIXES))
+ARCHIVES = ("*.zip", "*/*.zip")
+
+
+def cache_folder() -> Path:
+    """Where videos are unpacked."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalkit" / "videos"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a zip archive."""
+
+    archive: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+    def read(self) -> bytes:
+        """Its content.  Raises ``OSError`` if it cannot be read."""
+        try:
+            with zipfile.ZipFile(self.archive) as archive:
+                return archive.read(self.name)
+        except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            raise OSError(f"{self} cannot be read ({error}); download the archive again") from error
+
+    def unpacked(self) -> Path:
+        """The file in the cache folder, unpacked if it is not there.  Raises ``OSError``."""
+        status = Path(self.archive).stat()
+        key = f"{Path(self.archive).resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{self.name}"
+        suffix = Path(self.name).suffix
+        target = cache_folder() / f"{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:32]}{suffix}"
+        if not target.exists():
+            self._unpack(target)
+        return target
+
+    def _unpack(self, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        log.info("unpacking %s to %s", self, target)
+        try:
+            with zipfile.ZipFile(self.archive) as archive:
+                free = shutil.disk_usage(target.parent).free
+                if archive.getinfo(self.name).file_size > free:
+                    raise OSError(f"{self} has {archive.getinfo(self.name).file_size:,} bytes; {free:,} are free")
+                with archive.open(self.name) as source, temporary.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            temporary.replace(target)  # only a complete file has this name
+        except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            raise OSError(f"{self} cannot be unpacked ({error}); download the archive again") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class FoundVideo(VideoRef):
+    """A video of a source, which finds it when it is needed.
+
+    Attributes:
+        file: its name in the annotations.
+    """
+
+    source: VideoSource
+    file: str
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The source and the file, with the segment as ``VideoFile`` has it."""
+        segment = self.segment
+        return f"{self.source.name}/{self.file}" + (segment and f"#{segment}")
+
+    @property
+    def segment(self) -> str:
+        """``t=12.5,30``; empty for the complete file."""
+        if self.start is None and self.end is None:
+            return ""
+        return f"t={self.start or 0:.10g}" + ("" if self.end is None else f",{self.end:.10g}")
+
+    @property
+    def path(self) -> str:
+        """Where it lies, after it was unpacked or downloaded.  Raises ``OSError``."""
+        return self.source.path(self.file)
+
+    @property
+    def _opened(self) -> VideoFile:
+        from evalkit.video import VideoFile
+
+        return VideoFile(self.path, self.start, self.end)
+
+    @property
+    def decoder(self) -> str:
+        from evalkit.video import VideoFile
+
+        return VideoFile("").decoder
+
+    def digest(self) -> str:
+        return self._opened.digest()
+
+    def info(self) -> VideoInfo:
+        return self._opened.info()
+
+    def frames(self, selection: FrameSelection) -> NDArray[np.uint8]:
+        return self._opened.frames(selection)
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """The videos of a benchmark.
+
+    Attributes:
+        name: for records: the folder, or the data set on the hub.
+        root: a local folder; None for the hub.
+        folders: below the root, where unpacked videos may be.
+        task: for messages.
+        suffixes: tried in order for a name without one of them.
+    """
+
+    name: str
+    root: str | None
+    folders: Sequence[str]
+    task: str
+    suffixes: Sequence[str] = field(default=SUFFIXES)
+
+    def video(self, file: str, start: float | None = None, end: float | None = None) -> VideoRef:
+        """The video that annotations call ``file``, or the part of it between two times in seconds.
+
+        A file that lies in a folder is its path; any other is looked for when it is needed.
+
+        Raises:
+            UserError: the name is invalid, or leads out of the folder.
+        """
+        from evalkit.video import VideoFile
+
+        file = name_inside(file, self.name, "video", task=self.task)
+        found = None if self.root is None else self._lying(Path(self.root), file)
+        return FoundVideo(self, file, start, end) if found is None else VideoFile(found, start, end)
+
+    def path(self, file: str) -> str:
+        """Where the video lies, after it was unpacked or downloaded.  Raises ``OSError`` if it is nowhere."""
+        root = self._local()
+        found = self._lying(root, file)
+        if found is not None:
+            return found
+        member = self._member(root, file)
+        if member is None:
+            raise FileNotFoundError(
+                f"{self.name} has no video {file}, neither in {', '.join(self.folders)} nor in an archive"
+            )
+        return str(member.unpacked())
+
+    def text(self, file: str) -> str | None:
+        """The content of a text file, such as subtitles; None if there is none.  Raises ``OSError``."""
+        root = self._local()
+        found = self._lying(root, file)
+        if found is not None:
+            return Path(found).read_bytes().decode("utf-8", errors="replace")
+        member = self._member(root, file)
+        return None if member is None else member.read().decode("utf-8", errors="replace")
+
+    def _local(self) -> Path:
+        return Path(self.root) if self.root is not None else downloaded(self.name)
+
+    def _lying(self, root: Path, file: str) -> str | None:
+        """The path of a file in one of the folders."""
+        for folder in self.folders:
+            for name in self._names(file):
+                path = path_in(root / folder, name)
+                if Path(path).exists():
+                    return path
+        return None
+
+    def _member(self, root: Path, file: str) -> Member | None:
+        """The file in one of the archives, wherever it is in it."""
+        names = self._names(file)
+        members = archive_members(str(root))
+        for name in names:
+            for member in members.get(name.rpartition("/")[2], ()):
+                if f"/{member.name}".endswith(f"/{name}"):
+                    return member
+        return None
+
+    def _names(self, file: str) -> list[str]:
+        stem, dot, suffix = file.rpartition(".")
+        known = dot and f".{suffix}" in (*self.suffixes, ".srt", ".json")
+        if known and f".{suffix}" not in self.suffixes:
+            return [file]
+        return [file, *(f"{stem if known else file}{other}" for other in self.suffixes if not file.endswith(other))]
+
+
+@cache
+def archive_members(root: str) -> Mapping[str, Sequence[Member]]:
+    """The files in all zip archives at the root and one folder below, by their last name.
+
+    Raises:
+        OSError: an archive cannot be read.
+    """
+    found: dict[str, list[Member]] = {}
+    for path in sorted({path for pattern in ARCHIVES for path in Path(root).glob(pattern)}):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise OSError(f"{path} is not a complete zip archive ({error}); download it again") from error
+        for name in names:
+            if not name.endswith("/") and "__MACOSX" not in name:
+                found.setdefault(name.rpartition("/")[2], []).append(Member(str(path), name))
+    return found
+
+
+@cache
+def downloaded(repo: str) -> Path:
+    """The local copy of the archives and videos of a data set on the hub.  Raises ``OSError``."""
+    from huggingface_hub import snapshot_download
+
+    log.info("the videos of %s are downloaded; this can take hours, and continues where it was interrupted", repo)
+    try:
+        return Path(snapshot_download(repo, repo_type="dataset", allow_patterns=list(DOWNLOADED)))
+    except Exception as error:  # offline, gated: many exceptions
+        raise OSError(f"the videos of {repo} could not be downloaded ({type(error).__name__}: {error})") from error
+
+
+def video_source(
+    data: Data, task: str, folders: Sequence[str], *, places: Sequence[str] = (), hub: str = "", required: bool = True
+) -> VideoSource:
+    """The videos of a task.
+
+    Args:
+        folders: below the benchmark's folder, where unpacked videos may be.
+        places: the benchmark's folder in the root of the official downloads, one of several names.
+        hub: the data set.
+        required: whether it is an error that there are neither such folders nor archives.
+
+    Raises:
+        UserError: there are neither.
+    """
+    if isinstance(data, HubData):
+        return VideoSource(hub, None if data.mirror is None else str(data.mirror / hub), tuple(folders), task)
+    assert isinstance(data, OfficialData)
+    root = next((data.root / place for place in places if (data.root / place).is_dir()), data.root / places[0])
+    if required and data.images_required:
+        there = any((root / folder).is_dir() for folder in folders)
+        if not there and not any(path for pattern in ARCHIVES for path in root.glob(pattern)):
+            raise UserError(
+                f"{task}: no videos under {root}; expected {' or '.join(f'{folder}/' for folder in folders)}, or the "
+                f"zip archives as they were downloaded ('evalkit tasks {task}' shows the layout)."
+            )
+    return VideoSource(str(root), str(root), tuple(folders), task)

@@ -34,6 +34,7 @@ from evalkit.types import (
     Request,
     Sample,
     Shot,
+    VideoPart,
     VideoRef,
 )
 from evalkit.video.sampling import sampling_of
@@ -306,10 +307,11 @@ def conversation(
     messages = family.prompt(spec, sample, shots)
     if spec.given:
         shown = {part.image.name for m in messages for part in m.content if isinstance(part, ImagePart)}
-        if any(image.name not in shown for image in sample.all_images):
+        shown |= {part.video.name for m in messages for part in m.content if isinstance(part, VideoPart)}
+        if any(medium.name not in shown for medium in (*sample.videos, *sample.all_images)):
             raise UserError(
-                f"--prompt {spec.task}=…: it leaves out images of sample {sample.id}, which stand in the question or "
-                "the options; add {q} or {options}."
+                f"--prompt {spec.task}=…: it leaves out {'videos' if sample.videos else 'images'} of sample "
+                f"{sample.id}, which stand in the question or the options; add {{q}} or {{options}}."
             )
     return given.before(messages, family.name)
 

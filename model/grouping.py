@@ -1,4 +1,4 @@
-"""Group requests by the images they contain.
+"""Group requests by the images and videos they contain.
 
 Requests about the same images share most of their prompt: workers keep a group together, the planner puts it into one
 window, and the server backend sends it in a row, so that the server's prefix cache still holds the image when the next
@@ -16,10 +16,11 @@ from evalkit.types import Request
 
 
 def group_by_images(requests: Iterable[Request]) -> list[list[Request]]:
-    """Groups of requests with the same images, in the order of their first requests."""
+    """Groups of requests with the same images and videos, in the order of their first requests."""
     groups: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
-        groups.setdefault(tuple(image.name for image in request.images), []).append(request)
+        names = tuple(medium.name for medium in (*request.videos, *request.images))
+        groups.setdefault(names, []).append(request)
     return list(groups.values())
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from evalkit.types import ImagePart, Request, Size
+from evalkit.types import ImagePart, Request, Size, TextPart
 
 CHARACTERS_PER_TOKEN = 3.5
+VIDEO_TOKENS = 4096  # of a video: neither its frames nor their size are known
 DEFAULT_SIZE: Size = (640, 480)  # of images, if no size is known
 # Cost of an answer's token relative to a prompt's: each decode step reads all weights for few sequences.
 DECODE_COST = 3
@@ -30,7 +31,7 @@ def estimate_tokens(
     Args:
         sizes: of images, by name; a missing one counts as the mean of the others.
         visual: returns the number of visual tokens per image size.
-        shared: whether a prefix up to an image is computed only for the first request that has it.
+        shared: whether a prefix up to an image or a video is computed only for the first request that has it.
     """
     distinct = list({DEFAULT_SIZE, *sizes.values()})
     tokens = dict(zip(distinct, visual(distinct), strict=True))
@@ -44,12 +45,15 @@ def estimate_tokens(
         for message in request.messages:
             texts.append(message.role)
             for part in message.content:
-                if not isinstance(part, ImagePart):
+                if isinstance(part, TextPart):
                     cost += len(part.text) / CHARACTERS_PER_TOKEN
                     texts.append(part.text)
                     continue
-                name = part.image.name
-                cost += tokens[sizes[name]] if name in sizes else usual
+                name = part.image.name if isinstance(part, ImagePart) else part.video.name
+                if isinstance(part, ImagePart):
+                    cost += tokens[sizes[name]] if name in sizes else usual
+                else:
+                    cost += VIDEO_TOKENS
                 if shared:
                     beginning = (place, name, *texts)
                     if beginning in begun:

@@ -148,7 +148,7 @@ def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
     """Print each family's prompt, with ``{question}`` in place of the sample's text."""
     from evalkit import registry
     from evalkit.errors import UserError
-    from evalkit.types import ImagePart, Sample
+    from evalkit.types import Sample
 
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (), "{question}", (), "", options=options)
@@ -159,9 +159,7 @@ def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
         except UserError:
             console.print(Text.assemble("\n", ("prompt", "bold"), f" {family.name}: not defined"))
             continue
-        prompt = "".join(
-            "<image>" if isinstance(part, ImagePart) else part.text for message in messages for part in message.content
-        )
+        prompt = "".join(message.text() for message in messages)
         console.print(Text.assemble("\n", ("prompt", "bold"), f" {family.name} (up to {tokens} new tokens)"))
         for line in prompt.splitlines():
             console.print(f"  {line}", highlight=False)

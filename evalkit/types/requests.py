@@ -163,6 +163,11 @@ class Message:
     role: Literal["system", "user", "assistant", "plain"]
     content: tuple[TextPart | ImagePart | VideoPart, ...]
 
+    def text(self, image: str = "<image>", video: str = "<video>") -> str:
+        """Its text, with these marks in the places of images and videos."""
+        marks = {ImagePart: image, VideoPart: video}
+        return "".join(part.text if isinstance(part, TextPart) else marks[type(part)] for part in self.content)
+
 
 @dataclass(frozen=True)
 class Shot:

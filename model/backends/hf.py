@@ -29,9 +29,10 @@ from evalkit.model.hf.generate import GenerateRunner
 from evalkit.model.hf.generation_config import not_applied
 from evalkit.model.hf.loading import identity, load_model
 from evalkit.model.hf.memory import memory_in_use
+from evalkit.model.hf.planned import PlannedRequest
 from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_into_windows
 from evalkit.model.hf.preflight import check_embeddings, check_requests
-from evalkit.model.hf.processor import Inputs, PlannedRequest
+from evalkit.model.hf.processor import Inputs
 from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.responses import Outcome, Responses, error_response
 from evalkit.model.hf.restore import borrowed_model

@@ -32,7 +32,7 @@ from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import ResizeRule, resize_rule
 from evalkit.model.server.images import ImageCache
 from evalkit.model.token_estimate import estimate_tokens
-from evalkit.types import Batching, ImagePart, ImageSize, Preview, Request, Response, Size
+from evalkit.types import Batching, ImageSize, Preview, Request, Response, Size
 
 __all__ = ["BACKEND", "ServerBackend"]
 
@@ -151,6 +151,8 @@ def check_supported(request: Request) -> None:
             "--backend server: this family's prompts are plain text around images, not chat turns, and no server has "
             "an endpoint for that; use --backend hf."
         )
+    if request.videos:
+        raise UserError("--backend server: videos are not sent to servers yet; use --backend hf.")
     if request.decoding.num_beams > 1:
         raise UserError("--num-beams: chat endpoints do not support beam search; use --backend hf, or leave it out.")
 
@@ -209,11 +211,7 @@ class ServerBackendFactory(BackendFactory):
         image_size = resize_rule(checkpoint).image_size
         for request in requests:
             check_supported(request)
-            text = "\n".join(
-                f"[{message.role}] "
-                + "".join("<image>" if isinstance(part, ImagePart) else part.text for part in message.content)
-                for message in request.messages
-            )
+            text = "\n".join(f"[{message.role}] {message.text()}" for message in request.messages)
             try:
                 image_sizes = tuple(image_size(image.size()) for image in request.images)
             except (OSError, ValueError) as error:

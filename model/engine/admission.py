@@ -20,6 +20,9 @@ CHUNK = {"cpu": 512}
 CHUNK_ON_GPU = 2048
 LEAST = {"cpu": 1}  # rows that join the running ones of the paged cache, if so many are waiting
 LEAST_ON_GPU = 8
+# Pixels of videos that are decoded for one prefill (three bytes each), beside the next one.
+VIDEO_PIXELS = {"cpu": 48 * 2**20}
+VIDEO_PIXELS_ON_GPU = 512 * 2**20
 PREFILL_SHARE = 8  # the part of the memory that rows with copies of their prefixes may take during a prefill
 
 
@@ -30,6 +33,7 @@ class Admission:
         load: loads a sequence's images; raises ``OSError`` or ``ValueError``.
 
     Attributes:
+        video_pixels: how many pixels of videos may be decoded for one prefill (the first video always may).
         chunk: number of tokens to prefill between two decode steps of the paged cache.
         preemptions: number of times that a running sequence was put back because pages were short.
     """
@@ -43,6 +47,7 @@ class Admission:
         self.bytes_per_token = language.shape.bytes(language.dtype)
         self.least = LEAST.get(language.device.type, LEAST_ON_GPU)
         self.chunk = CHUNK.get(language.device.type, CHUNK_ON_GPU)
+        self.video_pixels = VIDEO_PIXELS.get(language.device.type, VIDEO_PIXELS_ON_GPU)
         self.preemptions = 0
         self.captures = options.cuda_graphs and language.device.type == "cuda"
 
@@ -94,10 +99,14 @@ class Admission:
         budgeted = self.options.token_budget
         admitted: list[Sequence] = []
         unshared = longest = 0
+        decoded: dict[int, int] = {}
         while waiting and len(admitted) + live < limits.rows:
             sequence = waiting[-1]
             table = sequence.image_table
             if admitted and table is not admitted[0].table:
+                break
+            decoded |= sequence.pixels_to_read
+            if admitted and sum(decoded.values()) > self.video_pixels:
                 break
             unshared = max(unshared, table.tokens(sequence.unshared_elements) + len(sequence.tokens))
             longest = max(longest, table.tokens(sequence.elements) + sequence.max_new_tokens)
@@ -115,12 +124,16 @@ class Admission:
         cache = self.running.paged
         live = len(self.running)
         counted: set[Node] = set()
+        decoded: dict[int, int] = {}
         pages = unshared = longest = new = 0
         admitted = batch.sequences
         while waiting and len(admitted) + live < limits.rows:
             sequence = waiting[-1]
             table = sequence.image_table
             if admitted and table is not admitted[0].table:
+                break
+            decoded |= sequence.pixels_to_read
+            if admitted and sum(decoded.values()) > self.video_pixels:
                 break
             if not self._loaded(batch, sequence):
                 waiting.pop()

@@ -18,16 +18,18 @@ import torch
 
 from evalkit.errors import UserError
 from evalkit.model.hf import memory
+from evalkit.model.hf.positions import tokens_per_second
 from evalkit.model.hf.processor import Inputs
 
 from . import sequence
 from .encoder_cache import EncoderCache
 from .engine import Engine
+from .image_table import Placeholders
 from .kv_tensors import KVShape
 from .language_model import LanguageModel, relative_error, text_model
 from .options import EngineOptions, Limits
 from .patches import patched
-from .reference import ReferenceAnswer, batching_noise, reference_answer, reference_requests
+from .reference import ReferenceAnswer, batching_noise, reference_answer, reference_requests, video_request
 from .vision import GenericImageProcessor, ImageProcessor, PatchImageProcessor
 
 log = logging.getLogger(__name__)
@@ -60,17 +62,19 @@ def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | 
         UnsupportedModel: the engine cannot run the model, or its logits differ.
     """
     placeholder, image_token = image_tokens(model, inputs.processor)
+    video_token = video_token_of(model, inputs)
     _check_architecture(model)
     answers = _reference_answers(model, inputs)
-    language = LanguageModel(model, image_token)
+    language = LanguageModel(model, [token for token in (image_token, video_token) if token is not None])
     if model.dtype != torch.float32:
         noise = batching_noise(model, inputs, answers[:2])
         language.tolerance = max(language.tolerance, min(3 * noise, MAX_TOLERANCE))
         log.info("batching changes the model's own logits by %.1e of their spread", noise)
     with ExitStack() as stack:
         patches = stack.enter_context(patched(model, options))
-        processor = image_processor_for(model, inputs.processor, image_token, grids_on_cpu=patches.grids_on_cpu)
-        engine = _make_engine(model, language, processor, placeholder, rows=rows, tokens=tokens, options=options)
+        processor = image_processor_for(model, inputs, image_token, video_token, grids_on_cpu=patches.grids_on_cpu)
+        placeholders = Placeholders(placeholder, video_token)
+        engine = _make_engine(model, language, processor, placeholders, rows=rows, tokens=tokens, options=options)
         try:
             _compare(engine, inputs, answers[:2])
         except UnsupportedModel:
@@ -83,6 +87,7 @@ def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | 
         except Exception as error:
             engine.supports_several_images = False
             log.warning("%s: requests with several images go through generate (%s)", type(model).__name__, error)
+        engine.supports_videos = video_token is not None and _supports_videos(engine, model, inputs)
         _check_pages(engine, inputs, answers[:2])
         engine.encoder_cache.clear()
         engine.resources = stack.pop_all()
@@ -107,11 +112,34 @@ def image_tokens(model: Any, processor: Any) -> tuple[int, int]:
     return placeholder, image
 
 
-def image_processor_for(model: Any, processor: Any, image_token: int, *, grids_on_cpu: bool) -> ImageProcessor:
+def video_token_of(model: Any, inputs: Inputs) -> int | None:
+    """Return the token of a visual token's place in videos; None if the model takes none, or in an unknown way."""
+    token = getattr(model.config, "video_token_id", None)
+    if (
+        inputs.video_format is None
+        or not inputs.takes_videos
+        or not hasattr(model.model, "get_rope_index")
+        or not isinstance(token, int)
+    ):
+        return None
+    return token if inputs.tokenizer.convert_tokens_to_ids(inputs.video_format.token) == token else None
+
+
+def image_processor_for(
+    model: Any, inputs: Inputs, image_token: int, video_token: int | None, *, grids_on_cpu: bool
+) -> ImageProcessor:
     """Return the image processor that suits a model."""
+    processor = inputs.processor
     image_processor = getattr(processor, "image_processor", None)
     if hasattr(model.model, "get_rope_index") and hasattr(image_processor, "merge_size"):
-        return PatchImageProcessor(processor, image_token, grids_on_cpu=grids_on_cpu)
+        return PatchImageProcessor(
+            processor,
+            image_token,
+            videos=inputs.video_format,
+            video_token=video_token,
+            tokens_per_second=tokens_per_second(model),
+            grids_on_cpu=grids_on_cpu,
+        )
     return GenericImageProcessor(processor, image_token, processor.image_token)
 
 
@@ -144,11 +172,21 @@ def _reference_answers(model: Any, inputs: Inputs) -> list[ReferenceAnswer]:
     return answers
 
 
+def _supports_videos(engine: Engine, model: Any, inputs: Inputs) -> bool:
+    """Whether the engine reproduces the model's logits for a video."""
+    try:
+        _compare(engine, inputs, [reference_answer(model, inputs, video_request())])
+    except Exception as error:
+        log.warning("%s: requests with videos go through generate (%s)", type(model).__name__, error)
+        return False
+    return True
+
+
 def _make_engine(
     model: Any,
     language: LanguageModel,
     processor: ImageProcessor,
-    placeholder: int,
+    placeholders: Placeholders,
     *,
     rows: int | None,
     tokens: int | None,
@@ -161,7 +199,7 @@ def _make_engine(
         language,
         processor,
         EncoderCache(model.model, processor, device=model.device, dtype=model.dtype, max_bytes=cached),
-        placeholder=placeholder,
+        placeholders=placeholders,
         limits=Limits(rows or ROWS.get(kind, ROWS_ON_GPU), tokens or TOKENS.get(kind, TOKENS_ON_GPU), free - cached),
         options=options,
         prefetch_workers=_prefetch_workers(kind),
@@ -197,7 +235,11 @@ def _compare(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer],
     sequences = []
     for answer in answers:
         (planned,) = inputs.plan(answer.request)
-        sequences.append(sequence.Sequence(planned, planned.ids, answer.request.images, planned.tokens, 2))
+        sequences.append(
+            sequence.Sequence(
+                planned, planned.ids, answer.request.images, planned.tokens, 2, videos=planned.encoded_videos
+            )
+        )
     with torch.inference_mode():
         found = engine.logits(sequences, [answer.token for answer in answers], paged=paged)
     for answer, logits in zip(answers, found, strict=True):

@@ -1,10 +1,10 @@
-"""Encodes images with the model's vision encoder, and caches their features."""
+"""Encodes images and frame groups with the model's vision encoder, and caches their features."""
 
 from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from .vision import ImageProcessor, ProcessedImage
 
 
 class EncoderCache:
-    """The features of images, least recently used first.
+    """The features of images and of videos' frame groups, least recently used first.
 
     An image's features have shape (1 + deep layers, tokens, width): the embeddings of its tokens and, for Qwen3-VL's
     deepstack features, added to the output of the first layers.
@@ -33,12 +33,12 @@ class EncoderCache:
         self.dtype = dtype
         self.max_bytes = max_bytes
         self.bytes = 0
-        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._features: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: Hashable) -> bool:
         return key in self._features
 
-    def features(self, images: Mapping[str, ProcessedImage], max_tokens: int) -> dict[str, torch.Tensor]:
+    def features(self, images: Mapping[Hashable, ProcessedImage], max_tokens: int) -> dict[Hashable, torch.Tensor]:
         """Return the features of images by key; missing ones are encoded, about ``max_tokens`` tokens at a time."""
         found = {}
         missing = []
@@ -54,7 +54,7 @@ class EncoderCache:
                 self._add(key, features)
         return found
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: Hashable) -> None:
         """Remove one image."""
         if (features := self._features.pop(key, None)) is not None:
             self.bytes -= features.nbytes
@@ -81,7 +81,7 @@ class EncoderCache:
         # Cloned: a view would keep the whole batch's features alive.
         return [part.clone() if len(images) > 1 else part for part in features.split(counts, dim=1)]
 
-    def _add(self, key: str, features: torch.Tensor) -> None:
+    def _add(self, key: Hashable, features: torch.Tensor) -> None:
         self._features[key] = features
         self.bytes += features.nbytes
         while self.bytes > self.max_bytes and len(self._features) > 1:
@@ -96,9 +96,9 @@ def _flatten(features: Any) -> torch.Tensor:
 
 
 def _batches(
-    images: Sequence[tuple[str, ProcessedImage]], max_tokens: int
-) -> Iterator[list[tuple[str, ProcessedImage]]]:
-    batch: list[tuple[str, ProcessedImage]] = []
+    images: Sequence[tuple[Hashable, ProcessedImage]], max_tokens: int
+) -> Iterator[list[tuple[Hashable, ProcessedImage]]]:
+    batch: list[tuple[Hashable, ProcessedImage]] = []
     room = max_tokens
     for key, image in images:
         if batch and image.tokens > room:

@@ -14,6 +14,7 @@ from evalkit.model.hf.memory import is_out_of_memory
 from .batch import Batch
 from .decode_batch import DecodeBatch
 from .encoder_cache import EncoderCache
+from .image_table import Placeholders
 from .kv_cache import ContiguousKVCache
 from .language_model import LanguageModel
 from .model_runner import ModelRunner
@@ -28,11 +29,12 @@ class Engine:
     """Answers sequences with a language model and its vision encoder.
 
     Args:
-        placeholder: the token that stands for an image in prompts.
+        placeholders: the tokens that stand for an image and for a frame group in prompts.
         prefetch_workers: threads that read images ahead, of ``prefetch_pixels`` at most.
 
     Attributes:
         supports_several_images: whether it answers sequences with more than one image.
+        supports_videos: whether it answers sequences with videos.
         resources: closed by ``close``: the model's patches.
     """
 
@@ -42,7 +44,7 @@ class Engine:
         processor: ImageProcessor,
         encoder_cache: EncoderCache,
         *,
-        placeholder: int,
+        placeholders: Placeholders,
         limits: Limits,
         options: EngineOptions,
         prefetch_workers: int,
@@ -53,6 +55,7 @@ class Engine:
         self.encoder_cache = encoder_cache
         self.options = options
         self.supports_several_images = True
+        self.supports_videos = True
         self.resources = ExitStack()
         self.runner = ModelRunner(language, options)
         steps = self.runner.steps
@@ -67,7 +70,7 @@ class Engine:
             processor,
             encoder_cache,
             DecodeBatch(contiguous, language.paged_cache(), language.device),
-            placeholder=placeholder,
+            placeholders=placeholders,
             limits=limits,
             options=options,
             prefetch_workers=prefetch_workers,

@@ -47,7 +47,11 @@ class PrefillSegment:
 
 @dataclass(frozen=True)
 class RopePositions:
-    """Numbers the positions of tokens: one number each, or three (time, row, column) with images as grids."""
+    """Numbers the positions of tokens: one number each, or three (time, row, column) with images as grids.
+
+    A video's frame groups are grids at their times, all of whose positions begin where the video begins; what follows
+    them begins after the largest position so far (``model/hf/positions.py``).
+    """
 
     grids: bool
 
@@ -69,11 +73,13 @@ class RopePositions:
                 position, text = position + text, 0
                 ids += element.ids
                 rows, columns = element.grid
-                block = torch.full((3, rows, columns), position)
+                origin = position - element.offset
+                block = torch.full((3, rows, columns), origin)
+                block[0] += element.time
                 block[1] += torch.arange(rows)[:, None]
                 block[2] += torch.arange(columns)
                 blocks.append(block.flatten(1))
-                position += max(rows, columns)
+                position = origin + max(element.time + 1, element.offset, rows, columns)
         blocks.append(self._line(position, text))
         return ids, torch.cat(blocks, dim=1), position + text
 
@@ -93,18 +99,18 @@ class LanguageModel:
     Attributes:
         shape: of one token's keys and values.
         positions: how its tokens are numbered.
-        image_token: the token of a visual token's place.
+        visual_tokens: the tokens of visual tokens' places, in images and in videos.
         tolerance: largest ``relative_error`` between equal logits.
         ntk_alpha: maps a prompt's length to the factor with which its keys are rotated (Qwen-VL's dynamic NTK); None
             for other models.
         page_attention: whether decode steps may read pages in place (``PagedTensors``).
     """
 
-    def __init__(self, model: Any, image_token: int) -> None:
+    def __init__(self, model: Any, visual_tokens: Sequence[int]) -> None:
         self.model = text_model(model)
         self.embed = model.get_input_embeddings()
         self.head = model.get_output_embeddings()
-        self.image_token = image_token
+        self.visual_tokens = tuple(visual_tokens)
         self.shape = KVShape.of(self.model.config)
         self.positions = RopePositions(grids=hasattr(model.model, "get_rope_index"))
         self.device = model.device
@@ -158,7 +164,7 @@ class LanguageModel:
             cache.own_slots[row] = len(segment.ids)
         for rows in _same_prefix(segments):
             cache.write_prefix(rows, segments[rows.start].prefix, before)
-        visual = (ids == self.image_token) & valid
+        visual = torch.isin(ids, torch.tensor(self.visual_tokens)) & valid
         for row, segment in enumerate(segments):
             visual[row, longest - segment.generated :] = False
         # Without a prefix or padding no mask is needed but the causal one, for which attention has faster kernels.

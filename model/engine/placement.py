@@ -22,7 +22,7 @@ def place(
     """
     by_factor: dict[float, list[tuple[Sequence, Elements]]] = {}
     for sequence in sequences:
-        elements = table.add(sequence.prompt, sequence.images, sequence.estimated_tokens)
+        elements = table.add(sequence.prompt, sequence.images, sequence.videos, sequence.estimated_tokens)
         by_factor.setdefault(rope_factor(sequence.estimated_tokens), []).append((sequence, elements))
     ordered = []
     for factor, group in sorted(by_factor.items(), key=lambda pair: pair[0], reverse=True):

@@ -93,24 +93,11 @@ class BytePreprocessor:
             pixels = torch.cat(parts, out=pinned)
         else:
             pixels = torch.cat(parts)
-        values = self._normalize(pixels.to(device, non_blocking=True))
+        values = normalize(pixels.to(device, non_blocking=True), processor)
         values = values.to(dtype).view(-1, 3, merge, patch, merge, patch).permute(0, 2, 4, 1, 3, 5)
         values = values.unsqueeze(4).expand(-1, -1, -1, -1, frames, -1, -1)
         grids = torch.cat([image.tensors["image_grid_thw"] for image in images])
         return values.reshape(-1, 3 * frames * patch * patch), grids
-
-    def _normalize(self, pixels: Tensor) -> Tensor:
-        """Normalize bytes (blocks, 3, side, side) to fp32 with the processor's arithmetic.
-
-        The processor's own function creates tensors on the device from Python numbers, each of which synchronizes.
-        """
-        processor = self.processor
-        factor = processor.rescale_factor if processor.do_rescale else 1.0
-        if not processor.do_normalize:
-            return pixels.float() * factor
-        mean, std = (torch.tensor(numbers) * (1.0 / factor) for numbers in (processor.image_mean, processor.image_std))
-        mean, std = to_device(torch.stack([mean, std])[..., None, None], pixels.device).unbind()
-        return pixels.float().sub_(mean).div_(std)
 
     @staticmethod
     def supports(image_processor: Any) -> bool:
@@ -128,6 +115,19 @@ class BytePreprocessor:
         except Exception:  # another kind of processor can fail in any way
             return False
         return True
+
+
+def normalize(pixels: Tensor, processor: Any) -> Tensor:
+    """Normalize bytes (…, 3, height, width) to fp32 with the arithmetic of an image or video processor.
+
+    The processor's own function creates tensors on the device from Python numbers, each of which synchronizes.
+    """
+    factor = processor.rescale_factor if processor.do_rescale else 1.0
+    if not processor.do_normalize:
+        return pixels.float() * factor
+    mean, std = (torch.tensor(numbers) * (1.0 / factor) for numbers in (processor.image_mean, processor.image_std))
+    mean, std = to_device(torch.stack([mean, std])[..., None, None], pixels.device).unbind()
+    return pixels.float().sub_(mean).div_(std)
 
 
 class GenericPreprocessor:

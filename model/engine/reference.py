@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from evalkit.model.hf.positions import trained_positions
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.hf.synthetic_image import SyntheticImage
-from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
+from evalkit.model.hf.synthetic_video import EveryFrame, SyntheticVideo
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart, VideoPart
 
 from .language_model import relative_error
 
@@ -54,8 +56,17 @@ def reference_requests(*, plain: bool) -> list[Request]:
     return [Request(str(at), messages, Decoding(max_new_tokens=2)) for at, messages in enumerate(contents)]
 
 
+def video_request() -> Request:
+    """A question about a video with more frame groups than a group has rows or columns, with an image after it."""
+    video, image = VideoPart(SyntheticVideo("v", 9, 96, 64)), ImagePart(SyntheticImage("a", 190, 130))
+    content = (video, TextPart(QUESTION), image, TextPart("Colours?"))
+    return Request(
+        "video", (Message("user", content),), Decoding(max_new_tokens=2), video_sampling=EveryFrame(columns=3, rows=2)
+    )  # fmt: skip
+
+
 def reference_answer(model: Any, inputs: Inputs, request: Request) -> ReferenceAnswer:
-    """Answer a request with the model's ``generate``.
+    """Answer a request with the model's ``generate``, and with the positions of videos as in training.
 
     Raises:
         OSError, ValueError, UserError, NotImplementedError: the processor or the model rejects the request.
@@ -64,7 +75,7 @@ def reference_answer(model: Any, inputs: Inputs, request: Request) -> ReferenceA
     for _, error in prepared.failed:
         raise error
     tensors = prepared.inputs.to(model.device, dtype=model.dtype)
-    with torch.inference_mode():
+    with torch.inference_mode(), trained_positions(model):
         out = model.generate(
             **tensors,
             do_sample=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from evalkit.model.hf.processor import PlannedRequest
+from evalkit.model.hf.planned import PlannedRequest
 from evalkit.model.hf.responses import Outcome
 from evalkit.model.hf.sampler import RandomSampler
 from evalkit.types import ImageSize
@@ -16,7 +16,9 @@ from .sequence import Sequence as EngineSequence
 
 def supports(engine: Engine, planned: PlannedRequest) -> bool:
     """Whether the engine supports the request; beam search needs ``generate``."""
-    return planned.request.decoding.num_beams == 1 and (engine.supports_several_images or len(planned.sizes) <= 1)
+    if planned.request.decoding.num_beams != 1 or (planned.encoded_videos and not engine.supports_videos):
+        return False
+    return engine.supports_several_images or len(planned.sizes) <= 1
 
 
 def sequence_outcome(sequence: EngineSequence) -> Outcome:
@@ -52,6 +54,7 @@ def engine_sequence(
         planned.tokens,
         decoding.max_new_tokens if branch is None else len(branch.forced) + 1,
         stop_tokens=tuple(stop_tokens),
+        videos=planned.encoded_videos,
         branch=branch,
     )
     if branch is None:

@@ -14,7 +14,7 @@ from .batch import Batch, Prefilled
 from .decode_batch import DecodeBatch
 from .encoder_cache import EncoderCache
 from .image_prefetcher import ImagePrefetcher
-from .image_table import ImageTable
+from .image_table import ImageTable, Placeholders
 from .language_model import LanguageModel
 from .options import EngineOptions, Limits
 from .placement import cut_long_prompts, place
@@ -35,7 +35,7 @@ class Scheduler:
     sequences of a window are decoded together with the first ones of the next.
 
     Args:
-        placeholder: the token that stands for an image in prompts.
+        placeholders: the tokens that stand for an image and for a frame group in prompts.
         prefetch_workers: threads that read images ahead, of ``prefetch_pixels`` at most.
 
     Attributes:
@@ -54,7 +54,7 @@ class Scheduler:
         encoder_cache: EncoderCache,
         running: DecodeBatch,
         *,
-        placeholder: int,
+        placeholders: Placeholders,
         limits: Limits,
         options: EngineOptions,
         prefetch_workers: int,
@@ -64,7 +64,7 @@ class Scheduler:
         self.processor = processor
         self.encoder_cache = encoder_cache
         self.running = running
-        self.placeholder = placeholder
+        self.placeholders = placeholders
         self.limits = limits
         self.options = options
         self.prefetch_workers = prefetch_workers if options.image_prefetch else 0
@@ -100,7 +100,7 @@ class Scheduler:
         self._close_prefetcher()
         ordered = self.place(sequences)
         self._prefetcher = ImagePrefetcher(
-            [image for sequence in ordered for image in sequence.images],
+            [medium for sequence in ordered for medium in sequence.media],
             self.processor,
             workers=self.prefetch_workers,
             max_pixels=self.prefetch_pixels,
@@ -114,7 +114,7 @@ class Scheduler:
 
     def place(self, sequences: Iterable[Sequence]) -> list[Sequence]:
         """Build the window's prefix tree, and return its sequences in the order in which to prefill them."""
-        table = ImageTable(self.placeholder, self.processor, self.encoder_cache)
+        table = ImageTable(self.placeholders, self.processor, self.encoder_cache)
         return place(sequences, table, self.language.rope_factor, share=self.options.prefix_sharing)
 
     def clear(self, *, free_memory: bool = False) -> list[Sequence]:
@@ -223,8 +223,7 @@ class Scheduler:
         else:
             finished = self._read_tokens(launched=result is not None)
         for sequence in finished:
-            table = sequence.image_table
-            sequence.processed_images = tuple(table.processed(element) for element in sequence.elements if element < 0)
+            sequence.processed_images = sequence.image_table.images_in(sequence.elements)
         return finished
 
     def _start_decoding(self, sequences: list[Sequence], prefilled: Prefilled) -> list[Sequence]:

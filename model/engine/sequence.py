@@ -8,6 +8,7 @@ from enum import Enum
 
 from evalkit.model.hf.continuations import Branch
 from evalkit.model.hf.sampler import RandomSampler
+from evalkit.model.hf.videos import SelectedVideo
 from evalkit.types import ImageRef
 
 from .image_table import ImageTable
@@ -29,8 +30,9 @@ class Sequence:
 
     Attributes:
         request: whose answer it is (the caller's own object).
-        prompt: the prompt's tokens, with one placeholder per image.
+        prompt: the prompt's tokens, with one placeholder per image and per frame group.
         images: the images, in the order of the placeholders.
+        videos: the videos, likewise.
         estimated_tokens: the prompt's length with all visual tokens, as far as known before images are read.
         max_new_tokens: limit of the answer, including the token that ends it.
         min_new_tokens: ``stop_tokens`` are not generated before this many tokens.
@@ -39,7 +41,7 @@ class Sequence:
         sampler: to sample tokens at random; None for greedy decoding.
         hits_stop_string: whether the tokens so far contain a stop string.
 
-        table: the images of its window (set by ``place``, as are the next three).
+        table: the images and videos of its window (set by ``place``, as are the next three).
         elements: the prompt's elements, see ``prefix_tree``.
         node: the deepest shared prefix above it.
         rope_factor: with which its keys are rotated.
@@ -62,6 +64,7 @@ class Sequence:
     max_new_tokens: int
     min_new_tokens: int = 0
     stop_tokens: tuple[int, ...] = ()
+    videos: tuple[SelectedVideo, ...] = ()
     branch: Branch | None = None
     sampler: RandomSampler | None = None
     hits_stop_string: Callable[[list[int]], bool] | None = None
@@ -135,6 +138,17 @@ class Sequence:
     def unshared_elements(self) -> Elements:
         """The elements of its prompt that it does not share."""
         return self.elements[self.node.end :] if self.node is not None else self.elements
+
+    @property
+    def media(self) -> tuple[ImageRef | SelectedVideo, ...]:
+        """Its videos and images."""
+        return (*self.videos, *self.images)
+
+    @property
+    def pixels_to_read(self) -> dict[int, int]:
+        """The number of pixels of each video that is to be decoded for it, see ``ImageTable.pixels_to_read``."""
+        computed = max((node.end for node in self.prefixes if node.prefix is not None), default=0)
+        return self.image_table.pixels_to_read(self.elements[computed:]) if self.videos else {}
 
     def retain_prefixes(self) -> None:
         """Count it as waiting for its prefixes again."""

@@ -192,6 +192,11 @@ class Chat(Family):
             return
         if shots:
             raise UserError(f"--shots: models of the family {self.name} take one image only; leave it out.")
+        if sample.videos:
+            raise UserError(
+                f"sample {sample.id} has a video, and its frames are several images, but models of the family "
+                f"{self.name} take one image only; choose other tasks."
+            )
         if len(sample.all_images) > 1:
             raise UserError(
                 f"sample {sample.id} has {len(sample.all_images)} images, but models of the family {self.name} take "

@@ -16,7 +16,19 @@ from types import MappingProxyType
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.types import ImagePart, ImageRef, Kind, Part, PromptSpec, PromptTemplate, Sample, TextPart
+from evalkit.types import (
+    ContentPart,
+    ImagePart,
+    ImageRef,
+    Kind,
+    Part,
+    PromptSpec,
+    PromptTemplate,
+    Sample,
+    TextPart,
+    VideoPart,
+    VideoRef,
+)
 
 OFFICIAL, LMMS_EVAL, VLMEVALKIT = "official", "lmms-eval", "vlmevalkit"
 PROTOCOLS = (OFFICIAL, LMMS_EVAL, VLMEVALKIT)
@@ -31,14 +43,14 @@ TEMPORAL = (
     "and ends only, as: start - end seconds."
 )
 
-Parts = tuple[TextPart | ImagePart, ...]
+Parts = tuple[TextPart | ImagePart | VideoPart, ...]
 
 
 def render(template: PromptTemplate, sample: Sample) -> Parts:
-    """The prompt for ``sample``: its images, then the text; images inside interleaved content stay in their places."""
+    """The prompt for ``sample``: its videos and images, then the text; those in interleaved content stay there."""
     if template.images_first:
         sample = _images_first(sample)
-    parts: list[Part] = [] if sample.content else list(sample.images)
+    parts: list[ContentPart] = [] if sample.content else [*sample.videos, *sample.images]
     text = template.text
     if not sample.options and template.without_options is not None:
         text = template.without_options
@@ -46,7 +58,13 @@ def render(template: PromptTemplate, sample: Sample) -> Parts:
         parts.append(literal)
         if field is not None:
             parts += _field(field, template, sample)
-    return joined(TextPart(part) if isinstance(part, str) else ImagePart(part) for part in parts)
+    return joined(map(_part, parts))
+
+
+def _part(part: ContentPart) -> TextPart | ImagePart | VideoPart:
+    if isinstance(part, str):
+        return TextPart(part)
+    return VideoPart(part) if isinstance(part, VideoRef) else ImagePart(part)
 
 
 def _images_first(sample: Sample) -> Sample:
@@ -56,6 +74,8 @@ def _images_first(sample: Sample) -> Sample:
         return sample
     marks = list(sample.meta["marks"])
     ours, theirs = iter(marks), iter(marks[len(sample.images) :])
+    if any(isinstance(part, VideoRef) for part in sample.content):
+        raise UserError(f"sample {sample.id}: a prompt with its images first cannot have a video within its question.")
     content = [part if isinstance(part, str) else next(ours) for part in sample.content or (sample.text,)]
     return replace(
         sample,
@@ -75,19 +95,19 @@ def _images_by_mark(sample: Sample) -> Mapping[str, ImageRef]:
     return dict(zip(map(str, marks), images, strict=True))
 
 
-def joined(parts: Iterable[TextPart | ImagePart]) -> Parts:
+def joined(parts: Iterable[TextPart | ImagePart | VideoPart]) -> Parts:
     """``parts`` with adjacent texts joined, and without empty ones."""
-    found: list[TextPart | ImagePart] = []
+    found: list[TextPart | ImagePart | VideoPart] = []
     for part in parts:
         last = found[-1] if found else None
         if isinstance(part, TextPart) and isinstance(last, TextPart):
             found[-1] = TextPart(last.text + part.text)
-        elif isinstance(part, ImagePart) or part.text:
+        elif not isinstance(part, TextPart) or part.text:
             found.append(part)
     return tuple(found)
 
 
-def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part]:
+def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[ContentPart]:
     """The content of a template's placeholder; see ``PromptTemplate``."""
     if name in ("options", "bracketed_options"):
         return list(_options(template, sample, "{}. " if name == "options" else "({}) "))
@@ -102,7 +122,7 @@ def _field(name: str, template: PromptTemplate, sample: Sample) -> Sequence[Part
     question = _text(sample, "question") if name == "question" else ""
     if question:
         return [question]
-    content: Sequence[str | ImageRef] = sample.content or (sample.text,)
+    content: Sequence[ContentPart] = sample.content or (sample.text,)
     if template.without:
         content = [part.replace(template.without, "") if isinstance(part, str) else part for part in content]
     return list(_capitalized(content)) if template.capitalize and name == "q" else content
@@ -125,7 +145,7 @@ def _at_marks(text: str, sample: Sample) -> Iterator[Part]:
         yield by_mark.get(piece, piece)
 
 
-def _capitalized(content: Sequence[Part]) -> Iterator[Part]:
+def _capitalized(content: Sequence[ContentPart]) -> Iterator[ContentPart]:
     """The first letter upper-cased, all others lower-cased."""
     begun = False
     for part in content:

@@ -53,6 +53,7 @@ class Qwen2VL(Chat):
     name = "qwen2-vl"
     model_types: Sequence[str] = ("qwen2_vl",)
     coordinates = "integers from 0 to 999, thousandths of the image"
+    video_sampling = "qwen-vl-utils-0.0.14"
     official = {
         "caption": CAPTION,
         "vqa": VQA,

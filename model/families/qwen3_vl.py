@@ -56,6 +56,7 @@ class Qwen3VL(Qwen2VL):
     name = "qwen3-vl"
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     coordinates = "from 0 to 1000, thousandths of the image"
+    video_sampling = "qwen3-report"
     vlmevalkit = {}  # as for Qwen2.5-VL
     vlmevalkit_by_task = {}
     official = {

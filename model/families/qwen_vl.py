@@ -20,7 +20,18 @@ import re
 from collections.abc import Sequence
 
 from evalkit.coordinates import Numbers
-from evalkit.types import LOCATED, Decoding, ImagePart, ImageSize, Message, PromptSpec, Sample, Shot, TextPart
+from evalkit.types import (
+    LOCATED,
+    Decoding,
+    ImagePart,
+    ImageSize,
+    Message,
+    PromptSpec,
+    Sample,
+    Shot,
+    TextPart,
+    VideoPart,
+)
 
 from ._chat import Chat, rounded
 from ._prompts import OFFICIAL, joined, render
@@ -55,7 +66,7 @@ class QwenVL(Chat):
         """One plain text: few-shot examples with their answers, then the question, each after its image."""
         self.check_images(sample, shots)
         template = self.template(spec)
-        parts: list[TextPart | ImagePart] = []
+        parts: list[TextPart | ImagePart | VideoPart] = []
         for shot in shots:
             parts += [*render(template, shot.sample), TextPart(f" {shot.answer}")]
         return (Message("plain", joined([*parts, *render(template, sample)])),)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.types import ImagePart, Message, PromptSpec, Sample, Shot, TextPart
+from evalkit.types import ImagePart, Message, PromptSpec, Sample, Shot, TextPart, VideoPart
 
 from ._chat import Chat
 from ._prompts import OFFICIAL
@@ -41,7 +41,7 @@ class QwenVLChat(QwenVL):
         turns: list[Message] = []
         for turn in Chat.prompt(self, spec, sample, shots):
             if turn.role == "user":
-                parts: list[TextPart | ImagePart] = []
+                parts: list[TextPart | ImagePart | VideoPart] = []
                 for part in turn.content:
                     if isinstance(part, ImagePart):
                         count += 1

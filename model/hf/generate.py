@@ -20,7 +20,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from .continuations import Branch, ForcedDecoding
 from .memory import is_out_of_memory
-from .processor import Inputs, PlannedRequest, PreparedBatch
+from .planned import PlannedRequest, PreparedBatch
+from .positions import trained_positions
+from .processor import Inputs
 from .responses import Outcome
 from .sampler import RandomSampler
 from .threads import threads
@@ -188,7 +190,7 @@ class GenerateRunner:
     def _search(self, inputs: Any, settings: GenerationConfig, *watch: LogitsProcessor) -> list[list[int]]:
         """The new tokens of every row, padded at the end."""
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)  # casts floating-point tensors only
-        with torch.inference_mode():
+        with torch.inference_mode(), trained_positions(self.model):
             out = self.model.generate(
                 **inputs,
                 generation_config=settings,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from evalkit.model.grouping import group_by_images
 from evalkit.types import Request
 
-from .processor import PlannedRequest
+from .planned import PlannedRequest
 
 # Requests per window: they are sorted and their shared prefixes are found together. The first window is small, so that
 # the first answers come early.

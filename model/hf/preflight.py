@@ -16,6 +16,7 @@ from .loading import architecture
 from .processor import Inputs
 from .prompt_text import NOT_FOR_IMAGES, OTHER_TEMPLATE
 from .synthetic_image import SyntheticImage
+from .videos import NO_PLACE
 
 QUESTION = "evalkit-question"
 
@@ -27,6 +28,8 @@ def check_requests(checkpoint: Checkpoint, processor: Any, requests: Sequence[Re
         for request in requests:
             prompt = inputs.prompt(request)
             check_thinking(request, inputs.switches, prompt)
+            if request.videos and inputs.video_format is not None and not inputs.takes_videos:
+                raise UserError(f"{NO_PLACE}; {OTHER_TEMPLATE}")
         if any(request.messages[0].role != "plain" for request in requests):
             check_chat_template(inputs)
         check_vocabulary(checkpoint, inputs.tokenizer)

@@ -4,63 +4,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
 from jinja2 import TemplateError
 from PIL import Image
+from transformers import BatchFeature
 
 from evalkit.chat_template import switches_of, thinking_variables
 from evalkit.errors import UserError
-from evalkit.types import ImagePart, ImageRef, ImageSize, Preview, Request, Size, TextPart
+from evalkit.types import (
+    ImagePart,
+    ImageRef,
+    ImageSize,
+    Preview,
+    Request,
+    Size,
+    TextPart,
+    VideoGeometry,
+    VideoPart,
+)
 
-from .continuations import Branch, build_branches
+from .continuations import build_branches
 from .formatting import first_line
-from .prompt_text import NOT_FOR_IMAGES, OTHER_TEMPLATE, chat_template, escaped, image_placeholder, reserved_tokens
-
-
-@dataclass(frozen=True)
-class PlannedRequest:
-    """A request with its prompt's tokens, or one of the ``parts`` branches of a request with continuations.
-
-    Attributes:
-        ids: the prompt's tokens, with one per image.
-        tokens: the prompt's length with all visual tokens, as estimated by the processor.
-    """
-
-    request: Request
-    prompt: str
-    ids: tuple[int, ...]
-    sizes: tuple[Size, ...]
-    tokens: int
-    branch: Branch | None = None
-    parts: int = 1
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Key that is equal for all requests of a batch."""
-        decoding = self.request.decoding if self.branch is None else None
-        return decoding, bool(self.sizes), self.request.messages[0].role == "plain"
-
-
-@dataclass(frozen=True)
-class PreparedBatch:
-    """A batch with the model's inputs.
-
-    Attributes:
-        failed: requests that failed, with their errors.
-        alone: requests to prepare one by one, because the processor refuses them as a batch.
-    """
-
-    batch: list[PlannedRequest]
-    inputs: Any
-    failed: list[tuple[PlannedRequest, BaseException]]
-    alone: Sequence[PlannedRequest] = ()
+from .planned import PlannedRequest, PreparedBatch, describe_error
+from .prompt_text import (
+    NOT_FOR_IMAGES,
+    OTHER_TEMPLATE,
+    chat_template,
+    escaped,
+    image_placeholder,
+    reserved_tokens,
+    video_placeholder,
+)
+from .video_frames import DecodedFrames, with_frames_as_images
+from .videos import VideoFormat, VideoSelector
 
 
 class Inputs:
-    """Builds the model's inputs of requests with a checkpoint's processor; only conversations need a chat template."""
+    """Builds the model's inputs of requests with a checkpoint's processor; only conversations need a chat template.
+
+    Attributes:
+        video_format: how videos are given; None if their frames are given as images.
+    """
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -68,30 +56,26 @@ class Inputs:
         self.tokenizer.padding_side = "left"
         self.template = chat_template(processor)
         self.reserved = reserved_tokens(processor)
+        self.video_format = VideoFormat.of(processor)
+        self.videos = VideoSelector(VideoGeometry() if self.video_format is None else self.video_format.geometry)
+        self._decoded = DecodedFrames()
         self.switches = () if self.template is None else switches_of(self.template)
         # Padding is a state of the tokenizer, set by each call: planning in one thread would change another's batch.
         self._tokenizing = Lock()
-        self._planned: list[PlannedRequest] = []
+        self._planned: tuple[Request, list[PlannedRequest]] | None = None
 
     def prompt(self, request: Request) -> str:
-        """The prompt with one placeholder per image: from the chat template, or raw text.
+        """The prompt with one placeholder per image and per video: from the chat template, or raw text.
 
         Raises:
             UserError: the checkpoint has no chat template, or it rejects such a conversation.
         """
         if request.messages[0].role == "plain":
-            return "".join(
-                image_placeholder(self.processor) if isinstance(p, ImagePart) else escaped(self.processor, p.text)
-                for m in request.messages
-                for p in m.content
-            )
+            return "".join(self._raw(p) for m in request.messages for p in m.content)
         conversation = [
             {
                 "role": m.role,
-                "content": [
-                    {"type": "image"} if isinstance(p, ImagePart) else {"type": "text", "text": p.text}
-                    for p in m.content
-                ],
+                "content": [self._content(p) for p in m.content],
             }
             for m in request.messages
         ]
@@ -110,6 +94,28 @@ class Inputs:
             raise UserError(
                 f"{NOT_FOR_IMAGES} ({type(error).__name__}: {first_line(error)}); {OTHER_TEMPLATE}"
             ) from error
+
+    def _raw(self, part: TextPart | ImagePart | VideoPart) -> str:
+        if isinstance(part, TextPart):
+            return escaped(self.processor, part.text)
+        place = image_placeholder if isinstance(part, ImagePart) else video_placeholder
+        return place(self.processor)
+
+    def _content(self, part: TextPart | ImagePart | VideoPart) -> dict[str, str]:
+        if isinstance(part, TextPart):
+            return {"type": "text", "text": part.text}
+        return {"type": "image" if isinstance(part, ImagePart) or self.video_format is None else "video"}
+
+    @cached_property
+    def takes_videos(self) -> bool:
+        """Whether videos can be given as such, and the chat template has a place for them."""
+        if self.video_format is None or not self.has_chat_template:
+            return self.video_format is not None
+        try:
+            rendered = self.render([{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "?"}]}])
+        except Exception:  # a template can raise anything
+            return False
+        return rendered.count(self.video_format.token) == 1
 
     def thinking(self, request: Request) -> dict[str, Any]:
         """The variables by which the chat template is told whether the model is to think."""
@@ -167,24 +173,34 @@ class Inputs:
     def plan(self, request: Request) -> list[PlannedRequest]:
         """The request as one or several planned ones.  Raises ``OSError`` or ``ValueError`` if it is unusable."""
         last = self._planned
-        if last and last[0].request.messages is request.messages and not request.continuations:
-            return [replace(row, request=request) for row in last]  # another answer to the same sample
+        if last and not request.continuations and _same_sample(last[0], request):  # another answer to it
+            return [replace(row, request=replace(request, messages=row.request.messages)) for row in last[1]]
         for message in request.messages:
             for part in message.content:
                 if isinstance(part, TextPart) and (found := [t for t in self.reserved if t in part.text]):
                     raise ValueError(f"its text contains the image placeholder {found[0]}")
-        sizes = tuple(image.size() for image in request.images)
-        prompt = self.prompt(request)
+        videos = self.videos.of(request)
+        asked, as_images = request, bool(videos) and self.video_format is None
+        if as_images:
+            asked = with_frames_as_images(request, videos, self._decoded)
+        sizes = tuple(image.size() for image in asked.images)
+        prompt = self.prompt(asked)
+        extra = 0
+        if videos and self.video_format is not None:
+            prompt = self.video_format.with_groups(prompt, videos)
+            extra = sum(video.groups * (video.tokens_per_group - 1) for video in videos)
         ids = self._prompt_ids(prompt)
-        tokens = self.length(len(ids), sizes)
+        plan = PlannedRequest(
+            asked, prompt, ids, sizes, self.length(len(ids), sizes) + extra, videos=videos, videos_as_images=as_images
+        )
         if not request.continuations:
-            self._planned = [PlannedRequest(request, prompt, ids, sizes, tokens)]
-            return self._planned
+            self._planned = request, [plan]
+            return [plan]
         rows = build_branches([self.ids(text) for text in request.continuations])
-        return [PlannedRequest(request, prompt, ids, sizes, tokens, row, len(rows)) for row in rows]
+        return [replace(plan, branch=row, parts=len(rows)) for row in rows]
 
     def prepare(self, batch: Sequence[PlannedRequest]) -> PreparedBatch:
-        """Decode the images and build the model's inputs."""
+        """Decode the images and videos, and build the model's inputs."""
         good: list[PlannedRequest] = []
         images: list[Any] = []
         failed: list[tuple[PlannedRequest, BaseException]] = []
@@ -199,20 +215,25 @@ class Inputs:
         if not good:
             return PreparedBatch(good, None, failed)
         try:
-            with self._tokenizing:
-                inputs = self.processor(
-                    text=[p.prompt for p in good],
-                    images=images if any(images) else None,
-                    padding=True,
-                    return_tensors="pt",
-                    **self._special(good[0].prompt),
-                )
-        except ValueError as error:  # caused by one of them, for example by an image of an impossible shape
+            inputs = self._processed(good, images)
+        except (OSError, ValueError) as error:  # caused by one of them, for example by an image of an impossible shape
             if len(good) == 1:
                 return PreparedBatch([], None, [*failed, (good[0], error)])
             return PreparedBatch([], None, failed, alone=good)
         inputs.pop("labels", None)  # PaliGemma's processor adds them for training
         return PreparedBatch(good, inputs, failed)
+
+    def _processed(self, batch: Sequence[PlannedRequest], images: Sequence[Any]) -> Any:
+        prompts, special = [p.prompt for p in batch], self._special(batch[0].prompt)
+        videos = [video for planned in batch for video in planned.encoded_videos]
+        if videos and self.video_format is not None:
+            encoded, flat = self.video_format.encoder_inputs(videos), [image for loaded in images for image in loaded]
+            with self._tokenizing:
+                inputs = self.video_format.inputs(prompts, flat, videos, **special)
+            return BatchFeature({**inputs, **encoded})
+        with self._tokenizing:
+            shown = images if any(images) else None
+            return self.processor(text=prompts, images=shown, padding=True, return_tensors="pt", **special)
 
     def image_sizes(self, batch: Sequence[PlannedRequest], inputs: Any) -> list[tuple[ImageSize, ...]]:
         """Each image's size in the file and after resizing.
@@ -270,7 +291,5 @@ class Inputs:
             raise OSError(f"{image.name}: {error}") from error
 
 
-def describe_error(request: Request, error: BaseException) -> str:
-    """Type and message of an error, with the names of the request's images."""
-    names = ", ".join(image.name for image in request.images)
-    return f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")
+def _same_sample(one: Request, other: Request) -> bool:
+    return one.messages is other.messages and one.video_sampling is other.video_sampling

@@ -29,6 +29,14 @@ def image_placeholder(processor: Any) -> str:
     return WITH_DELIMITERS.get(token, token)
 
 
+def video_placeholder(processor: Any) -> str:
+    """The text that stands for a video in raw text.  Raises ``UserError`` if the processor has no token for it."""
+    token = getattr(processor, "video_token", None)
+    if not isinstance(token, str) or not token:
+        raise UserError(f"{type(processor).__name__} names no video_token, so a raw prompt cannot contain videos.")
+    return f"<|vision_start|>{token}<|vision_end|>"
+
+
 def escaped(processor: Any, text: str) -> str:
     """A text for a raw prompt with its special tokens escaped, if the processor can do so.
 

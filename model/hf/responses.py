@@ -12,7 +12,8 @@ from evalkit.reasoning_tokens import count_reasoning, reasoning_end
 from evalkit.types import ImageSize, Request, Response
 
 from .continuations import Tokens
-from .processor import PlannedRequest, describe_error
+from .planned import PlannedRequest, describe_error
+from .video_frames import FrameImage
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class Responses:
         common = Response(
             id=planned.request.id,
             prompt_tokens=outcome.prompt_tokens,
-            image_sizes=outcome.image_sizes,
+            image_sizes=own_image_sizes(planned, outcome.image_sizes),
+            video_inputs=tuple(video.input for video in planned.videos),
             seconds=outcome.seconds,
         )
         if planned.branch is not None:
@@ -119,6 +121,14 @@ class Responses:
         _, index, tokens = min(rank for _, ranked in parts for rank in ranked)  # the first of equal ones
         seconds = sum(part.seconds for part, _ in parts)
         yield replace(part, text=request.continuations[index], tokens=tokens, seconds=seconds)
+
+
+def own_image_sizes(planned: PlannedRequest, sizes: Sequence[ImageSize]) -> tuple[ImageSize, ...]:
+    """The sizes of the request's images without those that are frames of its videos."""
+    if not planned.videos_as_images:
+        return tuple(sizes)
+    images = planned.request.images
+    return tuple(size for image, size in zip(images, sizes, strict=True) if not isinstance(image, FrameImage))
 
 
 def error_response(request: Request, error: BaseException) -> Response:

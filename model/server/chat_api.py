@@ -15,7 +15,7 @@ from typing import Any
 from evalkit.chat_template import SWITCHES, thinking_variables
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import PIXEL_LIMITS_SENT
-from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response
+from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response, VideoPart
 
 from .errors import FatalError
 from .rejection import Rejection
@@ -111,14 +111,14 @@ class ChatAPI:
         turns: list[dict[str, Any]] = []
         for message in messages:
             if not any(isinstance(part, ImagePart) for part in message.content):
-                text = "".join(part.text for part in message.content if not isinstance(part, ImagePart))
-                turns.append({"role": message.role, "content": text})
+                turns.append({"role": message.role, "content": message.text()})
                 continue
             parts: list[dict[str, Any]] = [
                 {"type": "image_url", "image_url": {"url": self._data_url(part.image)}}
                 if isinstance(part, ImagePart)
                 else {"type": "text", "text": part.text}
                 for part in message.content
+                if not isinstance(part, VideoPart)  # refused before
             ]
             turns.append({"role": message.role, "content": parts})
         return turns

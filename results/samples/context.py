@@ -28,12 +28,12 @@ from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_files import data_of_tasks, is_task_file, relocated
 from evalkit.task_groups import GROUPS
 from evalkit.task_names import parse_tasks
-from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, Sample, Shot
+from evalkit.types import ImageSize, Message, PromptSpec, Sample, Shot
 from evalkit.video.sampling import sampling_name
 
 from .view import ParseAnswer, RenderedPrompt, RenderPrompt, SplitContext
 
-IMAGE = "⟨image⟩"
+IMAGE, VIDEO = "⟨image⟩", "⟨video⟩"
 
 
 def context_of(runs: Sequence[ScoredRun], name: str, data: str | None) -> SplitContext:
@@ -177,7 +177,7 @@ def with_answers(
 
 
 def text_of(message: Message) -> str:
-    return "".join(IMAGE if isinstance(part, ImagePart) else part.text for part in message.content)
+    return message.text(IMAGE, VIDEO)
 
 
 def family_of(run: ScoredRun) -> Family | None:

@@ -82,8 +82,19 @@ def vision_config(model_type: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def with_videos(template: str) -> str:
+    """The chat template with a place for videos, as those of the released checkpoints have."""
+    if "'video'" in template:
+        return template
+    image = "{%- elif part['type'] == 'text' -%}"
+    assert image in template
+    video = "{%- elif part['type'] == 'video' -%}\n{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}\n"
+    return template.replace(image, video + image)
+
+
 def qwen(model_type: str) -> tuple[dict[str, Any], Any]:
     from transformers import (
+        Qwen2_5_VLProcessor,
         Qwen2VLImageProcessor,
         Qwen2VLProcessor,
         Qwen2VLVideoProcessor,
@@ -97,12 +108,15 @@ def qwen(model_type: str) -> tuple[dict[str, Any], Any]:
     patch, rope = (16, [4, 2, 2]) if third else (14, [2, 3, 3])
     size = {"shortest_edge": 4 * patch**2, "longest_edge": 120 * 128}
     image = Qwen2VLImageProcessor(size=size, patch_size=patch)
+    template = with_videos(words.chat_template)
+    kind = Qwen2_5_VLProcessor if model_type == "qwen2_5_vl" else Qwen2VLProcessor
     processor = (
-        Qwen3VLProcessor(image, words, Qwen3VLVideoProcessor(), chat_template=words.chat_template)
+        Qwen3VLProcessor(image, words, Qwen3VLVideoProcessor(), chat_template=template)
         if third
-        else Qwen2VLProcessor(image, words, Qwen2VLVideoProcessor(), chat_template=words.chat_template)
+        else kind(image, words, Qwen2VLVideoProcessor(), chat_template=template)
     )
     text = {
+        "qwen2_5_vl": "qwen2_5_vl_text",
         "qwen3_5": "qwen3_5_text",
         "qwen2_vl": "qwen2_vl_text",
         "qwen3_vl": "qwen3_vl_text",
@@ -113,6 +127,9 @@ def qwen(model_type: str) -> tuple[dict[str, Any], Any]:
     if third:
         vision |= {"hidden_size": 32, "out_hidden_size": 64, "intermediate_size": 64}
         vision |= {} if linear else {"deepstack_visual_indexes": [0, 1]}
+    elif model_type == "qwen2_5_vl":
+        vision |= {"hidden_size": 32, "out_hidden_size": 64, "intermediate_size": 64, "fullatt_block_indexes": [1]}
+        vision |= {"window_size": 56, "tokens_per_second": 2}
     else:
         vision |= {"embed_dim": 32, "mlp_ratio": 2}
     ids = {
@@ -237,6 +254,7 @@ def paligemma() -> tuple[dict[str, Any], Any]:
 
 ARCHITECTURES: dict[str, Callable[[], tuple[dict[str, Any], Any]]] = {
     "qwen2_vl": lambda: qwen("qwen2_vl"),
+    "qwen2_5_vl": lambda: qwen("qwen2_5_vl"),
     "qwen3_vl": lambda: qwen("qwen3_vl"),
     "qwen3_vl_moe": lambda: qwen("qwen3_vl_moe"),
     "qwen3_5": lambda: qwen("qwen3_5"),

@@ -17,26 +17,31 @@ def counted(info: VideoInfo, together: int, fps: float, least: int, most: int) -
 def spread(total: int, number: int) -> tuple[int, ...]:
     """``number`` of ``total`` frames at equal distances, the first and the last included; halves to even.
 
-    As ``numpy.linspace(0, total - 1, number).round()``, computed in integers.
+    Computed in integers, without rounding errors.
     """
     if number == 1:
         return (0,)
     return tuple(_divided(place * (total - 1), number - 1) for place in range(number))
 
 
+def spread_float64(total: int, number: int) -> tuple[int, ...]:
+    """The same with the rounding errors of ``numpy.linspace`` (transformers)."""
+    import numpy as np
+
+    return tuple(int(value) for value in np.linspace(0, total - 1, number).round())
+
+
 def spread_float32(total: int, number: int) -> tuple[int, ...]:
-    """The same with the rounding errors of ``torch.linspace``, which computes in single precision."""
+    """The same with those of ``torch.linspace``, which computes in single precision (qwen-vl-utils)."""
     import numpy as np
 
     if number == 1:
         return (0,)
-    last = np.float32(total - 1)
-    step = last / np.float32(number - 1)
-    places = np.arange(number, dtype=np.float32)
-    rising = step * places
-    falling = last - step * (np.float32(number - 1) - places)
-    found = np.where(np.arange(number) < number // 2, rising, falling)
-    return tuple(int(value) for value in np.rint(found))
+    # The step is in single precision; products are exact, and results are rounded once (fused multiply-add).
+    step = np.float64(np.float32(total - 1) / np.float32(number - 1))
+    places = np.arange(number)
+    found = np.where(places < number // 2, step * places, np.float32(total - 1) - step * (number - 1 - places))
+    return tuple(int(value) for value in np.rint(found.astype(np.float32)))
 
 
 def strided(total: int, number: int) -> tuple[int, ...]:

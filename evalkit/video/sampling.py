@@ -25,7 +25,7 @@ from types import MappingProxyType
 from evalkit.errors import UserError
 from evalkit.types import FrameSelection, Message, Size, VideoGeometry, VideoInfo, VideoPart, VideoSampling
 
-from .frame_numbers import counted, spread, spread_float32, strided
+from .frame_numbers import counted, spread, spread_float32, spread_float64, strided
 from .frame_sizes import frame_size, transformers_frame_size, transformers_video_size
 
 FPS, MIN_FRAMES, MAX_FRAMES = 2.0, 4, 768
@@ -136,7 +136,7 @@ class Transformers(VideoSampling):
             raise ValueError(f"{self.name} needs 2 frames at least; this has {total}")
         limits = geometry.factor, geometry.min_pixels, geometry.max_pixels
         if geometry.whole_video:
-            indices = spread(total, number)
+            indices = spread_float64(total, number)
             size = transformers_video_size(info.size, number, geometry.frames, *limits)
         else:
             indices = strided(total, number)

@@ -23,6 +23,7 @@ from evalkit.repeats import answer_key
 from evalkit.types import ImageSize, Prediction, Response
 
 from .files import open_regular, to_json, write_atomically, write_failed
+from .seen import read_seen, read_size, seen_record
 
 SYNC_EVERY_SECONDS = 1.0
 FIRST_WITH_SUMS = 2  # the run folder's schema
@@ -53,6 +54,7 @@ def record_line(record: Record) -> dict[str, Any]:
         line |= {"reasoning": parts.rule, "reasoning_tokens": response.reasoning_tokens, "final": parts.answer.strip()}
     if record.videos:
         line["videos"] = [video.name for video in record.videos]
+        line["video_inputs"] = [seen_record(seen) for seen in response.video_inputs]
     if record.shots:
         line["shots"] = list(record.shots)
     if record.repeat > 1:
@@ -260,24 +262,20 @@ def _read_line(raw: bytes, schema: int) -> Line:
     digests = tuple(content.get("digests", ()))
     if not all(isinstance(digest, str | None) for digest in digests):
         raise ValueError("digests is not what evalkit writes")
-    image_sizes = tuple(ImageSize(_size(sizes["original"]), _size(sizes["resized"])) for sizes in content["frames"])
+    image_sizes = tuple(
+        ImageSize(read_size(sizes["original"]), read_size(sizes["resized"])) for sizes in content["frames"]
+    )
     response = Response(
         id=texts["id"], text=texts["text"], finish=content["finish"], prompt_tokens=tokens, image_sizes=image_sizes,
         error=error, seconds=seconds, counted=_count(content.get("new_tokens")) or 0,
         reasoning_tokens=_count(content.get("reasoning_tokens")),
+        video_inputs=tuple(map(read_seen, content.get("video_inputs", ()))),
     )  # fmt: skip
     return Line(texts["prompt"], response, digests, content.get("answer"), raw, repeat)
 
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
-
-
-def _size(value: Any) -> tuple[int, int]:
-    width, height = value
-    if type(width) is not int or type(height) is not int or min(width, height) < 1:
-        raise ValueError(f"{value!r} is not an image size")
-    return width, height
 
 
 # -------------------------------------------------------------------------------------------------------- rewrite

@@ -12,12 +12,15 @@ import pytest
 from evalkit.errors import RunFailed, UserError
 from evalkit.images import PathImage
 from evalkit.jobs import Record
-from evalkit.results.store.journal import JournalAnswers, appending, encode, read_journal, rewrite_journal
+from evalkit.results.store.journal import JournalAnswers, appending, encode, read_journal, rewrite_journal, seal
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_choice import FolderSpec, RunChoice, choose
 from evalkit.results.store.run_folder import RunFolder
-from evalkit.types import ImageSize, Prediction, Response, Sample
+from evalkit.types import FrameSelection, ImageSize, Prediction, Response, Sample, VideoInput
+from evalkit.video import VideoFile
 
+SELECTION = FrameSelection((0, 5, 9, 14), (0.0, 0.2083, 0.375, 0.5833), (112, 84), 6.857143)
+SEEN = VideoInput("/data/clip.mp4", SELECTION, "qwen2.5-report", "PyAV 18.1.0")
 TEXTS = (
     "two red dogs",
     '"sum": "00000000", "seconds": 0.0}',
@@ -306,3 +309,18 @@ def test_mutated_manifests_are_read_or_refused_with_sentence(tmp_path: Path) -> 
     assert len(outcomes) > 2
     assert "" in outcomes
     assert not any("\n" in sentence for sentence in outcomes)
+
+
+def test_videos_are_recorded_as_they_were_shown(tmp_path: Path) -> None:
+    one = record(1, "A")
+    one = replace(one, videos=(VideoFile("/data/clip.mp4"),), response=replace(one.response, video_inputs=(SEEN,)))
+    path = written(tmp_path / "a.jsonl", [one])
+    (line,) = read_journal(path, 2).lines.values()
+    assert line.response.video_inputs == (SEEN,)
+    (seen,) = json.loads(path.read_text())["video_inputs"]
+    assert (seen["sampling"], seen["decoder"]) == ("qwen2.5-report", "PyAV 18.1.0")
+    for key, value in (("indices", [0, 5, 9]), ("times", [0, 1, 2, "3"]), ("size", [0, 1]), ("fps", None), ("name", 1)):
+        content = json.loads(path.read_text()) | {"video_inputs": [seen | {key: value}]}
+        content = {k: v for k, v in content.items() if k not in ("sum", "seconds")}
+        (tmp_path / "b.jsonl").write_bytes(seal(json.dumps(content).encode(), 0.5))
+        assert len(read_journal(tmp_path / "b.jsonl", 2).corrupt) == 1, key

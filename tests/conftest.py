@@ -26,6 +26,8 @@ settings.load_profile("evalkit")
 # No test may reach for the network: evalkit must work where there is none.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+# Frames of videos are decoded, and not found in the user's cache, unless a test is about the cache.
+os.environ["EVALKIT_VIDEO_CACHE_GB"] = "0"
 # Of several processes, each has one core: torch would take them all in each.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from evalkit.errors import UserError, first_line
 from evalkit.types import VideoRef
 
+from .cache import frame_cache
 from .container import opened, require_decoder
 from .file import VideoFile
 from .frame_folder import FrameFolder
@@ -33,6 +34,7 @@ def check_videos(videos: Iterable[VideoRef], where: str, *, if_missing: str = "c
         return
     if any(isinstance(video, VideoFile) for video in paths.values()):
         require_decoder()
+        frame_cache()  # raises for a wrong setting
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
         seen = dict(zip(paths, pool.map(_problem, paths.values()), strict=True))
     bad = {path: found for path, found in seen.items() if isinstance(found, Exception)}

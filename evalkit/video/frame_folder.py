@@ -79,7 +79,7 @@ class FrameFolder(VideoRef):
                 image = PathImage(str(files[index])).load()
             except (OSError, ValueError) as error:
                 raise ValueError(f"{files[index]} cannot be read ({first_line(error)})") from error
-            found[place] = resized(np.asarray(image), selection.size)
+            found[place] = resized(np.array(image), selection.size)
         return found
 
     def _files(self) -> list[Path]:

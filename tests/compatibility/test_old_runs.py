@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from evalkit.checkpoint import bundled_folder
+
 OLD = Path(__file__).with_name("54ec510")
 EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 SEVERAL = "refcoco/val,vqav2,docvqa,scienceqa_img,textvqa"
@@ -83,8 +85,18 @@ ADDED = ("reasoning", "reasoning_tokens", "answer_tokens", "final")
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled checkpoints as 54ec510 had them."""
+    to = tmp_path_factory.mktemp("checkpoints")
+    for folder in (OLD / "checkpoints").iterdir():
+        shutil.copytree(bundled_folder(folder.name), to / folder.name)
+        shutil.copytree(folder, to / folder.name, dirs_exist_ok=True)
+    return to
+
+
 @pytest.fixture
-def evalkit(tmp_path: Path) -> Run:
+def evalkit(tmp_path: Path, checkpoints: Path) -> Run:
     """The installed command, in the test's folder and in this process: importing torch takes seconds."""
     (command,) = entry_points(group="console_scripts", name="evalkit")
     main = command.load()
@@ -94,6 +106,7 @@ def evalkit(tmp_path: Path) -> Run:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in [name for name in os.environ if name.startswith("EVALKIT_")]:
                 patch.delenv(name)
+            patch.setattr("evalkit.checkpoint.bundled_folder", lambda name: checkpoints / name)
             patch.setenv("COLUMNS", "160")
             patch.chdir(tmp_path)
             patch.setattr(sys, "argv", ["evalkit", *arguments.split()])

@@ -1,91 +1,45 @@
 """Where a benchmark's videos and subtitles are: in folders, or in the zip archives as they were downloaded.
 
-A video in an archive is unpacked when it is first needed, once, into the cache folder of the user
-(``$XDG_CACHE_HOME/evalkit/videos``): to read a few frames of a compressed video, all of it must be decompressed anyway.
-On the hub, archives and videos are downloaded when the first of them is needed.
+A video in an archive is unpacked when it is first needed (``evalkit.archives``).  On the hub, archives and videos are
+downloaded when the first of them is needed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import shutil
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.archives import ARCHIVES, Member, archive_members, unpacked_folder
 from evalkit.data import Data, HubData, OfficialData, path_in
 from evalkit.errors import UserError
 from evalkit.types import FrameSelection, VideoInfo, VideoRef
 from evalkit.values import name_inside
+from evalkit.video import FrameFolder, VideoFile
+from evalkit.video.segments import fragment
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from evalkit.video import VideoFile
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov", ".gif")
 """Of video files whose names the annotations give without one, or with another one."""
 DOWNLOADED = ("*.zip", "*.srt", *(f"*{suffix}" for suffix in SUFFIXES))
-ARCHIVES = ("*.zip", "*/*.zip")
 
 
-def cache_folder() -> Path:
-    """Where videos are unpacked."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalkit" / "videos"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file in a zip archive."""
-
-    archive: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.archive}/{self.name}"
-
-    def read(self) -> bytes:
-        """Its content.  Raises ``OSError`` if it cannot be read."""
-        try:
-            with zipfile.ZipFile(self.archive) as archive:
-                return archive.read(self.name)
-        except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-            raise OSError(f"{self} cannot be read ({error}); download the archive again") from error
-
-    def unpacked(self) -> Path:
-        """The file in the cache folder, unpacked if it is not there.  Raises ``OSError``."""
-        status = Path(self.archive).stat()
-        key = f"{Path(self.archive).resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{self.name}"
-        suffix = Path(self.name).suffix
-        target = cache_folder() / f"{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:32]}{suffix}"
-        if not target.exists():
-            self._unpack(target)
-        return target
-
-    def _unpack(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        log.info("unpacking %s to %s", self, target)
-        try:
-            with zipfile.ZipFile(self.archive) as archive:
-                free = shutil.disk_usage(target.parent).free
-                if archive.getinfo(self.name).file_size > free:
-                    raise OSError(f"{self} has {archive.getinfo(self.name).file_size:,} bytes; {free:,} are free")
-                with archive.open(self.name) as source, temporary.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-            temporary.replace(target)  # only a complete file has this name
-        except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-            raise OSError(f"{self} cannot be unpacked ({error}); download the archive again") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+def opened(path: str, start: float | None, end: float | None, fps: float | None) -> VideoRef:
+    """The video in a file, or in a folder of frames.  Raises ``OSError`` for a folder that is none."""
+    if not Path(path).is_dir():
+        return VideoFile(path, start, end)
+    if fps is None:
+        raise OSError(f"{path} is a folder, not a video")
+    return FrameFolder(path, fps, start, end)
 
 
 @dataclass(frozen=True)
@@ -94,25 +48,19 @@ class FoundVideo(VideoRef):
 
     Attributes:
         file: its name in the annotations.
+        fps: frames per second, if it is a folder of frames.
     """
 
     source: VideoSource
     file: str
     start: float | None = None
     end: float | None = None
+    fps: float | None = None
 
     @property
     def name(self) -> str:
         """The source and the file, with the segment as ``VideoFile`` has it."""
-        segment = self.segment
-        return f"{self.source.name}/{self.file}" + (segment and f"#{segment}")
-
-    @property
-    def segment(self) -> str:
-        """``t=12.5,30``; empty for the complete file."""
-        if self.start is None and self.end is None:
-            return ""
-        return f"t={self.start or 0:.10g}" + ("" if self.end is None else f",{self.end:.10g}")
+        return f"{self.source.name}/{self.file}{fragment(self.start, self.end)}"
 
     @property
     def path(self) -> str:
@@ -120,16 +68,12 @@ class FoundVideo(VideoRef):
         return self.source.path(self.file)
 
     @property
-    def _opened(self) -> VideoFile:
-        from evalkit.video import VideoFile
-
-        return VideoFile(self.path, self.start, self.end)
+    def _opened(self) -> VideoRef:
+        return opened(self.path, self.start, self.end, self.fps)
 
     @property
     def decoder(self) -> str:
-        from evalkit.video import VideoFile
-
-        return VideoFile("").decoder
+        return self._opened.decoder
 
     def digest(self) -> str:
         return self._opened.digest()
@@ -159,19 +103,22 @@ class VideoSource:
     task: str
     suffixes: Sequence[str] = field(default=SUFFIXES)
 
-    def video(self, file: str, start: float | None = None, end: float | None = None) -> VideoRef:
+    def video(
+        self, file: str, start: float | None = None, end: float | None = None, *, fps: float | None = None
+    ) -> VideoRef:
         """The video that annotations call ``file``, or the part of it between two times in seconds.
 
         A file that lies in a folder is its path; any other is looked for when it is needed.
 
+        Args:
+            fps: frames per second, if it is a folder of frames.
+
         Raises:
             UserError: the name is invalid, or leads out of the folder.
         """
-        from evalkit.video import VideoFile
-
         file = name_inside(file, self.name, "video", task=self.task)
         found = None if self.root is None else self._lying(Path(self.root), file)
-        return FoundVideo(self, file, start, end) if found is None else VideoFile(found, start, end)
+        return FoundVideo(self, file, start, end, fps) if found is None else opened(found, start, end, fps)
 
     def path(self, file: str) -> str:
         """Where the video lies, after it was unpacked or downloaded.  Raises ``OSError`` if it is nowhere."""
@@ -181,6 +128,9 @@ class VideoSource:
             return found
         member = self._member(root, file)
         if member is None:
+            frames = [one for one in chain(*archive_members(str(root)).values()) if f"/{file}/" in f"/{one.name}"]
+            if frames:
+                return str(unpacked_folder(frames))
             raise FileNotFoundError(
                 f"{self.name} has no video {file}, neither in {', '.join(self.folders)} nor in an archive"
             )
@@ -223,26 +173,6 @@ class VideoSource:
         if known and f".{suffix}" not in self.suffixes:
             return [file]
         return [file, *(f"{stem if known else file}{other}" for other in self.suffixes if not file.endswith(other))]
-
-
-@cache
-def archive_members(root: str) -> Mapping[str, Sequence[Member]]:
-    """The files in all zip archives at the root and one folder below, by their last name.
-
-    Raises:
-        OSError: an archive cannot be read.
-    """
-    found: dict[str, list[Member]] = {}
-    for path in sorted({path for pattern in ARCHIVES for path in Path(root).glob(pattern)}):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (zipfile.BadZipFile, ValueError) as error:
-            raise OSError(f"{path} is not a complete zip archive ({error}); download it again") from error
-        for name in names:
-            if not name.endswith("/") and "__MACOSX" not in name:
-                found.setdefault(name.rpartition("/")[2], []).append(Member(str(path), name))
-    return found
 
 
 @cache

@@ -12,6 +12,8 @@ questions each.  A multiple-choice question is right if its letter was read.  Ho
   it), or if one of the numbers is the reference's to two decimals.
 - ``mmmu_accuracy_lmms_eval``: lmms-eval since its commit 736454b5 (June 2025), which compares each *character* of the
   answer with the reference: no open question can be right.  The defect is reproduced for comparison.
+- ``mmmu_accuracy_videommmu``: Video-MMMU's (lmms-eval, commit 75571cf, ``videommmu/utils.py``): the official rule with
+  more words, such as "total", "equals" and "has".
 - ``mmmu_accuracy_RULE`` for VLMEvalKit's letter rules (``evalkit/letters/vlmevalkit.py``): an open question is scored
   as a multiple-choice question with the options ``A``, the reference, and ``B``, ``Other Answers``, which the model has
   not seen.
@@ -46,6 +48,11 @@ _NUMBERS = (
     re.compile(r"-?(?:(?<!\d)\d++\.\d+|\.\d+|(?<!\d)\d++\b)(?![eE][+-]?\d+)(?![,\d])"),
 )
 _LEADS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
+_VIDEOMMMU_LEADS = (
+    *_LEADS, "are ", "in total ", "total ", "identify ", "recognize ", "calculated as ", "counted as ", "measured as ",
+    "observed as ", "concluded as ", "found to be ", "equals ", "determined to be ", "number of ", "value is ",
+    "adds up to ", "have ", "has ",
+)  # fmt: skip
 _SIGNS = frozenset(":,.!?;'")
 
 
@@ -59,13 +66,13 @@ def normalized(text: str) -> tuple[str | float, ...]:
         return (f" {text}", f"{text} ") if len(text) == 1 else (text,)
 
 
-def candidates(answer: str) -> set[str | float]:
-    """The texts and numbers in an answer to an open question, normalised."""
+def candidates(answer: str, words: Sequence[str] = _LEADS) -> set[str | float]:
+    """The texts and numbers in an answer to an open question, normalised; texts after one of ``words`` count."""
     answer = answer.strip().strip(".").lower()
     lines = answer.split("\n")
     texts = []
     for place, line in enumerate(lines):
-        leads = (*_LEADS, "=") if place == len(lines) - 1 else _LEADS
+        leads = (*words, "=") if place == len(lines) - 1 else words
         shortest = ""
         for lead in leads:
             if lead in line:
@@ -82,6 +89,11 @@ def candidates(answer: str) -> set[str | float]:
 def official(answer: str, references: Sequence[str]) -> bool:
     """Whether an answer to an open question is right by MMMU's own rule."""
     return _contained(candidates(answer), references)
+
+
+def videommmu(answer: str, references: Sequence[str]) -> bool:
+    """The same by Video-MMMU's rule."""
+    return _contained(candidates(answer, _VIDEOMMMU_LEADS), references)
 
 
 def lmms_eval(answer: str, references: Sequence[str]) -> bool:
@@ -112,8 +124,9 @@ class MMMUAccuracy(Metric):
     """Accuracy and parse rate in percent.
 
     ``references`` are the letters of the right options, usually one; of an open question, the right texts.  There
-    is an ``accuracy[…]`` for each subject (``meta["category"]``), discipline (``meta["domain"]``) and type of question
-    (``meta["question_type"]``) found.  Columns: ``accuracy`` and ``parse_rate``, each 0 or 100.
+    is an ``accuracy[…]`` for each subject (``meta["category"]``), discipline (``meta["domain"]``), type of question
+    (``meta["question_type"]``) and track (``meta["track"]``) found.  Columns: ``accuracy`` and ``parse_rate``, each 0
+    or 100.
     """
 
     running_score = True
@@ -135,7 +148,7 @@ class MMMUAccuracy(Metric):
         """Score every answer; see ``Metric``.  Raises ``UserError`` for a sample without references."""
         per_sample = {answered.sample.id: self._one(answered) for answered in answers}
         values = means(per_sample, ("accuracy", "parse_rate"))
-        more, declared = breakdowns(("question_type", "domain", "category"), answers, per_sample)
+        more, declared = breakdowns(("question_type", "track", "domain", "category"), answers, per_sample)
         values |= more
         return Scores("accuracy", values, per_sample, self.signature, declared)
 
@@ -153,6 +166,7 @@ METRICS = {
     for metric in (
         MMMUAccuracy("mmmu_accuracy", official),
         MMMUAccuracy("mmmu_accuracy_lmms_eval", lmms_eval),
+        MMMUAccuracy("mmmu_accuracy_videommmu", videommmu),
         *(
             MMMUAccuracy(f"mmmu_accuracy_{rule}", vlmevalkit(rule))
             for rule in RULES

@@ -17,9 +17,10 @@ Protocol: the prompt is that of Qwen3-VL's script (QwenLM/Qwen3-VL, commit 96588
 
 Rules:
 - ``official``: the benchmark's extraction as Qwen3-VL's script has it without its judge, ``qwen3-vl-evaluation``.
-- ``lmms-eval-75571cf``, ``vlmevalkit-e8e78f0``: the first capital from A to D, also of a word ("A man …" is A);
+- ``lmms-eval-75571cf``: lmms-eval's ``extract_mcq_answer`` for A to D.
+- ``lmms-eval-0696573``, ``vlmevalkit-e8e78f0``: the first capital from A to D, also of a word ("A man …" is A);
   VLMEvalKit removes ``Answer:`` before it, too.  It asks a judge about what is left, and reports scores with and
-  without the answers that stay open; here these are wrong.
+  without the answers that stay open; here these are wrong.  lmms-eval had the rule until April 2026.
 
 Deliberate choices:
 - lmms-eval's prompt speaks of subtitles without having any; both are reproduced, as are the subtitles that it selects
@@ -56,6 +57,7 @@ LISTED = "This video's subtitles are listed below:"
 SUBTITLES = "subtitles"
 """The entry of ``meta`` with the name of the file of subtitles."""
 VLMEVALKIT_NAME = "vlmevalkit-e8e78f0"
+EARLIER = "lmms-eval-0696573"
 
 
 class VideoMME(VideoQuestions):
@@ -78,7 +80,12 @@ class VideoMME(VideoQuestions):
         "official": ScoringRule("qwen3-vl-evaluation", about="Qwen3-VL's script, without its judge"),
         lmms_eval_letters.COMMIT: ScoringRule(
             "lmms-eval-75571cf-videomme",
-            about="the first capital from A to D",
+            about="lmms-eval's extract_mcq_answer, A to D",
+            read=partial(lmms_eval_letters.read, letters="ABCD"),
+        ),
+        EARLIER: ScoringRule(
+            "lmms-eval-0696573-videomme",
+            about="lmms-eval's earlier rule: the first capital from A to D",
             read=partial(first_capital, letters="ABCD", prefixes=LMMS_EVAL_PREFIXES),
         ),
         VLMEVALKIT_NAME: ScoringRule(

@@ -77,10 +77,13 @@ def tree_distance(first: Any, second: Any, costs: Costs) -> float:
     return float(APTED(first, second, costs).compute_edit_distance())
 
 
-def teds(predicted: str, right: str) -> float:
+def teds(predicted: str, right: str, *, structure_only: bool = False) -> float:
     """TEDS of the first tables in the bodies of two HTML documents; 0 if one has none, at most 1.
 
     A document that cannot be parsed, and spans that are no numbers, give 0.
+
+    Args:
+        structure_only: whether cells count as empty (TEDS-S).
     """
     from lxml import etree, html
 
@@ -93,7 +96,7 @@ def teds(predicted: str, right: str) -> float:
             return 0.0
         tables = [tables[0] for tables in found]
         nodes = max(len(table.xpath(".//*")) for table in tables)
-        first, second = (_cells(table) for table in tables)
+        first, second = (_cells(table, structure_only) for table in tables)
     except (etree.LxmlError, ValueError, OverflowError):  # ValueError: of spans, and of characters that XML excludes
         return 0.0
     if first == second:  # large tables take seconds, and right ones are common
@@ -101,12 +104,12 @@ def teds(predicted: str, right: str) -> float:
     return 1.0 - tree_distance(first, second, CellCosts()) / nodes if nodes else 0.0
 
 
-def _cells(element: Any) -> Cell:
+def _cells(element: Any, structure_only: bool) -> Cell:
     """The tree of an element."""
     if element.tag == "td":
         spans = (int(element.attrib.get("colspan", "1")), int(element.attrib.get("rowspan", "1")))
-        return Cell("td", spans, _tokens(element)[1:-1])
-    return Cell(str(element.tag), children=[_cells(child) for child in element])
+        return Cell("td", spans, () if structure_only else _tokens(element)[1:-1])
+    return Cell(str(element.tag), children=[_cells(child, structure_only) for child in element])
 
 
 def _tokens(element: Any) -> list[str]:

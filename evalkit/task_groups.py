@@ -40,22 +40,23 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *REFCOCO_ALL,
     ),
     # Qwen2.5-VL: arXiv 2502.13923, tables 3, 5, 6, 7, 9.  Left out: MegaBench, MME-RealWorld, VCR,
-    # OmniDocBench, PointGrounding, and those that need a judge (MathVerse, MMVet, MM-MT-Bench, CharXiv).
+    # PointGrounding, and those that need a judge (MathVerse, MMVet, MM-MT-Bench, CharXiv).
     "qwen2.5-vl-report": (
         "mmmu", *MMMU_PRO, "mathvista", "mathvision",
         "mmbench_en", "mmbench_cn", "mmbench_en_v11", "mmstar", "mme", "muirbench", "blink", "crpe_relation",
         "hallusionbench", "mtvqa", "realworldqa",
         "ai2d", "textvqa", "docvqa", "infovqa", "chartqa", "seedbench2_plus", "ocrbench", "ocrbench_v2", "cc_ocr",
+        "omnidocbench_v1",
         *REFCOCO_ALL,
         "countbenchqa", "odinw13", "screenspot", "screenspot_pro",
     ),
     # Qwen3-VL: arXiv 2511.21631, tables 2 to 4.  Its V* and HR-Bench scores are with a zoom tool.  Left out:
-    # OmniDocBench, VlmsAreBlind, LogicVista, VisualPuzzles, We-Math, DynaMath, and those
+    # VlmsAreBlind, LogicVista, VisualPuzzles, We-Math, DynaMath, and those
     # that need a judge (MathVerse, CharXiv, SimpleVQA, MIA-Bench, MM-MT-Bench).
     "qwen3-vl-report": (
         "mmmu", *MMMU_PRO, "mathvista", "mathvision", "zerobench", "visulogic",
         "mmbench_en", "mmbench_cn", "realworldqa", "mmstar", "hallusionbench",
-        "docvqa", "infovqa", "ai2d", "chartqa", "ocrbench", "ocrbench_v2", "cc_ocr",
+        "docvqa", "infovqa", "ai2d", "chartqa", "ocrbench", "ocrbench_v2", "cc_ocr", "omnidocbench_v1",
         *REFCOCO_ALL,
         "countbenchqa", "odinw13", "screenspot", "screenspot_pro",
         "vstar", "hrbench4k", "hrbench8k", "blink", "muirbench",

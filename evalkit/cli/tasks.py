@@ -109,7 +109,9 @@ def show_files(console: Console, task: Task, data: str | None) -> None:
     """Print the data set on the hub and the official files, and which of them are in ``data``."""
     from evalkit.data import OfficialData, open_data
 
-    console.print(Text.assemble("\n", ("--data hub", "bold"), f"   {task.hub}"))
+    console.print()
+    if task.hub:
+        console.print(Text.assemble(("--data hub", "bold"), f"   {task.hub}"))
     console.print(Text("--data ROOT", style="bold"))
     root = None
     if data is not None:

@@ -182,9 +182,12 @@ def _example(task: Task) -> Iterator[str]:
     except (UserError, StopIteration, IndexError):
         return
     name = f"{module_name(task.name)}.png"
-    IMAGES[f"benchmarks/{name}"] = sample.images[0]
     answers = list(dict.fromkeys(map(str, sample.references)))
-    yield from ("## Example from the bundled data", "", f"![a synthetic image from the bundled data]({name})", "")
+    yield from ("## Example from the bundled data", "")
+    if sample.images:
+        IMAGES[f"benchmarks/{name}"] = sample.images[0]
+        yield from (f"![a synthetic image from the bundled data]({name})", "")
+    yield from (f"- video: `{Path(video.name).name}`" for video in sample.videos)
     if sample.text:
         yield f"- question: {' / '.join(_plain(line) for line in sample.text.splitlines())}"
     yield from (f"- option {letter}: {_plain(text)}" for letter, text in sample.lettered_options)

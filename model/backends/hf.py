@@ -37,6 +37,7 @@ from evalkit.model.hf.processor_loading import load_processor
 from evalkit.model.hf.responses import Outcome, Responses, error_response
 from evalkit.model.hf.restore import borrowed_model
 from evalkit.model.hf.stop_tokens import pad_token, stop_tokens, turn_end_token
+from evalkit.model.hf.video_notice import VideoNotice
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
@@ -97,6 +98,7 @@ class HFBackend(Backend):
         of_turns = (*getattr(processor, "turn_stop_ids", ()), *(() if turn_end is None else (turn_end,)))
         self.turn_stops = tuple(dict.fromkeys((*self.stops, *of_turns)))
         pad = pad_token(model, self.tokenizer, self.stops)
+        self._notice = VideoNotice(model, self.inputs)
         self._responses = Responses(self.tokenizer, self._stops)
         self.not_applied = not_applied(configured, type(model).__name__)
         # generate() takes its defaults from here: Qwen2.5-VL's file, for example, has a repetition penalty.
@@ -139,6 +141,7 @@ class HFBackend(Backend):
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "batch_size": self.batch_size,
             "max_batch_tokens": self.engine.limits.tokens if self.engine is not None else None,
+            "videos": self._notice.how,
             "engine": "shared prefixes" if self.engine is not None else f"generate: {self.unfit}",
             "not_applied": self.not_applied,
             "torch": torch.__version__,
@@ -190,6 +193,8 @@ class HFBackend(Backend):
 
     def _plan(self, requests: Sequence[Request]) -> WindowPlan:
         plan = WindowPlan()
+        if any(request.videos for request in requests):
+            self._notice.videos(native=self.engine is not None and self.engine.supports_videos)
         for request in requests:
             for image in request.images:
                 image_key(image)  # reads the content of images in data set rows: here, ahead of time

@@ -9,6 +9,7 @@ from .decode_batch import DecodeBatch
 from .language_model import LanguageModel
 from .options import EngineOptions, Limits
 from .pages import PAGE_TOKENS
+from .prefill import MASK_BYTES, MASK_SHARE
 from .prefix_tree import Node
 from .sequence import Sequence
 
@@ -60,6 +61,11 @@ class Admission:
         longest = max(s.image_table.tokens(s.elements) + s.max_new_tokens for s in waiting)
         rows = min(limits.rows, len(waiting))
         return self.options.token_budget and 2 * rows * longest * self.bytes_per_token > limits.bytes
+
+    def part_tokens(self, waiting: list[Sequence], limits: Limits) -> int:
+        """The number of tokens of long prompts, of videos, that are prefilled at a time."""
+        longest = max(sequence.image_table.tokens(sequence.elements) for sequence in waiting)
+        return max(1, min(limits.tokens, max(self.chunk, limits.bytes // MASK_SHARE // (MASK_BYTES * longest))))
 
     def has_room(self, limits: Limits, *, paged: bool) -> bool:
         """Whether to prefill now; a forward pass for only a few sequences would not be worth it.

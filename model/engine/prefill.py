@@ -14,6 +14,9 @@ from .options import Limits
 from .prefix_tree import Elements, Node
 from .sequence import Sequence
 
+MASK_BYTES = 3  # of the mask per token and token that it attends to: a boolean, and a number in half precision
+MASK_SHARE = 8  # the part of the memory that masks and copies of prefixes may take while prefixes are computed
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -91,11 +94,21 @@ class Prefill:
     def _prefix_batches(
         self, nodes: dict[Node, Sequence], table: ImageTable, limits: Limits
     ) -> Iterator[list[tuple[Node, Sequence]]]:
-        """Split nodes (each with a sequence below it) into batches within the limits, longest first."""
+        """Split nodes (each with a sequence below it) into batches within the limits, longest first.
+
+        Each row has a copy of the prefixes before its node, and a mask over them.
+        """
         length = {node: table.tokens(one.elements[node.start : node.end]) for node, one in nodes.items()}
         queue = sorted(nodes.items(), key=lambda pair: -length[pair[0]])
         while queue:
-            count = max(1, limits.tokens // length[queue[0][0]] if self.token_budget else limits.rows)
+            node, _ = queue[0]
+            count = limits.rows
+            if self.token_budget:
+                before = sum(above.tokens for above in node.chain()[:-1])
+                masks = MASK_BYTES * length[node] if before else 0
+                row = (before + length[node]) * (self.language.shape.bytes(self.language.dtype) + masks)
+                count = min(limits.tokens // length[node], limits.bytes // MASK_SHARE // row)
+            count = max(1, count)
             yield queue[:count]
             queue = queue[count:]
 

@@ -109,8 +109,9 @@ class Scheduler:
             sequence.image_table.prefetcher = self._prefetcher
         self.waiting = ordered[::-1]
         self._long = self.supports_pages and self.admission.wants_pages(self.waiting, self.limits)
-        if self._long:
-            cut_long_prompts(self.waiting, self.admission.chunk)
+        if self._long or any(sequence.videos for sequence in ordered):
+            most = self.admission.chunk if self._long else self.admission.part_tokens(self.waiting, self.limits)
+            cut_long_prompts(self.waiting, most)
 
     def place(self, sequences: Iterable[Sequence]) -> list[Sequence]:
         """Build the window's prefix tree, and return its sequences in the order in which to prefill them."""

@@ -15,6 +15,8 @@ from .planned import PlannedRequest
 # the first answers come early.
 FIRST_WINDOW = 512
 WINDOW = 4096
+# A request with a video counts as so many: its packets are read in planning, and its elements kept with the window.
+VIDEO_REQUEST = 16
 
 
 @dataclass
@@ -84,13 +86,23 @@ class PlanningThread:
 
 
 def split_into_windows(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    """Split requests into windows; requests with the same images share a window as far as it has room."""
+    """Split requests into windows.
+
+    Requests with the same images share a window as far as it has room; those with the same videos always do, so that
+    each is decoded once.
+    """
     window: list[Request] = []
-    size = FIRST_WINDOW
+    size, used = FIRST_WINDOW, 0
     for group in group_by_images(requests):
-        window += group
-        while len(window) >= size:
-            yield window[:size]
-            window, size = window[size:], WINDOW
+        videos = bool(group[0].videos)
+        needed = len(group) * (VIDEO_REQUEST if videos else 1)
+        if videos and window and used + needed > size:
+            yield window
+            window, size, used = [], WINDOW, 0
+        window, used = window + group, used + needed
+        while used >= size:
+            kept = 0 if videos else used - size
+            yield window[: len(window) - kept]
+            window, size, used = window[len(window) - kept :], WINDOW, kept
     if window:
         yield window

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl")
 """Models whose videos are one run of tokens."""
 NOTE = (
-    "text after a video continues from the video's largest position + 1, as in training; this transformers would place "
-    "it within the video's time, so its generate is given these positions"
+    f"text after a video continues from the video's largest position + 1, as in training; transformers "
+    f"{transformers.__version__} would place it within the video's time, so its generate is given these positions"
 )
 
 

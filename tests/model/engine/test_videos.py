@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,85 @@ def test_each_video_is_decoded_and_encoded_once(opened: HFBackend) -> None:
     assert counter == {video.name: 1 for video in videos}
     groups = sum((video.count + 1) // 2 for video in videos)
     assert sum(encoded) == groups * 6 * 4  # 3 × 2 visual tokens of 4 patches
+
+
+def test_long_videos_are_computed_in_parts(opened: HFBackend, alone: dict[str, Response]) -> None:
+    """Also within a video: with a budget of two frame groups, and of less than one."""
+    _, videos = clips()
+    for tokens in (16, 5):
+        backend = HFBackend(opened.model, opened.processor, batch_size=8, max_batch_tokens=tokens)
+        assert backend.engine is not None
+        backend.engine.scheduler.admission.chunk = tokens
+        longest = 0
+
+        def measured(_: Any, args: Any, given: dict[str, Any]) -> None:
+            nonlocal longest
+            longest = max(longest, given["inputs_embeds"].shape[1])
+
+        handle = backend.model.model.language_model.register_forward_pre_hook(measured, with_kwargs=True)
+        found = {r.id: r for r in backend.generate([r for r in asked(videos) if r.id.startswith(("3-", "two", "few"))])}
+        handle.remove()
+        same(found, {name: one for name, one in alone.items() if name in found})
+        assert longest <= max(tokens, 9 + len("<|im_start|>system\nYou are a helpful assistant."))
+
+
+def test_few_videos_are_decoded_at_a_time(opened: HFBackend, alone: dict[str, Response]) -> None:
+    """However many there are: those of one prefill, and the next one."""
+    held, most, lock = 0, 0, Lock()
+
+    class Counted(np.ndarray):  # type: ignore[type-arg]
+        def __del__(self) -> None:
+            nonlocal held
+            with lock:
+                held -= self.base is None
+
+    @dataclass(frozen=True)
+    class Held(Clip):
+        def frames(self, selection: FrameSelection) -> NDArray[np.uint8]:
+            nonlocal held, most
+            found = super().frames(selection)
+            kept = np.ndarray.__new__(Counted, found.shape, np.uint8)
+            kept[:] = found
+            with lock:
+                held += 1
+                most = max(most, held)
+            return kept
+
+    counter: Counter[str] = Counter()
+    many = [Held(f"clip {n}", 4 + n % 5, 96, 64, decoded=counter) for n in range(24)]
+    backend = HFBackend(opened.model, opened.processor, batch_size=64)
+    assert backend.engine is not None
+    backend.engine.scheduler.admission.video_pixels = 3 * 8 * 84 * 56
+    backend.engine.scheduler.prefetch_pixels = 8 * 96 * 64
+    requests = [r for r in asked(many) if r.id[0].isdigit()]
+    assert len([r for r in backend.generate(requests) if r.error is None]) == len(requests)
+    assert set(counter.values()) == {1}
+    assert most <= 8
+
+
+def test_exact_says_that_it_is_given_positions(opened: HFBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """In one line, however many requests there are; not for Qwen3-VL, whose videos transformers places rightly."""
+    backend = HFBackend(opened.model, opened.processor, exact=True)
+    for _ in range(2):
+        list(backend.generate(asked(clips()[1])[:2]))
+    lines = [line for line in caplog.messages if "largest position + 1" in line]
+    assert len(lines) == (0 if opened.model.config.model_type == "qwen3_vl" else 1)
+    assert backend.describe()["videos"] == "as videos"
+
+
+def test_other_models_are_given_frames_as_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each video is decoded once for its frames, and answers are those of one request at a time."""
+    save("llava", tmp_path / "llava")
+    opened = BACKEND.open(resolve_checkpoint(str(tmp_path / "llava")), device="cpu", dtype="float32")
+    assert isinstance(opened, HFBackend)
+    counter, videos = clips()
+    requests = [r for r in asked(videos) if not r.id.startswith(("few", "text"))]
+    found = {r.id: r for r in opened.generate(requests)}
+    assert counter == {video.name: 1 for video in videos}
+    same(found, {r.id: r for r in HFBackend(opened.model, opened.processor, exact=True).generate(requests)})
+    assert {r.error for r in found.values()} == {None}
+    assert [len(found[name].image_sizes) for name in ("1-0", "two-0", "mixed-0")] == [0, 0, 2]
+    assert found["1-0"].video_inputs[0].selection.indices == tuple(range(7))
+    assert found["1-0"].prompt_tokens > 7 * 16 > found["0-0"].prompt_tokens  # 16 visual tokens per frame
+    assert caplog.messages.count("LlavaForConditionalGeneration is given the frames of videos as images") == 2
+    assert opened.describe()["videos"] == "frames as images"

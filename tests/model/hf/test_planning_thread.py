@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan
-from evalkit.types import Decoding, Request
+from evalkit.model.hf.planning_thread import FIRST_WINDOW, PlanningThread, WindowPlan, split_into_windows
+from evalkit.model.hf.synthetic_image import SyntheticImage
+from evalkit.model.hf.synthetic_video import SyntheticVideo
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart, VideoPart
 
 ONE = (Request("1", (), Decoding(1)),)
 
@@ -84,3 +86,24 @@ def test_planning_error_is_raised_by_wait_only() -> None:
         assert _poll_when_done(plans) is None
         with pytest.raises(RuntimeError, match="no"):
             plans.wait()
+
+
+def test_questions_about_a_video_share_a_window() -> None:
+    """A window has fewer of them than of others; none is lost, and images fill up windows as before."""
+    parts = [VideoPart(SyntheticVideo(f"{n}", 4, 56, 56)) for n in range(120)]
+    images = [ImagePart(SyntheticImage(f"image {n}", 9, 9)) for n in range(300)]
+    requests = [
+        Request(f"{part}-{n}", (Message("user", (part, TextPart(f"{n}"))),), Decoding(1))
+        for part in [*parts, *images]
+        for n in range(9)
+    ]
+    windows = list(split_into_windows(requests))
+    assert [r.id for window in windows for r in window] == [r.id for r in requests]
+    seen: dict[Any, int] = {}
+    for at, window in enumerate(windows):
+        for request in window:
+            if request.videos:
+                assert seen.setdefault(request.videos[0].name, at) == at
+    assert len(windows[0]) == FIRST_WINDOW // 16 // 9 * 9
+    alone = list(split_into_windows(requests[len(parts) * 9 :]))
+    assert [len(window) for window in alone] == [FIRST_WINDOW, 2700 - FIRST_WINDOW]

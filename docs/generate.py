@@ -118,7 +118,7 @@ def benchmark(task: Task) -> str:
         "Files below `--data ROOT`:",
         "",
         "```text",
-        *(f"ROOT/{pattern}" for pattern in task.layout),
+        *(f"or ROOT/{pattern[3:]}" if pattern.startswith("or ") else f"ROOT/{pattern}" for pattern in task.layout),
         "```",
         "",
     ]

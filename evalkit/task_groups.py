@@ -24,6 +24,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "vqa": ("vqav2", "okvqa", "vizwiz", "gqa"),
     "text-reading": ("textvqa", "docvqa", "infovqa", "chartqa", "ai2d", "ocrvqa"),
     "grounding": REFCOCO_ALL,
+    "video": (
+        "videomme", "videomme_subtitles", "mvbench", "mlvu", "longvideobench", "lvbench", "egoschema", "perceptiontest",
+        "tempcompass_mc", "tempcompass_yes_no", "tempcompass_match", "nextqa", "videommmu", "charades_sta",
+    ),
     # The tables of the Qwen-VL README, in their order.  It gives VQAv2, VizWiz and DocVQA on test sets without public
     # answers; a bare name is the task's default split, the public one.
     "qwen-vl-report": (

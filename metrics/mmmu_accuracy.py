@@ -12,7 +12,7 @@ questions each.  A multiple-choice question is right if its letter was read.  Ho
   it), or if one of the numbers is the reference's to two decimals.
 - ``mmmu_accuracy_lmms_eval``: lmms-eval since its commit 736454b5 (June 2025), which compares each *character* of the
   answer with the reference: no open question can be right.  The defect is reproduced for comparison.
-- ``mmmu_accuracy_videommmu``: Video-MMMU's (lmms-eval, commit 75571cf, ``videommmu/utils.py``): the official rule with
+- ``mmmu_accuracy_video``: Video-MMMU's (lmms-eval, commit 75571cf, ``videommmu/utils.py``): the official rule with
   more words, such as "total", "equals" and "has".
 - ``mmmu_accuracy_RULE`` for VLMEvalKit's letter rules (``evalkit/letters/vlmevalkit.py``): an open question is scored
   as a multiple-choice question with the options ``A``, the reference, and ``B``, ``Other Answers``, which the model has
@@ -166,7 +166,7 @@ METRICS = {
     for metric in (
         MMMUAccuracy("mmmu_accuracy", official),
         MMMUAccuracy("mmmu_accuracy_lmms_eval", lmms_eval),
-        MMMUAccuracy("mmmu_accuracy_videommmu", videommmu),
+        MMMUAccuracy("mmmu_accuracy_video", videommmu),
         *(
             MMMUAccuracy(f"mmmu_accuracy_{rule}", vlmevalkit(rule))
             for rule in RULES

@@ -105,6 +105,10 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     )
 
 
+OR = "or "
+"""Begins a place of ``Task.layout`` that can hold what those before it do."""
+
+
 def show_files(console: Console, task: Task, data: str | None) -> None:
     """Print the data set on the hub and the official files, and which of them are in ``data``."""
     from evalkit.data import OfficialData, open_data
@@ -120,9 +124,10 @@ def show_files(console: Console, task: Task, data: str | None) -> None:
     for pattern in task.layout:
         mark = Text()
         if root is not None:
-            count = sum(1 for _ in root.glob(pattern))
+            count = sum(1 for _ in root.glob(pattern.removeprefix(OR)))
             mark = Text(f"  found ({count})", style="green") if count else Text("  missing", style="red")
-        console.print(Text(f"  ROOT/{pattern}") + mark)
+        place = f"  or ROOT/{pattern.removeprefix(OR)}" if pattern.startswith(OR) else f"  ROOT/{pattern}"
+        console.print(Text(place) + mark)
 
 
 RULES = "scoring rules (--rule of 'evalkit score' and 'evalkit rescore'; * by default)"

@@ -31,7 +31,8 @@ class Task(ABC):
         default_splits: the splits that the bare task name means.
         metric: the name of the metric that scores it.
         decoding: how answers are generated unless a protocol says otherwise.
-        layout: the official files below a data root, for ``evalkit tasks``.
+        layout: the official files below a data root, for ``evalkit tasks``; ``or mine/x.tsv`` can be in place of those
+            before it.
         hub: the id of the data set on the hub.
         prompts: its prompts by protocol: those of other harnesses (``lmms-eval``, ``vlmevalkit``), and the benchmark's
             own (``official``), which then replaces the family's for the kind.

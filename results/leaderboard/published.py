@@ -30,7 +30,8 @@ SPLITS = {"karpathy-test": "test", "test-dev": "testdev"}
 METRICS = {
     "CIDEr": "cider", "ANLS": "anls", "acc@iou0.5": "acc@0.5", "vqa_accuracy": "accuracy",
     "relaxed_accuracy": "accuracy", "accuracy": "accuracy", "average": "average", "mme_sum": "mme_sum",
-    "score": "score", "mAP": "map", "total": "total", "overall_score": "overall_score",
+    "score": "score", "mAP": "map", "total": "total", "overall_score": "overall_score", "mean_iou": "mean_iou",
+    "accuracy_macro": "accuracy_macro",
 }  # fmt: skip
 CIRCULAR = ("mmbench_en", "mmbench_cn", "mmbench_en_v11", "mmbench_cn_v11", "ccbench", "crpe_relation")
 HEADLINES = {"mtvqa": "macro", **dict.fromkeys(CIRCULAR, "circular")}

@@ -1,1 +1,1 @@
-"""Video"""
+"""Questions on videos, and when events happen in them."""

@@ -12,7 +12,7 @@ from evalkit.errors import UserError
 from evalkit.interfaces import Task
 from evalkit.shards import split_files
 from evalkit.tasks.multiple_choice._choice import LETTERS, check_letter
-from evalkit.types import Decoding, Sample, VideoRef
+from evalkit.types import Decoding, Kind, Sample, VideoRef
 from evalkit.video_source import VideoSource, video_source
 
 LETTER_LINE = "Answer with the option's letter from the given choices directly."
@@ -29,7 +29,7 @@ class VideoQuestions(Task):
     """
 
     version = 1
-    kind = "choice"
+    kind: Kind = "choice"
     metric = "video_choice"
     decoding = Decoding(max_new_tokens=1024)  # models that explain first need them; a letter ends after two
     places: Sequence[str] = ()

@@ -67,7 +67,7 @@ class CharadesSTA(Task):
     }
     rules = {COMMIT: ScoringRule(time_spans.LMMS_EVAL, about="lmms-eval's reader")}
     protocol_rules = {"lmms-eval": COMMIT}
-    layout = (f"charades_sta/{FILE}", "charades_sta/Charades_v1_480/*.mp4, or a zip archive of them")
+    layout = (f"charades_sta/{FILE}", "charades_sta/Charades_v1_480/*.mp4", "or charades_sta/*.zip")
     hub = HUB_REPO
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:

@@ -60,7 +60,7 @@ class EgoSchema(VideoQuestions):
     folders = ("videos", "good_clips_git", "")
     layout = (
         "egoschema/questions.json", "egoschema/subset_answers.json",
-        "egoschema/videos/*.mp4, or zip archives of them",
+        "egoschema/videos/*.mp4", "or egoschema/*.zip",
     )  # fmt: skip
     prompts = {"lmms-eval": PromptTemplate(f"{{q}}\n{{options}}\n{LETTER_LINE}", max_new_tokens=16)}
     rules = {

@@ -45,7 +45,7 @@ class LVBench(VideoQuestions):
     hub = HUB_REPO
     places = ("lvbench", "LVBench")
     folders = ("videos", "all_videos", "data", "video", "")
-    layout = (f"lvbench/{FILE}", "lvbench/videos/*.mp4, or zip archives of them")
+    layout = (f"lvbench/{FILE}", "lvbench/videos/*.mp4", "or lvbench/*.zip")
     prompts = {
         "lmms-eval": PromptTemplate(
             "{q}\n{bracketed_options}\nAnswer the question with the option letter", max_new_tokens=16

@@ -84,7 +84,7 @@ class MVBench(VideoQuestions):
     metric = "video_choice_macro"
     hub = HUB_REPO
     places = ("mvbench", "MVBench")
-    layout = ("mvbench/json/action_sequence.json", "mvbench/video/star/Charades_v1_480/*.mp4, or mvbench/video/*.zip")
+    layout = ("mvbench/json/action_sequence.json", "mvbench/video/star/Charades_v1_480/*.mp4", "or mvbench/video/*.zip")
     prompts = {
         "official": PromptTemplate(
             f"{INSTRUCTION}\nQuestion: {{q}}\nOptions:\n{{bracketed_options}}\nOnly give the best option."

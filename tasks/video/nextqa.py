@@ -52,7 +52,7 @@ class NExTQA(VideoQuestions):
     hub = HUB_REPO
     places = ("nextqa", "NExT-QA", "NExTQA")
     folders = ("NExTVideo", "videos", "")
-    layout = ("nextqa/test.csv", f"nextqa/{MAP}", "nextqa/NExTVideo/*/*.mp4, or zip archives of them")
+    layout = ("nextqa/test.csv", f"nextqa/{MAP}", "nextqa/NExTVideo/*/*.mp4", "or nextqa/*.zip")
     prompts = {"lmms-eval": PromptTemplate("{q}\n{options}", max_new_tokens=1024)}
     rules = {
         lmms_eval.COMMIT: ScoringRule(

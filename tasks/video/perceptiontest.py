@@ -49,7 +49,7 @@ class PerceptionTest(VideoQuestions):
     hub = HUB_REPO
     places = ("perceptiontest", "perception_test", "PerceptionTest")
     folders = ("videos", "")
-    layout = (f"perceptiontest/{FILES[0]}", "perceptiontest/videos/*.mp4, or zip archives of them")
+    layout = (f"perceptiontest/{FILES[0]}", "perceptiontest/videos/*.mp4", "or perceptiontest/*.zip")
     prompts = {"lmms-eval": PromptTemplate(f"{{q}}\n{{options}}\n{LETTER_LINE}", max_new_tokens=1024)}
     rules = {
         lmms_eval.COMMIT: ScoringRule(

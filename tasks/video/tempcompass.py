@@ -4,7 +4,7 @@ Paper: Liu et al., "TempCompass: Do Video LLMs Really Understand Videos?", Findi
 Official data and scripts: llyx97/TempCompass; on the hub lmms-lab/TempCompass.  Score: share of questions answered
 right (``metrics/video_choice.py``), with each of the five dimensions.
 
-Tasks: ``tempcompass_mc`` (multiple choice, 1,580 questions), ``tempcompass_yes_no`` (2,453), ``tempcompass_matching``
+Tasks: ``tempcompass_mc`` (multiple choice, 1,580 questions), ``tempcompass_yes_no`` (2,453), ``tempcompass_match``
 (which of two captions fits, 1,503): the parts that rules can score.  Captioning, whose answers a judge reads, is left
 out, and with it the overall score that reports give.
 
@@ -35,10 +35,11 @@ from evalkit.data import HubData, OfficialData
 from evalkit.letters import Options, Reading
 from evalkit.letters.lmms_eval import COMMIT, NOTHING
 from evalkit.tasks._files import list_of, name_in, official_format, text_in
+from evalkit.tasks.multiple_choice._choice import LETTERS
 from evalkit.types import Decoding, Kind, PromptTemplate, Sample, ScoringRule, Split
 from evalkit.video_source import VideoSource
 
-from ._questions import LETTERS, VideoQuestions, letter_of, parquet_rows, with_options
+from ._questions import VideoQuestions, letter_of, parquet_rows, with_options
 from ._rules import tempcompass_choice, tempcompass_yes_no
 
 HUB_REPO = "lmms-lab/TempCompass"
@@ -89,8 +90,10 @@ class TempCompass(VideoQuestions):
             "vlmevalkit": PromptTemplate(text, max_new_tokens=2048),
         }
         self.layout = (
-            f"tempcompass/questions/{config}.json, or tempcompass/{config}/test-*.parquet",
-            "tempcompass/videos/*.mp4, or tempcompass/tempcompass_videos.zip",
+            f"tempcompass/questions/{config}.json",
+            f"or tempcompass/{config}/test-*.parquet",
+            "tempcompass/videos/*.mp4",
+            "or tempcompass/tempcompass_videos.zip",
         )
 
     def from_files(self, data: OfficialData, split: str) -> Iterator[Sample]:
@@ -167,6 +170,6 @@ TASKS = {
     for task in (
         TempCompass("tempcompass_mc", "multi-choice", 1_580, "choice", BEST, _CHOICE),
         TempCompass("tempcompass_yes_no", "yes_no", 2_453, "yes_no", "\nPlease answer yes or no:", _YES_NO),
-        TempCompass("tempcompass_matching", "caption_matching", 1_503, "choice", BEST, _MATCHING),
+        TempCompass("tempcompass_match", "caption_matching", 1_503, "choice", BEST, _MATCHING),
     )
 }

@@ -73,8 +73,8 @@ class VideoMME(VideoQuestions):
     places = ("videomme", "Video-MME")
     folders = ("data", "videos", "video", "subtitle")
     layout = (
-        "videomme/videomme/test-00000-of-00001.parquet", "videomme/data/*.mp4, or videomme/videos_chunked_*.zip",
-        "videomme/subtitle/*.srt, or videomme/subtitle.zip",
+        "videomme/videomme/test-00000-of-00001.parquet", "videomme/data/*.mp4", "or videomme/videos_chunked_*.zip",
+        "videomme/subtitle/*.srt", "or videomme/subtitle.zip",
     )  # fmt: skip
     rules = {
         "official": ScoringRule("qwen3-vl-evaluation", about="Qwen3-VL's script, without its judge"),

@@ -46,7 +46,7 @@ ADAPT = (
     "You should watch and learn the video content. Then apply what you learned to answer the following {} question. "
     "The image for this question is at the end of the video.\n"
 )
-METRIC = "mmmu_accuracy_videommmu"
+METRIC = "mmmu_accuracy_video"
 
 
 class VideoMMMU(VideoQuestions):
@@ -59,7 +59,7 @@ class VideoMMMU(VideoQuestions):
     hub = HUB_REPO
     places = ("videommmu", "VideoMMMU", "video_mmmu")
     folders = ("Art", "Business", "Engineering", "Humanities", "Medicine", "Science", "videos", "")
-    layout = ("videommmu/Perception/test-*.parquet", "videommmu/Art/*.mp4, or zip archives of them")
+    layout = ("videommmu/Perception/test-*.parquet", "videommmu/Art/*.mp4", "or videommmu/*.zip")
     prompts = {
         "official": PromptTemplate("{preamble}{prompt}"),
         "lmms-eval": PromptTemplate("{preamble}{prompt}", max_new_tokens=1024),

@@ -219,7 +219,7 @@ TASKS: dict[str, tuple[Make, Make, dict[str, str]]] = {
     }),
     "tempcompass_mc": (tempcompass, tempcompass_hub, {"official": "What?\nA. red\nB. blue\nPlease directly give the best option:"}),
     "tempcompass_yes_no": (tempcompass, tempcompass_hub, {"lmms-eval": "Is it blue?\nPlease answer yes or no:"}),
-    "tempcompass_matching": (tempcompass, tempcompass_hub, {
+    "tempcompass_match": (tempcompass, tempcompass_hub, {
         "official": "Which caption fits?\nCaption A: It is red.\nCaption B: It is blue.\nPlease directly give the best option:",
     }),
     "nextqa": (nextqa, nextqa_hub, {"lmms-eval": "how do they move\nA. run\nB. walk, slowly\nC. fly\nD. sit\nE. lie"}),
@@ -273,7 +273,7 @@ def test_no_videos(name: str, tmp_path: Path) -> None:
     for folder in sorted(tmp_path.rglob("*"), reverse=True):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    if name in ("lvbench", "longvideobench", "egoschema", "perceptiontest", "tempcompass_mc", "tempcompass_yes_no", "tempcompass_matching", "nextqa", "videommmu"):  # fmt: skip
+    if name in ("lvbench", "longvideobench", "egoschema", "perceptiontest", "tempcompass_mc", "tempcompass_yes_no", "tempcompass_match", "nextqa", "videommmu"):  # fmt: skip
         first = loaded(tmp_path, name).samples[0].videos[0]  # the folder itself may hold them
         with pytest.raises(OSError, match="has no video"):
             first.info()

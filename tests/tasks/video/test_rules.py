@@ -76,7 +76,7 @@ def test_letters(task: str, rule: str, text: str, letter: str | None) -> None:
     ],
 )
 def test_captions(text: str, letter: str | None) -> None:
-    assert read("tempcompass_matching", "official", text, CAPTIONS) == letter
+    assert read("tempcompass_match", "official", text, CAPTIONS) == letter
 
 
 @pytest.mark.parametrize(

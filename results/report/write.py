@@ -12,12 +12,10 @@ With ``single``, all of it is one file.
 from __future__ import annotations
 
 import base64
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from evalkit.errors import UserError
 from evalkit.results.compare.comparison import Comparison, compare_runs
@@ -25,14 +23,15 @@ from evalkit.results.leaderboard.rows import Entry
 from evalkit.results.leaderboard.table import notes as notes_on_scores
 from evalkit.results.samples.join import check_runs, split_of
 from evalkit.results.samples.selection import subset
-from evalkit.results.samples.view import RunAnswer, SampleView, SplitContext, SplitView
+from evalkit.results.samples.view import SampleView, SplitContext, SplitView
 from evalkit.results.store.files import empty_folder, write_failed
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.tables import Note
 
 from .images import BUDGET, BUDGET_SINGLE, Album, ReportImage, image_notes, side_for
 from .page import MARK, asset, page, script, script_json
-from .summary import Breakdown, breakdowns, histogram
+from .records import image_record, sample_record, split_record
+from .summary import breakdowns
 
 CHUNK = 500
 """Samples per script; the first page of a gallery loads one script."""
@@ -142,6 +141,8 @@ def _build(
         for sample in samples:
             for image, digest in zip(sample.images, sample.digests or (None,) * len(sample.images), strict=True):
                 album.add(image, digest)
+            for strip in sample.strips:
+                album.add(strip, strip.recorded)
     inline: dict[str, str] = {}
 
     def store(number: int, content: bytes) -> None:
@@ -212,90 +213,3 @@ def _shortcomings(splits: Sequence[SplitView], shown: Sequence[Sequence[SampleVi
         for note in notes:
             names_of.setdefault(note, []).append(split.name)
     return [f"{', '.join(names)}: {note}" for note, names in names_of.items()]
-
-
-# -------------------------------------------------------------------------------------------------------- JSON records
-
-
-def image_record(one: ReportImage) -> list[Any]:
-    """[name, width, height, problem or an empty text]."""
-    width, height = one.size or (0, 0)
-    problem = one.problem or ("not the image that the run used" if one.changed else "")
-    return [one.name, width, height, problem]
-
-
-def split_record(
-    split: SplitView, samples: int, chunks: int, details: Sequence[Breakdown], runs: Sequence[ScoredRun]
-) -> dict[str, Any]:
-    """The record of a split in the page, without its samples."""
-    rows = [run.rows.get(split.name) for run in runs]
-    cells = ["" if row is None else Entry("", "", row).cell for row in rows]
-    return {
-        "name": split.name,
-        "kind": split.kind,
-        "metric": split.metric,
-        "column": split.column,
-        "editMarks": split.edit_marks,
-        "cells": cells,
-        "samples": samples,
-        "of": len(split.samples),
-        "chunks": chunks,
-        "bins": [
-            {"label": b.label, "low": b.low, "high": b.high if math.isfinite(b.high) else None, "counts": b.counts}
-            for b in histogram(split, len(runs))
-        ],
-        "breakdowns": [
-            {
-                "title": one.title,
-                "rows": [
-                    {"label": label, "means": [[m.n, m.mean, m.low, m.high] for m in means]}
-                    for label, means in one.rows
-                ],
-            }
-            for one in details
-        ],
-    }
-
-
-def sample_record(sample: SampleView, album: Album, details: Sequence[Breakdown]) -> dict[str, Any]:
-    """The record of a sample in the page's data."""
-    return {
-        "id": sample.id,
-        "question": sample.question,
-        "references": [list(pair) for pair in sample.references],
-        "options": list(sample.options),
-        "meta": {str(key): _plain(value) for key, value in sample.meta.items()},
-        "images": [album.numbers[image.name] for image in sample.images],
-        "groups": [one.of[sample.id] for one in details],
-        "runs": [None if answer is None else answer_record(answer) for answer in sample.answers],
-    }
-
-
-def answer_record(answer: RunAnswer) -> dict[str, Any]:
-    """The record of one run's answer to a sample in the page's data."""
-    return {
-        "text": answer.text,
-        "prediction": answer.prediction,
-        "scores": {name: round(value, 4) for name, value in answer.scores.items() if math.isfinite(value)},
-        "status": answer.status,
-        "finish": answer.finish,
-        "truncated": answer.truncated,
-        "reasoning": answer.reasoning,
-        "final": answer.final,
-        "reasoningTokens": answer.reasoning_tokens,
-        "tokens": answer.tokens,
-        "promptTokens": answer.prompt_tokens,
-        "seconds": round(answer.seconds, 3),
-        "error": answer.error,
-        "prompt": [list(turn) for turn in answer.prompt],
-        "exact": answer.exact,
-        "promptHasShots": answer.prompt_has_shots,
-        "shots": list(answer.shots),
-        **({"repeats": [answer_record(one) for one in answer.repeats]} if answer.repeats else {}),
-    }
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)

@@ -20,7 +20,7 @@ from evalkit.results.store.verdicts import replies_of
 from evalkit.task_groups import MEANS
 from evalkit.types import ImageRef, Sample
 
-from .recorded_images import guarded, recorded_image
+from .recorded_images import guarded, is_within, recorded_image
 from .view import ParseAnswer, RunAnswer, SampleView, SplitContext, SplitView
 
 FIELDS = ("id", "cluster", "stratum", "repeats", "statistics")
@@ -136,6 +136,9 @@ def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitCont
     digests = _digests(lines[0], len(images)) if lines else ()
     known = digests or (None,) * len(images)
     images = tuple(guarded(image, digest, context.folder) for image, digest in zip(images, known, strict=True))
+    videos = () if sample is None else sample.videos
+    if not all(is_within(video, context.folder) for video in videos):
+        videos = ()
     return SampleView(
         id=key,
         question="" if sample is None else sample.text,
@@ -146,6 +149,9 @@ def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitCont
         digests=digests,
         cluster=sample.cluster if sample is not None else str(scores[0]["cluster"]) if scores else key,
         answers=tuple(_run_answer(key, place, side, context) for place, side in enumerate(sides)),
+        kind=context.kind if sample is None or sample.kind is None else sample.kind,
+        videos=videos,
+        video_digests=_video_digests(lines[0], len(videos)) if lines else (),
     )
 
 
@@ -219,6 +225,7 @@ def _one_answer(
         shots=shots,
         digest=str(line.get("prompt") or ""),
         image_sizes=() if stored is None else stored.response.image_sizes,
+        video_inputs=() if stored is None else stored.response.video_inputs,
         reasoning=parts.reasoning,
         final=None if parts.rule == "none" else parts.answer.strip(),
         truncated=finish == "length" or not parts.complete,
@@ -274,6 +281,12 @@ def _recorded_images(lines: Sequence[Mapping[str, Any]]) -> tuple[ImageRef, ...]
         if (image := recorded_image(names[-1], digests[-1])) is not None:
             return (image,)
     return ()
+
+
+def _video_digests(line: Mapping[str, Any], count: int) -> tuple[str | None, ...]:
+    """The digests of the last ``count`` videos, which come after those of images."""
+    found = tuple(line.get("digests") or ())
+    return found[len(found) - count :] if 0 < count <= min(len(found), len(line.get("videos") or ())) else ()
 
 
 def _digests(line: Mapping[str, Any], count: int) -> tuple[str | None, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evalkit.images import EncodedImage, PathImage
 from evalkit.jsonl import read_file
-from evalkit.types import ImageRef
+from evalkit.types import ImageRef, VideoRef
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,19 @@ def guarded(image: ImageRef, digest: str | None, folder: Path | None) -> ImageRe
     """The image of a sample; only with the journal's digest if it is a file outside ``folder`` (None: anywhere)."""
     if folder is None or not isinstance(image, PathImage):
         return image
-    inside = os.path.abspath(folder)  # noqa: PTH100 (links are followed: data folders have some)
-    if os.path.commonpath([inside, os.path.abspath(image.path)]) == inside:  # noqa: PTH100
+    if _is_inside(image.path, folder):
         return image
     return RecordedImage(image.path, digest or "", image.upright)
+
+
+def is_within(video: VideoRef, folder: Path | None) -> bool:
+    """Whether a sample's video may be shown: if it is a file, it is in ``folder`` (None: anywhere)."""
+    if folder is None:
+        return True
+    path = getattr(video, "path", None)
+    return path is None or _is_inside(str(path), folder)
+
+
+def _is_inside(path: str, folder: Path) -> bool:
+    inside = os.path.abspath(folder)  # noqa: PTH100 (links are followed: data folders have some)
+    return os.path.commonpath([inside, os.path.abspath(path)]) == inside  # noqa: PTH100

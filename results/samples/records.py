@@ -23,7 +23,7 @@ TEXTS = (
     "run", "model", "task", "split", "id", "cluster", "question", "prompt", "text", "reasoning", "final", "answer",
     "status", "metric", "finish", "error",
 )  # fmt: skip
-LISTS = ("options", "references", "images", "shots")
+LISTS = ("options", "references", "images", "videos", "shots")
 BOXES = ("box", "reference_box")
 NUMBERS = ("score", "seconds")
 COUNTS = ("new_tokens", "reasoning_tokens", "prompt_tokens", "repeat")
@@ -119,6 +119,7 @@ def _record(run: ScoredRun, split: SplitView, shown: SampleView, answer: RunAnsw
         "references": None if references is None else [plain(r) for r in references if not is_box(r)],
         "reference_box": next((list(map(float, r)) for r in references or () if is_box(r)), None),
         "images": [image.name for image in shown.images],
+        **({"videos": [video.name for video in shown.videos]} if shown.videos else {}),
         "prompt": prompt_text(answer.prompt) or None,
         "text": answer.text,
         "reasoning": None if answer.final is None else answer.reasoning,
@@ -157,6 +158,11 @@ def is_box(value: Any) -> bool:
 def is_point(value: Any) -> bool:
     """Whether a prediction is a point."""
     return _are_numbers(value, 2)
+
+
+def is_span(value: Any, kind: str | None) -> bool:
+    """Whether a reference or a prediction is a span of time, given the kind of its sample."""
+    return kind == "temporal_grounding" and _are_numbers(value, 2)
 
 
 def is_labelled_box(value: Any) -> bool:
@@ -207,7 +213,8 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
     scores = [key for key in seen if key.startswith("scores.")]
     meta = [key for key in seen if key.startswith("meta.")]
     repeat = ["repeat"] if "repeat" in seen else []
-    return [*ORDER, *scores, *LAST, *repeat, *meta]
+    videos = ["videos"] if "videos" in seen else []
+    return [*ORDER, *videos, *scores, *LAST, *repeat, *meta]
 
 
 def kind_of_column(name: str, values: Iterable[Any]) -> str:

@@ -6,17 +6,15 @@ replaced, and Markdown's and rich's markup is printed literally.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.results.compare.tables import letter
 from evalkit.results.tables import flat, safe
-from evalkit.types import ImageRef
 
-from .records import are_labelled_boxes, is_box, is_labelled_box, is_point
 from .selection import change
+from .values import frames_text, image_text, prediction_text, references_text, time_bars, video_text
 from .view import RunAnswer, SampleView, SplitView
 
 if TYPE_CHECKING:
@@ -66,6 +64,10 @@ def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
     """The fields shown of a sample, below its heading."""
     for image in shown.images:
         yield Field("image", image_text(image), verbatim=True)
+    for video in shown.videos:
+        yield Field("video", video_text(video), verbatim=True)
+    for strip in shown.strips:
+        yield Field("frames", frames_text(strip), verbatim=True)
     prompts = [answer.prompt for answer in shown.answers if answer is not None and answer.prompt]
     if shown.question and not prompts:
         yield Field("question", shown.question, verbatim=True)
@@ -79,7 +81,9 @@ def fields_of(split: SplitView, shown: SampleView) -> Iterator[Field]:
                 yield _prompt(f"{name}prompt", answer)
             yield from _answer_fields(split, shown, answer, name)
     if shown.references:
-        yield Field("reference", _references(shown), verbatim=True)
+        yield Field("reference", references_text(shown), verbatim=True)
+    if bars := time_bars(shown):
+        yield Field("time", bars, verbatim=True)
     if has_pair and (moved := change(shown, split.column)):
         yield Field("B − A", f"{NAMES.get(split.column or '', split.column)} {_signed(moved, split.column)}")
 
@@ -140,67 +144,6 @@ def _text_fields(answer: RunAnswer, name: str, label: str) -> Iterator[Field]:
         yield Field(f"{name}{label}", final or "(empty)", verbatim=True)
 
 
-def prediction_text(shown: SampleView, prediction: Any) -> str:
-    """A prediction as text."""
-    if prediction is None:
-        return "(could not be parsed)"
-    if is_point(prediction):
-        times = any(is_point(value) for value, _ in shown.references)  # the reference of a point is a box
-        return span_text(prediction) if times else point_text(prediction)
-    if are_labelled_boxes(prediction):
-        return "\n".join(map(reference_text, prediction)) or "(no boxes)"
-    return box_text(prediction) if is_box(prediction) else with_option(shown, str(prediction))
-
-
-def with_option(shown: SampleView, text: str) -> str:
-    """An option letter with the option's text; other texts unchanged."""
-    place = ord(text) - ord("A") if len(text) == 1 else -1
-    return f"{text}. {shown.options[place]}" if 0 <= place < len(shown.options) else text
-
-
-def point_text(point: Sequence[float]) -> str:
-    """A point in pixels of the original image."""
-    x, y = (f"{value:.1f}".removesuffix(".0") for value in point)
-    return f"point ({x}, {y})"
-
-
-def span_text(span: Sequence[float]) -> str:
-    """A span of time, in seconds."""
-    start, end = (f"{value:.2f}".rstrip("0").rstrip(".") for value in span)
-    return f"{start} s to {end} s"
-
-
-def box_text(box: Sequence[float]) -> str:
-    """A box in pixels of the original image."""
-    x1, y1, x2, y2 = (f"{value:.1f}".removesuffix(".0") for value in box)
-    return f"box ({x1}, {y1})–({x2}, {y2})"
-
-
-def reference_text(value: Any) -> str:
-    """A reference, or a part of a prediction, as text."""
-    if is_labelled_box(value):
-        crowd = " (crowd)" if value.get("crowd") else ""
-        return f"{value['label']}{crowd}: {box_text(value['box'])}"
-    if is_point(value):
-        return span_text(value)
-    return box_text(value) if is_box(value) else str(value)
-
-
-def _references(shown: SampleView) -> str:
-    if shown.options:
-        chosen = {str(value) for value, _ in shown.references}
-        letters = map(chr, itertools.count(ord("A")))
-        pairs = [(name, option) for name, option in zip(letters, shown.options, strict=False) if option]
-        marks = [f"{name}. {option}{'  ← correct' if name in chosen else ''}" for name, option in pairs]
-        return "\n".join(marks)
-    values = [value for value, _ in shown.references]
-    texts = [reference_text(value) for value in values]
-    times = [f" ×{count}" if count > 1 else "" for _, count in shown.references]
-    counted = [text + time for text, time in zip(texts, times, strict=True)]
-    lines = any(len(one) > 40 or "\n" in one for one in counted) or any(map(is_labelled_box, values))
-    return "\n".join(counted) if lines else ", ".join(counted)
-
-
 def scores_text(split: SplitView, answer: RunAnswer) -> str:
     """All scores of a sample, the most informative first."""
     first = [name for name in (split.column, split.metric) if name in answer.scores]
@@ -216,17 +159,6 @@ def _number(value: float, column: str) -> str:
 
 def _signed(value: float, column: str | None) -> str:
     return f"{value / 100:+.3f}" if column == "iou" else f"{value:+.1f}"
-
-
-def image_text(image: ImageRef) -> str:
-    """An image's path and size, or that it is missing or unreadable."""
-    try:
-        width, height = image.size()
-    except FileNotFoundError:
-        return f"{image.name} (missing)"
-    except (OSError, ValueError):
-        return f"{image.name} (unreadable)"
-    return f"{image.name} ({width}×{height})"
 
 
 # --------------------------------------------------------------------------------------------------------------- forms

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.reasoning import Markers
-from evalkit.types import ImageRef, ImageSize, Sample
+from evalkit.types import ImageRef, ImageSize, Sample, VideoInput, VideoRef
+
+from .film_strip import FilmStrip, film_strip
 
 Turns = Sequence[tuple[str, str]]
 """A prompt: (role, text) per message; images are ⟨image⟩ in the text."""
@@ -81,6 +83,7 @@ class RunAnswer:
         truncated: whether the token limit cut the answer off, or its reasoning does not end.
         reasoning_tokens: the number of tokens of the reasoning; None if unknown.
         verdicts: a judge's replies by question.
+        video_inputs: how the videos of the request were shown to the model, the question's last.
         repeats: with several answers to the sample, each of them; this is then their summary: the first one's text and
             prediction, with the mean scores.
     """
@@ -105,6 +108,7 @@ class RunAnswer:
     truncated: bool = False
     reasoning_tokens: int | None = None
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    video_inputs: Sequence[VideoInput] = ()
     repeats: Sequence[RunAnswer] = ()
 
     @property
@@ -115,7 +119,13 @@ class RunAnswer:
 
 @dataclass(frozen=True)
 class SampleView:
-    """A sample with the answer of each run; None for a run that did not answer it."""
+    """A sample with the answer of each run; None for a run that did not answer it.
+
+    Attributes:
+        kind: what it asks for; None if unknown.
+        videos: those of the question.
+        video_digests: of these in the run; None for an unknown one.
+    """
 
     id: str
     question: str
@@ -126,6 +136,19 @@ class SampleView:
     digests: Sequence[str | None]
     cluster: str
     answers: Sequence[RunAnswer | None]
+    kind: str | None = None
+    videos: Sequence[VideoRef] = ()
+    video_digests: Sequence[str | None] = ()
+
+    @property
+    def strips(self) -> Sequence[FilmStrip]:
+        """The frames of its videos that the model saw: in the first run that recorded them."""
+        count = len(self.videos)
+        inputs = next((one.video_inputs for one in self.answers if one and len(one.video_inputs) >= count), ())
+        seen = inputs[len(inputs) - count :]
+        digests = self.video_digests or (None,) * count
+        found = map(film_strip, self.videos, seen, digests)
+        return [strip for strip in found if strip is not None]
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ function card(sample, split, number) {
   });
   const reference = sample.references.find(([value]) => !isPlace(value));
   return el("li", {}, el("a", { href: address(state.split, sample.id), tabindex: number === 0 ? "0" : "-1", "data-id": sample.id },
-    framed(sample, sample.images.length - 1),
+    sample.strips && !sample.images.length ? strip(sample.strips[0]) : framed(sample, sample.images.length - 1),
+    timeBar(sample),
     sample.question ? words("span", sample.question, "line question clamp") : null,
     lines,
     reference ? el("span", { class: "line reference clamp" }, "reference: ", words("span", referenceText(sample, reference))) : null,

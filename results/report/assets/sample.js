@@ -89,10 +89,18 @@ function optionsOf(sample) {
 }
 
 function look(sample) {
-  const frames = sample.images.length ? sample.images.map((_, place) => framed(sample, place, { large: true })) : [framed(sample, 0, { large: true })];
+  const strips = sample.strips || [];
+  const still = sample.images.length || !strips.length ? (sample.images.length ? sample.images : [0]).map((_, place) => framed(sample, place, { large: true })) : [];
+  const frames = [...strips.map((one) => strip(one, { large: true })), ...still];
   const captions = sample.images.map((number) => index.images[number]).filter(([, width]) => width)
     .map(([name, width, height, trouble]) => `${name}, ${count(width)} × ${count(height)} pixels${trouble ? `: ${trouble}` : ""}`);
-  return el("div", { class: "look" }, frames, legend([...new Set(boxesOf(sample).map(([kind]) => kind))]), captions.map((text) => el("p", { class: "caption", dir: "auto" }, text)));
+  const seen = strips.map((one) => {
+    const some = one.times.length < one.seen ? `${one.times.length} of the ${count(one.seen)} frames` : `the ${count(one.seen)} frames`;
+    return `${one.video}, ${one.duration.toFixed(1)} s: ${some} that the model saw, at ${one.size[0]} × ${one.size[1]} pixels; sampled by ${one.sampling}, decoded by ${one.decoder}`;
+  });
+  const marked = [...boxesOf(sample), ...(sample.spans && strips.length ? sample.spans : [])];
+  return el("div", { class: "look" }, frames, timeBar(sample, { large: true }), legend([...new Set(marked.map(([kind]) => kind))]),
+    [...seen, ...captions].map((text) => el("p", { class: "caption", dir: "auto" }, text)));
 }
 
 // The dialog's content; the functions are the handlers of its buttons.

@@ -170,7 +170,7 @@ class OmniDocBench(Metric):
 
         try:
             return page_of(json.loads(sample.references[0]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
                 f"{self.name}: sample {sample.id!r} is not annotated as in OmniDocBench.json ({what:.200}); check the "

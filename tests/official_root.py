@@ -23,6 +23,23 @@ def _options(image: str, number: int, *, abc: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _page(number: int) -> dict[str, Any]:
+    boxes = [
+        {"category_type": "title", "order": 1, "text": f"Page {number}", "attribute": {"text_background": "white"}},
+        {"category_type": "text_block", "order": 2, "text": "One two ", "attribute": {"text_background": "white"}},
+        {"category_type": "text_block", "order": 3, "text": "three.", "attribute": {}},
+        {"category_type": "equation_isolated", "order": 4, "latex": "\\begin{array}{l} a \\\\ b \\end{array}"},
+        {"category_type": "table", "order": 5, "html": "<table><tr><td>1</td></tr></table>", "latex": "1"},
+        {"category_type": "page_number", "order": None, "text": "7", "attribute": {}},
+    ]
+    attributes = {"data_source": "book", "language": "english", "layout": "single_column", "special_issue": ["None"]}
+    return {
+        "layout_dets": [{**box, "anno_id": k, "poly": [0.5] * 8} for k, box in enumerate(boxes)],
+        "extra": {"relation": [{"source_anno_id": 1, "target_anno_id": 2, "relation_type": "truncated"}]},
+        "page_info": {"page_attribute": attributes, "page_no": number, "image_path": f"page_{number}.jpg"},
+    }
+
+
 def _diagram(image: str) -> dict[str, Any]:
     questions = {f"What is {k}?": _options(image, k, abc=k < 2) for k in range(4)}
     return {"imageName": image, "questions": questions}
@@ -91,11 +108,12 @@ NOT_BUNDLED: dict[str, Any] = {
     },
     "ai2d/questions/7.png.json": _diagram("7.png"),
     "ai2d/annotations/7.png.json": {"text": DRAWN, "arrows": {}},
+    "omnidocbench/OmniDocBench.json": [_page(k) for k in range(3)],
 }  # fmt: skip
 
 FOLDERS = (
     "vizwiz/val", "gqa/images", "flickr30k/flickr30k-images", "nocaps/val", "chartqa/test/png", "ocrvqa/images",
-    "infovqa/infographicsvqa_images", "ai2d/images",
+    "infovqa/infographicsvqa_images", "ai2d/images", "omnidocbench/images",
 )  # fmt: skip
 
 

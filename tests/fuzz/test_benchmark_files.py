@@ -41,6 +41,7 @@ FILES: dict[str, tuple[str, Mutation, int]] = {
     "ai2d/questions/7.png.json": ("ai2d/test", json_value, 40),
     "ai2d/annotations/7.png.json": ("ai2d/test", json_value, 30),
     "ai2d/ai2d_test_ids.csv": ("ai2d/test", text, 20),
+    "omnidocbench/OmniDocBench.json": ("omnidocbench/test", json_value, 60),
 }
 RED = Image.new("RGB", (300, 300), "red")
 

@@ -40,6 +40,7 @@ NAMED = {
     "textvqa": ("textvqa/TextVQA_0.5.1_val.json", ("data", 0, "image_id"), "textvqa/train_images", ".jpg"),
     "gqa": ("gqa/testdev_balanced_questions.json", ("201307250", "imageId"), "gqa/images", ".jpg"),
     "ocrvqa": ("ocrvqa/dataset.json", "761183271", "ocrvqa/images", ".jpg"),
+    "omnidocbench": ("omnidocbench/OmniDocBench.json", (0, "page_info", "image_path"), "omnidocbench/images", ""),
     "scienceqa_img": ("scienceqa/problems.json", ("1", "image"), "scienceqa/images/test/1", ""),
 }  # fmt: skip
 

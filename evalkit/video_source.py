@@ -67,6 +67,10 @@ class FoundVideo(VideoRef):
         """Where it lies, after it was unpacked or downloaded.  Raises ``OSError``."""
         return self.source.path(self.file)
 
+    def check(self) -> int | None:
+        self.source.check(self.file)
+        return None
+
     @property
     def _opened(self) -> VideoRef:
         return opened(self.path, self.start, self.end, self.fps)
@@ -120,6 +124,14 @@ class VideoSource:
         found = None if self.root is None else self._lying(Path(self.root), file)
         return FoundVideo(self, file, start, end, fps) if found is None else opened(found, start, end, fps)
 
+    def check(self, file: str) -> None:
+        """Raise ``OSError`` if a video is neither in a folder nor in an archive; nothing is downloaded or unpacked."""
+        if self.root is None:
+            return
+        root = Path(self.root)
+        if self._lying(root, file) is None and self._member(root, file) is None and not self._frames(root, file):
+            raise self._missing(file)
+
     def path(self, file: str) -> str:
         """Where the video lies, after it was unpacked or downloaded.  Raises ``OSError`` if it is nowhere."""
         root = self._local()
@@ -128,12 +140,9 @@ class VideoSource:
             return found
         member = self._member(root, file)
         if member is None:
-            frames = [one for one in chain(*archive_members(str(root)).values()) if f"/{file}/" in f"/{one.name}"]
-            if frames:
+            if frames := self._frames(root, file):
                 return str(unpacked_folder(frames))
-            raise FileNotFoundError(
-                f"{self.name} has no video {file}, neither in {', '.join(self.folders)} nor in an archive"
-            )
+            raise self._missing(file)
         return str(member.unpacked())
 
     def text(self, file: str) -> str | None:
@@ -144,6 +153,15 @@ class VideoSource:
             return Path(found).read_bytes().decode("utf-8", errors="replace")
         member = self._member(root, file)
         return None if member is None else member.read().decode("utf-8", errors="replace")
+
+    def _frames(self, root: Path, file: str) -> list[Member]:
+        """The frames of a video that is a folder in an archive."""
+        return [one for one in chain(*archive_members(str(root)).values()) if f"/{file}/" in f"/{one.name}"]
+
+    def _missing(self, file: str) -> FileNotFoundError:
+        return FileNotFoundError(
+            f"{self.name} has no video {file}, neither in {', '.join(self.folders)} nor in an archive"
+        )
 
     def _local(self) -> Path:
         return Path(self.root) if self.root is not None else downloaded(self.name)

@@ -115,6 +115,14 @@ class VideoRef(Media):
     def decoder(self) -> str:
         """The library that decodes it, with its version: ``PyAV 18.1.0``."""
 
+    def check(self) -> int | None:
+        """Look at its header, before anything is computed; the number of frames there, 0 or None if unknown.
+
+        Raises:
+            OSError, ValueError: it is missing or unreadable.
+        """
+        return None
+
     @abstractmethod
     def info(self) -> VideoInfo:
         """From the file's packets, of the segment.

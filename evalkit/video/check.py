@@ -10,9 +10,7 @@ from evalkit.errors import UserError, first_line
 from evalkit.types import VideoRef
 
 from .cache import frame_cache
-from .container import opened, require_decoder
-from .file import VideoFile
-from .frame_folder import FrameFolder
+from .container import require_decoder
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +18,7 @@ HEADER_THREADS = 8  # they open files, mostly waiting for network drives
 
 
 def check_videos(videos: Iterable[VideoRef], where: str, *, if_missing: str = "complete the download") -> None:
-    """Check the header of every video that is a file, once; a message in the log names videos of a single frame.
+    """Check the header of every video, once; a message in the log names videos of a single frame.
 
     Args:
         where: the split, for messages.
@@ -29,38 +27,33 @@ def check_videos(videos: Iterable[VideoRef], where: str, *, if_missing: str = "c
     Raises:
         UserError: videos are missing or unreadable; the message names the first and counts them.  Or PyAV is missing.
     """
-    paths = {video.path: video for video in videos if isinstance(video, VideoFile | FrameFolder)}
-    if not paths:
+    files = {video.name.partition("#t=")[0]: video for video in videos}
+    if not files:
         return
-    if any(isinstance(video, VideoFile) for video in paths.values()):
-        require_decoder()
-        frame_cache()  # raises for a wrong setting
+    require_decoder()
+    frame_cache()  # raises for a wrong setting
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        seen = dict(zip(paths, pool.map(_problem, paths.values()), strict=True))
-    bad = {path: found for path, found in seen.items() if isinstance(found, Exception)}
+        seen = dict(zip(files, pool.map(_checked, files.values()), strict=True))
+    bad = {name: found for name, found in seen.items() if isinstance(found, Exception)}
     if bad:
         first, error = next(iter(bad.items()))
-        more = f" ({len(bad):,} of {len(paths):,} videos are missing or unreadable)" if len(bad) > 1 else ""
+        more = f" ({len(bad):,} of {len(files):,} videos are missing or unreadable)" if len(bad) > 1 else ""
         missing = isinstance(error, FileNotFoundError)
         trouble = "is missing" if missing else f"cannot be read ({first_line(error)})"
         advice = if_missing if missing else "replace or convert it"
         raise UserError(
             f"{where}: the video {first} {trouble}{more}; {advice}, or give --allow-missing to evaluate the rest."
         )
-    single = [path for path, frames in seen.items() if frames == 1]
+    single = [name for name, frames in seen.items() if frames == 1]
     if single:
         log.warning(
             "%s: %s of %s videos have a single frame (%s%s).",
-            where, f"{len(single):,}", f"{len(paths):,}", single[0], ", …" if len(single) > 1 else "",
+            where, f"{len(single):,}", f"{len(files):,}", single[0], ", …" if len(single) > 1 else "",
         )  # fmt: skip
 
 
-def _problem(video: VideoFile | FrameFolder) -> int | Exception:
-    """The number of frames as far as the header says it, or what is wrong."""
+def _checked(video: VideoRef) -> int | Exception | None:
     try:
-        if isinstance(video, FrameFolder):
-            return video.count()
-        with opened(video.path) as (_, stream):
-            return stream.frames
+        return video.check()
     except (OSError, ValueError) as error:
         return error

@@ -11,6 +11,7 @@ from .orientation import orientation_of, turned
 if TYPE_CHECKING:
     import numpy as np
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -55,14 +56,18 @@ def decoded(
 
 def frames_of(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """All frames from here on; packets that cannot be decoded are skipped."""
+    for packet in container.demux(stream):
+        yield from decoded_packet(packet)
+
+
+def decoded_packet(packet: Packet[VideoStream]) -> list[VideoFrame]:
+    """The frames that the decoder has once it has a packet; none if it cannot be decoded."""
     from av import FFmpegError
 
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            continue
-        yield from frames
+    try:
+        return packet.decode()
+    except FFmpegError:
+        return []
 
 
 class _Reader:

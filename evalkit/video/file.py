@@ -13,7 +13,7 @@ from evalkit.fingerprint import of_file, of_files
 from evalkit.types import FrameSelection, Size, VideoInfo, VideoRef
 
 from .cache import entry_key, frame_cache
-from .container import decoder_name, regular_file
+from .container import decoder_name, opened, regular_file
 from .decode import decoded
 from .index import FrameIndex, read_index
 from .resize import resized
@@ -57,6 +57,10 @@ class VideoFile(VideoRef):
     def digest(self) -> str:
         """16 hex digits of the file's SHA-256, and the segment."""
         return file_digest(self.path)[:16] + fragment(self.start, self.end)
+
+    def check(self) -> int | None:
+        with opened(self.path) as (_, stream):
+            return stream.frames
 
     def info(self) -> VideoInfo:
         index, shown = self._frames()

@@ -50,8 +50,7 @@ class FrameFolder(VideoRef):
 
         return f"Pillow {PIL.__version__}"
 
-    def count(self) -> int:
-        """The number of frames in the folder.  Raises ``OSError`` or ``ValueError`` if there is none."""
+    def check(self) -> int | None:
         return len(self._files())
 
     def digest(self) -> str:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from evalkit.types import Size
 
 from .container import opened
-from .decode import frames_of
+from .decode import decoded_packet
 from .orientation import displayed_size, orientation_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 
@@ -52,31 +53,33 @@ def read_index(path: str) -> FrameIndex:
         OSError, ValueError: it cannot be read, or has no video stream or no frame.
     """
     with opened(path) as (container, stream):
-        first = next(frames_of(container, stream), None)
-        if first is None:
-            raise ValueError(f"{path} has no frame that can be decoded")
-        size = displayed_size((first.width, first.height), orientation_of(first))
-    with opened(path) as (container, stream):
-        frames = sorted(_shown(container, stream))
+        shown, first = _read(container, stream)
         time_base = stream.time_base or Fraction(1)
         rate = stream.average_rate or stream.guessed_rate
-    if not frames:
+    if first is None:
+        raise ValueError(f"{path} has no frame that can be decoded")
+    if not shown:
         raise ValueError(f"{path} has no frames with timestamps")
-    pts = array("q", (pts for pts, _, _ in frames))
-    length = (max(pts + duration for pts, duration, _ in frames) - pts[0]) * time_base
+    shown.sort()
+    pts = array("q", (pts for pts, _, _ in shown))
+    length = (max(pts + duration for pts, duration, _ in shown) - pts[0]) * time_base
     fps = float(len(pts) / length) if length > 0 and len(pts) > 1 else float(rate or 1)
-    keys = array("q", (pts for pts, _, key in frames if key)) or pts[:1]
+    keys = array("q", (pts for pts, _, key in shown if key)) or pts[:1]
+    size = displayed_size((first.width, first.height), orientation_of(first))
     return FrameIndex(pts, keys, array("d", (float((p - pts[0]) * time_base) for p in pts)), fps, size)
 
 
-def _shown(container: InputContainer, stream: VideoStream) -> list[tuple[int, int, bool]]:
-    """(pts, duration, whether it is a keyframe) of the packets whose frames are shown."""
+def _read(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[int, int, bool]], VideoFrame | None]:
+    """(pts, duration, whether it is a keyframe) of the packets whose frames are shown, and the first decoded frame."""
     hidden = _hidden_vp8 if stream.codec_context.name in ("vp8", "libvpx") else _never
-    found = []
-    for packet in container.demux(stream):
+    shown = []
+    first: VideoFrame | None = None
+    for packet in container.demux(stream):  # the last one is empty: it asks the decoder for what it still has
+        if first is None:
+            first = next(iter(decoded_packet(packet)), None)
         if packet.size and not packet.is_discard and packet.pts is not None and not hidden(packet):
-            found.append((packet.pts, packet.duration or 0, packet.is_keyframe))
-    return found
+            shown.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+    return shown, first
 
 
 def _never(packet: Packet[VideoStream]) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from evalkit.errors import UserError
 from evalkit.types import FrameSelection, VideoGeometry
-from evalkit.video import VideoFile, video_sampling
+from evalkit.video import VideoFile, check_videos, video_sampling
 from evalkit.video.completeness import check_complete
 
 from .clips import CLIPS, VARIABLE, cut_without_encoding, number_in, painted, write_audio, write_clip
@@ -198,3 +200,22 @@ def test_one_frame_is_in_memory_at_a_time(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert found.nbytes < frame * 2
     assert peak < found.nbytes + 8 * frame  # of 200
+
+
+def test_hidden_frames_of_vp8_are_not_counted(clips: Path, tmp_path: Path) -> None:
+    """Encoders store frames that are only references for others, which no player shows."""
+    content = bytearray(Path(clip(clips, "vp8.webm").path).read_bytes())
+    with av.open(clip(clips, "vp8.webm").path) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][40]
+        at = content.index(bytes(packet))
+    content[at] &= ~(1 << 4)  # show_frame
+    (tmp_path / "hidden.webm").write_bytes(content)
+    video = VideoFile(str(tmp_path / "hidden.webm"))
+    assert video.info().frames == 89
+    assert numbers(video, [39, 40, 88]) == [39, 41, 89]
+
+
+def test_without_pyav_a_command_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("evalkit.video.container.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"videos need PyAV; install it with: pip install .*\[video\]"):
+        check_videos([VideoFile(str(write_clip(tmp_path / "clip.mp4", 2)))], "videomme/test")

@@ -24,6 +24,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "vqa": ("vqav2", "okvqa", "vizwiz", "gqa"),
     "text-reading": ("textvqa", "docvqa", "infovqa", "chartqa", "ai2d", "ocrvqa"),
     "grounding": REFCOCO_ALL,
+    "tinyvideo": ("videomme", "charades_sta"),  # the bundled data has clips in the format of these two
     "video": (
         "videomme", "videomme_subtitles", "mvbench", "mlvu", "longvideobench", "lvbench", "egoschema", "perceptiontest",
         "tempcompass_mc", "tempcompass_yes_no", "tempcompass_match", "nextqa", "videommmu", "charades_sta",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from evalkit import registry
+from evalkit.data import open_data
+from evalkit.jobs import load_job
 from evalkit.task_groups import GROUPS, MEANS, REFCOCO_ALL, expand
 
 
@@ -33,6 +35,13 @@ def test_members_of_groups() -> None:
     assert kinds("vqa") == {"vqa"}
     assert kinds("text-reading") == {"vqa", "document", "choice"}
     assert kinds("qwen-vl-report") == {"caption", "vqa", "document", "choice", "grounding"}
+
+
+def test_bundled_data_has_the_tiny_video_set() -> None:
+    for name in expand(["tinyvideo"]):
+        job = load_job(registry.tasks.get(name), "test", open_data("tiny"), limit=None, seed=0)
+        assert all(video.info().size == (112, 112) for sample in job.samples for video in sample.videos)
+        assert len(job.samples) == {"videomme": 108, "charades_sta": 40}[name]
 
 
 def test_score_of_mmmu_pro_is_mean_of_two() -> None:

@@ -91,13 +91,14 @@ def parquet_rows(data: OfficialData, places: Sequence[str], split: str, config: 
 
 
 def rows_of(path: Path, *, task: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(place, row) of a parquet file.  Raises ``UserError`` if it is corrupt."""
+    """(place, row) of a parquet file, without images.  Raises ``UserError`` if it is corrupt."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+        columns = [name for name in pq.read_schema(path).names if name != "image"]
+        rows = pq.read_table(path, columns=columns).to_pylist()
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
         raise UserError(f"{task}: {path} is not a complete parquet file; download it again.") from error
     for place, row in enumerate(rows, start=1):
         yield f"row {place} of {path}", row

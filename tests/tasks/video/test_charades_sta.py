@@ -13,7 +13,7 @@ from evalkit import registry, time_spans
 from evalkit.errors import UserError
 from evalkit.metric_contract import score_answers
 from evalkit.types import Answered, Prediction
-from evalkit.video import VideoFile
+from evalkit.video import VideoFile, check_videos
 
 from .roots import archived, clip, loaded, prompt_of, table
 
@@ -65,6 +65,17 @@ def test_archive_is_read_where_it_lies(root: Path, tmp_path: Path, monkeypatch: 
     assert first.videos[0].name.endswith("charades_sta/3MSZA.mp4")
     assert third.videos[0].digest() != ""
     assert len(list(unpacked.iterdir())) == 2
+
+
+def test_videos_missing_from_the_archive_end_the_run_before_it_begins(root: Path) -> None:
+    folder = root / "charades_sta" / "Charades_v1_480"
+    archived(root / "charades_sta" / "videos.zip", a__3MSZA_DOT_mp4=(folder / "3MSZA.mp4").read_bytes())
+    for path in folder.iterdir():
+        path.unlink()
+    job = loaded(root, "charades_sta")
+    with pytest.raises(UserError, match=r"charades_sta/test: the video .*/AX2PL.mp4 is missing; complete the download"):
+        check_videos(job.videos, job.name)
+    check_videos([sample.videos[0] for sample in job.samples[:2]], job.name)
 
 
 def test_hub(root: Path, tmp_path: Path) -> None:

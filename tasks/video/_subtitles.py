@@ -42,7 +42,8 @@ def parsed(content: str) -> list[Line]:
     found: list[Line] = []
     times: tuple[float, float] | None = None
     texts: list[str] = []
-    for line in [*content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n"), "0:0 --> 0:0"]:
+    plain = content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for line in [*plain.split("\n"), "", "0", "0:0 --> 0:0"]:  # as if another one followed the last
         match = _TIMES.match(line)
         if match is None:
             texts.append(line)

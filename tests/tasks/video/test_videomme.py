@@ -200,3 +200,25 @@ def test_bad_files(root: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="no parquet files of split test under"):
         loaded(root, "videomme")
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\na\r\nb\r\n\r\n", [(1, 2, "a b")]),
+        ("00:01.5 --> 00:02.25\na\n00:03 --> 00:04\nb", [(1.5, 2.25, "a"), (3, 4, "b")]),
+        ("1\n0:00:01,000 --> 0:00:02,000\n\n\n2\n00:00:03,000 --> 00:00:04,000\n12\n", [(3, 4, "12")]),
+        ("1\n00:00:01,000 --> 00:00:02,000\n12\n\n2\n00:00:03,000 --> 00:00:04,000\n<b>x</b> {\\an8}y", [(1, 2, "12"), (3, 4, "x y")]),
+        ("WEBVTT\n\n00:00:01.000 --> 00:00:02.000 align:start\na", [(1, 2, "a")]),
+        ("no subtitles", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_dialects(root: Path, content: str, lines: list[tuple[float, float, str]]) -> None:
+    """A frame is in the middle of each line: the texts are those that Qwen3-VL's script gets from pysubs2."""
+    (root / "videomme" / "subtitle" / "vid1.srt").write_text(content, newline="")
+    clip(root / "videomme" / "data" / "vid1.mp4", seconds=6, rate=10)
+    job = loaded(root, "videomme_subtitles")
+    expected = " ".join(text for _, _, text in lines)
+    prompt = prompt_of(job, job.samples[0], "official", "fps=8")
+    assert prompt == (f"{LISTED}\n{expected}\n" if expected else "") + PROMPTS["official"]

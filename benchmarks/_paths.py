@@ -27,7 +27,8 @@ from evalkit.model.hf.threads import threads
 
 Answers = dict[str, tuple[int, ...]]
 FEATURES = (
-    "prefix_sharing", "token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch",
+    "prefix_sharing", "token_budget", "continuous_batching", "packed_vision_attention", "packed_weights",
+    "image_prefetch",
     "async_scheduling", "cuda_graphs", "fused_kernels",
 )  # fmt: skip
 ON_GPU = {"async_scheduling", "cuda_graphs", "fused_kernels"}
@@ -136,7 +137,12 @@ class Evalkit:
 
 
 def twin(model: Any) -> Any:
-    """Copy a model's modules but share its weights, so that patches to one do not affect the other."""
+    """Copy a model's modules, so that patches to one do not affect the other; on a GPU, both share the weights.
+
+    On a CPU the engine packs weights, and the other model needs its own.
+    """
+    if model.device.type == "cpu":
+        return copy.deepcopy(model)
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 

@@ -241,8 +241,11 @@ class HFBackend(Backend):
         return embed(self.model, self.inputs, images)
 
 
-def _backend(model: Any, processor: Any, batching: Batching) -> HFBackend:
-    return HFBackend(model, processor, batch_size=batching.size, max_batch_tokens=batching.tokens, exact=batching.exact)
+def _backend(model: Any, processor: Any, batching: Batching, options: EngineOptions = EngineOptions()) -> HFBackend:
+    return HFBackend(
+        model, processor, batch_size=batching.size, max_batch_tokens=batching.tokens, exact=batching.exact,
+        options=options,
+    )  # fmt: skip
 
 
 class HFBackendFactory(BackendFactory):
@@ -282,7 +285,8 @@ class HFBackendFactory(BackendFactory):
         """A backend over a model in memory; model, processor and random states are restored at the end."""
         with borrowed_model(model, processor) as bare:
             check_embeddings(bare, processor.tokenizer)
-            backend = _backend(bare, processor, batching)
+            # The model's owner may read its weights at any time.
+            backend = _backend(bare, processor, batching, EngineOptions(packed_weights=False))
             try:
                 yield backend
             finally:

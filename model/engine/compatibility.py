@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,6 +62,19 @@ def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | 
     Raises:
         UnsupportedModel: the engine cannot run the model, or its logits differ.
     """
+    try:
+        return _build_engine(model, inputs, rows=rows, tokens=tokens, options=options)
+    except UnsupportedModel as error:
+        if not options.packed_weights or model.device.type != "cpu":
+            raise
+        log.info("with packed weights, the engine does not support %s: %s", type(model).__name__, error)
+    unpacked = replace(options, packed_weights=False)
+    return _build_engine(model, inputs, rows=rows, tokens=tokens, options=unpacked)
+
+
+def _build_engine(
+    model: Any, inputs: Inputs, *, rows: int | None, tokens: int | None, options: EngineOptions
+) -> Engine:
     placeholder, image_token = image_tokens(model, inputs.processor)
     video_token = video_token_of(model, inputs)
     _check_architecture(model)

@@ -17,6 +17,8 @@ class EngineOptions:
         paged_cache: keep the keys and values of long answers in pages; requires ``continuous_batching``.
         packed_vision_attention: run the vision encoder's attention on few batches of equal segments, and its patch
             embedding as a matrix product; otherwise as transformers does, segment by segment and as a convolution.
+        packed_weights: on a CPU in float32, keep the weights of linear layers in the layout of oneDNN's products.
+            Until the engine is closed, they cannot be read from the model.
         fused_kernels: on CUDA, use one kernel per norm and pad MLPs to widths with fast kernels (both in half
             precision only), and avoid cuDNN attention, which is planned again for each shape.
         async_scheduling: on CUDA, launch a decode step before the previous step's tokens are read.
@@ -29,6 +31,7 @@ class EngineOptions:
     continuous_batching: bool = True
     paged_cache: bool = True
     packed_vision_attention: bool = True
+    packed_weights: bool = True
     fused_kernels: bool = True
     async_scheduling: bool = True
     cuda_graphs: bool = True

@@ -29,8 +29,11 @@ def generation_check(model: Any, processor: Any, make_backend: MakeBackend) -> C
     try:
         with quiet():
             backend = make_backend(model, processor, Batching(len(QUESTIONS)))
-            responses = list(backend.generate(_requests(processor)))
-            how = str(backend.describe().get("engine", backend.name))
+            try:
+                responses = list(backend.generate(_requests(processor)))
+                how = str(backend.describe().get("engine", backend.name))
+            finally:
+                backend.close()
     except UserError as error:
         return Check(NAME, False, str(error).rstrip("."))
     except Exception as error:  # any failure is a result of this check

@@ -60,12 +60,19 @@ def pad(mlp: Any) -> None:
     override_forward(mlp, _forward, weights)
 
 
-def can_pad(mlp: Any) -> bool:
-    """Whether it computes exactly ``down(act(gate(x)) * up(x))``, has an unaligned width, and is not hooked."""
+def is_gated(mlp: Any) -> bool:
+    """Whether it computes exactly ``down(act(gate(x)) * up(x))`` with linear layers, and is not hooked."""
     layers = [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if not all(type(layer) is nn.Linear for layer in layers) or not all(map(has_own_forward, (mlp, *layers))):
+    if not all(type(layer) is nn.Linear for layer in layers) or not has_own_forward(mlp):
         return False
-    if set(type(mlp).forward.__code__.co_names) != _FORWARD_NAMES or mlp.up_proj.out_features % ALIGNED == 0:
+    return set(type(mlp).forward.__code__.co_names) == _FORWARD_NAMES
+
+
+def can_pad(mlp: Any) -> bool:
+    """Whether it is gated, has an unaligned width, and none of its layers is hooked."""
+    if not is_gated(mlp) or not all(map(has_own_forward, (mlp.gate_proj, mlp.up_proj, mlp.down_proj))):
+        return False
+    if mlp.up_proj.out_features % ALIGNED == 0:
         return False
     gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
     same_shape = gate.weight.shape == up.weight.shape and (gate.bias is None) == (up.bias is None)

@@ -28,6 +28,8 @@ def paged_attention(query: Tensor, pages: PagedTensors, layer: int, scaling: flo
     assert layout is not None
     rows, heads, _, width = query.shape
     keys, values = pages.store[layer, :, : len(layout.owners)].unbind(0)
+    if rows == 1 and layout.table.shape[1] == len(layout.owners):
+        return _alone(query, keys, values, pages.bias, scaling).view(1, 1, heads, width)
     # Heads that share a key are neighbours. The last row is for pages that have no row of their own.
     scaled = query.view(rows, keys.shape[1], -1, width) * (width**-0.5 if scaling is None else scaling)
     queries = F.pad(scaled, (0, 0, 0, 0, 0, 0, 0, 1))
@@ -41,6 +43,19 @@ def paged_attention(query: Tensor, pages: PagedTensors, layer: int, scaling: flo
     total = (sums[layout.table] * factors).sum(1)
     found = (weighted[layout.table] * factors[..., None]).sum(1) / total[..., None]
     return found.view(rows, 1, heads, width)
+
+
+def _alone(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None) -> Tensor:
+    """As ``paged_attention`` for a single row, which all pages belong to, in far fewer operations.
+
+    Returns:
+        (kv_heads, groups, width).
+    """
+    width = query.shape[-1]
+    queries = query.view(keys.shape[1], -1, width) * (width**-0.5 if scaling is None else scaling)
+    scores = torch.matmul(queries, keys.transpose(-1, -2)).add_(bias)  # (pages, kv_heads, groups, tokens)
+    scores.sub_(scores.amax((0, 3), keepdim=True)).exp_()
+    return torch.matmul(scores, values).sum(0) / scores.sum((0, 3))[..., None]
 
 
 def _empty(queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:

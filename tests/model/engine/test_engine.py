@@ -95,7 +95,9 @@ def test_answers_do_not_depend_on_batch_size(
     _same(_backend(batch_size=rows, options=EngineOptions(prefix_sharing=share)).generate(requests), alone)
 
 
-@pytest.mark.parametrize("off", ["token_budget", "continuous_batching", "packed_vision_attention", "image_prefetch"])
+@pytest.mark.parametrize(
+    "off", ["token_budget", "continuous_batching", "packed_vision_attention", "packed_weights", "image_prefetch"]
+)
 def test_answers_do_not_depend_on_options(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
     _same(_backend(batch_size=7, options=EngineOptions(**{off: False})).generate(requests), alone)
 

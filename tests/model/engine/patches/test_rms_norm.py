@@ -33,7 +33,9 @@ def test_same_output_as_original(make: Any, dtype: torch.dtype) -> None:
         rms_norm.fuse(norm)
         found = norm(given)
         assert found.dtype == dtype
-        assert torch.allclose(found.float(), expected.float(), rtol=1e-5 if dtype == torch.float32 else 2e-2)
+        if dtype == torch.float32:
+            assert torch.equal(found, expected)
+        assert torch.allclose(found.float(), expected.float(), rtol=2e-2)
         norm.weight.mul_(2)  # the module's own, not a copy
         assert torch.equal(norm(given), found * 2)
     rms_norm.uninstall(norm)
@@ -68,4 +70,4 @@ def test_gradients_and_other_dtypes_use_original() -> None:
     norm(torch.randn(2, 16)).sum().backward()
     assert norm.weight.grad is not None
     model = nn.ModuleList([_drawn(Qwen2RMSNorm(16)), _drawn(Qwen2RMSNorm(16), torch.bfloat16)])
-    assert rms_norm.install(model) == 0, "not on a CPU"
+    assert rms_norm.install(model) == 1, "on a CPU in float32 only"

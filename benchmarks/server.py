@@ -53,8 +53,13 @@ class FixedLimit(ConcurrencyLimiter):
         super().__init__(count)
         self.limit = count
 
-    def record_answer(self) -> None:
+    def record_answer(self, seconds: float = 0.0) -> None:
         pass
+
+    def record_overload(self, sent: float, pause: float = 0.0, *, refused: bool = False) -> None:
+        limit = self.limit
+        super().record_overload(sent, pause, refused=refused)
+        self.limit = limit  # only the pause counts
 
 
 def make(folder: str) -> None:

@@ -38,6 +38,9 @@ __all__ = ["BACKEND", "ServerBackend"]
 
 log = logging.getLogger(__name__)
 
+LONGEST_SHARE = 0.25
+"""The share of ``--timeout`` that answers may take before more requests are sent at the start of a run."""
+
 
 class ServerBackend(Backend):
     """Sends requests to a server.
@@ -53,7 +56,8 @@ class ServerBackend(Backend):
         assert checkpoint.served is not None
         self.served = checkpoint.served
         self.resize_rule: ResizeRule = resize_rule(checkpoint)
-        self.limiter = ConcurrencyLimiter(self.served.endpoint.concurrency)
+        endpoint = self.served.endpoint
+        self.limiter = ConcurrencyLimiter(endpoint.concurrency, slow=endpoint.timeout * LONGEST_SHARE)
         self.counts: Counter[str] = Counter()
         self._images = ImageCache()
         self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0])

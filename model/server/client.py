@@ -40,14 +40,13 @@ from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
 from .prompt_end import decoded, token_count
+from .waiting import POLL_SECONDS, Stopping, Waits
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
-POLL_SECONDS = 0.2
-"""Seconds between checks of whether the run is to stop."""
 SILENCE_BEFORE_WARNING = 2.0
 """Seconds without an answer after which a warning says so."""
 RESUME = "answers so far are saved; run the same command to resume"
@@ -81,8 +80,8 @@ class Client:
         self.resize_rule = resize_rule
         self.counts = counts
         self._deliver = deliver
-        self._stop = stop
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
+        self._waits = Waits(limiter, counts, stop)
         self._last_reply = time.monotonic()
         self._silence_reported = False
         self._decoded = False  # whether the server has been requested to decode the end of a prompt
@@ -102,7 +101,7 @@ class Client:
         self._threads = ThreadPoolExecutor(4)
         try:
             async with self.connection.client() as self._client:
-                while (waiting and not self._stopping) or running:
+                while (waiting and not self._waits.stopping) or running:
                     self._start_tasks(waiting, running)
                     if not running:
                         await asyncio.sleep(min(POLL_SECONDS, self.limiter.seconds_paused()))
@@ -120,16 +119,11 @@ class Client:
                 task.cancel()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    @property
-    def _stopping(self) -> bool:
-        return self._stop is not None and self._stop.is_set()
-
     def _start_tasks(self, waiting: deque[Request], running: set[asyncio.Task[Response | None]]) -> None:
         limiter = self.limiter
-        while waiting and not self._stopping and len(running) < limiter.limit and not limiter.seconds_paused():
+        while waiting and not self._waits.stopping and len(running) < limiter.limit and not limiter.seconds_paused():
             running.add(asyncio.ensure_future(self._respond(waiting.popleft())))
-        if len(running) < limiter.limit:
-            limiter.record_idle()
+        limiter.record_load(len(running))
 
     # -------------------------------------------------------------------------------------------------- one request
 
@@ -155,8 +149,9 @@ class Client:
             return None
         self._check_sizes(request, image_sizes, response)
         self.counts["answered"] += 1
-        self.limiter.record_answer()
-        seconds = (time.monotonic() - started) / max(1, self.limiter.limit)
+        seconds = time.monotonic() - started
+        self.limiter.record_answer(seconds)
+        seconds /= max(1, self.limiter.limit)
         text = self.connection.masked(response.text)
         reason = None if response.error is None else self.connection.masked(response.error)
         return replace(response, text=text, error=reason, image_sizes=image_sizes, seconds=seconds)
@@ -174,7 +169,7 @@ class Client:
             # A reply that cannot be parsed is requested again, like one that was cut off.
             response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
             return await self._with_reasoning_tokens(request, await self._with_prompt_end(response))
-        except _Stopping:
+        except Stopping:
             return None
 
     async def _with_prompt_end(self, response: Response) -> Response:
@@ -222,10 +217,12 @@ class Client:
         while True:
             loop = asyncio.get_running_loop()
             content = await loop.run_in_executor(self._threads, lambda: self.chat.body(request, **fields))
+            if waits:  # it may have been refused because others are in flight
+                await self._waits.turn()
             sent = time.monotonic()
             retry_after: float | None = None
             try:
-                parsed = parse(await self.connection.post(self._client, "/chat/completions", content))
+                parsed = parse(await self._post(content))
                 self._record_reply()
                 return parsed
             except BadRequest as error:
@@ -241,7 +238,7 @@ class Client:
                 retry_after = error.retry_after
                 self.counts["rate_limited" if isinstance(error, RateLimited) else "unavailable"] += 1
                 if error.overload:
-                    self.limiter.record_overload(sent, retry_after or 0.0)
+                    self.limiter.record_overload(sent, retry_after or 0.0, refused=True)
             except RequestFailed as error:
                 trouble = error
                 self.counts["failed"] += 1
@@ -255,16 +252,19 @@ class Client:
             self._check_patience(trouble, retry_after)
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2**waits) * random.uniform(0.5, 1.5)
             waits += 1
-            await self._sleep(wait if retry_after is None else retry_after + random.uniform(0, FIRST_WAIT))
+            if retry_after is not None:
+                await self._waits.sleep(retry_after + random.uniform(0, FIRST_WAIT))
+            else:
+                # Where the server answers others, it has room for this one again.
+                await self._waits.sleep(wait, until_answer=isinstance(trouble, RateLimited | ServerUnavailable))
 
-    async def _sleep(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self._stopping:
-                raise _Stopping
-            await asyncio.sleep(min(left, POLL_SECONDS))
-        if self._stopping:
-            raise _Stopping
+    async def _post(self, content: bytes) -> Any:
+        self.limiter.record_sent()
+        try:
+            return await self.connection.post(self._client, "/chat/completions", content)
+        finally:
+            self.limiter.record_done()
+            self._waits.wake()
 
     # ----------------------------------------------------------------------------------------------------- messages
 
@@ -308,7 +308,3 @@ class Client:
 
     def _warn(self, text: str) -> None:
         log.warning("%s: %s", self.connection.endpoint.base_url, text)
-
-
-class _Stopping(Exception):
-    """The run is to stop, so the request is given up."""

@@ -6,7 +6,9 @@ import base64
 import heapq
 import io
 import json
+import statistics
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -184,34 +186,122 @@ def simulate(
         while left and len(in_flight) < limiter.limit:
             slower = max(1.0, (len(in_flight) + 1) / room)
             heapq.heappush(in_flight, clock[0] + seconds * slower)
+            limiter.record_sent()
             left -= 1
-        if not left:
-            limiter.record_idle()
+        limiter.record_load(len(in_flight))
         clock[0] = heapq.heappop(in_flight)
-        limiter.record_answer()
+        limiter.record_done()
+        limiter.record_answer(seconds)
     return requests / (clock[0] - began)
 
 
+def answer(limiter: ConcurrencyLimiter, clock: list[float], count: int, rate: Callable[[int], float]) -> list[int]:
+    """Answer ``count`` requests while as many wait as there may be; the limits after each.
+
+    Args:
+        rate: the server's answers a second, by the number of requests in flight.
+    """
+    found = []
+    for _ in range(count):
+        while limiter.in_flight < limiter.limit:
+            limiter.record_sent()
+        limiter.record_load(limiter.in_flight)
+        clock[0] += 1 / rate(limiter.in_flight)
+        limiter.record_done()
+        limiter.record_answer(1.0)
+        found.append(limiter.limit)
+    return found
+
+
+def limiter_and_clock(maximum: int = 128, **options: float) -> tuple[ConcurrencyLimiter, list[float]]:
+    clock = [0.0]
+    return ConcurrencyLimiter(maximum, clock=lambda: clock[0], **options), clock
+
+
+def test_limit_is_found_within_fifty_answers() -> None:
+    limiter, clock = limiter_and_clock()
+    limits = answer(limiter, clock, 50, lambda count: count / (8 + count))
+    assert limits[0] > 32
+    assert limits[-1] >= 96
+    assert limiter.highest >= 96
+    small, clock = limiter_and_clock(5)
+    assert set(answer(small, clock, 50, lambda count: float(count))) == {5}
+
+
+def test_slow_answers_end_the_growth_at_the_start() -> None:
+    """With more in flight, each would take longer than a request may."""
+    limiter, clock = limiter_and_clock(slow=0.5)
+    assert set(answer(limiter, clock, 40, float)) == {32}
+
+
+def test_limit_is_what_the_server_accepts() -> None:
+    limiter, clock = limiter_and_clock()
+    for place in range(12):
+        limiter.record_sent()
+        if place >= 8:  # it has room for eight
+            limiter.record_done()
+            limiter.record_overload(clock[0], refused=True)
+    assert limiter.limit == 8
+    assert not limiter.may_resend
+    limiter.record_done()
+    assert limiter.may_resend
+
+
+@pytest.mark.parametrize(("pause", "soon"), [(0.0, True), (1.0, False)])
+def test_limit_that_was_lowered_is_probed(pause: float, soon: bool) -> None:
+    """A refused request costs nothing where others are answered, and a pause where the server asks for one."""
+    limiter, clock = limiter_and_clock()
+    for _ in range(8):
+        limiter.record_sent()
+    limiter.record_overload(clock[0], pause, refused=True)
+    clock[0] += pause
+    limits = answer(limiter, clock, 40, float)
+    assert (limits[-1] > 8) is soon
+    assert answer(limiter, clock, 200, float)[-1] > 8
+    before, every = limiter.limit, []
+    for _ in range(3):  # each time that it is raised, the server refuses
+        clock[0] += 10
+        limiter.record_overload(clock[0], pause, refused=True)
+        clock[0] += pause
+        count = 0
+        while limiter.limit < before and count < 5000:
+            answer(limiter, clock, 1, float)
+            count += 1
+        every.append(count)
+    assert (every[-1] > 2 * every[0]) is not soon
+
+
+@pytest.mark.parametrize("best", [8, 24, 64])
+def test_server_that_gets_slower_gets_fewer_requests_in_long_run(best: int) -> None:
+    limiter, clock = limiter_and_clock()
+    answer(limiter, clock, 2000, lambda count: min(count, best) * (best / max(best, count)) ** 0.5)
+    assert best / 2 <= limiter.limit <= 2 * best
+
+
+def test_server_that_forms_batches_keeps_its_requests_in_long_run() -> None:
+    limiter, clock = limiter_and_clock()
+    limits = answer(limiter, clock, 5000, lambda count: count / (8 + count))
+    assert statistics.median(limits[500:]) >= 96
+    assert limits[-1] >= 64
+
+
 @pytest.mark.parametrize("room", [1, 3, 10, 40, 200])
-def test_limit_adapts_to_server(room: int) -> None:
-    clock = [0.0]
-    limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
+def test_throughput_is_that_of_server(room: int) -> None:
+    limiter, clock = limiter_and_clock()
     simulate(limiter, clock, room=room)
-    fitting = min(room, 128)
-    assert fitting * 0.8 <= limiter.limit <= max(8, 2 * fitting)
-    assert simulate(limiter, clock, room=room) >= 0.8 * fitting  # requests a second; `room` is the most there can be
+    assert simulate(limiter, clock, room=room) >= 0.8 * min(room, 128)  # requests a second; `room` is the most
 
 
-def test_overload_halves_limit_once_for_requests_in_flight() -> None:
-    clock = [0.0]
-    limiter = ConcurrencyLimiter(128, clock=lambda: clock[0])
-    simulate(limiter, clock, room=64)
+def test_failures_halve_limit_once_for_requests_in_flight() -> None:
+    limiter, clock = limiter_and_clock()
+    answer(limiter, clock, 50, float)
     before = limiter.limit
     began, clock[0] = clock[0], clock[0] + 1
     for _ in range(20):
         limiter.record_overload(began, pause=3.0)
     assert limiter.limit == before // 2
     assert limiter.seconds_paused() == pytest.approx(3.0)
+    assert not limiter.may_resend
     clock[0] += 3
     assert limiter.seconds_paused() == 0
     limiter.record_overload(clock[0])
@@ -220,7 +310,8 @@ def test_overload_halves_limit_once_for_requests_in_flight() -> None:
         clock[0] += 1
         limiter.record_overload(clock[0])
     assert limiter.limit == 1
-    simulate(limiter, clock, room=64)
+    limiter.in_flight = 0
+    answer(limiter, clock, 2000, float)
     assert limiter.limit > 16  # and it comes back
 
 

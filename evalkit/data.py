@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,12 +117,17 @@ class CocoImages:
 
     folder: Path
     split: str
+    _found: dict[int, PathImage] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, image_id: int) -> PathImage:
-        official = self.folder / f"COCO_{self.split}_{image_id:012d}.jpg"
-        bare = self.folder / f"{image_id:012d}.jpg"
-        # If neither exists, keep the official name: the sample then fails with it.
-        return PathImage(str(bare if not official.exists() and bare.exists() else official))
+        found = self._found.get(image_id)  # an image often has several questions
+        if found is None:
+            official = self.folder / f"COCO_{self.split}_{image_id:012d}.jpg"
+            bare = self.folder / f"{image_id:012d}.jpg"
+            # If neither exists, keep the official name: the sample then fails with it.
+            found = PathImage(str(bare if not official.exists() and bare.exists() else official))
+            self._found[image_id] = found
+        return found
 
 
 @dataclass(frozen=True)

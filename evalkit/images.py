@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UserError, first_line
+from evalkit.fingerprint import stamp_of_files
 from evalkit.pixels import displayed_size, is_plain, open_image, to_rgb, treatment
+from evalkit.software import digest_of_software
 from evalkit.types import ImageRef, Size
+from evalkit.user_cache import Remembered
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEADER_THREADS = 8  # they read images' headers
+MANY = 1000
+"""The number of images from which on their headers are remembered from one command to the next."""
 
 
 class EncodedImage(ImageRef):
@@ -175,8 +180,7 @@ def check_images(
         UserError: files are missing or unreadable; the message names the first and counts them.
     """
     paths = {path: image for image in images if isinstance(path := getattr(image, "path", None), str)}
-    with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
-        seen = dict(zip(paths, pool.map(_header, paths.values()), strict=True))
+    seen = _headers(paths)
     bad = {path: found for path, found in seen.items() if isinstance(found, Exception)}
     if bad:
         first, error = next(iter(bad.items()))
@@ -195,6 +199,23 @@ def check_images(
             where, f"{len(animated):,}", f"{len(paths):,}", animated[0], ", …" if len(animated) > 1 else "",
         )  # fmt: skip
     return {path: header.size for path, header in headers.items()}
+
+
+def _headers(images: Mapping[str, ImageRef]) -> dict[str, _Header | Exception]:
+    """The headers of images by path, or why they cannot be read; many that are unchanged are remembered."""
+    key = {}
+    if len(images) >= MANY and (stamp := stamp_of_files(images)) is not None:
+        keys = hashlib.sha256("\0".join(image.key for image in images.values()).encode(errors="surrogatepass"))
+        key = {"files": stamp, "images": keys.hexdigest(), "software": digest_of_software()}
+        if (known := Remembered("headers").get(key)) is not None:
+            headers = (_Header((width, height), bool(animated)) for width, height, animated in known)
+            return dict(zip(images, headers, strict=True))
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:  # mostly waiting for network drives
+        found = dict(zip(images, pool.map(_header, images.values()), strict=True))
+    good = [header for header in found.values() if isinstance(header, _Header)]
+    if key and len(good) == len(found) and stamp_of_files(images) == key["files"]:
+        Remembered("headers").put(key, [(*header.size, int(header.animated)) for header in good])
+    return found
 
 
 def _header(image: ImageRef) -> _Header | Exception:

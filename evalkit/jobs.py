@@ -10,6 +10,7 @@ from typing import Any
 
 from evalkit.annotations import digest_of_annotations
 from evalkit.boxes import check_boxes
+from evalkit.collection import collection_paused
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
@@ -191,7 +192,8 @@ def load_job(
     check_submission(task, split)
     if repeats > 1:
         check_repeatable(task, split, choice)
-    samples = list(task.load(data, split))
+    with collection_paused():
+        samples = list(task.load(data, split))
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
@@ -241,6 +243,7 @@ def parse_answer(
     return family.parse(spec, text, image_sizes)
 
 
+@collection_paused()
 def build_requests(
     job: Job, family: Family, shots: Callable[[Sample], Sequence[Shot]] = lambda sample: ()
 ) -> dict[str, Question]:

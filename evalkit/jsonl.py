@@ -13,15 +13,19 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+from evalkit.collection import collection_paused
 from evalkit.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
 MAX_DIGITS = 308
 """The maximum length of an integer, in digits: larger ones exceed a float's range."""
 SHOWN_KEY = 60
+LARGE = 1 << 20
+"""Bytes from which on a value has so many objects that Python's garbage collection takes as long as parsing."""
 
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
 _OPENED_BY_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
@@ -58,7 +62,8 @@ def parse(raw: bytes, *, constants: bool = False, spelled: bool = False, own: bo
             decoder = SPELLED
         else:
             decoder = _CHECKED if _may_overflow(raw) else _FAST
-        value = decoder.decode(text)
+        with collection_paused() if len(raw) >= LARGE else nullcontext():
+            value = decoder.decode(text)
         if not own and (b"\\ud" in raw or b"\\uD" in raw):  # half a surrogate pair, which JSON can spell
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from evalkit import registry
+from evalkit.collection import collection_paused
 from evalkit.errors import UserError
 from evalkit.interfaces import JudgedMetric, Metric
 from evalkit.jobs import Job, Record, check_submission
@@ -73,6 +74,7 @@ class Result:
         return self.errors == 0 and self.failure is None
 
 
+@collection_paused()
 def score_job(job: Job, records: Sequence[Record]) -> Result:
     """Score a job's records with its task's metric, or write the submission if the answers are not public.
 

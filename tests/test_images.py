@@ -344,6 +344,32 @@ def test_checking_tells_of_animations(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "mine/own: 4 of 5 images have several frames or pages, of which the first is used" in message
 
 
+def test_headers_of_many_images_are_remembered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("evalkit.images.MANY", 3)
+    monkeypatch.setattr("evalkit.fingerprint.SETTLED_SECONDS", 0.0)
+    frames = [Image.new("RGB", (5, 4), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    for place in (1, 2):
+        Image.new("RGB", (place, 7)).save(tmp_path / f"{place}.png")
+    images = [PathImage(str(tmp_path / name)) for name in ("a.gif", "1.png", "2.png")]
+    sizes = {images[0].path: (5, 4), images[1].path: (1, 7), images[2].path: (2, 7)}
+    assert check_images(images, "mine/own") == sizes
+    with monkeypatch.context() as closed:
+        closed.setattr("evalkit.images.open_image", lambda source: pytest.fail("no file needs to be opened"))
+        caplog.clear()
+        assert check_images(images, "mine/own") == sizes
+        assert "1 of 3 images have several frames" in caplog.text
+    Image.new("RGB", (9, 9)).save(tmp_path / "2.png")
+    assert check_images(images, "mine/own") == {**sizes, images[2].path: (9, 9)}
+    (tmp_path / "1.png").write_bytes(b"torn")
+    for _ in range(2):
+        with pytest.raises(UserError, match="1.png cannot be read"):
+            check_images(images, "mine/own")
+
+
 def test_row_that_only_names_a_file_has_no_image(tmp_path: Path) -> None:
     path = tmp_path / "elsewhere.png"
     Image.new("RGB", (8, 8)).save(path)

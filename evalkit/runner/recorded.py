@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from evalkit.collection import collection_paused
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
 from evalkit.reader import Reader, failed
@@ -110,6 +111,7 @@ def read_lines(path: Path, schema: int, console: Console) -> Mapping[str, Line]:
     return answers.lines
 
 
+@collection_paused()
 def records_of(
     job: Job, lines: Mapping[str, Line], reader: Reader, *, path: Path, recorded_predictions: bool = False
 ) -> list[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from evalkit.collection import collection_paused
 from evalkit.end_of_turn import first_turn
 from evalkit.interfaces import Family
 from evalkit.jobs import Job, Question, Record, parse_answer
@@ -15,6 +16,7 @@ from evalkit.run import ImageDigests
 EXAMPLES = 3
 
 
+@collection_paused()
 def kept_answers(
     job: Job,
     questions: Mapping[str, Question],

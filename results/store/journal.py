@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from evalkit.collection import collection_paused
 from evalkit.errors import RunFailed, UserError
 from evalkit.jobs import Record
 from evalkit.jsonl import parse
@@ -205,6 +206,7 @@ class JournalAnswers:
         return max((line.repeat for line in self.lines.values()), default=0)
 
 
+@collection_paused()
 def read_journal(path: Path, schema: int) -> JournalAnswers:
     """The answers in a journal of a run folder of ``schema``.
 

@@ -134,7 +134,7 @@ def test_sampled_times_are_those_of_the_rule() -> None:
         assert (found.size, list(found.timestamps)) == ((112, 112), sampled_times(clip))
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "evaluate_clips.py"])
 def test_scripts_start(script: str) -> None:
     assert "usage:" in _run(script, "--help")
 

@@ -129,7 +129,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
 
     def clip(self, clip: Clip, rng: random.Random, budget: int) -> Run | None:
         """A clip with questions of one form as segments; ``None`` if none fits."""
-        form = rng.choices(("choice", "vqa", "temporal"), (0.45, 0.25, 0.30))[0]
+        form = rng.choices(("choice", "vqa", "temporal"), (0.40, 0.35, 0.25))[0]
         prompts = {"choice": CHOICE_VIDEO_PROMPTS, "vqa": OPEN_PROMPTS, "temporal": TEMPORAL_PROMPTS}[form]
         shared, rest = prompts[0] if rng.random() < 0.75 else rng.choice(prompts[1:])
         qas: list[ClipQA] = temporal_questions(clip) if form == "temporal" else clip_questions(clip, rng)

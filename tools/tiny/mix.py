@@ -40,5 +40,5 @@ HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5
 HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
 # Points, boxes of all shapes of some kinds, two images, and clips.
 WIDER = Mix(
-    sorts=(0.64, 0.14, 0.22), caption=0.3, vqa=2, grounding=2, choice=0.8, pointing=1, detection=0.5, pairs=3, clips=6
+    sorts=(0.56, 0.22, 0.22), caption=0.3, vqa=2, grounding=2, choice=0.8, pointing=1, detection=0.5, pairs=2, clips=10
 )

@@ -51,7 +51,7 @@ STAGES = (
     Stage(0, 5000, 1.0, BROAD),
     Stage(4250, 2500, 0.5, HARD),
     Stage(6500, 3000, 0.5, HARDER),
-    Stage(9500, 1500, 0.3, WIDER, Shape(images=20, rows=15, length=352, conversations=1), extra=0.3, warm=30),
+    Stage(9500, 1500, 0.3, WIDER, Shape(images=16, rows=17, length=352, conversations=1), extra=0.3, warm=30),
 )
 
 

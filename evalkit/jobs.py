@@ -273,8 +273,9 @@ def build_requests(
         sampling = sampling_of(messages, job.video_sampling or family.video_sampling)
         for repeat in range(1, job.repeats + 1):
             request = Request(
-                answer_key(sample.id, repeat), messages, decoding, continuations, markers, job.given.thinking, sampling
-            )
+                answer_key(sample.id, repeat), messages, decoding, continuations, markers, job.given.thinking, sampling,
+                times=spec.kind == "temporal_grounding",
+            )  # fmt: skip
             questions[request.id] = Question(sample, request, ids, family.reasoning, repeat)
     if len(questions) < job.answers:
         raise UserError(f"{job.name}: --repeats needs other sample ids: one is that of another sample followed by #2.")

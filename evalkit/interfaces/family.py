@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from evalkit.reasoning import ANSWER, REASONING, Markers
-from evalkit.types import Decoding, ImageSize, Message, Part, Prediction, PromptSpec, Sample, Shot, Size
+from evalkit.types import Decoding, ImageSize, Message, Part, Prediction, PromptSpec, Sample, Shot, Size, VideoGeometry
 
 
 class Family(ABC):
@@ -23,6 +23,8 @@ class Family(ABC):
         ranks_letters: whether its models' own evaluation ranks the letters of multiple-choice questions.
         reasoning: the markers of the reasoning before its models' answers, in prompts and in answers.
         answer_markers: the markers around its models' final answers.
+        video_geometry: how its released models' encoder cuts frames; None if they are given frames as images.
+        timed_videos: whether its models are told the times of frames.
         video_sampling: the name of the rule by which frames of videos are chosen (``evalkit.video.sampling``).
     """
 
@@ -33,6 +35,8 @@ class Family(ABC):
     ranks_letters: bool = False
     reasoning: Sequence[Markers] = REASONING
     answer_markers: Sequence[Markers] = ANSWER
+    video_geometry: VideoGeometry | None = None
+    timed_videos: bool = True
     video_sampling: str = "fps=2,max_frames=32"
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:

@@ -227,6 +227,7 @@ class Request:
             (``evalkit.reasoning.REASONING``).
         thinking: what the chat template is told of thinking; None for nothing.
         video_sampling: the rule by which frames of its videos are chosen; None if it has no video.
+        times: whether the answer states times of a video, so that the model has to be told those of frames.
     """
 
     id: str
@@ -236,6 +237,7 @@ class Request:
     markers: tuple[Markers, ...] = ()
     thinking: bool | None = None
     video_sampling: VideoSampling | None = None
+    times: bool = False
 
     @property
     def videos(self) -> tuple[VideoRef, ...]:

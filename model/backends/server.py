@@ -13,24 +13,28 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
+from evalkit import registry
 from evalkit.chat_template import check_thinking
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint, api_key
-from evalkit.errors import UserError
+from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, BackendFactory
 from evalkit.model.grouping import order_by_images
 from evalkit.model.server.chat_api import ChatAPI
 from evalkit.model.server.client import Client
 from evalkit.model.server.concurrency import ConcurrencyLimiter
 from evalkit.model.server.discovery import discover
+from evalkit.model.server.errors import RateLimited, ServerUnavailable
 from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import ResizeRule, resize_rule
 from evalkit.model.server.images import ImageCache
+from evalkit.model.server.videos import ServerVideos
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import Batching, ImageSize, Preview, Request, Response, Size
 
@@ -60,7 +64,9 @@ class ServerBackend(Backend):
         self.limiter = ConcurrencyLimiter(endpoint.concurrency, slow=endpoint.timeout * LONGEST_SHARE)
         self.counts: Counter[str] = Counter()
         self._images = ImageCache()
-        self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0])
+        family = registry.families.get(self.served.family)
+        self.videos = ServerVideos(family.video_geometry, timed=family.timed_videos)
+        self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0], self.videos)
         self._connection = Connection(self.served.endpoint, api_key(self.served.endpoint))
         self._grouped = grouped
 
@@ -75,6 +81,7 @@ class ServerBackend(Backend):
             "concurrency_reached": self.limiter.highest,
             "pictures_seen_by": self.resize_rule.source,
             "pictures_known": self.resize_rule.known,
+            "videos": self.videos.how,
             "fingerprints": list(self._chat.fingerprints),
             "left_out": dict(self._chat.left_out),
             "retries": {
@@ -102,6 +109,8 @@ class ServerBackend(Backend):
         """
         for request in requests:
             check_supported(request)
+        if any(request.videos for request in requests):
+            self._probe_videos(requests)
         arrived: SimpleQueue[Response | BaseException | None] = SimpleQueue()
         client = Client(
             self._connection,
@@ -109,11 +118,35 @@ class ServerBackend(Backend):
             self.limiter,
             self._images,
             self.resize_rule,
+            self.videos,
             deliver=arrived.put,
             stop=stop,
             counts=self.counts,
         )
         return _run_in_thread(client, order_by_images(requests) if self._grouped else requests, arrived)
+
+    def _probe_videos(self, requests: Sequence[Request]) -> None:
+        """Find out how the server takes videos, before anything is sent.
+
+        Raises:
+            UserError: the times of frames would be lost, and requests need them.
+            RunFailed: it did not answer.
+        """
+        url = self.served.endpoint.base_url
+        if self.videos.problem is None:
+            probe = self.videos.probe(self._connection, self._chat.model)
+            try:
+                with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop
+                    problem = thread.submit(asyncio.run, probe).result()
+            except (RateLimited, ServerUnavailable) as error:
+                raise RunFailed(f"{url}: it did not answer whether it takes videos ({error}); run again.") from None
+            if problem:
+                log.warning("%s: the frames of videos are sent as images: %s", url, problem)
+        if self.videos.problem and any(request.times for request in requests):
+            raise UserError(
+                f"{url}: temporal grounding needs the times of frames, which would be lost: {self.videos.problem}. "
+                "Start vLLM with --trust-request-mm-kwargs, or use --backend hf."
+            )
 
 
 def _run_in_thread(
@@ -155,8 +188,6 @@ def check_supported(request: Request) -> None:
             "--backend server: this family's prompts are plain text around images, not chat turns, and no server has "
             "an endpoint for that; use --backend hf."
         )
-    if request.videos:
-        raise UserError("--backend server: videos are not sent to servers yet; use --backend hf.")
     if request.decoding.num_beams > 1:
         raise UserError("--num-beams: chat endpoints do not support beam search; use --backend hf, or leave it out.")
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from evalkit.model.hf.threads import threads
-from evalkit.model.hf.videos import SelectedVideo
+from evalkit.model.videos import SelectedVideo
 from evalkit.types import ImageRef, image_key
 
 from .preprocess import EncoderInput

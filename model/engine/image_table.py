@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from evalkit.model.hf.videos import SelectedVideo
+from evalkit.model.videos import SelectedVideo
 from evalkit.types import ImageRef
 
 from .encoder_cache import EncoderCache

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evalkit.model.hf.videos import frame_groups
+from evalkit.model.videos import frame_groups
 
 from .preprocess import EncoderInput, normalize
 

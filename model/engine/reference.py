@@ -12,7 +12,7 @@ import torch
 from evalkit.model.hf.positions import trained_positions
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.hf.synthetic_image import SyntheticImage
-from evalkit.model.hf.synthetic_video import EveryFrame, SyntheticVideo
+from evalkit.model.synthetic_video import EveryFrame, SyntheticVideo
 from evalkit.types import Decoding, ImagePart, Message, Request, TextPart, VideoPart
 
 from .language_model import relative_error

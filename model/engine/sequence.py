@@ -8,7 +8,7 @@ from enum import Enum
 
 from evalkit.model.hf.continuations import Branch
 from evalkit.model.hf.sampler import RandomSampler
-from evalkit.model.hf.videos import SelectedVideo
+from evalkit.model.videos import SelectedVideo
 from evalkit.types import ImageRef
 
 from .image_table import ImageTable

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import torch
 
 from evalkit.model.hf.positions import group_times
-from evalkit.model.hf.videos import SelectedVideo, VideoFormat
+from evalkit.model.hf.videos import VideoFormat
+from evalkit.model.videos import SelectedVideo
 from evalkit.types import Size
 
 from .preprocess import BytePreprocessor, EncoderInput, GenericPreprocessor

@@ -43,6 +43,7 @@ class Qwen25VL(Qwen2VL):
     model_types = ("qwen2_5_vl",)
     coordinates = "absolute pixels of the resized image"
     video_sampling = "qwen2.5-report"
+    timed_videos = True
     # VLMEvalKit asks Qwen2-VL only in words of its own (``use_custom_prompt=False`` for this family).
     vlmevalkit = {}
     vlmevalkit_by_task = {}

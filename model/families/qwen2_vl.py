@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.model.smart_resize import resize
-from evalkit.types import ImageSize, Kind, PromptSpec, PromptTemplate, Size
+from evalkit.types import ImageSize, Kind, PromptSpec, PromptTemplate, Size, VideoGeometry
 
 from ._chat import Chat, rounded
 from ._prompts import TEMPORAL
@@ -54,6 +54,8 @@ class Qwen2VL(Chat):
     model_types: Sequence[str] = ("qwen2_vl",)
     coordinates = "integers from 0 to 999, thousandths of the image"
     video_sampling = "qwen-vl-utils-0.0.14"
+    video_geometry = VideoGeometry()
+    timed_videos = False
     official = {
         "caption": CAPTION,
         "vqa": VQA,

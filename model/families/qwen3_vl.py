@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalkit.coordinates import Numbers, PointNumbers
-from evalkit.types import PromptSpec, PromptTemplate
+from evalkit.types import PromptSpec, PromptTemplate, VideoGeometry
 
 from ._chat import fenced_json, fenced_point, rounded
 from ._prompts import LETTER, SHORT, TEMPORAL
@@ -57,6 +57,8 @@ class Qwen3VL(Qwen2VL):
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     coordinates = "from 0 to 1000, thousandths of the image"
     video_sampling = "qwen3-report"
+    video_geometry = VideoGeometry(16, 2, 2, whole_video=True, min_pixels=4_096, max_pixels=24_576 * 32**2)
+    timed_videos = True
     vlmevalkit = {}  # as for Qwen2.5-VL
     vlmevalkit_by_task = {}
     official = {

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.model.video_frames import FrameImage
+from evalkit.model.videos import SelectedVideo
 from evalkit.types import Request, Size
 
 from .continuations import Branch
-from .video_frames import FrameImage
-from .videos import SelectedVideo
 
 
 @dataclass(frozen=True)

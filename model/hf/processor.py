@@ -15,6 +15,8 @@ from transformers import BatchFeature
 
 from evalkit.chat_template import switches_of, thinking_variables
 from evalkit.errors import UserError
+from evalkit.model.video_frames import DecodedFrames, with_frames_as_images
+from evalkit.model.videos import VideoSelector
 from evalkit.types import (
     ImagePart,
     ImageRef,
@@ -39,8 +41,7 @@ from .prompt_text import (
     reserved_tokens,
     video_placeholder,
 )
-from .video_frames import DecodedFrames, with_frames_as_images
-from .videos import VideoFormat, VideoSelector
+from .videos import VideoFormat
 
 
 class Inputs:

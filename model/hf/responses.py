@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evalkit.model.video_frames import FrameImage
 from evalkit.reasoning import REASONING
 from evalkit.reasoning_tokens import count_reasoning, reasoning_end
 from evalkit.types import ImageSize, Request, Response
 
 from .continuations import Tokens
 from .planned import PlannedRequest, describe_error
-from .video_frames import FrameImage
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from evalkit.model.video_frames import AS_IMAGES
+
 from .positions import NOTE, places_videos_otherwise
 from .processor import Inputs
-from .video_frames import AS_IMAGES
 
 log = logging.getLogger(__name__)
 

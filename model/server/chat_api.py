@@ -15,11 +15,12 @@ from typing import Any
 from evalkit.chat_template import SWITCHES, thinking_variables
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import PIXEL_LIMITS_SENT
-from evalkit.types import Decoding, ImagePart, ImageRef, Message, Request, Response, VideoPart
+from evalkit.types import Decoding, ImagePart, ImageRef, Request, Response, TextPart
 
 from .errors import FatalError
 from .rejection import Rejection
 from .replies import Reply, response_of
+from .videos import MEDIA_IO, ServerVideos
 
 PREFERRED: Mapping[str, Any] = {
     "skip_special_tokens": False, "spaces_between_special_tokens": False, "return_token_ids": True,
@@ -33,6 +34,7 @@ REQUIRED = {
         "so --min-pixels and --max-pixels cannot be sent; start the server with them (vLLM: "
         "--mm-processor-kwargs, or --trust-request-mm-kwargs to allow them in requests) and give --pixel-limits server"
     ),
+    MEDIA_IO: "by which it is told the times of frames; start vLLM with --trust-request-mm-kwargs",
     "chat_template_kwargs": "so --thinking cannot be sent; leave it out, and start the server as wanted",
     "min_tokens": "and the prompt protocol requires a minimum answer length",
     "top_k": "so leave out --top-k",
@@ -55,6 +57,7 @@ class ChatAPI:
 
     Args:
         data_url: returns an image's ``data:`` URL.
+        videos: prepared the requests' videos.
 
     Attributes:
         left_out: fields that the server rejects, with its message.
@@ -64,7 +67,7 @@ class ChatAPI:
         last_prompt: the last tokens of a prompt, if the server reports them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, data_url: Callable[[ImageRef], str]) -> None:
+    def __init__(self, checkpoint: Checkpoint, data_url: Callable[[ImageRef], str], videos: ServerVideos) -> None:
         assert checkpoint.served is not None
         self.model = checkpoint.location
         self.left_out: dict[str, str] = {}
@@ -73,6 +76,7 @@ class ChatAPI:
         self.prompt_end = checkpoint.served.prompt_end
         self.last_prompt: Sequence[int] = ()
         self._data_url = data_url
+        self._videos = videos
         self._switches = checkpoint.served.switches
         self._renamed: dict[str, str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
@@ -85,12 +89,13 @@ class ChatAPI:
         """The JSON body of a request, with ``more`` fields; fields that are None are left out."""
         fields: dict[str, Any] = {
             "model": self.model,
-            "messages": self.messages(request.messages),
+            "messages": self.messages(request),
             **_sampling_fields(request.decoding, request.id),
             **PREFERRED,
             **(STREAM if self.streams else {}),
             **self._thinking(request),
             **({"mm_processor_kwargs": self._pixels} if self._pixels and request.images else {}),
+            **self._videos.fields(request),
             **more,
         }
         kept = {
@@ -106,19 +111,20 @@ class ChatAPI:
         variables = thinking_variables(names, request.thinking)
         return {"chat_template_kwargs": variables} if variables else {}
 
-    def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """The conversation; a turn without images is a plain string, which every server supports."""
+    def messages(self, request: Request) -> list[dict[str, Any]]:
+        """The conversation; a turn of text only is a plain string, which every server supports."""
         turns: list[dict[str, Any]] = []
-        for message in messages:
-            if not any(isinstance(part, ImagePart) for part in message.content):
+        for message in request.messages:
+            if all(isinstance(part, TextPart) for part in message.content):
                 turns.append({"role": message.role, "content": message.text()})
                 continue
             parts: list[dict[str, Any]] = [
-                {"type": "image_url", "image_url": {"url": self._data_url(part.image)}}
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {"type": "image_url", "image_url": {"url": self._data_url(part.image)}}
                 if isinstance(part, ImagePart)
-                else {"type": "text", "text": part.text}
+                else self._videos.part(request)
                 for part in message.content
-                if not isinstance(part, VideoPart)  # refused before
             ]
             turns.append({"role": message.role, "content": parts})
         return turns

@@ -40,6 +40,7 @@ from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
 from .prompt_end import decoded, token_count
+from .videos import ServerVideos
 from .waiting import POLL_SECONDS, Stopping, Waits
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Client:
         limiter: ConcurrencyLimiter,
         images: ImageCache,
         resize_rule: ResizeRule,
+        videos: ServerVideos,
         *,
         deliver: Callable[[Response], None],
         stop: Event | None,
@@ -78,6 +80,7 @@ class Client:
         self.limiter = limiter
         self.images = images
         self.resize_rule = resize_rule
+        self.videos = videos
         self.counts = counts
         self._deliver = deliver
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
@@ -132,9 +135,10 @@ class Client:
         started = time.monotonic()
         try:
             image_sizes = await self._image_sizes(request)
-            response = await self._ask(request)
+            prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self.videos.prepare, request)
+            response = await self._ask(prepared.request)
         except (OSError, ValueError) as error:  # an image that is unreadable, or refused by the processor
-            names = ", ".join(image.name for image in request.images)
+            names = ", ".join(medium.name for medium in (*request.images, *request.videos))
             return self._error_response(
                 request, f"{type(error).__name__}: {error}" + (f" ({names})" if names else "")
             )  # fmt: skip
@@ -147,14 +151,17 @@ class Client:
             raise RunFailed(f"{text}; {RESUME}.") from None
         if response is None:
             return None
-        self._check_sizes(request, image_sizes, response)
+        if not prepared.videos:
+            self._check_sizes(request, image_sizes, response)
         self.counts["answered"] += 1
         seconds = time.monotonic() - started
         self.limiter.record_answer(seconds)
         seconds /= max(1, self.limiter.limit)
         text = self.connection.masked(response.text)
         reason = None if response.error is None else self.connection.masked(response.error)
-        return replace(response, text=text, error=reason, image_sizes=image_sizes, seconds=seconds)
+        return replace(
+            response, text=text, error=reason, image_sizes=image_sizes, seconds=seconds, video_inputs=prepared.videos
+        )
 
     async def _image_sizes(self, request: Request) -> tuple[ImageSize, ...]:
         def sizes() -> tuple[ImageSize, ...]:

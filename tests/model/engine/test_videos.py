@@ -18,7 +18,7 @@ from evalkit.checkpoint import resolve_checkpoint
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.synthetic_image import SyntheticImage
-from evalkit.model.hf.synthetic_video import EveryFrame, SyntheticVideo
+from evalkit.model.synthetic_video import EveryFrame, SyntheticVideo
 from evalkit.types import (
     Batching,
     Decoding,

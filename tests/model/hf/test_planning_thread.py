@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.model.hf.planning_thread import FIRST_WINDOW, PlanningThread, WindowPlan, split_into_windows
 from evalkit.model.hf.synthetic_image import SyntheticImage
-from evalkit.model.hf.synthetic_video import SyntheticVideo
+from evalkit.model.synthetic_video import SyntheticVideo
 from evalkit.types import Decoding, ImagePart, Message, Request, TextPart, VideoPart
 
 ONE = (Request("1", (), Decoding(1)),)

@@ -57,7 +57,7 @@ class ChatAPI:
 
     Args:
         data_url: returns an image's ``data:`` URL.
-        videos: prepared the requests' videos.
+        videos: prepared the requests' videos; None if they have none.
 
     Attributes:
         left_out: fields that the server rejects, with its message.
@@ -67,7 +67,9 @@ class ChatAPI:
         last_prompt: the last tokens of a prompt, if the server reports them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, data_url: Callable[[ImageRef], str], videos: ServerVideos) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, data_url: Callable[[ImageRef], str], videos: ServerVideos | None = None
+    ) -> None:
         assert checkpoint.served is not None
         self.model = checkpoint.location
         self.left_out: dict[str, str] = {}
@@ -76,7 +78,7 @@ class ChatAPI:
         self.prompt_end = checkpoint.served.prompt_end
         self.last_prompt: Sequence[int] = ()
         self._data_url = data_url
-        self._videos = videos
+        self._videos = videos or ServerVideos(None, timed=True)
         self._switches = checkpoint.served.switches
         self._renamed: dict[str, str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}

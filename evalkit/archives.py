@@ -107,3 +107,17 @@ def archive_members(root: str) -> Mapping[str, Sequence[Member]]:
             if not name.endswith("/") and "__MACOSX" not in name:
                 found.setdefault(name.rpartition("/")[2], []).append(Member(str(path), name))
     return found
+
+
+@cache
+def archive_folders(root: str) -> Mapping[str, Sequence[Member]]:
+    """The files in all zip archives, as ``archive_members`` has them, by the last name of their folder.
+
+    Raises:
+        OSError: an archive cannot be read.
+    """
+    found: dict[str, list[Member]] = {}
+    for members in archive_members(root).values():
+        for member in members:
+            found.setdefault(member.name.rpartition("/")[0].rpartition("/")[2], []).append(member)
+    return found

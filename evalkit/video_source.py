@@ -10,11 +10,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.archives import ARCHIVES, Member, archive_members, unpacked_folder
+from evalkit.archives import ARCHIVES, Member, archive_folders, archive_members, unpacked_folder
 from evalkit.data import Data, HubData, OfficialData, path_in
 from evalkit.errors import UserError
 from evalkit.types import FrameSelection, VideoInfo, VideoRef
@@ -156,7 +155,8 @@ class VideoSource:
 
     def _frames(self, root: Path, file: str) -> list[Member]:
         """The frames of a video that is a folder in an archive."""
-        return [one for one in chain(*archive_members(str(root)).values()) if f"/{file}/" in f"/{one.name}"]
+        inside = archive_folders(str(root)).get(file.rpartition("/")[2], ())
+        return [one for one in inside if f"/{file}/" in f"/{one.name}"]
 
     def _missing(self, file: str) -> FileNotFoundError:
         return FileNotFoundError(

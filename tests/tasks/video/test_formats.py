@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,6 +324,24 @@ def test_mvbench(tmp_path: Path) -> None:
     put(tmp_path / "mvbench" / "json" / "action_count.json", entries)
     with pytest.raises(UserError, match="the answer is 'violet', which is none of the 3 options"):
         loaded(tmp_path, "mvbench")
+
+
+def test_mvbench_frames_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    mvbench(tmp_path / "root")
+    above = tmp_path / "root" / "mvbench" / "video" / "tvqa"
+    with zipfile.ZipFile(tmp_path / "root" / "mvbench" / "video" / "tvqa.zip", "w") as archive:
+        for path in sorted(above.rglob("*.jpg")):
+            archive.write(path, f"tvqa/frames_fps3_hq/{path.parent.name}/{path.name}")
+        archive.writestr("tvqa/frames_fps3_hq/another_clip/00001.jpg", b"")
+    shutil.rmtree(above)
+    job = loaded(tmp_path / "root", "mvbench")
+    (video,) = next(sample.videos for sample in job.samples if sample.meta["task"] == "episodic_reasoning")
+    video.check()
+    assert not (tmp_path / "cache").exists()
+    assert video.info().frames == 4
+    (folder,) = (tmp_path / "cache" / "evalkit" / "videos").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [f"{number:05d}.jpg" for number in range(1, 10)]
 
 
 def test_lvbench_abilities(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ class MVBench(VideoQuestions):
 
 
 def _folders(task: str) -> tuple[str, ...]:
-    return tuple(f"{above}{folder}" for above in ("video/", "") for folder in FOLDERS_OF[task])
+    """The folders of a task's videos; the archives of some have a folder ``data0613`` above them."""
+    return tuple(f"{above}{folder}" for above in ("video/", "video/data0613/", "") for folder in FOLDERS_OF[task])
 
 
 def _segment(entry: Mapping[str, Any]) -> tuple[float | None, float | None]:

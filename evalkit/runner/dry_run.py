@@ -14,6 +14,7 @@ from evalkit.interfaces import BackendFactory
 from evalkit.jobs import Job, build_requests
 from evalkit.options import RunSettings
 from evalkit.results.tables import flat
+from evalkit.types import Preview, Request
 
 from .plan import Plan
 from .shots import Resizer, resizer_of, shots_of
@@ -71,13 +72,27 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
             console.print(Text.assemble("  ", (f"sample {question.sample.id}", "bold"), length))
             if question.shots:
                 console.print(f"    examples {', '.join(question.shots)}")
-            for image, image_size in zip(question.request.images, preview.image_sizes, strict=True):
-                (w, h), (rw, rh) = image_size.original, image_size.resized
-                console.print(f"    image {image.name}: {w} × {h} pixels, resized to {rw} × {rh}", soft_wrap=True)
+            for line in media_lines(question.request, preview):
+                console.print(Text(f"    {line}"), soft_wrap=True)
             for line in preview.prompt.split("\n"):
                 console.print(Text(f"    │ {line}"), soft_wrap=True)
             if question.request.continuations:
                 console.print(Text(f"    ranked: {' / '.join(map(repr, question.request.continuations))}"))
+
+
+def media_lines(request: Request, preview: Preview) -> Iterator[str]:
+    """A request's images and videos with what the model sees of them, a line for each."""
+    if len(preview.image_sizes) == len(request.images):  # else the frames of videos are among them
+        for image, image_size in zip(request.images, preview.image_sizes, strict=True):
+            (w, h), (rw, rh) = image_size.original, image_size.resized
+            yield f"image {image.name}: {w} × {h} pixels, resized to {rw} × {rh}"
+    for video in preview.video_inputs:
+        shown = video.selection
+        (width, height), count = shown.size, len(shown.indices)
+        yield (
+            f"video {video.name}: {count} frames from {shown.timestamps[0]:.1f} to {shown.timestamps[-1]:.1f} s, "
+            f"resized to {width} × {height}, by {video.sampling}"
+        )
 
 
 def given_lines(plan: Plan, job: Job) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .answers import ImageSize
+from .videos import VideoInput
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Cluster:
 class Preview:
     """The input of the model for a request: the text before tokenization, its length in tokens, the images' sizes.
 
-    ``tokens`` is None if a server tokenizes the text.
+    ``tokens`` is None if a server tokenizes the text.  ``image_sizes`` has those of videos' frames too, if the model is
+    given them as images.
     """
 
     prompt: str
     tokens: int | None
     image_sizes: tuple[ImageSize, ...]
+    video_inputs: tuple[VideoInput, ...] = ()
 
 
 @dataclass(frozen=True)

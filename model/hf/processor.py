@@ -282,7 +282,8 @@ class Inputs:
         text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         for token in self.reserved:
             text = re.sub(f"({re.escape(token)})+", r"\1", text)
-        return Preview(text, len(ids), self.image_sizes([planned], prepared.inputs)[0])
+        sizes = self.image_sizes([planned], prepared.inputs)[0]
+        return Preview(text, len(ids), sizes, tuple(video.input for video in planned.videos))
 
     def pixels(self, image: ImageRef) -> Any:
         """The vision encoder's input for one image.  Raises ``OSError`` if it cannot be read."""

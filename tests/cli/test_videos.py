@@ -19,12 +19,12 @@ RUN = ("run", "-t", "videomme", "--data", "data", "--fps", "1", "--max-frames", 
 
 @pytest.fixture
 def evalkit(evalkit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """The command line, beside a copy of the bundled clips: (exit code, stderr)."""
+    """The command line, beside a copy of the bundled clips: (exit code, what it prints)."""
     shutil.copytree(bundled_root() / "videomme", tmp_path / "data" / "videomme")
 
     def call(*arguments: str) -> tuple[int, str]:
         done = evalkit(*arguments, cwd=tmp_path, EVALKIT_VIDEO_CACHE_GB="0")
-        return done.returncode, " ".join(done.stderr.split())
+        return done.returncode, " ".join((done.stderr + done.stdout).split())
 
     return call
 
@@ -75,3 +75,10 @@ def test_damaged_videos(tmp_path: Path, evalkit: Callable[..., tuple[int, str]])
     failed = [line for line in answered(tmp_path).values() if line["finish"] == "error"]
     assert len({str(line["videos"]) for line in failed}) == 2
     assert {True, False} == {"is truncated: it has" in str(line["error"]) for line in failed}
+
+
+def test_dry_run_shows_the_frames(evalkit: Callable[..., tuple[int, str]]) -> None:
+    code, shown = evalkit(*RUN, "--limit", "1", "--dry-run")
+    assert code == 0, shown
+    assert "mp4: 4 frames from 0.0 to " in shown
+    assert "s, resized to 112 × 112, by fps=1,max_frames=4" in shown

@@ -64,8 +64,7 @@ class ServerBackend(Backend):
         self.limiter = ConcurrencyLimiter(endpoint.concurrency, slow=endpoint.timeout * LONGEST_SHARE)
         self.counts: Counter[str] = Counter()
         self._images = ImageCache()
-        family = registry.families.get(self.served.family)
-        self.videos = ServerVideos(family.video_geometry, timed=family.timed_videos)
+        self.videos = ServerVideos.of(checkpoint, registry.families.get(self.served.family))
         self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0], self.videos)
         self._connection = Connection(self.served.endpoint, api_key(self.served.endpoint))
         self._grouped = grouped

@@ -153,6 +153,8 @@ class Client:
             return None
         if not prepared.videos:
             self._check_sizes(request, image_sizes, response)
+        elif (mismatch := prepared.mismatch(response.prompt_tokens)) is not None:
+            self._check_frames(request, mismatch)
         self.counts["answered"] += 1
         seconds = time.monotonic() - started
         self.limiter.record_answer(seconds)
@@ -307,6 +309,14 @@ class Client:
                 f"the server resizes images differently than expected (sample {request.id}: {mismatch}), so boxes in "
                 f"pixels are parsed wrongly; evalkit assumes {self.resize_rule.source}. Give the served checkpoint's "
                 "folder with --processor, or the --min-pixels and --max-pixels that the server was started with"
+            )
+
+    def _check_frames(self, request: Request, mismatch: str) -> None:
+        self.counts["frame_mismatches"] += 1
+        if self.counts["frame_mismatches"] == 1:
+            self._warn(
+                f"the server resizes or drops frames, so the model sees others than are recorded (sample {request.id}: "
+                f"{mismatch}); give the served checkpoint's folder with --processor, or a rule with smaller frames"
             )
 
     def _error_response(self, request: Request, error: str) -> Response:

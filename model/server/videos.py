@@ -18,13 +18,17 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from PIL import Image
 
+from evalkit.checkpoint import Checkpoint, local_processor
+from evalkit.interfaces import Family
 from evalkit.model.synthetic_video import EveryFrame, SyntheticVideo
 from evalkit.model.video_frames import AS_IMAGES, DecodedFrames, with_frames_as_images
+from evalkit.model.video_processor_file import read_geometry
 from evalkit.model.videos import SelectedVideo, VideoSelector
 from evalkit.types import Request, VideoGeometry, VideoInput
 
@@ -43,10 +47,21 @@ EXTRA_TOKENS = 200
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request as it is sent, and how its videos are shown."""
+    """A request as it is sent, and how its videos are shown.
+
+    Attributes:
+        visual_tokens: of a video that is sent as one.
+    """
 
     request: Request
     videos: tuple[VideoInput, ...] = ()
+    visual_tokens: int = 0
+
+    def mismatch(self, prompt_tokens: int) -> str | None:
+        """Why a prompt of this length cannot have the frames as they were sent; None if it can, or is not known."""
+        if not prompt_tokens or prompt_tokens >= self.visual_tokens:
+            return None
+        return f"it counts {prompt_tokens:,} tokens, but the frames alone are {self.visual_tokens:,}"
 
 
 class ServerVideos:
@@ -70,6 +85,16 @@ class ServerVideos:
         self._bytes = 0
         self._lock = Lock()
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, family: Family) -> ServerVideos:
+        """For a served checkpoint: by its processor's files, if they are known, else as the released processor is."""
+        assert checkpoint.served is not None
+        geometry, given = family.video_geometry, checkpoint.served.endpoint.processor
+        folder = checkpoint.served.folder if given is None else local_processor(given)
+        if geometry is not None and folder is not None:
+            geometry = read_geometry(Path(folder), geometry)
+        return cls(geometry, timed=family.timed_videos)
+
     @property
     def how(self) -> str:
         """In a few words, for the record of a run."""
@@ -86,7 +111,7 @@ class ServerVideos:
         videos = self._selector.of(request)
         shown = tuple(video.input for video in videos)
         if self.problem == "" and len(videos) == 1:
-            return PreparedRequest(request, shown)
+            return PreparedRequest(request, shown, videos[0].groups * videos[0].tokens_per_group)
         if request.times:
             raise ValueError("it has several videos, and a server can be told the times of one only")
         return PreparedRequest(with_frames_as_images(request, videos, self._decoded), shown)

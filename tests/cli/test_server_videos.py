@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from evalkit.checkpoint import bundled_folder
+
 Run = Callable[..., tuple[int, str]]
 REFUSAL = "Per-request media_io_kwargs are disabled by default."  # vLLM 0.32
 
@@ -103,3 +105,24 @@ def test_frames_are_images_where_times_would_be_lost(refuses: bool, run: Run, ht
         len(line["video_inputs"][0]["indices"]) for line in lines
     )
     assert [line["frames"] for line in lines] == [[]] * 3
+
+
+def test_server_that_resizes_frames_is_noticed(run: Run, http_server: Any, tmp_path: Path) -> None:
+    """As the frames of a checkpoint whose processor makes smaller ones than the released, until its files are given."""
+
+    def smaller(number: int, body: dict[str, Any]) -> Any:
+        status, found = 200, reply(body, keeps_times=True)
+        if body["max_tokens"] > 1:  # not the probe
+            found["usage"]["prompt_tokens"] = 20
+        return status, found
+
+    http_server.replace = smaller
+    assert run("videomme")[0] == 0
+    (log,) = tmp_path.glob("runs/*/log.txt")
+    assert log.read_text().count("the server resizes or drops frames") == 1
+    large = max(line["video_inputs"][0]["size"] for line in journal(tmp_path, "videomme"))
+    assert run("videomme", "--processor", str(bundled_folder("tiny")), "--name", "known")[0] == 0
+    lines = (tmp_path / "runs" / "known" / "videomme.test.jsonl").read_text().splitlines()
+    small = max(json.loads(line)["video_inputs"][0]["size"] for line in lines)
+    assert small < large
+    assert small[0] * small[1] <= 15_360  # as its files say

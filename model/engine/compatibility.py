@@ -65,7 +65,7 @@ def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | 
     try:
         return _build_engine(model, inputs, rows=rows, tokens=tokens, options=options)
     except UnsupportedModel as error:
-        if not options.packed_weights or model.device.type != "cpu":
+        if not options.packed_weights or str(getattr(model, "device", "")) != "cpu":
             raise
         log.info("with packed weights, the engine does not support %s: %s", type(model).__name__, error)
     unpacked = replace(options, packed_weights=False)

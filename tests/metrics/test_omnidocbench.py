@@ -200,6 +200,16 @@ def test_no_answers_and_pages_without_elements() -> None:
     assert scores.per_sample["0"] == {"score": 100}
 
 
+def test_repeated_parts_are_joined_as_others() -> None:
+    """As the official scorer: what follows a text is computed once where it repeats, anew where it differs."""
+    parts = ["abcdefgh", "ijklmnop"]
+    right = ["abcdefgh ijklmnop", "0123456789" * 3]
+    found = [*parts, "0123456789" * 3, *parts, "abcdefgh"]
+    assert quick_match(right, found, current=True) == [([0], (0, 1)), ([1], (2,)), ([], (3, 4, 5))]
+    found = [found[2], "abcdefgh", *parts]
+    assert quick_match(right, found, current=True) == [([0], (2, 3)), ([1], (0,)), ([], (1,))]
+
+
 def test_matching_joins_parts_and_assigns_what_is_left() -> None:
     right = ["abcdefghijklmnopqrstuvwxyz", "0123456789"]
     assert quick_match(right, ["abcdefghijkl", "mnopqrstuvwxyz", "!?"], current=True) == [([0], (0, 1)), ([1], (2,))]

@@ -32,7 +32,7 @@ def read_geometry(folder: Path, released: VideoGeometry) -> VideoGeometry:
 def _geometry(settings: Mapping[str, Any], released: VideoGeometry) -> VideoGeometry:
     size = settings.get("size")
     limits = {**settings, **(size if isinstance(size, Mapping) else {})}
-    found = {name: _first(settings, keys) for name, keys in KEYS.items()}
+    found: dict[str, Any] = {name: _first(settings, keys) for name, keys in KEYS.items()}
     found |= {name: _first(limits, keys) for name, keys in LIMITS.items()}
     return replace(released, **{name: value for name, value in found.items() if value is not None})
 

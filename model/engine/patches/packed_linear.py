@@ -71,7 +71,7 @@ def can_pack(module: Any) -> bool:
     return plain and weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= MIN_NUMBERS
 
 
-def pack(linear: nn.Linear) -> None:
+def pack(linear: Any) -> None:
     """Replace one layer's weight by a packed copy."""
     with torch.no_grad():
         packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.data.contiguous(), ROWS)

@@ -116,6 +116,6 @@ def time_bar(span: TimeSpan, duration: float, width: int = 40) -> str:
     """``span`` drawn on a line of ``width`` characters that stands for ``duration`` seconds."""
     if not duration > 0:
         return ""
-    first, last = (min(width, max(0, round(time / duration * width))) for time in span)
+    first, last = (round(min(1.0, max(0.0, time / duration)) * width) for time in span)
     filled = range(first, max(last, first + 1)) if span[0] <= span[1] else range(0)
     return "".join("█" if place in filled else "·" for place in range(width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -162,7 +163,7 @@ def is_point(value: Any) -> bool:
 
 def is_span(value: Any, kind: str | None) -> bool:
     """Whether a reference or a prediction is a span of time, given the kind of its sample."""
-    return kind == "temporal_grounding" and _are_numbers(value, 2)
+    return kind == "temporal_grounding" and _are_numbers(value, 2) and all(map(math.isfinite, value))
 
 
 def is_labelled_box(value: Any) -> bool:

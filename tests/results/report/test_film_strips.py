@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.results.samples.film_strip import time_bar
+
 from ...video.clips import number_in, write_clip
 
 WIDTH, HEIGHT = 100, 70
@@ -74,6 +76,14 @@ def test_show_lists_times_and_draws_spans(evalkit: Any, run: Path, folder: Path)
     assert re.search(r"frames +6 at 0\.0, 0\.6, 1\.2, 1\.8, 2\.4, 3\.0 s", text), text
     (bar,) = re.findall(r"([·█]+) reference", text)
     assert (bar.index("█"), bar.rindex("█") + 1, len(bar)) == (7, 27, 40)
+
+
+@pytest.mark.parametrize("span", [(-1.0, 9.0), (1e308, -1e308), (2.0, 1.0), (0.0, 0.0)])
+def test_bars_of_any_span_fit(span: tuple[float, float]) -> None:
+    for duration in (3.0, 1e-9, 1e300):
+        assert re.fullmatch("·*█*·*", time_bar(span, duration))
+        assert len(time_bar(span, duration)) == 40
+    assert time_bar(span, 0.0) == ""
 
 
 def test_changed_video_is_reported(evalkit: Any, run: Path, folder: Path) -> None:

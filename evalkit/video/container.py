@@ -76,11 +76,15 @@ def decoding_errors(path: str) -> Iterator[None]:
 
     try:
         yield
-    except (av.FFmpegError, MemoryError, OverflowError) as error:
-        reason = (error.strerror if isinstance(error, av.FFmpegError) else "") or first_line(error)
-        if getattr(error, "errno", None) == errno.EINVAL:  # the container is not one of FORMATS
+    except av.FFmpegError as error:
+        reason = error.strerror or first_line(error)
+        if error.errno == errno.EINVAL:  # the container is not one of FORMATS
             reason = "it is no video in a supported container, such as MP4, WebM, Matroska or AVI"
         raise ValueError(f"{path} cannot be decoded ({reason})") from error
+    except (OSError, ValueError, UserError):
+        raise
+    except Exception as error:  # PyAV expects no stream that begins amid the file, for example: an IndexError
+        raise ValueError(f"{path} cannot be decoded ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _video_stream(container: InputContainer, path: str) -> VideoStream:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from evalkit.errors import UserError
 from evalkit.video import FrameFolder, VideoFile, check_videos
+from evalkit.video_source import VideoSource
 
 from .clips import write_audio, write_clip
 
@@ -42,3 +44,16 @@ def test_bad_videos_are_named_and_counted(tmp_path: Path) -> None:
             check_videos([VideoFile(str(path)) for path in paths], "t/s")
     with pytest.raises(UserError, match="the video .*frames is missing"):
         check_videos([FrameFolder(str(tmp_path / "frames"), 3.0)], "t/s")
+
+
+def test_videos_in_archives_are_looked_for_without_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    clip = write_clip(tmp_path / "a.mp4", 2)
+    with zipfile.ZipFile(tmp_path / "videos.zip", "w") as archive:
+        archive.write(clip, "videos/a.mp4")
+    clip.unlink()
+    source = VideoSource(str(tmp_path), str(tmp_path), ("videos",), "videomme")
+    check_videos([source.video("a.mp4")], "videomme/test")
+    with pytest.raises(UserError, match="videomme/test: the video .*b.mp4 is missing; complete the download"):
+        check_videos([source.video("a.mp4"), source.video("b.mp4")], "videomme/test")
+    assert not (tmp_path / "cache").exists()

@@ -219,3 +219,14 @@ def test_without_pyav_a_command_says_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setattr("evalkit.video.container.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"videos need PyAV; install it with: pip install .*\[video\]"):
         check_videos([VideoFile(str(write_clip(tmp_path / "clip.mp4", 2)))], "videomme/test")
+
+
+def test_a_stream_that_begins_amid_the_file_is_an_error(clips: Path, tmp_path: Path) -> None:
+    """Damage to a number in a transport stream looks like this; PyAV then raises ``IndexError``."""
+    content = bytearray(Path(clip(clips, "h264.ts").path).read_bytes())
+    packets = [at for at in range(0, len(content), 188) if content[at + 1 : at + 3] in (b"\x41\x00", b"\x01\x00")]
+    at = packets[len(packets) // 2]  # of the video, whose stream is number 256
+    content[at + 1 : at + 3] = content[at + 1] & 0xE0 | 1, 0xF0
+    (tmp_path / "clip.ts").write_bytes(content)
+    with pytest.raises(ValueError, match=r"clip.ts cannot be decoded \("):
+        VideoFile(str(tmp_path / "clip.ts")).info()

@@ -24,6 +24,9 @@ freed when the last sequence below it is prefilled.  In a paged cache its runnin
 Images: the ``ImagePrefetcher`` reads and preprocesses them in threads (vision.py, preprocess.py), the ``EncoderCache``
 encodes them and keeps their features, and an ``ImageTable`` per window makes sure that each is processed once.
 
+Videos (``model/videos.py``): each frame group is an element and is encoded as an image with several frames, so that
+all of the above holds for videos, and a long one is computed in parts, cut between its frame groups.
+
 ``compatibility.build_engine`` makes an engine for a model, if its logits agree with the model's own.  ``patches``
 replaces modules of the model while an engine uses it.
 """

@@ -132,6 +132,23 @@ def test_server_answers_equal_in_process_answers(server: Server, tmp_path: Path)
     assert same >= 0.99 * len(there)
 
 
+@vllm
+def test_videos_on_server_give_the_in_process_answers(server: Server, tmp_path: Path) -> None:
+    """The frames and their times are those of a model in this process, and the server keeps them."""
+    rest = ("--data", "tiny", "--tasks", "videomme,charades_sta", "--limit", "36")
+    evalkit("--backend", "server", "--base-url", server.url, *rest, "--out", "there", cwd=tmp_path)
+    evalkit("--dtype", "float32", *rest, "--out", "here", cwd=tmp_path)
+    there, here = answers(tmp_path / "there"), answers(tmp_path / "here")
+    assert there.keys() == here.keys()
+    assert len(there) == 72
+    for key, one in there.items():
+        assert one["video_inputs"] == here[key]["video_inputs"]
+        assert one["prompt_tokens"] == here[key]["prompt_tokens"]
+    assert sum(one["text"] == here[key]["text"] for key, one in there.items()) >= 71
+    (log,) = tmp_path.glob("there/*/log.txt")
+    assert "frames" not in log.read_text()
+
+
 def test_judge_on_server_gives_the_same_verdicts(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

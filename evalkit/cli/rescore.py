@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,19 +15,28 @@ from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.jobs import Job, load_job, recorded_choice
-from evalkit.jsonl import objects, read_bytes
 from evalkit.reader import Reader
+from evalkit.results.leaderboard import table as board
 from evalkit.results.samples.context import located
 from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.run_folder import RunFolder
+from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import ScoreWriter, read_scores
 from evalkit.results.tables import Cell, Table
 from evalkit.results.terminal import OnTerminal, print_notes
-from evalkit.runner.finish import print_leaderboard, report_unparsed, write_scores
+from evalkit.runner.finish import (
+    print_leaderboard,
+    report_unparsed,
+    unparsed_sentence,
+    write_leaderboards,
+    write_scores,
+)
 from evalkit.runner.judge import JudgeSettings, OpenedJudge, find_judge
 from evalkit.runner.judging import judge_recorded, score_recorded
 from evalkit.runner.manifest import now
-from evalkit.runner.recorded import EXAMPLES, read_lines, records_of, without
+from evalkit.runner.recorded import read_lines, records_of, without
+from evalkit.runner.score_changes import changes, formatted, old_rows, read_before
+from evalkit.runner.unchanged_rescore import RescoreProof
 from evalkit.scoring import Result, is_judged, score_job
 from evalkit.settings import effective, split_list
 from evalkit.task_files import data_of_tasks, relocated
@@ -35,9 +44,6 @@ from evalkit.task_names import parse_tasks
 from evalkit.version import __version__
 
 from .options import setting
-
-SampleScores = Mapping[str, Mapping[str, Any]]
-"""Sample id → its line in the file of per-sample scores."""
 
 
 def rescore(
@@ -204,6 +210,11 @@ def rescore_run(path: Path, data: str | None, rule: str | None = None, judge: Ju
     console = new_console(stderr=True, highlight=False)
     run = RecordedRun.open(path, data, rule, judge)
     folder, manifest = run.folder, run.manifest
+    proof = RescoreProof(folder, manifest, run.jobs, run.reader, run.data)
+    with folder.locked():
+        found = proof.unchanged()
+        if found is not None:
+            return show_unchanged(run, *found, console)
     before = {job.name: read_before(folder, job) for job in run.jobs}
     rows = old_rows(folder, console)
     header = {
@@ -219,6 +230,7 @@ def rescore_run(path: Path, data: str | None, rule: str | None = None, judge: Ju
             run.judge.close()
         manifest.rescored = {"at": now(), "evalkit": __version__, "data": run.data}
         folder.write_manifest(manifest)
+        proof.remember(results)
     new = {entry.row.name: entry.row.to_dict() for entry in entries}
     for job in run.jobs:
         if sentence := run.lacks_rule(job):
@@ -231,59 +243,20 @@ def rescore_run(path: Path, data: str | None, rule: str | None = None, judge: Ju
     return 0 if all(result.complete for result in results) else 1
 
 
-# ------------------------------------------------------------------------------------------------------- what changed
-
-
-def old_rows(folder: RunFolder, console: Console) -> dict[str, dict[str, Any]]:
-    """The rows of ``scores.json`` by job; empty if the run was never scored or the file is corrupt."""
-    path = folder.path / "scores.json"
-    if not path.is_file():
-        return {}
-    try:
-        return {row.name: row.to_dict() for row in read_scores(path).rows}
-    except UserError:
-        console.print(f"{path} is corrupt; rewriting it")
-        return {}
-
-
-def read_before(folder: RunFolder, job: Job) -> dict[str, dict[str, Any]]:
-    """The per-sample scores written before, by sample id; empty if they cannot be read."""
-    path = folder.scores_path(job.task.name, job.split)
-    try:
-        return {line["id"]: line for _, line in objects(read_bytes(path, "the scores"), str(path), own=True)}
-    except (UserError, KeyError, TypeError):
-        return {}
-
-
-def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any], before: SampleScores, result: Result) -> str:
-    """One line: what rescoring changed in a split."""
-    name = f"{new['task']}/{new['split']}"
-    if result.failure is not None:
-        return f"{name} has no score: {result.failure}"
-    if old is None:
-        return f"{name}: scored for the first time"
-    parts = [
-        f"{label} {formatted(old.get(key))} → {formatted(new[key])}"
-        for key, label in (
-            ("value", new["metric"]), ("n", "n"), ("unparsed", "unparsed"), ("errors", "errors"),
-            ("signature", "signature"), ("submission", "submission"),
-        )
-        if old.get(key) != new[key]
-    ]  # fmt: skip
-    after = {} if result.scores is None else result.scores.per_sample
-    # A column that an older evalkit did not write does not count as a change.
-    moved = [
-        key
-        for key, values in after.items()
-        if key not in before or any(before[key].get(column, value) != value for column, value in values.items())
-    ]
-    moved += [key for key in before if key not in after]
-    if moved:
-        examples = ", ".join(moved[:EXAMPLES]) + (", …" if len(moved) > EXAMPLES else "")
-        parts.append(f"{len(moved):,} of {len(result.job.samples):,} samples changed ({examples})")
-    return f"{name}: {'; '.join(parts) or 'unchanged'}"
-
-
-def formatted(value: Any) -> str:
-    """A value as the leaderboard shows it."""
-    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+def show_unchanged(run: RecordedRun, rows: Sequence[ScoreRow], reasons: Mapping[str, str], console: Console) -> int:
+    """Print the scores of a run that would be scored as it is; returns the exit code."""
+    folder, manifest = run.folder, run.manifest
+    name, model = folder.path.resolve().name, str(manifest.model["name"])
+    write_leaderboards(folder, board.entries_of(name, model, read_scores(folder.path / "scores.json").rows))
+    manifest.rescored = {"at": now(), "evalkit": __version__, "data": run.data}
+    folder.write_manifest(manifest)
+    for job in run.jobs:
+        if sentence := run.lacks_rule(job):
+            console.print(sentence, soft_wrap=True)
+    for job in run.jobs:
+        console.print(f"{job.name}: unchanged", soft_wrap=True)
+    for row in rows:
+        if row.name in reasons:
+            console.print(unparsed_sentence(row.name, row.unparsed, row.answers, reasons[row.name]), soft_wrap=True)
+    print_leaderboard(board.entries_of(name, model, rows))
+    return 0

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evalkit.errors import UserError
+from evalkit.file_task import FileTask
 from evalkit.fingerprint import stamp_of_files
 from evalkit.jobs import Job, Question
 from evalkit.options import RunSettings
@@ -77,9 +78,9 @@ class Proof:
         if not (self._folder.path / "scores.json").is_file() or (key := self._of_inputs()) is None:
             return None
         found = self._store.get(key)
-        if found is None or (rows := self._rows()) is None:
+        if found is None or (rows := scored_rows(self._folder, self._plan.jobs)) is None:
             return None
-        if found["rows"] != _digest_of_rows(rows) or found["files"] != self._files(rows):
+        if found["digests"] != digests_of(self._folder, self._plan.jobs, rows):
             return None
         if stamp_of_files(_unpacked(found["media"])) != found["stamp"]:
             return None
@@ -111,11 +112,15 @@ class Proof:
         stamp = stamp_of_files(media)
         # Of each job, they were noted before its images were read.
         unread = any(stamp_of_files(self._media[name]) != self._stamps[name] for name in names)
-        if stamp is None or unread or (key := self._of_inputs()) is None or (rows := self._rows()) is None:
+        if (
+            stamp is None
+            or unread
+            or (key := self._of_inputs()) is None
+            or (rows := scored_rows(self._folder, self._plan.jobs)) is None
+        ):
             return
         value = {
-            "rows": _digest_of_rows(rows),
-            "files": self._files(rows),
+            "digests": digests_of(self._folder, self._plan.jobs, rows),
             "media": _packed(media),
             "stamp": stamp,
             "progress": {name: _kept(progress[name]) for name in names},
@@ -126,56 +131,66 @@ class Proof:
     def _of_inputs(self) -> Mapping[str, Any] | None:
         """Everything that the scores follow from but answers and images; None if it is not all known."""
         if self._key is None:
-            plan, jobs = self._plan, self._plan.jobs
-            if any(is_judged(job) for job in jobs):  # a judge's verdicts can be asked for again
-                return None
-            samples = {job.name: digest_of_samples(job.samples) for job in jobs}
-            pools = {name: digest_of_samples(pool.samples) for name, pool in plan.pools.items()}
-            if None in (*samples.values(), *pools.values()):
-                return None
-            self._key = {
-                **self._inputs,
-                "folder": str(self._folder.path.resolve()),
-                "software": digest_of_software(),
-                "samples": samples,
-                "pools": pools,
-                "jobs": {job.name: _of_job(job) for job in jobs},
-                "label": plan.label,
-            }
+            pools = {name: digest_of_samples(pool.samples) for name, pool in self._plan.pools.items()}
+            common = None if None in pools.values() else inputs_of(self._folder, self._plan.jobs)
+            if common is not None:
+                self._key = {**self._inputs, **common, "pools": pools, "label": self._plan.label}
         return self._key
 
-    def _rows(self) -> Sequence[ScoreRow] | None:
-        """The rows of the jobs and of the means over them; None if ``scores.json`` is not that of the answers now."""
-        try:
-            every = {row.name: row for row in verified_scores(self._folder.path / "scores.json").rows}
-        except UserError:
-            return None
-        names = [job.name for job in self._plan.jobs]
-        groups = [group for group, members in MEANS.items() if set(members) <= set(names)]
-        means = [row for row in every.values() if row.task in groups]
-        if any(name not in every for name in names):
-            return None
-        rows = [*(every[name] for name in names), *means]
-        return rows if all(row.failure is None and not row.errors for row in rows) else None
 
-    def _files(self, rows: Sequence[ScoreRow]) -> dict[str, str | None]:
-        """The digests of the files of answers, of scores and for official servers."""
-        paths = [self._folder.journal_path(job.task.name, job.split) for job in self._plan.jobs]
-        paths += [self._folder.scores_path(row.task, row.split) for row in rows if row.scores is not None]
-        paths += [self._folder.path / row.submission for row in rows if row.submission]
-        return {path.name: digest_of_file(path) for path in paths}
+def scored_rows(folder: RunFolder, jobs: Sequence[Job]) -> Sequence[ScoreRow] | None:
+    """The rows of the jobs and of the means over them; None if ``scores.json`` is not that of the answers now.
+
+    None too if a sample failed, or a split could not be scored.
+    """
+    path = folder.path / "scores.json"
+    try:
+        every = {row.name: row for row in verified_scores(path).rows} if path.is_file() else {}
+    except UserError:
+        return None
+    names = [job.name for job in jobs]
+    groups = [group for group, members in MEANS.items() if set(members) <= set(names)]
+    means = [row for row in every.values() if row.task in groups]
+    if any(name not in every for name in names):
+        return None
+    rows = [*(every[name] for name in names), *means]
+    return rows if all(row.failure is None and not row.errors for row in rows) else None
+
+
+def digests_of(folder: RunFolder, jobs: Sequence[Job], rows: Sequence[ScoreRow]) -> dict[str, Any]:
+    """The digests of the rows, and of the files of answers, of scores and for official servers."""
+    paths = [folder.journal_path(job.task.name, job.split) for job in jobs]
+    paths += [folder.scores_path(row.task, row.split) for row in rows if row.scores is not None]
+    paths += [folder.path / row.submission for row in rows if row.submission]
+    return {
+        "rows": digest_of_value([row.to_dict() for row in rows]),
+        "files": {path.name: digest_of_file(path) for path in paths},
+    }
+
+
+def inputs_of(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, Any] | None:
+    """The samples, the software, and how the answers to each job are scored; None if it is not all known."""
+    if any(is_judged(job) for job in jobs):  # a judge's verdicts can be asked for again
+        return None
+    samples = {job.name: digest_of_samples(job.samples) for job in jobs}
+    if None in samples.values():
+        return None
+    return {
+        "folder": str(folder.path.resolve()),
+        "software": digest_of_software(),
+        "samples": samples,
+        "jobs": {job.name: _of_job(job) for job in jobs},
+    }
 
 
 def _of_job(job: Job) -> dict[str, Any]:
     """What decides how answers to a job are scored, beside its samples and the identity."""
     return {
         "metric": job.metric, "rule": job.rule, "reading": job.reading, "protocol": job.protocol, "choice": job.choice,
-        "prompting": job.prompting, "limited": job.limited, "repeats": job.repeats, "all": len(job.all_samples),
+        "version": job.task.version, "kind": job.task.kind, "prompting": job.prompting,
+        "file": job.task.digest if isinstance(job.task, FileTask) else None,
+        "limited": job.limited, "repeats": job.repeats, "all": len(job.all_samples),
     }  # fmt: skip
-
-
-def _digest_of_rows(rows: Sequence[ScoreRow]) -> str:
-    return digest_of_value([row.to_dict() for row in rows])
 
 
 def _kept(progress: JobProgress) -> dict[str, Any]:

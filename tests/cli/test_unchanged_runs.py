@@ -230,6 +230,61 @@ def test_other_software_is_noticed(command: Command, monkeypatch: pytest.MonkeyP
     assert "(evalkit: 0.1.0 → 99.0)" in said
 
 
+def test_layout_of_custom_file_is_noticed(command: Command) -> None:
+    """It has the same questions, and another digest, which is in the signature."""
+    questions = json.loads((command.folder / QUESTIONS).read_text())["questions"][:2]
+    images = command.folder / "data" / "coco" / "val2014"
+    rows = [
+        {"id": row["question_id"], "image": str(images / f"COCO_val2014_{row['image_id']:012d}.jpg"),
+         "question": row["question"], "answers": ["yes"]}
+        for row in questions
+    ]  # fmt: skip
+    mine = command.folder / "mine.jsonl"
+    mine.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("run", "-t", "mine.jsonl", "--kind", "vqa", "-m", "ckpt", "--device", "cpu")
+    first = command(*arguments)
+    assert (command(*arguments)[1], command.looked) == (first[1], 0)
+    mine.write_text(mine.read_text() + "\n")
+    code, table, _ = command(*arguments)
+    assert (code, command.looked) == (0, 1)
+    assert table != first[1]
+
+
+def test_rescore_of_what_is_unchanged(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evalkit.cli import rescore
+
+    scored = []
+    score = rescore.score_job
+    monkeypatch.setattr(rescore, "score_job", lambda job, records: scored.append(job.name) or score(job, records))
+    command()
+    (run,) = runs_in(command.folder)
+
+    def again(*options: str) -> tuple[int, str, str]:
+        """(splits scored, table, messages)"""
+        scored.clear()
+        code, table, said = command("rescore", str(run), *options)
+        assert code == 0, said
+        return len(scored), table, said
+
+    first = again()
+    assert first[0] == 1
+    assert "vqav2/val: unchanged" in first[2]
+    (run / "leaderboard.csv").unlink()
+    assert again() == (0, *first[1:])
+    assert (run / "leaderboard.csv").is_file()
+    assert "rescored" in json.loads((run / "manifest.json").read_text())
+    assert again("--data", "data")[0] == 1, "another place of the data is recorded with the scores"
+    for change in (changed_journal, changed_answer_type, changed_sample_scores):
+        assert again()[0] in (0, 1)
+        assert again()[0] == 0
+        change(command)
+        assert again()[0] == 1
+    assert "accuracy[something else]" in json.loads((run / "scores.json").read_text())["results"][0]["values"]
+    assert again()[0] == 0
+    monkeypatch.setattr("evalkit.runner.unchanged.digest_of_software", lambda: "another metric")
+    assert again()[0] == 1
+
+
 def test_digest_of_software(tmp_path: Path) -> None:
     """Another version of a package, and one line of a plugin's source, are other software."""
     plugin = tmp_path / "site"

@@ -18,6 +18,7 @@ from evalkit.model.engine import admission
 from evalkit.model.engine.compatibility import image_processor_for, image_tokens
 from evalkit.model.engine.encoder_cache import EncoderCache
 from evalkit.model.engine.engine import Engine
+from evalkit.model.engine.image_table import Placeholders
 from evalkit.model.engine.language_model import LanguageModel
 from evalkit.model.engine.options import EngineOptions, Limits
 from evalkit.model.engine.patches import packed_attention, patched, vision_grids
@@ -93,11 +94,11 @@ def _engine(folder: Path, gpu: FakeGPU, inputs: Inputs, limits: Limits) -> Engin
     placeholder, image_token = image_tokens(model, inputs.processor)
     options = EngineOptions(cuda_graphs=False, fused_kernels=False, image_prefetch=False)
     patches = patched(model, options).__enter__()
-    processor = image_processor_for(model, inputs.processor, image_token, grids_on_cpu=patches.grids_on_cpu)
+    processor = image_processor_for(model, inputs, image_token, None, grids_on_cpu=patches.grids_on_cpu)
     cache = EncoderCache(model.model, processor, device=DEVICE, dtype=model.dtype, max_bytes=2**30)
     return Engine(
-        LanguageModel(model, image_token), processor, cache, placeholder=placeholder, limits=limits, options=options,
-        prefetch_workers=0, prefetch_pixels=0,
+        LanguageModel(model, [image_token]), processor, cache, placeholders=Placeholders(placeholder), limits=limits,
+        options=options, prefetch_workers=0, prefetch_pixels=0,
     )  # fmt: skip
 
 

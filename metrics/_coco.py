@@ -176,6 +176,10 @@ def precisions_of_weights(
             for key, value in _average_precision(category, own).items():
                 values[key][:, place] = value
         found[name] = {key: _nan_mean(value, decimals) for key, value in values.items()}
+        # Another order of summation, and a value between two rounded ones, would be a different one.
+        unchanged = (own == 1).all(axis=1)
+        for key, exact in mean_precisions(matches, decimals).items():
+            found[name][key][unchanged] = exact
     return found
 
 

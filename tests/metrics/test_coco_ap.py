@@ -135,6 +135,17 @@ def test_mean_over_data_sets() -> None:
     assert rounded.signature != found.signature
 
 
+def test_value_between_two_rounded_ones() -> None:
+    """The eighth of eight boxes fits at one of ten thresholds: 0.0125 is 0.013 for Python and 0.012 for NumPy."""
+    boxes = [labelled("boat", (float(x), 60.0, x + 5.0, 65.0)) for x in range(7)]
+    answers = [answered(1, [labelled("boat", ONE)], [*boxes, labelled("boat", (10.0, 10.0, 50.0, 31.0))])]
+    scores = ROUNDED.score(answers)
+    assert AP.score(answers).values["mAP"] == pytest.approx(1.25)
+    assert scores.values["mAP"] == pytest.approx(1.3)
+    declared = scores.aggregation_of("mAP")
+    assert declared.compute("mAP", scores.per_sample, {}) == scores.values["mAP"]
+
+
 def test_more_than_a_hundred_boxes_in_an_image() -> None:
     """mAP counts the first 100 boxes of a category, AP at one IoU the first 1,000."""
     right = [labelled("boat", (float(n), 0.0, n + 0.9, 1.0)) for n in range(150)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from evalkit.data import bundled_root
 
-from ..run_folders import lines_of, runs_in
+from ..processes import Forked
+from ..run_folders import complete_lines, lines_of, runs_in
 from ..video.clips import write_clip
 
 RUN = ("run", "-t", "videomme", "--data", "data", "--fps", "1", "--max-frames", "4")
@@ -55,6 +57,28 @@ def test_changed_videos_are_answered_again(tmp_path: Path, evalkit: Callable[...
     assert code == 0, said
     assert len(runs_in(tmp_path)) == 2
     assert "sampling of videos: fps=1,max_frames=4 → fps=1,max_frames=2" in said
+
+
+def test_killed_run_is_continued(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    """Killed between the answers to one video, the run goes on with the others, and gives what it would have given."""
+    journal = tmp_path / "runs" / "x" / "videomme.test.jsonl"
+    process = Forked(*RUN, "--name", "x", "--batch-size", "1", cwd=tmp_path)
+    process.wait_for(lambda: complete_lines(journal) > 1)
+    process.send_signal(signal.SIGKILL)
+    process.finish()
+    kept = complete_lines(journal)
+    assert 1 < kept < 108
+    code, said = evalkit(*RUN, "--name", "x")
+    assert code == 0, said
+    assert f"{108 - kept} answered" in said
+    code, said = evalkit(*RUN, "--name", "y", "--fresh")
+    assert code == 0, said
+
+    def answers(name: str) -> dict[str, dict[str, object]]:
+        lines = lines_of(tmp_path / "runs" / name / "videomme.test.jsonl")
+        return {line["id"]: {k: v for k, v in line.items() if k not in ("sum", "seconds")} for line in lines}
+
+    assert answers("x") == answers("y")
 
 
 def test_damaged_videos(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:

@@ -4,14 +4,18 @@ torch's default library multiplies a matrix by one row at the speed of memory, b
 reorders the weights in every call.  oneDNN takes weights that were reordered once, through the operators that
 ``torch.compile`` uses.  Sums have another order, so that logits differ by rounding.
 
-Weights are not held twice: while they are packed, the module's own are replaced by a single NaN with their shape.
+Weights are not held twice: while they are packed, the module's own are replaced by a single NaN with their shape, and
+the memory of weights that are mapped from a file is given back.
 
 Gated MLPs whose layers are packed let oneDNN apply the activation and multiply by the gate.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import mmap
+import sys
 from collections import Counter
 from typing import Any
 
@@ -24,6 +28,7 @@ from .mlp import is_gated
 
 log = logging.getLogger(__name__)
 
+MADV_PAGEOUT = 21  # since Linux 5.4; older ones refuse it
 ROWS = 16  # for which weights are packed; the layout is as good for any other number
 LEAST_ROWS = 4  # fewer are filled up: oneDNN's kernels for one or two rows take longer than that for four
 MIN_NUMBERS = 2**17  # of a weight; for smaller ones, the call itself takes too long
@@ -77,8 +82,21 @@ def pack(linear: Any) -> None:
         packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.data.contiguous(), ROWS)
         _multiply(torch.zeros(1, linear.in_features), packed, linear.bias)
     override_forward(linear, _forward, packed)
+    _page_out(linear.weight.data)
     # Not an empty tensor: models look at the shape, device and dtype of weights.  Whoever reads its numbers gets NaN.
     linear.weight.data = torch.full((1, 1), torch.nan).expand(linear.weight.shape)
+
+
+def _page_out(tensor: Tensor) -> None:
+    """Let Linux drop a tensor's pages of a mapped file, which stays mapped as long as any tensor is a part of it.
+
+    Nothing is lost: whoever reads them again gets them from the file.
+    """
+    size = mmap.PAGESIZE
+    start = -(-tensor.data_ptr() // size) * size
+    end = (tensor.data_ptr() + tensor.nbytes) // size * size
+    if sys.platform == "linux" and end > start:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_PAGEOUT)
 
 
 def _packed(module: Any) -> Tensor | None:

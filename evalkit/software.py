@@ -10,7 +10,7 @@ import hashlib
 import platform
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,20 +26,28 @@ MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mkv", ".sa
 INSTALLED = (".dist-info", ".egg-info", ".egg-link")
 
 
-@cache
 def digest_of_software() -> str:
     """The digest of evalkit's and its plugins' source files, and of every installed package's name and version.
 
-    It is computed once for a process.
+    Files are read again only if they have changed: a process may live longer than a version of a plugin.
     """
-    state = hashlib.sha256(f"{__version__}\0{sys.version}\0{platform.platform()}\0".encode())
-    for name in _installed():
-        state.update(f"{name}\0".encode(errors="surrogateescape"))
+    files = []
     for place in _sources():
         for path in sorted(_files(Path(place))):
-            content = path.read_bytes()
-            state.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
-            state.update(content)
+            found = path.stat()
+            files.append((path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return _digest(__version__, tuple(_installed()), tuple(files))
+
+
+@lru_cache(maxsize=4)
+def _digest(version: str, installed: tuple[str, ...], files: tuple[tuple[Path, int, int, int, int], ...]) -> str:
+    state = hashlib.sha256(f"{version}\0{sys.version}\0{platform.platform()}\0".encode())
+    for name in installed:
+        state.update(f"{name}\0".encode(errors="surrogateescape"))
+    for path, *_ in files:
+        content = path.read_bytes()
+        state.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
+        state.update(content)
     return state.hexdigest()
 
 

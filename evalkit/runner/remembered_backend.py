@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ def backend_factory(name: str) -> BackendFactory:
     return RememberedBackend() if name == RunSettings.backend else registry.backends.get(name)
 
 
-@cache
 def devices_of_machine() -> Mapping[str, Any]:
     """What decides which devices torch finds: the machine, its device files and drivers, and environment variables."""
     files = sorted(str(path) for pattern in DEVICE_FILES for path in Path("/dev").glob(pattern))

@@ -36,11 +36,11 @@ from questions import (
     sample_vqa,
     user_text,
 )
-from runs import IGNORE, Run, Turn
 from scenes import Scene, draw_scene, image_size, render
 from stages import stage_at
 from targets import FIELDS, LATER, cell_targets
 from torch.utils.data import Dataset
+from turns import IGNORE, Run, Turn
 
 
 def _weight(kind: str, token: str) -> float:

@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from batches import Batches
 from checkpoint import build_config, build_processor, save, train_tokenizer
 from forward import Tables, check_forward, encode_images, make_tables, text_states, to_logits
-from runs import IGNORE
 from stages import STAGES, extra_weight, learning_rate
 from targets import Heads
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
+from turns import IGNORE
 
 
 def optimizers(model: Any, heads: Heads) -> list[torch.optim.Optimizer]:

@@ -5,11 +5,10 @@ The command line, the reader of ``evalkit.toml``, the checks and the documentati
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from evalkit.endpoint import (
     BASE_URL_VARIABLE,
@@ -20,6 +19,8 @@ from evalkit.endpoint import (
     TIMEOUT,
     Endpoint,
 )
+from evalkit.option import Option
+from evalkit.option import option as _option
 from evalkit.ranges import AT_LEAST_0, AT_LEAST_1, Range
 
 if TYPE_CHECKING:  # --help must not import the types
@@ -28,78 +29,6 @@ if TYPE_CHECKING:  # --help must not import the types
 AUTO = "auto"
 THINKING = ("auto", "on", "off")
 PROTOCOLS = ("official", "lmms-eval", "vlmevalkit")
-
-Panel = Literal[
-    "Common", "Model", "Data", "Prompting", "Video", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"
-]  # fmt: skip
-Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of ``evalkit run``, and the key of the same name in a settings file.
-
-    Attributes:
-        kind: ``list`` is split at commas, ``texts`` is not; ``auto`` is an integer or ``auto`` (None).
-        default: the value if nothing is given.
-        shown_default: what help prints instead of ``default``.
-        range: the numbers allowed; None if the option is not a number, or not limited.
-        in_file: whether a project's settings file may set it.
-    """
-
-    name: str
-    kind: Kind
-    default: Any
-    panel: Panel
-    help: str
-    short: str | None
-    shown_default: str | None
-    choices: tuple[str, ...]
-    range: Range | None
-    metavar: str | None
-    environment: str | None
-    in_file: bool
-
-    @property
-    def flag(self) -> str:
-        """The option on the command line: ``--batch-size``."""
-        return f"--{self.name.replace('_', '-')}"
-
-    def advice(self, value: Any) -> str | None:
-        """The correction for a value of the wrong type or out of range: ``give at least 1``; None for a good one.
-
-        ``None`` (not given) and options that are not numbers are not checked.
-        """
-        if value is None or self.range is None:
-            return None
-        whole = self.kind in ("integer", "auto")
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            return f"give {'an integer' if whole else 'a number'}, {self.range}"
-        if value in (math.inf, -math.inf) or value != value:
-            return f"give a finite number, {self.range}"
-        return None if value in self.range else f"give {self.range}"
-
-
-def _option(
-    kind: Kind,
-    default: Any,
-    panel: Panel,
-    help: str,
-    *,
-    short: str | None = None,
-    shown_default: str | None = None,
-    choices: tuple[str, ...] = (),
-    range: Range | None = None,
-    metavar: str | None = None,
-    environment: str | None = None,
-    in_file: bool = True,
-) -> Any:
-    """A dataclass field that carries the arguments of its ``Option``."""
-    arguments = {
-        "kind": kind, "panel": panel, "help": help, "short": short, "shown_default": shown_default,
-        "choices": choices, "range": range, "metavar": metavar, "environment": environment, "in_file": in_file,
-    }  # fmt: skip
-    return field(default=default, metadata=arguments)
 
 
 @dataclass(frozen=True)

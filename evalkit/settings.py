@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from evalkit.decoding import check_repeats, settings_overrides, unescape
 from evalkit.endpoint import check_base_url
 from evalkit.errors import UserError
-from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, Option, RunSettings
+from evalkit.option import Option
+from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, RunSettings
 from evalkit.paths import user_path
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from evalkit.cli import app
 from evalkit.decoding import decoding_overrides, format_overrides, settings_overrides, unescape
 from evalkit.errors import UserError
 from evalkit.jobs import Job
-from evalkit.options import OPTIONS, Option
+from evalkit.option import Option
+from evalkit.options import OPTIONS
 from evalkit.settings import effective
 from evalkit.types import Decoding
 

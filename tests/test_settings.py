@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from evalkit.cli import app
 from evalkit.errors import UserError
-from evalkit.options import NEVER_FROM_FILES, OPTIONS, Option, RunSettings
+from evalkit.option import Option
+from evalkit.options import NEVER_FROM_FILES, OPTIONS, RunSettings
 from evalkit.settings import batching, default_data, effective, find_file, split_list
 from evalkit.types import Batching
 

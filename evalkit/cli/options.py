@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from evalkit.errors import UserError
-from evalkit.options import OPTIONS, Kind
+from evalkit.option import Kind
+from evalkit.options import OPTIONS
 from evalkit.settings import split_list
 
 # How the kinds of settings are typed on the command line; all are optional.

@@ -9,6 +9,7 @@ from typing import Any
 from evalkit.results.leaderboard.rows import reasoning_text, truncated_text
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun
+from evalkit.results.store.signature import unit_of
 from evalkit.results.tables import Table, latex, markdown, p_text, rows_as_csv, short, signed
 
 from .comparison import Comparison, Flip, TaskComparison
@@ -116,9 +117,10 @@ def notes_of(found: Comparison) -> list[str]:
     """Notes that a reader needs to interpret and quote the tables."""
     several = len(found.runs) > 2
     over = "all tasks and runs" if several else "all tasks"
+    unit = unit_of(row.parsed_signature for run in found.runs for row in run.rows.values())
     notes = [
-        "±: the 95 % interval of the paired difference, clustered by image.",
-        "p: two-sided paired permutation test that flips signs per image.",
+        f"±: the 95 % interval of the paired difference, clustered by {unit}.",
+        f"p: two-sided paired permutation test that flips signs per {unit}.",
         f"Holm: p corrected over {over}; the verdict uses it at 5 %.",
         "McNemar (right/wrong scores only) treats the questions about an image as independent.",
         "detectable: the smallest true difference found with 80 % power in this many samples, after correction.",

@@ -15,6 +15,7 @@ from evalkit.repeats import SPREAD
 from evalkit.results.store.files import to_json
 from evalkit.results.store.outdated import outdated
 from evalkit.results.store.score_row import ScoreRow
+from evalkit.results.store.signature import unit_of
 from evalkit.results.tables import Cell, Note, Table, latex, markdown, rows_as_csv
 from evalkit.results.terminal import OnTerminal
 from evalkit.task_groups import MEANS
@@ -152,17 +153,19 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
     rows = [e.row for e in entries]
     several = len(runs_of(entries)) > 1
     ranked = several if ranked is None else ranked
+    unit = unit_of(row.parsed_signature for row in rows)
     found = []
     if any(row.ci95 for row in rows):
-        found.append("± is the half width of the 95 % interval, clustered by image.")
+        found.append(f"± is the half width of the 95 % interval, clustered by {unit}.")
     if any(row.interval == "wilson" for row in rows):
         found.append(
-            "[low, high]: Wilson's 95 % interval, with at most one effective sample per image; used where ± would "
+            f"[low, high]: Wilson's 95 % interval, with at most one effective sample per {unit}; used where ± would "
             "extend beyond the scale."
         )
     plain = [row for row in rows if row.value is not None and not row.interval and not row.ci95]
     if any(row.aggregation != "corpus" for row in plain):
-        found.append("No interval: fewer than two images, or no variation between images.")
+        units = " or ".join(f"{word}s" for word in unit.split(" or "))
+        found.append(f"No interval: fewer than two {units}, or no variation between {units}.")
     for metric in dict.fromkeys(row.metric for row in plain if row.aggregation == "corpus"):
         found.append(f"No interval for {metric}: it is computed from all samples together, not from per-sample scores.")
     if any(row.metric.startswith("cider") for row in rows):

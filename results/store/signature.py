@@ -8,14 +8,16 @@ and the number of samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-PROMPTING = ("protocol", "shots", "choice", "system", "prompt", "chat_template")
+PROMPTING = ("protocol", "shots", "choice", "system", "prompt", "chat_template", "decoding")
 """The parts that say how a task was prompted; unknown for answers that were scored from a file."""
-THINKING = "thinking"
-"""What the chat template was told of thinking: it is stated, and scores that differ in it are compared all the same."""
+STATED = ("thinking", "video")
+"""What the chat template was told of thinking, and how frames were sampled: a family has its own way, as it has its own
+prompts.  Both are stated, and scores that differ in them are compared all the same.
+"""
 PARSING = "parsing"
 REPEATS = "repeats"
 
@@ -81,8 +83,8 @@ class Signature:
 
     @property
     def prompting(self) -> dict[str, str]:
-        """The protocol, shots and choice mode; empty for answers from a file."""
-        return {key: value for key, value in self.fields.items() if key in (*PROMPTING, THINKING)}
+        """How the task was prompted, in the order of the signature; empty for answers from a file."""
+        return {key: value for key, value in self.fields.items() if key in (*PROMPTING, *STATED)}
 
     @property
     def parsing(self) -> int | None:
@@ -96,7 +98,7 @@ class Signature:
 
         The task, the metric and its variant remain.  The mean over repeats estimates what one answer's score does.
         """
-        left_out = (*(f"{key}:" for key in (*PROMPTING, THINKING, PARSING, REPEATS)), "n:")
+        left_out = (*(f"{key}:" for key in (*PROMPTING, *STATED, PARSING, REPEATS)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:
@@ -116,3 +118,9 @@ class Signature:
             pairs = ", ".join(f"{key} {mine.get(key, 'none')} and {theirs.get(key, 'none')}" for key in keys)
             found.append(f"the protocols differ ({pairs})")
         return found
+
+
+def unit_of(signatures: Iterable[Signature]) -> str:
+    """What intervals are clustered by, in words: ``image``, ``video`` or ``image or video``."""
+    videos = {"video" in signature.prompting for signature in signatures}
+    return "image or video" if len(videos) > 1 else "video" if True in videos else "image"

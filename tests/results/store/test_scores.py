@@ -15,7 +15,7 @@ from evalkit.jobs import Record, load_job
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import read_scores, write_results
-from evalkit.results.store.signature import Signature
+from evalkit.results.store.signature import Signature, unit_of
 from evalkit.scoring import Result, score_job
 from evalkit.task_groups import REFCOCO_ALL
 from evalkit.task_names import parse_tasks
@@ -117,3 +117,27 @@ def test_signature_is_parsed_and_formatted() -> None:
     assert (parsed.format(), Signature.parse(text)) == (text, parsed)
     assert parsed.prompting == {"protocol": "official", "shots": "4-random"}
     assert parsed.scorer.format() == "vqav2:val|v1|file:abc|vqa_accuracy|norm:official|v1"
+
+
+TEXT = "videomme:test|v1|protocol:official|shots:0{}|parsing:2|multiple_choice|v1|n:108"
+
+
+def test_families_ways_to_sample_frames_share_a_column() -> None:
+    """Each family samples frames in its own way, as each has its own prompts; scores state it."""
+    first, second = (Signature.parse(TEXT.format(f"|video:{name}")) for name in ("qwen2.5-report", "qwen3-report"))
+    assert first.scorer == second.scorer == Signature.parse(TEXT.format("")).scorer
+    assert first.prompting == {"protocol": "official", "shots": "0", "video": "qwen2.5-report"}
+    assert first.differences(second) == []
+
+
+def test_sampled_and_greedy_answers_are_compared_by_force_only() -> None:
+    greedy, drawn = Signature.parse(TEXT.format("")), Signature.parse(TEXT.format("|decoding:temperature=0.7,seed=0"))
+    assert greedy.scorer == drawn.scorer
+    assert greedy.differences(drawn) == ["the protocols differ (decoding none and temperature=0.7,seed=0)"]
+
+
+@pytest.mark.parametrize(
+    ("videos", "unit"), [([False, False], "image"), ([True], "video"), ([False, True], "image or video"), ([], "image")]
+)
+def test_intervals_say_what_they_are_clustered_by(videos: list[bool], unit: str) -> None:
+    assert unit_of(Signature.parse(TEXT.format("|video:a" if video else "")) for video in videos) == unit

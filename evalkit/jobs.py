@@ -10,6 +10,7 @@ from typing import Any
 
 from evalkit.annotations import digest_of_annotations
 from evalkit.boxes import check_boxes
+from evalkit.choosing.sample_filter import EVERYTHING, SampleFilter
 from evalkit.collection import collection_paused
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
 from evalkit.errors import UserError
@@ -22,7 +23,6 @@ from evalkit.records import Question as Question
 from evalkit.records import Record as Record
 from evalkit.records import prompt_digest as prompt_digest
 from evalkit.repeats import answer_key
-from evalkit.subset import choose
 from evalkit.types import (
     LOCATED,
     Decoding,
@@ -64,6 +64,7 @@ class Job:
             fewer; None for the protocol's limit.
         repeats: the number of answers to each sample.
         video_sampling: the name of the rule by which frames of videos are chosen; empty for the family's.
+        chosen: how ``samples`` were chosen; of ids, those that the split has.
     """
 
     task: Task
@@ -82,6 +83,7 @@ class Job:
     thinking_limit: int | None = None
     repeats: int = 1
     video_sampling: str = ""
+    chosen: SampleFilter = EVERYTHING
 
     def decoding(self, family: Family) -> Decoding:
         """How its answers are generated.  Raises ``UserError`` if the protocol does not define the task."""
@@ -178,8 +180,9 @@ def load_job(
     split: str,
     data: Data,
     *,
-    limit: int | None,
+    limit: int | str | None,
     seed: int,
+    chosen: SampleFilter = EVERYTHING,
     protocol: str = OFFICIAL,
     choice: str = GENERATE,
     decoding_overrides: Mapping[str, Any] | None = None,
@@ -188,7 +191,14 @@ def load_job(
     judge: bool = False,
     repeats: int = 1,
 ) -> Job:
-    """Read a split's samples.  Raises ``UserError`` for wrong files or repeated sample ids."""
+    """Read a split's samples.
+
+    Args:
+        limit: in place of that of ``chosen``, if it is not None.
+
+    Raises:
+        UserError: wrong files, repeated sample ids, or no sample is chosen.
+    """
     check_submission(task, split)
     if repeats > 1:
         check_repeatable(task, split, choice)
@@ -203,12 +213,13 @@ def load_job(
         seen.add(sample.id)
     if task.kind in LOCATED:
         check_boxes(samples, {}, f"{task.name}/{split}")
-    chosen = choose(samples, limit, seed, together=task.complete_clusters)
+    chosen = chosen if limit is None else replace(chosen, limit=limit)
+    few = chosen.choose(samples, task.name, split, seed=seed, together=task.complete_clusters)
     return Job(
         task,
         split,
-        chosen,
-        limited=len(chosen) < len(samples),
+        few,
+        limited=len(few) < len(samples),
         all_samples=samples,
         protocol=protocol,
         choice=choice,
@@ -217,6 +228,7 @@ def load_job(
         given=given,
         judge=judge,
         repeats=repeats,
+        chosen=chosen.recorded(samples),
     )
 
 

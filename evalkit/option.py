@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from evalkit.ranges import Range
+from evalkit.errors import UserError
+from evalkit.ranges import Range, share_of
 
 Panel = Literal[
     "Common", "Model", "Data", "Prompting", "Video", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"
 ]  # fmt: skip
-Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto"]
+Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto", "share"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Option:
     """An option of ``evalkit run``, and the key of the same name in a settings file.
 
     Attributes:
-        kind: ``list`` is split at commas, ``texts`` is not; ``auto`` is an integer or ``auto`` (None).
+        kind: ``list`` is split at commas, ``texts`` is not; ``auto`` is an integer or ``auto`` (None), ``share`` an
+            integer or a percentage such as ``5%``.
         default: the value if nothing is given.
         shown_default: what help prints instead of ``default``.
         range: the numbers allowed; None if the option is not a number, or not limited.
@@ -51,7 +53,9 @@ class Option:
         """
         if value is None or self.range is None:
             return None
-        whole = self.kind in ("integer", "auto")
+        if self.kind == "share" and isinstance(value, str):
+            return None if share_of(value) is not None else f"give {self.range}, or a percentage such as 5%"
+        whole = self.kind in ("integer", "auto", "share")
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             return f"give {'an integer' if whole else 'a number'}, {self.range}"
         if value in (math.inf, -math.inf) or value != value:
@@ -79,3 +83,16 @@ def option(
         "choices": choices, "range": range, "metavar": metavar, "environment": environment, "in_file": in_file,
     }  # fmt: skip
     return field(default=default, metadata=arguments)
+
+
+def count_or_share(value: Any, named: str, option: Option) -> int | str:
+    """A count or a percentage; ``named`` is how messages refer to the setting.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    if advice := option.advice(value):
+        raise UserError(f"{named} {value}: {advice}.")
+    return value  # type: ignore[no-any-return]

@@ -51,8 +51,9 @@ class RunSettings:
         "string", None, "Common",
         "Root folder of official downloads, hub, hub:MIRROR (a local copy in the hub's format), or tiny (bundled).",
         shown_default="tiny for a bundled model, else $EVALKIT_DATA, else hub", environment="EVALKIT_DATA")
-    limit: int | None = _option(
-        "integer", None, "Common", "Samples per split, drawn with --seed.", shown_default="all", range=AT_LEAST_1)
+    limit: int | str | None = _option(
+        "share", None, "Common", "Samples per split, drawn with --seed: a number, or a percentage such as 5%.",
+        shown_default="all", range=AT_LEAST_1, metavar="N|P%")
     shots: tuple[str, ...] = _option(
         "list", ("0",), "Common", "Number of few-shot examples, with their images. A list makes one run for each.",
         short="-k")
@@ -96,6 +97,14 @@ class RunSettings:
         "Kind of a custom task (.jsonl, .tsv): caption, vqa, document, choice, yes_no, grounding, pointing or "
         "detection.",
         shown_default="from the file")
+    where: str | None = _option(
+        "string", None, "Data",
+        "Run only the samples that fit an expression over their metadata: 'category == \"OCR\" and level >= 3'. "
+        "'evalkit tasks NAME --columns' lists the columns.", shown_default="all", metavar="EXPRESSION")
+    ids: str | None = _option(
+        "string", None, "Data",
+        "Run only the samples with these ids: a file with one per line, a JSON list, or a table with a column 'id'.",
+        shown_default="all", metavar="FILE")
     seed: int = _option("integer", 0, "Data", "Seed of every random draw.")
     allow_missing: bool = _option(
         "flag", False, "Data", "Continue when images are missing or unreadable; those samples fail (exit code 1).")

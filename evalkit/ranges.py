@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 
@@ -33,6 +34,16 @@ class Range:
         if self.high == math.inf:
             return f"x{'>' if self.above_low else '>='}{self.low:g}"
         return f"{self.low:g}{'<' if self.above_low else '<='}x<={self.high:g}"
+
+
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
+
+
+def share_of(text: str) -> float | None:
+    """The part of all that a percentage such as ``5%`` is, in (0, 1]; None if ``text`` is none."""
+    found = _SHARE.fullmatch(text)
+    percent = float(found[1]) if found else 0.0
+    return percent / 100 if 0 < percent <= 100 else None
 
 
 AT_LEAST_0, AT_LEAST_1 = Range(0), Range(1)

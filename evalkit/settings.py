@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 from evalkit.decoding import check_repeats, settings_overrides, unescape
 from evalkit.endpoint import check_base_url
 from evalkit.errors import UserError
-from evalkit.option import Option
+from evalkit.option import Option, count_or_share
 from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, RunSettings
 from evalkit.paths import user_path
+from evalkit.ranges import share_of
 
 if TYPE_CHECKING:
     from evalkit.types import Batching
 
-PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from", "chat_template", "judge")
+PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from", "chat_template", "judge", "ids")
 """The settings that are, or may be, names of files or folders."""
 DATA, BASE_URL = OPTIONS["data"], OPTIONS["base_url"]
 
@@ -193,11 +194,13 @@ def _file_value(option: Option, value: Any, path: Path) -> Any:
         raise UserError(f"{path}: {option.name} must be a string or a list of strings.")
     if option.kind == "auto":
         return _auto_or_count(value, f"{path}: {option.name} =", option)
+    if option.kind == "share" and isinstance(value, str) and share_of(value) is not None:
+        return value
     if option.kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     expected, what = {
         "flag": (bool, "true or false"), "number": (float, "a number"), "integer": (int, "an integer"),
-        "string": (str, "a string"),
+        "string": (str, "a string"), "share": (int, "an integer or a percentage such as 5%"),
     }[option.kind]  # fmt: skip
     if not isinstance(value, expected) or (isinstance(value, bool) and option.kind != "flag"):
         raise UserError(f"{path}: {option.name} must be {what}, not {value!r}.")
@@ -212,6 +215,8 @@ def _command_line_value(option: Option, value: Any) -> Any:
         return unescape(value or ()) or None
     if option.kind == "auto" and value is not None:
         return _auto_or_count(value, option.flag, option) or AUTO
+    if option.kind == "share" and value is not None:
+        return count_or_share(value, option.flag, option)
     return value
 
 

@@ -153,6 +153,7 @@ def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
     assert getattr(RunSettings(), option.name) == option.default
     values = {
         "string": '"x"', "list": '["x"]', "texts": '["x"]', "integer": "3", "number": "0.5", "flag": "true", "auto": "3",
+        "share": '"5%"',
     }  # fmt: skip
     value = f'"{option.choices[0]}"' if option.choices else '"3"' if option.name == "shots" else values[option.kind]
     value = '"transformers"' if option.name == "video_sampling" else value

@@ -5,19 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evalkit.errors import UserError
-from evalkit.option import Kind
+from evalkit.option import Kind, count_or_share
 from evalkit.options import OPTIONS
 from evalkit.settings import split_list
+
+if TYPE_CHECKING:
+    from evalkit.choosing.sample_filter import SampleFilter
 
 # How the kinds of settings are typed on the command line; all are optional.
 TYPES: Mapping[Kind, Any] = {
     "string": str | None, "list": list[str] | None, "texts": list[str] | None, "integer": int | None,
-    "number": float | None, "flag": bool | None, "auto": str | None,
+    "number": float | None, "flag": bool | None, "auto": str | None, "share": str | None,
 }  # fmt: skip
 
 
@@ -54,6 +57,20 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
     ]
     verb.__dict__["__signature__"] = own.replace(parameters=[*options, *extra])
     return verb
+
+
+def given_choice(where: str | None, ids: str | None, limit: str | None) -> SampleFilter | None:
+    """The choice of samples that the options of these names make; None if none is given.
+
+    Raises:
+        UserError: one of them is not what it must be.
+    """
+    if where is None and ids is None and limit is None:
+        return None
+    from evalkit.choosing.sample_filter import SampleFilter
+
+    number = None if limit is None else count_or_share(limit, OPTIONS["limit"].flag, OPTIONS["limit"])
+    return SampleFilter.of(where, ids, number)
 
 
 def choose_formats(

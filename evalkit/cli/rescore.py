@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from evalkit import registry
+from evalkit.choosing.sample_filter import SampleFilter
 from evalkit.console import new_console
-from evalkit.data import open_data
 from evalkit.errors import UserError
-from evalkit.jobs import Job, load_job, recorded_choice
-from evalkit.reader import Reader
 from evalkit.results.leaderboard import table as board
-from evalkit.results.samples.context import located
-from evalkit.results.store.manifest import Manifest
-from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.score_row import ScoreRow
-from evalkit.results.store.scores import ScoreWriter, read_scores
+from evalkit.results.store.scores import ScoreWriter, mean_rows, read_scores, score_row
 from evalkit.results.tables import Cell, Table
 from evalkit.results.terminal import OnTerminal, print_notes
 from evalkit.runner.finish import (
@@ -31,19 +24,15 @@ from evalkit.runner.finish import (
     write_leaderboards,
     write_scores,
 )
-from evalkit.runner.judge import JudgeSettings, OpenedJudge, find_judge
-from evalkit.runner.judging import judge_recorded, score_recorded
+from evalkit.runner.judge import JudgeSettings
 from evalkit.runner.manifest import now
-from evalkit.runner.recorded import read_lines, records_of, without
+from evalkit.runner.recorded_run import RecordedRun
 from evalkit.runner.score_changes import changes, formatted, old_rows, read_before
 from evalkit.runner.unchanged_rescore import RescoreProof
-from evalkit.scoring import Result, is_judged, score_job
 from evalkit.settings import effective, split_list
-from evalkit.task_files import data_of_tasks, relocated
-from evalkit.task_names import parse_tasks
 from evalkit.version import __version__
 
-from .options import setting
+from .options import given_choice, setting
 
 
 def rescore(
@@ -65,6 +54,16 @@ def rescore(
         setting("judge", show_default="none: the recorded verdicts of a judged run"),
     ] = None,
     judge_base_url: Annotated[str | None, setting("judge_base_url")] = None,
+    where: Annotated[
+        str | None,
+        setting("where", help="Print the scores of the samples that fit an expression, and leave the run as it is."),
+    ] = None,
+    ids: Annotated[
+        str | None, setting("ids", help="The same for the samples with the ids in a file: one per line, a JSON list, …")
+    ] = None,
+    limit: Annotated[
+        str | None, setting("limit", rich_help_panel="Data", help="The same for a number or a percentage of samples.")
+    ] = None,
 ) -> None:  # fmt: skip
     """Score a run again from its recorded answers: no model, no GPU, unless a judge is named.
 
@@ -76,110 +75,34 @@ def rescore(
     rules = split_list(rule)
     asked = judge is not None or judge_base_url is not None
     settings = effective({"judge": judge, "judge_base_url": judge_base_url, "model": ["none"]}, Path.cwd()).settings
-    if len(rules) > 1:
+    chosen = given_choice(where, ids, limit)
+    if len(rules) > 1 or chosen is not None:
         if asked:
-            raise UserError("--judge: the verdicts of several rules would replace each other; rescore by one rule.")
-        raise typer.Exit(compare_rules(run, data, rules))
+            what = "several rules" if chosen is None else "a part of the samples"
+            raise UserError(f"--judge: the verdicts of {what} would replace the run's; rescore all by one rule.")
+        if chosen is not None and len(rules) < 2:
+            raise typer.Exit(score_part(run, data, rules[0] if rules else None, chosen))
+        raise typer.Exit(compare_rules(run, data, rules, chosen))
     judge_settings = JudgeSettings(settings.judge, settings.judge_base_url) if asked else None
     raise typer.Exit(rescore_run(run, data, rules[0] if rules else None, judge_settings))
 
 
-@dataclass(frozen=True)
-class RecordedRun:
-    """A run folder with what is needed to score it again."""
-
-    folder: RunFolder
-    manifest: Manifest
-    jobs: Sequence[Job]
-    reader: Reader
-    data: str
-    judge: OpenedJudge | None = None
-
-    @classmethod
-    def open(
-        cls, path: Path, data: str | None, rule: str | None = None, judge: JudgeSettings | None = None
-    ) -> RecordedRun:
-        """Read the manifest and the splits.
-
-        Args:
-            data: where they are now.
-            rule: replaces the scoring rule of the tasks that have one of this name.
-            judge: the judge to ask; None for the verdicts that are recorded.
-
-        Raises:
-            UserError: the manifest is corrupt, the data is missing, or no task has the rule.
-        """
-        folder = RunFolder.existing(path)
-        manifest = folder.read_manifest()
-        settings, family = manifest.settings, manifest.family
-        try:
-            where = data_of_tasks(data, located(settings["data"], manifest.cwd))
-            splits = list(manifest.splits.values())
-            tasks = parse_tasks([relocated(split.reference, data) for split in splits], kind=settings["kind"])
-            reader = Reader.from_settings(settings, None if family is None else registry.families.get(family["name"]))
-            if rule is not None:
-                settings = manifest.settings = {**settings, "rule": rule, "recorded_predictions": False}
-                reader = replace(reader, rule=rule)
-            if judge is not None:
-                asked = {"judge": judge.model, "judge_base_url": judge.base_url}
-                settings = manifest.settings = {**settings, **asked}
-                reader = replace(reader, judge=True)
-            if rule and not any(task.has_rule(rule) for task, _ in tasks):
-                tasks[0][0].scoring_rule(rule)  # refuses it
-            opened = open_data(where, images_required=False)
-            seed = int(settings["seed"])
-            str(manifest.model["name"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
-        jobs = [
-            replace(
-                load_job(
-                    task,
-                    split,
-                    opened,
-                    limit=record.limit,
-                    seed=seed,
-                    protocol=reader.protocol,
-                    rule=reader.rule_of(task),
-                    judge=reader.judge,
-                ),
-                prompting=record.prompting,
-                choice=recorded_choice(record.prompting),
-                recorded_predictions=bool(settings.get("recorded_predictions")),
-                repeats=record.repeats,
-            )
-            for (task, split), record in zip(tasks, splits, strict=True)
-        ]
-        console = new_console(stderr=True, highlight=False)
-        return cls(folder, manifest, jobs, reader, where, find_judge(judge, jobs, console))
-
-    def lacks_rule(self, job: Job) -> str:
-        """A sentence if the job's task does not have the rule that the others are scored by; else empty."""
-        if not self.reader.rule or job.rule:
-            return ""
-        own = job.task.rule_of(job.protocol, job.judge)
-        scored = f"by {own}" if own else "in the one way there is"
-        return f"{job.name}: there is no scoring rule {self.reader.rule!r} for it; it is scored {scored}."
-
-    def score(self, job: Job, console: Console) -> Result:
-        """Parse and score the answers to a split."""
-        settings = self.manifest.settings
-        journal = self.folder.journal_path(job.task.name, job.split)
-        if not job.recorded_predictions:
-            self.reader.check(job.task)
-        lines = read_lines(journal, self.manifest.schema, console)
-        if settings.get("skip_missing"):
-            job = without(job, [sample.id for sample in job.samples if sample.id not in lines])
-        records = records_of(job, lines, self.reader, path=journal, recorded_predictions=job.recorded_predictions)
-        if not is_judged(job):
-            return score_job(job, records)
-        if self.judge is not None:
-            return judge_recorded(job, records, self.judge, self.folder, console)
-        return score_recorded(job, records, self.folder, str((self.manifest.judge or {}).get("family") or "") or None)
+def score_part(path: Path, data: str | None, rule: str | None, chosen: SampleFilter) -> int:
+    """Print the scores of a part of the samples of the run in ``path``; returns the exit code."""
+    console = new_console(stderr=True, highlight=False)
+    run = RecordedRun.open(path, data, rule).narrowed(chosen)
+    results = [run.score(job, console) for job in run.jobs]
+    for job in run.jobs:
+        if sentence := run.lacks_rule(job):
+            console.print(sentence, soft_wrap=True)
+    rows = [score_row(result) for result in results]
+    rows += mean_rows(results, rows)
+    print_leaderboard(board.entries_of(run.folder.path.resolve().name, str(run.manifest.model["name"]), rows))
+    return 0 if all(result.complete for result in results) else 1
 
 
-def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
-    """Print the scores of the run in ``path`` under several scoring rules; returns the exit code."""
+def compare_rules(path: Path, data: str | None, rules: Sequence[str], chosen: SampleFilter | None = None) -> int:
+    """Print the scores of the run in ``path``, or of a part of it, under several rules; returns the exit code."""
     console = new_console(stderr=True, highlight=False)
     rows: list[list[Cell | str]] = []
     signatures: dict[str, None] = {}
@@ -187,6 +110,7 @@ def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
     code = 0
     for rule in dict.fromkeys(rules):
         run = RecordedRun.open(path, data, rule)
+        run = run if chosen is None else run.narrowed(chosen)
         for job in run.jobs:
             if run.lacks_rule(job):
                 lacking[f"{job.name}: there is no scoring rule {rule!r} for it."] = None
@@ -201,7 +125,8 @@ def compare_rules(path: Path, data: str | None, rules: Sequence[str]) -> int:
     header = ["task", "rule", "metric", "score", "n", "unparsed"]
     out = new_console()
     out.print(OnTerminal(Table(header, rows, 3)))
-    print_notes(out, [*lacking, *signatures])
+    part = () if chosen is None else (f"A subset ({chosen.described or f'--limit {chosen.limit}'}) is scored.",)
+    print_notes(out, [*part, *lacking, *signatures])
     return code
 
 

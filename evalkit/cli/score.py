@@ -15,7 +15,7 @@ from evalkit.runner.score import score_files, score_rules
 from evalkit.runner.score_inputs import ScoreOptions
 from evalkit.settings import effective, split_list, split_paths
 
-from .options import setting
+from .options import given_choice, setting
 
 COLLECT_AFTER = 100_000  # allocations; Python's default is 700
 
@@ -41,6 +41,12 @@ def score(
     ] = None,
     split: Annotated[list[str] | None, setting("split")] = None,
     kind: Annotated[str | None, setting("kind")] = None,
+    where: Annotated[str | None, setting("where", help="Score only the samples that fit an expression.")] = None,
+    ids: Annotated[str | None, setting("ids", help="Score only the samples with the ids in a file.")] = None,
+    limit: Annotated[
+        str | None,
+        setting("limit", rich_help_panel="Data", show_default="all, or those of the run of a journal"),
+    ] = None,
     allow_missing: Annotated[
         bool,
         setting("allow_missing", help="Score even if some samples have no answer; they count as wrong."),
@@ -123,6 +129,7 @@ def score(
     chosen = effective(given, Path.cwd())
     options = ScoreOptions(
         split_paths(predictions),
+        chosen=given_choice(where, ids, limit),
         family=family,
         allow_missing=allow_missing,
         skip_missing=skip_missing,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evalkit.interfaces import Task
     from evalkit.types import PromptSpec
 
-from .options import complete_task
+from .options import complete_task, setting
 
 
 def tasks(
@@ -30,10 +30,20 @@ def tasks(
     protocol: Annotated[
         str, typer.Option("--protocol", help="Protocol of the prompts shown: official, lmms-eval or vlmevalkit.")
     ] = "official",
+    columns: Annotated[
+        bool, typer.Option("--columns", help="List the columns that --where can name, with their values.")
+    ] = False,
+    where: Annotated[
+        str | None, setting("where", rich_help_panel=None, help="Count the samples that fit an expression.")
+    ] = None,
+    ids: Annotated[
+        str | None, setting("ids", rich_help_panel=None, help="Count the samples with the ids in a file.")
+    ] = None,
 ) -> None:
     """List the benchmarks, search them, or show one in detail.
 
-    The details are its protocol, prompts, splits, metric, and the files that it reads.
+    The details are its protocol, prompts, splits, metric, and the files that it reads. With --columns, --where or
+    --ids, its samples are read from --data (default: $EVALKIT_DATA, else the bundled ones), and nothing else is shown.
     """
     from evalkit import registry
     from evalkit.console import new_console
@@ -42,6 +52,11 @@ def tasks(
 
     console = new_console()
     words = " ".join(name or ())
+    if columns or where is not None or ids is not None:
+        from .choosing import show_chosen
+
+        show_chosen(console, name or (), data, where, ids)
+        return
     if not words:
         list_tasks(console, registry.tasks.all())
         return

@@ -270,6 +270,8 @@ def open_run(
             for job in plan.jobs:
                 if shorter := incomplete_split(job, plan.data):
                     announce(console, shorter)
+                if job.chosen.described:
+                    announce(console, f"{job.name}: {job.chosen.counted(len(job.samples), len(job.all_samples))}")
             for message in choice.messages:
                 announce(console, message)
             if choice.why_new and len(settings.shots) == 1:  # a sweep over shots makes new runs on purpose

@@ -53,7 +53,7 @@ def show_requests(plan: Plan, factory: BackendFactory, settings: RunSettings) ->
         shots = f", {plan.shots} shots ({settings.shots_by})" if plan.shots else ""
         title = (f"{plan.checkpoint.name}: {job.name}", "bold")
         each = f", {job.repeats} answers each" if job.repeats > 1 else ""
-        console.print(Text.assemble(title, f", {len(job.samples):,} samples{each}"))
+        console.print(Text.assemble(title, f", {job.chosen.counted(len(job.samples), len(job.all_samples))}{each}"))
         console.print(
             f"  family {plan.family.name}, protocol {job.protocol}{shots}; {decoding.describe()}, "
             f"{decoding.min_new_tokens} to {decoding.max_new_tokens} new tokens"

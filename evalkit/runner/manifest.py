@@ -18,6 +18,7 @@ from rich.console import Console
 from evalkit.checkpoint import Checkpoint
 from evalkit.errors import RunFailed, UserError
 from evalkit.identity import Parts, digest
+from evalkit.jobs import Job
 from evalkit.logs import PrintableFormatter
 from evalkit.results.store.files import NotWritable, open_regular, write_failed
 from evalkit.results.store.manifest import Manifest, SplitRecord
@@ -123,7 +124,7 @@ def manifest_of(
         job.name: SplitRecord(
             reference=job.reference,
             parts=splits[job.name],
-            limit=effective.settings.limit,
+            **choice_of(job),
             prompting=job.prompting,
             samples=len(job.samples),
             repeats=job.repeats,
@@ -142,6 +143,19 @@ def manifest_of(
     if checkpoint.served is not None:
         manifest.server = checkpoint.served.to_dict()
     return manifest
+
+
+def choice_of(job: Job) -> dict[str, Any]:
+    """What a split's record says of how its samples were chosen."""
+    chosen = job.chosen
+    share = chosen.limit if isinstance(chosen.limit, str) else None
+    return {
+        "limit": chosen.limit if share is None else len(job.samples),
+        "share": share,
+        "where": chosen.where,
+        "ids": None if chosen.ids is None else list(chosen.ids),
+        "ids_name": chosen.ids_name or None,
+    }
 
 
 def environment() -> dict[str, Any]:

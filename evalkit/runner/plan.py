@@ -11,6 +11,7 @@ from rich.text import Text
 from evalkit import registry
 from evalkit.boxes import check_boxes
 from evalkit.checkpoint import BUNDLED, Checkpoint, expanded, resolve_checkpoint
+from evalkit.choosing.sample_filter import SampleFilter, check_ids
 from evalkit.data import open_data
 from evalkit.decoding import format_overrides, settings_overrides
 from evalkit.errors import UserError
@@ -153,12 +154,14 @@ def make_plans(
     data = open_data(name)
     judged = settings.judge is not None or settings.judge_base_url is not None
     limit = thinking_limit(checkpoint, family, given.thinking)
+    chosen = SampleFilter.of(settings.where, settings.ids, settings.limit)
     jobs = [
         load_job(
             task,
             split,
             data,
-            limit=settings.limit,
+            limit=None,
+            chosen=chosen,
             seed=settings.seed,
             protocol=settings.protocol,
             choice=settings.choice or GENERATE,
@@ -169,6 +172,7 @@ def make_plans(
         )
         for task, split in wanted
     ]
+    check_ids(chosen, {job.name: job.all_samples for job in jobs})
     sampling = sampling_name(settings.video_sampling, settings.fps, settings.max_frames, settings.max_video_tokens)
     sampling = sampling or family.video_sampling
     jobs = [replace(job, thinking_limit=limit, video_sampling=sampling if job.has_videos else "") for job in jobs]

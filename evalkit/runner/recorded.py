@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from evalkit.choosing.sample_filter import SampleFilter
 from evalkit.collection import collection_paused
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
@@ -154,6 +155,13 @@ def without(job: Job, missing: Sequence[str]) -> Job:
     gone = set(missing)
     samples = [sample for sample in job.samples if sample.id not in gone]
     return replace(job, samples=samples, limited=job.limited or bool(gone))
+
+
+def narrowed(job: Job, chosen: SampleFilter, seed: int) -> Job:
+    """``job`` with those of its samples that ``chosen`` chooses.  Raises ``UserError`` if these are none."""
+    few = chosen.choose(job.samples, job.task.name, job.split, seed=seed, together=job.task.complete_clusters)
+    before = "" if not job.limited else job.chosen.described or f"--limit {job.chosen.limit}"
+    return replace(job, samples=few, limited=True, chosen=replace(chosen.recorded(few), within=before))
 
 
 def recorded_prediction(line: Line, path: Path) -> Prediction:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evalkit.choosing.sample_filter import check_ids
 from evalkit.console import new_console
 from evalkit.data import open_data
 from evalkit.errors import UserError
@@ -31,7 +32,7 @@ from evalkit.types import LOCATED
 from .finish import report_end, write_scores
 from .judge import JudgeSettings, OpenedJudge, find_judge
 from .judging import judge_recorded
-from .manifest import announce, environment, logging_to, recording
+from .manifest import announce, choice_of, environment, logging_to, recording
 from .recorded import RecordedSplit, is_journal, open_journal, records_of
 from .score_folder import discard_scores, folder_of, unfinished_name
 from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
@@ -145,6 +146,8 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
         answers_of(task, split, data, file, journal, reading, options)
         for (task, split), file, journal in zip(splits, files, journals, strict=True)
     ]
+    if options.chosen is not None:
+        check_ids(options.chosen, {found.job.name: found.job.all_samples for found in answers})
     for split_answers in answers:
         check_scorable(split_answers.job)
     recorded = next((journal.manifest for journal in journals if journal is not None and journal.manifest), None)
@@ -230,13 +233,13 @@ def make_manifest(effective: Effective, options: ScoreOptions, plan: ScorePlan) 
                 samples=len(split.job.samples),
                 repeats=split.job.repeats,
                 prompting=split.job.prompting,
-                limit=None if split.journal is None or split.journal.split is None else split.journal.split.limit,
+                **choice_of(split.job),
             )
             for split in plan.splits
         },
         settings={
             **{key: getattr(settings, key) for key in SHARED},
-            **asdict(options),
+            **{key: value for key, value in asdict(options).items() if key != "chosen"},
             **plan.reading.to_settings(),
             "skip_missing": options.skip_missing or left_out,
             "data": plan.data,

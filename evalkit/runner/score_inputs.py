@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evalkit.choosing.sample_filter import EVERYTHING, SampleFilter
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
@@ -30,6 +31,7 @@ class ScoreOptions:
         field: the field of a predictions file that holds the answers; None for the usual ones.
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
         judge, judge_base_url: the model that judges, as for ``evalkit run``.
+        chosen: the samples that are scored; None for all, and for those that the run of a journal chose.
     """
 
     predictions: Sequence[str]
@@ -43,6 +45,7 @@ class ScoreOptions:
     field: str | None = None
     judge: str | None = None
     judge_base_url: str | None = None
+    chosen: SampleFilter | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,11 @@ def answers_of(
     Raises:
         UserError: the file does not fit the split.
     """
-    limit = None if journal is None or journal.split is None else journal.split.limit
+    recorded = EVERYTHING if journal is None or journal.split is None else journal.split.chosen
     protocol = reading.reader.protocol
     job = load_job(
-        task, split, data, limit=limit, seed=reading.seed, protocol=protocol, choice=reading.reader.choice,
-        rule=reading.reader.rule_of(task), judge=reading.reader.judge,
+        task, split, data, limit=None, chosen=options.chosen or recorded, seed=reading.seed, protocol=protocol,
+        choice=reading.reader.choice, rule=reading.reader.rule_of(task), judge=reading.reader.judge,
     )  # fmt: skip
     prompting = reading.prompting(journal)
     job = replace(
@@ -111,9 +114,12 @@ def answers_of(
             raise UserError(f"--field {options.field}: {journal.path} is the journal of a run; leave it out.")
         return _from_journal(replace(job, repeats=journal.repeats), journal, options)
     ids = [sample.id for sample in job.samples]
+    every = {sample.id for sample in job.all_samples}
+    left_out = every.difference(ids)
+    given = read_predictions(file, every, boxes=task.kind in LOCATED, field=options.field)
     found = match(
         ids,
-        read_predictions(file, set(ids), boxes=task.kind in LOCATED, field=options.field),
+        [line for line in given if line.id not in left_out] if left_out else given,
         source=str(file),
         split=job.name,
         missing_allowed=options.allow_missing or options.skip_missing,

@@ -135,6 +135,9 @@ def notes_of(found: Comparison) -> list[str]:
             f"not tested: {', '.join(corpus)} is computed from all samples together, not from per-sample scores."
         )
     for one in found.compared:
+        row = found.runs[one.candidate].rows.get(one.task)
+        if row is not None and row.chosen:
+            notes.append(f"{one.task}: {letter(one.candidate)} is scored on a subset ({row.chosen}).")
         if one.forced:
             notes.append(f"! {one.task}, {letter(one.candidate)}: not comparable, shown because of --force: "
                          f"{'; '.join(one.forced)}.")  # fmt: skip

@@ -119,6 +119,7 @@ def _args(row: ScoreRow, metric: str) -> dict[str, Any]:
         **({} if low is None or high is None else {"ci95": [round(float(low), 2), round(float(high), 2)]}),
         **{key: getattr(row, key) for key in ("unparsed", "errors", "truncated") if getattr(row, key)},
         **({"limited": True} if row.limited else {}),
+        **({"chosen": row.chosen} if row.chosen else {}),
         "evalkit": __version__,
     }
 

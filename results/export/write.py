@@ -148,6 +148,7 @@ def write_results(job: ExportJob) -> list[Path]:
 def write_model_card(job: ExportJob) -> list[Path]:
     """Write a model card, or update the model-index of an existing one."""
     from evalkit.results.export.model_card import eval_results, new_card, updated_card
+    from evalkit.results.leaderboard.rows import part_of
 
     (run,), (names,) = job.runs, job.names
     results = eval_results(run, names)
@@ -155,7 +156,8 @@ def write_model_card(job: ExportJob) -> list[Path]:
         raise UserError(f"{run.path} has no score of {', '.join(names)} for a model card.")
     limited = [name for name in names if run.rows[name].limited]
     if limited:
-        job.tell(f"note: {', '.join(limited)}: scored on a subset (--limit); the card says so.")
+        parts = dict.fromkeys(part_of(run.rows[name]) for name in limited)
+        job.tell(f"note: {', '.join(limited)}: scored on a subset ({'; '.join(parts)}); the card says so.")
     if job.options.out is not None and job.out.is_file() and not job.options.force:
         content = updated_card(job.out, run, results)
     else:

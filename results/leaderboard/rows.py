@@ -53,6 +53,11 @@ class Entry:
         return "–" if self.row.value is None else with_error(self.row) + star
 
 
+def part_of(row: ScoreRow) -> str:
+    """The options that chose the samples of a score of a part of a split."""
+    return row.chosen or "--limit"
+
+
 def truncated_text(row: ScoreRow) -> str:
     """The number of truncated answers, with their share: ``3 (2.5 %)``."""
     share = f" ({100 * row.truncated / row.answers:.1f} %)" if row.truncated and row.n else ""
@@ -94,11 +99,11 @@ def entries_of(run: str, model: str, rows: Sequence[ScoreRow]) -> list[Entry]:
     return [Entry(run, model, row) for row in rows]
 
 
-def collect(folders: Sequence[Path]) -> list[Entry]:
-    """The rows of every run in ``folders``, each a run folder or a folder of runs.
+def run_folders(folders: Sequence[Path]) -> dict[str, Path]:
+    """Every run in ``folders``, each a run folder or a folder of runs, by the name that tables give it.
 
     Raises:
-        UserError: there is no run, no score, or the scores are corrupt.
+        UserError: there is no run.
     """
     chosen: dict[Path, Path] = {}
     for folder in folders:
@@ -111,7 +116,17 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
         for file in files:
             chosen.setdefault(file.resolve(), file)
     names = named([path.parent for path in chosen])
-    entries = [entry for name, file in zip(names, chosen.values(), strict=True) for entry in _read(name, file)]
+    return {name: file.parent for name, file in zip(names, chosen.values(), strict=True)}
+
+
+def collect(folders: Sequence[Path]) -> list[Entry]:
+    """The rows of every run in ``folders``, each a run folder or a folder of runs.
+
+    Raises:
+        UserError: there is no run, no score, or the scores are corrupt.
+    """
+    runs = run_folders(folders)
+    entries = [entry for name, folder in runs.items() for entry in _read(name, folder / "scores.json")]
     if not entries:
         raise UserError(f"there is no score in {', '.join(map(str, folders))}: its runs have no task.")
     return entries

@@ -27,6 +27,7 @@ from .rows import (
     error_of,
     heading,
     labels,
+    part_of,
     reasoning_text,
     runs_of,
     truncated_text,
@@ -175,8 +176,8 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
             "Bold: the best of a column. ≈: within the 95 % error of the best, taken as independent; "
             "'evalkit compare' tests it sample by sample."
         )
-    if any(row.limited for row in rows):
-        found.append("A subset (--limit) was run: compare only with the same subset.")
+    if parts := list(dict.fromkeys(part_of(row) for row in rows if row.limited)):
+        found.append(f"A subset ({'; '.join(parts)}) was run: compare only with the same subset.")
     if any(row.reasoning_tokens is not None for row in rows):
         found.append("reasoning: the mean number of tokens before the final answer, of all samples.")
     if any(row.errors for row in rows):
@@ -229,7 +230,7 @@ def column_note(column: Column, entries: Sequence[Entry]) -> str:
     each = [f"{how} ({', '.join(who)})" for how, who in prompting.items()]
     how_asked = next(iter(prompting)) if len(prompting) == 1 else "; ".join(each)
     unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
-    subset = ", a subset (--limit)" if e.row.limited else ""
+    subset = f", a subset ({part_of(e.row)})" if e.row.limited else ""
     unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
     more = [(heading(entries, run), cell.row) for run, cell in column.cells.items()]
     cut = [f"{who} {100 * row.truncated / row.answers:.1f} %" for who, row in more if row.truncated and row.n]
@@ -260,9 +261,9 @@ def records(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 def to_csv(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = (), *, formulas: bool = False) -> str:
     """One line per run and task split, then one per record of ``more``; ``formulas`` as for ``rows_as_csv``."""
-    several = any(e.row.repeats for e in entries)
+    more_fields = [name for name in ("repeats", "chosen") if any(getattr(e.row, name) for e in entries)]
     rows = [{**one, "repeats": max(1, len(one.get("repeats") or ()))} for one in records(entries)]
-    return rows_as_csv((*CSV_FIELDS, *(["repeats"] if several else [])), [*rows, *more], formulas=formulas)
+    return rows_as_csv((*CSV_FIELDS, *more_fields), [*rows, *more], formulas=formulas)
 
 
 def to_json_text(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from evalkit.choosing.sample_filter import SampleFilter, filter_from_record
 
 from .seal import CHECKSUM
 
@@ -21,7 +23,9 @@ class SplitRecord:
 
     Attributes:
         reference: what ``--tasks`` calls it, from any folder.
-        limit: of samples, ``--limit``.
+        limit: of samples, ``--limit``; with ``share``, what that came to.
+        share: a limit that was given as a percentage.
+        where, ids, ids_name: what ``--where`` and ``--ids`` chose by: expression, ids, name of their file.
         parts: the split's part of the run identity; None for answers from a predictions file.
         prompting: the signature's part about prompts.
         samples: how many were chosen.
@@ -32,6 +36,10 @@ class SplitRecord:
 
     reference: str
     limit: int | None = None
+    share: str | None = None
+    where: str | None = None
+    ids: Sequence[str] | None = None
+    ids_name: str | None = None
     parts: Mapping[str, Any] | None = None
     prompting: str = ""
     samples: int | None = None
@@ -44,9 +52,7 @@ class SplitRecord:
         """Raises ``ValueError``, which names the key, if it is not a split's record."""
         if not isinstance(content, Mapping) or not isinstance(content.get("reference"), str):
             raise ValueError(f"the split {name!r} has no 'reference'")
-        limit = content.get("limit")
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
-            raise ValueError(f"the 'limit' of the split {name!r} is {limit!r}")
+        filter_from_record(content, name)  # refuses a wrong one
         repeats = content.get("repeats", 1)
         if type(repeats) is not int or repeats < 1:
             raise ValueError(f"the 'repeats' of the split {name!r} is {repeats!r}")
@@ -54,12 +60,17 @@ class SplitRecord:
             raise ValueError(f"the 'parts' of the split {name!r} are not an object")
         return cls(**_arguments(cls, content))
 
+    @property
+    def chosen(self) -> SampleFilter:
+        """How its samples were chosen."""
+        return filter_from_record(self.to_dict(), self.reference)
+
     def to_dict(self) -> dict[str, Any]:
         """The record as ``manifest.json`` has it."""
         optional = {
             "parts": self.parts,
             FILE_KEYS["prompting"]: self.prompting or None,
-            "samples": self.samples,
+            **{key: getattr(self, key) for key in ("share", "where", "ids", "ids_name", "samples")},
             "repeats": self.repeats if self.repeats > 1 else None,
             "signature": self.signature,
         }

@@ -19,7 +19,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds", "reasoning_tokens"), NUMBER),
     **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
     "verdicts": (str,), "clusters": (int,), "unjudged": (int,), "values": (Mapping,), "intervals": (Mapping,),
-    "repeats": (list,), "slopes": (list, tuple),
+    "chosen": (str,), "repeats": (list,), "slopes": (list, tuple),
 }  # fmt: skip
 """The types of the other keys, which may also be null."""
 
@@ -45,6 +45,8 @@ class ScoreRow:
         truncated: answers cut off by the token limit.
         reasoning_tokens: the mean number of tokens of reasoning; None without reasoning, or if unknown.
         limited: whether only a part of the split was run (``--limit``).
+        chosen: how that part was chosen, as options, if the number of samples does not say it:
+            ``--where 'level >= 3'``.
         annotations: digest of the questions and references.
         journal: digest of the journal that the score was computed from.
         scores: digest of the file of per-sample scores.
@@ -84,6 +86,7 @@ class ScoreRow:
     truncated: int
     reasoning_tokens: float | None = None
     limited: bool
+    chosen: str | None = None
     annotations: str | None = None
     journal: str | None = None
     scores: str | None = None
@@ -136,6 +139,7 @@ class ScoreRow:
             "failure",
             "notes",
             "aggregation",
+            "chosen",
             "slopes",
             "journal",
             "scores",

@@ -177,6 +177,7 @@ def score_row(result: Result) -> ScoreRow:
         unjudged=result.unjudged,
         reasoning_tokens=None if result.reasoning_tokens is None else round(result.reasoning_tokens, 2),
         limited=job.limited,
+        chosen=job.chosen.described if job.limited else None,
         annotations=job.annotations[:16],
         samples=digest_of(sorted(result.clusters)),
         signature=signature(result).format(),

@@ -254,11 +254,11 @@ def test_layout_of_custom_file_is_noticed(command: Command) -> None:
 
 
 def test_rescore_of_what_is_unchanged(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evalkit.cli import rescore
+    from evalkit.runner import recorded_run
 
     scored = []
-    score = rescore.score_job
-    monkeypatch.setattr(rescore, "score_job", lambda job, records: scored.append(job.name) or score(job, records))
+    score = recorded_run.score_job
+    monkeypatch.setattr(recorded_run, "score_job", lambda job, records: scored.append(job.name) or score(job, records))
     command()
     (run,) = runs_in(command.folder)
 

@@ -12,7 +12,7 @@ import typer
 from evalkit.console import new_console, print_document
 from evalkit.errors import UserError
 from evalkit.results.leaderboard import table as board
-from evalkit.results.leaderboard.rows import Entry, collect, columns_of, runs_of
+from evalkit.results.leaderboard.rows import Entry, collect, columns_of, run_folders, runs_of
 from evalkit.results.store.files import make_folder, write_atomically
 from evalkit.results.tables import Table
 from evalkit.results.terminal import OnTerminal, print_notes
@@ -62,11 +62,28 @@ def leaderboard(
         bool,
         typer.Option("--formulas", help="csv: write names such as =1+1 as they are, without an apostrophe in front."),
     ] = False,
-) -> None:
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", metavar="DIR",
+            help="Write a static site with search, filters and breakdowns into this folder, and a report on each run.",
+        ),
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="Title of the site.")] = "Leaderboard",
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Samples per split in the reports of the site; 0: no reports.")
+    ] = 200,
+) -> None:  # fmt: skip
     """Show finished runs side by side.
 
     Scores share a column only if they are comparable: same data, scorer, protocol and samples.
     """
+    if site is not None:
+        others = {"format": format, "out": out, "published": published, "reproduce": reproduce, "trend": trend}
+        if given := [f"--{name}" for name, value in others.items() if value]:
+            raise UserError(f"--site writes its own files: drop {', '.join(given)}.")
+        make_site(folders or [Path("runs")], site, title=title, samples=samples, means=means, sort=sort)
+        return
     options = LeaderboardOptions(sort, means, published, reproduce, trend, formulas)
     write_leaderboard(folders or [Path("runs")], options, formats=format, out=out)
 
@@ -107,6 +124,18 @@ def write_leaderboard(
             path = make_folder(out) / f"leaderboard.{'tex' if name == 'latex' else name}"
             write_atomically(path, content)
             print(path)
+
+
+def make_site(folders: Sequence[Path], site: Path, *, title: str, samples: int, means: bool, sort: str | None) -> None:
+    """Write the site and print where its page is."""
+    from evalkit.results.site.write import SiteOptions, write_site
+
+    console = new_console(stderr=True, highlight=False)
+    page = write_site(
+        collect(folders), run_folders(folders), site, SiteOptions(title, samples, means, sort),
+        lambda sentence: console.print(sentence, soft_wrap=True, markup=False),
+    )  # fmt: skip
+    print(page)
 
 
 def tables_of(entries: Sequence[Entry], options: LeaderboardOptions) -> list[Table]:

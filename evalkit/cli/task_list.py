@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from collections.abc import Sequence
@@ -10,20 +9,10 @@ from typing import TYPE_CHECKING
 
 from evalkit.interfaces import Task
 from evalkit.task_groups import GROUPS, MEANS
+from evalkit.themes import PLUGINS, theme_of
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-BUILT_IN = "evalkit.tasks."
-PLUGINS = "Benchmarks of installed plugins"
-
-
-def theme_of(task: Task) -> str:
-    """The title of the folder that a task is in, such as ``Multiple-choice benchmarks``."""
-    package = type(task).__module__.rpartition(".")[0]
-    if not package.startswith(BUILT_IN):
-        return PLUGINS
-    return (importlib.import_module(package).__doc__ or package).split("\n")[0].rstrip(".").partition(":")[0]
 
 
 def about(task: Task) -> str:

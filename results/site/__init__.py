@@ -1,0 +1,1 @@
+"""``evalkit leaderboard --site``: many runs as a folder of static files."""

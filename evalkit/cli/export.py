@@ -18,7 +18,7 @@ from evalkit.settings import split_list
 
 from .options import complete_task
 
-SINGLE_RUN = ("results", "model-card")
+SINGLE_RUN = ("results", "model-card", "eval-results")
 """Formats for a single run."""
 
 
@@ -30,7 +30,7 @@ def export(
             "--to",
             show_default=False,
             help="csv, parquet, hub (a folder for datasets.load_dataset), results (files for the official scorers), "
-            "model-card, tensorboard or wandb.",
+            "model-card, eval-results (for the hub's leaderboards), tensorboard or wandb.",
         ),
     ],
     out: Annotated[
@@ -73,7 +73,8 @@ def export(
     """Write finished runs in another format: no model, no GPU.
 
     csv and parquet have one row per sample; hub is the same as a dataset; results are the files that the official
-    scorers read; model-card is the hub's model-index (in an existing model card, only that part is replaced).
+    scorers read; model-card is the hub's model-index (in an existing model card, only that part is replaced);
+    eval-results are the files of a model repository's .eval_results.
 
     Exit code: 0 if it was written, 1 if it could not be, 2 for a mistake in the command or its input.
     """

@@ -101,6 +101,15 @@ def data_set_of(run: ScoredRun, row: ScoreRow) -> tuple[str, str]:
     return row.task, f"{row.name} (local files)"
 
 
+def is_hub_data_set(run: ScoredRun, row: ScoreRow) -> bool:
+    """Whether ``data_set_of`` names a data set on the hub."""
+    try:
+        hub = registry.tasks.get(row.task).hub
+    except UserError:
+        return False
+    return bool(hub) and data_set_of(run, row)[0] == hub
+
+
 def is_bundled(data: str, cwd: str) -> bool:
     """Whether ``--data`` as given in the folder ``cwd`` is the bundled data."""
     return data == BUNDLED or Path(located(data, cwd)).resolve() == bundled_root().resolve()

@@ -22,6 +22,7 @@ DEFAULT_NAMES = {
     "hub": "dataset",
     "results": "results",
     "model-card": "README.md",
+    "eval-results": ".eval_results",
     "tensorboard": "tensorboard",
     "wandb": "",
 }
@@ -169,6 +170,27 @@ def write_model_card(job: ExportJob) -> list[Path]:
     return [job.out]
 
 
+def write_eval_results(job: ExportJob) -> list[Path]:
+    """Write the files of a model repository's ``.eval_results``, one per split."""
+    from evalkit.results.export.eval_results import TASK_ID, eval_result_files
+
+    (run,), (names,) = job.runs, job.names
+    found, left_out = eval_result_files(run, names)
+    if not found:
+        raise UserError(f"{run.path} has no result for the hub's leaderboards: {'; '.join(left_out)}.")
+    for reason in left_out:
+        job.tell(f"note: {reason}; left out.")
+    folder = make_folder(job.out)
+    places = [folder / one.file for one in found]
+    existing = [place for place in places if place.exists()]
+    if existing and job.options.out is not None and not job.options.force:
+        raise UserError(f"{existing[0]} exists already; give another --out, or --force to overwrite it.")
+    for one, place in zip(found, places, strict=True):
+        write_atomically(place, one.content)
+    job.tell(f"note: task_id is {TASK_ID!r}; if the data set's eval.yaml names its task otherwise, write that name.")
+    return places
+
+
 def write_tensorboard(job: ExportJob) -> list[Path]:
     """Write TensorBoard event files; returns their folders."""
     from evalkit.results.export.trackers import steps_of, to_tensorboard
@@ -213,6 +235,7 @@ WRITERS: Mapping[str, Callable[[ExportJob], Sequence[Path | str]]] = {
     "hub": write_hub,
     "results": write_results,
     "model-card": write_model_card,
+    "eval-results": write_eval_results,
     "tensorboard": write_tensorboard,
     "wandb": write_wandb,
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from evalkit import registry
 from evalkit.fingerprint import of_samples
 from evalkit.interfaces import Task
+from evalkit.task_metrics import metric_of
 from evalkit.types import Sample
 
 
@@ -17,5 +17,5 @@ def digest_of_annotations(task: Task, samples: Iterable[Sample]) -> str:
         UserError: a metric that the task names does not exist.
     """
     names = {task.metric, *(rule.metric for rule in task.rules.values() if rule.metric)}
-    keys = {key for name in names for key in registry.metrics.get(name).meta_keys}
+    keys = {key for name in names for key in metric_of(task, name).meta_keys}
     return of_samples(samples, sorted(keys))

@@ -33,6 +33,7 @@ from evalkit.predictions import prediction_lines
 from evalkit.reader import Reader
 from evalkit.scoring import score_records, with_reading
 from evalkit.settings import default_data
+from evalkit.task_metrics import metric_of
 from evalkit.task_names import parse_tasks
 from evalkit.types import LOCATED, Answered, Box, Kind, Prediction, Sample, Scores
 
@@ -163,7 +164,7 @@ def score(
     for record in records:
         if record.response.error is not None:
             raise UserError(f"{job.name}: sample {record.sample.id}: {record.response.error}.")
-    scores, _ = score_records(registry.metrics.get(job.metric), job, records)
+    scores, _ = score_records(metric_of(job.task, job.metric), job, records)
     return replace(scores, signature=with_reading(scores.signature, samples.task.kind, job.reading))
 
 

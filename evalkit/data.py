@@ -136,8 +136,20 @@ class HubData(Data):
 
     mirror: Path | None = None
 
-    def rows(self, repo: str, split: str, config: str | None = None, *, task: str, columns: Sequence[str]) -> Any:
+    def rows(
+        self,
+        repo: str,
+        split: str,
+        config: str | None = None,
+        *,
+        task: str,
+        columns: Sequence[str],
+        advice: str = "give --data ROOT with the official downloads",
+    ) -> Any:
         """The split's rows, with images still encoded.
+
+        Args:
+            advice: what else to do without a network, for messages.
 
         Raises:
             UserError: the data set cannot be loaded, or lacks one of ``columns``.
@@ -153,11 +165,7 @@ class HubData(Data):
         except UserError:
             raise
         except Exception as error:  # offline, gated, renamed, no such split: datasets has many exceptions for it
-            advice = (
-                "Check the network, or give --data ROOT with the official downloads."
-                if self.mirror is None
-                else "Download its files again."
-            )
+            advice = f"Check the network, or {advice}." if self.mirror is None else "Download its files again."
             raise UserError(
                 f"{task}: the data set {source} (split {split}) could not be loaded: "
                 f"{first_line(error.__cause__ or error)}. {advice}"
@@ -167,29 +175,51 @@ class HubData(Data):
             raise UserError(
                 f"{task}: {source} has no column {', '.join(missing)} (it has {', '.join(rows.column_names)})."
             )
-        for column, feature in rows.features.items():
-            if isinstance(feature, datasets.Image):
-                rows = rows.cast_column(column, datasets.Image(decode=False))
-            elif isinstance(getattr(feature, "feature", None), datasets.Image):  # a list of images
-                rows = rows.cast_column(column, type(feature)(datasets.Image(decode=False)))
-        return rows
+        return encoded(rows)
 
     def _mirrored(self, repo: str, split: str, config: str | None, *, task: str) -> Any:
         """The rows of the mirror's parquet files."""
-        import datasets
-
         folder = Path(self.mirror or "") / repo
         if not folder.is_dir():
             raise UserError(f"{task}: no folder {folder}; a mirror has the data set's parquet files under {repo}/.")
-        files = split_files(folder, split, config, task=task)
-        # datasets caches rows by the files' paths and times; the name of the configuration adds their content.
-        content = hashlib.sha256("".join(of_files(files)).encode()).hexdigest()[:16]
-        return datasets.load_dataset("parquet", content, data_files=[str(path) for path in files], split="train")
+        return _rows_of_files(split_files(folder, split, config, task=task))
 
     def iterate(self, rows: Any, without: Sequence[str] = ("image",)) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(index, row) pairs without the heavy columns."""
         light = rows.remove_columns([c for c in without if c in rows.column_names])
         yield from enumerate(light)
+
+
+def _rows_of_files(files: Sequence[Path]) -> Any:
+    """The rows of parquet files, as ``datasets`` reads and caches them."""
+    import datasets
+
+    # datasets caches rows by the files' paths and times; the name of the configuration adds their content.
+    content = hashlib.sha256("".join(of_files(files)).encode()).hexdigest()[:16]
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.utils.disable_progress_bars()  # the files are here
+    try:
+        return datasets.load_dataset("parquet", content, data_files=[str(path) for path in files], split="train")
+    finally:
+        if shown:
+            datasets.utils.enable_progress_bars()
+
+
+def encoded(rows: Any) -> Any:
+    """The rows of a data set with images as the bytes of their files, not decoded."""
+    import datasets
+
+    for column, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(column, datasets.Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):  # a list of images
+            rows = rows.cast_column(column, type(feature)(datasets.Image(decode=False)))
+    return rows
+
+
+def parquet_rows(files: Sequence[Path]) -> Any:
+    """The rows of parquet files, with images still encoded.  Raises whatever ``datasets`` raises."""
+    return encoded(_rows_of_files(files))
 
 
 def bundled_root() -> Path:

@@ -61,16 +61,26 @@ def shot_pool(task: Task, split: str, data: Data, given: str | None) -> ShotPool
     """
     if given is not None:
         own = read_task_file(Path(given), task.kind)
+        samples = tuple(own.load(data, own.default_splits[0]))
         if isinstance(task, FileTask) and own.digest == task.digest:
             raise UserError(f"--shots-from {given}: this file is evaluated itself; give another file.")
-        return ShotPool(given, tuple(own.load(data, own.default_splits[0])), own)
+        return ShotPool(given, _without_turns(samples, given), own)
     if TRAIN not in task.splits:
         raise UserError(f"--shots: {task.name} has no training split to take examples from; give --shots-from FILE.")
     if split == TRAIN:
         raise UserError(
             f"--shots: examples come from {task.name}/{TRAIN}, which is evaluated itself; give --shots-from FILE."
         )
-    return ShotPool(f"{task.name}/{TRAIN}", tuple(task.load(data, TRAIN)))
+    name = f"{task.name}/{TRAIN}"
+    return ShotPool(name, _without_turns(tuple(task.load(data, TRAIN)), name))
+
+
+def _without_turns(samples: Sequence[Sample], name: str) -> Sequence[Sample]:
+    """``samples``; refuses questions in conversations, of which an example would show only the last turn."""
+    for sample in samples:
+        if sample.turns:
+            raise UserError(f"--shots: sample {sample.id} of {name} is a conversation, which cannot be an example.")
+    return samples
 
 
 class ShotSelector:

@@ -7,6 +7,7 @@ clusters are named by what the file calls its images.  ``evalkit.task_files`` ha
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import get_args
 from evalkit.data import Data
 from evalkit.errors import UserError
 from evalkit.interfaces import Task
-from evalkit.types import Decoding, Kind, Part, Sample, Split
+from evalkit.types import ContentPart, Decoding, Kind, Sample, Split
 
 SPLIT = "own"
 METRICS: Mapping[Kind, str] = {
@@ -43,6 +44,8 @@ NEW_TOKENS: Mapping[Kind, int] = {
 }
 MARK = "<image>"
 """Marks the place of an image in a question, or is an option that is an image."""
+VIDEO_MARK = "<video>"
+"""Marks the place of a video in a question of a described task."""
 
 
 class FileTask(Task):
@@ -50,7 +53,6 @@ class FileTask(Task):
 
     Attributes:
         path: of the file, absolute.
-        digest: 16 hex digits that depend on what the file says, not on where it lies.
         images_advice: what to do if images are missing, for messages.
     """
 
@@ -60,7 +62,7 @@ class FileTask(Task):
     def __init__(self, path: Path, kind: Kind, metric: str, digest: str, samples: Sequence[Sample]) -> None:
         self.name = path.stem
         self.path = path
-        self.digest = digest
+        self._digest = digest
         self.kind: Kind = kind
         self.metric = metric
         self.splits: Mapping[str, Split] = {SPLIT: Split(len(samples), str(path))}
@@ -68,6 +70,11 @@ class FileTask(Task):
         self.layout: Sequence[str] = (str(path),)
         self.images_advice = f"image is a path relative to {path}"
         self._samples = samples
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that depend on what the file says, not on where it lies."""
+        return self._digest
 
     def load(self, data: Data, split: str) -> Iterator[Sample]:
         """The samples in the file's order; ``data`` is ignored, since the file has or names its images."""
@@ -86,28 +93,31 @@ def checked_kind(kind: str, where: str) -> Kind:
     raise UserError(f"{where}: there is no kind {kind!r}; there are {', '.join(get_args(Kind))}.")
 
 
-def with_places(sample: Sample, where: str) -> Sample:
+def with_places(sample: Sample, where: str, *, videos: bool = False) -> Sample:
     """``sample`` with its images in the places that its question and its options mark; before the text if they do not.
 
     Args:
         where: the sample's place in the file, for messages.
+        videos: whether the question marks the places of videos, too; otherwise they come first.
 
     Raises:
-        UserError: there are fewer or more marks than images.
+        UserError: there are fewer or more marks than images, or than videos.
     """
-    texts = sample.text.split(MARK)
-    marked = len(texts) - 1 + sum(option == MARK for option in sample.options)
-    if not marked:
+    pieces = split_at_marks(sample.text, videos=videos)
+    marked = Counter(piece for piece in pieces if piece in (MARK, VIDEO_MARK))
+    marked[MARK] += sum(option == MARK for option in sample.options)
+    if not marked.total():
         return sample
-    if marked != len(sample.images):
-        raise UserError(
-            f"{where}: the question has {marked} times {MARK} for {len(sample.images)} images; mark the place of each, "
-            "or of none."
-        )
-    images = iter(sample.images)
-    content: list[Part] = [texts[0]]
-    for text in texts[1:]:
-        content += [next(images), text]
+    for mark, media, what in ((MARK, sample.images, "images"), (VIDEO_MARK, sample.videos, "videos")):
+        if marked[mark] and marked[mark] != len(media):
+            raise UserError(
+                f"{where}: the question has {marked[mark]} times {mark} for {len(media)} {what}; mark the place of "
+                "each, or of none."
+            )
+    images, clips = iter(sample.images), iter(sample.videos)
+    content: list[ContentPart] = [] if marked[VIDEO_MARK] else list(clips)
+    content += [] if marked[MARK] else list(images)
+    content += [next(images) if p == MARK else next(clips) if p == VIDEO_MARK and videos else p for p in pieces]
     return Sample.interleaved(
         sample.id,
         [part for part in content if part != ""],
@@ -116,6 +126,11 @@ def with_places(sample: Sample, where: str) -> Sample:
         options=[next(images) if option == MARK else option for option in sample.options],
         meta=sample.meta,
     )
+
+
+def split_at_marks(text: str, *, videos: bool) -> list[str]:
+    """``text`` in pieces: texts, and the marks of images and, if ``videos``, of videos between them."""
+    return re.split(f"({MARK}|{VIDEO_MARK})" if videos else f"({MARK})", text)
 
 
 def image_clusters(names: Sequence[Sequence[str]]) -> list[str]:

@@ -164,7 +164,7 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def of_samples(samples: Iterable[Sample], keys: Sequence[str] = ()) -> str:
-    """The digest of a split's annotations: of every question, its options and references, in order.
+    """The digest of a split's annotations: of each question, the turns before it, its options and references.
 
     Images are not included; each has its own digest.
 
@@ -175,6 +175,7 @@ def of_samples(samples: Iterable[Sample], keys: Sequence[str] = ()) -> str:
     encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
     for s in samples:
         scored_by = [[s.meta.get(key) for key in keys]] if keys else []
-        line = encode([s.id, s.text, s.option_texts, s.references, s.cluster, *scored_by])
+        before = [[[turn.role, turn.text()] for turn in s.turns]] if s.turns else []
+        line = encode([s.id, s.text, s.option_texts, s.references, s.cluster, *before, *scored_by])
         state.update(line.encode("utf-8", errors="surrogatepass") + b"\n")
     return state.hexdigest()[:32]

@@ -139,7 +139,7 @@ class RowImage(EncodedImage):
         cell = self.rows[self.index][self.column]
         if self.place is not None:
             cell = cell[self.place] if cell and self.place < len(cell) else None
-        content = None if cell is None else cell.get("bytes")
+        content = cell if cell is None or isinstance(cell, bytes) else cell.get("bytes")
         if content is None:
             # A row can name a file anywhere on this machine, which is not the data set's to show to a model.
             named = f", only the name {cell['path']!r}" if cell and cell.get("path") else ""

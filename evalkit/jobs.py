@@ -145,7 +145,7 @@ class Job:
     @property
     def videos(self) -> Iterator[VideoRef]:
         """The videos of its samples; one that several samples have, several times."""
-        return (video for sample in self.samples for video in sample.videos)
+        return (video for sample in self.samples for video in sample.all_videos)
 
     @cached_property
     def has_videos(self) -> bool:
@@ -320,16 +320,36 @@ def conversation(
     Raises:
         UserError: the family has no prompt for the task, or the user's leaves out images of the sample.
     """
-    messages = family.prompt(spec, sample, shots)
+    messages = after_turns(sample, family.prompt(spec, sample, shots), family.name)
     if spec.given:
         shown = {part.image.name for m in messages for part in m.content if isinstance(part, ImagePart)}
         shown |= {part.video.name for m in messages for part in m.content if isinstance(part, VideoPart)}
-        if any(medium.name not in shown for medium in (*sample.videos, *sample.all_images)):
+        if any(medium.name not in shown for medium in (*sample.all_videos, *sample.all_images)):
             raise UserError(
                 f"--prompt {spec.task}=…: it leaves out {'videos' if sample.videos else 'images'} of sample "
                 f"{sample.id}, which stand in the question or the options; add {{q}} or {{options}}."
             )
     return given.before(messages, family.name)
+
+
+def after_turns(sample: Sample, messages: Sequence[Message], family: str) -> tuple[Message, ...]:
+    """A conversation with the turns of ``sample`` before the question, which is its last message.
+
+    A system turn comes first, in place of the family's.
+
+    Raises:
+        UserError: the family's prompts have no turns.
+    """
+    if not sample.turns:
+        return tuple(messages)
+    if messages[0].role == "plain":
+        raise UserError(
+            f"sample {sample.id} is a question in a conversation, and prompts of the family {family} are plain text, "
+            "without turns; choose other tasks."
+        )
+    system = [turn for turn in sample.turns if turn.role == "system"]
+    before = [m for m in messages[:-1] if not system or m.role != "system"]
+    return (*system, *before, *(turn for turn in sample.turns if turn.role != "system"), messages[-1])
 
 
 def check_submission(task: Task, split: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from evalkit.boxes import box_problem
 from evalkit.errors import UserError
 from evalkit.file_task import with_places
+from evalkit.jsonl import BOM, objects, parse
 from evalkit.types import (
     CATEGORY_SEPARATOR,
     LOCATED,
@@ -236,6 +237,31 @@ class SampleEntry:
         if len(meant) != 1:
             raise self.wrong("answer", f"the letter or the text of exactly one of its {len(options)} options")
         return meant[0]
+
+
+def entries_of(content: bytes, path: Path, *, spelled: bool = False) -> list[SampleEntry]:
+    """The objects in a file, its header included: one per line, or those of a list.
+
+    Args:
+        spelled: as for ``evalkit.jsonl.parse``.
+
+    Raises:
+        UserError: it is not JSON, or has something else than objects; the message has the line.
+    """
+    if not content.removeprefix(BOM).lstrip().startswith(b"["):
+        return [
+            SampleEntry(path, ("line", number), row) for number, row in objects(content, str(path), spelled=spelled)
+        ]
+    try:
+        values = parse(content, spelled=spelled)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); expected a list of objects, or one object a line."
+        ) from error
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise UserError(f"{path}, entry {number}: expected a JSON object, not {type(value).__name__}.")
+    return [SampleEntry(path, ("entry", number), value) for number, value in enumerate(values, start=1)]
 
 
 def _box(value: Any) -> Box | None:

@@ -24,6 +24,9 @@ The kind is given in the first line or by ``--kind``; without either, it follows
 (``answers`` then means ``vqa``).  All other fields of a line become the sample's ``meta``, where metrics look for their
 breakdowns (``answer_type``, ``category``, ``domain``).  Samples of one image or video are one cluster.
 
+The first line can have every key of a description, too (``evalkit.description``): columns of other names, prompts,
+decoding, a judge.  Lines are then read as the rows of a described task.
+
 ``evalkit.file_task`` says what all custom tasks have in common.
 """
 
@@ -40,13 +43,17 @@ from typing import Any, get_args
 
 from evalkit import registry
 from evalkit.data import is_valid_id, path_in, shown
+from evalkit.described_task import DescribedTask
+from evalkit.description import read_description
 from evalkit.errors import UserError
 from evalkit.file_task import METRICS, FileTask, checked_kind, image_clusters
 from evalkit.fingerprint import of_samples
 from evalkit.images import PathImage
-from evalkit.jsonl import BOM, objects, parse, read_bytes
-from evalkit.jsonl_sample import REFERENCES, SampleEntry
+from evalkit.jsonl import read_bytes
+from evalkit.jsonl_sample import REFERENCES, SampleEntry, entries_of
 from evalkit.paths import user_path
+from evalkit.row_tables import Row, Table
+from evalkit.stated import Stated
 from evalkit.types import LOCATED, ImageRef, Kind, Sample, Size, VideoRef
 
 FORMAT = 1
@@ -66,7 +73,7 @@ class JsonlTask(FileTask):
         )
 
 
-def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
+def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask | DescribedTask:
     """The task in ``path``; ``kind`` is the value of ``--kind``.
 
     Raises:
@@ -74,8 +81,10 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     """
     path = user_path(str(path), "--tasks").absolute()
     content = read_bytes(path, "--tasks")
-    entries = _entries(content, path)
+    entries = entries_of(content, path)
     header = entries.pop(0).row if entries and "evalkit" in entries[0].row else {}
+    if header.keys() - set(HEADER) or isinstance(header.get("metric"), Mapping):
+        return _described(content, path, kind)
     _check_field_names(entries)
     if not entries:
         raise UserError(f'{path} has no samples; expected lines {{"id": …, "image": …, "question": …, "answers": …}}.')
@@ -87,6 +96,27 @@ def read_jsonl_task(path: Path, kind: str | None = None) -> JsonlTask:
     metric = header.get("metric") or _default_metric(found, samples)
     registry.metrics.get(metric)  # an unknown one is refused here, before anything is generated
     return JsonlTask(path, found, metric, hashlib.sha256(content).hexdigest()[:16], samples)
+
+
+def _described(content: bytes, path: Path, kind: str | None) -> DescribedTask:
+    """The task in a file whose first line describes it as a TOML file would."""
+    first, *entries = entries_of(content, path, spelled=True)
+    description = read_description(Stated(first.row, lambda key: first.where), kind)
+    if description.rows is not None and entries:
+        raise UserError(f"{first.where}: rows says where the rows are, and there are others in {entries[0].where}.")
+    found = description.kind
+    if found is None:
+        if not entries:
+            description.stated.missing("kind", f"one of {', '.join(get_args(Kind))}")
+        found = _kind_of_fields(path, entries[0].row)
+    counts = {len(answers) if isinstance(answers := e.row.get("answers"), list) else 0 for e in entries}
+    if found == "vqa" and not description.metric and counts == {ANNOTATORS}:
+        description = replace(description, metric="vqa_accuracy")
+    keys = tuple(dict.fromkeys(key for entry in entries for key in entry.row))
+    digest = hashlib.sha256(content).hexdigest()
+    rows = [Row(path, entry.place, entry.row) for entry in entries]
+    table = Table(path.name, keys, rows, digest) if description.rows is None else None
+    return DescribedTask(path, description, found, table)
 
 
 def _samples(entries: Sequence[SampleEntry], path: Path, kind: Kind) -> list[Sample]:
@@ -110,22 +140,6 @@ def _videos(entry: SampleEntry, folder: Path, names: Sequence[str]) -> tuple[Vid
 
     start, end = entry.segment()
     return tuple(VideoFile(path_in(folder, name), start, end) for name in names)
-
-
-def _entries(content: bytes, path: Path) -> list[SampleEntry]:
-    """The objects in the file, the header included: one per line, or those of a list."""
-    if not content.removeprefix(BOM).lstrip().startswith(b"["):
-        return [SampleEntry(path, ("line", number), row) for number, row in objects(content, str(path))]
-    try:
-        values = parse(content)
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not valid JSON ({error}); expected a list of objects, or one object a line."
-        ) from error
-    for number, value in enumerate(values, start=1):
-        if not isinstance(value, dict):
-            raise UserError(f"{path}, entry {number}: expected a JSON object, not {type(value).__name__}.")
-    return [SampleEntry(path, ("entry", number), value) for number, value in enumerate(values, start=1)]
 
 
 def _kind(path: Path, header: Mapping[str, Any], first: Mapping[str, Any], given: str | None) -> Kind:

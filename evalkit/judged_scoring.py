@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.interfaces import JudgedMetric
 from evalkit.jobs import Job, Record
@@ -21,6 +20,7 @@ from evalkit.judged_contract import score_verdicts
 from evalkit.judging import Judgement
 from evalkit.metric_contract import describe
 from evalkit.scoring import Result, counted, with_reading
+from evalkit.task_metrics import metric_of, with_breakdowns
 from evalkit.types import Answered, Scores
 
 log = logging.getLogger("evalkit")
@@ -30,7 +30,7 @@ PHRASES = {"unreadable": "unreadable", "out of range": "out of the scale", "trun
 
 def judged_metric(job: Job) -> JudgedMetric:
     """The metric of a judged job."""
-    metric = registry.metrics.get(job.metric)
+    metric = metric_of(job.task, job.metric)
     assert isinstance(metric, JudgedMetric)
     return metric
 
@@ -50,7 +50,8 @@ def score_judged_job(job: Job, records: Sequence[Record], judgement: Judgement) 
     scores, failure = None, refusal(metric, judged, good, judgement, counts)
     if failure is None:
         try:
-            scores = score_verdicts(metric, judgement.of([Answered(r.sample, r.prediction) for r in judged]))
+            answers = [Answered(r.sample, r.prediction) for r in judged]
+            scores = with_breakdowns(score_verdicts(metric, judgement.of(answers)), answers, job.task.breakdown_keys)
             notes = [*scores.notes, *_left_out(metric, scores, len(judged), counts)]
             signature = metric.signed(scores.signature, judgement.judge)
             signature = with_reading(signature, job.task.kind, job.reading)

@@ -79,8 +79,8 @@ class Group(Generic[P]):
         """What to do instead of asking for ``name``, which is like none of ``names``."""
         if self.entry_point == "evalkit.tasks":
             return (
-                "'evalkit tasks' lists the benchmarks; your own questions are a task in a .jsonl file (--tasks "
-                "FILE.jsonl), and a plugin can add a benchmark."
+                "'evalkit tasks' lists the benchmarks; your own questions are a task in a .toml or .jsonl file "
+                "(--tasks FILE.toml), and a plugin can add a benchmark."
             )
         if self.entry_point == "evalkit.backends" and name.lower() in SERVERS:
             return (

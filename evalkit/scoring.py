@@ -6,14 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from evalkit import registry
 from evalkit.collection import collection_paused
 from evalkit.errors import UserError
 from evalkit.interfaces import JudgedMetric, Metric
 from evalkit.jobs import Job, Record, check_submission
-from evalkit.metric_contract import check_metric, describe, score_answers
+from evalkit.metric_contract import TRIED, check_metric, describe, made_up, score_answers
 from evalkit.repeats import VOTED, combine, vote
-from evalkit.types import Answered, Kind, Scores
+from evalkit.task_metrics import metric_of, with_breakdowns
+from evalkit.types import Answered, Kind, Prediction, Scores
 from evalkit.unparsed import reason
 
 log = logging.getLogger("evalkit")
@@ -97,7 +97,7 @@ def score_job(job: Job, records: Sequence[Record]) -> Result:
         if awaits_judge:
             pass
         elif public:
-            scores, repeats = score_records(registry.metrics.get(job.metric), job, good)
+            scores, repeats = score_records(metric_of(job.task, job.metric), job, good)
             scores = replace(scores, signature=with_reading(scores.signature, job.task.kind, job.reading))
         else:
             submission = submit(job, records)
@@ -139,7 +139,7 @@ def counted(job: Job, records: Sequence[Record], scored: Sequence[Record]) -> Re
 
 def is_judged(job: Job) -> bool:
     """Whether a job's answers are scored by a judge."""
-    return isinstance(registry.metrics.get(job.metric), JudgedMetric)
+    return isinstance(metric_of(job.task, job.metric), JudgedMetric)
 
 
 def mean_reasoning_tokens(records: Sequence[Record]) -> float | None:
@@ -164,12 +164,16 @@ def score_records(metric: Metric, job: Job, records: Sequence[Record]) -> tuple[
         [Answered(r.sample, r.prediction) for r in records if r.repeat == repeat]
         for repeat in range(1, job.repeats + 1)
     ]
+
+    def scored(answers: Sequence[Answered]) -> Scores:
+        return with_breakdowns(score_answers(metric, answers), answers, job.task.breakdown_keys)
+
     if len(by_repeat) == 1:
-        return score_answers(metric, by_repeat[0]), ()
-    repeats = [score_answers(metric, answers) for answers in by_repeat]
+        return scored(by_repeat[0]), ()
+    repeats = [scored(answers) for answers in by_repeat]
     voted = None
     if all((answered.sample.kind or job.task.kind) in VOTED for answered in by_repeat[0]):
-        voted = score_answers(metric, votes(by_repeat))
+        voted = scored(votes(by_repeat))
     meta = {answered.sample.id: answered.sample.meta for answered in by_repeat[0]}
     return combine(repeats, meta, right=metric.right_column, voted=voted), repeats
 
@@ -207,7 +211,19 @@ def check_scorable(job: Job) -> None:
             "--repeats."
         )
     if job.task.splits[job.split].answers:
-        check_metric(registry.metrics.get(job.metric), job.samples, job.task.kind, job.name)
+        check_metric(metric_of(job.task, job.metric), job.samples, job.task.kind, job.name)
+        if job.task.breakdown_keys and not is_judged(job):
+            _check_breakdowns(job)
+
+
+def _check_breakdowns(job: Job) -> None:
+    """Score made-up answers with the task's breakdowns.  Raises ``UserError`` if the metric has no parts."""
+    few = job.samples[:TRIED]
+    answers = [Answered(s, Prediction(made_up(s, s.kind or job.task.kind)[0])) for s in few]
+    try:
+        with_breakdowns(score_answers(metric_of(job.task, job.metric), answers), answers, job.task.breakdown_keys)
+    except UserError as error:
+        raise UserError(f"{job.name}: {error}") from error
 
 
 def submit(job: Job, records: Sequence[Record]) -> Submission:

@@ -8,20 +8,26 @@ from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.jsonl_task import read_jsonl_task
 from evalkit.paths import user_path
+from evalkit.toml_task import read_toml_task
 from evalkit.tsv_task import read_tsv_task
 
-SUFFIXES = (".jsonl", ".json", ".tsv")
+SUFFIXES = (".jsonl", ".json", ".tsv", ".toml")
 OTHER_SUFFIXES = (".csv", ".xlsx", ".parquet", ".arrow", ".txt", ".yaml", ".yml", ".pkl", ".p", ".zip")
 """Names of files that people have, which are no custom tasks; no benchmark's name ends in one."""
+TABLES = (".csv", ".parquet")
+"""Those of them that a described task can have its rows in."""
 
 
 def read_task_file(path: Path, kind: str | None = None) -> FileTask:
     """The task in ``path``; ``kind`` is the value of ``--kind``.
 
     Raises:
-        UserError: the file is missing, or not as its format says (``evalkit.jsonl_task``, ``evalkit.tsv_task``).
+        UserError: the file is missing, or not as its format says (``evalkit.jsonl_task``, ``evalkit.tsv_task``,
+            ``evalkit.toml_task``).
     """
-    return read_tsv_task(path, kind) if path.suffix.lower() == ".tsv" else read_jsonl_task(path, kind)
+    suffix = path.suffix.lower()
+    read = read_tsv_task if suffix == ".tsv" else read_toml_task if suffix == ".toml" else read_jsonl_task
+    return read(path, kind)
 
 
 def is_task_file(name: str) -> bool:
@@ -31,6 +37,11 @@ def is_task_file(name: str) -> bool:
         UserError: it is a file in another format.
     """
     if name.lower().endswith(OTHER_SUFFIXES):
+        if name.lower().endswith(TABLES):
+            raise UserError(
+                f"--tasks {name}: say what its columns are in a file mine.toml, and give that: "
+                f'kind = "vqa", rows = "{Path(name).name}", columns = {{ image = …, question = …, answers = … }}.'
+            )
         raise UserError(
             f"--tasks {name}: custom tasks are JSON, one object per line (.jsonl) or a list of them (.json), such as "
             f'{{"id": "1", "image": "images/1.jpg", "question": …, "answers": […]}}, or tab-separated (.tsv) with the '

@@ -11,6 +11,7 @@ from evalkit.file_task import FileTask
 from evalkit.interfaces import Task
 from evalkit.task_files import is_task_file, read_task_file
 from evalkit.task_groups import expand
+from evalkit.task_suites import suite_tasks
 
 
 def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | None = None) -> list[tuple[Task, str]]:
@@ -18,18 +19,20 @@ def parse_tasks(names: Iterable[str], splits: Sequence[str] = (), kind: str | No
 
     ``splits`` replaces the default splits of bare names.
 
-    A group's name means its members (``evalkit.task_groups``).  A name that ends in ``.jsonl`` or ``.json`` is
-    a custom task file of the given ``kind`` (``evalkit.task_files``).
+    A group's name means its members (``evalkit.task_groups``).  A name that ends in ``.toml``, ``.jsonl``, ``.json`` or
+    ``.tsv`` is a custom task file of the given ``kind`` (``evalkit.task_files``), and the name of a folder of TOML
+    files, or of a group in it, means these (``evalkit.task_suites``).
 
     Raises:
         UserError: an unknown task or split, or a file that is not as expected.
     """
     found: list[tuple[Task, str]] = []
     for name in expand(names):
-        task, wanted = _custom(name, kind, found) if is_task_file(name) else _named(name, splits)
-        for split in wanted:
-            if not any(t.name == task.name and s == split for t, s in found):
-                found.append((task, split))
+        for task, wanted in _meant(name, splits, kind):
+            _check_name(task, found)
+            for split in wanted:
+                if not any(t.name == task.name and s == split for t, s in found):
+                    found.append((task, split))
     if not found:
         raise UserError(
             "no task was named: give --tasks, for example --tasks refcoco,vqav2 ('evalkit tasks' lists them)."
@@ -49,9 +52,22 @@ def _named(name: str, splits: Sequence[str]) -> tuple[Task, Sequence[str]]:
     return task, wanted
 
 
-def _custom(name: str, kind: str | None, found: Sequence[tuple[Task, str]]) -> tuple[Task, Sequence[str]]:
-    task = read_task_file(Path(name), kind)
-    for other, _ in found:
-        if isinstance(other, FileTask) and other.name == task.name and other.path != task.path:
+def _meant(name: str, splits: Sequence[str], kind: str | None) -> list[tuple[Task, Sequence[str]]]:
+    """The tasks that one name means, each with its splits."""
+    if is_task_file(name):
+        task: Task = read_task_file(Path(name), kind)
+        return [(task, task.default_splits)]
+    suite = suite_tasks(name, kind)
+    if suite is not None:
+        return [(one, one.default_splits) for one in suite]
+    return [_named(name, splits)]
+
+
+def _check_name(task: Task, found: Sequence[tuple[Task, str]]) -> None:
+    """Refuse a second file of a name."""
+    if not isinstance(task, FileTask):
+        return
+    files = [other for other, _ in found if isinstance(other, FileTask)]
+    for other in files:
+        if other.name == task.name and other.path != task.path:
             raise UserError(f"--tasks: {other.path} and {task.path} would both be called {task.name}; rename one.")
-    return task, task.default_splits

@@ -5,10 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from evalkit.aggregation import PERCENT, Aggregation, MeanWhere, Meta, PerSample, labels_of
 from evalkit.errors import UserError
 from evalkit.types import LOCATED, Answered, Kind, Sample
+
+
+def variant_of(metric: str, options: Mapping[str, Any], variants: Sequence[str]) -> str:
+    """The option ``variant`` among ``options``, which are no others; the first of ``variants`` by default.
+
+    Raises:
+        ValueError: an unknown option or variant.
+    """
+    for key in options:
+        if key != "variant":
+            raise ValueError(f"{key} is no option of {metric}; there is variant")
+    found = options.get("variant", variants[0])
+    if found not in variants:
+        raise ValueError(f"variant is {str(found)[:60]!r}; expected {', '.join(variants)}")
+    return str(found)
 
 
 def mean(column: Sequence[float]) -> float:

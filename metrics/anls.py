@@ -30,12 +30,12 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import check_text_samples, means, referenced
+from ._scoring import check_text_samples, means, referenced, variant_of
 
 Variant = Literal["rrc", "mmf", "mp-docvqa", "due", "pix2struct"]
 
@@ -119,6 +119,12 @@ class ANLS(Metric):
         if variant not in get_args(Variant):
             raise ValueError(f"unknown ANLS variant {variant!r}; expected {', '.join(get_args(Variant))}")
         self.variant: Variant = variant
+
+    def configured(self, options: Mapping[str, Any]) -> ANLS:
+        """The metric in another variant (option ``variant``); see ``Metric``.  Raises ``ValueError``."""
+        found = type(self)(variant_of(self.name, options, get_args(Variant)))  # type: ignore[arg-type]
+        found.name = self.name if found.variant == self.variant else f"{self.name}_{found.variant}"
+        return found
 
     @property
     def signature(self) -> str:

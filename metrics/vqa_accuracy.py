@@ -39,13 +39,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from typing import Literal, get_args
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from evalkit.interfaces import Metric
 from evalkit.types import Answered, Kind, Sample, Scores
 
-from ._scoring import breakdown, check_text_samples, means, referenced
+from ._scoring import breakdown, check_text_samples, means, referenced, variant_of
 from .text.vqa import ENOUGH, normalise, process_punctuation, strip_answer
 
 Variant = Literal["normalised", "official_script", "qwen-vl"]
@@ -103,6 +103,12 @@ class VQAAccuracy(Metric):
         if variant not in get_args(Variant):
             raise ValueError(f"unknown VQA accuracy variant {variant!r}; expected {', '.join(get_args(Variant))}")
         self.variant: Variant = variant
+
+    def configured(self, options: Mapping[str, Any]) -> VQAAccuracy:
+        """The metric in another variant (option ``variant``); see ``Metric``.  Raises ``ValueError``."""
+        found = type(self)(variant_of(self.name, options, get_args(Variant)))  # type: ignore[arg-type]
+        found.name = self.name if found.variant == self.variant else f"{self.name}_{found.variant}"
+        return found
 
     @property
     def signature(self) -> str:

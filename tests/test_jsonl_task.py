@@ -141,7 +141,7 @@ SENTENCES: dict[str, tuple[list[Mapping[str, object] | str], str | None, str]] =
     "empty": ([], None, "has no samples; expected lines"),
     "header alone": ([{"evalkit": 1, "kind": "vqa"}], None, "has no samples"),
     "header's version": ([{"evalkit": 2}, row()], None, 'the first line has "evalkit": 2; this evalkit reads'),
-    "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "the first line has 'kid'; this evalkit reads"),
+    "header's key": ([{"evalkit": 1, "kid": "vqa"}, row()], None, "unknown key 'kid'; did you mean kind?"),
     "header's kind": ([{"evalkit": 1, "kind": "counting"}, row()], None, "there is no kind 'counting'; there are caption, vqa, document, choice, yes_no, grounding, pointing, detection, temporal_grounding"),
     "header's type": ([{"evalkit": 1, "kind": 3}, row()], None, "the first line has the kind 3; expected a name"),
     "header's metric": ([{"evalkit": 1, "kind": "vqa", "metric": "bleurt"}, row()], None, "unknown metric 'bleurt'"),
@@ -251,7 +251,10 @@ def test_list_of_samples(tmp_path: Path, name: str, indent: int | None) -> None:
 
 @pytest.mark.parametrize("name", ["mine.csv", "MINE.CSV", "mine.xlsx", "mine.parquet"])
 def test_files_in_other_formats(name: str) -> None:
-    with pytest.raises(UserError, match=rf"--tasks {name}: custom tasks are JSON, one object per line \(.jsonl\)"):
+    advice = (
+        "custom tasks are JSON, one object per line" if name.endswith("x") else "say what its columns are in a file"
+    )
+    with pytest.raises(UserError, match=f"--tasks {name}: {advice}"):
         parse_tasks([name])
 
 

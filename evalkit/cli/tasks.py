@@ -39,11 +39,14 @@ def tasks(
     ids: Annotated[
         str | None, setting("ids", rich_help_panel=None, help="Count the samples with the ids in a file.")
     ] = None,
+    family: Annotated[str | None, typer.Option("--family", help="Show the prompts of this model family only.")] = None,
 ) -> None:
     """List the benchmarks, search them, or show one in detail.
 
-    The details are its protocol, prompts, splits, metric, and the files that it reads. With --columns, --where or
-    --ids, its samples are read from --data (default: $EVALKIT_DATA, else the bundled ones), and nothing else is shown.
+    The details are its protocol, prompts, splits, metric, and the files that it reads. Of a task file in TOML they are
+    its first samples as a model is asked them; of a folder of such files, the tasks and their groups. With --columns,
+    --where or --ids, its samples are read from --data (default: $EVALKIT_DATA, else the bundled ones), and nothing else
+    is shown.
     """
     from evalkit import registry
     from evalkit.console import new_console
@@ -62,9 +65,18 @@ def tasks(
         return
     from evalkit.task_files import is_task_file
     from evalkit.task_names import parse_tasks
+    from evalkit.task_suites import suite_tasks
 
     if is_task_file(words):
-        show_task(console, parse_tasks([words])[0][0], data, protocol)
+        show_task(console, parse_tasks([words])[0][0], data, protocol, family)
+        return
+    if (suite := suite_tasks(words)) is not None:
+        if len(suite) == 1:
+            show_task(console, suite[0], data, protocol, family)
+        else:
+            from .task_samples import list_suite
+
+            list_suite(console, words, suite)
         return
     every = registry.tasks.all()
     wanted = words.partition("/")[0]
@@ -72,21 +84,30 @@ def tasks(
     if found:
         list_tasks(console, found, groups=False)
     else:
-        show_task(console, registry.tasks.get(wanted), data, protocol)  # an unknown name is refused with the nearest
+        show_task(
+            console, registry.tasks.get(wanted), data, protocol, family
+        )  # an unknown name is refused with the nearest
 
 
-def show_task(console: Console, task: Task, data: str | None, protocol: str) -> None:
-    """Print one benchmark: documentation, facts, splits, files, prompts, signature."""
+def show_task(console: Console, task: Task, data: str | None, protocol: str, family: str | None) -> None:
+    """Print one benchmark: documentation, facts, splits, files, prompts or samples, signature."""
     import inspect
 
     from rich.markdown import Markdown
 
-    from evalkit import registry
+    from evalkit.data import open_data
+    from evalkit.described_task import DescribedTask
     from evalkit.file_task import FileTask
     from evalkit.interfaces.task import READINGS
     from evalkit.reasoning import RULES_VERSION
     from evalkit.scoring import with_reading
+    from evalkit.settings import default_data
+    from evalkit.task_metrics import metric_of
 
+    samples = []
+    if isinstance(task, DescribedTask):
+        place = data or default_data(bundled_model=False)[0]
+        samples = list(task.load(open_data(place), task.default_splits[0]))
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
     if isinstance(task, FileTask):
         console.print(f"Custom task {task.name}: {task.path}", highlight=False)
@@ -104,13 +125,20 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str) -> 
     console.print(Text("\n") + Text("   ").join(pairs))
     for name, split in task.splits.items():
         size = f"{split.size:,}" if split.size else "size varies"
+        if samples and name == task.default_splits[0]:
+            size = f"{len(samples):,}"
         console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
     if not isinstance(task, FileTask):
         show_files(console, task, data)
     spec = task.prompt_spec(protocol)
-    show_prompts(console, spec, task)
+    if isinstance(task, DescribedTask):
+        from .task_samples import show_samples
+
+        show_samples(console, task, samples, protocol, family)
+    else:
+        show_prompts(console, spec, task, family)
     show_rules(console, task)
-    signature = registry.metrics.get(task.metric).score(()).signature
+    signature = metric_of(task, task.metric).score(()).signature
     signature = with_reading(signature, task.kind, spec.reading if task.kind in READINGS else None)
     file = f"file:{task.digest}|" if isinstance(task, FileTask) else ""
     prompting = f"v{task.version}|{file}protocol:{protocol}|shots:0|parsing:{RULES_VERSION}"
@@ -166,15 +194,15 @@ def rule_lines(task: Task) -> list[str]:
     ]
 
 
-def show_prompts(console: Console, spec: PromptSpec, task: Task) -> None:
-    """Print each family's prompt, with ``{question}`` in place of the sample's text."""
+def show_prompts(console: Console, spec: PromptSpec, task: Task, only: str | None) -> None:
+    """Print each family's prompt, or that of one, with ``{question}`` in place of the sample's text."""
     from evalkit import registry
     from evalkit.errors import UserError
     from evalkit.types import Sample
 
     options = ("{option 1}", "{option 2}") if task.kind == "choice" else ()
     sample = Sample("", (), "{question}", (), "", options=options)
-    for family in registry.families.all():
+    for family in registry.families.all() if only is None else [registry.families.get(only)]:
         try:
             messages = family.prompt(spec, sample)
             tokens = family.decoding(spec, task.decoding).max_new_tokens

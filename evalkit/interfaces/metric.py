@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from evalkit.aggregation import Aggregation
 from evalkit.types import Answered, Kind, Sample, Scores
@@ -46,6 +47,16 @@ class Metric(ABC):
         from evalkit.metric_contract import try_out
 
         try_out(self, samples, kind)
+
+    def configured(self, options: Mapping[str, Any]) -> Metric:
+        """This metric with options, such as a variant, under a name of its own, since its scores are other ones.
+
+        Raises:
+            ValueError: an unknown option, or an impossible value; the message says what there is.
+        """
+        if options:
+            raise ValueError(f"the metric {self.name} has no options")
+        return self
 
     @abstractmethod
     def score(self, answers: Sequence[Answered]) -> Scores:

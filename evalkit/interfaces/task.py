@@ -10,6 +10,8 @@ from evalkit.data import Data, HubData, OfficialData
 from evalkit.errors import UserError
 from evalkit.types import Answered, Decoding, Kind, PromptSpec, PromptTemplate, Sample, ScoringRule, Split
 
+from .metric import Metric
+
 READINGS: Mapping[str, str] = {
     "choice": letters.GRAMMAR,
     "yes_no": yes_no.DEFAULT,
@@ -44,6 +46,8 @@ class Task(ABC):
         judged_rule: the rule that applies if there is a judge, where ``default_rule`` needs none; empty for the same.
         complete_clusters: whether the samples of a cluster are scored together (pairs of questions, rotations), so that
             ``--limit`` draws complete clusters.
+        own_metrics: metrics of its own by name, such as one with other options than the registered one.
+        breakdown_keys: entries of ``Sample.meta`` by whose values the headline is also given, whatever the metric.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Task(ABC):
     protocol_rules: Mapping[str, str] = {}
     judged_rule: str = ""
     complete_clusters: bool = False
+    own_metrics: Mapping[str, Metric] = {}
+    breakdown_keys: Sequence[str] = ()
 
     def load(self, data: Data, split: str) -> Iterable[Sample]:
         """The samples of ``split`` in the official order.

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evalkit import registry
 from evalkit.aggregation import Mean
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
 from evalkit.metric_contract import score_answers
 from evalkit.results.stats.clustered import Measured
 from evalkit.results.stats.error_bars import effective_size, half_width, wilson
+from evalkit.task_metrics import metric_of
 from evalkit.types import Answered
 
 EVERY_SECONDS = 3.0
@@ -47,7 +47,7 @@ class RunningScorer:
     """
 
     def __init__(self, job: Job) -> None:
-        metric = registry.metrics.get(job.metric)
+        metric = metric_of(job.task, job.metric)
         public = job.task.splits[job.split].answers
         self._metric = metric if public and metric.running_score else None
         self._new: list[Record] = []

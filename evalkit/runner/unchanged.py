@@ -253,7 +253,9 @@ def _plain(s: Sample) -> tuple[Any, ...]:
     content = tuple(part if isinstance(part, str) else _key(part) for part in s.content)
     options = tuple(part if isinstance(part, str) else _key(part) for part in s.options)
     videos = tuple(_key(video) for video in s.videos)
-    return s.id, images, s.text, s.references, s.cluster, options, dict(s.meta), content, s.kind, videos
+    turns = tuple((turn.role, turn.text()) for turn in s.turns)
+    media = tuple(_key(medium) for medium in (*s.all_images, *s.all_videos)) if turns else ()
+    return s.id, images, s.text, s.references, s.cluster, options, dict(s.meta), content, s.kind, videos, turns, media
 
 
 def _key(media: Media) -> tuple[str, str]:

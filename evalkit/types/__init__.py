@@ -8,18 +8,15 @@ from __future__ import annotations
 from .answers import Answered, FinishReason, ImageSize, Prediction, Response, Scores
 from .execution import Batching, Check, Cluster, Preview
 from .judging import JudgedAnswer, JudgePrompt, JudgeQuestion, Scale, Verdict, VerdictValue
-from .media import Media, Size
+from .media import ImageRef, Media, Size, image_key
+from .messages import ImagePart, Message, TextPart, VideoPart
 from .requests import (
     PLACEHOLDERS,
     Decoding,
-    ImagePart,
-    Message,
     PromptSpec,
     PromptTemplate,
     Request,
     Shot,
-    TextPart,
-    VideoPart,
 )
 from .rules import ReadAnswer, ScoringRule
 from .samples import (
@@ -27,7 +24,6 @@ from .samples import (
     LOCATED,
     Box,
     ContentPart,
-    ImageRef,
     Kind,
     LabelledBox,
     LabelledBoxes,
@@ -35,7 +31,6 @@ from .samples import (
     Point,
     Sample,
     Split,
-    image_key,
 )
 from .videos import FrameSelection, TimeSpan, VideoGeometry, VideoInfo, VideoInput, VideoRef, VideoSampling
 

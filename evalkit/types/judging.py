@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .answers import Answered
-from .requests import Message
+from .messages import Message
 
 VerdictValue = float | str | tuple[float, ...]
 """A score, a label (or an extracted text), or the scores of several answers."""

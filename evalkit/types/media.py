@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
@@ -34,3 +37,24 @@ class Media(ABC):
     @abstractmethod
     def digest(self) -> str:
         """A digest of the content, independent of its location.  Raises ``OSError`` if it cannot be read."""
+
+
+class ImageRef(Media):
+    """A reference to an image."""
+
+    @abstractmethod
+    def size(self) -> Size:
+        """(width, height) in pixels, from the header alone.  Raises ``OSError`` if it cannot be read."""
+
+    @abstractmethod
+    def load(self) -> PILImage:
+        """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` if it cannot be read."""
+
+    def content(self) -> bytes | None:
+        """The bytes of its file; None if there is no such file.  Raises ``OSError`` if it cannot be read."""
+        return None
+
+
+def image_key(image: ImageRef) -> str:
+    """The image's cache key: equal for references to the same content."""
+    return image.key

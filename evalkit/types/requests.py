@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from evalkit.reasoning import Markers
 
-from .media import Media
+from .media import ImageRef, Media
+from .messages import ImagePart, Message, VideoPart
 from .rules import ReadAnswer
-from .samples import ImageRef, Kind, Sample
+from .samples import Kind, Sample
 from .videos import TimeSpan, VideoRef, VideoSampling
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class PromptTemplate:
         no_options: texts of options that the harness leaves out, since it takes them for missing values.
         images_first: whether the images of interleaved content come first, each once, and the text has the benchmark's
             marks in their places (``meta["marks"]``).
+        families: the text for the models of certain families, by name, where that differs; an empty ``text`` leaves the
+            other families their own prompts.
     """
 
     text: str
@@ -55,6 +58,7 @@ class PromptTemplate:
     others: Mapping[Kind, str] = field(default_factory=dict, hash=False)
     no_options: frozenset[str] = frozenset()
     images_first: bool = False
+    families: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -130,43 +134,6 @@ class PromptSpec:
         from evalkit import time_spans
 
         return time_spans.read_span(text, self.reading or time_spans.DEFAULT)
-
-
-@dataclass(frozen=True)
-class TextPart:
-    """A piece of text inside a message."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class ImagePart:
-    """An image inside a message."""
-
-    image: ImageRef
-
-
-@dataclass(frozen=True)
-class VideoPart:
-    """A video inside a message."""
-
-    video: VideoRef
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation: its parts in the order that the model sees them.
-
-    The role ``plain`` is raw text without a chat template, for the model to continue; it must be the only message.
-    """
-
-    role: Literal["system", "user", "assistant", "plain"]
-    content: tuple[TextPart | ImagePart | VideoPart, ...]
-
-    def text(self, image: str = "<image>", video: str = "<video>") -> str:
-        """Its text, with these marks in the places of images and videos."""
-        marks = {ImagePart: image, VideoPart: video}
-        return "".join(part.text if isinstance(part, TextPart) else marks[type(part)] for part in self.content)
 
 
 @dataclass(frozen=True)

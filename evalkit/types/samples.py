@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, Union
 
-from .media import Media, Size
+from .media import ImageRef
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PILImage
-
+    from .messages import Message
     from .videos import VideoRef
 
 
@@ -51,27 +49,6 @@ CATEGORY_SEPARATOR = ", "
 """Separates the names of categories in the text of a sample of the kind ``detection``."""
 
 
-class ImageRef(Media):
-    """A reference to an image."""
-
-    @abstractmethod
-    def size(self) -> Size:
-        """(width, height) in pixels, from the header alone.  Raises ``OSError`` if it cannot be read."""
-
-    @abstractmethod
-    def load(self) -> PILImage:
-        """Decode it to RGB.  Raises ``OSError`` or ``ValueError`` if it cannot be read."""
-
-    def content(self) -> bytes | None:
-        """The bytes of its file; None if there is no such file.  Raises ``OSError`` if it cannot be read."""
-        return None
-
-
-def image_key(image: ImageRef) -> str:
-    """The image's cache key: equal for references to the same content."""
-    return image.key
-
-
 Part = str | ImageRef
 """A piece of an option: text or an image."""
 ContentPart = Union[str, ImageRef, "VideoRef"]
@@ -100,6 +77,8 @@ class Sample:
         kind: what it asks for, if that is not what the task's samples usually ask for: an open question among
             multiple-choice questions, for instance.
         videos: the question's videos, usually one, if any.
+        turns: the conversation before the question, as it was: its users', assistants' and system's turns with their
+            images and videos.  Only the answer to the question is scored.
     """
 
     id: str
@@ -112,6 +91,7 @@ class Sample:
     content: tuple[ContentPart, ...] = ()
     kind: Kind | None = None
     videos: tuple[VideoRef, ...] = ()
+    turns: tuple[Message, ...] = ()
 
     @classmethod
     def interleaved(
@@ -144,8 +124,18 @@ class Sample:
 
     @property
     def all_images(self) -> tuple[ImageRef, ...]:
-        """The images of the question, then those of the options."""
-        return (*self.images, *(option for option in self.options if not isinstance(option, str)))
+        """The images of the turns before the question, those of the question, then those of the options."""
+        before = self._in_turns("image") if self.turns else ()
+        return (*before, *self.images, *(option for option in self.options if not isinstance(option, str)))
+
+    @property
+    def all_videos(self) -> tuple[VideoRef, ...]:
+        """The videos of the turns before the question, then those of the question."""
+        return (*self._in_turns("video"), *self.videos) if self.turns else self.videos
+
+    def _in_turns(self, medium: str) -> tuple[Any, ...]:
+        parts = (part for turn in self.turns for part in turn.content)
+        return tuple(getattr(part, medium) for part in parts if hasattr(part, medium))
 
     @property
     def lettered_options(self) -> tuple[tuple[str, Part], ...]:

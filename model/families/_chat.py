@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evalkit.coordinates import Numbers, PointNumbers, box_numbers
 from evalkit.errors import UserError
@@ -99,7 +100,7 @@ class Chat(Family):
         tokens = self.template(spec).max_new_tokens
         found = default if tokens is None else Decoding(tokens)
         if spec.kind in LOCATED:
-            return Decoding(max(found.max_new_tokens, GROUNDING_TOKENS), found.min_new_tokens)
+            return replace(found, max_new_tokens=max(found.max_new_tokens, GROUNDING_TOKENS))
         return found
 
     def parse(

@@ -192,9 +192,10 @@ def template_of(
     """
     if spec.given:
         return _given(spec, family, official, vlmevalkit, by_task, vlmevalkit_by_task)
-    if spec.protocol == OFFICIAL and (spec.task in by_task or OFFICIAL in spec.prompts):
-        return _of_kind(by_task.get(spec.task) or spec.prompts[OFFICIAL], spec.kind)
     if spec.protocol == OFFICIAL:
+        own_prompt = by_task.get(spec.task) or _of_family(spec.prompts.get(OFFICIAL), family)
+        if own_prompt is not None:
+            return _of_kind(own_prompt, spec.kind)
         text = by_kind(official, spec.kind)
         if text is None:
             raise UserError(
@@ -227,6 +228,14 @@ def _given(spec: PromptSpec, family: str, *templates: Any) -> PromptTemplate:
     return PromptTemplate(
         spec.given, protocol.max_new_tokens, no_options=protocol.no_options, images_first=protocol.images_first
     )  # fmt: skip
+
+
+def _of_family(template: PromptTemplate | None, family: str) -> PromptTemplate | None:
+    """The benchmark's own template for the models of ``family``; None if these keep their own prompt."""
+    if template is None:
+        return None
+    text = template.families.get(family, template.text)
+    return replace(template, text=text) if text else None
 
 
 def _of_kind(template: PromptTemplate, kind: Kind) -> PromptTemplate:

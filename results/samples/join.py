@@ -136,7 +136,7 @@ def _sample_view(key: str, sides: Sequence[_RunSplit | None], context: SplitCont
     digests = _digests(lines[0], len(images)) if lines else ()
     known = digests or (None,) * len(images)
     images = tuple(guarded(image, digest, context.folder) for image, digest in zip(images, known, strict=True))
-    videos = () if sample is None else sample.videos
+    videos = () if sample is None else sample.all_videos
     if not all(is_within(video, context.folder) for video in videos):
         videos = ()
     return SampleView(

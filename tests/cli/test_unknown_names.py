@@ -13,7 +13,7 @@ Evalkit = Callable[..., subprocess.CompletedProcess[str]]
 
 SENTENCES = {
     "capitals": ("run --tasks RefCOCO", "unknown task 'RefCOCO': did you mean refcoco?"),
-    "benchmark": ("run --tasks questions_of_mine", "'evalkit tasks' lists the benchmarks; your own questions are a task in a .jsonl file"),
+    "benchmark": ("run --tasks questions_of_mine", "'evalkit tasks' lists the benchmarks; your own questions are a task in a .toml or .jsonl file"),
     "unlike": ("run --tasks qqq", "unknown task 'qqq': 'evalkit tasks' lists the benchmarks"),
     "server": ("run --tasks refcoco --backend vllm", "models behind vllm are evaluated with --backend server --base-url"),
     "judge": ("run --tasks refcoco --judge-model gpt", "there is no option --judge-model: use --judge MODEL"),

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
@@ -35,6 +35,7 @@ from evalkit.model.server.http import Connection
 from evalkit.model.server.image_sizes import ResizeRule, resize_rule
 from evalkit.model.server.images import ImageCache
 from evalkit.model.server.videos import ServerVideos
+from evalkit.model.server.watch import Watched
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.types import Batching, ImageSize, Preview, Request, Response, Size
 
@@ -111,18 +112,27 @@ class ServerBackend(Backend):
         if any(request.videos for request in requests):
             self._probe_videos(requests)
         arrived: SimpleQueue[Response | BaseException | None] = SimpleQueue()
-        client = Client(
-            self._connection,
-            self._chat,
-            self.limiter,
-            self._images,
-            self.resize_rule,
-            self.videos,
-            deliver=arrived.put,
-            stop=stop,
-            counts=self.counts,
-        )
-        return _run_in_thread(client, order_by_images(requests) if self._grouped else requests, arrived)
+        return _run_in_thread(self._answer(requests, arrived.put, stop), arrived)
+
+    async def _answer(
+        self, requests: Sequence[Request], deliver: Callable[[Response], None], stop: Event | None
+    ) -> None:
+        """Answer all requests; ``deliver`` is called with each response when it arrives."""
+        client = self._client(self._connection, self.limiter, deliver, stop)
+        await client.run(order_by_images(requests) if self._grouped else requests)
+
+    def _client(
+        self,
+        connection: Connection,
+        limiter: ConcurrencyLimiter,
+        deliver: Callable[[Response], None],
+        stop: Event | None,
+        server: Watched | None = None,
+    ) -> Client:
+        return Client(
+            connection, self._chat, limiter, self._images, self.resize_rule, self.videos,
+            deliver=deliver, stop=stop, counts=self.counts, server=server,
+        )  # fmt: skip
 
     def _probe_videos(self, requests: Sequence[Request]) -> None:
         """Find out how the server takes videos, before anything is sent.
@@ -149,11 +159,11 @@ class ServerBackend(Backend):
 
 
 def _run_in_thread(
-    client: Client, requests: Sequence[Request], arrived: SimpleQueue[Response | BaseException | None]
+    answering: Coroutine[Any, Any, None], arrived: SimpleQueue[Response | BaseException | None]
 ) -> Iterator[Response]:
     """The responses as they arrive; the event loop runs in a thread, which ends with this iterator."""
     loop = asyncio.new_event_loop()
-    main = loop.create_task(client.run(requests))
+    main = loop.create_task(answering)
 
     def work() -> None:
         try:

@@ -20,7 +20,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
@@ -39,9 +39,11 @@ from .http import Connection
 from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
+from .preparation import Preparation
 from .prompt_end import decoded, token_count
 from .videos import ServerVideos
 from .waiting import POLL_SECONDS, Stopping, Waits
+from .watch import Unwatched, Waiting, Watched
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Client:
         deliver: is called with each response when it arrives.
         stop: once set, nothing more is sent, and requests that wait to be sent again are given up.
         counts: counts answers and errors, by kind.
+        server: knows whether the server is being restarted; None for a server that is not evalkit's.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Client:
         deliver: Callable[[Response], None],
         stop: Event | None,
         counts: Counter[str],
+        server: Watched | None = None,
     ) -> None:
         self.connection = connection
         self.chat = chat
@@ -84,6 +88,8 @@ class Client:
         self.counts = counts
         self._deliver = deliver
         self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
+        self._server = Unwatched() if server is None else server
+        self._stop = stop
         self._waits = Waits(limiter, counts, stop)
         self._last_reply = time.monotonic()
         self._silence_reported = False
@@ -91,17 +97,22 @@ class Client:
         self._decoding = asyncio.Lock()
         self._tokenizes = True  # until the server turns out not to tokenize texts
 
-    async def run(self, requests: Sequence[Request]) -> None:
+    async def run(self, requests: Iterable[Request] | Waiting) -> None:
         """Send all requests in this order, and deliver their responses; ends early if the run is to stop.
+
+        Args:
+            requests: all of them, or a queue that others take requests from, too.
 
         Raises:
             UserError: the server rejects every request.
             RunFailed: the server stopped answering.
+            Exception: raised by ``server`` if it cannot be restarted.
         """
-        waiting = deque(requests)
+        waiting = requests if isinstance(requests, Waiting) else deque(requests)
         running: set[asyncio.Task[Response | None]] = set()
         # Images are read and encoded in threads, so that they do not block the event loop.
         self._threads = ThreadPoolExecutor(4)
+        self._preparation = Preparation(self.resize_rule, self.images, self.videos, self._threads)
         try:
             async with self.connection.client() as self._client:
                 while (waiting and not self._waits.stopping) or running:
@@ -122,7 +133,7 @@ class Client:
                 task.cancel()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start_tasks(self, waiting: deque[Request], running: set[asyncio.Task[Response | None]]) -> None:
+    def _start_tasks(self, waiting: Waiting, running: set[asyncio.Task[Response | None]]) -> None:
         limiter = self.limiter
         while waiting and not self._waits.stopping and len(running) < limiter.limit and not limiter.seconds_paused():
             running.add(asyncio.ensure_future(self._respond(waiting.popleft())))
@@ -134,8 +145,7 @@ class Client:
         """The response to a request; None if the run is to stop before there is one."""
         started = time.monotonic()
         try:
-            image_sizes = await self._image_sizes(request)
-            prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self.videos.prepare, request)
+            image_sizes, prepared = await self._preparation.of(request)
             response = await self._ask(prepared.request)
         except (OSError, ValueError) as error:  # an image that is unreadable, or refused by the processor
             names = ", ".join(medium.name for medium in (*request.images, *request.videos))
@@ -164,12 +174,6 @@ class Client:
         return replace(
             response, text=text, error=reason, image_sizes=image_sizes, seconds=seconds, video_inputs=prepared.videos
         )
-
-    async def _image_sizes(self, request: Request) -> tuple[ImageSize, ...]:
-        def sizes() -> tuple[ImageSize, ...]:
-            return tuple(self.resize_rule.image_size(self.images.data_url(image)[1]) for image in request.images)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, sizes)
 
     async def _ask(self, request: Request) -> Response | None:
         try:
@@ -224,8 +228,16 @@ class Client:
         """
         failures = waits = 0
         while True:
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(self._threads, lambda: self.chat.body(request, **fields))
+            if self._preparation.is_cached(request):
+                content = self.chat.body(request, **fields)
+            else:
+                loop = asyncio.get_running_loop()
+                content = await loop.run_in_executor(self._threads, lambda: self.chat.body(request, **fields))
+            if await self._server.available(self._stop):  # it has been restarted meanwhile
+                waits = 0
+                self._last_reply = time.monotonic()
+                if self._waits.stopping:
+                    raise Stopping
             if waits:  # it may have been refused because others are in flight
                 await self._waits.turn()
             sent = time.monotonic()
@@ -259,7 +271,7 @@ class Client:
                     if failures >= MAX_ATTEMPTS:
                         raise RequestFailed(f"{error}, {failures} times") from None
             self._check_patience(trouble, retry_after)
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2**waits) * random.uniform(0.5, 1.5)
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(waits, 20)) * random.uniform(0.5, 1.5)
             waits += 1
             if retry_after is not None:
                 await self._waits.sleep(retry_after + random.uniform(0, FIRST_WAIT))
@@ -287,6 +299,9 @@ class Client:
     def _check_patience(self, trouble: Exception, retry_after: float | None) -> None:
         silent = time.monotonic() - self._last_reply
         address = self.connection.endpoint.base_url
+        if silent > self._patience and self._server.unresponsive(silent):
+            self._last_reply = time.monotonic()
+            return
         if silent + (retry_after or 0.0) > self._patience:
             raise RunFailed(
                 f"{address}: no response for {silent:.0f} s (--patience {self._patience:g}), giving up; the last "

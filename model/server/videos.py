@@ -81,7 +81,7 @@ class ServerVideos:
         self.problem: str | None = None
         self._selector = VideoSelector(geometry or VideoGeometry())
         self._decoded = DecodedFrames()
-        self._urls: OrderedDict[str, str] = OrderedDict()
+        self._urls: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
@@ -120,14 +120,14 @@ class ServerVideos:
         """The fields that tell the server the times of a prepared request's video."""
         return {MEDIA_IO: {"video": times(self._selector.of(request)[0])}} if request.videos else {}
 
-    def part(self, request: Request) -> dict[str, Any]:
-        """The part of a turn that is a prepared request's only video.  Raises ``OSError`` or ``ValueError``."""
+    def url(self, request: Request) -> bytes:
+        """The ``data:`` URL of a prepared request's only video, in ASCII.  Raises ``OSError`` or ``ValueError``."""
         video = self._selector.of(request)[0]
         with self._lock:
             if (found := self._urls.get(video.key)) is not None:
                 self._urls.move_to_end(video.key)
-                return _part(found)
-        found = data_url(video)
+                return found
+        found = data_url(video).encode()
         with self._lock:
             if video.key not in self._urls:
                 self._bytes += len(found)
@@ -135,7 +135,7 @@ class ServerVideos:
             while self._bytes > CACHE_BYTES and len(self._urls) > 1:
                 _, oldest = self._urls.popitem(last=False)
                 self._bytes -= len(oldest)
-        return _part(found)
+        return found
 
     async def probe(self, connection: Connection, model: str) -> str:
         """Find out whether the server keeps the times of frames, and set ``problem``.
@@ -225,12 +225,9 @@ def data_url(video: SelectedVideo) -> str:
     return f"data:video/jpeg;base64,{','.join(frames)}"
 
 
-def _part(url: str) -> dict[str, Any]:
-    return {"type": "video_url", "video_url": {"url": url}}
-
-
 def _probe_body(model: str, video: SelectedVideo) -> bytes:
-    content = [_part(data_url(video)), {"type": "text", "text": "When does the disc reach the right?"}]
+    shown = {"type": "video_url", "video_url": {"url": data_url(video)}}
+    content = [shown, {"type": "text", "text": "When does the disc reach the right?"}]
     return json.dumps(
         {
             "model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 1, "temperature": 0.0,

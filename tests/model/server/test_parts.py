@@ -129,7 +129,7 @@ def test_cache_keeps_last_images(tmp_path: Path) -> None:
     for image in images:
         Path(image.path).rename(f"{image.path}.moved")
     assert [cache.data_url(image) for image in images[3:]] == found[3:]
-    assert base64.b64decode(found[4][0].partition(",")[2]) == Path(f"{images[4].path}.moved").read_bytes()
+    assert base64.b64decode(found[4][0].partition(b",")[2]) == Path(f"{images[4].path}.moved").read_bytes()
     for image in images[:3]:
         with pytest.raises(FileNotFoundError):
             cache.data_url(image)
@@ -337,7 +337,7 @@ def test_order_by_images_keeps_questions_of_image_together(images: list[int]) ->
 
 
 def chat() -> ChatAPI:
-    return ChatAPI(served(), lambda image: f"data:{image.name}")
+    return ChatAPI(served(), lambda image: f"data:{image.name}".encode())
 
 
 def reply(**choice: Any) -> dict[str, Any]:
@@ -519,13 +519,13 @@ def test_thinking_is_sent_to_the_chat_template(
 ) -> None:
     checkpoint = served()
     checkpoint = replace(checkpoint, served=replace(checkpoint.served, switches=switches))
-    body = json.loads(ChatAPI(checkpoint, lambda image: image.name).body(replace(REQUEST, thinking=thinking)))
+    body = json.loads(ChatAPI(checkpoint, lambda image: image.name.encode()).body(replace(REQUEST, thinking=thinking)))
     assert body.get("chat_template_kwargs") == sent
 
 
 def test_servers_that_cannot_switch_thinking_end_the_run() -> None:
     checkpoint = replace(served(), served=replace(served().served, switches=("thinking",)))
-    one = ChatAPI(checkpoint, lambda image: image.name)
+    one = ChatAPI(checkpoint, lambda image: image.name.encode())
     body = one.body(replace(REQUEST, thinking=True))
     with pytest.raises(FatalError, match="so --thinking cannot be sent"):
         one.adapt(body, "no", Rejection("no", fields=frozenset({"chat_template_kwargs"})))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from evalkit.engines import Engine
 from evalkit.errors import UserError
 
 KEY_VARIABLE = "EVALKIT_API_KEY"
@@ -64,6 +65,7 @@ class ServedModel:
         prompt_end: the end of the prompts that the server renders, where reasoning may be opened; empty if unknown.
         switches: the variables by which its chat template is told to think (``evalkit.chat_template.SWITCHES``); None
             if the template is not known.
+        engine: what evalkit starts to serve it; None for a server that runs already.
     """
 
     endpoint: Endpoint
@@ -76,9 +78,12 @@ class ServedModel:
     lineage: tuple[str, ...] = ()
     prompt_end: str = ""
     switches: tuple[str, ...] | None = None
+    engine: Engine | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The entry in the manifest."""
+        if self.engine is not None:
+            return {"engine": self.engine.to_dict(), "software": self.software, "folder": self.folder}
         return {
             "base_url": self.endpoint.base_url,
             "software": self.software,

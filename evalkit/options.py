@@ -64,8 +64,8 @@ class RunSettings:
         "string", AUTO, "Common", "auto, cpu, cuda, cuda:N or mps. Several (comma-separated, or cuda:*): one worker on "
         "each.", shown_default="auto (cuda, mps or cpu)")
     backend: str = _option(
-        "string", "hf", "Common", "What generates the answers: hf (transformers, in this process) or server (vLLM, "
-        "SGLang, …).")
+        "string", "hf", "Common", "What generates the answers: hf (transformers, in this process), vllm or sglang "
+        "(servers that evalkit starts), or server (one that runs already).")
     out: str = _option("string", "runs", "Common", "Folder of all run folders.", short="-o")
 
     family: str | None = _option(
@@ -197,6 +197,16 @@ class RunSettings:
         "string", PIXEL_LIMITS_SENT, "Server",
         "Where --min-pixels and --max-pixels apply: sent with each request, or set when the server was started.",
         choices=PIXEL_LIMITS, metavar="|".join(PIXEL_LIMITS))
+    engine_python: str | None = _option(
+        "string", None, "Server", "vllm, sglang: the Python of the environment that has the engine.",
+        shown_default="this one", metavar="PATH", in_file=False)
+    engine_command: str | None = _option(
+        "string", None, "Server",
+        "vllm, sglang: command that starts the engine, such as a container; its arguments are appended.",
+        shown_default="none", metavar="COMMAND", in_file=False)
+    engine_arg: tuple[str, ...] = _option(
+        "texts", (), "Server", "vllm, sglang: further argument of the engine. Repeatable.", shown_default="none",
+        metavar="NAME[=VALUE]", in_file=False)
 
     judge: str | None = _option(
         "string", None, "Judge",
@@ -218,8 +228,8 @@ class RunSettings:
         range=AT_LEAST_1)
     gpus_per_worker: float | None = _option(
         "number", None, "Cluster",
-        "Ray: GPUs per worker. >1 shards the model; 0.5 shares a GPU between two workers.",
-        shown_default="1, or 0 without GPUs", range=AT_LEAST_0)
+        "Ray, vllm, sglang: GPUs per worker or server. >1 shards the model; 0.5 shares a GPU (Ray).",
+        shown_default="Ray: 1, or 0 without GPUs; else as few as hold the model", range=AT_LEAST_0)
 
     name: str | None = _option(
         "string", None, "Output", "Name of the run folder in --out.", shown_default="MODEL-IDENTITY")

@@ -25,7 +25,7 @@ from evalkit.types import JudgePrompt
 P = TypeVar("P")
 
 
-SERVERS = ("api", "lmdeploy", "ollama", "openai", "sglang", "tgi", "trtllm", "tensorrt-llm", "vllm", "llama.cpp")
+SERVERS = ("api", "lmdeploy", "ollama", "openai", "tgi", "trtllm", "tensorrt-llm", "llama.cpp")
 """Software whose OpenAI-compatible servers the backend ``server`` works with."""
 
 
@@ -85,7 +85,7 @@ class Group(Generic[P]):
         if self.entry_point == "evalkit.backends" and name.lower() in SERVERS:
             return (
                 f"models behind {name} are evaluated with --backend server --base-url http://HOST:PORT/v1, after its "
-                f"OpenAI-compatible server was started (for vLLM: vllm serve MODEL)."
+                "OpenAI-compatible server was started."
             )
         return f"there are {', '.join(names)}."
 

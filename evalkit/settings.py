@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.decoding import check_repeats, settings_overrides, unescape
 from evalkit.endpoint import check_base_url
+from evalkit.engines import ENGINES, check_engine
 from evalkit.errors import UserError
 from evalkit.option import Option, count_or_share
 from evalkit.options import AUTO, NEVER_FROM_FILES, OPTIONS, RunSettings
@@ -260,6 +261,7 @@ def _check(s: RunSettings) -> None:
     if s.base_url is not None and s.backend == RunSettings.backend:
         raise UserError(f"--base-url: the backend {s.backend} runs in this process; add --backend server.")
     _check_cluster(s)
+    check_engine(s.backend, s.engine_python, s.engine_command, s.engine_arg)
     _check_name(s)
 
 
@@ -285,7 +287,8 @@ def _check_name(s: RunSettings) -> None:
 def _check_cluster(s: RunSettings) -> None:
     for name in ("address", "workers", "gpus_per_worker"):
         value = getattr(s, name)
-        if value is not None and s.executor != "ray":
+        per_server = name == "gpus_per_worker" and s.backend in ENGINES
+        if value is not None and s.executor != "ray" and not per_server:
             raise UserError(
                 f"{OPTIONS[name].flag} {value}: only for --executor ray; choose this machine's devices with --device, "
                 "such as cuda:0,cuda:1."

@@ -88,7 +88,7 @@ class HTTPServer:
     Attributes:
         misbehave: called with a request's number and its body; a name from ``MISCHIEF`` or None.
         replace: called with a request's number and its body; (status, content) of another reply, or None.
-        paths: other paths, each with what makes the reply to a request there.
+        paths: other paths, each with what makes the reply to a request there; ``pages`` those that are only read.
         key: what it wants as a bearer token; None for no key.
         models: its list of models, or (status, content) of another reply to requests for it.
         bodies: the requests that it answered properly; ``seen`` all that came, ``headers`` those of each.
@@ -101,6 +101,7 @@ class HTTPServer:
         self.misbehave: Any = lambda number, body: None
         self.replace: Any = lambda number, body: None
         self.paths: dict[str, Any] = {}
+        self.pages: dict[str, Any] = {}
         self.key: str | None = None
         self.models: Any = [{"id": "one", "object": "model", "owned_by": "nobody", "created": 1}]
         self.refused_fields: tuple[str, ...] = ()
@@ -205,6 +206,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/v1/models":
             models = self.server_of_tests.models
             self.reply(*(models if isinstance(models, tuple) else (200, {"object": "list", "data": models})))
+        elif self.path in self.server_of_tests.pages:
+            self.reply(200, self.server_of_tests.pages[self.path])
         else:
             self.reply(404, {"error": {"message": "there is nothing here"}})
 

@@ -12,6 +12,7 @@ from typing import Any
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import Endpoint
 from evalkit.errors import UserError
+from evalkit.launching import EngineOptions, Launch
 from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size
 
 
@@ -127,10 +128,12 @@ class BackendFactory(ABC):
 
     Attributes:
         remote: whether models are not loaded here but served elsewhere: ``connect`` then finds them.
+        launches: whether it starts a server for each model: ``launchable`` prepares that, and ``launch`` does it.
     """
 
     name: str
     remote: bool = False
+    launches: bool = False
 
     @abstractmethod
     def identity(self, checkpoint: Checkpoint, *, device: str, dtype: str) -> Mapping[str, Any]:
@@ -197,6 +200,23 @@ class BackendFactory(ABC):
             UserError: no server answers, it refuses the key, or it has no such model.
         """
         raise UserError(f"--base-url: the backend {self.name} uses no server; leave it out.")
+
+    def launchable(self, checkpoint: Checkpoint, options: EngineOptions) -> Checkpoint:
+        """A checkpoint whose files are here, as a model that a server will offer; nothing is started yet.
+
+        Raises:
+            UserError: the engine is not installed, or cannot be used with these options.
+        """
+        raise UserError(f"the backend {self.name} starts no server.")
+
+    def launch(self, checkpoint: Checkpoint, launch: Launch) -> Backend:
+        """Start servers for a checkpoint from ``launchable``, and wait until they are ready.
+
+        Raises:
+            UserError: the engine does not know an argument.
+            RunFailed: a server did not start.
+        """
+        raise UserError(f"the backend {self.name} starts no server.")
 
     def worker_pool(
         self, *, device: str, dtype: str, batching: Batching = Batching(), cluster: Cluster | None = None

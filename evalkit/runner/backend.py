@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from evalkit.checkpoint import Checkpoint
 from evalkit.interfaces import Backend, BackendFactory, WorkerPool
+from evalkit.launching import Launch
 from evalkit.options import RunSettings
 
 
@@ -34,9 +36,35 @@ def backend_identity(
     return factory.identity(checkpoint, device=settings.device, dtype=settings.dtype)
 
 
+def launched_backend(
+    factory: BackendFactory, checkpoint: Checkpoint, launch: Launch, announce: Callable[[str], None], console: Console
+) -> Backend:
+    """The backend of servers that are started for this run; shows how far their start has got.
+
+    Raises:
+        UserError: the engine does not know an argument.
+        RunFailed: a server did not start.
+    """
+    began = time.monotonic()
+    served = checkpoint.served
+    assert served is not None
+    assert served.engine is not None
+    count = len(served.engine.places)
+    announce(
+        f"starting {served.software} for {checkpoint.name}: {count} server{'s' if count > 1 else ''}; output in "
+        f"{launch.folder}/engine{'-N' if count > 1 else ''}.log"
+    )
+    with console.status("starting") as status:
+        backend = factory.launch(checkpoint, replace(launch, report=lambda line: status.update(Text(line))))
+    about = backend.describe()
+    announce(f"{checkpoint.name} on {about['device_name']}, ready after {time.monotonic() - began:.1f} s")
+    return backend
+
+
 def opened_backend(
     factory: BackendFactory, pool: WorkerPool | None, checkpoint: Checkpoint, settings: RunSettings, console: Console
 ) -> Backend:
+    """The checkpoint's backend, loaded here, by the pool's workers, or on a server that runs already."""
     began = time.monotonic()
     with console.status(f"loading {checkpoint.name}"):
         if pool is not None:

@@ -19,11 +19,12 @@ from evalkit.task_names import parse_tasks
 from evalkit.text_console import TextConsole
 
 from .active_run import ActiveRun, open_run
-from .backend import backend_identity, open_worker_pool, opened_backend
+from .backend import backend_identity, launched_backend, open_worker_pool, opened_backend
 from .dry_run import check_requests, show_requests, warn_of_long_prompts
 from .finish import plot_shots
 from .judge import JudgeSettings, OpenedJudge, find_judge, release_memory
 from .judging import judge_run
+from .launched_models import launch_of, launched_models
 from .lazy_backend import LazyBackend
 from .manifest import announce
 from .multi_run import MultiRunResult, evaluate_plans, raise_first_failure
@@ -104,6 +105,8 @@ class Execution:
         server = server_backend(settings)
         if server is None:
             models = resolve_models(self._effective, console, given)
+        elif server.launches:
+            models = launched_models(server, self._effective, console, given)
         else:
             models = connect_models(server, self._effective, console, given)
         self.plans = [
@@ -231,17 +234,22 @@ def evaluate(
             with console.status("starting"):  # this imports torch, which takes seconds
                 check_requests(plan, run.checkpoint, factory)
             warn_of_long_prompts(plan, run.checkpoint, factory, settings, run.resizer, run.announce)
-            backend = opened_backend(factory, pool, run.checkpoint, settings, console)
+            if factory.launches:
+                backend = launched_backend(
+                    factory, run.checkpoint, launch_of(run, plan, lazy), run.announce, console
+                )  # fmt: skip
+            else:
+                backend = opened_backend(factory, pool, run.checkpoint, settings, console)
             run.backend_loaded(backend)
             return backend
 
-        backend = LazyBackend(factory.name, opened)
+        lazy = LazyBackend(factory.name, opened)
         try:
             run.announce_start()
             reporter = Reporter(console, plan.jobs, run.name, events)
             if (found := run.proof.unchanged()) is not None:
                 return run, run.finish_unchanged(found, reporter), True
-            results = run_all(run, backend, console, reporter)
+            results = run_all(run, lazy, console, reporter)
             if results is None:
                 return None
             entries, complete = run.finish(results)
@@ -254,7 +262,9 @@ def evaluate(
             run.announce_stop()
             return None
         finally:
-            backend.if_open(run.note_backend)  # its description may have new entries
+            lazy.if_open(run.note_backend)  # its description may have new entries
+            if factory.launches:
+                lazy.close()  # each run has its own servers
 
 
 def run_all(run: ActiveRun, backend: LazyBackend, console: Console, reporter: Reporter) -> list[Result] | None:

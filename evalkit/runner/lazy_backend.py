@@ -17,15 +17,18 @@ class LazyBackend(Backend):
 
     Attributes:
         on_begin: called with each list of requests, and the open backend, before the backend gets them.
+        stop: set when the run is to stop; None before the first requests, and if nothing sets it.
     """
 
     def __init__(self, name: str, open_: Callable[[], Backend]) -> None:
         self.name = name
         self.on_begin: Begin = _ignore
+        self.stop: Event | None = None
         self._open = open_
         self._backend: Backend | None = None
 
     def generate(self, requests: Sequence[Request], stop: Event | None = None) -> Iterator[Response]:
+        self.stop = stop
         backend = self.opened()
         self.on_begin(requests, backend)
         return backend.generate(requests, stop)

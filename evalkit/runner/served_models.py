@@ -34,11 +34,11 @@ UNSUPPORTED_OPTIONS = {
 
 
 def server_backend(settings: RunSettings) -> BackendFactory | None:
-    """The backend if it is a server's, else None."""
+    """The backend if it sends requests to servers, those that it starts itself included; else None."""
     if settings.backend == RunSettings.backend:
         return None  # importing it imports torch, which is left for later
     factory: BackendFactory = registry.backends.get(settings.backend)
-    return factory if factory.remote else None
+    return factory if factory.remote or factory.launches else None
 
 
 def connect_models(
@@ -163,7 +163,9 @@ def identity_of(checkpoint: Checkpoint) -> dict[str, Any]:
     if served.endpoint.processor is not None:  # boxes are parsed with it; the key is kept for earlier runs
         parts["pictures_seen_by"] = fingerprint.of_processor(Path(local_processor(served.endpoint.processor)))
     if served.same_machine and served.folder is not None:
-        return {**parts, **fingerprint.of_checkpoint(Path(served.folder))}
+        # Only an engine that evalkit starts is told whether it may load pickled weights, or run the checkpoint's code.
+        pickled, code = checkpoint.allow_pickled_weights, checkpoint.trust_remote_code
+        return {**parts, **fingerprint.of_checkpoint(Path(served.folder), pickled=pickled, code=code)}
     known = {name: entry[name] for name in ("root", "parent") if entry.get(name)}
     if "root" not in known:
         known["base_url"] = served.endpoint.base_url

@@ -108,7 +108,7 @@ class Client:
             RunFailed: the server stopped answering.
             Exception: raised by ``server`` if it cannot be restarted.
         """
-        waiting = requests if isinstance(requests, Waiting) else deque(requests)
+        waiting: Waiting = requests if isinstance(requests, Waiting) else deque(requests)
         running: set[asyncio.Task[Response | None]] = set()
         # Images are read and encoded in threads, so that they do not block the event loop.
         self._threads = ThreadPoolExecutor(4)

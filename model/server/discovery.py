@@ -49,7 +49,7 @@ def discover(model: str | None, endpoint: Endpoint) -> Checkpoint:
     served = ServedModel(
         endpoint,
         entry.recorded,
-        _software(entry, endpoint, key),
+        software(entry.owner, endpoint, key),
         folder,
         same_machine=here and folder is not None and folder == entry.folder,
         lineage=lineage,
@@ -187,11 +187,15 @@ def _config(folder: str | None) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _software(entry: ListedModel, endpoint: Endpoint, key: str | None) -> str:
-    """The server's name and version, as far as it reports them: ``vLLM 0.32.0``."""
-    if entry.owner not in KNOWN_SOFTWARE:
-        return f"a server ({entry.owner})" if entry.owner else "a server"
-    name, where = KNOWN_SOFTWARE[entry.owner]
+def software(owner: str, endpoint: Endpoint, key: str | None) -> str:
+    """The server's name and version, as far as it reports them: ``vLLM 0.32.0``.
+
+    Args:
+        owner: ``owned_by`` in its list of models.
+    """
+    if owner not in KNOWN_SOFTWARE:
+        return f"a server ({owner})" if owner else "a server"
+    name, where = KNOWN_SOFTWARE[owner]
     connection = Connection(endpoint, key)
     try:
         reply = connection.get(f"{root_url(connection)}{where}")

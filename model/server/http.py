@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
-from evalkit.endpoint import Endpoint
+from evalkit.endpoint import KEY_VARIABLE, Endpoint
 from evalkit.version import __version__
 
 from .errors import BadRequest, FatalError, RateLimited, RequestFailed, ServerUnavailable
@@ -182,7 +182,7 @@ class Connection:
         if rejection.codes & MODERATED and 400 <= status < 500:
             raise BadRequest(f"{status}: {message}", rejection)
         if status in (401, 403):
-            variable = self.endpoint.keys[0]
+            variable = next(iter(self.endpoint.keys), KEY_VARIABLE)
             rejected = f"the server rejects the key in ${variable}"
             advice = rejected if self._key else f"the server needs a key: set ${variable}"
             raise FatalError(f"{advice} ({status}: {message})", status)

@@ -15,7 +15,7 @@ SENTENCES = {
     "capitals": ("run --tasks RefCOCO", "unknown task 'RefCOCO': did you mean refcoco?"),
     "benchmark": ("run --tasks questions_of_mine", "'evalkit tasks' lists the benchmarks; your own questions are a task in a .toml or .jsonl file"),
     "unlike": ("run --tasks qqq", "unknown task 'qqq': 'evalkit tasks' lists the benchmarks"),
-    "server": ("run --tasks refcoco --backend vllm", "models behind vllm are evaluated with --backend server --base-url"),
+    "server": ("run --tasks refcoco --backend tgi", "models behind tgi are evaluated with --backend server --base-url"),
     "judge": ("run --tasks refcoco --judge-model gpt", "there is no option --judge-model: use --judge MODEL"),
     "thinking": ("run --tasks refcoco --enable-thinking", "there is no option --enable-thinking: use --thinking on, off or auto"),
     "underscores": ("run --tasks refcoco --max_new_tokens 3", "it is spelled --max-new-tokens"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from evalkit.reasoning import mentions_unfinished
+from evalkit.unfinished import mentions_unfinished
 
 Numbers = tuple[float, float, float, float]
 """(x1, y1, x2, y2) as an answer states them."""

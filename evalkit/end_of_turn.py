@@ -1,8 +1,7 @@
 """Where a model's turn ends in a raw answer.
 
 Backends stop at the tokens that end a turn.  Answers from elsewhere may contain such tokens as text, with what the
-model
-wrote behind them: further turns, or the same answer again.
+model wrote behind them: further turns, or the same answer again.
 """
 
 from __future__ import annotations
@@ -41,3 +40,14 @@ def first_turn(text: str) -> str:
         if token[0] != "<|end|>" or _IN_HARMONY not in text:
             return text[: token.start()]
     return text
+
+
+def ended(text: str, finish: str | None) -> bool | None:
+    """Whether the model ended its turn in a raw answer; None if that is unknown.
+
+    Args:
+        finish: ``Response.finish``; None for an answer from a file that does not say how it ended.
+    """
+    if first_turn(text) != text:
+        return True
+    return None if finish is None else finish == "stop"

@@ -13,12 +13,13 @@ from evalkit.boxes import check_boxes
 from evalkit.choosing.sample_filter import EVERYTHING, SampleFilter
 from evalkit.collection import collection_paused
 from evalkit.data import BUNDLED, HUB, Data, bundled_root
+from evalkit.end_of_turn import ended, first_turn
 from evalkit.errors import UserError
 from evalkit.file_task import FileTask
 from evalkit.given_prompts import NOTHING_GIVEN, GivenPrompts
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
-from evalkit.reasoning import REASONING
+from evalkit.reasoning import REASONING, cut_off_inside
 from evalkit.records import Question as Question
 from evalkit.records import Record as Record
 from evalkit.records import prompt_digest as prompt_digest
@@ -246,9 +247,22 @@ def incomplete_split(job: Job, data: str) -> str:
 
 
 def parse_answer(
-    family: Family, spec: PromptSpec, sample: Sample, text: str, image_sizes: Sequence[ImageSize]
+    family: Family,
+    spec: PromptSpec,
+    sample: Sample,
+    text: str,
+    image_sizes: Sequence[ImageSize],
+    *,
+    finish: str | None,
 ) -> Prediction:
-    """What a raw answer to ``sample`` says, by the rules of ``family``."""
+    """What a raw answer to ``sample`` says up to the end of the turn, by the rules of ``family``.
+
+    Args:
+        finish: how it ended (``Response.finish``); None if that is unknown.
+    """
+    turn_ended, text = ended(text, finish), first_turn(text)
+    if cut_off_inside(text, family.reasoning, turn_ended):
+        return Prediction(None)
     spec = spec.of(sample)
     if spec.kind == "choice":
         return family.parse(spec, text, image_sizes, sample.options)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
 
-from evalkit.end_of_turn import first_turn
+from evalkit.end_of_turn import ended, first_turn
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, Family, JudgedMetric
 from evalkit.jobs import Job, Record, prompt_digest
@@ -211,7 +211,9 @@ def read_verdict(question: JudgeQuestion, family: Family, response: Response) ->
     if response.finish == "error":
         return Verdict(None, text, "error", response.error or "")
     turn = first_turn(text)
-    if not split(turn, family.reasoning).complete or (response.finish == "length" and not prompt.leading):
+    if not split(turn, family.reasoning, ended=ended(text, response.finish)).complete or (
+        response.finish == "length" and not prompt.leading
+    ):
         return Verdict(None, text, "truncated")
     final = family.parse(SPEC, turn, ()).value
     value = prompt.read(final) if isinstance(final, str) else None

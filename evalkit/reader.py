@@ -14,14 +14,14 @@ from functools import cache
 from typing import Any
 
 from evalkit import registry
-from evalkit.end_of_turn import first_turn
+from evalkit.end_of_turn import ended, first_turn
 from evalkit.errors import UserError
 from evalkit.interfaces import Family, Task
 from evalkit.interfaces.task import READINGS
 from evalkit.jobs import GENERATE, OFFICIAL, Job, Record, parse_answer
-from evalkit.reasoning import REASONING, Markers
+from evalkit.reasoning import REASONING, Markers, cut_off_inside
 from evalkit.repeats import answer_key
-from evalkit.types import LOCATED, ImageSize, LabelledBox, Prediction, PromptSpec, Response, Sample, Size
+from evalkit.types import LOCATED, FinishReason, ImageSize, LabelledBox, Prediction, PromptSpec, Response, Sample, Size
 
 PIXELS = "pixels"
 COORDINATES = (PIXELS, "0-1000", "0-1", "resized")
@@ -134,15 +134,25 @@ class Reader:
             for repeat in range(1, job.repeats + 1)
         ]
 
-    def parse(self, task: Task, sample: Sample, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
-        """The prediction in an answer up to the end of the turn, by the family's rules, or of a final text."""
-        text = first_turn(text)
+    def parse(
+        self,
+        task: Task,
+        sample: Sample,
+        text: str,
+        image_sizes: Sequence[ImageSize],
+        finish: FinishReason | None = None,
+    ) -> Prediction:
+        """The prediction in an answer up to the end of the turn, by the family's rules, or of a final text.
+
+        Args:
+            finish: how the answer ended; None if that is unknown.
+        """
         if task.kind in LOCATED and self.boxes is not None:
-            return self._parse_located(task, text, image_sizes)
+            return self._parse_located(task, text, image_sizes, finish)
         parser = self._parser(task, sample)
         if parser is None:
-            return final(sample, text)
-        return parse_answer(parser, self._spec(task), sample, text, image_sizes)
+            return final(sample, first_turn(text))
+        return parse_answer(parser, self._spec(task), sample, text, image_sizes, finish=finish)
 
     def needs_sizes(self, task: Task) -> bool:
         """Whether parsing answers to ``task`` needs the sizes of its images."""
@@ -166,11 +176,16 @@ class Reader:
             return tuple(ImageSize(size, size) for size in originals)
         return tuple(family.image_size(size, self.min_pixels, self.max_pixels) for size in originals)
 
-    def _parse_located(self, task: Task, text: str, image_sizes: Sequence[ImageSize]) -> Prediction:
+    def _parse_located(
+        self, task: Task, text: str, image_sizes: Sequence[ImageSize], finish: FinishReason | None
+    ) -> Prediction:
         """The box or point in an answer, converted from the stated coordinates."""
         # The generic family answers in fractions of the image: those of an image of 1 × 1 pixels are the raw numbers.
         spec = PromptSpec(task.name, task.kind, reading=self._spec(task).reading)
-        found = _generic().parse(spec, text, [ImageSize((1, 1), (1, 1))])
+        turn = first_turn(text)
+        if cut_off_inside(turn, REASONING, ended(text, finish)):
+            return Prediction(None)
+        found = _generic().parse(spec, turn, [ImageSize((1, 1), (1, 1))])
         if found.value is None or self.boxes == PIXELS:
             return found
         if not image_sizes:

@@ -5,6 +5,10 @@ opening marker (``opened_by``).  ``<think>`` later in an answer is part of it, a
 ``[{"bbox_2d": [1, 2, 3, 4], "label": "<think>bottom clock</think>"}]``.  Reasoning without its closing marker was cut
 off, and no answer is searched in it.
 
+A closing marker after ``<think>a <think>b`` may end all reasoning (the second marker was a mention) or only what is
+nested.  What tells them apart is how the answer ended: a model that ended its turn had finished reasoning, one that the
+token limit cut off had not (``split``).
+
 Final answers may be marked (``<answer>``, ``\\boxed{…}``): ``unwrap`` returns their content.
 
 Answers are untrusted: every function here takes time linear in the answer's length, and none raises.
@@ -17,11 +21,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from evalkit.boxed import boxed_text
+
+QUOTES = "`\"'“”‘’„«»「」"
+"""A marker between two of these is a mention."""
 QUOTED_FORMAT = 40
 """The most characters between two markers that reasoning quotes, as in ``<think> reasoning here </think>``."""
-RULES_VERSION = 2
-"""Version of the rules by which raw answers are parsed, in signatures (``parsing:2``); 1 (not named there) knew only
-``<think>`` and unwrapped no answers."""
+RULES_VERSION = 3
+"""Version of the rules by which raw answers are parsed, in signatures (``parsing:3``).
+
+1 (not named there) knew only ``<think>`` and unwrapped no answers; 2 searched what follows nested reasoning for an
+answer even if the token limit had cut it off inside the outer one.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,13 @@ class Markers:
     Attributes:
         opening: lower-case markers match in any case, others as they are.
         anywhere: for answers: whether they count after other text, too, not only at the beginning.
+        nests: for reasoning: whether each opening marker has a closing one of its own.
     """
 
     opening: str
     closing: str
     anywhere: bool = True
+    nests: bool = True
 
 
 REASONING = (
@@ -50,10 +63,10 @@ REASONING = (
     Markers("[THINK]", "[/THINK]"),  # Magistral, Ministral
     Markers("<|begin_of_thought|>", "<|end_of_thought|>"),  # LlamaV-o1, Sky-T1
     Markers("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
-    Markers("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # harmony (gpt-oss)
+    Markers("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", nests=False),  # harmony (gpt-oss)
     Markers("<|channel>thought", "<channel|>"),  # Gemma 4
-    Markers("<SUMMARY>", "<CONCLUSION>"),  # LLaVA-CoT: summary, caption, reasoning, conclusion
-    Markers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel
+    Markers("<SUMMARY>", "<CONCLUSION>", nests=False),  # LLaVA-CoT: summary, caption, reasoning, conclusion
+    Markers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", nests=False),  # Apriel
 )
 """The markers of reasoning in chat templates of image-text models; a family may have others."""
 
@@ -88,11 +101,15 @@ class Parts:
     rule: str
 
 
-def split(text: str, markers: Sequence[Markers] = REASONING) -> Parts:
+def split(text: str, markers: Sequence[Markers] = REASONING, *, ended: bool | None = True) -> Parts:
     """The reasoning and the final answer of a raw answer.
 
     Several pieces of reasoning may follow each other.  A closing marker without an opening one closes reasoning that
     the prompt opened, unless it is inside a string of a JSON answer.
+
+    Args:
+        ended: whether the model ended its turn (``evalkit.end_of_turn.ended``).  If not, or if that is unknown (None),
+            reasoning is unfinished as long as it has more opening markers than closing ones.
     """
     present = _present(text, markers)
     if not present:
@@ -100,22 +117,33 @@ def split(text: str, markers: Sequence[Markers] = REASONING) -> Parts:
     tokens = _tokens(present)
     reasoning: list[str] = []
     position, rule = 0, "none"
+    first, nested = 0, 0  # where reasoning begins, and how many opening markers inside it have no closing one
     while True:
         start = _LEADING.match(text, position)
         opening = tokens.match(text, start.end() if start else position)
         if opening and (pair := _pair(opening, opening=True)) is not None:
-            closing = _closing(text, opening.end(), pair, tokens)
+            closing, inside = _closing(text, opening.end(), pair, tokens)
             if closing is None:
                 return Parts(_joined([*reasoning, text[opening.end() :]]), "", False, "unfinished")
             reasoning.append(text[opening.end() : closing.start()])
+            first = first if nested else opening.end()
+            nested += inside if present[pair].nests else 0
             rule = "opened"
         else:
             closing = _unopened(text, position, tokens)
+            if closing is None and nested and not ended:
+                return Parts(text[first:].strip(), "", False, "unfinished")
             if closing is None:
                 return Parts(_joined(reasoning), text[position:], True, rule)
+            nested = max(0, nested - 1)
             reasoning.append(text[position : closing.start()])
             rule = "closed" if rule == "none" else rule
         position = closing.end()
+
+
+def cut_off_inside(text: str, markers: Sequence[Markers], ended: bool | None) -> bool:
+    """Whether ``text`` has an answer only if its model ended its turn, and that is not so, or unknown (``split``)."""
+    return not ended and split(text, markers).complete and not split(text, markers, ended=ended).complete
 
 
 def opened_by(prompt: str, markers: Sequence[Markers] = REASONING) -> str:
@@ -140,20 +168,9 @@ def unwrap(answer: str, markers: Sequence[Markers] = ANSWER, *, boxed: bool = Tr
         return answer
     found = _wrapped(answer, markers)
     if boxed:
-        box = _boxed(answer if found is None else found)
+        box = boxed_text(answer if found is None else found)
         found = found if box is None else box
     return answer if found is None else found
-
-
-def mentions_unfinished(before: str, after: str) -> bool:
-    """Whether something between ``before`` and ``after`` is a mention in prose that breaks off in mid-sentence.
-
-    ``Let me look. It may be at … or else`` is reasoning that was cut off.  Without markers, it is known by two things:
-    it deliberates (a sentence precedes, or words like "maybe"), and it does not end.
-    """
-    if _BROKEN_OFF.search(after.rstrip()[-200:]) is None:
-        return False
-    return bool(_SENTENCE.search(before) or _DELIBERATES.search(before) or _DELIBERATES.search(after))
 
 
 # ------------------------------------------------------------------------------------------------------------- patterns
@@ -162,16 +179,6 @@ _LEADING = re.compile(r"(?:\s|<\|(?:im_start|start|start_header_id|end_header_id
 """What may precede reasoning at the beginning of a raw answer."""
 _JSON = re.compile(r"\s*+(?:```\w*+\s*+)?+[\[{]\s*+[\[{\]}\"'\d-]")
 _JSON_STRING_END = re.compile(r"[^\"'\n]{0,200}[\"']\s{0,8}[,}\]]")
-_SENTENCE = re.compile(r"\w[^\S\n]++[\w'’]++[\"')*]*+[.!?…]++\s|[一-鿿]{3}[。！？]")
-"""The end of a sentence of at least two words: ``Sure!`` is none."""
-_DELIBERATES = re.compile(
-    r"\b(?:may|might|could|maybe|perhaps|probably|let me|let's|hmm|wait|or|but|however|actually|although)\b"
-    r"|可能|也许|或者|让我|不过|等等",
-    re.IGNORECASE,
-)
-_BROKEN_OFF = re.compile(r"(?:[^\W\d_]|[,;，；、])$")
-_LATEX_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mathit|mathsf|bf|rm)\s*+\{(.*)\}\Z", re.DOTALL)
-_LATEX_ESCAPE = re.compile(r"\\([%$&#_{} ])")
 
 
 def _present(text: str, markers: Sequence[Markers]) -> tuple[Markers, ...]:
@@ -201,12 +208,14 @@ def _pair(match: re.Match[str], *, opening: bool) -> int | None:
     return int(name[1:]) if name.startswith("o" if opening else "c") else None
 
 
-def _closing(text: str, position: int, pair: int, tokens: re.Pattern[str]) -> re.Match[str] | None:
-    """The closing marker of reasoning that begins at ``position``.
+def _closing(text: str, position: int, pair: int, tokens: re.Pattern[str]) -> tuple[re.Match[str] | None, int]:
+    """The closing marker of reasoning that begins at ``position``, and the number of opening ones inside it.
 
-    Reasoning may quote the format that the prompt asks for (``<think> … </think>``), which closes nothing.
+    Reasoning may quote the format that the prompt asks for (``<think> … </think>``), which closes nothing.  Opening
+    markers in it, or in quotation marks, are not counted.
     """
     quoted: re.Match[str] | None = None
+    inside = 0
     begun: int | None = (
         position  # the end of the opening marker, which may be repeated: in the prompt, and again in the answer
     )
@@ -215,12 +224,19 @@ def _closing(text: str, position: int, pair: int, tokens: re.Pattern[str]) -> re
             repeated = begun is not None and not text[begun : token.start()].strip()
             begun = token.end() if repeated else None
             quoted = None if repeated else token
+            inside += not repeated and not _in_quotes(text, token)
         elif _pair(token, opening=False) == pair:
             between = None if quoted is None else text[quoted.end() : token.start()]
-            if between is None or len(between) > QUOTED_FORMAT or "\n" in between:
-                return token
+            if quoted is None or between is None or len(between) > QUOTED_FORMAT or "\n" in between:
+                return token, inside
+            inside -= not _in_quotes(text, quoted)
             quoted = None
-    return None
+    return None, inside
+
+
+def _in_quotes(text: str, marker: re.Match[str]) -> bool:
+    before, after = text[max(0, marker.start() - 1) : marker.start()], text[marker.end() : marker.end() + 1]
+    return bool(before and after) and before in QUOTES and after in QUOTES
 
 
 def _unopened(text: str, position: int, tokens: re.Pattern[str]) -> re.Match[str] | None:
@@ -272,23 +288,3 @@ def _wrapped(answer: str, markers: Sequence[Markers]) -> str | None:
         return None if first_closing is None else answer[: first_closing.start()]
     closing = next((t for t in tokens.finditer(answer, last.end()) if _pair(t, opening=False) is not None), None)
     return answer[last.end() : len(answer) if closing is None else closing.start()]
-
-
-def _boxed(answer: str) -> str | None:
-    r"""The content of the last ``\boxed{…}`` as plain text; None without one."""
-    start = answer.rfind("\\boxed{")
-    if start < 0:
-        return None
-    start += len("\\boxed{")
-    depth = 1
-    end = len(answer)
-    for brace in re.finditer(r"\\.|[{}]", answer[start:], re.DOTALL):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if not depth:
-            end = start + brace.start()
-            break
-    content = answer[start:end].strip().strip("$").strip()
-    for _ in range(3):
-        inner = _LATEX_TEXT.match(content)
-        content = content if inner is None else inner[1].strip()
-    return _LATEX_ESCAPE.sub(r"\1", content)

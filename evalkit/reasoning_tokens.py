@@ -16,13 +16,16 @@ def with_opening(text: str, prompt_end: str, markers: Sequence[Markers] = REASON
     return opening + text
 
 
-def reasoning_end(text: str, prompt_end: str = "", markers: Sequence[Markers] = REASONING) -> int:
+def reasoning_end(
+    text: str, prompt_end: str = "", markers: Sequence[Markers] = REASONING, *, ended: bool | None = True
+) -> int:
     """The number of characters of ``text`` up to the end of its reasoning, markers included; 0 without reasoning.
 
     Args:
         prompt_end: the end of the prompt, which may have opened the reasoning.
+        ended: whether the model ended its turn (``split``).
     """
-    parts = split(with_opening(text, prompt_end, markers), markers)
+    parts = split(with_opening(text, prompt_end, markers), markers, ended=ended)
     if parts.rule == "none":
         return 0
     return max(0, len(text) - len(parts.answer)) if parts.complete else len(text)

@@ -7,10 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from evalkit.end_of_turn import first_turn
+from evalkit.end_of_turn import ended, first_turn
 from evalkit.reasoning import REASONING, Markers, Parts, split
 from evalkit.repeats import answer_key
-from evalkit.types import ImagePart, ImageRef, Message, Prediction, Request, Response, Sample, TextPart, VideoRef
+from evalkit.types import (
+    FinishReason,
+    ImagePart,
+    ImageRef,
+    Message,
+    Prediction,
+    Request,
+    Response,
+    Sample,
+    TextPart,
+    VideoRef,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +56,18 @@ class Record:
     @property
     def parts(self) -> Parts:
         """The reasoning and the final answer."""
-        return split(first_turn(self.response.text), self.markers)
+        text = self.response.text
+        return split(first_turn(text), self.markers, ended=ended(text, known_finish(self.response, self.prompt_digest)))
 
     @property
     def truncated(self) -> bool:
         """Whether the token limit cut the answer off: it says so, or its reasoning does not end."""
         return self.response.finish == "length" or (self.response.finish == "stop" and not self.parts.complete)
+
+
+def known_finish(response: Response, prompt_digest: str) -> FinishReason | None:
+    """How an answer ended; None for one from a predictions file, which has no prompt and does not say."""
+    return response.finish if prompt_digest else None
 
 
 @dataclass(frozen=True)

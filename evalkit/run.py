@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import replace
 from threading import Event
 
-from evalkit.end_of_turn import first_turn
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import Job, Question, Record, parse_answer
@@ -130,8 +129,9 @@ class Answers:
                 self._family,
                 self.job.prompt_spec,
                 question.sample,
-                first_turn(response.text),
+                response.text,
                 response.image_sizes,
+                finish=response.finish,
             )
         )
         record = question.answered(response, prediction, self._digests.of(question.request))

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from evalkit.jobs import Job, Record
-from evalkit.reasoning import split
 
 SHARE = 0.9
 """From this share of unparsed answers on, they are explained."""
@@ -39,7 +38,7 @@ def _cause(job: Job, record: Record) -> str:
         return "most are empty"
     if record.response.finish == "length":
         return "most were cut off by the token limit (--max-new-tokens)"
-    parts = split(text)
+    parts = record.parts
     if not parts.complete or not parts.answer.strip():
         return "most are reasoning without an answer"
     if job.task.kind == "grounding":

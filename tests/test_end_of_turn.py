@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from evalkit import registry
 from evalkit.end_of_turn import first_turn
 from evalkit.reader import Reader
-from evalkit.types import Sample
+from evalkit.records import Record
+from evalkit.types import Prediction, Response, Sample
 
 CASES = {
     "red": "red",
@@ -47,3 +50,38 @@ def test_given_answers_are_parsed_without_further_turns(family: str | None, text
     reader = Reader(None if family is None else registry.families.get(family))
     sample = Sample("0", (), "What colour?", ("red",), cluster="0")
     assert reader.parse(registry.tasks.get("vqav2"), sample, text, ()).value == "red"
+
+
+NESTED = "<think>a <think>Is it blue? I think that it is red, because of the colour.</think> red"
+
+
+@pytest.mark.parametrize("family", ["qwen2.5-vl", "qwen2-vl", "qwen3-vl", "generic"])
+@pytest.mark.parametrize(
+    ("text", "finish", "value"),
+    [
+        (NESTED, "stop", "red"),
+        (NESTED, "length", None),
+        (NESTED, None, None),
+        (f"{NESTED}<|im_end|>", None, "red"),
+        (f"{NESTED}<|im_end|>\n<|im_start|>user\nAnd", "length", "red"),
+    ],
+)
+def test_one_closing_marker_for_two_is_read_by_how_the_answer_ended(
+    family: str, text: str, finish: Literal["stop", "length"] | None, value: str | None
+) -> None:
+    reader = Reader(registry.families.get(family))
+    task, sample = registry.tasks.get("vqav2"), Sample("0", (), "What colour?", ("red",), cluster="0")
+    assert reader.parse(task, sample, text, (), finish).value == value
+    digest = "" if finish is None else "0123456789abcdef"  # an answer from a file has no prompt
+    record = Record(sample, digest, Response("0", text, finish=finish or "stop"), Prediction(value))
+    assert record.parts.complete == (value is not None)
+    assert record.truncated == (value is None or finish == "length")
+
+
+def test_one_closing_marker_for_two_in_boxes_of_stated_coordinates() -> None:
+    reader = Reader(boxes="pixels")
+    task, sample = registry.tasks.get("refcoco"), Sample("0", (), "the cat", ((1, 2, 3, 4),), cluster="0")
+    text = NESTED.replace("</think> red", "</think>[1, 2, 3, 4]")
+    assert reader.parse(task, sample, text, (), "stop").value == (1, 2, 3, 4)
+    assert reader.parse(task, sample, text, (), "length").value is None
+    assert reader.parse(task, sample, text, ()).value is None

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit import registry
-from evalkit.reasoning import ANSWER, REASONING, Markers, opened_by, split, unwrap
+from evalkit.end_of_turn import ended
+from evalkit.reasoning import ANSWER, REASONING, Markers, cut_off_inside, opened_by, split, unwrap
 from evalkit.run import raw_answer
 from evalkit.types import ImageSize, PromptSpec, Response
 
@@ -67,6 +68,49 @@ def test_reasoning_is_split_from_answer(text: str, reasoning: str, answer: str, 
     parts = split(text)
     assert (parts.reasoning, parts.answer, parts.rule) == (reasoning, answer, rule)
     assert parts.complete == (rule != "unfinished")
+
+
+LONG = "Is it blue? I think that it is red, because of the colour."
+# text with fewer closing markers than opening ones, the answer if the model ended its turn
+ONE_CLOSING: list[tuple[str, str]] = [
+    (f"<think>a <think>{LONG}</think> b", " b"),
+    (f"<think>a <think>{LONG}</think> b <think> c", " b <think> c"),
+    (f"<think>a <think>{LONG} <think>{LONG}</think> c</think> b", " b"),
+    (f"<think>a <think>{LONG}</think><think>c</think>b", "b"),
+    (f"<think>\nUse <think> tags.\n{LONG}</think>b", "b"),
+    (f"[THINK]a [THINK]{LONG}[/THINK] b", " b"),
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), ONE_CLOSING)
+def test_one_closing_marker_for_two_ends_reasoning_if_the_model_ended_its_turn(text: str, answer: str) -> None:
+    assert split(text).answer == split(text, ended=True).answer == answer
+    for otherwise in (False, None):
+        parts = split(text, ended=otherwise)
+        assert (parts.answer, parts.complete, parts.rule) == ("", False, "unfinished")
+        assert parts.reasoning == text.partition(">" if text.startswith("<") else "]")[2].strip()
+        assert cut_off_inside(text, REASONING, otherwise)
+    assert not cut_off_inside(text, REASONING, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(text for text, *_ in SPLIT),
+        f"<think>a <think>{LONG}</think> c</think> red, see <think>",
+        f"<think>In `<think>` and so on. {LONG}</think>red",
+        f"<think>In “<think>” and so on. {LONG}</think>red",
+        f"<think><think> {LONG}</think>red",
+        f"<|channel|>analysis<|message|>{LONG}<|channel|>analysis<|message|>{LONG}<|channel|>final<|message|>red",
+    ],
+)
+def test_other_reasoning_is_split_alike_however_the_answer_ended(text: str) -> None:
+    assert split(text) == split(text, ended=None) == split(text, ended=False)
+
+
+def test_how_an_answer_ended() -> None:
+    assert [ended("a", finish) for finish in ("stop", "length", None)] == [True, False, None]
+    assert [ended("a<|im_end|>\n", finish) for finish in ("stop", "length", None)] == [True, True, True]
 
 
 @pytest.mark.parametrize("markers", REASONING, ids=lambda markers: markers.opening)

@@ -68,7 +68,7 @@ def test_installed_package_adds_task_and_it_runs(tmp_path: Path) -> None:
     code, said = Forked(*command, cwd=tmp_path, before=f"sys.path.insert(0, {str(site)!r})").finish()
     assert code == 0, said
     assert (
-        "mine:val|v3|protocol:official|shots:0|parsing:2|vqa_accuracy"
+        "mine:val|v3|protocol:official|shots:0|parsing:3|vqa_accuracy"
         in (tmp_path / "runs" / "a" / "leaderboard.md").read_text()
     )
 

@@ -20,6 +20,7 @@ from evalkit.collection import collection_paused
 from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
 from evalkit.reader import Reader, failed
+from evalkit.records import known_finish
 from evalkit.repeats import answer_key
 from evalkit.results.store.journal import Line, read_journal
 from evalkit.results.store.manifest import SCHEMA, Manifest, SplitRecord
@@ -205,5 +206,6 @@ def _parsed(job: Job, sample: Sample, line: Line, reader: Reader, sizes: dict[st
             response = replace(response, image_sizes=reader.image_sizes(sample, sizes))
         except (OSError, ValueError) as error:
             return failed(sample, f"{type(error).__name__}: {error}")
-    prediction = reader.parse(job.task, sample, response.text, response.image_sizes)
+    finish = known_finish(response, line.prompt)
+    prediction = reader.parse(job.task, sample, response.text, response.image_sizes, finish)
     return Record(sample, line.prompt, response, prediction, markers=reader.markers(job.task, sample))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from evalkit.collection import collection_paused
-from evalkit.end_of_turn import first_turn
 from evalkit.interfaces import Family
 from evalkit.jobs import Job, Question, Record, parse_answer
 from evalkit.results.store.journal import read_journal, rewrite_journal
@@ -59,9 +58,11 @@ def kept_answers(
         elif _changed(line.digests, now):
             other_media.add(key)
         else:
-            text, sizes = first_turn(line.response.text), line.response.image_sizes
-            prediction = parse_answer(family, job.prompt_spec, question.sample, text, sizes)
-            kept[key] = question.answered(line.response, prediction, now)
+            there = line.response
+            prediction = parse_answer(
+                family, job.prompt_spec, question.sample, there.text, there.image_sizes, finish=there.finish
+            )
+            kept[key] = question.answered(there, prediction, now)
     if kept and answers.repeats > job.repeats:
         announce_each_time(
             f"{job.name}: the run has {answers.repeats} answers to a sample; the first "

@@ -92,7 +92,7 @@ class Responses:
         for string in planned.request.decoding.stop:
             text = text.partition(string)[0]
         prompt_end = planned.prompt[-PROMPT_END:]
-        end = reasoning_end(text, prompt_end, planned.request.markers or REASONING)
+        end = reasoning_end(text, prompt_end, planned.request.markers or REASONING, ended=ended)
         yield replace(
             common, text=text, tokens=tuple(tokens), finish="stop" if ended else "length", prompt_end=prompt_end,
             reasoning_tokens=count_reasoning(tokens, end, self._characters),

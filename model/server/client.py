@@ -201,7 +201,8 @@ class Client:
 
     async def _with_reasoning_tokens(self, request: Request, response: Response) -> Response:
         """The response with its number of reasoning tokens: all but those of the final answer, which vLLM counts."""
-        end = reasoning_end(response.text, response.prompt_end, request.markers or REASONING)
+        markers, ended = request.markers or REASONING, response.finish == "stop"
+        end = reasoning_end(response.text, response.prompt_end, markers, ended=ended)
         if response.reasoning_tokens or not end or not response.new_tokens:
             return response
         count: int | None = 0

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.data import shown
-from evalkit.reasoning import REASONING, split
-from evalkit.reasoning_tokens import reasoning_end
+from evalkit.reasoning import REASONING, cut_off_inside, split
+from evalkit.reasoning_tokens import reasoning_end, with_opening
 from evalkit.types import Request, Response
 
 from .errors import RequestFailed
@@ -136,6 +136,9 @@ def response_of(request: Request, reply: Reply, prompt_end: str = "") -> Respons
         text = f"<think>{reply.reasoning}" + ("" if truncated and not text else f"</think>{text}")
     elif not _continues(text, truncated=truncated):
         prompt_end = ""
+    markers = request.markers or REASONING
+    if reply.reason is None and end is None and cut_off_inside(with_opening(text, prompt_end, markers), markers, None):
+        truncated = True  # the server does not say how it ended
     response = Response(
         request.id, text, tokens, "length" if truncated else "stop", prompt_tokens=reply.prompt_tokens,
         prompt_end="" if reply.reasoning else prompt_end, counted=reply.new_tokens,
@@ -145,7 +148,8 @@ def response_of(request: Request, reply: Reply, prompt_end: str = "") -> Respons
 
 def _reasoning_tokens(request: Request, reply: Reply, response: Response) -> int | None:
     """How many of an answer's tokens are reasoning; None if the server would have to be asked."""
-    end = reasoning_end(response.text, response.prompt_end, request.markers or REASONING)
+    markers, ended = request.markers or REASONING, response.finish == "stop"
+    end = reasoning_end(response.text, response.prompt_end, markers, ended=ended)
     if not end:
         return 0
     if reply.reasoning_tokens:  # some report 0 where they do not separate it

@@ -24,6 +24,8 @@ from evalkit.jobs import GENERATE, OFFICIAL, conversation, load_job, prompt_dige
 from evalkit.paths import user_path
 from evalkit.reader import Reader
 from evalkit.reasoning import REASONING
+from evalkit.records import known_finish
+from evalkit.results.store.journal import Line
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.task_files import data_of_tasks, is_task_file, relocated
 from evalkit.task_groups import GROUPS
@@ -196,4 +198,9 @@ def answer_parser(run: ScoredRun, task: Task) -> ParseAnswer | None:
     if not run.manifest.rescored or run.manifest.settings.get("recorded_predictions"):
         return None
     reader = Reader.from_settings(run.manifest.settings, family_of(run))
-    return lambda sample, text, image_sizes: reader.parse(task, sample, text, image_sizes).value
+
+    def parsed(sample: Sample, line: Line) -> Any:
+        there = line.response
+        return reader.parse(task, sample, there.text, there.image_sizes, known_finish(there, line.prompt)).value
+
+    return parsed

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evalkit.end_of_turn import first_turn
+from evalkit.end_of_turn import ended, first_turn
 from evalkit.errors import UserError
 from evalkit.jsonl import objects, parse, read_bytes
 from evalkit.reasoning import REASONING, Markers, split
@@ -205,10 +205,11 @@ def _one_answer(
     finish = str(line.get("finish", "stop"))
     prediction = line.get("answer")
     if parse_answer is not None and sample is not None and stored is not None and finish != "error":
-        prediction = parse_answer(sample, stored.response.text, stored.response.image_sizes)
+        prediction = parse_answer(sample, stored)
     shots = tuple(map(str, line.get("shots", ())))
     text = str(line.get("text", ""))
-    parts = split(first_turn(text), markers)
+    digest = str(line.get("prompt") or "")
+    parts = split(first_turn(text), markers, ended=ended(text, finish if digest else None))
     count = line.get("reasoning_tokens")
     return RunAnswer(
         text=text,
@@ -223,7 +224,7 @@ def _one_answer(
         prompt=(),
         exact=None,
         shots=shots,
-        digest=str(line.get("prompt") or ""),
+        digest=digest,
         image_sizes=() if stored is None else stored.response.image_sizes,
         video_inputs=() if stored is None else stored.response.video_inputs,
         reasoning=parts.reasoning,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.reasoning import Markers
+from evalkit.results.store.journal import Line
 from evalkit.types import ImageRef, ImageSize, Sample, VideoInput, VideoRef
 
 from .film_strip import FilmStrip, film_strip
@@ -37,8 +38,8 @@ class RenderedPrompt:
 RenderPrompt = Callable[[Sample, Sequence[str], Sequence[ImageSize]], RenderedPrompt | None]
 """(sample, ids of its few-shot examples, sizes of all images of the request) → its prompt, or None."""
 
-ParseAnswer = Callable[[Sample, str, Sequence[ImageSize]], Any]
-"""(sample, raw answer, sizes of all images of the request) → the prediction, None if it cannot be parsed."""
+ParseAnswer = Callable[[Sample, Line], Any]
+"""(sample, its line in the journal) → the prediction, None if it cannot be parsed."""
 
 
 @dataclass(frozen=True)

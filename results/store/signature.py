@@ -1,6 +1,6 @@
 """Signatures: what two scores must share to be comparable, as one line of text.
 
-``task:split|v1|file:…|protocol:official|shots:0|parsing:2|metric|key:value|…|repeats:8|n:300``: the task and its
+``task:split|v1|file:…|protocol:official|shots:0|parsing:3|metric|key:value|…|repeats:8|n:300``: the task and its
 version, for a custom task the digest of its file, how the task was prompted, the version of the rules that parsed raw
 answers (``evalkit.reasoning``), the metric's own signature, the number of answers to each sample if there are several,
 and the number of samples.

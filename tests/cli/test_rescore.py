@@ -259,7 +259,7 @@ def test_run_of_first_schema_is_read(evalkit: Evalkit, run: Path, tmp_path: Path
     """Its lines had no checksum, its manifest one list of jobs and one limit, and its signatures no protocol."""
     file = run / "scores.json"
     edit_json(file, lambda content: None)  # without a checksum
-    file.write_text(file.read_text().replace("|protocol:official|", "|").replace("|parsing:2|", "|"))
+    file.write_text(file.read_text().replace("|protocol:official|", "|").replace("|parsing:3|", "|"))
     before = contents(run)
     for name in ("vqav2.val.jsonl", "refcoco.val.jsonl"):
         rows = [json.loads(line) for line in (run / name).read_text().splitlines()]

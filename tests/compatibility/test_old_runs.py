@@ -161,7 +161,7 @@ def scored_today(content: Any) -> Any:
         return [scored_today(value) for value in content]
     if not isinstance(content, str):
         return content
-    parsed = PARSED.sub(r"\1parsing:2|", content.replace(*RESCORED).replace(*MEAN))
+    parsed = PARSED.sub(r"\1parsing:3|", content.replace(*RESCORED).replace(*MEAN))
     letters = LMMS_EVAL if "protocol:lmms-eval" in content else LETTERS
     return parsed if "choice:loglikelihood" in content else parsed.replace(*letters)
 
@@ -323,25 +323,25 @@ def test_rescored_vqa_accuracy_is_never_mixed_with_that_of_old_headline(evalkit:
     assert done.returncode == 2, "every split was parsed by other rules"
     assert (
         "vqav2/val: runs/complete and runs/early are not comparable: the signatures differ (norm:official and "
-        "norm:normalised|v2); raw answers were parsed by different rules (versions 1 and 2); runs/complete was scored "
-        "by earlier parsing rules (version 1; now 2) and an earlier vqa_accuracy (norm:official|v1; now "
+        "norm:normalised|v2); raw answers were parsed by different rules (versions 1 and 3); runs/complete was scored "
+        "by earlier parsing rules (version 1; now 3) and an earlier vqa_accuracy (norm:official|v1; now "
         "norm:normalised|v2): 'evalkit rescore runs/complete' scores it again" in done.stderr
     )
     assert (
         "refcoco/val: runs/complete and runs/early are not comparable: raw answers were parsed by different rules "
-        "(versions 1 and 2); runs/complete was scored by earlier parsing rules (version 1; now 2): 'evalkit rescore "
+        "(versions 1 and 3); runs/complete was scored by earlier parsing rules (version 1; now 3): 'evalkit rescore "
         "runs/complete' scores it again" in done.stderr
     )
     table = evalkit("leaderboard runs").stdout
     assert table.partition("Scored by")[0].count("vqav2/val (n=12) #") == 2, "each in a column of its own"
     assert (
-        "Scored by earlier parsing rules (version 1; now 2) and an earlier vqa_accuracy (norm:official|v1; now "
+        "Scored by earlier parsing rules (version 1; now 3) and an earlier vqa_accuracy (norm:official|v1; now "
         "norm:normalised|v2): complete: vqav2/val" in " ".join(table.split())
     )
     done = evalkit("check runs/early --baseline baseline.json")
     assert done.returncode == 2
     assert (
-        "the baseline was scored by earlier parsing rules (version 1; now 2) and an earlier vqa_accuracy "
+        "the baseline was scored by earlier parsing rules (version 1; now 3) and an earlier vqa_accuracy "
         "(norm:official|v1; now norm:normalised|v2)" in " ".join(done.stderr.split())
     )
     assert evalkit("rescore runs/complete").returncode == 0
@@ -355,8 +355,8 @@ def test_letters_read_by_first_rule_are_told_apart(evalkit: Run, tmp_path: Path)
     done = evalkit("compare runs/complete runs/early")
     assert (
         "scienceqa_img/test: runs/complete and runs/early are not comparable: the signatures differ (none and "
-        "letters:evalkit-2); raw answers were parsed by different rules (versions 1 and 2); runs/complete was scored "
-        "by earlier parsing rules (version 1; now 2) and an earlier letter rule (without a name; now "
+        "letters:evalkit-2); raw answers were parsed by different rules (versions 1 and 3); runs/complete was scored "
+        "by earlier parsing rules (version 1; now 3) and an earlier letter rule (without a name; now "
         "letters:evalkit-2): 'evalkit rescore runs/complete' scores it again" in done.stderr
     )
     assert evalkit("rescore runs/complete").returncode == 0

@@ -41,9 +41,12 @@ CASES = [
     ("six", LONG + "</think>red", None, "unfinished", True),
     ("seven", "red", "red", None, False),
     ("eight", "red or blue " * 40, None, None, True),
-]
+    # One marker closes two: cut off in the outer reasoning, and after a mention.
+    ("nine", "<think>Blue? <think>Is it blue? I think that it is red.</think> " + "It is red. " * 40, None, "unfinished", True),
+    ("ten", "<think>Use <think> first. Is it blue? I think that it is red.</think>red", "red", "opened", False),
+]  # fmt: skip
 LIMIT = 80
-"""New tokens: the sixth and the eighth answer are longer."""
+"""New tokens: the sixth, the eighth and the ninth answer are longer."""
 SYSTEM = "Which colour?"
 
 
@@ -151,8 +154,8 @@ def check(folder: Path, *, tokens: bool = True) -> None:
                 assert (line["reasoning_tokens"] == line["new_tokens"]) == (rule == "unfinished")
         assert truncated == (line["finish"] == "length" or rule == "unfinished")
     score = row(folder)
-    assert (score["n"], score["truncated"]) == (8, sum(case[4] for case in CASES))
-    assert score["value"] == pytest.approx(100 * 5 / 8)
+    assert (score["n"], score["truncated"]) == (len(CASES), sum(case[4] for case in CASES))
+    assert score["value"] == pytest.approx(100 * 6 / 10)
 
 
 def test_in_process(here: Path) -> None:
@@ -174,9 +177,12 @@ def test_scored_again(here: Path, task: Path) -> None:
     )  # fmt: skip
     first, again, plain = row(here), row(task / "runs" / "again"), row(task / "runs" / "texts")
     for key in ("value", "unparsed", "n"):
-        assert first[key] == again[key] == plain[key]
+        assert first[key] == again[key]
     assert first["reasoning_tokens"] == again["reasoning_tokens"]
-    assert plain["truncated"] == first["truncated"] - 1, "a text does not say that the limit cut off its answer"
+    # A text does not say how its answer ended: the eighth does not count as truncated, and the tenth does.
+    assert (plain["n"], plain["truncated"]) == (first["n"], first["truncated"])
+    assert (plain["value"], plain["unparsed"]) == (pytest.approx(100 * 5 / 10), first["unparsed"] + 1)
+    assert lines(task / "runs" / "texts")["nine"]["answer"] is None
 
 
 @pytest.fixture(scope="module")

@@ -437,6 +437,25 @@ def test_prompts_that_open_reasoning(message: dict[str, Any], finish: str, promp
     assert one.parse(REQUEST, reply(message=message, finish_reason=finish)).prompt_end == prompt_end
 
 
+NESTED = "<think>a <think>Is it blue? I think that it is red, because of the colour.</think> red"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "finish"),
+    [
+        ({"content": NESTED}, "stop", "stop"),
+        ({"content": NESTED}, "length", "length"),
+        ({"content": NESTED}, None, "length"),  # it does not say, and the reasoning may not have ended
+        ({"content": f"{NESTED}<|im_end|>"}, None, "stop"),
+        ({"content": "red", "reasoning": NESTED[len("<think>") : -len("</think> red")]}, None, "length"),
+        ({"content": "<think>hm</think> red"}, None, "stop"),
+    ],
+)
+def test_replies_that_do_not_say_how_they_ended(message: dict[str, Any], reason: str | None, finish: str) -> None:
+    found = chat().parse(Request("r", REQUEST.messages, Decoding(80)), reply(message=message, finish_reason=reason))
+    assert found.finish == finish
+
+
 def test_each_request_has_its_own_seed() -> None:
     def sent(name: str, **how: Any) -> dict[str, Any]:
         request = Request(name, REQUEST.messages, Decoding(8, **how))

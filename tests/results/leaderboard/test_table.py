@@ -81,7 +81,7 @@ def test_incomparable_scores_get_separate_columns(other: dict[str, object]) -> N
 
 def test_prompting_is_a_footnote_not_a_column() -> None:
     asked = [
-        _row(signature=f"t:val|v1|protocol:{p}|shots:{n}|parsing:2|acc|v1|n:300")
+        _row(signature=f"t:val|v1|protocol:{p}|shots:{n}|parsing:3|acc|v1|n:300")
         for p, n in (("official", 0), ("other", 4))
     ]
     elsewhere = _row(signature="t:val|v1|acc|v1|n:300", unparsed=0)

@@ -20,7 +20,7 @@ from evalkit.interfaces import Task
 from evalkit.jobs import Job, Record, build_requests
 from evalkit.metric_contract import score_answers
 from evalkit.repeats import SPREAD, answer_key, normalised, pass_at, pass_sizes, vote
-from evalkit.results.leaderboard.rows import truncated_text
+from evalkit.results.leaderboard.rows import truncated_text, with_error
 from evalkit.results.stats.intervals import of_values
 from evalkit.results.store.scores import sample_lines, score_row
 from evalkit.scoring import Result, score_job
@@ -186,7 +186,11 @@ def test_interval_is_that_of_the_samples_mean_scores() -> None:
     means = [100 * fmean(text == "yes" for text in texts) for texts in answers]
     sums = [means[i] + means[i + 1] for i in range(0, 60, 2)]
     expected = math.sqrt(30 / 29 * sum((s - 2 * fmean(means)) ** 2 for s in sums)) / 60
-    assert of_values(result)["accuracy"]["stderr"] == pytest.approx(expected)
+    row = score_row(result)
+    assert row.stderr == pytest.approx(expected)
+    assert row.interval == row.intervals["pass@1"]["interval"] == "hall"
+    assert row.low < row.value < row.high  # type: ignore[operator]
+    assert with_error(row) == f"{row.value:.2f} [{row.low:.1f}, {row.high:.1f}]"
 
 
 def test_a_sample_of_which_an_answer_failed_is_not_scored() -> None:

@@ -11,7 +11,7 @@ from evalkit.errors import UserError
 from evalkit.jobs import Job, Record
 from evalkit.metric_contract import score_answers
 from evalkit.results.stats.clustered import Measured
-from evalkit.results.stats.error_bars import effective_size, half_width, wilson
+from evalkit.results.stats.error_bars import ends_of
 from evalkit.task_metrics import metric_of
 from evalkit.types import Answered
 
@@ -50,6 +50,7 @@ class RunningScorer:
         metric = metric_of(job.task, job.metric)
         public = job.task.splits[job.split].answers
         self._metric = metric if public and metric.running_score else None
+        self._repeated = job.repeats > 1
         self._new: list[Record] = []
         self._name = ""
         self._values: list[float] = []
@@ -103,11 +104,7 @@ class RunningScorer:
 
     def _estimate(self) -> RunningScore:
         measured = Measured.of(self._values, self._clusters, self._strata)
-        value, error, groups = measured.mean, measured.standard_error, measured.groups
-        half, scale = half_width(error, groups), self._scale
-        if error is None or half is None:
-            return RunningScore(self._name, value)
-        if scale is not None and (error == 0 or value - half < 0 or value + half > scale):
-            low, high = wilson(value / scale, effective_size(value / scale, error / scale, groups))
-            return RunningScore(self._name, value, low * scale, high * scale)
-        return RunningScore(self._name, value, value - half, value + half, half)
+        ends = ends_of(measured, scale=self._scale, repeated=self._repeated)
+        if ends is None:
+            return RunningScore(self._name, measured.mean)
+        return RunningScore(self._name, measured.mean, ends.low, ends.high, ends.half)

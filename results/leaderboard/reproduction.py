@@ -171,7 +171,7 @@ def verdict(row: ScoreRow, one: Published) -> str:
         return "– (another split)"
     if not is_complete(row):
         return "– (a subset)"
-    if row.interval == "wilson" and row.ends is not None:
+    if row.is_uneven and row.ends is not None:
         low, high = row.ends
     elif row.stderr:
         half = half_width(row.stderr, row.clusters)

@@ -72,7 +72,7 @@ def reasoning_text(row: ScoreRow) -> str:
 def with_error(row: ScoreRow) -> str:
     """A score with its interval: ``±`` if that is symmetric, else its ends; the score alone without an interval."""
     text = f"{row.value:.2f}"
-    if row.interval == "wilson":
+    if row.is_uneven:
         return f"{text} [{row.low:.1f}, {row.high:.1f}]"
     half = row.ci95
     return f"{text} ± {half:.2f}" if half else text  # a half width of 0 would claim certainty
@@ -88,8 +88,8 @@ def with_interval(row: ScoreRow, name: str) -> str:
 
 
 def error_of(row: ScoreRow) -> float | None:
-    """The standard error; for Wilson's interval, the one that gives an interval of the same width."""
-    if row.interval == "wilson" and row.ends is not None:
+    """The standard error; for an interval that is not symmetric, the one that gives an interval of the same width."""
+    if row.is_uneven and row.ends is not None:
         low, high = row.ends
         return (high - low) / 3.92
     return None if row.stderr is None else float(row.stderr)

@@ -163,6 +163,10 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
             f"[low, high]: Wilson's 95 % interval, with at most one effective sample per {unit}; used where ± would "
             "extend beyond the scale."
         )
+    if any(row.interval == "hall" for row in rows):
+        found.append(
+            "[low, high] of repeated samples: Hall's 95 % interval, clustered by image, which corrects for skewness."
+        )
     plain = [row for row in rows if row.value is not None and not row.interval and not row.ci95]
     if any(row.aggregation != "corpus" for row in plain):
         units = " or ".join(f"{word}s" for word in unit.split(" or "))

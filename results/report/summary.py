@@ -11,7 +11,7 @@ from typing import Any
 
 from evalkit.results.samples.view import RunAnswer, SampleView, SplitView
 from evalkit.results.stats.clustered import Measured
-from evalkit.results.stats.error_bars import effective_size, half_width, wilson
+from evalkit.results.stats.error_bars import ends_of
 from evalkit.types import LOCATED
 
 BINS = 20
@@ -231,21 +231,16 @@ def _means(split: SplitView, run: int, of: Mapping[str, Sequence[int]], rows: in
     for sample, value in scored(split, split.metric, run):
         for row in of[sample.id]:
             groups[row].append((sample, value))
-    return [_mean(group, split.scale) for group in groups]
+    answers = (sample.answers[run] for sample in split.samples)
+    repeated = any(answer is not None and answer.repeats for answer in answers)
+    return [_mean(group, split.scale, repeated) for group in groups]
 
 
-def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None) -> GroupMean:
+def _mean(some: Sequence[tuple[SampleView, float]], scale: float | None, repeated: bool) -> GroupMean:
     if not some:
         return GroupMean(0, None)
     measured = Measured.of([value for _, value in some], [sample.cluster for sample, _ in some])
-    error = measured.standard_error
-    half = half_width(error, measured.groups)
-    if error is None or half is None:
+    ends = ends_of(measured, scale=scale, repeated=repeated)
+    if ends is None:
         return GroupMean(len(some), measured.mean)
-    if scale is not None and (error == 0 or measured.mean - half < 0 or measured.mean + half > scale):
-        size = effective_size(measured.mean / scale, error / scale, measured.groups)
-        low, high = wilson(measured.mean / scale, size)
-        return GroupMean(len(some), measured.mean, low * scale, high * scale)
-    if error == 0:
-        return GroupMean(len(some), measured.mean)
-    return GroupMean(len(some), measured.mean, measured.mean - half, measured.mean + half)
+    return GroupMean(len(some), measured.mean, ends.low, ends.high)

@@ -134,6 +134,16 @@ class Measured:
         largest = float(np.abs(self.values).max()) * max(1.0, float(np.abs(self.weights).sum()))
         return error if error > 1e-12 * max(1.0, largest) else 0.0
 
+    @cached_property
+    def skewness(self) -> float:
+        """The skewness of the score's sampling distribution, Σ_g e_g³ / (Σ_g e_g²)^1.5; 0 without spread.
+
+        e_g are the clusters' summed residuals of ``standard_error``.
+        """
+        sums = self.by_cluster(self.values - self.means[self.strata])
+        square = float(sums @ sums)
+        return float((sums**3).sum()) / square**1.5 if square > 0 else 0.0
+
     def totals(self) -> Floats:
         """(clusters, 2 × strata): each cluster's sums of values, then its numbers of samples."""
         count = len(self.sizes)

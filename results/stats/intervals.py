@@ -99,10 +99,11 @@ def of_values(result: Result) -> dict[str, dict[str, Any]]:
     found = {name: interval for sums in _shared(scores, OfSums) for name, interval in _from_sums(result, scores, sums)}
     for weights in _shared(scores, OfWeights):
         found |= dict(_from_weights(result, scores, weights))
+    repeated = bool(result.repeats)
     for name in scores.values:
         if name not in found and (measured := _measured(result, scores, name, meta)) is not None:
             seed, scale = seed_of(result.job.name, name), scores.aggregation_of(name).maximum
-            if (interval := interval_of(measured, scale=scale, seed=seed)) is not None:
+            if (interval := interval_of(measured, scale=scale, seed=seed, repeated=repeated)) is not None:
                 found[name] = interval
     return {name: found[name].as_row() for name in scores.values if name in found}
 

@@ -22,6 +22,8 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "chosen": (str,), "repeats": (list,), "slopes": (list, tuple),
 }  # fmt: skip
 """The types of the other keys, which may also be null."""
+UNEVEN = ("wilson", "hall")
+"""The kinds of intervals that are not symmetric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,8 @@ class ScoreRow:
         stderr: the clustered standard error, in the same unit.
         ci95: half of the 95 % interval, if that is symmetric.
         low, high: the ends of the 95 % interval: those of the bootstrap with ``ci95`` (so not exactly value ± ci95), or
-            Wilson's.
-        interval: how ``low`` and ``high`` were found, ``bootstrap`` or ``wilson``; None without an interval.
+            Wilson's or Hall's.
+        interval: how ``low`` and ``high`` were found, ``bootstrap``, ``wilson`` or ``hall``; None without an interval.
         values: every value of the metric by name; None for NaN.
         intervals: the interval of each, with the keys ``stderr``, ``ci95``, ``low``, ``high`` and ``interval``.
         n: scored samples.
@@ -175,6 +177,11 @@ class ScoreRow:
     def ends(self) -> tuple[float, float] | None:
         """The ends of the 95 % interval; None without one."""
         return None if self.low is None or self.high is None else (float(self.low), float(self.high))
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether the interval is not symmetric, so that its ends are shown."""
+        return self.interval in UNEVEN
 
     @property
     def name(self) -> str:

@@ -197,7 +197,8 @@ def mean_rows(results: Sequence[Result], rows: Sequence[ScoreRow]) -> list[Score
         parts = [by_name[name][0] for name in members]
         own = [by_name[name][1] for name in members]
         total = stratified([(_headline_values(part), part.clusters) for part in parts])
-        interval = interval_of(total, scale=scale_of(own[0].metric, own[0].signature), seed=seed_of(group))
+        scale, repeated = scale_of(own[0].metric, own[0].signature), any(part.repeats for part in parts)
+        interval = interval_of(total, scale=scale, seed=seed_of(group), repeated=repeated)
         found.append(
             ScoreRow(
                 task=group,

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import stdtrit
+from scipy.stats import skew
 
 from evalkit.results.stats.clustered import (
     Measured,
@@ -17,7 +19,7 @@ from evalkit.results.stats.clustered import (
     one_stratum,
     standard_error_of_mean,
 )
-from evalkit.results.stats.error_bars import half_width, interval_of, t_quantile, wilson
+from evalkit.results.stats.error_bars import ends_of, half_width, interval_of, t_quantile, wilson
 from evalkit.results.stats.intervals import delta
 
 VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=40)
@@ -162,6 +164,78 @@ def test_unbounded_scale_without_spread_has_no_interval() -> None:
     assert interval_of(values_of(0, 100), scale=None, seed=0) is None
     assert interval_of(values_of(1, 1), scale=100.0, seed=0) is None
     assert interval_of(Measured.of([], []), scale=100.0, seed=0) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- repeats
+
+
+def of_images(values: NDArray[np.float64], counts: NDArray[np.int64]) -> Measured:
+    """Values of images with ``counts`` questions each, in order."""
+    return Measured(values, np.repeat(np.arange(len(counts)), counts), np.zeros(len(values), dtype=np.int64))
+
+
+def test_skewness_as_scipy_computes_it() -> None:
+    values = np.random.default_rng(4).gamma(1.5, 10.0, 50)
+    measured = of_images(values, np.ones(50, dtype=np.int64))
+    assert measured.skewness == pytest.approx(float(skew(values)) / math.sqrt(50))
+    assert of_images(np.full(50, 7.0), np.ones(50, dtype=np.int64)).skewness == 0.0
+
+
+def test_interval_over_repeats_solves_halls_equation() -> None:
+    rng = np.random.default_rng(5)
+    counts = rng.integers(1, 6, 80)
+    measured = of_images(100.0 * rng.beta(4.0, 1.0, int(counts.sum())), counts)
+    found = interval_of(measured, scale=100.0, seed=0, repeated=True)
+    assert found is not None
+    assert (found.method, found.half, found.stderr) == ("hall", None, measured.standard_error)
+    skewness, quantile = measured.skewness, t_quantile(0.975, 79)
+    assert skewness < 0
+    for end, transformed in ((found.low, quantile), (found.high, -quantile)):
+        t = (measured.mean - end) / measured.standard_error
+        cubic = t + skewness / 3 * t**2 + skewness**2 / 27 * t**3 + skewness / 6
+        assert cubic == pytest.approx(transformed)
+    assert measured.mean - found.low > found.high - measured.mean, "it reaches further to the side of the rare values"
+
+
+def test_interval_over_repeats_of_few_failures_is_at_most_wilsons() -> None:
+    """One question an image: at most one independent sample each."""
+    for right in (20, 19, 18, 1, 0):
+        values = np.repeat([100.0, 0.0], [right, 20 - right])
+        found = interval_of(of_images(values, np.ones(20, dtype=np.int64)), scale=100.0, seed=0, repeated=True)
+        size = 20 if right in (0, 20) else 19  # the standard error has 19 degrees of freedom
+        low, high = wilson(right / 20, size, t_quantile(0.975, 19))
+        assert found is not None
+        assert 100 * low <= found.low + 1e-9 < found.high <= 100 * high + 1e-9
+        if right in (0, 20):
+            assert (found.low, found.high) == pytest.approx((100 * low, 100 * high))
+
+
+def test_scores_without_a_scale_are_not_corrected() -> None:
+    values = np.random.default_rng(4).gamma(1.5, 10.0, 50)
+    measured = of_images(values, np.ones(50, dtype=np.int64))
+    assert interval_of(measured, scale=None, seed=0, repeated=True) == interval_of(measured, scale=None, seed=0)
+
+
+def test_interval_over_repeats_covers_a_high_score_of_few_images() -> None:
+    """pass@8 of about 90 % with 80 images, where a symmetric interval is missed too often: 800 evaluations."""
+    rng = np.random.default_rng(6)
+
+    def evaluation(images: int) -> Measured:
+        counts = rng.integers(1, 6, images)
+        own = np.repeat(np.clip(rng.beta(1.4, 0.93, images), 1e-6, 1 - 1e-6), counts)
+        passed = rng.binomial(8, rng.beta(4 * own, 4 * (1 - own))) > 0
+        return of_images(100.0 * passed, counts)
+
+    truth = evaluation(200_000).mean
+    hits = {True: 0, False: 0}
+    for _ in range(800):
+        measured = evaluation(80)
+        for repeated in hits:
+            ends = ends_of(measured, scale=100.0, repeated=repeated)
+            assert ends is not None
+            hits[repeated] += ends.low <= truth <= ends.high
+    assert hits[True] > hits[False]
+    assert 0.93 <= hits[True] / 800 <= 0.98
 
 
 def test_bootstrap_is_plain_one() -> None:

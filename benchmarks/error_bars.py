@@ -1,6 +1,7 @@
 """Coverage and power of the error bars, in simulated evaluations whose true scores are known.
 
-    python benchmarks/error_bars.py [REPETITIONS]
+    python benchmarks/error_bars.py
+    python benchmarks/error_bars.py 1000 --only repeats --images 80,200 --metric exact_match
 
 Coverage: the share of 95 % intervals that contain the true score.  False alarms: the share of gates that fail although
 nothing is worse.  Power: the share that fail at the sample size computed for a power of 80 %.  With 1,000 repetitions,
@@ -9,10 +10,10 @@ a share of 95 % has a margin of ± 1.4 points, one of 80 % of ± 2.5.
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -172,18 +173,24 @@ NEAR_THE_END: dict[str, tuple[Callable[[np.random.Generator], Measured], float, 
 }
 
 
-def main() -> None:
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else REPETITIONS
+def intervals(repetitions: int) -> None:
     for title, cases in (("coverage", CASES), ("coverage near the end of the scale", NEAR_THE_END)):
         print(f"{title} of 95 % intervals, {repetitions:,} evaluations each")
         for name, (draw, truth, scale) in cases.items():
             found = coverage(draw, truth, scale, repetitions)
             print(f"  {name:32} {found['quoted']:6.1%} quoted, {found['bootstrap']:6.1%} bootstrap, "
                   f"{found['wilson']:4.0%} of them Wilson's")  # fmt: skip
-    for metric in ("yes_no_accuracy", "pope_pooled"):
-        print(f"coverage with 8 answers to each question, 200 images, {metric}")
-        found = repeats_coverage(metric, 200, 8, repetitions)
-        print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found.items() if "[" not in name))
+
+
+def repeats(repetitions: int, counts: Sequence[int], metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        for images in counts:
+            print(f"coverage with 8 answers to each question, {images:,} images, {metric}, {repetitions:,} evaluations")
+            found = repeats_coverage(metric, images, 8, repetitions)
+            print("  " + ", ".join(f"{name} {share:.1%}" for name, share in found.items() if "[" not in name))
+
+
+def gate(repetitions: int) -> None:
     for images in (200, 1_000):
         print(f"false alarms of the gate at α 5 %, {images} images: {alarms(images, 0.0, repetitions):.1%}")
     for drop in (2.0, 5.0):
@@ -191,6 +198,31 @@ def main() -> None:
         print(
             f"power at the {images:,} images computed for a drop of {drop:g}: {alarms(images, drop, repetitions):.1%}"
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("repetitions", type=int, nargs="?", default=REPETITIONS, help="simulated evaluations per case")
+    parser.add_argument("--only", choices=("intervals", "repeats", "gate"), help="one part of the simulation")
+    parser.add_argument("--images", default="80,200", help="numbers of images of the evaluations with repeats")
+    parser.add_argument(
+        "--metric",
+        default="exact_match,yes_no_accuracy,pope_pooled",
+        help="metrics of the evaluations with repeats (exact_match, yes_no_accuracy, pope_pooled)",
+    )
+    options = parser.parse_args()
+    try:
+        counts = [int(count) for count in options.images.split(",")]
+    except ValueError:
+        parser.error(f"--images {options.images}: give numbers, such as 80,200")
+    if options.repetitions < 1 or min(counts) < 2:
+        parser.error("give at least 1 evaluation of at least 2 images")
+    if options.only in (None, "intervals"):
+        intervals(options.repetitions)
+    if options.only in (None, "repeats"):
+        repeats(options.repetitions, counts, options.metric.split(","))
+    if options.only in (None, "gate"):
+        gate(options.repetitions)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import UserError
-from evalkit.installation import install_command
 from evalkit.jsonl import SPELLED, Number, objects, parse
+from evalkit.workbook import rows_of_workbook
 
 Row = Mapping[str, Any]
 
@@ -123,18 +123,7 @@ def _excel_rows(content: bytes, path: Path) -> Iterator[tuple[str, Row]]:
     """The rows of a workbook's first sheet; an empty cell is an empty text."""
     if content.startswith(OLD_EXCEL):
         raise UserError(f"{path}: the old Excel format (.xls) is not supported; save the file as .xlsx or .csv.")
-    try:
-        from openpyxl import load_workbook
-    except ImportError as error:
-        raise UserError(
-            f"{path}: Excel files are read with openpyxl; install it with: {install_command('xlsx')}; "
-            "or save the file as .csv."
-        ) from error
-    try:
-        sheet = load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets[0]
-        table = [list(row) for row in sheet.iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl has no common exception for corrupt files
-        raise UserError(f"{path}: the Excel file cannot be read ({error}); it may be truncated.") from error
+    table = rows_of_workbook(content, path)
     header = [str(cell) for cell in table[0]] if table else []
     for number, cells in enumerate(table[1:], start=1):
         if any(cell is not None for cell in cells):

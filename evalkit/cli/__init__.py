@@ -21,6 +21,7 @@ from .unknown_options import check_options
 VERBS = {
     "run": "Evaluate checkpoints on benchmarks and print the leaderboard.",
     "score": "Score answers that were made elsewhere: no model, no GPU.",
+    "import": "Import another harness's results, beside its own scores.",
     "rescore": "Score a run again from its recorded answers: no model, no GPU.",
     "tasks": "List the benchmarks, or show one in detail.",
     "verify": "Check that a checkpoint is complete and works.",
@@ -33,6 +34,9 @@ VERBS = {
     "export": "Write finished runs in another format: no model, no GPU.",
 }
 """Every command and the first line of its help: ``evalkit --help`` imports no verb."""
+
+PLACES = {"import": ("import_results", "import_")}
+"""(module, function) of the verbs whose name is a keyword of Python; those of the others are called like the verb."""
 
 RENAMED_OPTIONS = {"--picture-size": "--image-size", "--pictures": "--images"}
 """Old spelling → current spelling, for commands that have the current one.  Help shows only the current one."""
@@ -104,7 +108,8 @@ class _Verbs(MutableMapping[str, Any]):
         if name not in self._loaded:
             if name not in VERBS:
                 raise KeyError(name)
-            verb = getattr(import_module(f".{name}", __package__), name)
+            module, function = PLACES.get(name, (name, name))
+            verb = getattr(import_module(f".{module}", __package__), function)
             single = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=CONTEXT)
             single.command(name, cls=PanelCommand)(verb)
             self._loaded[name] = typer.main.get_command(single)

@@ -129,7 +129,7 @@ def answers_of(
         job = replace(job, repeats=found.repeats)
     public = task.splits[split].answers
     skipped = options.skip_missing and public
-    note = _note(job, file, found, skipped=skipped, public=public)
+    note = note_of(job, file, found, skipped=skipped, public=public)
     if skipped:
         job = without(job, found.missing)
     return SplitAnswers(job, file, found, None, note)
@@ -155,7 +155,7 @@ def _from_journal(job: Job, journal: RecordedSplit, options: ScoreOptions) -> Sp
     return SplitAnswers(without(job, missing), journal.path, None, journal, note)
 
 
-def _note(job: Job, file: Path, found: Matched, *, skipped: bool, public: bool) -> str:
+def note_of(job: Job, file: Path, found: Matched, *, skipped: bool, public: bool) -> str:
     """What a file lacks and what of it is not used."""
     notes = []
     if found.missing:

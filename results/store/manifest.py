@@ -99,6 +99,7 @@ class Manifest:
         predictions: the scored files and their digests.
         rescored: when, by which version, and on which data.
         judge: the judge whose verdicts the scores are from.
+        imported: by ``task/split``, the harness that made the answers: its version, task, model, score and files.
         extra: keys that this version does not know.
     """
 
@@ -128,6 +129,7 @@ class Manifest:
     predictions: list[dict[str, Any]] | None = None
     rescored: Mapping[str, Any] | None = None
     judge: Mapping[str, Any] | None = None
+    imported: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -141,7 +143,7 @@ class Manifest:
         for key, kind in REQUIRED.items():
             if not isinstance(content.get(key), kind):
                 raise ValueError(f"it has no {key!r}" if key not in content else f"its {key!r} is {content[key]!r}")
-        for key in ("family", "given_prompts", "parts", "server", "backend", "rescored", "judge"):
+        for key in ("family", "given_prompts", "parts", "server", "backend", "rescored", "judge", "imported"):
             if not isinstance(content.get(key) or {}, Mapping):
                 raise ValueError(f"its {key!r} is {content[key]!r}")
         splits = {name: SplitRecord.from_dict(name, split) for name, split in content["splits"].items()}

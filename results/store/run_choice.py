@@ -46,7 +46,7 @@ class FolderSpec:
     def conflicts(self, manifest: Manifest) -> list[str]:
         """Why the command cannot resume the run of ``manifest``; empty if it can."""
         if manifest.parts is None:
-            return ["it was created by 'evalkit score'"]
+            return ["it was created by 'evalkit import'" if manifest.imported else "it was created by 'evalkit score'"]
         found = differences(manifest.parts, self.parts)
         for name, parts in self.splits.items():
             there = manifest.splits.get(name)

@@ -5,6 +5,7 @@ runs/<run>/
     refcoco.testA.jsonl      one line per answer, appended as they arrive (results/store/journal.py)
     refcoco.testA.scores.jsonl   one line per scored sample
     mm-vet.test.verdicts.jsonl   one line per verdict of a judge (results/store/verdicts.py)
+    mme.test.imported.jsonl  one line per sample of another harness (evalkit/runner/importing.py)
     (instead of scores, a submission for the official server, if the references are not public)
     scores.json              the aggregates
     leaderboard.md, .csv
@@ -134,6 +135,9 @@ class RunFolder:
 
     def verdicts_path(self, task: str, split: str) -> Path:
         return self.path / f"{task}.{split}.verdicts.jsonl"
+
+    def imported_path(self, task: str, split: str) -> Path:
+        return self.path / f"{task}.{split}.imported.jsonl"
 
     def copy_journal(self, source: RunFolder, task: str, split: str) -> None:
         """Copy a journal of the run ``source``, if it exists.  Raises ``RunFailed`` if it cannot be written."""

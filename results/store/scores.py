@@ -27,7 +27,7 @@ from .manifest import SCHEMA
 from .run_folder import RunFolder, read_versioned
 from .score_row import ScoreRow
 from .seal import check_seal, digest_of_content, digest_of_file, sealed
-from .signature import Signature
+from .signature import IMPORTED, Signature
 
 
 class ScoreWriter:
@@ -266,7 +266,8 @@ def signature(result: Result) -> Signature:
     unscored = "submission" if result.failure is None else f"{job.metric}|unscored"
     scorer = unscored if result.scores is None else result.scores.signature
     file = job.task.digest if isinstance(job.task, FileTask) else None
-    parsing = RULES_VERSION if job.prompting else None
+    asked = [part for part in job.prompting.split("|") if part and not part.startswith(f"{IMPORTED}:")]
+    parsing = RULES_VERSION if asked else None
     return Signature.of(
         f"{job.task.name}:{job.split}",
         job.task.version,

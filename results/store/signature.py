@@ -18,6 +18,8 @@ STATED = ("thinking", "video")
 """What the chat template was told of thinking, and how frames were sampled: a family has its own way, as it has its own
 prompts.  Both are stated, and scores that differ in them are compared all the same.
 """
+IMPORTED = "imported"
+"""The harness that made the answers; scores that differ in it are compared all the same."""
 PARSING = "parsing"
 REPEATS = "repeats"
 
@@ -98,7 +100,7 @@ class Signature:
 
         The task, the metric and its variant remain.  The mean over repeats estimates what one answer's score does.
         """
-        left_out = (*(f"{key}:" for key in (*PROMPTING, *STATED, PARSING, REPEATS)), "n:")
+        left_out = (*(f"{key}:" for key in (*PROMPTING, *STATED, IMPORTED, PARSING, REPEATS)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:

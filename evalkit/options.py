@@ -105,6 +105,9 @@ class RunSettings:
         "string", None, "Data",
         "Run only the samples with these ids: a file with one per line, a JSON list, or a table with a column 'id'.",
         shown_default="all", metavar="FILE")
+    subset: str | None = _option(
+        "string", None, "Data", "Run the samples in a file of 'evalkit subset', and estimate the complete score.",
+        shown_default="none", in_file=False, metavar="FILE")
     seed: int = _option("integer", 0, "Data", "Seed of every random draw.")
     allow_missing: bool = _option(
         "flag", False, "Data", "Continue when images are missing or unreadable; those samples fail (exit code 1).")

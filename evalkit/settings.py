@@ -26,7 +26,10 @@ from evalkit.ranges import share_of
 if TYPE_CHECKING:
     from evalkit.types import Batching
 
-PATHS = ("tasks", "model", "data", "out", "name", "adapter", "processor", "shots_from", "chat_template", "judge", "ids")
+PATHS = (
+    "tasks", "model", "data", "subset", "out", "name", "adapter", "processor", "shots_from", "chat_template", "judge",
+    "ids",
+)  # fmt: skip
 """The settings that are, or may be, names of files or folders."""
 DATA, BASE_URL = OPTIONS["data"], OPTIONS["base_url"]
 
@@ -247,6 +250,9 @@ def _check(s: RunSettings) -> None:
         raise UserError(f"--exact runs one sample at a time: drop --batch-size {s.batch_size}.")
     if s.exact and s.max_batch_tokens is not None:
         raise UserError(f"--exact runs one sample at a time: drop --max-batch-tokens {s.max_batch_tokens}.")
+    for name in ("limit", "where", "ids"):
+        if s.subset is not None and getattr(s, name) is not None:
+            raise UserError(f"--{name} {getattr(s, name)}: --subset {s.subset} says which samples are run; drop one.")
     settings_overrides(s)  # raises for an impossible one
     if any(value is not None for value in (s.video_sampling, s.fps, s.max_frames, s.max_video_tokens)):
         from evalkit.video.sampling import sampling_name  # help reads settings, but needs none of the rules

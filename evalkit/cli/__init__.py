@@ -25,6 +25,7 @@ VERBS = {
     "rescore": "Score a run again from its recorded answers: no model, no GPU.",
     "tasks": "List the benchmarks, or show one in detail.",
     "verify": "Check that a checkpoint is complete and works.",
+    "subset": "Choose samples that estimate a complete benchmark's score.",
     "baseline": "Save a run's scores and answers for 'evalkit check'.",
     "check": "Check a run against a baseline, sample by sample.",
     "compare": "Compare runs with the first of them, sample by sample.",

@@ -28,6 +28,7 @@ from evalkit.runner.judge import JudgeSettings
 from evalkit.runner.manifest import now
 from evalkit.runner.recorded_run import RecordedRun
 from evalkit.runner.score_changes import changes, formatted, old_rows, read_before
+from evalkit.runner.subset_runs import estimator_of
 from evalkit.runner.unchanged_rescore import RescoreProof
 from evalkit.settings import effective, split_list
 from evalkit.version import __version__
@@ -149,7 +150,7 @@ def rescore_run(path: Path, data: str | None, rule: str | None = None, judge: Ju
     }  # fmt: skip
     with folder.locked():
         results = [run.score(job, console) for job in run.jobs]
-        entries = write_scores(ScoreWriter(folder, header), results)
+        entries = write_scores(ScoreWriter(folder, header, estimator_of(folder.path)), results)
         if run.judge is not None:
             manifest.judge = run.judge.to_dict()
             run.judge.close()

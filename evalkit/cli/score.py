@@ -35,6 +35,10 @@ def score(
         str | None,
         setting("data", help="Where the data is, as in 'evalkit run'.", show_default="$EVALKIT_DATA, else hub"),
     ] = None,
+    subset: Annotated[
+        str | None,
+        setting("subset", help="The answers are to the samples in a file of 'evalkit subset': estimate the score."),
+    ] = None,
     out: Annotated[str | None, setting("out")] = None,
     name: Annotated[
         str | None, setting("name", rich_help_panel="Common", show_default="the predictions' name and the time")
@@ -122,7 +126,7 @@ def score(
     had failed samples), 2 for a mistake in the command or its input.
     """
     given = {
-        "tasks": tasks, "split": split, "data": data, "kind": kind, "out": out, "name": name,
+        "tasks": tasks, "split": split, "data": data, "kind": kind, "subset": subset, "out": out, "name": name,
         "protocol": protocol, "judge": judge, "judge_base_url": judge_base_url,
         "model": ["none"],  # the model in a settings file is for 'evalkit run'
     }  # fmt: skip
@@ -139,6 +143,7 @@ def score(
         field=field,
         judge=chosen.settings.judge,
         judge_base_url=chosen.settings.judge_base_url,
+        subset=chosen.settings.subset,
     )
     # A split is hundreds of thousands of objects that stay: looking for garbage among them again and again takes a
     # quarter of the time.

@@ -36,6 +36,7 @@ from .plan import Plan, folder_stem
 from .resume import kept_answers
 from .served_models import identity_of, warn_of_guessed_family, warn_of_unknown_sizes
 from .shots import resizer_of, shots_of
+from .subset_runs import estimator_of, keep_subset
 from .unchanged import Proof, UnchangedRun
 
 
@@ -98,7 +99,7 @@ class ActiveRun:
         self._several = several
         self._errors = self._answered = 0
         header = {"run": folder.path.name, "model": plan.label, "family": plan.family.name, "data": plan.data}
-        self._scores = ScoreWriter(folder, header)
+        self._scores = ScoreWriter(folder, header, estimator_of(folder.path))
         self._results: list[Result] = []
         splits = {job.name: manifest.splits[job.name].parts for job in plan.jobs}
         self.proof = Proof(plan, folder, effective.settings, manifest.parts or {}, splits)
@@ -258,6 +259,8 @@ def open_run(
     settings = effective.settings
     checkpoint, checkpoint_parts = identify_checkpoint(plan.checkpoint, console)
     parts = run_parts(checkpoint_parts, plan.family, backend_parts, settings, plan.shots, plan.given)
+    if plan.subset is not None:
+        parts["subset"] = plan.subset.digest
     splits = {job.name: split_parts(job, plan.family, plan.pools.get(job.name)) for job in plan.jobs}
     earlier = {job.name: earlier_parts(job, plan.pools.get(job.name)) for job in plan.jobs}
     spec = FolderSpec(checkpoint.name, parts, splits, folder_stem(plan), checkpoint.location, earlier)
@@ -272,6 +275,7 @@ def open_run(
                     announce(console, shorter)
                 if job.chosen.described:
                     announce(console, f"{job.name}: {job.chosen.counted(len(job.samples), len(job.all_samples))}")
+            keep_subset(folder.path, plan.subset)
             for message in choice.messages:
                 announce(console, message)
             if choice.why_new and len(settings.shots) == 1:  # a sweep over shots makes new runs on purpose

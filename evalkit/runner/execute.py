@@ -32,6 +32,7 @@ from .plan import Plan, check_video_options, make_plans, prompts_of, resolve_mod
 from .remembered_backend import backend_factory
 from .served_models import connect_models, server_backend
 from .signals import interruptible, stoppable
+from .subset_runs import tasks_of
 from .trackers import Target, log_run, targets_of
 
 
@@ -100,7 +101,7 @@ class Execution:
         """Find every user mistake before the first weight is loaded, and make the plans."""
         settings, console = self._effective.settings, self._console
         self._targets = targets_of(log_to)
-        wanted = parse_tasks(settings.tasks, settings.split, settings.kind)
+        wanted = parse_tasks(tasks_of(settings.subset, settings.tasks), settings.split, settings.kind)
         given = prompts_of(self._effective, wanted)
         server = server_backend(settings)
         if server is None:

@@ -32,6 +32,7 @@ from .manifest import announce, logging_to, recording
 from .plan import Plan
 from .recorded import read_lines, records_of
 from .signals import stoppable
+from .subset_runs import estimator_of
 
 Announce = Callable[[str], None]
 
@@ -149,7 +150,7 @@ def judge_run(
         with logging_to(folder), recording(folder, manifest, console) as record:
             manifest.judge = judge.to_dict()
             record()
-            writer = ScoreWriter(folder, header)
+            writer = ScoreWriter(folder, header, estimator_of(folder.path))
             entries: list[board.Entry] = []
             for job in plan.jobs:
                 if not is_judged(job):

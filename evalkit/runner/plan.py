@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -21,12 +22,15 @@ from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, choice_mode, conversation, load_job
 from evalkit.options import OPTIONS, RunSettings
+from evalkit.results.subsets.subset_file import Subset, read_subset
 from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
 from evalkit.thinking import thinking_limit
 from evalkit.types import LOCATED, Sample, Size
 from evalkit.video.check import check_videos
 from evalkit.video.sampling import sampling_name
+
+from .subset_runs import subset_job
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Plan:
         largest: the sample with the largest images, by job.
         sizes: (width, height) by image name.
         given: the user's prompts.
+        subset: the subset file whose samples are run.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +55,7 @@ class Plan:
     largest: Mapping[str, Sample]
     sizes: Mapping[str, Size]
     given: GivenPrompts
+    subset: Subset | None = None
 
     @property
     def label(self) -> str:
@@ -173,6 +179,9 @@ def make_plans(
         for task, split in wanted
     ]
     check_ids(chosen, {job.name: job.all_samples for job in jobs})
+    subset = None if settings.subset is None else read_subset(Path(settings.subset))
+    if subset is not None:
+        jobs = [subset_job(job, subset, Path(settings.subset or "")) for job in jobs]
     sampling = sampling_name(settings.video_sampling, settings.fps, settings.max_frames, settings.max_video_tokens)
     sampling = sampling or family.video_sampling
     jobs = [replace(job, thinking_limit=limit, video_sampling=sampling if job.has_videos else "") for job in jobs]
@@ -203,7 +212,7 @@ def make_plans(
     for count in counts:
         signed = [replace(job, prompting=prompting_signature(settings, job, count)) for job in jobs]
         plans.append(
-            Plan(checkpoint, family, name, source, signed, count, pools if count else {}, largest, known, given)
+            Plan(checkpoint, family, name, source, signed, count, pools if count else {}, largest, known, given, subset)
         )
     return plans
 

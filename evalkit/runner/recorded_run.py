@@ -25,6 +25,7 @@ from evalkit.task_names import parse_tasks
 from .judge import JudgeSettings, OpenedJudge, find_judge
 from .judging import judge_recorded, score_recorded
 from .recorded import narrowed, read_lines, records_of, without
+from .subset_runs import recorded_subset_job
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,19 @@ class RecordedRun:
             raise UserError(f"{path / 'manifest.json'} is corrupt ({error!r}); the run cannot be rescored.") from error
         jobs = [
             replace(
-                load_job(
-                    task,
-                    split,
-                    opened,
-                    limit=None,
-                    seed=seed,
-                    chosen=record.chosen,
-                    protocol=reader.protocol,
-                    rule=reader.rule_of(task),
-                    judge=reader.judge,
+                recorded_subset_job(
+                    load_job(
+                        task,
+                        split,
+                        opened,
+                        limit=None,
+                        seed=seed,
+                        chosen=record.chosen,
+                        protocol=reader.protocol,
+                        rule=reader.rule_of(task),
+                        judge=reader.judge,
+                    ),
+                    path,
                 ),
                 prompting=record.prompting,
                 choice=recorded_choice(record.prompting),

@@ -24,6 +24,7 @@ from evalkit.results.store.journal import Journal, appending
 from evalkit.results.store.manifest import Manifest, SplitRecord
 from evalkit.results.store.run_folder import RunFolder
 from evalkit.results.store.scores import ScoreWriter
+from evalkit.results.subsets.subset_file import read_subset
 from evalkit.scoring import Result, check_scorable, is_judged, score_job
 from evalkit.settings import Effective, default_data
 from evalkit.task_names import parse_tasks
@@ -37,6 +38,7 @@ from .recorded import RecordedSplit, is_journal, open_journal, records_of
 from .score_folder import discard_scores, folder_of, unfinished_name
 from .score_inputs import ScoreOptions, SplitAnswers, answers_of, pair_files
 from .score_reading import AnswerParsing, choose_reading
+from .subset_runs import estimator_of, keep_subset, tasks_of
 
 RETRY_JUDGE = "'evalkit rescore RUN --judge MODEL' asks the judge again about those that it failed on."
 SHARED = ("tasks", "split", "kind", "out", "name", "protocol")
@@ -80,7 +82,8 @@ def score_files(effective: Effective, options: ScoreOptions) -> tuple[list[board
         header = {
             "run": run, "model": plan.model, "family": None if family is None else family.name, "data": plan.data,
         }  # fmt: skip
-        writer = ScoreWriter(folder, header)
+        keep_subset(folder.path, None if options.subset is None else read_subset(Path(options.subset)))
+        writer = ScoreWriter(folder, header, estimator_of(folder.path))
         for split in plan.splits:
             began = time.monotonic()
             result = score_split(split, plan, folder, console)
@@ -103,7 +106,7 @@ def score_rules(effective: Effective, options: ScoreOptions, rules: Sequence[str
         UserError: as ``score_files``; an unknown rule, before anything is scored.
     """
     settings = effective.settings
-    for task, _ in parse_tasks(settings.tasks, settings.split, settings.kind):
+    for task, _ in parse_tasks(tasks_of(settings.subset, settings.tasks), settings.split, settings.kind):
         for rule in rules:
             task.scoring_rule(rule)
     entries: list[board.Entry] = []
@@ -127,7 +130,7 @@ def plan_scores(effective: Effective, options: ScoreOptions, console: Console) -
         UserError: they do not.
     """
     settings = effective.settings
-    splits = parse_tasks(settings.tasks, settings.split, settings.kind)
+    splits = parse_tasks(tasks_of(settings.subset, settings.tasks), settings.split, settings.kind)
     files = pair_files(options.predictions, splits)
     journals = [open_journal(file, console) if is_journal(file) else None for file in files]
     for task, _ in splits:

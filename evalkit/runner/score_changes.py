@@ -26,7 +26,7 @@ def old_rows(folder: RunFolder, console: Console) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        return {row.name: row.to_dict() for row in read_scores(path).rows}
+        return {row.name: row.presented.to_dict() for row in read_scores(path).rows}
     except UserError:
         console.print(f"{path} is corrupt; rewriting it")
         return {}

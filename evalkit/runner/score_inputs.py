@@ -14,10 +14,12 @@ from evalkit.jobs import Job, check_repeatable, load_job, recorded_choice
 from evalkit.matching import Matched, match
 from evalkit.paths import user_path
 from evalkit.predictions import EXAMPLES, read_predictions
+from evalkit.results.subsets.subset_file import read_subset
 from evalkit.types import LOCATED
 
 from .recorded import RecordedSplit, without
 from .score_reading import AnswerParsing
+from .subset_runs import subset_job
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ScoreOptions:
         rule: the scoring rule (``Task.scoring_rules``); empty for that of the protocol.
         judge, judge_base_url: the model that judges, as for ``evalkit run``.
         chosen: the samples that are scored; None for all, and for those that the run of a journal chose.
+        subset: the subset file whose samples are scored.
     """
 
     predictions: Sequence[str]
@@ -46,6 +49,7 @@ class ScoreOptions:
     judge: str | None = None
     judge_base_url: str | None = None
     chosen: SampleFilter | None = None
+    subset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ def answers_of(
         task, split, data, limit=None, chosen=options.chosen or recorded, seed=reading.seed, protocol=protocol,
         choice=reading.reader.choice, rule=reading.reader.rule_of(task), judge=reading.reader.judge,
     )  # fmt: skip
+    if options.subset is not None:
+        job = subset_job(job, read_subset(Path(options.subset)), Path(options.subset))
     prompting = reading.prompting(journal)
     job = replace(
         job, prompting=prompting, choice=recorded_choice(prompting), recorded_predictions=reading.recorded_predictions

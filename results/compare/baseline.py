@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from evalkit.results.store.files import to_json, write_atomically
 from evalkit.results.store.sample_scores import SampleScores, number, numbers
 from evalkit.results.store.scored_run import ScoredRun, digest_of_images
 from evalkit.results.store.seal import CHECKSUM, check_seal, sealed
+from evalkit.results.subsets.subset_file import Subset
 from evalkit.version import __version__
 
-SCHEMA = 2
-"""The highest; files without statistics have schema 1, as earlier versions wrote them."""
+SCHEMA = 3
+"""The highest: of baselines that were cut to a subset.  Files with statistics have schema 2, the others schema 1, as
+earlier versions wrote them."""
 KIND = "evalkit baseline"
 
 
@@ -39,6 +41,7 @@ class BaselineSplit:
     Attributes:
         answers: to each sample; several if the run asked several times.
         images: digest of the images; None if it is not known, or in older files.
+        complete: the score on the complete split, if only a subset's samples are kept here.
     """
 
     metric: str
@@ -48,6 +51,12 @@ class BaselineSplit:
     sampled: SampleScores
     answers: Mapping[str, tuple[str, ...]]
     images: str | None = None
+    complete: float | None = None
+
+    @property
+    def known(self) -> float:
+        """The score on all the samples that the run had."""
+        return self.value if self.complete is None else self.complete
 
 
 @dataclass(frozen=True)
@@ -80,15 +89,49 @@ def splits_of(run: ScoredRun) -> dict[str, BaselineSplit]:
     return found
 
 
-def write_baseline(run: ScoredRun, path: Path) -> int:
-    """Write ``path``; returns the number of samples in it.
+def cut(tasks: Mapping[str, BaselineSplit], run: ScoredRun, subset: Subset) -> dict[str, BaselineSplit]:
+    """The splits of a complete run with the samples of a subset only, and the complete scores.
 
     Raises:
-        UserError: samples of the run failed, or it has no score.
+        UserError: the run lacks a split or samples of the subset, or was scored otherwise than its references.
+    """
+    found = {}
+    for name, chosen in subset.splits.items():
+        held = tasks.get(name)
+        if held is None:
+            raise UserError(f"{run.path} has no score of {name}, which the subset has; give a run of its tasks.")
+        row = run.rows[name]
+        sampled = held.sampled
+        if row.limited or not all(sample in sampled.place for sample in chosen.ids):
+            raise UserError(f"{run.path}: only a part of {name} was run; give a complete run, or leave out --subset.")
+        if row.parsed_signature.scorer.format() != chosen.scorer or held.annotations != chosen.annotations:
+            raise UserError(
+                f"{run.path}: {name} has other data, or was scored otherwise, than the runs that the subset was chosen "
+                "from; choose again with 'evalkit subset'."
+            )
+        kept = sampled.of(chosen.ids)
+        found[name] = replace(
+            held, value=kept.measured().mean, sampled=kept, complete=held.value,
+            answers={sample: held.answers.get(sample, ()) for sample in chosen.ids},
+            images=digest_of_images(run.image_digests(name), chosen.ids),
+        )  # fmt: skip
+    return found
+
+
+def write_baseline(run: ScoredRun, path: Path, subset: Subset | None = None) -> int:
+    """Write ``path``; returns the number of samples in it.
+
+    Args:
+        subset: keep only its samples, with the complete scores.
+
+    Raises:
+        UserError: samples of the run failed, it has no score, or it does not have the samples of the subset.
         RunFailed: the file cannot be written.
     """
     tasks = splits_of(run)
-    schema = SCHEMA if any(held.sampled.slopes for held in tasks.values()) else 1
+    schema = 2 if any(held.sampled.slopes for held in tasks.values()) else 1
+    if subset is not None:
+        tasks, schema = cut(tasks, run, subset), SCHEMA
     about = {"schema": schema, "kind": KIND, "evalkit": __version__, "model": run.model}
     content = {**about, "tasks": {name: {**head_of(held), "samples": rows_of(held)} for name, held in tasks.items()}}
     about[CHECKSUM] = sealed(content)[CHECKSUM]
@@ -109,6 +152,7 @@ def head_of(held: BaselineSplit) -> dict[str, Any]:
         "signature": held.signature,
         "annotations": held.annotations,
         **({} if held.images is None else {"images": held.images}),
+        **({} if held.complete is None else {"complete": held.complete}),
         **({"slopes": list(held.sampled.slopes)} if held.sampled.slopes else {}),
     }
 
@@ -178,4 +222,5 @@ def _held(content: Mapping[str, Any]) -> BaselineSplit:
         sampled.checked(number(content["value"])),
         {row[0]: row[4] for row in rows},
         None if content.get("images") is None else str(content["images"]),
+        None if content.get("complete") is None else number(content["complete"]),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from evalkit.errors import UserError
 from evalkit.results.stats.clustered import Measured, seed_of
 from evalkit.results.stats.paired import ALPHA, Difference, compare, compare_sums, holm, untested
 from evalkit.results.store.scored_run import SampleScores, ScoredRun, StoredAnswer, other_images, reasons_against
+from evalkit.results.subsets.estimates import Reference, difference, subset_of
 from evalkit.task_groups import MEANS
 
 EXAMPLES = 3
@@ -43,6 +44,7 @@ class TaskComparison:
         flips: samples whose score changed.
         images: the number of samples whose images differ from the base run's.
         mean: whether it is the mean of a group of splits.
+        estimated: whether a subset was run, so that the difference is an estimate for the complete split.
     """
 
     task: str
@@ -54,6 +56,7 @@ class TaskComparison:
     flips: tuple[Flip, ...] = ()
     images: int = 0
     mean: bool = False
+    estimated: bool = False
 
     @property
     def verdict(self) -> str:
@@ -111,7 +114,8 @@ def compare_runs(paths: Sequence[Path], *, force: bool = False, flips: int = 0) 
         for task in both:
             one = _one(runs, place, task, load, force, flips)
             (compared if isinstance(one, TaskComparison) else refused).append(one)  # type: ignore[arg-type]
-        compared += _means(runs, place, [c for c in compared if c.candidate == place and not c.forced], load)
+        members = [c for c in compared if c.candidate == place and not c.forced and not c.estimated]
+        compared += _means(runs, place, members, load)
     return Comparison(runs, _corrected(compared), tuple(refused), tuple(dict.fromkeys(lacking)))
 
 
@@ -132,6 +136,9 @@ def _one(
     ids = [sample for sample in old.ids if sample in new.place]
     if not ids:
         return Incomparable(task, place, (*reasons, "they have no sample in common"))
+    estimates = [run.rows[task].estimate for run in (base, candidate)]
+    if estimates[0] is not None or estimates[1] is not None:
+        return _of_subset(runs, place, task, old, new, tuple(reasons))
     if old.corpus or new.corpus:
         found = of_corpus(old, new, ids, base.rows[task].score, candidate.rows[task].score, seed_of(task))
         return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons))
@@ -141,6 +148,18 @@ def _one(
     shown = _flips(base, candidate, task, ids, first, second, flips) if flips else ()
     images, _ = other_images(base.image_digests(task), candidate.image_digests(task))
     return TaskComparison(task, base.rows[task].metric, place, found, None, tuple(reasons), shown, images)
+
+
+def _of_subset(
+    runs: Sequence[ScoredRun], place: int, task: str, old: SampleScores, new: SampleScores, reasons: tuple[str, ...]
+) -> TaskComparison | Incomparable:
+    """Two runs of one subset: the estimated difference of the complete splits' scores."""
+    digests = [None if (e := run.rows[task].estimate) is None else e["subset"] for run in (runs[0], runs[place])]
+    if digests[0] != digests[1]:
+        return Incomparable(task, place, (*reasons, "they are not runs of one subset: 'evalkit check' compares them"))
+    values = [dict(zip(side.ids, side.values, strict=True)) for side in (old, new)]
+    found = difference(subset_of(runs[place].path, task), Reference(values[0]), values[1]).at(ALPHA)
+    return TaskComparison(task, runs[0].rows[task].metric, place, found, None, reasons, estimated=True)
 
 
 def of_corpus(

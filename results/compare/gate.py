@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from xml.etree import ElementTree
 
 from evalkit.errors import UserError
+from evalkit.results.leaderboard.rows import ESTIMATED
 from evalkit.results.stats.clustered import seed_of
 from evalkit.results.stats.paired import Difference, compare, detectable, holm
 from evalkit.results.store.outdated import outdated
@@ -24,6 +25,7 @@ from evalkit.results.tables import Table, flat, markdown, p_text, plain, short, 
 
 from .baseline import Baseline, BaselineSplit
 from .comparison import of_corpus, unshared
+from .subsets import estimated
 
 Mode = Literal["exact", "tolerance", "significant"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -61,7 +63,8 @@ class Change:
 class TaskCheck:
     """One task against the baseline: the difference, the samples that changed, and why it fails (None: it passes).
 
-    ``images``: whether its images differ from the baseline's.
+    ``images``: whether its images differ from the baseline's; ``estimated``: whether a subset was run, so that the
+    difference is the estimate of that of the complete splits.
     """
 
     task: str
@@ -72,6 +75,7 @@ class TaskCheck:
     detectable: float | None
     failure: str | None
     images: bool = False
+    estimated: bool = False
 
 
 def check(run: ScoredRun, baseline: Baseline, rule: Rule) -> list[TaskCheck]:
@@ -114,7 +118,14 @@ def _problem(run: ScoredRun, baseline: Baseline, name: str, held: BaselineSplit)
         if (before := outdated(run.rows[name].signature)) is not None:
             reasons.append(f"the run was scored by {before}: 'evalkit rescore {run.path}' scores it again")
     reasons += data_differences((was, held.annotations), (now, run.annotations(name)))
-    if not run.rows[name].errors:
+    estimate = run.rows[name].estimate
+    if held.complete is not None and estimate is None and not run.rows[name].errors:
+        reasons.append(
+            "the baseline has a subset's samples only, and the run no estimate from them: run it with --subset"
+        )
+    elif estimate is not None and len(held.sampled.ids) == estimate["size"]:
+        pass  # the baseline has all samples, the run some
+    elif not run.rows[name].errors:
         reasons += unshared(held.sampled, run.sampled(name))
     return f"{name}: {', '.join(reasons)}" if reasons else None
 
@@ -137,17 +148,20 @@ def _compared(run: ScoredRun, name: str, held: BaselineSplit, alpha: float) -> T
             pairs = zip_longest(then, texts, fillvalue="")
             changes.append(Change(sample, old, now, *next((p for p in pairs if p[0] != p[1]), (then[0], texts[0]))))
     changes.sort(key=lambda c: c.after - c.before)
-    found = (
-        of_corpus(held.sampled, new, ids, held.value, run.rows[name].score, seed_of(name))
-        if corpus
-        else compare(before, after, seed=seed_of(name))
-    )
+    if run.rows[name].estimate is not None and not failed:
+        found = estimated(run, name, held, new)
+    elif corpus:
+        found = of_corpus(held.sampled, new, ids, held.value, run.rows[name].score, seed_of(name))
+    else:
+        found = compare(before, after, seed=seed_of(name))
     error = found.stderr
     return TaskCheck(
         name, held.metric, found, tuple(changes), found.chance.worse,
         detectable(error, alpha=alpha, sides=1) if error else None,
         f"{failed} samples failed in the run; run the same command again to retry them" if failed else None,
-        held.images is not None and digest_of_images(run.image_digests(name), ids) not in (None, held.images),
+        held.images is not None and len(ids) == len(held.sampled.ids)
+        and digest_of_images(run.image_digests(name), ids) not in (None, held.images),
+        run.rows[name].estimate is not None,
     )  # fmt: skip
 
 
@@ -177,7 +191,7 @@ def table_of(checked: Sequence[TaskCheck], run: ScoredRun, baseline: Baseline, r
     """One row per task."""
     rows = [
         [
-            one.task, f"{one.found.base:.2f}", f"{one.found.candidate:.2f}",
+            one.task, f"{one.found.base:.2f}", ESTIMATED * one.estimated + f"{one.found.candidate:.2f}",
             signed(one.found.difference) + ("" if one.found.half is None else f" ± {one.found.half:.2f}"),
             p_text(one.p_worse) if one.found.chance.tested else "–", f"{len(one.changes):,}",
             "FAIL" if one.failure else "pass",
@@ -216,6 +230,10 @@ def notes_of(checked: Sequence[TaskCheck], rule: Rule) -> list[str]:
         f"(one-sided, corrected over the tasks) by more than {rule.margin:g}.",
     }
     found.append(wanted[rule.mode])
+    if names := [one.task for one in checked if one.estimated]:
+        found.append(
+            f"≈ {', '.join(names)}: estimates of the complete split's scores from a subset, compared by a t test."
+        )
     if rule.mode == "significant" and (seen := [one for one in checked if one.detectable is not None]):
         smallest = ", ".join(f"{one.task} {one.detectable:.2f}" for one in seen)
         found.append(f"Smallest drops detectable with 80 % power: {smallest}.")

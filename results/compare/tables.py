@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from evalkit.results.leaderboard.rows import reasoning_text, truncated_text
+from evalkit.results.leaderboard.rows import ESTIMATED, reasoning_text, truncated_text
 from evalkit.results.store.files import to_json
 from evalkit.results.store.scored_run import ScoredRun
 from evalkit.results.store.signature import unit_of
@@ -51,7 +51,7 @@ def described(run: ScoredRun) -> str:
 
 def marked(one: TaskComparison) -> str:
     """The task, with an exclamation mark if it is only shown because of ``--force``."""
-    return one.task + ("!" if one.forced else "")
+    return ESTIMATED * one.estimated + one.task + ("!" if one.forced else "")
 
 
 def p_of(one: TaskComparison) -> float | None:
@@ -126,6 +126,8 @@ def notes_of(found: Comparison) -> list[str]:
         "detectable: the smallest true difference found with 80 % power in this many samples, after correction.",
         "needed: the number of samples for the same power, if the observed difference is the true one.",
     ]
+    if any(one.estimated for one in found.compared):
+        notes.append("≈: estimates of the complete splits' scores from one subset; their difference has a t test.")
     if any(one.metric.startswith("cider") for one in found.compared):
         notes.append("CIDEr: the idf comes from the references and is held fixed.")
     if any(one.mean for one in found.compared):

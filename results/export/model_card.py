@@ -49,7 +49,7 @@ def eval_results(run: ScoredRun, names: Sequence[str]) -> list[EvalResult]:
     found = []
     for name in names:
         row = run.rows[name]
-        if row.value is None or row.task in MEANS:
+        if row.value is None or row.task in MEANS or row.estimate is not None:
             continue
         dataset_type, dataset_name = data_set_of(run, row)
         task_type, task_name = TASKS.get(_kind(run, name), UNKNOWN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def scalars_of(run: ScoredRun, names: Sequence[str]) -> dict[str, float]:
             continue
         place = f"evalkit/{row.task}.{row.split}"
         values = {row.metric: row.value, **row.values}
+        if row.estimate is not None:  # the others are of chosen samples only
+            row = replace(row.presented, metric=f"{row.metric} (estimate)", intervals={})
+            values = {row.metric: row.value}
         for metric, value in values.items():
             if value is None or not math.isfinite(value):
                 continue

@@ -153,9 +153,11 @@ def write_model_card(job: ExportJob) -> list[Path]:
 
     (run,), (names,) = job.runs, job.names
     results = eval_results(run, names)
+    if estimated := [name for name in names if run.rows[name].estimate is not None]:
+        job.tell(f"note: {', '.join(estimated)}: left out, since estimates from a subset are no scores.")
     if not results:
         raise UserError(f"{run.path} has no score of {', '.join(names)} for a model card.")
-    limited = [name for name in names if run.rows[name].limited]
+    limited = [name for name in names if run.rows[name].limited and run.rows[name].estimate is None]
     if limited:
         parts = dict.fromkeys(part_of(run.rows[name]) for name in limited)
         job.tell(f"note: {', '.join(limited)}: scored on a subset ({'; '.join(parts)}); the card says so.")

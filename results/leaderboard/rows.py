@@ -15,17 +15,23 @@ from evalkit.errors import UserError
 from evalkit.reasoning import RULES_VERSION
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.scores import verified_scores
+from evalkit.results.store.signature import SUBSET
 
 Key = tuple[str, ...]
+ESTIMATED = "≈ "
+"""Marks an estimate of a complete split's score."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One run's row of ``scores.json``."""
+    """One run's row of ``scores.json``, as it is shown: an estimate in place of the score of a subset."""
 
     run: str
     model: str
     row: ScoreRow
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", self.row.presented)
 
     @cached_property
     def key(self) -> Key:
@@ -35,6 +41,8 @@ class Entry:
         scored = signature.scorer.format()
         if signature.parsing not in (None, RULES_VERSION):
             scored += f"|parsing:{signature.parsing}"
+        if row.estimate is not None:
+            scored += f"|{SUBSET}:{row.estimate['subset']}"
         which = row.samples or f"n:{row.n}"
         # A custom task's signature has its file's digest; its annotations' digest once depended on the file's folder.
         data = "" if row.parsed_signature.file is not None else str(row.annotations or "")
@@ -50,7 +58,28 @@ class Entry:
         star = "*" if self.row.errors else ""
         if self.row.submission:
             return "submission" + star
-        return "–" if self.row.value is None else with_error(self.row) + star
+        return "–" if self.row.value is None else ESTIMATED * self.estimated + with_error(self.row) + star
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the value is an estimate of the complete split's score, from a subset."""
+        return self.row.estimate is not None
+
+    @property
+    def samples(self) -> str:
+        """The number of scored samples: ``100``, or ``100 of 5,000`` with an estimate."""
+        estimate = self.row.estimate
+        return f"{self.row.n:,}" if estimate is None else f"{self.row.n:,} of {estimate['size']:,}"
+
+    @property
+    def estimate_note(self) -> str:
+        """``vqav2/val ≈ 78.4 ± 1.6 (100 of 214,354, from 6 reference runs)``, and any doubt; empty without one."""
+        estimate = self.row.estimate
+        if estimate is None:
+            return ""
+        runs = "1 reference run" if estimate["references"] == 1 else f"{estimate['references']} reference runs"
+        doubt = f": {estimate['doubt']}" if estimate.get("doubt") else ""
+        return f"{self.place} {ESTIMATED}{with_error(self.row, 1)} ({self.samples}, from {runs}){doubt}"
 
 
 def part_of(row: ScoreRow) -> str:
@@ -69,13 +98,13 @@ def reasoning_text(row: ScoreRow) -> str:
     return "–" if row.reasoning_tokens is None else f"{row.reasoning_tokens:,.1f}"
 
 
-def with_error(row: ScoreRow) -> str:
+def with_error(row: ScoreRow, decimals: int = 2) -> str:
     """A score with its interval: ``±`` if that is symmetric, else its ends; the score alone without an interval."""
-    text = f"{row.value:.2f}"
+    text = f"{row.value:.{decimals}f}"
     if row.is_uneven:
         return f"{text} [{row.low:.1f}, {row.high:.1f}]"
     half = row.ci95
-    return f"{text} ± {half:.2f}" if half else text  # a half width of 0 would claim certainty
+    return f"{text} ± {half:.{decimals}f}" if half else text  # a half width of 0 would claim certainty
 
 
 def with_interval(row: ScoreRow, name: str) -> str:
@@ -174,7 +203,8 @@ def columns_of(entries: Sequence[Entry]) -> list[Column]:
     by_key: dict[Key, dict[str, Entry]] = {}
     for e in entries:
         by_key.setdefault(e.key, {})[e.run] = e
-    found = [Column(next(iter(cells.values())).place, cells) for cells in by_key.values()]
+    firsts = [(next(iter(cells.values())), cells) for cells in by_key.values()]
+    found = [Column(ESTIMATED * first.estimated + first.place, cells) for first, cells in firsts]
     for marks in ([f"(n={c.first.row.n:,})" for c in found], [f"#{place}" for place in range(1, len(found) + 1)]):
         labels = [c.label for c in found]
         found = [

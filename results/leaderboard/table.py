@@ -41,6 +41,8 @@ CSV_FIELDS = (
     "unparsed", "errors", "truncated", "reasoning_tokens", "limited", "submission", "signature", "annotations",
     "samples",
 )  # fmt: skip
+ESTIMATE_FIELDS = ("estimate_of", "subset")
+"""Columns of a table with estimates: the size of the split that ``value`` estimates, and the subset's digest."""
 FORMATS = ("table", "md", "csv", "json", "html", "latex", "png")
 
 # --------------------------------------------------------------------------------------------------------- one run
@@ -52,7 +54,7 @@ def grid(entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     reasons = any(e.row.reasoning_tokens is not None for e in entries)
     rows = []
     for e in entries:
-        counts = [f"{e.row.n:,}", f"{e.row.unparsed:,}", truncated_text(e.row), f"{e.row.errors:,}"]
+        counts = [e.samples, f"{e.row.unparsed:,}", truncated_text(e.row), f"{e.row.errors:,}"]
         counts += [reasoning_text(e.row)] if reasons else []
         rows.append([e.row.task, e.row.split, e.row.metric, e.cell, *counts])
     return [*header, *(["reasoning"] if reasons else [])], rows
@@ -156,9 +158,15 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
     ranked = several if ranked is None else ranked
     unit = unit_of(row.parsed_signature for row in rows)
     found = []
-    if any(row.ci95 for row in rows):
+    if estimates := [e for e in entries if e.estimated]:
+        found.append(
+            "≈ before a score: no measured score but the estimate of the complete split's, from a subset that was "
+            "chosen from other runs, with its 95 % interval."
+        )
+        found += [f"{e.estimate_note} ({e.run})." for e in estimates]
+    if any(row.ci95 for row in rows if row.estimate is None):
         found.append(f"± is the half width of the 95 % interval, clustered by {unit}.")
-    if any(row.interval == "wilson" for row in rows):
+    if any(row.interval == "wilson" for row in rows if row.estimate is None):
         found.append(
             f"[low, high]: Wilson's 95 % interval, with at most one effective sample per {unit}; used where ± would "
             "extend beyond the scale."
@@ -180,7 +188,7 @@ def notes(entries: Sequence[Entry], *, ranked: bool | None = None) -> list[str]:
             "Bold: the best of a column. ≈: within the 95 % error of the best, taken as independent; "
             "'evalkit compare' tests it sample by sample."
         )
-    if parts := list(dict.fromkeys(part_of(row) for row in rows if row.limited)):
+    if parts := list(dict.fromkeys(part_of(row) for row in rows if row.limited and row.estimate is None)):
         found.append(f"A subset ({'; '.join(parts)}) was run: compare only with the same subset.")
     if any(row.reasoning_tokens is not None for row in rows):
         found.append("reasoning: the mean number of tokens before the final answer, of all samples.")
@@ -234,14 +242,14 @@ def column_note(column: Column, entries: Sequence[Entry]) -> str:
     each = [f"{how} ({', '.join(who)})" for how, who in prompting.items()]
     how_asked = next(iter(prompting)) if len(prompting) == 1 else "; ".join(each)
     unread = [f"{heading(entries, run)} {c.row.unparsed:,}" for run, c in column.cells.items() if c.row.unparsed]
-    subset = f", a subset ({part_of(e.row)})" if e.row.limited else ""
+    subset = f", a subset ({part_of(e.row)})" if e.row.limited and not e.estimated else ""
     unparsed = f"; unparsed: {', '.join(unread)}" if unread else "; unparsed: none"
     more = [(heading(entries, run), cell.row) for run, cell in column.cells.items()]
     cut = [f"{who} {100 * row.truncated / row.answers:.1f} %" for who, row in more if row.truncated and row.n]
     reasons = [f"{who} {reasoning_text(row)}" for who, row in more if row.reasoning_tokens is not None]
     unparsed += f"; truncated: {', '.join(cut)}" if cut else ""
     unparsed += f"; reasoning tokens: {', '.join(reasons)}" if reasons else ""
-    return Note(f"{column.label}: {e.row.metric}, n={e.row.n:,}{subset}; {how_asked}{unparsed}; ", str(e.key[3]))
+    return Note(f"{column.label}: {e.row.metric}, n={e.samples}{subset}; {how_asked}{unparsed}; ", str(e.key[3]))
 
 
 # ----------------------------------------------------------------------------------------------------------- formats
@@ -267,6 +275,10 @@ def to_csv(entries: Sequence[Entry], more: Sequence[Mapping[str, Any]] = (), *, 
     """One line per run and task split, then one per record of ``more``; ``formulas`` as for ``rows_as_csv``."""
     more_fields = [name for name in ("repeats", "chosen") if any(getattr(e.row, name) for e in entries)]
     rows = [{**one, "repeats": max(1, len(one.get("repeats") or ()))} for one in records(entries)]
+    more_fields += ESTIMATE_FIELDS if any(e.estimated for e in entries) else ()
+    for one in rows:
+        estimate = one.get("estimate") or {}
+        one |= {"estimate_of": estimate.get("size"), "subset": estimate.get("subset")}
     return rows_as_csv((*CSV_FIELDS, *more_fields), [*rows, *more], formulas=formulas)
 
 

@@ -57,6 +57,12 @@ class SampleScores:
             None if self.strata is None else [self.strata[i] for i in places],
         )
 
+    def of(self, ids: Sequence[str]) -> SampleScores:
+        """The scores of the samples ``ids``, in that order, as a mean over them."""
+        places = [self.place[sample] for sample in ids]
+        values, clusters = [self.values[i] for i in places], [self.clusters[i] for i in places]
+        return SampleScores(list(ids), values, clusters, None, self.corpus)
+
     def comparable(self, other: SampleScores) -> bool:
         """Whether both are functions of sums of the same statistics, as far as their number shows."""
         return bool(self.slopes) and len(self.slopes) == len(other.slopes)

@@ -19,11 +19,18 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("stderr", "ci95", "low", "high", "seconds", "reasoning_tokens"), NUMBER),
     **dict.fromkeys(("interval", "annotations", "journal", "scores", "samples", "submission", "failure"), (str,)),
     "verdicts": (str,), "clusters": (int,), "unjudged": (int,), "values": (Mapping,), "intervals": (Mapping,),
-    "chosen": (str,), "repeats": (list,), "slopes": (list, tuple),
+    "chosen": (str,), "repeats": (list,), "slopes": (list, tuple), "estimate": (Mapping,),
 }  # fmt: skip
 """The types of the other keys, which may also be null."""
 UNEVEN = ("wilson", "hall")
 """The kinds of intervals that are not symmetric."""
+
+
+ESTIMATE: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("value", "stderr", "low", "high"), NUMBER), "ci95": (*NUMBER, type(None)),
+    "interval": (str,), "size": (int,), "references": (int,), "subset": (str,), "doubt": (str, type(None)),
+}  # fmt: skip
+"""The keys of an estimate and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,9 @@ class ScoreRow:
         repeats: the value in each repeat, whose mean is ``value``; empty with one answer to each sample.
         slopes: of a function of summed statistics at the sums, for paired tests; empty for other values, and where they
             are not defined.
+        estimate: of the complete split's score, if a subset file's samples were run (``results/subsets``): ``value``
+            and interval with the keys of ``intervals``, ``size`` of the split, number of ``references``, ``subset``
+            (digest of the file) and ``doubt``, why it is not to be trusted; None for other runs.
         extra: keys of the file that this version does not know.
         missing: keys that the file does not have.
     """
@@ -103,6 +113,7 @@ class ScoreRow:
     aggregation: str | None = None
     repeats: Sequence[float] = ()
     slopes: Sequence[float] = ()
+    estimate: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
@@ -124,6 +135,9 @@ class ScoreRow:
                 _check_type(key, content[key], types)
         if not all(isinstance(value, NUMBER) for value in content.get("repeats") or ()):
             raise ValueError(f"'repeats' of a result is {content['repeats']!r}")
+        if content.get("estimate") is not None:
+            for key, types in ESTIMATE.items():
+                _check_type(f"estimate {key}", content["estimate"].get(key), types)
         counts = [content[key] for key in ("n", "unparsed", "errors", "truncated")]
         if min(counts) < 0:
             raise ValueError("a count of a result is negative")
@@ -149,6 +163,7 @@ class ScoreRow:
             "unjudged",
             "reasoning_tokens",
             "repeats",
+            "estimate",
         ):
             if not known.get(optional):
                 known.pop(optional, None)
@@ -182,6 +197,14 @@ class ScoreRow:
     def is_uneven(self) -> bool:
         """Whether the interval is not symmetric, so that its ends are shown."""
         return self.interval in UNEVEN
+
+    @property
+    def presented(self) -> ScoreRow:
+        """The row as it is shown: with the estimate of the complete split's score in place of the subset's own."""
+        if self.estimate is None:
+            return self
+        keys = ("value", "stderr", "ci95", "low", "high", "interval")
+        return replace(self, **{key: self.estimate[key] for key in keys})
 
     @property
     def name(self) -> str:

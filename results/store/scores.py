@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -29,17 +29,22 @@ from .score_row import ScoreRow
 from .seal import check_seal, digest_of_content, digest_of_file, sealed
 from .signature import IMPORTED, Signature
 
+Estimator = Callable[[ScoreRow, Mapping[str, float]], ScoreRow]
+"""Adds an estimate to a row, given the scores of the samples by id."""
+
 
 class ScoreWriter:
     """Writes the scores of a run after each split; later calls do not recompute earlier splits.
 
     Args:
         header: the model and so on, for ``scores.json``.
+        estimator: estimates the score of the complete split, if only a subset of it was run; None for other runs.
     """
 
-    def __init__(self, folder: RunFolder, header: Mapping[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, header: Mapping[str, Any], estimator: Estimator | None = None) -> None:
         self.folder = folder
         self.header = header
+        self._estimator = estimator
         self._rows: dict[str, ScoreRow] = {}
         self._submissions: dict[str, str] = {}
 
@@ -59,6 +64,9 @@ class ScoreWriter:
             if result.job.name not in self._rows:
                 journal = digest_of_file(self.folder.journal_path(result.job.task.name, result.job.split))
                 row = score_row(result)
+                if self._estimator is not None:
+                    found = headline(result)
+                    row = self._estimator(row, {} if found is None else found[0])
                 judged = "judge" in row.parsed_signature.fields or result.unjudged > 0
                 verdicts = self.folder.verdicts_path(result.job.task.name, result.job.split)
                 self._rows[result.job.name] = replace(
@@ -70,7 +78,7 @@ class ScoreWriter:
             if result.submission is not None:
                 self._write_submission(result.job.name, files[result.job.name], result.submission.content)
         rows = [self._rows[result.job.name].with_submission(files.get(result.job.name)) for result in results]
-        rows += mean_rows(results, rows)
+        rows += mean_rows(results, rows) if self._estimator is None else []  # chosen samples have no plain mean
         every = [*_rows_before(self.folder, rows), *rows]
         content = sealed({"schema": SCHEMA, **self.header, "results": [row.to_dict() for row in every]})
         write_atomically(self.folder.path / "scores.json", to_json(content, indent=2) + "\n")

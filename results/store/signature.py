@@ -22,6 +22,8 @@ IMPORTED = "imported"
 """The harness that made the answers; scores that differ in it are compared all the same."""
 PARSING = "parsing"
 REPEATS = "repeats"
+SUBSET = "subset"
+"""The digest of the subset file, if only its samples were run."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Signature:
         several = [f"{REPEATS}:{repeats}"] if repeats > 1 else []
         return cls.parse("|".join([place, f"v{version}", *given, *how, scorer, *several, f"n:{n}"]))
 
+    def with_subset(self, digest: str) -> Signature:
+        """The signature of a run of a subset file's samples; the part stands before the number of samples."""
+        place = max((place for place, part in enumerate(self.parts) if part.startswith("n:")), default=len(self.parts))
+        return Signature((*self.parts[:place], f"{SUBSET}:{digest}", *self.parts[place:]))
+
     def format(self) -> str:
         """The text that ``parse`` reads."""
         return "|".join(self.parts)
@@ -96,11 +103,11 @@ class Signature:
 
     @property
     def scorer(self) -> Signature:
-        """Everything but how the task was prompted, how answers were parsed, and the numbers of answers and samples.
+        """Everything but how the task was prompted, how answers were parsed, and which and how many samples.
 
         The task, the metric and its variant remain.  The mean over repeats estimates what one answer's score does.
         """
-        left_out = (*(f"{key}:" for key in (*PROMPTING, *STATED, IMPORTED, PARSING, REPEATS)), "n:")
+        left_out = (*(f"{key}:" for key in (*PROMPTING, *STATED, IMPORTED, PARSING, REPEATS, SUBSET)), "n:")
         return Signature(tuple(part for part in self.parts if not part.startswith(left_out)))
 
     def differences(self, other: Signature) -> list[str]:

@@ -112,7 +112,7 @@ def covariates_of(runs: Floats, amounts: Floats, count: int) -> Floats:
 
 def _signed(vector: Floats) -> Floats:
     """A singular vector with a sign that does not depend on the library."""
-    return vector * np.sign(vector[np.abs(vector).argmax()])
+    return np.asarray(vector * np.sign(vector[np.abs(vector).argmax()]))
 
 
 def design(method: Method, runs: Floats, amounts: Floats, size: int) -> Design:
@@ -166,7 +166,7 @@ def _held_out_spread(runs: Floats, amounts: Floats, edges: Floats) -> Floats:
         stratum = np.searchsorted(edges, others)
         sizes = np.bincount(stratum, minlength=len(edges) + 1)
         centre = sums_by(stratum, values, len(edges) + 1) / np.maximum(sizes, 1)
-        found += [sums_by(stratum, (values - centre[stratum]) ** 2, len(edges) + 1), sizes]
+        found += np.stack([sums_by(stratum, (values - centre[stratum]) ** 2, len(edges) + 1), sizes])
     return np.asarray(found[0] / np.maximum(found[1], 1))
 
 

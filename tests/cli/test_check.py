@@ -175,7 +175,7 @@ def test_incomparable_runs_neither_pass_nor_fail(
     ("content", "said"),
     [
         (None, "the file cannot be read"), ("{", "is not valid JSON"), ("[]", "is not a baseline"), ("{}", "is not a baseline"),
-        ('{"kind": "evalkit baseline", "schema": 9}', "has schema 9, and this evalkit reads up to 2"),
+        ('{"kind": "evalkit baseline", "schema": 9}', "has schema 9, and this evalkit reads up to 3"),
         ('{"kind": "evalkit baseline", "schema": 1, "model": "m", "tasks": {"a": {"samples": [[1]]}}}', "is not a baseline"),
     ],
 )  # fmt: skip

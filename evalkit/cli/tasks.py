@@ -83,10 +83,8 @@ def tasks(
     found = [] if any(task.name == wanted for task in every) else matching(every, words)
     if found:
         list_tasks(console, found, groups=False)
-    else:
-        show_task(
-            console, registry.tasks.get(wanted), data, protocol, family
-        )  # an unknown name is refused with the nearest
+    else:  # an unknown name is refused with the nearest
+        show_task(console, registry.tasks.get(wanted), data, protocol, family)
 
 
 def show_task(console: Console, task: Task, data: str | None, protocol: str, family: str | None) -> None:

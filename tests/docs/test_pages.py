@@ -88,7 +88,7 @@ def test_benchmark_pages_contain_what_command_line_prints(site: Path) -> None:
     for task in registry.tasks.all():
         page = (site / "docs" / "benchmarks" / f"{registry.module_name(task.name)}.md").read_text(encoding="utf-8")
         with redirect_stdout(StringIO()) as printed:
-            show_task(TextConsole(width=10_000, color_system=None), task, None, "official")
+            show_task(TextConsole(width=10_000, color_system=None), task, None, "official", None)
         _, _, facts = printed.getvalue().partition("\nkind ")
         assert facts
         known = " ".join(page.split())

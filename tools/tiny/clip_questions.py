@@ -138,6 +138,48 @@ def clip_questions(clip: Clip, rng: random.Random) -> list[ClipQA]:
     return found
 
 
+REGIONS = ("left", "right", "top", "bottom")
+
+
+def moment_questions(clip: Clip, rng: random.Random) -> list[ClipQA]:
+    """Short questions that only training has: about single moments, and about each event's beginning and end.
+
+    They teach what the times of frames are, with many answers for the tokens of one clip.
+    """
+    found: list[ClipQA] = []
+    for quarter in rng.sample(range(1, clip.seconds * 4), 4):
+        found += _at(quarter / 4, clip)
+    for actor in clip.actors:
+        if actor.event:
+            found.append(ClipQA("moment", f"When does it begin: {sentence(actor)}?", f"{actor.start:.1f}"))
+            found.append(ClipQA("moment", f"When does it end: {sentence(actor)}?", f"{actor.end:.1f}"))
+        if actor.event == "moves":
+            direction = rng.choice(list(DIRECTIONS))
+            answer = "yes" if direction == actor.direction else "no"
+            found.append(ClipQA("moment", f"Does the {actor.name} move {direction}?", answer))
+            found.append(ClipQA("moment", f"In which direction does the {actor.name} move?", actor.direction))
+            found.append(ClipQA("moment", f"What does the {actor.name} do?", f"It moves {actor.direction}."))
+    rng.shuffle(found)
+    return found
+
+
+def _at(moment: float, clip: Clip) -> list[ClipQA]:
+    """What is to be seen at a moment in seconds."""
+    when = f"at {moment:.1f} s"
+    found = [ClipQA("moment", f"How many shapes are there {when}?", str(len(clip.at(moment).things)))]
+    for actor in clip.actors:
+        thing = actor.at(moment)
+        if actor.event == "visible":
+            found.append(ClipQA("moment", f"Is there a {actor.name} {when}?", "no" if thing is None else "yes"))
+        if actor.event == "recolored" and thing is not None:
+            found.append(ClipQA("moment", f"What color is the {thing.shape} {when}?", thing.color))
+        if actor.event == "moves" and thing is not None:
+            x, y = (thing.box[0] + thing.box[2]) / 2 - 0.5, (thing.box[1] + thing.box[3]) / 2 - 0.5
+            region = (REGIONS[0] if x < 0 else REGIONS[1]) if abs(x) > abs(y) else (REGIONS[2] if y < 0 else REGIONS[3])
+            found.append(ClipQA("moment", f"Where is the {actor.name} {when}?", region))
+    return found
+
+
 def sentence(actor: Actor) -> str:
     """What happens to an actor, without a full stop."""
     if actor.event == "moves":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -145,9 +146,16 @@ PLOTS: tuple[tuple[Event, ...], ...] = (
 """What happens to the actors of a clip."""
 
 
-def _draw_clip(rng: random.Random, seconds: int) -> Clip | None:
+BUSY: tuple[tuple[Event, ...], ...] = (
+    ("moves", "moves", "recolored"), ("moves", "moves", "visible"), ("moves", "recolored", "visible"),
+    ("recolored", "recolored", "visible"), ("visible", "visible", "recolored"), ("moves", "moves", "moves"),
+)  # fmt: skip
+"""The same for training: something happens to every actor, so that there is much to ask about few tokens."""
+
+
+def _draw_clip(rng: random.Random, seconds: int, plots: Sequence[tuple[Event, ...]]) -> Clip | None:
     background = (rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255))
-    plot = rng.choice(PLOTS)
+    plot = rng.choice(plots)
     shapes = rng.sample(SHAPES, len(plot))
     colors = rng.sample(list(COLORS), len(plot))
     others = [color for color in COLORS if color not in colors]
@@ -163,13 +171,13 @@ def _draw_clip(rng: random.Random, seconds: int) -> Clip | None:
     return None
 
 
-def draw_clip(rng: random.Random, *, held_out: bool, seconds: int | None = None) -> Clip:
-    """A random clip that is held out or not, as asked, and of a length if given.
+def draw_clip(rng: random.Random, *, held_out: bool, seconds: int | None = None, busy: bool = False) -> Clip:
+    """A random clip that is held out or not, as asked, and of a length if given; ``busy`` ones are for training.
 
     The colours and shapes of its actors differ, and those that are visible for a time appear at least a second apart.
     """
     while True:
-        clip = _draw_clip(rng, rng.choice(SECONDS) if seconds is None else seconds)
+        clip = _draw_clip(rng, rng.choice(SECONDS) if seconds is None else seconds, BUSY if busy else PLOTS)
         if clip is not None and clip.held_out == held_out:
             return clip
 

@@ -28,6 +28,18 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
     return scores.softmax(-1).to(v.dtype) @ v
 
 
+CHUNK = 88
+"""Queries that are attended together: none of them needs the keys after the last."""
+
+
+def _attend_causally(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    parts = []
+    for at in range(0, q.shape[2], CHUNK):
+        end = min(at + CHUNK, q.shape[2])
+        parts.append(_attend(q[:, :, at:end], k[:, :, :end], v[:, :, :end], bias[:, :, at:end, :end]))
+    return torch.cat(parts, 2)
+
+
 @dataclass
 class Tables:
     """Constants of the 8 × 8 grid: the window order of the 16 visual tokens and the rotary tables of their patches."""
@@ -98,7 +110,7 @@ def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor
         v = layer.self_attn.v_proj(h).view(rows, length, kv, -1).transpose(1, 2)
         q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
         k, v = (t.repeat_interleave(heads // kv, 1) for t in (k, v))
-        y = _attend(q, k, v, bias)
+        y = _attend_causally(q, k, v, bias)
         x = x + layer.self_attn.o_proj(y.transpose(1, 2).reshape(rows, length, dim))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
     normed: torch.Tensor = text.norm(x)
@@ -139,7 +151,7 @@ def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> floa
 def _theirs(model: Any, batch: dict[str, torch.Tensor], data: Batches, clip: Clip | None) -> torch.Tensor:
     """Logits of transformers' forward, at our positions; those of a clip's tokens must be transformers' own.
 
-    Its text after a video begins at another position than in the model's training (see docs/video.md), and separate
+    Its text after a video begins at another position than in the model's training (see docs/videos.md), and separate
     segments need a mask.
     """
     ids = batch["ids"]

@@ -11,7 +11,7 @@ from scenes import SORTS
 class Mix:
     """Questions per training image: numbers of boxes, points and questions; probabilities of a caption, of multiple
     choice, of boxes of all shapes of some kinds.  ``pairs`` of images with questions about both and ``clips`` are per
-    batch.
+    batch; ``busy`` is the share of clips that are asked much in short questions.
     """
 
     sorts: tuple[float, float, float] = SORTS
@@ -23,6 +23,7 @@ class Mix:
     detection: float = 0.0
     pairs: int = 0
     clips: int = 0
+    busy: float = 0.0
 
     def part(self, number: int, of: int) -> Mix:
         """The mix of a process's part of the batch."""
@@ -40,5 +41,9 @@ HARD = Mix(sorts=(0.52, 0.12, 0.36), caption=0.3, vqa=2, grounding=2, choice=0.5
 HARDER = Mix(sorts=(0.60, 0.14, 0.26), caption=0.3, vqa=2, grounding=3, choice=0.8)
 # Points, boxes of all shapes of some kinds, two images, and clips.
 WIDER = Mix(
-    sorts=(0.56, 0.22, 0.22), caption=0.3, vqa=2, grounding=2, choice=0.8, pointing=1, detection=0.5, pairs=2, clips=10
+    sorts=(0.56, 0.22, 0.22), caption=0.3, vqa=2, grounding=2, choice=0.8, pointing=1, detection=0.5, pairs=1, clips=5
 )
+# First what the times of frames are, from many short questions about clips in which much happens.
+BUSY = replace(WIDER, clips=6, busy=0.8)
+# Last, mostly images again, so that nothing is forgotten that was known before.
+SETTLED = replace(WIDER, sorts=(0.60, 0.20, 0.20), caption=0.4, clips=2, grounding=3, choice=0.9)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mix import BROAD, HARD, HARDER, WIDER, Mix, part
+from mix import BROAD, BUSY, HARD, HARDER, SETTLED, WIDER, Mix, part
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,15 @@ class Stage:
 
 
 # The second stage was added because the first found only half of the boxes; the third has more multiple choice.
-# The fourth has clips, points, lists of boxes and two images; its batches have about two thirds of the tokens.
+# The others have clips, points, lists of boxes and two images; their batches have about a third of the tokens.
+SMALL = Shape(images=9, rows=9, length=352, conversations=1)
 STAGES = (
     Stage(0, 5000, 1.0, BROAD),
     Stage(4250, 2500, 0.5, HARD),
     Stage(6500, 3000, 0.5, HARDER),
-    Stage(9500, 1500, 0.3, WIDER, Shape(images=16, rows=17, length=352, conversations=1), extra=0.3, warm=30),
+    Stage(9500, 6000, 0.4, BUSY, SMALL, extra=0.3, warm=30),
+    Stage(14500, 2500, 0.3, WIDER, SMALL, extra=0.3, warm=30),
+    Stage(16500, 800, 0.1, SETTLED, replace(SMALL, images=14), extra=0.0, warm=20),
 )
 
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from batches import Batches
 from checkpoint import build_config, build_processor, save, train_tokenizer
 from forward import Tables, check_forward, encode_images, make_tables, text_states, to_logits
+from muon import Muon
 from stages import STAGES, extra_weight, learning_rate
 from targets import Heads
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -36,10 +37,18 @@ def optimizers(model: Any, heads: Heads) -> list[torch.optim.Optimizer]:
         hidden = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (matrices if hidden else rest).append(parameter)
     return [
-        torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01),
+        Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
         torch.optim.AdamW(heads.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=0.0),
     ]
+
+
+def mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The mean of the weights of checkpoints of one training: it often has what each of them has learned."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    states = [Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).float().state_dict() for folder in folders]
+    return {name: sum(state[name] for state in states) / len(states) for name in states[0]}
 
 
 def average_gradients(parameters: Sequence[torch.nn.Parameter], processes: int) -> None:
@@ -61,13 +70,14 @@ def train(part: int, args: argparse.Namespace) -> None:
         torch.distributed.init_process_group("gloo", init_method=meeting, rank=part, world_size=args.processes)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
     device = torch.device(args.device)
     if args.start_from is None:
         processor = build_processor(train_tokenizer(640, args.seed))
     else:
-        processor = Qwen2_5_VLProcessor.from_pretrained(args.start_from)
+        processor = Qwen2_5_VLProcessor.from_pretrained(args.start_from[0])
     model = Qwen2_5_VLForConditionalGeneration(build_config(processor.tokenizer)).float()
     tables = make_tables(model)
     gap = check_forward(model, processor, tables, args.seed)
@@ -82,8 +92,7 @@ def train(part: int, args: argparse.Namespace) -> None:
     base = [[g["lr"] for g in o.param_groups] for o in steppers]
     state_file = args.out / "state.pt"
     if args.start_from is not None and not state_file.exists():  # the optimizers begin anew
-        trained = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.start_from).float()
-        model.load_state_dict(trained.state_dict())
+        model.load_state_dict(mean_weights(args.start_from))
         start = args.start_step
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99))
     if state_file.exists():  # resume: batches are a function of the step
@@ -121,7 +130,7 @@ def train(part: int, args: argparse.Namespace) -> None:
         for o, lrs in zip(steppers, base, strict=True):
             for g, lr in zip(o.param_groups, lrs, strict=True):
                 g["lr"] = lr * factor
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.half):
             # New heads would disturb trained weights: they are trained alone at first.
             loss, cells, places = step_losses(batch, args.start_from is None or step >= args.start_step + 60)
         extra = args.cell_weight * cells + args.place_weight * (step >= args.place_from) * places
@@ -133,7 +142,7 @@ def train(part: int, args: argparse.Namespace) -> None:
             o.zero_grad(set_to_none=True)
         average.update_parameters(model)
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
-        if part == 0 and step % 20 == 0:
+        if part == 0 and step % args.log_every == 0:
             each = (time.time() - began) / (step - start + 1)
             extras = f"cells {cells.item():.4f}  places {places.item():.4f}"
             print(f"step {step:5d}  answers {running:.4f}  {extras}  {each:.2f} s/step", flush=True)
@@ -165,9 +174,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STAGES[-1].first + STAGES[-1].cosine)
-    parser.add_argument("--start-from", type=Path, help="a checkpoint of this training without its optimizers' state")
+    parser.add_argument(
+        "--start-from", type=Path, nargs="+",
+        help="a checkpoint of this training without its optimizers' state; of several, the mean of their weights",
+    )  # fmt: skip
     parser.add_argument("--start-step", type=int, default=STAGES[-1].first, help="the step of --start-from")
     parser.add_argument("--early-step", type=int, default=3000)
+    parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--snapshot-every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -180,6 +193,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile the step (no gain on a CPU)")
+    parser.add_argument("--half", action="store_true", help="bfloat16 (slower on CPUs without instructions for it)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "meeting").unlink(missing_ok=True)

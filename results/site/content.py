@@ -12,7 +12,7 @@ from typing import Any
 from evalkit import registry
 from evalkit.errors import UserError
 from evalkit.results.leaderboard.means import averages_of, mean_cell, mean_of
-from evalkit.results.leaderboard.rows import Column, Entry, columns_of, heading, part_of, runs_of
+from evalkit.results.leaderboard.rows import ESTIMATED, Column, Entry, columns_of, heading, part_of, runs_of
 from evalkit.results.leaderboard.table import best_of, natural, tied
 from evalkit.results.report.page import anchor
 from evalkit.results.stats.intervals import scale_of
@@ -157,11 +157,12 @@ def cell_of(column: Column, run: str) -> dict[str, Any]:
     others = [name for name in list(row.values)[:MOST_VALUES] if name != row.metric and row.values[name] is not None]
     found = {
         "value": None if row.value is None or not math.isfinite(row.value) else row.value,
-        "text": entry.cell,
+        "text": entry.cell.removeprefix(ESTIMATED),
         "ends": ends_of(row, row.metric),
         "best": is_best,
         "tied": best is not None and not is_best and tied(row, best.row),
-        "part": name_of(part_of(row)) if row.limited else "",
+        "estimate": flat(entry.estimate_note)[:1000],
+        "part": name_of(part_of(row)) if row.limited and not entry.estimated else "",
         "n": row.n,
         "unparsed": row.unparsed,
         "errors": row.errors,

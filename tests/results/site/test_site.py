@@ -66,6 +66,21 @@ def test_content_has_comparable_columns_with_intervals_breakdowns_and_marks(tmp_
     assert "A subset (--where 'x == 1') was run" in html.replace("&#39;", "'")
 
 
+def test_estimate_of_a_subset_is_shown_as_one(tmp_path: Path) -> None:
+    estimate = {
+        "value": 78.0, "stderr": 1.0, "low": 76.0, "high": 80.0, "ci95": 2.0, "interval": "t", "size": 5000,
+        "references": 6, "subset": "0123456789abcdef", "doubt": None,
+    }  # fmt: skip
+    save(tmp_path / "runs", "a", "tiny", row(n=100, limited=True, estimate=estimate))
+    save(tmp_path / "runs", "b", "early", row())
+    content, _, _ = write(tmp_path / "runs", tmp_path / "site")
+    a, b = (run["scores"] for run in content["runs"])
+    assert (a["0"]["value"], a["0"]["text"], a["0"]["ends"]) == (78.0, "78.00 ± 2.00", [76.0, 80.0])
+    assert a["0"]["estimate"] == "vqav2/val ≈ 78.0 ± 2.0 (100 of 5,000, from 6 reference runs)"
+    assert "part" not in a["0"]
+    assert "estimate" not in b["1"]
+
+
 def test_page_is_self_contained_and_relative(tmp_path: Path) -> None:
     save(tmp_path / "runs", "a", "tiny", row())
     _, html, _ = write(tmp_path / "runs", tmp_path / "site")

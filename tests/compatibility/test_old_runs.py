@@ -58,7 +58,7 @@ RESCORED = ("vqa_accuracy|norm:official|loo:entry|v1", "vqa_accuracy|norm:normal
 """The signature of VQA accuracy before and after its headline became the one that normalises every answer."""
 PARSED = re.compile(r"(\|protocol:[^|]+\|(?:(?:shots|choice|decoding):[^|]+\|)*)(?!parsing:)(?=\w)")
 """Where a signature names the version of the rules that parsed raw answers."""
-MEAN = ("refcoco-all:mean|splits:8|f1804df1b1fe", "refcoco-all:mean|splits:8|5057d48d2323")
+MEAN = ("refcoco-all:mean|splits:8|f1804df1b1fe", "refcoco-all:mean|splits:8|59e78f9fbdaf")
 """A mean's signature holds a digest of those of its splits."""
 LETTERS = ("choice_accuracy|", "letters:evalkit-2|choice_accuracy|")
 """The signature of choice accuracy before and after the rule that reads letters had a name."""

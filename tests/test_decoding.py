@@ -68,7 +68,7 @@ def test_help_and_checks_agree_on_every_range(option: Option) -> None:
     help_text = " ".join(CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output.split())
     name = f"{option.flag} {option.metavar or {'integer': 'INT', 'number': 'FLOAT'}[option.kind]} "
     assert help_text.partition(name)[2].partition("]")[0].endswith(f"; {option.range.notation}")
-    step = 1 if option.kind in ("integer", "auto") else 0.5
+    step = 1 if option.kind in ("integer", "auto", "share") else 0.5
     for value in (option.range.low, option.range.high):
         if value != math.inf:
             inside = step if value == option.range.low else -step

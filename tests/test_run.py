@@ -12,8 +12,9 @@ from evalkit import registry
 from evalkit.data import open_data
 from evalkit.errors import RunFailed, UserError
 from evalkit.interfaces import Backend
-from evalkit.jobs import build_requests, choose, load_job, prompt_digest
+from evalkit.jobs import build_requests, load_job, prompt_digest
 from evalkit.run import ImageDigests, Stopped, run_job
+from evalkit.subset import choose
 from evalkit.task_names import parse_tasks
 from evalkit.types import ImagePart, Message, Request, Response, Sample, TextPart
 

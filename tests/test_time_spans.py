@@ -96,6 +96,6 @@ HOSTILE = ("1" * 200_000, "1:" * 100_000, "1 " * 100_000, "1" + " " * 200_000, "
 @pytest.mark.parametrize("rule", time_spans.RULES)
 def test_reading_takes_linear_time(rule: str) -> None:
     for text in HOSTILE:
-        began = time.perf_counter()
+        began = time.process_time()  # quadratic time would be minutes
         read_span(text, rule)
-        assert time.perf_counter() - began < 1, text[:10]
+        assert time.process_time() - began < 20, text[:10]

@@ -44,10 +44,10 @@ def test_values_are_those_of_latex2sympy(text: str) -> None:
     ["(" * 1500, "-" * 1900, "9^{9^{9^{9}}}", "9" * 1900 + "^" + "9" * 50, "1000!", r"\frac" * 300, "2^" * 900, r"\sqrt{" * 300],
 )  # fmt: skip
 def test_hostile_expressions_have_no_value_and_take_no_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # quadratic time would be minutes
     assert latex_value(text) is None
     math_vision_answer(text * 50)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,6 @@ def test_any_text_is_read_in_linear_time(task: str) -> None:
             "\x00\ud800",
             "a man " * 40_000,
         ):
-            began = time.perf_counter()
+            began = time.process_time()  # quadratic time would be minutes
             read(task, name, text)
-            assert time.perf_counter() - began < 2, (name, text[:5])
+            assert time.process_time() - began < 20, (name, text[:5])

@@ -52,11 +52,16 @@ def _digest(version: str, installed: tuple[str, ...], files: tuple[tuple[Path, i
 
 
 def _installed() -> list[str]:
-    """Names and versions of installed packages, by the names of their folders of metadata."""
+    """Names and versions of installed packages, by the names of their folders of metadata.
+
+    A package's own copies of others do not count: setuptools adds the folder with its copies to the path when it is
+    imported, which says nothing about what is installed.
+    """
     found = set()
-    for folder in sys.path:
+    for folder in map(Path, sys.path):
         try:
-            found |= {path.name for path in Path(folder).iterdir() if path.suffix in INSTALLED}
+            if not (folder.parent / "__init__.py").is_file():
+                found |= {path.name for path in folder.iterdir() if path.suffix in INSTALLED}
         except OSError:
             continue
     return sorted(found)

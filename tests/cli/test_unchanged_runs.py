@@ -299,15 +299,15 @@ def test_digest_of_software(tmp_path: Path) -> None:
     (plugin / "ours" / "metric.py").write_text("METRIC = 1\n")
     (plugin / "transformers-4.99.0.dist-info").mkdir()
 
-    def digest() -> str:
-        code = "from evalkit.software import digest_of_software; print(digest_of_software())"
+    def digest(before: str = "") -> str:
+        code = f"{before}from evalkit.software import digest_of_software; print(digest_of_software())"
         environment = {**os.environ, "PYTHONPATH": str(plugin)}
         return subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
         ).stdout
 
     first = digest()
-    assert digest() == first
+    assert digest() == digest("import setuptools; ") == first
     (plugin / "transformers-4.99.0.dist-info").rename(plugin / "transformers-4.99.1.dist-info")
     second = digest()
     (plugin / "ours" / "metric.py").write_text("METRIC = 2\n")

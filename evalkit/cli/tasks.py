@@ -108,7 +108,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str, fam
         samples = list(task.load(open_data(place), task.default_splits[0]))
     about = (inspect.getdoc(inspect.getmodule(type(task))) or "").replace("``", "`")
     if isinstance(task, FileTask):
-        console.print(f"Custom task {task.name}: {task.path}", highlight=False)
+        console.print(f"Custom task {task.name}: {task.path}", highlight=False, soft_wrap=True)
     elif console.is_interactive:
         console.print(Markdown(about, inline_code_theme="default"))
     else:
@@ -125,7 +125,7 @@ def show_task(console: Console, task: Task, data: str | None, protocol: str, fam
         size = f"{split.size:,}" if split.size else "size varies"
         if samples and name == task.default_splits[0]:
             size = f"{len(samples):,}"
-        console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False)
+        console.print(f"  {name:8s} {size:>9s}  {split.about}", highlight=False, soft_wrap=isinstance(task, FileTask))
     if not isinstance(task, FileTask):
         show_files(console, task, data)
     spec = task.prompt_spec(protocol)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ Panel = Literal[
     "Common", "Model", "Data", "Prompting", "Video", "Decoding", "Speed", "Server", "Judge", "Cluster", "Output"
 ]  # fmt: skip
 Kind = Literal["string", "list", "texts", "integer", "number", "flag", "auto", "share"]
+LARGEST_INTEGER = 2**63 - 1
+"""What torch, servers and tables hold; Python's own integers, and those of settings files, have no limit."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Option:
         whole = self.kind in ("integer", "auto", "share")
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             return f"give {'an integer' if whole else 'a number'}, {self.range}"
-        if value in (math.inf, -math.inf) or value != value:
-            return f"give a finite number, {self.range}"
+        if abs(value) > (LARGEST_INTEGER if whole else sys.float_info.max) or value != value:
+            return f"give a number of 64 bits, {self.range}" if whole else f"give a finite number, {self.range}"
         return None if value in self.range else f"give {self.range}"
 
 

@@ -201,7 +201,10 @@ def _file_value(option: Option, value: Any, path: Path) -> Any:
     if option.kind == "share" and isinstance(value, str) and share_of(value) is not None:
         return value
     if option.kind == "number" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{path}: {option.name} must be a finite number.") from None
     expected, what = {
         "flag": (bool, "true or false"), "number": (float, "a number"), "integer": (int, "an integer"),
         "string": (str, "a string"), "share": (int, "an integer or a percentage such as 5%"),
@@ -228,7 +231,7 @@ def _auto_or_count(value: Any, named: str, option: Option) -> int | None:
     """A count; None for ``auto``.  ``named`` is how messages refer to the setting."""
     if value == AUTO:
         return None
-    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20:
         value = int(value)
     if advice := option.advice(value):
         raise UserError(f"{named} {value}: {advice}, or {AUTO}.")

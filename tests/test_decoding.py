@@ -41,6 +41,8 @@ def test_overrides_make_a_decoding() -> None:
         ({"temperature": -1.0}, "--temperature -1.0: give at least 0"),
         ({"temperature": float("nan")}, "--temperature nan: give a finite number, at least 0"),
         ({"temperature": float("inf")}, "--temperature inf: give a finite number, at least 0"),
+        ({"temperature": 10**400}, "0: give a finite number, at least 0"),
+        ({"temperature": 1.0, "top_k": 2**63}, "--top-k 9223372036854775808: give a number of 64 bits, at least 0"),
         ({"temperature": 1.0, "top_p": 0.0}, "--top-p 0.0: give more than 0 and at most 1"),
         ({"temperature": 1.0, "top_p": 1.5}, "--top-p 1.5: give more than 0 and at most 1"),
         ({"temperature": 1.0, "top_k": -1}, "--top-k -1: give at least 0"),

@@ -53,6 +53,10 @@ def test_unsafe_settings_are_never_read_from_a_file(tmp_path: Path, key: str) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("temperature = 1" + "0" * 400, "temperature must be a finite number"),
+        ("temperature = 1" + "0" * 5000, "is not valid TOML"),
+        ("max_batch_tokens = 9223372036854775808", "give a number of 64 bits"),
+        ("batch_size = '" + "9" * 5000 + "'", "give an integer, at least 1, or auto"),
         ("limit = 'ten'", "limit must be an integer"),
         ("limit = true", "limit must be an integer"),
         ("tasks = [1]", "tasks must be a string or a list of strings"),

@@ -34,6 +34,7 @@ from .lazy_backend import LazyBackend
 from .manifest import ManifestWriter, announce, logging_to, manifest_of, recording
 from .plan import Plan, folder_stem
 from .resume import kept_answers
+from .sent_videos import SentVideos
 from .served_models import identity_of, warn_of_guessed_family, warn_of_unknown_sizes
 from .shots import resizer_of, shots_of
 from .subset_runs import estimator_of, keep_subset
@@ -161,8 +162,10 @@ class ActiveRun:
             self._answered += len(kept)
             path = self.folder.journal_path(job.task.name, job.split)
             with appending(path) as journal, reporter.track(job, kept.values(), plan.sizes, **names) as watch:
+                sent = SentVideos(job.name, kept.values())
 
                 def on_record(record: Record) -> None:
+                    sent.check(record)
                     journal.append(record)
                     watch.add(record)
                     self._count(job, record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .media import Media, Size
 
@@ -149,9 +149,12 @@ class VideoInput:
         selection: the frames.
         sampling: the name of the rule.
         decoder: library and version (``PyAV 18.1.0``).
+        sent: as what a server was sent it, which the server decides: other input, so other answers.  None for models
+            in process, whose family decides it, and in records of before.
     """
 
     name: str
     selection: FrameSelection
     sampling: str
     decoder: str
+    sent: Literal["video", "images"] | None = None

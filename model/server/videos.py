@@ -17,7 +17,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -109,8 +109,9 @@ class ServerVideos:
         if not request.videos:
             return PreparedRequest(request)
         videos = self._selector.of(request)
-        shown = tuple(video.input for video in videos)
-        if self.problem == "" and len(videos) == 1:
+        whole = self.problem == "" and len(videos) == 1
+        shown = tuple(replace(video.input, sent="video" if whole else "images") for video in videos)
+        if whole:
             return PreparedRequest(request, shown, videos[0].groups * videos[0].tokens_per_group)
         if request.times:
             raise ValueError("it has several videos, and a server can be told the times of one only")

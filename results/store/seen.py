@@ -19,6 +19,7 @@ def seen_record(seen: VideoInput) -> dict[str, Any]:
         "times": [round(time, 4) for time in selection.timestamps],
         "size": list(selection.size),
         "fps": round(selection.fps, 6),
+        **({} if seen.sent is None else {"sent": seen.sent}),
     }
 
 
@@ -27,10 +28,11 @@ def read_seen(record: Any) -> VideoInput:
     texts = [record[key] for key in ("name", "sampling", "decoder")]
     indices, times = tuple(record["indices"]), tuple(map(_seconds, record["times"]))
     numbered = all(type(n) is int and n >= 0 for n in indices) and len(indices) == len(times)
-    if not numbered or not all(isinstance(text, str) for text in texts):
+    sent = record.get("sent")
+    if not numbered or not all(isinstance(text, str) for text in texts) or sent not in (None, "video", "images"):
         raise ValueError("video_inputs is not what evalkit writes")
     selection = FrameSelection(indices, times, read_size(record["size"]), _seconds(record["fps"]))
-    return VideoInput(texts[0], selection, texts[1], texts[2])
+    return VideoInput(texts[0], selection, texts[1], texts[2], sent)
 
 
 def _seconds(value: Any) -> float:

@@ -107,6 +107,23 @@ def test_frames_are_images_where_times_would_be_lost(refuses: bool, run: Run, ht
     assert [line["frames"] for line in lines] == [[]] * 3
 
 
+def test_run_is_not_resumed_with_frames_sent_as_something_else(run: Run, http_server: Any, tmp_path: Path) -> None:
+    http_server.replace = lambda number, body: (200, reply(body, keeps_times=True))
+    assert run("videomme")[0] == 0
+    (path,) = (p for p in tmp_path.glob("runs/*/videomme.*.jsonl") if not p.name.endswith(".scores.jsonl"))
+    first = path.read_bytes().splitlines(keepends=True)[0]
+    path.write_bytes(first)
+    assert json.loads(first)["video_inputs"][0]["sent"] == "video"
+    refused = (400, {"error": {"message": REFUSAL}})
+    http_server.replace = lambda number, body: refused if urls(body, "video_url") else None
+    code, said = run("videomme")
+    assert code == 1, said
+    assert "the server now takes frames as images, and the answers so far were given to videos" in said
+    assert path.read_bytes() == first
+    assert run("videomme", "--fresh")[0] == 0
+    assert {line["video_inputs"][0]["sent"] for line in journal(tmp_path, "videomme")} == {"images"}
+
+
 def test_server_that_resizes_frames_is_noticed(run: Run, http_server: Any, tmp_path: Path) -> None:
     """As the frames of a checkpoint whose processor makes smaller ones than the released, until its files are given."""
 

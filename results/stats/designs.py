@@ -18,8 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .clustered import Floats, Ints, sums_by
-from .error_bars import effective_size, t_quantile, wilson
+from .clustered import LEVEL, Floats, Ints, sums_by
+from .error_bars import t_quantile, wilson
 
 PRIOR = 4.0
 """How many residuals the expected variance of a stratum counts as, next to the observed ones."""
@@ -27,6 +27,8 @@ LEAST_SPREAD = 0.1
 """The smallest expected variance of a stratum, as a share of the mean one: new models err where no reference does."""
 UNSEEN = 1.5
 """Errors that the mean variance is at least that of: a sample without any does not show that there is none."""
+SKEWNESS = 0.1
+"""The skewness of an estimate, as of a share of independent samples, from which its interval is Wilson's."""
 FEWEST = 2
 """Units per stratum: fewer have no variance."""
 
@@ -75,18 +77,28 @@ class Estimate:
         """The standard error as an estimate of the score on the complete benchmark (finite population)."""
         return math.sqrt(max(0.0, self.sampling - self.noise))
 
-    def half(self, level: float = 0.95) -> float:
+    def half(self, level: float = LEVEL) -> float:
         """Half of the interval by Student's t."""
         return t_quantile((1 + level) / 2, self.degrees) * self.stderr
 
     def interval(self, scale: float | None) -> tuple[float, float]:
-        """The ends of the 95 % interval; Wilson's where a symmetric one would leave the scale from 0 to ``scale``."""
+        """The ends of the 95 % interval: Student's t, or Wilson's for skewed estimates on a scale from 0 to ``scale``.
+
+        Estimates are skewed near the ends of the scale, as shares of few samples are.  Wilson's interval is that of as
+        many independent samples as would have this standard error.  They are counted with the ``UNSEEN`` errors, as the
+        standard error is, and are at most ``units`` if the symmetric interval leaves the scale.
+        """
         low, high = self.value - self.half(), self.value + self.half()
-        if scale is None or (low >= 0 and high <= scale and self.stderr > 0):
+        if scale is None:
             return low, high
         share = min(1.0, max(0.0, self.value / scale))
-        size = effective_size(share, self.stderr / scale, self.units) if 0 < share < 1 else self.units
-        found = wilson(share, max(1.0, size))
+        shrunk = (share * self.units + UNSEEN) / (self.units + 2 * UNSEEN)
+        size = shrunk * (1 - shrunk) * (scale / self.stderr) ** 2 if self.stderr > 0 else math.inf
+        outside = low < 0 or high > scale or not math.isfinite(size)
+        if not outside and abs(1 - 2 * shrunk) < SKEWNESS * math.sqrt(size * shrunk * (1 - shrunk)):
+            return low, high
+        size = max(1.0, min(size, self.units) if outside else size)
+        found = wilson(share, size, t_quantile((1 + LEVEL) / 2, self.degrees))
         return found[0] * scale, found[1] * scale
 
 
@@ -135,19 +147,35 @@ def _slope(covariates: Floats, values: Floats, weights: Floats) -> tuple[Floats,
     return found / scale, int(rank)
 
 
-def cut(order: Floats, mass: Floats, count: int) -> Floats:
-    """At most ``count`` − 1 edges that cut units into strata of about equal ``mass``, along ``order``.
+def cut(group: Ints, mass: Floats, mean: Floats, variance: Floats, count: int) -> Ints:
+    """(U,), the stratum of each unit: at most ``count`` strata of neighbouring groups.
 
-    Units of equal ``order`` share a stratum.  Stratum h has the units with edges[h − 1] < order <= edges[h].
+    Their edges make the error under Neyman's allocation smallest, the sum of each stratum's mass × standard deviation
+    (by dynamic programming).
+
+    Args:
+        group: (U,), numbers from 0: units of a group share a stratum.
+        mass: (U,), the weight of each unit.
+        mean: (U,), the expected value of a unit per mass.
+        variance: (U,), its expected variance around that.
     """
-    values, place = np.unique(order, return_inverse=True)
-    if len(values) < 2 or count < 2:
-        return np.empty(0)
-    share = np.cumsum(sums_by(place, mass, len(values)))
-    share /= share[-1]
-    wanted = np.arange(1, count) / count
-    chosen = np.unique(np.abs(share[:-1, None] - wanted).argmin(axis=0))
-    return np.asarray(values[:-1][chosen] + np.diff(values)[chosen] / 2)
+    size = int(group.max()) + 1
+    sums = [sums_by(group, mass * column, size) for column in (np.ones_like(mean), mean, variance + mean**2)]
+    weight, first, second = (np.concatenate([[0.0], np.cumsum(one)]) for one in sums)
+    begin, end = np.triu_indices(size + 1, 1)
+    total = weight[end] - weight[begin]
+    squares = (second[end] - second[begin]) * total - (first[end] - first[begin]) ** 2
+    cost = np.full((size + 1, size + 1), np.inf)
+    cost[begin, end] = np.sqrt(np.maximum(squares, 0.0))
+    best, origins = cost[0], []
+    for _ in range(min(count, size) - 1):
+        both = best[:, None] + cost
+        origins.append(both.argmin(axis=0))
+        best = both.min(axis=0)
+    edges = [size]
+    for origin in reversed(origins):
+        edges.append(int(origin[edges[-1]]))
+    return np.asarray(np.searchsorted(edges[::-1], group, side="right"), dtype=np.int64)
 
 
 def allocate(total: int, sizes: Floats, spread: Floats) -> Ints:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,17 +101,37 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A population, the number of units to draw, and what cross-validation says."""
+    """A population, the number of units to draw, and what cross-validation says.
+
+    ``random`` is the standard error of as many random samples, or of a random subset of equal cost; None without
+    cross-validation.
+    """
 
     population: Population
     size: int
     validated: Validated
     method: Method
+    random: float | None
 
     @property
     def error(self) -> float:
         """The standard error by cross-validation; infinite without one."""
         return self.validated.errors.get(self.method, math.inf)
+
+    @property
+    def planned(self) -> Design:
+        """The design, with numbers as long as those in a file, so that sums are those of the numbers there."""
+        found = design(self.method, self.population.runs, self.population.amounts, self.size)
+        return Design(found.stratum, found.drawn, _short(found.covariates), _short(found.spread))
+
+    @property
+    def expected(self) -> Expected:
+        """What cross-validation expects of a run."""
+        misfit, deviation = _misfit(self.population, self)
+        return Expected(
+            _rounded(self.validated.errors.get(self.method)), _rounded(self.random),
+            _rounded(self.validated.detectable.get(self.method)), misfit, deviation, self.validated.folds,
+        )  # fmt: skip
 
 
 def choose(split: Split, *, size: int | None, budget: float | None, further: float, seed: int) -> SplitSubset:
@@ -124,20 +144,20 @@ def choose(split: Split, *, size: int | None, budget: float | None, further: flo
     Raises:
         UserError: the split has no more samples than that, or too few are wanted.
     """
-    if size is not None:
-        choice = _at_size(split, size)
-        random = choice.validated.errors.get(RANDOM)
-    else:
-        assert budget is not None
-        alone = _at_size(split, math.floor(budget))
-        choice, random = alone, alone.validated.errors.get(RANDOM)
-        if len(np.unique(split.clusters)) < len(split.ids):
-            images = _within(split, budget, further)
-            choice = min((alone, images), key=lambda one: one.error) if alone.validated.folds else images
-    return _drawn(split, choice, random, seed)
+    choice = of_size(split, size) if size is not None else within_budget(split, budget or 0.0, further)
+    return _drawn(split, choice, seed)
 
 
-def _at_size(split: Split, size: int) -> Choice:
+def within_budget(split: Split, budget: float, further: float = FURTHER_QUESTION) -> Choice:
+    """Samples, or whole images if cross-validation prefers them, for ``budget``; as for ``choose``."""
+    alone = of_size(split, math.floor(budget))
+    if len(np.unique(split.clusters)) == len(split.ids):
+        return alone
+    images = replace(_within(split, budget, further), random=alone.random)
+    return min((alone, images), key=lambda one: one.error) if alone.validated.folds else images
+
+
+def of_size(split: Split, size: int) -> Choice:
     population = split.population("sample")
     count = len(population.ids)
     if not size >= 2 * FEWEST:
@@ -145,7 +165,7 @@ def _at_size(split: Split, size: int) -> Choice:
     if size >= count:
         raise UserError(f"{split.name} has {count:,} samples: a subset of {size:,} is all of it; run it without.")
     validated = cross_validate(population.runs, population.amounts, size)
-    return Choice(population, size, validated, validated.best)
+    return Choice(population, size, validated, validated.best, validated.errors.get(RANDOM))
 
 
 def _within(split: Split, budget: float, further: float) -> Choice:
@@ -169,7 +189,8 @@ def _within(split: Split, budget: float, further: float) -> Choice:
     size = most(RANDOM)
     method = cross_validate(runs, amounts, size).best
     size = most(method)
-    return Choice(population, size, cross_validate(runs, amounts, size, list(dict.fromkeys([RANDOM, method]))), method)
+    validated = cross_validate(runs, amounts, size, [method])
+    return Choice(population, size, validated, method, None)
 
 
 def size_to_detect(split: Split, loss: float) -> int | None:
@@ -196,13 +217,12 @@ def size_to_detect(split: Split, loss: float) -> int | None:
     return needed_size(smallest(method), loss, largest)
 
 
-def _drawn(split: Split, choice: Choice, random: float | None, seed: int) -> SplitSubset:
+def _drawn(split: Split, choice: Choice, seed: int) -> SplitSubset:
     population = choice.population
     amounts = population.amounts
     row = split.runs[0].rows[split.name]
     scale = scale_of(row.metric, row.signature)
-    planned = design(choice.method, population.runs, amounts, choice.size)
-    planned = Design(planned.stratum, planned.drawn, _short(planned.covariates), _short(planned.spread))
+    planned = choice.planned
     first = np.unique(population.unit, return_index=True)[1]
     order = np.array([_order(seed, split.name, population.ids[place]) for place in first])
     units = draw(planned, order)
@@ -210,15 +230,10 @@ def _drawn(split: Split, choice: Choice, random: float | None, seed: int) -> Spl
     for sample, unit, part in zip(population.ids, population.unit, population.parts, strict=True):
         if int(unit) in members:
             members[int(unit)].append((sample, float(part)))
-    detectable = choice.validated.detectable.get(choice.method)
-    error = choice.validated.errors.get(choice.method)
-    misfit, deviation = _misfit(population, choice)
     return SplitSubset(
         row.metric, row.parsed_signature.scorer.format(), split.runs[0].annotations(split.name), len(split.ids), scale,
         population.kind, round(float(population.costs[units].sum()), 3), choice.method.name,
-        Expected(
-            _rounded(error), _rounded(random), _rounded(detectable), misfit, deviation, choice.validated.folds
-        ),
+        choice.expected,
         [(run.name, run.rows[split.name].score) for run in split.runs],
         planned.known(amounts, scale), planned.stratum[units], planned.covariates[units], list(members.values()),
     )  # fmt: skip
@@ -240,7 +255,7 @@ def _misfit(population: Population, choice: Choice) -> tuple[float | None, float
 
 
 def _short(values: Floats) -> Floats:
-    """The values with as many digits as the file has, so that sums are those of the numbers there."""
+    """The values with as many digits as the file has."""
     return np.asarray(np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"), otypes=[np.float64])(values))
 
 

@@ -18,7 +18,7 @@ from evalkit.results.stats.paired import Difference, PermutationTest, untested
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.store.signature import Signature
 
-from .subset_file import SplitSubset, Subset, read_subset
+from .subset_file import Expected, SplitSubset, Subset, read_subset
 
 FILE = "subset.json"
 """The copy of the subset file in a run folder."""
@@ -79,18 +79,10 @@ def _as_row(held: SplitSubset, found: Estimate, digest: str) -> dict[str, Any]:
 
 
 def drift(held: SplitSubset, found: Estimate) -> str | None:
-    """Why the references do not tell about a model, and how many samples would; None if they do.
-
-    One-sided test of the mean squared residual, with the spread that left-out references have among themselves.
-    """
-    expected = held.expected
-    if expected.misfit is None or expected.misfit_spread is None or expected.error is None:
+    """Why the references do not tell about a model, and how many samples would; None if they do."""
+    expected, needed = held.expected, needed_for(held.expected, found, len(held.ids))
+    if needed is None or expected.error is None:
         return None
-    runs = expected.folds
-    spread = math.hypot(expected.misfit_spread * math.sqrt(1 + 1 / runs), found.misfit_error)
-    if found.misfit <= expected.misfit + t_quantile(1 - DRIFT, runs - 1) * spread or found.stderr <= expected.error:
-        return None
-    needed = math.ceil(len(held.ids) * (found.stderr / expected.error) ** 2)
     what = f"about {needed:,} samples" if needed < held.size else "the complete split"
     return (
         f"its answers do not fit those of the references (mean squared residual {found.misfit:.2f}; of left-out "
@@ -98,6 +90,24 @@ def drift(held: SplitSubset, found: Estimate) -> str | None:
         f"do not rely on this estimate beyond its interval; {what} would give the ± {1.96 * expected.error:.1f} that "
         "was expected"
     )
+
+
+def needed_for(expected: Expected, found: Estimate, size: int) -> int | None:
+    """How many samples give a model that does not fit the references the expected error; None if it fits.
+
+    One-sided test of the mean squared residual, with the spread that left-out references have among themselves.
+
+    Args:
+        size: the number of samples of the estimate.
+    """
+    if expected.misfit is None or expected.misfit_spread is None or expected.error is None:
+        return None
+    runs = expected.folds
+    spread = math.hypot(expected.misfit_spread * math.sqrt(1 + 1 / runs), found.misfit_error)
+    if found.misfit <= expected.misfit + t_quantile(1 - DRIFT, runs - 1) * spread or found.stderr <= expected.error:
+        return None
+    # ``sampling`` falls with the number of samples, and ``noise``, which is taken from it, does not.
+    return math.ceil(size * found.sampling / (expected.error**2 + found.noise))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,13 @@ from evalkit.results.stats.clustered import Floats, Ints, sums_by
 from evalkit.results.stats.designs import LEAST_SPREAD, Strata, allocate, cut, variances
 from evalkit.results.stats.paired import detectable
 
-UNITS_PER_STRATUM = 14
+from .difficulty import Difficulty, difficulty_of, groups
+
+UNITS_PER_STRATUM = 10
 """Drawn units per stratum, at least: fewer make variances uncertain."""
 MOST_STRATA = 12
+GROUPS = 64
+"""Groups of units of similar difficulty, at most, from which strata are made."""
 
 
 @dataclass(frozen=True)
@@ -115,41 +119,35 @@ def _signed(vector: Floats) -> Floats:
     return np.asarray(vector * np.sign(vector[np.abs(vector).argmax()]))
 
 
-def design(method: Method, runs: Floats, amounts: Floats, size: int) -> Design:
+def design(
+    method: Method, runs: Floats, amounts: Floats, size: int, strata: tuple[Ints, Floats] | None = None
+) -> Design:
     """The design of a method for ``size`` units.
 
     Args:
         runs: (runs, U), the values of the units in different reference runs.
         amounts: (U,), each unit's part of the score.
+        strata: ``strata_of`` the same, if it is known.
     """
     covariates = covariates_of(runs, amounts, method.covariates)
     if not method.strata:
         stratum = np.zeros(len(amounts), dtype=np.int64)
         return Design(stratum, np.array([min(size, len(amounts))]), covariates, _spread(runs, covariates, stratum, 1))
-    count = max(2, min(MOST_STRATA, size // UNITS_PER_STRATUM))
-    order = runs.mean(axis=0) / amounts
-    edges = cut(order, amounts * np.sqrt(_roughly(order, runs, amounts)), count)
-    stratum = _dense(np.searchsorted(edges, order))
-    strata = int(stratum.max()) + 1
-    sizes = np.bincount(stratum, minlength=strata).astype(np.float64)
-    spread = _held_out_spread(runs, amounts, edges) if len(runs) > 2 else _spread(runs, covariates, stratum, strata)
-    if len(spread) != strata:
-        spread = np.full(strata, spread.mean())
-    spread = np.maximum(spread, LEAST_SPREAD * float(sizes @ spread) / sizes.sum())
-    even = np.array([float(sums_by(stratum, amounts, strata)[h] / sizes[h]) ** 2 for h in range(strata)])
+    stratum, spread = strata_of(runs, amounts, size) if strata is None else strata
+    sizes = np.bincount(stratum).astype(np.float64)
+    even = (sums_by(stratum, amounts, len(sizes)) / sizes) ** 2
     drawn = allocate(size, sizes, spread if method.allocated else even)
     return Design(stratum, drawn, covariates, spread)
 
 
-def _dense(numbers: Ints) -> Ints:
-    return np.asarray(np.unique(numbers, return_inverse=True)[1], dtype=np.int64)
-
-
-def _roughly(order: Floats, runs: Floats, amounts: Floats) -> Floats:
-    """(U,), how much a unit's value varies over models, roughly: as p (1 − p) for a mean score p on the runs' scale."""
-    top = float((runs / amounts).max(initial=0.0)) or 1.0
-    share = np.clip(order / top, 0.0, 1.0)
-    return np.asarray(share * (1 - share) + 0.05)
+def strata_of(runs: Floats, amounts: Floats, size: int) -> tuple[Ints, Floats]:
+    """Strata of similar difficulty for ``size`` units: (U,) their numbers, and (strata,) the expected variances."""
+    count = max(2, min(MOST_STRATA, size // UNITS_PER_STRATUM))
+    known = difficulty_of(runs, amounts)
+    stratum = cut(groups(known.order, GROUPS), amounts, known.mean, known.variance, count)
+    sizes = np.bincount(stratum).astype(np.float64)
+    spread = _within(stratum, known, amounts)
+    return stratum, np.maximum(spread, LEAST_SPREAD * float(sizes @ spread) / sizes.sum())
 
 
 def _spread(runs: Floats, covariates: Floats, stratum: Ints, strata: int) -> Floats:
@@ -158,16 +156,13 @@ def _spread(runs: Floats, covariates: Floats, stratum: Ints, strata: int) -> Flo
     return np.full(strata, max(float(values.mean()), 1e-12))
 
 
-def _held_out_spread(runs: Floats, amounts: Floats, edges: Floats) -> Floats:
-    """(strata,), the variance of a run's values in the strata that the other runs' difficulty makes."""
-    found = np.zeros((2, len(edges) + 1))
-    for place, values in enumerate(runs):
-        others = np.delete(runs, place, axis=0).mean(axis=0) / amounts
-        stratum = np.searchsorted(edges, others)
-        sizes = np.bincount(stratum, minlength=len(edges) + 1)
-        centre = sums_by(stratum, values, len(edges) + 1) / np.maximum(sizes, 1)
-        found += np.stack([sums_by(stratum, (values - centre[stratum]) ** 2, len(edges) + 1), sizes])
-    return np.asarray(found[0] / np.maximum(found[1], 1))
+def _within(stratum: Ints, known: Difficulty, amounts: Floats) -> Floats:
+    """(strata,), the expected variance of a new model's values in each stratum."""
+    count = int(stratum.max()) + 1
+    total = sums_by(stratum, amounts, count)
+    centre = sums_by(stratum, amounts * known.mean, count) / total
+    squares = known.variance + (known.mean - centre[stratum]) ** 2
+    return np.asarray(sums_by(stratum, amounts**2 * squares, count) / np.bincount(stratum, minlength=count))
 
 
 @dataclass(frozen=True)
@@ -206,8 +201,9 @@ def cross_validate(runs: Floats, amounts: Floats, size: int, methods: Sequence[M
         return Validated({}, {}, 0)
     found: dict[Method, list[tuple[float, float]]] = {method: [] for method in methods}
     for values, others in left_out(runs):
+        strata = strata_of(others, amounts, size)
         for method in methods:
-            found[method].append(design(method, others, amounts, size).variances_of(values))
+            found[method].append(design(method, others, amounts, size, strata).variances_of(values))
     errors = {method: math.sqrt(float(np.mean([s - n for s, n in each]))) for method, each in found.items()}
     tested = {method: math.sqrt(float(np.mean([s + n for s, n in each]))) for method, each in found.items()}
     return Validated(errors, {method: detectable(error, sides=1) for method, error in tested.items()}, len(runs))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from evalkit.results.stats.designs import Strata, allocate, cut, estimate, needed_size, variances
+from evalkit.results.stats.designs import Estimate, Strata, allocate, cut, estimate, needed_size, variances
 
 
 def strata(sizes: list[float], totals: list[list[float]] | None = None) -> Strata:
@@ -66,12 +67,41 @@ def test_expected_variance_is_that_of_repeated_draws(covariates: int) -> None:
     assert np.var(errors) == pytest.approx(sampling - noise, rel=0.1)
 
 
-def test_cut_keeps_equal_values_together() -> None:
-    order = np.repeat([0.0, 0.5, 1.0], [500, 10, 500])
-    edges = cut(order, np.ones(len(order)), 8)
-    stratum = np.searchsorted(edges, order)
-    assert {len(set(stratum[order == value])) for value in (0, 0.5, 1)} == {1}
-    assert len(cut(np.zeros(9), np.ones(9), 4)) == 0
+def test_cut_separates_what_is_certain_from_what_is_not() -> None:
+    """Groups 0 and 4 have hardly any variance, 1 to 3 have the same much: with three strata these share one."""
+    group = np.repeat(np.arange(5), [500, 10, 20, 10, 500])
+    expected = np.repeat([0.0, 0.5, 0.5, 0.5, 1.0], [500, 10, 20, 10, 500])
+    variance = expected * (1 - expected) + 1e-4
+    stratum = cut(group, np.ones(len(group)), expected, variance, 3)
+    assert stratum[np.searchsorted(group, range(5))].tolist() == [0, 1, 1, 1, 2]
+    assert set(cut(group, np.ones(len(group)), expected, variance, 8)) == set(range(5))
+    assert set(cut(np.zeros(9, dtype=np.int64), np.ones(9), np.ones(9), np.ones(9), 4)) == {0}
+
+
+def test_cut_is_the_best_of_all_cuts() -> None:
+    rng = np.random.default_rng(0)
+    mass, mean, variance = rng.random((3, 7))
+
+    def error(stratum: np.ndarray) -> float:
+        found = 0.0
+        for one in set(stratum):
+            own = stratum == one
+            centre = np.average(mean[own], weights=mass[own])
+            found += math.sqrt(mass[own].sum() * (mass[own] * (variance[own] + (mean[own] - centre) ** 2)).sum())
+        return found
+
+    cuts = [np.searchsorted(edges, np.arange(7), side="right") for edges in itertools.combinations(range(1, 7), 2)]
+    assert error(cut(np.arange(7), mass, mean, variance, 3)) == pytest.approx(min(map(error, cuts)))
+
+
+def test_interval_near_the_end_of_the_scale_is_wilsons_and_not_wider_than_of_random_samples() -> None:
+    """99.5 estimated with the error that a hundred samples have, and more than half that of fifty."""
+    one = Estimate(99.5, sampling=1.44, noise=0.0, degrees=90, units=100, misfit=1.0, misfit_error=0.1)
+    low, high = one.interval(100.0)
+    assert 94 < low < 97
+    assert 99.5 < high < 100
+    middle = Estimate(50.0, sampling=25.0, noise=0.0, degrees=90, units=100, misfit=1.0, misfit_error=0.1)
+    assert middle.interval(100.0) == pytest.approx((50 - middle.half(), 50 + middle.half()))
 
 
 def test_allocation_follows_size_and_spread_within_what_there_is() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from evalkit.console import new_console
 from evalkit.errors import UserError
 from evalkit.results.compare import gate
+from evalkit.results.compare import gate_reports as reports
 from evalkit.results.compare.baseline import read_baseline, write_baseline
 from evalkit.results.store.files import make_folder, write_atomically
 from evalkit.results.store.scored_run import ScoredRun
@@ -82,15 +83,15 @@ def run_check(path: Path, file: Path, options: CheckOptions) -> int:
     except UserError as error:
         # Replace the files: those of the last check would be wrong.
         name = path.resolve().name
-        write_files(options, gate.impossible_junit(str(error), name), gate.impossible_summary(str(error)))
+        write_files(options, reports.impossible_junit(str(error), name), reports.impossible_summary(str(error)))
         raise
     console = new_console()
-    table = gate.table_of(checked, run, baseline, rule)
+    table = reports.table_of(checked, run, baseline, rule)
     console.print(OnTerminal(table))
     show_changes(checked, console)
     for note in table.notes:
         console.print(note, highlight=False)
-    write_files(options, gate.junit(checked, run), gate.summary(checked, run, baseline, rule))
+    write_files(options, reports.junit(checked, run), reports.summary(checked, run, baseline, rule))
     return 1 if any(one.failure for one in checked) else 0
 
 
@@ -132,7 +133,7 @@ def update_baseline(run: ScoredRun, file: Path, rule: gate.Rule) -> int:
         try:
             baseline = read_baseline(file)
             checked = gate.check(run, baseline, rule)
-            console.print(OnTerminal(gate.table_of(checked, run, baseline, rule)))
+            console.print(OnTerminal(reports.table_of(checked, run, baseline, rule)))
             show_changes(checked, console)
         except UserError as error:
             console.print(
@@ -150,5 +151,5 @@ def show_changes(checked: list[gate.TaskCheck], console: Console) -> None:
     for one in checked:
         if one.changes:
             console.print(f"{one.task}: {len(one.changes):,} of {one.found.n:,} samples changed", highlight=False)
-            for line in gate.change_lines(one, CHANGES_ON_TERMINAL):
+            for line in reports.change_lines(one, CHANGES_ON_TERMINAL):
                 console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -128,7 +128,7 @@ def test_check_passes_an_equal_run_and_fails_a_worse_one(evalkit: Evalkit, folde
     done = evalkit("check", "runs/bad", "--junit", "j.xml", "--summary", "s.md", cwd=folder)
     assert done.returncode == 1, done.stdout + done.stderr
     text = " ".join(done.stdout.split())
-    assert "estimates of the complete split's scores from a subset" in text
+    assert "fails if a t test of the difference that its subset estimates finds the run worse" in text
     assert "vqav2/val: worse by" in text
     assert "≈" in (folder / "s.md").read_text()
 

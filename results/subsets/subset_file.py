@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.data import BUNDLED, bundled_root
 from evalkit.errors import UserError
 from evalkit.jsonl import parse, read_file
 from evalkit.results.stats.clustered import Floats, Ints
@@ -146,7 +147,7 @@ def _units(held: SplitSubset) -> list[list[Any]]:
 
 
 def read_subset(path: Path, option: str = "--subset") -> Subset:
-    """Read a subset file.
+    """Read a subset file; ``tiny`` is the bundled one, of the bundled data.
 
     Args:
         option: what named the file, for messages.
@@ -154,6 +155,8 @@ def read_subset(path: Path, option: str = "--subset") -> Subset:
     Raises:
         UserError: it cannot be read, is no subset file, was changed, or is from a newer evalkit.
     """
+    if path == Path(BUNDLED):
+        path = bundled_root().with_name("tiny-subset.json")
     try:
         if path.is_file() and path.stat().st_size > LARGEST_FILE:
             raise UserError(f"{option} {path}: the file is too large to be a subset file; {ADVICE}.")

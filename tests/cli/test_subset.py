@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.api import load_task
+from evalkit.results.subsets.subset_file import read_subset
 
 from .conftest import moved, scored
 
@@ -226,3 +227,18 @@ def test_model_card_leaves_estimates_out(evalkit: Evalkit, folder: Path) -> None
     done = evalkit("export", "runs/part", "--to", "model-card", "--out", "card.md", cwd=folder)
     assert done.returncode == 2
     assert "has no score" in done.stderr
+
+
+def test_bundled_subset_is_of_the_bundled_data(evalkit: Evalkit, tmp_path: Path) -> None:
+    """Data that were made again need another: CONTRIBUTING.md has the command."""
+    held = read_subset(Path("tiny")).splits["vqav2/val"]
+    right = {s.id: s.references[0] for s in load_task("vqav2/val", data="tiny")}
+    rows = [{"id": sample, "text": right[sample]} for sample in held.ids]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["--subset", "tiny", "--tasks", "vqav2/val", "-p", "a.jsonl", "--data", "tiny", "--name", "all-right"]
+    done = evalkit("score", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    estimate = row_of(tmp_path / "runs" / "all-right")["estimate"]
+    assert isinstance(estimate, dict)
+    assert estimate["value"] > 95  # some annotators disagree with the first
+    assert (estimate["size"], estimate["low"] < 98) == (324, True)

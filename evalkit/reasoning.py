@@ -149,6 +149,8 @@ def cut_off_inside(text: str, markers: Sequence[Markers], ended: bool | None) ->
 def opened_by(prompt: str, markers: Sequence[Markers] = REASONING) -> str:
     """The end of a rendered prompt, from the marker on, if that opens reasoning (``<think>\\n``); else empty."""
     end = prompt.rstrip()
+    if not end:
+        return ""
     for marker in markers:
         if _matches_end(end, marker.opening):
             return prompt[len(end) - len(marker.opening) :]
@@ -184,7 +186,12 @@ _JSON_STRING_END = re.compile(r"[^\"'\n]{0,200}[\"']\s{0,8}[,}\]]")
 def _present(text: str, markers: Sequence[Markers]) -> tuple[Markers, ...]:
     """The pairs of which a marker may be in ``text``; nearly always none or one, so that scanning is fast."""
     lower = text.lower()
-    return tuple(pair for pair in markers if pair.opening.lower() in lower or pair.closing.lower() in lower)
+    return tuple(pair for pair in markers if _lowered(pair.opening) in lower or _lowered(pair.closing) in lower)
+
+
+@lru_cache(maxsize=256)
+def _lowered(marker: str) -> str:
+    return marker.lower()
 
 
 @lru_cache(maxsize=64)
@@ -266,7 +273,7 @@ def _joined(pieces: Iterable[str]) -> str:
 
 def _matches_end(text: str, marker: str) -> bool:
     end = text[-len(marker) :]
-    return end == marker or (marker == marker.lower() and end.lower() == marker)
+    return end == marker or (marker == _lowered(marker) and end.lower() == marker)
 
 
 def _wrapped(answer: str, markers: Sequence[Markers]) -> str | None:

@@ -22,6 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -110,33 +111,53 @@ class Client:
         """
         waiting: Waiting = requests if isinstance(requests, Waiting) else deque(requests)
         running: set[asyncio.Task[Response | None]] = set()
+        done: deque[asyncio.Task[Response | None]] = deque()
+        changed = asyncio.Event()
+
+        def finish(task: asyncio.Task[Response | None]) -> None:
+            done.append(task)
+            changed.set()
+
         # Images are read and encoded in threads, so that they do not block the event loop.
         self._threads = ThreadPoolExecutor(4)
         self._preparation = Preparation(self.resize_rule, self.images, self.videos, self._threads)
         try:
             async with self.connection.client() as self._client:
-                while (waiting and not self._waits.stopping) or running:
-                    self._start_tasks(waiting, running)
-                    if not running:
-                        await asyncio.sleep(min(POLL_SECONDS, self.limiter.seconds_paused()))
-                        continue
-                    done, _ = await asyncio.wait(
-                        running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                    )  # fmt: skip
-                    for task in done:
-                        running.discard(task)
-                        response = task.result()
-                        if response is not None:
-                            self._deliver(response)
+                try:
+                    while (waiting and not self._waits.stopping) or running:
+                        self._start_tasks(waiting, running, finish)
+                        if not running:
+                            await asyncio.sleep(min(POLL_SECONDS, self.limiter.seconds_paused()))
+                            continue
+                        # asyncio.wait() would add a callback to each of the running tasks for every answer.
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(POLL_SECONDS):
+                                await changed.wait()
+                        changed.clear()
+                        while done:
+                            task = done.popleft()
+                            running.discard(task)
+                            response = task.result()
+                            if response is not None:
+                                self._deliver(response)
+                finally:  # before their connections are closed
+                    for task in running:
+                        task.cancel()
+                    await asyncio.gather(*running, return_exceptions=True)
         finally:
-            for task in running:
-                task.cancel()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start_tasks(self, waiting: Waiting, running: set[asyncio.Task[Response | None]]) -> None:
+    def _start_tasks(
+        self,
+        waiting: Waiting,
+        running: set[asyncio.Task[Response | None]],
+        finish: Callable[[asyncio.Task[Response | None]], None],
+    ) -> None:
         limiter = self.limiter
         while waiting and not self._waits.stopping and len(running) < limiter.limit and not limiter.seconds_paused():
-            running.add(asyncio.ensure_future(self._respond(waiting.popleft())))
+            task = asyncio.ensure_future(self._respond(waiting.popleft()))
+            task.add_done_callback(finish)
+            running.add(task)
         limiter.record_load(len(running))
 
     # -------------------------------------------------------------------------------------------------- one request

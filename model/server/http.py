@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import logging
 import math
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2 as httpx
+import aiohttp
 
 from evalkit.endpoint import KEY_VARIABLE, Endpoint
 from evalkit.version import __version__
@@ -29,10 +27,7 @@ from .events import is_stream, reply_of
 from .parsing import parse_reply
 from .rejection import FATAL, MODERATED, Rejection
 from .secrets import Mask
-from .transport import ENCODINGS, Exchange, exchange, run_in_thread
-
-for _name in ("httpx2", "httpcore2"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+from .transport import ENCODINGS, Exchange, exchange, open_session, proxy_of, run_in_thread
 
 MAX_MESSAGE_LENGTH = 300
 CONNECT_TIMEOUT = 20.0
@@ -59,8 +54,9 @@ class Connection:
         self.endpoint = endpoint
         self._key = key
         self._mask = Mask(key)
+        self._proxy = None if on_this_machine(endpoint.base_url) else proxy_of(endpoint.base_url)
 
-    def client(self, most: int | None = None) -> httpx.AsyncClient:
+    def client(self, most: int | None = None) -> aiohttp.ClientSession:
         """A client for concurrent requests, which keeps its connections open.
 
         Args:
@@ -74,14 +70,9 @@ class Connection:
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
         most = self.endpoint.concurrency + 4 if most is None else most
-        return httpx.AsyncClient(
-            headers=headers,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: a reply concerns no other request
-            trust_env=not on_this_machine(self.endpoint.base_url),
-            follow_redirects=False,
-            timeout=httpx.Timeout(self.endpoint.timeout, connect=min(CONNECT_TIMEOUT, self.endpoint.timeout)),
-            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=30.0),
-        )
+        return open_session(
+            self.endpoint.base_url, headers, connections=most, connect_seconds=self._short, proxy=self._proxy
+        )  # fmt: skip
 
     def printable(self, text: str) -> str:
         """A server's message on one line, truncated, and without the key."""
@@ -104,7 +95,7 @@ class Connection:
         async def send() -> Exchange:
             async with self.client(1) as client:
                 return await exchange(
-                    client, method, url, seconds=self._short, content=content, described=self._describe
+                    client, method, url, seconds=self._short, content=content, described=self.printable
                 )  # fmt: skip
 
         try:
@@ -121,7 +112,7 @@ class Connection:
         """Seconds for a request that is no work for the server."""
         return min(CONNECT_TIMEOUT, self.endpoint.timeout)
 
-    async def alive(self, client: httpx.AsyncClient) -> bool:
+    async def alive(self, client: aiohttp.ClientSession) -> bool:
         """Whether the server responds to a request for its models, be it with an error."""
         url = f"{self.endpoint.base_url}/models"
         try:
@@ -130,7 +121,7 @@ class Connection:
             return False
         return reply.status not in UNAVAILABLE_STATUSES
 
-    async def post(self, client: httpx.AsyncClient, path: str, content: bytes) -> Any:
+    async def post(self, client: aiohttp.ClientSession, path: str, content: bytes) -> Any:
         """The JSON reply to a request, without the key.
 
         Raises:
@@ -138,7 +129,7 @@ class Connection:
         """
         reply = await exchange(
             client, "POST", f"{self.endpoint.base_url}{path}", seconds=self.endpoint.timeout, content=content,
-            described=self._describe, option="--timeout",
+            described=self.printable, option="--timeout",
         )  # fmt: skip
         self._check(reply)
         answer = self._content(reply)
@@ -155,9 +146,6 @@ class Connection:
         except ValueError as error:
             message = self.printable(str(error))
             raise RequestFailed(f"the reply is an invalid stream of events ({message})") from None
-
-    def _describe(self, error: Exception) -> str:
-        return self.printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
     def _parse(self, body: bytes) -> Any:
         try:

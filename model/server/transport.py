@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import socket
+import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx2 as httpx
+import aiohttp
+import truststore
+
+from evalkit.errors import UserError
 
 from .errors import RequestFailed, ServerUnavailable
 
@@ -17,27 +25,89 @@ MAX_REPLY_BYTES = 16 * 2**20
 """Decoded bytes of a reply; an error reply is cut there."""
 ENCODINGS = "gzip, deflate"
 """Those that are asked for, and decoded piece by piece."""
+KEEPALIVE_SECONDS = 30.0
+LARGE_BODY = 2**20
+"""Bytes above which a body is sent piece by piece, so that the event loop can do other things in between."""
 _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A server's reply: its status, its headers, the reason phrase, and its decoded body."""
+    """A server's reply: status, headers by their names in lower case, reason phrase, and decoded body."""
 
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     reason: str
     body: bytes
 
 
+def open_session(
+    base_url: str, headers: Mapping[str, str], *, connections: int, connect_seconds: float, proxy: str | None
+) -> aiohttp.ClientSession:
+    """A session that keeps its connections open; it follows no redirects, keeps no cookies and reads no ``.netrc``.
+
+    Args:
+        headers: of every request.
+        connections: the most at a time.
+        connect_seconds: for a connection, with the handshake of TLS.
+        proxy: from ``proxy_of``.
+    """
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_note_reuse)
+    secure = base_url.startswith("https:") or (proxy or "").startswith("https:")
+    return aiohttp.ClientSession(
+        headers=headers,
+        connector=aiohttp.TCPConnector(
+            limit=connections,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            resolver=aiohttp.ThreadedResolver(),
+            # The operating system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR.
+            ssl=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if secure else True,
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),  # a reply concerns no other request
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
+        auto_decompress=False,
+        proxy=proxy,
+        trace_configs=[tracing],
+    )
+
+
+async def _note_reuse(session: aiohttp.ClientSession, context: Any, parameters: object) -> None:
+    context.trace_request_ctx.append(True)
+
+
+def proxy_of(base_url: str) -> str | None:
+    """The proxy that the environment names for an address.
+
+    Raises:
+        UserError: it is of a kind that is not supported.
+    """
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if proxy_bypass(host) or proxy_bypass(f"{host}:{parts.port}"):
+        return None
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found:
+        return None
+    found = found if "://" in found else f"http://{found}"
+    scheme = urlsplit(found).scheme.lower()
+    if scheme not in ("http", "https"):
+        raise UserError(
+            f"{base_url}: the environment names a {scheme} proxy for it, and only http and https proxies "
+            f"are supported; unset it, or set NO_PROXY={host}."
+        )
+    return found
+
+
 async def exchange(
-    client: httpx.AsyncClient,
+    client: aiohttp.ClientSession,
     method: str,
     url: str,
     *,
     seconds: float,
     content: bytes | None = None,
-    described: Callable[[Exception], str] = repr,
+    described: Callable[[str], str] = str,
     option: str = "",
     with_body: bool = True,
 ) -> Exchange:
@@ -46,7 +116,7 @@ async def exchange(
     Args:
         seconds: for all of it.
         content: JSON.
-        described: makes the message of an error of the connection.
+        described: makes a message of what is wrong with the connection.
         option: the one that sets ``seconds``, for the message.
         with_body: whether the body is read.
 
@@ -56,45 +126,76 @@ async def exchange(
     """
     headers = {} if content is None else {"Content-Type": "application/json"}
     try:
-        async with (
-            asyncio.timeout(seconds),
-            client.stream(method, url, content=content, headers=headers) as reply,
-        ):
-            body = await _body(reply) if with_body else b""
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-        raise ServerUnavailable(described(error)) from None
-    except (TimeoutError, httpx.TimeoutException):
+        async with asyncio.timeout(seconds):
+            while True:
+                reused: list[bool] = []  # whether the connection is one that was kept open
+                data = io.BytesIO(content) if content is not None and len(content) > LARGE_BODY else content
+                try:
+                    async with client.request(
+                        method, url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=reused
+                    ) as reply:
+                        body = await _body(reply) if with_body else b""
+                    break
+                except aiohttp.ClientConnectorError:
+                    raise
+                except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                    if not reused:  # else the server may just have closed it, since it was idle
+                        raise
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
+        raise ServerUnavailable(described(_reason(error))) from None
+    except TimeoutError:
         timeout = f"no response within {seconds:g} s" + (f" ({option})" if option else "")
         raise RequestFailed(timeout, overload=True, transport=True) from None
-    except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
-        raise RequestFailed(described(error), transport=True) from None
-    return Exchange(reply.status_code, reply.headers, reply.reason_phrase, body)
+    except (aiohttp.ClientError, OSError, zlib.error) as error:
+        raise RequestFailed(described(_reason(error)), transport=True) from None
+    known = {name.lower(): _readable(value) for name, value in reply.headers.items()}
+    return Exchange(reply.status, known, _readable(reply.reason or ""), body)
 
 
-async def _body(reply: httpx.Response) -> bytes:
+def _readable(text: str) -> str:
+    """A header's text, in which bytes that are not UTF-8 are replaced."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a connection, without the bytes that came."""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refuses the connection ({error.status} {_readable(error.message)})"
+    if isinstance(error, aiohttp.ClientResponseError):  # aiohttp's parser has quoted what it did not understand
+        what = error.message.partition("\n")[0].partition(" b'")[0].partition(' b"')[0].strip(" :.,")
+        return f"the reply is not valid HTTP ({_readable(what)})"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"{name}: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, socket.gaierror):
+        return f"{name}: {error.os_error.strerror} ({error.host})"
+    return f"{name}: {error}" if str(error) else name
+
+
+async def _body(reply: aiohttp.ClientResponse) -> bytes:
     pieces: list[bytes] = []
     length = 0
     async for piece in _decoded(reply):
         pieces.append(piece)
         length += len(piece)
         if length > MAX_REPLY_BYTES:
-            if reply.status_code == 200:
+            if reply.status == 200:
                 raise RequestFailed(f"the reply is longer than {MAX_REPLY_BYTES:,} bytes")
             break
     return b"".join(pieces)[:MAX_REPLY_BYTES]
 
 
-async def _decoded(reply: httpx.Response) -> AsyncIterator[bytes]:
+async def _decoded(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The body's pieces, decoded; a piece of a few bytes cannot become gigabytes."""
-    encoding = reply.headers.get("content-encoding", "").strip().lower()
+    encoding = reply.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
-        async for piece in reply.aiter_raw():
+        async for piece in reply.content.iter_any():
             yield piece
         return
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise RequestFailed(f"the reply has the encoding {encoding[:40]!r}; requests accept {ENCODINGS}")
     decoder: Any = None
-    async for piece in reply.aiter_raw():
+    async for piece in reply.content.iter_any():
         if decoder is None and piece:
             # "deflate" is zlib's format, but some servers leave out its header.
             raw = encoding == "deflate" and piece[0] & 0x0F != 8

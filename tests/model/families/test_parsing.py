@@ -175,7 +175,7 @@ def test_numbers_stay_in_their_convention(family: str, text: str, box: Box) -> N
 
 
 LOCS = "<loc0128><loc0256><loc0512><loc1023>"  # y1 x1 y2 x2
-AT = (250, 62.5, 999.0234375, 250)
+AT = (256_000 / 1023, 64_000 / 1023, 1000, 256_000 / 1023)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ AT = (250, 62.5, 999.0234375, 250)
         ("<loc0128>\n<loc0256>\n<loc0512>\n<loc1023>", AT),
         (f"{LOCS}<seg010><seg111> man", AT),
         ("<loc0000><loc0000><loc0000><loc0000> man", (0, 0, 0, 0)),
-        ("<loc0512><loc1023><loc0128><loc0256> man", (999.0234375, 250, 250, 62.5)),
+        ("<loc0512><loc1023><loc0128><loc0256> man", (1000, 256_000 / 1023, 256_000 / 1023, 64_000 / 1023)),
         ("<loc0128><loc0256><loc0512>", None),
         ("<loc128><loc256><loc512><loc999>", None),
         ("<loc0128><loc0256>man<loc0512><loc1023>", None),
@@ -436,7 +436,7 @@ UNITS = [
     ("qwen2.5-vl", "official", None),
     ("qwen2.5-vl", "vlmevalkit", None),
     ("generic", "official", 10_000),
-    ("paligemma", "official", 1024),
+    ("paligemma", "official", 1023),
     *[(family, "lmms-eval", 10_000) for family in (*QWEN, "generic")],
 ]
 

@@ -37,6 +37,8 @@ from evalkit.types import (
 from ._prompts import LMMS_EVAL, letters, render, template_of
 
 SPECIAL = re.compile(r"<\|[a-z0-9_]++\|>")
+OTHER_SPECIAL = re.compile(r"<\|[a-z0-9_]++\|>|</?s>|<(?:bos|eos|pad|unk|end_of_turn|end_of_utterance)>")
+"""Those of models beyond Qwen, too."""
 
 ANSWER_TOKENS = tuple(marker for marker in ANSWER if marker.opening.startswith(("<|", "[")))
 """Markers of final answers that would be removed as special tokens."""

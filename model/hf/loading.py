@@ -28,6 +28,12 @@ from .weight_files import ADAPTER_CONFIG, notes_on_unread
 
 log = logging.getLogger(__name__)
 
+NATIVE: Mapping[str, str] = {
+    "internvl_chat": "take the checkpoint in transformers' format, whose name ends in -hf, or ",
+    "ovis": "take the checkpoint in transformers' format, whose name ends in -hf, or ",
+}
+"""What transformers has for architectures of the authors' own code."""
+
 
 def register_native(checkpoint: Checkpoint) -> bool:
     """Register the architecture with transformers if evalkit implements it; returns whether it does.
@@ -59,9 +65,11 @@ def check_architecture(checkpoint: Checkpoint) -> None:
         if checkpoint.config.get("auto_map")
         else ""
     )
+    instead = NATIVE.get(checkpoint.model_type, "")
     raise UserError(
         f"--model {checkpoint.name}: the architecture {checkpoint.model_type!r} is not supported: transformers "
-        f"{transformers.__version__} has no image-text-to-text model of that name{own}."
+        f"{transformers.__version__} has no image-text-to-text model of that name{own}; {instead}start a server that "
+        "has it, and use --backend server."
     )
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.errors import UserError
-from evalkit.model.hf.loading import load_model
+from evalkit.model.hf.loading import check_architecture, load_model
 
 
 @pytest.fixture
@@ -47,6 +47,22 @@ def test_layers_that_config_does_not_have_are_refused(copy: Path, name: str) -> 
     add(copy, name)
     with pytest.raises(UserError, match="1 of its tensors belong to layers that config.json does not have"):
         load(copy)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "instead"),
+    [
+        ("kimi_vl", "; start a server that has it"),
+        ("internvl_chat", "; take the checkpoint in transformers' format, whose name ends in -hf, or start a server"),
+    ],
+)
+def test_architectures_that_transformers_lacks_are_for_servers(copy: Path, model_type: str, instead: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    with pytest.raises(
+        UserError, match=f"the architecture '{model_type}' is not supported: .*{instead}.*--backend server"
+    ):
+        check_architecture(resolve_checkpoint(str(copy)))
 
 
 def test_fewer_layers_in_config(copy: Path) -> None:

@@ -60,6 +60,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "benchmarks": benchmarks,
         "groups": groups,
         "families": families,
+        "family-table": family_table,
         "markers": markers,
         "scorers": scorers,
         "letters": letters,
@@ -231,6 +232,25 @@ BOX = (160.0, 120.0, 480.0, 360.0)
 def families() -> str:
     """Each family: conventions, its own prompts, and an example of a box in its format."""
     return "\n".join(line for family in registry.families.all() for line in _family(family))
+
+
+def family_table() -> str:
+    """The conventions of all families: architectures, coordinates, images and prefix sharing."""
+    lines = [
+        "| family | `model_type` | boxes and points | several images | prefix sharing |",
+        "|---|---|---|---|---|",
+    ]
+    for family in registry.families.all():
+        types = ", ".join(f"`{name}`" for name in family.model_types) or "others"
+        cells = (
+            f"[`{family.name}`](#{re.sub(r'[^a-z0-9-]', '', family.name)})",
+            types,
+            _plain(family.coordinates),
+            "yes" if family.several_images else "no",
+            f"no: {family.without_sharing}" if family.without_sharing else "yes",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _family(family: Family) -> Iterator[str]:

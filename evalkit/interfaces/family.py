@@ -26,6 +26,8 @@ class Family(ABC):
         video_geometry: how its released models' encoder cuts frames; None if they are given frames as images.
         timed_videos: whether its models are told the times of frames.
         video_sampling: the name of the rule by which frames of videos are chosen (``evalkit.video.sampling``).
+        without_sharing: why the ``hf`` backend's engine shares no prefixes between its models' requests; empty where it
+            does.  The engine checks each model itself; this is for readers.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Family(ABC):
     video_geometry: VideoGeometry | None = None
     timed_videos: bool = True
     video_sampling: str = "fps=2,max_frames=32"
+    without_sharing: str = ""
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
         """Whether a checkpoint belongs to this family; at most one family may claim it.

@@ -42,6 +42,12 @@ TEMPORAL = (
     "Find the event in the video that this sentence describes: {q}\nAnswer with the times in seconds when it starts "
     "and ends only, as: start - end seconds."
 )
+# Ours, too, for models that state boxes in thousandths and whose authors publish no prompt for detection.
+DETECTION_THOUSANDTHS = (
+    "Find every instance of these categories in the image: {q}\nAnswer with a JSON list only, with one object for "
+    'each instance: {{"bbox_2d": [x1, y1, x2, y2], "label": "its category"}}. The numbers are the left, top, right and '
+    "bottom edges of its bounding box in thousandths of the image's width and height, integers from 0 to 1000."
+)
 
 Parts = tuple[TextPart | ImagePart | VideoPart, ...]
 

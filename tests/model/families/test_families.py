@@ -80,7 +80,7 @@ def test_architectures() -> None:
         "qwen3_vl_moe": "qwen3-vl",
         "paligemma": "paligemma",
     }
-    assert set(registry.families.names()) == set(FAMILIES)
+    assert set(registry.families.names()) >= set(FAMILIES)  # the others are in test_other_families.py
 
 
 # ------------------------------------------------------------------------------------------------------------- official

@@ -267,9 +267,9 @@ ARCHITECTURES: dict[str, Callable[[], tuple[dict[str, Any], Any]]] = {
 }
 
 
-def save(name: str, folder: Path) -> None:
+def save(name: str, folder: Path, build: Callable[[], tuple[dict[str, Any], Any]] | None = None) -> None:
     """Write a checkpoint of random weights, large enough that different images get different answers."""
-    config, processor = ARCHITECTURES[name]()
+    config, processor = (build or ARCHITECTURES[name])()
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**config)).float()
     with torch.no_grad():

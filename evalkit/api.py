@@ -192,9 +192,12 @@ def evaluate(
     max_batch_tokens: int | None = None,
     exact: bool = False,
     repeats: int = 1,
+    preset: str | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
+    presence_penalty: float = 0.0,
+    repetition_penalty: float = 1.0,
     num_beams: int = 1,
     stop: Sequence[str] = (),
     max_new_tokens: int | None = None,
@@ -227,8 +230,10 @@ def evaluate(
         max_batch_tokens: maximum prompt tokens (text and images) per batch; None for the device's default.
         exact: batch size 1 through the model's own ``generate``, without prefix sharing: the slow reference.
         repeats: the number of answers to each sample; more than one needs a temperature.
-        temperature, top_p, top_k, num_beams, stop, max_new_tokens: as in ``evalkit.types.Decoding``, to override
-            the protocol's decoding (greedy); sampled tokens depend on the seed and the sample.
+        preset: a sampling preset (``evalkit tasks --presets``); values below that are not the defaults replace its.
+        temperature, top_p, top_k, presence_penalty, repetition_penalty, num_beams, stop, max_new_tokens: as in
+            ``evalkit.types.Decoding``, to override the protocol's decoding (greedy); sampled tokens depend on the seed
+            and the sample.
         judge, judge_base_url: the model that judges, for benchmarks that need one, as the options of ``evalkit run``.
             It is loaded beside ``model``, after that has answered; its verdicts are not kept.
         on_record: called with the record of each sample as it arrives.
@@ -247,7 +252,8 @@ def evaluate(
         shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, system=system,
         prompts=prompts, thinking=thinking, video_sampling=video_sampling,
         batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact, repeats=repeats,
-        temperature=temperature, top_p=top_p, top_k=top_k, num_beams=num_beams, stop=stop,
+        preset=preset, temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty,
+        repetition_penalty=repetition_penalty, num_beams=num_beams, stop=stop,
         max_new_tokens=max_new_tokens, judge=judge, judge_base_url=judge_base_url,
     )  # fmt: skip
     return evaluation.run(model, processor, on_record)

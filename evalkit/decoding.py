@@ -14,6 +14,8 @@ def decoding_overrides(
     temperature: float = 0.0,
     top_p: float = 1.0,
     top_k: int = 0,
+    presence_penalty: float = 0.0,
+    repetition_penalty: float = 1.0,
     num_beams: int = 1,
     stop: Sequence[str] = (),
     max_new_tokens: int | None = None,
@@ -33,7 +35,8 @@ def decoding_overrides(
         return f"{OPTIONS[name].flag} {value}" if options else f"{name}={value!r}"
 
     numbers = {
-        "temperature": temperature, "top_p": top_p, "top_k": top_k, "num_beams": num_beams,
+        "temperature": temperature, "top_p": top_p, "top_k": top_k, "presence_penalty": presence_penalty,
+        "repetition_penalty": repetition_penalty, "num_beams": num_beams,
         "max_new_tokens": max_new_tokens,
     }  # fmt: skip
     for name, number in numbers.items():
@@ -46,8 +49,15 @@ def decoding_overrides(
         raise UserError(f"{unused}: has no effect at temperature 0; set a temperature, or drop it.")
     if temperature > 0 and num_beams > 1:
         raise UserError(f"{named('num_beams', num_beams)}: beam search does not sample; drop the temperature.")
+    penalty = "presence_penalty" if presence_penalty != 0 else "repetition_penalty"
+    if num_beams > 1 and (presence_penalty != 0 or repetition_penalty != 1):
+        value = presence_penalty if presence_penalty != 0 else repetition_penalty
+        raise UserError(
+            f"{named(penalty, value)}: beam search does not apply it; drop {named('num_beams', num_beams)}."
+        )
     values: Mapping[str, tuple[Any, Any]] = {
         "temperature": (float(temperature), 0.0), "top_p": (float(top_p), 1.0), "top_k": (top_k, 0),
+        "presence_penalty": (float(presence_penalty), 0.0), "repetition_penalty": (float(repetition_penalty), 1.0),
         "num_beams": (num_beams, 1), "stop": (tuple(stop), ()), "max_new_tokens": (max_new_tokens, None),
     }  # fmt: skip
     overrides = {name: value for name, (value, default) in values.items() if value != default}
@@ -57,9 +67,16 @@ def decoding_overrides(
 def settings_overrides(settings: RunSettings) -> dict[str, Any]:
     """The decoding overrides of a run's settings; see ``decoding_overrides``."""
     return decoding_overrides(
-        temperature=settings.temperature, top_p=settings.top_p, top_k=settings.top_k, num_beams=settings.num_beams,
-        stop=settings.stop, max_new_tokens=settings.max_new_tokens, seed=settings.seed, options=True,
+        temperature=settings.temperature, top_p=settings.top_p, top_k=settings.top_k,
+        presence_penalty=settings.presence_penalty, repetition_penalty=settings.repetition_penalty,
+        num_beams=settings.num_beams, stop=settings.stop, max_new_tokens=settings.max_new_tokens, seed=settings.seed,
+        options=True,
     )  # fmt: skip
+
+
+def is_default(name: str, value: Any) -> bool:
+    """Whether an argument of ``decoding_overrides`` is not given, or is its default."""
+    return value is None or value == OPTIONS[name].default
 
 
 def check_repeats(repeats: int, temperature: float, *, options: bool = False) -> None:

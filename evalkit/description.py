@@ -31,7 +31,10 @@ KEYS = (
 RUBRIC = "rubric"
 """The metric that ``judge`` configures."""
 PROTOCOLS = ("lmms-eval", "vlmevalkit")
-DECODING = ("max_new_tokens", "temperature", "top_p", "top_k", "num_beams", "stop", "seed")
+DECODING = (
+    "max_new_tokens", "temperature", "top_p", "top_k", "presence_penalty", "repetition_penalty", "num_beams",
+    "stop", "seed",
+)  # fmt: skip
 RELATIVE_TO = ("file", "data")
 OTHER_KINDS = {
     "vqa": ("qa", "question", "open", "counting", "count", "ocr", "math"), "choice": ("multiple_choice", "mcq", "mc"),

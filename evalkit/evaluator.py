@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from evalkit import registry
 from evalkit.boxes import check_boxes
 from evalkit.data import open_data
-from evalkit.decoding import check_repeats, decoding_overrides
+from evalkit.decoding import check_repeats, decoding_overrides, is_default
 from evalkit.errors import UserError
 from evalkit.few_shot import ShotSelector, shot_pool, with_answers
 from evalkit.given_prompts import check_tasks, given_prompts
 from evalkit.images import check_images
 from evalkit.interfaces import Backend, Family
 from evalkit.jobs import OFFICIAL, Job, Record, build_requests, check_repeatable, choice_mode, load_job
+from evalkit.presets import find_preset
 from evalkit.run import ImageDigests, run_job
 from evalkit.scoring import Result, check_scorable
 from evalkit.settings import batching, default_data, split_list
@@ -68,6 +69,7 @@ class Evaluation:
         judge: str | PathLike[str] | None = None,
         judge_base_url: str | None = None,
         repeats: int = 1,
+        preset: str | None = None,
         **decoding: Any,
     ) -> None:
         self.family = family
@@ -77,6 +79,9 @@ class Evaluation:
         self.video_sampling = "" if video_sampling is None else find_sampling(video_sampling).name
         self.batching = batching(batch_size, max_batch_tokens, exact)
         self.backend = backend
+        if preset is not None:
+            values = find_preset(preset, f"preset={preset!r}").values
+            decoding |= {name: value for name, value in values.items() if is_default(name, decoding.get(name))}
         overrides = decoding_overrides(**decoding, seed=seed)
         check_repeats(repeats, overrides.get("temperature", 0.0))
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))

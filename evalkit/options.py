@@ -156,6 +156,10 @@ class RunSettings:
         "integer", None, "Video", "Maximum number of tokens of a video: its frames are shrunk to fit.",
         shown_default="no limit", range=AT_LEAST_1)
 
+    preset: str | None = _option(
+        "string", None, "Decoding",
+        "Sampling preset of a model: sets the temperature and the options below, unless they are given. "
+        "'evalkit tasks --presets' lists them.", shown_default="none (greedy)", metavar="NAME")
     max_new_tokens: int | None = _option(
         "integer", None, "Decoding", "Maximum number of generated tokens.", shown_default="the protocol's",
         range=AT_LEAST_1)
@@ -172,6 +176,13 @@ class RunSettings:
         "integer", 1, "Decoding",
         "Answers to each sample, from different random streams; needs a temperature. More continue a run.",
         range=AT_LEAST_1)
+    presence_penalty: float = _option(
+        "number", 0.0, "Decoding", "Subtracted from the logits of tokens that the answer already has.",
+        shown_default="0 (none)", range=Range(-2, 2))
+    repetition_penalty: float = _option(
+        "number", 1.0, "Decoding",
+        "Divides the logits of tokens that the prompt or the answer already has (multiplies negative ones).",
+        shown_default="1 (none)", range=Range(0, above_low=True))
     num_beams: int = _option(
         "integer", 1, "Decoding", "Width of beam search.", shown_default="1 (no beams)", range=AT_LEAST_1)
     stop: tuple[str, ...] = _option(

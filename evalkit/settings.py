@@ -134,6 +134,12 @@ def effective(given: Mapping[str, Any], start: Path) -> Effective:
         if value is not None:
             values[key] = None if option.kind == "auto" and value == AUTO else value
             sources[key] = "command line"
+    if (preset := values.get("preset")) is not None:
+        from evalkit.presets import find_preset  # imports the families
+
+        for name, value in find_preset(preset, f"--preset {preset}").values.items():
+            if sources[name] == "default":
+                values[name], sources[name] = value, f"preset {preset}"
     address = os.environ.get(str(BASE_URL.environment))
     if values.get(BASE_URL.name) is not None:
         values[BASE_URL.name] = check_base_url(values[BASE_URL.name], BASE_URL.flag)

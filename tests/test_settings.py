@@ -160,7 +160,7 @@ def test_every_option_is_stated_once(option: Option, tmp_path: Path) -> None:
         "share": '"5%"',
     }  # fmt: skip
     value = f'"{option.choices[0]}"' if option.choices else '"3"' if option.name == "shots" else values[option.kind]
-    value = '"transformers"' if option.name == "video_sampling" else value
+    value = {"video_sampling": '"transformers"', "preset": '"qwen3-vl-instruct"'}.get(option.name, value)
     with_others = {"top_p": "temperature = 1", "top_k": "temperature = 1", "repeats": "temperature = 1"}
     with_others |= dict.fromkeys(("workers", "gpus_per_worker"), 'executor = "ray"')
     (tmp_path / "evalkit.toml").write_text(f"{option.name} = {value}\n{with_others.get(option.name, '')}\n")

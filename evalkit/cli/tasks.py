@@ -39,6 +39,7 @@ def tasks(
     ids: Annotated[
         str | None, setting("ids", rich_help_panel=None, help="Count the samples with the ids in a file.")
     ] = None,
+    presets: Annotated[bool, typer.Option("--presets", help="List the sampling presets for --preset.")] = False,
     family: Annotated[str | None, typer.Option("--family", help="Show the prompts of this model family only.")] = None,
 ) -> None:
     """List the benchmarks, search them, or show one in detail.
@@ -55,6 +56,11 @@ def tasks(
 
     console = new_console()
     words = " ".join(name or ())
+    if presets:
+        from .preset_list import list_presets
+
+        list_presets(console)
+        return
     if columns or where is not None or ids is not None:
         from .choosing import show_chosen
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evalkit.reasoning import ANSWER, REASONING, Markers
-from evalkit.types import Decoding, ImageSize, Message, Part, Prediction, PromptSpec, Sample, Shot, Size, VideoGeometry
+from evalkit.types import (
+    Decoding,
+    ImageSize,
+    Message,
+    Part,
+    Prediction,
+    PromptSpec,
+    Sample,
+    SamplingPreset,
+    Shot,
+    Size,
+    VideoGeometry,
+)
 
 
 class Family(ABC):
@@ -28,6 +40,7 @@ class Family(ABC):
         video_sampling: the name of the rule by which frames of videos are chosen (``evalkit.video.sampling``).
         without_sharing: why the ``hf`` backend's engine shares no prefixes between its models' requests; empty where it
             does.  The engine checks each model itself; this is for readers.
+        presets: the decoding of its models' own evaluations, by names for ``--preset``.
     """
 
     name: str
@@ -41,6 +54,7 @@ class Family(ABC):
     timed_videos: bool = True
     video_sampling: str = "fps=2,max_frames=32"
     without_sharing: str = ""
+    presets: Mapping[str, SamplingPreset] = {}
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:
         """Whether a checkpoint belongs to this family; at most one family may claim it.

@@ -22,6 +22,7 @@ from evalkit.images import check_images
 from evalkit.interfaces import Family, Task
 from evalkit.jobs import GENERATE, Job, choice_mode, conversation, load_job
 from evalkit.options import OPTIONS, RunSettings
+from evalkit.presets import preset_signature
 from evalkit.results.subsets.subset_file import Subset, read_subset
 from evalkit.scoring import check_scorable
 from evalkit.settings import Effective, default_data
@@ -238,6 +239,7 @@ def prompting_signature(settings: RunSettings, job: Job, shots: int) -> str:
     if job.has_videos:
         parts.append(f"video:{job.video_sampling}")
     parts += job.given.signature(job.task.name)
-    if overrides := settings_overrides(settings):
-        parts.append(f"decoding:{format_overrides(overrides)}")
+    preset = preset_signature(settings.preset, vars(settings))
+    if overrides := ",".join(filter(None, (preset, format_overrides(settings_overrides(settings))))):
+        parts.append(f"decoding:{overrides}")
     return "|".join(parts)

@@ -16,6 +16,7 @@ from .requests import (
     PromptSpec,
     PromptTemplate,
     Request,
+    SamplingPreset,
     Shot,
 )
 from .rules import ReadAnswer, ScoringRule
@@ -68,6 +69,7 @@ __all__ = [
     "Request",
     "Response",
     "Sample",
+    "SamplingPreset",
     "Scale",
     "Scores",
     "ScoringRule",

@@ -155,6 +155,10 @@ class Decoding:
         seed: seed of sampling; each request has its own random stream, derived from the seed and its id.
         num_beams: width of beam search (1: none); cannot be combined with a temperature.
         stop: stop sequences; an answer ends before the first one.
+        presence_penalty: subtracted from the logit of each token that the answer already has (0: none), as OpenAI's
+            API and vLLM define it.
+        repetition_penalty: divides the positive logits of the tokens that the prompt or the answer already has, and
+            multiplies their negative ones (1: none), as transformers and vLLM define it (Keskar et al., 2019, CTRL).
     """
 
     max_new_tokens: int
@@ -165,6 +169,13 @@ class Decoding:
     seed: int = 0
     num_beams: int = 1
     stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the next token depends on which tokens there were, beyond the model's logits."""
+        return self.presence_penalty != 0 or self.repetition_penalty != 1
 
     def describe(self) -> str:
         """In words, for signatures and readers: ``greedy``, or the fields that differ from it."""
@@ -181,6 +192,19 @@ class Decoding:
             every["seed"] = plain["seed"]  # has no effect
         limits = ("max_new_tokens", "min_new_tokens")
         return {name: value for name, value in every.items() if name in limits or value != plain[name]}
+
+
+@dataclass(frozen=True)
+class SamplingPreset:
+    """The decoding with which a model is evaluated by its makers, or by a harness.
+
+    Attributes:
+        values: of fields of ``Decoding``, by their names.
+        source: where they are from.
+    """
+
+    values: Mapping[str, float | int]
+    source: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 
 from evalkit.model.hf.planned import PlannedRequest
 from evalkit.model.hf.responses import Outcome
-from evalkit.model.hf.sampler import RandomSampler
+from evalkit.model.hf.sampler import TokenSampler, needs_sampler
 from evalkit.types import ImageSize
 
 from .engine import Engine
@@ -59,8 +59,8 @@ def engine_sequence(
     )
     if branch is None:
         sequence.min_new_tokens = decoding.min_new_tokens
-        if decoding.temperature > 0:
-            sequence.sampler = RandomSampler(decoding, planned.request.id)
+        if needs_sampler(decoding):
+            sequence.sampler = TokenSampler(decoding, planned.request.id, planned.ids)
         if decoding.stop:
             sequence.hits_stop_string = partial(has_stop_string, planned)
     return sequence

@@ -72,7 +72,7 @@ class SampledTokens:
             if sequence.branch is not None:
                 _append_forced(sequence, most_likely[row])
             elif sequence.sampler is not None and self._logits is not None:
-                _append(sequence, sequence.sampler.sample(self._logits[row]))
+                _append(sequence, sequence.sampler.sample(self._logits[row], sequence.tokens))
             else:
                 _append(sequence, most_likely[row])
         return [sequence for _, sequence in unfinished if sequence.finished]

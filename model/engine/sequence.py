@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from evalkit.model.hf.continuations import Branch
-from evalkit.model.hf.sampler import RandomSampler
+from evalkit.model.hf.sampler import TokenSampler
 from evalkit.model.videos import SelectedVideo
 from evalkit.types import ImageRef
 
@@ -38,7 +38,7 @@ class Sequence:
         min_new_tokens: ``stop_tokens`` are not generated before this many tokens.
         stop_tokens: the tokens that end the answer.
         branch: to score continuations: the tokens to force, and the options that they score.
-        sampler: to sample tokens at random; None for greedy decoding.
+        sampler: to sample tokens at random or with penalties; None for greedy decoding.
         hits_stop_string: whether the tokens so far contain a stop string.
 
         table: the images and videos of its window (set by ``place``, as are the next three).
@@ -66,7 +66,7 @@ class Sequence:
     stop_tokens: tuple[int, ...] = ()
     videos: tuple[SelectedVideo, ...] = ()
     branch: Branch | None = None
-    sampler: RandomSampler | None = None
+    sampler: TokenSampler | None = None
     hits_stop_string: Callable[[list[int]], bool] | None = None
 
     table: ImageTable | None = None

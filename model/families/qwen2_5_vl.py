@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.model.smart_resize import resize
-from evalkit.types import ImageSize, PromptSpec, Size
+from evalkit.types import ImageSize, PromptSpec, SamplingPreset, Size
 
 from ._chat import fenced_json, fenced_point
 from ._prompts import TEMPORAL
@@ -40,6 +40,12 @@ class Qwen25VL(Qwen2VL):
     """The family of Qwen2.5-VL checkpoints."""
 
     name = "qwen2.5-vl"
+    presets = {
+        "qwen2.5-vl-vlmevalkit": SamplingPreset(
+            {"temperature": 0.01, "top_p": 0.001, "top_k": 1, "repetition_penalty": 1.0, "max_new_tokens": 2048},
+            "VLMEvalKit, vlmeval/vlm/qwen2_vl/model.py (commit 002f7b78)",
+        )
+    }
     model_types = ("qwen2_5_vl",)
     coordinates = "absolute pixels of the resized image"
     video_sampling = "qwen2.5-report"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.model.smart_resize import resize
-from evalkit.types import ImageSize, Kind, PromptSpec, PromptTemplate, Size, VideoGeometry
+from evalkit.types import ImageSize, Kind, PromptSpec, PromptTemplate, SamplingPreset, Size, VideoGeometry
 
 from ._chat import Chat, rounded
 from ._prompts import TEMPORAL
@@ -51,6 +51,12 @@ class Qwen2VL(Chat):
     """The family of Qwen2-VL checkpoints."""
 
     name = "qwen2-vl"
+    presets = {
+        "qwen2-vl-vlmevalkit": SamplingPreset(
+            {"temperature": 0.01, "top_p": 0.001, "top_k": 1, "repetition_penalty": 1.0, "max_new_tokens": 2048},
+            "VLMEvalKit, vlmeval/vlm/qwen2_vl/model.py (commit 002f7b78)",
+        )
+    }
     model_types: Sequence[str] = ("qwen2_vl",)
     coordinates = "integers from 0 to 999, thousandths of the image"
     video_sampling = "qwen-vl-utils-0.0.14"

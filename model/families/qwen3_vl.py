@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalkit.coordinates import Numbers, PointNumbers
-from evalkit.types import PromptSpec, PromptTemplate, VideoGeometry
+from evalkit.types import PromptSpec, PromptTemplate, SamplingPreset, VideoGeometry
 
 from ._chat import fenced_json, fenced_point, rounded
 from ._prompts import LETTER, SHORT, TEMPORAL
@@ -55,6 +55,19 @@ class Qwen3VL(Qwen2VL):
 
     name = "qwen3-vl"
     model_types = ("qwen3_vl", "qwen3_vl_moe")
+    presets = {
+        "qwen3-vl-instruct": SamplingPreset(
+            {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "presence_penalty": 1.5, "repetition_penalty": 1.0,
+             "max_new_tokens": 32_768},
+            "README of QwenLM/Qwen3-VL (commit 96588727)",
+        ),
+        # Elsewhere, the dense Thinking models are evaluated at temperature 1.
+        "qwen3-vl-thinking": SamplingPreset(
+            {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "presence_penalty": 0.0, "repetition_penalty": 1.0,
+             "max_new_tokens": 40_960},
+            "README of QwenLM/Qwen3-VL (commit 96588727)",
+        ),
+    }  # fmt: skip
     coordinates = "from 0 to 1000, thousandths of the image"
     video_sampling = "qwen3-report"
     video_geometry = VideoGeometry(16, 2, 2, whole_video=True, min_pixels=4_096, max_pixels=24_576 * 32**2)

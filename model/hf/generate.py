@@ -24,7 +24,7 @@ from .planned import PlannedRequest, PreparedBatch
 from .positions import trained_positions
 from .processor import Inputs
 from .responses import Outcome
-from .sampler import RandomSampler
+from .sampler import TokenSampler, needs_sampler
 from .threads import threads
 
 log = logging.getLogger(__name__)
@@ -46,13 +46,20 @@ class NaNDetector(LogitsProcessor):
 
 
 class SamplingProcessor(LogitsProcessor):
-    """Samples each row's token from the row's random stream, and leaves greedy search only that one."""
+    """Chooses each row's token with the row's sampler, and leaves greedy search only that one.
 
-    def __init__(self, samplers: Sequence[RandomSampler]) -> None:
+    Args:
+        length: of the prompts, with their padding.
+    """
+
+    def __init__(self, samplers: Sequence[TokenSampler], length: int) -> None:
         self.samplers = samplers
+        self.length = length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        tokens = [sampler.sample(row) for sampler, row in zip(self.samplers, scores, strict=True)]
+        answers = input_ids[:, self.length :].tolist()
+        rows = zip(self.samplers, scores, answers, strict=True)
+        tokens = [sampler.sample(row, answer) for sampler, row, answer in rows]
         only = torch.full_like(scores, -torch.inf)
         return only.scatter(1, torch.tensor(tokens, device=scores.device)[:, None], 0.0)
 
@@ -170,11 +177,14 @@ class GenerateRunner:
             stop_strings=list(decoding.stop) or None,
         )
         watch = NaNDetector()
-        draws = (
-            [SamplingProcessor([RandomSampler(decoding, p.request.id) for p in batch])]
-            if decoding.temperature > 0
-            else []
-        )
+        draws = []
+        if needs_sampler(decoding):
+            ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+            samplers = [
+                TokenSampler(decoding, planned.request.id, ids[row][mask[row]].tolist())
+                for row, planned in enumerate(batch)
+            ]
+            draws.append(SamplingProcessor(samplers, ids.shape[1]))
         new = self._search(inputs, settings, watch, *draws)
         if watch.rows is None:
             return new, [False] * len(new)

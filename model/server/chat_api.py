@@ -14,12 +14,13 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evalkit.chat_template import SWITCHES, thinking_variables
 from evalkit.checkpoint import Checkpoint
 from evalkit.endpoint import PIXEL_LIMITS_SENT
-from evalkit.types import Decoding, ImagePart, ImageRef, Request, Response, TextPart
+from evalkit.types import ImagePart, ImageRef, Request, Response, TextPart
 
 from .errors import FatalError
 from .rejection import Rejection
@@ -31,6 +32,8 @@ PREFERRED: Mapping[str, Any] = {
     "repetition_penalty": 1.0,
 }  # fmt: skip
 """Sent unless the server rejects them."""
+NEUTRAL: Mapping[str, Any] = {"presence_penalty": 0.0, "repetition_penalty": 1.0}
+"""Penalties that change nothing.  Others are sent in any case, and a server that rejects one cannot be used."""
 OPTIONAL = (*PREFERRED, "frequency_penalty", "presence_penalty", "seed", "top_p", "stream_options")
 """Fields that may be left out.  Neutral penalties are sent to override a server's own defaults."""
 REQUIRED = {
@@ -98,8 +101,8 @@ class ChatAPI:
         fields: dict[str, Any] = {
             "model": self.model,
             "messages": self._messages(request, media),
-            **_sampling_fields(request.decoding, request.id),
             **PREFERRED,
+            **_sampling_fields(request),
             **(STREAM if self.streams else {}),
             **self._thinking(request),
             **({"mm_processor_kwargs": self._pixels} if self._pixels and request.images else {}),
@@ -109,7 +112,7 @@ class ChatAPI:
         kept = {
             self._renamed.get(name, name): value
             for name, value in fields.items()
-            if name not in self.left_out and value is not None
+            if value is not None and (name not in self.left_out or value != NEUTRAL.get(name, value))
         }
         first, *others = json.dumps(kept).encode().split(self._mark.encode())
         return b"".join((first, *(piece for pair in zip(media, others, strict=True) for piece in pair)))
@@ -155,7 +158,8 @@ class ChatAPI:
         Raises:
             FatalError: answers would differ without the field.
         """
-        sent = set(json.loads(body))
+        fields = json.loads(body)
+        sent = set(fields)
         if rejection.stream_only and "stream" not in sent:
             known, self.streams = self.streams, True
             return "" if known else "the server only answers with a stream of events, so one is requested"
@@ -167,6 +171,10 @@ class ChatAPI:
         for name, consequence in REQUIRED.items():
             if name in sent & rejection.fields:
                 raise FatalError(f"the server does not support {name}, {consequence} ({message})")
+        for name, neutral in NEUTRAL.items():
+            if name in sent & rejection.fields and fields[name] != neutral:
+                option = f"--{name.replace('_', '-')}"
+                raise FatalError(f"the server does not support {name}, so leave out {option} ({message})")
         rejected = sorted(sent & rejection.fields & set(OPTIONAL))
         new = [name for name in rejected if name not in self.left_out]
         self.left_out |= dict.fromkeys(new, message)
@@ -188,14 +196,18 @@ class ChatAPI:
         return response_of(request, found, self.prompt_end)
 
 
-def _sampling_fields(decoding: Decoding, request_id: str) -> dict[str, Any]:
+def _sampling_fields(request: Request) -> dict[str, Any]:
     """The fields that say how to generate an answer; each request has its own seed."""
+    decoding = request.decoding
+    if request.continuations:  # they are ranked by the model's own probabilities
+        decoding = replace(decoding, **NEUTRAL)
     fields: dict[str, Any] = {
         "max_tokens": decoding.max_new_tokens, "temperature": decoding.temperature, "top_p": decoding.top_p,
-        "frequency_penalty": 0.0, "presence_penalty": 0.0,
+        "frequency_penalty": 0.0, "presence_penalty": decoding.presence_penalty,
+        "repetition_penalty": decoding.repetition_penalty,
     }  # fmt: skip
     if decoding.temperature > 0:
-        digest = hashlib.blake2b(f"{decoding.seed}/{request_id}".encode(errors="surrogatepass"), digest_size=4).digest()
+        digest = hashlib.blake2b(f"{decoding.seed}/{request.id}".encode(errors="surrogatepass"), digest_size=4).digest()
         fields["seed"] = int.from_bytes(digest, "big") >> 1
         if decoding.top_k:
             fields["top_k"] = decoding.top_k

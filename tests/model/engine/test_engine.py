@@ -467,8 +467,10 @@ def _asked(requests: list[Request], **how: Any) -> list[Request]:
         {"temperature": 2.0, "top_k": 3, "top_p": 0.8},
         {"num_beams": 3},
         {"stop": (",", "e")},
+        {"repetition_penalty": 1.4, "presence_penalty": 0.5},
+        {"repetition_penalty": 1.1, "presence_penalty": 1.5, "temperature": 0.7, "top_k": 20},
     ],
-    ids=["drawn", "drawn from few", "beams", "stopped"],
+    ids=["drawn", "drawn from few", "beams", "stopped", "penalized", "drawn and penalized"],
 )
 def test_other_decoding_is_same_at_every_batch_size(how: dict[str, Any], requests: list[Request]) -> None:
     asked = _asked(requests, **how)
@@ -483,18 +485,62 @@ def test_other_decoding_is_same_at_every_batch_size(how: dict[str, Any], request
 
 
 def test_random_sampling_follows_distribution_and_seed() -> None:
-    from evalkit.model.hf.sampler import RandomSampler
+    from evalkit.model.hf.sampler import TokenSampler
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
     how = Decoding(1, temperature=1.0)
     counts = torch.zeros(4)
     for n in range(4000):
-        counts[RandomSampler(how, str(n)).sample(logits)] += 1
+        counts[TokenSampler(how, str(n)).sample(logits, ())] += 1
     assert torch.allclose(counts / 4000, logits.softmax(-1), atol=0.03)
-    one, other = (RandomSampler(replace(how, seed=seed), "a") for seed in (0, 1))
-    assert [one.sample(logits) for _ in range(30)] != [other.sample(logits) for _ in range(30)]
-    few = RandomSampler(Decoding(1, temperature=1.0, top_k=3, top_p=0.7), "a")
-    assert {few.sample(logits) for _ in range(300)} == {0, 1}
+    one, other = (TokenSampler(replace(how, seed=seed), "a") for seed in (0, 1))
+    assert [one.sample(logits, ()) for _ in range(30)] != [other.sample(logits, ()) for _ in range(30)]
+    few = TokenSampler(Decoding(1, temperature=1.0, top_k=3, top_p=0.7), "a")
+    assert {few.sample(logits, ()) for _ in range(300)} == {0, 1}
+
+
+def test_penalties_are_those_of_transformers_and_vllm() -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    from evalkit.model.hf.sampler import TokenSampler
+
+    torch.manual_seed(0)
+    prompt, answer = [3, 3, 7, 60], []
+    repetition = RepetitionPenaltyLogitsProcessor(1.3)
+    sampler = TokenSampler(Decoding(1, repetition_penalty=1.3, presence_penalty=1.5), "a", prompt)
+    for step in range(40):
+        logits = torch.randn(64) * 3
+        expected = repetition(torch.tensor([prompt + answer]), logits[None])[0]
+        for token in set(answer):
+            expected[token] -= 1.5
+        if step == 20:  # as if its output were discarded
+            sampler.restart()
+        assert sampler.sample(logits, answer) == int(expected.argmax())
+        answer = [] if step == 19 else [*answer, int(expected.argmax())]
+
+
+def test_repetition_penalty_is_that_of_generate(requests: list[Request]) -> None:
+    """Token by token, in float32, on the bundled checkpoint."""
+    from evalkit.model.hf.processor import Inputs
+
+    model, processor = _model()
+    asked = _asked(requests, repetition_penalty=1.4)[:5]
+    inputs = Inputs(processor)
+    penalized = {r.id: r for r in HFBackend(model, processor, batch_size=3).generate(asked)}
+    plain = {r.id: r for r in HFBackend(model, processor, batch_size=3).generate(_asked(requests))}
+    assert any(penalized[r.id].tokens != plain[r.id].tokens for r in asked)
+    for request in asked:
+        prepared = inputs.prepare(inputs.plan(request)).inputs
+        with torch.inference_mode():
+            out = model.generate(
+                **prepared, do_sample=False, repetition_penalty=1.4, max_new_tokens=request.decoding.max_new_tokens,
+                min_new_tokens=request.decoding.min_new_tokens or None,
+            )  # fmt: skip
+        new = out[0, prepared["input_ids"].shape[1] :].tolist()
+        tokens = list(penalized[request.id].tokens)
+        assert tokens
+        assert tokens == new[: len(tokens)]
+        assert len(new) - len(tokens) <= 1  # the end of the turn
 
 
 def test_decoding_to_dict() -> None:

@@ -473,6 +473,23 @@ def test_each_request_has_its_own_seed() -> None:
     assert sent("r", min_new_tokens=3)["min_tokens"] == 3
 
 
+def test_penalties_are_sent_and_required() -> None:
+    api = chat()
+    request = Request("r", REQUEST.messages, Decoding(8, presence_penalty=1.5, repetition_penalty=1.05))
+    body = json.loads(api.body(request))
+    assert (body["presence_penalty"], body["repetition_penalty"]) == (1.5, 1.05)
+    refused = rejection("Unexpected fields in the request: {'presence_penalty', 'repetition_penalty'}")
+    neutral = api.body(REQUEST)
+    assert api.adapt(neutral, "m", refused) is not None  # penalties that change nothing are left out
+    assert not {"presence_penalty", "repetition_penalty"} & set(json.loads(api.body(REQUEST)))
+    body = api.body(request)
+    assert json.loads(body)["repetition_penalty"] == 1.05  # others never are
+    with pytest.raises(FatalError, match="does not support presence_penalty, so leave out --presence-penalty"):
+        api.adapt(body, "m", refused)
+    ranked = json.loads(chat().body(Request("r", REQUEST.messages, request.decoding, ("A", "B"))))
+    assert (ranked["presence_penalty"], ranked["repetition_penalty"]) == (0, 1)
+
+
 def rejection(text: str) -> Rejection:
     return Rejection.parse(json.dumps({"error": {"message": text}}).encode())
 

@@ -128,19 +128,19 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         self._opened(run, " ", pair[1])
         return self._asked(run, [(qa.kind, rest.format(q=qa.question), qa.answer) for qa in qas], budget)
 
-    def clip(self, clip: Clip, rng: random.Random, budget: int, *, busy: bool = False) -> Run | None:
-        """A clip with questions of one form as segments, short ones if it is busy; ``None`` if none fits."""
-        form = "vqa" if busy else rng.choices(("choice", "vqa", "temporal"), (0.30, 0.45, 0.25))[0]
+    def clip(self, clip: Clip, rng: random.Random, budget: int, forms: Sequence[float]) -> Run | None:
+        """A clip with questions of one form as segments; ``None`` if none fits.  ``forms`` are as of ``Mix``."""
+        form = rng.choices(("choice", "vqa", "temporal"), forms)[0]
         prompts = {"choice": CHOICE_VIDEO_PROMPTS, "vqa": OPEN_PROMPTS, "temporal": TEMPORAL_PROMPTS}[form]
         usual = 0.75 if form != "vqa" else 0.15  # short questions, so that a row has many of them
-        shared, rest = prompts[0] if rng.random() < usual else prompts[-1] if busy else rng.choice(prompts[1:])
+        shared, rest = prompts[0] if rng.random() < usual else prompts[-1] if form == "vqa" else rng.choice(prompts[1:])
         qas: list[ClipQA] = temporal_questions(clip) if form == "temporal" else clip_questions(clip, rng)
         if form == "vqa":
             qas = qas + moment_questions(clip, rng)
             rng.shuffle(qas)
         asked = [
             (form, rest.format(q=qa.question, options=option_lines(qa.options) if form == "choice" else ""),
-             qa.letter if form == "choice" else qa.answer)
+             f"{qa.answer} ({qa.letter})" if form == "choice" else qa.answer)
             for qa in qas
         ]  # fmt: skip
         run = Run()
@@ -207,8 +207,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 turns = turns[1:]
             yield run
         for _ in range(mix.clips):
-            busy = rng.random() < mix.busy
-            run = self.clip(draw_clip(rng, held_out=False, busy=busy), rng, length, busy=busy)
+            clip = draw_clip(rng, held_out=False, busy=rng.random() < mix.busy)
+            run = self.clip(clip, rng, length, mix.forms)
             if run is not None:
                 yield run
         for _ in range(mix.pairs):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from batches import Batches
 from clips import Clip, draw_clip, sampled_times
 from frames import FRAME, GRID, SLOTS, compressed, patches_of
+from mix import Mix
 from questions import sample_vqa
 from scenes import draw_scene, render
 
@@ -129,7 +130,7 @@ def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> floa
     scenes = [draw_scene(rng, held_out=False, sort="shapes") for _ in range(2)]
     images = data.images([(scene, [sample_vqa(scene, rng)]) for scene in scenes], rng, 256)
     clip = draw_clip(rng, held_out=False, seconds=5)
-    video = data.clip(clip, rng, 512)
+    video = data.clip(clip, rng, 512, Mix.forms)
     assert images is not None
     assert video is not None
     gap = 0.0

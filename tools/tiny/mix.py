@@ -11,7 +11,8 @@ from scenes import SORTS
 class Mix:
     """Questions per training image: numbers of boxes, points and questions; probabilities of a caption, of multiple
     choice, of boxes of all shapes of some kinds.  ``pairs`` of images with questions about both and ``clips`` are per
-    batch; ``busy`` is the share of clips that are asked much in short questions.
+    batch; ``busy`` is the share of clips in which something happens to every shape; ``forms`` are the probabilities
+    that a clip is asked by multiple choice, in short questions, or for spans of time.
     """
 
     sorts: tuple[float, float, float] = SORTS
@@ -24,6 +25,7 @@ class Mix:
     pairs: int = 0
     clips: int = 0
     busy: float = 0.0
+    forms: tuple[float, float, float] = (0.30, 0.45, 0.25)
 
     def part(self, number: int, of: int) -> Mix:
         """The mix of a process's part of the batch."""
@@ -44,6 +46,10 @@ WIDER = Mix(
     sorts=(0.56, 0.22, 0.22), caption=0.3, vqa=2, grounding=2, choice=0.8, pointing=1, detection=0.5, pairs=1, clips=5
 )
 # First what the times of frames are, from many short questions about clips in which much happens.
-BUSY = replace(WIDER, clips=6, busy=0.8)
+BUSY = replace(WIDER, clips=6, busy=0.8, forms=(0.06, 0.89, 0.05))
+# Then which letter stands before what is known.
+CHOOSING = replace(WIDER, clips=7, busy=0.7, forms=(0.65, 0.15, 0.20), choice=0.9)
 # Last, mostly images again, so that nothing is forgotten that was known before.
-SETTLED = replace(WIDER, sorts=(0.60, 0.20, 0.20), caption=0.4, clips=2, grounding=3, choice=0.9)
+SETTLED = replace(
+    WIDER, sorts=(0.58, 0.22, 0.20), caption=0.4, clips=5, grounding=3, choice=0.9, busy=0.5, forms=(0.45, 0.30, 0.25)
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mix import BROAD, BUSY, HARD, HARDER, SETTLED, WIDER, Mix, part
+from mix import BROAD, BUSY, CHOOSING, HARD, HARDER, SETTLED, Mix, part
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ STAGES = (
     Stage(0, 5000, 1.0, BROAD),
     Stage(4250, 2500, 0.5, HARD),
     Stage(6500, 3000, 0.5, HARDER),
-    Stage(9500, 6000, 0.4, BUSY, SMALL, extra=0.3, warm=30),
-    Stage(14500, 2500, 0.3, WIDER, SMALL, extra=0.3, warm=30),
-    Stage(16500, 800, 0.1, SETTLED, replace(SMALL, images=14), extra=0.0, warm=20),
+    Stage(9500, 3600, 0.35, BUSY, SMALL, extra=0.3, warm=30),
+    Stage(11500, 2000, 0.25, CHOOSING, SMALL, extra=0.2, warm=10),
+    Stage(13500, 1000, 0.2, SETTLED, replace(SMALL, images=12, rows=10), extra=0.2, warm=20),
 )
 
 

@@ -148,6 +148,7 @@ def gate(models: int, size: int, samples: int, references: int, discrimination: 
             choice = chosen(runs, size)
             planned, known = choice.planned, with_total(Trials(choice).known, base.mean())
             abilities = np.linspace(top - 2, top, 400)
+            skewed = next(own for score, own in choice.skewness if abs(score - base.mean()) < 1e-6)
             curve = np.array([(1 / (1 + np.exp(-of[0] * (one - of[1])))).mean() * SCALE for one in abilities])
         for place, loss in enumerate(LOSSES):
             new = answers(rng, of, top if broken else float(np.interp(curve[-1] - loss, curve, abilities)))
@@ -161,7 +162,9 @@ def gate(models: int, size: int, samples: int, references: int, discrimination: 
             units = draw(planned, rng.random(samples))
             covariates = np.column_stack([planned.covariates[units], base[units] / samples])
             one = estimate(known, planned.stratum[units], new[units] / samples, covariates)
-            worse = t_test(one.value - base.mean(), (one.sampling + one.noise) ** 0.5, one.degrees).worse
+            variance = one.sampling + one.noise
+            skewness = skewed * (one.sampling / variance) ** 1.5
+            worse = t_test(one.value - base.mean(), variance**0.5, one.degrees, skewness).worse
             found[1, place] += worse <= 0.05
     found *= 100 / models
     smallest = [float(np.interp(80, np.maximum.accumulate(row), LOSSES)) for row in found]

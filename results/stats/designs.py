@@ -210,6 +210,31 @@ def variances(strata: Ints, drawn: Ints, values: Floats, covariates: Floats) -> 
     """
     count = len(drawn)
     sizes = np.bincount(strata, minlength=count).astype(np.float64)
+    values, rank = _residuals(strata, drawn, values, covariates)
+    # The slope is found in the sample, which costs about one degree of freedom per covariate.
+    spent = 1 + rank / max(1.0, float(drawn.sum()) - count - rank)
+    spread = spent * sums_by(strata, values**2, count) / np.maximum(sizes - 1, 1)
+    return float(sizes**2 / drawn @ spread), float(sizes @ spread)
+
+
+def skewness(strata: Ints, drawn: Ints, values: Floats, covariates: Floats) -> float:
+    """The skewness of an estimate over all draws, for known values of all units; arguments as for ``variances``."""
+    count = len(drawn)
+    sizes = np.bincount(strata, minlength=count).astype(np.float64)
+    values, _ = _residuals(strata, drawn, values, covariates)
+    # Of means without replacement (Cochran 1977, equation 2.39 for the third moment).
+    second = sizes * (sizes - drawn) / drawn / np.maximum(sizes - 1, 1)
+    factor = sizes**2 * (sizes - drawn) * (sizes - 2 * drawn) / drawn**2
+    factor = factor / np.maximum((sizes - 1) * (sizes - 2), 1)
+    variance = float(second @ sums_by(strata, values**2, count))
+    third = float(factor @ sums_by(strata, values**3, count))
+    return third / variance**1.5 if variance > 0 else 0.0
+
+
+def _residuals(strata: Ints, drawn: Ints, values: Floats, covariates: Floats) -> tuple[Floats, int]:
+    """(U,), what strata and covariates leave over of the values, and the rank of the covariates within strata."""
+    count = len(drawn)
+    sizes = np.bincount(strata, minlength=count).astype(np.float64)
 
     def centred(column: Floats) -> Floats:
         return np.asarray(column - (sums_by(strata, column, count) / sizes)[strata])
@@ -220,10 +245,7 @@ def variances(strata: Ints, drawn: Ints, values: Floats, covariates: Floats) -> 
         factors = sizes**2 * (1 / drawn - 1 / sizes) / np.maximum(sizes - 1, 1)
         slope, rank = _slope(moved, values, factors[strata])
         values = values - moved @ slope
-    # The slope is found in the sample, which costs about one degree of freedom per covariate.
-    spent = 1 + rank / max(1.0, float(drawn.sum()) - count - rank)
-    spread = spent * sums_by(strata, values**2, count) / np.maximum(sizes - 1, 1)
-    return float(sizes**2 / drawn @ spread), float(sizes @ spread)
+    return values, rank
 
 
 def needed_size(error_at: Callable[[int], float], wanted: float, largest: int) -> int | None:

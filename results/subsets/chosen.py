@@ -133,6 +133,15 @@ class Choice:
             _rounded(self.validated.detectable.get(self.method)), misfit, deviation, self.validated.folds,
         )  # fmt: skip
 
+    @property
+    def skewness(self) -> list[tuple[float, float]]:
+        """Of each run, (score, skewness of its estimate by a subset that the other runs chose)."""
+        population, found = self.population, []
+        for values, others in left_out(population.runs) if len(population.runs) > 1 else ():
+            planned = design(self.method, others, population.amounts, self.size)
+            found.append((_short_number(float(values.sum())), _short_number(planned.skewness_of(values))))
+        return found
+
 
 def choose(split: Split, *, size: int | None, budget: float | None, further: float, seed: int) -> SplitSubset:
     """Choose samples of a split: as many as ``size``, or as fit in ``budget``.
@@ -236,6 +245,7 @@ def _drawn(split: Split, choice: Choice, seed: int) -> SplitSubset:
         choice.expected,
         [(run.name, run.rows[split.name].score) for run in split.runs],
         planned.known(amounts, scale), planned.stratum[units], planned.covariates[units], list(members.values()),
+        choice.skewness,
     )  # fmt: skip
 
 
@@ -256,11 +266,15 @@ def _misfit(population: Population, choice: Choice) -> tuple[float | None, float
 
 def _short(values: Floats) -> Floats:
     """The values with as many digits as the file has."""
-    return np.asarray(np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"), otypes=[np.float64])(values))
+    return np.asarray(np.vectorize(_short_number, otypes=[np.float64])(values))
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{DIGITS}g}")
+    return None if value is None else _short_number(value)
+
+
+def _short_number(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _order(seed: int, name: str, sample: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.results.stats.clustered import Floats, Ints, sums_by
-from evalkit.results.stats.designs import LEAST_SPREAD, Strata, allocate, cut, variances
+from evalkit.results.stats.designs import LEAST_SPREAD, Strata, allocate, cut, skewness, variances
 from evalkit.results.stats.paired import detectable
 
 from .difficulty import Difficulty, difficulty_of, groups
@@ -88,6 +88,10 @@ class Design:
     def variances_of(self, values: Floats) -> tuple[float, float]:
         """``variances`` of the estimate for a model with these values, (U,)."""
         return variances(self.stratum, self.drawn, values, self.covariates)
+
+    def skewness_of(self, values: Floats) -> float:
+        """``skewness`` of the estimate for a model with these values, (U,)."""
+        return skewness(self.stratum, self.drawn, values, self.covariates)
 
 
 def distinct(runs: Floats) -> Floats:

@@ -5,7 +5,8 @@ JSON with one line per unit, so that diffs are readable.  It has ids and numbers
     {"checksum": …, "schema": 1, "kind": "evalkit subset", "evalkit": …, "seed": 0, "tasks": {"vqav2/val": {
      "metric": …, "scorer": …, "annotations": …, "size": 214354, "scale": 100, "unit": "sample", "cost": 100,
      "method": …, "expected": {…}, "references": [[name, score], …],
-     "strata": [[units, spread, [total of each covariate]], …], "largest": …, "units": [
+     "strata": [[units, spread, [total of each covariate]], …], "largest": …,
+     "skewness": [[score, skewness], …], "units": [
       [stratum, [covariates], [[sample id, its part of the score], …]],
       …
 """
@@ -74,6 +75,7 @@ class SplitSubset:
         stratum: (units,).
         covariates: (units, covariates).
         samples: (id, part of the score) of each unit's samples.
+        skewness: (score, skewness of the estimate) of each different reference, of subsets that the others chose.
     """
 
     metric: str
@@ -90,6 +92,7 @@ class SplitSubset:
     stratum: Ints
     covariates: Floats
     samples: Sequence[Sequence[tuple[str, float]]]
+    skewness: Sequence[tuple[float, float]] = ()
 
     @cached_property
     def ids(self) -> list[str]:
@@ -137,7 +140,7 @@ def _head(held: SplitSubset) -> dict[str, Any]:
         "scale": held.scale, "unit": held.unit, "cost": held.cost, "method": held.method,
         "expected": asdict(held.expected), "references": [list(one) for one in held.references],
         "strata": [[int(size), float(spread), totals.tolist()] for size, spread, totals in strata],
-        "largest": held.strata.largest,
+        "largest": held.strata.largest, "skewness": [list(one) for one in held.skewness],
     }  # fmt: skip
 
 
@@ -214,6 +217,7 @@ def _split(content: Mapping[str, Any]) -> SplitSubset:
         Expected(**expected, folds=folds),
         [(_text(name), number(value)) for name, value in content["references"]],
         Strata(sizes, totals, spread, largest), stratum, covariates, samples,
+        [(number(score), number(skewness)) for score, skewness in content["skewness"]],
     )  # fmt: skip
 
 

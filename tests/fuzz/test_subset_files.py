@@ -27,7 +27,7 @@ def subset() -> Subset:
         "accuracy", "vqav2:val|v1|vqa_accuracy", "0123456789abcdef", 40, 100.0, "sample", 10.0, "stratified",
         Expected(3.0, 4.0, 9.0, 1.0, 0.1, 5), [("a", 70.0), ("b", 60.0)],
         Strata(np.array([20.0, 20]), rng.random((2, 1)), np.array([0.1, 0.2]), 6.25), stratum, rng.random((10, 1)),
-        [[(f"q{place}", 1 / 40)] for place in range(10)],
+        [[(f"q{place}", 1 / 40)] for place in range(10)], [(70.0, 0.3), (60.0, -0.1)],
     )  # fmt: skip
     return Subset(0, {"vqav2/val": held})
 

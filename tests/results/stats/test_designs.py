@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 
-from evalkit.results.stats.designs import Estimate, Strata, allocate, cut, estimate, needed_size, variances
+from evalkit.results.stats.designs import Estimate, Strata, allocate, cut, estimate, needed_size, skewness, variances
 
 
 def strata(sizes: list[float], totals: list[list[float]] | None = None) -> Strata:
@@ -65,6 +66,18 @@ def test_expected_variance_is_that_of_repeated_draws(covariates: int) -> None:
     sampling, noise = variances(stratum, drawn, values, columns)
     assert np.mean(errors) == pytest.approx(0, abs=3 * math.sqrt((sampling - noise) / 2000) + 0.5)
     assert np.var(errors) == pytest.approx(sampling - noise, rel=0.1)
+
+
+def test_expected_skewness_is_that_of_all_draws() -> None:
+    stratum, drawn = np.repeat([0, 1], [6, 5]), np.array([2, 2])
+    values = np.array([0.0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1])
+    first, second = (list(combinations(np.flatnonzero(stratum == h), 2)) for h in (0, 1))
+    estimates = np.array(
+        [3 * values[list(one)].sum() + 2.5 * values[list(two)].sum() for one in first for two in second]
+    )
+    off = estimates - estimates.mean()
+    found = skewness(stratum, drawn, values, np.empty((11, 0)))
+    assert found == pytest.approx((off**3).mean() / (off**2).mean() ** 1.5)
 
 
 def test_cut_separates_what_is_certain_from_what_is_not() -> None:

@@ -83,7 +83,7 @@ def decoding_errors(path: str) -> Iterator[None]:
         raise ValueError(f"{path} cannot be decoded ({reason})") from error
     except (OSError, ValueError, UserError):
         raise
-    except Exception as error:  # PyAV expects no stream that begins amid the file, for example: an IndexError
+    except Exception as error:  # Cython code that meets what it does not expect
         raise ValueError(f"{path} cannot be decoded ({type(error).__name__}: {first_line(error)})") from error
 
 

@@ -56,8 +56,24 @@ def decoded(
 
 def frames_of(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """All frames from here on; packets that cannot be decoded are skipped."""
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         yield from decoded_packet(packet)
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """All packets from here on; the last one is empty: it asks the decoder for what it still has.
+
+    A transport stream may have streams that begin amid the file, which PyAV 18 does not know.  It ends with an
+    ``IndexError`` then, or does not, as a byte in memory behind its list of streams has it.
+    """
+    ended = False
+    try:
+        for packet in container.demux(stream):
+            ended = not packet.size
+            yield packet
+    except IndexError:
+        if not ended:
+            raise
 
 
 def decoded_packet(packet: Packet[VideoStream]) -> list[VideoFrame]:

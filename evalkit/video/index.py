@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evalkit.types import Size
 
 from .container import opened
-from .decode import decoded_packet
+from .decode import decoded_packet, packets
 from .orientation import displayed_size, orientation_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _read(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[in
     hidden = _hidden_vp8 if stream.codec_context.name in ("vp8", "libvpx") else _never
     shown = []
     first: VideoFrame | None = None
-    for packet in container.demux(stream):  # the last one is empty: it asks the decoder for what it still has
+    for packet in packets(container, stream):
         if first is None:
             first = next(iter(decoded_packet(packet)), None)
         if packet.size and not packet.is_discard and packet.pts is not None and not hidden(packet):

@@ -221,12 +221,15 @@ def test_without_pyav_a_command_says_how_to_install_it(monkeypatch: pytest.Monke
         check_videos([VideoFile(str(write_clip(tmp_path / "clip.mp4", 2)))], "videomme/test")
 
 
-def test_a_stream_that_begins_amid_the_file_is_an_error(clips: Path, tmp_path: Path) -> None:
-    """Damage to a number in a transport stream looks like this; PyAV then raises ``IndexError``."""
-    content = bytearray(Path(clip(clips, "h264.ts").path).read_bytes())
-    packets = [at for at in range(0, len(content), 188) if content[at + 1 : at + 3] in (b"\x41\x00", b"\x01\x00")]
-    at = packets[len(packets) // 2]  # of the video, whose stream is number 256
-    content[at + 1 : at + 3] = content[at + 1] & 0xE0 | 1, 0xF0
-    (tmp_path / "clip.ts").write_bytes(content)
-    with pytest.raises(ValueError, match=r"clip.ts cannot be decoded \("):
-        VideoFile(str(tmp_path / "clip.ts")).info()
+def test_a_stream_that_begins_amid_the_file_is_ignored(clips: Path, tmp_path: Path) -> None:
+    """PyAV 18 raises ``IndexError`` behind the last packet, or does not, as memory happens to be."""
+    intact = Path(clip(clips, "h264.ts").path).read_bytes()
+    starts = [at for at in range(0, len(intact), 188) if intact[at + 1 : at + 3] == b"\x41\x00"]  # of a frame
+    found = []
+    for count, at in enumerate(starts[-40::2]):
+        content = bytearray(intact)
+        content[at + 1 : at + 3] = b"\x41\xf0"  # the frame is one of stream 496 then, not of 256
+        path = tmp_path / f"{count}.ts"
+        path.write_bytes(content)
+        found.append(VideoFile(str(path)).info().frames)
+    assert found == [74] * 20

@@ -129,6 +129,7 @@ def rule_of(options: CheckOptions) -> gate.Rule:
 def update_baseline(run: ScoredRun, file: Path, rule: gate.Rule) -> int:
     """Show the changes and save the run as the baseline, also if the two cannot be compared."""
     console = new_console()
+    baseline = None
     if file.is_file():
         try:
             baseline = read_baseline(file)
@@ -141,7 +142,7 @@ def update_baseline(run: ScoredRun, file: Path, rule: gate.Rule) -> int:
                 soft_wrap=True,
             )
     make_folder(file.parent)
-    count = write_baseline(run, file)
+    count = write_baseline(run, file, old=baseline)
     console.print(f"{file}: updated, {count:,} samples", highlight=False, soft_wrap=True)
     return 0
 

@@ -109,29 +109,59 @@ def cut(tasks: Mapping[str, BaselineSplit], run: ScoredRun, subset: Subset) -> d
                 f"{run.path}: {name} has other data, or was scored otherwise, than the runs that the subset was chosen "
                 "from; choose again with 'evalkit subset'."
             )
-        kept = sampled.of(chosen.ids)
-        found[name] = replace(
-            held, value=kept.measured().mean, sampled=kept, complete=held.value,
-            answers={sample: held.answers.get(sample, ()) for sample in chosen.ids},
-            images=digest_of_images(run.image_digests(name), chosen.ids),
-        )  # fmt: skip
+        found[name] = _kept(held, run.image_digests(name), chosen.ids)
     return found
 
 
-def write_baseline(run: ScoredRun, path: Path, subset: Subset | None = None) -> int:
+def cut_like(tasks: Mapping[str, BaselineSplit], run: ScoredRun, old: Baseline) -> dict[str, BaselineSplit]:
+    """The splits of a run with the samples that ``old`` has of each, where it was cut to a subset.
+
+    Raises:
+        UserError: of a split whose complete score ``old`` has, only a part was run.
+    """
+    found = dict(tasks)
+    for name in tasks.keys() & old.tasks.keys():
+        before, row = old.tasks[name], run.rows[name]
+        estimated = row.estimate is not None
+        if before.complete is None and not (estimated and len(before.sampled.ids) > len(tasks[name].sampled.ids)):
+            continue
+        if row.limited or estimated or not all(sample in tasks[name].sampled.place for sample in before.sampled.ids):
+            raise UserError(
+                f"{old.path} has the complete score of {name}, of which {run.path} ran only a part; run it completely "
+                "and update the baseline with that run, or give another file."
+            )
+        found[name] = _kept(tasks[name], run.image_digests(name), before.sampled.ids)
+    return found
+
+
+def _kept(held: BaselineSplit, images: Mapping[str, bytes], ids: Sequence[str]) -> BaselineSplit:
+    """A complete split with some samples only, and its complete score."""
+    kept = held.sampled.of(ids)
+    return replace(
+        held, value=kept.measured().mean, sampled=kept, complete=held.value,
+        answers={sample: held.answers.get(sample, ()) for sample in ids}, images=digest_of_images(images, ids),
+    )  # fmt: skip
+
+
+def write_baseline(run: ScoredRun, path: Path, subset: Subset | None = None, old: Baseline | None = None) -> int:
     """Write ``path``; returns the number of samples in it.
 
     Args:
         subset: keep only its samples, with the complete scores.
+        old: the baseline that is replaced; splits that were cut to a subset are cut to it again.
 
     Raises:
         UserError: samples of the run failed, it has no score, or it does not have the samples of the subset.
         RunFailed: the file cannot be written.
     """
     tasks = splits_of(run)
-    schema = 2 if any(held.sampled.slopes for held in tasks.values()) else 1
     if subset is not None:
-        tasks, schema = cut(tasks, run, subset), SCHEMA
+        tasks = cut(tasks, run, subset)
+    elif old is not None:
+        tasks = cut_like(tasks, run, old)
+    schema = 2 if any(held.sampled.slopes for held in tasks.values()) else 1
+    if any(held.complete is not None for held in tasks.values()):
+        schema = SCHEMA
     about = {"schema": schema, "kind": KIND, "evalkit": __version__, "model": run.model}
     content = {**about, "tasks": {name: {**head_of(held), "samples": rows_of(held)} for name, held in tasks.items()}}
     about[CHECKSUM] = sealed(content)[CHECKSUM]

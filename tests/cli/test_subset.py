@@ -148,6 +148,24 @@ def test_complete_run_is_refused_against_a_cut_baseline(evalkit: Evalkit, folder
     assert "run it with --subset" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["complete", "cut"])
+def test_update_keeps_the_complete_score(evalkit: Evalkit, folder: Path, kind: str) -> None:
+    cut = kind == "cut"
+    evalkit("baseline", "runs/d", *(["--subset", "ci.json"] if cut else []), cwd=folder)
+    before = (folder / "baseline.json").read_text()
+    of_subset(evalkit, folder, "same", WRONG["d"])
+    done = evalkit("check", "runs/same", "--update", cwd=folder)
+    assert done.returncode == 2
+    assert "has the complete score of vqav2/val, of which runs/same ran only a part" in done.stderr
+    assert (folder / "baseline.json").read_text() == before
+    assert evalkit("check", "runs/c", "--update", cwd=folder).returncode == 0
+    head = json.loads((folder / "baseline.json").read_text())["tasks"]["vqav2/val"]
+    assert len(head["samples"]) == (60 if cut else 324)
+    assert head["complete" if cut else "value"] == row_of(folder / "runs" / "c")["value"]
+    of_subset(evalkit, folder, "like-c", WRONG["c"])
+    assert evalkit("check", "runs/like-c", cwd=folder).returncode == 0
+
+
 def test_compare_estimates_the_difference_of_two_runs_of_a_subset(evalkit: Evalkit, folder: Path) -> None:
     of_subset(evalkit, folder, "one", WRONG["d"])
     of_subset(evalkit, folder, "two", range(0, 324, 3))

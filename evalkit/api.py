@@ -22,6 +22,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from evalkit import registry
+from evalkit.choosing.sample_filter import EVERYTHING, SampleFilter, check_ids
 from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.evaluator import Evaluation
@@ -58,7 +59,9 @@ def load_task(
     *,
     data: str | PathLike[str] | None = None,
     kind: Kind | None = None,
-    limit: int | None = None,
+    limit: int | str | None = None,
+    where: str | None = None,
+    ids: str | PathLike[str] | Iterable[str] | None = None,
     seed: int = 0,
 ) -> Samples:
     """The samples of one split.
@@ -69,12 +72,15 @@ def load_task(
         data: a root of official downloads, ``hub``, ``hub:MIRROR`` or ``tiny`` (bundled).  Default: the environment
             variable ``EVALKIT_DATA``, else ``hub``.
         kind: the kind of questions in your own file, if the file does not specify it.
-        limit: the maximum number of samples, drawn by ``seed``; a larger limit keeps those of a smaller one.
+        limit: the maximum number of samples, or a percentage of them such as ``"5%"``, drawn by ``seed``; a larger
+            limit keeps those of a smaller one.
+        where: a condition on the samples' columns, as in ``--where``: ``'category == "OCR"'``.
+        ids: the ids of the samples that are wanted, or a file of them, as in ``--ids``.
 
     Raises:
-        UserError: an unknown task or split, a name with several splits, or unexpected files.
+        UserError: an unknown task or split, a name with several splits, unexpected files, or no sample is chosen.
     """
-    return _load(name, data, kind=kind, limit=limit, seed=seed)
+    return _load(name, data, kind=kind, chosen=SampleFilter.given(where, ids, limit), seed=seed)
 
 
 def _load(
@@ -82,7 +88,7 @@ def _load(
     data: str | PathLike[str] | None,
     *,
     kind: Kind | None = None,
-    limit: int | None = None,
+    chosen: SampleFilter = EVERYTHING,
     seed: int = 0,
     images_required: bool = True,
 ) -> Samples:
@@ -94,7 +100,9 @@ def _load(
     ((task, split),) = wanted
     place = default_data(bundled_model=False)[0] if data is None else fspath(data)
     opened = open_data(place, images_required=images_required)
-    return Samples(load_job(task, split, opened, limit=limit, seed=seed).samples, task, split)
+    job = load_job(task, split, opened, chosen=chosen, seed=seed)
+    check_ids(chosen, {job.name: job.all_samples})
+    return Samples(job.samples, task, split)
 
 
 def score(
@@ -174,7 +182,9 @@ def evaluate(
     processor: Any,
     tasks: str | Sequence[str],
     data: str | PathLike[str] | None = None,
-    limit: int | None = None,
+    limit: int | str | None = None,
+    where: str | None = None,
+    ids: str | PathLike[str] | Iterable[str] | None = None,
     seed: int = 0,
     family: str | None = None,
     protocol: str = OFFICIAL,
@@ -217,7 +227,7 @@ def evaluate(
             ``torch.compile``; not one whose weights are sharded over processes.
         processor: its processor.
         tasks: as in ``--tasks``: names, ``name/split``, groups, your own files.
-        data, limit, seed, kind: as in ``load_task``; the same samples are drawn each time.
+        data, limit, where, ids, seed, kind: as in ``load_task``; the same samples are drawn each time.
         family: the model family, for prompts and answer parsing; default: detected from the configuration.
         protocol, choice, shots, shots_by, shots_from, allow_missing: as the options of ``evalkit run``.
         system: a system turn before each conversation: a text, or a file with it.
@@ -248,11 +258,11 @@ def evaluate(
         RunFailed: the model failed.
     """
     evaluation = Evaluation(
-        tasks, data=data, limit=limit, seed=seed, family=family, protocol=protocol, choice=choice, shots=shots,
-        shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing, system=system,
-        prompts=prompts, thinking=thinking, video_sampling=video_sampling,
-        batch_size=batch_size, max_batch_tokens=max_batch_tokens, exact=exact, repeats=repeats,
-        preset=preset, temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty,
+        tasks, data=data, limit=limit, where=where, ids=ids, seed=seed, family=family, protocol=protocol,
+        choice=choice, shots=shots, shots_by=shots_by, shots_from=shots_from, kind=kind, allow_missing=allow_missing,
+        system=system, prompts=prompts, thinking=thinking, video_sampling=video_sampling, batch_size=batch_size,
+        max_batch_tokens=max_batch_tokens, exact=exact, repeats=repeats, preset=preset,
+        temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty,
         repetition_penalty=repetition_penalty, num_beams=num_beams, stop=stop,
         max_new_tokens=max_new_tokens, judge=judge, judge_base_url=judge_base_url,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from os import PathLike, fspath
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import registry
 from evalkit.boxes import check_boxes
+from evalkit.choosing.sample_filter import SampleFilter, check_ids
 from evalkit.data import open_data
 from evalkit.decoding import check_repeats, decoding_overrides, is_default
 from evalkit.errors import UserError
@@ -48,7 +49,9 @@ class Evaluation:
         tasks: str | Sequence[str],
         *,
         data: str | PathLike[str] | None = None,
-        limit: int | None = None,
+        limit: int | str | None = None,
+        where: str | None = None,
+        ids: str | PathLike[str] | Iterable[str] | None = None,
         seed: int = 0,
         family: str | None = None,
         protocol: str = OFFICIAL,
@@ -85,6 +88,7 @@ class Evaluation:
         overrides = decoding_overrides(**decoding, seed=seed)
         check_repeats(repeats, overrides.get("temperature", 0.0))
         opened = open_data(default_data(bundled_model=False)[0] if data is None else fspath(data))
+        chosen = SampleFilter.given(where, ids, limit)
         self.jobs: list[Job] = []
         wanted = parse_tasks(split_list(tasks), kind=kind)
         own = check_tasks(
@@ -96,9 +100,8 @@ class Evaluation:
             if not task.splits[split].answers:
                 raise UserError(f"{task.name}/{split}: its answers are not public, so it cannot be scored here.")
             job = load_job(
-                task, split, opened, limit=limit, seed=seed, protocol=protocol, decoding_overrides=overrides, given=own,
-                judge=judge is not None or judge_base_url is not None,
-                repeats=repeats,
+                task, split, opened, chosen=chosen, seed=seed, protocol=protocol, decoding_overrides=overrides,
+                given=own, judge=judge is not None or judge_base_url is not None, repeats=repeats,
             )  # fmt: skip
             if not allow_missing:
                 sizes = check_images(job.images, job.name, if_missing=job.if_images_missing)
@@ -107,6 +110,7 @@ class Evaluation:
                     check_boxes(job.samples, sizes, job.name)
             check_scorable(job)
             self.jobs.append(job)
+        check_ids(chosen, {job.name: job.all_samples for job in self.jobs})
         self.judge = find_judge(judge, judge_base_url, self.jobs)
         given = None if shots_from is None else fspath(shots_from)
         self.pools = {job.name: shot_pool(job.task, job.split, opened, given) for job in self.jobs} if shots else {}

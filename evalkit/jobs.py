@@ -181,7 +181,7 @@ def load_job(
     split: str,
     data: Data,
     *,
-    limit: int | str | None,
+    limit: int | str | None = None,
     seed: int,
     chosen: SampleFilter = EVERYTHING,
     protocol: str = OFFICIAL,

@@ -50,6 +50,31 @@ def test_samples_carry_their_task(tmp_path: Path) -> None:
     assert {s.id for s in load_task("vqav2", data="tiny", limit=5)} < {s.id for s in load_task("vqav2", data="tiny")}
 
 
+def test_samples_are_chosen_as_on_the_command_line(tmp_path: Path) -> None:
+    from evalkit.evaluator import Evaluation
+
+    numbers = load_task("vqav2", data="tiny", where='answer_type == "number"')
+    assert 0 < len(numbers) < 324
+    assert {sample.meta["answer_type"] for sample in numbers} == {"number"}
+    tenth = load_task("vqav2", data="tiny", where='answer_type == "number"', limit="10%")
+    assert len(tenth) == -(-len(numbers) // 10)
+    ids = [sample.id for sample in tenth]
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    assert [sample.id for sample in load_task("vqav2", data="tiny", ids=ids)] == ids
+    assert [sample.id for sample in load_task("vqav2", data="tiny", ids=tmp_path / "ids.txt")] == ids
+    (job,) = Evaluation("vqav2", data="tiny", ids=ids, limit=1).jobs
+    assert len(job.samples) == 1
+    assert job.samples[0].id in ids
+    for options, message in (
+        ({"ids": [*ids, "none"]}, r"--ids given: 1 id is not in vqav2/val \(none\)"),
+        ({"ids": []}, "ids: give the name of a file, or ids"),
+        ({"where": "answer_typ == 1"}, "vqav2/val: --where answer_typ == 1"),
+        ({"limit": "much"}, "limit much: give a number of samples, or a percentage such as 5%"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Evaluation("vqav2", data="tiny", **options)  # type: ignore[arg-type]
+
+
 def test_data_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EVALKIT_DATA", "tiny")
     assert len(load_task("vqav2/val")) == len(load_task("vqav2/val", data="tiny"))

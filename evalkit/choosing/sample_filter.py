@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike, fspath
 from pathlib import PurePath
 from typing import Any
 
@@ -57,6 +58,18 @@ class SampleFilter:
         if where is not None:
             parsed(where)
         return cls(where, None if ids is None else read_ids(ids), "" if ids is None else PurePath(ids).name, limit)
+
+    @classmethod
+    def given(
+        cls, where: str | None, ids: str | PathLike[str] | Iterable[str] | None, limit: int | str | None
+    ) -> SampleFilter:
+        """The choice of a caller from Python, whose ``ids`` may also be themselves.  Raises ``UserError`` as ``of``."""
+        if ids is None or isinstance(ids, str | PathLike):
+            return cls.of(where, None if ids is None else fspath(ids), limit)
+        found = tuple(dict.fromkeys(ids))
+        if not found or not all(map(is_valid_id, found)):
+            raise UserError("ids: give the name of a file, or ids, which are texts; there is none, or one is no text.")
+        return replace(cls.of(where, None, limit), ids=found, ids_name="given")
 
     @property
     def described(self) -> str | None:

@@ -147,3 +147,13 @@ def test_tasks_counts_and_lists_columns(evalkit: Evalkit, tmp_path: Path) -> Non
     dry = evalkit("run", "-t", "vqav2", "--where", 'answer_type == "number"', "--dry-run", cwd=tmp_path)
     assert f"{number} of 324 samples (--where" in said(dry)
     assert evalkit("tasks", "--columns", cwd=tmp_path).returncode == 2
+
+
+def test_where_takes_the_columns_of_a_described_task(evalkit: Evalkit, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,q,a,level\n1,What?,yes,1\n2,Which?,no,2\n3,Why?,yes,3\n")
+    columns = 'columns = { question = "q", answers = "a", image = { value = [] } }'
+    (tmp_path / "mine.toml").write_text(f'kind = "vqa"\nrows = "rows.csv"\n{columns}\n')
+    counted = evalkit("tasks", "mine.toml", "--where", "number(level) >= 2", cwd=tmp_path)
+    assert "mine/own: 2 of 3 samples" in said(counted)
+    wrong = evalkit("tasks", "mine.toml", "--where", "level >= 2", cwd=tmp_path)
+    assert "write number(level) for numbers that are texts" in said(wrong)

@@ -10,7 +10,7 @@ import typer
 
 from evalkit.console import new_console
 from evalkit.errors import UserError
-from evalkit.importing.differences import DENOMINATOR, Totals, totals
+from evalkit.importing.differences import DENOMINATOR, UNSCORED, Totals, totals
 from evalkit.importing.discover import HARNESSES, Reading
 from evalkit.reader import COORDINATES
 from evalkit.results.tables import Table
@@ -174,6 +174,9 @@ def _print_reasons(one: ImportedResult, both: Totals) -> None:
     if not both.counts:
         out.print(f"{name}: every sample has the same score.", highlight=False)
         return
+    if not both.n_theirs and set(both.counts) == {UNSCORED}:
+        out.print(f"{name}: {one.split.found.harness} recorded no scores of single samples.", highlight=False)
+        return
     rows = [
         [reason, f"{count:,}", "" if reason in DENOMINATOR else f"{both.points.get(reason, 0.0):+.2f}"]
         for reason, count in sorted(both.counts.items(), key=lambda item: -item[1])
@@ -181,12 +184,13 @@ def _print_reasons(one: ImportedResult, both: Totals) -> None:
     if "denominator" in both.points:
         rows.append(["denominator", "", f"{both.points['denominator']:+.2f}"])
     out.print(OnTerminal(Table(["reason", "samples", "points"], rows, 1, title=f"{name}: why the scores differ")))
-    different = [sample for sample in one.compared if sample.reason]
+    different = [sample for sample in one.compared if sample.reason and sample.reason != UNSCORED]
     shown = [
         [s.id[:LONGEST], s.reason, _short(s.theirs_read), _short(s.ours_read), _score(s.theirs), _score(s.ours)]
         for s in different[:SHOWN]
     ]
-    out.print(OnTerminal(Table(["sample", "reason", "it read", "we read", "its score", "ours"], shown, 4)))
+    if shown:
+        out.print(OnTerminal(Table(["sample", "reason", "it read", "we read", "its score", "ours"], shown, 4)))
     more = f"; {len(different) - SHOWN:,} more" if len(different) > SHOWN else ""
     new_console(stderr=True).print(
         f"{name}: every sample's scores are in {one.file}{more}", soft_wrap=True, highlight=False

@@ -2,7 +2,7 @@
 
 A harness records the sample's place in the split, or fields of the data set among which the official id is.  A number
 that happens to be an id of ours may mean another sample, so a choice is checked by the questions, where they are
-recorded: that of the sample must occur in the prompt.
+recorded: that of the sample must occur in the prompt, or end with it, as where a hint stands before the question.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def join(answers: Sequence[ForeignAnswer], samples: Sequence[Sample], field: str
         ids = [id_of(answer) for answer in answers]
         known = [(questions[one], prompt) for one, prompt in zip(ids, prompts, strict=True) if one in by_id]
         compared = [(question, prompt) for question, prompt in known if question and prompt]
-        return Joined(ids, name, len(compared), sum(question in prompt for question, prompt in compared))
+        return Joined(ids, name, len(compared), sum(map(_agree, compared)))
 
     if field is not None:
         if field != POSITION and not any(field in answer.fields for answer in answers):
@@ -110,6 +110,11 @@ def join(answers: Sequence[ForeignAnswer], samples: Sequence[Sample], field: str
             "another question than those of this split; is it the right task? (--id names the field that has the ids)"
         )
     return best
+
+
+def _agree(compared: tuple[str, str]) -> bool:
+    question, prompt = compared
+    return question in prompt or question.endswith(f" {prompt}")
 
 
 def _disagrees(found: Joined) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from evalkit.boxed import boxed_text
 
@@ -49,6 +49,11 @@ class Markers:
     closing: str
     anywhere: bool = True
     nests: bool = True
+
+    @cached_property
+    def lowered(self) -> tuple[str, str]:
+        """Both in lower case."""
+        return self.opening.lower(), self.closing.lower()
 
 
 REASONING = (
@@ -186,12 +191,12 @@ _JSON_STRING_END = re.compile(r"[^\"'\n]{0,200}[\"']\s{0,8}[,}\]]")
 def _present(text: str, markers: Sequence[Markers]) -> tuple[Markers, ...]:
     """The pairs of which a marker may be in ``text``; nearly always none or one, so that scanning is fast."""
     lower = text.lower()
-    return tuple(pair for pair in markers if _lowered(pair.opening) in lower or _lowered(pair.closing) in lower)
-
-
-@lru_cache(maxsize=256)
-def _lowered(marker: str) -> str:
-    return marker.lower()
+    found = []
+    for pair in markers:
+        opening, closing = pair.lowered
+        if opening in lower or closing in lower:
+            found.append(pair)
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)
@@ -273,7 +278,7 @@ def _joined(pieces: Iterable[str]) -> str:
 
 def _matches_end(text: str, marker: str) -> bool:
     end = text[-len(marker) :]
-    return end == marker or (marker == _lowered(marker) and end.lower() == marker)
+    return end == marker or (marker == marker.lower() and end.lower() == marker)
 
 
 def _wrapped(answer: str, markers: Sequence[Markers]) -> str | None:

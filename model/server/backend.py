@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
@@ -32,6 +29,7 @@ from evalkit.types import Batching, ImageSize, Preview, Request, Response, Size
 from .chat_api import ChatAPI
 from .client import Client
 from .concurrency import ConcurrencyLimiter
+from .delivery import run_in_thread
 from .discovery import discover
 from .errors import RateLimited, ServerUnavailable
 from .http import Connection
@@ -110,8 +108,7 @@ class ServerBackend(Backend):
             check_supported(request)
         if any(request.videos for request in requests):
             self._probe_videos(requests)
-        arrived: SimpleQueue[Response | BaseException | None] = SimpleQueue()
-        return _run_in_thread(self._answer(requests, arrived.put, stop), arrived)
+        return run_in_thread(lambda deliver: self._answer(requests, deliver, stop))
 
     async def _answer(
         self, requests: Sequence[Request], deliver: Callable[[Response], None], stop: Event | None
@@ -155,38 +152,6 @@ class ServerBackend(Backend):
                 f"{url}: temporal grounding needs the times of frames, which would be lost: {self.videos.problem}. "
                 "Start vLLM with --trust-request-mm-kwargs, or use --backend hf."
             )
-
-
-def _run_in_thread(
-    answering: Coroutine[Any, Any, None], arrived: SimpleQueue[Response | BaseException | None]
-) -> Iterator[Response]:
-    """The responses as they arrive; the event loop runs in a thread, which ends with this iterator."""
-    loop = asyncio.new_event_loop()
-    main = loop.create_task(answering)
-
-    def work() -> None:
-        try:
-            loop.run_until_complete(main)
-            arrived.put(None)
-        except asyncio.CancelledError:
-            arrived.put(None)
-        except BaseException as error:  # raised in the thread that waits for responses
-            arrived.put(error)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
-    thread = threading.Thread(target=work, name="evalkit-server", daemon=True)
-    thread.start()
-    try:
-        while (found := arrived.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            yield found
-    finally:
-        with suppress(RuntimeError):  # the loop is already closed
-            loop.call_soon_threadsafe(main.cancel)
-        thread.join(timeout=10)
 
 
 def check_supported(request: Request) -> None:

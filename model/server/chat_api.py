@@ -5,7 +5,7 @@ penalty of 1, token ids) are sent until a server rejects them by name; then they
 ``left_out``.  If the answers would differ without a field, the run ends instead.
 
 Images and videos make up nearly all of a body.  They are encoded once, as bytes, and joined with the rest of the JSON;
-they are neither escaped nor copied piece by piece.
+they are neither escaped nor copied piece by piece.  The fields that say how to generate are encoded once as well.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class ChatAPI:
         self._videos = videos or ServerVideos(None, timed=True)
         self._switches = checkpoint.served.switches
         self._renamed: dict[str, str] = {}
+        self._common_fields: dict[tuple[object, ...], str] = {}
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
         given = {name: value for name, value in limits.items() if value is not None}
         self._pixels = given if checkpoint.served.endpoint.pixel_limits == PIXEL_LIMITS_SENT else {}
@@ -98,14 +99,25 @@ class ChatAPI:
     def body(self, request: Request, **more: Any) -> bytes:
         """The JSON body of a request, with ``more`` fields; fields that are None are left out."""
         media: list[bytes] = []
+        conversation = json.dumps(self._messages(request, media))
+        text = f'{{"model": {json.dumps(self.model)}, "messages": {conversation}, {self._other_fields(request, more)}}}'
+        first, *others = text.encode().split(self._mark.encode())
+        return b"".join((first, *(piece for pair in zip(media, others, strict=True) for piece in pair)))
+
+    def _other_fields(self, request: Request, more: Mapping[str, Any]) -> str:
+        """The JSON of all fields but the model and the conversation; that of nearly all requests of a run is equal."""
+        images = bool(self._pixels and request.images)
+        adapted = self.streams, len(self.left_out), len(self._renamed)
+        key = request.decoding, bool(request.continuations), request.thinking, images, adapted
+        common = not more and not request.videos and request.decoding.temperature == 0  # each request has its own seed
+        if common and (known := self._common_fields.get(key)) is not None:
+            return known
         fields: dict[str, Any] = {
-            "model": self.model,
-            "messages": self._messages(request, media),
             **PREFERRED,
             **_sampling_fields(request),
             **(STREAM if self.streams else {}),
             **self._thinking(request),
-            **({"mm_processor_kwargs": self._pixels} if self._pixels and request.images else {}),
+            **({"mm_processor_kwargs": self._pixels} if images else {}),
             **self._videos.fields(request),
             **more,
         }
@@ -114,8 +126,10 @@ class ChatAPI:
             for name, value in fields.items()
             if value is not None and (name not in self.left_out or value != NEUTRAL.get(name, value))
         }
-        first, *others = json.dumps(kept).encode().split(self._mark.encode())
-        return b"".join((first, *(piece for pair in zip(media, others, strict=True) for piece in pair)))
+        found = json.dumps(kept)[1:-1]
+        if common:
+            self._common_fields[key] = found
+        return found
 
     def _thinking(self, request: Request) -> dict[str, Any]:
         """The field that tells the chat template to think, or not; every switch, if the template is not known."""

@@ -202,6 +202,8 @@ class Client:
                 return await rank_options(request, self._retry)
             # A reply that cannot be parsed is requested again, like one that was cut off.
             response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
+            if response.finish != "length" and response.reasoning_tokens is not None:
+                return response
             return await self._with_reasoning_tokens(request, await self._with_prompt_end(response))
         except Stopping:
             return None

@@ -37,11 +37,13 @@ class Preparation:
         Raises:
             OSError, ValueError: an image or a video cannot be read, or is refused by the processor.
         """
+        if self.is_cached(request):
+            return self._prepare(request)  # a few microseconds; a thread would cost more
         names = tuple(medium.name for medium in request.media)
         while (begun := self._begun.get(names)) is not None:
             await begun.wait()
         if self.is_cached(request):
-            return self._prepare(request)  # a few microseconds; a thread would cost more
+            return self._prepare(request)
         self._begun[names] = done = asyncio.Event()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from evalkit.data import shown
@@ -139,22 +139,26 @@ def response_of(request: Request, reply: Reply, prompt_end: str = "") -> Respons
     markers = request.markers or REASONING
     if reply.reason is None and end is None and cut_off_inside(with_opening(text, prompt_end, markers), markers, None):
         truncated = True  # the server does not say how it ended
-    response = Response(
+    prompt_end = "" if reply.reasoning else prompt_end
+    end_of_reasoning = reasoning_end(text, prompt_end, markers, ended=not truncated)
+    return Response(
         request.id, text, tokens, "length" if truncated else "stop", prompt_tokens=reply.prompt_tokens,
-        prompt_end="" if reply.reasoning else prompt_end, counted=reply.new_tokens,
+        prompt_end=prompt_end, counted=reply.new_tokens,
+        reasoning_tokens=_reasoning_tokens(reply, end_of_reasoning, len(text), len(tokens) or reply.new_tokens),
     )  # fmt: skip
-    return replace(response, reasoning_tokens=_reasoning_tokens(request, reply, response))
 
 
-def _reasoning_tokens(request: Request, reply: Reply, response: Response) -> int | None:
-    """How many of an answer's tokens are reasoning; None if the server would have to be asked."""
-    markers, ended = request.markers or REASONING, response.finish == "stop"
-    end = reasoning_end(response.text, response.prompt_end, markers, ended=ended)
+def _reasoning_tokens(reply: Reply, end: int, length: int, new_tokens: int) -> int | None:
+    """How many of an answer's tokens are reasoning; None if the server would have to be asked.
+
+    Args:
+        end: where the reasoning ends in the answer, which has ``length`` characters and ``new_tokens`` tokens.
+    """
     if not end:
         return 0
     if reply.reasoning_tokens:  # some report 0 where they do not separate it
-        return min(reply.reasoning_tokens, response.new_tokens or reply.reasoning_tokens)
-    return response.new_tokens or None if end == len(response.text) else None
+        return min(reply.reasoning_tokens, new_tokens or reply.reasoning_tokens)
+    return new_tokens or None if end == length else None
 
 
 def _continues(text: str, *, truncated: bool) -> bool:

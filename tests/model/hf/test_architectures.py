@@ -221,7 +221,6 @@ def idefics(model_type: str) -> tuple[dict[str, Any], Any]:
     sizes: Any = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
     template = LINES.replace("IMAGE", "<image>")
     if model_type == "smolvlm":
-        pytest.importorskip("num2words")
         video = SmolVLMVideoProcessor(size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE})
         processor: Any = SmolVLMProcessor(
             SmolVLMImageProcessor(**sizes), words, video, image_seq_len=PATCHES // 4, chat_template=template
@@ -276,6 +275,8 @@ def save(name: str, folder: Path, build: Callable[[], tuple[dict[str, Any], Any]
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(0, 1.5 * weight[0].numel() ** -0.5)
+            elif weight.numel() == 1:  # Llama 3.2 Vision's gates, which are closed before training
+                weight.fill_(1)
     words = processor.tokenizer
     model.generation_config = GenerationConfig(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
     model.save_pretrained(folder)

@@ -93,6 +93,17 @@ def text_model(model: Any) -> Any:
     return getattr(base, "language_model", None) or getattr(base, "text_model", None)
 
 
+def marks_of(model: Any) -> dict[int, torch.Tensor]:
+    """By token, the embeddings that a model takes from its vision encoder's table: Ovis2's marks around tiles."""
+    tokens = getattr(model.config, "visual_indicator_token_ids", None)
+    table = getattr(model.model, "visual_embeddings_table", None)
+    if not tokens or table is None:
+        return {}
+    last = torch.arange(table.weight.shape[0], device=model.device)[-len(tokens) :]
+    with torch.inference_mode():
+        return dict(zip(tokens, table(last), strict=True))
+
+
 class LanguageModel:
     """The language model of a transformers image-text-to-text model.
 
@@ -100,6 +111,7 @@ class LanguageModel:
         shape: of one token's keys and values.
         positions: how its tokens are numbered.
         visual_tokens: the tokens of visual tokens' places, in images and in videos.
+        marks: the embeddings of tokens around images that are not the embedding table's (``marks_of``).
         tolerance: largest ``relative_error`` between equal logits.
         ntk_alpha: maps a prompt's length to the factor with which its keys are rotated (Qwen-VL's dynamic NTK); None
             for other models.
@@ -111,6 +123,7 @@ class LanguageModel:
         self.embed = model.get_input_embeddings()
         self.head = model.get_output_embeddings()
         self.visual_tokens = tuple(visual_tokens)
+        self.marks = marks_of(model)
         self.shape = KVShape.of(self.model.config)
         self.positions = RopePositions(grids=hasattr(model.model, "get_rope_index"))
         self.device = model.device
@@ -164,16 +177,19 @@ class LanguageModel:
             cache.own_slots[row] = len(segment.ids)
         for rows in _same_prefix(segments):
             cache.write_prefix(rows, segments[rows.start].prefix, before)
-        visual = torch.isin(ids, torch.tensor(self.visual_tokens)) & valid
+        prompts = valid.clone()
         for row, segment in enumerate(segments):
-            visual[row, longest - segment.generated :] = False
+            prompts[row, longest - segment.generated :] = False
+        visual = torch.isin(ids, torch.tensor(self.visual_tokens)) & prompts
         # Without a prefix or padding no mask is needed but the causal one, for which attention has faster kernels.
         unmasked = not before and bool(valid.all())
         cache.valid[:, before : before + longest] = self._to_device(valid)
         cache.rope_factors = self._to_device(torch.tensor([segment.rope_factor for segment in segments]))
         mask = None if unmasked else _causal_mask(cache.valid[:, : before + longest], longest)
         features = [image for segment in segments for image in segment.features]
-        logits = self._forward(self._to_device(ids), self._to_device(positions), cache, mask, visual, features)
+        marked = torch.isin(ids, torch.tensor(list(self.marks))) & prompts if self.marks else None
+        placed = self._to_device(ids), self._to_device(positions)
+        logits = self._forward(*placed, cache, mask, visual, features, marked)
         cache.advance(longest)
         return cache, logits
 
@@ -191,7 +207,7 @@ class LanguageModel:
         mask = cache.begin_step()
         assert cache.tensors is not None
         extra = {"evalkit_pages": cache.tensors} if cache.tensors.in_place else {}
-        return self._forward(ids[:, None], self._column(positions), cache.tensors, mask, None, [], **extra)
+        return self._forward(ids[:, None], self._column(positions), cache.tensors, mask, None, [], None, **extra)
 
     def decode_captured(
         self, ids: torch.Tensor, positions: torch.Tensor, cache: KVTensors, shape: GraphShape
@@ -222,9 +238,14 @@ class LanguageModel:
         mask: torch.Tensor | None,
         visual: torch.Tensor | None,
         features: Sequence[torch.Tensor],
+        marked: torch.Tensor | None = None,
         **extra: Any,
     ) -> torch.Tensor:
         embeds = self.embed(ids)
+        if marked is not None:
+            within = self._to_device(marked)
+            for token, embedding in self.marks.items():
+                embeds = embeds.where(~(within & (ids == token))[..., None], embedding)
         if self.ntk_alpha is not None:
             extra["ntk_alpha"] = cache.rope_factors[: len(ids)]
         if features:

@@ -6,12 +6,15 @@ is wrong here, and needs its own family.  VLMEvalKit's grounding prompt states n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.errors import UserError
-from evalkit.types import ImageSize, PromptSpec, PromptTemplate
+from evalkit.reasoning import split
+from evalkit.types import ImageSize, Part, Prediction, PromptSpec, PromptTemplate
 
 from ._chat import OTHER_SPECIAL, Chat, fractions
-from ._prompts import VLMEVALKIT
+from ._prompts import LLAVA, OFFICIAL, VLMEVALKIT
 
 GROUNDING = (
     "Locate {q} in the image. Answer with its bounding box only, as [x1, y1, x2, y2]: its left, top, right and bottom "
@@ -31,10 +34,16 @@ DETECTION = (
 
 
 class FractionChat(Chat):
-    """A family of chat models that are asked for fractions of the image."""
+    """A family of chat models that are asked for fractions of the image; other prompts are LLaVA's.
+
+    Attributes:
+        final_mark: what comes before the final answer where ``by_task`` has a prompt that asks for steps.
+    """
 
     coordinates = "fractions of the image, as the prompt states"
     special = OTHER_SPECIAL
+    final_mark = ""
+    official = {**LLAVA, "grounding": GROUNDING, "pointing": POINTING, "detection": DETECTION}
 
     def template(self, spec: PromptSpec) -> PromptTemplate:
         found = super().template(spec)
@@ -53,3 +62,13 @@ class FractionChat(Chat):
 
     def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
         return fractions(point)
+
+    def parse(
+        self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
+    ) -> Prediction:
+        """As of any chat model; what follows the last ``final_mark`` where the family's own prompt asks for it."""
+        if self.final_mark and spec.protocol == OFFICIAL and spec.task in self.by_task:
+            parts = split(text, self.reasoning)
+            if parts.complete and self.final_mark in parts.answer:
+                text = parts.answer.rpartition(self.final_mark)[2]
+        return super().parse(spec, text, image_sizes, options)

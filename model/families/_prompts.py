@@ -42,6 +42,8 @@ TEMPORAL = (
     "Find the event in the video that this sentence describes: {q}\nAnswer with the times in seconds when it starts "
     "and ends only, as: start - end seconds."
 )
+LLAVA: Mapping[Kind, str] = {"caption": CAPTION, "vqa": SHORT, "choice": LETTER, "temporal_grounding": TEMPORAL}
+"""The prompts of families whose authors publish none of their own for these kinds."""
 # Ours, too, for models that state boxes in thousandths and whose authors publish no prompt for detection.
 DETECTION_THOUSANDTHS = (
     "Find every instance of these categories in the image: {q}\nAnswer with a JSON list only, with one object for "

@@ -21,8 +21,9 @@ from typing import TypeVar
 from evalkit.coordinates import Numbers, PointNumbers
 from evalkit.types import ImageSize, LabelledBox, LabelledBoxes, PromptSpec
 
-from ._chat import OTHER_SPECIAL, Chat, by_fractions, rounded
-from ._prompts import CAPTION, DETECTION_THOUSANDTHS, LETTER, SHORT, TEMPORAL
+from ._chat import OTHER_SPECIAL, by_fractions
+from ._prompts import DETECTION_THOUSANDTHS, LLAVA
+from ._scaled import ScaledChat
 
 N = TypeVar("N", int, float)
 NAME = re.compile(r"gemma-?3(?!n)", re.IGNORECASE)
@@ -37,29 +38,18 @@ DETECTION = DETECTION_THOUSANDTHS.replace("x1, y1, x2, y2", "y1, x1, y2, x2").re
 )
 
 
-class Gemma3(Chat):
+class Gemma3(ScaledChat):
     """The family of Gemma 3 checkpoints with a vision encoder."""
 
     name = "gemma-3"
     model_types = ("gemma3",)
     coordinates = "integers from 0 to 1000, thousandths of the image; y before x"
     special = OTHER_SPECIAL
-    official = {
-        "caption": CAPTION,
-        "vqa": SHORT,
-        "choice": LETTER,
-        "grounding": GROUNDING,
-        "pointing": POINTING,
-        "detection": DETECTION,
-        "temporal_grounding": TEMPORAL,
-    }
+    official = {**LLAVA, "grounding": GROUNDING, "pointing": POINTING, "detection": DETECTION}
     without_sharing = "tokens of an image see each other both ways, and most layers have a sliding window"
 
     def matches_name(self, name: str) -> bool:
         return NAME.search(name) is not None
-
-    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
-        return 1000, 1000
 
     def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         box = super().numbers(spec, answer)
@@ -70,11 +60,11 @@ class Gemma3(Chat):
         return point if point is None or by_fractions(spec) or spec.point_rule.frame else (point[1], point[0])
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        item = {"box_2d": list(turned(rounded(box, (1000, 1000)))), "label": expression}
+        item = {"box_2d": list(turned(self.integers(box))), "label": expression}
         return f"```json\n[\n  {json.dumps(item, ensure_ascii=False)}\n]\n```"
 
     def spelled_point(self, spec: PromptSpec, point: PointNumbers, expression: str) -> str:
-        x, y, *_ = rounded(point * 2, (1000, 1000))
+        x, y, *_ = self.integers(point * 2)
         item = {"point": [y, x], "label": expression}
         return f"```json\n[\n  {json.dumps(item, ensure_ascii=False)}\n]\n```"
 

@@ -8,23 +8,13 @@ family.
 
 from __future__ import annotations
 
-from ._fractions import DETECTION, GROUNDING, POINTING, FractionChat
-from ._prompts import CAPTION, LETTER, SHORT, TEMPORAL
+from ._fractions import FractionChat
 
 
 class Generic(FractionChat):
     """The family of checkpoints that no other family claims."""
 
     name = "generic"
-    official = {
-        "caption": CAPTION,
-        "vqa": SHORT,
-        "choice": LETTER,
-        "grounding": GROUNDING,
-        "pointing": POINTING,
-        "detection": DETECTION,
-        "temporal_grounding": TEMPORAL,
-    }
 
     def matches_name(self, name: str) -> bool:
         return False

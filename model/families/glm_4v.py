@@ -17,40 +17,28 @@ from __future__ import annotations
 import re
 
 from evalkit.coordinates import Numbers
-from evalkit.types import ImageSize, PromptSpec
+from evalkit.types import PromptSpec
 
-from ._chat import Chat, rounded
-from ._prompts import CAPTION, DETECTION_THOUSANDTHS, LETTER, SHORT, TEMPORAL
+from ._prompts import DETECTION_THOUSANDTHS, LLAVA
+from ._scaled import ScaledChat
 
 GROUNDING = "Please pinpoint the bounding box [[x1,y1,x2,y2], …] in the image as per the given description. {q}"
 NAME = re.compile(r"glm-?4(?:\.\d)?v", re.IGNORECASE)
 
 
-class GLM4V(Chat):
+class GLM4V(ScaledChat):
     """The family of GLM-4.1V, 4.5V and 4.6V checkpoints."""
 
     name = "glm-4v"
     model_types = ("glm4v", "glm4v_moe", "glm46v")
-    coordinates = "integers from 0 to 1000, thousandths of the image"
     timed_videos = False
-    official = {
-        "caption": CAPTION,
-        "vqa": SHORT,
-        "choice": LETTER,
-        "grounding": GROUNDING,
-        "pointing": GROUNDING,
-        "detection": DETECTION_THOUSANDTHS,
-        "temporal_grounding": TEMPORAL,
-    }
+    official = {**LLAVA, "grounding": GROUNDING, "pointing": GROUNDING, "detection": DETECTION_THOUSANDTHS}
 
     def matches_name(self, name: str) -> bool:
         return NAME.search(name) is not None
 
-    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
-        return 1000, 1000
-
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = rounded(box, (1000, 1000))
+        x1, y1, x2, y2 = self.integers(box)
         return f"<|begin_of_box|>[[{x1},{y1},{x2},{y2}]]<|end_of_box|>"
 
 

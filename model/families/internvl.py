@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalkit.coordinates import Numbers, box_numbers
-from evalkit.types import ImagePart, ImageSize, Message, PromptSpec, PromptTemplate, Sample, TextPart, VideoPart
+from evalkit.types import ImagePart, Message, PromptSpec, PromptTemplate, Sample, TextPart, VideoPart
 
-from ._chat import OTHER_SPECIAL, Chat, rounded
-from ._prompts import CAPTION, DETECTION_THOUSANDTHS, LETTER, LMMS_EVAL, SHORT, TEMPORAL, joined
+from ._chat import OTHER_SPECIAL
+from ._prompts import DETECTION_THOUSANDTHS, LETTER, LLAVA, LMMS_EVAL, SHORT, joined
+from ._scaled import ScaledChat
 
 VQA = "{q} Answer the question using a single word or phrase."
 GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: <ref>{q}</ref>"
@@ -36,21 +37,18 @@ BY_TASK: Mapping[str, PromptTemplate] = {
 }
 
 
-class InternVL(Chat):
+class InternVL(ScaledChat):
     """The family of InternVL checkpoints, in transformers' format and in the authors'."""
 
     name = "internvl"
     model_types = ("internvl", "internvl_chat")
-    coordinates = "integers from 0 to 1000, thousandths of the image"
     special = OTHER_SPECIAL
     official = {
-        "caption": CAPTION,
+        **LLAVA,
         "vqa": VQA,
-        "choice": LETTER,
         "grounding": GROUNDING,
         "pointing": GROUNDING,
         "detection": DETECTION_THOUSANDTHS,
-        "temporal_grounding": TEMPORAL,
     }
     by_task = BY_TASK
     vlmevalkit = {"choice": LETTER}
@@ -59,16 +57,13 @@ class InternVL(Chat):
         "hallusionbench": "{q} Please answer yes or no. Answer the question using a single word or phrase.",
     }
 
-    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
-        return 1000, 1000
-
     def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         """The first box after ``<box>``, or after the expression, which may have brackets of its own."""
         mark = "<box>" if "<box>" in answer else "</ref>"
         return box_numbers(answer.partition(mark)[2] or answer)
 
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = rounded(box, (1000, 1000))
+        x1, y1, x2, y2 = self.integers(box)
         return f"<ref>{expression}</ref><box>[[{x1}, {y1}, {x2}, {y2}]]</box>"
 
     def _user(self, spec: PromptSpec, sample: Sample) -> Message:

@@ -11,8 +11,7 @@ images.  Version 1.5 has no model in transformers, and is for servers.
 
 from __future__ import annotations
 
-from ._fractions import DETECTION, POINTING, FractionChat
-from ._prompts import CAPTION, LETTER, SHORT, TEMPORAL
+from ._fractions import FractionChat
 
 GROUNDING = (
     "Bounding box coordinates are specified in the format (top-left x, top-left y, bottom-right x, bottom-right y). "
@@ -26,15 +25,7 @@ class LlavaOneVision(FractionChat):
 
     name = "llava-onevision"
     model_types = ("llava_onevision", "llavaonevision1_5")
-    official = {
-        "caption": CAPTION,
-        "vqa": SHORT,
-        "choice": LETTER,
-        "grounding": GROUNDING,
-        "pointing": POINTING,
-        "detection": DETECTION,
-        "temporal_grounding": TEMPORAL,
-    }
+    official = {**FractionChat.official, "grounding": GROUNDING}
 
 
 FAMILY = LlavaOneVision()

@@ -16,41 +16,25 @@ benchmark may need another.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from evalkit.coordinates import Numbers, PointNumbers
-from evalkit.errors import UserError
-from evalkit.types import ImageSize, Message, PromptSpec, PromptTemplate, Sample, Shot
+from evalkit.coordinates import Numbers
+from evalkit.types import PromptSpec
 
-from ._chat import Chat, rounded
-from ._prompts import OFFICIAL, PROTOCOLS, render
+from ._scaled import PrefixModel
 
 _BOX = re.compile(r"<loc(\d{4})>\s*+" * 4, re.ASCII)
 
 
-class PaliGemma(Chat):
+class PaliGemma(PrefixModel):
     """The family of PaliGemma checkpoints."""
 
     name = "paligemma"
     model_types = ("paligemma",)
     coordinates = "<loc> tokens y1 x1 y2 x2, 1023rds of the image"
-    several_images = False
+    largest = 1023
     without_sharing = "image and prefix see each other both ways, so the image depends on the question"
     official = {"caption": "caption en", "vqa": "answer en {q}", "grounding": "detect {q}", "pointing": "detect {q}"}
     special = re.compile(r"<(?:bos|eos|pad|unk|loc\d{4}|seg\d{3})>")
-
-    def prompt(self, spec: PromptSpec, sample: Sample, shots: Sequence[Shot] = ()) -> tuple[Message, ...]:
-        """The image and a prefix."""
-        self.check_images(sample, shots)
-        return (Message("plain", render(self.template(spec), sample)),)
-
-    def template(self, spec: PromptSpec) -> PromptTemplate:
-        if spec.protocol in PROTOCOLS and spec.protocol != OFFICIAL:
-            raise UserError(
-                f"{spec.protocol} has no prompt for {spec.task} and the family {self.name}, whose prompts are "
-                "prefixes; use --protocol official."
-            )
-        return super().template(spec)
 
     def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
         match = _BOX.search(answer)
@@ -59,16 +43,8 @@ class PaliGemma(Chat):
         y1, x1, y2, x2 = map(float, match.groups())
         return x1, y1, x2, y2
 
-    def point_numbers(self, spec: PromptSpec, answer: str) -> PointNumbers | None:
-        """The point that the rule reads from the box that the tokens stand for."""
-        box = self.numbers(spec, answer)
-        return None if box is None else spec.point_rule.read("({},{}),({},{})".format(*box))
-
-    def span(self, spec: PromptSpec, image_size: ImageSize) -> tuple[float, float]:
-        return 1023, 1023
-
     def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = rounded(box, (1023, 1023))
+        x1, y1, x2, y2 = self.integers(box)
         return "".join(f"<loc{v:04d}>" for v in (y1, x1, y2, x2)) + f" {expression}"
 
 

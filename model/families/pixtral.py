@@ -15,13 +15,12 @@ in transformers' format has the ``model_type`` of LLaVA, and needs ``--family pi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from evalkit.reasoning import split
-from evalkit.types import ImageSize, Part, Prediction, PromptSpec, PromptTemplate
+from evalkit.types import PromptTemplate
 
-from ._fractions import DETECTION, GROUNDING, POINTING, FractionChat
-from ._prompts import CAPTION, LETTER, OFFICIAL, SHORT, TEMPORAL
+from ._fractions import FractionChat
+from ._prompts import SHORT
 
 VQA = (
     "{q}\n"
@@ -56,7 +55,6 @@ MMMU = (
     "- You cannot answer that the question is unanswerable. You must either pick an option or provide a direct "
     "answer.\n" + END
 )
-FINAL = "Final Answer:"
 NAME = re.compile(r"pixtral|ministral-3|mistral-small-3\.[12]", re.IGNORECASE)
 
 
@@ -66,32 +64,16 @@ class Pixtral(FractionChat):
     name = "pixtral"
     model_types = ("mistral3",)
     timed_videos = False
-    official = {
-        "caption": CAPTION,
-        "vqa": VQA,
-        "document": SHORT,
-        "choice": LETTER,
-        "grounding": GROUNDING,
-        "pointing": POINTING,
-        "detection": DETECTION,
-        "temporal_grounding": TEMPORAL,
-    }
+    official = {**FractionChat.official, "vqa": VQA, "document": SHORT}
     by_task: Mapping[str, PromptTemplate] = {
         "chartqa": PromptTemplate(CHARTQA, max_new_tokens=2048),
         "mmmu": PromptTemplate("{q}\n{options}\n" + MMMU, max_new_tokens=2048, others={"vqa": "{q}\n" + MMMU}),
     }
 
+    final_mark = "Final Answer:"
+
     def matches_name(self, name: str) -> bool:
         return NAME.search(name) is not None
-
-    def parse(
-        self, spec: PromptSpec, text: str, image_sizes: Sequence[ImageSize], options: Sequence[Part] = ()
-    ) -> Prediction:
-        """As of any chat model; what follows the last ``Final Answer:`` where the family's prompt asks for it."""
-        parts = split(text, self.reasoning)
-        if spec.protocol == OFFICIAL and spec.task in self.by_task and parts.complete and FINAL in parts.answer:
-            text = parts.answer.rpartition(FINAL)[2]
-        return super().parse(spec, text, image_sizes, options)
 
 
 FAMILY = Pixtral()

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 
 from evalkit.types import PromptTemplate
 
-from ._fractions import DETECTION, GROUNDING, POINTING, FractionChat
-from ._prompts import CAPTION, SHORT, TEMPORAL
+from ._fractions import FractionChat
+from ._prompts import SHORT
 
 BRIEF = "{q}\nGive a very brief answer."
 YES_NO = "{q}\nAnswer yes or no."
@@ -71,16 +71,7 @@ class SmolVLM(FractionChat):
     name = "smolvlm"
     model_types = ("smolvlm", "idefics3")
     timed_videos = False
-    official = {
-        "caption": CAPTION,
-        "vqa": BRIEF,
-        "yes_no": YES_NO,
-        "choice": CHOICE,
-        "grounding": GROUNDING,
-        "pointing": POINTING,
-        "detection": DETECTION,
-        "temporal_grounding": TEMPORAL,
-    }
+    official = {**FractionChat.official, "vqa": BRIEF, "yes_no": YES_NO, "choice": CHOICE}
     by_task: Mapping[str, PromptTemplate] = {task: PromptTemplate(text) for task, text in BY_TASK.items()}
     vlmevalkit_by_task = BY_TASK
 

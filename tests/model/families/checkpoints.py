@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..hf.test_architectures import ARCHITECTURES, PATCHES, SIDE, text_config, tokenizer, vision_config
+from .more_checkpoints import MORE
 
 Built = tuple[dict[str, Any], Any]
 
@@ -57,6 +58,28 @@ TEMPLATES: Mapping[str, str] = {
     ),
     "mistral3": turns("[IMG]", start="<s>", user="[INST]", assistant="[/INST]", end=""),
     "molmo2": MOLMO,
+    "aya_vision": turns(
+        "<image>",
+        start="<|endoftext|>",
+        user="<|START_OF_TURN_TOKEN|><|USER_TOKEN|>",
+        assistant="<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        end="<|END_OF_TURN_TOKEN|>",
+    ),
+    "ovis2": turns("<image>\n", **CHATML),
+    "mllama": turns(
+        "<|image|>",
+        start="<|endoftext|>",
+        user="<|start_header_id|>user<|end_header_id|>\n\n",
+        assistant="<|start_header_id|>assistant<|end_header_id|>\n\n",
+        end="<|eot_id|>",
+    ),
+    "llama4": turns(
+        "<|image|>",
+        start="<|endoftext|>",
+        user="<|header_start|>user<|header_end|>\n\n",
+        assistant="<|header_start|>assistant<|header_end|>\n\n",
+        end="<|eot|>",
+    ),
 }
 
 
@@ -134,7 +157,13 @@ def mistral3() -> Built:
     }, PixtralProcessor(image, words, patch_size=14, spatial_merge_size=2)  # fmt: skip
 
 
-OWN: Mapping[str, Callable[[], Built]] = {"gemma3": gemma3, "glm4v": glm4v, "mistral3": mistral3, "molmo2": molmo2}
+OWN: Mapping[str, Callable[[], Built]] = {
+    "gemma3": gemma3,
+    "glm4v": glm4v,
+    "mistral3": mistral3,
+    "molmo2": molmo2,
+    **MORE,
+}
 
 
 def built(model_type: str) -> Built:

@@ -20,6 +20,9 @@ MODEL_TYPES = {
     "smolvlm": ("smolvlm", "idefics3"),
     "molmo2": ("molmo2",),
     "pixtral": ("mistral3",),
+    "aya-vision": ("aya_vision",),
+    "llama-vision": ("mllama", "llama4"),
+    "ovis2": ("ovis2", "ovis"),
 }
 FAMILIES = tuple(MODEL_TYPES)
 POINTS_ONLY = {"molmo2"}
@@ -37,6 +40,12 @@ NAMES = {
     "allenai/Molmo2-8B": "molmo2",
     "mistralai/Pixtral-12B-2409": "pixtral",
     "mistralai/Mistral-Small-3.2-24B-Instruct-2506": "pixtral",
+    "CohereLabs/aya-vision-8b": "aya-vision",
+    "meta-llama/Llama-3.2-11B-Vision-Instruct": "llama-vision",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "llama-vision",
+    "AIDC-AI/Ovis2-8B": "ovis2",
+    "AIDC-AI/Ovis2.5-9B": None,
+    "meta-llama/Llama-3.2-3B-Instruct": None,
     "mistralai/Mistral-7B-Instruct-v0.3": None,
     "google/gemma-3n-E4B-it": None,
     "zai-org/GLM-4-32B-0414": None,
@@ -129,6 +138,24 @@ PROMPTS: Mapping[str, Mapping[Kind, str]] = {
         "pointing": "Point to close it\nPlease say 'There are none.' if it is not in the image.",
     },
 }
+BRIEFLY = "For yes/no questions, just respond Yes or No. If the answer is numeric, just respond with the number and nothing else. If the answer has multiple words, just respond with the words and absolutely nothing else. Never respond in a sentence or a phrase.\n "
+MMMU_STEPS = "Look at the image carefully and solve the following question step-by-step. "
+PROMPTS = {
+    **PROMPTS,
+    "aya-vision": {
+        "caption": ONE_CAPTION,
+        "vqa": f"Red {{or}} blue?\n{SHORT}",
+        "choice": LETTER,
+        "grounding": OURS,
+    },
+    "llama-vision": {
+        "caption": ONE_CAPTION,
+        "vqa": f"Look at the image carefully and answer this visual question. {BRIEFLY}Respond with as few words as possible.\n Question: Red {{or}} blue?",
+        "choice": LETTER,
+        "grounding": OURS,
+    },
+    "ovis2": {"vqa": f"Red {{or}} blue?\n{SHORT}", "choice": LETTER, "grounding": OURS},
+}
 # The prompts for certain benchmarks: (family, task, protocol).
 BY_TASK = {
     ("internvl", "pope", "official"): f"Is it red?\n{SHORT}",
@@ -141,6 +168,11 @@ BY_TASK = {
     ("smolvlm", "mmstar", "vlmevalkit"): "Question: Which one?\nChoices:\nA. red\nB. blue\nAnswer with the letter.",
     ("smolvlm", "docvqa", "official"): f"Give a short and terse answer to the following question. Do not paraphrase or reformat the text you see in the image. Do not include any full stops. Just give the answer without additional explanation. Question: Red {{or}} blue?\n{SHORT}",
     ("molmo2", "docvqa", "official"): "doc_qa: Red {or} blue?",
+    ("llama-vision", "docvqa", "official"): f"Read the text in the image carefully and answer the question with the text as seen exactly in the image. {BRIEFLY}Question: Red {{or}} blue?",
+    ("llama-vision", "mmmu", "official"): f"{MMMU_STEPS}Which one? Options: A. red\nB. blue Indicate the correct answer at the end.",
+    ("llama-vision", "mathvista", "vlmevalkit"): "Red {or} blue?",
+    ("ovis2", "ai2d", "vlmevalkit"): LETTER,
+    ("ovis2", "pope", "vlmevalkit"): f"Is it red?\n{SHORT}",
 }  # fmt: skip
 
 

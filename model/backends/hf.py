@@ -102,7 +102,11 @@ class HFBackend(Backend):
         self._responses = Responses(self.tokenizer, self._stops)
         self.not_applied = not_applied(configured, type(model).__name__)
         # generate() takes its defaults from here: Qwen2.5-VL's file, for example, has a repetition penalty.
-        model.generation_config = GenerationConfig(eos_token_id=list(self.stops), pad_token_id=pad)
+        model.generation_config = GenerationConfig(
+            eos_token_id=list(self.stops),
+            pad_token_id=pad,
+            decoder_start_token_id=getattr(configured, "decoder_start_token_id", None),
+        )
         self.plain = GenerateRunner(
             model, self.inputs, stops=self._stops, pad=pad, batch_size=1 if exact else batch_size or BATCH_SIZE
         )

@@ -75,9 +75,9 @@ def build_engine(model: Any, inputs: Inputs, *, rows: int | None, tokens: int | 
 def _build_engine(
     model: Any, inputs: Inputs, *, rows: int | None, tokens: int | None, options: EngineOptions
 ) -> Engine:
+    _check_architecture(model)
     placeholder, image_token = image_tokens(model, inputs.processor)
     video_token = video_token_of(model, inputs)
-    _check_architecture(model)
     answers = _reference_answers(model, inputs)
     language = LanguageModel(model, [token for token in (image_token, video_token) if token is not None])
     if model.dtype != torch.float32:
@@ -159,6 +159,8 @@ def image_processor_for(
 
 def _check_architecture(model: Any) -> None:
     """Raise ``UnsupportedModel`` for what a comparison of logits could miss, or could not even try."""
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise UnsupportedModel("its prompts are read by an encoder")
     inner = text_model(model)
     if inner is None or not hasattr(model.model, "get_image_features") or model.get_output_embeddings() is None:
         raise UnsupportedModel("its language model and vision encoder cannot be called separately")

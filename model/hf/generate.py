@@ -29,6 +29,9 @@ from .threads import threads
 
 log = logging.getLogger(__name__)
 
+# Their decode steps number a token after its prompt and the prompt's padding.
+COUNT_PADDING = ("kosmos-2",)
+
 # Not the id of any token: a forced continuation never stops early.
 NO_STOP = 2**31 - 1
 
@@ -80,6 +83,11 @@ class GenerateRunner:
         self.stops = stops
         self.pad = pad
         self.batch_size = batch_size
+        config = getattr(model, "config", None)
+        self.counts_padding = getattr(config, "model_type", None) in COUNT_PADDING
+        self.encodes_prompts = bool(getattr(config, "is_encoder_decoder", False))
+        if self.encodes_prompts:  # encoders such as BART's number positions from the start of a row, padding included
+            inputs.tokenizer.padding_side = "right"
 
     def answer(self, rows: Sequence[PlannedRequest], stop: Event | None = None) -> Iterator[Outcome]:
         """An outcome per planned request, longest prompts first; the next batch's images are decoded meanwhile."""
@@ -103,7 +111,8 @@ class GenerateRunner:
     def _batches(self, rows: Sequence[PlannedRequest]) -> Iterator[list[PlannedRequest]]:
         groups: dict[object, list[PlannedRequest]] = {}  # usually one, as a task has one decoding
         for planned in rows:
-            groups.setdefault(planned.group, []).append(planned)
+            length = len(planned.ids) if self.counts_padding else 0  # then batches have no padding
+            groups.setdefault((planned.group, length), []).append(planned)
         for group in groups.values():
             group.sort(key=lambda p: -p.tokens)
             while group:  # batch_size may change in between
@@ -184,7 +193,7 @@ class GenerateRunner:
                 TokenSampler(decoding, planned.request.id, ids[row][mask[row]].tolist())
                 for row, planned in enumerate(batch)
             ]
-            draws.append(SamplingProcessor(samplers, ids.shape[1]))
+            draws.append(SamplingProcessor(samplers, self._start(inputs)))
         new = self._search(inputs, settings, watch, *draws)
         if watch.rows is None:
             return new, [False] * len(new)
@@ -207,5 +216,9 @@ class GenerateRunner:
                 logits_processor=LogitsProcessorList(watch),
                 tokenizer=self._stop_string_tokenizer if settings.stop_strings else None,
             )
-        new: list[list[int]] = out[:, inputs["input_ids"].shape[1] :].tolist()
+        new: list[list[int]] = out[:, self._start(inputs) :].tolist()
         return new
+
+    def _start(self, inputs: Any) -> int:
+        """Where new tokens begin in what ``generate`` returns: after the prompt, or a decoder's first token."""
+        return 1 if self.encodes_prompts else int(inputs["input_ids"].shape[1])

@@ -17,9 +17,14 @@ OTHER_TEMPLATE = (
 # instead (Qwen2-VL, 2.5 and 3), raw text has to contain them.
 WITH_DELIMITERS = {"<|image_pad|>": "<|vision_start|><|image_pad|><|vision_end|>"}
 
+# These put the image before a raw text themselves.
+PLACE_IMAGES_THEMSELVES = ("Florence2Processor", "Kosmos2Processor")
+
 
 def image_placeholder(processor: Any) -> str:
     """The text that stands for an image in raw text.  Raises ``UserError`` if the processor has no token for it."""
+    if type(processor).__name__ in PLACE_IMAGES_THEMSELVES:
+        return ""
     token = getattr(processor, "image_token", None)
     if not isinstance(token, str) or not token:
         raise UserError(

@@ -66,6 +66,7 @@ TEMPLATES: Mapping[str, str] = {
         end="<|END_OF_TURN_TOKEN|>",
     ),
     "ovis2": turns("<image>\n", **CHATML),
+    "minicpmv4_6": turns("<image>\n", **CHATML),
     "mllama": turns(
         "<|image|>",
         start="<|endoftext|>",

@@ -1,11 +1,12 @@
-"""Small random checkpoints as in ``checkpoints.py``: Aya Vision, Llama 3.2 Vision and 4, Ovis2."""
+"""Small random checkpoints as in ``checkpoints.py``: Aya Vision, Llama 3.2 Vision and 4, Ovis2, MiniCPM-V,
+Kosmos-2, Florence-2."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..hf.test_architectures import SIDE, text_config, tokenizer, vision_config
+from ..hf.test_architectures import SIDE, qwen, text_config, tokenizer, vision_config
 
 Built = tuple[dict[str, Any], Any]
 SIZE = {"height": SIDE, "width": SIDE}
@@ -85,9 +86,71 @@ def llama4() -> Built:
     }, Llama4Processor(Llama4ImageProcessor(size=SIZE, max_patches=4), words, patch_size=14)  # fmt: skip
 
 
+def minicpmv4_6() -> Built:
+    from transformers import MiniCPMV4_6ImageProcessor, MiniCPMV4_6Processor, MiniCPMV4_6VideoProcessor
+
+    marks = ("image", "video", "image_start", "image_end", "slice_start", "slice_end", "image_id_start", "image_id_end")
+    words = tokenizer(**{f"{name}_token": f"<{name}>" for name in marks})
+    sizes: Any = {"scale_resolution": SIDE, "patch_size": 14, "max_slice_nums": 4}
+    processor = MiniCPMV4_6Processor(
+        MiniCPMV4_6ImageProcessor(**sizes), MiniCPMV4_6VideoProcessor(**sizes), words
+    )  # fmt: skip
+    text = qwen("qwen3_5")[0]["text_config"] | {"vocab_size": len(words)}
+    return {
+        "model_type": "minicpmv4_6", "text_config": text, "tie_word_embeddings": False, "image_size": SIDE,
+        "vision_config": vision_config("minicpmv4_6_vision"), "insert_layer_id": 0,
+        "image_token_id": words.convert_tokens_to_ids("<image>"),
+        "video_token_id": words.convert_tokens_to_ids("<video>"),
+    }, processor  # fmt: skip
+
+
+def kosmos_2() -> Built:
+    from transformers import CLIPImageProcessor, Kosmos2Processor
+
+    words = tokenizer()
+    # Visual tokens are given the ids after that of the unknown token.
+    words.bos_token, words.unk_token, words.chat_template = "<|endoftext|>", words.convert_ids_to_tokens(100), None
+    processor = Kosmos2Processor(CLIPImageProcessor(size=SIZE, crop_size=SIZE), words)
+    text = {
+        "model_type": "kosmos_2_text_model", "vocab_size": len(words), "embed_dim": 64, "layers": 2, "ffn_dim": 96,
+        "attention_heads": 4, "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }  # fmt: skip
+    return {
+        "model_type": "kosmos-2", "text_config": text, "vision_config": vision_config("kosmos_2_vision_model"),
+    }, processor  # fmt: skip
+
+
+def florence2() -> Built:
+    from transformers import CLIPImageProcessor, Florence2Processor
+
+    places = {f"loc_{place}": f"<loc_{place}>" for place in range(1000)}
+    words = tokenizer(image_token="<image>", **places)
+    words.bos_token, words.chat_template = "<|endoftext|>", None
+    side = {"height": 64, "width": 64}
+    image = CLIPImageProcessor(size=side, crop_size=side, image_seq_length=5)
+    text = {
+        "model_type": "bart", "vocab_size": len(words), "d_model": 64, "encoder_layers": 2, "decoder_layers": 2,
+        "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
+        "decoder_start_token_id": words.eos_token_id, "forced_eos_token_id": None,
+    }  # fmt: skip
+    vision = {
+        "model_type": "florence_vision", "depths": [1, 1, 1, 1], "embed_dim": [16, 32, 32, 32], "window_size": 4,
+        "num_heads": [2, 2, 2, 2], "num_groups": [2, 2, 2, 2], "projection_dim": 64, "max_position_embeddings": 8,
+    }  # fmt: skip
+    return {
+        "model_type": "florence2", "text_config": text, "vision_config": vision,
+        "image_token_id": words.convert_tokens_to_ids("<image>"),
+    }, Florence2Processor(image, words)  # fmt: skip
+
+
 MORE: Mapping[str, Callable[[], Built]] = {
     "aya_vision": aya_vision,
     "ovis2": ovis2,
     "mllama": mllama,
     "llama4": llama4,
+    "minicpmv4_6": minicpmv4_6,
+    "kosmos-2": kosmos_2,
+    "florence2": florence2,
 }

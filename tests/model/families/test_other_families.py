@@ -23,9 +23,14 @@ MODEL_TYPES = {
     "aya-vision": ("aya_vision",),
     "llama-vision": ("mllama", "llama4"),
     "ovis2": ("ovis2", "ovis"),
+    "minicpm-v": ("minicpmv4_6", "minicpmv"),
+    "kimi-vl": ("kimi_vl",),
+    "deepseek-vl2": ("deepseek_vl_v2",),
+    "phi-4-multimodal": ("phi4mm", "phi4_multimodal"),
 }
 FAMILIES = tuple(MODEL_TYPES)
 POINTS_ONLY = {"molmo2"}
+WITHOUT_DETECTION = {*POINTS_ONLY, "deepseek-vl2"}
 # Hub ids, by which a model behind some servers is recognised.
 NAMES = {
     "OpenGVLab/InternVL3_5-8B-HF": "internvl",
@@ -44,7 +49,15 @@ NAMES = {
     "meta-llama/Llama-3.2-11B-Vision-Instruct": "llama-vision",
     "meta-llama/Llama-4-Scout-17B-16E-Instruct": "llama-vision",
     "AIDC-AI/Ovis2-8B": "ovis2",
+    "openbmb/MiniCPM-V-4_5": "minicpm-v",
+    "moonshotai/Kimi-VL-A3B-Thinking-2506": "kimi-vl",
+    "deepseek-ai/deepseek-vl2-tiny": "deepseek-vl2",
+    "microsoft/Phi-4-multimodal-instruct": "phi-4-multimodal",
+    "microsoft/kosmos-2-patch14-224": "kosmos-2",
+    "florence-community/Florence-2-large": "florence-2",
+    "microsoft/kosmos-2.5": None,
     "AIDC-AI/Ovis2.5-9B": None,
+    "deepseek-ai/deepseek-vl-7b-chat": None,
     "meta-llama/Llama-3.2-3B-Instruct": None,
     "mistralai/Mistral-7B-Instruct-v0.3": None,
     "google/gemma-3n-E4B-it": None,
@@ -155,6 +168,19 @@ PROMPTS = {
         "grounding": OURS,
     },
     "ovis2": {"vqa": f"Red {{or}} blue?\n{SHORT}", "choice": LETTER, "grounding": OURS},
+    "minicpm-v": {
+        "caption": ONE_CAPTION,
+        "choice": "Question: Which one?\nOptions:\nA. red\nB. blue\n\nAnswer with the option's letter from the given choices directly.",
+        "grounding": OURS,
+    },
+    "kimi-vl": {"vqa": f"Red {{or}} blue?\n{SHORT}", "choice": LETTER, "grounding": OURS},
+    "phi-4-multimodal": {"caption": ONE_CAPTION, "vqa": f"Red {{or}} blue?\n{SHORT}", "choice": LETTER},
+    "deepseek-vl2": {
+        "vqa": f"Red {{or}} blue?\n{SHORT}",
+        "choice": LETTER,
+        "grounding": 'Locate <|ref|>left "man"<|/ref|> in the given image.',
+        "pointing": "Locate <|ref|>close it<|/ref|> in the given image.",
+    },
 }
 # The prompts for certain benchmarks: (family, task, protocol).
 BY_TASK = {
@@ -172,6 +198,10 @@ BY_TASK = {
     ("llama-vision", "mmmu", "official"): f"{MMMU_STEPS}Which one? Options: A. red\nB. blue Indicate the correct answer at the end.",
     ("llama-vision", "mathvista", "vlmevalkit"): "Red {or} blue?",
     ("ovis2", "ai2d", "vlmevalkit"): LETTER,
+    ("kimi-vl", "mmstar", "official"): "Question: Which one?\nOptions:\nA. red\nB. blue\nAnswer the preceding question. The last line of your response should follow this format: 'Answer: $\\boxed{LETTER}$' (without quotes), where LETTER is one of the options. Think step by step logically, considering all relevant information before answering.",
+    ("minicpm-v", "mathvista", "official"): 'Read the following question carefully, solve it step by step, and then output the final answer in the format of "Answer: single number or single word or phrase".\n\nRed {or} blue?',
+    ("minicpm-v", "mmstar", "vlmevalkit"): 'Carefully read the following multichoice question, solve it step by step and finally pick the option associated with the correct answer in the format of "Answer: selected option\n\nWhich one?\nA. red\nB. blue\n',
+    ("deepseek-vl2", "mmmu", "official"): f"{LETTER} {SHORT}\n",
     ("ovis2", "pope", "vlmevalkit"): f"Is it red?\n{SHORT}",
 }  # fmt: skip
 
@@ -208,7 +238,7 @@ def test_own_answers_are_parsed_as_they_were_written(family: str) -> None:
     plugin = registry.families.get(family)
     for kind, asked in ASKED.items():
         spec = PromptSpec("mine", kind)
-        if kind in ("grounding", "detection") and family in POINTS_ONLY:
+        if (kind == "grounding" and family in POINTS_ONLY) or (kind == "detection" and family in WITHOUT_DETECTION):
             with pytest.raises(UserError, match=f"the family {family} has no prompt for mine"):
                 plugin.prompt(spec, asked)
             continue
@@ -250,6 +280,16 @@ ANSWERS: list[tuple[str, str, Box | None]] = [
     ("glm-4v", "<think>It may be [[1,2,3,4]].", None),
     ("qwen3.5-vl", '</think>```json\n[{"bbox_2d": [100, 100, 300, 200], "label": "left man"}]\n```', BOX),
     ("smolvlm", "[0.1, 0.1, 0.3, 0.2]<end_of_utterance>", BOX),
+    # The answer in the README of DeepSeek-VL2, whose numbers are 999ths.
+    (
+        "deepseek-vl2",
+        "<|ref|>The giraffe at the back.<|/ref|><|det|>[[580, 270, 999, 900]]<|/det|><｜end▁of▁sentence｜>",
+        (580_000 / 999, 108_000 / 999, 1000, 360_000 / 999),
+    ),
+    ("deepseek-vl2", "<|ref|>[1, 2, 3, 4]<|/ref|><|det|>[[999, 0, 999, 999], [1, 2, 3, 4]]", (1000, 0, 1000, 400)),
+    ("deepseek-vl2", "left man[[0, 0, 999, 999]]", (0, 0, 1000, 400)),  # special tokens removed by a server
+    ("kimi-vl", "◁think▷It may be [0.5, 0.5, 0.6, 0.6].◁/think▷[0.1, 0.1, 0.3, 0.2]", BOX),
+    ("kimi-vl", "◁think▷It may be [0.1, 0.1, 0.3, 0.2].", None),
 ]
 
 
@@ -300,6 +340,73 @@ def test_final_answers_of_pixtral_follow_their_mark() -> None:
     assert family.parse(mmmu, "It is not A. Final Answer: B", (SIZE,), ("red", "blue")).value == "B"
     elsewhere = registry.tasks.get("chartqa").prompt_spec("lmms-eval")
     assert family.parse(elsewhere, "Final Answer: 12", (SIZE,)).value == "Final Answer: 12"
+
+
+def test_models_that_continue_prefixes() -> None:
+    """Kosmos-2 and Florence-2: one image, prompts by kind, boxes as tokens."""
+    prompts: dict[str, dict[Kind, str]] = {
+        "kosmos-2": {
+            "caption": "An image of",
+            "vqa": "Question: Red {or} blue? Answer:",
+            "grounding": '<grounding><phrase>left "man"</phrase>',
+            "pointing": "<grounding><phrase>close it</phrase>",
+        },
+        "florence-2": {
+            "caption": "<CAPTION>",
+            "grounding": '<CAPTION_TO_PHRASE_GROUNDING>left "man"',
+            "pointing": "<CAPTION_TO_PHRASE_GROUNDING>close it",
+        },
+    }
+    for name, by_kind in prompts.items():
+        family = registry.families.get(name)
+        assert registry.family_name(name.replace("florence-", "florence"), "mine") == name
+        for kind, asked in ASKED.items():
+            spec = PromptSpec("mine", kind)
+            if kind not in by_kind and not (kind == "yes_no" and "vqa" in by_kind):
+                with pytest.raises(UserError, match=f"the family {name} has no prompt for mine"):
+                    family.prompt(spec, asked)
+            elif kind in by_kind:
+                assert shown(name, spec, asked) == [f"plain: [a.png]{by_kind[kind]}"]
+        with pytest.raises(UserError, match="take one image only"):
+            family.prompt(PromptSpec("mine", "caption"), ASKED["caption"], [Shot(sample("", "s"), "a car")])
+        with pytest.raises(UserError, match="whose prompts are prefixes; use --protocol official"):
+            family.prompt(registry.tasks.get("refcoco").prompt_spec("lmms-eval"), ASKED["grounding"])
+        grounding, caption = PromptSpec("mine", "grounding"), PromptSpec("mine", "caption")
+        cell = 17 if name == "kosmos-2" else 1  # pixels by which a corner is moved at most
+        written = family.answer(grounding, ASKED["grounding"], SIZE)
+        assert family.parse(grounding, written, (SIZE,)).value == pytest.approx(BOX, abs=cell)
+        assert family.parse(caption, f"a snowman</s>{written}", (SIZE,)).value is not None
+        assert family.parse(grounding, "a snowman", (SIZE,)).value is None
+    # The answer in transformers' documentation of Kosmos-2, whose box is (0.390625, 0.046875, 0.984375, 0.828125).
+    kosmos = registry.families.get("kosmos-2")
+    answer = (
+        "<phrase> a snowman</phrase><object><patch_index_0044><patch_index_0863></object> by<phrase> a fire</phrase>"
+    )
+    box = kosmos.parse(PromptSpec("mine", "grounding"), answer, (SIZE,)).value
+    assert box == pytest.approx((390.625, 18.75, 984.375, 331.25))
+    assert kosmos.parse(PromptSpec("mine", "caption"), answer, (SIZE,)).value == "a snowman by a fire"
+    for answer, read in (
+        ("<object><patch_index_0000><patch_index_0003></object>", (0, 0, 125, 12.5)),  # one row: its outer edges
+        ("<object><patch_index_0000><patch_index_1024></object>", None),
+    ):
+        assert kosmos.parse(PromptSpec("mine", "grounding"), answer, (SIZE,)).value == read
+    florence = registry.families.get("florence-2")
+    answer = "</s><s>left man<loc_0><loc_100><loc_499><loc_999><loc_1><loc_2><loc_3><loc_4></s>"
+    assert florence.parse(PromptSpec("mine", "grounding"), answer, (SIZE,)).value == pytest.approx(
+        (0.5, 40.2, 499.5, 399.8)
+    )
+    point = florence.parse(PromptSpec("screenspot", "pointing"), answer, (SIZE,)).value
+    assert point == pytest.approx((250, 220))
+
+
+def test_short_answers_of_minicpm_are_asked_for_before_the_image() -> None:
+    question = PromptSpec("vqav2", "vqa")
+    assert shown("minicpm-v", question, ASKED["vqa"]) == [f"user: {SHORT}[a.png]Red {{or}} blue?"]
+    given = PromptSpec("vqav2", "vqa", given="{q}")
+    assert shown("minicpm-v", given, ASKED["vqa"]) == ["user: [a.png]Red {or} blue?"]
+    mathvista = registry.tasks.get("mathvista").prompt_spec()
+    read = registry.families.get("minicpm-v").parse(mathvista, "Answer: is asked for, 3 + 4.\nAnswer: 7", (SIZE,))
+    assert read.value == "7"
 
 
 def test_fractions_where_a_protocol_asks_for_them() -> None:

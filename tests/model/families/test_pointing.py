@@ -35,7 +35,8 @@ def test_own_answers_are_parsed_as_the_centre_of_the_box(family: Family) -> None
     answer = family.answer(SPEC, SAMPLE, SIZES[0])
     point = family.parse(SPEC, answer, SIZES).value
     assert isinstance(point, tuple)
-    assert point == pytest.approx((200, 60), abs=1)
+    cell = 8 if family.name == "kosmos-2" else 1  # half a cell of its grid, in pixels of this image
+    assert point == pytest.approx((200, 60), abs=cell)
     assert family.parse(SPEC, "I see no such thing.", SIZES).value is None
 
 

@@ -29,6 +29,7 @@ from evalkit.data import open_data
 from evalkit.errors import UserError
 from evalkit.model.backends.hf import BACKEND, HFBackend
 from evalkit.model.engine.options import EngineOptions
+from evalkit.model.hf.prompt_text import image_placeholder
 from evalkit.model.hf.responses import truncate_at_stop
 from evalkit.types import Batching, Decoding, ImagePart, Message, Request, TextPart
 
@@ -279,6 +280,8 @@ def save(name: str, folder: Path, build: Callable[[], tuple[dict[str, Any], Any]
                 weight.fill_(1)
     words = processor.tokenizer
     model.generation_config = GenerationConfig(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
+    if model.config.is_encoder_decoder:
+        model.generation_config.decoder_start_token_id = words.eos_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
@@ -318,9 +321,10 @@ def plain(backend: HFBackend, request: Request) -> dict[str, torch.Tensor]:
     """The model's inputs for one request, as a model card shows it."""
     images = [image.load() for image in request.images]
     if request.messages[0].role == "plain":
-        text = "".join("<image>" if isinstance(p, ImagePart) else p.text for p in request.messages[0].content)
+        place = image_placeholder(backend.processor)
+        text = "".join(place if isinstance(p, ImagePart) else p.text for p in request.messages[0].content)
         inputs = backend.processor(text=[text], images=images, return_tensors="pt")
-        del inputs["labels"]
+        inputs.pop("labels", None)
         return dict(inputs)
     shown = iter(images)
     turns = [

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evalkit import registry
 from evalkit.checkpoint import bundled_folder, resolve_checkpoint
 from evalkit.errors import UserError
 from evalkit.model.hf.loading import check_architecture, load_model
@@ -50,19 +51,32 @@ def test_layers_that_config_does_not_have_are_refused(copy: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("model_type", "instead"),
+    ("model_type", "family", "instead"),
     [
-        ("kimi_vl", "; start a server that has it"),
-        ("internvl_chat", "; take the checkpoint in transformers' format, whose name ends in -hf, or start a server"),
+        ("kimi_vl", "kimi-vl", "; start a server that has it"),
+        ("deepseek_vl_v2", "deepseek-vl2", "; start a server that has it"),
+        ("minicpmv", "minicpm-v", "; start a server that has it"),
+        ("phi4mm", "phi-4-multimodal", "; start a server that has it"),
+        (
+            "internvl_chat",
+            "internvl",
+            "; take the checkpoint in transformers' format, whose name ends in -hf, or start",
+        ),
     ],
 )
-def test_architectures_that_transformers_lacks_are_for_servers(copy: Path, model_type: str, instead: str) -> None:
+def test_architectures_that_transformers_lacks_are_for_servers(
+    copy: Path, model_type: str, family: str, instead: str
+) -> None:
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    config |= {"model_type": model_type, "auto_map": {"AutoModel": "modeling.Model"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    checkpoint = resolve_checkpoint(str(copy))
     with pytest.raises(
-        UserError, match=f"the architecture '{model_type}' is not supported: .*{instead}.*--backend server"
+        UserError,
+        match=f"the architecture '{model_type}' is not supported: .*its own code.*{instead}.*--backend server",
     ):
-        check_architecture(resolve_checkpoint(str(copy)))
+        check_architecture(checkpoint)
+    assert registry.family_name(model_type, checkpoint.name) == family
 
 
 def test_fewer_layers_in_config(copy: Path) -> None:

@@ -227,6 +227,8 @@ class NoImage(ImageRef):
 
 
 BOX = (160.0, 120.0, 480.0, 360.0)
+# The kinds of task whose prompts are the authors' where they differ from generic's; others may be ours.
+OF_AUTHORS = ("caption", "vqa", "document", "yes_no", "choice", "grounding", "pointing")
 
 
 def families() -> str:
@@ -235,22 +237,48 @@ def families() -> str:
 
 
 def family_table() -> str:
-    """The conventions of all families: architectures, coordinates, images and prefix sharing."""
-    lines = [
-        "| family | `model_type` | boxes and points | several images | prefix sharing |",
-        "|---|---|---|---|---|",
-    ]
+    """All families: architectures, own prompts, coordinates and how they are spelled, presets, images and sharing."""
+    titles = (
+        "family, sources", "`model_type`", "own prompts", "boxes and points", "spelled", "presets", "several images",
+        "prefix sharing",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     for family in registry.families.all():
-        types = ", ".join(f"`{name}`" for name in family.model_types) or "others"
         cells = (
             f"[`{family.name}`](#{re.sub(r'[^a-z0-9-]', '', family.name)})",
-            types,
+            ", ".join(f"`{name}`" for name in family.model_types) or "others",
+            _own_prompts(family),
             _plain(family.coordinates),
+            _spelled(family),
+            ", ".join(f"`{name}`" for name in family.presets) or "none",
             "yes" if family.several_images else "no",
             f"no: {family.without_sharing}" if family.without_sharing else "yes",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _own_prompts(family: Family) -> str:
+    """The kinds of task for which a family's prompt is not ``generic``'s, and how many benchmarks have their own."""
+    others = getattr(registry.families.get("generic"), "official", {})
+    own = getattr(family, "official", {})
+    kinds = [f"`{kind}`" for kind, _ in KINDS if kind in OF_AUTHORS and own.get(kind) not in (None, others.get(kind))]
+    tasks = len(getattr(family, "by_task", {}))
+    counted = [f"{tasks} benchmark{'' if tasks == 1 else 's'}"] if tasks else []
+    return ", ".join(kinds + counted) or "none"
+
+
+def _spelled(family: Family) -> str:
+    """A box, else a point, as the family's models write it, in one line."""
+    sample, image_size = Sample("", (NoImage(),), "x", (BOX,), ""), family.image_size((640, 480))
+    for spec in (PromptSpec("refcoco", "grounding"), PromptSpec("screenspot", "pointing")):
+        try:
+            answer = family.answer(spec, sample, image_size)
+        except UserError:
+            continue
+        shown = re.sub(r"```(?:json)?|\s+", " ", answer).strip().replace("|", "\\|")
+        return f"`{shown}`"
+    return "none"
 
 
 def _family(family: Family) -> Iterator[str]:

@@ -60,7 +60,8 @@ class MiniCPMV(FractionChat):
         asked = self.template(spec)
         if spec.protocol != OFFICIAL or spec.given or spec.kind == "choice" or asked.text != QUESTION:
             return turn
-        return Message(turn.role, joined([TextPart(BRIEFLY), *turn.content]))
+        apart = "\n" if isinstance(turn.content[0], TextPart) else ""  # there is no image between them
+        return Message(turn.role, joined([TextPart(BRIEFLY + apart), *turn.content]))
 
 
 FAMILY = MiniCPMV()

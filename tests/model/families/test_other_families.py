@@ -402,6 +402,7 @@ def test_models_that_continue_prefixes() -> None:
 def test_short_answers_of_minicpm_are_asked_for_before_the_image() -> None:
     question = PromptSpec("vqav2", "vqa")
     assert shown("minicpm-v", question, ASKED["vqa"]) == [f"user: {SHORT}[a.png]Red {{or}} blue?"]
+    assert shown("minicpm-v", question, Sample("b", (), "Why?", (), "b")) == [f"user: {SHORT}\nWhy?"]
     given = PromptSpec("vqav2", "vqa", given="{q}")
     assert shown("minicpm-v", given, ASKED["vqa"]) == ["user: [a.png]Red {or} blue?"]
     mathvista = registry.tasks.get("mathvista").prompt_spec()

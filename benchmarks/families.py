@@ -1,0 +1,196 @@
+"""Speed of evalkit's ``hf`` backend beside batched ``generate``, for each model family, on a RefCOCO-like mix.
+
+    python benchmarks/families.py                                # every architecture of the families' tests
+    python benchmarks/families.py --only internvl --only mllama --samples 30 --rounds 3
+
+Needs the checkout's tests: the models are their small random checkpoints of the real architectures
+(``tests/model/families``), with layers widened (``--width``), so that most time is spent in matrix products as with
+real weights and not in the program around them.  Samples are those of ``throughput.py``: seven or eight questions to an
+image of 640 × 480 pixels, of which these processors make few visual tokens (tiles are of 56 pixels).
+
+``generate`` gets the best of the fixed batches 4, 8, 16 and 32; rounds are paired, each with new images, and both
+answer the same samples in turn.  All answers have 24 tokens, the mix's mean.  Medians of the rounds' ratios are
+printed, and how many answers differ.  Where prefixes are not shared, evalkit runs the model's ``generate``, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from _mixes import MIXES, Query, draw
+from _paths import Answers, Evalkit, Generate, differing
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from evalkit import registry
+from evalkit.images import PathImage
+from evalkit.model.hf.prompt_text import image_placeholder
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # after the installed package
+from tests.model.families.checkpoints import OWN, built
+from tests.model.hf.test_architectures import ARCHITECTURES, save
+
+BATCHES = (4, 8, 16, 32)
+MIX = next(mix for mix in MIXES if mix.name == "refcoco")
+TOKENS = round(MIX.length)
+WIDTHS = ("intermediate_size", "intermediate_size_mlp", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim")
+
+
+@dataclass(frozen=True)
+class Question(Query):
+    """A question whose answer has ``TOKENS`` tokens; ``plain`` for models without a chat template."""
+
+    plain: bool = False
+
+    @property
+    def request(self) -> Request:
+        """The request for evalkit's backends."""
+        content = (ImagePart(PathImage(str(self.path))), TextPart(self.text))
+        turn = Message("plain" if self.plain else "user", content)
+        return Request(self.id, (turn,), Decoding(TOKENS, min_new_tokens=TOKENS))
+
+
+class FixedBatches(Generate):
+    """``model.generate`` in batches of a fixed size, also for models without turns, and with encoders."""
+
+    def inputs(self, batch: Sequence[Query]) -> Any:
+        """The model's inputs, on the CPU."""
+        if getattr(self.processor, "chat_template", None):
+            texts = [self.template(one) for one in batch]
+        else:
+            texts = [image_placeholder(self.processor) + one.text for one in batch]
+        images = [[PathImage(str(one.path)).load()] for one in batch]
+        self.processor.tokenizer.padding_side = "right" if self.model.config.is_encoder_decoder else "left"
+        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
+        inputs.pop("labels", None)
+        return inputs
+
+    def template(self, one: Query) -> str:
+        """The prompt of a question, from the chat template."""
+        content = [{"type": "image"}, {"type": "text", "text": one.text}]
+        turn = {"role": "user", "content": content}
+        return str(self.processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True))
+
+    def tokens(self, inputs: Any, limit: int) -> list[list[int]]:
+        """The new tokens of each row."""
+        settings = GenerationConfig(do_sample=False, num_beams=1, max_new_tokens=TOKENS, min_new_tokens=TOKENS)
+        with torch.inference_mode():
+            out = self.model.generate(**inputs, generation_config=settings)
+        start = 1 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        new: list[list[int]] = out[:, start:].tolist()
+        return new
+
+
+def widened(model_type: str, width: int) -> tuple[dict[str, Any], Any]:
+    """The checkpoint of the tests, with wider layers in its language model."""
+    config, processor = built(model_type)
+    text = config.get("text_config", config)
+    text |= {name: width for name in WIDTHS if name in text}
+    return config, processor
+
+
+def opened(model_type: str, width: int, folder: Path) -> tuple[Any, Any]:
+    """A checkpoint's model and processor, as transformers loads them."""
+    save(model_type, folder, partial(widened, model_type, width))
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoProcessor.from_pretrained(folder)
+
+
+def timed(method: Generate | Evalkit, questions: Sequence[Question]) -> tuple[float, Answers]:
+    """Samples per second, and the answers."""
+    began = time.perf_counter()
+    answers = method.run(questions)
+    return len(answers) / (time.perf_counter() - began), answers
+
+
+def measure(model_type: str, settings: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Compare both methods for one architecture."""
+    model, processor = opened(model_type, settings.width, folder / "model")
+    plain = not getattr(processor, "chat_template", None)
+
+    def drawn(count: int, seed: str) -> list[Question]:
+        queries = draw(MIX, count, folder, seed=seed, large=False)
+        return [Question(one.id, one.path, one.size, one.text, TOKENS, plain) for one in queries]
+
+    part = drawn(settings.samples, "part")
+    rates = {size: timed(FixedBatches(model, processor, size), part)[0] for size in BATCHES if size <= settings.samples}
+    best = max(rates, key=lambda size: rates[size])
+    methods: dict[str, Generate | Evalkit] = {
+        "generate": FixedBatches(model, processor, best),
+        "evalkit": (ours := Evalkit(model, opened_processor(folder))),
+    }
+    ours.run(drawn(8, "warm"))
+    got: dict[str, list[float]] = {name: [] for name in methods}
+    answers: dict[str, Answers] = {name: {} for name in methods}
+    for number in range(settings.rounds):
+        fresh = drawn(settings.samples, f"round{number}")
+        for name in sorted(methods, reverse=number % 2 == 1):
+            rate, found = timed(methods[name], fresh)
+            got[name].append(rate)
+            answers[name] |= found
+    return {
+        "architecture": model_type,
+        "family": registry.family_name(model_type, ""),
+        "shared": ours.backend.engine is not None,
+        "batch": best,
+        "rates": got,
+        "times": statistics.median(a / b for a, b in zip(got["evalkit"], got["generate"], strict=True)),
+        "differing": len(differing(answers["generate"], answers["evalkit"])),
+        "samples": len(answers["evalkit"]),
+        "prompt_tokens": statistics.fmean(ours.prompts.values()),
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+    }
+
+
+def opened_processor(folder: Path) -> Any:
+    """A processor of its own for evalkit: both set the tokenizer's padding."""
+    return AutoProcessor.from_pretrained(folder / "model")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = sorted({*ARCHITECTURES, *OWN})
+    parser.add_argument("--only", action="append", choices=every, metavar="ARCHITECTURE", help="repeatable")
+    parser.add_argument("--samples", type=int, default=60, metavar="N", help="samples in each round (default: 60)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="paired rounds (default: 3)")
+    parser.add_argument("--width", type=int, default=16_384, metavar="N", help="of the layers (default: 16384)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there")
+    settings = parser.parse_args()
+    logging.getLogger("evalkit").setLevel(logging.ERROR)
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {settings.rounds} × {settings.samples} samples"
+    )
+    print(
+        f"| {'architecture':16} | family           | prefixes | prompt | generate (batch) | evalkit | ratio | differ |"
+    )
+    print(f"|{'---|' * 8}")
+    found = []
+    for model_type in settings.only or every:
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(row := measure(model_type, settings, Path(folder)))
+        rates = {name: statistics.median(values) for name, values in row["rates"].items()}
+        shared = "shared" if row["shared"] else "not"
+        print(
+            f"| {model_type:16} | {row['family']:16} | {shared:8} | {row['prompt_tokens']:6.0f} | "
+            f"{rates['generate']:9.2f}/s ({row['batch']:2}) | {rates['evalkit']:5.2f}/s | "
+            f"{row['times']:5.2f} | {row['differing']:>2} of {row['samples']} |",
+            flush=True,
+        )
+    if settings.json is not None:
+        settings.json.write_text(json.dumps({"torch": torch.__version__, "rows": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

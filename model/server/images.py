@@ -8,7 +8,7 @@ ever compressed to JPEG.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import io
 from collections import OrderedDict
 from threading import Lock
@@ -19,6 +19,9 @@ from evalkit.types import ImageRef, Size
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
 CACHE_BYTES = 256 * 2**20
+PIECE_BYTES = 3 * 2**13
+"""Bytes, in threes, that are encoded at once: Python first reserves twice as many, which would leave the memory between
+the cached images in fragments."""
 
 
 def encode(image: ImageRef) -> tuple[str, bytes, Size]:
@@ -54,6 +57,13 @@ def _decodes_uniquely(opened: Any) -> bool:
     return orientation(opened) == 1
 
 
+def _data_url(media: str, content: bytes) -> bytes:
+    pieces = [f"data:{media};base64,".encode()]
+    for start in range(0, len(content), PIECE_BYTES):
+        pieces.append(binascii.b2a_base64(content[start : start + PIECE_BYTES], newline=False))
+    return b"".join(pieces)
+
+
 class ImageCache:
     """``data:`` URLs of images; the most recently used are cached.
 
@@ -78,7 +88,7 @@ class ImageCache:
                 self._cached.move_to_end(image.key)
                 return self._cached[image.key]
         media, content, size = encode(image)
-        entry = b"data:%b;base64,%b" % (media.encode(), base64.b64encode(content)), size
+        entry = _data_url(media, content), size
         with self._lock:
             if image.key not in self._cached:
                 self._bytes += len(entry[0])

@@ -22,7 +22,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -118,11 +117,18 @@ class Client:
             done.append(task)
             changed.set()
 
+        async def look() -> None:
+            """See now and then whether the run is to stop; a timeout of each wait would cost more."""
+            while True:
+                await asyncio.sleep(POLL_SECONDS)
+                changed.set()
+
         # Images are read and encoded in threads, so that they do not block the event loop.
         self._threads = ThreadPoolExecutor(4)
         self._preparation = Preparation(self.resize_rule, self.images, self.videos, self._threads)
         try:
             async with self.connection.client() as self._client:
+                looking = asyncio.create_task(look())
                 try:
                     while (waiting and not self._waits.stopping) or running:
                         self._start_tasks(waiting, running, finish)
@@ -130,9 +136,7 @@ class Client:
                             await asyncio.sleep(min(POLL_SECONDS, self.limiter.seconds_paused()))
                             continue
                         # asyncio.wait() would add a callback to each of the running tasks for every answer.
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(POLL_SECONDS):
-                                await changed.wait()
+                        await changed.wait()
                         changed.clear()
                         while done:
                             task = done.popleft()
@@ -141,9 +145,9 @@ class Client:
                             if response is not None:
                                 self._deliver(response)
                 finally:  # before their connections are closed
-                    for task in running:
+                    for task in (*running, looking):
                         task.cancel()
-                    await asyncio.gather(*running, return_exceptions=True)
+                    await asyncio.gather(*running, looking, return_exceptions=True)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 

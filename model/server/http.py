@@ -17,8 +17,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from evalkit.endpoint import KEY_VARIABLE, Endpoint
 from evalkit.version import __version__
 
@@ -27,7 +25,7 @@ from .events import is_stream, reply_of
 from .parsing import parse_reply
 from .rejection import FATAL, MODERATED, Rejection
 from .secrets import Mask
-from .transport import ENCODINGS, Exchange, exchange, open_session, proxy_of, run_in_thread
+from .transport import ENCODINGS, Exchange, Session, exchange, open_session, proxy_of, run_in_thread
 
 MAX_MESSAGE_LENGTH = 300
 CONNECT_TIMEOUT = 20.0
@@ -56,7 +54,7 @@ class Connection:
         self._mask = Mask(key)
         self._proxy = None if on_this_machine(endpoint.base_url) else proxy_of(endpoint.base_url)
 
-    def client(self, most: int | None = None) -> aiohttp.ClientSession:
+    def client(self, most: int | None = None) -> Session:
         """A client for concurrent requests, which keeps its connections open.
 
         Args:
@@ -112,7 +110,7 @@ class Connection:
         """Seconds for a request that is no work for the server."""
         return min(CONNECT_TIMEOUT, self.endpoint.timeout)
 
-    async def alive(self, client: aiohttp.ClientSession) -> bool:
+    async def alive(self, client: Session) -> bool:
         """Whether the server responds to a request for its models, be it with an error."""
         url = f"{self.endpoint.base_url}/models"
         try:
@@ -121,7 +119,7 @@ class Connection:
             return False
         return reply.status not in UNAVAILABLE_STATUSES
 
-    async def post(self, client: aiohttp.ClientSession, path: str, content: bytes) -> Any:
+    async def post(self, client: Session, path: str, content: bytes) -> Any:
         """The JSON reply to a request, without the key.
 
         Raises:

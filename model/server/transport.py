@@ -21,12 +21,14 @@ import truststore
 from evalkit.errors import UserError
 
 from .errors import RequestFailed, ServerUnavailable
+from .posting import Posting, Reply
 
 MAX_REPLY_BYTES = 16 * 2**20
 """Decoded bytes of a reply; an error reply is cut there."""
 ENCODINGS = "gzip, deflate"
 """Those that are asked for, and decoded piece by piece."""
 KEEPALIVE_SECONDS = 30.0
+JSON = {"Content-Type": "application/json"}
 LARGE_BODY = 2**20
 """Bytes above which a body is sent piece by piece, so that the event loop can do other things in between."""
 _Found = TypeVar("_Found")
@@ -46,7 +48,7 @@ class Exchange:
 
 def open_session(
     base_url: str, headers: Mapping[str, str], *, connections: int, connect_seconds: float, proxy: str | None
-) -> aiohttp.ClientSession:
+) -> Session:
     """A session that keeps its connections open; it follows no redirects, keeps no cookies and reads no ``.netrc``.
 
     Args:
@@ -56,7 +58,7 @@ def open_session(
         proxy: from ``proxy_of``.
     """
     secure = base_url.startswith("https:") or (proxy or "").startswith("https:")
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         headers=headers,
         connector=_Connector(
             limit=connections,
@@ -70,6 +72,32 @@ def open_session(
         auto_decompress=False,
         proxy=proxy,
     )
+    return Session(session, direct=proxy is None)
+
+
+class Session:
+    """Connections to a server, which are closed at the end of the context.
+
+    Args:
+        direct: whether no proxy is in between.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, *, direct: bool) -> None:
+        self.http = http
+        self._direct = direct
+        self._postings: dict[str, Posting] = {}
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.close()
+
+    def posting(self, url: str) -> Posting | None:
+        """What sends JSON to an address in little time; None if a proxy is in between."""
+        if self._direct and url not in self._postings:
+            self._postings[url] = Posting(self.http, url, JSON)
+        return self._postings.get(url)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -105,7 +133,7 @@ def proxy_of(base_url: str) -> str | None:
 
 
 async def exchange(
-    client: aiohttp.ClientSession,
+    session: Session,
     method: str,
     url: str,
     *,
@@ -132,11 +160,8 @@ async def exchange(
         async with asyncio.timeout(seconds):
             while True:
                 _reused.set(True)
-                data = None if content is None else _payload(content)
                 try:
-                    async with client.request(method, url, data=data, allow_redirects=False) as reply:
-                        body = await _body(reply) if with_body else b""
-                    break
+                    return await _exchange(session, method, url, content, with_body=with_body)
                 except aiohttp.ClientConnectorError:
                     raise
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
@@ -149,14 +174,21 @@ async def exchange(
         raise RequestFailed(timeout, overload=True, transport=True) from None
     except (aiohttp.ClientError, OSError, zlib.error) as error:
         raise RequestFailed(described(_reason(error)), transport=True) from None
+
+
+async def _exchange(session: Session, method: str, url: str, content: bytes | None, *, with_body: bool) -> Exchange:
+    reply: aiohttp.ClientResponse | Reply
+    large = content is not None and len(content) > LARGE_BODY
+    if content is not None and not large and (posting := session.posting(url)) is not None:
+        async with await posting.send(content) as reply:
+            body = await _body(reply)
+    else:
+        data = io.BytesIO(content) if content is not None and large else content
+        headers = {} if content is None else JSON
+        async with session.http.request(method, url, data=data, headers=headers, allow_redirects=False) as reply:
+            body = await _body(reply) if with_body else b""
     known = {name.lower(): _readable(value) for name, value in reply.headers.items()}
     return Exchange(reply.status, known, _readable(reply.reason or ""), body)
-
-
-def _payload(content: bytes) -> aiohttp.Payload:
-    if len(content) > LARGE_BODY:
-        return aiohttp.BytesIOPayload(io.BytesIO(content), content_type="application/json")
-    return aiohttp.BytesPayload(content, content_type="application/json")
 
 
 def _readable(text: str) -> str:
@@ -179,7 +211,7 @@ def _reason(error: Exception) -> str:
     return f"{name}: {error}" if str(error) else name
 
 
-async def _body(reply: aiohttp.ClientResponse) -> bytes:
+async def _body(reply: aiohttp.ClientResponse | Reply) -> bytes:
     encoding = reply.headers.get("Content-Encoding", "").strip().lower()
     pieces: list[bytes] = []
     length = 0
@@ -194,7 +226,7 @@ async def _body(reply: aiohttp.ClientResponse) -> bytes:
     return b"".join(pieces)[:MAX_REPLY_BYTES]
 
 
-async def _decoded(reply: aiohttp.ClientResponse, encoding: str) -> AsyncIterator[bytes]:
+async def _decoded(reply: aiohttp.ClientResponse | Reply, encoding: str) -> AsyncIterator[bytes]:
     """The body's pieces, decoded; a piece of a few bytes cannot become gigabytes."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise RequestFailed(f"the reply has the encoding {encoding[:40]!r}; requests accept {ENCODINGS}")

@@ -124,3 +124,4 @@ def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert server.seen == []
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
         assert connection.get(f"{url}/models") == {"data": []}
+        assert connection.post_json(f"{url}/tokenize", {}) == {}

@@ -10,7 +10,8 @@ image of 640 × 480 pixels, of which these processors make few visual tokens (ti
 
 ``generate`` gets the best of the fixed batches 4, 8, 16 and 32; rounds are paired, each with new images, and both
 answer the same samples in turn.  All answers have 24 tokens, the mix's mean.  Medians of the rounds' ratios are
-printed, and how many answers differ.  Where prefixes are not shared, evalkit runs the model's ``generate``, too.
+printed, and how many answers differ (Kosmos-2's ``generate`` numbers tokens after the padding of their batch).  Where
+prefixes are not shared, evalkit runs the model's ``generate``, too.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class FixedBatches(Generate):
             texts = [image_placeholder(self.processor) + one.text for one in batch]
         images = [[PathImage(str(one.path)).load()] for one in batch]
         self.processor.tokenizer.padding_side = "right" if self.model.config.is_encoder_decoder else "left"
-        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt")
+        bos = self.processor.tokenizer.bos_token  # some templates write it, and it must not be there twice
+        special = {"add_special_tokens": False} if bos and texts[0].startswith(bos) else {}
+        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **special)
         inputs.pop("labels", None)
         return inputs
 
@@ -142,7 +145,7 @@ def measure(model_type: str, settings: argparse.Namespace, folder: Path) -> dict
             answers[name] |= found
     return {
         "architecture": model_type,
-        "family": registry.family_name(model_type, ""),
+        "family": registry.family_name(model_type, "") or "generic",
         "shared": ours.backend.engine is not None,
         "batch": best,
         "rates": got,

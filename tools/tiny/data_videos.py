@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from clip_questions import LETTERS, ClipQA, clip_questions, temporal_questions
 from clips import RATE, SIDE, Clip, draw_clip
-from scenes import render
+from scenes import COLORS, SHAPES, render
 
 QUESTIONS = 3
 """For each video, as in Video-MME."""
-CANDIDATES = 8
-"""Clips of which the one with the rarest questions is kept."""
+CANDIDATES = 60
+"""Clips of which the one with the rarest questions and answers is kept."""
+ANSWERS = 3
+"""How much an answer's count weighs beside those of topics and letters, which are larger."""
 DURATIONS = {2: "short", 3: "short", 4: "medium", 5: "long", 6: "long"}
 """Video-MME's groups by the length of our clips in seconds; its own are of minutes."""
 
@@ -37,13 +39,27 @@ def write_video(path: Path, clip: Clip) -> None:
         container.mux(stream.encode(None))
 
 
+def _words(qa: ClipQA) -> tuple[str, str, str]:
+    """What is balanced: the topic, the letter, and the answer to the question without its shapes and colours.
+
+    Else "How many shapes move?" is mostly answered by 1, and a model that sees nothing answers it.
+    """
+    question = " ".join(word for word in qa.question.split() if word not in {*COLORS, *SHAPES})
+    return qa.topic, qa.letter, f"{question} {qa.answer}"
+
+
 def _chosen(seconds: int, asked: Counter[str], rng: random.Random) -> tuple[Clip, list[ClipQA]]:
-    """A clip with three questions, of the topics and with the letters that were asked least."""
+    """A clip with three questions, of the topics and with the letters and answers that were asked least."""
+
+    def cost_of(qa: ClipQA) -> int:
+        topic, letter, answer = (asked[word] for word in _words(qa))
+        return topic + letter + ANSWERS * answer
+
     best: tuple[int, Clip, list[ClipQA]] | None = None
     for _ in range(CANDIDATES):
         clip = draw_clip(rng, held_out=True, seconds=seconds)
-        least = sorted(clip_questions(clip, rng), key=lambda qa: asked[qa.topic] + asked[qa.letter])[:QUESTIONS]
-        cost = sum(asked[qa.topic] + asked[qa.letter] for qa in least)
+        least = sorted(clip_questions(clip, rng), key=cost_of)[:QUESTIONS]
+        cost = sum(map(cost_of, least))
         if len(least) == QUESTIONS and (best is None or cost < best[0]):
             best = cost, clip, least
     if best is None:
@@ -62,7 +78,7 @@ def write_videomme(root: Path, videos: int, rng: random.Random) -> int:
         video = f"clip{number:03d}"
         write_video(root / "videomme" / "data" / f"{video}.mp4", clip)
         for place, qa in enumerate(chosen, 1):
-            asked.update((qa.topic, qa.letter))
+            asked.update(_words(qa))
             rows.append({
                 "video_id": f"{number:03d}", "duration": DURATIONS[clip.seconds], "domain": "Synthetic",
                 "sub_category": "Shapes", "url": "", "videoID": video, "question_id": f"{number:03d}-{place}",

@@ -53,3 +53,5 @@ CHOOSING = replace(WIDER, clips=7, busy=0.7, forms=(0.65, 0.15, 0.20), choice=0.
 SETTLED = replace(
     WIDER, sorts=(0.58, 0.22, 0.20), caption=0.4, clips=5, grounding=3, choice=0.9, busy=0.5, forms=(0.45, 0.30, 0.25)
 )
+# Then images, with few clips.
+IMAGES = replace(SETTLED, sorts=(0.54, 0.24, 0.22), vqa=4, clips=2, pairs=1)

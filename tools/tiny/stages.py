@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mix import BROAD, BUSY, CHOOSING, HARD, HARDER, SETTLED, Mix, part
+from mix import BROAD, BUSY, CHOOSING, HARD, HARDER, IMAGES, SETTLED, Mix, part
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ STAGES = (
     Stage(9500, 3600, 0.35, BUSY, SMALL, extra=0.3, warm=30),
     Stage(11500, 2000, 0.25, CHOOSING, SMALL, extra=0.2, warm=10),
     Stage(13500, 1000, 0.2, SETTLED, replace(SMALL, images=12, rows=10), extra=0.2, warm=20),
+    Stage(14600, 1500, 0.2, IMAGES, replace(SMALL, images=20, rows=11), extra=0.1, warm=20),
 )
 
 

@@ -46,7 +46,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for name, weight in wrapped.named_parameters():
             if "lora_B" in name:
-                weight.normal_(0, 0.3)
+                weight.normal_(0, 1.0)
     wrapped.save_pretrained(folder)
     return folder
 
@@ -176,7 +176,7 @@ def test_old_names_in_patterns_and_saved_modules(tmp_path: Path) -> None:
     with torch.no_grad():
         for key, weight in wrapped.named_parameters():
             if "lora_B" in key or "modules_to_save" in key:
-                weight.normal_(0, 0.3)
+                weight.normal_(0, 1.0)
     wrapped.save_pretrained(tmp_path / "new")
     patterns = {"rank_pattern": {"^" + previous_name(name).replace(".", r"\."): 2}}
     old = written_before(tmp_path / "new", tmp_path / "old", **patterns)

@@ -6,7 +6,8 @@ Paper: Ouyang et al., "OmniDocBench: Benchmarking Diverse PDF Document Parsing w
 - ``omnidocbench`` is v1.5 (commit 0f22218): texts and formulas are matched together, text that belongs to nothing does
   not count, and tables in LaTeX count as missing.
 - ``omnidocbench_v1`` is v1.0 (commit 337cc26, before the branch ``v1_0``): texts and formulas apart.
-- ``omnidocbench_v1_vlmevalkit`` is VLMEvalKit's copy of v1.0 (commit e8e78f05), in which tables in LaTeX are missing.
+- ``omnidocbench_v1_vlmevalkit`` is VLMEvalKit's copy of v1.0 (commit e8e78f05), in which tables in LaTeX are missing,
+  and a page whose line breaks are CRLF is split at every line.
 
 A page's edit distance is the sum of the edits in its pairs of elements, divided by the sum of the lengths of the longer
 ones, between 0 and 1, lower is better; a value is the mean over the pages that have such elements.  TEDS and TEDS_S, of
@@ -23,6 +24,7 @@ Deviations: the official scorer matches a page by a simpler rule if it takes mor
 not depend on the machine.  Where it stops (LaTeX in a formula that cannot be parsed, deeply nested tables), the element
 is compared as it is.  It rounds the parts of an overall score first.  v1.0 converts tables in LaTeX by LaTeXML: here
 they are wrong, with a note, if a model writes most tables so; else they are left out with their pages, as there.
+VLMEvalKit takes any version of pylatexenc, and 2.10 converts formulas that are not valid LaTeX in another way.
 """
 
 from __future__ import annotations
@@ -87,22 +89,22 @@ class OmniDocBench(Metric):
 
     Args:
         current: whether the rules are those of v1.5, or of v1.0.
-        html_only: whether predicted tables in LaTeX are left out.
+        vlmevalkit: whether they are those of VLMEvalKit's copy of v1.0.
     """
 
     running_score = False  # a large table takes seconds
     meta_keys = ("language", "data_source", "layout", "special_issue")
     aggregation: Mapping[str, Aggregation] = dict.fromkeys((*EDITS, OVERALL_EDIT), Corpus(maximum=1.0))
 
-    def __init__(self, name: str, *, current: bool = False, html_only: bool = False) -> None:
+    def __init__(self, name: str, *, current: bool = False, vlmevalkit: bool = False) -> None:
         self.name = name
         self.headline = "overall_without_cdm" if current else "overall_score"
         self.current = current
-        self.html_only = html_only
+        self.vlmevalkit = vlmevalkit
 
     @property
     def signature(self) -> str:
-        return f"{self.name}|match:quick|latex:{PYLATEXENC}|cdm:none|v1"
+        return f"{self.name}|match:quick|latex:{PYLATEXENC}|cdm:none|v{2 if self.vlmevalkit else 1}"
 
     def check(self, samples: Sequence[Sample], kind: Kind) -> None:
         """Check that the packages are there, and every sample's annotations; see ``Metric``.  Raises ``UserError``."""
@@ -182,7 +184,7 @@ class OmniDocBench(Metric):
 
         predicted = referenced(self.name, answered, "annotated pages")
         page = self._page(answered.sample)
-        return compare(page, predicted or "", current=self.current, html_only=self.html_only)
+        return compare(page, predicted or "", current=self.current, vlmevalkit=self.vlmevalkit)
 
     def _parts(self, page: ComparedPage, meta: Mapping[str, Any], with_tables: bool) -> Iterator[Part]:
         """What a page adds to every value."""
@@ -264,6 +266,6 @@ METRICS = {
     for metric in (
         OmniDocBench("omnidocbench", current=True),
         OmniDocBench("omnidocbench_v1"),
-        OmniDocBench("omnidocbench_v1_vlmevalkit", html_only=True),
+        OmniDocBench("omnidocbench_v1_vlmevalkit", vlmevalkit=True),
     )
 }

@@ -92,8 +92,7 @@ def blocks_of(markdown: str, *, current: bool) -> list[Block]:
 
 def _cleaned(markdown: str, current: bool) -> str:
     """The page without images and fences, and with long runs of characters shortened."""
-    page = markdown.replace("\r\n", "\n").replace("\r", "\n")  # as when the scorer reads the page from a file
-    page = _IMAGE.sub("", page)
+    page = _IMAGE.sub("", markdown)
     for language in ("markdown", "html", "latex") if current else ("markdown",):
         page = re.sub(rf"^```{language}\n?", "", page, flags=re.MULTILINE)
     page = re.sub(r"```\n?$", "", page, flags=re.MULTILINE)

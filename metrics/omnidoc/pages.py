@@ -87,16 +87,19 @@ class Line:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def compare(page: Page, predicted: str, *, current: bool, html_only: bool = False) -> ComparedPage:
+def compare(page: Page, predicted: str, *, current: bool, vlmevalkit: bool = False) -> ComparedPage:
     """What is compared on a page.
 
     Args:
         predicted: the page as Markdown; may be empty.
         current: whether the rules are those of v1.5, or of v1.0.
-        html_only: whether predicted tables in LaTeX are left out.
+        vlmevalkit: whether they are those of VLMEvalKit's copy of v1.0: predicted tables in LaTeX are left out, and
+            line breaks are as predicted, which the official scorer reads from a file.
     """
+    if not vlmevalkit:
+        predicted = predicted.replace("\r\n", "\n").replace("\r", "\n")
     blocks = markdown.blocks_of(predicted, current=current)
-    listed = [block for block in blocks if not (html_only and block.kind == markdown.LATEX_TABLE)]
+    listed = [block for block in blocks if not (vlmevalkit and block.kind == markdown.LATEX_TABLE)]
     tables, unmatched, latex = _tables(page.tables, listed, current)
     texts: list[Comparison] = []
     formulas: list[Comparison] = []

@@ -13,7 +13,8 @@ A page's edit distance is the sum of the edits in its pairs of elements, divided
 ones, between 0 and 1, lower is better; a value is the mean over the pages that have such elements.  TEDS and TEDS_S, of
 the structure alone, are means over pages of the means over their tables, in percent.  Values by attributes of pages
 (``text_edit[data_source: book]``) are such means; those by attributes of texts and tables (``TEDS[line: full_line]``)
-are means over elements.
+are means over elements.  v1.5 also has ``text_edit[sample_avg]``, the mean over all elements, and ``text_edit[whole]``,
+the edits of all elements divided by their lengths, and so for the other edit distances.
 
 Left out: **CDM**, which renders formulas and needs LaTeX, Node.js and ImageMagick, and BLEU and METEOR of texts.  The
 overall score of v1.5 is ((1 − text_edit) · 100 + TEDS + CDM) / 3, so that evalkit has none: its headline
@@ -23,7 +24,8 @@ edit distances; the headline ``overall_score`` is 100 · (1 − ``overall_edit``
 Deviations: the official scorer matches a page by a simpler rule if it takes more than 30 seconds; here the result does
 not depend on the machine.  Where it stops (LaTeX in a formula that cannot be parsed, deeply nested tables), the element
 is compared as it is.  It rounds the parts of an overall score first.  v1.0 converts tables in LaTeX by LaTeXML: here
-they are wrong, with a note, if a model writes most tables so; else they are left out with their pages, as there.
+they are wrong, with a note, if a model writes most tables of a split so (there: of all pages, in both languages); else
+they are left out with their pages, as there.
 VLMEvalKit takes any version of pylatexenc, and 2.10 converts formulas that are not valid LaTeX in another way.
 """
 
@@ -58,6 +60,8 @@ TEXT, FORMULA, TABLE, ORDER = "text_edit", "formula_edit", "table_edit", "order_
 EDITS = (TEXT, FORMULA, TABLE, ORDER)
 TEDS, STRUCTURE = "TEDS", "TEDS_S"
 OVERALL_EDIT = "overall_edit"
+SAMPLE_AVG, WHOLE = "sample_avg", "whole"
+"""The official scorer's names for an edit distance by element, and for that of all pages together."""
 PAGE_KEYS: Mapping[str, Sequence[str]] = {
     TEXT: ("language", "data_source", "special_issue"),
     FORMULA: ("language",),
@@ -195,7 +199,13 @@ class OmniDocBench(Metric):
         order = () if page.order is None else (page.order,)
         for name, compared in ((TEXT, page.texts), (FORMULA, page.formulas), (TABLE, tables), (ORDER, order)):
             if length := sum(one.length for one in compared):
-                yield from _of_page(name, sum(one.edits for one in compared) / length, labels)
+                edits = sum(one.edits for one in compared)
+                yield from _of_page(name, edits / length, labels)
+                if self.current:
+                    yield f"{name}[{WHOLE}]", edits, length
+                    for one in compared:
+                        if one.length:
+                            yield f"{name}[{SAMPLE_AVG}]", one.edits / one.length, 1.0
         for one in page.texts:
             if one.length:
                 yield from _of_element(TEXT, one.edits / one.length, one.attributes)

@@ -18,9 +18,11 @@ from evalkit.metrics.omnidoc.normal_forms import formula_form, table_form, text_
 from evalkit.metrics.omnidocbench import METRICS
 from evalkit.types import Answered, Prediction, Sample, Scores
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "omnidocbench.json").read_text())
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = json.loads((FOLDER / "omnidocbench.json").read_text())
+GOLDEN_SETS = {**GOLDEN["sets"], **json.loads((FOLDER / "omnidocbench_more.json").read_text())["sets"]}
 NAMES = {"v1.5": "omnidocbench", "v1.0": "omnidocbench_v1", "vlmevalkit": "omnidocbench_v1_vlmevalkit"}
-SETS = ("mixed", "short", "latex_tables")
+SETS = ("mixed", "short", "latex_tables", "more")
 ATTRIBUTES = {"language": "english", "data_source": "book", "layout": "single_column", "special_issue": ["None"]}
 
 
@@ -31,7 +33,7 @@ def answered(key: str, page: dict[str, Any], markdown: str | None, meta: dict[st
 def of_set(name: str) -> list[Answered]:
     return [
         answered(case["id"], inputs["page"], inputs["markdown"] or None, inputs["page"]["page_info"]["page_attribute"])
-        for case in GOLDEN["sets"][name]["cases"]
+        for case in GOLDEN_SETS[name]["cases"]
         for inputs in [case["inputs"]]
     ]
 
@@ -54,13 +56,14 @@ def score(metric: str, *pairs: tuple[dict[str, Any], str | None]) -> Scores:
     return score_answers(METRICS[metric], [answered(str(n), *pair) for n, pair in enumerate(pairs)])
 
 
-@pytest.mark.parametrize("version", ["v1.5", "v1.0"])
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    ("name", "version"), [*((name, version) for name in SETS for version in ("v1.5", "v1.0")), ("more", "vlmevalkit")]
+)
 def test_every_page_as_the_official_scorer(name: str, version: str) -> None:
     answers = of_set(name)
     METRICS[NAMES[version]].check([a.sample for a in answers], "document")
     per_sample = score_answers(METRICS[NAMES[version]], answers).per_sample
-    for case in GOLDEN["sets"][name]["cases"]:
+    for case in GOLDEN_SETS[name]["cases"]:
         found = {key: value for key, value in per_sample[case["id"]].items() if key != "score"}
         assert found == pytest.approx(case["expected"][version], abs=1e-9), case["id"]
 
@@ -68,10 +71,12 @@ def test_every_page_as_the_official_scorer(name: str, version: str) -> None:
 @pytest.mark.parametrize("version", NAMES)
 @pytest.mark.parametrize("name", SETS)
 def test_means_and_breakdowns_as_the_official_scorer(name: str, version: str) -> None:
-    expected = GOLDEN["sets"][name]["totals"][version]
+    expected = GOLDEN_SETS[name]["totals"][version]
     values = score_answers(METRICS[NAMES[version]], of_set(name)).values
-    found = {key: value for key, value in values.items() if not key.startswith("overall")}
+    unknown = () if name == "more" else ("[sample_avg]", "[whole]")  # not in the older file
+    found = {k: v for k, v in values.items() if not k.startswith("overall") and not k.endswith(unknown)}
     assert len(found) > 40
+    assert ("text_edit[whole]" in values) == (version == "v1.5")
     assert found == pytest.approx({key: expected[key] for key in found}, abs=1e-9)
     if version == "v1.5":
         overall = (100 * (1 - expected["text_edit"]) + expected["TEDS"]) / 2
@@ -96,6 +101,23 @@ def test_blocks_and_forms_of_any_text(version: str) -> None:
         assert text_form(markdown) == expected["text"]
         assert formula_form(markdown, current=current) == expected["formula"]
         assert table_form(markdown) == expected["table"]
+
+
+def test_vlmevalkit_splits_a_page_with_crlf_at_every_line() -> None:
+    pair = page(text("One two three"), text("Four")), "One two\r\nFour\r\n\r\nthree"
+    assert math.isclose(score("omnidocbench_v1", pair).values["text_edit"], 0.4)
+    assert math.isclose(score("omnidocbench_v1_vlmevalkit", pair).values["text_edit"], 0.5)
+
+
+def test_edit_distances_of_all_elements_together() -> None:
+    pairs = (
+        (page(text("abcd"), text("The long second one")), "abcx\n\nThe long second one"),
+        (page(text("wxyz")), "wxyz"),
+    )
+    values = score("omnidocbench", *pairs).values
+    assert math.isclose(values["text_edit"], 1 / 20 / 2)
+    assert math.isclose(values["text_edit[sample_avg]"], 1 / 4 / 3)
+    assert math.isclose(values["text_edit[whole]"], 1 / 24)
 
 
 def test_right_pages_have_no_edits() -> None:

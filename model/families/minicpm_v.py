@@ -2,11 +2,11 @@
 
 Sources: VLMEvalKit's file for the models (open-compass/VLMEvalKit, commit e8e78f05, ``vlmeval/vlm/minicpm_v.py``,
 classes ``MiniCPM_V_4`` to ``MiniCPM_V_4_6``), in which the authors evaluate: options after ``Question:`` and
-``Options:``; the request for a single word or phrase before the image; steps and ``Answer: …`` on benchmarks on which
-all three versions are asked for them (MMMU, MMStar, MathVista, MathVision, MathVerse).  What else that file does is not
-done here: three beams, a repetition penalty of 1.2, enlarged images of a random size, and the versions' different lists
-of other benchmarks.  No convention for boxes was found: prompts for boxes, points, detection and events in videos are
-ours, that for captions is LLaVA's.
+``Options:``; the request for a single word or phrase before the image, which OmniDocBench is without; steps and
+``Answer: …`` on benchmarks on which all three versions are asked for them (MMMU, MMStar, MathVista, MathVision,
+MathVerse).  What else that file does is not done here: three beams, a repetition penalty of 1.2, enlarged images of a
+random size, and the versions' different lists of other benchmarks.  No convention for boxes was found: prompts for
+boxes, points, detection and events in videos are ours, that for captions is LLaVA's.
 
 MiniCPM-V 4.5 reasons in ``<think>`` where its template is told to (``--thinking on``); of 4.6 there is a checkpoint
 that always does.  Images are cut into up to nine slices and a small copy.  Frames of videos are given as images.
@@ -37,6 +37,8 @@ LETTER = (
     'with the correct answer in the format of "Answer: selected option\n\n{hints}{question}\n{options}\n'
 )
 MATH = ("mathvista", "mathvision", "mathverse")
+PAGES = ("omnidocbench", "omnidocbench_v1")
+"""Benchmarks whose answers are complete pages."""
 
 
 class MiniCPMV(FractionChat):
@@ -57,8 +59,9 @@ class MiniCPMV(FractionChat):
     def _user(self, spec: PromptSpec, sample: Sample) -> Message:
         """The question, after the request for a short answer and the images."""
         turn = super()._user(spec, sample)
-        asked = self.template(spec)
-        if spec.protocol != OFFICIAL or spec.given or spec.kind == "choice" or asked.text != QUESTION:
+        if spec.protocol != OFFICIAL or spec.given or spec.kind == "choice" or spec.task in PAGES:
+            return turn
+        if self.template(spec).text != QUESTION:
             return turn
         apart = "\n" if isinstance(turn.content[0], TextPart) else ""  # there is no image between them
         return Message(turn.role, joined([TextPart(BRIEFLY + apart), *turn.content]))

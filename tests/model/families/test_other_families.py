@@ -405,6 +405,8 @@ def test_short_answers_of_minicpm_are_asked_for_before_the_image() -> None:
     assert shown("minicpm-v", question, Sample("b", (), "Why?", (), "b")) == [f"user: {SHORT}\nWhy?"]
     given = PromptSpec("vqav2", "vqa", given="{q}")
     assert shown("minicpm-v", given, ASKED["vqa"]) == ["user: [a.png]Red {or} blue?"]
+    pages = registry.tasks.get("omnidocbench").prompt_spec()
+    assert shown("minicpm-v", pages, ASKED["vqa"]) == ["user: [a.png]Red {or} blue?"]
     mathvista = registry.tasks.get("mathvista").prompt_spec()
     read = registry.families.get("minicpm-v").parse(mathvista, "Answer: is asked for, 3 + 4.\nAnswer: 7", (SIZE,))
     assert read.value == "7"

@@ -23,10 +23,11 @@ edit distances; the headline ``overall_score`` is 100 · (1 − ``overall_edit``
 
 Deviations: the official scorer matches a page by a simpler rule if it takes more than 30 seconds; here the result does
 not depend on the machine.  Where it stops (LaTeX in a formula that cannot be parsed, deeply nested tables), the element
-is compared as it is.  It rounds the parts of an overall score first.  v1.0 converts tables in LaTeX by LaTeXML: here
-they are wrong, with a note, if a model writes most tables of a split so (there: of all pages, in both languages); else
-they are left out with their pages, as there.
-VLMEvalKit takes any version of pylatexenc, and 2.10 converts formulas that are not valid LaTeX in another way.
+is compared as it is; v1.0 also stops at a page whose annotated texts have no letters, and here what is predicted there
+counts as edits.  It rounds the parts of an overall score first.  v1.0 converts tables in LaTeX by LaTeXML: here they
+are wrong, with a note, if a model writes most tables of a split so (there: of all pages, in both languages); else they
+are left out with their pages, as there.  VLMEvalKit takes any version of pylatexenc, and 2.10 converts formulas that
+are not valid LaTeX in another way.
 """
 
 from __future__ import annotations

@@ -121,6 +121,8 @@ def serve(arguments: argparse.Namespace, folder: Path, plan: dict[str, Any], sta
                 for part in m["content"] if part["type"] == "image_url"]  # fmt: skip
         with lock, images.open("a") as file:
             file.write(hashlib.sha256("".join(urls).encode()).hexdigest() + "\n")
+        if body["model"] != arguments.served_model_name:  # each server has a name of its own
+            return "404"
         if doomed and number == plan.get("dies_at") and started <= plan.get("deaths", 1):
             print("CUDA error: an illegal memory access", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -126,7 +126,7 @@ class LaunchedBackend(ServerBackend):
                 await queue.changed.wait()
                 continue
             try:
-                await self._client(connection, limiter, answered, stop, replica).run(share)
+                await self._client(connection, limiter, answered, stop, replica, replica.name).run(share)
             except ReplicaLost as error:
                 lost.append(str(error))
                 share.give_back()

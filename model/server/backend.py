@@ -124,9 +124,11 @@ class ServerBackend(Backend):
         deliver: Callable[[Response], None],
         stop: Event | None,
         server: Watched | None = None,
+        model: str | None = None,
     ) -> Client:
+        chat = self._chat if model is None else self._chat.named(model)
         return Client(
-            connection, self._chat, limiter, self._images, self.resize_rule, self.videos,
+            connection, chat, limiter, self._images, self.resize_rule, self.videos,
             deliver=deliver, stop=stop, counts=self.counts, server=server,
         )  # fmt: skip
 

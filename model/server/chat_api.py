@@ -14,6 +14,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +94,12 @@ class ChatAPI:
         limits = {"min_pixels": checkpoint.min_pixels, "max_pixels": checkpoint.max_pixels}
         given = {name: value for name, value in limits.items() if value is not None}
         self._pixels = given if checkpoint.served.endpoint.pixel_limits == PIXEL_LIMITS_SENT else {}
+
+    def named(self, model: str) -> ChatAPI:
+        """The same API of a server that offers the model under another name; what either learns, both know."""
+        found = copy(self)
+        found.model = model
+        return found
 
     # ---------------------------------------------------------------------------------------------------------- request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.coordinates import Numbers, PointNumbers
+from evalkit.coordinates import Numbers, PointNumbers, box_numbers
 from evalkit.errors import UserError
 from evalkit.types import ImageSize, Message, PromptSpec, PromptTemplate, Sample, Shot
 
@@ -24,6 +24,26 @@ class ScaledChat(Chat):
     def integers(self, box: Numbers) -> tuple[int, int, int, int]:
         """The nearest integers in range to a box in the family's units."""
         return rounded(box, (self.largest, self.largest))
+
+
+class MarkedChat(ScaledChat):
+    """A family whose answers have the expression and then boxes, each between marks: ``<ref>…</ref><box>[[…]]</box>``.
+
+    Attributes:
+        expression_marks, box_marks: before and after each.
+    """
+
+    expression_marks = ("<ref>", "</ref>")
+    box_marks = ("<box>", "</box>")
+
+    def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
+        """The first box after its mark, or after the expression, which may have brackets of its own."""
+        mark = self.box_marks[0] if self.box_marks[0] in answer else self.expression_marks[1]
+        return box_numbers(answer.partition(mark)[2] or answer)
+
+    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
+        (before, after), (opening, closing) = self.expression_marks, self.box_marks
+        return f"{before}{expression}{after}{opening}[[{', '.join(map(str, self.integers(box)))}]]{closing}"
 
 
 class PrefixModel(ScaledChat):

@@ -16,22 +16,23 @@ from __future__ import annotations
 
 import re
 
-from evalkit.coordinates import Numbers, box_numbers
-from evalkit.types import PromptSpec, PromptTemplate
+from evalkit.types import PromptTemplate
 
 from ._prompts import LETTER, LLAVA, SHORT
-from ._scaled import ScaledChat
+from ._scaled import MarkedChat
 
 GROUNDING = "Locate <|ref|>{q}<|/ref|> in the given image."
 
 
-class DeepSeekVL2(ScaledChat):
+class DeepSeekVL2(MarkedChat):
     """The family of DeepSeek-VL2 checkpoints."""
 
     name = "deepseek-vl2"
     model_types = ("deepseek_vl_v2",)
     coordinates = "integers from 0 to 999, 999ths of the image"
     largest = 999
+    expression_marks = ("<|ref|>", "<|/ref|>")
+    box_marks = ("<|det|>", "<|/det|>")
     special = re.compile(r"<\|/?[a-z0-9_]++\|>|<｜[^<>｜]{1,40}+｜>")
     official = {**LLAVA, "grounding": GROUNDING, "pointing": GROUNDING}
     by_task = {
@@ -40,15 +41,6 @@ class DeepSeekVL2(ScaledChat):
         )
     }
     without_sharing = "it runs on servers only"
-
-    def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
-        """The first box after ``<|det|>``, or after the expression, which may have brackets of its own."""
-        mark = "<|det|>" if "<|det|>" in answer else "<|/ref|>"
-        return box_numbers(answer.partition(mark)[2] or answer)
-
-    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = self.integers(box)
-        return f"<|ref|>{expression}<|/ref|><|det|>[[{x1}, {y1}, {x2}, {y2}]]<|/det|>"
 
 
 FAMILY = DeepSeekVL2()

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evalkit.coordinates import Numbers, box_numbers
 from evalkit.types import ImagePart, Message, PromptSpec, PromptTemplate, Sample, TextPart, VideoPart
 
 from ._chat import OTHER_SPECIAL
 from ._prompts import DETECTION_THOUSANDTHS, LETTER, LLAVA, LMMS_EVAL, SHORT, joined
-from ._scaled import ScaledChat
+from ._scaled import MarkedChat
 
 VQA = "{q} Answer the question using a single word or phrase."
 GROUNDING = "Please provide the bounding box coordinate of the region this sentence describes: <ref>{q}</ref>"
@@ -37,7 +36,7 @@ BY_TASK: Mapping[str, PromptTemplate] = {
 }
 
 
-class InternVL(ScaledChat):
+class InternVL(MarkedChat):
     """The family of InternVL checkpoints, in transformers' format and in the authors'."""
 
     name = "internvl"
@@ -56,15 +55,6 @@ class InternVL(ScaledChat):
         "mme": VQA,
         "hallusionbench": "{q} Please answer yes or no. Answer the question using a single word or phrase.",
     }
-
-    def numbers(self, spec: PromptSpec, answer: str) -> Numbers | None:
-        """The first box after ``<box>``, or after the expression, which may have brackets of its own."""
-        mark = "<box>" if "<box>" in answer else "</ref>"
-        return box_numbers(answer.partition(mark)[2] or answer)
-
-    def spelled(self, spec: PromptSpec, box: Numbers, expression: str) -> str:
-        x1, y1, x2, y2 = self.integers(box)
-        return f"<ref>{expression}</ref><box>[[{x1}, {y1}, {x2}, {y2}]]</box>"
 
     def _user(self, spec: PromptSpec, sample: Sample) -> Message:
         """The question; several images come first and are numbered, and those inside the text leave their numbers."""

@@ -125,7 +125,10 @@ def measure(model_type: str, settings: argparse.Namespace, folder: Path) -> dict
 
     def drawn(count: int, seed: str) -> list[Question]:
         queries = draw(MIX, count, folder, seed=seed, large=False)
-        return [Question(one.id, one.path, one.size, one.text, TOKENS, plain) for one in queries]
+        return [
+            Question(id=one.id, path=one.path, size=one.size, text=one.text, limit=TOKENS, plain=plain)
+            for one in queries
+        ]
 
     part = drawn(settings.samples, "part")
     rates = {size: timed(FixedBatches(model, processor, size), part)[0] for size in BATCHES if size <= settings.samples}
@@ -166,9 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = sorted({*ARCHITECTURES, *OWN})
     parser.add_argument("--only", action="append", choices=every, metavar="ARCHITECTURE", help="repeatable")
-    parser.add_argument("--samples", type=int, default=60, metavar="N", help="samples in each round (default: 60)")
+    parser.add_argument("--samples", type=int, default=32, metavar="N", help="samples in each round (default: 32)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="paired rounds (default: 3)")
-    parser.add_argument("--width", type=int, default=16_384, metavar="N", help="of the layers (default: 16384)")
+    parser.add_argument("--width", type=int, default=8192, metavar="N", help="of the layers (default: 8192)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there")
     settings = parser.parse_args()
     logging.getLogger("evalkit").setLevel(logging.ERROR)

@@ -53,8 +53,10 @@ __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype
 
 log = logging.getLogger(__name__)
 
-# Default batch size of generate.
-BATCH_SIZE = 8
+# Defaults of generate: requests in a batch, and tokens of their prompts (by device type; a CUDA device has the other).
+BATCH_SIZE = 32
+BATCH_TOKENS = {"cpu": 16_384, "mps": 16_384}
+BATCH_TOKENS_ON_GPU = 32_768
 
 
 class HFBackend(Backend):
@@ -64,7 +66,7 @@ class HFBackend(Backend):
         model: a transformers image-text-to-text model in eval mode.
         processor: its processor; conversations need a chat template.
         batch_size: sequences decoded together; None adapts to the device.
-        max_batch_tokens: tokens per prefill batch of the engine; None adapts to the device.
+        max_batch_tokens: tokens of the prompts that are computed together; None adapts to the device.
         exact: batch size 1 through the model's own ``generate``.
         options: options of the engine.
 
@@ -107,8 +109,16 @@ class HFBackend(Backend):
             pad_token_id=pad,
             decoder_start_token_id=getattr(configured, "decoder_start_token_id", None),
         )
+        tokens = max_batch_tokens
+        if batch_size is None and tokens is None:
+            tokens = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_GPU)
         self.plain = GenerateRunner(
-            model, self.inputs, stops=self._stops, pad=pad, batch_size=1 if exact else batch_size or BATCH_SIZE
+            model,
+            self.inputs,
+            stops=self._stops,
+            pad=pad,
+            batch_size=1 if exact else batch_size or BATCH_SIZE,
+            max_tokens=None if exact else tokens,
         )
         self.engine: Engine | None = None
         self.unfit: str | None = "--exact runs one sample at a time" if exact else None
@@ -120,7 +130,8 @@ class HFBackend(Backend):
             except UnsupportedModel as error:
                 self.unfit = str(error)
                 log.warning(
-                    "%s runs through transformers' generate, in batches of %d: the engine does not support it (%s)",
+                    "%s runs through transformers' generate, in batches of up to %d: the engine does not support it "
+                    "(%s)",
                     type(model).__name__,
                     self.plain.batch_size,
                     error,
@@ -144,7 +155,7 @@ class HFBackend(Backend):
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "batch_size": self.batch_size,
-            "max_batch_tokens": self.engine.limits.tokens if self.engine is not None else None,
+            "max_batch_tokens": self.engine.limits.tokens if self.engine is not None else self.plain.max_tokens,
             "videos": self._notice.how,
             "engine": "shared prefixes" if self.engine is not None else f"generate: {self.unfit}",
             "not_applied": self.not_applied,

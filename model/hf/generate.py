@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from evalkit.types import image_key
+
 from .continuations import Branch, ForcedDecoding
 from .memory import is_out_of_memory
 from .planned import PlannedRequest, PreparedBatch
@@ -34,6 +36,24 @@ COUNT_PADDING = ("kosmos-2",)
 
 # Not the id of any token: a forced continuation never stops early.
 NO_STOP = 2**31 - 1
+
+
+# Prompts about the same images are neighbours if they are no shorter than this share of the longest of them.
+NEARLY_AS_LONG = 0.8
+
+
+def by_images(rows: Sequence[PlannedRequest]) -> list[PlannedRequest]:
+    """Longest prompts first, each followed by those about the same images and videos that are nearly as long."""
+    runs: list[list[PlannedRequest]] = []
+    latest: dict[tuple[str, ...], list[PlannedRequest]] = {}
+    for planned in sorted(rows, key=lambda p: -p.tokens):
+        keys = (*map(image_key, planned.request.images), *(video.key for video in planned.encoded_videos))
+        run = latest.get(keys)
+        if run is None or planned.tokens < NEARLY_AS_LONG * run[0].tokens:
+            run = latest[keys] = []
+            runs.append(run)
+        run.append(planned)
+    return [planned for run in runs for planned in run]
 
 
 class NaNDetector(LogitsProcessor):
@@ -68,21 +88,31 @@ class SamplingProcessor(LogitsProcessor):
 
 
 class GenerateRunner:
-    """Answers planned requests with ``model.generate``, ``batch_size`` at a time (fewer after running out of memory).
+    """Answers planned requests with ``model.generate``, in batches (smaller ones after running out of memory).
 
     Args:
         stops: returns the stop tokens of a request.
         pad: the token after a stop token in batches.
+        batch_size: the most requests in a batch.
+        max_tokens: the most tokens of a batch's prompts, with their padding; None for any number.
     """
 
     def __init__(
-        self, model: Any, inputs: Inputs, *, stops: Callable[[PlannedRequest], Sequence[int]], pad: int, batch_size: int
+        self,
+        model: Any,
+        inputs: Inputs,
+        *,
+        stops: Callable[[PlannedRequest], Sequence[int]],
+        pad: int,
+        batch_size: int,
+        max_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.stops = stops
         self.pad = pad
         self.batch_size = batch_size
+        self.max_tokens = max_tokens
         config = getattr(model, "config", None)
         self.counts_padding = getattr(config, "model_type", None) in COUNT_PADDING
         self.encodes_prompts = bool(getattr(config, "is_encoder_decoder", False))
@@ -114,10 +144,20 @@ class GenerateRunner:
             length = len(planned.ids) if self.counts_padding else 0  # then batches have no padding
             groups.setdefault((planned.group, length), []).append(planned)
         for group in groups.values():
-            group.sort(key=lambda p: -p.tokens)
-            while group:  # batch_size may change in between
-                batch, group[:] = group[: self.batch_size], group[self.batch_size :]
-                yield batch
+            waiting = by_images(group)
+            while waiting:  # batch_size may change in between
+                size = self._size(waiting)
+                yield waiting[:size]
+                del waiting[:size]
+
+    def _size(self, waiting: Sequence[PlannedRequest]) -> int:
+        """How many of the requests, from the first on, make a batch."""
+        longest = 0
+        for size, planned in enumerate(waiting[: self.batch_size]):
+            longest = max(longest, planned.tokens)
+            if size and self.max_tokens is not None and (size + 1) * longest > self.max_tokens:
+                return size
+        return min(self.batch_size, len(waiting))
 
     def _answer(self, prepared: PreparedBatch) -> Iterator[Outcome]:
         for planned, error in prepared.failed:

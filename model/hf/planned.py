@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.model.video_frames import FrameImage
 from evalkit.model.videos import SelectedVideo
-from evalkit.types import Request, Size
+from evalkit.types import ImageRef, Request, Size, image_key
 
 from .continuations import Branch
 
@@ -69,3 +69,11 @@ def describe_error(request: Request, error: BaseException) -> str:
         for media in (*request.images, *request.videos)
     )
     return f"{type(error).__name__}: {error}" + (f" ({', '.join(names)})" if names else "")
+
+
+def load_once(image: ImageRef, decoded: dict[str, Any]) -> Any:
+    """The decoded image, which is added to ``decoded``.  Raises ``OSError`` or ``ValueError`` if it cannot be read."""
+    key = image_key(image)
+    if key not in decoded:
+        decoded[key] = image.load()
+    return decoded[key]

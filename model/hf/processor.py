@@ -31,7 +31,7 @@ from evalkit.types import (
 
 from .continuations import build_branches
 from .formatting import first_line
-from .planned import PlannedRequest, PreparedBatch, describe_error
+from .planned import PlannedRequest, PreparedBatch, describe_error, load_once
 from .prompt_text import (
     NOT_FOR_IMAGES,
     OTHER_TEMPLATE,
@@ -205,9 +205,10 @@ class Inputs:
         good: list[PlannedRequest] = []
         images: list[Any] = []
         failed: list[tuple[PlannedRequest, BaseException]] = []
+        decoded: dict[str, Any] = {}  # several requests of a batch can show the same image
         for planned in batch:
             try:
-                loaded = [image.load() for image in planned.request.images]
+                loaded = [load_once(image, decoded) for image in planned.request.images]
             except (OSError, ValueError) as error:
                 failed.append((planned, error))
                 continue

@@ -10,8 +10,7 @@ not be verified.
 
 Points are the centres of boxes.  Multiple choice by letters, detection and other harnesses' protocols are not
 supported: there are no prefixes for them.  Of several boxes the first is taken.  An image is 224 × 224 pixels, and 64
-tokens, whatever its shape.  Batches have prompts of one length: transformers' decode steps would number tokens after
-their prompt's padding, and answers depend on the batch.  Kosmos-2.5 is another model.
+tokens, whatever its shape.  Kosmos-2.5 is another model.
 """
 
 from __future__ import annotations

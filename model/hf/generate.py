@@ -31,9 +31,6 @@ from .threads import threads
 
 log = logging.getLogger(__name__)
 
-# Their decode steps number a token after its prompt and the prompt's padding.
-COUNT_PADDING = ("kosmos-2",)
-
 # Not the id of any token: a forced continuation never stops early.
 NO_STOP = 2**31 - 1
 
@@ -113,9 +110,7 @@ class GenerateRunner:
         self.pad = pad
         self.batch_size = batch_size
         self.max_tokens = max_tokens
-        config = getattr(model, "config", None)
-        self.counts_padding = getattr(config, "model_type", None) in COUNT_PADDING
-        self.encodes_prompts = bool(getattr(config, "is_encoder_decoder", False))
+        self.encodes_prompts = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         if self.encodes_prompts:  # encoders such as BART's number positions from the start of a row, padding included
             inputs.tokenizer.padding_side = "right"
 
@@ -141,8 +136,7 @@ class GenerateRunner:
     def _batches(self, rows: Sequence[PlannedRequest]) -> Iterator[list[PlannedRequest]]:
         groups: dict[object, list[PlannedRequest]] = {}  # usually one, as a task has one decoding
         for planned in rows:
-            length = len(planned.ids) if self.counts_padding else 0  # then batches have no padding
-            groups.setdefault((planned.group, length), []).append(planned)
+            groups.setdefault(planned.group, []).append(planned)
         for group in groups.values():
             waiting = by_images(group)
             while waiting:  # batch_size may change in between
@@ -249,7 +243,7 @@ class GenerateRunner:
     def _search(self, inputs: Any, settings: GenerationConfig, *watch: LogitsProcessor) -> list[list[int]]:
         """The new tokens of every row, padded at the end."""
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)  # casts floating-point tensors only
-        with torch.inference_mode(), trained_positions(self.model):
+        with torch.inference_mode(), trained_positions(self.model, inputs["attention_mask"]):
             out = self.model.generate(
                 **inputs,
                 generation_config=settings,

@@ -1,16 +1,18 @@
-"""Positions of tokens in models of the Qwen2-VL line, and ``generate`` with them.
+"""Positions of tokens in models of the Qwen2-VL line and in Kosmos-2, and ``generate`` with them.
 
-A video's tokens have a position in time, a row and a column: frame group t is at time t (Qwen2-VL), or at its seconds
+Qwen2-VL: a video's tokens have a position in time, a row and a column: frame group t is at time t, or at its seconds
 times ``tokens_per_second``, rounded down (Qwen2.5-VL).  Text after it continues from the largest position + 1, as in
 training, in transformers 4 and in vLLM.  transformers 5.23 continues from max(rows, columns) instead, which is inside
 the video if it has more frame groups than that.  Qwen3-VL has text between frame groups, each of which is numbered as
 an image is.
+
+Kosmos-2: in decode steps, transformers 5.23 counts the prompt's padding, too, and answers depend on the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -115,12 +117,22 @@ def places_videos_otherwise(model: Any) -> bool:
 
 
 @contextmanager
-def trained_positions(model: Any) -> Iterator[None]:
-    """``model.generate`` numbers prompts with videos as ``rope_index`` does, in this context."""
-    if not places_videos_otherwise(model):
-        yield
-        return
+def trained_positions(model: Any, attention_mask: torch.Tensor | None = None) -> Iterator[None]:
+    """``model.generate`` numbers tokens as in training, in this context: videos as ``rope_index``, no padding.
 
+    Args:
+        attention_mask: (rows, tokens) of the prompts, which are padded on the left; None if they are not.
+    """
+    with ExitStack() as stack:
+        if places_videos_otherwise(model):
+            stack.enter_context(_trained_video_positions(model))
+        if attention_mask is not None and getattr(model.config, "model_type", None) == "kosmos-2":
+            stack.enter_context(_positions_without_padding(model.text_model.model.embed_positions, attention_mask))
+        yield
+
+
+@contextmanager
+def _trained_video_positions(model: Any) -> Iterator[None]:
     own = model.model.get_rope_index
 
     def numbered(input_ids: torch.Tensor, *args: Any, video_grid_thw: Any = None, **given: Any) -> Any:
@@ -142,3 +154,28 @@ def trained_positions(model: Any) -> Iterator[None]:
         yield
     finally:
         del model.model.get_rope_index
+
+
+@contextmanager
+def _positions_without_padding(embedding: Any, attention_mask: torch.Tensor) -> Iterator[None]:
+    """Kosmos-2's embedding of positions counts each row from its first token that is not padding."""
+    own, used = embedding.forward, attention_mask.bool()
+    padding = (~used).sum(-1)
+
+    def counted(input_ids: torch.Tensor, past_key_values_length: int = 0, **given: Any) -> Any:
+        beams = len(input_ids) // len(used)
+        # As in transformers, a padding token gets no number even where a prompt or an answer contains it.
+        numbered = input_ids != embedding.padding_idx
+        if past_key_values_length:
+            places = numbered.cumsum(-1) + past_key_values_length - padding.repeat_interleave(beams)[:, None]
+        else:
+            numbered = numbered & used.repeat_interleave(beams, dim=0)
+            places = numbered.cumsum(-1)
+        given["position_ids"] = places * numbered + embedding.padding_idx
+        return own(input_ids=input_ids, past_key_values_length=past_key_values_length, **given)
+
+    embedding.forward = counted
+    try:
+        yield
+    finally:
+        del embedding.forward

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from evalkit.aggregation import Aggregation
 from evalkit.errors import UserError
+from evalkit.garbage import garbage_collection_paused
 from evalkit.interfaces import BackendFactory, Family, JudgedMetric, Metric, Task
 from evalkit.types import JudgePrompt
 
@@ -159,7 +160,8 @@ class Group(Generic[P]):
         """The plugins of a built-in module by name."""
         file = str(getattr(find_spec(path), "origin", path))
         try:
-            loaded = importlib.import_module(path)
+            with garbage_collection_paused():  # torch's modules are many objects
+                loaded = importlib.import_module(path)
         except TypeError as error:
             raise self._abstract(file, error) from error
         found = getattr(loaded, self.plural, None)

@@ -28,8 +28,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from evalkit.errors import UserError
+from evalkit.garbage import garbage_collection_paused
 from evalkit.images import EncodedImage
 from evalkit.tsv_cells import SHORT, CellReader, ImageCell, open_tsv
 from evalkit.tsv_images import CellImages, TsvImage, TsvSource, list_items
@@ -145,7 +147,8 @@ def read_tsv(path: Path, *, columns: Sequence[str] = (), task: str = "", images:
         source = TsvSource(os.fspath(path), stat.st_size, stat.st_mtime_ns)
         cells = CellReader(file, f"{prefix}{path}")
         found = _Rows(cells, source, _header(cells, columns, f"{prefix}{path}", images))
-        found.read()
+        with garbage_collection_paused():  # a million objects, none of them in a cycle
+            found.read()
     return TsvFile(path, tuple(found.columns), found.finished(), found.digest.hexdigest()[:16])
 
 
@@ -199,7 +202,8 @@ class _Rows:
             if image_column is not None and isinstance(image, ImageCell):
                 digest, row[image_column] = image.digest.hex(), ""
             # Categories and answers repeat: one text for all.
-            texts = tuple(known.setdefault(cell, cell) if len(cell) < 32 else cell for cell in map(str, row))
+            cells = cast(list[str], row)
+            texts = tuple([known.setdefault(cell, cell) if len(cell) < 32 else cell for cell in cells])
             size += sum(map(len, texts))
             if size > LARGEST_TEXT:
                 raise reader.error(

@@ -32,6 +32,7 @@ from pathlib import Path
 from evalkit import yes_no
 from evalkit.errors import UserError
 from evalkit.file_task import METRICS, FileTask, checked_kind
+from evalkit.garbage import garbage_collection_paused
 from evalkit.letters import GRAMMAR, VLMEVALKIT
 from evalkit.letters.vlmevalkit import MISSING as PANDAS_MISSING
 from evalkit.paths import user_path
@@ -80,8 +81,10 @@ def read_tsv_task(path: Path, kind: str | None = None) -> TsvTask:
     path = user_path(str(path), "--tasks").absolute()
     file = read_tsv(path, columns=(QUESTION, ANSWER), images=True)
     found = _kind(file, kind)
-    rotations = rotations_of(file) if found == "choice" else {}
-    return TsvTask(path, found, file.digest, samples_of(file, found, rotations), rotated=bool(rotations))
+    with garbage_collection_paused():
+        rotations = rotations_of(file) if found == "choice" else {}
+        samples = samples_of(file, found, rotations)
+    return TsvTask(path, found, file.digest, samples, rotated=bool(rotations))
 
 
 def _kind(file: TsvFile, given: str | None) -> Kind:

@@ -45,6 +45,7 @@ from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview
 
 from ..engine.engine import Engine
 from ..engine.options import EngineOptions
+from ..engine.packed_generate import pack_weights, unpack_weights
 from ..engine.requests import engine_sequence, sequence_outcome, supports
 from ..engine.sequence import Sequence as EngineSequence
 from ..workers.backend import HFWorkerPool, local_pool
@@ -136,6 +137,7 @@ class HFBackend(Backend):
                     self.plain.batch_size,
                     error,
                 )
+        self._packed = not exact and self.engine is None and options.packed_weights and pack_weights(model, self.inputs)
 
     def _stops(self, planned: PlannedRequest) -> tuple[int, ...]:
         """The stop tokens of a request."""
@@ -180,6 +182,9 @@ class HFBackend(Backend):
         if self.engine is not None:
             self.engine.close()
             self.engine = None
+        if self._packed:
+            unpack_weights(self.model)
+            self._packed = False
 
     def close(self) -> None:
         """Free the engine's memory; the model's is free once nothing refers to it."""

@@ -18,7 +18,8 @@ class EngineOptions:
         packed_vision_attention: run the vision encoder's attention on few batches of equal segments, and its patch
             embedding as a matrix product; otherwise as transformers does, segment by segment and as a convolution.
         packed_weights: on a CPU in float32, keep the weights of linear layers in the layout of oneDNN's products.
-            Until the engine is closed, they cannot be read from the model.
+            Until the engine is closed, they cannot be read from the model.  So also where the engine does not support
+            a model, which then runs through its own ``generate``.
         fused_kernels: on CUDA, use one kernel per norm and pad MLPs to widths with fast kernels (both in half
             precision only), and avoid cuDNN attention, which is planned again for each shape.
         async_scheduling: on CUDA, launch a decode step before the previous step's tokens are read.

@@ -22,7 +22,9 @@ def pack_weights(model: Any, inputs: Inputs) -> bool:
     Returns whether they are packed; ``unpack_weights`` restores them.  They are left alone where the model has an
     encoder for prompts, none of its layers can be packed, or it fails on a small image.
     """
-    if model.config.is_encoder_decoder or not any(map(packed_linear.can_pack, model.modules())):
+    if not isinstance(model, torch.nn.Module) or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return False
+    if not any(map(packed_linear.can_pack, model.modules())):
         return False
     try:
         before = _logits(model, inputs)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Look for no cycles among objects until the end; what is in no cycle is freed as always.
+    """Do not search for reference cycles in this context; reference counting frees everything else as always.
 
-    Each pass over all objects takes longer the more there are, and finds nothing while a table is read.
+    Each search visits all objects, and finds nothing while the rows of a table or modules are loaded.
     """
     collects = gc.isenabled()
     gc.disable()

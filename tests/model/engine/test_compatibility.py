@@ -9,6 +9,7 @@ import torch
 
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.model.backends.hf import HFBackend
+from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.loading import load_model
 from evalkit.model.hf.processor_loading import load_processor
 
@@ -54,7 +55,13 @@ def test_model_is_restored_when_engine_does_not_support_it(
     model: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evalkit.model.engine.engine.Engine.logits", lambda *_: [(torch.zeros(1), torch.zeros(1))] * 2)
-    backend = HFBackend(model, processor)
+    backend = HFBackend(model, processor, options=EngineOptions(packed_weights=False))
     assert backend.engine is None
     assert backend.unfit is not None
+    assert _patches(model) == []
+
+    backend = HFBackend(model, processor)  # generate has packed weights, until the backend is released
+    assert backend.engine is None
+    assert _patches(model) != []
+    backend.release()
     assert _patches(model) == []

@@ -1,32 +1,16 @@
-"""Send requests to a server concurrently, and retry those that fail.
-
-Errors fall into three classes:
-
-- The server is overloaded or unavailable (429, 502, 503, no connection): the request is sent again after a wait, as
-  often as needed.  The run ends only when the server has not answered anything for ``--patience`` seconds.
-- The request fails (500, connection closed, invalid reply, timeout) although the server is up: it is sent again, up to
-  ``MAX_ATTEMPTS`` times in all; then its sample fails.
-- The server rejects the request (400, 422): its sample fails.  If it would reject every request (wrong key or model),
-  the run ends.
-
-Waits grow from half a second to half a minute, with random jitter so that requests that were refused together are not
-sent again together.  ``Retry-After`` is respected.
-"""
+"""Send requests to a server concurrently; each is sent until it is answered or fails (``sending.py``)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
-from typing import Any
 
-from evalkit.endpoint import PATIENCE
 from evalkit.errors import RunFailed, UserError
 from evalkit.reasoning import REASONING, split
 from evalkit.reasoning_tokens import reasoning_end
@@ -34,25 +18,19 @@ from evalkit.types import ImageSize, Request, Response
 
 from .chat_api import ChatAPI
 from .concurrency import ConcurrencyLimiter
-from .errors import BadRequest, FatalError, RateLimited, RequestFailed, ServerUnavailable
+from .errors import BadRequest, FatalError, RequestFailed
 from .http import Connection
 from .image_sizes import ResizeRule, size_mismatch
 from .images import ImageCache
 from .logprobs import rank_options
 from .preparation import Preparation
 from .prompt_end import decoded, token_count
+from .sending import RESUME, Sender
 from .videos import ServerVideos
 from .waiting import POLL_SECONDS, Stopping, Waits
 from .watch import Unwatched, Waiting, Watched
 
 log = logging.getLogger(__name__)
-
-MAX_ATTEMPTS = 5
-FIRST_WAIT = 0.5
-LONGEST_WAIT = 30.0
-SILENCE_BEFORE_WARNING = 2.0
-"""Seconds without an answer after which a warning says so."""
-RESUME = "answers so far are saved; run the same command to resume"
 
 
 class Client:
@@ -87,12 +65,9 @@ class Client:
         self.videos = videos
         self.counts = counts
         self._deliver = deliver
-        self._patience = PATIENCE if connection.endpoint.patience is None else connection.endpoint.patience
         self._server = Unwatched() if server is None else server
         self._stop = stop
         self._waits = Waits(limiter, counts, stop)
-        self._last_reply = time.monotonic()
-        self._silence_reported = False
         self._decoded = False  # whether the server has been requested to decode the end of a prompt
         self._decoding = asyncio.Lock()
         self._tokenizes = True  # until the server turns out not to tokenize texts
@@ -127,7 +102,11 @@ class Client:
         self._threads = ThreadPoolExecutor(4)
         self._preparation = Preparation(self.resize_rule, self.images, self.videos, self._threads)
         try:
-            async with self.connection.client() as self._client:
+            async with self.connection.client() as session:
+                self._sender = Sender(
+                    self.connection, session, self.chat, self.limiter, self._preparation, self._threads,
+                    waits=self._waits, counts=self.counts, server=self._server, stop=self._stop,
+                )  # fmt: skip
                 looking = asyncio.create_task(look())
                 try:
                     while (waiting and not self._waits.stopping) or running:
@@ -203,9 +182,9 @@ class Client:
     async def _ask(self, request: Request) -> Response | None:
         try:
             if request.continuations:
-                return await rank_options(request, self._retry)
+                return await rank_options(request, self._sender.send)
             # A reply that cannot be parsed is requested again, like one that was cut off.
-            response: Response = await self._retry(request, {}, lambda reply: self.chat.parse(request, reply))
+            response: Response = await self._sender.send(request, {}, lambda reply: self.chat.parse(request, reply))
             if response.finish != "length" and response.reasoning_tokens is not None:
                 return response
             return await self._with_reasoning_tokens(request, await self._with_prompt_end(response))
@@ -243,104 +222,7 @@ class Client:
         self._tokenizes = count is not None
         return response if count is None else replace(response, reasoning_tokens=max(0, response.new_tokens - count))
 
-    async def _retry(self, request: Request, fields: Mapping[str, Any], parse: Callable[[Any], Any]) -> Any:
-        """Send a request until it is answered, and return the parsed reply.
-
-        Args:
-            fields: further fields of the request.
-
-        Raises:
-            BadRequest, RequestFailed: this request has no reply.
-            FatalError: no request will have a reply.
-            RunFailed: the server has not answered anything for too long.
-        """
-        failures = waits = 0
-        while True:
-            if self._preparation.is_cached(request):
-                content = self.chat.body(request, **fields)
-            else:
-                loop = asyncio.get_running_loop()
-                content = await loop.run_in_executor(self._threads, lambda: self.chat.body(request, **fields))
-            if await self._server.available(self._stop):  # it has been restarted meanwhile
-                waits = 0
-                self._last_reply = time.monotonic()
-                if self._waits.stopping:
-                    raise Stopping
-            if waits:  # it may have been refused because others are in flight
-                await self._waits.turn()
-            sent = time.monotonic()
-            retry_after: float | None = None
-            try:
-                parsed = parse(await self._post(content))
-                self._record_reply()
-                return parsed
-            except BadRequest as error:
-                self._record_reply()
-                change = self.chat.adapt(content, str(error), error.rejection)
-                if change is None:
-                    raise
-                if change:
-                    self._warn(f"{change} ({error})")
-                continue
-            except (RateLimited, ServerUnavailable) as error:
-                trouble: Exception = error
-                retry_after = error.retry_after
-                self.counts["rate_limited" if isinstance(error, RateLimited) else "unavailable"] += 1
-                if error.overload:
-                    self.limiter.record_overload(sent, retry_after or 0.0, refused=True)
-            except RequestFailed as error:
-                trouble = error
-                self.counts["failed"] += 1
-                if error.overload:
-                    self.limiter.record_overload(sent)
-                if await self.connection.alive(self._client):
-                    self._record_reply()
-                    failures += 1
-                    if failures >= MAX_ATTEMPTS:
-                        raise RequestFailed(f"{error}, {failures} times") from None
-            self._check_patience(trouble, retry_after)
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(waits, 20)) * random.uniform(0.5, 1.5)
-            waits += 1
-            if retry_after is not None:
-                await self._waits.sleep(retry_after + random.uniform(0, FIRST_WAIT))
-            else:
-                # Where the server answers others, it has room for this one again.
-                await self._waits.sleep(wait, until_answer=isinstance(trouble, RateLimited | ServerUnavailable))
-
-    async def _post(self, content: bytes) -> Any:
-        self.limiter.record_sent()
-        try:
-            return await self.connection.post(self._client, "/chat/completions", content)
-        finally:
-            self.limiter.record_done()
-            self._waits.wake()
-
     # ----------------------------------------------------------------------------------------------------- messages
-
-    def _record_reply(self) -> None:
-        """Record that the server replied."""
-        self._last_reply = time.monotonic()
-        if self._silence_reported:
-            self._silence_reported = False
-            self._warn("the server responds again")
-
-    def _check_patience(self, trouble: Exception, retry_after: float | None) -> None:
-        silent = time.monotonic() - self._last_reply
-        address = self.connection.endpoint.base_url
-        if silent > self._patience and self._server.unresponsive(silent):
-            self._last_reply = time.monotonic()
-            return
-        if silent + (retry_after or 0.0) > self._patience:
-            raise RunFailed(
-                f"{address}: no response for {silent:.0f} s (--patience {self._patience:g}), giving up; the last "
-                f"error: {trouble}; {RESUME}."
-                if retry_after is None or silent > self._patience
-                else f"{address}: the server asks to retry after {retry_after:.0f} s, longer than --patience "
-                f"{self._patience:g} ({trouble}); {RESUME}."
-            )
-        if not self._silence_reported and silent > SILENCE_BEFORE_WARNING:
-            self._silence_reported = True
-            self._warn(f"the server does not respond ({trouble}); retrying for up to {self._patience:g} s (--patience)")
 
     def _check_sizes(self, request: Request, image_sizes: Sequence[ImageSize], response: Response) -> None:
         mismatch = size_mismatch(request, image_sizes, self.resize_rule.token_side, response.prompt_tokens)

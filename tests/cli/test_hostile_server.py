@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evalkit.model.server import client
+from evalkit.model.server import sending
 
 from .hostile_cases import CASES, LISTED
 from .hostile_server import ANSWERED, ENDED, FAILED, KEY, Case, HostileServer
@@ -37,9 +37,9 @@ ALONE = [name for name in CASES if name not in TOGETHER]
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_ATTEMPTS", 2)
-    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(sending, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_WAIT", 0.05)
 
 
 def run(

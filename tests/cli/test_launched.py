@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from evalkit.model.launch import replica
-from evalkit.model.server import client
+from evalkit.model.server import sending
 
 from ..fake_engine import install
 from ..processes import Forked, alive, wait_for
@@ -84,8 +84,8 @@ class Setup:
 @pytest.fixture
 def setup(tmp_path: Path, evalkit: EvalkitCommand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     """Waits are short; after a test, no process is left."""
-    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_WAIT", 0.05)
     made = Setup(tmp_path, evalkit)
     yield made
     try:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from evalkit.checkpoint import bundled_folder
-from evalkit.model.server import client
+from evalkit.model.server import sending
 
 from ..processes import wait_for
 
@@ -34,8 +34,8 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:  # fmt: skip
     """``evalkit run`` on the server: (exit code, stderr).  Waits between attempts are short."""
-    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_WAIT", 0.05)
 
     def call(*arguments: str, url: str | None = http_server.url, **environment: str) -> tuple[int, str]:
         where = ("--base-url", url) if url else ()

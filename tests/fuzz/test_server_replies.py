@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evalkit.model.server import client
+from evalkit.model.server import sending
 
 from ..mutations import Mutation, json_value, text
 from .accepted import other_reply
@@ -81,8 +81,8 @@ REPLIES: dict[str, tuple[Callable[[str], bytes], Mutation, int]] = {
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with questions whose answers are "answer 0" and so on, or letters.  Waits between attempts are short."""
-    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(client, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(sending, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_WAIT", 0.05)
     made = tmp_path / "made"
     made.mkdir()
     Image.new("RGB", (56, 56)).save(made / "0.png")

@@ -93,6 +93,9 @@ class HTTPServer:
         models: its list of models, or (status, content) of another reply to requests for it.
         bodies: the requests that it answered properly; ``seen`` all that came, ``headers`` those of each.
         most: how many requests it had at one time, at most.
+        keeps: how many images it keeps by their uuids, as vLLM does; None: it knows nothing of uuids.
+        told: for each request of ``seen``, how many images it had by their uuids alone; ``lengths`` its bytes.
+        mixed_up: uuids that came with different images.
     """
 
     MISCHIEF = ("429", "500", "503", "cut", "half", "garbage", "empty", "hang", "400", "404", "401", "redirect")
@@ -113,6 +116,11 @@ class HTTPServer:
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
+        self.keeps: int | None = None
+        self.images: dict[str, str] = {}
+        self.told: list[int] = []
+        self.lengths: list[int] = []
+        self.mixed_up: list[str] = []
         self.most = self._now = 0
         self.lock = threading.Lock()
         self.start(port)
@@ -138,12 +146,33 @@ class HTTPServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def restore(self, body: dict[str, Any]) -> str | None:
+        """Put the images in that a request has by their uuids alone; why that is not possible, in vLLM's words."""
+        parts = [part for message in body.get("messages", ()) if isinstance(message.get("content"), list)
+                 for part in message["content"] if part["type"] == "image_url"]  # fmt: skip
+        self.told.append(sum(part["image_url"] is None for part in parts))
+        for index, part in enumerate(parts if self.keeps is not None else ()):
+            uuid = part.get("uuid")
+            if part["image_url"] is None and uuid not in self.images:
+                return f"Cache miss for image at index {index} but data is not provided."
+            if uuid is None:
+                continue
+            url = self.images.pop(uuid, None)
+            if part["image_url"] is None:
+                part["image_url"] = {"url": url}
+            elif url is not None and url != part["image_url"]["url"]:
+                self.mixed_up.append(uuid)
+            self.images[uuid] = part["image_url"]["url"]
+            if len(self.images) > (self.keeps or 0):
+                del self.images[next(iter(self.images))]
+        return None
+
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """A reply that depends on nothing but the request."""
         last = body["messages"][-1]["content"]
         parts = last if isinstance(last, list) else [{"type": "text", "text": last}]
         text = "".join(part["text"] for part in parts if part["type"] == "text")
-        images = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        images = [part["image_url"]["url"] for part in parts if part["type"] == "image_url" and part["image_url"]]
         said = "yes"
         if "bbox" in text and images:
             with Image.open(io.BytesIO(base64.b64decode(images[-1].partition(",")[2]))) as image:
@@ -227,10 +256,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with mine.lock:
             number = len(mine.seen)
             mine.seen.append(body)
+            mine.lengths.append(length)
+            dropped = mine.restore(body)
             mine._now += 1
             mine.most = max(mine.most, mine._now)
         replaced = mine.paths[self.path](body) if self.path in mine.paths else None
         other = mine.replace(number, body) if replaced is None else (200, replaced)
+        if dropped is not None:
+            other = 400, {"error": {"message": dropped, "type": "BadRequestError", "param": None, "code": 400}}
         try:
             if other is not None:
                 self.reply(*other)

@@ -3,7 +3,8 @@
     python fake_engine.py PLAN serve MODEL --port N ...
 
 ``PLAN`` is a folder.  It has ``plan.json``, whose keys say what goes wrong, and is where each process says what it has
-seen: ``PID.json`` with its arguments and the processes that it started, ``PID.images`` with a line per request.
+seen: ``PID.json`` with its arguments and the processes that it started, ``PID.images`` with a line per request, and
+``PID.requests`` with the bytes of each, the images that it had by their uuids alone, and the uuids mixed up so far.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def serve(arguments: argparse.Namespace, folder: Path, plan: dict[str, Any], sta
     ]
     server.pages = {"/health": {}, "/version": {"version": "0.99.1"}}
     server.delay = plan.get("delay", 0.0)
+    server.keeps = plan.get("keeps", 1000)
     lock = threading.Lock()
     images = folder / f"{os.getpid()}.images"
     doomed = not plan.get("one_dies") or first(folder / "doomed", arguments.served_model_name)
@@ -119,8 +121,11 @@ def serve(arguments: argparse.Namespace, folder: Path, plan: dict[str, Any], sta
     def misbehave(number: int, body: dict[str, Any]) -> str | None:
         urls = [part["image_url"]["url"] for m in body["messages"] if isinstance(m["content"], list)
                 for part in m["content"] if part["type"] == "image_url"]  # fmt: skip
-        with lock, images.open("a") as file:
-            file.write(hashlib.sha256("".join(urls).encode()).hexdigest() + "\n")
+        with lock, images.with_suffix(".requests").open("a") as file:
+            file.write(f"{server.lengths[number]} {server.told[number]} {len(server.mixed_up)}\n")
+        if not body.get("logprobs"):  # it is not tried out
+            with lock, images.open("a") as file:
+                file.write(hashlib.sha256("".join(urls).encode()).hexdigest() + "\n")
         if body["model"] != arguments.served_model_name:  # each server has a name of its own
             return "404"
         if doomed and number == plan.get("dies_at") and started <= plan.get("deaths", 1):

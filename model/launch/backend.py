@@ -23,6 +23,7 @@ from evalkit.model.server.backend import LONGEST_SHARE, ServerBackend, ServerBac
 from evalkit.model.server.concurrency import ConcurrencyLimiter
 from evalkit.model.server.discovery import software
 from evalkit.model.server.http import Connection
+from evalkit.model.server.image_uuids import ServerImages
 from evalkit.types import Batching, Request, Response
 
 from .engines import EngineKind, ServerSpec
@@ -57,11 +58,12 @@ class LaunchedBackend(ServerBackend):
         self._limits = limits
         self._seconds = seconds
         first, *others = fleet.replicas
-        self._lanes = [(first, self._connection, self.limiter)]
+        self._lanes = [(first, self._connection, self.limiter, self._sent_images[0])]
         for replica in others:
             endpoint = replace(self.served.endpoint, base_url=replica.url)
             limiter = ConcurrencyLimiter(endpoint.concurrency, slow=endpoint.timeout * LONGEST_SHARE)
-            self._lanes.append((replica, Connection(endpoint, None), limiter))
+            self._sent_images.append(ServerImages(self._images))
+            self._lanes.append((replica, Connection(endpoint, None), limiter, self._sent_images[-1]))
 
     def describe(self) -> Mapping[str, Any]:
         """The servers with their commands, and how requests were sent to them."""
@@ -74,7 +76,7 @@ class LaunchedBackend(ServerBackend):
             "device": devices,
             "device_name": f"{self._title}, {devices}" if devices != "auto" else self._title,
             "dtype": engine.dtype if engine.dtype != "auto" else "the server's",
-            "concurrency_reached": sum(limiter.highest for _, _, limiter in self._lanes),
+            "concurrency_reached": sum(limiter.highest for _, _, limiter, _ in self._lanes),
             "engine": {
                 **engine.to_dict(),
                 "version": self._title.partition(" ")[2] or None,
@@ -104,14 +106,14 @@ class LaunchedBackend(ServerBackend):
 
     async def _serve(
         self,
-        lane: tuple[Replica, Connection, ConcurrencyLimiter],
+        lane: tuple[Replica, Connection, ConcurrencyLimiter, ServerImages],
         queue: SharedQueue,
         deliver: Callable[[Response], None],
         stop: Event | None,
         lost: list[str],
     ) -> None:
         """Answer requests with one server, until all are answered or it cannot be restarted."""
-        replica, connection, limiter = lane
+        replica, connection, limiter, images = lane
         share = Share(queue)
 
         def answered(response: Response) -> None:
@@ -126,7 +128,8 @@ class LaunchedBackend(ServerBackend):
                 await queue.changed.wait()
                 continue
             try:
-                await self._client(connection, limiter, answered, stop, replica, replica.name).run(share)
+                client = self._client(connection, limiter, images, answered, stop, replica, replica.name)
+                await client.run(share)
             except ReplicaLost as error:
                 lost.append(str(error))
                 share.give_back()

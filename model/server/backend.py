@@ -34,8 +34,11 @@ from .discovery import discover
 from .errors import RateLimited, ServerUnavailable
 from .http import Connection
 from .image_sizes import ResizeRule, resize_rule
+from .image_uuids import ServerImages, summary
 from .images import ImageCache
+from .uuid_probe import pays, probe
 from .videos import ServerVideos
+from .waiting import unless
 from .watch import Watched
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class ServerBackend(Backend):
         self.limiter = ConcurrencyLimiter(endpoint.concurrency, slow=endpoint.timeout * LONGEST_SHARE)
         self.counts: Counter[str] = Counter()
         self._images = ImageCache()
+        self._sent_images = [ServerImages(self._images)]
         self.videos = ServerVideos.of(checkpoint, registry.families.get(self.served.family))
         self._chat = ChatAPI(checkpoint, lambda image: self._images.data_url(image)[0], self.videos)
         self._connection = Connection(self.served.endpoint, api_key(self.served.endpoint))
@@ -79,6 +83,7 @@ class ServerBackend(Backend):
             "pictures_seen_by": self.resize_rule.source,
             "pictures_known": self.resize_rule.known,
             "videos": self.videos.how,
+            "image_uuids": summary(self._sent_images),
             "fingerprints": list(self._chat.fingerprints),
             "left_out": dict(self._chat.left_out),
             "retries": {
@@ -108,19 +113,21 @@ class ServerBackend(Backend):
             check_supported(request)
         if any(request.videos for request in requests):
             self._probe_videos(requests)
+        self._probe_uuids(requests, stop)
         return run_in_thread(lambda deliver: self._answer(requests, deliver, stop))
 
     async def _answer(
         self, requests: Sequence[Request], deliver: Callable[[Response], None], stop: Event | None
     ) -> None:
         """Answer all requests; ``deliver`` is called with each response when it arrives."""
-        client = self._client(self._connection, self.limiter, deliver, stop)
+        client = self._client(self._connection, self.limiter, self._sent_images[0], deliver, stop)
         await client.run(order_by_images(requests) if self._grouped else requests)
 
     def _client(
         self,
         connection: Connection,
         limiter: ConcurrencyLimiter,
+        sent_images: ServerImages,
         deliver: Callable[[Response], None],
         stop: Event | None,
         server: Watched | None = None,
@@ -129,8 +136,19 @@ class ServerBackend(Backend):
         chat = self._chat if model is None else self._chat.named(model)
         return Client(
             connection, chat, limiter, self._images, self.resize_rule, self.videos,
-            deliver=deliver, stop=stop, counts=self.counts, server=server,
+            deliver=deliver, stop=stop, counts=self.counts, server=server, sent_images=sent_images,
         )  # fmt: skip
+
+    def _probe_uuids(self, requests: Sequence[Request], stop: Event | None) -> None:
+        """Find out whether vLLM takes images by their uuids, before anything is sent, if enough images repeat."""
+        untried = [images for images in self._sent_images if images.problem is None]
+        if self.served.says.get("owned_by") != "vllm" or not untried or not pays(requests):
+            return
+        with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop
+            problem = thread.submit(asyncio.run, unless(stop, probe(self._connection, self._chat))).result()
+        for images in untried:
+            images.problem = problem
+        self._images.named = problem == ""
 
     def _probe_videos(self, requests: Sequence[Request]) -> None:
         """Find out how the server takes videos, before anything is sent.

@@ -24,6 +24,7 @@ from evalkit.endpoint import PIXEL_LIMITS_SENT
 from evalkit.types import ImagePart, ImageRef, Request, Response, TextPart
 
 from .errors import FatalError
+from .image_uuids import Uuids
 from .rejection import Rejection
 from .replies import Reply, response_of
 from .videos import MEDIA_IO, ServerVideos
@@ -103,10 +104,14 @@ class ChatAPI:
 
     # ---------------------------------------------------------------------------------------------------------- request
 
-    def body(self, request: Request, **more: Any) -> bytes:
-        """The JSON body of a request, with ``more`` fields; fields that are None are left out."""
+    def body(self, request: Request, uuids: Uuids | None = None, /, **more: Any) -> bytes:
+        """The JSON body of a request, with ``more`` fields; fields that are None are left out.
+
+        Args:
+            uuids: says which images are sent without their data, and is told which are sent; None: all, without uuids.
+        """
         media: list[bytes] = []
-        conversation = json.dumps(self._messages(request, media))
+        conversation = json.dumps(self._messages(request, media, uuids))
         text = f'{{"model": {json.dumps(self.model)}, "messages": {conversation}, {self._other_fields(request, more)}}}'
         first, *others = text.encode().split(self._mark.encode())
         return b"".join((first, *(piece for pair in zip(media, others, strict=True) for piece in pair)))
@@ -144,7 +149,7 @@ class ChatAPI:
         variables = thinking_variables(names, request.thinking)
         return {"chat_template_kwargs": variables} if variables else {}
 
-    def _messages(self, request: Request, media: list[bytes]) -> list[dict[str, Any]]:
+    def _messages(self, request: Request, media: list[bytes], uuids: Uuids | None) -> list[dict[str, Any]]:
         """The conversation, with a mark for each URL; a turn of text only is a plain string, as every server supports.
 
         Args:
@@ -161,8 +166,14 @@ class ChatAPI:
                     parts.append({"type": "text", "text": part.text})
                     continue
                 kind = "image_url" if isinstance(part, ImagePart) else "video_url"
+                named: dict[str, Any] = {}
+                if uuids is not None and isinstance(part, ImagePart):
+                    named["uuid"], alone = uuids.of(part.image)
+                    if alone:
+                        parts.append({"type": kind, kind: None, **named})
+                        continue
                 media.append(self._data_url(part.image) if isinstance(part, ImagePart) else self._videos.url(request))
-                parts.append({"type": kind, kind: {"url": self._mark}})
+                parts.append({"type": kind, kind: {"url": self._mark}, **named})
             turns.append({"role": message.role, "content": parts})
         return turns
 

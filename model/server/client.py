@@ -21,6 +21,7 @@ from .concurrency import ConcurrencyLimiter
 from .errors import BadRequest, FatalError, RequestFailed
 from .http import Connection
 from .image_sizes import ResizeRule, size_mismatch
+from .image_uuids import ServerImages
 from .images import ImageCache
 from .logprobs import rank_options
 from .preparation import Preparation
@@ -40,6 +41,7 @@ class Client:
         deliver: is called with each response when it arrives.
         stop: once set, nothing more is sent, and requests that wait to be sent again are given up.
         counts: counts answers and errors, by kind.
+        sent_images: those that the server has; None: it is sent images with each request.
         server: knows whether the server is being restarted; None for a server that is not evalkit's.
     """
 
@@ -56,6 +58,7 @@ class Client:
         stop: Event | None,
         counts: Counter[str],
         server: Watched | None = None,
+        sent_images: ServerImages | None = None,
     ) -> None:
         self.connection = connection
         self.chat = chat
@@ -64,6 +67,7 @@ class Client:
         self.resize_rule = resize_rule
         self.videos = videos
         self.counts = counts
+        self.sent_images = ServerImages(images) if sent_images is None else sent_images
         self._deliver = deliver
         self._server = Unwatched() if server is None else server
         self._stop = stop
@@ -105,6 +109,7 @@ class Client:
             async with self.connection.client() as session:
                 self._sender = Sender(
                     self.connection, session, self.chat, self.limiter, self._preparation, self._threads,
+                    self.sent_images,
                     waits=self._waits, counts=self.counts, server=self._server, stop=self._stop,
                 )  # fmt: skip
                 looking = asyncio.create_task(look())

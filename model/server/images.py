@@ -9,7 +9,9 @@ ever compressed to JPEG.
 from __future__ import annotations
 
 import binascii
+import hashlib
 import io
+import secrets
 from collections import OrderedDict
 from threading import Lock
 from typing import Any
@@ -69,10 +71,16 @@ class ImageCache:
 
     Args:
         max_bytes: the size of the cache.
+
+    Attributes:
+        named: whether the uuid of an image is needed with its URL.
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self.named = False
         self._max_bytes = max_bytes
+        self._secret = secrets.token_bytes(32)
+        self._uuids: dict[str, str] = {}  # of cached images
         self._cached: OrderedDict[str, tuple[bytes, Size]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -89,11 +97,32 @@ class ImageCache:
                 return self._cached[image.key]
         media, content, size = encode(image)
         entry = _data_url(media, content), size
+        uuid = self._uuid_of(entry[0]) if self.named else ""
         with self._lock:
             if image.key not in self._cached:
                 self._bytes += len(entry[0])
             self._cached[image.key] = entry
+            if uuid:
+                self._uuids[image.key] = uuid
             while self._bytes > self._max_bytes and len(self._cached) > 1:
-                _, (old, _) = self._cached.popitem(last=False)
+                dropped, (old, _) = self._cached.popitem(last=False)
                 self._bytes -= len(old)
+                self._uuids.pop(dropped, None)
         return entry
+
+    def uuid(self, image: ImageRef) -> str:
+        """32 hexadecimal digits by which a server knows an image: different for any other data.  Raises as ``encode``.
+
+        They mean nothing outside of this process.
+        """
+        if (known := self._uuids.get(image.key)) is not None:
+            return known
+        url, _ = self.data_url(image)
+        found = self._uuid_of(url)
+        with self._lock:
+            if image.key in self._cached:
+                self._uuids[image.key] = found
+        return found
+
+    def _uuid_of(self, url: bytes) -> str:
+        return hashlib.blake2b(url, key=self._secret, digest_size=16).hexdigest()

@@ -29,6 +29,13 @@ class Preparation:
         """Whether a request can be sent without reading, decoding or encoding anything."""
         return not request.videos and all(map(self._images.has, request.images))
 
+    def visual_tokens(self, request: Request) -> int:
+        """The tokens of a prepared request's images; 0 if it is not known how images become tokens."""
+        rule = self._resize_rule
+        if rule.token_side is None:
+            return 0
+        return sum(rule.tokens(self._images.data_url(image)[1]) for image in request.images)
+
     async def of(self, request: Request) -> tuple[tuple[ImageSize, ...], PreparedRequest]:
         """The sizes of a request's images, which are then encoded, and the request as it is sent.
 

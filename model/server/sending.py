@@ -31,9 +31,11 @@ from evalkit.types import Request
 
 from .chat_api import ChatAPI
 from .concurrency import ConcurrencyLimiter
-from .errors import BadRequest, RateLimited, RequestFailed, ServerUnavailable
+from .errors import BadRequest, FatalError, RateLimited, RequestFailed, ServerUnavailable
 from .http import Connection
+from .image_uuids import ServerImages, Uuids
 from .preparation import Preparation
+from .replies import prompt_tokens
 from .transport import Session
 from .waiting import Stopping, Waits
 from .watch import Watched
@@ -48,10 +50,15 @@ SILENCE_BEFORE_WARNING = 2.0
 RESUME = "answers so far are saved; run the same command to resume"
 
 
+class _UuidsRefused(Exception):
+    """A request was not answered that had images without their data."""
+
+
 class Sender:
     """Sends the requests of a client, each until it is answered.
 
     Args:
+        images: those that the server has.
         session: connections to the server.
         preparation: of the requests' images.
         threads: encode images.
@@ -66,6 +73,7 @@ class Sender:
         limiter: ConcurrencyLimiter,
         preparation: Preparation,
         threads: Executor,
+        images: ServerImages,
         *,
         waits: Waits,
         counts: Counter[str],
@@ -78,6 +86,7 @@ class Sender:
         self._limiter = limiter
         self._preparation = preparation
         self._threads = threads
+        self._images = images
         self._waits = waits
         self._counts = counts
         self._server = server
@@ -98,25 +107,33 @@ class Sender:
             RunFailed: the server has not answered anything for too long.
         """
         failures = waits = 0
+        refused = False  # whether its images have to be sent, since the server did not take their uuids
         while True:
-            if self._preparation.is_cached(request):
-                content = self._chat.body(request, **fields)
-            else:
-                loop = asyncio.get_running_loop()
-                content = await loop.run_in_executor(self._threads, lambda: self._chat.body(request, **fields))
             if await self._server.available(self._stop):  # it has been restarted meanwhile
                 waits = 0
                 self._last_reply = time.monotonic()
                 if self._waits.stopping:
                     raise Stopping
+            uuids = None if refused else self._images.uuids(self._server.restarts)
+            content = await self._body(request, uuids, fields)
             if waits:  # it may have been refused because others are in flight
                 await self._waits.turn()
             sent = time.monotonic()
             retry_after: float | None = None
             try:
-                parsed = parse(await self._post(content))
+                parsed = await self._answer(content, request, uuids, parse)
                 self._record_reply()
+                if uuids is not None:
+                    self._images.answered(uuids)
+                elif refused:
+                    self._images.resent(self._connection.endpoint.base_url)
                 return parsed
+            except _UuidsRefused:
+                assert uuids is not None
+                self._record_reply()
+                self._images.refused(uuids)
+                refused = True
+                continue
             except BadRequest as error:
                 self._record_reply()
                 change = self._chat.adapt(content, str(error), error.rejection)
@@ -131,11 +148,15 @@ class Sender:
                 self._counts["rate_limited" if isinstance(error, RateLimited) else "unavailable"] += 1
                 if error.overload:
                     self._limiter.record_overload(sent, retry_after or 0.0, refused=True)
+                elif isinstance(error, ServerUnavailable):
+                    self._record_loss()
             except RequestFailed as error:
                 trouble = error
                 self._counts["failed"] += 1
                 if error.overload:
                     self._limiter.record_overload(sent)
+                elif error.transport:
+                    self._record_loss()
                 if await self._connection.alive(self._session):
                     self._record_reply()
                     failures += 1
@@ -150,6 +171,30 @@ class Sender:
                 # Where the server answers others, it has room for this one again.
                 await self._waits.sleep(wait, until_answer=isinstance(trouble, RateLimited | ServerUnavailable))
 
+    async def _body(self, request: Request, uuids: Uuids | None, fields: Mapping[str, Any]) -> bytes:
+        if self._preparation.is_cached(request):
+            return self._chat.body(request, uuids, **fields)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: self._chat.body(request, uuids, **fields))
+
+    async def _answer(
+        self, content: bytes, request: Request, uuids: Uuids | None, parse: Callable[[Any], Any]
+    ) -> Any:  # fmt: skip
+        """The parsed reply to one request.  Raises ``_UuidsRefused`` for any error that its uuids may have caused."""
+        if uuids is None or not uuids.alone:
+            return parse(await self._post(content))
+        try:
+            reply = await self._post(content)
+            parsed = parse(reply)
+        except (BadRequest, FatalError, RequestFailed) as error:
+            if isinstance(error, RequestFailed) and error.transport:
+                raise
+            raise _UuidsRefused from None
+        if isinstance(reply, dict) and 0 < prompt_tokens(reply) < self._preparation.visual_tokens(request):
+            self._images.stop(self._connection.endpoint.base_url, "a prompt has fewer tokens than its images")
+            raise _UuidsRefused
+        return parsed
+
     async def _post(self, content: bytes) -> Any:
         self._limiter.record_sent()
         try:
@@ -157,6 +202,11 @@ class Sender:
         finally:
             self._limiter.record_done()
             self._waits.wake()
+
+    def _record_loss(self) -> None:
+        """Record that the connection was lost: somebody may have put another server in the place of this one."""
+        if self._server.restarts is None:
+            self._images.stop(self._connection.endpoint.base_url, None)
 
     def _record_reply(self) -> None:
         """Record that the server replied."""

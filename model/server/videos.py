@@ -16,7 +16,6 @@ import io
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -34,6 +33,7 @@ from evalkit.types import Request, VideoGeometry, VideoInput
 
 from .errors import BadRequest, FatalError, RequestFailed
 from .http import Connection
+from .probing import Seen
 
 MEDIA_IO = "media_io_kwargs"
 TICKS = 1000
@@ -157,7 +157,7 @@ class ServerVideos:
             try:
                 async with connection.client() as client:
                     reply = await connection.post(client, "/chat/completions", _probe_body(model, video))
-                replies.append(_Seen.of(reply))
+                replies.append(Seen.of(reply))
             except (BadRequest, FatalError, RequestFailed) as error:
                 return f"the server refuses them: {connection.masked(str(error)).rstrip('.')}"
         visual = video.groups * video.tokens_per_group
@@ -169,35 +169,6 @@ class ServerVideos:
         if math.isnan(effect):
             return "the server gives no log-probabilities, by which that could be checked"
         return "" if effect > max(NOISE, 3 * noise) else "the server ignores the times of frames"
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What a reply tells of the model's input: the number of tokens, and log-probabilities of the first token."""
-
-    tokens: int
-    logprobs: Mapping[str, float]
-
-    @staticmethod
-    def of(reply: Any) -> _Seen:
-        """Raises ``RequestFailed`` if it is no reply of a chat endpoint."""
-        try:
-            tokens = reply["usage"]["prompt_tokens"]
-            content = (reply["choices"][0].get("logprobs") or {}).get("content") or [{}]
-            found = {str(top["token"]): float(top["logprob"]) for top in content[0].get("top_logprobs") or []}
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise RequestFailed(f"its reply has no {error}") from error
-        return _Seen(tokens if type(tokens) is int else 0, found)
-
-    def distance(self, other: _Seen) -> float:
-        """The largest difference of log-probabilities; infinite for other tokens, NaN if there are none."""
-        if self.tokens != other.tokens:
-            return math.inf
-        if not self.logprobs or not other.logprobs:
-            return math.nan
-        if self.logprobs.keys().isdisjoint(other.logprobs):
-            return math.inf
-        return max(abs(self.logprobs[token] - other.logprobs[token]) for token in self.logprobs & other.logprobs.keys())
 
 
 def times(video: SelectedVideo) -> dict[str, Any]:

@@ -5,12 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from threading import Event
+from typing import Any, TypeVar
 
 from .concurrency import ConcurrencyLimiter
 
 POLL_SECONDS = 0.2
 """Seconds between checks of whether the run is to stop."""
+
+
+_Found = TypeVar("_Found")
+
+
+async def unless(stop: Event | None, work: Coroutine[Any, Any, _Found]) -> _Found | None:
+    """The result of a coroutine; None if ``stop`` is set before it has one."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done() and not (stop is not None and stop.is_set()):
+            await asyncio.wait({task}, timeout=POLL_SECONDS)
+        return await task if task.done() else None
+    finally:
+        task.cancel()
 
 
 class Stopping(Exception):

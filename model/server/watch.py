@@ -20,6 +20,11 @@ class Waiting(Protocol):
 class Watched(Protocol):
     """A server that is restarted when it dies."""
 
+    @property
+    def restarts(self) -> int | None:
+        """How often it was restarted; None if that is not known."""
+        ...
+
     async def available(self, stop: Event | None) -> bool:
         """Wait until it is up, or ``stop`` is set; returns whether that had to be waited for.
 
@@ -35,6 +40,8 @@ class Watched(Protocol):
 
 class Unwatched:
     """A server that somebody else looks after."""
+
+    restarts = None
 
     async def available(self, stop: Event | None) -> bool:
         """Nothing is known about it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -54,6 +55,12 @@ class Setup:
     def images(self) -> list[list[str]]:
         """The digest of the images of each request, by server."""
         return [path.read_text().split() for path in sorted(self.engine.glob("*.images"))]
+
+    @property
+    def requests(self) -> list[list[tuple[int, int, int]]]:
+        """Of each request, by server: its bytes, its images by uuid alone, and the uuids that were mixed up so far."""
+        paths = sorted(self.engine.glob("*.requests"), key=lambda path: path.stat().st_mtime_ns)
+        return [[tuple(map(int, line.split())) for line in path.read_text().splitlines()] for path in paths]  # type: ignore[misc]
 
     @property
     def processes(self) -> list[int]:
@@ -156,6 +163,30 @@ def test_server_that_dies_is_restarted(setup: Setup) -> None:
     assert len(setup.answers) == 60
     assert {line["finish"] for line in setup.answers.values()} == {"stop"}
     assert setup.manifest["backend"]["engine"]["servers"][0]["restarts"] == 2
+
+
+def test_restarted_server_is_sent_images_again(setup: Setup) -> None:
+    """Fixed examples are images of every request: a server has them by their uuids, until it dies."""
+    setup.plan(dies_at=30, deaths=1, delay=0.01)
+    spec = ("--limit", "60", "--shots", "2", "--concurrency", "2")
+    code, said = setup.run(*spec)
+    assert code == 0, said
+    answers = {key: line["text"] for key, line in setup.answers.items()}
+    assert len(answers) == 60
+    before, after = setup.requests
+    assert all(any(told for _, told, _ in requests) for requests in (before, after))
+    assert not any(told for _, told, _ in after[:1])
+    assert not any(mixed for requests in (before, after) for _, _, mixed in requests)
+    about = setup.manifest["backend"]["image_uuids"]
+    assert (about["used"], about["problem"], about["dropped"]) == (True, None, 0)
+    sent = sum(length for requests in (before, after) for length, _, _ in requests)
+    shutil.rmtree(setup.run_folder)
+    setup.plan(keeps=0)
+    assert setup.run(*spec)[0] == 0
+    assert {key: line["text"] for key, line in setup.answers.items()} == answers
+    assert not setup.manifest["backend"]["image_uuids"]["used"]
+    whole = sum(length for length, _, _ in setup.requests[-1])
+    assert sent < 0.7 * whole
 
 
 def test_server_that_keeps_dying_ends_the_run_which_can_be_resumed(setup: Setup) -> None:

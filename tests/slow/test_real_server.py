@@ -15,12 +15,21 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from evalkit import registry
 from evalkit.checkpoint import bundled_folder
+from evalkit.endpoint import Endpoint
+from evalkit.images import PathImage
+from evalkit.model.backends.server import ServerBackend
+from evalkit.model.server import uuid_probe
+from evalkit.model.server.http import Connection
+from evalkit.types import Decoding, ImagePart, Message, Request, TextPart
 
 from ..cli.judging import write_plugin
 from ..run_folders import lines_of
@@ -64,7 +73,7 @@ class Server:
         self.process.wait()
 
     def ready(self) -> None:
-        for _ in range(300):
+        for _ in range(900):  # minutes, on a busy machine
             assert self.process.poll() is None, self.log.read_text()[-2000:]
             try:
                 with urllib.request.urlopen(f"{self.url}/models") as reply:
@@ -187,6 +196,45 @@ def test_options_have_the_same_effect(server: Server, tmp_path: Path, options: t
     assert sum(same) >= 29
     if "--max-pixels" in options:
         assert all(frame["resized"][0] * frame["resized"][1] <= 6272 for o in there.values() for frame in o["frames"])
+
+
+@vllm
+def test_images_by_uuid_give_the_same_prompts_and_answers(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four questions about each of three images, one after another; all but the first of each without the image."""
+    monkeypatch.setattr(uuid_probe, "MIN_REPEATED", 1)
+    bodies: list[dict[str, Any]] = []
+    post = Connection.post
+
+    async def recorded(self: Connection, session: Any, path: str, content: bytes) -> Any:
+        bodies.append(json.loads(content))
+        return await post(self, session, path, content)
+
+    monkeypatch.setattr(Connection, "post", recorded)
+    images = [PathImage(str(tmp_path / f"{number}.png")) for number in range(3)]
+    for number, image in enumerate(images):
+        Image.effect_mandelbrot((280, 224), (-2, -1, 1 - number / 2, 1), 40).convert("RGB").save(image.path)
+    words = ("shapes", "colours", "lines", "words")
+    requests = [
+        Request(f"{image.path} {word}", (Message("user", (ImagePart(image), TextPart(f"How many {word} are there?"))),),
+                Decoding(max_new_tokens=8))
+        for image in images for word in words
+    ]  # fmt: skip
+    found = {}
+    for kind in ("uuids", "data"):
+        checkpoint = registry.backends.get("server").connect(None, Endpoint(server.url, concurrency=1))
+        assert checkpoint.served is not None
+        if kind == "data":
+            checkpoint = replace(checkpoint, served=replace(checkpoint.served, says={}))
+        backend = ServerBackend(checkpoint)
+        found[kind] = {one.id: (one.prompt_tokens, one.text, one.error) for one in backend.generate(requests)}
+        told = 9 if kind == "uuids" else 0
+        assert backend.describe()["image_uuids"] == {"used": told > 0, "problem": None, "told": told, "dropped": 0}
+    assert found["uuids"] == found["data"]
+    assert all(tokens > 30 and error is None for tokens, _, error in found["data"].values()), found
+    alone = [body["messages"][0]["content"][0]["image_url"] is None for body in bodies]
+    assert alone == [False, True, True] + [False, True, True, True] * 3 + [False] * 12  # the first three try it
 
 
 @vllm

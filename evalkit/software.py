@@ -24,6 +24,7 @@ GROUPS = ("evalkit.tasks", "evalkit.metrics", "evalkit.families", "evalkit.backe
 MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mkv", ".safetensors", ".pyc")
 """Bundled data, whose own digests are compared where they are used."""
 INSTALLED = (".dist-info", ".egg-info", ".egg-link")
+OWN = ("evalkit_vlm-", "evalkit_vlm.")
 
 
 def digest_of_software() -> str:
@@ -55,13 +56,16 @@ def _installed() -> list[str]:
     """Names and versions of installed packages, by the names of their folders of metadata.
 
     A package's own copies of others do not count: setuptools adds the folder with its copies to the path when it is
-    imported, which says nothing about what is installed.
+    imported, which says nothing about what is installed.  Neither does evalkit itself, whose source is read: of an
+    editable installation there is a second folder of metadata, which is found from the folder of its source only.
     """
     found = set()
     for folder in map(Path, sys.path):
         try:
             if not (folder.parent / "__init__.py").is_file():
-                found |= {path.name for path in folder.iterdir() if path.suffix in INSTALLED}
+                found |= {
+                    path.name for path in folder.iterdir() if path.suffix in INSTALLED and not path.name.startswith(OWN)
+                }
         except OSError:
             continue
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Pauses Python's garbage collection while many objects are made."""
+"""Keeps Python's garbage collection from visiting many objects in vain."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ def garbage_collection_paused() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+class LoadedModules:
+    """Whether imported modules are visited by garbage collection.
+
+    Attributes:
+        stay: whether this process ends without destroying them (``evalkit.cli.leaving``).  Where the interpreter
+            destroys them, it has to visit them, or extension modules complain of leaks.
+    """
+
+    stay = False
+
+    @classmethod
+    def imported(cls) -> None:
+        """Do not visit what exists now any more, if modules stay: those of torch take half a second each time."""
+        if cls.stay:
+            gc.freeze()

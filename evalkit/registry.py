@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from evalkit.aggregation import Aggregation
 from evalkit.errors import UserError
-from evalkit.garbage import garbage_collection_paused
+from evalkit.garbage import LoadedModules, garbage_collection_paused
 from evalkit.interfaces import BackendFactory, Family, JudgedMetric, Metric, Task
 from evalkit.types import JudgePrompt
 
@@ -159,11 +159,14 @@ class Group(Generic[P]):
     def _load_module(self, path: str) -> Mapping[str, P]:
         """The plugins of a built-in module by name."""
         file = str(getattr(find_spec(path), "origin", path))
+        had_torch = "torch" in sys.modules
         try:
             with garbage_collection_paused():  # torch's modules are many objects
                 loaded = importlib.import_module(path)
         except TypeError as error:
             raise self._abstract(file, error) from error
+        if not had_torch and "torch" in sys.modules:
+            LoadedModules.imported()
         found = getattr(loaded, self.plural, None)
         if found is None:
             if not hasattr(loaded, self.attribute):

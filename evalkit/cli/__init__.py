@@ -14,8 +14,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from evalkit.console import replace_unencodable
 from evalkit.errors import RunFailed, UserError
+from evalkit.garbage import LoadedModules
 from evalkit.plain_text import printable
 
+from .leaving import leave
 from .unknown_options import check_options
 
 VERBS = {
@@ -192,3 +194,15 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Interrupted. The answers so far are in the run folder.", file=sys.stderr)
         sys.exit(130)
+
+
+def command() -> None:
+    """``main`` as a process of its own."""
+    LoadedModules.stay = True
+    try:
+        main()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        leave(end.code or 0)
+    leave(0)

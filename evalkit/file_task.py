@@ -103,11 +103,11 @@ def with_places(sample: Sample, where: str, *, videos: bool = False) -> Sample:
     Raises:
         UserError: there are fewer or more marks than images, or than videos.
     """
+    if MARK not in sample.text and MARK not in sample.options and not (videos and VIDEO_MARK in sample.text):
+        return sample
     pieces = split_at_marks(sample.text, videos=videos)
     marked = Counter(piece for piece in pieces if piece in (MARK, VIDEO_MARK))
     marked[MARK] += sum(option == MARK for option in sample.options)
-    if not marked.total():
-        return sample
     for mark, media, what in ((MARK, sample.images, "images"), (VIDEO_MARK, sample.videos, "videos")):
         if marked[mark] and marked[mark] != len(media):
             raise UserError(

@@ -20,7 +20,8 @@ from evalkit.jsonl import BOM, read_bytes
 from evalkit.jsonl_sample import entries_of
 from evalkit.row_sources import Source, path_inside
 from evalkit.stated import plain_value
-from evalkit.tsv import IMAGE, INDEX, OPTIONS, read_tsv
+from evalkit.tsv import OPTIONS, read_tsv
+from evalkit.tsv_rows import IMAGE, INDEX
 from evalkit.tsv_sample import RENAMED
 from evalkit.types import ImageRef
 from evalkit.values import is_valid_id, shown

@@ -14,8 +14,9 @@ an image, and among the options they are missing only behind the last one, unles
 it VLMEvalKit, takes more words for missing (``None``, ``NA``, ``N/A``, ``null`` …): there, an option ``None`` is no
 option.  Here it is one, except for VLMEvalKit's own rules and prompts (``evalkit/letters/vlmevalkit.py``).
 
-*Size.*  The file is read once, in pieces; images stay in it, and a ``TsvImage`` is a place in the file.  Rows that have
-the same image, as a copy or as another row's index, share one ``TsvImage``.
+*Size.*  The file is read once, in pieces, and a large one in parts by several processes (``evalkit.tsv_rows``); images
+stay in it, and a ``TsvImage`` is a place in the file.  Rows that have the same image, as a copy or as another row's
+index, share one ``TsvImage``.
 """
 
 from __future__ import annotations
@@ -23,29 +24,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 from evalkit.errors import UserError
 from evalkit.garbage import garbage_collection_paused
 from evalkit.images import EncodedImage
-from evalkit.tsv_cells import SHORT, CellReader, ImageCell, open_tsv
-from evalkit.tsv_images import CellImages, TsvImage, TsvSource, list_items
+from evalkit.tsv_cells import CellReader, open_tsv
+from evalkit.tsv_images import KnownImages, TsvImage, TsvSource, list_items
+from evalkit.tsv_rows import IMAGE, INDEX, LARGEST_TEXT, MISSING, Row, read_rows
 from evalkit.values import image_in, is_valid_id, shown
 
-INDEX, IMAGE, IMAGE_PATH = "index", "image", "image_path"
+IMAGE_PATH = "image_path"
 OPTIONS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-MISSING = frozenset({"", "nan", "NaN"})
 KEPT = frozenset({"question", "answer", *OPTIONS})
 """Columns in which only an empty cell is missing."""
-LARGEST_TEXT = 512 << 20
-"""Limit of all cells but the images, in bytes, since they are held."""
-
-_WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -143,13 +138,13 @@ def read_tsv(path: Path, *, columns: Sequence[str] = (), task: str = "", images:
     """
     prefix = f"{task}: " if task else ""
     with open_tsv(path, prefix) as file:
-        stat = os.fstat(file.fileno())
-        source = TsvSource(os.fspath(path), stat.st_size, stat.st_mtime_ns)
-        cells = CellReader(file, f"{prefix}{path}")
-        found = _Rows(cells, source, _header(cells, columns, f"{prefix}{path}", images))
+        source = TsvSource.of(file, os.fspath(path))
+        reader = CellReader(file, f"{prefix}{path}")
+        found = _Rows(reader.name, source, _header(reader, columns, reader.name, images))
         with garbage_collection_paused():  # a million objects, none of them in a cycle
-            found.read()
-    return TsvFile(path, tuple(found.columns), found.finished(), found.digest.hexdigest()[:16])
+            found.add(read_rows(reader, found.columns, source))
+            rows = found.finished()
+    return TsvFile(path, tuple(found.columns), rows, found.digest.hexdigest()[:16])
 
 
 def _header(reader: CellReader, columns: Sequence[str], name: str, images: bool) -> dict[str, int]:
@@ -175,66 +170,36 @@ def _header(reader: CellReader, columns: Sequence[str], name: str, images: bool)
 
 
 class _Rows:
-    """The rows of a file as they are read; ``columns`` is the header."""
+    """The rows of a file, as they are added."""
 
-    def __init__(self, reader: CellReader, source: TsvSource, columns: Mapping[str, int]) -> None:
+    def __init__(self, name: str, source: TsvSource, columns: Mapping[str, int]) -> None:
         self.columns = columns
         self.digest = hashlib.sha256(json.dumps(list(columns)).encode())
-        self._reader = reader
         self._source = source
-        self._name = reader.name
+        self._name = name
         self._cells: dict[str, tuple[int, Sequence[str], tuple[TsvImage, ...]]] = {}
         self._pointers: dict[str, str] = {}
-        self._images = CellImages(source)
+        self._images = KnownImages(source)
 
-    def read(self) -> None:
-        reader, size = self._reader, 0
-        image_column = self.columns.get(IMAGE)
-        known: dict[str, str] = {}
-        while (row := reader.row(image_column)) is not None:
-            if len(row) != len(self.columns):
-                raise reader.error(
-                    f"the row has {len(row)} cells, and the header {len(self.columns)}; the file is truncated, or a "
-                    "tab or a line end stands in a text that is not in quotes"
-                )
-            image = None if image_column is None else row[image_column]
-            digest = ""
-            if image_column is not None and isinstance(image, ImageCell):
-                digest, row[image_column] = image.digest.hex(), ""
-            # Categories and answers repeat: one text for all.
-            cells = cast(list[str], row)
-            texts = tuple([known.setdefault(cell, cell) if len(cell) < 32 else cell for cell in cells])
+    def add(self, rows: Iterable[Row]) -> None:
+        size = 0
+        at = self._images.at
+        for line, index, texts, content, pointer, places in rows:
+            if index in self._cells:
+                before = self._cells[index][0]
+                raise UserError(f"{self._name}, line {line}: the index {index} is already used in line {before}.")
             size += sum(map(len, texts))
             if size > LARGEST_TEXT:
-                raise reader.error(
-                    f"the texts up to here have more than {LARGEST_TEXT >> 20} MB; images belong in the column {IMAGE}"
+                raise UserError(
+                    f"{self._name}, line {line}: the texts up to here have more than {LARGEST_TEXT >> 20} MB; images "
+                    f"belong in the column {IMAGE}."
                 )
-            index = self._index(texts[self.columns[INDEX]])
-            self.digest.update(json.dumps([*texts, digest]).encode())
-            images = self._images_of(image, index) if isinstance(image, ImageCell) else ()
-            self._cells[index] = (reader.row_line, texts, images)
+            self.digest.update(content.encode())
+            if pointer:
+                self._pointers[index] = pointer
+            self._cells[index] = line, texts, tuple([at(place, line, index) for place in places])
         if not self._cells:
             raise UserError(f"{self._name} has no rows; download it again.")
-
-    def _index(self, text: str) -> str:
-        index = plain_index(text)
-        if not is_valid_id(index) or index in MISSING:
-            raise self._reader.error(f"the index is {shown(text)}; expected a number or a short text")
-        if index in self._cells:
-            raise self._reader.error(f"the index {index} is already used in line {self._cells[index][0]}")
-        return index
-
-    def _images_of(self, cell: ImageCell, index: str) -> tuple[TsvImage, ...]:
-        """The images in a cell; none if it is empty, or has the index of another row."""
-        if cell.length > SHORT:
-            try:
-                return self._images.of_cell(cell, self._reader.row_line, index)
-            except ValueError as error:
-                raise self._reader.error(f"{error}; download it again") from None
-        text = cell.text.decode(errors="replace").strip()
-        if text not in MISSING:
-            self._pointers[index] = plain_index(text)
-        return ()
 
     def finished(self) -> tuple[TsvRow, ...]:
         """All rows, with the images of other rows where they are named."""
@@ -269,10 +234,3 @@ class _Rows:
 
     def _wrong(self, index: str, message: str) -> UserError:
         return UserError(f"{self._name}, line {self._cells[index][0]}: {message}.")
-
-
-def plain_index(text: str) -> str:
-    """An index as others refer to it: ``7`` for ``7.0``."""
-    text = text.strip()
-    number = _WHOLE_NUMBER.fullmatch(text)
-    return number[1] if number else text

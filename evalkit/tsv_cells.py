@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import xxhash
 
@@ -31,8 +31,7 @@ TAB, LINE_END, QUOTE, RETURN = b'\t\n"\r'
 _QUOTE = b'"'
 
 
-@dataclass(frozen=True, slots=True)
-class ImageCell:
+class ImageCell(NamedTuple):
     """A cell of an image column.
 
     Attributes:
@@ -89,9 +88,14 @@ def open_tsv(path: Path, prefix: str = "") -> FileIO:
 
 
 class CellReader:
-    """Reads rows of cells from ``file``; ``name`` is the file's, for messages."""
+    """Reads rows of cells from ``file``.
 
-    def __init__(self, file: FileIO, name: str) -> None:
+    Args:
+        name: of the file, for messages.
+        begin: the offset in the file of the first row, whose line is then taken for the first.
+    """
+
+    def __init__(self, file: FileIO, name: str, begin: int = 0) -> None:
         self.name = name
         self.line = 1
         """The line of the file, from 1, in which the next row begins."""
@@ -99,13 +103,28 @@ class CellReader:
         """The line in which the latest row begins."""
         self._file = file
         self._buffer = bytearray(2 * CHUNK)
-        self._filled = 0  # bytes in the buffer
-        self._base = 0  # offset in the file of the buffer's first byte
-        self._keep = 0  # bytes before this offset are no longer needed
-        self._at = 0  # offset of the next cell
-        self._newline = -1  # offset of the first line end from the current cell on, or the end of the file
-        if self._byte(len(BOM) - 1) is not None and self._buffer.startswith(BOM):
+        self.go_to(begin, 1)
+        if not begin and self._byte(len(BOM) - 1) is not None and self._buffer.startswith(BOM):
             self._at = len(BOM)
+
+    def go_to(self, offset: int, line: int) -> None:
+        """Go on with the row at ``offset``, in ``line``."""
+        self.line = line
+        self._file.seek(offset)
+        self._filled = 0  # bytes in the buffer
+        self._base = offset  # offset in the file of the buffer's first byte
+        self._keep = offset  # bytes before this offset are no longer needed
+        self._at = offset  # offset of the next cell
+        self._newline = -1  # offset of the first line end from the current cell on, or the end of the file
+
+    @property
+    def offset(self) -> int:
+        """Where the next row begins in the file, in bytes."""
+        return self._at
+
+    def content(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes of the file."""
+        return os.pread(self._file.fileno(), length, offset)
 
     def row(self, image_column: int | None = None) -> list[str | ImageCell] | None:
         """The cells of the next row, None after the last one; empty lines are skipped.
@@ -139,23 +158,26 @@ class CellReader:
 
     def _row_without_quotes(self, image_column: int | None) -> list[str | ImageCell] | None:
         """As ``row``, several times as fast; None if there is a quote among the texts, or no image cell."""
-        start, newline = self._at, self._line_end(self._at)
-        end = newline - 1 if newline > start and self._byte(newline - 1) == RETURN else newline
+        newline = self._line_end(self._at)
+        buffer, base = self._buffer, self._base
+        start, end = self._at - base, newline - base
+        if end > start and buffer[end - 1] == RETURN:
+            end -= 1
         first = last = end
         if image_column is not None:
             first = start
             for _ in range(image_column):
-                first = self._tab(first, end) + 1
+                first = buffer.find(b"\t", first, end) + 1
                 if not first:
                     return None
-            last = self._tab(first, end)
+            last = buffer.find(b"\t", first, end)
             last = end if last < 0 else last
-        texts = self._bytes(start, first) + self._bytes(last, end)
-        if _QUOTE in texts or (last > first and self._byte(first) == QUOTE):
+        texts = buffer[start:first] + buffer[last:end]
+        if _QUOTE in texts or (last > first and buffer[first] == QUOTE):
             return None
         cells: list[str | ImageCell] = [*self._decoded(texts).split("\t")]
         if image_column is not None:
-            cells[image_column] = self._image(first, last, quoted=False)
+            cells[image_column] = self._image(base + first, base + last, quoted=False)
         self._at = newline + 1
         self.line += 1
         return cells
@@ -205,7 +227,7 @@ class CellReader:
         content = self._bytes(start, end)
         return self._decoded(content.replace(b'""', b'"') if quoted else content)
 
-    def _decoded(self, content: bytes) -> str:
+    def _decoded(self, content: bytes | bytearray) -> str:
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
@@ -216,8 +238,7 @@ class CellReader:
 
     def _image(self, start: int, end: int, quoted: bool) -> ImageCell:
         first, last = start - self._base, end - self._base
-        with memoryview(self._buffer) as whole, whole[first:last] as content:
-            digest = xxhash.xxh3_128_digest(content)
+        digest = xxhash.xxh3_128_digest(memoryview(self._buffer)[first:last])
         is_list = self._buffer.startswith(b"[", first, last)
         text = self._bytes(start, end if is_list else min(end, start + SHORT))
         return ImageCell(start, end - start, quoted, text, digest)

@@ -8,7 +8,9 @@ import os
 import re
 from base64 import b64decode
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import xxhash
 
@@ -28,6 +30,12 @@ class TsvSource:
     path: str
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, file: FileIO, path: str) -> TsvSource:
+        """``file``, opened at ``path``."""
+        found = os.fstat(file.fileno())
+        return cls(path, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -75,48 +83,70 @@ class TsvImage(EncodedImage):
             raise ValueError(f"{place}: the image is not valid base64 ({error}); download the file again") from None
 
 
-class CellImages:
-    """The images in the cells of one file: one object for each, however often its text is repeated."""
+class ImagePlace(NamedTuple):
+    """Where an image is in a cell.
+
+    Attributes:
+        digest: of its text.
+        whole: the length of its text with what comes before the base64, in bytes.
+        offset: of the base64 in the file, in bytes.
+        length: of the base64, in bytes.
+        item: its number in the cell, from 0, if that has a list.
+    """
+
+    digest: bytes
+    whole: int
+    offset: int
+    length: int
+    item: int | None
+
+
+def places_in(cell: ImageCell) -> tuple[ImagePlace, ...]:
+    """The places of the images in a cell.
+
+    Raises:
+        ValueError: it is neither base64 nor a list; only the beginning and the length are checked.
+    """
+    if not cell.text.startswith(b"["):
+        return (_place(cell, 0, cell.length, cell.digest, None),)
+    found = list_items(cell.text)
+    if found is None:
+        raise ValueError("the image is a list that cannot be read; expected ['base64', 'base64', …]")
+    return tuple(
+        _place(cell, first, last, xxhash.xxh3_128_digest(cell.text[first:last]), number)
+        for number, (first, last) in enumerate(found)
+    )
+
+
+def _place(cell: ImageCell, first: int, last: int, digest: bytes, item: int | None) -> ImagePlace:
+    """The place of the image whose text is ``first:last`` of a cell, in bytes."""
+    head = cell.text[first : min(first + SHORT, last)]
+    prefix = _DATA_URL.match(head)
+    begin = first + prefix.end() if prefix else first
+    if not _BASE64.fullmatch(head, prefix.end() if prefix else 0):
+        text = shown(head.decode(errors="replace"))
+        raise ValueError(f"the image is {text}, which is neither base64 nor a list of it; the file is corrupt")
+    if (last - begin) % 4 and item is None and not cell.quoted:  # without line ends in it
+        raise ValueError(
+            f"the image has {last - begin:,} characters, which cannot be base64; the file is truncated or corrupt"
+        )
+    return ImagePlace(digest, last - first, cell.offset + begin, last - begin, item)
+
+
+class KnownImages:
+    """The images of one file: one object for each, however often its text is repeated."""
 
     def __init__(self, file: TsvSource) -> None:
         self._file = file
-        self._known: dict[tuple[int, bytes], TsvImage] = {}
+        self._known: dict[tuple[bytes, int], TsvImage] = {}
 
-    def of_cell(self, cell: ImageCell, line: int, index: str) -> tuple[TsvImage, ...]:
-        """The images in the cell of the row ``index``.
-
-        Raises:
-            ValueError: it is neither base64 nor a list; only the beginning and the length are checked.
-        """
-        if not cell.text.startswith(b"["):
-            return (self._image(cell, 0, cell.length, cell.digest, line, index, None),)
-        places = list_items(cell.text)
-        if places is None:
-            raise ValueError("the image is a list that cannot be read; expected ['base64', 'base64', …]")
-        return tuple(
-            self._image(cell, first, last, xxhash.xxh3_128_digest(cell.text[first:last]), line, index, number)
-            for number, (first, last) in enumerate(places)
-        )
-
-    def _image(
-        self, cell: ImageCell, first: int, last: int, digest: bytes, line: int, index: str, item: int | None
-    ) -> TsvImage:
-        """The image whose text is ``first:last`` of a cell, in bytes; ``digest`` is that of the text."""
-        found = self._known.get((last - first, digest))
+    def at(self, place: ImagePlace, line: int, index: str) -> TsvImage:
+        """The image at a place in the row ``index``."""
+        key = place.digest, place.whole
+        found = self._known.get(key)
         if found is None:
-            head = cell.text[first : min(first + SHORT, last)]
-            prefix = _DATA_URL.match(head)
-            begin = first + prefix.end() if prefix else first
-            if not _BASE64.fullmatch(head, prefix.end() if prefix else 0):
-                text = shown(head.decode(errors="replace"))
-                raise ValueError(f"the image is {text}, which is neither base64 nor a list of it; the file is corrupt")
-            if (last - begin) % 4 and item is None and not cell.quoted:  # without line ends in it
-                raise ValueError(
-                    f"the image has {last - begin:,} characters, which cannot be base64; the file is truncated or "
-                    "corrupt"
-                )
-            found = TsvImage(self._file, cell.offset + begin, last - begin, line, index, item)
-            self._known[last - first, digest] = found
+            found = TsvImage(self._file, place.offset, place.length, line, index, place.item)
+            self._known[key] = found
         return found
 
 

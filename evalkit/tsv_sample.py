@@ -11,8 +11,9 @@ from typing import Any
 from evalkit.errors import UserError
 from evalkit.file_task import image_clusters, with_places
 from evalkit.images import EncodedImage, PathImage
-from evalkit.tsv import IMAGE, IMAGE_PATH, INDEX, OPTIONS, TsvFile, TsvRow
+from evalkit.tsv import IMAGE_PATH, OPTIONS, TsvFile, TsvRow
 from evalkit.tsv_images import TsvImage
+from evalkit.tsv_rows import IMAGE, INDEX
 from evalkit.types import Kind, Sample
 from evalkit.values import shown
 from evalkit.yes_no import NO, YES

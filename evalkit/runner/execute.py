@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
+from evalkit import registry
 from evalkit.interfaces import Backend, BackendFactory, Family, WorkerPool
+from evalkit.options import RunSettings
 from evalkit.progress.display import Reporter
 from evalkit.progress.events import Events
 from evalkit.results.leaderboard import table as board
@@ -17,6 +20,7 @@ from evalkit.scoring import Result, is_judged
 from evalkit.settings import Effective
 from evalkit.task_names import parse_tasks
 from evalkit.text_console import TextConsole
+from evalkit.waiting import while_waiting
 
 from .active_run import ActiveRun, open_run
 from .backend import backend_identity, launched_backend, open_worker_pool, opened_backend
@@ -101,7 +105,9 @@ class Execution:
         """Find every user mistake before the first weight is loaded, and make the plans."""
         settings, console = self._effective.settings, self._console
         self._targets = targets_of(log_to)
-        wanted = parse_tasks(tasks_of(settings.subset, settings.tasks), settings.split, settings.kind)
+        local = settings.backend == RunSettings.backend  # takes seconds to import, and will probably be needed
+        with while_waiting(lambda: registry.backends.get(settings.backend)) if local else nullcontext():
+            wanted = parse_tasks(tasks_of(settings.subset, settings.tasks), settings.split, settings.kind)
         given = prompts_of(self._effective, wanted)
         server = server_backend(settings)
         if server is None:

@@ -34,30 +34,26 @@ from evalkit.model.hf.planning_thread import PlanningThread, WindowPlan, split_i
 from evalkit.model.hf.preflight import check_embeddings, check_requests
 from evalkit.model.hf.processor import Inputs
 from evalkit.model.hf.processor_loading import load_processor
-from evalkit.model.hf.responses import Outcome, Responses, error_response
+from evalkit.model.hf.responses import Responses, error_response
 from evalkit.model.hf.restore import borrowed_model
 from evalkit.model.hf.stop_tokens import pad_token, stop_tokens, turn_end_token
 from evalkit.model.hf.video_notice import VideoNotice
 from evalkit.model.token_estimate import estimate_tokens
 from evalkit.model.verify.checks import verify
 from evalkit.model.workers.ray_pool import ray_pool
-from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size, image_key
+from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size
 
+from ..engine.answering import answer_window, plan_window
 from ..engine.engine import Engine
 from ..engine.options import EngineOptions
 from ..engine.packed_generate import pack_weights, unpack_weights
-from ..engine.requests import engine_sequence, sequence_outcome, supports
+from ..engine.requests import engine_sequence
 from ..engine.sequence import Sequence as EngineSequence
 from ..workers.backend import HFWorkerPool, local_pool
 
 __all__ = ["BACKEND", "HFBackend", "dtype_in_effect", "pick_device", "pick_dtype"]
 
 log = logging.getLogger(__name__)
-
-# Defaults of generate: requests in a batch, and tokens of their prompts (by device type; a CUDA device has the other).
-BATCH_SIZE = 32
-BATCH_TOKENS = {"cpu": 16_384, "mps": 16_384}
-BATCH_TOKENS_ON_GPU = 32_768
 
 
 class HFBackend(Backend):
@@ -110,16 +106,13 @@ class HFBackend(Backend):
             pad_token_id=pad,
             decoder_start_token_id=getattr(configured, "decoder_start_token_id", None),
         )
-        tokens = max_batch_tokens
-        if batch_size is None and tokens is None:
-            tokens = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_GPU)
         self.plain = GenerateRunner(
             model,
             self.inputs,
             stops=self._stops,
             pad=pad,
-            batch_size=1 if exact else batch_size or BATCH_SIZE,
-            max_tokens=None if exact else tokens,
+            batch_size=1 if exact else batch_size,
+            max_tokens=None if exact else max_batch_tokens,
         )
         self.engine: Engine | None = None
         self.unfit: str | None = "--exact runs one sample at a time" if exact else None
@@ -206,53 +199,20 @@ class HFBackend(Backend):
             while (plan := plans.wait()) is not None:
                 for request, error in plan.failed:
                     yield error_response(request, error)
-                for outcome in self._answer(plan, plans, stop):
+                for outcome in answer_window(
+                    plan, plans, stop, engine=self.engine, plain=self.plain, sequence=self._sequence
+                ):
                     yield from self._responses.add(outcome)
                 if stop is not None and stop.is_set():
                     return
 
     def _plan(self, requests: Sequence[Request]) -> WindowPlan:
-        plan = WindowPlan()
         if any(request.videos for request in requests):
             self._notice.videos(native=self.engine is not None and self.engine.supports_videos)
-        for request in requests:
-            for image in request.images:
-                image_key(image)  # reads the content of images in data set rows: here, ahead of time
-            try:
-                for row in self.inputs.plan(request):
-                    fits = self.engine is not None and supports(self.engine, row)
-                    (plan.for_engine if fits else plan.for_generate).append(row)
-            except (OSError, ValueError) as error:
-                plan.failed.append((request, error))
-        return plan
+        return plan_window(requests, self.inputs, self.engine)
 
-    def _answer(self, plan: WindowPlan, plans: PlanningThread, stop: Event | None) -> Iterator[Outcome]:
-        engine = self.engine
-        if plan.for_generate:
-            if engine is not None:
-                engine.free_memory()  # generate needs it
-            yield from self.plain.answer(plan.for_generate, stop)
-        if engine is None or not plan.for_engine or (stop is not None and stop.is_set()):
-            return
-
-        def sequence(row: PlannedRequest) -> EngineSequence:
-            return engine_sequence(row, self._stops(row), self._responses.has_stop_string)
-
-        def more() -> list[EngineSequence]:
-            following = plans.poll()
-            return [] if following is None else [sequence(row) for row in following.for_engine]
-
-        finished = engine.generate(
-            [sequence(row) for row in plan.for_engine],
-            stop,
-            more,
-        )
-        while True:
-            with torch.inference_mode():  # not in the caller's code
-                done = next(finished, None)
-            if done is None:
-                return
-            yield sequence_outcome(done)
+    def _sequence(self, row: PlannedRequest) -> EngineSequence:
+        return engine_sequence(row, self._stops(row), self._responses.has_stop_string)
 
     # ------------------------------------------------------------------------------------------------------ embedding
 

@@ -31,6 +31,10 @@ from .threads import threads
 
 log = logging.getLogger(__name__)
 
+# Defaults: requests in a batch, and tokens of their prompts (by device type; a CUDA device has the other).
+BATCH_SIZE = 32
+BATCH_TOKENS = {"cpu": 16_384, "mps": 16_384}
+BATCH_TOKENS_ON_GPU = 32_768
 # Not the id of any token: a forced continuation never stops early.
 NO_STOP = 2**31 - 1
 
@@ -90,8 +94,9 @@ class GenerateRunner:
     Args:
         stops: returns the stop tokens of a request.
         pad: the token after a stop token in batches.
-        batch_size: the most requests in a batch.
-        max_tokens: the most tokens of a batch's prompts, with their padding; None for any number.
+        batch_size: the most requests in a batch; None for the default.
+        max_tokens: the most tokens of a batch's prompts, with their padding; None for any number, or for the device's
+            default if ``batch_size`` is None, too.
     """
 
     def __init__(
@@ -101,15 +106,17 @@ class GenerateRunner:
         *,
         stops: Callable[[PlannedRequest], Sequence[int]],
         pad: int,
-        batch_size: int,
+        batch_size: int | None,
         max_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.stops = stops
         self.pad = pad
-        self.batch_size = batch_size
+        self.batch_size = batch_size or BATCH_SIZE
         self.max_tokens = max_tokens
+        if batch_size is None and max_tokens is None:
+            self.max_tokens = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_GPU)
         self.encodes_prompts = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         if self.encodes_prompts:  # encoders such as BART's number positions from the start of a row, padding included
             inputs.tokenizer.padding_side = "right"

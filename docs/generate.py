@@ -237,10 +237,10 @@ def families() -> str:
 
 
 def family_table() -> str:
-    """All families: architectures, own prompts, coordinates and how they are spelled, presets, images and sharing."""
+    """All families: architectures, own prompts, coordinates, how they are spelled, presets, images, what is shared."""
     titles = (
         "family, sources", "`model_type`", "own prompts", "boxes and points", "spelled", "presets", "several images",
-        "prefix sharing",
+        "shared between questions",
     )  # fmt: skip
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     for family in registry.families.all():
@@ -252,10 +252,17 @@ def family_table() -> str:
             _spelled(family),
             ", ".join(f"`{name}`" for name in family.presets) or "none",
             "yes" if family.several_images else "no",
-            f"no: {family.without_sharing}" if family.without_sharing else "yes",
+            _shared(family),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _shared(family: Family) -> str:
+    """What the ``hf`` backend computes once for several questions to an image, and why not more."""
+    if not family.without_sharing:
+        return "prefixes"
+    return f"{'encodings, not prefixes' if family.shares_encodings else 'nothing'}: {family.without_sharing}"
 
 
 def _own_prompts(family: Family) -> str:
@@ -292,6 +299,7 @@ def _family(family: Family) -> Iterator[str]:
         types = "any that no other family supports"
     yield from ("| property | value |", "|---|---|", f"| `model_type` in `config.json` | {types} |")
     yield f"| box coordinates | {family.coordinates.replace('<', '&lt;').replace('>', '&gt;')} |"
+    yield f"| shared between questions to an image | {_shared(family)} |"
     yield from (f"| few-shot examples (`--shots`) | {'yes' if family.several_images else 'no'} |", "")
     yield from ("Its own prompts (`--protocol official`), by kind of task:", "")
     for kind, _ in KINDS:

@@ -40,6 +40,8 @@ class Family(ABC):
         video_sampling: the name of the rule by which frames of videos are chosen (``evalkit.video.sampling``).
         without_sharing: why the ``hf`` backend's engine shares no prefixes between its models' requests; empty where it
             does.  The engine checks each model itself; this is for readers.
+        shares_encodings: whether the ``hf`` backend, where it shares no prefixes, encodes an image once for its
+            questions in a batch.  For readers, too.
         presets: the decoding of its models' own evaluations, by names for ``--preset``.
     """
 
@@ -54,6 +56,7 @@ class Family(ABC):
     timed_videos: bool = True
     video_sampling: str = "fps=2,max_frames=32"
     without_sharing: str = ""
+    shares_encodings: bool = True
     presets: Mapping[str, SamplingPreset] = {}
 
     def claims(self, model_type: str, name: str, chat_format: object = None) -> bool:

@@ -44,6 +44,7 @@ from evalkit.model.workers.ray_pool import ray_pool
 from evalkit.types import Batching, Check, Cluster, ImageRef, ImageSize, Preview, Request, Response, Size
 
 from ..engine.answering import answer_window, plan_window
+from ..engine.encoder_sharing import EncoderSharing
 from ..engine.engine import Engine
 from ..engine.options import EngineOptions
 from ..engine.packed_generate import pack_weights, unpack_weights
@@ -113,6 +114,7 @@ class HFBackend(Backend):
             pad=pad,
             batch_size=1 if exact else batch_size,
             max_tokens=None if exact else max_batch_tokens,
+            around=EncoderSharing(model, self.inputs).batch if options.encoder_sharing and not exact else None,
         )
         self.engine: Engine | None = None
         self.unfit: str | None = "--exact runs one sample at a time" if exact else None
@@ -172,6 +174,7 @@ class HFBackend(Backend):
 
     def release(self) -> None:
         """Restore the model, except for its generation config."""
+        self.plain.around = None
         if self.engine is not None:
             self.engine.close()
             self.engine = None

@@ -20,6 +20,8 @@ class EngineOptions:
         packed_weights: on a CPU in float32, keep the weights of linear layers in the layout of oneDNN's products.
             Until the engine is closed, they cannot be read from the model.  So also where the engine does not support
             a model, which then runs through its own ``generate``.
+        encoder_sharing: where a model runs through its own ``generate``, encode an image once for its questions in a
+            batch.
         fused_kernels: on CUDA, use one kernel per norm and pad MLPs to widths with fast kernels (both in half
             precision only), and avoid cuDNN attention, which is planned again for each shape.
         async_scheduling: on CUDA, launch a decode step before the previous step's tokens are read.
@@ -33,6 +35,7 @@ class EngineOptions:
     paged_cache: bool = True
     packed_vision_attention: bool = True
     packed_weights: bool = True
+    encoder_sharing: bool = True
     fused_kernels: bool = True
     async_scheduling: bool = True
     cuda_graphs: bool = True

@@ -41,6 +41,7 @@ class DeepSeekVL2(MarkedChat):
         )
     }
     without_sharing = "it runs on servers only"
+    shares_encodings = False
 
 
 FAMILY = DeepSeekVL2()

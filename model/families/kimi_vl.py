@@ -35,6 +35,7 @@ class KimiVL(FractionChat):
     by_task: Mapping[str, PromptTemplate] = {"mmmu": STEPS, "mmstar": STEPS}
     vlmevalkit_by_task: Mapping[str, str] = {"mmmu": CHOICE, "mmstar": CHOICE}
     without_sharing = "it runs on servers only"
+    shares_encodings = False
 
 
 FAMILY = KimiVL()

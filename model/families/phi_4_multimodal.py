@@ -22,6 +22,7 @@ class Phi4Multimodal(FractionChat):
     name = "phi-4-multimodal"
     model_types = ("phi4mm", "phi4_multimodal")
     without_sharing = "it runs on servers only"
+    shares_encodings = False
 
 
 FAMILY = Phi4Multimodal()

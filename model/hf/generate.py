@@ -10,6 +10,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from threading import Event
@@ -97,6 +98,7 @@ class GenerateRunner:
         batch_size: the most requests in a batch; None for the default.
         max_tokens: the most tokens of a batch's prompts, with their padding; None for any number, or for the device's
             default if ``batch_size`` is None, too.
+        around: returns a context in which a batch is computed.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class GenerateRunner:
         pad: int,
         batch_size: int | None,
         max_tokens: int | None = None,
+        around: Callable[[Sequence[PlannedRequest]], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.model = model
         self.inputs = inputs
@@ -117,6 +120,7 @@ class GenerateRunner:
         self.max_tokens = max_tokens
         if batch_size is None and max_tokens is None:
             self.max_tokens = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_GPU)
+        self.around = around
         self.encodes_prompts = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         if self.encodes_prompts:  # encoders such as BART's number positions from the start of a row, padding included
             inputs.tokenizer.padding_side = "right"
@@ -176,10 +180,11 @@ class GenerateRunner:
         began = time.perf_counter()
         full: str | None = None
         try:
-            if branches:
-                mean_losses, broken = self._score(inputs, branches)
-            else:
-                new, broken = self._generate(inputs, batch)
+            with nullcontext() if self.around is None else self.around(batch):
+                if branches:
+                    mean_losses, broken = self._score(inputs, branches)
+                else:
+                    new, broken = self._generate(inputs, batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

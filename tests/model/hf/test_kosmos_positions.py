@@ -11,6 +11,7 @@ from evalkit import registry
 from evalkit.checkpoint import resolve_checkpoint
 from evalkit.data import open_data
 from evalkit.model.backends.hf import BACKEND, HFBackend
+from evalkit.model.engine.options import EngineOptions
 from evalkit.model.hf.positions import trained_positions
 from evalkit.types import Batching, Decoding, ImagePart, Message, Request, TextPart
 
@@ -53,7 +54,9 @@ def test_lengths_share_a_batch(opened: HFBackend, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         opened.model, "generate", lambda **inputs: batches.append(len(inputs["input_ids"])) or generate(**inputs)
     )
-    backend = HFBackend(opened.model, opened.processor, batch_size=len(asked))
+    backend = HFBackend(
+        opened.model, opened.processor, batch_size=len(asked), options=EngineOptions(encoder_sharing=False)
+    )
     assert {response.id: response.tokens for response in backend.generate(asked)} == alone
     assert batches == [len(asked)]
     assert len({len(opened.inputs.plan(request)[0].ids) for request in asked}) == len(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from ..processes import Forked
 from ..run_folders import complete_lines, lines_of, runs_in
 from ..video.clips import write_clip
 
+SEEN = 30.0
+"""Points by which the bundled model is better with the frames of a clip than with those of another one."""
 RUN = ("run", "-t", "videomme", "--data", "data", "--fps", "1", "--max-frames", "4")
 
 
@@ -106,3 +109,23 @@ def test_dry_run_shows_the_frames(evalkit: Callable[..., tuple[int, str]]) -> No
     assert code == 0, shown
     assert "mp4: 4 frames from 0.0 to " in shown
     assert "s, resized to 112 × 112, by fps=1,max_frames=4" in shown
+
+
+@pytest.mark.slow
+def test_tiny_sees_what_happens_in_clips(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
+    """Its answers come from the clips: they are not guessed, and an early snapshot cannot give them."""
+
+    def score(name: str, model: str) -> float:
+        code, said = evalkit("run", "-t", "videomme", "--data", "data", "--model", model, "--name", name)
+        assert code == 0, said
+        (found,) = json.loads((tmp_path / "runs" / name / "scores.json").read_text())["results"]
+        return float(found["value"])
+
+    tiny, early = score("tiny", "tiny"), score("early", "tiny-early")
+    clips = sorted((tmp_path / "data" / "videomme" / "data").glob("*.mp4"))
+    contents = [clip.read_bytes() for clip in clips]
+    for clip, content in zip(clips, [*contents[1:], contents[0]], strict=True):
+        clip.write_bytes(content)
+    blind = score("blind", "tiny")
+    assert tiny > blind + SEEN
+    assert tiny > early + SEEN

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clips import DIRECTIONS, Actor, Clip
 from questions import CHOICE_OFFICIAL, VQA_PROMPTS
-from scenes import COLORS, SHAPES
+from scenes import SHAPES
 
 VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 LETTERS = "ABCD"
@@ -70,70 +70,60 @@ class ClipQA:
         return LETTERS[self.options.index(self.answer)]
 
 
-def _shuffled(rng: random.Random, answer: str, wrong: Sequence[str], pool: Sequence[str]) -> tuple[str, ...]:
-    """Four options: the answer, ``wrong`` ones that belong to the clip, and others of ``pool``."""
-    near = rng.sample(list(wrong), min(2, len(wrong)))
-    rest = [text for text in pool if text != answer and text not in near]
-    options = [answer, *near, *rng.sample(rest, 3 - len(near))]
-    rng.shuffle(options)
-    return tuple(options)
+# Options have a fixed order, as those of MVBench's questions about directions: an answer always has the same letter, so
+# that a small model is asked what it sees, and not what stands behind which letter.
+SHAPE_OPTIONS = tuple(sorted(SHAPES))
+COUNT_OPTIONS = ("0", "1", "2", "3")
+TIME_OPTIONS = ("at 1 s", "at 2 s", "at 3 s", "at 4 s")
+COLOR_OPTIONS = (("black", "blue", "green", "purple"), ("black", "blue", "red", "yellow"))
 
 
-def _numbers(answer: int, first: int) -> tuple[str, ...]:
-    return tuple(str(n) for n in range(first, first + 4)) if first <= answer < first + 4 else ()
-
-
-NAMES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
+def _colors(rng: random.Random, answer: str) -> tuple[str, ...]:
+    return rng.choice([colors for colors in COLOR_OPTIONS if answer in colors])
 
 
 def _about_one(actor: Actor, clip: Clip, rng: random.Random) -> list[ClipQA]:
-    names = [other.name for other in clip.actors if other is not actor]
     shape = actor.thing.shape
     found: list[ClipQA] = []
     if actor.event == "moves":
         question = f"In which direction does the {actor.name} move?"
-        options = _shuffled(rng, actor.direction, (), tuple(DIRECTIONS))
-        found.append(ClipQA("Action Recognition", question, actor.direction, options))
-        if sum(other.event == "moves" for other in clip.actors) == 1:
-            options = _shuffled(rng, actor.name, names, NAMES)
-            found.append(ClipQA("Object Recognition", "Which shape moves?", actor.name, options))
+        found.append(ClipQA("Action Recognition", question, actor.direction, tuple(DIRECTIONS)))
+        if sum(other.event == "moves" for other in clip.actors) == 1 and len(clip.actors) > 1:
+            found.append(ClipQA("Object Recognition", "Which shape moves?", shape, SHAPE_OPTIONS))
     if actor.event == "recolored":
         for when, other_color in (("start", actor.start == 0), ("end", actor.end == clip.seconds)):
-            color, wrong = (actor.color, actor.thing.color) if other_color else (actor.thing.color, actor.color)
-            options = _shuffled(rng, color, (wrong,), tuple(COLORS))
-            found.append(ClipQA("Attribute Perception", f"What color is the {shape} at the {when}?", color, options))
+            color = actor.color if other_color else actor.thing.color
+            question = f"What color is the {shape} at the {when}?"
+            found.append(ClipQA("Attribute Perception", question, color, _colors(rng, color)))
         if sum(other.event == "recolored" for other in clip.actors) == 1 and len(clip.actors) > 1:
-            shapes = [other.thing.shape for other in clip.actors if other is not actor]
-            options = _shuffled(rng, shape, shapes, SHAPES)
-            found.append(ClipQA("Object Reasoning", "Which shape changes its color?", shape, options))
+            found.append(ClipQA("Object Reasoning", "Which shape changes its color?", shape, SHAPE_OPTIONS))
     if actor.event == "visible" and 1 <= actor.start <= 4 and actor.start == int(actor.start):
-        options = tuple(f"at {n} s" for n in (1, 2, 3, 4))
         question = f"When does the {actor.name} appear?"
-        found.append(ClipQA("Temporal Perception", question, f"at {int(actor.start)} s", options))
+        found.append(ClipQA("Temporal Perception", question, f"at {int(actor.start)} s", TIME_OPTIONS))
     return found
 
 
-def _about_all(clip: Clip, rng: random.Random) -> list[ClipQA]:
+def _about_all(clip: Clip) -> list[ClipQA]:
     found: list[ClipQA] = []
     there = {"start": len(clip.at(0.0).things), "end": len(clip.at(clip.seconds - 0.01).things)}
     if any(actor.event == "visible" for actor in clip.actors):
         for when, count in there.items():
-            options = _numbers(count, 0)
-            found.append(ClipQA("Counting Problem", f"How many shapes are there at the {when}?", str(count), options))
+            question = f"How many shapes are there at the {when}?"
+            found.append(ClipQA("Counting Problem", question, str(count), COUNT_OPTIONS))
     if any(actor.event == "moves" for actor in clip.actors):
         count = sum(actor.event == "moves" for actor in clip.actors)
-        found.append(ClipQA("Counting Problem", "How many shapes move?", str(count), _numbers(count, 0)))
+        found.append(ClipQA("Counting Problem", "How many shapes move?", str(count), COUNT_OPTIONS))
     coming = sorted((a for a in clip.actors if a.event == "visible"), key=lambda a: a.start)
     if len(coming) > 1 and len(coming) == len(clip.actors):
         for when, actor in (("first", coming[0]), ("last", coming[-1])):
-            options = _shuffled(rng, actor.name, [a.name for a in coming if a is not actor], NAMES)
-            found.append(ClipQA("Temporal Reasoning", f"Which shape appears {when}?", actor.name, options))
+            shape = actor.thing.shape
+            found.append(ClipQA("Temporal Reasoning", f"Which shape appears {when}?", shape, SHAPE_OPTIONS))
     return found
 
 
 def clip_questions(clip: Clip, rng: random.Random) -> list[ClipQA]:
     """All multiple-choice questions about ``clip``, in random order."""
-    found = [qa for actor in clip.actors for qa in _about_one(actor, clip, rng)] + _about_all(clip, rng)
+    found = [qa for actor in clip.actors for qa in _about_one(actor, clip, rng)] + _about_all(clip)
     rng.shuffle(found)
     return found
 

@@ -55,3 +55,11 @@ SETTLED = replace(
 )
 # Then images, with few clips.
 IMAGES = replace(SETTLED, sorts=(0.54, 0.24, 0.22), vqa=4, clips=2, pairs=1)
+# Then what happens in clips, of which there had been few beside images.
+CLIPS = replace(WIDER, caption=0.4, clips=9, pairs=1, busy=0.4, forms=(0.6, 0.2, 0.2))
+# Then simpler clips, in which little else happens.
+PLAIN_CLIPS = replace(CLIPS, busy=0.1, forms=(0.65, 0.25, 0.10))
+# Last, images and clips alike.
+BALANCED = replace(PLAIN_CLIPS, caption=0.6, vqa=3, choice=0.9, clips=6, busy=0.2, forms=(0.62, 0.28, 0.10))
+# Then mostly images, many of them to be read.
+READING = replace(IMAGES, sorts=(0.46, 0.30, 0.24), clips=5, busy=0.2, forms=(0.70, 0.20, 0.10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mix import BROAD, BUSY, CHOOSING, HARD, HARDER, IMAGES, SETTLED, Mix, part
+from mix import BALANCED, BROAD, BUSY, CHOOSING, CLIPS, HARD, HARDER, IMAGES, PLAIN_CLIPS, READING, SETTLED, Mix, part
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ STAGES = (
     Stage(11500, 2000, 0.25, CHOOSING, SMALL, extra=0.2, warm=10),
     Stage(13500, 1000, 0.2, SETTLED, replace(SMALL, images=12, rows=10), extra=0.2, warm=20),
     Stage(14600, 1500, 0.2, IMAGES, replace(SMALL, images=20, rows=11), extra=0.1, warm=20),
+    Stage(16100, 2000, 0.4, CLIPS, replace(SMALL, images=12, rows=13, length=320), extra=0.2, warm=30),
+    Stage(18100, 2000, 0.4, PLAIN_CLIPS, replace(SMALL, images=14, rows=14, length=320), extra=0.2, warm=20),
+    Stage(20100, 1900, 0.35, BALANCED, replace(SMALL, images=18, rows=15, length=320), extra=0.2, warm=20),
+    Stage(22000, 600, 0.2, READING, replace(SMALL, images=20, rows=14, length=320), extra=0.1, warm=20),
+    # Rows of 320 tokens had no room for three examples of boxes, which were forgotten.
+    Stage(22600, 250, 0.2, READING, replace(SMALL, images=28, rows=14, conversations=4), extra=0.1, warm=10),
 )
 
 

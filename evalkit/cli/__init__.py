@@ -197,7 +197,10 @@ def main() -> None:
 
 
 def command() -> None:
-    """``main`` as a process of its own."""
+    """``main`` for the program ``evalkit``: where nothing else runs in the process, it ends at once (``leaving``)."""
+    if sys._getframe(1).f_globals.get("__name__") != "__main__":  # called from a program of its own
+        main()
+        return
     LoadedModules.stay = True
     try:
         main()

@@ -50,3 +50,33 @@ def test_a_thread_that_works_is_waited_for() -> None:
 
 def test_a_closed_pipe_is_an_error() -> None:
     assert run("import os; os.close(1); leave(0)", heavy=True).returncode == 120
+
+
+CALLER = """
+import sys, types
+sys.modules["torch"] = types.ModuleType("torch")
+sys.argv = ["evalkit", "--version"]
+{how}
+"""
+CALLED_BY_A_MODULE = """
+PROGRAM = '''
+from evalkit.cli import command
+try:
+    command()
+except SystemExit as end:
+    print("caught", end.code)
+'''
+exec(PROGRAM, vars(types.ModuleType("caller")))
+print("goes on")
+"""
+
+
+def test_only_the_program_ends_the_process() -> None:
+    def output(how: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", CALLER.format(how=how)], capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.splitlines()[1:]
+
+    assert output("from evalkit.cli import command\ncommand()\nprint('never')") == []
+    assert output(CALLED_BY_A_MODULE) == ["caught 0", "goes on"]

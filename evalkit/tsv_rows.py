@@ -176,12 +176,13 @@ class _Part:
         self.begin = begin
         self._rows: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._process: subprocess.Popen[bytes] | None = None
-        task = {**asdict(source), "columns": dict(columns), "begin": begin, "end": end}
+        output = self._rows.fileno()  # not stdout, on which anything that Python imports may print
+        task = {**asdict(source), "columns": dict(columns), "begin": begin, "end": end, "output": output}
         paths = [path for path in sys.path if isinstance(path, str)]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", CODE, json.dumps({**task, "sys_path": paths})],
-                stdin=subprocess.DEVNULL, stdout=self._rows, stderr=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(output,),
             )  # fmt: skip
         except (OSError, TypeError, ValueError):  # too few resources, no interpreter, a name with a NUL
             log.debug("%s: no process could be started", source.path, exc_info=True)
@@ -210,12 +211,17 @@ class _Part:
         reader.go_to(offset, line + lines)
 
 
-def write_part(path: str, size: int, mtime_ns: int, columns: Mapping[str, int], begin: int, end: int) -> None:
-    """Write the rows of a part of a file to stdout, pickled, and the offset and line after them; exit with 1 if that
-    cannot be done.
+def write_part(
+    path: str, size: int, mtime_ns: int, columns: Mapping[str, int], begin: int, end: int, output: int
+) -> None:
+    """Write the rows of a part of a file, pickled, and the offset and line after them; exit with 1 if that cannot be
+    done.
+
+    Args:
+        output: the file descriptor that they are written to.
     """
     try:
-        with open_tsv(Path(path)) as file, garbage_collection_paused():
+        with open_tsv(Path(path)) as file, os.fdopen(output, "wb") as out, garbage_collection_paused():
             if TsvSource.of(file, path) != TsvSource(path, size, mtime_ns):
                 sys.exit(1)
             reader, texts = CellReader(file, path, begin), 0
@@ -224,8 +230,7 @@ def write_part(path: str, size: int, mtime_ns: int, columns: Mapping[str, int], 
                 texts += sum(len(text) for row in rows for text in row.texts)
                 if texts > LARGEST_TEXT:
                     sys.exit(1)
-                pickle.dump(list(map(tuple, rows)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
-            pickle.dump((reader.offset, reader.line), sys.stdout.buffer)
-            sys.stdout.flush()
+                pickle.dump(list(map(tuple, rows)), out, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((reader.offset, reader.line), out)
     except (UserError, OSError):  # the process that has the whole file says so, with the right line
         sys.exit(1)

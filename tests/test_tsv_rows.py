@@ -147,7 +147,7 @@ def test_without_other_processes_this_one_reads(
 def test_a_part_of_a_file_that_has_changed_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tsv", map(plain, range(30)))
     columns = {name: number for number, name in enumerate(HEADER.split())}
-    code = f"from evalkit.tsv_rows import write_part; write_part({str(path)!r}, 5, 7, {columns}, 27, 99)"
+    code = f"from evalkit.tsv_rows import write_part; write_part({str(path)!r}, 5, 7, {columns}, 27, 99, 1)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stdout == b""
@@ -166,3 +166,11 @@ def test_other_work_is_done_while_parts_are_read(tmp_path: Path, monkeypatch: py
         pass
     read_tsv(path)
     assert done == ["work"]
+
+
+def test_what_is_printed_on_import_is_not_taken_for_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("print('hello')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    path = write(tmp_path / "x.tsv", map(plain, range(30)))
+    assert_same(read_tsv(path), path)

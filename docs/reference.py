@@ -19,7 +19,7 @@ import evalkit.errors
 import evalkit.interfaces
 import evalkit.scoring
 import evalkit.types
-from evalkit.cli import app
+from evalkit.cli.app import app
 
 logging.getLogger("griffe").setLevel(logging.ERROR)  # types are in the signatures, not the docstrings
 

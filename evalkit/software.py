@@ -7,7 +7,9 @@ that was edited in an editable installation, is noticed.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -32,21 +34,40 @@ def digest_of_software() -> str:
 
     Files are read again only if they have changed: a process may live longer than a version of a plugin.
     """
-    files = []
+    return _digest(__version__, tuple(_installed()), tuple(_states()))
+
+
+def state_of_software() -> str:
+    """Another string after anything that ``digest_of_software`` covers was written: that no file was is seen without
+    reading them, which is quicker."""
+    state = hashlib.sha256(_machine().encode())
+    for part in (*_installed(), *_states()):
+        state.update(f"{part}\0".encode(errors="surrogateescape"))
+    return state.hexdigest()
+
+
+def _states() -> Iterator[tuple[str, int, int, int, int]]:
     for place in _sources():
-        for path in sorted(_files(Path(place))):
-            found = path.stat()
-            files.append((path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-    return _digest(__version__, tuple(_installed()), tuple(files))
+        for path in sorted(_files(place)):
+            try:
+                found = Path(path).stat()
+            except OSError:  # a link to nothing, such as an editor's lock, or a file that was just removed
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _machine() -> str:
+    return f"{__version__}\0{sys.version}\0{platform.platform()}\0"
 
 
 @lru_cache(maxsize=4)
-def _digest(version: str, installed: tuple[str, ...], files: tuple[tuple[Path, int, int, int, int], ...]) -> str:
-    state = hashlib.sha256(f"{version}\0{sys.version}\0{platform.platform()}\0".encode())
+def _digest(version: str, installed: tuple[str, ...], files: tuple[tuple[str, int, int, int, int], ...]) -> str:
+    state = hashlib.sha256(_machine().encode())
     for name in installed:
         state.update(f"{name}\0".encode(errors="surrogateescape"))
     for path, *_ in files:
-        content = path.read_bytes()
+        content = Path(path).read_bytes()
         state.update(f"{path}\0{len(content)}\0".encode(errors="surrogateescape"))
         state.update(content)
     return state.hexdigest()
@@ -73,7 +94,8 @@ def _installed() -> list[str]:
 
 def _sources() -> list[str]:
     """The folders, or single files, of evalkit's and its plugins' packages."""
-    modules = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
+    points = entry_points()
+    modules = {point.module.partition(".")[0] for group in GROUPS for point in points.select(group=group)}
     found: set[str] = set()
     for name in (*PARTS, *sorted(modules)):
         try:
@@ -89,9 +111,10 @@ def _sources() -> list[str]:
     return sorted(found)
 
 
-def _files(place: Path) -> Iterator[Path]:
-    if place.is_file():
+def _files(place: str) -> Iterator[str]:
+    """The files that count, of a folder or a single one.  A link to a folder is not followed."""
+    if Path(place).is_file():
         yield place
-    for path in place.rglob("*"):
-        if path.suffix.lower() not in MEDIA and path.is_file():
-            yield path
+    for folder, inner, names in os.walk(place):
+        inner[:] = [name for name in inner if name != "__pycache__"]
+        yield from (f"{folder}{os.sep}{name}" for name in names if not name.lower().endswith(MEDIA))

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evalkit import registry
-from evalkit.cli import app
+from evalkit.cli.app import app
 from evalkit.decoding import decoding_overrides, format_overrides, settings_overrides, unescape
 from evalkit.errors import UserError
 from evalkit.jobs import Job

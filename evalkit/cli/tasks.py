@@ -51,8 +51,9 @@ def tasks(
     """
     from evalkit import registry
     from evalkit.console import new_console
+    from evalkit.task_listing import listing
 
-    from .task_list import list_tasks, matching
+    from .task_list import list_tasks, search
 
     console = new_console()
     words = " ".join(name or ())
@@ -67,7 +68,7 @@ def tasks(
         show_chosen(console, name or (), data, where, ids)
         return
     if not words:
-        list_tasks(console, registry.tasks.all())
+        list_tasks(console, listing())
         return
     from evalkit.task_files import is_task_file
     from evalkit.task_names import parse_tasks
@@ -84,13 +85,11 @@ def tasks(
 
             list_suite(console, words, suite)
         return
-    every = registry.tasks.all()
-    wanted = words.partition("/")[0]
-    found = [] if any(task.name == wanted for task in every) else matching(every, words)
+    found = search(listing(), words)
     if found:
         list_tasks(console, found, groups=False)
     else:  # an unknown name is refused with the nearest
-        show_task(console, registry.tasks.get(wanted), data, protocol, family)
+        show_task(console, registry.tasks.get(words.partition("/")[0]), data, protocol, family)
 
 
 def show_task(console: Console, task: Task, data: str | None, protocol: str, family: str | None) -> None:

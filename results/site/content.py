@@ -20,7 +20,7 @@ from evalkit.results.store.manifest import Manifest
 from evalkit.results.store.score_row import ScoreRow
 from evalkit.results.tables import flat
 from evalkit.task_groups import GROUPS, MEANS
-from evalkit.themes import theme_of
+from evalkit.task_listing import theme_of
 
 MOST_VALUES = 400
 """Values of a score that are shown beside its headline; scores files can come from anybody."""

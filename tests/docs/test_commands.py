@@ -16,7 +16,7 @@ import pytest
 import typer
 from blocks import Block, blocks, calls, difference, steps
 
-from evalkit.cli import app
+from evalkit.cli.app import app
 from examples import PAGES, ROOT, differences, programs, run_page, update
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

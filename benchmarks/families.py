@@ -11,8 +11,9 @@ image of 640 × 480 pixels, of which these processors make few visual tokens (ti
 
 ``generate`` gets the best of the fixed batches 4, 8, 16 and 32; rounds are paired, each with new images, and both
 answer the same samples in turn.  All answers have 24 tokens, the mix's mean.  Medians of the rounds' ratios are
-printed, and how many answers differ (Kosmos-2's ``generate`` numbers tokens after the padding of their batch).  Where
-prefixes are not shared, evalkit runs the model's ``generate``, too.
+printed, and how many answers differ: from those of the batches, and of these, from those of ``generate`` with the
+sample alone.  (Kosmos-2's ``generate`` numbers tokens after the padding of their batch.)  Where prefixes are not
+shared, evalkit runs the model's ``generate``, too.
 
 The vision encoders of these checkpoints take a few hundredths of the time.  In released models they take more: by their
 configurations, about 70 % of the floating-point operations of a short prompt with an image in Gemma 3 4B, where 4,096
@@ -176,19 +177,25 @@ def measure(model_type: str, settings: argparse.Namespace, folder: Path) -> dict
         "evalkit": (ours := Evalkit(model, opened_processor(folder))),
     }
     ours.run(drawn(8, "warm"))
+    # Both leave the same tokens out, so that all answers have their length: evalkit stops at the end of a turn, too.
+    model.generation_config.eos_token_id = list(ours.backend.stops if plain else ours.backend.turn_stops)
     shared = ours.backend.engine is not None
     share = None
     if settings.tower and not shared:
         methods["each"] = each = Evalkit(model, opened_processor(folder), encoder_sharing=False)
         share = encoder_share(each, part, clock)
     got: dict[str, list[float]] = {name: [] for name in methods}
+    asked: dict[str, Question] = {}
     answers: dict[str, Answers] = {name: {} for name in methods}
     for number in range(settings.rounds):
         fresh = drawn(settings.samples, f"round{number}")
+        asked |= {one.id: one for one in fresh}
         for name in sorted(methods, reverse=number % 2 == 1):
             rate, found = timed(methods[name], fresh, clock)
             got[name].append(rate)
             answers[name] |= found
+    differ = differing(answers["generate"], answers["evalkit"])
+    alone = FixedBatches(model, processor, 1).run([asked[name] for name in differ]) if differ else {}
     return {
         "architecture": model_type,
         "family": registry.family_name(model_type, "") or "generic",
@@ -198,7 +205,8 @@ def measure(model_type: str, settings: argparse.Namespace, folder: Path) -> dict
         "times": ratio(got, "generate"),
         "encoder_share": share,
         "times_encoding_each": None if share is None else ratio(got, "each"),
-        "differing": len(differing(answers["generate"], answers["evalkit"])),
+        "differing": len(differ),
+        "differing_alone": len(differing(alone, answers["evalkit"])),
         "samples": len(answers["evalkit"]),
         "prompt_tokens": statistics.fmean(ours.prompts.values()),
         "parameters": sum(weights.numel() for weights in model.parameters()),
@@ -245,7 +253,7 @@ def main() -> None:
             f"{rates['evalkit']:5.2f}/s",
             f"{row['times']:5.2f}",
         ]
-        cells += [f"{row['differing']:>2} of {row['samples']}"]
+        cells += [f"{row['differing']:>2} of {row['samples']}, {row['differing_alone']} alone"]
         if row["encoder_share"] is not None:
             cells += [f"{row['encoder_share']:7.0%}", f"{row['times_encoding_each']:10.2f} ×"]
         elif settings.tower:

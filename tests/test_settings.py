@@ -8,7 +8,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.cli import app
+from evalkit.cli.app import app
 from evalkit.errors import UserError
 from evalkit.option import Option
 from evalkit.options import NEVER_FROM_FILES, OPTIONS, RunSettings

@@ -122,7 +122,7 @@ def test_each_family_and_scorer_is_described(site: Path) -> None:
 def test_each_command_and_option_is_in_reference(site: Path) -> None:
     import typer
 
-    from evalkit.cli import app
+    from evalkit.cli.app import app
 
     text = (site / "docs" / "commands.md").read_text(encoding="utf-8")
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]

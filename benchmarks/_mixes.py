@@ -38,6 +38,11 @@ class Mix:
         limit: maximum tokens per answer.
         length: the mean answer length in tokens, without the end token.
         samples: default samples per round, on a CPU and on a GPU.
+        images: the fewest and the most images of a question, for one question per image.
+        shots: examples before each question, the same for all (``--shots-by fixed``), each with its image.
+        repeats: how often each question is asked (``--repeats``; greedily, so that answers can be compared).
+        shortest: if not 0, answers have lengths between this and ``limit`` with a heavy tail (a bounded Pareto
+            distribution with exponent 0.5), each of which is that request's limit.
     """
 
     name: str
@@ -50,10 +55,16 @@ class Mix:
     length: float
     samples: tuple[int, int]
     page: bool = False
+    images: tuple[int, int] = (1, 1)
+    shots: int = 0
+    repeats: int = 1
+    shortest: int = 0
 
 
 COCO = ((640, 480), (640, 427), (480, 640), (640, 480), (500, 375))
 SHORT = " Answer the question using a single word or phrase."
+
+LETTER = " A. 12 B. 15 C. 19 D. 24 Answer with the option's letter from the given choices directly."
 
 MIXES = (
     Mix("vqav2", (5, 6, 5), ((640, 480),), ((640, 480),), (4, 10), SHORT, 4, 2.0, (32, 1000)),
@@ -65,24 +76,54 @@ MIXES = (
     Mix("docvqa", (10,), ((620, 800),), ((1240, 1600),), (6, 14), SHORT, 15, 8.0, (20, 320), page=True),
     Mix("caption", (1,), COCO, COCO, (0, 0), "Describe this image in one short sentence.", 30, 14.0, (16, 512)),
     Mix("textvqa", (1,), COCO, ((1024, 768), (768, 1024), (1024, 683)), (5, 11), SHORT, 10, 4.0, (16, 320)),
+    Mix("mmmu", (1,), COCO, ((1024, 768), (640, 480)), (20, 60), LETTER, 2, 1.0, (12, 320), images=(1, 3)),
+    Mix("fewshot", (1,), COCO, COCO, (5, 11), SHORT, 10, 4.0, (12, 320), shots=4),
+    Mix("long", (6,), ((640, 480),), ((640, 480),), (8, 20), " Think step by step.", 376, 78.0, (24, 128), shortest=16),
+    Mix("repeats", (1,), COCO, COCO, (5, 11), " Explain your answer.", 60, 40.0, (32, 512), repeats=8),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
+class Shown:
+    """An image before that of the question.
+
+    Attributes:
+        text: after the image; ``answer`` ends the turn, and is empty if the image is another one of the same question.
+    """
+
+    path: Path
+    size: Size
+    text: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True)
 class Query:
-    """A question about an image."""
+    """A question about an image, with others before it."""
 
     id: str
     path: Path
     size: Size
     text: str
     limit: int
+    before: tuple[Shown, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Shown, ...]:
+        """All images, the question's last, with the texts after them."""
+        return (*self.before, Shown(self.path, self.size, self.text))
 
     @property
     def request(self) -> Request:
         """The request for evalkit's backends."""
-        content = (ImagePart(PathImage(str(self.path))), TextPart(self.text))
-        return Request(self.id, (Message("user", content),), Decoding(self.limit))
+        messages: list[Message] = []
+        content: list[ImagePart | TextPart] = []
+        for one in self.shown:
+            content += [ImagePart(PathImage(str(one.path))), *((TextPart(one.text),) if one.text else ())]
+            if one.answer:
+                messages += [Message("user", tuple(content)), Message("assistant", (TextPart(one.answer),))]
+                content = []
+        return Request(self.id, (*messages, Message("user", tuple(content))), Decoding(self.limit))
 
 
 def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[Query]:
@@ -91,15 +132,35 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
     sizes = mix.large if large else mix.sizes
     queries: list[Query] = []
     wanted: list[tuple[Path, Size, int]] = []
-    while len(queries) < count:
+
+    def image() -> tuple[Path, Size]:
         place = len(wanted)
         size = sizes[place % len(sizes)]
         path = folder / f"{mix.name}-{seed}-{place}.{'png' if mix.page else 'jpg'}"
         wanted.append((path, size, rng.randrange(2**32)))
-        for _ in range(min(mix.questions[place % len(mix.questions)], count - len(queries))):
-            words = rng.choices(WORDS, k=rng.randint(*mix.words))
-            text = " ".join(words).capitalize() + mix.suffix
-            queries.append(Query(f"{mix.name}-{seed}-{len(queries)}", path, size, text, mix.limit))
+        return path, size
+
+    def limit() -> int:
+        if not mix.shortest:
+            return mix.limit
+        low, high = mix.shortest**-0.5, mix.limit**-0.5
+        return round((low - rng.random() * (low - high)) ** -2)
+
+    def text() -> str:
+        return " ".join(rng.choices(WORDS, k=rng.randint(*mix.words))).capitalize() + mix.suffix
+
+    examples = tuple(Shown(*image(), text(), rng.choice(WORDS)) for _ in range(mix.shots))
+    first = len(wanted)
+    while len(queries) < count:
+        questions = mix.questions[(len(wanted) - first) % len(mix.questions)]
+        others = tuple(Shown(*image()) for _ in range(rng.randint(*mix.images) - 1))
+        path, size = image()
+        for _ in range(questions):
+            asked = text()
+            for _ in range(mix.repeats):
+                if len(queries) < count:
+                    name = f"{mix.name}-{seed}-{len(queries)}"
+                    queries.append(Query(name, path, size, asked, limit(), (*examples, *others)))
 
     def paint(image: tuple[Path, Size, int]) -> None:
         path, size, number = image
@@ -112,7 +173,7 @@ def draw(mix: Mix, count: int, folder: Path, *, seed: str, large: bool) -> list[
 
 def images(queries: Sequence[Query]) -> int:
     """The number of distinct images."""
-    return len({one.path for one in queries})
+    return len({shown.path for one in queries for shown in one.shown})
 
 
 def paint_scene(size: Size, seed: int) -> Image.Image:

@@ -36,10 +36,16 @@ TAKES = frozenset(inspect.signature(HFBackend).parameters)
 CHILD = Path(__file__).parent / "_lmms_eval.py"
 
 
-def conversation(one: Query, image: object) -> list[dict[str, Any]]:
+def conversation(one: Query) -> list[dict[str, Any]]:
     """A question as chat templates take it."""
-    content = [{"type": "image", "image": image}, {"type": "text", "text": one.text}]
-    return [{"role": "user", "content": content}]
+    turns: list[dict[str, Any]] = []
+    content: list[dict[str, str]] = []
+    for shown in one.shown:
+        content += [{"type": "image"}, *([{"type": "text", "text": shown.text}] if shown.text else [])]
+        if shown.answer:
+            turns += [{"role": "user", "content": content}, {"role": "assistant", "content": shown.answer}]
+            content = []
+    return [*turns, {"role": "user", "content": content}]
 
 
 class Generate:
@@ -54,13 +60,11 @@ class Generate:
         """The model's inputs, on the CPU."""
         from PIL import Image
 
-        images = [Image.open(one.path).convert("RGB") for one in batch]
+        images = [Image.open(shown.path).convert("RGB") for one in batch for shown in one.shown]
         texts = [
-            self.processor.apply_chat_template(
-                conversation(one, image), tokenize=False, add_generation_prompt=True
-            )
-            for one, image in zip(batch, images, strict=True)
-        ]  # fmt: skip
+            self.processor.apply_chat_template(conversation(one), tokenize=False, add_generation_prompt=True)
+            for one in batch
+        ]
         return self.processor(
             text=texts, images=images, padding=True, padding_side="left", return_tensors="pt"
         )  # fmt: skip
@@ -80,8 +84,8 @@ class Generate:
                 inputs = coming.result().to(self.model.device, dtype=self.model.dtype)
                 if place + 1 < len(batches):
                     coming = ahead.submit(self.inputs, batches[place + 1])
-                tokens = self.tokens(inputs, batch[0].limit)
-                answers |= {one.id: self.cut(row) for one, row in zip(batch, tokens, strict=True)}
+                tokens = self.tokens(inputs, max(one.limit for one in batch))
+                answers |= {one.id: self.cut(row[: one.limit]) for one, row in zip(batch, tokens, strict=True)}
         return answers
 
     def tokens(self, inputs: Any, limit: int) -> list[list[int]]:
@@ -110,8 +114,9 @@ class Generate:
         return float(best[0] - best[1])
 
     def _length(self, one: Query) -> int:
-        width, height = one.size
-        return len(self.processor.tokenizer(one.text)["input_ids"]) + width * height // 28**2
+        visual = sum(shown.size[0] * shown.size[1] // 28**2 for shown in one.shown)
+        text = sum(len(self.processor.tokenizer(shown.text)["input_ids"]) for shown in one.shown)
+        return text + visual
 
 
 class Evalkit:

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL with random weights, for ``throughput.py``: small for a CPU, 7B for a GPU.
+"""Qwen2.5-VL with random weights, for ``throughput.py``: small or medium for a CPU, 7B for a GPU.
 
 Tokenizer, chat template and processor are the tiny checkpoint's, with the released pixel limits.  A random model does
 not end its answers as a trained one does.  So the end token's row of the output layer is scaled (``set_lengths``) until
@@ -33,6 +33,17 @@ SMALL = {
         "fullatt_block_indexes": [3, 7], "initializer_range": 0.07,
     },
 }  # fmt: skip
+MEDIUM = {
+    "text": {
+        "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 11, "num_attention_heads": 14,
+        "num_key_value_heads": 2, "initializer_range": 0.04,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
+    },
+    "vision": {
+        "depth": 8, "hidden_size": 640, "intermediate_size": 1708, "num_heads": 10, "out_hidden_size": 896,
+        "fullatt_block_indexes": [3, 7], "initializer_range": 0.05,
+    },
+}  # fmt: skip
 SEVEN = {
     "text": {
         "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
@@ -44,7 +55,7 @@ SEVEN = {
         "fullatt_block_indexes": [7, 15, 23, 31], "initializer_range": 0.03,
     },
 }  # fmt: skip
-SIZES = {"small": SMALL, "7b": SEVEN}
+SIZES = {"small": SMALL, "medium": MEDIUM, "7b": SEVEN}
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,37 @@
     python benchmarks/throughput.py --device cuda        # a GPU: Qwen2.5-VL 7B's size, bf16; under nine minutes
     python benchmarks/throughput.py --only vqav2 --ablate
     python benchmarks/throughput.py --lmms-eval /path/to/its/python
+    python benchmarks/throughput.py --vllm /path/to/its/python       # or the URL of a server with these weights
 
 (a) ``model.generate`` one sample at a time; (b) ``model.generate`` in the best of the fixed batches 4, 8, 16 and 32,
-sorted by length (``_paths.py``); (c) lmms-eval, if an environment with it is given; (d) evalkit.
+sorted by length (``_paths.py``); (c) lmms-eval, if an environment with it is given; (d) evalkit; (e) a
+vLLM server, if one is given, asked by evalkit's ``server`` backend (``_vllm.py``).
 The mixes (``_mixes.py``) have the questions per image, sizes and lengths of VQAv2, RefCOCO and DocVQA (many questions
-per image), captioning and TextVQA (one).
+per image), captioning and TextVQA (one), and MMMU (one to three images a question, and a letter); then four fixed
+examples before each question, answers of 16 to 376 tokens, and eight answers to each question.
 
 Fairness: weights are random, so answers would never end.  The end token's row of the output layer is scaled until
 answers have the mix's mean length (``_random_qwen.py``).  Where each ends then depends on its image and question, and
 is the same for all methods; all have the same limit.  Rounds are paired: within one, (a), (b) and (d) get the same
 samples in turn, and each round has new images, so that no cache holds them.  Medians over rounds are printed.  (a)
-gets an even subset of each round's samples, since its rate does not depend on their number.  Files are read, decoded
-and resized within the measured time.  Answers are compared token by token; for those that differ, the gap between the
-two best logits at the first difference shows whether it was a near-tie.
+gets an even subset of each round's samples, since its rate does not depend on their number.  With (e), all answers
+have the mix's mean length, so that one server with the same weights serves all mixes.  Files are read, decoded and
+resized within the measured time.  Answers are compared token by token; for those that differ, the gap between the two
+best logits at the first difference shows whether it was a near-tie.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +43,7 @@ from _device import Busy, matrix_rate, peak_of, wait
 from _mixes import MIXES, Mix, Query, draw, images
 from _paths import FEATURES, ON_GPU, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
 from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
+from _vllm import BLOCK, CONTEXT, SETTINGS, VLLM, serving
 
 BATCHES = (4, 8, 16, 32)
 NEAR = 1e-3
@@ -51,11 +59,12 @@ class World:
     settings: argparse.Namespace
     folder: Path
     matrix_rate: float
+    vllm: VLLM | None = None
 
     @property
     def large(self) -> bool:
         """Whether to use the image sizes for a GPU."""
-        return bool(self.settings.model_size != "small")
+        return bool(self.settings.model_size == "7b")
 
     def draw(self, mix: Mix, samples: int, name: str) -> list[Query]:
         """Draw new samples with new images."""
@@ -115,27 +124,38 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     warm = world.draw(mix, min(64 if world.large else 8, samples), "warm")
     some = world.draw(mix, 64, "lengths")[::5][:12]
     alone = Generate(world.model, world.processor, 1)
-    mean = mix.length if settings.lengths == "drawn" else None
-    set_lengths(world.model, world.processor.tokenizer, alone.placed(some), mix.limit, mean)
+    mean = mix.length if settings.lengths == "drawn" and not mix.shortest else None
+    if world.vllm is None:
+        set_lengths(world.model, world.processor.tokenizer, alone.placed(some), mix.limit, mean)
     batch, tried = best_batch(world, mix, samples)
     methods = {"a": alone, "b": Generate(world.model, world.processor, batch)}
     ours = Evalkit(world.model, world.processor, settings.batch_size)
     ours.run(warm)
     alone.run(warm[:2])
 
-    got = {name: Rounds() for name in "abd"}
+    names = "abd" if world.vllm is None else "abde"
+    got = {name: Rounds() for name in names}
+    if world.vllm is not None:
+        few = max(8, samples // 2)
+        ways = world.vllm.tune([world.draw(mix, few, f"way{number}") for number in range(len(SETTINGS))])
     beside = samples  # for (b); on a GPU what takes it about 15 seconds, whole batches
     if world.large:
         beside = min(samples, batch * max(3, round(15 * tried[batch] / batch)))
     every = max(settings.rounds, -(-beside // 24))
     queries: list[Query] = []
+    texts: dict[str, str] = {}  # of (e)
     busy = []
     for number in range(settings.rounds):
         begun = time.monotonic()
         fresh = world.draw(mix, samples, f"round{number}")
         queries += fresh
-        for turn in range(3):
-            name = "abd"[(turn + number) % 3]
+        for turn in range(len(names)):
+            name = names[(turn + number) % len(names)]
+            if name == "e":
+                begun_here = time.perf_counter()
+                texts |= (answered := world.vllm.run(fresh))  # type: ignore[union-attr]
+                got[name].rates.append(len(answered) / (time.perf_counter() - begun_here))
+                continue
             if name == "d":
                 with Busy(world.device) as watch:
                     seconds, answers = world.seconds(lambda fresh=fresh: ours.run(fresh))  # type: ignore[misc]
@@ -172,6 +192,20 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     ):
         method = got[name]
         print(f"  {label:34}{method.rate:10.2f}{method.times(got['a']):9.2f}{method.times(got['b']):9.2f}")
+    if world.vllm is not None:
+        row, rate = got["e"], got["d"].times(got["e"])
+        label = f"(e) {world.vllm.version}, {world.vllm.setting.in_flight} in flight"
+        print(f"  {label:34}{row.rate:10.2f}{row.times(got['a']):9.2f}{row.times(got['b']):9.2f}")
+        decode = world.processor.tokenizer.decode
+        ours_texts = {name: decode(tokens, skip_special_tokens=True) for name, tokens in got["d"].answers.items()}
+        # Of random tokens, the last may be a part of a character, which vLLM leaves out.
+        other = differing(*({name: text.rstrip("\ufffd") for name, text in one.items()} for one in (texts, ours_texts)))
+        print(f"      {world.vllm.how}; {world.vllm.setting}; (d) is {rate:.2f} times (e)")
+        print(f"      {len(other)} of {len(texts)} texts differ from (d)")
+        found["vllm"] = {
+            "how": world.vllm.how, "version": world.vllm.version, "setting": str(world.vllm.setting),
+            "ways": {str(way): value for way, value in ways.items()}, "times": rate, "differing": len(other),
+        }  # fmt: skip
     found["lmms_eval"] = outside(world, queries[:samples], batch, got)
     found["differing"] = compare(alone, queries, got, 4 if world.large else 16)
     if busy:
@@ -185,8 +219,24 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     return found
 
 
+def beside(world: World, mixes: Sequence[Mix]) -> AbstractContextManager[VLLM]:
+    """A vLLM server with the model's weights, which never end an answer from here on."""
+    settings = world.settings
+    set_lengths(world.model, world.processor.tokenizer, None, 0, None)
+    samples = max(settings.samples or mix.samples[world.large] for mix in mixes)
+    # A tenth of the images of the mix with the most, of about 400 tokens each: three or four blocks.
+    blocks = None if settings.vllm_cache == "all" else max(CONTEXT // BLOCK, 4 * samples // 10)
+    kept = 8 * samples if blocks is None else max(2, samples // 10)
+    return serving(
+        settings.vllm, world.model, world.processor, eager=settings.vllm_eager, blocks=blocks, images=kept
+    )  # fmt: skip
+
+
 def outside(world: World, queries: Sequence[Query], batch: int, got: dict[str, Rounds]) -> dict[str, Any] | str:
     """Print lmms-eval's row of the table, or why it was not measured."""
+    if any(one.before for one in queries):
+        print("  (c) lmms-eval: not measured: its model is asked about one image here")
+        return "several images"
     if world.settings.lmms_eval is None:
         print("  (c) lmms-eval: not measured: no --lmms-eval PYTHON was given (see --help)")
         return "not given"
@@ -272,7 +322,7 @@ def details(world: World, mix: Mix, samples: int) -> dict[str, Any]:
         ours = Evalkit(world.model, world.processor, world.settings.batch_size, prefix_sharing=share)
         ours.run(world.draw(mix, min(8, samples), "warm"))
         # One token each: reading, encoding and prefill, and nothing else.
-        short = [Query(one.id, one.path, one.size, one.text, 1) for one in queries]
+        short = [replace(one, limit=1) for one in queries]
         seconds, _ = world.seconds(lambda ours=ours, short=short: ours.run(short))  # type: ignore[misc]
         work = flops(world, short, ours.prompts, shared=share)
         reached = work / seconds / world.matrix_rate
@@ -294,14 +344,18 @@ def flops(world: World, queries: Sequence[Query], prompts: dict[str, int], *, sh
     counts = count(world.model)
     tokenizer = world.processor.tokenizer
     seen: set[Path] = set()
+    asked: set[tuple[Path, ...]] = set()
     work = 0.0
     for one in queries:
         after = len(tokenizer(f"{one.text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"])
         before = prompts[one.id] - after
-        visual = one.size[0] // 28 * (one.size[1] // 28)
-        new = not (shared and one.path in seen)
-        work += counts.flops(after + (before if new else 0), 4 * visual if new else 0)
-        seen.add(one.path)
+        paths = tuple(item.path for item in one.shown)
+        unseen = [item for item in one.shown if not shared or item.path not in seen]
+        visual = sum(item.size[0] // 28 * (item.size[1] // 28) for item in unseen)
+        new = not (shared and paths in asked)  # the text before the last question is computed again for new images
+        work += counts.flops(after + (before if new else 0), 4 * visual)
+        seen |= set(paths)
+        asked.add(paths)
     return work
 
 
@@ -329,7 +383,13 @@ def main() -> None:
     parser.add_argument(
         "--lmms-eval", metavar="PYTHON", help="an interpreter that has lmms-eval ('pip install lmms-eval decord')"
     )
+    parser.add_argument("--vllm", metavar="PYTHON|URL", help="an interpreter that has vLLM, or a server that runs")
+    parser.add_argument(
+        "--vllm-cache", choices=("all", "tenth"), default="all", help="its caches hold all images, or a tenth"
+    )
+    parser.add_argument("--vllm-eager", action="store_true", help="without compilation (which may be faster, or not)")
     settings = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server ends, too
     began = time.monotonic()
     device = torch.device(settings.device)
     on_gpu = device.type == "cuda"
@@ -349,14 +409,19 @@ def main() -> None:
         f"{rate / 1e12:.3g} TFLOP/s; torch {torch.__version__}"
     )
     found = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         world = World(model, processor, device, settings, Path(folder), rate)
+        if settings.vllm is not None:
+            mixes = [mix if mix.shortest else replace(mix, limit=round(mix.length)) for mix in mixes]
+            world.vllm = stack.enter_context(beside(world, mixes))
+            began = time.monotonic()
         for place, mix in enumerate(mixes):
             share = (began + 60 * settings.minutes - time.monotonic()) / (len(mixes) - place)
             found.append(measure(world, mix, time.monotonic() + share))
-    print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}")
+    print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}{'× vLLM' if settings.vllm else '':>9}")
     for row in found:
-        print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}")
+        vllm = f"{row['vllm']['times']:9.2f}" if "vllm" in row else ""
+        print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}{vllm}")
     print(f"{time.monotonic() - began:.0f} s in all")
     if settings.json is not None:
         figures = {

@@ -1,7 +1,7 @@
 """The engines: how each is found, and the arguments that a server of it is given.
 
 The arguments are those of vLLM 0.32 (``vllm serve --help=all``) and SGLang's documentation
-(https://docs.sglang.io/advanced_features/server_arguments.html).
+(https://docs.sglang.io/advanced_features/server_arguments.html); SGLang 0.5.23's parser accepts them.
 """
 
 from __future__ import annotations
@@ -192,12 +192,18 @@ class VLLM(EngineKind):
         }
 
     def environment(self, spec: ServerSpec) -> dict[str, str]:
-        """Nothing is reported to vLLM's authors; servers that share a CPU do not bind to the same cores."""
-        shared = spec.place == (CPU,) and spec.neighbours > 1 and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ
+        """Nothing is reported to vLLM's authors; on a CPU, servers use all cores and do not bind to the same.
+
+        By itself, vLLM leaves one core to its other processes, which is half of a machine with two (docs/speed.md).
+        """
+        cores = (
+            {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if spec.neighbours > 1 else {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
+        )
+        chosen = {"VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU"} & os.environ.keys()
         return {
             **super().environment(spec),
             "VLLM_NO_USAGE_STATS": "1",
-            **({"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if shared else {}),
+            **(cores if spec.place == (CPU,) and not chosen else {}),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,24 @@ def flags(command: list[str]) -> dict[str, str]:
         elif name:
             found[name] = part
     return found
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "variable", "value"),
+    [(1, "VLLM_CPU_NUM_OF_RESERVED_CPU", "0"), (2, "VLLM_CPU_OMP_THREADS_BIND", "nobind")],
+)
+def test_vllm_uses_all_cores(
+    neighbours: int, variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, unless the user has chosen."""
+    names = ("VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_OMP_THREADS_BIND")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    server = replace(spec(tmp_path), place=("cpu",), neighbours=neighbours)
+    assert {name: text for name, text in VLLM().environment(server).items() if name in names} == {variable: value}
+    assert not VLLM().environment(spec(tmp_path)).keys() & set(names)  # on GPUs
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0")
+    assert VLLM().environment(server).get("VLLM_CPU_NUM_OF_RESERVED_CPU") is None
 
 
 def test_start_line_of_sglang_is_the_documented_one(tmp_path: Path) -> None:

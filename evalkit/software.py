@@ -38,8 +38,10 @@ def digest_of_software() -> str:
 
 
 def state_of_software() -> str:
-    """Another string after anything that ``digest_of_software`` covers was written: that no file was is seen without
-    reading them, which is quicker."""
+    """A digest of what ``digest_of_software`` covers, from the files' sizes and times instead of their contents.
+
+    It is quicker, and also changes when a file is written again with the same content.
+    """
     state = hashlib.sha256(_machine().encode())
     for part in (*_installed(), *_states()):
         state.update(f"{part}\0".encode(errors="surrogateescape"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.console import new_console
@@ -29,6 +30,9 @@ def list_without_options(args: Sequence[str]) -> bool:
     command, words = args[:1], args[1:]
     completing = any(name.endswith("_COMPLETE") for name in os.environ)
     if list(command) != ["tasks"] or completing or any(not word[:1].isalnum() for word in words):
+        return False
+    path = " ".join(words)
+    if "/" in path or (path and Path(path).exists()):  # a file or folder of tasks
         return False
     rows = listing()
     if not words:

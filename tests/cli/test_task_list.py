@@ -49,6 +49,20 @@ def test_search(words: str, found: set[str], others: set[str], evalkit: Call, tm
     assert not others & listed(done.stdout)
 
 
+def test_folder_of_tasks_is_shown_and_not_searched_for(evalkit: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "captioning"
+    folder.mkdir()
+    for name in ("first", "second"):
+        text = (
+            f'name = "{name}"\nkind = "vqa"\n[rows]\nfile = "rows.jsonl"\n[columns]\nquestion = "q"\nreferences = "a"\n'
+        )
+        (folder / f"{name}.toml").write_text(text)
+    (folder / "rows.jsonl").write_text('{"q": "What is it?", "a": "a dog"}\n')
+    done = evalkit("tasks", "captioning", cwd=tmp_path)
+    assert "coco_caption" not in done.stdout
+    assert "first" in done.stdout + done.stderr
+
+
 def test_search_without_result_names_the_nearest(evalkit: Call, tmp_path: Path) -> None:
     done = evalkit("tasks", "refcoc", "zebra", cwd=tmp_path)
     assert done.returncode == 2

@@ -135,5 +135,6 @@ def split_at_marks(text: str, *, videos: bool) -> list[str]:
 
 def image_clusters(names: Sequence[Sequence[str]]) -> list[str]:
     """The cluster of each sample, given the names of its videos and images: the one that most samples have."""
-    counts = Counter(name for own in names for name in set(own))
+    several = any(len(own) > 1 for own in names)
+    counts = Counter(name for own in names for name in set(own)) if several else Counter()
     return [own[0] if len(own) == 1 else max(own, key=lambda name: counts[name]) for own in names]

@@ -38,6 +38,8 @@ class EncodedImage(ImageRef):
             the pixels as they are stored.
     """
 
+    __slots__ = ()  # there may be a million
+
     upright: bool
 
     @abstractmethod

@@ -25,7 +25,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -177,7 +177,8 @@ class _Rows:
         self.digest = hashlib.sha256(json.dumps(list(columns)).encode())
         self._source = source
         self._name = name
-        self._cells: dict[str, tuple[int, Sequence[str], tuple[TsvImage, ...]]] = {}
+        self._texts = {column: number for column, number in columns.items() if column != IMAGE}
+        self._rows: dict[str, TsvRow] = {}
         self._pointers: dict[str, str] = {}
         self._images = KnownImages(source)
 
@@ -185,8 +186,8 @@ class _Rows:
         size = 0
         at = self._images.at
         for line, index, texts, content, pointer, places in rows:
-            if index in self._cells:
-                before = self._cells[index][0]
+            if index in self._rows:
+                before = self._rows[index].line
                 raise UserError(f"{self._name}, line {line}: the index {index} is already used in line {before}.")
             size += sum(map(len, texts))
             if size > LARGEST_TEXT:
@@ -197,40 +198,36 @@ class _Rows:
             self.digest.update(content.encode())
             if pointer:
                 self._pointers[index] = pointer
-            self._cells[index] = line, texts, tuple([at(place, line, index) for place in places])
-        if not self._cells:
+            images = tuple([at(place, line, index) for place in places])
+            self._rows[index] = TsvRow(self._source, self._texts, texts, index, line, images)
+        if not self._rows:
             raise UserError(f"{self._name} has no rows; download it again.")
 
     def finished(self) -> tuple[TsvRow, ...]:
         """All rows, with the images of other rows where they are named."""
-        shown_columns = {column: number for column, number in self.columns.items() if column != IMAGE}
         for index in self._pointers:
             self._resolve(index)
-        return tuple(
-            TsvRow(self._source, shown_columns, texts, index, line, images)
-            for index, (line, texts, images) in self._cells.items()
-        )
+        return tuple(self._rows.values())
 
     def _resolve(self, index: str) -> None:
         """Give the row ``index`` the images of the row that it names, which may name another one."""
         chain = {index: None}
         target = self._pointers[index]
-        while target in self._pointers and not self._cells[target][2]:
+        while target in self._pointers and not self._rows[target].images:
             if target in chain:
                 raise self._wrong(index, f"the image is that of row {target}, whose image is that of this row")
             chain[target] = None
             target = self._pointers[target]
-        if target not in self._cells:
+        if target not in self._rows:
             raise self._wrong(
                 index,
                 f"the image is {shown(target)}, which is no image and not the index of a row; the file is incomplete",
             )
-        images = self._cells[target][2]
+        images = self._rows[target].images
         if not images:
             raise self._wrong(index, f"the image is that of row {target}, which has none")
         for one in chain:
-            line, texts, _ = self._cells[one]
-            self._cells[one] = (line, texts, images)
+            self._rows[one] = replace(self._rows[one], images=images)
 
     def _wrong(self, index: str, message: str) -> UserError:
-        return UserError(f"{self._name}, line {self._cells[index][0]}: {message}.")
+        return UserError(f"{self._name}, line {self._rows[index].line}: {message}.")

@@ -38,7 +38,7 @@ class TsvSource:
         return cls(path, found.st_size, found.st_mtime_ns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TsvImage(EncodedImage):
     """An image in a cell of a TSV file.
 
@@ -138,11 +138,11 @@ class KnownImages:
 
     def __init__(self, file: TsvSource) -> None:
         self._file = file
-        self._known: dict[tuple[bytes, int], TsvImage] = {}
+        self._known: dict[bytes, TsvImage] = {}
 
     def at(self, place: ImagePlace, line: int, index: str) -> TsvImage:
         """The image at a place in the row ``index``."""
-        key = place.digest, place.whole
+        key = place.digest + place.whole.to_bytes(8)
         found = self._known.get(key)
         if found is None:
             found = TsvImage(self._file, place.offset, place.length, line, index, place.item)

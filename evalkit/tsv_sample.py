@@ -23,6 +23,8 @@ RENAMED = {"l2-category": "l2_category"}
 CATEGORIES = ("category", "l2_category")
 STEP = 1_000_000
 """The rotations of the row ``i`` have the indices ``i + k * STEP``."""
+LETTERS = {letter: (letter,) for letter in OPTIONS}
+"""What answers are scored against, one object for all questions with the same answer."""
 LONGEST_LIST = 1 << 16
 """Longest cell that is parsed as a list, in characters."""
 
@@ -38,8 +40,8 @@ def samples_of(file: TsvFile, kind: Kind, rotations: Rotations) -> list[Sample]:
     """
     folder = file.path.parent
     images = [row.images_or_files(folder, task=row.where) for row in file.rows]
-    names = [[_name(image, folder) for image in own] for own in images]
-    clusters = image_clusters([own or [row.index] for row, own in zip(file.rows, names, strict=True)])
+    names = (tuple([_name(image, folder) for image in own]) for own in images)
+    clusters = image_clusters([own or (row.index,) for row, own in zip(file.rows, names, strict=True)])
     used = {INDEX, QUESTION, ANSWER, HINT, IMAGE, IMAGE_PATH, *(OPTIONS if kind == "choice" else ())}
     columns = [column for column in file.columns if column not in used]
     samples = []
@@ -54,14 +56,15 @@ def samples_of(file: TsvFile, kind: Kind, rotations: Rotations) -> list[Sample]:
 
 def rotations_of(file: TsvFile) -> Rotations:
     """The rotation of each row, if questions are asked with their options in several orders; else empty."""
-    found = {row.index: _rotation(file, row) for row in file.rows}
-    return found if any(rotation for _, rotation in found.values()) else {}
+    if not any(_rotation(file, row)[1] for row in file.rows):
+        return {}
+    return {row.index: _rotation(file, row) for row in file.rows}
 
 
 def _rotation(file: TsvFile, row: TsvRow) -> tuple[str, int]:
     if row.index.isascii() and row.index.isdecimal() and len(row.index) < 16:
         rotation, index = divmod(int(row.index), STEP)
-        first = file.by_index.get(str(index))
+        first = file.by_index.get(str(index)) if rotation else None
         if first is not None and first[QUESTION] == row[QUESTION]:  # else the indices mean something else
             return first.index, rotation
     return row.index, 0
@@ -112,7 +115,7 @@ def _references(row: TsvRow, kind: Kind, options: Sequence[str]) -> tuple[str, .
                 f"{row.where}: the answer is {shown(answer)}; expected the letter of one of its options "
                 f"({', '.join(known)}). Correct the file, or read it as other questions with --kind vqa."
             )
-        return (answer.strip(),)
+        return LETTERS[answer.strip()]
     if kind == "yes_no":
         found = answer.strip().lower()
         if found not in (YES, NO):

@@ -15,6 +15,8 @@ Size = tuple[int, int]
 class Media(ABC):
     """A reference to something that is not text, such as an image; loaded when needed, so that many fit in memory."""
 
+    __slots__ = ()  # there may be a million
+
     if TYPE_CHECKING:  # a field or a property of the subclass
 
         @property
@@ -41,6 +43,8 @@ class Media(ABC):
 
 class ImageRef(Media):
     """A reference to an image."""
+
+    __slots__ = ()  # there may be a million
 
     @abstractmethod
     def size(self) -> Size:

@@ -67,21 +67,36 @@ def uninstall(model: nn.Module) -> None:
             module.weight.data = packed.to_dense()
 
 
-def can_pack(module: Any) -> bool:
-    """Whether it is a plain linear layer on a CPU in float32, and large enough."""
+def can_pack(module: Any, least: int | None = None) -> bool:
+    """Whether it is a plain linear layer on a CPU in float32 with ``least`` (``MIN_NUMBERS``) numbers in its weight."""
     if type(module) is not nn.Linear or not has_own_forward(module):
         return False
     weight = module.weight
     plain = type(weight) is nn.Parameter and type(weight.data) is Tensor
-    return plain and weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= MIN_NUMBERS
+    large = weight.numel() >= (MIN_NUMBERS if least is None else least)
+    return plain and weight.device.type == "cpu" and weight.dtype == torch.float32 and large
 
 
 def pack(linear: Any) -> None:
     """Replace one layer's weight by a packed copy."""
+    override_forward(linear, _forward, pack_weight(linear.weight.data, linear.bias))
+    free_weight(linear)
+
+
+def pack_weight(weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A packed copy of a weight, (outputs, inputs).
+
+    Raises:
+        AttributeError, RuntimeError: torch has no oneDNN, or has renamed its operators.
+    """
     with torch.no_grad():
-        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.data.contiguous(), ROWS)
-        _multiply(torch.zeros(1, linear.in_features), packed, linear.bias)
-    override_forward(linear, _forward, packed)
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
+        _multiply(torch.zeros(1, weight.shape[1]), packed, bias)
+    return packed
+
+
+def free_weight(linear: Any) -> None:
+    """Give back the memory of a layer's weight, of which there is a packed copy."""
     _page_out(linear.weight.data)
     # Not an empty tensor: models look at the shape, device and dtype of weights.  Whoever reads its numbers gets NaN.
     linear.weight.data = torch.full((1, 1), torch.nan).expand(linear.weight.shape)
@@ -114,10 +129,15 @@ def _has_silu(mlp: Any) -> bool:
 def _forward(linear: nn.Linear, packed: Tensor, x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or torch.is_grad_enabled():
         return F.linear(x, packed.to_dense().to(x.dtype), linear.bias)
+    return product(x, packed, linear.bias)
+
+
+def product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """(…, inputs) times a packed weight, with any number of rows: (…, outputs)."""
     rows = x.numel() // x.shape[-1]
     if rows >= LEAST_ROWS:
-        return _multiply(x, packed, linear.bias)
-    return _multiply(_filled(x, rows), packed, linear.bias)[:rows].view(*x.shape[:-1], -1)
+        return _multiply(x, packed, bias)
+    return _multiply(_filled(x, rows), packed, bias)[:rows].view(*x.shape[:-1], -1)
 
 
 def _gated(mlp: Any, gate: Tensor, up: Tensor, down: Tensor, x: Tensor) -> Tensor:

@@ -379,7 +379,7 @@ def main() -> None:
         "--details", action="store_true", help="prefill against the matrix rate, memory (a GPU: always)"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there, after each mix")
     parser.add_argument(
         "--lmms-eval", metavar="PYTHON", help="an interpreter that has lmms-eval ('pip install lmms-eval decord')"
     )
@@ -418,17 +418,17 @@ def main() -> None:
         for place, mix in enumerate(mixes):
             share = (began + 60 * settings.minutes - time.monotonic()) / (len(mixes) - place)
             found.append(measure(world, mix, time.monotonic() + share))
+            if settings.json is not None:  # after each: a run takes long, and may be stopped
+                figures = {
+                    "parameters": counts.all, "device": name, "dtype": str(dtype), "matrix_rate": rate, "mixes": found,
+                    "settings": {key: value for key, value in vars(settings).items() if key != "json"},
+                }  # fmt: skip
+                settings.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}{'× vLLM' if settings.vllm else '':>9}")
     for row in found:
         vllm = f"{row['vllm']['times']:9.2f}" if "vllm" in row else ""
         print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}{vllm}")
     print(f"{time.monotonic() - began:.0f} s in all")
-    if settings.json is not None:
-        figures = {
-            "parameters": counts.all, "device": name, "dtype": str(dtype), "matrix_rate": rate, "mixes": found,
-            "settings": {key: value for key, value in vars(settings).items() if key != "json"},
-        }  # fmt: skip
-        settings.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MADV_PAGEOUT = 21  # since Linux 5.4; older ones refuse it
 ROWS = 16  # for which weights are packed; the layout is as good for any other number
 LEAST_ROWS = 4  # fewer are filled up: oneDNN's kernels for one or two rows take longer than that for four
-MIN_NUMBERS = 2**16  # of a weight; for smaller ones, the call itself takes too long
+MIN_NUMBERS = 2**17  # of a weight; for smaller ones, the call itself takes too long
 
 
 def install(model: nn.Module) -> int:

@@ -12,9 +12,18 @@ import av
 import pyarrow.parquet as pq
 import pytest
 import questions
-from clip_questions import CHOICE_VIDEO_PROMPTS, TEMPORAL_PROMPTS, clip_questions, span_text, temporal_questions
+from clip_questions import (
+    CHOICE_VIDEO_PROMPTS,
+    TEMPORAL_PROMPTS,
+    clip_questions,
+    event_cells,
+    span_text,
+    temporal_questions,
+)
 from clips import DIRECTIONS, RATE, Clip, draw_clip, sampled_times
+from frames import drawn_pairs
 from scenes import Thing
+from targets import CELLS, SIDE
 
 from evalkit import registry
 from evalkit.model.families import qwen2_5_vl as family
@@ -124,6 +133,29 @@ def _seen(clip: Clip, question: str) -> str:
         return f"at {appeared[words[-2]]:.0f} s"
     order = sorted(appeared, key=lambda shape: appeared[shape])
     return order[0] if words[-1] == "first" else order[-1]
+
+
+def test_decisive_tokens_are_those_of_an_event() -> None:
+    rng = random.Random(4)
+    found = 0
+    for _ in range(60):
+        clip = draw_clip(rng, held_out=True)
+        pairs = drawn_pairs(clip)
+        for qa in temporal_questions(clip):
+            assert qa.actor is not None
+            color = qa.actor.color if qa.actor.event == "recolored" else qa.actor.thing.color
+            for cells in event_cells(clip, qa):
+                for pair, cell in (divmod(token, CELLS) for token in cells):
+                    y, x = (int(part) / SIDE + 0.5 / SIDE for part in divmod(cell, SIDE))
+                    things = [thing for scene in pairs[pair] for thing in scene.things if thing.color == color]
+                    assert any(
+                        t.box[0] - 0.5 / SIDE < x < t.box[2] + 0.5 / SIDE
+                        and t.box[1] - 0.5 / SIDE < y < t.box[3] + 0.5 / SIDE
+                        and t.shape == qa.actor.thing.shape
+                        for t in things
+                    )
+                    found += 1
+    assert found > 200
 
 
 def test_sampled_times_are_those_of_the_rule() -> None:

@@ -18,6 +18,7 @@ from clip_questions import (
     TEMPORAL_PROMPTS,
     ClipQA,
     clip_questions,
+    event_cells,
     moment_questions,
     option_lines,
     temporal_questions,
@@ -87,7 +88,9 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         weights = [0.0] * len(head) + [_weight(kind, t) for t in tokens] + [0.0] * len(tail)
         digits = [i for i, t in enumerate(tokens) if t.isdigit()]
         first = digits[1] if kind == "grounding" else 0  # digits[0] is the 2 of "bbox_2d"
-        return Turn([*head, *said, *tail], labels, weights, len(head) + first - 1)
+        starts = [i for i in digits if i == 0 or not (tokens[i - 1].isdigit() or tokens[i - 1] == ".")]
+        times = [len(head) + i - 1 for i in starts]
+        return Turn([*head, *said, *tail], labels, weights, len(head) + first - 1, times)
 
     def _opened(self, run: Run, text: str, content: Scene | Clip) -> None:
         run.text(self._ids(f"{text}<|vision_start|>"))
@@ -138,6 +141,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         if form == "vqa":
             qas = qas + moment_questions(clip, rng)
             rng.shuffle(qas)
+        decisive = [event_cells(clip, qa) for qa in qas]
         asked = [
             (form, rest.format(q=qa.question, options=option_lines(qa.options) if form == "choice" else ""),
              f"{qa.answer} ({qa.letter})" if form == "choice" else qa.answer)
@@ -145,15 +149,22 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         ]  # fmt: skip
         run = Run()
         self._opened(run, f"{SYSTEM}<|im_start|>user\n", clip)
+        first = run.ids.index(self.video_token)
         run.text(self._ids(shared))
-        return self._asked(run, asked, budget)
+        return self._asked(run, asked, budget, [[[first + cell for cell in cells] for cells in c] for c in decisive])
 
-    def _asked(self, run: Run, asked: Sequence[tuple[str, str, str]], budget: int) -> Run | None:
+    def _asked(
+        self, run: Run, asked: Sequence[tuple[str, str, str]], budget: int, decisive: Sequence[Sequence[list[int]]] = ()
+    ) -> Run | None:
+        """The questions as segments; ``decisive`` are the tokens that show each time in the answer of each."""
         taken = 0
-        for kind, text, answer in asked:
+        for number, (kind, text, answer) in enumerate(asked):
             turn = self._turn(kind, text, answer)
             if len(run) + len(turn.ids) <= budget:
                 taken += 1
+                if decisive and len(decisive[number]) == len(turn.times):
+                    at = len(run)
+                    run.looks += [(at + t, c) for t, c in zip(turn.times, decisive[number], strict=True) if c]
                 run.turn(turn, taken)
         return run if taken else None
 
@@ -225,6 +236,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             "groups": np.full(shape, -1, np.int64), "positions": np.zeros((3, *shape), np.int64),
         }  # fmt: skip
         places: list[tuple[int, int]] = []
+        looks: list[tuple[int, int]] = []
+        looked_at: list[np.ndarray] = []
         boxes: list[tuple[float, float, float, float]] = []
         for r, runs in enumerate(rows):
             at = 0
@@ -236,9 +249,14 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 batch["positions"][:, r, at:end] = np.concatenate(run.positions, axis=1)
                 places += [(r, at + place) for place, _ in run.places]
                 boxes += [box for _, box in run.places]
+                for place, tokens in run.looks:
+                    looks.append((r, at + place))
+                    looked_at.append(np.isin(np.arange(length), np.array(tokens) + at))
                 at = end
         out = {key: torch.from_numpy(value) for key, value in batch.items()}
         out["places"] = torch.tensor(places, dtype=torch.long).view(-1, 2)
+        out["looks"] = torch.tensor(looks, dtype=torch.long).view(-1, 2)
+        out["looked_at"] = torch.from_numpy(np.array(looked_at, bool).reshape(-1, length))
         out["place_boxes"] = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
         out.update(self._drawn([content for runs in rows for run in runs for content in run.drawn], rng))
         return out
@@ -246,11 +264,14 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
     def _drawn(self, drawn: Sequence[Scene | Clip], rng: random.Random) -> dict[str, torch.Tensor]:
         patches: list[torch.Tensor] = []
         cells: list[dict[str, np.ndarray]] = []
+        numbers: list[int] = []  # of pairs of frames in their clips
         for content in drawn:
             if isinstance(content, Clip):
                 patches.append(clip_patches(content, self.image_processor, rng))
+                began = len(numbers)
                 for first, second in drawn_pairs(content):
                     later = cell_targets(second, *FRAME)
+                    numbers.append(len(numbers) - began)
                     cells.append(cell_targets(first, *FRAME) | {f"later_{name}": later[name] for name in LATER})
                 continue
             size = image_size(rng)
@@ -258,8 +279,9 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             if pixels["image_grid_thw"].tolist() != [[1, GRID, GRID]]:
                 raise RuntimeError("a training image did not become an 8 × 8 grid of patches")
             patches.append(pixels["pixel_values"].view(1, GRID * GRID, -1))
+            numbers.append(IGNORE)
             target = cell_targets(content, *size)
             cells.append(target | {f"later_{name}": target[name] for name in LATER})
         names = (*FIELDS, *(f"later_{name}" for name in LATER))
         out = {f"cell_{name}": torch.from_numpy(np.stack([c[name] for c in cells])) for name in names}
-        return out | {"patches": torch.cat(patches)}
+        return out | {"patches": torch.cat(patches), "numbers": torch.tensor(numbers)}

@@ -6,9 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clips import DIRECTIONS, Actor, Clip
+import numpy as np
+from clips import DIRECTIONS, SIDE, Actor, Clip, sampled_times
 from questions import CHOICE_OFFICIAL, VQA_PROMPTS
-from scenes import SHAPES
+from scenes import COLORS, SHAPES
+from targets import cell_targets
 
 VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 LETTERS = "ABCD"
@@ -56,7 +58,8 @@ class ClipQA:
         topic: Video-MME's task type; empty for time spans.
         answer: the right option as a text, or the span as the model is to write it.
         options: four, in order; empty for time spans.
-        span: (start, end) in seconds.
+        span: (start, end) in seconds; the same twice if only one of them is asked for.
+        actor: whose event it is that has this span.
     """
 
     topic: str
@@ -64,6 +67,7 @@ class ClipQA:
     answer: str
     options: tuple[str, ...] = ()
     span: tuple[float, float] | None = None
+    actor: Actor | None = None
 
     @property
     def letter(self) -> str:
@@ -140,9 +144,9 @@ def moment_questions(clip: Clip, rng: random.Random) -> list[ClipQA]:
     for quarter in rng.sample(range(1, clip.seconds * 4), 4):
         found += _at(quarter / 4, clip)
     for actor in clip.actors:
-        if actor.event:
-            found.append(ClipQA("moment", f"When does it begin: {sentence(actor)}?", f"{actor.start:.1f}"))
-            found.append(ClipQA("moment", f"When does it end: {sentence(actor)}?", f"{actor.end:.1f}"))
+        for verb, time in (("begin", actor.start), ("end", actor.end)) if actor.event else ():
+            question = f"When does it {verb}: {sentence(actor)}?"
+            found.append(ClipQA("moment", question, f"{time:.1f}", span=(time, time), actor=actor))
         if actor.event == "moves":
             direction = rng.choice(list(DIRECTIONS))
             answer = "yes" if direction == actor.direction else "no"
@@ -186,8 +190,27 @@ def span_text(span: tuple[float, float]) -> str:
 def temporal_questions(clip: Clip) -> list[ClipQA]:
     """When each event of ``clip`` happens."""
     spans = [(actor, (actor.start, actor.end)) for actor in clip.actors if actor.event]
-    return [ClipQA("", sentence(actor), span_text(span), span=span) for actor, span in spans]
+    return [ClipQA("", sentence(actor), span_text(span), span=span, actor=actor) for actor, span in spans]
 
 
 def option_lines(options: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True))
+
+
+def event_cells(clip: Clip, qa: ClipQA) -> list[list[int]]:
+    """The visual tokens of the clip, counted from its first, that show each of the times in an answer.
+
+    They are those of the actor in the first frame of its event, and in the last one.
+    """
+    if qa.actor is None or qa.span is None:
+        return []
+    actor, times = qa.actor, sampled_times(clip)
+    color = actor.color if actor.event == "recolored" else actor.thing.color
+    number = list(COLORS).index(color) * len(SHAPES) + SHAPES.index(actor.thing.shape)
+    within = [frame for frame, time in enumerate(times) if actor.start <= time < actor.end]
+    found = []
+    for time in dict.fromkeys(qa.span):
+        frame = within[0 if time == actor.start else -1]
+        thing = cell_targets(clip.at(times[frame]), SIDE, SIDE)["thing"]
+        found.append([frame // 2 * len(thing) + int(cell) for cell in np.flatnonzero(thing == number)])
+    return found

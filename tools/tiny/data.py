@@ -187,7 +187,7 @@ def write_data_root(root: Path, seed: int) -> dict[str, Any]:
     counts["countbenchqa"] = write_countbenchqa(root, 24, random.Random(f"{seed}/countbenchqa"))
     counts["odinw13"] = write_odinw(root, 3, random.Random(f"{seed}/odinw"))
     counts["videomme"] = write_videomme(root, 36, random.Random(f"{seed}/videomme"))
-    counts["charades_sta"] = write_charades(root, 30, random.Random(f"{seed}/charades_sta"))
+    counts["charades_sta"] = write_charades(root, 36, random.Random(f"{seed}/charades_sta"))
     return counts
 
 

@@ -18,6 +18,7 @@ CANDIDATES = 60
 """Clips of which the one with the rarest questions and answers is kept."""
 ANSWERS = 3
 """How much an answer's count weighs beside those of topics and letters, which are larger."""
+Span = tuple[float, float]
 DURATIONS = {2: "short", 3: "short", 4: "medium", 5: "long", 6: "long"}
 """Video-MME's groups by the length of our clips in seconds; its own are of minutes."""
 
@@ -90,15 +91,36 @@ def write_videomme(root: Path, videos: int, rng: random.Random) -> int:
     return len(rows)
 
 
+def _spanned(seconds: int, asked: Counter[Span], rng: random.Random) -> tuple[Clip, list[ClipQA]]:
+    """A clip with its sentences, whose spans begin, end and are where the fewest have so far.
+
+    Else most spans would reach from the beginning or to the end, and be found without seeing the clip.
+    """
+
+    def cost_of(qas: list[ClipQA]) -> float:
+        spans = [qa.span for qa in qas if qa.span is not None]
+        return sum(asked[part] for span in spans for part in _parts(span)) / len(spans)
+
+    clips = [draw_clip(rng, held_out=True, seconds=seconds) for _ in range(CANDIDATES)]
+    return min(((clip, temporal_questions(clip)) for clip in clips), key=lambda found: cost_of(found[1]))
+
+
+def _parts(span: Span) -> tuple[Span, Span, Span]:
+    """What is balanced: a span, its beginning and its end."""
+    return span, (span[0], -1.0), (-1.0, span[1])
+
+
 def write_charades(root: Path, videos: int, rng: random.Random) -> int:
     """``charades_sta_test.txt`` and its videos; returns the number of sentences."""
     lines: list[str] = []
+    asked: Counter[Span] = Counter()
     for number in range(videos):
-        clip = draw_clip(rng, held_out=True, seconds=(3, 4, 5, 6)[number % 4])
+        clip, sentences = _spanned((4, 5, 6)[number % 3], asked, rng)
         name = f"CLIP{number + 1:02d}"
         write_video(root / "charades_sta" / "Charades_v1_480" / f"{name}.mp4", clip)
-        for qa in temporal_questions(clip):
+        for qa in sentences:
             assert qa.span is not None
+            asked.update(_parts(qa.span))
             lines.append(f"{name} {qa.span[0]:.1f} {qa.span[1]:.1f}##{qa.question}.")
     path = root / "charades_sta" / "charades_sta_test.txt"
     path.write_text("\n".join(lines) + "\n")

@@ -88,8 +88,28 @@ def encode_images(model: Any, patches: torch.Tensor, tables: Tables) -> torch.Te
     return merged[:, tables.inverse]
 
 
-def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor) -> torch.Tensor:
-    """Last states (rows, length, hidden) of a packed batch whose images and clips became ``visual`` (N, 16, hidden)."""
+LOOKING = 2
+"""The layer of the text that finds the decisive tokens of a clip during training."""
+LOOKING_HEADS = 2
+
+
+@dataclass
+class TextStates:
+    """What the text model made of a packed batch.
+
+    Attributes:
+        last: (rows, length, hidden), normed.
+        early: (visual tokens, hidden), before the layer ``LOOKING``.
+        looked: (looks,): how much of the attention of its first heads is on the decisive tokens.
+    """
+
+    last: torch.Tensor
+    early: torch.Tensor
+    looked: torch.Tensor
+
+
+def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor) -> TextStates:
+    """The states of a packed batch whose images and clips became ``visual`` (N, 16, hidden)."""
     text = model.model.language_model
     config = model.config.text_config
     heads, kv = config.num_attention_heads, config.num_key_value_heads
@@ -104,18 +124,25 @@ def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor
     seen = (batch["segments"][:, None, :] == 0) | (batch["segments"][:, :, None] == batch["segments"][:, None, :])
     causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
     bias = torch.zeros((), dtype=x.dtype, device=x.device).masked_fill(~(same & seen & causal), -1e4)[:, None]
-    for layer in text.layers:
+    early = looked = x.new_zeros(0)
+    for number, layer in enumerate(text.layers):
         h = layer.input_layernorm(x)
         q = layer.self_attn.q_proj(h).view(rows, length, heads, -1).transpose(1, 2)
         k = layer.self_attn.k_proj(h).view(rows, length, kv, -1).transpose(1, 2)
         v = layer.self_attn.v_proj(h).view(rows, length, kv, -1).transpose(1, 2)
         q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
         k, v = (t.repeat_interleave(heads // kv, 1) for t in (k, v))
+        if number == LOOKING and "looks" in batch:
+            early = x[places]
+            row, at = batch["looks"].unbind(-1)
+            some = slice(LOOKING_HEADS)
+            scores = torch.einsum("mhd,mhkd->mhk", q[row, some, at], k[row, some]) * q.shape[-1] ** -0.5
+            attention = (scores.float() + bias[row, :, at]).softmax(-1)
+            looked = (attention * batch["looked_at"][:, None]).sum(-1).mean(-1)
         y = _attend_causally(q, k, v, bias)
         x = x + layer.self_attn.o_proj(y.transpose(1, 2).reshape(rows, length, dim))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    normed: torch.Tensor = text.norm(x)
-    return normed
+    return TextStates(text.norm(x), early, looked)
 
 
 def to_logits(model: Any, states: torch.Tensor) -> torch.Tensor:
@@ -138,7 +165,7 @@ def check_forward(model: Any, processor: Any, tables: Tables, seed: int) -> floa
         batch = data.collate([[run]], len(run), rng)
         with torch.no_grad():
             visual = encode_images(model, batch["patches"], tables)
-            ours = to_logits(model, text_states(model, batch, visual))[0]
+            ours = to_logits(model, text_states(model, batch, visual).last)[0]
             gap = max(gap, float((ours - _theirs(model, batch, data, clip if run is video else None)).abs().max()))
     frames = np.stack([np.asarray(compressed(render(clip.at(t), *FRAME), rng)) for t in sampled_times(clip)])
     pixels = processor.video_processor(videos=[frames], do_sample_frames=False, return_tensors="pt")

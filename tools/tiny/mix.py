@@ -63,3 +63,8 @@ PLAIN_CLIPS = replace(CLIPS, busy=0.1, forms=(0.65, 0.25, 0.10))
 BALANCED = replace(PLAIN_CLIPS, caption=0.6, vqa=3, choice=0.9, clips=6, busy=0.2, forms=(0.62, 0.28, 0.10))
 # Then mostly images, many of them to be read.
 READING = replace(IMAGES, sorts=(0.46, 0.30, 0.24), clips=5, busy=0.2, forms=(0.70, 0.20, 0.10))
+# When something happens, which had been guessed.
+SPANS = replace(READING, sorts=(0.56, 0.24, 0.20), clips=14, busy=0.2, forms=(0.15, 0.25, 0.60))
+# Then mostly images again.
+SPANS_AND_IMAGES = replace(READING, clips=9, busy=0.2, forms=(0.42, 0.10, 0.48))
+ALL_KINDS = replace(SPANS_AND_IMAGES, sorts=(0.44, 0.32, 0.24), caption=0.6, clips=6)

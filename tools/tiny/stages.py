@@ -5,7 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mix import BALANCED, BROAD, BUSY, CHOOSING, CLIPS, HARD, HARDER, IMAGES, PLAIN_CLIPS, READING, SETTLED, Mix, part
+from mix import (
+    ALL_KINDS,
+    BALANCED,
+    BROAD,
+    BUSY,
+    CHOOSING,
+    CLIPS,
+    HARD,
+    HARDER,
+    IMAGES,
+    PLAIN_CLIPS,
+    READING,
+    SETTLED,
+    SPANS,
+    SPANS_AND_IMAGES,
+    Mix,
+    part,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,9 @@ STAGES = (
     Stage(22000, 600, 0.2, READING, replace(SMALL, images=20, rows=14, length=320), extra=0.1, warm=20),
     # Rows of 320 tokens had no room for three examples of boxes, which were forgotten.
     Stage(22600, 250, 0.2, READING, replace(SMALL, images=28, rows=14, conversations=4), extra=0.1, warm=10),
+    Stage(22850, 1500, 0.4, SPANS, replace(SMALL, images=14, rows=16, length=320), extra=1.0, warm=20),
+    Stage(24350, 900, 0.3, SPANS_AND_IMAGES, replace(SMALL, images=22, rows=18, conversations=3), extra=0.5, warm=20),
+    Stage(25250, 400, 0.2, ALL_KINDS, replace(SMALL, images=30, rows=19, conversations=3), extra=0.2, warm=10),
 )
 
 

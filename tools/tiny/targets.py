@@ -15,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from scenes import COLORS, LABELS, SHAPES, Scene, glyph_centres, lines
 from torch import nn
+from turns import IGNORE
 
 SIDE = 4
 CELLS = SIDE * SIDE
+PAIRS = 8
+"""More than a clip has pairs of frames."""
 THINGS = len(COLORS) * len(SHAPES)
 NO_DIGIT = 10
 NO_LABEL = len(LABELS)
@@ -76,6 +79,7 @@ class Heads(nn.Module):
         self.linear = nn.Linear(hidden, sum(self.sizes))
         self.place = nn.Linear(hidden, CELLS + 4)
         self.later = nn.Linear(hidden, THINGS + 1 + 4)
+        self.number = nn.Linear(hidden, PAIRS)
 
     def forward(self, visual: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """The loss of visual tokens (N, 16, hidden) against ``cell_targets`` stacked to (N, 16), of both frames."""
@@ -94,3 +98,8 @@ class Heads(nn.Module):
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         column, row = (centre * SIDE).long().clamp(0, SIDE - 1).unbind(-1)
         return F.cross_entropy(cell, row * SIDE + column) + 5.0 * (box - boxes).abs().mean()
+
+    def times(self, early: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """The loss of visual tokens (N × 16, hidden) against the numbers (N) of their pairs of frames."""
+        logits = self.number(F.rms_norm(early, early.shape[-1:])).float()
+        return F.cross_entropy(logits, numbers.repeat_interleave(CELLS), ignore_index=IGNORE)

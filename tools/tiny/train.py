@@ -110,17 +110,20 @@ def train(part: int, args: argparse.Namespace) -> None:
         multiprocessing_context="fork" if args.workers else None,
     )  # fmt: skip
 
-    def losses_of(batch: dict[str, torch.Tensor], attached: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def losses_of(batch: dict[str, torch.Tensor], attached: bool) -> tuple[torch.Tensor, ...]:
         visual = encode_images(model, batch["patches"], tables)
         cell_targets = {name[5:]: value for name, value in batch.items() if name.startswith("cell_")}
         cells = heads(visual if attached else visual.detach(), cell_targets)
-        states = text_states(model, batch, visual)
+        found = text_states(model, batch, visual)
+        states = found.last
+        looks = -(found.looked + 1e-4).log().sum() / max(1, len(found.looked))
+        times = heads.times(found.early if attached else found.early.detach(), batch["numbers"])
         located = states[batch["places"][:, 0], batch["places"][:, 1]]
         places = heads.places(located if attached else located.detach(), batch["place_boxes"])
         logits = to_logits(model, states)[:, :-1].float()
         labels, weights = batch["labels"][:, 1:], batch["weights"][:, 1:]
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none")
-        return (losses * weights.flatten()).sum() / weights.sum(), cells, places
+        return (losses * weights.flatten()).sum() / weights.sum(), cells, places, times, looks
 
     step_losses = torch.compile(losses_of) if args.compile else losses_of
     began, running = time.time(), 0.0
@@ -132,8 +135,10 @@ def train(part: int, args: argparse.Namespace) -> None:
                 g["lr"] = lr * factor
         with torch.autocast(device.type, torch.bfloat16, enabled=args.half):
             # New heads would disturb trained weights: they are trained alone at first.
-            loss, cells, places = step_losses(batch, args.start_from is None or step >= args.start_step + 60)
+            attached = args.start_from is None or step >= args.start_step + 60
+            loss, cells, places, times, looks = step_losses(batch, attached)
         extra = args.cell_weight * cells + args.place_weight * (step >= args.place_from) * places
+        extra = extra + args.time_weight * (times + looks)
         (loss + extra_weight(step, args.steps) * extra).backward()
         average_gradients([*model.parameters(), *heads.parameters()], args.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -144,7 +149,8 @@ def train(part: int, args: argparse.Namespace) -> None:
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if part == 0 and step % args.log_every == 0:
             each = (time.time() - began) / (step - start + 1)
-            extras = f"cells {cells.item():.4f}  places {places.item():.4f}"
+            named = {"cells": cells, "places": places, "times": times, "looks": looks}
+            extras = "  ".join(f"{name} {extra.item():.4f}" for name, extra in named.items())
             print(f"step {step:5d}  answers {running:.4f}  {extras}  {each:.2f} s/step", flush=True)
         done = step + 1
         if part == 0 and done % args.snapshot_every == 0 and done < args.steps:
@@ -187,6 +193,7 @@ def main() -> None:
         "--cell-weight", type=float, default=0.5, help="of the auxiliary loss on visual tokens, falling to 0"
     )
     parser.add_argument("--place-weight", type=float, default=2.0, help="of the auxiliary loss on answer positions")
+    parser.add_argument("--time-weight", type=float, default=1.0, help="of those for times in clips")
     parser.add_argument("--place-from", type=int, default=2500, help="first step with this loss")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=1, help="that share each batch (on a busy machine)")

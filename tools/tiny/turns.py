@@ -22,6 +22,7 @@ class Run:
     Attributes:
         at: the position of the next token.
         places: of tokens just before answers about a region of the image, with that region.
+        looks: of tokens just before a time is written: the visual tokens that show what decides it.
         drawn: its images and clips in order.
     """
 
@@ -31,6 +32,7 @@ class Run:
     segments: list[int] = field(default_factory=list)
     positions: list[np.ndarray] = field(default_factory=list)
     places: list[tuple[int, tuple[float, float, float, float]]] = field(default_factory=list)
+    looks: list[tuple[int, list[int]]] = field(default_factory=list)
     drawn: list[Scene | Clip] = field(default_factory=list)
     at: int = 0
 
@@ -73,9 +75,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer; ``before`` is the last token that does not depend on the image."""
+    """One question and its answer.
+
+    Attributes:
+        before: the last token that does not depend on the image.
+        times: the tokens after which a time is written.
+    """
 
     ids: list[int]
     labels: list[int]
     weights: list[float]
     before: int
+    times: list[int]

@@ -81,7 +81,9 @@ def _can_join(module: Any, layers: list[Any]) -> bool:
     """Whether a module applies three plain linear layers to the same input, judged by its being causal attention."""
     if getattr(module, "is_causal", False) is not True or not all(can_pack(layer, least=1) for layer in layers):
         return False
-    same_input = len({layer.in_features for layer in layers}) == 1 and len({layer.bias is None for layer in layers}) == 1
+    same_input = (
+        len({layer.in_features for layer in layers}) == 1 and len({layer.bias is None for layer in layers}) == 1
+    )
     return same_input and sum(layer.weight.numel() for layer in layers) >= MIN_NUMBERS
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from evalkit.checkpoint import Checkpoint
 from evalkit.engines import Engine, engine_arguments
 from evalkit.errors import UserError
 from evalkit.images import PathImage
-from evalkit.model.launch.engines import VLLM, ServerSpec, SGLang
+from evalkit.model.launch import engines
+from evalkit.model.launch.engines import VLLM, ServerSpec, SGLang, free_memory_share
 from evalkit.model.launch.limits import PromptLimits
 from evalkit.model.launch.placement import places
 from evalkit.model.launch.shared_queue import MAX_GROUP, Share, SharedQueue
@@ -123,6 +125,28 @@ def test_vllm_uses_all_cores(
     assert not VLLM().environment(spec(tmp_path)).keys() & set(names)  # on GPUs
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0")
     assert VLLM().environment(server).get("VLLM_CPU_NUM_OF_RESERVED_CPU") is None
+
+
+def test_vllm_shares_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, unless the user has chosen."""
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    free = free_memory_share()
+    assert free is not None
+    assert 0 < free < 1
+    monkeypatch.setattr(engines, "free_memory_share", lambda: 0.5)
+
+    def share(**changes: Any) -> str | None:
+        return VLLM().arguments(replace(spec(tmp_path), **changes)).get("gpu-memory-utilization")
+
+    assert share() is None  # on GPUs
+    assert share(place=("cpu",), neighbours=1) == "0.450"
+    assert share(place=("cpu",), neighbours=2) == "0.225"
+    assert share(place=("cpu",), arguments={"kv-cache-memory-bytes": "1G"}) is None
+    monkeypatch.setattr(engines, "free_memory_share", lambda: None)
+    assert share(place=("cpu",)) is None
+    monkeypatch.setattr(engines, "free_memory_share", lambda: 0.5)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    assert share(place=("cpu",)) is None
 
 
 def test_start_line_of_sglang_is_the_documented_one(tmp_path: Path) -> None:

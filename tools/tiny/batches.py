@@ -164,7 +164,9 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 taken += 1
                 if decisive and len(decisive[number]) == len(turn.times):
                     at = len(run)
-                    run.looks += [(at + t, c) for t, c in zip(turn.times, decisive[number], strict=True) if c]
+                    run.attention_targets += [
+                        (at + t, c) for t, c in zip(turn.times, decisive[number], strict=True) if c
+                    ]
                 run.turn(turn, taken)
         return run if taken else None
 
@@ -236,8 +238,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
             "groups": np.full(shape, -1, np.int64), "positions": np.zeros((3, *shape), np.int64),
         }  # fmt: skip
         places: list[tuple[int, int]] = []
-        looks: list[tuple[int, int]] = []
-        looked_at: list[np.ndarray] = []
+        attending: list[tuple[int, int]] = []
+        attended: list[np.ndarray] = []
         boxes: list[tuple[float, float, float, float]] = []
         for r, runs in enumerate(rows):
             at = 0
@@ -249,14 +251,14 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 batch["positions"][:, r, at:end] = np.concatenate(run.positions, axis=1)
                 places += [(r, at + place) for place, _ in run.places]
                 boxes += [box for _, box in run.places]
-                for place, tokens in run.looks:
-                    looks.append((r, at + place))
-                    looked_at.append(np.isin(np.arange(length), np.array(tokens) + at))
+                for place, tokens in run.attention_targets:
+                    attending.append((r, at + place))
+                    attended.append(np.isin(np.arange(length), np.array(tokens) + at))
                 at = end
         out = {key: torch.from_numpy(value) for key, value in batch.items()}
         out["places"] = torch.tensor(places, dtype=torch.long).view(-1, 2)
-        out["looks"] = torch.tensor(looks, dtype=torch.long).view(-1, 2)
-        out["looked_at"] = torch.from_numpy(np.array(looked_at, bool).reshape(-1, length))
+        out["attending"] = torch.tensor(attending, dtype=torch.long).view(-1, 2)
+        out["attended"] = torch.from_numpy(np.array(attended, bool).reshape(-1, length))
         out["place_boxes"] = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
         out.update(self._drawn([content for runs in rows for run in runs for content in run.drawn], rng))
         return out

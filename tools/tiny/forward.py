@@ -88,9 +88,9 @@ def encode_images(model: Any, patches: torch.Tensor, tables: Tables) -> torch.Te
     return merged[:, tables.inverse]
 
 
-LOOKING = 2
+SUPERVISED_LAYER = 2
 """The layer of the text that finds the decisive tokens of a clip during training."""
-LOOKING_HEADS = 2
+SUPERVISED_HEADS = 2
 
 
 @dataclass
@@ -99,13 +99,13 @@ class TextStates:
 
     Attributes:
         last: (rows, length, hidden), normed.
-        early: (visual tokens, hidden), before the layer ``LOOKING``.
-        looked: (looks,): how much of the attention of its first heads is on the decisive tokens.
+        early: (visual tokens, hidden), before the layer ``SUPERVISED_LAYER``.
+        attended: (attending,): how much of the attention of its first heads is on the decisive tokens.
     """
 
     last: torch.Tensor
     early: torch.Tensor
-    looked: torch.Tensor
+    attended: torch.Tensor
 
 
 def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor) -> TextStates:
@@ -124,7 +124,7 @@ def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor
     seen = (batch["segments"][:, None, :] == 0) | (batch["segments"][:, :, None] == batch["segments"][:, None, :])
     causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
     bias = torch.zeros((), dtype=x.dtype, device=x.device).masked_fill(~(same & seen & causal), -1e4)[:, None]
-    early = looked = x.new_zeros(0)
+    early = attended = x.new_zeros(0)
     for number, layer in enumerate(text.layers):
         h = layer.input_layernorm(x)
         q = layer.self_attn.q_proj(h).view(rows, length, heads, -1).transpose(1, 2)
@@ -132,17 +132,17 @@ def text_states(model: Any, batch: dict[str, torch.Tensor], visual: torch.Tensor
         v = layer.self_attn.v_proj(h).view(rows, length, kv, -1).transpose(1, 2)
         q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
         k, v = (t.repeat_interleave(heads // kv, 1) for t in (k, v))
-        if number == LOOKING and "looks" in batch:
+        if number == SUPERVISED_LAYER and "attending" in batch:
             early = x[places]
-            row, at = batch["looks"].unbind(-1)
-            some = slice(LOOKING_HEADS)
+            row, at = batch["attending"].unbind(-1)
+            some = slice(SUPERVISED_HEADS)
             scores = torch.einsum("mhd,mhkd->mhk", q[row, some, at], k[row, some]) * q.shape[-1] ** -0.5
             attention = (scores.float() + bias[row, :, at]).softmax(-1)
-            looked = (attention * batch["looked_at"][:, None]).sum(-1).mean(-1)
+            attended = (attention * batch["attended"][:, None]).sum(-1).mean(-1)
         y = _attend_causally(q, k, v, bias)
         x = x + layer.self_attn.o_proj(y.transpose(1, 2).reshape(rows, length, dim))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    return TextStates(text.norm(x), early, looked)
+    return TextStates(text.norm(x), early, attended)
 
 
 def to_logits(model: Any, states: torch.Tensor) -> torch.Tensor:

@@ -116,14 +116,14 @@ def train(part: int, args: argparse.Namespace) -> None:
         cells = heads(visual if attached else visual.detach(), cell_targets)
         found = text_states(model, batch, visual)
         states = found.last
-        looks = -(found.looked + 1e-4).log().sum() / max(1, len(found.looked))
+        attention = -(found.attended + 1e-4).log().sum() / max(1, len(found.attended))
         times = heads.times(found.early if attached else found.early.detach(), batch["numbers"])
         located = states[batch["places"][:, 0], batch["places"][:, 1]]
         places = heads.places(located if attached else located.detach(), batch["place_boxes"])
         logits = to_logits(model, states)[:, :-1].float()
         labels, weights = batch["labels"][:, 1:], batch["weights"][:, 1:]
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none")
-        return (losses * weights.flatten()).sum() / weights.sum(), cells, places, times, looks
+        return (losses * weights.flatten()).sum() / weights.sum(), cells, places, times, attention
 
     step_losses = torch.compile(losses_of) if args.compile else losses_of
     began, running = time.time(), 0.0
@@ -136,9 +136,9 @@ def train(part: int, args: argparse.Namespace) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=args.half):
             # New heads would disturb trained weights: they are trained alone at first.
             attached = args.start_from is None or step >= args.start_step + 60
-            loss, cells, places, times, looks = step_losses(batch, attached)
+            loss, cells, places, times, attention = step_losses(batch, attached)
         extra = args.cell_weight * cells + args.place_weight * (step >= args.place_from) * places
-        extra = extra + args.time_weight * (times + looks)
+        extra = extra + args.time_weight * (times + attention)
         (loss + extra_weight(step, args.steps) * extra).backward()
         average_gradients([*model.parameters(), *heads.parameters()], args.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,7 +149,7 @@ def train(part: int, args: argparse.Namespace) -> None:
         running = loss.item() if step == start else 0.98 * running + 0.02 * loss.item()
         if part == 0 and step % args.log_every == 0:
             each = (time.time() - began) / (step - start + 1)
-            named = {"cells": cells, "places": places, "times": times, "looks": looks}
+            named = {"cells": cells, "places": places, "times": times, "attention": attention}
             extras = "  ".join(f"{name} {extra.item():.4f}" for name, extra in named.items())
             print(f"step {step:5d}  answers {running:.4f}  {extras}  {each:.2f} s/step", flush=True)
         done = step + 1

@@ -22,7 +22,7 @@ class Run:
     Attributes:
         at: the position of the next token.
         places: of tokens just before answers about a region of the image, with that region.
-        looks: of tokens just before a time is written: the visual tokens that show what decides it.
+        attention_targets: of tokens just before a time is written: the visual tokens that show what decides it.
         drawn: its images and clips in order.
     """
 
@@ -32,7 +32,7 @@ class Run:
     segments: list[int] = field(default_factory=list)
     positions: list[np.ndarray] = field(default_factory=list)
     places: list[tuple[int, tuple[float, float, float, float]]] = field(default_factory=list)
-    looks: list[tuple[int, list[int]]] = field(default_factory=list)
+    attention_targets: list[tuple[int, list[int]]] = field(default_factory=list)
     drawn: list[Scene | Clip] = field(default_factory=list)
     at: int = 0
 

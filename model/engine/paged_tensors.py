@@ -22,34 +22,76 @@ PAGES_PER_COPY = 8  # pages moved by one copy, which needs memory for all of the
 
 
 @dataclass(frozen=True)
+class PageGroup:
+    """Pages that attention multiplies by the queries of equally many rows, all on the device.
+
+    An entry is one row's part of a page: entry m × ``width`` + n is that of the n-th row of page m.  Entries without a
+    row belong to row 0, which does not read them.
+
+    Attributes:
+        pages: a slice, or (n,) indices.  Those of a slice may have entries without a row.
+        width: entries per page.
+        rows: (n × ``width``,), the row of each entry.
+        places: (n × ``width``,), its place in the flattened table of ``StepLayout``.
+        lengths: (n,), number of tokens in each page.
+    """
+
+    pages: slice | torch.Tensor
+    width: int
+    rows: torch.Tensor
+    places: torch.Tensor
+    lengths: torch.Tensor
+
+    def __len__(self) -> int:
+        """The number of entries."""
+        return len(self.rows)
+
+    def select(self, store: torch.Tensor) -> torch.Tensor:
+        """The keys or values of the pages, (n × heads, ``PAGE_TOKENS``, width), from those of all pages."""
+        found = store[self.pages] if isinstance(self.pages, slice) else store.index_select(0, self.pages)
+        return found.flatten(0, 1)
+
+    def bias(self, heads: int) -> torch.Tensor:
+        """(n × heads, ``PAGE_TOKENS``, 1): 0 for a token of a page, -inf for an empty slot."""
+        empty = torch.arange(PAGE_TOKENS, device=self.lengths.device) >= self.lengths[:, None]
+        found = torch.zeros(empty.shape, device=empty.device).masked_fill_(empty, -torch.inf)
+        return found[:, None].expand(-1, heads, -1).reshape(-1, PAGE_TOKENS, 1)
+
+
+@dataclass(frozen=True)
 class StepLayout:
     """Where a decode step writes and reads, all on the device.
 
-    An entry is one sequence's part of a page.  Entry 0 is empty, the next ones are those of shared pages, ``SHARERS``
-    for each of ``shared_pages``, and the others are all pages up to the last one in use.
-
     Attributes:
         write_pages, write_slots: (rows,), where each row's new token is written.
-        lengths: (pages,), number of tokens in each page.
-        owners: (pages,), the row of each page that is not shared; -1 for others.
-        table: (rows, longest), each row's entries in the order of its pages, filled with 0.
-        shared_pages: (n,), pages of several rows; one with many rows comes several times.
-        shared_rows: (n, ``SHARERS``), rows of each of them, filled with -1.
+        table: (rows, longest), the pages of each row in order, filled with -1; if attention reads pages in place, their
+            entries, as numbered over all groups, filled with one number more.
+        lengths: (pages,), number of tokens in each page; empty if attention reads pages in place.
+        groups: the pages, if attention reads them in place.
     """
 
     write_pages: torch.Tensor
     write_slots: torch.Tensor
-    lengths: torch.Tensor
-    owners: torch.Tensor
     table: torch.Tensor
-    shared_pages: torch.Tensor
-    shared_rows: torch.Tensor
+    lengths: torch.Tensor
+    groups: tuple[PageGroup, ...] = ()
 
-    def bias(self, pages: torch.Tensor | None = None) -> torch.Tensor:
-        """(n, 1, 1, ``PAGE_TOKENS``): 0 for a token of a page, -inf for an empty slot."""
-        lengths = self.lengths if pages is None else self.lengths[pages]
-        empty = torch.arange(PAGE_TOKENS, device=lengths.device) >= lengths[:, None]
-        return torch.zeros(empty.shape, device=lengths.device).masked_fill_(empty, -torch.inf)[:, None, None]
+
+@dataclass(frozen=True)
+class Workspace:
+    """Tensors that the layers of a decode step use one after another.
+
+    Attributes:
+        table: the layout's, flattened.
+        biases: of the layout's groups.
+        scores: (entries + 1, kv_heads, groups, ``PAGE_TOKENS``); the last ones, of no page, are -inf.
+        parts: (entries + 1, kv_heads, groups, width); the last ones are zero.
+    """
+
+    table: torch.Tensor
+    biases: tuple[torch.Tensor, ...]
+    scores: torch.Tensor
+    parts: torch.Tensor
 
 
 class _Layer(DynamicLayer):
@@ -91,7 +133,6 @@ class PagedTensors(Cache):
     Attributes:
         layout: of the next decode step.
         in_place: whether attention reads the pages (then the layers return only the new token's keys and values).
-        bias: ``layout.bias()``, if it does.
         rope_factors: (rows,), the factor with which each row's keys are rotated (Qwen-VL's dynamic NTK only).
     """
 
@@ -101,24 +142,37 @@ class PagedTensors(Cache):
         self.rope_factors = torch.ones(0, device=device)
         self.layout: StepLayout | None = None
         self.in_place = False
-        self.bias = torch.zeros(0, device=device)
+        self._workspace: Workspace | None = None
         self._indices: tuple[torch.Tensor, torch.Tensor] | None = None
         super().__init__(layers=[_Layer(self, layer) for layer in range(shape.layers)])
 
     def begin_step(self, layout: StepLayout, *, in_place: bool) -> torch.Tensor:
         """Prepare a decode step.  Returns its mask, (rows, 1, 1, slots); of one slot if attention reads the pages."""
         self.layout, self.in_place = layout, in_place
+        self._workspace = self._indices = None
         rows, longest = layout.table.shape
         if in_place:
-            self.bias, self._indices = layout.bias(), None
             return torch.ones(rows, 1, 1, 1, dtype=torch.bool, device=self.store.device)
         # Empty entries read the row's own first page: another row's may hold NaN, which a mask does not stop.
-        pages = torch.where(layout.table > 0, layout.table, layout.table[:, :1]) - 1
+        pages = torch.where(layout.table >= 0, layout.table, layout.table[:, :1])
         heads = torch.arange(self.store.shape[3], device=self.store.device)
         self._indices = pages, (pages[:, None] * len(heads) + heads[:, None]).flatten()
         slots = torch.arange(PAGE_TOKENS, device=self.store.device)
-        valid = (slots < layout.lengths[pages][..., None]) & (layout.table > 0)[..., None]
+        valid = (slots < layout.lengths[pages][..., None]) & (layout.table >= 0)[..., None]
         return valid.view(rows, 1, 1, longest * PAGE_TOKENS)
+
+    def workspace(self, groups: int) -> Workspace:
+        """That of the current step, for so many query heads per key head."""
+        if self._workspace is None or self._workspace.scores.shape[2] != groups:
+            assert self.layout is not None
+            heads, width = self.store.shape[3], self.store.shape[5]
+            entries = sum(map(len, self.layout.groups))
+            scores = self.store.new_empty(entries + 1, heads, groups, PAGE_TOKENS)
+            parts = self.store.new_empty(entries + 1, heads, groups, width)
+            scores[-1], parts[-1] = -torch.inf, 0
+            biases = tuple(group.bias(heads) for group in self.layout.groups)
+            self._workspace = Workspace(self.layout.table.flatten(), biases, scores, parts)
+        return self._workspace
 
     def gather(self, store: torch.Tensor) -> torch.Tensor:
         """Copy one layer's keys or values into (rows, heads, slots, width)."""

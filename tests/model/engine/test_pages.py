@@ -12,6 +12,7 @@ CAPACITY = 12
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("allocate"), st.integers(0, 6)),
+        st.tuples(st.just("allocate shared"), st.integers(0, 6)),
         st.tuples(st.just("share"), st.integers(0, 99)),
         st.tuples(st.just("release"), st.integers(0, 99)),
         st.tuples(st.just("compact"), st.just(0)),
@@ -28,14 +29,15 @@ def test_pages_are_neither_lost_nor_given_twice(steps: list[tuple[str, int]]) ->
     rows: list[list[Page]] = []
     content: dict[int, Page] = {}  # by index, as the tensor would have it
     for step, number in steps:
-        if step == "allocate":
-            free = pool.free
+        if step.startswith("allocate"):
+            free, shared = pool.free, step.endswith("shared")
             if number > free:
                 with pytest.raises(OutOfPages):
-                    pool.allocate(number)
+                    pool.allocate(number, shared=shared)
                 assert pool.free == free
             elif number:
-                row = pool.allocate(number)
+                row = pool.allocate(number, shared=shared)
+                assert all(page.shared == shared for page in row)
                 rows.append(row)
                 content |= {page.index: page for page in row}
         elif step == "share" and rows:
@@ -45,9 +47,10 @@ def test_pages_are_neither_lost_nor_given_twice(steps: list[tuple[str, int]]) ->
         elif step == "release" and rows:
             pool.release(rows.pop(number % len(rows)))
         elif step == "compact":
+            mixed = pool.end > pool.shared_start
             sources, targets = pool.compact()
             assert set(sources).isdisjoint(targets)
-            assert pool.end == pool.used
+            assert mixed or pool.gaps == 0
             content |= {target: content[source] for source, target in zip(sources, targets, strict=True)}
         elif step == "clear":
             pool.clear()
@@ -58,10 +61,11 @@ def test_pages_are_neither_lost_nor_given_twice(steps: list[tuple[str, int]]) ->
         assert sorted(page.index for page in held) == sorted({page.index for page in held})
         assert all(content[page.index] is page for page in held)
         assert all(page.references == sum(page in row for row in rows) for page in held)
-        assert pool.end == max((page.index + 1 for page in held), default=0) <= CAPACITY
+        assert pool.end == max((page.index + 1 for page in held if not page.shared), default=0) <= CAPACITY
+        assert pool.shared_start == min((page.index for page in held if page.shared), default=CAPACITY) >= 0
     for row in rows:
         pool.release(row)
-    assert (pool.used, pool.free, pool.end) == (0, CAPACITY, 0)
+    assert (pool.used, pool.free, pool.end, pool.shared_start) == (0, CAPACITY, 0, CAPACITY)
 
 
 def test_lowest_free_page_is_used_first() -> None:
@@ -70,6 +74,26 @@ def test_lowest_free_page_is_used_first() -> None:
     assert [page.index for page in row] == [0, 1, 2, 3]
     pool.release([row[2], row[0]])
     assert [page.index for page in pool.allocate(3)] == [0, 2, 4]
+
+
+def test_shared_pages_begin_at_the_end() -> None:
+    pool = PageAllocator(8)
+    row = pool.allocate(3, shared=True)
+    assert [page.index for page in row] == [7, 6, 5]
+    pool.release(row[:2])
+    assert [page.index for page in pool.allocate(3, shared=True)] == [7, 6, 4]
+    assert [page.index for page in pool.allocate(2)] == [0, 1]
+    assert (pool.end, pool.shared_start, pool.gaps) == (2, 4, 0)
+
+
+def test_the_last_free_pages_are_found_on_either_side() -> None:
+    pool = PageAllocator(6)
+    shared = pool.allocate(4, shared=True)
+    pool.release(shared[:2])
+    assert [page.index for page in pool.allocate(4)] == [0, 1, 4, 5]
+    assert pool.free == 0
+    pool.compact()
+    assert sorted(page.index for page in shared[2:]) == [2, 3]
 
 
 @given(st.integers(1, 1000))

@@ -86,6 +86,7 @@ def _build_engine(
         log.info("batching changes the model's own logits by %.1e of their spread", noise)
     with ExitStack() as stack:
         patches = stack.enter_context(patched(model, options))
+        language.ends_with_last_token = patches.decoder_layers > 0
         processor = image_processor_for(model, inputs, image_token, video_token, grids_on_cpu=patches.grids_on_cpu)
         placeholders = Placeholders(placeholder, video_token)
         engine = _make_engine(model, language, processor, placeholders, rows=rows, tokens=tokens, options=options)

@@ -116,6 +116,8 @@ class LanguageModel:
         ntk_alpha: maps a prompt's length to the factor with which its keys are rotated (Qwen-VL's dynamic NTK); None
             for other models.
         page_attention: whether decode steps may read pages in place (``PagedTensors``).
+        ends_with_last_token: whether the last layer can be told that only the last token's output is needed
+            (``patches/decoder_layer.py``).
     """
 
     def __init__(self, model: Any, visual_tokens: Sequence[int]) -> None:
@@ -131,6 +133,7 @@ class LanguageModel:
         self.tolerance = TOLERANCE[self.dtype]
         self.ntk_alpha = getattr(model.config, "ntk_alpha", None)
         self.page_attention = True
+        self.ends_with_last_token = False
 
     def rope_factor(self, prompt_tokens: int) -> float:
         """The factor with which the keys of a prompt of this length are rotated."""
@@ -256,6 +259,9 @@ class LanguageModel:
             embeds = embeds.flatten(0, 1).index_copy(0, where, joined[0].to(embeds.dtype)).view_as(embeds)
             if len(joined) > 1:
                 extra |= {"visual_pos_masks": self._to_device(visual), "deepstack_visual_embeds": list(joined[1:])}
+        added_to = len(features[0]) - 1 if features else 0  # layers whose output image features are added to
+        if self.ends_with_last_token and added_to < self.shape.layers:
+            extra["evalkit_last_token"] = True
         out = self.model(
             inputs_embeds=embeds,
             attention_mask=mask,

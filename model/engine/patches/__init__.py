@@ -7,7 +7,7 @@ from typing import Any
 
 from evalkit.model.engine.options import EngineOptions
 
-from . import attention, mlp, packed_linear, packed_qkv, patch_embed, rms_norm, vision_grids
+from . import attention, decoder_layer, mlp, packed_linear, packed_qkv, patch_embed, rms_norm, vision_grids
 
 
 class ModelPatches(AbstractContextManager["ModelPatches"]):
@@ -16,6 +16,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
     Attributes:
         grids_on_cpu: whether the vision encoder takes images' grids on the CPU (``vision_grids``).
         packed: the number of linear layers with packed weights (``packed_linear``, ``packed_qkv``).
+        decoder_layers: the number of layers of the language model in fewer operations (``decoder_layer``).
     """
 
     def __init__(self, model: Any, options: EngineOptions) -> None:
@@ -23,6 +24,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
         self.options = options
         self.grids_on_cpu = False
         self.packed = 0
+        self.decoder_layers = 0
 
     def __enter__(self) -> ModelPatches:
         try:
@@ -35,6 +37,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
             attention.install_text(self.model)
             if self.options.packed_weights:
                 self.packed = packed_qkv.install(self.model) + packed_linear.install(self.model)
+                self.decoder_layers = decoder_layer.install(self.model)
             self.grids_on_cpu = vision_grids.install(self.model) > 0
         except BaseException:
             self._remove()
@@ -45,7 +48,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
         self._remove()
 
     def _remove(self) -> None:
-        for patch in (attention, patch_embed, mlp, rms_norm, packed_qkv, packed_linear, vision_grids):
+        for patch in (decoder_layer, attention, patch_embed, mlp, rms_norm, packed_qkv, packed_linear, vision_grids):
             patch.uninstall(self.model)
 
 

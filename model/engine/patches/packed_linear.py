@@ -52,7 +52,7 @@ def install(model: nn.Module) -> int:
         count += 1
     for module in model.modules() if count else ():
         if is_gated(module) and _has_silu(module):
-            layers = [_packed(layer) for layer in (module.gate_proj, module.up_proj, module.down_proj)]
+            layers = [packed_weight(layer) for layer in (module.gate_proj, module.up_proj, module.down_proj)]
             if all(layer is not None for layer in layers):
                 override_forward(module, _gated, *layers)
     return count
@@ -62,7 +62,7 @@ def uninstall(model: nn.Module) -> None:
     """Undo ``install``; the weights are the same bits as before."""
     restore_forward(model, _gated)
     for module in model.modules():
-        if (packed := _packed(module)) is not None:
+        if (packed := packed_weight(module)) is not None:
             del module.forward
             module.weight.data = packed.to_dense()
 
@@ -91,7 +91,7 @@ def pack_weight(weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     with torch.no_grad():
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
-        _multiply(torch.zeros(1, weight.shape[1]), packed, bias)
+        multiply(torch.zeros(1, weight.shape[1]), packed, bias)
     return packed
 
 
@@ -114,10 +114,16 @@ def _page_out(tensor: Tensor) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_PAGEOUT)
 
 
-def _packed(module: Any) -> Tensor | None:
+def packed_weight(module: Any) -> Tensor | None:
     """The packed weight of a layer, if it is packed."""
     override: Any = vars(module).get("forward")
     return override.args[1] if getattr(override, "func", None) is _forward else None
+
+
+def gated_weights(mlp: Any) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The packed weights of a gated MLP's gate, up and down projections, if they are packed."""
+    override: Any = vars(mlp).get("forward")
+    return override.args[1:] if getattr(override, "func", None) is _gated else None
 
 
 def _has_silu(mlp: Any) -> bool:
@@ -136,8 +142,8 @@ def product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """(…, inputs) times a packed weight, with any number of rows: (…, outputs)."""
     rows = x.numel() // x.shape[-1]
     if rows >= LEAST_ROWS:
-        return _multiply(x, packed, bias)
-    return _multiply(_filled(x, rows), packed, bias)[:rows].view(*x.shape[:-1], -1)
+        return multiply(x, packed, bias)
+    return multiply(_filled(x, rows), packed, bias)[:rows].view(*x.shape[:-1], -1)
 
 
 def _gated(mlp: Any, gate: Tensor, up: Tensor, down: Tensor, x: Tensor) -> Tensor:
@@ -146,14 +152,26 @@ def _gated(mlp: Any, gate: Tensor, up: Tensor, down: Tensor, x: Tensor) -> Tenso
         return out
     rows = x.numel() // x.shape[-1]
     filled = x if rows >= LEAST_ROWS else _filled(x, rows)
-    activated = _multiply(filled, gate, mlp.gate_proj.bias, "swish")
-    product = torch.ops.mkldnn._linear_pointwise.binary(filled, activated, up, mlp.up_proj.bias, "mul")
-    found = _multiply(product, down, mlp.down_proj.bias)
+    found = multiply(gated_product(mlp, gate, up, filled), down, mlp.down_proj.bias)
     return found if filled is x else found[:rows].view(*x.shape[:-1], -1)
 
 
-def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
+def multiply(x: Tensor, packed: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
+    """``product`` for at least ``LEAST_ROWS`` rows; ``activation``: ``none`` or ``swish``."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, packed, bias, activation, [], "")
+    return out
+
+
+def gated_product(mlp: Any, gate: Tensor, up: Tensor, x: Tensor) -> Tensor:
+    """The input of a gated MLP's down projection, for at least ``LEAST_ROWS`` rows."""
+    activated = multiply(x, gate, mlp.gate_proj.bias, "swish")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, activated, up, mlp.up_proj.bias, "mul")
+    return out
+
+
+def add_product(to: Tensor, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """``to + product(x, packed, bias)`` in one operation, for at least ``LEAST_ROWS`` rows."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, to, packed, bias, "add")
     return out
 
 

@@ -21,7 +21,7 @@ NAMES = ("q_proj", "k_proj", "v_proj")
 
 
 @dataclass(eq=False)
-class _Joined:
+class Joined:
     """The joined projections of one attention module.
 
     Attributes:
@@ -70,11 +70,17 @@ def uninstall(model: nn.Module) -> None:
     """Undo ``install``; the weights are the same bits as before."""
     for module in model.modules():
         layers: list[Any] = [getattr(module, name, None) for name in NAMES]
-        override: Any = vars(layers[0]).get("forward") if layers[0] is not None else None
-        if getattr(override, "func", None) is _forward:
-            for layer, weight in zip(layers, override.args[1].weights(), strict=True):
+        if (joined := joined_of(module)) is not None:
+            for layer, weight in zip(layers, joined.weights(), strict=True):
                 layer.weight.data = weight.clone()  # of its own: saving refuses weights that share memory
     restore_forward(model, _forward)
+
+
+def joined_of(module: Any) -> Joined | None:
+    """The joined projections of an attention module, if they are joined."""
+    layer: Any = getattr(module, NAMES[0], None)
+    override: Any = vars(layer).get("forward") if isinstance(layer, nn.Module) else None
+    return override.args[1] if getattr(override, "func", None) is _forward else None
 
 
 def _can_join(module: Any, layers: list[Any]) -> bool:
@@ -91,13 +97,13 @@ def _join(layers: list[Any]) -> None:
     with torch.no_grad():
         weight = torch.cat([layer.weight for layer in layers])
         bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
-    joined = _Joined(pack_weight(weight, bias), bias, tuple(layer.out_features for layer in layers))
+    joined = Joined(pack_weight(weight, bias), bias, tuple(layer.out_features for layer in layers))
     for number, layer in enumerate(layers):
         override_forward(layer, _forward, joined, number)
         free_weight(layer)
 
 
-def _forward(linear: nn.Linear, joined: _Joined, number: int, x: Tensor) -> Tensor:
+def _forward(linear: nn.Linear, joined: Joined, number: int, x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or torch.is_grad_enabled():
         return F.linear(x, joined.weights()[number].to(x.dtype), linear.bias)
     return joined.output(number, x)

@@ -66,6 +66,12 @@ def can_fuse(norm: Any) -> bool:
     return bool(torch.allclose(found.float(), expected.float(), rtol=TOLERANCE, atol=1e-6))
 
 
+def fused_epsilon(norm: Any) -> float | None:
+    """The epsilon of a norm that uses torch's kernel; None for any other module."""
+    override: Any = vars(norm).get("forward")
+    return override.args[1] if getattr(override, "func", None) is _forward else None
+
+
 def _epsilon(norm: Any) -> float | None:
     found = [getattr(norm, name) for name in EPSILON_NAMES if isinstance(getattr(norm, name, None), float)]
     return found[0] if len(found) == 1 else None

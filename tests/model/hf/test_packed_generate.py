@@ -39,7 +39,7 @@ def weights(backend: HFBackend) -> Copies:
 
 def layers(backend: HFBackend) -> int:
     """The number of packed layers."""
-    return sum(packed_linear._packed(module) is not None for module in backend.model.modules())
+    return sum(packed_linear.packed_weight(module) is not None for module in backend.model.modules())
 
 
 def same(one: Copies, other: Copies) -> bool:
@@ -69,13 +69,13 @@ def test_answers_and_weights_stay_the_same(opened: HFBackend, monkeypatch: pytes
 
 
 def test_other_logits_are_refused(opened: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    multiply, before = packed_linear._multiply, weights(opened)
+    multiply, before = packed_linear.multiply, weights(opened)
 
     def wrong(*given: Any) -> torch.Tensor:
         return multiply(*given) * 1.05
 
     monkeypatch.setattr(packed_linear, "MIN_NUMBERS", 1)
-    monkeypatch.setattr(packed_linear, "_multiply", wrong)
+    monkeypatch.setattr(packed_linear, "multiply", wrong)
     backend = HFBackend(opened.model, opened.processor)
     assert layers(backend) == 0
     assert same(weights(backend), before)

@@ -7,11 +7,13 @@ first token of a row, and padding between a shared prefix and what follows it, a
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -107,7 +109,7 @@ class KVTensors(Cache):
 
     def __init__(self, shape: KVShape, rows: int, slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
         # Zeros: masked values are still multiplied, and uninitialized memory may hold NaN.
-        self.store = torch.zeros(shape.layers, 2, rows, shape.heads, slots, shape.width, device=device, dtype=dtype)
+        self.store = _zeros((shape.layers, 2, rows, shape.heads, slots, shape.width), device=device, dtype=dtype)
         self.valid = torch.zeros(rows, slots, dtype=torch.bool, device=device)
         self.rope_factors = torch.ones(rows, device=device)
         self.first_slots = [0] * rows
@@ -170,3 +172,11 @@ class KVTensors(Cache):
             order[gap] = row
         self.rows = len(kept)
         return order
+
+
+def _zeros(size: tuple[int, ...], *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """As ``torch.zeros``; on a CPU without writing to memory that the system has zeroed anyway."""
+    if device.type != "cpu":
+        return torch.zeros(size, device=device, dtype=dtype)
+    count = math.prod(size) * dtype.itemsize
+    return torch.from_numpy(np.zeros(count, dtype=np.uint8)).view(dtype).view(size)

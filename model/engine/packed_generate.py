@@ -24,7 +24,7 @@ def pack_weights(model: Any, inputs: Inputs) -> bool:
     """
     if not isinstance(model, torch.nn.Module) or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
-    if not any(map(packed_linear.can_pack, model.modules())):
+    if not any(packed_linear.can_pack(module, packed_linear.MIN_NUMBERS) for module in model.modules()):
         return False
     try:
         before = _logits(model, inputs)

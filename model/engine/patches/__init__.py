@@ -7,7 +7,17 @@ from typing import Any
 
 from evalkit.model.engine.options import EngineOptions
 
-from . import attention, decoder_layer, mlp, packed_linear, packed_qkv, patch_embed, rms_norm, vision_grids
+from . import (
+    attention,
+    decoder_layer,
+    mlp,
+    packed_linear,
+    packed_qkv,
+    patch_embed,
+    rms_norm,
+    vision_block,
+    vision_grids,
+)
 
 
 class ModelPatches(AbstractContextManager["ModelPatches"]):
@@ -38,6 +48,7 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
             if self.options.packed_weights:
                 self.packed = packed_qkv.install(self.model) + packed_linear.install(self.model)
                 self.decoder_layers = decoder_layer.install(self.model)
+                vision_block.install(self.model)
             self.grids_on_cpu = vision_grids.install(self.model) > 0
         except BaseException:
             self._remove()
@@ -48,7 +59,17 @@ class ModelPatches(AbstractContextManager["ModelPatches"]):
         self._remove()
 
     def _remove(self) -> None:
-        for patch in (decoder_layer, attention, patch_embed, mlp, rms_norm, packed_qkv, packed_linear, vision_grids):
+        for patch in (
+            decoder_layer,
+            vision_block,
+            attention,
+            patch_embed,
+            mlp,
+            rms_norm,
+            packed_qkv,
+            packed_linear,
+            vision_grids,
+        ):
             patch.uninstall(self.model)
 
 

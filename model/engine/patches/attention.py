@@ -112,6 +112,12 @@ def install_text(model: Any) -> bool:
     return _install(model, TEXT, _takes_grouped)
 
 
+def is_vision_block(module: Any) -> bool:
+    """Whether a module contains an attention module that uses ``packed_attention``."""
+    config = getattr(getattr(module, "attn", None), "config", None)
+    return getattr(config, "_attn_implementation", None) == VISION
+
+
 def uninstall(model: Any) -> None:
     """Undo ``install_vision`` and ``install_text``."""
     for module in model.modules():

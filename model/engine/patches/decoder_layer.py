@@ -17,73 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from .attention import TEXT, grouped_attention
+from .few_operations import Norm, Rotation, add_mlp
 from .forward_override import has_own_forward, override_forward, restore_forward
-from .packed_linear import LEAST_ROWS, add_product, gated_product, gated_weights, multiply, packed_weight
+from .packed_linear import LEAST_ROWS, add_product, gated_weights, multiply, packed_weight
 from .packed_qkv import joined_of
-from .rms_norm import fused_epsilon
 
 CHILDREN = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
 TOLERANCE = 1e-4  # relative, of a layer's output
-
-
-@dataclass(eq=False)
-class Rotation:
-    """The cosines and sines of a forward pass, in the form in which all layers use them.
-
-    Attributes:
-        given: the tensors that transformers passes to each layer.
-    """
-
-    given: tuple[Tensor, Tensor] | None = None
-    cos: Tensor | None = None
-    low: Tensor | None = None
-    high: Tensor | None = None
-
-    def prepare(self, position_embeddings: tuple[Tensor, Tensor]) -> None:
-        """Take over the tensors of a forward pass, unless it has been done for another layer."""
-        if self.given is not None and self.given[0] is position_embeddings[0]:
-            return
-        cos, sin = (tensor[:, :, None] for tensor in position_embeddings)  # (rows or 1, tokens, 1, width)
-        half = cos.shape[-1] // 2
-        self.given, self.cos, self.low, self.high = position_embeddings, cos, sin[..., :half], sin[..., half:]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Rotate (rows, tokens, heads, width)."""
-        assert self.cos is not None
-        assert self.low is not None
-        assert self.high is not None
-        half = x.shape[-1] // 2
-        out = x * self.cos
-        out[..., :half].addcmul_(x[..., half:], self.low, value=-1)
-        out[..., half:].addcmul_(x[..., :half], self.high)
-        return out
-
-
-class Norm:
-    """An RMS norm of which the mean is taken in one operation; torch's own takes six on a CPU.
-
-    Args:
-        norm: a module that ``rms_norm`` has fused; any other one is called.
-    """
-
-    def __init__(self, norm: Any) -> None:
-        self.norm = norm
-        self.scaled: Tensor | None = None
-        epsilon = fused_epsilon(norm)
-        if epsilon is not None:
-            count = norm.weight.shape[0]
-            self.scaled = norm.weight.detach() * count**0.5
-            self.least = torch.tensor((count * epsilon) ** 0.5)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.scaled is None:
-            found: Tensor = self.norm(x)
-            return found
-        # sqrt(sum of squares + count × epsilon)
-        length = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least)
-        return (x * self.scaled).div_(length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,13 +181,7 @@ def _forward(
         found = torch.nn.functional.pad(found, (0, 0, 0, missing))
     hidden = add_product(residual, found, weights.out, attention.o_proj.bias)
     normed = weights.norms[1](hidden)
-    if weights.gated is None:
-        count = rows * tokens
-        out = hidden[:count] + layer.mlp(normed[:count].view(rows, tokens, -1)).view(count, -1)
-    else:
-        gate, up, down = weights.gated
-        out = add_product(hidden, gated_product(layer.mlp, gate, up, normed), down, layer.mlp.down_proj.bias)
-    return out[: rows * tokens].view(rows, tokens, -1)
+    return add_mlp(hidden, layer.mlp, normed, weights.gated)[: rows * tokens].view(rows, tokens, -1)
 
 
 def _takes(attention: Any, hidden: Tensor, mask: Tensor | None, embeddings: tuple[Tensor, Tensor] | None) -> bool:

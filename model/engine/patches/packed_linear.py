@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import is_vision_block
 from .forward_override import has_own_forward, override_forward, restore_forward
 from .mlp import is_gated
 
@@ -32,6 +33,7 @@ MADV_PAGEOUT = 21  # since Linux 5.4; older ones refuse it
 ROWS = 16  # for which weights are packed; the layout is as good for any other number
 LEAST_ROWS = 4  # fewer are filled up: oneDNN's kernels for one or two rows take longer than that for four
 MIN_NUMBERS = 2**17  # of a weight; for smaller ones, the call itself takes too long
+MIN_NUMBERS_FOR_IMAGES = 2**15  # of a weight in a vision encoder, which is multiplied by hundreds of rows
 
 
 def install(model: nn.Module) -> int:
@@ -40,9 +42,11 @@ def install(model: nn.Module) -> int:
     A weight that several modules share, such as that of tied embeddings, is left alone.
     """
     users = Counter(id(own) for module in model.modules() for own in module.parameters(recurse=False))
+    for_images = {layer for block in model.modules() if is_vision_block(block) for layer in block.modules()}
     count = 0
     for module in model.modules():
-        if not can_pack(module) or users[id(module.weight)] > 1:
+        least = MIN_NUMBERS_FOR_IMAGES if module in for_images else MIN_NUMBERS
+        if not can_pack(module, least) or users[id(module.weight)] > 1:
             continue
         try:
             pack(module)
@@ -67,14 +71,13 @@ def uninstall(model: nn.Module) -> None:
             module.weight.data = packed.to_dense()
 
 
-def can_pack(module: Any, least: int | None = None) -> bool:
-    """Whether it is a plain linear layer on a CPU in float32 with ``least`` (``MIN_NUMBERS``) numbers in its weight."""
+def can_pack(module: Any, least: int) -> bool:
+    """Whether it is a plain linear layer on a CPU in float32 with at least so many numbers in its weight."""
     if type(module) is not nn.Linear or not has_own_forward(module):
         return False
     weight = module.weight
     plain = type(weight) is nn.Parameter and type(weight.data) is Tensor
-    large = weight.numel() >= (MIN_NUMBERS if least is None else least)
-    return plain and weight.device.type == "cpu" and weight.dtype == torch.float32 and large
+    return plain and weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= least
 
 
 def pack(linear: Any) -> None:

@@ -1,12 +1,14 @@
-"""A real vLLM server with the same weights, asked by evalkit's ``server`` backend: a column of ``throughput.py``.
+"""vLLM with the same weights, as columns of ``throughput.py``.
 
-It is given what a careful user gives it: both cores of a machine with two (by default it leaves one of them to its
-processes, and is 1.5 to 2 times slower), compiled or eager execution, the best of 8, 32 and 128 requests in flight and
-of the questions grouped by image or shuffled, and caches of a chosen size.
+A server, asked by evalkit's ``server`` backend, is given what a careful user gives it: compiled or eager execution, the
+best of 8, 32 and 128 requests in flight and of the questions grouped by image or shuffled, and caches of a chosen size.
+By default vLLM leaves one core to its processes; a careful user of a machine with two gives it both.  ``LLM.chat`` is
+called in one process, with all questions at once, grouped or shuffled.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,13 +16,15 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from _mixes import Query
+from _paths import conversation
 from server import FixedLimit
 
 from evalkit import registry
@@ -34,59 +38,53 @@ START_SECONDS = 1800
 CONTEXT = 4096
 BLOCK = 128
 """Tokens of a block of vLLM's KV cache on a CPU."""
+CHILD = Path(__file__).parent / "_vllm_chat.py"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a server is asked."""
+    """How vLLM is asked; ``in_flight`` is None for all at once."""
 
-    in_flight: int
+    in_flight: int | None
     grouped: bool
 
     def __str__(self) -> str:
-        return f"{self.in_flight} in flight, {'grouped by image' if self.grouped else 'shuffled'}"
+        count = "all" if self.in_flight is None else self.in_flight
+        return f"{count} in flight, {'grouped by image' if self.grouped else 'shuffled'}"
 
 
-SETTINGS = tuple(Setting(count, grouped) for count in IN_FLIGHT for grouped in (True, False))
+class VLLM(ABC):
+    """vLLM, as it was started.
 
-
-class VLLM:
-    """A server that runs.
-
-    Args:
-        checkpoint: its model, as ``connect`` found it.
-        how: of its execution and caches, in words.
+    Attributes:
+        how: its execution and caches, in words.
+        settings: the ways in which it can be asked.
+        setting: the one that is used.
+        version: vLLM's.
     """
 
-    def __init__(self, checkpoint: Checkpoint, how: str) -> None:
-        self.checkpoint = checkpoint
-        self.how = how
-        self.setting = SETTINGS[0]
+    settings: tuple[Setting, ...]
 
-    @property
-    def version(self) -> str:
-        assert self.checkpoint.served is not None
-        return self.checkpoint.served.software
+    def __init__(self, how: str, version: str) -> None:
+        self.how, self.version = how, version
+        self.setting = self.settings[0]
 
     def run(self, queries: Sequence[Query], setting: Setting | None = None) -> dict[str, str]:
         """The texts of all answers.  Raises ``RuntimeError`` if one failed."""
         chosen = setting or self.setting
-        backend = ServerBackend(self.checkpoint, grouped=chosen.grouped)
-        backend.limiter = FixedLimit(chosen.in_flight)
-        requests = [one.request for one in queries]
+        ordered = list(queries)
         if not chosen.grouped:
-            random.Random(0).shuffle(requests)
-        texts: dict[str, str] = {}
-        for response in backend.generate(requests):
-            if response.error is not None:
-                raise RuntimeError(f"vLLM: {response.id}: {response.error}")
-            texts[response.id] = response.text
-        return texts
+            random.Random(0).shuffle(ordered)
+        return self.ask(ordered, chosen)
+
+    @abstractmethod
+    def ask(self, queries: Sequence[Query], setting: Setting) -> dict[str, str]:
+        """The texts of all answers, asked for in this order."""
 
     def tune(self, draws: Sequence[Sequence[Query]]) -> dict[Setting, float]:
         """Choose the fastest way of asking; ``draws`` has new samples for each way.  Returns samples/s of each."""
         rates: dict[Setting, float] = {}
-        for setting, queries in zip(SETTINGS, draws, strict=True):
+        for setting, queries in zip(self.settings, draws, strict=False):
             began = time.perf_counter()
             self.run(queries, setting)
             rates[setting] = len(queries) / (time.perf_counter() - began)
@@ -94,56 +92,172 @@ class VLLM:
         return rates
 
 
+class Server(VLLM):
+    """A server that runs.
+
+    Args:
+        checkpoint: its model, as ``connect`` found it.
+        how: of its execution and caches, in words.
+    """
+
+    settings = tuple(Setting(count, grouped) for count in IN_FLIGHT for grouped in (True, False))
+
+    def __init__(self, checkpoint: Checkpoint, how: str) -> None:
+        assert checkpoint.served is not None
+        super().__init__(how, checkpoint.served.software)
+        self.checkpoint = checkpoint
+
+    def ask(self, queries: Sequence[Query], setting: Setting) -> dict[str, str]:
+        backend = ServerBackend(self.checkpoint, grouped=setting.grouped)
+        assert setting.in_flight is not None
+        backend.limiter = FixedLimit(setting.in_flight)
+        texts: dict[str, str] = {}
+        for response in backend.generate([one.request for one in queries]):
+            if response.error is not None:
+                raise RuntimeError(f"vLLM: {response.id}: {response.error}")
+            texts[response.id] = response.text
+        return texts
+
+
+class Chat(VLLM):
+    """``LLM.chat`` in a process that runs."""
+
+    settings = (Setting(None, True), Setting(None, False))
+
+    def __init__(self, process: subprocess.Popen[str], replies: TextIO, how: str) -> None:
+        super().__init__(how, f"vLLM {json.loads(replies.readline() or '0')}")
+        self.process, self.replies = process, replies
+
+    def ask(self, queries: Sequence[Query], setting: Setting) -> dict[str, str]:
+        samples = [{"messages": _messages(one), "limit": one.limit} for one in queries]
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(samples) + "\n")
+        self.process.stdin.flush()
+        if not (reply := self.replies.readline()):
+            raise RuntimeError("vLLM: LLM.chat ended without an answer")
+        return {one.id: text for one, text in zip(queries, json.loads(reply), strict=True)}
+
+
+def _messages(one: Query) -> list[dict[str, Any]]:
+    """A question as ``LLM.chat`` takes it, with images as files."""
+    turns = conversation(one)
+    paths = iter(shown.path for shown in one.shown)
+    for turn in turns:
+        if isinstance(turn["content"], list):
+            turn["content"] = [
+                part if part["type"] == "text" else {"type": "image_url", "image_url": {"url": next(paths).as_uri()}}
+                for part in turn["content"]
+            ]
+    return turns
+
+
 @contextmanager
-def serving(where: str, model: Any, processor: Any, *, eager: bool, blocks: int | None, images: int) -> Iterator[VLLM]:
+def serving(
+    where: str, model: Any, processor: Any, *, eager: bool, blocks: int | None, images: int, all_cores: bool
+) -> Iterator[VLLM]:
     """A server with these weights; it ends with the context.
 
     Args:
         where: the Python interpreter of an environment with vLLM, or the URL of a server that has these weights.
         blocks: of the KV cache, of 128 tokens each; None for as many as fit into 4 GB.
         images: about as many preprocessed images are cached as one mix has, or a tenth of it.
+        all_cores: whether it computes on all cores, or, as by default, on all but one.
 
     Raises:
         RuntimeError: it does not start; the message is its last line.
     """
     factory = registry.backends.get("server")
     if where.startswith(("http://", "https://")):
-        yield VLLM(factory.connect(None, Endpoint(where)), "as it was started")
+        yield Server(factory.connect(None, Endpoint(where)), "as it was started")
         return
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(f"{folder}/model")
-        processor.save_pretrained(f"{folder}/model")
+        _save(model, processor, folder)
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
-        gigabytes = max(0.05, images * 640 * 480 * 3 * 4 * 2 / 2**30)  # float32, two frames each
         command = [
             where, "-m", "vllm.entrypoints.cli.main", "serve", f"{folder}/model", "--served-model-name", "beside",
             "--host", "127.0.0.1", "--port", str(port), "--dtype", str(model.dtype).removeprefix("torch."),
-            "--max-model-len", str(CONTEXT), "--mm-processor-cache-gb", f"{gigabytes:.2f}",
+            "--max-model-len", str(CONTEXT), "--mm-processor-cache-gb", f"{_gigabytes(images):.2f}",
             *(("--enforce-eager",) if eager else ()),
             *(("--num-gpu-blocks-override", str(blocks)) if blocks is not None else ()),
         ]  # fmt: skip
-        environment = {
-            **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "4",
-            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        }  # fmt: skip
         log = Path(folder) / "log.txt"
         with log.open("w") as out:
             process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command, stdout=out, stderr=subprocess.STDOUT, env=_environment(all_cores), start_new_session=True
             )
-        try:
+        with _ending(process):
             checkpoint = _ready(process, f"http://127.0.0.1:{port}/v1", log)
-            caches = "all caches large enough" if blocks is None else f"a KV cache of {blocks * BLOCK:,} tokens"
-            yield VLLM(checkpoint, f"{'eager' if eager else 'compiled'}, {caches}")
-        finally:
+            cores = "all cores" if all_cores else "its default number of cores"
+            yield Server(checkpoint, f"{_how(eager, blocks)}, {cores}")
+
+
+@contextmanager
+def chatting(where: str, model: Any, processor: Any, *, eager: bool, blocks: int | None, images: int) -> Iterator[VLLM]:
+    """``LLM.chat`` with these weights, on all cores; see ``serving``."""
+    with tempfile.TemporaryDirectory() as folder:
+        _save(model, processor, folder)
+        reads, writes = os.pipe()
+        arguments = {
+            "model": f"{folder}/model", "dtype": str(model.dtype).removeprefix("torch."), "max_model_len": CONTEXT,
+            "mm_processor_cache_gb": _gigabytes(images), "enforce_eager": eager, "allowed_local_media_path": "/",
+            **({"num_gpu_blocks_override": blocks} if blocks is not None else {}),
+        }  # fmt: skip
+        settings, log = Path(folder) / "settings.json", Path(folder) / "log.txt"
+        settings.write_text(json.dumps({"output": writes, "arguments": arguments}))
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [where, str(CHILD), str(settings)], stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
+                env=_environment(all_cores=True), start_new_session=True, pass_fds=(writes,), text=True,
+            )  # fmt: skip
+        os.close(writes)
+        with _ending(process), os.fdopen(reads) as replies:
+            chat = Chat(process, replies, f"{_how(eager, blocks)}, LLM.chat on all cores")
+            if process.poll() is not None:
+                raise RuntimeError(f"vLLM did not start: {_last_line(log)}")
+            yield chat
+
+
+def _save(model: Any, processor: Any, folder: str) -> None:
+    model.save_pretrained(f"{folder}/model")
+    processor.save_pretrained(f"{folder}/model")
+
+
+def _gigabytes(images: int) -> float:
+    return max(0.05, images * 640 * 480 * 3 * 4 * 2 / 2**30)  # float32, two frames each
+
+
+def _how(eager: bool, blocks: int | None) -> str:
+    caches = "all caches large enough" if blocks is None else f"a KV cache of {blocks * BLOCK:,} tokens"
+    return f"{'eager' if eager else 'compiled'}, {caches}"
+
+
+def _environment(all_cores: bool) -> dict[str, str]:
+    return {
+        **os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "4",
+        **({"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"} if all_cores else {}),
+    }  # fmt: skip
+
+
+@contextmanager
+def _ending(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """End a process, and those that it started, with the context."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return (lines or ["no reason given"])[-1]
 
 
 def _ready(process: subprocess.Popen[bytes], url: str, log: Path) -> Checkpoint:
@@ -151,8 +265,7 @@ def _ready(process: subprocess.Popen[bytes], url: str, log: Path) -> Checkpoint:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            lines = log.read_text(errors="replace").strip().splitlines()
-            raise RuntimeError(f"vLLM did not start: {(lines or ['no reason given'])[-1]}")
+            raise RuntimeError(f"vLLM did not start: {_last_line(log)}")
         try:
             return factory.connect(None, Endpoint(url))
         except (UserError, OSError):

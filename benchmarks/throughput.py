@@ -5,10 +5,11 @@
     python benchmarks/throughput.py --only vqav2 --ablate
     python benchmarks/throughput.py --lmms-eval /path/to/its/python
     python benchmarks/throughput.py --vllm /path/to/its/python       # or the URL of a server with these weights
+    python benchmarks/throughput.py --vllm PYTHON --vllm-as all-cores --vllm-as default-cores --vllm-as in-process
 
 (a) ``model.generate`` one sample at a time; (b) ``model.generate`` in the best of the fixed batches 4, 8, 16 and 32,
-sorted by length (``_paths.py``); (c) lmms-eval, if an environment with it is given; (d) evalkit; (e) a
-vLLM server, if one is given, asked by evalkit's ``server`` backend (``_vllm.py``).
+sorted by length (``_paths.py``); (c) lmms-eval, if an environment with it is given; (d) evalkit; (e) to (g) vLLM, if an
+environment with it is given, as a server asked by evalkit's ``server`` backend or in one process (``_vllm.py``).
 The mixes (``_mixes.py``) have the questions per image, sizes and lengths of VQAv2, RefCOCO and DocVQA (many questions
 per image), captioning and TextVQA (one), and MMMU (one to three images a question, and a letter); then four fixed
 examples before each question, answers of 16 to 376 tokens, and eight answers to each question.
@@ -17,7 +18,7 @@ Fairness: weights are random, so answers would never end.  The end token's row o
 answers have the mix's mean length (``_random_qwen.py``).  Where each ends then depends on its image and question, and
 is the same for all methods; all have the same limit.  Rounds are paired: within one, (a), (b) and (d) get the same
 samples in turn, and each round has new images, so that no cache holds them.  Medians over rounds are printed.  (a)
-gets an even subset of each round's samples, since its rate does not depend on their number.  With (e), all answers
+gets an even subset of each round's samples, since its rate does not depend on their number.  With vLLM, all answers
 have the mix's mean length, so that one server with the same weights serves all mixes.  Files are read, decoded and
 resized within the measured time.  Answers are compared token by token; for those that differ, the gap between the two
 best logits at the first difference shows whether it was a near-tie.
@@ -43,10 +44,12 @@ from _device import Busy, matrix_rate, peak_of, wait
 from _mixes import MIXES, Mix, Query, draw, images
 from _paths import FEATURES, ON_GPU, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
 from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
-from _vllm import BLOCK, CONTEXT, SETTINGS, VLLM, serving
+from _vllm import BLOCK, CONTEXT, VLLM, chatting, serving
 
 BATCHES = (4, 8, 16, 32)
 NEAR = 1e-3
+WAYS = {"all-cores": "e", "default-cores": "f", "in-process": "g"}
+"""Ways to run vLLM, and their letters in tables."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class World:
     settings: argparse.Namespace
     folder: Path
     matrix_rate: float
-    vllm: VLLM | None = None
+    vllm: dict[str, VLLM] = field(default_factory=dict)  # by the letter of the column
 
     @property
     def large(self) -> bool:
@@ -125,7 +128,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     some = world.draw(mix, 64, "lengths")[::5][:12]
     alone = Generate(world.model, world.processor, 1)
     mean = mix.length if settings.lengths == "drawn" and not mix.shortest else None
-    if world.vllm is None:
+    if not world.vllm:
         set_lengths(world.model, world.processor.tokenizer, alone.placed(some), mix.limit, mean)
     batch, tried = best_batch(world, mix, samples)
     methods = {"a": alone, "b": Generate(world.model, world.processor, batch)}
@@ -133,17 +136,19 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     ours.run(warm)
     alone.run(warm[:2])
 
-    names = "abd" if world.vllm is None else "abde"
+    names = "abd" + "".join(world.vllm)
     got = {name: Rounds() for name in names}
-    if world.vllm is not None:
-        few = max(8, samples // 2)
-        ways = world.vllm.tune([world.draw(mix, few, f"way{number}") for number in range(len(SETTINGS))])
+    few = max(8, samples // 2)
+    ways = {
+        name: vllm.tune([world.draw(mix, few, f"way{name}{number}") for number in range(len(vllm.settings))])
+        for name, vllm in world.vllm.items()
+    }
     beside = samples  # for (b); on a GPU what takes it about 15 seconds, whole batches
     if world.large:
         beside = min(samples, batch * max(3, round(15 * tried[batch] / batch)))
     every = max(settings.rounds, -(-beside // 24))
     queries: list[Query] = []
-    texts: dict[str, str] = {}  # of (e)
+    texts: dict[str, dict[str, str]] = {name: {} for name in world.vllm}
     busy = []
     for number in range(settings.rounds):
         begun = time.monotonic()
@@ -151,9 +156,9 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
         queries += fresh
         for turn in range(len(names)):
             name = names[(turn + number) % len(names)]
-            if name == "e":
+            if name in world.vllm:
                 begun_here = time.perf_counter()
-                texts |= (answered := world.vllm.run(fresh))  # type: ignore[union-attr]
+                texts[name] |= (answered := world.vllm[name].run(fresh))
                 got[name].rates.append(len(answered) / (time.perf_counter() - begun_here))
                 continue
             if name == "d":
@@ -192,20 +197,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     ):
         method = got[name]
         print(f"  {label:34}{method.rate:10.2f}{method.times(got['a']):9.2f}{method.times(got['b']):9.2f}")
-    if world.vllm is not None:
-        row, rate = got["e"], got["d"].times(got["e"])
-        label = f"(e) {world.vllm.version}, {world.vllm.setting.in_flight} in flight"
-        print(f"  {label:34}{row.rate:10.2f}{row.times(got['a']):9.2f}{row.times(got['b']):9.2f}")
-        decode = world.processor.tokenizer.decode
-        ours_texts = {name: decode(tokens, skip_special_tokens=True) for name, tokens in got["d"].answers.items()}
-        # Of random tokens, the last may be a part of a character, which vLLM leaves out.
-        other = differing(*({name: text.rstrip("\ufffd") for name, text in one.items()} for one in (texts, ours_texts)))
-        print(f"      {world.vllm.how}; {world.vllm.setting}; (d) is {rate:.2f} times (e)")
-        print(f"      {len(other)} of {len(texts)} texts differ from (d)")
-        found["vllm"] = {
-            "how": world.vllm.how, "version": world.vllm.version, "setting": str(world.vllm.setting),
-            "ways": {str(way): value for way, value in ways.items()}, "times": rate, "differing": len(other),
-        }  # fmt: skip
+    found["vllm"] = {name: beside_vllm(world, name, ways[name], texts[name], got) for name in world.vllm}
     found["lmms_eval"] = outside(world, queries[:samples], batch, got)
     found["differing"] = compare(alone, queries, got, 4 if world.large else 16)
     if busy:
@@ -219,17 +211,36 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     return found
 
 
-def beside(world: World, mixes: Sequence[Mix]) -> AbstractContextManager[VLLM]:
-    """A vLLM server with the model's weights, which never end an answer from here on."""
+def beside_vllm(
+    world: World, name: str, ways: dict[Any, float], texts: dict[str, str], got: dict[str, Rounds]
+) -> dict[str, Any]:
+    """Print vLLM's row of the table, and how many of its texts differ."""
+    vllm, row, rate = world.vllm[name], got[name], got["d"].times(got[name])
+    print(f"  {f'({name}) {vllm.version}':34}{row.rate:10.2f}{row.times(got['a']):9.2f}{row.times(got['b']):9.2f}")
+    decode = world.processor.tokenizer.decode
+    ours = {one: decode(tokens, skip_special_tokens=True) for one, tokens in got["d"].answers.items()}
+    # Of random tokens, the last may be a part of a character, which vLLM leaves out.
+    other = differing(*({one: text.rstrip("\ufffd") for one, text in every.items()} for every in (texts, ours)))
+    print(f"      {vllm.how}; {vllm.setting}; (d) is {rate:.2f} times ({name})")
+    print(f"      {len(other)} of {len(texts)} texts differ from (d)")
+    return {
+        "how": vllm.how, "version": vllm.version, "setting": str(vllm.setting),
+        "ways": {str(way): value for way, value in ways.items()}, "times": rate, "differing": len(other),
+    }  # fmt: skip
+
+
+def beside(world: World, mixes: Sequence[Mix], way: str) -> AbstractContextManager[VLLM]:
+    """vLLM with the model's weights, which never end an answer from here on."""
     settings = world.settings
     set_lengths(world.model, world.processor.tokenizer, None, 0, None)
     samples = max(settings.samples or mix.samples[world.large] for mix in mixes)
     # A tenth of the images of the mix with the most, of about 400 tokens each: three or four blocks.
     blocks = None if settings.vllm_cache == "all" else max(CONTEXT // BLOCK, 4 * samples // 10)
     kept = 8 * samples if blocks is None else max(2, samples // 10)
-    return serving(
-        settings.vllm, world.model, world.processor, eager=settings.vllm_eager, blocks=blocks, images=kept
-    )  # fmt: skip
+    given = {"eager": settings.vllm_eager, "blocks": blocks, "images": kept}
+    if way == "in-process":
+        return chatting(settings.vllm, world.model, world.processor, **given)
+    return serving(settings.vllm, world.model, world.processor, **given, all_cores=way == "all-cores")
 
 
 def outside(world: World, queries: Sequence[Query], batch: int, got: dict[str, Rounds]) -> dict[str, Any] | str:
@@ -385,6 +396,12 @@ def main() -> None:
     )
     parser.add_argument("--vllm", metavar="PYTHON|URL", help="an interpreter that has vLLM, or a server that runs")
     parser.add_argument(
+        "--vllm-as",
+        action="append",
+        choices=tuple(WAYS),
+        help="repeatable: a server on all cores (default), one on its default number of cores, LLM.chat in a process",
+    )
+    parser.add_argument(
         "--vllm-cache", choices=("all", "tenth"), default="all", help="its caches hold all images, or a tenth"
     )
     parser.add_argument("--vllm-eager", action="store_true", help="without compilation (which may be faster, or not)")
@@ -413,7 +430,8 @@ def main() -> None:
         world = World(model, processor, device, settings, Path(folder), rate)
         if settings.vllm is not None:
             mixes = [mix if mix.shortest else replace(mix, limit=round(mix.length)) for mix in mixes]
-            world.vllm = stack.enter_context(beside(world, mixes))
+            for way in settings.vllm_as or ["all-cores"]:
+                world.vllm[WAYS[way]] = stack.enter_context(beside(world, mixes, way))
             began = time.monotonic()
         for place, mix in enumerate(mixes):
             share = (began + 60 * settings.minutes - time.monotonic()) / (len(mixes) - place)
@@ -424,9 +442,12 @@ def main() -> None:
                     "settings": {key: value for key, value in vars(settings).items() if key != "json"},
                 }  # fmt: skip
                 settings.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}{'× vLLM' if settings.vllm else '':>9}")
+    columns = (
+        "".join(f"{f'× ({WAYS[way]})':>9}" for way in (settings.vllm_as or ["all-cores"])) if settings.vllm else ""
+    )
+    print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}{columns}")
     for row in found:
-        vllm = f"{row['vllm']['times']:9.2f}" if "vllm" in row else ""
+        vllm = "".join(f"{one['times']:9.2f}" for one in row["vllm"].values())
         print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}{vllm}")
     print(f"{time.monotonic() - began:.0f} s in all")
 

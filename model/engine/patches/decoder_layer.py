@@ -10,6 +10,7 @@ each row, whose logits are the only ones that are used.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from .few_operations import Norm, Rotation, add_mlp
 from .forward_override import has_own_forward, override_forward, restore_forward
 from .packed_linear import LEAST_ROWS, add_product, gated_weights, multiply, packed_weight
 from .packed_qkv import joined_of
+
+log = logging.getLogger(__name__)
 
 CHILDREN = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -63,7 +66,7 @@ def install(model: nn.Module) -> int:
             if weights is None:
                 continue
             if type(layer) not in checked:
-                checked[type(layer)] = _is_equal(layer, weights)
+                checked[type(layer)] = _fits(layer, weights)
             if checked[type(layer)]:
                 override_forward(layer, _forward, weights)
                 count += 1
@@ -105,6 +108,16 @@ def _weights(layer: Any, rotation: Rotation, *, is_last: bool) -> _Weights | Non
     return _Weights(norms, joined.packed, joined.bias, heads, out, gated_weights(layer.mlp), rotation, is_last)
 
 
+def _fits(layer: Any, weights: _Weights) -> bool:
+    try:
+        return _is_equal(layer, weights)
+    except Exception as error:  # whatever another version of transformers raises: its own forward is used
+        log.info("%s is left alone: %s: %s", type(layer).__name__, type(error).__name__, error)
+        return False
+    finally:
+        weights.rotation.given = None
+
+
 def _is_equal(layer: Any, weights: _Weights) -> bool:
     """Whether both ways give the same output for synthetic input."""
     width, tokens, inputs = layer.self_attn.head_dim, 5, layer.self_attn.q_proj.in_features
@@ -115,7 +128,6 @@ def _is_equal(layer: Any, weights: _Weights) -> bool:
     with torch.no_grad():
         expected = type(layer).forward(layer, hidden, position_embeddings=embeddings)
         found = _forward(layer, weights, hidden, position_embeddings=embeddings)
-    weights.rotation.given = None
     if not isinstance(expected, Tensor) or expected.shape != found.shape:
         return False
     return bool((expected - found).norm() <= TOLERANCE * expected.norm())

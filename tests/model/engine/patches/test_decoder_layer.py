@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3Model, Qwen3MoeConfig
 from transformers.cache_utils import DynamicCache
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeModel
 
 from evalkit.model.engine.options import EngineOptions
@@ -104,6 +105,13 @@ def test_gradients_belong_to_the_own_weights() -> None:
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+class Other(Qwen2DecoderLayer):
+    """Of a version of transformers whose layers take something else."""
+
+    def forward(self, hidden_states: Tensor, *, angles: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+        return hidden_states * angles
+
+
 class Scaled(nn.Module):
     """Looks like a decoder layer, but scales its residual."""
 
@@ -119,7 +127,7 @@ class Scaled(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("case", ["scaled", "hooked", "other attention", "not packed"])
+@pytest.mark.parametrize("case", ["scaled", "other arguments", "hooked", "other attention", "not packed"])
 def test_others_are_left_alone(case: str) -> None:
     model = make("qwen2")
     for config in {
@@ -128,6 +136,9 @@ def test_others_are_left_alone(case: str) -> None:
         config._attn_implementation = "sdpa" if case == "other attention" else TEXT
     if case == "scaled":
         model.layers = nn.ModuleList([Scaled(layer) for layer in model.layers])
+    if case == "other arguments":
+        for layer in model.layers:
+            layer.__class__ = Other
     if case == "hooked":
         for layer in model.layers:
             layer.forward = layer.forward  # as offloading does

@@ -79,6 +79,8 @@ MIXES = (
     Mix("mmmu", (1,), COCO, ((1024, 768), (640, 480)), (20, 60), LETTER, 2, 1.0, (12, 320), images=(1, 3)),
     Mix("fewshot", (1,), COCO, COCO, (5, 11), SHORT, 10, 4.0, (12, 320), shots=4),
     Mix("long", (6,), ((640, 480),), ((640, 480),), (8, 20), " Think step by step.", 376, 78.0, (24, 128), shortest=16),
+    # Of a model that thinks.
+    Mix("thinking", (6,), ((640, 480),), ((640, 480),), (8, 20), " Think.", 2048, 181.0, (12, 128), shortest=16),
     Mix("repeats", (1,), COCO, COCO, (5, 11), " Explain your answer.", 60, 40.0, (32, 512), repeats=8),
 )  # fmt: skip
 

@@ -130,13 +130,13 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     mean = mix.length if settings.lengths == "drawn" and not mix.shortest else None
     if not world.vllm:
         set_lengths(world.model, world.processor.tokenizer, alone.placed(some), mix.limit, mean)
-    batch, tried = best_batch(world, mix, samples)
-    methods = {"a": alone, "b": Generate(world.model, world.processor, batch)}
+    batch, tried = (1, {}) if settings.without_batches else best_batch(world, mix, samples)
+    methods = {"a": alone, **({} if settings.without_batches else {"b": Generate(world.model, world.processor, batch)})}
     ours = Evalkit(world.model, world.processor, settings.batch_size)
     ours.run(warm)
     alone.run(warm[:2])
 
-    names = "abd" + "".join(world.vllm)
+    names = "".join((*methods, "d", *world.vllm))
     got = {name: Rounds() for name in names}
     few = max(8, samples // 2)
     ways = {
@@ -146,7 +146,7 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     beside = samples  # for (b); on a GPU what takes it about 15 seconds, whole batches
     if world.large:
         beside = min(samples, batch * max(3, round(15 * tried[batch] / batch)))
-    every = max(settings.rounds, -(-beside // 24))
+    every = max(settings.rounds, -(-beside // (4 if settings.without_batches else 24)))
     queries: list[Query] = []
     texts: dict[str, dict[str, str]] = {name: {} for name in world.vllm}
     busy = []
@@ -182,21 +182,19 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
         f"  prompts of {statistics.fmean(prompts):.0f} tokens, answers of {statistics.fmean(lengths):.1f} "
         f"({len(set(got['d'].answers.values()))} different ones, limit {mix.limit})"
     )
-    print("  fixed batch sizes on a subset: " + ", ".join(f"{size}: {rate:.2f}/s" for size, rate in tried.items()))
+    if tried:
+        print("  fixed batch sizes on a subset: " + ", ".join(f"{size}: {rate:.2f}/s" for size, rate in tried.items()))
     found: dict[str, Any] = {
         "mix": mix.name, "samples": samples, "rounds": len(got["d"].rates), "batch": batch, "tried": tried,
         "prompt_tokens": statistics.fmean(prompts), "answer_tokens": statistics.fmean(lengths),
         "rates": {name: rounds.rates for name, rounds in got.items()},
-        "times_a": got["d"].times(got["a"]), "times_b": got["d"].times(got["b"]),
+        **{f"times_{name}": got["d"].times(got[name]) for name in methods},
     }  # fmt: skip
-    print(f"  {'':34}{'samples/s':>10}{'× (a)':>9}{'× (b)':>9}")
-    for name, label in (
-        ("a", "(a) generate, batch size 1"),
-        ("b", f"(b) generate, batch size {batch}"),
-        ("d", "(d) evalkit"),
-    ):
-        method = got[name]
-        print(f"  {label:34}{method.rate:10.2f}{method.times(got['a']):9.2f}{method.times(got['b']):9.2f}")
+    print(f"  {'':34}{'samples/s':>10}" + "".join(f"{f'× ({name})':>9}" for name in methods))
+    labels = {"a": "(a) generate, batch size 1", "b": f"(b) generate, batch size {batch}", "d": "(d) evalkit"}
+    for name, label in labels.items():
+        if name in got:
+            print(f"  {label:34}{rates_of(got, name)}")
     found["vllm"] = {name: beside_vllm(world, name, ways[name], texts[name], got) for name in world.vllm}
     found["lmms_eval"] = outside(world, queries[:samples], batch, got)
     found["differing"] = compare(alone, queries, got, 4 if world.large else 16)
@@ -211,12 +209,18 @@ def measure(world: World, mix: Mix, until: float) -> dict[str, Any]:
     return found
 
 
+def rates_of(got: dict[str, Rounds], name: str) -> str:
+    """A method's rate, and its ratios to those of (a) and (b)."""
+    ratios = (f"{got[name].times(got[other]):9.2f}" for other in "ab" if other in got)
+    return f"{got[name].rate:10.2f}" + "".join(ratios)
+
+
 def beside_vllm(
     world: World, name: str, ways: dict[Any, float], texts: dict[str, str], got: dict[str, Rounds]
 ) -> dict[str, Any]:
     """Print vLLM's row of the table, and how many of its texts differ."""
-    vllm, row, rate = world.vllm[name], got[name], got["d"].times(got[name])
-    print(f"  {f'({name}) {vllm.version}':34}{row.rate:10.2f}{row.times(got['a']):9.2f}{row.times(got['b']):9.2f}")
+    vllm, rate = world.vllm[name], got["d"].times(got[name])
+    print(f"  {f'({name}) {vllm.version}':34}{rates_of(got, name)}")
     decode = world.processor.tokenizer.decode
     ours = {one: decode(tokens, skip_special_tokens=True) for one, tokens in got["d"].answers.items()}
     # Of random tokens, the last may be a part of a character, which vLLM leaves out.
@@ -262,7 +266,8 @@ def outside(world: World, queries: Sequence[Query], batch: int, got: dict[str, R
     for size, seconds in done["seconds"].items():
         rate = len(queries) / seconds
         label = f"(c) lmms-eval {done['version']}, batch {size}"
-        print(f"  {label:34}{rate:10.2f}{rate / got['a'].rate:9.2f}{rate / got['b'].rate:9.2f}")
+        ratios = "".join(f"{rate / got[name].rate:9.2f}" for name in "ab" if name in got)
+        print(f"  {label:34}{rate:10.2f}{ratios}")
     print(f"      {len(other)} of {len(queries)} texts differ from (d): qwen-vl-utils resizes its images")
     return {**done, "texts": None, "differing": len(other)}
 
@@ -272,6 +277,8 @@ def compare(alone: Generate, queries: Sequence[Query], got: dict[str, Rounds], m
     by_id = {one.id: one for one in queries}
     found = {}
     for one, other in (("a", "b"), ("a", "d"), ("b", "d")):
+        if one not in got or other not in got:
+            continue
         mine, its = got[one].answers, got[other].answers
         names = differing(mine, its)
         both = len(mine.keys() & its.keys())
@@ -385,6 +392,9 @@ def main() -> None:
         "--lengths", choices=("drawn", "full"), default="drawn", help="full: all answers have maximum length"
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="of evalkit (default: automatic)")
+    parser.add_argument(
+        "--without-batches", action="store_true", help="skip (b), and ask (a) for about four answers of a round"
+    )
     parser.add_argument("--ablate", action="store_true", help="measure without each feature of the engine")
     parser.add_argument(
         "--details", action="store_true", help="prefill against the matrix rate, memory (a GPU: always)"
@@ -448,7 +458,8 @@ def main() -> None:
     print(f"\n{'':12}{'× one at a time':>16}{'× best batch':>14}{columns}")
     for row in found:
         vllm = "".join(f"{one['times']:9.2f}" for one in row["vllm"].values())
-        print(f"{row['mix']:12}{row['times_a']:16.2f}{row['times_b']:14.2f}{vllm}")
+        batches = f"{row['times_b']:14.2f}" if "times_b" in row else f"{'':14}"
+        print(f"{row['mix']:12}{row['times_a']:16.2f}{batches}{vllm}")
     print(f"{time.monotonic() - began:.0f} s in all")
 
 

@@ -29,7 +29,6 @@ from evalkit.run import Answers, ImageDigests
 from evalkit.scoring import Result
 from evalkit.settings import Effective
 
-from .backend_advice import backend_advice
 from .finish import COMPLETE, INCOMPLETE, report_end, unparsed_sentence, write_leaderboards, write_scores
 from .lazy_backend import LazyBackend
 from .manifest import ManifestWriter, announce, logging_to, manifest_of, recording
@@ -137,8 +136,6 @@ class ActiveRun:
     def backend_loaded(self, backend: Backend) -> None:
         """Record the opened backend, and print warnings about it."""
         self.note_backend(backend)
-        if advice := backend_advice(self.plan, self.manifest.backend or {}):
-            self.announce(advice)
         for message in warn_of_unknown_sizes(self.plan.jobs, self.plan.family, self.manifest.backend or {}):
             self.announce(message)
         self._warn_of_guessed_family()

@@ -127,7 +127,8 @@ class HFBackend(Backend):
                 self.unfit = str(error)
                 log.warning(
                     "%s runs through transformers' generate, in batches of up to %d: the engine does not support it "
-                    "(%s)",
+                    "(%s). Where images have several questions, a vLLM server is clearly faster, if it supports the "
+                    "model (--backend vllm, docs/speed.md)",
                     type(model).__name__,
                     self.plain.batch_size,
                     error,

@@ -256,8 +256,9 @@ def _ending(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 
 def _last_line(log: Path) -> str:
+    """The last line that names an error, or the last one."""
     lines = log.read_text(errors="replace").strip().splitlines()
-    return (lines or ["no reason given"])[-1]
+    return ([line for line in lines if "Error" in line] or lines or ["no reason given"])[-1]
 
 
 def _ready(process: subprocess.Popen[bytes], url: str, log: Path) -> Checkpoint:

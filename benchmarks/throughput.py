@@ -239,7 +239,7 @@ def beside(world: World, mixes: Sequence[Mix], way: str) -> AbstractContextManag
     set_lengths(world.model, world.processor.tokenizer, None, 0, None)
     samples = max(settings.samples or mix.samples[world.large] for mix in mixes)
     # A tenth of the images of the mix with the most, of about 400 tokens each: three or four blocks.
-    blocks = None if settings.vllm_cache == "all" else max(CONTEXT // BLOCK, 4 * samples // 10)
+    blocks = None if settings.vllm_cache == "all" else max(CONTEXT // BLOCK + 1, 4 * samples // 10)  # vLLM keeps one
     kept = 8 * samples if blocks is None else max(2, samples // 10)
     given = {"eager": settings.vllm_eager, "blocks": blocks, "images": kept}
     if way == "in-process":

@@ -1,8 +1,8 @@
 """Decoder layers in fewer operations, on a CPU, where their linear layers are packed (``packed_linear``).
 
-transformers computes a layer operation by operation: a decode step of a few rows takes about a hundred small ones per
-layer, whose calls take as long as reading the weights.  Here queries and keys are rotated together in three
-operations, and the residual is added by the matrix product before it.
+transformers computes a layer operation by operation: a decode step of Qwen2.5-VL takes 72 of torch's, views included,
+whose calls cost as much as reading the weights of a small model.  Here it takes 40: queries and keys are rotated
+together in three operations, and the matrix products add the residuals.
 
 The last layer of a prefill computes keys and values for all tokens, and everything else only for the last token of
 each row, whose logits are the only ones that are used.

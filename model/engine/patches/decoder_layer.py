@@ -10,7 +10,6 @@ each row, whose logits are the only ones that are used.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from .attention import TEXT, grouped_attention
-from .few_operations import Norm, Rotation, add_mlp
 from .forward_override import has_own_forward, override_forward, restore_forward
+from .fused import Norm, Rotation, add_mlp, same_output
 from .packed_linear import LEAST_ROWS, add_product, gated_weights, multiply, packed_weight
 from .packed_qkv import joined_of
-
-log = logging.getLogger(__name__)
 
 CHILDREN = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION_CHILDREN = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
-TOLERANCE = 1e-4  # relative, of a layer's output
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,28 +105,17 @@ def _weights(layer: Any, rotation: Rotation, *, is_last: bool) -> _Weights | Non
 
 
 def _fits(layer: Any, weights: _Weights) -> bool:
-    try:
-        return _is_equal(layer, weights)
-    except Exception as error:  # whatever another version of transformers raises: its own forward is used
-        log.info("%s is left alone: %s: %s", type(layer).__name__, type(error).__name__, error)
-        return False
-    finally:
-        weights.rotation.given = None
-
-
-def _is_equal(layer: Any, weights: _Weights) -> bool:
     """Whether both ways give the same output for synthetic input."""
     width, tokens, inputs = layer.self_attn.head_dim, 5, layer.self_attn.q_proj.in_features
     numbers = torch.arange(tokens * inputs, dtype=torch.float32)
     hidden = (numbers * 12.9898).sin().view(1, tokens, inputs)
     angles = torch.arange(tokens)[:, None] * torch.linspace(0.1, 1, width // 2)
     embeddings = (angles.cos().repeat(1, 2)[None], angles.sin().repeat(1, 2)[None])
-    with torch.no_grad():
-        expected = type(layer).forward(layer, hidden, position_embeddings=embeddings)
-        found = _forward(layer, weights, hidden, position_embeddings=embeddings)
-    if not isinstance(expected, Tensor) or expected.shape != found.shape:
-        return False
-    return bool((expected - found).norm() <= TOLERANCE * expected.norm())
+    return same_output(
+        layer,
+        lambda: type(layer).forward(layer, hidden, position_embeddings=embeddings),
+        lambda: _forward(layer, weights, hidden, position_embeddings=embeddings),
+    )
 
 
 def _forward(
@@ -153,7 +138,7 @@ def _forward(
         (rows, tokens, width), or (rows, 1, width) from the last layer if only the last token is needed.
     """
     attention = layer.self_attn
-    if not _takes(attention, hidden_states, attention_mask, position_embeddings):
+    if not _takes(attention, hidden_states, position_embeddings):
         out: Tensor = type(layer).forward(
             layer, hidden_states, attention_mask,
             position_embeddings=position_embeddings, past_key_values=past_key_values, **kwargs,
@@ -196,7 +181,7 @@ def _forward(
     return add_mlp(hidden, layer.mlp, normed, weights.gated)[: rows * tokens].view(rows, tokens, -1)
 
 
-def _takes(attention: Any, hidden: Tensor, mask: Tensor | None, embeddings: tuple[Tensor, Tensor] | None) -> bool:
+def _takes(attention: Any, hidden: Tensor, embeddings: tuple[Tensor, Tensor] | None) -> bool:
     plain = embeddings is not None and embeddings[0].ndim == 3 and embeddings[0].shape[-1] == attention.head_dim
     selected = attention.config._attn_implementation == TEXT
     return plain and selected and hidden.dtype == torch.float32 and not torch.is_grad_enabled()

@@ -6,7 +6,6 @@ and the matrix products add the residuals.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .attention import VISION, is_vision_block
-from .few_operations import Norm, Rotation, add_mlp
 from .forward_override import has_own_forward, override_forward, restore_forward
+from .fused import Norm, Rotation, add_mlp, same_output
 from .packed_attention import packed_attention
 from .packed_linear import LEAST_ROWS, add_product, gated_weights, multiply, packed_weight
 
-log = logging.getLogger(__name__)
-
 CHILDREN = {"attn", "mlp", "norm1", "norm2"}
 ATTENTION_CHILDREN = {"qkv", "proj"}
-TOLERANCE = 1e-4  # relative, of a block's output
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +87,6 @@ def _weights(block: Any, rotation: Rotation) -> _Weights | None:
 
 
 def _fits(block: Any, weights: _Weights) -> bool:
-    try:
-        return _is_equal(block, weights)
-    except Exception as error:  # whatever another version of transformers raises: its own forward is used
-        log.info("%s is left alone: %s: %s", type(block).__name__, type(error).__name__, error)
-        return False
-    finally:
-        weights.rotation.given = None
-
-
-def _is_equal(block: Any, weights: _Weights) -> bool:
     """Whether both ways give the same output for synthetic input."""
     tokens, inputs = 12, block.attn.qkv.in_features
     width = block.attn.qkv.out_features // (3 * weights.heads)
@@ -108,14 +94,11 @@ def _is_equal(block: Any, weights: _Weights) -> bool:
     angles = torch.arange(tokens)[:, None] * torch.linspace(0.1, 1, width // 2)
     embeddings = (angles.cos().repeat(1, 2), angles.sin().repeat(1, 2))
     boundaries = torch.tensor([0, 8, tokens], dtype=torch.int32)
-    with torch.no_grad():
-        expected = type(block).forward(
-            block, hidden, cu_seqlens=boundaries, position_embeddings=embeddings, max_seqlen=8
-        )  # fmt: skip
-        found = _forward(block, weights, hidden, boundaries, embeddings, 8)
-    if not isinstance(expected, Tensor) or expected.shape != found.shape:
-        return False
-    return bool((expected - found).norm() <= TOLERANCE * expected.norm())
+    return same_output(
+        block,
+        lambda: type(block).forward(block, hidden, cu_seqlens=boundaries, position_embeddings=embeddings, max_seqlen=8),
+        lambda: _forward(block, weights, hidden, boundaries, embeddings, 8),
+    )
 
 
 def _forward(

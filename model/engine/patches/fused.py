@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,10 @@ from torch import Tensor
 
 from .packed_linear import add_product, gated_product
 from .rms_norm import fused_epsilon
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4  # relative, of a layer's output
 
 
 @dataclass(eq=False)
@@ -82,3 +88,19 @@ def add_mlp(to: Tensor, mlp: Any, x: Tensor, gated: tuple[Tensor, Tensor, Tensor
         return out
     gate, up, down = gated
     return add_product(to, gated_product(mlp, gate, up, x), down, mlp.down_proj.bias)
+
+
+def same_output(module: Any, own: Callable[[], Any], fused: Callable[[], Tensor]) -> bool:
+    """Whether a module's own forward and the one that is to replace it give the same for synthetic input.
+
+    False if either raises an error: other versions of transformers pass other arguments.
+    """
+    try:
+        with torch.no_grad():
+            expected, found = own(), fused()
+    except Exception as error:
+        log.info("%s keeps its own forward: %s: %s", type(module).__name__, type(error).__name__, error)
+        return False
+    if not isinstance(expected, Tensor) or expected.shape != found.shape:
+        return False
+    return bool((expected - found).norm() <= TOLERANCE * expected.norm())

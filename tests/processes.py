@@ -39,6 +39,19 @@ exec(before)
 from evalkit.cli import main
 main()
 """
+# ``before`` of a run: after a few batches, it pauses until a file "go" exists, so that none ends before it is stopped.
+PAUSED = """
+import os, time
+from evalkit.model.engine.model_runner import ModelRunner
+unpaused = ModelRunner.prefill
+calls = []
+def paused(self, sequences, *more):
+    calls.append(1)
+    while len(calls) > 5 and not os.path.exists("go"):
+        time.sleep(0.01)
+    return unpaused(self, sequences, *more)
+ModelRunner.prefill = paused
+"""
 
 
 class Forked:

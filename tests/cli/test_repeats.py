@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..processes import Forked
+from ..processes import PAUSED, Forked
 from ..run_folders import complete_lines, lines_of, raw_lines
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -86,7 +86,7 @@ def test_fewer_repeats_use_the_first_ones(four: Path, evalkit: Call, tmp_path: P
 
 
 def test_killed_run_is_continued(four: Path, evalkit: Call, tmp_path: Path) -> None:
-    process = Forked(*DRAWN, "--repeats", "4", "--batch-size", "3", cwd=tmp_path)
+    process = Forked(*DRAWN, "--repeats", "4", "--batch-size", "3", cwd=tmp_path, before=PAUSED)
     process.wait_for(lambda: complete_lines(tmp_path / JOURNAL) > 0)
     process.send_signal(signal.SIGKILL)
     process.finish()

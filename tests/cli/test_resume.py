@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from evalkit.checkpoint import bundled_folder
 from evalkit.data import bundled_root
 
-from ..processes import Forked
+from ..processes import PAUSED, Forked
 from ..run_folders import compared, complete_lines, lines_of, raw_lines, runs_in, state_of, values_of
 
 
@@ -43,10 +43,11 @@ VQA = ("run", "-t", "vqav2", "--data", "tiny", "--limit", "12")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_run_after_its_batch(tmp_path: Path, number: int) -> None:
     command = ("run", "-t", "vqav2", "--data", "tiny", "--batch-size", "2", "--name", "x")
-    process = Forked(*command, cwd=tmp_path)
+    process = Forked(*command, cwd=tmp_path, before=PAUSED)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
     process.wait_for(lambda: complete_lines(journal) > 0)
     process.send_signal(number)
+    (tmp_path / "go").touch()
     code, said = process.finish()
     assert code == 1, said
     done = len(lines_of(journal))

@@ -13,7 +13,7 @@ import pytest
 
 from evalkit.data import bundled_root
 
-from ..processes import Forked
+from ..processes import PAUSED, Forked
 from ..run_folders import complete_lines, lines_of, runs_in
 from ..video.clips import write_clip
 
@@ -65,7 +65,7 @@ def test_changed_videos_are_answered_again(tmp_path: Path, evalkit: Callable[...
 def test_killed_run_is_continued(tmp_path: Path, evalkit: Callable[..., tuple[int, str]]) -> None:
     """Killed between the answers to one video, the run goes on with the others, and gives what it would have given."""
     journal = tmp_path / "runs" / "x" / "videomme.test.jsonl"
-    process = Forked(*RUN, "--name", "x", "--batch-size", "1", cwd=tmp_path)
+    process = Forked(*RUN, "--name", "x", "--batch-size", "1", cwd=tmp_path, before=PAUSED)
     process.wait_for(lambda: complete_lines(journal) > 1)
     process.send_signal(signal.SIGKILL)
     process.finish()

@@ -13,7 +13,7 @@ import pytest
 
 from evalkit.data import bundled_root
 
-from ..processes import Forked, drawn_moments
+from ..processes import PAUSED, Forked, drawn_moments
 from ..run_folders import compared, complete_lines, lines_of, raw_lines, values_of
 
 pytestmark = pytest.mark.slow
@@ -28,18 +28,18 @@ def watched(self, sequences, *more):
     return prefill(self, sequences, *more)
 ModelRunner.prefill = watched
 """
-# Makes the backend pause after a few batches until a file "go" exists: no run ends before the test has acted on it.
-PAUSED = """
+# Makes a run pause after it has decoded a few images until a file "go" exists.
+PAUSED_READING = """
 import os, time
-from evalkit.model.engine.model_runner import ModelRunner
-unpaused = ModelRunner.prefill
-calls = []
-def paused(self, sequences, *more):
-    calls.append(1)
-    while len(calls) > 5 and not os.path.exists("go"):
+from evalkit.images import PathImage
+load = PathImage.load
+loaded = []
+def paused(self):
+    loaded.append(1)
+    while len(loaded) > 100 and not os.path.exists("go"):
         time.sleep(0.01)
-    return unpaused(self, sequences, *more)
-ModelRunner.prefill = paused
+    return load(self)
+PathImage.load = paused
 """
 
 
@@ -107,10 +107,11 @@ def test_images_deleted_during_a_run(tmp_path: Path) -> None:
     shutil.copytree(bundled_root(), tmp_path / "data")
     images = tmp_path / "data" / "coco" / "val2014"
     command = ("run", "-t", "vqav2", "-m", "tiny", "--data", "data", "--name", "x", "--batch-size", "1")
-    process = Forked(*command, "--max-errors", "10", cwd=tmp_path)
+    process = Forked(*command, "--max-errors", "10", cwd=tmp_path, before=PAUSED_READING)
     journal = tmp_path / "runs" / "x" / "vqav2.val.jsonl"
     process.wait_for(lambda: complete_lines(journal) > 0)
     images.rename(tmp_path / "away")
+    (tmp_path / "go").touch()
     code, said = process.finish()
     assert code == 1, said
     assert "11 samples failed (--max-errors 10; last error: FileNotFoundError" in said

@@ -10,7 +10,7 @@ import pytest
 
 from ..cli.judging import graded, mmvet_answers, prompt_of, replying, write_answers, write_mmvet
 from ..conftest import HTTPServer
-from ..processes import Forked
+from ..processes import PAUSED, Forked
 from ..run_folders import complete_lines, lines_of, runs_in, state_of, values_of
 
 pytestmark = pytest.mark.slow
@@ -78,7 +78,9 @@ def test_killed_checkpoint_judge_is_resumed(folder: Path) -> None:
         "run", "-t", "mmvet", "--data", "root", "--judge", "tiny-early", "--max-new-tokens", "8", "--device", "cpu",
         "--batch-size", "4",
     )  # fmt: skip
-    process = Forked(*command, cwd=folder)
+    written = f"sum(open(path).read().count('\\n') for path in glob.glob('runs/*/{VERDICTS}'))"
+    paused = "import glob\n" + PAUSED.replace("len(calls) > 5", f"{written} >= 6")
+    process = Forked(*command, cwd=folder, before=paused)
     process.wait_for(lambda: verdicts_in(folder) >= 6)
     process.kill()
     assert process.finish()[0] == -9

@@ -91,7 +91,7 @@ def _build_engine(
         placeholders = Placeholders(placeholder, video_token)
         engine = _make_engine(model, language, processor, placeholders, rows=rows, tokens=tokens, options=options)
         try:
-            _compare(engine, inputs, answers[:2])
+            _compare_with_prefixes(engine, inputs, answers[:2])
         except UnsupportedModel:
             raise
         except Exception as error:
@@ -227,6 +227,18 @@ def _make_engine(
 def _prefetch_workers(device_type: str) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MAX_PREFETCH_WORKERS, cores // 2 if device_type == "cpu" else cores))
+
+
+def _compare_with_prefixes(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer]) -> None:
+    """As ``_compare``; shared prefixes are copied to every row if attention cannot read them where they are."""
+    try:
+        _compare(engine, inputs, answers)
+    except Exception as error:
+        if not engine.language.reads_prefixes:
+            raise
+        log.info("shared prefixes of the KV cache are copied: %s: %s", type(error).__name__, error)
+        engine.language.prefix_attention = False
+        _compare(engine, inputs, answers)
 
 
 def _check_pages(engine: Engine, inputs: Inputs, answers: Sequence[ReferenceAnswer]) -> None:

@@ -111,7 +111,7 @@ class DecodeSteps:
 
         The next step overwrites the logits.
         """
-        if self.capture is None:
+        if self.capture is None or cache.prefix_levels():  # whose tensors would be those of the capture
             return self.language.decode(ids, positions, cache)
         if self._cache is None or self._cache() is not cache:
             self.forget()

@@ -127,13 +127,15 @@ class Engine:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each sequence's logits after its prompt and after one given token more, to compare with the model's.
 
+        All that the sequences have in common is shared, however short it is.
+
         Args:
             paged: use the paged cache.
 
         Raises:
             OSError, ValueError: an image cannot be read.
         """
-        ordered = self.scheduler.place(sequences)
+        ordered = self.scheduler.place(sequences, least=1)
         for sequence in ordered:
             self.scheduler.load_images(sequence)
         order = [sequences.index(sequence) for sequence in ordered]

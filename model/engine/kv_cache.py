@@ -108,6 +108,7 @@ class ContiguousKVCache(KVCache):
         cache.valid[new, start : cache.filled] = prefilled.valid[:more, : prefilled.filled]
         cache.rope_factors[new] = prefilled.rope_factors[:more]
         cache.first_slots[new] = [start + first for first in prefilled.first_slots[:more]]
+        cache.set_prefixes(rows, prefilled.prefixes[:more])
         cache.rows = rows + more
 
     def evict(self, kept: Sequence[int], *, zero: bool) -> list[int]:
@@ -138,6 +139,7 @@ class ContiguousKVCache(KVCache):
         store = old.store[:, :, :live, :, start : old.filled]
         valid, factors = old.valid[:live, start : old.filled].clone(), old.rope_factors[:live].clone()
         first_slots = [first - old.filled + filled for first in old.first_slots[:live]]
+        prefixes = old.prefixes[:live]
         new = self._allocate(rows, filled + SPARE_SLOTS)
         if new is old:  # its rows move within it
             store = store.clone()
@@ -147,6 +149,7 @@ class ContiguousKVCache(KVCache):
         new.valid[:live, filled - used : filled] = valid
         new.rope_factors[:live] = factors
         new.first_slots[:live] = first_slots
+        new.set_prefixes(0, [*prefixes, *[()] * (new.max_rows - live)])
         return new
 
     def _allocate(self, rows: int, slots: int) -> KVTensors:

@@ -2,7 +2,8 @@
 
 ``KVTensors`` is a transformers cache over one tensor, whose rows (one per sequence) are aligned at their ends.  Keys
 are stored after rotation, so a row may be moved along the slots: its positions do not depend on them.  Slots before the
-first token of a row, and padding between a shared prefix and what follows it, are masked.
+first token of a row, and padding between a shared prefix and what follows it, are masked.  A row may also refer to
+prefixes that are not in the tensor (``prefixes``), for attention that reads them where they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from .prefix_groups import Chain, PrefixLevel, prefix_levels
 from .transfer import to_device
 
 ROWS_PER_COPY = 8  # rows moved by one copy, which needs memory for all of them
@@ -103,6 +105,7 @@ class KVTensors(Cache):
         valid: (rows, slots), which slots are attended to.
         first_slots: the first valid slot of each row, known on the CPU: reading ``valid`` would synchronize.
         own_slots: after a prefill, the number of each row's last slots, which are not a shared prefix's.
+        prefixes: of each row, the prefixes before its slots that are not copied into them.
         rope_factors: (rows,), the factor with which each row's keys are rotated (Qwen-VL's dynamic NTK only).
         graph_shape: while a decode step is captured, used instead of ``rows`` and ``filled``.
     """
@@ -114,6 +117,8 @@ class KVTensors(Cache):
         self.rope_factors = torch.ones(rows, device=device)
         self.first_slots = [0] * rows
         self.own_slots = [0] * rows
+        self.prefixes: list[Chain] = [()] * rows
+        self._levels: tuple[PrefixLevel, ...] | None = None
         self.rows = rows
         self.filled = 0
         self.graph_shape: GraphShape | None = None
@@ -132,6 +137,17 @@ class KVTensors(Cache):
     def advance(self, slots: int) -> None:
         """Count the slots that a forward pass has written."""
         self.filled += slots
+
+    def set_prefixes(self, first_row: int, chains: Sequence[Chain]) -> None:
+        """Set the prefixes of consecutive rows."""
+        self.prefixes[first_row : first_row + len(chains)] = chains
+        self._levels = None
+
+    def prefix_levels(self) -> tuple[PrefixLevel, ...]:
+        """The prefixes of the rows in use that are not in the tensor; empty if there are none."""
+        if self._levels is None:
+            self._levels = prefix_levels(self.prefixes[: self.rows])
+        return self._levels
 
     def write_prefix(self, rows: range, chain: Sequence[torch.Tensor], end: int) -> None:
         """Copy consecutive prefixes (from ``slice_row``) into some rows, so that they end before slot ``end``."""
@@ -161,6 +177,8 @@ class KVTensors(Cache):
             for one, other in zip(some, others, strict=True):
                 self.first_slots[other] = self.first_slots[one]
                 self.own_slots[other] = self.own_slots[one]
+                self.prefixes[other] = self.prefixes[one]
+        self._levels = None
 
     def compact(self, kept: Sequence[int]) -> list[int]:
         """Keep some rows: gaps are filled with rows from the end.  Returns the old index of each row."""
@@ -171,6 +189,7 @@ class KVTensors(Cache):
         for gap, row in zip(gaps, moved, strict=True):
             order[gap] = row
         self.rows = len(kept)
+        self.set_prefixes(self.rows, [()] * (len(self.prefixes) - self.rows))
         return order
 
 

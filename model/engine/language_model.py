@@ -11,9 +11,10 @@ import torch
 from .kv_tensors import GraphShape, KVShape, KVTensors
 from .paged_cache import PagedKVCache
 from .paged_tensors import PagedTensors
+from .patches import prefix_attention
 from .patches.attention import TEXT
+from .rope_positions import RopePositions
 from .transfer import to_device
-from .vision import ProcessedImage
 
 # Relative error of logits that a different order of summation explains.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
@@ -45,48 +46,6 @@ class PrefillSegment:
     rope_factor: float = 1.0
 
 
-@dataclass(frozen=True)
-class RopePositions:
-    """Numbers the positions of tokens: one number each, or three (time, row, column) with images as grids.
-
-    A video's frame groups are grids at their times, all of whose positions begin where the video begins; what follows
-    them begins after the largest position so far (``model/hf/positions.py``).
-    """
-
-    grids: bool
-
-    def number(self, elements: Sequence[int | ProcessedImage], start: int) -> tuple[list[int], torch.Tensor, int]:
-        """Return the token ids of text tokens and images, their positions (1 or 3, tokens), and the next position."""
-        ids: list[int] = []
-        blocks: list[torch.Tensor] = []
-        position = start
-        text = 0  # text tokens since the last image
-        for element in elements:
-            if isinstance(element, int):
-                ids.append(element)
-                text += 1
-            elif element.grid is None or not self.grids:
-                ids += element.ids
-                text += len(element.ids)
-            else:
-                blocks.append(self._line(position, text))
-                position, text = position + text, 0
-                ids += element.ids
-                rows, columns = element.grid
-                origin = position - element.offset
-                block = torch.full((3, rows, columns), origin)
-                block[0] += element.time
-                block[1] += torch.arange(rows)[:, None]
-                block[2] += torch.arange(columns)
-                blocks.append(block.flatten(1))
-                position = origin + max(element.time + 1, element.offset, rows, columns)
-        blocks.append(self._line(position, text))
-        return ids, torch.cat(blocks, dim=1), position + text
-
-    def _line(self, start: int, tokens: int) -> torch.Tensor:
-        return torch.arange(start, start + tokens).expand(3 if self.grids else 1, -1)
-
-
 def text_model(model: Any) -> Any:
     """The language model inside a transformers image-text-to-text model; None if it cannot be found."""
     base = getattr(model, "model", None)
@@ -116,6 +75,8 @@ class LanguageModel:
         ntk_alpha: maps a prompt's length to the factor with which its keys are rotated (Qwen-VL's dynamic NTK); None
             for other models.
         page_attention: whether decode steps may read pages in place (``PagedTensors``).
+        prefix_attention: whether attention may read shared prefixes where they are (``patches/prefix_attention.py``);
+            otherwise they are copied to every row.
         ends_with_last_token: whether the last layer can be told that only the last token's output is needed
             (``patches/decoder_layer.py``).
     """
@@ -133,6 +94,7 @@ class LanguageModel:
         self.tolerance = TOLERANCE[self.dtype]
         self.ntk_alpha = getattr(model.config, "ntk_alpha", None)
         self.page_attention = True
+        self.prefix_attention = prefix_attention.available()
         self.ends_with_last_token = False
 
     def rope_factor(self, prompt_tokens: int) -> float:
@@ -154,8 +116,17 @@ class LanguageModel:
 
     def _reads_pages(self) -> bool:
         """Whether attention reads pages in place.  It does not keep scores in a higher precision than the model's."""
-        attention = getattr(self.model.config, "_attn_implementation", None)
-        return self.page_attention and self.dtype == torch.float32 and attention == TEXT
+        return self.page_attention and self._attends_in_float32
+
+    @property
+    def _attends_in_float32(self) -> bool:
+        """Whether the model's attention is evalkit's, in single precision."""
+        return self.dtype == torch.float32 and getattr(self.model.config, "_attn_implementation", None) == TEXT
+
+    @property
+    def reads_prefixes(self) -> bool:
+        """Whether attention reads shared prefixes where they are, for which only CPUs have a kernel."""
+        return self.prefix_attention and self._attends_in_float32 and self.device.type == "cpu"
 
     def prefill(self, segments: Sequence[PrefillSegment], spare_slots: int = 0) -> tuple[KVTensors, torch.Tensor]:
         """Compute several segments as one batch.
@@ -164,7 +135,8 @@ class LanguageModel:
             their keys and values (with ``spare_slots`` more slots), and the logits (rows, vocabulary) after their last
             tokens, in float32.
         """
-        before = max(sum(prefix.shape[3] for prefix in segment.prefix) for segment in segments)
+        chains = [tuple(segment.prefix) for segment in segments]
+        before = 0 if self.reads_prefixes else max(sum(prefix.shape[3] for prefix in chain) for chain in chains)
         longest = max(len(segment.ids) for segment in segments)
         cache = self.allocate(len(segments), before + longest + spare_slots)
         cache.rows, cache.filled = len(segments), before
@@ -178,13 +150,16 @@ class LanguageModel:
             valid[row, start:] = True
             cache.first_slots[row] = before + start
             cache.own_slots[row] = len(segment.ids)
-        for rows in _same_prefix(segments):
-            cache.write_prefix(rows, segments[rows.start].prefix, before)
+        if self.reads_prefixes:
+            cache.set_prefixes(0, chains)
+        else:
+            for rows in _equal_neighbours(chains):
+                cache.write_prefix(rows, chains[rows.start], before)
         prompts = valid.clone()
         for row, segment in enumerate(segments):
             prompts[row, longest - segment.generated :] = False
         visual = torch.isin(ids, torch.tensor(self.visual_tokens)) & prompts
-        # Without a prefix or padding no mask is needed but the causal one, for which attention has faster kernels.
+        # Without copies or padding no mask is needed but the causal one, for which attention has faster kernels.
         unmasked = not before and bool(valid.all())
         cache.valid[:, before : before + longest] = self._to_device(valid)
         cache.rope_factors = self._to_device(torch.tensor([segment.rope_factor for segment in segments]))
@@ -249,6 +224,8 @@ class LanguageModel:
             within = self._to_device(marked)
             for token, embedding in self.marks.items():
                 embeds = embeds.where(~(within & (ids == token))[..., None], embedding)
+        if isinstance(cache, KVTensors) and (levels := cache.prefix_levels()):
+            extra["evalkit_prefixes"] = levels
         if self.ntk_alpha is not None:
             extra["ntk_alpha"] = cache.rope_factors[: len(ids)]
         if features:
@@ -288,11 +265,11 @@ def _causal_mask(valid: torch.Tensor, longest: int) -> torch.Tensor:
     return mask[:, None]
 
 
-def _same_prefix(segments: Sequence[PrefillSegment]) -> Iterator[range]:
-    """Ranges of neighbouring segments that follow the same prefix; segments without a prefix are left out."""
+def _equal_neighbours(chains: Sequence[Sequence[torch.Tensor]]) -> Iterator[range]:
+    """Ranges of neighbouring rows with the same prefixes; rows without any are left out."""
     start = 0
-    for at in range(1, len(segments) + 1):
-        if at == len(segments) or [*map(id, segments[at].prefix)] != [*map(id, segments[start].prefix)]:
-            if segments[start].prefix:
+    for at in range(1, len(chains) + 1):
+        if at == len(chains) or [*map(id, chains[at])] != [*map(id, chains[start])]:
+            if chains[start]:
                 yield range(start, at)
             start = at

@@ -96,7 +96,7 @@ class Prefill:
     ) -> Iterator[list[tuple[Node, Sequence]]]:
         """Split nodes (each with a sequence below it) into batches within the limits, longest first.
 
-        Each row has a copy of the prefixes before its node, and a mask over them.
+        Each row may have a copy of the prefixes before its node, and a mask over them.
         """
         length = {node: table.tokens(one.elements[node.start : node.end]) for node, one in nodes.items()}
         queue = sorted(nodes.items(), key=lambda pair: -length[pair[0]])

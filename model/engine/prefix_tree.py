@@ -78,20 +78,26 @@ class Leaf:
         return 0 if self.node is None else self.node.end
 
 
-def build_prefix_tree(sequences: Sequence[Elements], length: Callable[[int], int], share: bool = True) -> list[Leaf]:
+def build_prefix_tree(
+    sequences: Sequence[Elements],
+    length: Callable[[int], int],
+    share: bool = True,
+    least: int = MIN_PREFIX_TOKENS,
+) -> list[Leaf]:
     """Return the leaves of the tree; those of one node are neighbours, and the longest group comes first.
 
     Args:
         sequences: the elements of each sequence; none is empty.
         length: number of tokens of an element (more than one for an image).
         share: False for a tree without nodes.
+        least: the least number of tokens of a node.
     """
     sizes = [sum(map(length, sequence)) for sequence in sequences]
     if not share:
         return [Leaf(index, None) for index in sorted(range(len(sequences)), key=lambda index: -sizes[index])]
     # Comparing bytes is fast. Any order will do that makes sequences with the same prefix neighbours.
     order = sorted(range(len(sequences)), key=lambda index: array("q", sequences[index]).tobytes())
-    groups = _split(order, sequences, length, sizes, None, 0)
+    groups = _split(order, sequences, length, sizes, least, None, 0)
     return [leaf for group in groups for leaf in group]
 
 
@@ -127,6 +133,7 @@ def _split(
     sequences: Sequence[Elements],
     length: Callable[[int], int],
     sizes: Sequence[int],
+    least: int,
     parent: Node | None,
     start: int,
     depth: int = 0,
@@ -138,7 +145,7 @@ def _split(
     shortest = min(len(sequences[index]) for index in indices)
     shared = min(_common_prefix(sequences[indices[0]], sequences[indices[-1]]), shortest - 1)
     node = parent
-    if sum(map(length, sequences[indices[0]][start:shared])) >= MIN_PREFIX_TOKENS:
+    if sum(map(length, sequences[indices[0]][start:shared])) >= least:
         node, start = Node(parent, start, shared), shared
     alone = [_add_leaf(index, node) for index in indices if len(sequences[index]) == shared + 1]
     groups: list[list[Leaf]] = []
@@ -146,7 +153,7 @@ def _split(
         if len(run) == 1:
             alone.append(_add_leaf(run[0], node))
         else:
-            groups += _split(run, sequences, length, sizes, node, start, depth + 1)
+            groups += _split(run, sequences, length, sizes, least, node, start, depth + 1)
     # The leaves of one node are one group; leaves without a node are sorted independently.
     alone.sort(key=lambda leaf: -sizes[leaf.index])
     groups += [alone] if node is not None and alone else [[leaf] for leaf in alone]

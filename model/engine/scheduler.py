@@ -18,6 +18,7 @@ from .image_table import ImageTable, Placeholders
 from .language_model import LanguageModel
 from .options import EngineOptions, Limits
 from .placement import cut_long_prompts, place
+from .prefix_tree import MIN_PREFIX_TOKENS
 from .sampler import SampledTokens
 from .sequence import Sequence
 from .vision import ImageProcessor
@@ -113,10 +114,14 @@ class Scheduler:
             most = self.admission.chunk if self._long else self.admission.part_tokens(self.waiting, self.limits)
             cut_long_prompts(self.waiting, most)
 
-    def place(self, sequences: Iterable[Sequence]) -> list[Sequence]:
-        """Build the window's prefix tree, and return its sequences in the order in which to prefill them."""
+    def place(self, sequences: Iterable[Sequence], least: int = MIN_PREFIX_TOKENS) -> list[Sequence]:
+        """Build the window's prefix tree, and return its sequences in the order in which to prefill them.
+
+        Args:
+            least: the least number of tokens of a shared prefix.
+        """
         table = ImageTable(self.placeholders, self.processor, self.encoder_cache)
-        return place(sequences, table, self.language.rope_factor, share=self.options.prefix_sharing)
+        return place(sequences, table, self.language.rope_factor, share=self.options.prefix_sharing, least=least)
 
     def clear(self, *, free_memory: bool = False) -> list[Sequence]:
         """Remove all sequences.  Returns those that were running and have not finished."""

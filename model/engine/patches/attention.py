@@ -9,7 +9,7 @@ reads keys and values in place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -23,8 +23,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ..paged_tensors import PagedTensors
+from ..prefix_groups import PrefixLevel
 from .packed_attention import packed_attention
 from .paged_attention import paged_attention
+from .prefix_attention import prefix_attention
 
 # transformers looks for "flash" in a name before it passes the packed sequence on (5.10 to 5.23).
 VISION = "evalkit_flash_varlen"
@@ -42,6 +44,7 @@ def grouped_attention(
     scaling: float | None = None,
     is_causal: bool | None = None,
     evalkit_pages: PagedTensors | None = None,
+    evalkit_prefixes: Sequence[PrefixLevel] = (),
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As transformers' ``sdpa``, without repeating keys and values for the query heads that share them.
@@ -51,12 +54,17 @@ def grouped_attention(
         key, value: (batch, kv_heads, kv_len, width), of any strides.
         attention_mask: (batch or 1, 1, q_len, kv_len), boolean (True: attended to) or additive; None: causal.
         evalkit_pages: the pages to read instead of keys and values (``PagedTensors``).
+        evalkit_prefixes: what rows attend to besides their keys and values.
 
     Returns:
         (batch, q_len, groups × kv_heads, width).
     """
+    layer: Any = module.layer_idx if evalkit_pages is not None or evalkit_prefixes else None
     if evalkit_pages is not None:
-        return paged_attention(query, evalkit_pages, module.layer_idx, scaling), None  # type: ignore[arg-type]
+        return paged_attention(query, evalkit_pages, layer, scaling), None
+    if evalkit_prefixes:
+        levels = evalkit_prefixes
+        return prefix_attention(query, key, value, attention_mask, scaling, levels=levels, layer=layer), None
     rows, heads, q_len, width = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads

@@ -23,6 +23,8 @@ from evalkit.model.engine.kv_cache import KVCache
 from evalkit.model.engine.kv_tensors import KVTensors
 from evalkit.model.engine.language_model import TOLERANCE
 from evalkit.model.engine.options import EngineOptions, Limits
+from evalkit.model.engine.patches import attention
+from evalkit.model.engine.patches.prefix_attention import prefix_attention
 from evalkit.model.engine.sampler import SampledTokens
 from evalkit.model.hf.loading import load_model
 from evalkit.model.hf.processor_loading import load_processor
@@ -100,6 +102,36 @@ def test_answers_do_not_depend_on_batch_size(
 )
 def test_answers_do_not_depend_on_options(off: str, requests: list[Request], alone: dict[str, Response]) -> None:
     _same(_backend(batch_size=7, options=EngineOptions(**{off: False})).generate(requests), alone)
+
+
+@pytest.mark.parametrize("rows", [3, 16])
+def test_answers_do_not_depend_on_how_prefixes_are_read(
+    rows: int, requests: list[Request], alone: dict[str, Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where attention cannot read them in place, or does so wrongly, they are copied."""
+    read: list[bool] = []
+    write = KVTensors.write_prefix
+
+    def written(self: KVTensors, *arguments: Any) -> None:
+        read.append(False)
+        write(self, *arguments)
+
+    def attend(*arguments: Any, **options: Any) -> torch.Tensor:
+        read.append(True)
+        return prefix_attention(*arguments, **options)
+
+    monkeypatch.setattr(KVTensors, "write_prefix", written)
+    monkeypatch.setattr(attention, "prefix_attention", attend)
+    _same(_backend(batch_size=rows).generate(requests), alone)
+    assert set(read) == {True}
+    for wrong in (lambda *_, **__: 1 / 0, lambda *arguments, **options: 1.1 * prefix_attention(*arguments, **options)):
+        monkeypatch.setattr(attention, "prefix_attention", wrong)
+        read.clear()
+        backend = _backend(batch_size=rows)
+        assert backend.engine is not None
+        assert not backend.engine.language.prefix_attention
+        _same(backend.generate(requests), alone)
+        assert set(read) == {False}
 
 
 @pytest.mark.parametrize(("rows", "leave"), [(1, True), (3, True), (16, True), (64, True), (7, False)])

@@ -13,7 +13,7 @@ import torch
 from transformers.models.qwen2_5_vl import Qwen2_5_VLConfig, Qwen2_5_VLModel
 from transformers.models.qwen2_vl import Qwen2VLConfig, Qwen2VLModel
 
-from evalkit.model.engine.language_model import RopePositions
+from evalkit.model.engine.rope_positions import RopePositions
 from evalkit.model.engine.vision import ProcessedImage
 from evalkit.model.hf.positions import group_times, places_videos_otherwise, rope_index, trained_positions
 

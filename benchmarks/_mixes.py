@@ -60,6 +60,12 @@ class Mix:
     repeats: int = 1
     shortest: int = 0
 
+    @property
+    def images_each(self) -> float:
+        """The mean number of images that a sample adds to those of others."""
+        asked = self.repeats * sum(self.questions) / len(self.questions)
+        return sum(self.images) / 2 / asked
+
 
 COCO = ((640, 480), (640, 427), (480, 640), (640, 480), (500, 375))
 SHORT = " Answer the question using a single word or phrase."

@@ -35,7 +35,6 @@ from evalkit.model.backends.server import ServerBackend
 
 IN_FLIGHT = (8, 32, 128)
 START_SECONDS = 1800
-CONTEXT = 4096
 BLOCK = 128
 """Tokens of a block of vLLM's KV cache on a CPU."""
 CHILD = Path(__file__).parent / "_vllm_chat.py"
@@ -153,15 +152,18 @@ def _messages(one: Query) -> list[dict[str, Any]]:
 
 @contextmanager
 def serving(
-    where: str, model: Any, processor: Any, *, eager: bool, blocks: int | None, images: int, all_cores: bool
-) -> Iterator[VLLM]:
+    where: str, model: Any, processor: Any, *, eager: bool, context: int, blocks: int | None, images: int,
+    all_cores: bool, arguments: Sequence[str] = (),
+) -> Iterator[Server]:  # fmt: skip
     """A server with these weights; it ends with the context.
 
     Args:
         where: the Python interpreter of an environment with vLLM, or the URL of a server that has these weights.
+        context: the longest prompt with its answer, in tokens; the KV cache cannot be smaller.
         blocks: of the KV cache, of 128 tokens each; None for as many as fit into 4 GB.
         images: about as many preprocessed images are cached as one mix has, or a tenth of it.
         all_cores: whether it computes on all cores, or, as by default, on all but one.
+        arguments: further ones of ``vllm serve``.
 
     Raises:
         RuntimeError: it does not start; the message is its last line.
@@ -178,9 +180,9 @@ def serving(
         command = [
             where, "-m", "vllm.entrypoints.cli.main", "serve", f"{folder}/model", "--served-model-name", "beside",
             "--host", "127.0.0.1", "--port", str(port), "--dtype", str(model.dtype).removeprefix("torch."),
-            "--max-model-len", str(CONTEXT), "--mm-processor-cache-gb", f"{_gigabytes(images):.2f}",
+            "--max-model-len", str(context), "--mm-processor-cache-gb", f"{_gigabytes(images):.2f}",
             *(("--enforce-eager",) if eager else ()),
-            *(("--num-gpu-blocks-override", str(blocks)) if blocks is not None else ()),
+            *(("--num-gpu-blocks-override", str(blocks)) if blocks is not None else ()), *arguments,
         ]  # fmt: skip
         log = Path(folder) / "log.txt"
         with log.open("w") as out:
@@ -194,13 +196,15 @@ def serving(
 
 
 @contextmanager
-def chatting(where: str, model: Any, processor: Any, *, eager: bool, blocks: int | None, images: int) -> Iterator[VLLM]:
+def chatting(
+    where: str, model: Any, processor: Any, *, eager: bool, context: int, blocks: int | None, images: int
+) -> Iterator[VLLM]:
     """``LLM.chat`` with these weights, on all cores; see ``serving``."""
     with tempfile.TemporaryDirectory() as folder:
         _save(model, processor, folder)
         reads, writes = os.pipe()
         arguments = {
-            "model": f"{folder}/model", "dtype": str(model.dtype).removeprefix("torch."), "max_model_len": CONTEXT,
+            "model": f"{folder}/model", "dtype": str(model.dtype).removeprefix("torch."), "max_model_len": context,
             "mm_processor_cache_gb": _gigabytes(images), "enforce_eager": eager, "allowed_local_media_path": "/",
             **({"num_gpu_blocks_override": blocks} if blocks is not None else {}),
         }  # fmt: skip

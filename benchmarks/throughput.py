@@ -44,7 +44,7 @@ from _device import Busy, matrix_rate, peak_of, wait
 from _mixes import MIXES, Mix, Query, draw, images
 from _paths import FEATURES, ON_GPU, TAKES, Answers, Evalkit, Generate, differing, first_difference, lmms_eval
 from _random_qwen import SIZES, count, make_model, make_processor, set_lengths
-from _vllm import BLOCK, CONTEXT, VLLM, chatting, serving
+from _vllm import BLOCK, VLLM, chatting, serving
 
 BATCHES = (4, 8, 16, 32)
 NEAR = 1e-3
@@ -238,10 +238,12 @@ def beside(world: World, mixes: Sequence[Mix], way: str) -> AbstractContextManag
     settings = world.settings
     set_lengths(world.model, world.processor.tokenizer, None, 0, None)
     samples = max(settings.samples or mix.samples[world.large] for mix in mixes)
-    # A tenth of the images of the mix with the most, of about 400 tokens each: three or four blocks.
-    blocks = None if settings.vllm_cache == "all" else max(CONTEXT // BLOCK + 1, 4 * samples // 10)  # vLLM keeps one
-    kept = 8 * samples if blocks is None else max(2, samples // 10)
-    given = {"eager": settings.vllm_eager, "blocks": blocks, "images": kept}
+    blocks, kept = None, 8 * samples
+    if settings.vllm_cache == "tenth":
+        # Of the images of the mix with the most, of about 400 tokens each: three or four blocks. vLLM keeps one.
+        shown = max((settings.samples or mix.samples[world.large]) * mix.images_each for mix in mixes)
+        blocks, kept = max(settings.vllm_context // BLOCK, round(4 * shown / 10)) + 1, max(2, round(shown / 10))
+    given = {"eager": settings.vllm_eager, "context": settings.vllm_context, "blocks": blocks, "images": kept}
     if way == "in-process":
         return chatting(settings.vllm, world.model, world.processor, **given)
     return serving(settings.vllm, world.model, world.processor, **given, all_cores=way == "all-cores")
@@ -414,6 +416,10 @@ def main() -> None:
     parser.add_argument(
         "--vllm-cache", choices=("all", "tenth"), default="all", help="its caches hold all images, or a tenth"
     )
+    parser.add_argument(
+        "--vllm-context", type=int, default=4096, metavar="TOKENS",
+        help="its longest prompt with the answer, which its KV cache always holds (default: 4096)",
+    )  # fmt: skip
     parser.add_argument("--vllm-eager", action="store_true", help="without compilation (which may be faster, or not)")
     settings = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server ends, too

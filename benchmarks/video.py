@@ -10,6 +10,9 @@ one       one question at a time through ``generate``
 batched   ``generate`` in batches of each size in ``--batches``
 engine    shared prefixes; the number of times that a file is decoded, and bytes in use at the end for half of the
           videos and for all of them
+vllm      with ``--vllm PYTHON``, an interpreter that has vLLM: a server with the same weights, compiled, with caches
+          for all videos, asked by evalkit's ``server`` backend with 8 and with 32 requests in flight.  Videos are new
+          each time, the engine answers the same questions, and all answers have the same length
 
 Times are of the wall clock or, with ``--cpu-time``, of the process's threads.
 """
@@ -33,10 +36,14 @@ os.environ["EVALKIT_VIDEO_CACHE_GB"] = "0"
 import av
 import numpy as np
 import torch
-from _random_qwen import make_model, make_processor
+from _paths import twin
+from _random_qwen import make_model, make_processor, set_lengths
+from _vllm import serving
 from numpy.typing import NDArray
+from server import FixedLimit
 
 from evalkit.model.backends.hf import HFBackend
+from evalkit.model.backends.server import ServerBackend
 from evalkit.model.hf.memory import memory_in_use
 from evalkit.types import Decoding, FrameSelection, Message, Request, Response, TextPart, VideoPart
 from evalkit.video import VideoFile, video_sampling
@@ -47,6 +54,8 @@ TEMPLATE = (
     "<|vision_start|><|image_pad|><|vision_end|>{%- else -%}{{ part['text'] }}{%- endif -%}{%- endfor -%}<|im_end|>\n"
     "{%- endfor -%}<|im_start|>assistant\n"
 )
+CONTEXT = 8192
+"""Tokens of vLLM's longest prompt with its answer."""
 WORDS = tuple("what when where who moves stops left right before after the a large small red green square".split())  # noqa: SIM905
 
 
@@ -96,7 +105,7 @@ def requests_about(videos: Sequence[CountedFile], questions: int, tokens: int, s
     return found
 
 
-def timed(backend: HFBackend, requests: list[Request], clock: Any) -> tuple[float, dict[str, Response]]:
+def timed(backend: HFBackend | ServerBackend, requests: list[Request], clock: Any) -> tuple[float, dict[str, Response]]:
     """Seconds, and responses by id."""
     began = clock()
     found = {response.id: response for response in backend.generate(requests)}
@@ -115,6 +124,10 @@ def main() -> None:
     parser.add_argument("--sampling", default="fps=2,max_video_tokens=1536")
     parser.add_argument("--batches", default="4,8")
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM")
+    parser.add_argument(
+        "--vllm-cores", choices=("all", "default"), default="all", help="by default, it leaves one idle"
+    )
     parser.add_argument("--json", type=Path)
     settings = parser.parse_args()
     clock = time.process_time if settings.cpu_time else time.perf_counter
@@ -126,12 +139,20 @@ def main() -> None:
     result: dict[str, Any] = {"settings": {k: str(v) for k, v in vars(settings).items()}, "seconds": {}}
     with tempfile.TemporaryDirectory() as folder:
         lengths = np.linspace(settings.seconds / 2, settings.seconds, settings.videos)
-        files = [
-            CountedFile(str(write_video(Path(folder) / f"{n}.mp4", float(length), (640, 360), n)))
-            for n, length in enumerate(lengths)
-        ]
-        requests = requests_about(files, settings.questions, settings.tokens, settings.sampling)
-        run(model, processor, files, requests, settings, clock, result)
+
+        def ask(first: int) -> tuple[list[CountedFile], list[Request]]:
+            """New videos, and the questions about them."""
+            files = [
+                CountedFile(str(write_video(Path(folder) / f"{first + n}.mp4", float(length), (640, 360), first + n)))
+                for n, length in enumerate(lengths)
+            ]
+            return files, requests_about(files, settings.questions, settings.tokens, settings.sampling)
+
+        if settings.vllm is None:
+            run(model, processor, *ask(0), settings, clock, result)
+        else:
+            set_lengths(model, processor.tokenizer, None, 0, None)
+            beside(model, processor, [ask(n * settings.videos)[1] for n in range(4)], settings, result)
     if settings.json is not None:
         settings.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
@@ -170,6 +191,34 @@ def run(
         print(f"{name}  {spent:7.1f} s  {len(requests) / spent:6.2f} answers/s; the engine is {spent / ours:.1f} times "
               f"as fast; {differing} answers differ")  # fmt: skip
         result["seconds"][str(size)] = spent
+
+
+def beside(model: Any, processor: Any, draws: list[list[Request]], settings: Any, result: dict[str, Any]) -> None:
+    """Compare with vLLM, print, and fill ``result``; the first questions warm both up."""
+    engine = HFBackend(twin(model), processor)
+    assert engine.engine is not None, engine.unfit
+    with serving(
+        settings.vllm, model, processor, eager=False, context=CONTEXT, blocks=None, images=8 * len(draws[0]),
+        all_cores=settings.vllm_cores == "all", arguments=("--trust-request-mm-kwargs",),
+    ) as server:  # fmt: skip
+        for number, requests in enumerate(draws):
+            ours, found = timed(engine, requests, time.perf_counter)
+            backend = ServerBackend(server.checkpoint)
+            count = (8, 8, 32, 32)[number]
+            backend.limiter = FixedLimit(count)
+            spent, other = timed(backend, requests, time.perf_counter)
+            # Of random tokens, the last may be a part of a character, which vLLM leaves out.
+            texts, others = ({key: one.text.rstrip("\ufffd") for key, one in all_.items()} for all_ in (found, other))
+            differing = sum(others[key] != text for key, text in texts.items())
+            if number == 0:
+                lengths = [response.prompt_tokens for response in found.values()]
+                about = f"{settings.videos} videos, {len(requests)} questions"
+                print(f"{about}, prompts of {min(lengths)} to {max(lengths)} tokens")
+                print(f"{server.version}, {server.how}; videos are sent {backend.describe()['videos']}")
+                continue
+            rates = f"engine {len(requests) / ours:6.2f} answers/s, vLLM {len(requests) / spent:6.2f}"
+            print(f"{rates} ({count} in flight): {spent / ours:.2f} times; {differing} texts differ")
+            result["seconds"][f"vllm {number}"] = [ours, spent, count, differing]
 
 
 if __name__ == "__main__":

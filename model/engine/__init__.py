@@ -18,8 +18,9 @@ How a batch of requests becomes answers:
 
 How a prefix is shared: the scheduler builds a prefix tree over a window's prompts (prefix_tree.py), in which an image
 is one element.  Prefill computes the inner nodes first, level by level, and keeps each node's keys and values in
-``Node.prefix``; then a sequence's own tokens are computed with copies of its prefixes before them.  A node's prefix is
-freed when the last sequence below it is prefilled.  In a paged cache its running sequences refer to the same pages.
+``Node.prefix``; then a sequence's own tokens are computed after its prefixes, which on a CPU attention reads where they
+are (prefix_groups.py), and which elsewhere are copied before them.  A node's prefix is freed when the last sequence
+below it is prefilled, and no running one refers to it.  In a paged cache its running sequences refer to the same pages.
 
 Images: the ``ImagePrefetcher`` reads and preprocesses them in threads (vision.py, preprocess.py), the ``EncoderCache``
 encodes them and keeps their features, and an ``ImageTable`` per window makes sure that each is processed once.

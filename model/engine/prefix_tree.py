@@ -18,8 +18,8 @@ from typing import Any
 
 Elements = tuple[int, ...]
 
-# A node costs a forward pass and a copy of its keys and values into each of its sequences, so shorter shared prefixes
-# (a system prompt, two words of a question) are not worth one.
+# A node costs a forward pass, and attention of its own or a copy of its keys and values into each of its sequences, so
+# shorter shared prefixes (a system prompt, two words of a question) are not worth one.
 MIN_PREFIX_TOKENS = 32
 MAX_DEPTH = 200  # of nested prefixes; real prompts come nowhere near it
 

@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +201,11 @@ def beside(model: Any, processor: Any, draws: list[list[Request]], settings: Any
         settings.vllm, model, processor, eager=False, context=CONTEXT, blocks=None, images=8 * len(draws[0]),
         all_cores=settings.vllm_cores == "all", arguments=("--trust-request-mm-kwargs",),
     ) as server:  # fmt: skip
+        assert server.checkpoint.served is not None
+        served = replace(server.checkpoint.served, family="qwen2.5-vl")
         for number, requests in enumerate(draws):
             ours, found = timed(engine, requests, time.perf_counter)
-            backend = ServerBackend(server.checkpoint)
+            backend = ServerBackend(replace(server.checkpoint, served=served))
             count = (8, 8, 32, 32)[number]
             backend.limiter = FixedLimit(count)
             spent, other = timed(backend, requests, time.perf_counter)
